@@ -1,0 +1,94 @@
+use super::*;
+
+fn entry(path: &str, kind: Kind) -> Entry {
+    let metadata = match kind {
+        Kind::Whiteout | Kind::HardLink { .. } => Metadata::default(),
+        _ => Metadata {
+            mode: 0o4755,
+            uid: 1000,
+            gid: 0,
+            mtime: Timestamp { seconds: -1, nanoseconds: 999_999_999 },
+            xattrs: vec![
+                (b"security.capability".to_vec(), vec![0, 1, 2]),
+                (b"user.a".to_vec(), Vec::new()),
+            ],
+        },
+    };
+    Entry { path: path.as_bytes().to_vec(), kind, metadata }
+}
+
+fn every_kind() -> Manifest {
+    let content = ContentHash(*blake3::hash(b"hello").as_bytes());
+    Manifest::new(vec![
+        entry("b", Kind::Symlink { target: b"../a".to_vec() }),
+        entry("a/x", Kind::File { size: 5, content }),
+        entry("a-b", Kind::Fifo),
+        entry("a", Kind::Directory { opaque: true }),
+        entry("", Kind::Directory { opaque: false }),
+        entry("a/y", Kind::HardLink { target: b"a/x".to_vec() }),
+        entry("c", Kind::CharDevice { major: 1, minor: 3 }),
+        entry("d", Kind::BlockDevice { major: u32::MAX, minor: 0 }),
+        entry("e", Kind::Socket),
+        entry("f", Kind::Whiteout),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn every_kind_comes_back() {
+    let manifest = every_kind();
+    let bytes = manifest.encode();
+    assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+    assert_eq!(digest_of_encoded(&bytes), manifest.digest());
+}
+
+#[test]
+fn order_is_depth_first() {
+    let paths: Vec<_> = every_kind()
+        .entries()
+        .iter()
+        .map(|entry| String::from_utf8_lossy(&entry.path).into_owned())
+        .collect();
+    assert_eq!(paths, ["", "a", "a/x", "a/y", "a-b", "b", "c", "d", "e", "f"]);
+}
+
+#[test]
+fn the_digest_is_of_format_version_one() {
+    // Part of the on-disk contract: a changed value here means that stores made by earlier builds
+    // no longer share directories with new ones.
+    let digest = every_kind().digest().to_string();
+    assert_eq!(digest, "f042c2d384fd8ed67b769ed96f0b94ff054ea8108deee2a44e8cbfb6e61acee2");
+}
+
+#[test]
+fn cut_and_changed_bytes_never_decode_to_the_same_digest() {
+    let bytes = every_kind().encode();
+    for end in 0..bytes.len() {
+        if let Ok(shorter) = Manifest::decode(&bytes[..end]) {
+            assert_eq!(shorter.encode(), &bytes[..end]);
+        }
+    }
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        if let Ok(other) = Manifest::decode(&changed) {
+            assert_eq!(other.encode(), changed, "a second encoding of one manifest at byte {at}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_canonical_is_refused() {
+    let root = || entry("", Kind::Directory { opaque: false });
+    for (bad, why) in [
+        (vec![], "no root"),
+        (vec![entry("a", Kind::Fifo)], "no root"),
+        (vec![root(), entry("a", Kind::Fifo), entry("a", Kind::Fifo)], "twice"),
+        (vec![root(), entry("/a", Kind::Fifo)], "absolute"),
+        (vec![root(), entry("a/../b", Kind::Fifo)], "dot dot"),
+        (vec![root(), entry("a", Kind::HardLink { target: b"z".to_vec() })], "link before its first name"),
+        (vec![entry("", Kind::Fifo)], "root is no directory"),
+    ] {
+        assert!(Manifest::new(bad).is_err(), "{why}");
+    }
+}

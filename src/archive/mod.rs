@@ -1,0 +1,1 @@
+//! Tar bytes to entries and back. Knows nothing of the store.

@@ -1,0 +1,1 @@
+//! Compression formats: detect, decode, encode. Knows nothing of tar.

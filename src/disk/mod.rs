@@ -1,0 +1,1 @@
+//! The directories of a store. Knows nothing of records.

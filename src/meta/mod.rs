@@ -1,0 +1,1 @@
+//! The database: redb behind one module. Knows nothing of directories.

@@ -1,0 +1,1 @@
+//! Overlay mounts: what this kernel can do, a plan, and carrying it out.

@@ -1,0 +1,1 @@
+//! Safe wrappers for system calls, and all unsafe code of the crate.

@@ -1,0 +1,144 @@
+//! Ids, which are permanent, and names, which move. Two types, so that no call takes one for the other.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::ValueError;
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ValueError;
+
+            /// Returns [`ValueError::Id`] if `text` is no id.
+            fn from_str(text: &str) -> Result<Self, ValueError> {
+                if is_id(text) { Ok($name(text.into())) } else { Err(ValueError::Id(printable(text))) }
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+    };
+}
+
+id_type! {
+    /// The permanent id of a layer: 1 to 128 letters, digits, `_`, `.` and `-`, the first a letter or digit.
+    LayerId
+}
+id_type! {
+    /// The permanent id of an image, in the form of a [`LayerId`].
+    ImageId
+}
+id_type! {
+    /// The permanent id of a container, in the form of a [`LayerId`].
+    ContainerId
+}
+
+/// A movable alias, unique among the layers, the images, or the containers of a store: 1 to 1024 bytes
+/// without control characters or space at either end.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = ValueError;
+
+    /// Returns [`ValueError::Name`] if `text` is no name.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let good = (1..=1024).contains(&text.len())
+            && text.trim() == text
+            && !text.chars().any(char::is_control);
+        if good { Ok(Name(text.into())) } else { Err(ValueError::Name(printable(text))) }
+    }
+}
+
+impl AsRef<str> for Name {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Name({})", self.0)
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    (1..=128).contains(&text.len())
+        && text.bytes().all(plain)
+        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+}
+
+/// Enough of a rejected text to recognise it by.
+fn printable(text: &str) -> String {
+    let mut shown: String = text.chars().take(160).collect();
+    if shown.len() < text.len() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_cannot_leave_a_directory() {
+        for bad in ["", ".", "..", "../x", "/", "a/b", "a\0b", "-x", ".x", "ä", &"a".repeat(129)] {
+            assert!(bad.parse::<LayerId>().is_err(), "{bad}");
+        }
+        for good in ["a", "web-1", "0f", &"a".repeat(128)] {
+            assert_eq!(good.parse::<ContainerId>().unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn names_are_free_text_in_bounds() {
+        for bad in ["", " a", "a ", "a\nb", "a\0", &"n".repeat(1025)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+        }
+        for good in ["docker.io/library/debian:12", "..", "my web", "name@sha256:00"] {
+            assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
+        }
+    }
+}

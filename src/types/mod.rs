@@ -1,0 +1,10 @@
+//! Values with rules: what has one of these types has been checked.
+
+mod digest;
+mod id;
+mod relpath;
+
+pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
+pub use id::{ContainerId, ImageId, LayerId, Name};
+pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
+pub use relpath::RelPath;
