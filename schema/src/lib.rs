@@ -2,9 +2,17 @@
 //!
 //! | module | what it fixes |
 //! | --- | --- |
+//! | [`header`] | format version and feature flags, and what a build may do with a store |
+//! | [`table`] | the tables and their keys |
+//! | [`record`] | the values in them |
 //! | [`manifest`] | the canonical list of everything in a diff directory, and its tree digest |
+//! | [`migration`] | the steps from each format version to the next |
 //!
 //! `FORMAT.md`, beside this crate's manifest, is the same contract in prose.
 
+pub mod header;
 pub mod manifest;
+pub mod migration;
+pub mod record;
+pub mod table;
 mod varint;

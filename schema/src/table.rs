@@ -1,0 +1,129 @@
+//! The tables of `store.redb` and of `run.redb`.
+//!
+//! A table of records is keyed by what permanently names the record. An *index* table has rows that can be
+//! computed from the records, and no more: a check proves it, a repair rebuilds it. Composite keys are ordered,
+//! so everything that belongs to one thing is one range.
+
+use redb::TableDefinition;
+
+/// A row without a value: all is said by its key.
+pub type Mark = ();
+
+/// The header: see [`crate::header`].
+pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Layer id to [`crate::record::LayerRecord`].
+pub const LAYERS: TableDefinition<&str, &[u8]> = TableDefinition::new("layers");
+/// Image id to [`crate::record::ImageRecord`].
+pub const IMAGES: TableDefinition<&str, &[u8]> = TableDefinition::new("images");
+/// Container id to [`crate::record::ContainerRecord`].
+pub const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
+/// Tree digest to [`crate::record::DiffRecord`].
+pub const DIFFS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("diffs");
+/// ([`Owner`], id, key) to [`crate::record::ItemRecord`].
+pub const ITEMS: TableDefinition<(u8, &str, &str), &[u8]> = TableDefinition::new("items");
+/// BLAKE3 hash to [`crate::record::BlobRecord`].
+pub const BLOBS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("blobs");
+/// (blob number, position) to bytes, at most [`CHUNK`] of them.
+pub const BLOB_CHUNKS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("blob_chunks");
+/// Blob digest to [`crate::record::KeptBlobRecord`].
+pub const KEPT_BLOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("kept_blobs");
+/// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept.
+pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
+
+/// Index: ([`Owner`], name) to id.
+pub const NAMES: TableDefinition<(u8, &str), &str> = TableDefinition::new("names");
+/// Index: (parent, child).
+pub const CHILDREN: TableDefinition<(&str, &str), Mark> = TableDefinition::new("children");
+/// Index: ([`LayerKey`], digest, layer id).
+pub const LAYERS_BY_DIGEST: TableDefinition<(u8, &str, &str), Mark> = TableDefinition::new("layers_by_digest");
+/// Index: (manifest digest, image id).
+pub const IMAGES_BY_DIGEST: TableDefinition<(&str, &str), Mark> = TableDefinition::new("images_by_digest");
+/// Index: (top layer or mapped top layer, image id).
+pub const IMAGES_BY_LAYER: TableDefinition<(&str, &str), Mark> = TableDefinition::new("images_by_layer");
+/// Index: (image, container id).
+pub const CONTAINERS_BY_IMAGE: TableDefinition<(&str, &str), Mark> = TableDefinition::new("containers_by_image");
+/// Index: layer id to container id.
+pub const CONTAINERS_BY_LAYER: TableDefinition<&str, &str> = TableDefinition::new("containers_by_layer");
+/// Index: [`usage`] key to a sum over all records.
+pub const USAGE: TableDefinition<&str, u64> = TableDefinition::new("usage");
+
+/// In `run.redb`: layer id to [`crate::record::MountRecord`].
+pub const MOUNTS: TableDefinition<&str, &[u8]> = TableDefinition::new("mounts");
+/// In `run.redb`: what was found out about this boot, by name.
+pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
+
+/// The length of a blob chunk. A redb value of exactly a power of two takes twice its size on disk, so a chunk
+/// stays below one.
+pub const CHUNK: usize = 256 * 1024 - 256;
+
+/// How many rows the journal keeps.
+pub const JOURNAL_ROWS: u64 = 4096;
+
+/// The kinds of things that have names and data items.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Owner {
+    /// A layer.
+    Layer = 1,
+    /// An image.
+    Image = 2,
+    /// A container.
+    Container = 3,
+}
+
+impl Owner {
+    /// The number that stands in keys.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind with this number.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Owner::Layer),
+            2 => Some(Owner::Image),
+            3 => Some(Owner::Container),
+            _ => None,
+        }
+    }
+
+    /// The word for messages.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Owner::Layer => "layer",
+            Owner::Image => "image",
+            Owner::Container => "container",
+        }
+    }
+}
+
+/// By which digest [`LAYERS_BY_DIGEST`] finds a layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum LayerKey {
+    /// A blob that carried it.
+    Blob = 1,
+    /// Its uncompressed tar.
+    DiffId = 2,
+    /// Its tree digest, in hex.
+    Tree = 4,
+}
+
+impl LayerKey {
+    /// The number that stands in keys.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// The keys of [`USAGE`].
+pub mod usage {
+    /// Bytes on disk of all rows of `diffs`.
+    pub const DIFF_BYTES: &str = "diff-bytes";
+    /// Inodes of all rows of `diffs`.
+    pub const DIFF_INODES: &str = "diff-inodes";
+    /// Bytes of all rows of `kept_blobs`.
+    pub const KEPT_BLOB_BYTES: &str = "kept-blob-bytes";
+    /// Stored bytes of all rows of `blobs`.
+    pub const BLOB_BYTES: &str = "blob-bytes";
+}
