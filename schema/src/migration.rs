@@ -61,7 +61,7 @@ fn create_tables_of_format_1(txn: &WriteTransaction) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use redb::backends::InMemoryBackend;
-    use redb::{Database, ReadableDatabase, TableHandle};
+    use redb::{Database, ReadableDatabase, ReadableTable, TableHandle};
 
     use super::*;
 
@@ -86,11 +86,11 @@ mod tests {
         assert_eq!(header.format, FORMAT);
 
         let txn = db.begin_read().unwrap();
-        let mut names: Vec<_> =
-            txn.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
+        let mut names: Vec<_> = txn.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
         names.sort();
         assert_eq!(names.len(), 18, "{names:?}");
-        let stored = txn.open_table(table::META).unwrap().get(HEADER_KEY).unwrap().unwrap();
+        let meta = txn.open_table(table::META).unwrap();
+        let stored = meta.get(HEADER_KEY).unwrap().unwrap();
         assert_eq!(Header::decode(stored.value()).unwrap(), header);
     }
 

@@ -83,15 +83,9 @@ pub struct IdRange {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum LayerContent {
     /// In the directory that `diffs` names for this tree digest, shared and never written.
-    Sealed {
-        /// The tree digest.
-        tree: [u8; 32],
-    },
+    Sealed([u8; 32]),
     /// In a directory of its own, `diffs/<number>`, with `work/<number>`, which mounts write to.
-    Writable {
-        /// The directory's number.
-        number: u64,
-    },
+    Writable(u64),
 }
 
 /// A form in which the layer was delivered: a blob of an image.

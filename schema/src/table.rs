@@ -35,13 +35,15 @@ pub const NAMES: TableDefinition<(u8, &str), &str> = TableDefinition::new("names
 /// Index: (parent, child).
 pub const CHILDREN: TableDefinition<(&str, &str), Mark> = TableDefinition::new("children");
 /// Index: ([`LayerKey`], digest, layer id).
-pub const LAYERS_BY_DIGEST: TableDefinition<(u8, &str, &str), Mark> = TableDefinition::new("layers_by_digest");
+pub const LAYERS_BY_DIGEST: TableDefinition<(u8, &str, &str), Mark> =
+    TableDefinition::new("layers_by_digest");
 /// Index: (manifest digest, image id).
 pub const IMAGES_BY_DIGEST: TableDefinition<(&str, &str), Mark> = TableDefinition::new("images_by_digest");
 /// Index: (top layer or mapped top layer, image id).
 pub const IMAGES_BY_LAYER: TableDefinition<(&str, &str), Mark> = TableDefinition::new("images_by_layer");
 /// Index: (image, container id).
-pub const CONTAINERS_BY_IMAGE: TableDefinition<(&str, &str), Mark> = TableDefinition::new("containers_by_image");
+pub const CONTAINERS_BY_IMAGE: TableDefinition<(&str, &str), Mark> =
+    TableDefinition::new("containers_by_image");
 /// Index: layer id to container id.
 pub const CONTAINERS_BY_LAYER: TableDefinition<&str, &str> = TableDefinition::new("containers_by_layer");
 /// Index: [`usage`] key to a sum over all records.

@@ -1,1 +1,31 @@
 //! The database: redb behind one module. Knows nothing of directories.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`database`] | opens the file for reading and writing, runs transactions |
+//! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
+//! | [`holder`] | names who holds the write lock |
+//! | [`txn`] | typed reads, the same in both kinds of transaction |
+//! | [`write`](mod@write) | typed changes, which keep indexes, items, sums and journal in step |
+//! | [`index`] | which index rows a record implies |
+//! | [`blob`] | bytes kept in the database |
+//! | [`run`] | the second database, of what a reboot drops |
+
+mod backend;
+mod blob;
+mod database;
+mod holder;
+mod index;
+mod run;
+mod txn;
+mod write;
+
+pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
+pub(crate) use database::{Database, DatabaseOptions};
+pub(crate) use index::{IndexRow, implied_rows, stored_rows};
+pub(crate) use run::RunDatabase;
+pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
+pub(crate) use write::Freed;
+
+#[cfg(test)]
+mod tests;

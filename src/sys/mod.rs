@@ -1,1 +1,3 @@
 //! Safe wrappers for system calls, and all unsafe code of the crate.
+
+pub(crate) mod range_lock;

@@ -1,0 +1,122 @@
+//! Errors of the database.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The database could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// The database file could not be opened.
+    #[error("cannot open the database {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// Another process held the write lock for the whole time that the caller was willing to wait.
+    #[error("the store is being written by {holder}; gave up after {waited:?}")]
+    Locked {
+        /// Process id and command of the holder, as far as they are known.
+        holder: String,
+        /// How long this call waited.
+        waited: Duration,
+    },
+    /// The database reported an error. Nothing of the operation was stored.
+    #[error("the database failed while it {action}")]
+    Database {
+        /// What was being done.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// A record's bytes are damaged.
+    #[error("the {kind} record {key:?} is damaged; run `layerstore check`")]
+    Record {
+        /// Which kind of record.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+        /// What the check found.
+        #[source]
+        source: layerstore_schema::record::RecordError,
+    },
+    /// A record cannot be stored.
+    #[error("a record is too large to store")]
+    Encode(#[source] layerstore_schema::record::RecordError),
+    /// The store is of a format that this build does not open.
+    #[error("the store {} cannot be used by this build; use a newer layerstore", path.display())]
+    Format {
+        /// The database file.
+        path: PathBuf,
+        /// What does not fit.
+        #[source]
+        source: layerstore_schema::header::HeaderError,
+    },
+    /// The store can be read by this build and not written.
+    #[error("the store {} has features that this build cannot write; use a newer layerstore", path.display())]
+    ReadOnly {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The file is a database and not a store's.
+    #[error("{} is not the database of a store: it has no header", path.display())]
+    NoHeader {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A row that a record refers to is missing.
+    #[error("the {kind} {key:?} that a record refers to is missing; run `layerstore check`")]
+    Missing {
+        /// Which kind of row.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+    },
+    /// A name is taken.
+    #[error("the name {name:?} belongs to the {kind} {holder}; choose another or take it away first")]
+    NameInUse {
+        /// `layer`, `image` or `container`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The id that has it.
+        holder: String,
+    },
+    /// A data item's bytes could not be read from where the caller had them.
+    #[error("cannot read the bytes to store")]
+    Input(#[source] std::io::Error),
+    /// Bytes in the database do not have the hash that they are stored under.
+    #[error("the stored bytes {key} are damaged; run `layerstore check`")]
+    Blob {
+        /// The hash.
+        key: String,
+    },
+}
+
+impl MetaError {
+    /// Wraps an error of redb that came up while the database `action`.
+    pub(crate) fn database(action: &'static str) -> impl Fn(redb::Error) -> MetaError {
+        move |source| MetaError::Database { action, source: Box::new(source) }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ident => $action:literal),+ $(,)?) => {
+        $(impl From<redb::$error> for MetaError {
+            fn from(source: redb::$error) -> Self {
+                MetaError::Database { action: $action, source: Box::new(source.into()) }
+            }
+        })+
+    };
+}
+
+from_redb! {
+    TableError => "opened a table",
+    StorageError => "read or wrote a row",
+    TransactionError => "began a transaction",
+    CommitError => "committed",
+}

@@ -1,0 +1,227 @@
+//! How redb reaches the database file: its own file backend, with what a store of many processes needs.
+//!
+//! * **Waiting for the writer ends.** redb waits for the write lock for ever; here the wait has a limit, and its
+//!   error names the holder.
+//! * **Opening and closing cost no sync.** An open that finds the file sound writes only what the first commit
+//!   writes again; it is that commit's sync that counts. Creating the file, and a real repair, do sync
+//!   ([`Phase`]). A close has nothing to say that the last commit has not recorded, so it is kept from
+//!   writing: it does not get the write lock.
+//! * **A sync with nothing to sync is skipped.**
+//!
+//! Every lock call goes to redb's backend: a call left out would mean a file without locks.
+
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, StorageBackend};
+
+use super::holder::HolderFile;
+use crate::sys::range_lock;
+
+/// The byte that redb's multi-writer mode locks for the length of a write transaction.
+const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
+
+/// What the handle is doing, which decides what its syncs and locks mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// The file is made, or repaired: everything syncs.
+    Creating,
+    /// The file is opened and sound: nothing syncs.
+    Opening,
+    /// Transactions run: a sync with something to sync does.
+    Running,
+    /// The handle is dropped: the write lock is refused.
+    Closing,
+}
+
+/// The phase of one handle, shared between the handle and its backend.
+#[derive(Clone, Debug)]
+pub(super) struct PhaseSwitch(Arc<AtomicU8>);
+
+impl PhaseSwitch {
+    pub(super) fn new(phase: Phase) -> Self {
+        PhaseSwitch(Arc::new(AtomicU8::new(phase as u8)))
+    }
+
+    pub(super) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.0.load(Ordering::Acquire) == phase as u8
+    }
+}
+
+/// The write lock was not to be had in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the write lock is held by {holder}")]
+pub(super) struct LockTimeout {
+    pub(super) holder: String,
+    pub(super) waited: Duration,
+}
+
+/// redb's file backend with a limited wait and the fewest syncs.
+#[derive(Debug)]
+pub(super) struct Backend {
+    inner: FileBackend,
+    /// The same open file, for the blocking lock call.
+    file: Arc<File>,
+    phase: PhaseSwitch,
+    unsynced: AtomicBool,
+    timeout: Duration,
+    holder: HolderFile,
+    syncs: bool,
+}
+
+impl Backend {
+    pub(super) fn new(
+        file: File,
+        phase: PhaseSwitch,
+        timeout: Duration,
+        holder: HolderFile,
+        syncs: bool,
+    ) -> Result<Self, redb::Error> {
+        let same = file.try_clone().map_err(redb::Error::Io)?;
+        Ok(Backend {
+            inner: FileBackend::new(file)?,
+            file: Arc::new(same),
+            phase,
+            unsynced: AtomicBool::new(false),
+            timeout,
+            holder,
+            syncs,
+        })
+    }
+
+    fn wait_for_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+        exclusive: bool,
+    ) -> Result<(), BackendError> {
+        let try_lock = || match exclusive {
+            true => self.inner.try_lock_range(start, end),
+            false => self.inner.try_lock_shared_range(start, end),
+        };
+        if try_lock()? {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        if !self.timeout.is_zero() && wait_in_queue(&self.file, start, end, exclusive, self.timeout)? {
+            // The open file has the lock already; this tells redb's backend, which gives it up by its own list.
+            try_lock()?;
+            return Ok(());
+        }
+        let timeout = LockTimeout { holder: self.holder.describe(), waited: begun.elapsed() };
+        Err(io::Error::new(io::ErrorKind::TimedOut, timeout).into())
+    }
+}
+
+/// Waits in the kernel's fair queue, up to `timeout`; `false` if the time is over.
+///
+/// The queue cannot be left early, so a thread stands in it. After a timeout it stays until its turn comes, and
+/// then gives the lock straight back.
+fn wait_in_queue(
+    file: &Arc<File>,
+    start: Bound<u64>,
+    end: Bound<u64>,
+    exclusive: bool,
+    timeout: Duration,
+) -> io::Result<bool> {
+    let (sender, receiver) = mpsc::channel();
+    let given_up = Arc::new(Mutex::new(false));
+    let waiter = {
+        let (file, given_up) = (Arc::clone(file), Arc::clone(&given_up));
+        move || {
+            let result = range_lock::lock_range(&file, start, end, exclusive);
+            let given_up = given_up.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if *given_up && result.is_ok() {
+                if let Err(error) = range_lock::unlock_range(&file, start, end) {
+                    tracing::warn!(%error, "cannot give up a lock that came too late");
+                }
+            } else if sender.send(result).is_err() {
+                tracing::warn!("nobody waits for the lock any more");
+            }
+        }
+    };
+    std::thread::Builder::new().name("lock-wait".into()).spawn(waiter)?;
+    if let Ok(result) = receiver.recv_timeout(timeout) {
+        return result.map(|()| true);
+    }
+    let mut flag = given_up.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    *flag = true;
+    // The lock may have come between the end of the time and this line.
+    match receiver.try_recv() {
+        Ok(result) => result.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.unsynced.store(true, Ordering::Release);
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if !self.syncs || self.phase.is(Phase::Opening) || !self.unsynced.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.inner.sync_data().inspect_err(|_| self.unsynced.store(true, Ordering::Release))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.unsynced.store(true, Ordering::Release);
+        self.inner.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        let writer = start == WRITER_BYTE;
+        if writer && self.phase.is(Phase::Closing) {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "nothing is left to write").into());
+        }
+        self.wait_for_range(start, end, true)?;
+        if writer {
+            self.holder.take();
+        }
+        Ok(())
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.wait_for_range(start, end, false)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}

@@ -1,0 +1,119 @@
+//! The run database: what a reboot drops. Mount counts, and what was found out about this boot.
+//!
+//! The kernel's mount table is the truth about mounts; a count here says how many users asked for one. Nothing
+//! is synced: after a power cut the file is empty or gone.
+
+use std::path::PathBuf;
+
+use layerstore_schema::record::{MountRecord, Record};
+use layerstore_schema::table;
+use redb::ReadableTable;
+
+use super::txn::decode;
+use super::{Database, DatabaseOptions, Tables, WriteTxn};
+use crate::error::MetaError;
+
+/// The key of the fact that says in which boot the rest was written.
+const BOOT_ID: &str = "boot-id";
+
+/// `run.redb`.
+#[derive(Debug)]
+pub(crate) struct RunDatabase(Database);
+
+impl RunDatabase {
+    /// Opens the file at `path`, and empties it if it is from another boot.
+    pub(crate) fn open(path: PathBuf, boot_id: &str, options: &DatabaseOptions) -> Result<Self, MetaError> {
+        let options = DatabaseOptions { sync: false, ..options.clone() };
+        let database = Database::new(path, options);
+        let current = database.path().exists() && {
+            // A file that a crash left before its first commit has no table yet.
+            let known = database.begin_read().and_then(|txn| fact(&txn, BOOT_ID));
+            matches!(known, Ok(Some(known)) if known == boot_id)
+        };
+        let run = RunDatabase(database);
+        if !current {
+            run.0.write_or_create(|txn| txn.start_boot(boot_id))?;
+        }
+        Ok(run)
+    }
+
+    /// A remembered fact.
+    pub(crate) fn fact(&self, key: &str) -> Result<Option<String>, MetaError> {
+        fact(&self.0.begin_read()?, key)
+    }
+
+    /// Remembers a fact for this boot.
+    pub(crate) fn set_fact(&self, key: &str, value: &str) -> Result<(), MetaError> {
+        self.0.write(|txn| {
+            txn.0.open_table(table::FACTS)?.insert(key, value)?;
+            Ok(())
+        })
+    }
+
+    /// The mount of a layer.
+    pub(crate) fn mount(&self, layer: &str) -> Result<Option<MountRecord>, MetaError> {
+        let txn = self.0.begin_read()?;
+        let mounts = txn.open(table::MOUNTS)?;
+        mounts.get(layer)?.map(|row| decode(row.value(), "mount", layer)).transpose()
+    }
+
+    /// All mounts, by layer id.
+    pub(crate) fn mounts(&self) -> Result<Vec<(String, MountRecord)>, MetaError> {
+        let txn = self.0.begin_read()?;
+        let mut found = Vec::new();
+        for row in txn.open(table::MOUNTS)?.iter()? {
+            let (key, value) = row?;
+            found.push((key.value().to_owned(), decode(value.value(), "mount", key.value())?));
+        }
+        Ok(found)
+    }
+
+    /// Runs `change` with the layer's record and stores what it leaves, in one transaction: no other process
+    /// mounts or unmounts meanwhile. `None` removes the record.
+    pub(crate) fn update_mount<T, E: From<MetaError>>(
+        &self,
+        layer: &str,
+        change: impl FnOnce(&mut Option<MountRecord>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.0.write(|txn| {
+            let mut record = txn.mount_record(layer)?;
+            let value = change(&mut record)?;
+            txn.put_mount_record(layer, record.as_ref())?;
+            Ok(value)
+        })
+    }
+}
+
+fn fact(txn: &impl Tables, key: &str) -> Result<Option<String>, MetaError> {
+    let facts = txn.open(table::FACTS)?;
+    Ok(facts.get(key)?.map(|row| row.value().to_owned()))
+}
+
+impl WriteTxn {
+    fn start_boot(&self, boot_id: &str) -> Result<(), MetaError> {
+        self.0.open_table(table::MOUNTS)?.retain(|_, _| false)?;
+        let mut facts = self.0.open_table(table::FACTS)?;
+        facts.retain(|_, _| false)?;
+        facts.insert(BOOT_ID, boot_id)?;
+        Ok(())
+    }
+
+    fn mount_record(&self, layer: &str) -> Result<Option<MountRecord>, MetaError> {
+        let mounts = self.0.open_table(table::MOUNTS)?;
+        mounts.get(layer)?.map(|row| decode(row.value(), "mount", layer)).transpose()
+    }
+
+    fn put_mount_record(&self, layer: &str, record: Option<&MountRecord>) -> Result<(), MetaError> {
+        let mut mounts = self.0.open_table(table::MOUNTS)?;
+        match record {
+            Some(record) => {
+                let bytes = record.encode().map_err(MetaError::Encode)?;
+                mounts.insert(layer, bytes.as_slice())?;
+            }
+            None => {
+                mounts.remove(layer)?;
+            }
+        }
+        Ok(())
+    }
+}

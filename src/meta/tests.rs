@@ -1,0 +1,250 @@
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use layerstore_schema::header::Header;
+use layerstore_schema::record::{DiffRecord, LayerBlob, LayerContent, LayerRecord, MountRecord, Time};
+use layerstore_schema::table::{LayerKey, Owner, usage};
+
+use super::*;
+use crate::error::MetaError;
+use crate::types::TreeDigest;
+
+fn store(dir: &Path) -> Database {
+    let database = Database::new(dir.join("store.redb"), DatabaseOptions::default());
+    database.write_or_create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) })).unwrap();
+    database
+}
+
+fn layer(id: &str, parent: Option<&str>) -> LayerRecord {
+    LayerRecord {
+        id: id.into(),
+        parent: parent.map(Into::into),
+        names: vec![format!("name-of-{id}")],
+        metadata: String::new(),
+        created: Time::default(),
+        content: LayerContent::Sealed([7; 32]),
+        diff_id: Some("sha256:d".into()),
+        diff_size: Some(1),
+        blobs: vec![LayerBlob { digest: "sha256:b".into(), size: 1, media_type: "m".into() }],
+        split: None,
+        self_contained: true,
+        flags: Vec::new(),
+        labels: Vec::new(),
+    }
+}
+
+fn with_shared_tree(database: &Database) {
+    let manifest = PreparedBlob::from_bytes(b"manifest");
+    let diff = DiffRecord { number: 5, content_bytes: 3, disk_bytes: 4096, inodes: 2, manifest: [0; 32] };
+    database
+        .write::<_, MetaError>(|txn| {
+            txn.put_diff(&TreeDigest([7; 32]), diff, &manifest)?;
+            txn.put_layer(&layer("aa", None))?;
+            txn.put_layer(&layer("ab", Some("aa")))
+        })
+        .unwrap();
+}
+
+#[test]
+fn indexes_follow_the_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    with_shared_tree(&database);
+
+    let txn = database.begin_read().unwrap();
+    assert_eq!(stored_rows(&txn).unwrap(), implied_rows(&txn).unwrap());
+    assert_eq!(txn.children("aa").unwrap(), ["ab"]);
+    assert_eq!(txn.layers_by(LayerKey::DiffId, "sha256:d").unwrap(), ["aa", "ab"]);
+    assert_eq!(txn.named(Owner::Layer, "name-of-ab").unwrap().as_deref(), Some("ab"));
+    assert_eq!(txn.by_prefix(Owner::Layer, "a").unwrap(), PrefixMatch::Several("aa".into(), "ab".into()));
+    assert_eq!(txn.by_prefix(Owner::Layer, "ab").unwrap(), PrefixMatch::One("ab".into()));
+    assert_eq!(txn.by_prefix(Owner::Layer, "b").unwrap(), PrefixMatch::None);
+    assert_eq!(txn.chain("ab").unwrap().len(), 2);
+    drop(txn);
+
+    database
+        .write::<_, MetaError>(|txn| txn.put_layer(&LayerRecord { names: vec![], ..layer("ab", None) }))
+        .unwrap();
+    let txn = database.begin_read().unwrap();
+    assert_eq!(stored_rows(&txn).unwrap(), implied_rows(&txn).unwrap());
+    assert!(txn.children("aa").unwrap().is_empty());
+    assert_eq!(txn.named(Owner::Layer, "name-of-ab").unwrap(), None);
+}
+
+#[test]
+fn a_shared_tree_goes_with_its_last_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    with_shared_tree(&database);
+    assert_eq!(database.begin_read().unwrap().usage(usage::DIFF_BYTES).unwrap(), 4096);
+
+    let first = database.write(|txn| txn.remove_layer("ab")).unwrap();
+    assert_eq!(first, Freed::default());
+    let last = database.write(|txn| txn.remove_layer("aa")).unwrap();
+    assert_eq!(last.diffs, [5]);
+    let txn = database.begin_read().unwrap();
+    assert_eq!(txn.usage(usage::DIFF_BYTES).unwrap(), 0);
+    assert_eq!(txn.usage(usage::BLOB_BYTES).unwrap(), 0);
+    assert!(stored_rows(&txn).unwrap().is_empty());
+}
+
+#[test]
+fn a_name_has_one_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    with_shared_tree(&database);
+    let stolen = LayerRecord { names: vec!["name-of-aa".into()], ..layer("ac", None) };
+    let error = database.write(|txn| txn.put_layer(&stolen)).unwrap_err();
+    assert!(matches!(error, MetaError::NameInUse { holder, .. } if holder == "aa"));
+    assert_eq!(database.begin_read().unwrap().layer("ac").unwrap(), None);
+}
+
+#[test]
+fn items_share_equal_bytes_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let large: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
+    let blobs = [PreparedBlob::from_bytes(&large), PreparedBlob::from_bytes(b"")];
+    database
+        .write::<_, MetaError>(|txn| {
+            for (key, blob) in [("a", &blobs[0]), ("b", &blobs[0]), ("empty", &blobs[1])] {
+                txn.put_item(Owner::Image, "i", key, "sha256:x".into(), blob)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let txn = database.begin_read().unwrap();
+    assert_eq!(txn.items(Owner::Image, "i").unwrap().len(), 3);
+    assert_eq!(read_blob(&txn, &blobs[0].hash()).unwrap(), large);
+    assert_eq!(read_blob(&txn, &blobs[1].hash()).unwrap(), b"");
+    assert_eq!(txn.blob(&blobs[0].hash()).unwrap().unwrap().users, 2);
+    drop(txn);
+
+    for key in ["a", "b", "empty"] {
+        assert!(database.write(|txn| txn.remove_item(Owner::Image, "i", key)).unwrap());
+    }
+    let txn = database.begin_read().unwrap();
+    assert_eq!(txn.blob(&blobs[0].hash()).unwrap(), None);
+    assert_eq!(txn.usage(usage::BLOB_BYTES).unwrap(), 0);
+}
+
+#[test]
+fn a_spooled_file_is_stored_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let bytes = vec![9u8; 700_000];
+    let path = dir.path().join("spool");
+    std::fs::write(&path, &bytes).unwrap();
+    let blob = PreparedBlob::from_file(std::fs::File::open(&path).unwrap()).unwrap();
+    database.write(|txn| txn.put_blob(&blob)).unwrap();
+    let txn = database.begin_read().unwrap();
+    let mut read = Vec::new();
+    open_blob(&txn, &blob.hash()).unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read, bytes);
+}
+
+#[test]
+fn a_failed_operation_stores_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let result: Result<(), MetaError> = database.write(|txn| {
+        txn.put_layer(&layer("aa", None))?;
+        Err(MetaError::Blob { key: "made up".into() })
+    });
+    assert!(result.is_err());
+    assert_eq!(database.begin_read().unwrap().layer("aa").unwrap(), None);
+}
+
+#[test]
+fn a_waiting_writer_gives_up_and_names_the_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let path = database.path().to_owned();
+    let result = database.write::<_, MetaError>(|_| {
+        let impatient = DatabaseOptions { lock_timeout: Duration::from_millis(50), ..Default::default() };
+        Ok(Database::new(path.clone(), impatient).write::<_, MetaError>(|_| Ok(())))
+    });
+    let Err(MetaError::Locked { holder, waited }) = result.unwrap() else { panic!("not locked") };
+    assert!(holder.contains(&std::process::id().to_string()), "{holder}");
+    assert!(waited >= Duration::from_millis(50));
+
+    // The one that gave up does not hold the lock later.
+    database.write::<_, MetaError>(|_| Ok(())).unwrap();
+}
+
+#[test]
+fn a_waiting_writer_gets_its_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let database = &database;
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let record = LayerRecord {
+                        content: LayerContent::Writable(1),
+                        ..layer(&format!("l{number}-{round}"), None)
+                    };
+                    database.write(|txn| txn.put_layer(&record)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(database.begin_read().unwrap().layers().unwrap().len(), 20);
+}
+
+/// Runs this test binary again under strace, in a test that writes one record.
+#[test]
+fn writing_one_record_costs_two_syncs() {
+    const MARKER: &str = "LAYERSTORE_SYNC_COUNT_DIR";
+    if let Ok(dir) = std::env::var(MARKER) {
+        let database = Database::new(Path::new(&dir).join("store.redb"), DatabaseOptions::default());
+        database.write(|txn| txn.put_layer(&layer("aa", None))).unwrap();
+        return;
+    }
+    if Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("skipped: strace is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path());
+    let trace = dir.path().join("trace");
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=fsync,fdatasync,sync,syncfs", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "meta::tests::writing_one_record_costs_two_syncs"])
+        .env(MARKER, dir.path())
+        .output()
+        .unwrap();
+    if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("ptrace") {
+        eprintln!("skipped: tracing is not allowed here");
+        return;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let syncs = std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync")).count();
+    assert_eq!(syncs, 2, "{}", std::fs::read_to_string(&trace).unwrap());
+}
+
+#[test]
+fn the_run_database_forgets_at_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let open =
+        |boot| RunDatabase::open(dir.path().join("run.redb"), boot, &DatabaseOptions::default()).unwrap();
+    let run = open("boot-1");
+    run.set_fact("probe", "x").unwrap();
+    run.update_mount::<_, MetaError>("l", |record| {
+        assert!(record.is_none());
+        *record = Some(MountRecord { count: 1, target: "/m".into(), read_only: false });
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(open("boot-1").mount("l").unwrap().unwrap().count, 1);
+    assert_eq!(open("boot-1").fact("probe").unwrap().as_deref(), Some("x"));
+    let run = open("boot-2");
+    assert_eq!(run.mount("l").unwrap(), None);
+    assert_eq!(run.fact("probe").unwrap(), None);
+    assert!(run.mounts().unwrap().is_empty());
+}

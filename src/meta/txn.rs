@@ -1,0 +1,320 @@
+//! Transactions with the store's tables behind typed calls. What only reads is the same for both kinds:
+//! [`Query`], implemented over either.
+
+use std::borrow::Borrow;
+
+use layerstore_schema::header::{HEADER_KEY, Header};
+use layerstore_schema::record::{
+    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord, Record,
+};
+use layerstore_schema::table::{self, LayerKey, Owner};
+use redb::{Key, ReadableTable, TableDefinition, Value};
+
+use crate::error::MetaError;
+use crate::types::TreeDigest;
+
+/// A snapshot of the store at one commit.
+#[derive(Debug)]
+pub(crate) struct ReadTxn(pub(super) redb::ReadTransaction);
+
+/// The write transaction: it sees its own changes, and nobody else does before the commit.
+pub(crate) struct WriteTxn(pub(super) redb::WriteTransaction);
+
+impl std::fmt::Debug for WriteTxn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WriteTxn")
+    }
+}
+
+/// Opens tables for reading.
+pub(crate) trait Tables {
+    /// What an open table is.
+    type Table<'t, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
+    where
+        Self: 't;
+
+    /// Opens one.
+    fn open<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<Self::Table<'_, K, V>, MetaError>;
+}
+
+impl Tables for ReadTxn {
+    type Table<'t, K: Key + 'static, V: Value + 'static> = redb::ReadOnlyTable<K, V>;
+
+    fn open<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<Self::Table<'_, K, V>, MetaError> {
+        Ok(self.0.open_table(definition)?)
+    }
+}
+
+impl Tables for WriteTxn {
+    type Table<'t, K: Key + 'static, V: Value + 'static> = redb::Table<'t, K, V>;
+
+    fn open<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<Self::Table<'_, K, V>, MetaError> {
+        Ok(self.0.open_table(definition)?)
+    }
+}
+
+/// Whether a short id stands for one thing, none, or several.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PrefixMatch {
+    /// No id begins like this.
+    None,
+    /// Exactly one does.
+    One(String),
+    /// At least these two do.
+    Several(String, String),
+}
+
+/// Everything that can be asked of the store.
+pub(crate) trait Query: Tables + Sized {
+    /// The header; `None` in a database without one.
+    fn header(&self) -> Result<Option<Vec<u8>>, MetaError> {
+        let meta = self.open(table::META)?;
+        Ok(meta.get(HEADER_KEY)?.map(|row| row.value().to_vec()))
+    }
+
+    /// A layer by id.
+    fn layer(&self, id: &str) -> Result<Option<LayerRecord>, MetaError> {
+        get(self, table::LAYERS, id, "layer", id)
+    }
+
+    /// An image by id.
+    fn image(&self, id: &str) -> Result<Option<ImageRecord>, MetaError> {
+        get(self, table::IMAGES, id, "image", id)
+    }
+
+    /// A container by id.
+    fn container(&self, id: &str) -> Result<Option<ContainerRecord>, MetaError> {
+        get(self, table::CONTAINERS, id, "container", id)
+    }
+
+    /// A layer that a record refers to.
+    fn layer_ref(&self, id: &str) -> Result<LayerRecord, MetaError> {
+        self.layer(id)?.ok_or_else(|| missing("layer", id))
+    }
+
+    /// All layers, by id.
+    fn layers(&self) -> Result<Vec<LayerRecord>, MetaError> {
+        all(self, table::LAYERS, "layer")
+    }
+
+    /// All images, by id.
+    fn images(&self) -> Result<Vec<ImageRecord>, MetaError> {
+        all(self, table::IMAGES, "image")
+    }
+
+    /// All containers, by id.
+    fn containers(&self) -> Result<Vec<ContainerRecord>, MetaError> {
+        all(self, table::CONTAINERS, "container")
+    }
+
+    /// The id that has a name.
+    fn named(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError> {
+        let names = self.open(table::NAMES)?;
+        Ok(names.get((owner.code(), name))?.map(|row| row.value().to_owned()))
+    }
+
+    /// What ids of a kind begin with `prefix`.
+    fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError> {
+        let definition = match owner {
+            Owner::Layer => table::LAYERS,
+            Owner::Image => table::IMAGES,
+            Owner::Container => table::CONTAINERS,
+        };
+        let rows = self.open(definition)?;
+        let mut ids = Vec::with_capacity(2);
+        for row in rows.range(prefix..)?.take(2) {
+            let (key, _) = row?;
+            if key.value().starts_with(prefix) {
+                ids.push(key.value().to_owned());
+            }
+        }
+        let second = ids.pop();
+        Ok(match (ids.pop(), second) {
+            (Some(first), Some(second)) => PrefixMatch::Several(first, second),
+            (None, Some(only)) => PrefixMatch::One(only),
+            _ => PrefixMatch::None,
+        })
+    }
+
+    /// Layers whose parent is `parent`.
+    fn children(&self, parent: &str) -> Result<Vec<String>, MetaError> {
+        pairs(self, table::CHILDREN, parent)
+    }
+
+    /// Images whose top layer, mapped or not, is `layer`.
+    fn images_of_layer(&self, layer: &str) -> Result<Vec<String>, MetaError> {
+        pairs(self, table::IMAGES_BY_LAYER, layer)
+    }
+
+    /// Images known by a manifest digest.
+    fn images_by_digest(&self, digest: &str) -> Result<Vec<String>, MetaError> {
+        pairs(self, table::IMAGES_BY_DIGEST, digest)
+    }
+
+    /// Containers made from `image`.
+    fn containers_of_image(&self, image: &str) -> Result<Vec<String>, MetaError> {
+        pairs(self, table::CONTAINERS_BY_IMAGE, image)
+    }
+
+    /// The container whose writable layer is `layer`.
+    fn container_of_layer(&self, layer: &str) -> Result<Option<String>, MetaError> {
+        let rows = self.open(table::CONTAINERS_BY_LAYER)?;
+        Ok(rows.get(layer)?.map(|row| row.value().to_owned()))
+    }
+
+    /// Layers found by a digest of one kind.
+    fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
+        let rows = self.open(table::LAYERS_BY_DIGEST)?;
+        let mut ids = Vec::new();
+        for row in rows.range((key.code(), digest, "")..)? {
+            let (found, _) = row?;
+            let (code, row_digest, layer) = found.value();
+            if (code, row_digest) != (key.code(), digest) {
+                break;
+            }
+            ids.push(layer.to_owned());
+        }
+        Ok(ids)
+    }
+
+    /// The directory of a tree digest.
+    fn diff(&self, tree: &TreeDigest) -> Result<Option<DiffRecord>, MetaError> {
+        get(self, table::DIFFS, &tree.0, "diff", tree)
+    }
+
+    /// All sealed directories.
+    fn diffs(&self) -> Result<Vec<(TreeDigest, DiffRecord)>, MetaError> {
+        let mut found = Vec::new();
+        for row in self.open(table::DIFFS)?.iter()? {
+            let (key, value) = row?;
+            let tree = TreeDigest(*key.value());
+            found.push((tree, decode(value.value(), "diff", &tree)?));
+        }
+        Ok(found)
+    }
+
+    /// One data item's record.
+    fn item(&self, owner: Owner, id: &str, key: &str) -> Result<Option<ItemRecord>, MetaError> {
+        get(self, table::ITEMS, (owner.code(), id, key), "item", key)
+    }
+
+    /// The data items of a thing, by key.
+    fn items(&self, owner: Owner, id: &str) -> Result<Vec<(String, ItemRecord)>, MetaError> {
+        let mut found = Vec::new();
+        for row in self.open(table::ITEMS)?.range((owner.code(), id, "")..)? {
+            let (key, value) = row?;
+            let (code, of, name) = key.value();
+            if (code, of) != (owner.code(), id) {
+                break;
+            }
+            found.push((name.to_owned(), decode(value.value(), "item", name)?));
+        }
+        Ok(found)
+    }
+
+    /// The record of bytes kept in the database.
+    fn blob(&self, hash: &[u8; 32]) -> Result<Option<BlobRecord>, MetaError> {
+        get(self, table::BLOBS, hash, "blob", blake3::Hash::from_bytes(*hash))
+    }
+
+    /// A layer blob kept as delivered.
+    fn kept_blob(&self, digest: &str) -> Result<Option<KeptBlobRecord>, MetaError> {
+        get(self, table::KEPT_BLOBS, digest, "kept blob", digest)
+    }
+
+    /// All layer blobs kept as delivered.
+    fn kept_blobs(&self) -> Result<Vec<(String, KeptBlobRecord)>, MetaError> {
+        let mut found = Vec::new();
+        for row in self.open(table::KEPT_BLOBS)?.iter()? {
+            let (key, value) = row?;
+            found.push((key.value().to_owned(), decode(value.value(), "kept blob", key.value())?));
+        }
+        Ok(found)
+    }
+
+    /// A sum over all records.
+    fn usage(&self, key: &str) -> Result<u64, MetaError> {
+        Ok(self.open(table::USAGE)?.get(key)?.map_or(0, |row| row.value()))
+    }
+
+    /// A layer and all below it, topmost first.
+    fn chain(&self, top: &str) -> Result<Vec<LayerRecord>, MetaError> {
+        let mut chain = vec![self.layer_ref(top)?];
+        while let Some(parent) = chain.last().and_then(|layer| layer.parent.clone()) {
+            chain.push(self.layer_ref(&parent)?);
+        }
+        Ok(chain)
+    }
+}
+
+impl<T: Tables> Query for T {}
+
+/// The error for a row that a record refers to.
+pub(super) fn missing(kind: &'static str, key: impl ToString) -> MetaError {
+    MetaError::Missing { kind, key: key.to_string() }
+}
+
+pub(super) fn decode<R: Record>(
+    bytes: &[u8],
+    kind: &'static str,
+    key: impl ToString,
+) -> Result<R, MetaError> {
+    R::decode(bytes).map_err(|source| MetaError::Record { kind, key: key.to_string(), source })
+}
+
+fn get<'k, R: Record, K: Key + 'static>(
+    tables: &impl Tables,
+    definition: TableDefinition<'static, K, &'static [u8]>,
+    key: impl Borrow<K::SelfType<'k>>,
+    kind: &'static str,
+    name: impl ToString,
+) -> Result<Option<R>, MetaError> {
+    let rows = tables.open(definition)?;
+    rows.get(key)?.map(|row| decode(row.value(), kind, name)).transpose()
+}
+
+fn all<R: Record>(
+    tables: &impl Tables,
+    definition: TableDefinition<'static, &'static str, &'static [u8]>,
+    kind: &'static str,
+) -> Result<Vec<R>, MetaError> {
+    let mut records = Vec::new();
+    for row in tables.open(definition)?.iter()? {
+        let (key, value) = row?;
+        records.push(decode(value.value(), kind, key.value())?);
+    }
+    Ok(records)
+}
+
+fn pairs(
+    tables: &impl Tables,
+    definition: TableDefinition<'static, (&'static str, &'static str), ()>,
+    first: &str,
+) -> Result<Vec<String>, MetaError> {
+    let rows = tables.open(definition)?;
+    let mut found = Vec::new();
+    for row in rows.range((first, "")..)? {
+        let (key, _) = row?;
+        let (of, second) = key.value();
+        if of != first {
+            break;
+        }
+        found.push(second.to_owned());
+    }
+    Ok(found)
+}
+
+/// Reads the header of a database, as far as this build knows it.
+pub(crate) fn read_header(txn: &impl Query, path: &std::path::Path) -> Result<Header, MetaError> {
+    let bytes = txn.header()?.ok_or_else(|| MetaError::NoHeader { path: path.to_owned() })?;
+    Header::decode(&bytes).map_err(|source| MetaError::Format { path: path.to_owned(), source })
+}

@@ -1,0 +1,223 @@
+//! Changing the store. Each call keeps records, index rows, data items, sums and journal in step, so that no
+//! caller can forget one of them.
+
+use std::collections::BTreeSet;
+
+use layerstore_schema::manifest::TreeDigest;
+use layerstore_schema::record::{
+    Action, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, JournalRecord, KeptBlobRecord,
+    LayerContent, LayerRecord, Record,
+};
+use layerstore_schema::table::{self, LayerKey, Owner, usage};
+use redb::{ReadableTable, TableDefinition};
+
+use super::blob::PreparedBlob;
+use super::index::Indexed;
+use super::txn::missing;
+use super::{Query, WriteTxn};
+use crate::error::MetaError;
+use crate::types::Timestamp;
+
+/// Directories and files that no row names any more, for the caller to remove after the commit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    /// Numbers below `diffs/` and `work/`.
+    pub(crate) diffs: Vec<u64>,
+    /// Numbers below `blobs/`.
+    pub(crate) blobs: Vec<u64>,
+}
+
+impl WriteTxn {
+    /// Inserts or replaces a layer.
+    ///
+    /// Returns [`MetaError::NameInUse`] if another layer has one of its names.
+    pub(crate) fn put_layer(&self, record: &LayerRecord) -> Result<(), MetaError> {
+        self.put(table::LAYERS, self.layer(&record.id)?, record)
+    }
+
+    /// Inserts or replaces an image.
+    ///
+    /// Returns [`MetaError::NameInUse`] if another image has one of its names.
+    pub(crate) fn put_image(&self, record: &ImageRecord) -> Result<(), MetaError> {
+        self.put(table::IMAGES, self.image(&record.id)?, record)
+    }
+
+    /// Inserts or replaces a container.
+    ///
+    /// Returns [`MetaError::NameInUse`] if another container has one of its names.
+    pub(crate) fn put_container(&self, record: &ContainerRecord) -> Result<(), MetaError> {
+        self.put(table::CONTAINERS, self.container(&record.id)?, record)
+    }
+
+    fn put<R: Record + Indexed>(
+        &self,
+        definition: TableDefinition<'static, &'static str, &'static [u8]>,
+        old: Option<R>,
+        new: &R,
+    ) -> Result<(), MetaError> {
+        let old_rows = old.as_ref().map(Indexed::rows).unwrap_or_default();
+        self.update_index(&old_rows, &new.rows())?;
+        let bytes = new.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(definition)?.insert(new.id(), bytes.as_slice())?;
+        let action = if old.is_some() { Action::Changed } else { Action::Created };
+        self.record_change(action, R::OWNER, new.id())
+    }
+
+    /// Removes a layer with its items, and with the last layer of its tree or blobs also those. The caller has
+    /// made sure that nothing refers to the layer.
+    pub(crate) fn remove_layer(&self, id: &str) -> Result<Freed, MetaError> {
+        let record = self.layer_ref(id)?;
+        self.remove(table::LAYERS, &record)?;
+        if let Some(split) = &record.split {
+            self.release_blob(split)?;
+        }
+        let mut freed = Freed::default();
+        match record.content {
+            LayerContent::Writable(number) => freed.diffs.push(number),
+            LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(tree))?),
+        }
+        for blob in &record.blobs {
+            freed.blobs.extend(self.drop_kept_blob_if_unused(&blob.digest)?);
+        }
+        Ok(freed)
+    }
+
+    /// Removes an image with its items; its layers stay.
+    pub(crate) fn remove_image(&self, id: &str) -> Result<(), MetaError> {
+        let record = self.image(id)?.ok_or_else(|| missing("image", id))?;
+        self.remove(table::IMAGES, &record)
+    }
+
+    /// Removes a container with its items; its layer stays.
+    pub(crate) fn remove_container(&self, id: &str) -> Result<(), MetaError> {
+        let record = self.container(id)?.ok_or_else(|| missing("container", id))?;
+        self.remove(table::CONTAINERS, &record)
+    }
+
+    fn remove<R: Record + Indexed>(
+        &self,
+        definition: TableDefinition<'static, &'static str, &'static [u8]>,
+        record: &R,
+    ) -> Result<(), MetaError> {
+        for (key, _) in self.items(R::OWNER, record.id())? {
+            self.remove_item(R::OWNER, record.id(), &key)?;
+        }
+        self.update_index(&record.rows(), &BTreeSet::new())?;
+        self.0.open_table(definition)?.remove(record.id())?;
+        self.record_change(Action::Removed, R::OWNER, record.id())
+    }
+
+    /// Says which directory holds a tree.
+    pub(crate) fn put_diff(
+        &self,
+        tree: &TreeDigest,
+        record: DiffRecord,
+        manifest: &PreparedBlob,
+    ) -> Result<(), MetaError> {
+        let record = DiffRecord { manifest: self.put_blob(manifest)?, ..record };
+        let bytes = record.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
+        self.add_usage(usage::DIFF_BYTES, record.disk_bytes.cast_signed())?;
+        self.add_usage(usage::DIFF_INODES, record.inodes.cast_signed())
+    }
+
+    /// Removes the row of a tree that no layer has; returns the directory's number.
+    pub(crate) fn drop_diff_if_unused(&self, tree: &TreeDigest) -> Result<Option<u64>, MetaError> {
+        if !self.layers_by(LayerKey::Tree, &tree.to_string())?.is_empty() {
+            return Ok(None);
+        }
+        let record = self.diff(tree)?.ok_or_else(|| missing("diff", tree))?;
+        self.release_blob(&record.manifest)?;
+        self.0.open_table(table::DIFFS)?.remove(&tree.0)?;
+        self.add_usage(usage::DIFF_BYTES, -record.disk_bytes.cast_signed())?;
+        self.add_usage(usage::DIFF_INODES, -record.inodes.cast_signed())?;
+        Ok(Some(record.number))
+    }
+
+    /// Says which file holds a blob as delivered.
+    pub(crate) fn put_kept_blob(&self, digest: &str, record: &KeptBlobRecord) -> Result<(), MetaError> {
+        let bytes = record.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(table::KEPT_BLOBS)?.insert(digest, bytes.as_slice())?;
+        self.add_usage(usage::KEPT_BLOB_BYTES, record.size.cast_signed())
+    }
+
+    /// Removes the row of a kept blob; returns the file's number.
+    pub(crate) fn drop_kept_blob(&self, digest: &str) -> Result<Option<u64>, MetaError> {
+        let Some(record) = self.kept_blob(digest)? else { return Ok(None) };
+        self.0.open_table(table::KEPT_BLOBS)?.remove(digest)?;
+        self.add_usage(usage::KEPT_BLOB_BYTES, -record.size.cast_signed())?;
+        Ok(Some(record.number))
+    }
+
+    fn drop_kept_blob_if_unused(&self, digest: &str) -> Result<Option<u64>, MetaError> {
+        if self.layers_by(LayerKey::Blob, digest)?.is_empty() {
+            self.drop_kept_blob(digest)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Stores a data item, in place of the one with this key.
+    pub(crate) fn put_item(
+        &self,
+        owner: Owner,
+        id: &str,
+        key: &str,
+        digest: String,
+        blob: &PreparedBlob,
+    ) -> Result<(), MetaError> {
+        let hash = self.put_blob(blob)?;
+        if let Some(old) = self.item(owner, id, key)? {
+            self.release_blob(&old.blob)?;
+        }
+        let record = ItemRecord { size: blob.size(), digest, blob: hash };
+        let bytes = record.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(table::ITEMS)?.insert((owner.code(), id, key), bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Removes a data item; `false` if there was none.
+    pub(crate) fn remove_item(&self, owner: Owner, id: &str, key: &str) -> Result<bool, MetaError> {
+        let Some(old) = self.item(owner, id, key)? else { return Ok(false) };
+        self.0.open_table(table::ITEMS)?.remove((owner.code(), id, key))?;
+        self.release_blob(&old.blob)?;
+        Ok(true)
+    }
+
+    /// Takes a name from the image that has it; the image keeps it in its history.
+    pub(crate) fn take_image_name(&self, name: &str) -> Result<(), MetaError> {
+        let Some(holder) = self.named(Owner::Image, name)? else { return Ok(()) };
+        let mut image = self.image(&holder)?.ok_or_else(|| missing("image", &holder))?;
+        image.names.retain(|held| held != name);
+        self.put_image(&image)
+    }
+
+    /// Adds to a sum over all records.
+    pub(super) fn add_usage(&self, key: &str, change: i64) -> Result<(), MetaError> {
+        let mut sums = self.0.open_table(table::USAGE)?;
+        let old = sums.get(key)?.map_or(0, |row| row.value());
+        sums.insert(key, old.saturating_add_signed(change))?;
+        Ok(())
+    }
+
+    fn record_change(&self, action: Action, owner: Owner, id: &str) -> Result<(), MetaError> {
+        let mut journal = self.0.open_table(table::JOURNAL)?;
+        let next = journal.last()?.map_or(1, |(key, _)| key.value().saturating_add(1));
+        let record =
+            JournalRecord { time: Timestamp::now().into(), action, owner: owner.code(), id: id.to_owned() };
+        journal.insert(next, record.encode().map_err(MetaError::Encode)?.as_slice())?;
+        if let Some(expired) = next.checked_sub(table::JOURNAL_ROWS) {
+            journal.remove(expired)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the header of a database that has none, and its tables.
+    pub(crate) fn initialize(
+        &self,
+        header: layerstore_schema::header::Header,
+    ) -> Result<layerstore_schema::header::Header, MetaError> {
+        layerstore_schema::migration::migrate(&self.0, header)
+            .map_err(MetaError::database("brought the store to the current format"))
+    }
+}

@@ -1,0 +1,48 @@
+//! Byte-range locks that belong to an open file (OFD locks, `fcntl_locking(2)`).
+
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+/// Waits until no other open file has a conflicting lock on the range, then takes it.
+///
+/// Waiting happens in the kernel's queue, which is fair. Returns the error of `fcntl`.
+pub(crate) fn lock_range(file: &File, start: Bound<u64>, end: Bound<u64>, exclusive: bool) -> io::Result<()> {
+    let lock = flock(start, end, if exclusive { libc::F_WRLCK } else { libc::F_RDLCK });
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLKW(&lock)) {
+            Ok(_) => return Ok(()),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Gives the range up.
+pub(crate) fn unlock_range(file: &File, start: Bound<u64>, end: Bound<u64>) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&flock(start, end, libc::F_UNLCK)))?;
+    Ok(())
+}
+
+fn flock(start: Bound<u64>, end: Bound<u64>, kind: libc::c_int) -> libc::flock {
+    let first = match start {
+        Bound::Unbounded => 0,
+        Bound::Included(at) => at,
+        Bound::Excluded(at) => at.saturating_add(1),
+    };
+    let length = match end {
+        Bound::Unbounded => 0,
+        Bound::Included(at) => at.saturating_add(1).saturating_sub(first),
+        Bound::Excluded(at) => at.saturating_sub(first),
+    };
+    libc::flock {
+        l_type: i16::try_from(kind).unwrap_or_default(),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+        l_start: first.cast_signed(),
+        l_len: length.cast_signed(),
+        l_pid: 0,
+    }
+}
