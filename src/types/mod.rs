@@ -3,8 +3,10 @@
 mod digest;
 mod id;
 mod relpath;
+mod stored;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
 pub use id::{ContainerId, ImageId, LayerId, Name};
 pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
 pub use relpath::RelPath;
+pub(crate) use stored::{stored, stored_list};

@@ -1,0 +1,117 @@
+//! Things that are not there, ambiguous, taken, or in use.
+
+/// A thing was not found, or could not be told from another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// Nothing has this id, name or digest.
+    #[error("no {kind} with the id, name or digest {key:?}")]
+    NotFound {
+        /// `layer`, `image`, `container`, or `layer, image or container`.
+        kind: &'static str,
+        /// What was asked for.
+        key: String,
+    },
+    /// Several ids begin like this.
+    #[error("{prefix:?} could be {kind} {first}, {second}, or more; give more digits")]
+    Ambiguous {
+        /// The kind of thing.
+        kind: &'static str,
+        /// What was asked for.
+        prefix: String,
+        /// One id that begins like this.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// A thing has no data item with this key.
+    #[error("the {kind} {id} has no data item {key:?}")]
+    NoItem {
+        /// The kind of thing.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The item's key.
+        key: String,
+    },
+}
+
+/// A thing cannot be made because another stands there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The id is taken.
+    #[error("the {kind} {id} exists; choose another id, or remove it first")]
+    IdInUse {
+        /// The kind of thing.
+        kind: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// A layer that is written to cannot carry others.
+    #[error("the layer {id} is written to and cannot have children; commit it first")]
+    ParentWritable {
+        /// The layer.
+        id: String,
+    },
+    /// The image has no layer that a container could stand on.
+    #[error("the image {id} has no layers; create the container without an image")]
+    NoLayers {
+        /// The image.
+        id: String,
+    },
+}
+
+/// A thing cannot be removed or changed because others need it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InUseError {
+    /// A layer has layers above it.
+    #[error("the layer {layer} has a layer above it: {child}; remove that first")]
+    LayerHasChild {
+        /// The layer.
+        layer: String,
+        /// One of its children.
+        child: String,
+    },
+    /// A layer is an image's top layer.
+    #[error("the layer {layer} belongs to the image {image}; remove that first")]
+    LayerOfImage {
+        /// The layer.
+        layer: String,
+        /// The image.
+        image: String,
+    },
+    /// A layer is a container's own.
+    #[error("the layer {layer} belongs to the container {container}; remove that first")]
+    LayerOfContainer {
+        /// The layer.
+        layer: String,
+        /// The container.
+        container: String,
+    },
+    /// An image has containers.
+    #[error("the image {image} is used by the container {container}; remove that first")]
+    ImageOfContainer {
+        /// The image.
+        image: String,
+        /// One of its containers.
+        container: String,
+    },
+    /// A layer is mounted.
+    #[error("{what} is mounted at {target}; unmount it first")]
+    Mounted {
+        /// The layer or container.
+        what: String,
+        /// The mount point.
+        target: String,
+    },
+    /// An image has several names, and the call would take all of them.
+    #[error("the image {image} has the names {names}; remove it by its id, or take single names away")]
+    SeveralNames {
+        /// The image.
+        image: String,
+        /// Its names.
+        names: String,
+    },
+}

@@ -1,0 +1,8 @@
+//! Images and containers as callers see them, and finding things by what people call them.
+
+mod convert;
+mod lookup;
+mod thing;
+
+pub(crate) use lookup::{find_container, find_image, find_layer};
+pub use thing::{Container, Image, Item, Kind};

@@ -1,0 +1,137 @@
+//! What a layer changes, as a list of paths.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use layerstore_schema::manifest::Kind;
+
+use super::stack::Stack;
+use crate::types::RelPath;
+
+/// How a path differs from the layers below.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum ChangeKind {
+    /// It was not there.
+    Added,
+    /// It was there, and its content, metadata or kind is another; or it is a directory with changes below.
+    Modified,
+    /// It was there and is gone.
+    Deleted,
+}
+
+impl ChangeKind {
+    /// The letter that container tools print: `A`, `C` or `D`.
+    pub fn letter(self) -> char {
+        match self {
+            ChangeKind::Added => 'A',
+            ChangeKind::Modified => 'C',
+            ChangeKind::Deleted => 'D',
+        }
+    }
+}
+
+/// One changed path.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Change {
+    /// The path below the root.
+    pub path: RelPath,
+    /// What happened to it.
+    pub kind: ChangeKind,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} /{}", self.kind.letter(), self.path)
+    }
+}
+
+/// The changes that the entries of a layer make to the layers below it, in manifest order. The root directory is
+/// never listed.
+pub(crate) fn changes<'e>(
+    upper: impl Iterator<Item = (&'e [u8], &'e Kind)> + Clone,
+    below: &Stack,
+) -> Vec<Change> {
+    let present: BTreeSet<&[u8]> = upper.clone().map(|(path, _)| path).collect();
+    let mut changes = Vec::new();
+    let mut push = |path: &[u8], kind| {
+        // Paths of a manifest are relative already.
+        if let Ok(path) = RelPath::from_archive(path) {
+            changes.push(Change { path, kind });
+        }
+    };
+    for (path, kind) in upper.filter(|(path, _)| !path.is_empty()) {
+        let was_there = below.find(path).is_some();
+        match kind {
+            Kind::Whiteout if was_there => push(path, ChangeKind::Deleted),
+            Kind::Whiteout => {}
+            _ => push(path, if was_there { ChangeKind::Modified } else { ChangeKind::Added }),
+        }
+        if matches!(kind, Kind::Directory { opaque: true }) {
+            for name in below.children(path) {
+                let hidden = [path, b"/", &name].concat();
+                if !present.contains(hidden.as_slice()) {
+                    push(&hidden, ChangeKind::Deleted);
+                }
+            }
+        }
+    }
+    changes.sort();
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use layerstore_schema::manifest::{Entry, Manifest};
+
+    use super::*;
+    use crate::types::Metadata;
+
+    const DIRECTORY: Kind = Kind::Directory { opaque: false };
+
+    fn below(paths: &[(&str, Kind)]) -> Stack {
+        let entry = |(path, kind): &(&str, Kind)| Entry {
+            path: path.as_bytes().to_vec(),
+            kind: kind.clone(),
+            metadata: Metadata::default(),
+        };
+        let root = [("", DIRECTORY)];
+        let entries = paths.iter().chain(&root).map(entry).collect();
+        Stack::new(vec![Arc::new(Manifest::new(entries).unwrap())])
+    }
+
+    #[test]
+    fn every_kind_of_change_is_told() {
+        let below = below(&[
+            ("etc", DIRECTORY),
+            ("etc/hosts", Kind::Fifo),
+            ("etc/old", Kind::Fifo),
+            ("opt", DIRECTORY),
+            ("opt/a", Kind::Fifo),
+            ("opt/b", Kind::Fifo),
+        ]);
+        let upper = [
+            ("", DIRECTORY),
+            ("etc", DIRECTORY),
+            ("etc/hosts", Kind::Fifo),
+            ("etc/never", Kind::Whiteout),
+            ("etc/new", Kind::Fifo),
+            ("etc/old", Kind::Whiteout),
+            ("opt", Kind::Directory { opaque: true }),
+            ("opt/a", Kind::Fifo),
+        ];
+        let found = changes(upper.iter().map(|(path, kind)| (path.as_bytes(), kind)), &below);
+        let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            ["C /etc", "C /etc/hosts", "A /etc/new", "D /etc/old", "C /opt", "C /opt/a", "D /opt/b"]
+        );
+    }
+
+    #[test]
+    fn no_entry_is_no_change() {
+        let root = DIRECTORY;
+        assert!(changes([(&b""[..], &root)].into_iter(), &Stack::default()).is_empty());
+    }
+}

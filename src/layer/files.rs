@@ -1,0 +1,140 @@
+//! The writing half of an import: small files are filled on worker threads, while the parser goes on with the
+//! next member. A file is open before its turn comes, so nothing on another thread can change where it lands.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Scope;
+
+use crate::disk::{FileWriter, WrittenFile};
+use crate::error::UnpackError;
+use crate::types::ContentHash;
+
+/// Files up to this size are handed to the workers; larger ones are written as they are read.
+pub(super) const SMALL_FILE: u64 = 256 * 1024;
+
+/// How many files wait for a worker at the most: with [`SMALL_FILE`], a bound on memory.
+const QUEUE: usize = 48;
+
+/// A file with all its bytes, to be written.
+struct Job {
+    ordinal: Option<u32>,
+    writer: FileWriter,
+    content: Vec<u8>,
+}
+
+/// Worker threads that fill files.
+pub(super) struct FilePool {
+    jobs: SyncSender<Job>,
+    results: Receiver<Result<(Option<u32>, WrittenFile), UnpackError>>,
+    done: Contents,
+}
+
+/// What is known about the contents of an archive: by their number in it, and by the inode that got them.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    by_ordinal: HashMap<u32, (ContentHash, u64)>,
+    by_inode: HashMap<u64, ContentHash>,
+}
+
+impl Contents {
+    /// Notes a written file.
+    pub(super) fn add(&mut self, ordinal: Option<u32>, file: &WrittenFile) {
+        if let Some(ordinal) = ordinal {
+            self.by_ordinal.insert(ordinal, (file.content, file.size));
+        }
+        self.by_inode.insert(file.inode, file.content);
+    }
+
+    /// The content hashes of the files that were written, by inode.
+    pub(super) fn by_inode(&self) -> &HashMap<u64, ContentHash> {
+        &self.by_inode
+    }
+
+    /// Hash and size of each content of the archive, in its order.
+    ///
+    /// Returns [`io::ErrorKind::InvalidData`] if a number is missing, which no parser leaves.
+    pub(super) fn in_order(&self) -> io::Result<Vec<(ContentHash, u64)>> {
+        (0..u32::try_from(self.by_ordinal.len()).unwrap_or(u32::MAX))
+            .map(|ordinal| self.by_ordinal.get(&ordinal).copied())
+            .collect::<Option<_>>()
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl FilePool {
+    /// Starts `workers` threads, which end with the pool.
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, workers: usize) -> Self {
+        let (jobs, queue) = sync_channel::<Job>(QUEUE);
+        let (sender, results) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..workers.max(1) {
+            let (queue, sender) = (Arc::clone(&queue), sender.clone());
+            scope.spawn(move || work(&queue, &sender));
+        }
+        FilePool { jobs, results, done: Contents::default() }
+    }
+
+    /// Hands a file with all its bytes to a worker. Waits while the queue is full.
+    ///
+    /// Returns the first error of any file handed in before.
+    pub(super) fn write(
+        &mut self,
+        ordinal: Option<u32>,
+        writer: FileWriter,
+        content: Vec<u8>,
+    ) -> Result<(), UnpackError> {
+        self.collect()?;
+        if self.jobs.send(Job { ordinal, writer, content }).is_err() {
+            // The workers end early on an error only, and that error waits among the results.
+            return self.wait();
+        }
+        Ok(())
+    }
+
+    /// Notes a file that was written without a worker.
+    pub(super) fn add(&mut self, ordinal: Option<u32>, file: &WrittenFile) {
+        self.done.add(ordinal, file);
+    }
+
+    fn collect(&mut self) -> Result<(), UnpackError> {
+        while let Ok(result) = self.results.try_recv() {
+            let (ordinal, file) = result?;
+            self.done.add(ordinal, &file);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), UnpackError> {
+        while let Ok(result) = self.results.recv() {
+            let (ordinal, file) = result?;
+            self.done.add(ordinal, &file);
+        }
+        Ok(())
+    }
+
+    /// Waits for all files.
+    ///
+    /// Returns the first error of any.
+    pub(super) fn finish(self) -> Result<Contents, UnpackError> {
+        let FilePool { jobs, results, done } = self;
+        drop(jobs);
+        let (unused, _) = sync_channel(0);
+        let mut rest = FilePool { jobs: unused, results, done };
+        rest.wait()?;
+        Ok(rest.done)
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, results: &Sender<Result<(Option<u32>, WrittenFile), UnpackError>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { ordinal, mut writer, content }) = next else { return };
+        let written = writer.write_all(&content).and_then(|()| writer.finish());
+        let failed = written.is_err();
+        if results.send(written.map(|file| (ordinal, file))).is_err() || failed {
+            return;
+        }
+    }
+}

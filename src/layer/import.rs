@@ -1,0 +1,246 @@
+//! Importing a layer: a stream becomes a directory, and the directory a sealed one.
+//!
+//! Two steps, because layers of one image are unpacked at the same time: [`unpack`] needs nothing but the
+//! stream, [`seal`] wants to know what lies below.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+
+use layerstore_schema::manifest::{Kind, Manifest};
+
+use super::files::{Contents, FilePool, SMALL_FILE};
+use super::pipeline::{Streams, read_layer};
+use super::stack::Stack;
+use crate::archive::{self, Entry, EntryKind, Limits, Meaning, Reader, SplitBuilder};
+use crate::disk::{self, FileWriter, Staging, TreeUsage, TreeWriter, UnpackOptions, UnpackedTree};
+use crate::error::{ImportError, UnpackError};
+use crate::meta::PreparedBlob;
+use crate::types::{Algorithm, Metadata, RelPath, TreeDigest};
+
+/// The size of the pieces in which large files are written.
+const PIECE: usize = 128 * 1024;
+
+/// How layers are unpacked.
+#[derive(Clone, Debug)]
+pub(crate) struct ImportOptions {
+    /// What becomes of owners, devices and xattrs.
+    pub(crate) unpack: UnpackOptions,
+    /// What an archive may ask for.
+    pub(crate) limits: Limits,
+    /// Threads that fill files.
+    pub(crate) workers: usize,
+}
+
+/// A layer whose files are all there, and whose directory is not sealed.
+#[derive(Debug)]
+pub(crate) struct UnpackedLayer {
+    staging: Staging,
+    streams: Streams,
+    contents: Contents,
+    tree: UnpackedTree,
+    /// The records of the tar-split.
+    records: File,
+}
+
+/// A layer ready for its rows.
+#[derive(Debug)]
+pub(crate) struct SealedLayer {
+    pub(crate) staging: Staging,
+    pub(crate) streams: Streams,
+    pub(crate) tree: TreeDigest,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) manifest_blob: PreparedBlob,
+    pub(crate) split: PreparedBlob,
+    pub(crate) usage: TreeUsage,
+    /// Whether every directory but the root was named by the archive.
+    pub(crate) self_contained: bool,
+    /// What the process may not make, and left out.
+    pub(crate) left_out: Vec<disk::LeftOut>,
+}
+
+/// Unpacks the layer that `blob` carries into `staging`, in any known compression.
+///
+/// Returns [`ImportError`] naming the member that is refused; the directory goes with `staging`.
+pub(crate) fn unpack(
+    blob: impl Read + Send,
+    algorithm: Algorithm,
+    staging: Staging,
+    records: File,
+    options: &ImportOptions,
+) -> Result<UnpackedLayer, ImportError> {
+    let ((contents, tree, records), streams) =
+        read_layer(blob, algorithm, |input| unpack_archive(input, &staging, records, options))?;
+    Ok(UnpackedLayer { staging, streams, contents, tree, records })
+}
+
+fn unpack_archive(
+    input: &mut dyn Read,
+    staging: &Staging,
+    records: File,
+    options: &ImportOptions,
+) -> Result<(Contents, UnpackedTree, File), ImportError> {
+    let own = |fd: std::os::fd::BorrowedFd<'_>| -> io::Result<OwnedFd> { fd.try_clone_to_owned() };
+    let mut tree =
+        TreeWriter::new(own(staging.directory())?, own(staging.aside())?, options.unpack.clone())?;
+    let mut reader = Reader::new(input, SplitBuilder::new(records)?, options.limits);
+    let contents = thread::scope(|scope| {
+        let mut files = FilePool::start(scope, options.workers);
+        while let Some(entry) = reader.next()? {
+            apply(&entry, &mut reader, &mut tree, &mut files)?;
+        }
+        Ok::<_, ImportError>(files.finish()?)
+    })?;
+    let split = reader.finish()?;
+    Ok((contents, tree.finish()?, split.finish()?))
+}
+
+/// Does what one member of the archive says.
+fn apply(
+    entry: &Entry,
+    content: &mut impl Read,
+    tree: &mut TreeWriter,
+    files: &mut FilePool,
+) -> Result<(), ImportError> {
+    let path = RelPath::from_archive(&entry.path)?;
+    match archive::meaning(&path)? {
+        Meaning::Ordinary => return apply_ordinary(entry, &path, content, tree, files),
+        _ if entry.stored > 0 => return Err(ImportError::MarkerWithContent { member: entry.shown() }),
+        Meaning::Whiteout(deleted) => tree.whiteout(&deleted)?,
+        Meaning::Opaque(directory) => tree.opaque(&directory)?,
+        Meaning::Ignored => {}
+    }
+    Ok(())
+}
+
+fn apply_ordinary(
+    entry: &Entry,
+    path: &RelPath,
+    content: &mut impl Read,
+    tree: &mut TreeWriter,
+    files: &mut FilePool,
+) -> Result<(), ImportError> {
+    let metadata = Metadata {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: entry.xattrs.clone(),
+    };
+    match entry.kind {
+        EntryKind::File => {
+            let writer = tree.file(path, &metadata, entry.size)?;
+            fill(entry, writer, content, files)?;
+        }
+        EntryKind::Directory => tree.directory(path, &metadata)?,
+        EntryKind::Symlink => tree.symlink(path, &entry.link, &metadata)?,
+        EntryKind::HardLink => tree.hard_link(path, &RelPath::from_archive(&entry.link)?)?,
+        EntryKind::CharDevice { major, minor } => {
+            tree.device(path, disk::DeviceKind::Char, (major, minor), &metadata)?;
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            tree.device(path, disk::DeviceKind::Block, (major, minor), &metadata)?;
+        }
+        EntryKind::Fifo => tree.fifo(path, &metadata)?,
+    }
+    Ok(())
+}
+
+fn fill(
+    entry: &Entry,
+    mut writer: FileWriter,
+    content: &mut impl Read,
+    files: &mut FilePool,
+) -> Result<(), ImportError> {
+    match &entry.sparse {
+        None if entry.size <= SMALL_FILE => {
+            let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or_default());
+            content.read_to_end(&mut bytes)?;
+            return Ok(files.write(entry.ordinal, writer, bytes)?);
+        }
+        None => copy(content, entry.size, &mut writer)?,
+        Some(regions) => {
+            let mut at = 0;
+            for region in regions {
+                writer.skip(region.offset.saturating_sub(at))?;
+                copy(content, region.len, &mut writer)?;
+                at = region.offset.saturating_add(region.len);
+            }
+            writer.skip(entry.size.saturating_sub(at))?;
+        }
+    }
+    let written = writer.finish()?;
+    files.add(entry.ordinal, &written);
+    Ok(())
+}
+
+fn copy(content: &mut impl Read, length: u64, writer: &mut FileWriter) -> Result<(), ImportError> {
+    let mut piece = vec![0; PIECE];
+    let mut rest = length;
+    while rest > 0 {
+        let wanted = piece.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+        let read = content.read(piece.get_mut(..wanted).unwrap_or_default())?;
+        if read == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        writer.write_all(piece.get(..read).unwrap_or_default())?;
+        rest = rest.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
+    }
+    Ok(())
+}
+
+/// Finishes a directory: those that the archive did not name itself get what the layers below say of them, and
+/// manifest, tree digest and tar-split are made. `spool` gives empty files for the latter.
+///
+/// Returns [`ImportError`] if the directory cannot be read back.
+pub(crate) fn seal(
+    unpacked: UnpackedLayer,
+    below: &Stack,
+    spool: impl FnOnce() -> Result<File, ImportError>,
+    options: &ImportOptions,
+) -> Result<SealedLayer, ImportError> {
+    let UnpackedLayer { staging, streams, contents, tree, records } = unpacked;
+    for path in &tree.implicit {
+        if let Some(metadata) = inherited(below, path) {
+            disk::apply_metadata(staging.directory(), path, &metadata, &options.unpack)?;
+        }
+    }
+    let manifest = disk::scan(staging.directory(), contents.by_inode(), options.unpack.xattr_namespace)?;
+    let encoded = manifest.encode();
+    let split = assemble_split(&staging, &contents, &tree, &manifest, records, spool)?;
+    Ok(SealedLayer {
+        usage: disk::tree_usage(staging.directory())?,
+        tree: layerstore_schema::manifest::digest_of_encoded(&encoded),
+        manifest: Arc::new(manifest),
+        manifest_blob: PreparedBlob::from_bytes(&encoded),
+        self_contained: tree.implicit.iter().all(RelPath::is_root),
+        left_out: tree.left_out,
+        staging,
+        streams,
+        split,
+    })
+}
+
+fn inherited(below: &Stack, path: &RelPath) -> Option<Metadata> {
+    let entry = below.find(path.as_bytes())?;
+    matches!(entry.kind, Kind::Directory { .. }).then(|| entry.metadata.clone())
+}
+
+/// Contents that no file of the layer has, because the archive replaced them itself, go into the tar-split.
+fn assemble_split(
+    staging: &Staging,
+    contents: &Contents,
+    tree: &UnpackedTree,
+    manifest: &Manifest,
+    records: File,
+    spool: impl FnOnce() -> Result<File, ImportError>,
+) -> Result<PreparedBlob, ImportError> {
+    let table = contents.in_order()?;
+    let kept = tree.set_aside(staging.aside(), contents.by_inode(), manifest)?;
+    let mut out = spool()?;
+    archive::assemble_split(&mut out, &table, &kept, records)?;
+    Ok(PreparedBlob::from_file(out)?)
+}
+

@@ -1,0 +1,38 @@
+//! What long operations report while they run.
+
+use crate::types::Digest;
+
+/// Something that a long operation did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// A layer is being read; its blob has this many bytes.
+    LayerStarted {
+        /// The digest of the blob.
+        blob: &'a Digest,
+        /// Its length.
+        size: u64,
+    },
+    /// So many more bytes of a layer's blob were read or written.
+    LayerBytes {
+        /// The digest of the blob.
+        blob: &'a Digest,
+        /// How many.
+        bytes: u64,
+    },
+    /// A layer is done.
+    LayerDone {
+        /// The digest of the blob.
+        blob: &'a Digest,
+    },
+    /// A layer need not be read: the store has it.
+    LayerKnown {
+        /// The digest of the blob.
+        blob: &'a Digest,
+    },
+    /// Data is being brought to the disk.
+    Syncing,
+}
+
+/// Where progress is reported to: called often, and from several threads.
+pub type ProgressFn<'a> = dyn Fn(&Progress<'_>) + Send + Sync + 'a;

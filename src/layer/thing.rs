@@ -1,0 +1,86 @@
+//! The value that describes a layer.
+
+use layerstore_schema::record::{LayerContent, LayerRecord};
+
+use crate::error::MetaError;
+use crate::types::{DiffId, Digest, LayerId, Name, Timestamp, TreeDigest, stored};
+
+/// A layer: a file tree as changes to its parent.
+///
+/// A value is what the store held when it was read; it does not follow later changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Layer {
+    /// The permanent id; for a layer that was loaded, the hex digits of its chain ID.
+    pub id: LayerId,
+    /// The layer below; `None` for a base layer.
+    pub parent: Option<LayerId>,
+    /// The movable names.
+    pub names: Vec<Name>,
+    /// The caller's small string.
+    pub metadata: String,
+    /// When it came into the store.
+    pub created: Timestamp,
+    /// The digest of its content; `None` for a layer that is written to.
+    pub tree: Option<TreeDigest>,
+    /// The digest of its uncompressed tar, if it came from one.
+    pub diff_id: Option<DiffId>,
+    /// The length of that tar in bytes.
+    pub diff_size: Option<u64>,
+    /// The blobs that carried it.
+    pub blobs: Vec<LayerBlob>,
+    /// Flags: name and JSON value.
+    pub flags: Vec<(String, String)>,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+}
+
+/// A blob that carried a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The media type it was delivered under.
+    pub media_type: String,
+}
+
+impl Layer {
+    /// Whether the layer can be written to.
+    pub fn is_writable(&self) -> bool {
+        self.tree.is_none()
+    }
+
+    /// Reads a record.
+    ///
+    /// Returns [`MetaError::Record`] if an id, name or digest in it is none.
+    pub(crate) fn from_record(record: LayerRecord) -> Result<Self, MetaError> {
+        let id = &record.id;
+        let blob = |blob: layerstore_schema::record::LayerBlob| {
+            let digest = stored("layer", id, &blob.digest)?;
+            Ok(LayerBlob { digest, size: blob.size, media_type: blob.media_type })
+        };
+        Ok(Layer {
+            id: stored("layer", id, id)?,
+            parent: record.parent.as_deref().map(|parent| stored("layer", id, parent)).transpose()?,
+            names: record.names.iter().map(|name| stored("layer", id, name)).collect::<Result<_, _>>()?,
+            created: record.created.into(),
+            tree: match record.content {
+                LayerContent::Sealed(tree) => Some(TreeDigest(tree)),
+                LayerContent::Writable(_) => None,
+            },
+            diff_id: record
+                .diff_id
+                .as_deref()
+                .map(|digest| stored("layer", id, digest).map(DiffId))
+                .transpose()?,
+            blobs: record.blobs.into_iter().map(blob).collect::<Result<_, MetaError>>()?,
+            metadata: record.metadata,
+            diff_size: record.diff_size,
+            flags: record.flags,
+            labels: record.labels,
+        })
+    }
+}

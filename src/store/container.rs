@@ -1,0 +1,175 @@
+//! Creating and removing containers.
+
+use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent, LayerRecord};
+
+use crate::disk::Staging;
+use crate::error::{CreateError, Error, InUseError, LookupError};
+use crate::image::{Container, find_image};
+use crate::layer;
+use crate::meta::{Freed, Query};
+use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
+
+use super::Store;
+
+/// What a new container is given.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ContainerOptions {
+    /// The id; a random one if `None`.
+    pub id: Option<ContainerId>,
+    /// The names.
+    pub names: Vec<String>,
+    /// The caller's small string.
+    pub metadata: String,
+    /// Flags: name and JSON value.
+    pub flags: Vec<(String, String)>,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Overlay options for every mount, such as `volatile`.
+    pub mount_options: Vec<String>,
+    /// The SELinux label for every mount.
+    pub mount_label: Option<String>,
+    /// How user ids map to the host's; empty for no mapping.
+    pub uid_map: Vec<IdRange>,
+    /// How group ids map to the host's; empty for no mapping.
+    pub gid_map: Vec<IdRange>,
+}
+
+impl ContainerOptions {
+    /// A container with one name.
+    pub fn named(name: impl Into<String>) -> Self {
+        ContainerOptions { names: vec![name.into()], ..ContainerOptions::default() }
+    }
+}
+
+impl Store {
+    /// Creates a container with a writable layer of its own: on the image's top layer, or empty if there is no
+    /// image.
+    ///
+    /// The layer's root directory has the metadata of the layer below it. When the call returns, directory and
+    /// records survive a power cut.
+    ///
+    /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken, [`Error::Meta`] with
+    /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, and [`Error::Lookup`] if the image is gone.
+    pub fn create_container<'i>(
+        &self,
+        image: impl Into<Option<&'i ImageId>>,
+        options: &ContainerOptions,
+    ) -> Result<Container, Error> {
+        let image = image.into();
+        let names = checked_names(&options.names)?;
+        let id = options.id.clone().map_or_else(random_id, Ok)?;
+        let layer_id: LayerId = random_id()?;
+        let parent = self.top_layer_of(image)?;
+        let staging = self.new_writable_directory(parent.as_ref())?;
+        let layer = LayerRecord {
+            id: layer_id.to_string(),
+            parent: parent.map(|parent| parent.id),
+            names: Vec::new(),
+            metadata: String::new(),
+            created: Timestamp::now().into(),
+            content: LayerContent::Writable(staging.number()),
+            diff_id: None,
+            diff_size: None,
+            blobs: Vec::new(),
+            split: None,
+            self_contained: false,
+            flags: Vec::new(),
+            labels: Vec::new(),
+        };
+        let record = ContainerRecord {
+            id: id.to_string(),
+            names,
+            image: image.map(ToString::to_string),
+            layer: layer.id.clone(),
+            metadata: options.metadata.clone(),
+            created: layer.created,
+            flags: options.flags.clone(),
+            labels: options.labels.clone(),
+            mount_options: options.mount_options.clone(),
+            mount_label: options.mount_label.clone(),
+            uid_map: options.uid_map.clone(),
+            gid_map: options.gid_map.clone(),
+        };
+        self.database().write::<_, Error>(|txn| {
+            if txn.container(&record.id)?.is_some() {
+                return Err(CreateError::IdInUse { kind: "container", id: record.id.clone() }.into());
+            }
+            // The image may have been removed since its top layer was looked up.
+            if let Some(image) = &record.image {
+                find_image::<Error>(txn, image)?;
+            }
+            txn.put_layer(&layer)?;
+            txn.put_container(&record)?;
+            Ok(())
+        })?;
+        staging.keep();
+        Ok(Container::from_record(record)?)
+    }
+
+    fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<LayerRecord>, Error> {
+        let Some(image) = image else { return Ok(None) };
+        let txn = self.database().begin_read()?;
+        let record = txn.image(image.as_str())?.ok_or_else(|| LookupError::NotFound {
+            kind: "image",
+            key: image.to_string(),
+        })?;
+        let top = record.top_layer.ok_or_else(|| CreateError::NoLayers { id: record.id })?;
+        Ok(Some(txn.layer_ref(&top)?))
+    }
+
+    /// Makes `diffs/<n>` and `work/<n>` for a layer above `parent`, durable.
+    fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
+        let staging = Staging::create(self.layout(), self.fresh_number()?)?;
+        layer::prepare_writable(self.layout(), &staging, parent, &self.database().begin_read()?)?;
+        if self.syncs() {
+            staging.sync()?;
+        }
+        Ok(staging)
+    }
+
+    /// Removes a container and its writable layer, with everything written into it.
+    ///
+    /// The directory is moved away at once and deleted after the transaction; a crash in between leaves garbage
+    /// that [`gc`](Store::gc) removes.
+    ///
+    /// Returns [`Error::InUse`] if the container is mounted, and [`Error::Lookup`] if it is not there.
+    pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
+        let container = self.container(id.as_str())?;
+        self.refuse_mounted(&container.layer, &format!("the container {id}"))?;
+        let freed = self.database().write::<Freed, Error>(|txn| {
+            let record = txn
+                .container(id.as_str())?
+                .ok_or_else(|| LookupError::NotFound { kind: "container", key: id.to_string() })?;
+            if let Some(child) = txn.children(&record.layer)?.into_iter().next() {
+                return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
+            }
+            txn.remove_container(id.as_str())?;
+            Ok(txn.remove_layer(&record.layer)?)
+        })?;
+        self.discard(&freed)
+    }
+}
+
+/// Names as records hold them.
+pub(super) fn checked_names(names: &[String]) -> Result<Vec<String>, Error> {
+    let mut checked: Vec<String> = Vec::with_capacity(names.len());
+    for name in names {
+        let name: Name = name.parse()?;
+        if !checked.iter().any(|held| held == name.as_str()) {
+            checked.push(name.as_str().to_owned());
+        }
+    }
+    Ok(checked)
+}
+
+/// 64 random hex digits.
+pub(super) fn random_id<T>() -> Result<T, Error>
+where
+    T: std::str::FromStr,
+    Error: From<T::Err>,
+{
+    let bytes = crate::sys::random::bytes::<32>().map_err(Error::Random)?;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(hex.parse()?)
+}

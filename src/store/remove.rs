@@ -1,0 +1,122 @@
+//! Removing images and layers, and giving back what they held.
+
+use crate::disk::Trash;
+use crate::error::{Error, InUseError, LookupError};
+use crate::meta::{Freed, Query, WriteTxn};
+use crate::types::{Digest, ImageId, LayerId};
+
+use super::Store;
+
+impl Store {
+    /// Removes an image, with every layer of it that no other image, container, layer or name needs. Returns the
+    /// ids of the removed layers, the topmost first.
+    ///
+    /// Returns [`Error::InUse`] if a container stands on the image, and [`Error::Lookup`] if it is not there.
+    pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
+        let (freed, layers) = self.database().write::<_, Error>(|txn| {
+            let record = txn
+                .image(id.as_str())?
+                .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
+            if let Some(container) = txn.containers_of_image(id.as_str())?.into_iter().next() {
+                return Err(InUseError::ImageOfContainer { image: id.to_string(), container }.into());
+            }
+            txn.remove_image(id.as_str())?;
+            let mut freed = Freed::default();
+            let mut layers = Vec::new();
+            for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
+                remove_unneeded(txn, top, &mut freed, &mut layers)?;
+            }
+            Ok((freed, layers))
+        })?;
+        self.discard(&freed)?;
+        Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
+    }
+
+    /// Removes a layer that nothing stands on.
+    ///
+    /// Returns [`Error::InUse`] if a layer, image or container stands on it or it is mounted, and
+    /// [`Error::Lookup`] if it is not there.
+    pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
+        self.refuse_mounted(id, &format!("the layer {id}"))?;
+        let freed = self.database().write::<Freed, Error>(|txn| {
+            let layer = id.to_string();
+            if txn.layer(&layer)?.is_none() {
+                return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
+            }
+            match user_of(txn, &layer)? {
+                Some(error) => Err(error.into()),
+                None => Ok(txn.remove_layer(&layer)?),
+            }
+        })?;
+        self.discard(&freed)
+    }
+
+    /// Drops the blobs that were kept as delivered, all or those with the given digests, and returns how many bytes
+    /// that frees. Layers stay as they are; a later save compresses them anew.
+    ///
+    /// Returns [`Error::Meta`] if the database fails.
+    pub fn drop_blobs(&self, digests: Option<&[Digest]>) -> Result<u64, Error> {
+        let (freed, bytes) = self.database().write::<_, Error>(|txn| {
+            let mut freed = Freed::default();
+            let mut bytes = 0u64;
+            for (digest, record) in txn.kept_blobs()? {
+                let asked = digests.is_none_or(|list| list.iter().any(|one| one.to_string() == digest));
+                if asked {
+                    freed.blobs.extend(txn.drop_kept_blob(&digest)?);
+                    bytes = bytes.saturating_add(record.size);
+                }
+            }
+            Ok((freed, bytes))
+        })?;
+        self.discard(&freed)?;
+        Ok(bytes)
+    }
+
+    /// Deletes directories and files that no row names any more. The rows are gone, so what cannot be deleted now
+    /// is garbage for the next [`gc`](Store::gc), and no failure of this operation.
+    pub(super) fn discard(&self, freed: &Freed) -> Result<(), Error> {
+        let trash = Trash::open(self.layout())?;
+        for number in &freed.diffs {
+            trash.discard_diff(*number);
+        }
+        for number in &freed.blobs {
+            trash.discard_blob(*number);
+        }
+        Ok(())
+    }
+}
+
+/// Removes `top` and the layers below it as far down as nothing needs them. A name is a need: somebody gave it.
+fn remove_unneeded(
+    txn: &WriteTxn,
+    top: &str,
+    freed: &mut Freed,
+    removed: &mut Vec<String>,
+) -> Result<(), Error> {
+    let mut next = Some(top.to_owned());
+    while let Some(id) = next {
+        let Some(layer) = txn.layer(&id)? else { return Ok(()) };
+        if user_of(txn, &id)?.is_some() || !layer.names.is_empty() {
+            return Ok(());
+        }
+        let more = txn.remove_layer(&id)?;
+        freed.diffs.extend(more.diffs);
+        freed.blobs.extend(more.blobs);
+        removed.push(id);
+        next = layer.parent;
+    }
+    Ok(())
+}
+
+/// Why a layer cannot be removed.
+fn user_of(txn: &WriteTxn, layer: &str) -> Result<Option<InUseError>, Error> {
+    let name = || layer.to_owned();
+    if let Some(child) = txn.children(layer)?.into_iter().next() {
+        return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
+    }
+    if let Some(image) = txn.images_of_layer(layer)?.into_iter().next() {
+        return Ok(Some(InUseError::LayerOfImage { layer: name(), image }));
+    }
+    let container = txn.container_of_layer(layer)?;
+    Ok(container.map(|container| InUseError::LayerOfContainer { layer: name(), container }))
+}

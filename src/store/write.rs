@@ -1,0 +1,176 @@
+//! Several changes in one transaction: all of them are seen at once, or none is.
+
+use layerstore_schema::table::Owner;
+
+use crate::error::{Error, LookupError};
+use crate::meta::{self, PreparedBlob, Query};
+use crate::types::{Digest, Name};
+
+use super::{Store, ThingId};
+
+/// The changes of one [`Store::write`].
+#[derive(Debug)]
+pub struct WriteTxn<'t> {
+    txn: &'t meta::WriteTxn,
+}
+
+impl Store {
+    /// Runs `body`, and commits what it changed if it succeeds.
+    ///
+    /// # Locking
+    ///
+    /// Only one write transaction runs at a time, over all processes: do nothing slow in `body`, and call no other
+    /// writing method of the store, which would wait for this one.
+    ///
+    /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long. Nothing is
+    /// changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{ContainerOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let web = store.create_container(None, &ContainerOptions::named("web"))?;
+    /// store.write(|txn| {
+    ///     txn.add_name(&web, &"web-1".parse()?)?;
+    ///     txn.put_item(&web, "spec", b"{}")
+    /// })?;
+    /// assert_eq!(store.item(&web, "spec")?, b"{}");
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn write<T>(&self, body: impl FnOnce(&WriteTxn<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        self.database().write(|txn| body(&WriteTxn { txn }))
+    }
+}
+
+impl WriteTxn<'_> {
+    /// Gives a thing exactly these names.
+    ///
+    /// Returns [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if another thing of the kind has one.
+    pub fn set_names(&self, of: impl Into<ThingId>, names: &[Name]) -> Result<(), Error> {
+        self.change_names(&of.into(), |held| {
+            held.clear();
+            for name in names {
+                push_name(held, name);
+            }
+        })
+    }
+
+    /// Gives a thing one name more.
+    ///
+    /// Returns [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if another thing of the kind has it.
+    pub fn add_name(&self, of: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
+        self.change_names(&of.into(), |held| push_name(held, name))
+    }
+
+    /// Takes a name from a thing; nothing happens if it does not have it.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn remove_name(&self, of: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
+        self.change_names(&of.into(), |held| held.retain(|other| other != name.as_str()))
+    }
+
+    /// Moves a name to an image from whichever image has it.
+    ///
+    /// Returns [`Error::Lookup`] if the image is not there.
+    pub fn move_name(&self, to: &crate::types::ImageId, name: &Name) -> Result<(), Error> {
+        let current = self.txn.named(Owner::Image, name.as_str())?;
+        if current.as_deref() != Some(to.as_str()) {
+            self.txn.take_image_name(name.as_str())?;
+        }
+        self.add_name(to, name)
+    }
+
+    /// Replaces a thing's metadata.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn set_metadata(&self, of: impl Into<ThingId>, metadata: &str) -> Result<(), Error> {
+        let of = of.into();
+        match self.record(&of)? {
+            AnyRecord::Layer(mut record) => {
+                record.metadata = metadata.to_owned();
+                self.txn.put_layer(&record)?;
+            }
+            AnyRecord::Image(mut record) => {
+                record.metadata = metadata.to_owned();
+                self.txn.put_image(&record)?;
+            }
+            AnyRecord::Container(mut record) => {
+                record.metadata = metadata.to_owned();
+                self.txn.put_container(&record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a data item under `key`, in place of the one that is there.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn put_item(&self, of: impl Into<ThingId>, key: &str, bytes: &[u8]) -> Result<(), Error> {
+        let of = of.into();
+        self.record(&of)?;
+        let digest = Digest::sha256(bytes).to_string();
+        self.txn.put_item(of.owner(), of.as_str(), key, digest, &PreparedBlob::from_bytes(bytes))?;
+        Ok(())
+    }
+
+    /// Removes a data item.
+    ///
+    /// Returns [`Error::Lookup`] if the thing has none with this key.
+    pub fn remove_item(&self, of: impl Into<ThingId>, key: &str) -> Result<(), Error> {
+        let of = of.into();
+        if self.txn.remove_item(of.owner(), of.as_str(), key)? {
+            return Ok(());
+        }
+        let (kind, id) = (of.kind().word(), of.as_str().to_owned());
+        Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into())
+    }
+
+    fn change_names(&self, of: &ThingId, change: impl FnOnce(&mut Vec<String>)) -> Result<(), Error> {
+        match self.record(of)? {
+            AnyRecord::Layer(mut record) => {
+                change(&mut record.names);
+                self.txn.put_layer(&record)?;
+            }
+            AnyRecord::Image(mut record) => {
+                change(&mut record.names);
+                for name in record.names.iter().rev() {
+                    if !record.names_history.contains(name) {
+                        record.names_history.insert(0, name.clone());
+                    }
+                }
+                self.txn.put_image(&record)?;
+            }
+            AnyRecord::Container(mut record) => {
+                change(&mut record.names);
+                self.txn.put_container(&record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, of: &ThingId) -> Result<AnyRecord, Error> {
+        let id = of.as_str();
+        let record = match of {
+            ThingId::Layer(_) => self.txn.layer(id)?.map(AnyRecord::Layer),
+            ThingId::Image(_) => self.txn.image(id)?.map(AnyRecord::Image),
+            ThingId::Container(_) => self.txn.container(id)?.map(AnyRecord::Container),
+        };
+        let missing = LookupError::NotFound { kind: of.kind().word(), key: id.to_owned() };
+        record.ok_or_else(|| missing.into())
+    }
+}
+
+enum AnyRecord {
+    Layer(layerstore_schema::record::LayerRecord),
+    Image(layerstore_schema::record::ImageRecord),
+    Container(layerstore_schema::record::ContainerRecord),
+}
+
+fn push_name(names: &mut Vec<String>, name: &Name) {
+    if !names.iter().any(|held| held == name.as_str()) {
+        names.push(name.as_str().to_owned());
+    }
+}
