@@ -3,6 +3,8 @@
 //! Each message names the thing and the cause, in lower case and without a full stop; `source()` leads to
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
+mod disk;
 mod value;
 
+pub use disk::{LayoutError, ScanError, TreeError, UnpackError};
 pub use value::ValueError;

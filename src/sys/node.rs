@@ -121,7 +121,11 @@ pub(crate) fn set_mode(file: BorrowedFd<'_>, mode: u16) -> io::Result<()> {
 }
 
 /// Sets the modification time of what stands at `name`, and leaves its access time alone.
-pub(crate) fn set_mtime_at(dir: BorrowedFd<'_>, name: &[u8], (seconds, nanoseconds): (i64, u32)) -> io::Result<()> {
+pub(crate) fn set_mtime_at(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    (seconds, nanoseconds): (i64, u32),
+) -> io::Result<()> {
     let mtime = TimeSpec::new(seconds, nanoseconds.into());
     let flag = UtimensatFlags::NoFollowSymlink;
     Ok(nix::sys::stat::utimensat(dir, name, &TimeSpec::UTIME_OMIT, &mtime, flag)?)
