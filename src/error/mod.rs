@@ -3,10 +3,12 @@
 //! Each message names the thing and the cause, in lower case and without a full stop; `source()` leads to
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
+mod disk;
 mod lookup;
 mod meta;
 mod value;
 
+pub use disk::{LayoutError, ScanError, TreeError, UnpackError};
 pub use lookup::{CreateError, InUseError, LookupError};
 pub use meta::MetaError;
 pub use value::ValueError;

@@ -1,3 +1,29 @@
 //! Safe wrappers for system calls, and all unsafe code of the crate.
+//!
+//! | part | what it wraps |
+//! | --- | --- |
+//! | [`beneath`] | opening below a directory handle, never through a link |
+//! | [`directory`] | listing a directory |
+//! | [`node`] | making, renaming and removing names; owners, modes and times |
+//! | [`stat`] | `statx` |
+//! | [`xattr`] | extended attributes of descriptors and of names |
+//! | [`extent`] | reflinks, `copy_file_range`, holes, preallocation |
+//! | [`lock`] | OFD locks of whole files |
+//! | [`range_lock`] | OFD locks of byte ranges |
+//! | [`sync`] | `syncfs` and `fsync` |
+//! | [`privileges`] | what this process may do |
+//! | [`random`] | random bytes |
+//!
+//! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
+pub(crate) mod beneath;
+pub(crate) mod directory;
+pub(crate) mod extent;
+pub(crate) mod lock;
+pub(crate) mod node;
+pub(crate) mod privileges;
+pub(crate) mod random;
 pub(crate) mod range_lock;
+pub(crate) mod stat;
+pub(crate) mod sync;
+pub(crate) mod xattr;

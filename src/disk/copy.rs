@@ -1,0 +1,219 @@
+//! A diff directory made from another, as overlayfs would see it: whiteouts and opaque marks included, what
+//! ties an upper directory to its old place left out.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+
+use super::dir_stack::{DirStack, Popped};
+use super::overlay_form::{Meaning, XattrNamespace};
+use super::walk::{Access, Item, Step, Walker, failed, path_buf};
+use crate::error::TreeError;
+use crate::sys::node::{self, NodeKind};
+use crate::sys::stat::{self, FileId, Stat};
+use crate::sys::xattr::{self, Target};
+use crate::sys::{beneath, extent};
+
+/// Copies everything in `from`, and the metadata of `from` itself, into the empty directory `to`.
+///
+/// Content is shared by reflink where the filesystem can; else it is copied, holes staying holes. Hard links
+/// within the tree stay hard links.
+pub(crate) fn copy_tree(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+) -> Result<(), TreeError> {
+    let root = beneath::open_directory_beneath(to, b"").map_err(failed(b".", "open"))?;
+    let dirs = DirStack::new(root).map_err(failed(b".", "open"))?;
+    let mut copy = Copy { dirs, links: HashMap::new(), reflink: true, namespace, root: to };
+    let mut walker = Walker::new(from, Access::AsIs)?;
+    let found = stat::stat(from).map_err(failed(b".", "examine"))?;
+    copy.xattrs(Target::File(walker.directory().as_fd()), Target::File(to)).map_err(failed(b".", "copy"))?;
+    while let Some(step) = walker.next_step()? {
+        let done = match &step {
+            Step::Enter(item) => copy.enter(item, walker.directory()),
+            Step::Leave(item) => copy.leave(item),
+            Step::Leaf(item) => copy.leaf(item, walker.path()),
+        };
+        if !done.map_err(failed(walker.path(), "copy"))? {
+            return Err(TreeError::Moved { path: path_buf(walker.path()) });
+        }
+    }
+    finish_directory(to, &found).map_err(failed(b".", "copy"))
+}
+
+struct Copy<'a> {
+    /// Where the copy is made.
+    dirs: DirStack,
+    root: BorrowedFd<'a>,
+    /// Where in the copy the inodes with several names are.
+    links: HashMap<FileId, Vec<u8>>,
+    /// Whether the filesystem has not refused a reflink yet.
+    reflink: bool,
+    namespace: XattrNamespace,
+}
+
+/// Each step returns false if the copy itself was moved away meanwhile.
+impl Copy<'_> {
+    fn enter(&mut self, item: &Item, opened: &Arc<OwnedFd>) -> io::Result<bool> {
+        let dir = Arc::clone(self.dirs.current());
+        node::make_directory(dir.as_fd(), &item.name, 0o700)?;
+        let made = beneath::open_directory_beneath(dir.as_fd(), &item.name)?;
+        node::set_owner(made.as_fd(), item.stat.uid, item.stat.gid)?;
+        self.xattrs(Target::File(opened.as_fd()), Target::File(made.as_fd()))?;
+        self.dirs.push(made)?;
+        Ok(true)
+    }
+
+    fn leave(&mut self, item: &Item) -> io::Result<bool> {
+        let finished = Arc::clone(self.dirs.current());
+        finish_directory(finished.as_fd(), &item.stat)?;
+        Ok(self.dirs.pop()? == Popped::Up)
+    }
+
+    fn leaf(&mut self, item: &Item, path: &[u8]) -> io::Result<bool> {
+        let to = Arc::clone(self.dirs.current());
+        let (from, to) = (item.dir.as_fd(), to.as_fd());
+        if item.stat.links > 1 {
+            if let Some(first) = self.links.get(&item.stat.id) {
+                self.hard_link(first, to, &item.name)?;
+                return Ok(true);
+            }
+            self.links.insert(item.stat.id, path.to_vec());
+        }
+        let kind = match item.stat.kind {
+            FileType::RegularFile => return self.file(item, to).map(|()| true),
+            FileType::Symlink => {
+                let target = node::read_symlink(from, &item.name)?;
+                node::make_symlink(to, &item.name, &target)?;
+                None
+            }
+            FileType::CharacterDevice => Some(NodeKind::CharDevice),
+            FileType::BlockDevice => Some(NodeKind::BlockDevice),
+            FileType::Fifo => Some(NodeKind::Fifo),
+            FileType::Socket => Some(NodeKind::Socket),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        if let Some(kind) = kind {
+            node::make_node(to, &item.name, kind, item.stat.mode, item.stat.device)?;
+        }
+        if stat::stat_at(to, &item.name).map(|made| (made.uid, made.gid))? != (item.stat.uid, item.stat.gid) {
+            node::set_owner_at(to, &item.name, item.stat.uid, item.stat.gid)?;
+        }
+        self.xattrs(Target::Name(from, &item.name), Target::Name(to, &item.name))?;
+        if kind.is_some() {
+            node::set_mode_at(to, &item.name, item.stat.mode)?;
+        }
+        node::set_mtime_at(to, &item.name, item.stat.mtime)?;
+        Ok(true)
+    }
+
+    fn hard_link(&self, first: &[u8], to: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+        let cut = first.iter().rposition(|&byte| byte == b'/');
+        let (above, old) = match cut.and_then(|at| Some((first.get(..at)?, first.get(at + 1..)?))) {
+            Some((above, old)) => (above, old),
+            None => (&b""[..], first),
+        };
+        let above = beneath::open_directory_beneath(self.root, above)?;
+        node::make_hard_link(above.as_fd(), old, to, name)
+    }
+
+    fn file(&mut self, item: &Item, to: BorrowedFd<'_>) -> io::Result<()> {
+        let source = beneath::open_file_beneath(item.dir.as_fd(), &item.name)?;
+        let made = beneath::create_file(to, &item.name, 0o600)?;
+        self.content(&source, &made, item.stat.size)?;
+        let found = stat::stat(made.as_fd())?;
+        if (found.uid, found.gid) != (item.stat.uid, item.stat.gid) {
+            node::set_owner(made.as_fd(), item.stat.uid, item.stat.gid)?;
+        }
+        self.xattrs(Target::File(source.as_fd()), Target::File(made.as_fd()))?;
+        node::set_mode(made.as_fd(), item.stat.mode)?;
+        node::set_mtime(made.as_fd(), item.stat.mtime)
+    }
+
+    fn content(&mut self, from: &OwnedFd, to: &OwnedFd, size: u64) -> io::Result<()> {
+        if size == 0 {
+            return Ok(());
+        }
+        if self.reflink {
+            match extent::reflink(from.as_fd(), to.as_fd()) {
+                Ok(()) => return Ok(()),
+                Err(error) if is_unsupported(&error) => self.reflink = false,
+                Err(error) => return Err(error),
+            }
+        }
+        let mut at = 0;
+        while let Some((start, end)) = extent::next_data(from.as_fd(), at)? {
+            copy_data(from, to, start, end)?;
+            at = end;
+        }
+        extent::set_length(to.as_fd(), size)
+    }
+
+    /// Copies all attributes that mean the same in the new place.
+    fn xattrs(&self, from: Target<'_>, to: Target<'_>) -> io::Result<()> {
+        for name in xattr::list(from)? {
+            if self.namespace.meaning(&name) == Meaning::Private {
+                continue;
+            }
+            if let Some(value) = xattr::get(from, &name)? {
+                xattr::set(to, &name, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies the bytes from `start` to `end`, inside the kernel if it can.
+fn copy_data(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> io::Result<()> {
+    let mut at = start;
+    while at < end {
+        match extent::copy_range(from.as_fd(), to.as_fd(), at, end - at) {
+            // Nothing copied although there is data: some filesystems say so when they cannot.
+            Ok(0) => return copy_by_reading(from, to, at, end),
+            Ok(copied) => at += copied,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_unsupported(&error) => return copy_by_reading(from, to, at, end),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_reading(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> io::Result<()> {
+    let (from, to) = (File::from(from.try_clone()?), File::from(to.try_clone()?));
+    let mut buffer = vec![0; 256 * 1024];
+    let mut at = start;
+    while at < end {
+        let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let count = from.read_at(buffer.get_mut(..length).unwrap_or_default(), at)?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all_at(buffer.get(..count).unwrap_or_default(), at)?;
+        at += u64::try_from(count).unwrap_or(0);
+    }
+    Ok(())
+}
+
+/// Sets what could hinder or be changed by what is made in the directory.
+fn finish_directory(directory: BorrowedFd<'_>, source: &Stat) -> io::Result<()> {
+    let found = stat::stat(directory)?;
+    if (found.uid, found.gid) != (source.uid, source.gid) {
+        node::set_owner(directory, source.uid, source.gid)?;
+    }
+    node::set_mode(directory, source.mode)?;
+    node::set_mtime(directory, source.mtime)
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::EXDEV | libc::EINVAL | libc::ENOTTY | libc::ENOSYS | libc::EPERM)
+    )
+}

@@ -1,0 +1,364 @@
+//! The root directory of a store: its marker file, and every name that is written below it.
+//!
+//! ```text
+//! LAYERSTORE           format, UUID and xattr class; what has none is no store
+//! store.redb           records
+//! store.holder         who holds the write lock, for messages only
+//! reserve              space given up first when the disk is full
+//! diffs/<n>            the diff directory of a layer
+//! diffs/<n>.lock       held while the directory is being filled
+//! diffs/<n>.aside      files that the layer being unpacked replaced itself
+//! blobs/<n>            a compressed layer as delivered, with <n>.lock like a diff
+//! work/<n>             overlay workdir of a writable layer
+//! trash/<n>            no row names it any more
+//! ```
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::overlay_form::XattrNamespace;
+use crate::error::LayoutError;
+use crate::sys::{beneath, directory, node, random, sync};
+
+/// The store format of this release.
+const FORMAT: u32 = 1;
+const MARKER: &str = "LAYERSTORE";
+/// Beginning of the name under which a marker is written before it gets its own.
+const MARKER_DRAFT: &str = "LAYERSTORE.new-";
+/// No release writes a marker longer than this.
+const MARKER_LIMIT: u64 = 4096;
+
+/// The database file.
+pub(crate) const DATABASE: &str = "store.redb";
+/// The file that tells who holds the write lock.
+pub(crate) const LOCK_HOLDER: &str = "store.holder";
+/// The space reserve.
+pub(crate) const RESERVE: &str = "reserve";
+
+/// A directory of the store that holds numbered entries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Subdirectory {
+    /// Diff directories.
+    Diffs,
+    /// Compressed layers as delivered.
+    Blobs,
+    /// Overlay workdirs.
+    Work,
+    /// What is about to be removed.
+    Trash,
+}
+
+impl Subdirectory {
+    /// Its name below the root.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Subdirectory::Diffs => "diffs",
+            Subdirectory::Blobs => "blobs",
+            Subdirectory::Work => "work",
+            Subdirectory::Trash => "trash",
+        }
+    }
+}
+
+/// What a name in a [`Subdirectory`] means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DiffName {
+    /// The numbered directory or file itself.
+    Entry(u64),
+    /// The lock of the entry.
+    Lock(u64),
+    /// The files set aside while the entry is being unpacked.
+    Aside(u64),
+}
+
+impl DiffName {
+    /// Reads a name; `None` if it is none that we write.
+    pub(crate) fn parse(name: &[u8]) -> Option<Self> {
+        let name = std::str::from_utf8(name).ok()?;
+        let (number, kind): (&str, fn(u64) -> DiffName) = match name.split_once('.') {
+            None => (name, DiffName::Entry),
+            Some((number, "lock")) => (number, DiffName::Lock),
+            Some((number, "aside")) => (number, DiffName::Aside),
+            Some(_) => return None,
+        };
+        let parsed = kind(number.parse().ok()?);
+        // "+1" and "01" are numbers, but not as we write them.
+        (parsed.to_string() == name).then_some(parsed)
+    }
+}
+
+impl std::fmt::Display for DiffName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DiffName::Entry(number) => write!(f, "{number}"),
+            DiffName::Lock(number) => write!(f, "{number}.lock"),
+            DiffName::Aside(number) => write!(f, "{number}.aside"),
+        }
+    }
+}
+
+/// The root directory of a store, open.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    root: OwnedFd,
+    path: PathBuf,
+    uuid: String,
+    xattrs: XattrNamespace,
+}
+
+impl Layout {
+    /// Makes a store at `path`, which is created if missing. The directory gets mode 0700 whatever the umask:
+    /// set-id files of images must be out of other users' reach.
+    ///
+    /// Returns [`LayoutError::AlreadyAStore`] or [`LayoutError::NotEmpty`] if something is there already.
+    pub(crate) fn create(path: &Path, xattrs: XattrNamespace) -> Result<Self, LayoutError> {
+        let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
+        let root = beneath::open_directory(path).map_err(failed("open"))?;
+        for entry in directory::list(root.as_fd()).map_err(failed("read"))? {
+            if entry.name == MARKER.as_bytes() {
+                return Err(LayoutError::AlreadyAStore { path: path.to_path_buf() });
+            }
+            // A draft is what a crash inside this function leaves.
+            if !entry.name.starts_with(MARKER_DRAFT.as_bytes()) {
+                return Err(LayoutError::NotEmpty { path: path.to_path_buf() });
+            }
+        }
+        node::set_mode(root.as_fd(), 0o700).map_err(failed("set the mode of"))?;
+        let uuid = random_uuid().map_err(failed("name"))?;
+        match write_marker(root.as_fd(), &marker_text(&uuid, xattrs)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(LayoutError::AlreadyAStore { path: path.to_path_buf() });
+            }
+            written => written.map_err(failed("write the marker of"))?,
+        }
+        Ok(Layout { root, path: path.to_path_buf(), uuid, xattrs })
+    }
+
+    /// Opens the store at `path`.
+    ///
+    /// Returns [`LayoutError::NotAStore`] if there is no marker, [`LayoutError::NewerFormat`] if a later
+    /// release made it, and [`LayoutError::Damaged`] if the marker is not one.
+    pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
+        let not_a_store = || LayoutError::NotAStore { path: path.to_path_buf() };
+        let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
+        let root = match beneath::open_directory(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
+            root => root.map_err(failed("open"))?,
+        };
+        let marker = match beneath::open_file_beneath(root.as_fd(), MARKER.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
+            marker => marker.map_err(failed("open the marker of"))?,
+        };
+        let mut bytes = Vec::new();
+        let file = std::fs::File::from(marker);
+        io::Read::read_to_end(&mut io::Read::take(file, MARKER_LIMIT), &mut bytes)
+            .map_err(failed("read the marker of"))?;
+        let (uuid, xattrs) = parse_marker(&bytes).map_err(|problem| match problem {
+            MarkerProblem::Newer(found) => {
+                LayoutError::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT }
+            }
+            MarkerProblem::Damaged(reason) => LayoutError::Damaged { path: path.join(MARKER), reason },
+        })?;
+        Ok(Layout { root, path: path.to_path_buf(), uuid, xattrs })
+    }
+
+    /// The handle of the root.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The path of the root as it was given.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The store's own UUID.
+    pub(crate) fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// Which xattrs overlay mounts of this store use.
+    pub(crate) fn xattrs(&self) -> XattrNamespace {
+        self.xattrs
+    }
+
+    /// Opens one of the directories of numbered entries, and makes it if it is missing.
+    pub(crate) fn subdirectory(&self, which: Subdirectory) -> Result<OwnedFd, LayoutError> {
+        let name = which.name().as_bytes();
+        let open = || beneath::open_directory_beneath(self.root.as_fd(), name);
+        let opened = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match node::make_directory(self.root.as_fd(), name, 0o700) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                    _ => open(),
+                }
+            }
+            opened => opened,
+        };
+        opened.map_err(|source| LayoutError::Io {
+            path: self.path.join(which.name()),
+            action: "open",
+            source,
+        })
+    }
+
+    /// The path of a numbered entry, for messages and for mounts.
+    pub(crate) fn entry_path(&self, which: Subdirectory, name: DiffName) -> PathBuf {
+        self.path.join(which.name()).join(name.to_string())
+    }
+
+    /// The path of a file of the root: [`DATABASE`], [`LOCK_HOLDER`] or [`RESERVE`].
+    pub(crate) fn file_path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Every entry of one of the directories that has one of our names, in no order.
+    pub(crate) fn entries(&self, which: Subdirectory) -> Result<Vec<DiffName>, LayoutError> {
+        let dir = self.subdirectory(which)?;
+        let listed = directory::list(dir.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.join(which.name()),
+            action: "read",
+            source,
+        })?;
+        Ok(listed.iter().filter_map(|entry| DiffName::parse(&entry.name)).collect())
+    }
+}
+
+/// Writes the marker so that it is there whole or not at all. EEXIST if someone else was faster.
+fn write_marker(root: BorrowedFd<'_>, text: &str) -> io::Result<()> {
+    let draft = format!("{MARKER_DRAFT}{:016x}", u64::from_le_bytes(random::bytes()?));
+    let file = beneath::create_file(root, draft.as_bytes(), 0o600)?;
+    let mut file = std::fs::File::from(file);
+    let linked = io::Write::write_all(&mut file, text.as_bytes())
+        .and_then(|()| sync::file(file.as_fd()))
+        .and_then(|()| node::make_hard_link(root, draft.as_bytes(), root, MARKER.as_bytes()));
+    node::remove_file(root, draft.as_bytes())?;
+    linked?;
+    sync::file(root)
+}
+
+fn marker_text(uuid: &str, xattrs: XattrNamespace) -> String {
+    let class = match xattrs {
+        XattrNamespace::Trusted => "trusted",
+        XattrNamespace::User => "user",
+    };
+    format!("layerstore {FORMAT}\nuuid {uuid}\nxattrs {class}\n")
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum MarkerProblem {
+    Newer(u32),
+    Damaged(&'static str),
+}
+
+fn parse_marker(bytes: &[u8]) -> Result<(String, XattrNamespace), MarkerProblem> {
+    use MarkerProblem::{Damaged, Newer};
+    let text = std::str::from_utf8(bytes).map_err(|_| Damaged("it is no text"))?;
+    let (first, rest) = text.split_once('\n').ok_or(Damaged("it has no whole line"))?;
+    let format = first.strip_prefix("layerstore ").and_then(plain_number);
+    match format.ok_or(Damaged("its first line is not 'layerstore <format>'"))? {
+        0 => return Err(Damaged("there is no format 0")),
+        FORMAT => {}
+        // Nothing of a later format can be taken for known, not even the lines that follow.
+        newer => return Err(Newer(newer)),
+    }
+    let (second, rest) = rest.split_once('\n').ok_or(Damaged("it has no UUID line"))?;
+    let uuid =
+        second.strip_prefix("uuid ").filter(|uuid| is_uuid(uuid)).ok_or(Damaged("its UUID is none"))?;
+    let xattrs = match rest {
+        "xattrs trusted\n" => XattrNamespace::Trusted,
+        "xattrs user\n" => XattrNamespace::User,
+        _ => return Err(Damaged("it does not end with 'xattrs trusted' or 'xattrs user'")),
+    };
+    Ok((uuid.to_owned(), xattrs))
+}
+
+fn plain_number(text: &str) -> Option<u32> {
+    let number: u32 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn random_uuid() -> io::Result<String> {
+    let random = u128::from_le_bytes(random::bytes()?);
+    let bits = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
+    let hex = format!("{bits:032x}");
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    Ok(format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_made_once_and_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/store");
+        assert!(matches!(Layout::open(&path), Err(LayoutError::NotAStore { .. })));
+        let made = Layout::create(&path, XattrNamespace::User).unwrap();
+        let opened = Layout::open(&path).unwrap();
+        assert_eq!((opened.uuid(), opened.xattrs()), (made.uuid(), XattrNamespace::User));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+        assert!(matches!(
+            Layout::create(&path, XattrNamespace::User),
+            Err(LayoutError::AlreadyAStore { .. })
+        ));
+    }
+
+    #[test]
+    fn other_directories_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("thesis.tex"), b"x").unwrap();
+        let made = Layout::create(dir.path(), XattrNamespace::User);
+        assert!(matches!(made, Err(LayoutError::NotEmpty { .. })));
+        assert!(matches!(Layout::open(dir.path()), Err(LayoutError::NotAStore { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_interrupted_creation_can_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("LAYERSTORE.new-00"), b"layer").unwrap();
+        Layout::create(dir.path(), XattrNamespace::Trusted).unwrap();
+    }
+
+    #[test]
+    fn markers_are_read_strictly() {
+        let good = marker_text(&random_uuid().unwrap(), XattrNamespace::Trusted);
+        assert!(parse_marker(good.as_bytes()).is_ok());
+        for length in 0..good.len() {
+            assert!(parse_marker(&good.as_bytes()[..length]).is_err(), "{length}");
+        }
+        assert_eq!(parse_marker(b"layerstore 2\nwhatever"), Err(MarkerProblem::Newer(2)));
+        let damaged = ["layerstore 01\n", "layerstore +1\n", "layerstore 0\n", "layerstore\n", "\0"];
+        for bad in damaged.map(str::to_owned).into_iter().chain([format!("{good}x"), good.to_uppercase()]) {
+            assert!(matches!(parse_marker(bad.as_bytes()), Err(MarkerProblem::Damaged(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_our_names_are_names() {
+        for name in [DiffName::Entry(0), DiffName::Lock(7), DiffName::Aside(u64::MAX)] {
+            assert_eq!(DiffName::parse(name.to_string().as_bytes()), Some(name));
+        }
+        for bad in ["", "01", "+1", "1.tmp", ".lock", "1.lock.lock", "-1", "x", "18446744073709551616"] {
+            assert_eq!(DiffName::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! How overlayfs marks whiteouts and opaque directories, and what else it keeps in xattrs.
+//!
+//! A mount reads the xattrs of one namespace: `trusted.overlay.*`, or `user.overlay.*` with the option
+//! `userxattr`. What a layer brings under those names is stored with a second `overlay.` in it, which
+//! overlayfs shows to users without, and takes for nothing (kernel documentation of overlayfs, "Nesting
+//! overlayfs mounts").
+
+use std::io;
+
+use rustix::fs::FileType;
+
+use crate::sys::stat::Stat;
+use crate::sys::xattr::{self, Target};
+
+/// The xattrs that overlay mounts of a store use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum XattrNamespace {
+    /// `trusted.overlay.*`: needs `CAP_SYS_ADMIN` on the machine.
+    Trusted,
+    /// `user.overlay.*`: in user namespaces.
+    User,
+}
+
+/// The value of the opaque xattr on an opaque directory.
+pub(super) const OPAQUE: &[u8] = b"y";
+/// The value of the opaque xattr on a directory with whiteouts in xattr form.
+pub(super) const HAS_XATTR_WHITEOUTS: &[u8] = b"x";
+
+/// Attributes that the host's security modules put on every file of their own accord. They say something of
+/// the machine, not of the layer: they are neither taken from layers nor found in directories.
+const OF_THE_HOST: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.evm", b"security.SMACK64"];
+
+/// What a name means that an xattr of a diff directory has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Meaning {
+    /// An attribute of the layer, with its name unescaped.
+    Own(Vec<u8>),
+    /// Whether the directory is opaque, or has whiteouts in xattr form.
+    Opaque,
+    /// The file is a whiteout.
+    Whiteout,
+    /// Content lies elsewhere: `redirect` or `metacopy`.
+    Elsewhere,
+    /// Overlayfs' or the host's own affair.
+    Private,
+}
+
+impl XattrNamespace {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.",
+            XattrNamespace::User => b"user.overlay.",
+        }
+    }
+
+    pub(super) fn opaque(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.opaque",
+            XattrNamespace::User => b"user.overlay.opaque",
+        }
+    }
+
+    pub(super) fn whiteout(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.whiteout",
+            XattrNamespace::User => b"user.overlay.whiteout",
+        }
+    }
+
+    /// The name under which a layer's attribute is stored; `None` if it is not.
+    pub(super) fn stored_name(self, name: &[u8]) -> Option<Vec<u8>> {
+        if OF_THE_HOST.contains(&name) {
+            return None;
+        }
+        Some(match name.strip_prefix(self.prefix()) {
+            Some(rest) => [self.prefix(), b"overlay.", rest].concat(),
+            None => name.to_vec(),
+        })
+    }
+
+    /// The reverse of [`stored_name`](Self::stored_name).
+    pub(super) fn meaning(self, name: &[u8]) -> Meaning {
+        let Some(rest) = name.strip_prefix(self.prefix()) else {
+            return if OF_THE_HOST.contains(&name) { Meaning::Private } else { Meaning::Own(name.to_vec()) };
+        };
+        match rest {
+            b"opaque" => Meaning::Opaque,
+            b"whiteout" => Meaning::Whiteout,
+            b"redirect" | b"metacopy" => Meaning::Elsewhere,
+            _ => match rest.strip_prefix(b"overlay.") {
+                Some(own) => Meaning::Own([self.prefix(), own].concat()),
+                None => Meaning::Private,
+            },
+        }
+    }
+}
+
+/// Whether this is a whiteout in either form.
+pub(super) fn is_whiteout(stat: &Stat, target: Target<'_>, namespace: XattrNamespace) -> io::Result<bool> {
+    match stat.kind {
+        FileType::CharacterDevice => Ok(stat.device == (0, 0)),
+        FileType::RegularFile if stat.size == 0 => Ok(xattr::get(target, namespace.whiteout())?.is_some()),
+        _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layers_own_overlay_xattrs_come_back() {
+        for namespace in [XattrNamespace::Trusted, XattrNamespace::User] {
+            for name in [
+                &b"trusted.overlay.opaque"[..],
+                b"user.overlay.opaque",
+                b"user.overlay.overlay.redirect",
+                b"trusted.overlay.",
+                b"user.note",
+                b"security.capability",
+            ] {
+                let stored = namespace.stored_name(name).unwrap();
+                assert_eq!(namespace.meaning(&stored), Meaning::Own(name.to_vec()));
+            }
+            assert_eq!(namespace.stored_name(b"security.selinux"), None);
+        }
+    }
+
+    #[test]
+    fn only_the_mounts_own_namespace_means_something() {
+        assert_eq!(XattrNamespace::User.meaning(b"user.overlay.redirect"), Meaning::Elsewhere);
+        assert_eq!(XattrNamespace::User.meaning(b"user.overlay.origin"), Meaning::Private);
+        let other = b"trusted.overlay.redirect".to_vec();
+        assert_eq!(XattrNamespace::User.meaning(&other), Meaning::Own(other.clone()));
+    }
+}

@@ -1,0 +1,72 @@
+//! A file that holds space back, to be given up when the disk is full: so there is always room for the
+//! transaction that frees more.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::layout::{Layout, RESERVE};
+use crate::error::LayoutError;
+use crate::sys::{beneath, extent, node, stat};
+
+/// Makes sure that `bytes` are reserved. Returns false if the disk has no room for that now; the store works
+/// without.
+pub(crate) fn ensure_reserve(layout: &Layout, bytes: u64) -> Result<bool, LayoutError> {
+    let grown = (|| {
+        let file = beneath::ensure_file(layout.root(), RESERVE.as_bytes())?;
+        let found = stat::stat(file.as_fd())?;
+        if found.size > bytes {
+            extent::set_length(file.as_fd(), bytes)?;
+        }
+        // Also when the length is right: only allocated blocks are a reserve.
+        if found.size < bytes || found.allocated < bytes {
+            extent::allocate(file.as_fd(), bytes)?;
+        }
+        Ok(())
+    })();
+    match grown {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            release_reserve(layout)?;
+            Ok(false)
+        }
+        Err(source) => Err(LayoutError::Io { path: layout.file_path(RESERVE), action: "allocate", source }),
+    }
+}
+
+/// Gives the reserved space up. Returns how many bytes that set free.
+pub(crate) fn release_reserve(layout: &Layout) -> Result<u64, LayoutError> {
+    let released = stat::stat_at(layout.root(), RESERVE.as_bytes())
+        .and_then(|found| node::remove_file(layout.root(), RESERVE.as_bytes()).map(|()| found.allocated));
+    match released {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        released => released.map_err(|source| LayoutError::Io {
+            path: layout.file_path(RESERVE),
+            action: "remove",
+            source,
+        }),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::XattrNamespace;
+
+    #[test]
+    fn the_reserve_is_real_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        assert_eq!(release_reserve(&layout).unwrap(), 0);
+        if !ensure_reserve(&layout, 1 << 20).unwrap() {
+            eprintln!("skipped: this filesystem cannot allocate");
+            return;
+        }
+        assert!(ensure_reserve(&layout, 1 << 20).unwrap());
+        assert!(release_reserve(&layout).unwrap() >= 1 << 20);
+        assert!(!layout.file_path(RESERVE).exists());
+    }
+}

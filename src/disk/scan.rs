@@ -1,0 +1,336 @@
+//! A diff directory as a manifest: the changes it stands for, whatever form they take on this disk.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use layerstore_schema::manifest::{Entry, Kind, Manifest};
+use rustix::fs::FileType;
+
+use super::overlay_form::{Meaning, OPAQUE, XattrNamespace};
+use super::walk::{Access, Step, Walker, failed, path_buf};
+use crate::error::ScanError;
+use crate::sys::stat::{FileId, Stat};
+use crate::sys::xattr::{self, Target};
+use crate::sys::{beneath, extent, node, stat};
+use crate::types::{ContentHash, Metadata, Timestamp};
+
+/// One path of a diff directory, its content not looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ScannedEntry {
+    /// The path below the root; empty for the root.
+    pub(crate) path: Vec<u8>,
+    /// What stands there.
+    pub(crate) kind: ScannedKind,
+    /// Its metadata; the default for whiteouts and hard links.
+    pub(crate) metadata: Metadata,
+    /// Its inode number.
+    pub(crate) inode: u64,
+    /// Bytes it takes on the disk; 0 for hard links.
+    pub(crate) allocated: u64,
+}
+
+/// What stands at a path, its content not looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ScannedKind {
+    /// A regular file, with its length.
+    File {
+        /// Length in bytes.
+        size: u64,
+    },
+    /// Anything else, and never [`Kind::File`].
+    Other(Kind),
+}
+
+/// Lists a diff directory in manifest order, without reading file content.
+///
+/// Returns [`ScanError::Redirected`] if overlayfs left an entry whose content lies in another layer.
+pub(crate) fn list(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Vec<ScannedEntry>, ScanError> {
+    let mut scan = Scan { namespace, entries: Vec::new(), first_names: HashMap::new() };
+    let found = stat::stat(root).map_err(failed(b".", "examine"))?;
+    let mut walker = Walker::new(root, Access::AsIs)?;
+    let opaque = scan.add(b"", &found, Target::File(walker.directory().as_fd()), None)?;
+    // Whether each directory above, the root first, is opaque.
+    let mut opaque = vec![opaque];
+    while let Some(step) = walker.next_step()? {
+        match step {
+            Step::Enter(item) => {
+                let target = Target::File(walker.directory().as_fd());
+                opaque.push(scan.add(walker.path(), &item.stat, target, None)?);
+            }
+            Step::Leave(_) => drop(opaque.pop()),
+            Step::Leaf(item) => {
+                let dir = item.dir.as_fd();
+                let within = opaque.last().copied();
+                scan.add(walker.path(), &item.stat, Target::Name(dir, &item.name), within)?;
+            }
+        }
+    }
+    Ok(scan.entries)
+}
+
+/// Makes the manifest of a diff directory. Files whose inode is in `known` are not read again; the others
+/// are, on all processors.
+///
+/// Returns what [`list`] does, and [`ScanError::Changed`] if a file is written to meanwhile.
+pub(crate) fn scan(
+    root: BorrowedFd<'_>,
+    known: &HashMap<u64, ContentHash>,
+    namespace: XattrNamespace,
+) -> Result<Manifest, ScanError> {
+    let listed = list(root, namespace)?;
+    let unknown: Vec<&ScannedEntry> = listed
+        .iter()
+        .filter(|entry| matches!(entry.kind, ScannedKind::File { .. }) && !known.contains_key(&entry.inode))
+        .collect();
+    let read = hash_all(root, &unknown)?;
+    let mut entries = Vec::with_capacity(listed.len());
+    for ScannedEntry { path, kind, metadata, inode, .. } in listed {
+        let kind = match kind {
+            ScannedKind::Other(kind) => kind,
+            ScannedKind::File { size } => match known.get(&inode).or_else(|| read.get(&inode)) {
+                Some(&content) => Kind::File { size, content },
+                None => return Err(ScanError::Changed { path: path_buf(&path) }),
+            },
+        };
+        entries.push(Entry { path, kind, metadata });
+    }
+    Ok(Manifest::new(entries)?)
+}
+
+struct Scan {
+    namespace: XattrNamespace,
+    entries: Vec<ScannedEntry>,
+    /// The first path of each inode that has several names.
+    first_names: HashMap<FileId, Vec<u8>>,
+}
+
+impl Scan {
+    /// Adds what stands at `path`; `within_opaque` for what is no directory. Returns whether it is an opaque
+    /// directory.
+    fn add(
+        &mut self,
+        path: &[u8],
+        found: &Stat,
+        target: Target<'_>,
+        within_opaque: Option<bool>,
+    ) -> Result<bool, ScanError> {
+        let deletes = found.kind == FileType::CharacterDevice && found.device == (0, 0);
+        let (marks, xattrs) = if deletes {
+            (Marks { whiteout: true, opaque: false }, Vec::new())
+        } else {
+            self.read_xattrs(path, target)?
+        };
+        let whiteout = deletes || (marks.whiteout && found.kind == FileType::RegularFile && found.size == 0);
+        if whiteout {
+            // An opaque directory hides the name already; that no form of whiteout counts there makes the
+            // digest the same for all.
+            if within_opaque != Some(true) {
+                self.push(path, found, ScannedKind::Other(Kind::Whiteout), Metadata::default());
+            }
+            return Ok(false);
+        }
+        if found.kind != FileType::Directory && found.links > 1 {
+            if let Some(first) = self.first_names.get(&found.id) {
+                let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
+                self.push(path, found, kind, Metadata::default());
+                return Ok(false);
+            }
+            self.first_names.insert(found.id, path.to_vec());
+        }
+        let kind = scanned_kind(path, found, target, marks.opaque)?;
+        let (seconds, nanoseconds) = found.mtime;
+        let metadata = Metadata {
+            // A symbolic link has no mode that anyone could set.
+            mode: if found.kind == FileType::Symlink { 0o777 } else { found.mode },
+            uid: found.uid,
+            gid: found.gid,
+            mtime: Timestamp { seconds, nanoseconds },
+            xattrs,
+        };
+        self.push(path, found, kind, metadata);
+        Ok(marks.opaque && found.kind == FileType::Directory)
+    }
+
+    fn push(&mut self, path: &[u8], found: &Stat, kind: ScannedKind, metadata: Metadata) {
+        let link = matches!(kind, ScannedKind::Other(Kind::HardLink { .. }));
+        self.entries.push(ScannedEntry {
+            path: path.to_vec(),
+            kind,
+            metadata,
+            inode: found.id.inode,
+            allocated: if link { 0 } else { found.allocated },
+        });
+    }
+
+    /// Reads the layer's own attributes, sorted, and what overlayfs' say.
+    fn read_xattrs(
+        &self,
+        path: &[u8],
+        target: Target<'_>,
+    ) -> Result<(Marks, Vec<(Vec<u8>, Vec<u8>)>), ScanError> {
+        let mut marks = Marks::default();
+        let mut own = Vec::new();
+        let names = xattr::list(target).map_err(failed(path, "list the xattrs of"))?;
+        for stored in names {
+            let value = || xattr::get(target, &stored).map_err(failed(path, "read the xattrs of"));
+            match self.namespace.meaning(&stored) {
+                Meaning::Own(name) => own.extend(value()?.map(|value| (name, value))),
+                Meaning::Opaque => marks.opaque = value()?.as_deref() == Some(OPAQUE),
+                Meaning::Whiteout => marks.whiteout = true,
+                Meaning::Elsewhere => {
+                    let xattr = String::from_utf8_lossy(&stored).into_owned();
+                    return Err(ScanError::Redirected { path: path_buf(path), xattr });
+                }
+                Meaning::Private => {}
+            }
+        }
+        own.sort_unstable();
+        Ok((marks, own))
+    }
+}
+
+/// What overlayfs' own attributes say.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    opaque: bool,
+    whiteout: bool,
+}
+
+fn scanned_kind(
+    path: &[u8],
+    found: &Stat,
+    target: Target<'_>,
+    opaque: bool,
+) -> Result<ScannedKind, ScanError> {
+    let (major, minor) = found.device;
+    let kind = match (found.kind, target) {
+        (FileType::RegularFile, _) => return Ok(ScannedKind::File { size: found.size }),
+        (FileType::Directory, _) => Kind::Directory { opaque },
+        (FileType::Symlink, Target::Name(dir, name)) => {
+            Kind::Symlink { target: node::read_symlink(dir, name).map_err(failed(path, "read the link"))? }
+        }
+        (FileType::CharacterDevice, _) => Kind::CharDevice { major, minor },
+        (FileType::BlockDevice, _) => Kind::BlockDevice { major, minor },
+        (FileType::Fifo, _) => Kind::Fifo,
+        (FileType::Socket, _) => Kind::Socket,
+        _ => {
+            let source = io::ErrorKind::Unsupported.into();
+            return Err(failed(path, "tell the kind of")(source).into());
+        }
+    };
+    Ok(ScannedKind::Other(kind))
+}
+
+/// Hashes files on all processors; the answer is by inode.
+fn hash_all(root: BorrowedFd<'_>, files: &[&ScannedEntry]) -> Result<HashMap<u64, ContentHash>, ScanError> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut hashes = Vec::new();
+        let mut buffer = vec![0; 256 * 1024];
+        while let Some(entry) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match hash_entry(root, entry, &mut buffer) {
+                Ok(hash) => hashes.push((entry.inode, hash)),
+                Err(error) => {
+                    // The others stop at their next file.
+                    next.store(files.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(hashes)
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let helpers = processors.min(files.len().div_ceil(16)).saturating_sub(1);
+    let results: Vec<Result<Vec<_>, ScanError>> = thread::scope(|scope| {
+        let spawned: Vec<_> =
+            (0..helpers).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
+        let own = work();
+        let joined = spawned
+            .into_iter()
+            .map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(own).chain(joined).collect()
+    });
+    let mut hashes = HashMap::with_capacity(files.len());
+    for result in results {
+        hashes.extend(result?);
+    }
+    Ok(hashes)
+}
+
+fn hash_entry(
+    root: BorrowedFd<'_>,
+    entry: &ScannedEntry,
+    buffer: &mut [u8],
+) -> Result<ContentHash, ScanError> {
+    let path = || path_buf(&entry.path);
+    let ScannedKind::File { size } = entry.kind else { return Err(ScanError::Changed { path: path() }) };
+    let file = beneath::open_file_beneath(root, &entry.path)
+        .map_err(|source| ScanError::Read { path: path(), source })?;
+    let found = stat::stat(file.as_fd()).map_err(|source| ScanError::Read { path: path(), source })?;
+    if found.id.inode != entry.inode || found.size != size {
+        return Err(ScanError::Changed { path: path() });
+    }
+    let sparse = found.allocated < size;
+    let hash = hash_file(File::from(file), size, sparse, buffer);
+    match hash {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(ScanError::Changed { path: path() })
+        }
+        hash => hash.map_err(|source| ScanError::Read { path: path(), source }),
+    }
+}
+
+/// Hashes exactly `size` bytes; UnexpectedEof if the file has fewer or more.
+fn hash_file(mut file: File, size: u64, sparse: bool, buffer: &mut [u8]) -> io::Result<ContentHash> {
+    let mut hasher = blake3::Hasher::new();
+    if sparse {
+        hash_sparse(&file, size, &mut hasher, buffer)?;
+    } else {
+        let mut read = 0_u64;
+        loop {
+            let count = file.read(buffer)?;
+            if count == 0 {
+                break;
+            }
+            read += u64::try_from(count).unwrap_or(0);
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
+        if read != size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(ContentHash(*hasher.finalize().as_bytes()))
+}
+
+/// Hashes holes as zeros without reading them.
+fn hash_sparse(file: &File, size: u64, hasher: &mut blake3::Hasher, buffer: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < size {
+        let (start, end) = extent::next_data(file.as_fd(), at)?.unwrap_or((size, size));
+        let (start, end) = (start.min(size), end.min(size));
+        buffer.fill(0);
+        while at < start {
+            let zeros = piece(buffer, start - at);
+            hasher.update(zeros);
+            at += u64::try_from(zeros.len()).unwrap_or(0);
+        }
+        while at < end {
+            let bytes = piece(buffer, end - at);
+            file.read_exact_at(bytes, at)?;
+            hasher.update(bytes);
+            at += u64::try_from(bytes.len()).unwrap_or(0);
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of the buffer, at most `length` bytes.
+fn piece(buffer: &mut [u8], length: u64) -> &mut [u8] {
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+    buffer.get_mut(..length).unwrap_or_default()
+}

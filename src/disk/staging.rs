@@ -1,0 +1,223 @@
+//! Directories and blob files that are being filled and that no row names yet.
+//!
+//! Each has a lock file beside it, held for as long as the guard lives. What no row names and nobody holds is
+//! garbage. A guard that is dropped removes what it guards; [`Staging::keep`] leaves it, and is called only
+//! when the rows that name it are committed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::layout::{DiffName, Layout, Subdirectory};
+use super::remove::remove_tree;
+use crate::error::LayoutError;
+use crate::sys::{beneath, lock, node, stat};
+
+/// A diff directory being filled. Dropping it removes the directory.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    held: Held,
+    directory: OwnedFd,
+    aside: OwnedFd,
+}
+
+impl Staging {
+    /// Makes the directory `diffs/<number>`. The number must never have been used before.
+    pub(crate) fn create(layout: &Layout, number: u64) -> Result<Self, LayoutError> {
+        let held = Held::take(layout, Subdirectory::Diffs, number)?;
+        let make = |name: DiffName, mode| {
+            let bytes = name.to_string().into_bytes();
+            node::make_directory(held.parent.as_fd(), &bytes, mode)
+                .and_then(|()| beneath::open_directory_beneath(held.parent.as_fd(), &bytes))
+                .and_then(|made| node::set_mode(made.as_fd(), mode).map(|()| made))
+                .map_err(|source| held.failed(name, "create", source))
+        };
+        let directory = make(DiffName::Entry(number), 0o755)?;
+        let aside = make(DiffName::Aside(number), 0o700)?;
+        Ok(Staging { held, directory, aside })
+    }
+
+    /// The number in the directory's name.
+    pub(crate) fn number(&self) -> u64 {
+        self.held.number
+    }
+
+    /// The directory.
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// The directory for files that the layer being unpacked replaced itself. It is removed with the guard,
+    /// kept or not.
+    pub(crate) fn aside(&self) -> BorrowedFd<'_> {
+        self.aside.as_fd()
+    }
+
+    /// Leaves the directory where it is and gives up the lock.
+    pub(crate) fn keep(mut self) {
+        self.held.keep = true;
+    }
+}
+
+/// A blob file being filled. Dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct StagedBlob {
+    held: Held,
+    file: OwnedFd,
+}
+
+impl StagedBlob {
+    /// Makes the file `blobs/<number>`. The number must never have been used before.
+    pub(crate) fn create(layout: &Layout, number: u64) -> Result<Self, LayoutError> {
+        let held = Held::take(layout, Subdirectory::Blobs, number)?;
+        let name = DiffName::Entry(number);
+        let file = beneath::create_file(held.parent.as_fd(), name.to_string().as_bytes(), 0o600)
+            .map_err(|source| held.failed(name, "create", source))?;
+        Ok(StagedBlob { held, file })
+    }
+
+    /// The number in the file's name.
+    pub(crate) fn number(&self) -> u64 {
+        self.held.number
+    }
+
+    /// The file, open for reading and writing.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Leaves the file where it is and gives up the lock.
+    pub(crate) fn keep(mut self) {
+        self.held.keep = true;
+    }
+}
+
+/// Whether someone, this process included, is filling the entry.
+pub(crate) fn is_held(layout: &Layout, which: Subdirectory, number: u64) -> Result<bool, LayoutError> {
+    let parent = layout.subdirectory(which)?;
+    let name = DiffName::Lock(number);
+    let held = beneath::open_file_beneath(parent.as_fd(), name.to_string().as_bytes())
+        .and_then(|file| lock::is_held(file.as_fd()));
+    match held {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        held => held.map_err(|source| LayoutError::Io {
+            path: layout.entry_path(which, name),
+            action: "query the lock",
+            source,
+        }),
+    }
+}
+
+/// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
+#[derive(Debug)]
+struct Held {
+    parent: OwnedFd,
+    parent_path: PathBuf,
+    number: u64,
+    keep: bool,
+    /// Closed last: the lock ends with it.
+    _lock: OwnedFd,
+}
+
+impl Held {
+    fn take(layout: &Layout, which: Subdirectory, number: u64) -> Result<Self, LayoutError> {
+        let parent = layout.subdirectory(which)?;
+        let name = DiffName::Lock(number);
+        let bytes = name.to_string().into_bytes();
+        let taken = loop {
+            match lock_file(parent.as_fd(), &bytes) {
+                Ok(None) => {}
+                Ok(Some(file)) => break Ok(file),
+                Err(error) => break Err(error),
+            }
+        };
+        let path = layout.entry_path(which, name);
+        let lock = taken.map_err(|source| LayoutError::Io { path, action: "lock", source })?;
+        let parent_path = layout.path().join(which.name());
+        let mut held = Held { parent, parent_path, number, keep: false, _lock: lock };
+        match stat::stat_at(held.parent.as_fd(), number.to_string().as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(held),
+            found => {
+                // What stands there is not ours to remove.
+                let source = found.err().unwrap_or_else(|| io::ErrorKind::AlreadyExists.into());
+                held.keep = true;
+                Err(held.failed(DiffName::Entry(number), "create", source))
+            }
+        }
+    }
+
+    fn failed(&self, name: DiffName, action: &'static str, source: io::Error) -> LayoutError {
+        LayoutError::Io { path: self.parent_path.join(name.to_string()), action, source }
+    }
+}
+
+/// Makes and locks the lock file. `None` if gc removed it in between: it takes a lock file that nobody holds
+/// for a leftover, and a lock on a file without a name excludes nobody.
+fn lock_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<OwnedFd>> {
+    let file = beneath::ensure_file(parent, name)?;
+    if !lock::try_exclusive(file.as_fd())? {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok((stat::stat(file.as_fd())?.links > 0).then_some(file))
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let parent = self.parent.as_fd();
+        let mut doomed = vec![DiffName::Aside(self.number)];
+        if !self.keep {
+            doomed.push(DiffName::Entry(self.number));
+        }
+        for name in doomed {
+            if let Err(error) = remove_tree(parent, name.to_string().as_bytes()) {
+                // Not lost: the next gc finds it.
+                tracing::warn!(directory = ?self.parent_path, %name, %error, "staged entry not removed");
+                return;
+            }
+        }
+        let name = DiffName::Lock(self.number);
+        if let Err(error) = node::remove_file(parent, name.to_string().as_bytes()) {
+            tracing::warn!(directory = ?self.parent_path, %name, %error, "lock file not removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::XattrNamespace;
+
+    fn names(layout: &Layout, which: Subdirectory) -> Vec<DiffName> {
+        layout.entries(which).unwrap()
+    }
+
+    #[test]
+    fn dropped_staging_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        let staging = Staging::create(&layout, 7).unwrap();
+        std::fs::create_dir(layout.entry_path(Subdirectory::Diffs, DiffName::Entry(7)).join("d")).unwrap();
+        assert!(is_held(&layout, Subdirectory::Diffs, 7).unwrap());
+        assert!(!is_held(&layout, Subdirectory::Diffs, 8).unwrap());
+        assert!(Staging::create(&layout, 7).is_err());
+        assert!(is_held(&layout, Subdirectory::Diffs, 7).unwrap());
+        assert_eq!(names(&layout, Subdirectory::Diffs).len(), 3);
+        drop(staging);
+        assert!(names(&layout, Subdirectory::Diffs).is_empty());
+    }
+
+    #[test]
+    fn kept_staging_leaves_the_entry_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        Staging::create(&layout, 1).unwrap().keep();
+        StagedBlob::create(&layout, 1).unwrap().keep();
+        drop(StagedBlob::create(&layout, 2).unwrap());
+        assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
+        assert_eq!(names(&layout, Subdirectory::Blobs), [DiffName::Entry(1)]);
+        assert!(!is_held(&layout, Subdirectory::Diffs, 1).unwrap());
+        // A number that was used is refused, and what it names stays.
+        assert!(Staging::create(&layout, 1).is_err());
+        assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
+    }
+}

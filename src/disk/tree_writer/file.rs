@@ -1,0 +1,116 @@
+//! Writing one regular file, hashing what is written.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::{Shared, extend, failed, member, take_holes};
+use crate::error::UnpackError;
+use crate::sys::stat;
+use crate::types::{ContentHash, Metadata, RelPath};
+
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Fills one regular file of a layer, on whatever thread. Needs nothing of the tree but the open file, so a
+/// later entry may replace or remove the file meanwhile.
+#[derive(Debug)]
+pub(crate) struct FileWriter {
+    file: std::fs::File,
+    path: RelPath,
+    metadata: Metadata,
+    real_size: u64,
+    position: u64,
+    /// Whether the last thing was a hole, so that the length must still be set.
+    ends_in_hole: bool,
+    hasher: blake3::Hasher,
+    shared: Arc<Shared>,
+}
+
+/// A file as it was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WrittenFile {
+    /// Its inode number.
+    pub(crate) inode: u64,
+    /// Its length.
+    pub(crate) size: u64,
+    /// The hash of its bytes.
+    pub(crate) content: ContentHash,
+}
+
+impl FileWriter {
+    pub(super) fn new(
+        file: OwnedFd,
+        path: RelPath,
+        metadata: Metadata,
+        real_size: u64,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (file, hasher) = (file.into(), blake3::Hasher::new());
+        FileWriter { file, path, metadata, real_size, position: 0, ends_in_hole: false, hasher, shared }
+    }
+
+    /// Writes `bytes` at the end. One system call: large pieces are faster.
+    ///
+    /// Returns [`UnpackError::SizeMismatch`] if the file gets longer than was announced.
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<(), UnpackError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let end = self.end_after(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
+        self.file.write_all_at(bytes, self.position).map_err(failed(&self.path, "write"))?;
+        self.hasher.update(bytes);
+        self.position = end;
+        self.ends_in_hole = false;
+        Ok(())
+    }
+
+    /// Leaves a hole of `length` zero bytes.
+    ///
+    /// Returns [`UnpackError::TooManyHoles`] if the layer's sparse files have more of them than is allowed.
+    pub(crate) fn skip(&mut self, length: u64) -> Result<(), UnpackError> {
+        if length == 0 {
+            return Ok(());
+        }
+        let end = self.end_after(length)?;
+        if !take_holes(&self.shared.holes_left, length) {
+            let limit = self.shared.options.max_hole_bytes;
+            return Err(UnpackError::TooManyHoles { member: member(&self.path), limit });
+        }
+        let mut left = length;
+        while left > 0 {
+            let zeros = usize::try_from(left).ok().and_then(|left| ZEROS.get(..left)).unwrap_or(&ZEROS);
+            self.hasher.update(zeros);
+            left -= u64::try_from(zeros.len()).unwrap_or(left);
+        }
+        self.position = end;
+        self.ends_in_hole = true;
+        Ok(())
+    }
+
+    /// Gives the file its length, owner, attributes, mode and time.
+    ///
+    /// Returns [`UnpackError::SizeMismatch`] if the file is shorter than was announced.
+    pub(crate) fn finish(self) -> Result<WrittenFile, UnpackError> {
+        if self.position != self.real_size {
+            return Err(self.size_mismatch(self.position));
+        }
+        let file = OwnedFd::from(self.file);
+        if self.ends_in_hole {
+            extend(&file, self.real_size).map_err(failed(&self.path, "set the length"))?;
+        }
+        let found = stat::stat(file.as_fd()).map_err(failed(&self.path, "examine"))?;
+        self.shared.describe_file(&self.path, file.as_fd(), &found, &self.metadata)?;
+        let content = ContentHash(*self.hasher.finalize().as_bytes());
+        Ok(WrittenFile { inode: found.id.inode, size: self.real_size, content })
+    }
+
+    /// Where the file ends with `length` more bytes.
+    fn end_after(&self, length: u64) -> Result<u64, UnpackError> {
+        let end = self.position.saturating_add(length);
+        if end > self.real_size { Err(self.size_mismatch(end)) } else { Ok(end) }
+    }
+
+    fn size_mismatch(&self, found: u64) -> UnpackError {
+        UnpackError::SizeMismatch { member: member(&self.path), expected: self.real_size, found }
+    }
+}

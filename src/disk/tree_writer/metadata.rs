@@ -1,0 +1,191 @@
+//! Owners, modes, times and extended attributes.
+//!
+//! The order is the kernel's: a change of owner clears set-id bits and file capabilities, so the owner comes
+//! first, then the attributes, then the mode, and the time last.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
+use crate::disk::overlay_form::Meaning;
+use crate::error::UnpackError;
+use crate::sys::stat::Stat;
+use crate::sys::xattr::{self, Target};
+use crate::sys::{beneath, node, stat};
+use crate::types::{Metadata, RelPath, Timestamp};
+
+/// Inherited by everything made in the directory, so it is set when nothing more is.
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+/// Whether what has no descriptor has a mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ModeOf {
+    /// A device or pipe has.
+    Node,
+    /// A symbolic link has none.
+    Nothing,
+}
+
+/// Gives the existing directory `path` below a diff's root new metadata: for those that the layer had no
+/// entry for. Attributes are added, none removed.
+pub(crate) fn apply_metadata(
+    root: BorrowedFd<'_>,
+    path: &RelPath,
+    metadata: &Metadata,
+    options: &UnpackOptions,
+) -> Result<(), UnpackError> {
+    let handle =
+        beneath::open_directory_beneath(root, path.as_bytes()).map_err(failed(path, "open the directory"))?;
+    let (holes_left, left_out) = (AtomicU64::new(0), Mutex::default());
+    let shared = Shared { options: options.clone(), holes_left, left_out };
+    let found = stat::stat(handle.as_fd()).map_err(failed(path, "examine"))?;
+    shared.describe_file(path, handle.as_fd(), &found, metadata)
+}
+
+impl TreeWriter {
+    /// Gives a directory its metadata, as far as that does not hinder what is made in it, and notes the rest.
+    pub(super) fn describe_directory(
+        &mut self,
+        path: &RelPath,
+        handle: &Arc<OwnedFd>,
+        metadata: &Metadata,
+        fresh: bool,
+    ) -> Result<(), UnpackError> {
+        let found = stat::stat(handle.as_fd()).map_err(failed(path, "examine"))?;
+        let chowned = self.shared.set_owner(path, handle.as_fd(), &found, metadata)?;
+        let target = Target::File(handle.as_fd());
+        if !fresh {
+            self.remove_other_xattrs(target, metadata).map_err(failed(path, "replace xattrs"))?;
+        }
+        let is_default_acl = |name: &[u8]| name == DEFAULT_ACL;
+        for (name, value) in metadata.xattrs.iter().filter(|(name, _)| !is_default_acl(name)) {
+            self.shared.set_xattr(path, target, name, value)?;
+        }
+        let default_acl = metadata.xattrs.iter().find(|(name, _)| is_default_acl(name));
+        let (mode, usable) = (metadata.mode & 0o7777, metadata.mode & 0o7777 | 0o700);
+        if chowned || usable != found.mode {
+            node::set_mode(handle.as_fd(), usable).map_err(failed(path, "set the mode"))?;
+        }
+        let state = self.directories.entry(path.clone()).or_default();
+        state.mtime = metadata.mtime;
+        state.mode = (mode != usable).then_some(mode);
+        state.default_acl = default_acl.map(|(_, value)| value.clone().into_boxed_slice());
+        state.implicit = false;
+        Ok(())
+    }
+
+    /// A second entry for a directory replaces the first one's attributes.
+    fn remove_other_xattrs(&self, target: Target<'_>, metadata: &Metadata) -> io::Result<()> {
+        for stored in xattr::list(target)? {
+            let Meaning::Own(name) = self.shared.options.xattr_namespace.meaning(&stored) else { continue };
+            if !metadata.xattrs.iter().any(|(kept, _)| *kept == name) {
+                xattr::remove(target, &stored)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Gives an open file or directory all its metadata.
+    pub(super) fn describe_file(
+        &self,
+        path: &RelPath,
+        file: BorrowedFd<'_>,
+        found: &Stat,
+        metadata: &Metadata,
+    ) -> Result<(), UnpackError> {
+        let chowned = self.set_owner(path, file, found, metadata)?;
+        for (name, value) in &metadata.xattrs {
+            self.set_xattr(path, Target::File(file), name, value)?;
+        }
+        let mode = metadata.mode & 0o7777;
+        if mode != found.mode || (chowned && mode & 0o6000 != 0) {
+            node::set_mode(file, mode).map_err(failed(path, "set the mode"))?;
+        }
+        node::set_mtime(file, time(metadata.mtime)).map_err(failed(path, "set the time"))
+    }
+
+    /// Gives a link, device or pipe its metadata.
+    pub(super) fn describe_name(
+        &self,
+        path: &RelPath,
+        dir: &Arc<OwnedFd>,
+        name: &[u8],
+        metadata: &Metadata,
+        mode_of: ModeOf,
+    ) -> Result<(), UnpackError> {
+        let found = stat::stat_at(dir.as_fd(), name).map_err(failed(path, "examine"))?;
+        if (found.uid, found.gid) != (metadata.uid, metadata.gid) {
+            let chowned = node::set_owner_at(dir.as_fd(), name, metadata.uid, metadata.gid);
+            self.owner_result(path, metadata, chowned)?;
+        }
+        for (attribute, value) in &metadata.xattrs {
+            self.set_xattr(path, Target::Name(dir.as_fd(), name), attribute, value)?;
+        }
+        if mode_of == ModeOf::Node {
+            node::set_mode_at(dir.as_fd(), name, metadata.mode).map_err(failed(path, "set the mode"))?;
+        }
+        node::set_mtime_at(dir.as_fd(), name, time(metadata.mtime)).map_err(failed(path, "set the time"))
+    }
+
+    /// Sets the owner if it is another; returns whether it did.
+    fn set_owner(
+        &self,
+        path: &RelPath,
+        file: BorrowedFd<'_>,
+        found: &Stat,
+        metadata: &Metadata,
+    ) -> Result<bool, UnpackError> {
+        if (found.uid, found.gid) == (metadata.uid, metadata.gid) {
+            return Ok(false);
+        }
+        self.owner_result(path, metadata, node::set_owner(file, metadata.uid, metadata.gid))?;
+        Ok(true)
+    }
+
+    fn owner_result(
+        &self,
+        path: &RelPath,
+        metadata: &Metadata,
+        chowned: io::Result<()>,
+    ) -> Result<(), UnpackError> {
+        match chowned {
+            Err(error) if self.options.squash_owners && is_refusal(&error) => Ok(()),
+            // The kernel reads this id as "leave it", and reports success.
+            _ if !self.options.squash_owners && [metadata.uid, metadata.gid].contains(&u32::MAX) => {
+                Err(UnpackError::OwnerOutOfRange { member: member(path) })
+            }
+            chowned => chowned.map_err(failed(path, "set the owner")),
+        }
+    }
+
+    /// Sets one attribute of the layer under the name that it is stored by.
+    pub(super) fn set_xattr(
+        &self,
+        path: &RelPath,
+        target: Target<'_>,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), UnpackError> {
+        let Some(stored) = self.options.xattr_namespace.stored_name(name) else { return Ok(()) };
+        let privileged_name = name.starts_with(b"trusted.") || name.starts_with(b"security.");
+        match xattr::set(target, &stored, value) {
+            Err(error) if self.options.unprivileged && (privileged_name || is_refusal(&error)) => {
+                self.leave_out(path, LeftOutWhat::Xattr(name.to_vec()), &error);
+                Ok(())
+            }
+            Err(source) => {
+                let name = String::from_utf8_lossy(name.get(..300).unwrap_or(name)).into_owned();
+                Err(UnpackError::XattrRefused { member: member(path), name, source })
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+fn time(time: Timestamp) -> (i64, u32) {
+    (time.seconds, time.nanoseconds)
+}

@@ -1,0 +1,75 @@
+//! What a tree takes on the disk.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::FileType;
+
+use super::walk::{Access, Step, Walker, failed};
+use crate::error::TreeError;
+use crate::sys::stat::{self, FileId, Stat};
+
+/// Space and inodes of a tree, its root included.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Usage {
+    /// Bytes allocated on the disk.
+    pub(crate) allocated: u64,
+    /// Bytes of the regular files as their length says.
+    pub(crate) apparent: u64,
+    /// Inodes.
+    pub(crate) inodes: u64,
+}
+
+/// Measures a tree. An inode with several names counts once.
+pub(crate) fn usage(root: BorrowedFd<'_>) -> Result<Usage, TreeError> {
+    let mut usage = Usage::default();
+    // Only inodes that can be met again are remembered.
+    let mut seen: HashSet<FileId> = HashSet::new();
+    usage.add(&stat::stat(root).map_err(failed(b".", "examine"))?);
+    let mut walker = Walker::new(root, Access::AsIs)?;
+    while let Some(step) = walker.next_step()? {
+        match step {
+            Step::Enter(item) => usage.add(&item.stat),
+            Step::Leaf(item) if item.stat.links < 2 || seen.insert(item.stat.id) => usage.add(&item.stat),
+            Step::Leaf(_) | Step::Leave(_) => {}
+        }
+    }
+    Ok(usage)
+}
+
+impl Usage {
+    fn add(&mut self, stat: &Stat) {
+        self.inodes += 1;
+        self.allocated = self.allocated.saturating_add(stat.allocated);
+        if stat.kind == FileType::RegularFile {
+            self.apparent = self.apparent.saturating_add(stat.size);
+        }
+    }
+}
+
+/// Measures one file, such as a kept blob.
+pub(crate) fn file_usage(file: BorrowedFd<'_>) -> Result<Usage, TreeError> {
+    let mut usage = Usage::default();
+    usage.add(&stat::stat(file.as_fd()).map_err(failed(b".", "examine"))?);
+    Ok(usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::beneath;
+
+    #[test]
+    fn links_count_once_and_holes_take_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), [1; 5000]).unwrap();
+        std::fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
+        std::fs::File::create(dir.path().join("hole")).unwrap().set_len(1 << 30).unwrap();
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let usage = usage(root.as_fd()).unwrap();
+        assert_eq!((usage.inodes, usage.apparent), (3, 5000 + (1 << 30)));
+        assert!(usage.allocated < 1 << 20);
+        let file = beneath::open_file_beneath(root.as_fd(), b"a").unwrap();
+        assert_eq!(file_usage(file.as_fd()).unwrap().apparent, 5000);
+    }
+}

@@ -1,0 +1,174 @@
+//! Walking a tree depth first, names in byte order: the order of a manifest.
+//!
+//! Nothing is resolved by path, so depth and path length have no limit; a mount inside the tree is an error.
+//! A name that vanishes during the walk is left out, as if the walk had come later.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+
+use super::dir_stack::{DirStack, Popped};
+use crate::error::TreeError;
+use crate::sys::stat::Stat;
+use crate::sys::{beneath, directory, node, stat};
+
+/// Where a walk is, and what is still to be visited.
+#[derive(Debug)]
+pub(super) struct Walker {
+    dirs: DirStack,
+    listings: Vec<Listing>,
+    /// The path of the last entry returned.
+    path: Vec<u8>,
+    access: Access,
+}
+
+/// What to do about directories whose mode keeps their owner out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// They are errors.
+    AsIs,
+    /// They are given the owner's permissions: for trees about to be removed.
+    Force,
+}
+
+/// The names of one directory that are still to be visited.
+#[derive(Debug)]
+struct Listing {
+    names: std::vec::IntoIter<Vec<u8>>,
+    /// Length of the directory's own path.
+    path_len: usize,
+    /// The directory's own name and state; `None` for the root. No handle: those are the stack's to bound.
+    entry: Option<(Vec<u8>, Stat)>,
+}
+
+/// One entry of a directory.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// The directory it lies in.
+    pub(super) dir: Arc<OwnedFd>,
+    /// Its name there.
+    pub(super) name: Vec<u8>,
+    /// Its state when the walk came by.
+    pub(super) stat: Stat,
+}
+
+/// One step of a walk.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A directory, which is open now ([`Walker::directory`]); what is in it comes next.
+    Enter(Item),
+    /// Everything in the directory has been visited.
+    Leave(Item),
+    /// Anything but a directory.
+    Leaf(Item),
+}
+
+impl Walker {
+    /// Begins below `root`, which is no step of the walk itself.
+    pub(super) fn new(root: BorrowedFd<'_>, access: Access) -> Result<Self, TreeError> {
+        let begin = || {
+            let root = beneath::open_directory_beneath(root, b"")?;
+            let names = sorted_names(root.as_fd())?;
+            Ok((DirStack::new(root)?, names))
+        };
+        let (dirs, names) = begin().map_err(failed(b".", "read"))?;
+        let listings = vec![Listing { names, path_len: 0, entry: None }];
+        Ok(Walker { dirs, listings, path: Vec::new(), access })
+    }
+
+    /// The path of the last step, relative to the root.
+    pub(super) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The directory that the walk is in: after [`Step::Enter`] the one entered.
+    pub(super) fn directory(&self) -> &Arc<OwnedFd> {
+        self.dirs.current()
+    }
+
+    /// The next step; `None` at the end.
+    pub(super) fn next_step(&mut self) -> Result<Option<Step>, TreeError> {
+        loop {
+            let Some(listing) = self.listings.last_mut() else { return Ok(None) };
+            self.path.truncate(listing.path_len);
+            let Some(name) = listing.names.next() else { return self.leave() };
+            if !self.path.is_empty() {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&name);
+            let dir = Arc::clone(self.dirs.current());
+            let stat = match stat::stat_at(dir.as_fd(), &name) {
+                Err(error) if vanished(&error) => continue,
+                stat => stat.map_err(failed(&self.path, "examine"))?,
+            };
+            if stat.is_mount {
+                return Err(TreeError::Mount { path: path_buf(&self.path) });
+            }
+            let item = Item { dir, name, stat };
+            if stat.kind != FileType::Directory {
+                return Ok(Some(Step::Leaf(item)));
+            }
+            if self.enter(&item)? {
+                return Ok(Some(Step::Enter(item)));
+            }
+        }
+    }
+
+    /// Opens a directory; false if it is gone.
+    fn enter(&mut self, item: &Item) -> Result<bool, TreeError> {
+        if self.access == Access::Force && item.stat.mode & 0o700 != 0o700 {
+            // Who may not change it may still be allowed to go on: the next call decides.
+            node::set_mode_at(item.dir.as_fd(), &item.name, item.stat.mode | 0o700).unwrap_or_default();
+        }
+        let opened = match beneath::open_directory_beneath(item.dir.as_fd(), &item.name) {
+            Err(error) if vanished(&error) => return Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
+                return Err(TreeError::Mount { path: path_buf(&self.path) });
+            }
+            opened => opened.map_err(failed(&self.path, "open"))?,
+        };
+        let names = sorted_names(opened.as_fd()).map_err(failed(&self.path, "read"))?;
+        self.dirs.push(opened).map_err(failed(&self.path, "open"))?;
+        self.listings.push(Listing {
+            names,
+            path_len: self.path.len(),
+            entry: Some((item.name.clone(), item.stat)),
+        });
+        Ok(true)
+    }
+
+    fn leave(&mut self) -> Result<Option<Step>, TreeError> {
+        let Some(Listing { entry: Some((name, stat)), .. }) = self.listings.pop() else { return Ok(None) };
+        match self.dirs.pop().map_err(failed(&self.path, "leave"))? {
+            Popped::Moved => Err(TreeError::Moved { path: path_buf(&self.path) }),
+            Popped::Up | Popped::AtRoot => {
+                Ok(Some(Step::Leave(Item { dir: Arc::clone(self.dirs.current()), name, stat })))
+            }
+        }
+    }
+}
+
+/// Makes a system call's error name the path.
+pub(super) fn failed(path: &[u8], action: &'static str) -> impl FnOnce(io::Error) -> TreeError {
+    let path = path_buf(path);
+    move |source| TreeError::Io { path, action, source }
+}
+
+pub(super) fn path_buf(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
+}
+
+fn vanished(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+fn sorted_names(dir: BorrowedFd<'_>) -> io::Result<std::vec::IntoIter<Vec<u8>>> {
+    let mut names: Vec<_> = directory::list(dir)?.into_iter().map(|entry| entry.name).collect();
+    names.sort_unstable();
+    Ok(names.into_iter())
+}

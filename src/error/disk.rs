@@ -1,0 +1,234 @@
+//! What goes wrong with a store's directories and the trees in them.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The store's own directories and files could not be opened or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// The directory has no marker file, so nothing in it may be taken for a store's.
+    #[error("{path:?} is no store: it has no LAYERSTORE file")]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory is a store already.
+    #[error("{path:?} is a store already; open it instead")]
+    AlreadyAStore {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds other things, so no store is made there.
+    #[error("{path:?} is not empty and is no store; choose an empty or a new directory")]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store was made by a later release.
+    #[error("{path:?} has store format {found}, this release knows {supported}; use a newer release")]
+    NewerFormat {
+        /// The directory.
+        path: PathBuf,
+        /// The store's format.
+        found: u32,
+        /// The highest format this release knows.
+        supported: u32,
+    },
+    /// The marker file says something that no release writes.
+    #[error("{path:?} is damaged: {reason}")]
+    Damaged {
+        /// The marker file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A system call failed.
+    #[error("cannot {action} {path:?}")]
+    Io {
+        /// What was acted on.
+        path: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A layer's content could not be written, or is of a kind that is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnpackError {
+    /// A path leads through something that this layer made a file or a link.
+    #[error("{member:?} lies below {parent:?}, which is no directory in this layer")]
+    ParentNotDirectory {
+        /// The refused member.
+        member: PathBuf,
+        /// The part that is no directory.
+        parent: PathBuf,
+    },
+    /// The layer's root is given as something other than a directory.
+    #[error("the layer's root is given as a {kind}; it can only be a directory")]
+    RootNotDirectory {
+        /// What it is given as.
+        kind: &'static str,
+    },
+    /// A hard link's target is not in this layer.
+    #[error("hard link {member:?}: there is no {target:?} before it in this layer")]
+    LinkTargetMissing {
+        /// The refused member.
+        member: PathBuf,
+        /// The target.
+        target: PathBuf,
+    },
+    /// A hard link to a directory.
+    #[error("hard link {member:?}: {target:?} is a directory")]
+    LinkToDirectory {
+        /// The refused member.
+        member: PathBuf,
+        /// The target.
+        target: PathBuf,
+    },
+    /// A hard link to its own path.
+    #[error("hard link {member:?} points at itself")]
+    LinkToItself {
+        /// The refused member.
+        member: PathBuf,
+    },
+    /// A character device 0:0, which an overlay takes for a deleted name.
+    #[error("{member:?} is the character device 0:0, which would delete the name instead")]
+    ReservedDevice {
+        /// The refused member.
+        member: PathBuf,
+    },
+    /// Device numbers beyond what the kernel has.
+    #[error("{member:?} has device number {major}:{minor}; Linux has majors to 4095 and minors to 1048575")]
+    DeviceOutOfRange {
+        /// The refused member.
+        member: PathBuf,
+        /// The major number.
+        major: u32,
+        /// The minor number.
+        minor: u32,
+    },
+    /// The owner id 4294967295, which stands for "no id" in the kernel.
+    #[error("{member:?} belongs to id 4294967295, which no file can belong to")]
+    OwnerOutOfRange {
+        /// The refused member.
+        member: PathBuf,
+    },
+    /// A file got more or fewer bytes than it said it has.
+    #[error("{member:?} should have {expected} bytes, but got {found}")]
+    SizeMismatch {
+        /// The file.
+        member: PathBuf,
+        /// The size that was announced.
+        expected: u64,
+        /// The bytes that came; of a file that got too many, those up to the first refused write.
+        found: u64,
+    },
+    /// The sparse files of the layer have more holes than is allowed.
+    #[error("{member:?}: the layer's sparse files have more than {limit} bytes of holes")]
+    TooManyHoles {
+        /// The file at which the limit was passed.
+        member: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// An extended attribute that the filesystem or the kernel refuses.
+    #[error("{member:?}: cannot set the extended attribute {name:?}")]
+    XattrRefused {
+        /// The member.
+        member: PathBuf,
+        /// The attribute's name, made printable.
+        name: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A device that this process may not make.
+    #[error("{member:?}: cannot make the device")]
+    DeviceRefused {
+        /// The member.
+        member: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A system call failed.
+    #[error("{member:?}: cannot {action}")]
+    Io {
+        /// The member.
+        member: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A tree could not be walked, copied, measured or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// A filesystem is mounted inside the tree.
+    #[error("a filesystem is mounted at {path:?}; unmount it first")]
+    Mount {
+        /// The mount point.
+        path: PathBuf,
+    },
+    /// A directory was moved while it was being walked.
+    #[error("{path:?} was moved while its tree was being walked")]
+    Moved {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("cannot {action} {path:?}")]
+    Io {
+        /// What was acted on, relative to the tree's root.
+        path: PathBuf,
+        /// What was to be done.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A diff directory has no manifest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The tree could not be walked.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The path leads to content that lies elsewhere, so the directory alone is no whole diff.
+    #[error("{path:?} has the xattr {xattr}: its content lies in another layer")]
+    Redirected {
+        /// The path.
+        path: PathBuf,
+        /// The attribute's name.
+        xattr: String,
+    },
+    /// A file changed while it was being read.
+    #[error("{path:?} changed while it was being read")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file's content could not be read.
+    #[error("cannot read {path:?}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The entries do not make a manifest.
+    #[error("the directory has no canonical manifest")]
+    Manifest(#[from] layerstore_schema::manifest::DecodeError),
+}

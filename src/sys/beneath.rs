@@ -1,0 +1,120 @@
+//! Opening below a directory handle.
+//!
+//! Resolution never leaves the directory, never follows a symbolic link or a magic link, and never crosses a
+//! mount, whatever stands in the tree and whoever changes it meanwhile: the kernel checks each step.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
+
+/// Longest path handed to the kernel in one call, well below its `PATH_MAX` of 4096.
+const CHUNK: usize = 3900;
+
+/// A lookup that raced with a rename somewhere on the machine fails with EAGAIN; that many are tried again.
+const RACES: usize = 128;
+
+/// Opens the directory at `path`, an ordinary path that may hold symbolic links: for what the user named.
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(path, flags, Mode::empty())?)
+}
+
+/// Opens the directory at `path` below `root` for reading; the root itself if `path` is empty.
+///
+/// `path` may be longer than `PATH_MAX`. A symbolic link on the way, the last part included, is ELOOP or
+/// ENOTDIR; a mount is EXDEV.
+pub(crate) fn open_directory_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    in_chunks(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+}
+
+/// Opens the regular file at `path` below `root` for reading, in the manner of [`open_directory_beneath`].
+pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    // O_NONBLOCK: a fifo that took the file's place must not make us wait for a writer.
+    in_chunks(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+}
+
+/// Opens a handle for the entry `path` below `root` that allows nothing but naming it (`O_PATH`). A symbolic
+/// link as the last part is opened itself.
+pub(crate) fn open_handle_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    in_chunks(root, path, OFlag::O_PATH)
+}
+
+/// Creates the file `name` in `dir` and opens it for reading and writing. Fails with EEXIST if anything at
+/// all stands there. The mode is subject to the umask.
+pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::from_bits_truncate(u32::from(mode)))?)
+}
+
+/// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600 if it is missing.
+pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+}
+
+/// Opens the directory that `child` lies in. Meant for going back up a path that was walked down: the caller
+/// compares the inode with the one it came from, as a rename may have moved `child` meanwhile.
+pub(crate) fn open_parent(child: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(openat(child, c"..", flags, Mode::empty())?)
+}
+
+fn in_chunks(root: BorrowedFd<'_>, path: &[u8], last: OFlag) -> io::Result<OwnedFd> {
+    let mut reached: Option<OwnedFd> = None;
+    let mut rest = path;
+    loop {
+        let dir = reached.as_ref().map_or(root, AsFd::as_fd);
+        if rest.len() <= CHUNK {
+            let path = if rest.is_empty() { b"." } else { rest };
+            return resolve(dir, path, last);
+        }
+        let cut = rest.get(..CHUNK).and_then(|head| head.iter().rposition(|&byte| byte == b'/'));
+        let (head, tail) = cut.and_then(|at| rest.split_at_checked(at)).ok_or(Errno::ENAMETOOLONG)?;
+        reached = Some(resolve(dir, head, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+        rest = tail.strip_prefix(b"/").unwrap_or(tail);
+    }
+}
+
+fn resolve(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
+    let mut races = 0;
+    loop {
+        match openat2(dir, path, how) {
+            Err(Errno::EAGAIN) if races < RACES => races += 1,
+            Err(Errno::EINTR) => {}
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_and_parents_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("inside")).unwrap();
+        std::fs::write(dir.path().join("inside/file"), b"x").unwrap();
+        symlink("inside", dir.path().join("link")).unwrap();
+        let root = open_directory(dir.path()).unwrap();
+        assert!(open_file_beneath(root.as_fd(), b"inside/file").is_ok());
+        assert!(open_directory_beneath(root.as_fd(), b"").is_ok());
+        for bad in [&b"link"[..], b"..", b"inside/../..", b"/etc", b"inside/file/x"] {
+            assert!(open_directory_beneath(root.as_fd(), bad).is_err());
+        }
+        assert!(open_file_beneath(root.as_fd(), b"link/file").is_err());
+        assert!(open_handle_beneath(root.as_fd(), b"link").is_ok());
+    }
+}

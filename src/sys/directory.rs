@@ -1,0 +1,34 @@
+//! Listing a directory.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{RawDir, SeekFrom, seek};
+
+/// One name of a directory. The order is the filesystem's.
+#[derive(Debug)]
+pub(crate) struct DirEntry {
+    /// The name, never `.` or `..`.
+    pub(crate) name: Vec<u8>,
+}
+
+/// Lists everything in the directory, which must be open for reading, from its beginning.
+pub(crate) fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<DirEntry>> {
+    seek(dir, SeekFrom::Start(0))?;
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut reader = RawDir::new(dir, buffer.spare_capacity_mut());
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            entries.push(DirEntry { name: name.to_vec() });
+        }
+    }
+    Ok(entries)
+}
+
+/// Whether the directory is empty.
+pub(crate) fn is_empty(dir: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(list(dir)?.is_empty())
+}

@@ -1,0 +1,49 @@
+//! File content without reading it: reflinks, copies inside the kernel, holes, preallocation.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use nix::fcntl::FallocateFlags;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+/// Makes `to` share all extents of `from`. Fails with EOPNOTSUPP, EXDEV or EINVAL where the filesystem
+/// cannot.
+pub(crate) fn reflink(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::ioctl_ficlone(to, from)?)
+}
+
+/// Copies up to `length` bytes at `offset` of one file to the same offset of the other; returns how many.
+pub(crate) fn copy_range(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+) -> io::Result<u64> {
+    let (mut read_at, mut write_at) = (offset, offset);
+    let length = usize::try_from(length.min(1 << 30)).unwrap_or(1 << 30);
+    let copied = rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length)?;
+    Ok(u64::try_from(copied).unwrap_or(u64::MAX))
+}
+
+/// The next run of data at or after `offset`, as (start, end); `None` if only a hole is left. Moves the
+/// file's own offset.
+pub(crate) fn next_data(file: BorrowedFd<'_>, offset: u64) -> io::Result<Option<(u64, u64)>> {
+    let start = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Err(error) if error == Errno::NXIO => return Ok(None),
+        start => start?,
+    };
+    let end = rustix::fs::seek(file, SeekFrom::Hole(start))?;
+    Ok(Some((start, end)))
+}
+
+/// Sets the length of a file.
+pub(crate) fn set_length(file: BorrowedFd<'_>, length: u64) -> io::Result<()> {
+    Ok(rustix::fs::ftruncate(file, length)?)
+}
+
+/// Makes sure that `length` bytes from the file's beginning have space on the disk.
+pub(crate) fn allocate(file: BorrowedFd<'_>, length: u64) -> io::Result<()> {
+    let length = i64::try_from(length).map_err(|_| Errno::FBIG)?;
+    Ok(nix::fcntl::fallocate(file, FallocateFlags::empty(), 0, length)?)
+}

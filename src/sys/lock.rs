@@ -1,0 +1,63 @@
+//! Exclusive locks that belong to an open file description (OFD locks): two opens of one file exclude each
+//! other even inside one process, and the kernel drops the lock with the last descriptor.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+/// Takes the lock if nobody holds it; returns whether it did. The file must be open for writing.
+pub(crate) fn try_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the lock, and waits for whoever holds it.
+pub(crate) fn exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLKW(&whole_file())) {
+            Err(Errno::EINTR) => {}
+            taken => return Ok(taken.map(drop)?),
+        }
+    }
+}
+
+/// Whether someone else holds the lock.
+pub(crate) fn is_held(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut lock = whole_file();
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+fn whole_file() -> libc::flock {
+    libc::flock {
+        l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn two_opens_exclude_each_other() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let second = file.reopen().unwrap();
+        assert!(!is_held(second.as_fd()).unwrap());
+        assert!(try_exclusive(file.as_file().as_fd()).unwrap());
+        assert!(is_held(second.as_fd()).unwrap());
+        assert!(!try_exclusive(second.as_fd()).unwrap());
+        drop(file);
+        exclusive(second.as_fd()).unwrap();
+    }
+}

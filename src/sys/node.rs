@@ -1,0 +1,142 @@
+//! Making, renaming and removing the names of a directory, and setting owners, modes and times.
+//!
+//! Each call takes a directory handle and one name in it, and acts on what stands there, never on what a
+//! symbolic link there points at.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
+
+use nix::fcntl::{AtFlags, RenameFlags};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, UnlinkatFlags};
+
+/// A kind of node that `mknod` makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NodeKind {
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A named pipe.
+    Fifo,
+    /// A socket without anyone behind it.
+    Socket,
+}
+
+/// Makes a directory. The mode is subject to the umask.
+pub(crate) fn make_directory(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
+    Ok(nix::sys::stat::mkdirat(dir, name, bits(mode))?)
+}
+
+/// Makes a device, pipe or socket. The mode is subject to the umask; device numbers count for devices only.
+pub(crate) fn make_node(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    kind: NodeKind,
+    mode: u16,
+    (major, minor): (u32, u32),
+) -> io::Result<()> {
+    let kind = match kind {
+        NodeKind::CharDevice => SFlag::S_IFCHR,
+        NodeKind::BlockDevice => SFlag::S_IFBLK,
+        NodeKind::Fifo => SFlag::S_IFIFO,
+        NodeKind::Socket => SFlag::S_IFSOCK,
+    };
+    Ok(nix::sys::stat::mknodat(dir, name, kind, bits(mode), libc::makedev(major, minor))?)
+}
+
+/// Makes a symbolic link.
+pub(crate) fn make_symlink(dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> io::Result<()> {
+    Ok(nix::unistd::symlinkat(target, dir, name)?)
+}
+
+/// The target of a symbolic link.
+pub(crate) fn read_symlink(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
+    let target: OsString = nix::fcntl::readlinkat(dir, name)?;
+    Ok(target.into_vec())
+}
+
+/// Gives what stands at `old` a second name. A symbolic link itself gets the name, not its target.
+pub(crate) fn make_hard_link(
+    old_dir: BorrowedFd<'_>,
+    old: &[u8],
+    new_dir: BorrowedFd<'_>,
+    new: &[u8],
+) -> io::Result<()> {
+    Ok(nix::unistd::linkat(old_dir, old, new_dir, new, AtFlags::empty())?)
+}
+
+/// Renames, replacing what stands at `new`.
+pub(crate) fn rename(
+    old_dir: BorrowedFd<'_>,
+    old: &[u8],
+    new_dir: BorrowedFd<'_>,
+    new: &[u8],
+) -> io::Result<()> {
+    Ok(nix::fcntl::renameat(old_dir, old, new_dir, new)?)
+}
+
+/// Renames; fails with EEXIST if anything stands at `new`.
+pub(crate) fn rename_noreplace(
+    old_dir: BorrowedFd<'_>,
+    old: &[u8],
+    new_dir: BorrowedFd<'_>,
+    new: &[u8],
+) -> io::Result<()> {
+    Ok(nix::fcntl::renameat2(old_dir, old, new_dir, new, RenameFlags::RENAME_NOREPLACE)?)
+}
+
+/// Removes a name that is no directory.
+pub(crate) fn remove_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
+}
+
+/// Removes an empty directory.
+pub(crate) fn remove_directory(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)?)
+}
+
+/// Sets owner and group of what stands at `name`.
+pub(crate) fn set_owner_at(dir: BorrowedFd<'_>, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    Ok(nix::unistd::fchownat(dir, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+}
+
+/// Sets owner and group of an open file.
+pub(crate) fn set_owner(file: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+    Ok(nix::unistd::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+}
+
+/// Sets the permission bits of what stands at `name`; EOPNOTSUPP for a symbolic link, which has none.
+pub(crate) fn set_mode_at(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
+    Ok(nix::sys::stat::fchmodat(dir, name, bits(mode), FchmodatFlags::NoFollowSymlink)?)
+}
+
+/// Sets the permission bits of an open file.
+pub(crate) fn set_mode(file: BorrowedFd<'_>, mode: u16) -> io::Result<()> {
+    Ok(nix::sys::stat::fchmod(file, bits(mode))?)
+}
+
+/// Sets the modification time of what stands at `name`, and leaves its access time alone.
+pub(crate) fn set_mtime_at(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    (seconds, nanoseconds): (i64, u32),
+) -> io::Result<()> {
+    let mtime = TimeSpec::new(seconds, nanoseconds.into());
+    let flag = UtimensatFlags::NoFollowSymlink;
+    Ok(nix::sys::stat::utimensat(dir, name, &TimeSpec::UTIME_OMIT, &mtime, flag)?)
+}
+
+/// Sets the modification time of an open file, and leaves its access time alone.
+pub(crate) fn set_mtime(file: BorrowedFd<'_>, (seconds, nanoseconds): (i64, u32)) -> io::Result<()> {
+    let mtime = TimeSpec::new(seconds, nanoseconds.into());
+    Ok(nix::sys::stat::futimens(file, &TimeSpec::UTIME_OMIT, &mtime)?)
+}
+
+fn bits(mode: u16) -> Mode {
+    Mode::from_bits_truncate(u32::from(mode) & 0o7777)
+}

@@ -1,0 +1,58 @@
+//! What this process may do.
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+/// The privileges that decide how a store stores things.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Privileges {
+    /// Whether this is a user namespace, where ids are mapped and devices and `trusted.*` are out of reach.
+    pub(crate) user_namespace: bool,
+    /// Whether the process has `CAP_SYS_ADMIN` over its user namespace: it may mount.
+    pub(crate) administrator: bool,
+    /// Whether the process may give files away (`CAP_CHOWN`), to the ids that are mapped.
+    pub(crate) change_owner: bool,
+    /// How many user ids are mapped here.
+    pub(crate) mapped_ids: u64,
+}
+
+impl Privileges {
+    /// The privileges of the calling thread.
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        let map = std::fs::read_to_string("/proc/self/uid_map")?;
+        let effective = capabilities(None)?.effective;
+        Ok(Privileges {
+            user_namespace: !is_initial_map(&map),
+            administrator: effective.contains(CapabilitySet::SYS_ADMIN),
+            change_owner: effective.contains(CapabilitySet::CHOWN),
+            mapped_ids: mapped_ids(&map),
+        })
+    }
+
+    /// Whether this is root of the machine, for whom nothing need be left out.
+    pub(crate) fn is_machine_root(&self) -> bool {
+        self.administrator && !self.user_namespace
+    }
+}
+
+/// Every id mapped to itself is the map of the initial namespace.
+fn is_initial_map(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn mapped_ids(map: &str) -> u64 {
+    map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_told_apart() {
+        assert!(is_initial_map("         0          0 4294967295\n"));
+        assert!(!is_initial_map("         0       1000          1\n"));
+        assert_eq!(mapped_ids("0 1000 1\n1 100000 65536\n"), 65537);
+    }
+}

@@ -1,0 +1,64 @@
+//! What `statx` says of a file.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
+
+/// The state of one inode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    pub(crate) kind: FileType,
+    /// Permission bits: 0 to 0o7777.
+    pub(crate) mode: u16,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) links: u32,
+    pub(crate) size: u64,
+    /// Bytes on the disk.
+    pub(crate) allocated: u64,
+    pub(crate) mtime: (i64, u32),
+    /// Major and minor number of a device file.
+    pub(crate) device: (u32, u32),
+    /// Filesystem and inode number: what makes the inode unique on this machine.
+    pub(crate) id: FileId,
+    /// Whether a filesystem is mounted here.
+    pub(crate) is_mount: bool,
+}
+
+/// Filesystem (major, minor) and inode number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct FileId {
+    pub(crate) filesystem: (u32, u32),
+    pub(crate) inode: u64,
+}
+
+/// The state of what stands at `name` in `dir`; of a symbolic link itself.
+pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Stat> {
+    Ok(convert(&statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, wanted())?))
+}
+
+/// The state of an open file.
+pub(crate) fn stat(file: BorrowedFd<'_>) -> io::Result<Stat> {
+    Ok(convert(&statx(file, c"", AtFlags::EMPTY_PATH, wanted())?))
+}
+
+fn wanted() -> StatxFlags {
+    StatxFlags::BASIC_STATS
+}
+
+fn convert(found: &Statx) -> Stat {
+    Stat {
+        kind: FileType::from_raw_mode(found.stx_mode.into()),
+        mode: found.stx_mode & 0o7777,
+        uid: found.stx_uid,
+        gid: found.stx_gid,
+        links: found.stx_nlink,
+        size: found.stx_size,
+        allocated: found.stx_blocks.saturating_mul(512),
+        mtime: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+        device: (found.stx_rdev_major, found.stx_rdev_minor),
+        id: FileId { filesystem: (found.stx_dev_major, found.stx_dev_minor), inode: found.stx_ino },
+        is_mount: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+    }
+}

@@ -1,0 +1,97 @@
+//! Extended attributes of open files, and of names in a directory.
+//!
+//! The second form serves what cannot be opened without effect (devices, pipes, symbolic links). It goes
+//! through `/proc/self/fd/<directory>/<name>` and the calls that do not follow a link there: kernels before
+//! 6.13 have no call that takes a directory handle and a name.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+/// The longest value and the longest list of names that Linux has.
+const LIMIT: usize = 64 * 1024;
+
+/// Whose attributes are meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// The open file; not one opened with `O_PATH`.
+    File(BorrowedFd<'a>),
+    /// What stands at a name in a directory; a symbolic link itself.
+    Name(BorrowedFd<'a>, &'a [u8]),
+}
+
+/// The names of all attributes, in no order.
+pub(crate) fn list(target: Target<'_>) -> io::Result<Vec<Vec<u8>>> {
+    let read = |buffer: &mut Vec<u8>| match target {
+        Target::File(file) => rustix::fs::flistxattr(file, spare_capacity(buffer)),
+        Target::Name(dir, name) => rustix::fs::llistxattr(&*path(dir, name), spare_capacity(buffer)),
+    };
+    let joined = match growing(256, read) {
+        // A filesystem without attributes has none to list.
+        Err(error) if error == Errno::OPNOTSUPP => return Ok(Vec::new()),
+        joined => joined?,
+    };
+    Ok(joined.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// The value of one attribute; `None` if there is none, or the filesystem knows no such attributes.
+pub(crate) fn get(target: Target<'_>, attribute: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let read = |buffer: &mut Vec<u8>| match target {
+        Target::File(file) => rustix::fs::fgetxattr(file, attribute, spare_capacity(buffer)),
+        Target::Name(dir, name) => {
+            rustix::fs::lgetxattr(&*path(dir, name), attribute, spare_capacity(buffer))
+        }
+    };
+    match growing(128, read) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error == Errno::NODATA || error == Errno::OPNOTSUPP => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sets one attribute, replacing its value.
+pub(crate) fn set(target: Target<'_>, attribute: &[u8], value: &[u8]) -> io::Result<()> {
+    let flags = XattrFlags::empty();
+    match target {
+        Target::File(file) => rustix::fs::fsetxattr(file, attribute, value, flags)?,
+        Target::Name(dir, name) => rustix::fs::lsetxattr(&*path(dir, name), attribute, value, flags)?,
+    }
+    Ok(())
+}
+
+/// Removes one attribute; nothing happens if there is none.
+pub(crate) fn remove(target: Target<'_>, attribute: &[u8]) -> io::Result<()> {
+    let removed = match target {
+        Target::File(file) => rustix::fs::fremovexattr(file, attribute),
+        Target::Name(dir, name) => rustix::fs::lremovexattr(&*path(dir, name), attribute),
+    };
+    match removed {
+        Err(error) if error != Errno::NODATA => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+/// Calls `read` with a larger buffer until the answer fits.
+fn growing(
+    first: usize,
+    mut read: impl FnMut(&mut Vec<u8>) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
+    let mut capacity = first;
+    loop {
+        let mut buffer = Vec::with_capacity(capacity);
+        match read(&mut buffer) {
+            Err(error) if error == Errno::RANGE && capacity < LIMIT => capacity = LIMIT,
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(buffer),
+        }
+    }
+}
