@@ -3,6 +3,8 @@
 //! Each message names the thing and the cause, in lower case and without a full stop; `source()` leads to
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
+mod oci;
 mod value;
 
+pub use oci::{BlobError, Choices, OciError};
 pub use value::ValueError;
