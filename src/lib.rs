@@ -5,11 +5,12 @@ mod compress;
 mod disk;
 mod error;
 mod meta;
+pub mod oci;
 mod overlay;
 mod sys;
 mod types;
 
-pub use error::ValueError;
+pub use error::{BlobError, Choices, OciError, ValueError};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, Metadata, Name,
     RelPath, Timestamp, TreeDigest,

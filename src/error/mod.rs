@@ -4,11 +4,17 @@
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
 mod disk;
+mod import;
 mod lookup;
 mod meta;
+mod oci;
+mod store;
 mod value;
 
 pub use disk::{LayoutError, ScanError, TreeError, UnpackError};
+pub use import::{ExportError, ImportError};
 pub use lookup::{CreateError, InUseError, LookupError};
 pub use meta::MetaError;
+pub use oci::{BlobError, Choices, OciError};
+pub use store::Error;
 pub use value::ValueError;

@@ -1,0 +1,92 @@
+//! Layers that cannot be brought in or out.
+
+use std::io;
+
+use super::{ArchiveError, LayoutError, MetaError, ScanError, TreeError, UnpackError, ValueError};
+
+/// A layer cannot be imported. Nothing of it is in the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The archive is damaged, or says something that is refused.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A member cannot be written.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// A member's path cannot be in a layer.
+    #[error(transparent)]
+    Path(#[from] ValueError),
+    /// A marker for a deleted name has content, which no file could keep.
+    #[error("the marker {member:?} has content; a marker is an empty file")]
+    MarkerWithContent {
+        /// The member.
+        member: String,
+    },
+    /// The directory cannot be read back.
+    #[error("cannot read the unpacked layer back")]
+    Scan(#[from] ScanError),
+    /// A directory of the store cannot be made or read.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The records of the layers below cannot be read.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The uncompressed layer is not the one that the image's config names.
+    #[error("the layer {blob} has the diffID {found}, its image says {expected}; fetch the image again")]
+    DiffId {
+        /// The blob that carried the layer.
+        blob: String,
+        /// What the config says.
+        expected: String,
+        /// What the content has.
+        found: String,
+    },
+    /// The blob is not the one that the manifest names.
+    #[error("the blob {expected} has the digest {found}; fetch the image again")]
+    BlobDigest {
+        /// What the manifest says.
+        expected: String,
+        /// What the content has.
+        found: String,
+    },
+    /// Reading the blob or writing the layer failed.
+    #[error("cannot read or write the layer's data")]
+    Io(#[from] io::Error),
+    /// Another layer of the image failed first.
+    #[error("given up because another layer failed")]
+    GivenUp,
+}
+
+/// A layer cannot be written out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The tar-split and the files do not fit together.
+    #[error("the layer {layer} does not give its original bytes; run `layerstore check --deep --layer {layer}`")]
+    Damaged {
+        /// The layer.
+        layer: String,
+        /// What does not fit.
+        #[source]
+        source: ArchiveError,
+    },
+    /// The archive cannot be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The layer's directory cannot be read.
+    #[error("cannot read the layer's directory")]
+    Scan(#[from] ScanError),
+    /// The layer's directory cannot be measured or copied.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A directory of the store cannot be opened.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The layer's records cannot be read.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// Reading the layer or writing the stream failed.
+    #[error("cannot write the layer out")]
+    Io(#[from] io::Error),
+}

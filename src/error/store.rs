@@ -1,0 +1,121 @@
+//! The error over all errors.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::{
+    CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, OciError,
+    ScanError, TreeError, ValueError,
+};
+
+/// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
+/// says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Text is no id, name, digest or path.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// A thing was not found, or not told from another.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// A thing cannot be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// A thing is needed by others.
+    #[error(transparent)]
+    InUse(#[from] InUseError),
+    /// The root directory is no store, or cannot be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The database failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// A layer cannot be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A layer cannot be written out.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// An image outside the store cannot be read or written.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// A layer's directory cannot be read.
+    #[error("cannot read a layer's directory")]
+    Scan(#[from] ScanError),
+    /// A directory tree cannot be copied, measured or removed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The system has no random bytes.
+    #[error("the system gives no random bytes")]
+    Random(#[source] io::Error),
+    /// A file or directory beside the store's own cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The database of a store is gone, and its directories are not.
+    #[error(
+        "{} has layers and no database; restore store.redb from a backup, or move the directory away to start anew",
+        root.display()
+    )]
+    DatabaseMissing {
+        /// The root directory.
+        root: PathBuf,
+    },
+    /// The store was made for another kind of process.
+    #[error("the store {} was made {made_by}, and this process runs {runs}; use another root", root.display())]
+    OtherNamespace {
+        /// The root directory.
+        root: PathBuf,
+        /// Who made it.
+        made_by: &'static str,
+        /// What this process is.
+        runs: &'static str,
+    },
+}
+
+impl Error {
+    /// What to do about it, where the message does not say so already.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::Meta(MetaError::Locked { .. }) => {
+                Some("wait for that process to end, or give a longer --lock-timeout")
+            }
+            Error::Lookup(LookupError::NotFound { .. }) => {
+                Some("`layerstore images`, `layers` and `containers` list what is there")
+            }
+            Error::Layout(LayoutError::NotAStore { .. }) => {
+                Some("check --root; a new store is made in an empty or missing directory")
+            }
+            _ if self.is_out_of_space() => {
+                Some("remove images or containers, or drop kept blobs with `layerstore prune --blobs`")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the disk was full.
+    pub fn is_out_of_space(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            let full = error.downcast_ref::<io::Error>().is_some_and(|error| {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            });
+            if full {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}

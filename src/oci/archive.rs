@@ -1,0 +1,111 @@
+//! Image archives: a tar, plain or compressed, read in any order without unpacking.
+//!
+//! Blobs are read from the archive at their offset. A compressed archive has no offsets, so it is first
+//! decompressed into a nameless temporary file, with little memory. The file disappears with its last reader.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+use super::dir::{anonymous_file, io_error};
+use super::media_type::LayerCompression;
+use super::tar_index::TarIndex;
+use crate::error::OciError;
+
+/// The largest window of zstd that is accepted, as in the zstd program: 128 MiB.
+const ZSTD_WINDOW_LOG: u32 = 27;
+/// The most memory that xz may ask for: what its highest preset needs, and a little.
+const XZ_MEMORY: u64 = 128 << 20;
+
+/// Opens an archive. What a compressed one decompresses to goes into `tmp_dir`.
+pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
+    // Not blocking: an archive must be a file, and opening a pipe would wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(io_error("open", path))?;
+    let stat = rustix::fs::fstat(&fd).map_err(io_error("stat", path))?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    match kind {
+        FileType::RegularFile => {}
+        FileType::Fifo | FileType::CharacterDevice => return spool(path, tmp_dir),
+        _ => return Err(OciError::FileKind { path: path.to_owned(), expected: "an archive file" }),
+    }
+    let file = File::from(fd);
+    let mut start = [0; 8];
+    let count = read_start(&file, &mut start).map_err(io_error("read", path))?;
+    let compression = detect(start.get(..count).unwrap_or_default());
+    if compression == LayerCompression::None {
+        return TarIndex::read(Arc::new(file), path);
+    }
+    let plain = anonymous_file(tmp_dir)?;
+    decompress(compression, file, &plain).map_err(io_error("decompress", path))?;
+    TarIndex::read(Arc::new(plain), path)
+}
+
+/// Takes in an archive that cannot be read at an offset, such as `/dev/stdin`.
+fn spool(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
+    let mut pipe = File::open(path).map_err(io_error("open", path))?;
+    let mut start = Vec::new();
+    Read::by_ref(&mut pipe).take(8).read_to_end(&mut start).map_err(io_error("read", path))?;
+    let compression = detect(&start);
+    let plain = anonymous_file(tmp_dir)?;
+    let stream = io::Cursor::new(start).chain(pipe);
+    decompress(compression, stream, &plain).map_err(io_error("decompress", path))?;
+    TarIndex::read(Arc::new(plain), path)
+}
+
+fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut file = file;
+    let mut start = Vec::new();
+    file.take(buffer.len() as u64).read_to_end(&mut start)?;
+    file.rewind()?;
+    if let Some(buffer) = buffer.get_mut(..start.len()) {
+        buffer.copy_from_slice(&start);
+    }
+    Ok(start.len())
+}
+
+/// The compression that the first bytes of some data speak for.
+pub(super) fn detect(start: &[u8]) -> LayerCompression {
+    match start {
+        [0x1f, 0x8b, ..] => LayerCompression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => LayerCompression::Zstd,
+        // A skippable frame, as zstd:chunked and pzstd write them.
+        [low, 0x2a, 0x4d, 0x18, ..] if (0x50..=0x5f).contains(low) => LayerCompression::Zstd,
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => LayerCompression::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => LayerCompression::Xz,
+        _ => LayerCompression::None,
+    }
+}
+
+fn decompress(compression: LayerCompression, from: impl Read, mut to: &File) -> io::Result<()> {
+    let from = BufReader::with_capacity(256 << 10, from);
+    let mut reader: Box<dyn Read + '_> = match compression {
+        LayerCompression::None => Box::new(from),
+        LayerCompression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
+        LayerCompression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
+        LayerCompression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(from)),
+        LayerCompression::Xz => {
+            let flags = liblzma::stream::CONCATENATED;
+            let stream =
+                liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, flags).map_err(io::Error::from)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
+        }
+    };
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(buffer.get(..count).unwrap_or_default())?;
+    }
+}

@@ -1,0 +1,134 @@
+//! Writes image archives, with the same bytes for the same blobs in the same order: no times, no owners.
+//!
+//! Both forms are an image layout in a tar. A docker archive has `manifest.json` beside, as docker writes it
+//! since version 25; older ones read nothing else, and take members of any name.
+//!
+//! A file is written under a temporary name beside its place, synced, and renamed at the end, so an archive
+//! that was there before stays until the new one is complete. A pipe or device is written to as it comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tar::{EntryType, Header};
+
+use super::dir::{Dir, TemporaryFile, io_error};
+use super::docker_archive::MANIFEST_FILE;
+use super::layout::{INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, blob_name};
+use super::layout_writer::merge_index;
+use super::manifest::Descriptor;
+use crate::error::OciError;
+use crate::types::Digest;
+
+/// An archive that is being written.
+pub(super) struct ArchiveWriter {
+    tar: tar::Builder<BufWriter<File>>,
+    path: PathBuf,
+    target: Option<Target>,
+    blobs: BTreeMap<Digest, u64>,
+    directories: BTreeSet<String>,
+    /// A member was cut off, and nothing can make the archive whole again.
+    broken: bool,
+}
+
+/// What the file becomes when it is complete; `None` in the writer for a pipe.
+struct Target {
+    dir: Arc<Dir>,
+    temporary: TemporaryFile,
+}
+
+impl ArchiveWriter {
+    pub(super) fn create(path: &Path) -> Result<Self, OciError> {
+        let special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let (file, target) = if special {
+            let file = OpenOptions::new().write(true).open(path).map_err(io_error("open", path))?;
+            (file, None)
+        } else {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let dir = Arc::new(Dir::open(parent.unwrap_or(Path::new(".")))?);
+            let temporary = dir.create_temporary()?;
+            let file = temporary.file.try_clone().map_err(io_error("open", path))?;
+            (file, Some(Target { dir, temporary }))
+        };
+        Ok(ArchiveWriter {
+            tar: tar::Builder::new(BufWriter::with_capacity(256 << 10, file)),
+            path: path.to_owned(),
+            target,
+            blobs: BTreeMap::new(),
+            directories: BTreeSet::new(),
+            broken: false,
+        })
+    }
+
+    pub(super) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.contains_key(digest)
+    }
+
+    /// Writes a blob; `reader` must fail if it is not `size` bytes of this digest.
+    pub(super) fn put_blob(&mut self, digest: &Digest, size: u64, reader: impl Read) -> Result<(), OciError> {
+        self.ensure_directory("blobs/")?;
+        self.ensure_directory(&format!("blobs/{}/", digest.algorithm().name()))?;
+        self.member(&blob_name(digest), EntryType::Regular, size, reader)?;
+        self.blobs.insert(digest.clone(), size);
+        Ok(())
+    }
+
+    /// Writes the lists of images, and gives the file its name.
+    pub(super) fn finish(mut self, entries: &[Descriptor], docker: Option<&[Value]>) -> Result<(), OciError> {
+        if self.broken {
+            return Err(OciError::Unfinished(self.path));
+        }
+        let index = merge_index(None, entries)?.to_string();
+        self.small_file(INDEX_FILE, index.as_bytes())?;
+        self.small_file(LAYOUT_FILE, LAYOUT_MARK)?;
+        if let Some(images) = docker {
+            self.small_file(MANIFEST_FILE, json!(images).to_string().as_bytes())?;
+        }
+        let path = self.path;
+        let mut writer = self.tar.into_inner().map_err(io_error("write", &path))?;
+        writer.flush().map_err(io_error("write", &path))?;
+        let Some(Target { dir, temporary }) = self.target else { return Ok(()) };
+        temporary.file.sync_all().map_err(io_error("sync", &path))?;
+        temporary.rename(&dir, path.file_name().unwrap_or(OsStr::new("")))?;
+        dir.sync()
+    }
+
+    fn small_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), OciError> {
+        self.member(name, EntryType::Regular, bytes.len() as u64, bytes)
+    }
+
+    fn ensure_directory(&mut self, name: &str) -> Result<(), OciError> {
+        if self.directories.insert(name.to_owned()) {
+            self.member(name, EntryType::Directory, 0, io::empty())?;
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, name: &str, kind: EntryType, size: u64, reader: impl Read) -> Result<(), OciError> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        if let Err(error) = self.tar.append_data(&mut header, name, reader) {
+            self.broken = true;
+            return Err(OciError::from_io(&error).unwrap_or_else(|| io_error("write", &self.path)(error)));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for ArchiveWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ArchiveWriter")
+            .field("path", &self.path)
+            .field("blobs", &self.blobs)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,260 @@
+//! Image layouts: `oci-layout`, `index.json`, and blobs by their digest, in a directory or a tar.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::blob::{BlobReader, Extent};
+use super::dir::{Dir, io_error};
+use super::document::{Document, check_size, digest_of, parse_typed, parse_value};
+use super::manifest::{CONTAINERD_NAME, Descriptor, Index, REF_NAME};
+use super::media_type::{OCI_INDEX, is_index, is_manifest};
+use super::platform::is_attestation;
+use super::tar_index::TarIndex;
+use crate::error::{BlobError, Choices, OciError};
+use crate::types::{Algorithm, Digest};
+
+/// The file that marks a directory as an image layout.
+pub(super) const LAYOUT_FILE: &str = "oci-layout";
+/// The index of a layout's images.
+pub(super) const INDEX_FILE: &str = "index.json";
+/// What [`LAYOUT_FILE`] holds.
+pub(super) const LAYOUT_MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// How deep indexes may be nested.
+const MAX_DEPTH: usize = 4;
+/// How many indexes one image may be looked up in.
+const MAX_INDEXES: usize = 64;
+/// How many descriptors these may have in all.
+const MAX_DESCRIPTORS: usize = 10_000;
+
+/// The files of a layout, wherever they are.
+#[derive(Debug)]
+pub(super) enum Files {
+    Dir(Arc<Dir>),
+    Tar(TarIndex),
+}
+
+impl Files {
+    /// The file of this name; `None` if there is none.
+    pub(super) fn file(&self, name: &str) -> Result<Option<Extent>, OciError> {
+        match self {
+            Files::Dir(dir) => dir.file(name),
+            Files::Tar(tar) => tar.file(name.as_bytes()),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Files::Dir(dir) => dir.path(),
+            Files::Tar(tar) => tar.path(),
+        }
+    }
+
+    /// Reads a whole document that has no digest to check; `None` if it is not there.
+    pub(super) fn document(&self, name: &str) -> Result<Option<Vec<u8>>, OciError> {
+        let Some(extent) = self.file(name)? else { return Ok(None) };
+        check_size(extent.length(), name)?;
+        let mut bytes = Vec::new();
+        let path = self.path().join(name);
+        extent.reader().read_to_end(&mut bytes).map_err(io_error("read", &path))?;
+        Ok(Some(bytes))
+    }
+}
+
+/// The name of a blob in a layout.
+pub(super) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+/// An image layout that was checked to be one.
+#[derive(Debug)]
+pub(super) struct Layout {
+    files: Files,
+    index: Index,
+}
+
+impl Layout {
+    pub(super) fn open(files: Files) -> Result<Self, OciError> {
+        let missing = |missing| {
+            let path = files.path().to_owned();
+            OciError::Format { path, format: "image layout", missing }
+        };
+        let mark = files.document(LAYOUT_FILE)?.ok_or_else(|| missing(LAYOUT_FILE))?;
+        check_version(&mark, files.path())?;
+        let index = files.document(INDEX_FILE)?.ok_or_else(|| missing(INDEX_FILE))?;
+        let index = Index::parse(&Document::new(index, OCI_INDEX), INDEX_FILE)?;
+        Ok(Layout { files, index })
+    }
+
+    /// The images and indexes that the layout's own index lists.
+    pub(super) fn entries(&self) -> &[Descriptor] {
+        &self.index.manifests
+    }
+
+    pub(super) fn blob(&self, digest: &Digest, size: u64) -> Result<BlobReader, OciError> {
+        let missing = || {
+            let path = self.files.path().to_owned();
+            OciError::BlobMissing { path, digest: digest.to_string() }
+        };
+        let extent = self.files.file(&blob_name(digest))?.ok_or_else(missing)?;
+        BlobReader::new(extent, digest, size)
+    }
+
+    /// Reads and verifies a document.
+    pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Document, OciError> {
+        check_size(descriptor.size, &descriptor.digest.to_string())?;
+        let mut bytes = Vec::new();
+        let mut reader = self.blob(&descriptor.digest, descriptor.size)?;
+        let path = self.files.path().join(blob_name(&descriptor.digest));
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) => {
+                return Err(OciError::from_io(&error).unwrap_or_else(|| io_error("read", &path)(error)));
+            }
+        }
+        let digest = descriptor.digest.clone();
+        Ok(Document { bytes, digest, media_type: descriptor.media_type.clone() })
+    }
+
+    /// The entries with this tag, or of the only image if none is given.
+    pub(super) fn tagged(&self, tag: Option<&str>) -> Result<Vec<&Descriptor>, OciError> {
+        let path = || self.files.path().to_owned();
+        let entries = self.entries().iter().filter(|entry| !is_attestation(entry));
+        let tags: BTreeSet<Option<&str>> = entries.clone().map(tag_of).collect();
+        let available =
+            || Choices(tags.iter().map(|tag| tag.unwrap_or("an image without tag").to_owned()).collect());
+        if tags.is_empty() {
+            return Err(OciError::NoImage(path()));
+        }
+        match tag {
+            Some(tag) => {
+                let found: Vec<_> = entries.filter(|entry| has_tag(entry, tag)).collect();
+                if found.is_empty() {
+                    return Err(OciError::TagMissing {
+                        path: path(),
+                        tag: tag.to_owned(),
+                        available: available(),
+                    });
+                }
+                Ok(found)
+            }
+            // Several entries with the same tag, or all without, are one image for several platforms.
+            None if tags.len() == 1 => Ok(entries.collect()),
+            None => Err(OciError::TagNeeded { path: path(), available: available() }),
+        }
+    }
+
+    /// The images that `roots` lead to, through indexes and their indexes.
+    pub(super) fn images(&self, roots: &[&Descriptor]) -> Result<Vec<Descriptor>, OciError> {
+        let mut walk = IndexWalk { layout: self, images: Vec::new(), seen: BTreeSet::new(), descriptors: 0 };
+        for root in roots {
+            walk.visit(root, &mut Vec::new())?;
+        }
+        Ok(walk.images)
+    }
+}
+
+/// The tag of an entry: its own name, or the full one that docker and containerd write beside it.
+pub(super) fn tag_of(entry: &Descriptor) -> Option<&str> {
+    let tag = entry.annotations.get(CONTAINERD_NAME).or_else(|| entry.annotations.get(REF_NAME));
+    tag.map(String::as_str)
+}
+
+pub(super) fn has_tag(entry: &Descriptor, tag: &str) -> bool {
+    [REF_NAME, CONTAINERD_NAME].iter().any(|key| entry.annotations.get(*key).is_some_and(|name| name == tag))
+}
+
+fn check_version(mark: &[u8], path: &Path) -> Result<(), OciError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Mark {
+        image_layout_version: String,
+    }
+    let mark: Mark = parse_typed(&parse_value(mark, LAYOUT_FILE)?, LAYOUT_FILE)?;
+    let version = mark.image_layout_version;
+    if version.split('.').next() != Some("1") {
+        let version = version.chars().take(64).collect();
+        return Err(OciError::LayoutVersion { path: path.to_owned(), version });
+    }
+    Ok(())
+}
+
+/// Collects the images below an index. Depth, the number of indexes and that of descriptors are bounded, and
+/// each index is read once however many others name it.
+struct IndexWalk<'a> {
+    layout: &'a Layout,
+    images: Vec<Descriptor>,
+    seen: BTreeSet<Digest>,
+    descriptors: usize,
+}
+
+impl IndexWalk<'_> {
+    /// `above` are the indexes that lead here.
+    fn visit(&mut self, descriptor: &Descriptor, above: &mut Vec<Digest>) -> Result<(), OciError> {
+        self.descriptors += 1;
+        self.bound(self.descriptors, MAX_DESCRIPTORS, "descriptors")?;
+        if is_attestation(descriptor) {
+            return Ok(());
+        }
+        if is_manifest(&descriptor.media_type) {
+            self.images.push(descriptor.clone());
+            return Ok(());
+        }
+        let digest = || descriptor.digest.to_string();
+        if !is_index(&descriptor.media_type) {
+            // Indexes list other things beside images; a reader has to skip what it does not know, unless it was
+            // all that was asked for.
+            if above.is_empty() {
+                let media_type = descriptor.media_type.chars().take(256).collect();
+                return Err(OciError::UnknownManifestType { digest: digest(), media_type });
+            }
+            return Ok(());
+        }
+        if above.contains(&descriptor.digest) {
+            return Err(OciError::IndexLoop(digest()));
+        }
+        if above.len() >= MAX_DEPTH {
+            return Err(OciError::IndexDepth { digest: digest(), limit: MAX_DEPTH });
+        }
+        if !self.seen.insert(descriptor.digest.clone()) {
+            return Ok(());
+        }
+        self.bound(self.seen.len(), MAX_INDEXES, "indexes")?;
+        let document = self.layout.document(descriptor)?;
+        let index = Index::parse(&document, &digest())?;
+        above.push(descriptor.digest.clone());
+        for child in &index.manifests {
+            self.visit(child, above)?;
+        }
+        above.pop();
+        Ok(())
+    }
+
+    fn bound(&self, count: usize, limit: usize, things: &'static str) -> Result<(), OciError> {
+        if count > limit {
+            let path = self.layout.files.path().to_owned();
+            return Err(OciError::IndexSize { path, limit, things });
+        }
+        Ok(())
+    }
+}
+
+/// Checks bytes in memory against the digest that names them.
+pub(super) fn check_digest(bytes: &[u8], expected: &Digest) -> Result<(), OciError> {
+    let found = digest_of(bytes, expected.algorithm());
+    if found != *expected {
+        return Err(BlobError::Digest { expected: expected.to_string(), found: found.to_string() }.into());
+    }
+    Ok(())
+}
+
+/// The digest that a blob's name in an archive promises, if it is named as in a layout.
+pub(super) fn digest_in_name(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
+    let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+    (digest.algorithm() == Algorithm::Sha256).then_some(digest)
+}

@@ -1,0 +1,103 @@
+//! Writes image layouts as directories, new ones or into those that exist.
+//!
+//! A blob is written under a temporary name and renamed when its digest is known to be right, so a layout
+//! never shows part of a blob. `index.json` is replaced last and at once. Before that, one `syncfs` makes all
+//! blobs durable: after a crash the index names nothing that is not there. Between reading and replacing the
+//! index the directory is locked (`flock`), so two writers keep each other's images.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::dir::{Dir, TemporaryFile};
+use super::document::{Document, parse_value};
+use super::layout::{Files, INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, Layout, blob_name, has_tag};
+use super::manifest::{Descriptor, Index, set};
+use super::media_type::OCI_INDEX;
+use crate::error::OciError;
+use crate::types::{Algorithm, Digest};
+
+/// A layout that blobs are being written to.
+#[derive(Debug)]
+pub(super) struct LayoutWriter {
+    dir: Arc<Dir>,
+    blobs: BTreeMap<&'static str, Dir>,
+}
+
+impl LayoutWriter {
+    /// Opens the layout at `path`; a missing or empty directory becomes one.
+    pub(super) fn create(path: &Path) -> Result<Self, OciError> {
+        let dir = Arc::new(Dir::ensure(path)?);
+        let lock = dir.lock()?;
+        if dir.file(LAYOUT_FILE)?.is_some() {
+            if dir.file(INDEX_FILE)?.is_some() {
+                Layout::open(Files::Dir(Arc::clone(&dir)))?;
+            }
+        } else if dir.is_empty()? {
+            dir.replace_file(LAYOUT_FILE, LAYOUT_MARK)?;
+        } else {
+            return Err(OciError::NotEmpty(path.to_owned()));
+        }
+        drop(lock);
+        let sha256 = Algorithm::Sha256.name();
+        let child = dir.ensure_child("blobs")?.ensure_child(sha256)?;
+        Ok(LayoutWriter { dir, blobs: BTreeMap::from([(sha256, child)]) })
+    }
+
+    /// Whether the layout has a blob of this digest and size. Its content was checked by who wrote it, and is checked
+    /// again by who reads it.
+    pub(super) fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, OciError> {
+        Ok(self.dir.file(&blob_name(digest))?.is_some_and(|blob| blob.length() == size))
+    }
+
+    pub(super) fn create_temporary(&self) -> Result<TemporaryFile, OciError> {
+        self.dir.create_temporary()
+    }
+
+    /// Gives a complete blob its name.
+    pub(super) fn keep_blob(&mut self, blob: TemporaryFile, digest: &Digest) -> Result<(), OciError> {
+        match self.blobs.entry(digest.algorithm().name()) {
+            Entry::Occupied(child) => blob.rename(child.get(), digest.hex()),
+            Entry::Vacant(child) => {
+                let dir = self.dir.ensure_child("blobs")?.ensure_child(child.key())?;
+                blob.rename(child.insert(dir), digest.hex())
+            }
+        }
+    }
+
+    /// Makes the blobs durable, and then the images known.
+    pub(super) fn finish(self, entries: &[Descriptor]) -> Result<(), OciError> {
+        self.dir.sync_filesystem()?;
+        let _lock = self.dir.lock()?;
+        let old = Files::Dir(Arc::clone(&self.dir)).document(INDEX_FILE)?;
+        let index = merge_index(old.as_deref(), entries)?;
+        self.dir.replace_file(INDEX_FILE, index.to_string().as_bytes())?;
+        self.dir.sync()
+    }
+}
+
+/// Adds `entries` to an index. Old entries with the tag of a new one go; all others, and all other fields, stay.
+pub(super) fn merge_index(old: Option<&[u8]>, entries: &[Descriptor]) -> Result<Value, OciError> {
+    let mut index = match old {
+        None => json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }),
+        Some(bytes) => parse_value(bytes, INDEX_FILE)?,
+    };
+    let document = Document::from_value(&index, OCI_INDEX);
+    let is_replaced = |descriptor: &Descriptor| {
+        entries.iter().any(|entry| {
+            let tag = entry.annotations.get(super::manifest::REF_NAME);
+            match tag {
+                Some(tag) => has_tag(descriptor, tag),
+                None => descriptor.annotations.is_empty() && descriptor.digest == entry.digest,
+            }
+        })
+    };
+    let kept = Index::parse(&document, INDEX_FILE)?.manifests.into_iter().filter(|old| !is_replaced(old));
+    let manifests: Vec<Value> =
+        kept.map(|old| old.raw).chain(entries.iter().map(|new| new.raw.clone())).collect();
+    set(&mut index, "manifests", Value::Array(manifests));
+    Ok(index)
+}

@@ -1,0 +1,203 @@
+//! Where images come from: opens a layout or an archive, and finds the image that is asked for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::archive;
+use super::blob::BlobReader;
+use super::config::ImageConfig;
+use super::dir::Dir;
+use super::docker_archive::DockerArchive;
+use super::document::Document;
+use super::layout::{Files, Layout, tag_of};
+use super::manifest::{Annotations, Descriptor, Manifest};
+use super::media_type::{LayerCompression, LayerType};
+use super::platform::{Platform, choose};
+use super::reference::{Reference, Transport};
+use crate::error::{Choices, OciError};
+use crate::types::DiffId;
+
+/// A layout or archive that is open for reading. It can be shared between threads that each read a blob.
+///
+/// # Examples
+///
+/// ```no_run
+/// use layerstore::oci::{Selection, Source};
+///
+/// let source = Source::open(&"oci:debian:12".parse()?, "/tmp".as_ref())?;
+/// let image = source.resolve(&Selection::default())?;
+/// for layer in &image.layers {
+///     let mut blob = source.blob(&layer.descriptor)?;
+///     std::io::copy(&mut blob, &mut std::io::sink())?;
+///     blob.finish()?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Source {
+    kind: Kind,
+    tag: Option<String>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Layout(Layout),
+    Docker(DockerArchive),
+}
+
+/// Which image of a source is wanted.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Selection {
+    /// The tag; if `None`, that of the reference the source was opened with.
+    pub tag: Option<String>,
+    /// The platform; if `None`, that of this machine where there is a choice, else whatever there is.
+    pub platform: Option<Platform>,
+}
+
+/// An image of a source: its documents as they came, and its layers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ResolvedImage {
+    /// The manifest. In a docker archive there is none: this one was made, and its digest is no registry's.
+    pub manifest: Document,
+    /// The config, whose digest is the image ID.
+    pub config: Document,
+    /// The layers, bottom first.
+    pub layers: Vec<ResolvedLayer>,
+    /// The annotations that the layout's index has for the image.
+    pub annotations: Annotations,
+    /// The tag in the layout's index.
+    pub tag: Option<String>,
+    /// In a docker archive: all names of the image.
+    pub names: Vec<String>,
+    /// What the image runs on, as its config says.
+    pub platform: Platform,
+}
+
+/// A layer of an image.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ResolvedLayer {
+    /// The blob.
+    pub descriptor: Descriptor,
+    /// The digest of the blob's content once it is uncompressed.
+    pub diff_id: DiffId,
+    /// How the blob is compressed, if its media type is right.
+    pub compression: LayerCompression,
+    /// Whether the layer must not be pushed to other registries.
+    pub nondistributable: bool,
+}
+
+impl Source {
+    /// Opens what `reference` names. A compressed archive is decompressed into a nameless file in `tmp_dir`.
+    ///
+    /// Returns [`OciError::Format`] if it is no layout or archive of the kind, [`OciError::LayoutVersion`] if it is
+    /// a layout of another version, and [`OciError::Archive`] or [`OciError::Member`] if a tar is damaged.
+    pub fn open(reference: &Reference, tmp_dir: &Path) -> Result<Self, OciError> {
+        let path = reference.path();
+        let kind = match reference.transport() {
+            Transport::Layout => Kind::Layout(Layout::open(Files::Dir(Arc::new(Dir::open(path)?)))?),
+            Transport::OciArchive => Kind::Layout(Layout::open(Files::Tar(archive::open(path, tmp_dir)?))?),
+            Transport::DockerArchive => {
+                Kind::Docker(DockerArchive::open(Files::Tar(archive::open(path, tmp_dir)?))?)
+            }
+        };
+        Ok(Source { kind, tag: reference.tag().map(str::to_owned) })
+    }
+
+    /// The tags or names of the images in it, in no order.
+    pub fn tags(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Layout(layout) => layout.entries().iter().filter_map(tag_of).map(str::to_owned).collect(),
+            Kind::Docker(archive) => archive.names(),
+        }
+    }
+
+    /// Finds an image, and reads and checks its manifest and config.
+    ///
+    /// Returns [`OciError::TagMissing`], [`OciError::TagNeeded`] or [`OciError::PlatformMissing`], which list what
+    /// there is; [`OciError::NotAnImage`], [`OciError::Encrypted`] or [`OciError::UnknownLayerType`] if it is
+    /// nothing that can be unpacked; and [`OciError::Blob`] or [`OciError::Malformed`] if a document is damaged.
+    pub fn resolve(&self, selection: &Selection) -> Result<ResolvedImage, OciError> {
+        let tag = selection.tag.as_deref().or(self.tag.as_deref());
+        let image = match &self.kind {
+            Kind::Layout(layout) => resolve_layout(layout, tag, selection.platform.as_ref())?,
+            Kind::Docker(archive) => {
+                let image = archive.image(tag)?;
+                let mut resolved = ResolvedImage::new(image.manifest, image.config)?;
+                resolved.tag = tag.map(str::to_owned).or_else(|| image.names.first().cloned());
+                resolved.names = image.names;
+                resolved
+            }
+        };
+        if let Some(wanted) = &selection.platform
+            && !image.platform.os.is_empty()
+            && !wanted.accepts(&image.platform)
+        {
+            let available = Choices(vec![image.platform.to_string()]);
+            return Err(OciError::PlatformMissing { wanted: wanted.to_string(), available });
+        }
+        Ok(image)
+    }
+
+    /// Opens a blob; it is checked while it is read. In a docker archive, only the blobs of images that were
+    /// resolved are known.
+    ///
+    /// Returns [`OciError::BlobMissing`] if it is not there, and [`OciError::Blob`] if it has another size.
+    pub fn blob(&self, descriptor: &Descriptor) -> Result<BlobReader, OciError> {
+        match &self.kind {
+            Kind::Layout(layout) => layout.blob(&descriptor.digest, descriptor.size),
+            Kind::Docker(archive) => archive.blob(&descriptor.digest, descriptor.size),
+        }
+    }
+}
+
+fn resolve_layout(
+    layout: &Layout,
+    tag: Option<&str>,
+    platform: Option<&Platform>,
+) -> Result<ResolvedImage, OciError> {
+    let roots = layout.tagged(tag)?;
+    let images = layout.images(&roots)?;
+    let chosen = match (images.as_slice(), platform) {
+        // A single image is taken even if it is for another machine, unless a platform was asked for by name; then
+        // its config decides.
+        ([only], _) => only,
+        (several, Some(wanted)) => choose(several, wanted)?,
+        (several, None) => choose(several, &Platform::host())?,
+    };
+    let manifest = layout.document(chosen)?;
+    let parsed = Manifest::parse(&manifest, &chosen.digest.to_string())?;
+    let config = layout.document(&parsed.config)?;
+    let mut resolved = ResolvedImage::new(manifest, config)?;
+    // The root with the tag may be an index, and the image below it have annotations of its own.
+    let root = roots.iter().find(|root| root.digest == chosen.digest).or(roots.first());
+    resolved.annotations = root.map(|root| root.annotations.clone()).unwrap_or_default();
+    resolved.annotations.extend(chosen.annotations.clone());
+    resolved.tag = tag.or_else(|| root.and_then(|root| tag_of(root))).map(str::to_owned);
+    Ok(resolved)
+}
+
+impl ResolvedImage {
+    /// Joins a manifest and its config, which must agree on the number of layers.
+    fn new(manifest: Document, config: Document) -> Result<Self, OciError> {
+        let (manifest_name, config_name) = (manifest.digest.to_string(), config.digest.to_string());
+        let parsed = Manifest::parse(&manifest, &manifest_name)?;
+        let parsed_config = ImageConfig::parse(&config, &config_name)?;
+        if parsed.layers.len() != parsed_config.diff_ids.len() {
+            return Err(OciError::LayerCount {
+                manifest: manifest_name,
+                config: config_name,
+                layers: parsed.layers.len(),
+                diff_ids: parsed_config.diff_ids.len(),
+            });
+        }
+        let mut layers = Vec::with_capacity(parsed.layers.len());
+        for (descriptor, diff_id) in parsed.layers.into_iter().zip(parsed_config.diff_ids) {
+            let kind = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
+            let (compression, nondistributable) = (kind.compression, kind.nondistributable);
+            layers.push(ResolvedLayer { descriptor, diff_id, compression, nondistributable });
+        }
+        let platform = parsed_config.platform;
+        let (annotations, names) = (Annotations::new(), Vec::new());
+        Ok(ResolvedImage { manifest, config, layers, annotations, tag: None, names, platform })
+    }
+}

@@ -1,0 +1,130 @@
+//! Archives of both forms, written by us and by hand.
+
+use serde_json::json;
+
+use super::support::*;
+use crate::OciError;
+use crate::oci::*;
+use crate::types::Digest;
+
+fn compress(format: &str, bytes: &[u8]) -> Vec<u8> {
+    use std::io::Read;
+    let mut out = Vec::new();
+    match format {
+        "gzip" => return [gzip(&bytes[..1000]), gzip(&bytes[1000..])].concat(),
+        "zstd" => return zstd::stream::encode_all(bytes, 1).unwrap(),
+        "bzip2" => bzip2::read::BzEncoder::new(bytes, bzip2::Compression::fast()).read_to_end(&mut out),
+        "xz" => liblzma::read::XzEncoder::new(bytes, 1).read_to_end(&mut out),
+        other => panic!("{other}"),
+    }
+    .unwrap();
+    out
+}
+
+#[test]
+fn archives_read_back_plain_and_compressed() {
+    let place = Place::new();
+    for transport in ["oci-archive", "docker-archive"] {
+        let image = TestImage::new("a", transport == "oci-archive");
+        image.save(&place, transport, "plain.tar", &["localhost/a:1"]);
+        image.assert_same(&place.open(transport, "plain.tar").unwrap(), None, true);
+        let plain = std::fs::read(place.path("plain.tar")).unwrap();
+        for format in ["gzip", "zstd", "bzip2", "xz"] {
+            std::fs::write(place.path(format), compress(format, &plain)).unwrap();
+            image.assert_same(&place.open(transport, format).unwrap(), None, true);
+        }
+    }
+}
+
+#[test]
+fn the_same_image_is_the_same_archive() {
+    let place = Place::new();
+    let image = TestImage::new("a", false);
+    for transport in ["oci-archive", "docker-archive"] {
+        image.save(&place, transport, "one.tar", &["a:1"]);
+        image.save(&place, transport, "two.tar", &["a:1"]);
+        let read = |name| std::fs::read(place.path(name)).unwrap();
+        assert!(read("one.tar") == read("two.tar"));
+    }
+}
+
+#[test]
+fn an_unfinished_archive_leaves_the_old_one() {
+    let place = Place::new();
+    let (old, new) = (TestImage::new("old", true), TestImage::new("new", true));
+    old.save(&place, "oci-archive", "a.tar", &[]);
+    let mut sink = Sink::create(&place.reference("oci-archive", "a.tar"), place.0.path()).unwrap();
+    new.put(&mut sink, &[]);
+    drop(sink);
+    old.assert_same(&place.open("oci-archive", "a.tar").unwrap(), None, true);
+
+    let mut sink = Sink::create(&place.reference("oci-archive", "a.tar"), place.0.path()).unwrap();
+    let (descriptor, _) = &new.blobs[0];
+    assert!(matches!(sink.put_blob(descriptor, &b"other"[..]), Err(OciError::Blob(_))));
+    assert!(matches!(sink.finish(), Err(OciError::Unfinished(_))));
+    assert_eq!(std::fs::read_dir(place.0.path()).unwrap().count(), 1, "temporary files are removed");
+}
+
+#[test]
+fn a_docker_archive_takes_plain_layers_only() {
+    let place = Place::new();
+    let image = TestImage::new("a", true);
+    let mut sink = Sink::create(&place.reference("docker-archive", "a.tar"), place.0.path()).unwrap();
+    assert!(sink.needs_plain_layers());
+    for (descriptor, bytes) in &image.blobs {
+        sink.put_blob(descriptor, bytes.as_slice()).unwrap();
+    }
+    sink.put_document(&image.config).unwrap();
+    let entry =
+        SinkImage { manifest: &image.manifest, platform: None, tags: &[], annotations: &Annotations::new() };
+    assert!(matches!(sink.add_image(&entry), Err(OciError::CompressedLayer { .. })));
+}
+
+#[test]
+fn a_docker_archive_is_chosen_from_by_name() {
+    let place = Place::new();
+    let (first, second) = (TestImage::new("first", false), TestImage::new("second", false));
+    let mut sink = Sink::create(&place.reference("docker-archive", "a.tar"), place.0.path()).unwrap();
+    first.put(&mut sink, &["first", "me/first:2"]);
+    second.put(&mut sink, &["localhost:5000/second:1"]);
+    sink.finish().unwrap();
+    let source = place.open("docker-archive", "a.tar").unwrap();
+    for tag in ["first", "first:latest", "docker.io/library/first:latest", "docker.io/me/first:2"] {
+        first.assert_same(&source, Some(tag), true);
+    }
+    second.assert_same(&source, Some("localhost:5000/second:1"), true);
+    let image = source.resolve(&Selection { tag: Some("me/first:2".into()), platform: None }).unwrap();
+    assert_eq!(image.names, ["docker.io/library/first:latest", "docker.io/me/first:2"]);
+    assert!(matches!(source.resolve(&Selection::default()), Err(OciError::TagNeeded { .. })));
+    // The same file is an image layout, with docker's annotations.
+    let layout = place.open("oci-archive", "a.tar").unwrap();
+    first.assert_same(&layout, Some("docker.io/me/first:2"), true);
+}
+
+#[test]
+fn layers_of_old_docker_archives_may_be_links() {
+    let place = Place::new();
+    let image = TestImage::new("a", false);
+    let list = json!([{
+        "Config": "config.json", "RepoTags": null, "Layers": ["one/layer.tar", "two/layer.tar"]
+    }]);
+    let (base, top) = (&image.blobs[0].1, gzip(&image.blobs[1].1));
+    write_tar(
+        &place.path("a.tar"),
+        &[
+            Entry::File("./manifest.json", list.to_string().as_bytes()),
+            Entry::File("config.json", &image.config.bytes),
+            Entry::Symlink("one/layer.tar", "../zero/layer.tar"),
+            Entry::File("zero/layer.tar", base),
+            Entry::File("two/real.tar", &top),
+            Entry::Hardlink("two/layer.tar", "two/real.tar"),
+        ],
+    );
+    let source = place.open("docker-archive", "a.tar").unwrap();
+    image.assert_same(&source, None, false);
+    let resolved = source.resolve(&Selection::default()).unwrap();
+    assert_eq!(resolved.layers[0].compression, LayerCompression::None);
+    assert_eq!(resolved.layers[1].compression, LayerCompression::Gzip);
+    assert_eq!(resolved.layers[1].descriptor.digest, Digest::sha256(&top));
+    assert_eq!(resolved.tag, None);
+}
