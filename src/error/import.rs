@@ -53,6 +53,21 @@ pub enum ImportError {
     /// Reading the blob or writing the layer failed.
     #[error("cannot read or write the layer's data")]
     Io(#[from] io::Error),
+    /// One of the layers of an image failed.
+    #[error("cannot import the layer {layer}")]
+    InLayer {
+        /// Its blob or diffID.
+        layer: String,
+        /// The cause.
+        #[source]
+        source: Box<ImportError>,
+    },
+    /// A layer that was there when the import began was removed meanwhile.
+    #[error("the layer {layer} was removed while the image was loaded; load it again")]
+    Vanished {
+        /// The layer.
+        layer: String,
+    },
     /// Another layer of the image failed first.
     #[error("given up because another layer failed")]
     GivenUp,

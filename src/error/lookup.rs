@@ -24,6 +24,12 @@ pub enum LookupError {
         /// Another.
         second: String,
     },
+    /// An image has no layers to show or write out.
+    #[error("the image {image} has no layers")]
+    NoLayers {
+        /// The image.
+        image: String,
+    },
     /// A thing has no data item with this key.
     #[error("the {kind} {id} has no data item {key:?}")]
     NoItem {

@@ -89,6 +89,15 @@ pub enum MetaError {
     /// A data item's bytes could not be read from where the caller had them.
     #[error("cannot read the bytes to store")]
     Input(#[source] std::io::Error),
+    /// A manifest is none.
+    #[error("the manifest of the tree {tree} is damaged; run `layerstore check`")]
+    Manifest {
+        /// The tree digest.
+        tree: String,
+        /// What is wrong with it.
+        #[source]
+        source: layerstore_schema::manifest::DecodeError,
+    },
     /// Bytes in the database do not have the hash that they are stored under.
     #[error("the stored bytes {key} are damaged; run `layerstore check`")]
     Blob {

@@ -72,15 +72,15 @@ pub enum Error {
         /// The root directory.
         root: PathBuf,
     },
-    /// The store was made for another kind of process.
-    #[error("the store {} was made {made_by}, and this process runs {runs}; use another root", root.display())]
-    OtherNamespace {
+    /// The machine's root made the store, and its layers use attributes that only root has.
+    #[error(
+        "the store {} belongs to the machine's root, and this process is not root or in a user namespace; \
+         use another root directory",
+        root.display()
+    )]
+    NeedsRoot {
         /// The root directory.
         root: PathBuf,
-        /// Who made it.
-        made_by: &'static str,
-        /// What this process is.
-        runs: &'static str,
     },
 }
 

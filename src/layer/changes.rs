@@ -5,6 +5,7 @@ use std::fmt;
 
 use layerstore_schema::manifest::Kind;
 
+use crate::disk::ScannedKind;
 use super::stack::Stack;
 use crate::types::RelPath;
 
@@ -45,10 +46,40 @@ impl fmt::Display for Change {
     }
 }
 
+/// What an entry of a layer means to the layers below.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    /// It hides the name.
+    Whiteout,
+    /// It hides everything in the directory.
+    Opaque,
+    /// It stands in the name's place.
+    Plain,
+}
+
+impl From<&Kind> for Mark {
+    fn from(kind: &Kind) -> Self {
+        match kind {
+            Kind::Whiteout => Mark::Whiteout,
+            Kind::Directory { opaque: true } => Mark::Opaque,
+            _ => Mark::Plain,
+        }
+    }
+}
+
+impl From<&ScannedKind> for Mark {
+    fn from(kind: &ScannedKind) -> Self {
+        match kind {
+            ScannedKind::File { .. } => Mark::Plain,
+            ScannedKind::Other(kind) => kind.into(),
+        }
+    }
+}
+
 /// The changes that the entries of a layer make to the layers below it, in manifest order. The root directory is
 /// never listed.
 pub(crate) fn changes<'e>(
-    upper: impl Iterator<Item = (&'e [u8], &'e Kind)> + Clone,
+    upper: impl Iterator<Item = (&'e [u8], Mark)> + Clone,
     below: &Stack,
 ) -> Vec<Change> {
     let present: BTreeSet<&[u8]> = upper.clone().map(|(path, _)| path).collect();
@@ -59,14 +90,14 @@ pub(crate) fn changes<'e>(
             changes.push(Change { path, kind });
         }
     };
-    for (path, kind) in upper.filter(|(path, _)| !path.is_empty()) {
+    for (path, mark) in upper.filter(|(path, _)| !path.is_empty()) {
         let was_there = below.find(path).is_some();
-        match kind {
-            Kind::Whiteout if was_there => push(path, ChangeKind::Deleted),
-            Kind::Whiteout => {}
+        match mark {
+            Mark::Whiteout if was_there => push(path, ChangeKind::Deleted),
+            Mark::Whiteout => {}
             _ => push(path, if was_there { ChangeKind::Modified } else { ChangeKind::Added }),
         }
-        if matches!(kind, Kind::Directory { opaque: true }) {
+        if mark == Mark::Opaque {
             for name in below.children(path) {
                 let hidden = [path, b"/", &name].concat();
                 if !present.contains(hidden.as_slice()) {
@@ -112,16 +143,16 @@ mod tests {
             ("opt/b", Kind::Fifo),
         ]);
         let upper = [
-            ("", DIRECTORY),
-            ("etc", DIRECTORY),
-            ("etc/hosts", Kind::Fifo),
-            ("etc/never", Kind::Whiteout),
-            ("etc/new", Kind::Fifo),
-            ("etc/old", Kind::Whiteout),
-            ("opt", Kind::Directory { opaque: true }),
-            ("opt/a", Kind::Fifo),
+            ("", Mark::Plain),
+            ("etc", Mark::Plain),
+            ("etc/hosts", Mark::Plain),
+            ("etc/never", Mark::Whiteout),
+            ("etc/new", Mark::Plain),
+            ("etc/old", Mark::Whiteout),
+            ("opt", Mark::Opaque),
+            ("opt/a", Mark::Plain),
         ];
-        let found = changes(upper.iter().map(|(path, kind)| (path.as_bytes(), kind)), &below);
+        let found = changes(upper.iter().map(|(path, mark)| (path.as_bytes(), *mark)), &below);
         let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,
@@ -131,7 +162,6 @@ mod tests {
 
     #[test]
     fn no_entry_is_no_change() {
-        let root = DIRECTORY;
-        assert!(changes([(&b""[..], &root)].into_iter(), &Stack::default()).is_empty());
+        assert!(changes([(&b""[..], Mark::Plain)].into_iter(), &Stack::default()).is_empty());
     }
 }

@@ -71,9 +71,8 @@ impl PreparedBlob {
 impl WriteTxn {
     /// Stores the bytes, or counts one user more if they are stored.
     pub(crate) fn put_blob(&self, blob: &PreparedBlob) -> Result<[u8; 32], MetaError> {
-        if let Some(mut record) = self.blob(&blob.hash)? {
-            record.users = record.users.saturating_add(1);
-            self.put_blob_record(&blob.hash, &record)?;
+        if self.blob(&blob.hash)?.is_some() {
+            self.share_blob(&blob.hash)?;
             return Ok(blob.hash);
         }
         let number = self.next_blob_number()?;
@@ -90,6 +89,14 @@ impl WriteTxn {
         self.add_usage(table::usage::BLOB_BYTES, stored.cast_signed())?;
         self.put_blob_record(&blob.hash, &record)?;
         Ok(blob.hash)
+    }
+
+    /// Counts one user more of bytes that are stored.
+    pub(crate) fn share_blob(&self, hash: &[u8; 32]) -> Result<(), MetaError> {
+        let name = blake3::Hash::from_bytes(*hash);
+        let mut record = self.blob(hash)?.ok_or_else(|| missing("blob", name))?;
+        record.users = record.users.saturating_add(1);
+        self.put_blob_record(hash, &record)
     }
 
     /// Counts one user less, and removes the bytes with the last one.

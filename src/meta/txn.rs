@@ -62,6 +62,13 @@ impl Tables for WriteTxn {
     }
 }
 
+impl ReadTxn {
+    /// Whether there is any table: not so in a file that a crash left before its first commit.
+    pub(crate) fn has_tables(&self) -> Result<bool, MetaError> {
+        Ok(self.0.list_tables()?.next().is_some())
+    }
+}
+
 /// Whether a short id stands for one thing, none, or several.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PrefixMatch {

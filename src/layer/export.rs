@@ -1,0 +1,125 @@
+//! Writing a layer as a tar stream: the very bytes it came as, if it came as a tar, else a deterministic archive of
+//! its directory.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
+
+use layerstore_schema::manifest::{Kind, Manifest};
+
+use crate::archive::{self, Entry, EntryKind, SplitReader, Writer};
+use crate::disk::{self, ScannedEntry, ScannedKind, XattrNamespace};
+use crate::error::ExportError;
+use crate::sys::beneath;
+use crate::types::{ContentHash, Metadata};
+
+/// Writes the tar that the layer came as. `split` is its tar-split, `manifest` says where its contents lie below
+/// `root`. Each content is verified on its way.
+///
+/// Returns [`ExportError::Damaged`] if a content is missing or has changed.
+pub(crate) fn export_original(
+    layer: &str,
+    split: impl io::Read,
+    manifest: &Manifest,
+    root: BorrowedFd<'_>,
+    out: &mut impl Write,
+) -> Result<(), ExportError> {
+    let mut places: HashMap<ContentHash, &[u8]> = HashMap::new();
+    for entry in manifest.entries() {
+        if let Kind::File { content, .. } = entry.kind {
+            places.entry(content).or_insert(&entry.path);
+        }
+    }
+    let mut open = |content: &ContentHash, _size: u64| -> io::Result<File> {
+        let path = places.get(content).ok_or(io::ErrorKind::NotFound)?;
+        Ok(File::from(beneath::open_file_beneath(root, path)?))
+    };
+    let damaged = |source| ExportError::Damaged { layer: layer.to_owned(), source };
+    SplitReader::new(split).map_err(damaged)?.join(out, &mut open).map_err(damaged)
+}
+
+/// Writes a deterministic tar of a diff directory: markers for what it deletes, sockets left out. The root
+/// directory stands in it if its metadata is not `inherited`.
+///
+/// Returns [`ExportError::Scan`] if the directory cannot be read, or changes while it is.
+pub(crate) fn export_directory(
+    root: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+    inherited: Option<&Metadata>,
+    out: &mut impl Write,
+) -> Result<(), ExportError> {
+    let mut writer = Writer::new(out);
+    for entry in disk::list(root, namespace)? {
+        if entry.path.is_empty() && inherited.is_none_or(|inherited| same_root(inherited, &entry.metadata)) {
+            continue;
+        }
+        append(&mut writer, root, &entry)?;
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+/// The time of a root directory is no change: making anything in it changes that.
+fn same_root(inherited: &Metadata, found: &Metadata) -> bool {
+    let found = Metadata { mtime: inherited.mtime, ..found.clone() };
+    *inherited == found
+}
+
+fn append<W: Write>(
+    writer: &mut Writer<W>,
+    root: BorrowedFd<'_>,
+    scanned: &ScannedEntry,
+) -> Result<(), ExportError> {
+    let path = if scanned.path.is_empty() { b"./".to_vec() } else { scanned.path.clone() };
+    let Some(kind) = entry_kind(&scanned.kind) else {
+        return append_marker(writer, scanned);
+    };
+    let mut entry = Entry::new(path, kind);
+    let metadata = &scanned.metadata;
+    (entry.mode, entry.uid, entry.gid, entry.mtime) =
+        (metadata.mode, metadata.uid, metadata.gid, metadata.mtime);
+    entry.xattrs.clone_from(&metadata.xattrs);
+    match &scanned.kind {
+        ScannedKind::File { size } => {
+            (entry.size, entry.stored) = (*size, *size);
+            let file = File::from(beneath::open_file_beneath(root, &scanned.path)?);
+            return Ok(writer.append(&entry, file)?);
+        }
+        ScannedKind::Other(Kind::Symlink { target } | Kind::HardLink { target }) => {
+            entry.link.clone_from(target);
+        }
+        ScannedKind::Other(_) => {}
+    }
+    writer.append(&entry, io::empty())?;
+    if matches!(scanned.kind, ScannedKind::Other(Kind::Directory { opaque: true })) {
+        let marker = archive::opaque_marker(&scanned.path);
+        writer.append(&Entry::new(marker, EntryKind::File), io::empty())?;
+    }
+    Ok(())
+}
+
+fn append_marker<W: Write>(writer: &mut Writer<W>, scanned: &ScannedEntry) -> Result<(), ExportError> {
+    if matches!(scanned.kind, ScannedKind::Other(Kind::Whiteout)) {
+        let marker = archive::whiteout_marker(&scanned.path);
+        writer.append(&Entry::new(marker, EntryKind::File), io::empty())?;
+    }
+    Ok(())
+}
+
+/// What the entry is in an archive; `None` for what stands there as a marker or not at all.
+fn entry_kind(kind: &ScannedKind) -> Option<EntryKind> {
+    Some(match kind {
+        ScannedKind::File { .. } => EntryKind::File,
+        ScannedKind::Other(kind) => match *kind {
+            Kind::Directory { .. } => EntryKind::Directory,
+            Kind::Symlink { .. } => EntryKind::Symlink,
+            Kind::HardLink { .. } => EntryKind::HardLink,
+            Kind::CharDevice { major, minor } => EntryKind::CharDevice { major, minor },
+            Kind::BlockDevice { major, minor } => EntryKind::BlockDevice { major, minor },
+            Kind::Fifo => EntryKind::Fifo,
+            Kind::File { .. } => EntryKind::File,
+            Kind::Socket | Kind::Whiteout => return None,
+        },
+    })
+}

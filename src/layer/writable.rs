@@ -1,0 +1,45 @@
+//! Layers that are written to: a directory of their own, with a workdir beside it.
+
+use std::os::fd::AsFd;
+
+use layerstore_schema::record::{LayerContent, LayerRecord};
+
+use crate::disk::{self, DiffName, Layout, Staging, Subdirectory};
+use crate::error::{LayoutError, MetaError};
+use crate::meta::Query;
+use crate::types::TreeDigest;
+
+/// The number of the directory that holds a layer's files.
+///
+/// Returns [`MetaError::Missing`] if the layer is sealed and its tree has no row.
+pub(crate) fn directory(txn: &impl Query, layer: &LayerRecord) -> Result<u64, MetaError> {
+    match &layer.content {
+        LayerContent::Writable(number) => Ok(*number),
+        LayerContent::Sealed(tree) => {
+            let tree = TreeDigest(*tree);
+            let row = txn.diff(&tree)?;
+            row.map(|diff| diff.number).ok_or_else(|| MetaError::Missing { kind: "diff", key: tree.to_string() })
+        }
+    }
+}
+
+/// Makes a staged directory ready for writing above `parent`: its root gets the metadata of the root below, for
+/// an overlay mount shows the topmost, and the workdir is made.
+pub(crate) fn prepare_writable(
+    layout: &Layout,
+    staging: &Staging,
+    parent: Option<u64>,
+) -> Result<(), LayoutError> {
+    let number = staging.number();
+    disk::make_workdir(layout, number)?;
+    if let Some(parent) = parent {
+        let diffs = layout.subdirectory(Subdirectory::Diffs)?;
+        let name = DiffName::Entry(parent);
+        disk::inherit_root(diffs.as_fd(), name, staging.directory()).map_err(|source| LayoutError::Io {
+            path: layout.entry_path(Subdirectory::Diffs, name),
+            action: "take the root's metadata from",
+            source,
+        })?;
+    }
+    Ok(())
+}

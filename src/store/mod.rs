@@ -1,0 +1,33 @@
+//! The public engine: opening a store, transactions, and every operation on things.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`options`], [`open`] | finding or making a store |
+//! | [`query`] | lists, lookups, data items |
+//! | [`write`](mod@write) | several changes in one transaction |
+//! | [`import`] | an image with its layers, all or nothing |
+//! | [`container`], [`remove`] | creating and removing things |
+//! | [`mount`](mod@mount) | mounting and unmounting |
+//! | [`content`] | changes, diffs, exports |
+//! | [`usage`] | how much there is, and whose it is |
+
+mod container;
+mod content;
+mod import;
+mod mount;
+mod open;
+mod options;
+mod query;
+mod remove;
+mod thing;
+mod usage;
+mod write;
+
+pub use container::ContainerOptions;
+pub(crate) use import::{BlobInput, ImageImport, LayerImport};
+pub use mount::{Mount, MountOptions};
+pub use open::Store;
+pub use options::StoreOptions;
+pub use thing::{Thing, ThingId};
+pub use usage::{Status, Usage};
+pub use write::WriteTxn;

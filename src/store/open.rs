@@ -1,0 +1,289 @@
+//! Opening a store.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use layerstore_schema::header::{Access, Header, incompatible};
+use layerstore_schema::manifest::Manifest;
+
+use crate::archive::Limits;
+use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, XattrNamespace};
+use crate::error::{Error, LayoutError, MetaError};
+use crate::layer::{ImportOptions, Stack};
+use crate::meta::{Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
+use crate::sys::privileges::Privileges;
+use crate::sys::random;
+use crate::types::{LayerId, TreeDigest};
+
+use super::StoreOptions;
+
+/// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
+const MANIFESTS_KEPT: usize = 16;
+
+/// An open store.
+///
+/// A store is a directory with one database and the directories of its layers. Any number of processes may have
+/// it open, and each handle sees what the others commit. A handle is cheap to clone and can be shared between
+/// threads.
+///
+/// # Close semantics
+///
+/// Dropping the last clone closes the store. Nothing needs to be flushed: what an operation returned from is on
+/// the disk, and mounts outlive the process.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use layerstore::{Store, StoreOptions};
+///
+/// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+/// assert!(store.images()?.is_empty());
+/// # Ok::<(), layerstore::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    layout: Layout,
+    options: StoreOptions,
+    database: Database,
+    run: OnceLock<RunDatabase>,
+    privileges: Privileges,
+    writable: bool,
+    manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("root", &self.0.layout.path()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store that `options` name, and makes it if it is missing and may be made.
+    ///
+    /// The root of a new store gets mode 0700: the set-id programs of images must be out of other users' reach.
+    ///
+    /// Returns [`Error::Layout`] if the directory is not empty and no store, or of a newer format;
+    /// [`Error::DatabaseMissing`] if its database is gone; [`Error::Meta`] if the database cannot be opened; and
+    /// [`Error::NeedsRoot`] if the machine's root made it and this process is someone else.
+    pub fn open(options: &StoreOptions) -> Result<Self, Error> {
+        let privileges = Privileges::of_this_process().map_err(Error::Random)?;
+        let layout = open_layout(options, &privileges)?;
+        let path = layout.file_path(disk::DATABASE);
+        let database = Database::new(path.clone(), options.database.clone());
+        if !path.exists() || !database.begin_read()?.has_tables()? {
+            create_database(&layout, &database)?;
+        }
+        let writable = check_format(&database)?;
+        if options.reserve > 0 && writable {
+            disk::ensure_reserve(&layout, options.reserve)?;
+        }
+        Ok(Store(Arc::new(Inner {
+            layout,
+            options: options.clone(),
+            database,
+            run: OnceLock::new(),
+            privileges,
+            writable,
+            manifests: Mutex::default(),
+        })))
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Path {
+        self.0.layout.path()
+    }
+
+    /// The directory for what a reboot drops.
+    pub fn run_root(&self) -> PathBuf {
+        self.0.options.run_root_path()
+    }
+
+    /// The store's UUID, which it has for ever.
+    pub fn uuid(&self) -> &str {
+        self.0.layout.uuid()
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.0.layout
+    }
+
+    pub(crate) fn options(&self) -> &StoreOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    pub(crate) fn privileges(&self) -> &Privileges {
+        &self.0.privileges
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.0.writable
+    }
+
+    /// The database of the run root, opened by its first use.
+    pub(crate) fn run(&self) -> Result<&RunDatabase, Error> {
+        if let Some(run) = self.0.run.get() {
+            return Ok(run);
+        }
+        let root = self.run_root();
+        let failed = |action| {
+            let path = root.clone();
+            move |source| Error::Io { action, path, source }
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(failed("make"))?;
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(failed("name the boot of"))?;
+        let run = RunDatabase::open(root.join("run.redb"), boot_id.trim(), &self.0.options.database)?;
+        Ok(self.0.run.get_or_init(|| run))
+    }
+
+    /// A number that no directory of the store ever had: chance decides, and making the directory proves it.
+    pub(crate) fn fresh_number(&self) -> Result<u64, Error> {
+        // 53 bits: the number also fits where programs keep numbers as floats.
+        Ok(u64::from_le_bytes(random::bytes().map_err(Error::Random)?) >> 11)
+    }
+
+    /// An empty file without a name, in the store's filesystem.
+    pub(crate) fn spool(&self) -> io::Result<File> {
+        Ok(File::from(crate::sys::beneath::unnamed_file(self.0.layout.root())?))
+    }
+
+    /// The path of a diff directory.
+    pub(crate) fn diff_path(&self, number: u64) -> PathBuf {
+        self.0.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(number))
+    }
+
+    /// Brings everything written to the store's filesystem to the disk.
+    pub(crate) fn sync_data(&self) -> Result<(), Error> {
+        if !self.0.options.database.sync {
+            return Ok(());
+        }
+        let _span = tracing::info_span!("sync").entered();
+        crate::sys::sync::filesystem(self.0.layout.root())
+            .map_err(|source| Error::Io { action: "sync", path: self.root().to_owned(), source })
+    }
+
+    pub(crate) fn import_options(&self) -> ImportOptions {
+        let machine_root = self.0.privileges.is_machine_root();
+        ImportOptions {
+            unpack: UnpackOptions {
+                squash_owners: !machine_root && self.0.privileges.has_one_id(),
+                unprivileged: !machine_root,
+                ..UnpackOptions::strict(self.0.layout.xattrs())
+            },
+            limits: Limits::default(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// The manifest of a sealed layer.
+    pub(crate) fn manifest(&self, txn: &ReadTxn, tree: &TreeDigest) -> Result<Arc<Manifest>, MetaError> {
+        let cache = || self.0.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(manifest) = cache().get(tree) {
+            return Ok(Arc::clone(manifest));
+        }
+        let missing = || MetaError::Missing { kind: "diff", key: tree.to_string() };
+        let record = txn.diff(tree)?.ok_or_else(missing)?;
+        let bytes = read_blob(txn, &record.manifest)?;
+        let manifest = Manifest::decode(&bytes)
+            .map_err(|source| MetaError::Manifest { tree: tree.to_string(), source })?;
+        let manifest = Arc::new(manifest);
+        let mut cache = cache();
+        if cache.len() >= MANIFESTS_KEPT {
+            cache.clear();
+        }
+        cache.insert(*tree, Arc::clone(&manifest));
+        Ok(manifest)
+    }
+
+    /// The manifests of a sealed layer and all below it.
+    pub(crate) fn stack(&self, txn: &ReadTxn, top: Option<&str>) -> Result<Stack, MetaError> {
+        let Some(top) = top else { return Ok(Stack::default()) };
+        let mut manifests = Vec::new();
+        for layer in txn.chain(top)? {
+            match layer.content {
+                layerstore_schema::record::LayerContent::Sealed(tree) => {
+                    manifests.push(self.manifest(txn, &TreeDigest(tree))?);
+                }
+                layerstore_schema::record::LayerContent::Writable(_) => {
+                    return Err(MetaError::Missing { kind: "sealed layer", key: layer.id });
+                }
+            }
+        }
+        Ok(Stack::new(manifests))
+    }
+
+    /// The directory numbers of a layer and all below it, topmost first.
+    pub(crate) fn directories(&self, txn: &ReadTxn, top: &LayerId) -> Result<Vec<u64>, MetaError> {
+        txn.chain(top.as_str())?.iter().map(|layer| crate::layer::directory(txn, layer)).collect()
+    }
+}
+
+fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout, Error> {
+    let namespace = if privileges.is_machine_root() { XattrNamespace::Trusted } else { XattrNamespace::User };
+    let path = options.root.as_path();
+    let layout = match Layout::open(path) {
+        Err(LayoutError::NotAStore { .. }) if options.create => match Layout::create(path, namespace) {
+            // Another process was faster.
+            Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,
+            // The more helpful of the two messages: nobody asked for a new store in a full directory.
+            Err(LayoutError::NotEmpty { .. }) => {
+                return Err(LayoutError::NotAStore { path: path.to_owned() }.into());
+            }
+            made => made?,
+        },
+        opened => opened?,
+    };
+    // Root may use the attributes of either kind.
+    if layout.xattrs() == XattrNamespace::Trusted && namespace == XattrNamespace::User {
+        return Err(Error::NeedsRoot { root: path.to_owned() });
+    }
+    Ok(layout)
+}
+
+/// Makes the database of a new store. Directories of layers without a database mean a loss, and no new store.
+fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
+    if !layout.entries(Subdirectory::Diffs)?.is_empty() {
+        return Err(Error::DatabaseMissing { root: layout.path().to_owned() });
+    }
+    let flags = match layout.xattrs() {
+        XattrNamespace::Trusted => 0,
+        XattrNamespace::User => incompatible::USER_XATTRS,
+    };
+    let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
+    let uuid = u128::from_str_radix(&digits, 16).unwrap_or_default().swap_bytes().to_le_bytes();
+    let header = Header { format: 0, ..Header::new(uuid, flags) };
+    database.write_or_create(|txn| {
+        // Another process may have been faster.
+        if txn.header()?.is_none() {
+            txn.initialize(header)?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    crate::sys::sync::file(layout.root().as_fd()).map_err(|source| Error::Io {
+        action: "sync",
+        path: layout.path().to_owned(),
+        source,
+    })
+}
+
+/// Whether this build may write the store. Older formats are brought to the current one first.
+fn check_format(database: &Database) -> Result<bool, Error> {
+    let path = database.path();
+    let header = read_header(&database.begin_read()?, path)?;
+    let access = header.access().map_err(|source| MetaError::Format { path: path.to_owned(), source })?;
+    if let Access::Migrate(_) = access {
+        database.write(|txn| txn.initialize(read_header(txn, path)?))?;
+    }
+    Ok(access != Access::ReadOnly)
+}
