@@ -1,1 +1,16 @@
 //! Overlay mounts: what this kernel can do, a plan, and carrying it out.
+//!
+//! [`probe`] tries every feature in a scratch directory and gives a [`Probe`], a plain value. [`plan`] is a pure
+//! function from it and a [`MountRequest`] to a [`MountPlan`]. [`mount`] carries the plan out, and a caller that
+//! mounts by itself takes [`MountPlan::entry`]. A mount outlives the process that made it.
+
+mod mount;
+mod options;
+mod probe;
+mod program;
+
+pub use mount::UnmountMode;
+pub(crate) use mount::{clear_volatile_mark, is_mounted, mount, mounts_below, unmount};
+pub use options::MountEntry;
+pub(crate) use options::{EntryPaths, MountPlan, MountRequest, Upper, XattrClass, plan};
+pub(crate) use probe::{Probe, probe};

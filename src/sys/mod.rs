@@ -11,6 +11,8 @@
 //! | [`lock`] | OFD locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
+//! | [`mount`] | the mount calls, new and old, and the mount table |
+//! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
 //! | [`random`] | random bytes |
 //!
@@ -20,10 +22,12 @@ pub(crate) mod beneath;
 pub(crate) mod directory;
 pub(crate) mod extent;
 pub(crate) mod lock;
+pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod privileges;
 pub(crate) mod random;
 pub(crate) mod range_lock;
 pub(crate) mod stat;
 pub(crate) mod sync;
+pub(crate) mod userns;
 pub(crate) mod xattr;

@@ -30,6 +30,11 @@ impl Privileges {
         })
     }
 
+    /// Whether only one user id exists here, so that every file belongs to it.
+    pub(crate) fn has_one_id(&self) -> bool {
+        self.mapped_ids <= 1 || !self.change_owner
+    }
+
     /// Whether this is root of the machine, for whom nothing need be left out.
     pub(crate) fn is_machine_root(&self) -> bool {
         self.administrator && !self.user_namespace

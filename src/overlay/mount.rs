@@ -1,0 +1,279 @@
+//! Carries a plan out, and takes mounts away.
+//!
+//! With the descriptor-based calls the mount is made attached to nothing, and put in place by one call at the end:
+//! a failure, or the death of the process, leaves nothing behind.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use rustix::mount::MountAttrFlags;
+
+use super::options::{EntryPaths, Method, MountPlan, Upper};
+use super::probe::IdMapSupport;
+use super::program;
+use crate::error::MountError;
+use crate::sys::mount::info::{self, MountPoint};
+use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal};
+use crate::sys::userns;
+
+mod holders;
+#[cfg(test)]
+mod tests;
+
+/// The source that the mount table shows for our mounts.
+pub(super) const SOURCE: &str = "layerstore";
+
+/// Mounts `plan` at the directory `target`. The mount outlives this process, and mounts made inside it later
+/// propagate nowhere.
+///
+/// Returns [`MountError::AlreadyMounted`] if something is mounted at `target`, and for what the kernel refuses the
+/// variant that says what to do.
+pub(crate) fn mount(plan: &MountPlan, target: &Path) -> Result<(), MountError> {
+    if !target.is_absolute() {
+        return Err(MountError::NotAbsolute { path: target.to_owned() });
+    }
+    if is_mounted(target)? {
+        return Err(MountError::AlreadyMounted { target: target.to_owned() });
+    }
+    if let Method::Program(path) = &plan.method {
+        return program::mount(plan, path, target);
+    }
+    let made = match (&plan.method, &plan.id_map) {
+        (Method::Bind, _) => bind(plan).and_then(|tree| put(&tree, target)),
+        (Method::OptionString, None) => sys::with_own_directory(&plan.base, || option_string(plan, target)),
+        _ => detached(plan, target).and_then(|tree| put(&tree, target)),
+    };
+    made.map_err(|refusal| explain(refusal, plan, target))
+}
+
+/// Makes the plan's mount, attached to nothing. `target` is where a mount namespace of its own may use `mount(2)`.
+pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refusal> {
+    let Some((maps, support)) = &plan.id_map else { return configure(plan, &sys::open_directory) };
+    let namespace =
+        userns::namespace_with(maps).map_err(|error| Refusal::new("user namespace for the id map", error))?;
+    let mapped = |path: &Path| -> io::Result<OwnedFd> {
+        let tree = sys::clone_tree(path)?;
+        sys::set_id_map(tree.as_fd(), namespace.as_fd())?;
+        Ok(tree)
+    };
+    match support {
+        IdMapSupport::Detached => configure(plan, &|path| sys::open_root(mapped(path)?.as_fd())),
+        // Kernels before 6.15 take no layer from a detached mount. In a mount namespace of its own each mapped mount
+        // covers the layer it maps, so every way to name a layer works; only the finished overlay leaves it.
+        _ => sys::with_own_mounts(&plan.base, || {
+            for lower in &plan.lowers {
+                let tree = mapped(lower).map_err(|error| Refusal::new("id-mapped mount", error))?;
+                sys::attach(tree.as_fd(), sys::open_target(lower)?.as_fd())?;
+            }
+            if plan.method != Method::OptionString {
+                return configure(plan, &sys::open_directory);
+            }
+            sys::with_own_directory(&plan.base, || option_string(plan, target))?;
+            Ok(sys::clone_tree(target)?)
+        }),
+    }
+}
+
+/// Opens a layer's directory, as itself or id-mapped.
+type OpenLayer<'a> = &'a dyn Fn(&Path) -> io::Result<OwnedFd>;
+
+/// Makes the overlay with one call per option.
+fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> {
+    let context = FsContext::open("overlay")?;
+    context.string("source", SOURCE)?;
+    for (key, value) in &plan.settings {
+        match value {
+            Some(value) => context.string(key, value)?,
+            None => context.flag(key)?,
+        }
+    }
+    if let Some(label) = &plan.context {
+        context.string("context", label)?;
+    }
+    // The kernel takes a reference with each call, so one open directory at a time is enough for 500 layers.
+    for lower in &plan.lowers {
+        let opened = |error: io::Error| Refusal::new(format!("open {}", lower.display()), error);
+        match plan.method {
+            Method::Descriptors => context.descriptor("lowerdir+", open(lower).map_err(opened)?.as_fd())?,
+            _ => set_path(&context, "lowerdir+", lower, &|byte| byte == b'\n')?,
+        }
+    }
+    if let Some(Upper { upper, work }) = &plan.upper {
+        for (key, path) in [("upperdir", upper), ("workdir", work)] {
+            match plan.method {
+                Method::Descriptors => {
+                    let opened = |error: io::Error| Refusal::new(format!("open {}", path.display()), error);
+                    context.descriptor(key, sys::open_directory(path).map_err(opened)?.as_fd())?;
+                }
+                // Unlike `lowerdir+`, these take backslashes for escapes.
+                _ => set_path(&context, key, path, &|byte| byte == b'\\')?,
+            }
+        }
+    }
+    context.create(plan.attributes)
+}
+
+/// Sets an option to a path. One that is too long, or has a byte the kernel would not take as it is, goes by the
+/// name of an open descriptor.
+fn set_path(
+    context: &FsContext,
+    key: &str,
+    path: &Path,
+    special: &dyn Fn(u8) -> bool,
+) -> Result<(), Refusal> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.len() <= FSCONFIG_VALUE_MAX && !bytes.iter().any(|&byte| special(byte)) {
+        return context.string(key, path);
+    }
+    let directory =
+        sys::open_directory(path).map_err(|error| Refusal::new(format!("open {}", path.display()), error))?;
+    context.string(key, format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
+/// Makes the overlay with `mount(2)`, at `target` at once. The working directory must be the plan's base.
+pub(super) fn option_string(plan: &MountPlan, target: &Path) -> Result<(), Refusal> {
+    let options = plan.option_string(EntryPaths::Relative);
+    if options.len() > MOUNT_DATA_MAX {
+        return Err(Refusal::new(TOO_LONG, io::Error::from_raw_os_error(nix::libc::E2BIG)));
+    }
+    sys::mount_call(SOURCE, target, "overlay", mount_flags(plan.attributes), &options)?;
+    Ok(sys::make_private(target, false)?)
+}
+
+/// Marks the refusal of options that this crate knows to be too long for a page.
+const TOO_LONG: &str = "options too long";
+
+/// The attributes as flags of `mount(2)`.
+fn mount_flags(attributes: MountAttrFlags) -> MsFlags {
+    let atime = attributes & MountAttrFlags::MOUNT_ATTR__ATIME;
+    let pairs = [
+        (attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY), MsFlags::MS_RDONLY),
+        (attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV), MsFlags::MS_NODEV),
+        (attributes.contains(MountAttrFlags::MOUNT_ATTR_NOSUID), MsFlags::MS_NOSUID),
+        (attributes.contains(MountAttrFlags::MOUNT_ATTR_NOEXEC), MsFlags::MS_NOEXEC),
+        (attributes.contains(MountAttrFlags::MOUNT_ATTR_NODIRATIME), MsFlags::MS_NODIRATIME),
+        (atime == MountAttrFlags::MOUNT_ATTR_NOATIME, MsFlags::MS_NOATIME),
+        (atime == MountAttrFlags::MOUNT_ATTR_STRICTATIME, MsFlags::MS_STRICTATIME),
+    ];
+    pairs.into_iter().filter(|(set, _)| *set).fold(MsFlags::empty(), |flags, (_, flag)| flags | flag)
+}
+
+/// A read-only copy of the mount at the only lower directory.
+fn bind(plan: &MountPlan) -> Result<OwnedFd, Refusal> {
+    let path = plan.lowers.first().map_or(plan.base.as_path(), PathBuf::as_path);
+    let tree = sys::clone_tree(path).map_err(|error| Refusal::new("open_tree", error))?;
+    sys::set_read_only(tree.as_fd()).map_err(|error| Refusal::new("mount_setattr", error))?;
+    Ok(tree)
+}
+
+/// Puts a detached mount in place.
+fn put(tree: &OwnedFd, target: &Path) -> Result<(), Refusal> {
+    let place = sys::open_target(target).map_err(|error| Refusal::new("open the mount point", error))?;
+    sys::attach(tree.as_fd(), place.as_fd()).map_err(|error| Refusal::new("move_mount", error))?;
+    // A mount below a shared one is shared as soon as it is attached, so this cannot come first.
+    sys::set_private(tree.as_fd())
+        .or_else(|_| sys::make_private(target, false))
+        .map_err(|error| Refusal::new("make the mount private", error))
+}
+
+/// Turns an error number into the variant that says what to do.
+fn explain(refusal: Refusal, plan: &MountPlan, target: &Path) -> MountError {
+    if refusal.call == TOO_LONG {
+        let length = plan.option_string(EntryPaths::Relative).len();
+        return MountError::OptionsTooLong { length, limit: MOUNT_DATA_MAX };
+    }
+    // The kernel tells of this mark in its own log only.
+    if let Some(Upper { work, .. }) = &plan.upper
+        && refusal.source.raw_os_error() == Some(nix::libc::EINVAL)
+        && volatile_mark(work).symlink_metadata().is_ok()
+    {
+        return MountError::VolatileLeft { work: work.clone() };
+    }
+    let (target, log, source) = (target.to_owned(), refusal.text(), refusal.source);
+    match source.raw_os_error() {
+        Some(nix::libc::EPERM | nix::libc::EACCES) => MountError::NotPermitted { target, log, source },
+        Some(nix::libc::ENOSYS | nix::libc::ENODEV | nix::libc::EOPNOTSUPP) => {
+            MountError::Unsupported { target, log, source }
+        }
+        Some(nix::libc::EINVAL) => MountError::Refused { target, log, source },
+        Some(nix::libc::ENOSPC | nix::libc::EDQUOT) => MountError::NoSpace { target, log, source },
+        Some(nix::libc::ELOOP) => MountError::Loop { target, log, source },
+        Some(nix::libc::EBUSY) => {
+            let holders = holders::of(&target);
+            MountError::Busy { target, holders, source }
+        }
+        _ => MountError::Io { target, log, source },
+    }
+}
+
+/// How [`unmount`] treats a mount in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnmountMode {
+    /// Refuse, and say who uses it.
+    Plain,
+    /// Take it out of the tree at once; it ends with its last user.
+    Detach,
+}
+
+/// Takes away the mount at `target`.
+///
+/// Returns [`MountError::NotMounted`] if there is none, and [`MountError::Busy`] if it is in use and `mode` is
+/// [`UnmountMode::Plain`].
+pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError> {
+    if !is_mounted(target)? {
+        return Err(MountError::NotMounted { target: target.to_owned() });
+    }
+    sys::unmount(target, mode == UnmountMode::Detach).map_err(|source| {
+        let (target, log) = (target.to_owned(), "unmount".to_owned());
+        match source.raw_os_error() {
+            Some(nix::libc::EBUSY) => {
+                let holders = holders::of(&target);
+                MountError::Busy { target, holders, source }
+            }
+            Some(nix::libc::EPERM) => MountError::NotPermitted { target, log, source },
+            Some(nix::libc::EINVAL | nix::libc::ENOENT) => MountError::NotMounted { target },
+            _ => MountError::Io { target, log, source },
+        }
+    })
+}
+
+/// Whether something is mounted at `target` itself.
+pub(crate) fn is_mounted(target: &Path) -> Result<bool, MountError> {
+    sys::is_mount_root(target).map_err(|source| MountError::Directory {
+        action: "look for a mount at",
+        path: target.to_owned(),
+        source,
+    })
+}
+
+/// The mounts at `directory` and below, the last made first: unmounted in this order none holds another.
+pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<MountPoint>, MountError> {
+    let failed =
+        |source| MountError::Directory { action: "list mounts below", path: directory.to_owned(), source };
+    let directory = info::resolved(directory).map_err(failed)?;
+    let mut mounts = info::read().map_err(failed)?;
+    mounts.retain(|mount| mount.target.starts_with(&directory));
+    mounts.reverse();
+    Ok(mounts)
+}
+
+/// Says that a volatile mount has ended well: what it wrote is synced, and its directories may be mounted again.
+/// Does nothing where there was no such mount.
+///
+/// The caller has unmounted it and synced the filesystem, in this order, and calls this last.
+pub(crate) fn clear_volatile_mark(work: &Path) -> Result<(), MountError> {
+    let mark = volatile_mark(work);
+    match std::fs::remove_dir_all(&mark) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(MountError::Directory { action: "remove", path: mark, source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The directory that the kernel leaves in a work directory for as long as a volatile mount is not vouched for.
+fn volatile_mark(work: &Path) -> PathBuf {
+    work.join("work/incompat/volatile")
+}

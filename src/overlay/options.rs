@@ -1,0 +1,483 @@
+//! From a request to a plan: a pure function, so that every rule of a mount can be tested without one.
+//!
+//! # What a plan forces
+//!
+//! An upper directory must always be a plain changeset: whatever is in it can be sealed, exported, and stacked
+//! below other mounts. So each plan says
+//!
+//! - `redirect_dir=nofollow`: renaming a directory of a lower layer fails with `EXDEV` and programs copy, instead
+//!   of leaving a pointer to a lower path that means nothing in an archive; and no pointer that a layer brought
+//!   is followed;
+//! - `metacopy=off`: a change of owner or mode copies the file, instead of leaving a file without content;
+//! - `index=off`: no second set of links in the work directory, and no tie of the upper directory to the
+//!   inode numbers of its lower layers, which would not survive a copy of the store.
+//!
+//! With `userxattr` the kernel refuses any other `redirect_dir` and `metacopy=on`; these values it takes.
+//!
+//! # Fewer than two layers
+//!
+//! The kernel makes no overlay of one directory alone. A bind mount of it would do for a look, but shows whiteouts
+//! as device files and escaped attributes with their escapes. So an empty directory is stacked below: a single
+//! layer is seen through an overlay like any other stack. A view of nothing at all is a read-only bind mount of the
+//! empty directory itself, since there is nothing in it to be misread.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::MountAttrFlags;
+
+use super::probe::{IdMapSupport, Probe};
+use crate::error::MountError;
+use crate::sys::mount::MOUNT_DATA_MAX;
+use crate::sys::userns::{IdExtent, IdMaps};
+
+#[cfg(test)]
+mod tests;
+
+/// The most lower directories that the kernel stacks (`OVL_MAX_STACK`).
+pub(crate) const MAX_LOWERS: usize = 500;
+
+/// Where the attributes live that make a directory opaque or a file a whiteout. A property of the store: layers
+/// written for one class mean nothing to a mount of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum XattrClass {
+    /// `trusted.overlay.*`, for root of the first user namespace.
+    Trusted,
+    /// `user.overlay.*` (option `userxattr`), for user namespaces.
+    User,
+}
+
+impl XattrClass {
+    /// The prefix of the attributes.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            XattrClass::Trusted => "trusted.overlay.",
+            XattrClass::User => "user.overlay.",
+        }
+    }
+}
+
+/// The writable part of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Upper {
+    /// Where changes land. Its own owner and mode are those of the merged root.
+    pub(crate) upper: PathBuf,
+    /// An empty directory on the same filesystem, used by this mount alone.
+    pub(crate) work: PathBuf,
+}
+
+/// What is to be mounted. All paths are absolute.
+#[derive(Debug, Clone)]
+pub(crate) struct MountRequest {
+    /// The layers' directories, topmost first. The same directory may come several times.
+    pub(crate) lowers: Vec<PathBuf>,
+    /// The writable directory; `None` for a view.
+    pub(crate) upper: Option<Upper>,
+    /// An empty directory that no layer uses, for stacks of fewer than two.
+    pub(crate) empty: PathBuf,
+    /// The directory that most others are below: relative paths start here where options must be short.
+    pub(crate) base: PathBuf,
+    /// Show the upper directory as the topmost layer, and write nothing.
+    pub(crate) read_only: bool,
+    /// Skip syncs. After a crash the upper directory is in doubt, and the kernel refuses to mount it.
+    pub(crate) volatile: bool,
+    /// The SELinux label of everything in the mount.
+    pub(crate) context: Option<String>,
+    /// Show the lower layers' ids (`inside`) as others (`outside`). The upper directory is not mapped: it holds
+    /// the ids as the container's processes have them outside.
+    pub(crate) id_map: Option<IdMaps>,
+    /// The class of the layers' attributes.
+    pub(crate) xattrs: XattrClass,
+    /// More options, such as `nodev`; see [`plan`] for which.
+    pub(crate) options: Vec<String>,
+    /// Mount with the probe's program even where the kernel could.
+    pub(crate) prefer_program: bool,
+}
+
+impl MountRequest {
+    /// A view of nothing, for the fields to be filled in.
+    pub(crate) fn new(base: impl Into<PathBuf>, empty: impl Into<PathBuf>, xattrs: XattrClass) -> Self {
+        MountRequest {
+            lowers: Vec::new(),
+            upper: None,
+            empty: empty.into(),
+            base: base.into(),
+            read_only: false,
+            volatile: false,
+            context: None,
+            id_map: None,
+            xattrs,
+            options: Vec::new(),
+            prefer_program: false,
+        }
+    }
+}
+
+/// How a plan is carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// One `lowerdir+` per layer, as an open directory (Linux 6.13).
+    Descriptors,
+    /// One `lowerdir+` per layer, as a path (Linux 6.5).
+    Paths,
+    /// `mount(2)` with all layers in one option string.
+    OptionString,
+    /// A read-only bind mount of the only lower directory, which is empty.
+    Bind,
+    /// A program that takes the options of `mount(2)`, such as fuse-overlayfs.
+    Program(PathBuf),
+}
+
+/// A mount, ready to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountPlan {
+    pub(super) method: Method,
+    /// Topmost first, each once, at least one with an upper directory and two without.
+    pub(super) lowers: Vec<PathBuf>,
+    pub(super) upper: Option<Upper>,
+    pub(super) base: PathBuf,
+    /// Options of the filesystem, with their values.
+    pub(super) settings: Vec<(&'static str, Option<&'static str>)>,
+    /// Attributes of the mount.
+    pub(super) attributes: MountAttrFlags,
+    pub(super) context: Option<String>,
+    pub(super) id_map: Option<(IdMaps, IdMapSupport)>,
+}
+
+/// Decides how to mount `request` on a kernel that can do what `probe` says.
+///
+/// Extra options may be `ro`, `rw`, `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `exec`, `noatime`, `relatime`,
+/// `strictatime`, `nodiratime`, `volatile`, `xino=..`, `uuid=off` and `uuid=null`, and what the plan forces anyway.
+///
+/// Returns [`MountError::Option`] for any other, [`MountError::TooManyLayers`], [`MountError::NotAbsolute`],
+/// [`MountError::XattrClass`], [`MountError::IdMap`], and [`MountError::NoMethod`].
+pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, MountError> {
+    let mut extra = Extra {
+        read_only: request.read_only,
+        volatile: request.volatile,
+        settings: Vec::new(),
+        attributes: MountAttrFlags::empty(),
+    };
+    for option in &request.options {
+        extra.take(option)?;
+    }
+    let (lowers, upper) = stack(request, extra.read_only)?;
+    let nothing = upper.is_none() && lowers.len() == 1;
+    let method = if nothing { Method::Bind } else { choose_method(probe, request)? };
+    let mut settings =
+        vec![("redirect_dir", Some("nofollow")), ("metacopy", Some("off")), ("index", Some("off"))];
+    if request.xattrs == XattrClass::User {
+        settings.push(("userxattr", None));
+    }
+    // A kernel that cannot skip syncs does them: slower, and as safe as it gets.
+    if extra.volatile && upper.is_some() && probe.volatile {
+        settings.push(("volatile", None));
+    }
+    settings.append(&mut extra.settings);
+    if upper.is_none() {
+        extra.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let id_map = if nothing { None } else { id_map(probe, request, &method)? };
+    let context = request.context.clone();
+    let base = request.base.clone();
+    Ok(MountPlan { method, lowers, upper, base, settings, attributes: extra.attributes, context, id_map })
+}
+
+fn choose_method(probe: &Probe, request: &MountRequest) -> Result<Method, MountError> {
+    let program = || probe.program.clone().map(Method::Program).ok_or(MountError::NoMethod);
+    if request.prefer_program || !probe.overlay {
+        return program();
+    }
+    let usable = match request.xattrs {
+        XattrClass::Trusted => probe.trusted_xattrs,
+        XattrClass::User => probe.user_xattrs,
+    };
+    match (usable, request.xattrs) {
+        (true, _) if probe.lower_descriptors => Ok(Method::Descriptors),
+        (true, _) if probe.lower_paths => Ok(Method::Paths),
+        (true, _) => Ok(Method::OptionString),
+        (false, XattrClass::User) => program().map_err(|_| MountError::XattrClass {
+            class: XattrClass::User.prefix(),
+            reason: "the filesystem keeps no user attributes (tmpfs does from Linux 6.6), or the kernel is older \
+                     than 5.11; move the store or install fuse-overlayfs",
+        }),
+        // No program sees trusted attributes inside a user namespace either.
+        (false, XattrClass::Trusted) => Err(MountError::XattrClass {
+            class: XattrClass::Trusted.prefix(),
+            reason: "only root outside every user namespace sees them; mount as root, or make a store of your own",
+        }),
+    }
+}
+
+/// The lower directories and the upper one.
+///
+/// A directory that comes again further down is left out: it is the same changeset, so the upper occurrence has
+/// settled every path it names. The kernel would refuse it (`ELOOP`), and layers of equal content do share one
+/// directory.
+fn stack(request: &MountRequest, read_only: bool) -> Result<(Vec<PathBuf>, Option<Upper>), MountError> {
+    let (top, upper) = match &request.upper {
+        Some(upper) if read_only => (Some(&upper.upper), None),
+        upper => (None, upper.clone()),
+    };
+    let mut lowers: Vec<PathBuf> = Vec::with_capacity(request.lowers.len().saturating_add(2));
+    let mut seen = std::collections::HashSet::new();
+    for lower in top.into_iter().chain(&request.lowers) {
+        if *lower != request.empty && seen.insert(lower.as_path()) {
+            lowers.push(lower.clone());
+        }
+    }
+    let needed = if upper.is_some() { 1 } else { 2 };
+    if lowers.len() < needed {
+        lowers.push(request.empty.clone());
+    }
+    if lowers.len() > MAX_LOWERS {
+        return Err(MountError::TooManyLayers { count: lowers.len(), limit: MAX_LOWERS });
+    }
+    let upper_paths = upper.iter().flat_map(|upper| [&upper.upper, &upper.work]);
+    if let Some(path) =
+        lowers.iter().chain(upper_paths).chain([&request.base]).find(|path| !path.is_absolute())
+    {
+        return Err(MountError::NotAbsolute { path: path.clone() });
+    }
+    Ok((lowers, upper))
+}
+
+/// How the ids are mapped: by detached mounts where the kernel takes them as layers, else in a mount namespace of
+/// its own, or by the program.
+fn id_map(
+    probe: &Probe,
+    request: &MountRequest,
+    method: &Method,
+) -> Result<Option<(IdMaps, IdMapSupport)>, MountError> {
+    let Some(maps) = &request.id_map else { return Ok(None) };
+    if maps.uids.is_empty() || maps.gids.is_empty() {
+        return Err(MountError::IdMap { reason: "a map of users and one of groups are needed" });
+    }
+    let support = match (method, probe.id_maps) {
+        (Method::Program(_), support) => support,
+        (_, IdMapSupport::None) => {
+            return Err(MountError::IdMap {
+                reason: "id-mapped mounts need root outside every user namespace, Linux 5.19, and a filesystem \
+                         that has them; copy the layers with changed owners, or use fuse-overlayfs",
+            });
+        }
+        (Method::Descriptors, support) => support,
+        (_, _) => IdMapSupport::Attached,
+    };
+    Ok(Some((maps.clone(), support)))
+}
+
+/// The extra options as they are read.
+struct Extra {
+    read_only: bool,
+    volatile: bool,
+    settings: Vec<(&'static str, Option<&'static str>)>,
+    attributes: MountAttrFlags,
+}
+
+impl Extra {
+    fn take(&mut self, option: &str) -> Result<(), MountError> {
+        use MountAttrFlags as Attr;
+        let refuse = |reason| Err(MountError::Option { option: option.to_owned(), reason });
+        match option {
+            "ro" => self.read_only = true,
+            // What holds without these words too.
+            "rw"
+            | "dev"
+            | "suid"
+            | "exec"
+            | "redirect_dir=nofollow"
+            | "metacopy=off"
+            | "index=off"
+            | "nfs_export=off"
+            | "verity=off" => {}
+            "volatile" => self.volatile = true,
+            "nodev" => self.attributes |= Attr::MOUNT_ATTR_NODEV,
+            "nosuid" => self.attributes |= Attr::MOUNT_ATTR_NOSUID,
+            "noexec" => self.attributes |= Attr::MOUNT_ATTR_NOEXEC,
+            "nodiratime" => self.attributes |= Attr::MOUNT_ATTR_NODIRATIME,
+            // One of three values: the last one said counts.
+            "relatime" => self.attributes.remove(Attr::MOUNT_ATTR__ATIME),
+            "noatime" | "strictatime" => {
+                let value =
+                    if option == "noatime" { Attr::MOUNT_ATTR_NOATIME } else { Attr::MOUNT_ATTR_STRICTATIME };
+                self.attributes.remove(Attr::MOUNT_ATTR__ATIME);
+                self.attributes |= value;
+            }
+            "xino=on" => self.set("xino", "on"),
+            "xino=off" => self.set("xino", "off"),
+            "xino=auto" => self.set("xino", "auto"),
+            "uuid=off" => self.set("uuid", "off"),
+            "uuid=null" => self.set("uuid", "null"),
+            _ => return refuse(reason_against(option)),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &'static str, value: &'static str) {
+        self.settings.retain(|(known, _)| *known != key);
+        self.settings.push((key, Some(value)));
+    }
+}
+
+fn reason_against(option: &str) -> &'static str {
+    match option.split('=').next().unwrap_or_default() {
+        "redirect_dir" => "a renamed directory would point at a lower path instead of holding its files",
+        "metacopy" => "a file changed in owner or mode only would have no content in its layer",
+        "index" | "nfs_export" => "it ties the writable directory to the inode numbers of the layers below",
+        "verity" => "it needs metacopy, and a file of the layer would have no content",
+        "uuid" => "it writes an attribute into the writable directory; off and null do not",
+        "userxattr" => "it follows from how the layers were written",
+        "lowerdir" | "lowerdir+" | "datadir+" | "upperdir" | "workdir" => "the store chooses the directories",
+        "context" | "fscontext" | "defcontext" | "rootcontext" => "the label is an option of its own",
+        _ => "it is not one of those that the store knows to be safe",
+    }
+}
+
+/// A mount for a caller that makes it, as containerd describes mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountEntry {
+    /// The filesystem type.
+    pub kind: String,
+    /// The source.
+    pub source: OsString,
+    /// The options, each complete, with the escapes of `mount(2)`.
+    pub options: Vec<OsString>,
+    /// The directory that relative paths in the options start at; `None` if all are absolute.
+    pub directory: Option<PathBuf>,
+}
+
+/// How [`MountPlan::entry`] writes paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EntryPaths {
+    /// From the root.
+    Absolute,
+    /// Those below the request's base from there, so that many layers fit into one page.
+    Relative,
+}
+
+impl MountPlan {
+    /// Whether nothing can be written through the mount.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.upper.is_none()
+    }
+
+    /// The lower directories, topmost first.
+    pub(crate) fn lowers(&self) -> &[PathBuf] {
+        &self.lowers
+    }
+
+    /// The plan for a caller that mounts by itself.
+    ///
+    /// Returns [`MountError::OptionsTooLong`] if `mount(2)` does not take the options. Ids are mapped as containerd
+    /// says it: `uidmap=0:100000:65536`.
+    pub(crate) fn entry(&self, paths: EntryPaths) -> Result<MountEntry, MountError> {
+        let directory = (paths == EntryPaths::Relative).then(|| self.base.clone());
+        if let (Method::Bind, Some(empty)) = (&self.method, self.lowers.first()) {
+            let options = ["ro", "rbind"].map(OsString::from).to_vec();
+            return Ok(MountEntry {
+                kind: "bind".to_owned(),
+                source: empty.into(),
+                options,
+                directory: None,
+            });
+        }
+        let length = self.option_string(paths).len();
+        if length > MOUNT_DATA_MAX {
+            return Err(MountError::OptionsTooLong { length, limit: MOUNT_DATA_MAX });
+        }
+        let (kind, source) = match &self.method {
+            Method::Program(program) => {
+                let name = program.file_name().unwrap_or_default().to_string_lossy();
+                (format!("fuse3.{name}"), "overlay")
+            }
+            _ => ("overlay".to_owned(), "overlay"),
+        };
+        let mut options = self.attribute_words().map(OsString::from).collect::<Vec<_>>();
+        options.append(&mut self.option_words(paths));
+        if let Some((maps, _)) = &self.id_map {
+            for (key, extents) in [("uidmap=", &maps.uids), ("gidmap=", &maps.gids)] {
+                options.push(format!("{key}{}", extent_words(extents, ",")).into());
+            }
+        }
+        Ok(MountEntry { kind, source: source.into(), options, directory })
+    }
+
+    /// The option string of `mount(2)`.
+    pub(super) fn option_string(&self, paths: EntryPaths) -> OsString {
+        self.option_words(paths).join(OsStr::new(","))
+    }
+
+    /// The filesystem's options, paths last. Each word is complete and has its escapes.
+    fn option_words(&self, paths: EntryPaths) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        for (key, value) in &self.settings {
+            words.push(value.map_or_else(|| (*key).into(), |value| format!("{key}={value}").into()));
+        }
+        if let Some(label) = &self.context {
+            // A label has commas of its own: the quotes are for SELinux, which takes them off.
+            words.push(format!("context=\"{label}\"").into());
+        }
+        let word = |key: &str, value: OsString| {
+            let mut word = OsString::from(key);
+            word.push(value);
+            word
+        };
+        let path = |path: &Path| escaped(self.shortened(path, paths).as_os_str(), SPECIAL);
+        if let Some(Upper { upper, work }) = &self.upper {
+            words.push(word("upperdir=", path(upper)));
+            words.push(word("workdir=", path(work)));
+        }
+        let lowers: Vec<OsString> = self.lowers.iter().map(|lower| path(lower)).collect();
+        words.push(word("lowerdir=", lowers.join(OsStr::new(":"))));
+        words
+    }
+
+    /// `path` from the base, where the plan's paths are relative and it is below.
+    pub(super) fn shortened<'a>(&self, path: &'a Path, paths: EntryPaths) -> &'a Path {
+        match path.strip_prefix(&self.base) {
+            Ok(short) if paths == EntryPaths::Relative && !short.as_os_str().is_empty() => short,
+            _ => path,
+        }
+    }
+
+    /// The attributes of the mount as words of an option string.
+    pub(super) fn attribute_words(&self) -> impl Iterator<Item = &'static str> {
+        let atime = self.attributes & MountAttrFlags::MOUNT_ATTR__ATIME;
+        let words = [
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY), "ro"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV), "nodev"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NOSUID), "nosuid"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NOEXEC), "noexec"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NODIRATIME), "nodiratime"),
+            (atime == MountAttrFlags::MOUNT_ATTR_NOATIME, "noatime"),
+            (atime == MountAttrFlags::MOUNT_ATTR_STRICTATIME, "strictatime"),
+        ];
+        words.into_iter().filter_map(|(set, word)| set.then_some(word))
+    }
+}
+
+/// Extents as `inside:outside:count`.
+pub(super) fn extent_words(extents: &[IdExtent], between: &str) -> String {
+    let words: Vec<String> = extents
+        .iter()
+        .map(|extent| format!("{}:{}:{}", extent.inside, extent.outside, extent.count))
+        .collect();
+    words.join(between)
+}
+
+/// The bytes that mean something in an option string of `mount(2)`.
+const SPECIAL: &[u8] = b"\\,:";
+
+/// Text with a backslash before each of the `special` bytes.
+pub(super) fn escaped(text: &OsStr, special: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    for &byte in text.as_bytes() {
+        if special.contains(&byte) {
+            bytes.push(b'\\');
+        }
+        bytes.push(byte);
+    }
+    OsString::from_vec(bytes)
+}

@@ -1,0 +1,227 @@
+//! What this kernel, with these rights and on this filesystem, can do: tried out, never guessed from a version.
+//!
+//! Distributions carry features back and security modules take them away, so each is tried in a scratch directory.
+//! The mounts for it are attached nowhere and gone when the probe is.
+
+mod trial;
+
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::{MountError, ProbeTextError};
+use crate::sys::userns::{in_user_namespace, is_privileged};
+use trial::Trial;
+
+/// How layers can be shown with other ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdMapSupport {
+    /// Not at all.
+    None,
+    /// By mapped mounts that are attached while the overlay is made (Linux 5.19).
+    Attached,
+    /// By mapped mounts that are attached nowhere (Linux 6.15).
+    Detached,
+}
+
+/// What overlay mounts can do here. A plain value: its text, one `key=value` a line, can be remembered for as long
+/// as [`Probe::is_current`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// The boot that this was found in; another kernel may run after the next.
+    pub(crate) boot_id: String,
+    /// The filesystem's device number.
+    pub(crate) device: u64,
+    /// Whether this was found in a user namespace.
+    pub(crate) user_namespace: bool,
+    /// Whether this was found with the right to mount.
+    pub(crate) privileged: bool,
+    /// The kernel makes overlay mounts.
+    pub(crate) overlay: bool,
+    /// Attributes can live in `trusted.overlay.*`.
+    pub(crate) trusted_xattrs: bool,
+    /// Attributes can live in `user.overlay.*`. Where the line above does not hold they must.
+    pub(crate) user_xattrs: bool,
+    /// Layers can be given as open directories.
+    pub(crate) lower_descriptors: bool,
+    /// Layers can be given one by one as paths.
+    pub(crate) lower_paths: bool,
+    /// Whiteouts can be made as character devices.
+    pub(crate) device_whiteouts: bool,
+    /// Whiteouts can be made as files with an attribute.
+    pub(crate) xattr_whiteouts: bool,
+    /// Escaped attributes of a layer (`overlay.overlay.*`) come out unescaped.
+    pub(crate) xattr_escape: bool,
+    /// Syncs can be skipped.
+    pub(crate) volatile: bool,
+    /// How ids can be mapped.
+    pub(crate) id_maps: IdMapSupport,
+    /// A program that mounts where the kernel cannot.
+    pub(crate) program: Option<PathBuf>,
+}
+
+/// Finds out what overlay mounts can do with layers on the filesystem of `scratch`, an empty directory that is
+/// empty again afterwards.
+///
+/// What does not work is `false` in the answer, not an error. Returns [`MountError::Directory`] if `scratch` itself
+/// cannot be used.
+pub(crate) fn probe(scratch: &Path) -> Result<Probe, MountError> {
+    let failed = |action| move |source| MountError::Directory { action, path: scratch.to_owned(), source };
+    let device = fs::metadata(scratch).map_err(failed("probe in"))?.dev();
+    let mut probe = Probe {
+        boot_id: boot_id(),
+        device,
+        user_namespace: in_user_namespace(),
+        privileged: is_privileged(),
+        program: super::program::find(),
+        ..Probe::nothing()
+    };
+    let trial = Trial::new(scratch).map_err(failed("probe in"))?;
+    trial.run(&mut probe);
+    drop(trial);
+    Ok(probe)
+}
+
+/// Changes with each start of the machine; empty if the kernel does not tell.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+impl Probe {
+    /// A kernel that can do nothing.
+    pub(crate) fn nothing() -> Probe {
+        Probe {
+            boot_id: String::new(),
+            device: 0,
+            user_namespace: false,
+            privileged: false,
+            overlay: false,
+            trusted_xattrs: false,
+            user_xattrs: false,
+            lower_descriptors: false,
+            lower_paths: false,
+            device_whiteouts: false,
+            xattr_whiteouts: false,
+            xattr_escape: false,
+            volatile: false,
+            id_maps: IdMapSupport::None,
+            program: None,
+        }
+    }
+
+    /// Whether this was found in this boot, on the filesystem of `directory`, with the rights that this process
+    /// has. If not, it says nothing about the mounts this process can make.
+    pub(crate) fn is_current(&self, directory: &Path) -> bool {
+        let same_boot = !self.boot_id.is_empty() && self.boot_id == boot_id();
+        let same_rights = self.user_namespace == in_user_namespace() && self.privileged == is_privileged();
+        same_boot
+            && same_rights
+            && fs::metadata(directory).is_ok_and(|metadata| metadata.dev() == self.device)
+    }
+
+    /// Every yes-or-no of the text, with its place in the value.
+    fn switches(&mut self) -> [(&'static str, &mut bool); 11] {
+        [
+            ("user_namespace", &mut self.user_namespace),
+            ("privileged", &mut self.privileged),
+            ("overlay", &mut self.overlay),
+            ("trusted_xattrs", &mut self.trusted_xattrs),
+            ("user_xattrs", &mut self.user_xattrs),
+            ("lower_descriptors", &mut self.lower_descriptors),
+            ("lower_paths", &mut self.lower_paths),
+            ("device_whiteouts", &mut self.device_whiteouts),
+            ("xattr_whiteouts", &mut self.xattr_whiteouts),
+            ("xattr_escape", &mut self.xattr_escape),
+            ("volatile", &mut self.volatile),
+        ]
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "boot_id={}", self.boot_id)?;
+        writeln!(f, "device={}", self.device)?;
+        for (key, value) in self.clone().switches() {
+            writeln!(f, "{key}={}", if *value { "yes" } else { "no" })?;
+        }
+        let id_maps = match self.id_maps {
+            IdMapSupport::None => "no",
+            IdMapSupport::Attached => "attached",
+            IdMapSupport::Detached => "detached",
+        };
+        writeln!(f, "id_maps={id_maps}")?;
+        // A path may have any byte; the escape of Rust's literals keeps it on one line.
+        let program =
+            self.program.as_ref().map(|path| path.as_os_str().as_bytes().escape_ascii().to_string());
+        writeln!(f, "program={}", program.unwrap_or_default())
+    }
+}
+
+impl FromStr for Probe {
+    type Err = ProbeTextError;
+
+    /// Returns [`ProbeTextError`] if `text` is not what this version writes; then probe again.
+    fn from_str(text: &str) -> Result<Self, ProbeTextError> {
+        let mut probe = Probe::nothing();
+        let mut missing = vec!["boot_id", "device", "id_maps", "program"];
+        missing.extend(probe.switches().map(|(key, _)| key));
+        for line in text.lines() {
+            let bad = || ProbeTextError::Line(line.chars().take(160).collect());
+            let (key, value) = line.split_once('=').ok_or_else(bad)?;
+            match key {
+                "boot_id" => value.clone_into(&mut probe.boot_id),
+                "device" => probe.device = value.parse().map_err(|_| bad())?,
+                "id_maps" => {
+                    probe.id_maps = match value {
+                        "no" => IdMapSupport::None,
+                        "attached" => IdMapSupport::Attached,
+                        "detached" => IdMapSupport::Detached,
+                        _ => return Err(bad()),
+                    }
+                }
+                "program" => probe.program = unescape_path(value).ok_or_else(bad)?,
+                _ => {
+                    let mut switches = probe.switches();
+                    let switch = switches.iter_mut().find(|(known, _)| *known == key).ok_or_else(bad)?;
+                    *switch.1 = match value {
+                        "yes" => true,
+                        "no" => false,
+                        _ => return Err(bad()),
+                    };
+                }
+            }
+            missing.retain(|known| *known != key);
+        }
+        missing.first().map_or(Ok(probe), |key| Err(ProbeTextError::Missing(key)))
+    }
+}
+
+/// Takes back `escape_ascii`. The outer `None` is text that it never writes.
+fn unescape_path(text: &str) -> Option<Option<PathBuf>> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'\\' => match rest.next()? {
+                b't' => b'\t',
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b'x' => {
+                    let mut digit = || char::from(rest.next()?).to_digit(16)?.try_into().ok();
+                    let (high, low): (u8, u8) = (digit()?, digit()?);
+                    high << 4 | low
+                }
+                quoted @ (b'\\' | b'\'' | b'"') => quoted,
+                _ => return None,
+            },
+            _ => byte,
+        });
+    }
+    Some((!bytes.is_empty()).then(|| std::ffi::OsString::from_vec(bytes).into()))
+}

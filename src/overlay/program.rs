@@ -1,0 +1,83 @@
+//! Mounts made by a program, where the kernel cannot: the only external program of the crate.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::mount::is_mounted;
+use super::options::{EntryPaths, MountPlan, Upper, escaped, extent_words};
+use crate::error::MountError;
+
+/// Runs `program` to mount `plan` at `target`. It serves the mount in the background after this call.
+///
+/// The options are those that fuse-overlayfs knows. It forces what a plan forces by itself: it copies renamed
+/// directories and has no index.
+pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(), MountError> {
+    let failed = |message: String| MountError::Program {
+        program: program.to_owned(),
+        target: target.to_owned(),
+        message,
+    };
+    let output = Command::new(program)
+        .current_dir(&plan.base)
+        .arg("-o")
+        .arg(options(plan))
+        .arg(target)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(format!("it cannot be run: {error}")))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if !output.status.success() {
+        return Err(failed(if said.is_empty() { output.status.to_string() } else { said }));
+    }
+    if !is_mounted(target)? {
+        return Err(failed("it ended without a mount".to_owned()));
+    }
+    Ok(())
+}
+
+fn options(plan: &MountPlan) -> OsString {
+    let mut words: Vec<OsString> = plan.attribute_words().map(OsString::from).collect();
+    words.extend(
+        plan.settings.iter().filter(|(key, _)| *key == "volatile").map(|(key, _)| OsString::from(key)),
+    );
+    if let Some(label) = &plan.context {
+        words.push(for_fuse("context=", OsStr::new(&format!("\"{label}\""))));
+    }
+    if let Some((maps, _)) = &plan.id_map {
+        words.push(format!("uidmapping={}", extent_words(&maps.uids, ":")).into());
+        words.push(format!("gidmapping={}", extent_words(&maps.gids, ":")).into());
+    }
+    let short = |path| plan.shortened(path, EntryPaths::Relative);
+    if let Some(Upper { upper, work }) = &plan.upper {
+        words.push(for_fuse("upperdir=", short(upper).as_os_str()));
+        words.push(for_fuse("workdir=", short(work).as_os_str()));
+    }
+    // The colons between layers are the program's own, and so are the backslashes that take their meaning away.
+    let lowers: Vec<OsString> =
+        plan.lowers.iter().map(|lower| escaped(short(lower).as_os_str(), b"\\:")).collect();
+    words.push(for_fuse("lowerdir=", &lowers.join(OsStr::new(":"))));
+    words.join(OsStr::new(","))
+}
+
+/// An option for libfuse, which takes off one level of backslashes.
+fn for_fuse(key: &str, value: &OsStr) -> OsString {
+    let mut word = OsString::from(key);
+    word.push(escaped(value, b"\\,"));
+    word
+}
+
+/// The fuse-overlayfs of this machine, if it could work: the program and the device it needs.
+pub(super) fn find() -> Option<PathBuf> {
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let listed: Vec<PathBuf> =
+        std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect();
+    let usual = ["/usr/bin", "/usr/local/bin"].map(PathBuf::from);
+    device.ok()?;
+    listed
+        .into_iter()
+        .chain(usual)
+        .map(|directory| directory.join("fuse-overlayfs"))
+        .find(|program| program.is_file())
+}

@@ -1,0 +1,282 @@
+//! Mounting layers.
+//!
+//! A layer has one mount point, `<run root>/mnt/<layer id>`, and a count of those who asked for it. Whether it *is*
+//! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent, LayerRecord, MountRecord};
+
+use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
+use crate::error::{Error, InUseError, MountError};
+use crate::layer;
+use crate::meta::{Query, ReadTxn};
+use crate::overlay::{self, MountRequest, Probe, Upper, XattrClass};
+use crate::sys::userns::{IdExtent, IdMaps};
+use crate::types::LayerId;
+
+use super::{Store, ThingId};
+
+pub use crate::overlay::UnmountMode;
+
+/// The fact of the run database that holds what was probed.
+const PROBE_FACT: &str = "probe";
+
+/// How a thing is mounted.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct MountOptions {
+    /// Mount read-only. A layer that is sealed is always mounted so.
+    pub read_only: bool,
+    /// Overlay and mount options besides the container's own, such as `nodev` or `volatile`.
+    pub options: Vec<String>,
+    /// The SELinux label, in place of the container's own.
+    pub label: Option<String>,
+}
+
+/// A mounted layer.
+///
+/// # Close semantics
+///
+/// Dropping the value does not unmount: a mount outlives the process, and ends with [`Store::unmount`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mount {
+    path: PathBuf,
+    /// How many have asked for it, this one included.
+    pub count: u64,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+}
+
+impl Mount {
+    /// Where the layer's tree is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store {
+    /// Mounts a container for writing, or a layer or image for reading. What is mounted already is counted once
+    /// more, and keeps the options it was mounted with.
+    ///
+    /// # Locking
+    ///
+    /// Holds the write lock of the run database while the kernel mounts.
+    ///
+    /// Returns [`Error::Mount`] if the kernel refuses, and [`Error::Lookup`] if the thing is not there or has no
+    /// layer.
+    pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
+        let what = what.into();
+        let txn = self.database().begin_read()?;
+        let layer = self.layer_of(&txn, &what)?;
+        let container = txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
+        let target = self.mount_point(&layer.id);
+        let request = self.mount_request(&txn, &layer, container.as_ref(), options)?;
+        drop(txn);
+        let probe = self.probe()?;
+        let plan = overlay::plan(&probe, &request)?;
+        let read_only = plan.is_read_only();
+        let record = self.run()?.update_mount::<_, Error>(&layer.id, |record| {
+            make_directory(&target)?;
+            if overlay::is_mounted(&target)?
+                && let Some(record) = record
+            {
+                record.count = record.count.saturating_add(1);
+                return Ok(record.clone());
+            }
+            if !overlay::is_mounted(&target)? {
+                overlay::mount(&plan, &target)?;
+            }
+            let target = target.to_string_lossy().into_owned();
+            Ok(record.insert(MountRecord { count: 1, target, read_only }).clone())
+        })?;
+        Ok(Mount { path: target, count: record.count, read_only: record.read_only })
+    }
+
+    /// Gives one mount back, and unmounts with the last. Returns how many are left.
+    ///
+    /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it.
+    ///
+    /// Returns [`Error::Mount`] with [`NotMounted`](crate::MountError::NotMounted) if it is not mounted, and with
+    /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then.
+    pub fn unmount(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<u64, Error> {
+        self.unmount_counting(&what.into(), mode, |count| count.saturating_sub(1))
+    }
+
+    /// Unmounts, however many have asked for the mount.
+    ///
+    /// Returns what [`unmount`](Self::unmount) does.
+    pub fn unmount_all(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<(), Error> {
+        self.unmount_counting(&what.into(), mode, |_| 0).map(drop)
+    }
+
+    fn unmount_counting(
+        &self,
+        what: &ThingId,
+        mode: UnmountMode,
+        next: impl FnOnce(u64) -> u64,
+    ) -> Result<u64, Error> {
+        let layer = self.layer_of(&self.database().begin_read()?, what)?;
+        let target = self.mount_point(&layer.id);
+        self.run()?.update_mount::<_, Error>(&layer.id, |record| {
+            let left = next(record.as_ref().map_or(1, |record| record.count));
+            if left > 0
+                && let Some(record) = record
+                && exists(&target)
+                && overlay::is_mounted(&target)?
+            {
+                record.count = left;
+                return Ok(left);
+            }
+            let unmounted = if exists(&target) {
+                overlay::unmount(&target, mode)
+            } else {
+                Err(MountError::NotMounted { target: target.clone() })
+            };
+            // A count that the kernel does not confirm goes with the error that says so.
+            if let Err(error @ MountError::NotMounted { .. }) = unmounted {
+                return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
+            }
+            unmounted?;
+            *record = None;
+            remove_directory(&target)?;
+            Ok(0)
+        })
+    }
+
+    /// Where a thing is mounted; `None` if it is not.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there or has no layer.
+    pub fn mounted(&self, what: impl Into<ThingId>) -> Result<Option<Mount>, Error> {
+        let layer = self.layer_of(&self.database().begin_read()?, &what.into())?;
+        self.mount_of_layer(&layer.id)
+    }
+
+    fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
+        let path = self.mount_point(layer);
+        if !exists(&path) || !overlay::is_mounted(&path)? {
+            return Ok(None);
+        }
+        let record = self.run()?.mount(layer)?;
+        let (count, read_only) = record.map_or((0, false), |record| (record.count, record.read_only));
+        Ok(Some(Mount { path, count, read_only }))
+    }
+
+    /// Refuses an operation that a mount forbids.
+    pub(super) fn refuse_mounted(&self, layer: &LayerId, what: &str) -> Result<(), Error> {
+        match self.mount_of_layer(layer.as_str())? {
+            None => Ok(()),
+            Some(mount) => {
+                let target = mount.path.display().to_string();
+                Err(InUseError::Mounted { what: what.to_owned(), target }.into())
+            }
+        }
+    }
+
+    fn mount_point(&self, layer: &str) -> PathBuf {
+        self.run_root().join("mnt").join(layer)
+    }
+
+    fn mount_request(
+        &self,
+        txn: &ReadTxn,
+        layer: &LayerRecord,
+        container: Option<&ContainerRecord>,
+        options: &MountOptions,
+    ) -> Result<MountRequest, Error> {
+        let root = absolute(self.root())?;
+        let diff = |number: u64| root.join(Subdirectory::Diffs.name()).join(DiffName::Entry(number).to_string());
+        let class = match self.layout().xattrs() {
+            XattrNamespace::Trusted => XattrClass::Trusted,
+            XattrNamespace::User => XattrClass::User,
+        };
+        let empty = disk::empty_directory(self.layout())?;
+        let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), root.join(empty), class);
+        let mut lowers = txn.chain(&layer.id)?;
+        if let LayerContent::Writable(number) = layer.content {
+            lowers.remove(0);
+            disk::make_workdir(self.layout(), number)?;
+            let work = root.join(Subdirectory::Work.name()).join(DiffName::Entry(number).to_string());
+            request.upper = Some(Upper { upper: diff(number), work });
+        }
+        for lower in &lowers {
+            request.lowers.push(diff(layer::directory(txn, lower)?));
+        }
+        request.read_only = options.read_only;
+        request.context.clone_from(&options.label);
+        if let Some(container) = container {
+            request.options.clone_from(&container.mount_options);
+            request.context = request.context.or_else(|| container.mount_label.clone());
+            request.id_map = id_maps(container);
+        }
+        request.options.extend(options.options.iter().cloned());
+        request.options.retain(|option| {
+            let volatile = option == "volatile";
+            request.volatile |= volatile;
+            !volatile
+        });
+        Ok(request)
+    }
+
+    /// What this kernel can do with this store, probed once per boot.
+    fn probe(&self) -> Result<Probe, Error> {
+        let scratch = disk::scratch_directory(self.layout())?;
+        let path = absolute(&scratch)?;
+        let known = self.run()?.fact(PROBE_FACT)?.and_then(|text| text.parse::<Probe>().ok());
+        let mut probe = match known {
+            Some(known) if known.is_current(&path) => known,
+            _ => {
+                let probe = overlay::probe(&path)?;
+                self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
+                probe
+            }
+        };
+        if let Some(program) = &self.options().mount_program {
+            probe.program = Some(program.clone());
+        }
+        Ok(probe)
+    }
+}
+
+fn id_maps(container: &ContainerRecord) -> Option<IdMaps> {
+    let extents = |ranges: &[IdRange]| {
+        let extent = |range: &IdRange| IdExtent {
+            inside: range.container,
+            outside: range.host,
+            count: range.length,
+        };
+        ranges.iter().map(extent).collect::<Vec<_>>()
+    };
+    let maps = IdMaps { uids: extents(&container.uid_map), gids: extents(&container.gid_map) };
+    (maps != IdMaps::default()).then_some(maps)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn make_directory(path: &Path) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| Error::Io { action: "make", path: path.to_owned(), source })
+}
+
+/// A mount point that cannot be removed is in another mount namespace's way, and harms nobody.
+fn remove_directory(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir(path) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy) => {
+            Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,144 @@
+//! How much there is, and whose it is. Sizes were counted when the layers came in; nothing is measured here but what
+//! is written to.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+
+use layerstore_schema::record::LayerContent;
+use layerstore_schema::table::usage as sums;
+
+use crate::disk;
+use crate::error::Error;
+use crate::meta::Query;
+use crate::types::{LayerId, TreeDigest};
+
+use super::{Store, ThingId};
+
+/// What a thing takes on the disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Everything it stands on, each directory once.
+    pub total: u64,
+    /// What only this thing has: so much is freed when it is removed.
+    pub unique: u64,
+    /// The length of its files, as their content says.
+    pub content: u64,
+    /// Inodes of everything it stands on.
+    pub inodes: u64,
+}
+
+/// The store as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// How many layers there are.
+    pub layers: u64,
+    /// How many images.
+    pub images: u64,
+    /// How many containers.
+    pub containers: u64,
+    /// Bytes on disk of all sealed layers.
+    pub layer_bytes: u64,
+    /// Inodes of all sealed layers.
+    pub layer_inodes: u64,
+    /// Bytes of the blobs that are kept as delivered.
+    pub kept_blob_bytes: u64,
+    /// Bytes of data items, manifests and tar-splits in the database.
+    pub item_bytes: u64,
+    /// Bytes on disk of the database file.
+    pub database_bytes: u64,
+    /// Layers that are mounted: id, and how many asked for it.
+    pub mounts: Vec<(String, u64)>,
+}
+
+impl Store {
+    /// The store as a whole: counts and sums, none of which needs a walk.
+    ///
+    /// Returns [`Error::Meta`] if a database fails.
+    pub fn status(&self) -> Result<Status, Error> {
+        use std::os::unix::fs::MetadataExt;
+        let txn = self.database().begin_read()?;
+        let path = self.database().path();
+        let database = path.metadata().map_err(|source| Error::Io {
+            action: "examine",
+            path: path.to_owned(),
+            source,
+        })?;
+        let (layers, images, containers) = txn.counts()?;
+        Ok(Status {
+            layers,
+            images,
+            containers,
+            layer_bytes: txn.usage(sums::DIFF_BYTES)?,
+            layer_inodes: txn.usage(sums::DIFF_INODES)?,
+            kept_blob_bytes: txn.usage(sums::KEPT_BLOB_BYTES)?,
+            item_bytes: txn.usage(sums::BLOB_BYTES)?,
+            database_bytes: database.blocks().saturating_mul(512),
+            mounts: self.run()?.mounts()?.into_iter().map(|(layer, record)| (layer, record.count)).collect(),
+        })
+    }
+
+    /// What a layer, image or container takes on the disk. The directory of a layer that is written to is
+    /// walked; all others are known.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn usage(&self, of: impl Into<ThingId>) -> Result<Usage, Error> {
+        let of = of.into();
+        let txn = self.database().begin_read()?;
+        let top = match self.layer_of(&txn, &of) {
+            Err(Error::Lookup(crate::error::LookupError::NoLayers { .. })) => return Ok(Usage::default()),
+            top => top?,
+        };
+        let mut usage = Usage::default();
+        let mut trees: HashMap<TreeDigest, u64> = HashMap::new();
+        // What goes with the thing: its layers from the top, as far down as nothing else stands on them.
+        let mut only_ours = true;
+        let users = |layer: &str| -> Result<usize, Error> {
+            Ok(txn.children(layer)?.len() + txn.images_of_layer(layer)?.len())
+        };
+        for (depth, layer) in txn.chain(&top.id)?.into_iter().enumerate() {
+            let own = match (&of, depth) {
+                (ThingId::Layer(_), 0) | (ThingId::Container(_), 0) => 0,
+                _ => 1,
+            };
+            only_ours &= users(&layer.id)? <= own && !matches!((&of, depth), (ThingId::Container(_), 1..));
+            match layer.content {
+                LayerContent::Writable(number) => {
+                    let measured = disk::usage(self.open_diff(number)?.as_fd())?;
+                    usage.add(measured.allocated, measured.apparent, measured.inodes, only_ours);
+                }
+                LayerContent::Sealed(tree) => {
+                    let tree = TreeDigest(tree);
+                    let Some(diff) = txn.diff(&tree)? else { continue };
+                    let shared = txn.layers_by(layerstore_schema::table::LayerKey::Tree, &tree.to_string())?.len();
+                    if trees.insert(tree, 1).is_none() {
+                        usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, only_ours && shared <= 1);
+                    }
+                }
+            }
+        }
+        Ok(usage)
+    }
+
+    /// The layer's own bytes: on disk, and as the content of its files says. `None` for a layer that is written to.
+    ///
+    /// Returns [`Error::Lookup`] if the layer is not there.
+    pub fn layer_size(&self, id: &LayerId) -> Result<Option<(u64, u64)>, Error> {
+        let txn = self.database().begin_read()?;
+        let layer = self.layer_of(&txn, &id.into())?;
+        let LayerContent::Sealed(tree) = layer.content else { return Ok(None) };
+        Ok(txn.diff(&TreeDigest(tree))?.map(|diff| (diff.disk_bytes, diff.content_bytes)))
+    }
+}
+
+impl Usage {
+    fn add(&mut self, bytes: u64, content: u64, inodes: u64, unique: bool) {
+        self.total = self.total.saturating_add(bytes);
+        self.content = self.content.saturating_add(content);
+        self.inodes = self.inodes.saturating_add(inodes);
+        if unique {
+            self.unique = self.unique.saturating_add(bytes);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The kernel's mount table, `/proc/self/mountinfo`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// One mount of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountPoint {
+    /// The kernel's number for the mount.
+    pub(crate) id: u64,
+    /// Where it is.
+    pub(crate) target: PathBuf,
+    /// The filesystem type, such as `overlay`.
+    pub(crate) kind: OsString,
+    /// What the mounter named as its source.
+    pub(crate) source: OsString,
+    /// The filesystem's own options.
+    pub(crate) options: OsString,
+    /// Whether mounts below it propagate to or from other places.
+    pub(crate) propagates: bool,
+}
+
+/// The whole table, in the order of mounting.
+pub(crate) fn read() -> io::Result<Vec<MountPoint>> {
+    Ok(parse(&fs::read("/proc/self/mountinfo")?))
+}
+
+/// Reads the table's text. A line that is not understood is left out: a kernel that adds fields must not make
+/// every mount disappear.
+pub(crate) fn parse(table: &[u8]) -> Vec<MountPoint> {
+    table.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+}
+
+/// Reads `36 35 98:0 /mnt1 /mnt/parent rw,noatime master:1 - ext3 /dev/root rw,errors=continue`; the fields
+/// before the lone dash vary in number.
+fn parse_line(line: &[u8]) -> Option<MountPoint> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let target = unescape(fields.nth(3)?);
+    let _attributes = fields.next()?;
+    let optional: Vec<&[u8]> = fields.by_ref().take_while(|field| *field != b"-").collect();
+    let propagates = optional.iter().any(|tag| tag.starts_with(b"shared:") || tag.starts_with(b"master:"));
+    let kind = unescape(fields.next()?);
+    let source = unescape(fields.next()?);
+    let options = unescape(fields.next().unwrap_or_default());
+    Some(MountPoint { id, target: target.into(), kind, source, options, propagates })
+}
+
+/// Takes back the kernel's escapes: space, tab, newline and backslash stand as `\` and three octal digits.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        match (first, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = tail;
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+/// `path` as the table writes it: its directory resolved, its last part as it is. The last part may be a mount
+/// whose server is dead, so nothing is asked of it.
+pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            Ok(parent.canonicalize()?.join(name))
+        }
+        _ => path.canonicalize(),
+    }
+}

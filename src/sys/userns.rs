@@ -1,0 +1,280 @@
+//! User namespaces: entering one, so that an ordinary user may mount, and making one that only carries an id map.
+
+#![expect(
+    unsafe_code,
+    reason = "fork and clone3 have no safe form: what a child may do is for the caller to prove"
+)]
+
+mod idmap;
+mod ranges;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::thread::CapabilitySet;
+
+use crate::error::NamespaceError;
+
+pub(crate) use idmap::{IdExtent, IdMaps};
+use ranges::Ranges;
+
+/// The user namespace that the process has entered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserNamespace {
+    /// The ids that exist in it.
+    pub ids: MappedIds,
+    /// Why there is only a single id; `None` if there are ranges.
+    pub without_ranges: Option<String>,
+}
+
+/// The ids that exist in a user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MappedIds {
+    /// Only the caller, who is root inside. Files of other owners cannot be made.
+    Single,
+    /// The caller as root, and the ranges that `/etc/subuid` and `/etc/subgid` give the caller.
+    Ranges {
+        /// The user ids.
+        uids: Vec<IdExtent>,
+        /// The group ids.
+        gids: Vec<IdExtent>,
+    },
+}
+
+/// Whether this process is root with the right to mount, in whatever user namespace it is.
+pub(crate) fn is_privileged() -> bool {
+    let capable = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    capable && rustix::process::geteuid().is_root()
+}
+
+/// Whether this process is in a user namespace other than the first, as far as its id map tells.
+pub(crate) fn in_user_namespace() -> bool {
+    let whole = [IdExtent { inside: 0, outside: 0, count: u32::MAX }];
+    idmap::read(Path::new("/proc/self/uid_map")).is_ok_and(|map| map != whole)
+}
+
+/// Moves this process into a user namespace and a mount namespace of its own, in which it is root.
+///
+/// The ids of the caller's ranges in `/etc/subuid` and `/etc/subgid` are mapped if the programs `newuidmap` and
+/// `newgidmap` are there and agree; else the caller's own ids alone. Mounts made from now on propagate nowhere,
+/// and end with the last process of the namespace.
+///
+/// Returns [`NamespaceError::Threads`] unless the process has a single thread, and
+/// [`NamespaceError::NotAllowed`] if the kernel refuses.
+pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
+    let io = |action| move |source: io::Error| NamespaceError::Io { action, source };
+    let count = fs::read_dir("/proc/self/task").map_err(io("counting threads"))?.count();
+    if count != 1 {
+        return Err(NamespaceError::Threads { count });
+    }
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let refused = match Ranges::of_caller(uid, gid) {
+        Ok(ranges) => unshare_with(&ranges)?,
+        Err(reason) => {
+            unshare()?;
+            Some(reason)
+        }
+    };
+    map_caller_if_unmapped(uid, gid)?;
+    crate::sys::mount::make_private(Path::new("/"), true).map_err(io("making mounts private"))?;
+    let read = |file| idmap::read(Path::new(file)).map_err(io("reading the id map"));
+    let (uids, gids) = (read("/proc/self/uid_map")?, read("/proc/self/gid_map")?);
+    match refused {
+        None => Ok(UserNamespace { ids: MappedIds::Ranges { uids, gids }, without_ranges: None }),
+        Some(reason) => Ok(UserNamespace { ids: MappedIds::Single, without_ranges: Some(reason) }),
+    }
+}
+
+fn unshare() -> Result<(), NamespaceError> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| NamespaceError::NotAllowed(errno.into()))
+}
+
+/// Enters the namespace while a child that stays outside waits to write the maps: only a process of the outer
+/// namespace may map more than its own id, and only the set-id programs may let it.
+///
+/// Returns why the ranges were not mapped; `None` if they were.
+fn unshare_with(ranges: &Ranges) -> Result<Option<String>, NamespaceError> {
+    let io = |action| move |errno: nix::Error| NamespaceError::Io { action, source: errno.into() };
+    let (entered, enter) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io("making a pipe"))?;
+    let (answer, answers) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io("making a pipe"))?;
+    let process = Pid::this();
+    // SAFETY: the process has a single thread (checked by the caller), so the child finds no lock held by
+    // another and may run any code; it never returns, but ends in `_exit`.
+    match unsafe { nix::unistd::fork() }.map_err(io("fork"))? {
+        ForkResult::Child => {
+            drop((enter, answer));
+            write_maps_from_outside(ranges, process, entered, answers);
+            // SAFETY: ends the child at once, without the exit handlers that belong to the parent.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop((entered, answers));
+            let unshared = unshare();
+            if unshared.is_ok() {
+                // A child that died early shows in the answer, so a broken pipe is no error of its own.
+                fs::File::from(enter).write_all(b"!").or_else(broken_pipe_is_fine).map_err(|source| {
+                    NamespaceError::Io { action: "telling the helper to write the id map", source }
+                })?;
+            } else {
+                drop(enter);
+            }
+            let mut text = Vec::new();
+            let read = fs::File::from(answer).read_to_end(&mut text);
+            reap(child);
+            unshared?;
+            read.map_err(|source| NamespaceError::Io { action: "reading the helper's answer", source })?;
+            Ok(match text.as_slice() {
+                b"mapped" => None,
+                b"" => Some("the process that writes the id map died".to_owned()),
+                reason => Some(String::from_utf8_lossy(reason).into_owned()),
+            })
+        }
+    }
+}
+
+fn broken_pipe_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// Waits for a child to end. Where the process ignores `SIGCHLD` the kernel has reaped it already.
+fn reap(child: Pid) {
+    while waitpid(child, None) == Err(nix::Error::EINTR) {}
+}
+
+/// The child's part: waits until `process` is inside, maps its ids, and answers `mapped` or the reason why not.
+fn write_maps_from_outside(ranges: &Ranges, process: Pid, entered: OwnedFd, answers: OwnedFd) {
+    let mut byte = [0];
+    // End of file without a byte: the parent did not get in, or died.
+    if fs::File::from(entered).read(&mut byte).is_ok_and(|length| length == 1) {
+        let answer = ranges.write(process.as_raw()).err().unwrap_or_else(|| "mapped".to_owned());
+        // Without an answer the parent sees an empty one, and says that this process died.
+        drop(fs::File::from(answers).write_all(answer.as_bytes()));
+    }
+}
+
+/// Maps the caller's own ids to root where no map has been written yet. A map is written once and never again.
+fn map_caller_if_unmapped(uid: u32, gid: u32) -> Result<(), NamespaceError> {
+    let unmapped = |file: &'static str| {
+        let map = idmap::read(Path::new(file)).map_err(|source| NamespaceError::IdMap { file, source })?;
+        Ok(map.is_empty())
+    };
+    let write = |file: &'static str, text: String| {
+        fs::write(file, text).map_err(|source| NamespaceError::IdMap { file, source })
+    };
+    if unmapped("/proc/self/gid_map")? {
+        // The kernel lets a caller map its group by itself only after giving up setgroups, with which it could
+        // leave a group that a file's mode shuts out.
+        write("/proc/self/setgroups", "deny".to_owned())?;
+        write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
+    }
+    if unmapped("/proc/self/uid_map")? {
+        write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
+    }
+    Ok(())
+}
+
+/// A user namespace that nobody lives in: it only carries `maps`, for `mount_setattr`.
+///
+/// A namespace needs a process to be born with. The child here shares nothing, runs no code of ours but a wait
+/// for its end, and is killed as soon as the namespace is open. Its end raises no `SIGCHLD`, so a host program
+/// that waits for children of its own notices nothing.
+pub(crate) fn namespace_with(maps: &IdMaps) -> io::Result<OwnedFd> {
+    let child = IdleChild::start()?;
+    let directory = Path::new("/proc").join(child.pid.to_string());
+    fs::write(directory.join("uid_map"), idmap::text(&maps.uids))?;
+    fs::write(directory.join("gid_map"), idmap::text(&maps.gids))?;
+    Ok(fs::File::open(directory.join("ns/user"))?.into())
+}
+
+/// The child of [`namespace_with`]; killed and reaped when dropped.
+struct IdleChild {
+    pid: i32,
+    handle: OwnedFd,
+}
+
+/// `struct clone_args` of the kernel in its first version, which every `clone3` takes.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+impl IdleChild {
+    fn start() -> io::Result<IdleChild> {
+        /// Signal handlers of the host program must not run in the child (`CLONE_CLEAR_SIGHAND`).
+        const CLEAR_SIGNAL_HANDLERS: u64 = 0x1_0000_0000;
+        let own_pid = std::process::id().cast_signed();
+        let mut handle: RawFd = -1;
+        let arguments = CloneArguments {
+            flags: CLEAR_SIGNAL_HANDLERS | libc::CLONE_NEWUSER as u64 | libc::CLONE_PIDFD as u64,
+            pidfd: (&raw mut handle).expose_provenance() as u64,
+            ..CloneArguments::default()
+        };
+        // SAFETY: without CLONE_VM the child has a copy of all memory, on the same stack address, as after fork;
+        // the structure and the place for the pidfd outlive the call. Other threads may hold locks in that copy,
+        // so the child only makes system calls, and never returns (`idle` diverges).
+        let pid =
+            unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>()) };
+        match pid {
+            0 => idle(own_pid),
+            1.. => {
+                // SAFETY: clone3 succeeded, so it has put a new descriptor there that nobody else owns.
+                let handle = unsafe { OwnedFd::from_raw_fd(handle) };
+                let pid = i32::try_from(pid).map_err(io::Error::other)?;
+                Ok(IdleChild { pid, handle })
+            }
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for IdleChild {
+    fn drop(&mut self) {
+        // Both fail only if the child is gone already, and then there is nothing left to do.
+        drop(rustix::process::pidfd_send_signal(&self.handle, Signal::KILL));
+        let wait = || {
+            rustix::process::waitid(
+                WaitId::PidFd(self.handle.as_fd()),
+                WaitIdOptions::EXITED | all_children(),
+            )
+        };
+        while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+    }
+}
+
+/// `__WALL`: wait for a child that raises no `SIGCHLD` too.
+fn all_children() -> WaitIdOptions {
+    WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned())
+}
+
+/// Does nothing until killed. Gives up the parent's files first, so that no lock outlives the parent in them.
+fn idle(parent: i32) -> ! {
+    // SAFETY: plain system calls with plain numbers; nothing here allocates or takes a lock.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        // The parent may have died before the first line took effect.
+        while libc::getppid() == parent {
+            libc::pause();
+        }
+        libc::_exit(0)
+    }
+}
