@@ -251,6 +251,12 @@ fn damaged_and_tricky_tars() {
     entry(open(&[pax("22 GNU.sparse.major=1\n"), file.clone()].concat()));
     entry(open(&[pax("13 size=9999\n"), file.clone()].concat()));
     archive(open(&[pax("12 size=abc\n"), file.clone()].concat()));
+    // A value with a newline is one record, not two.
+    let newline = pax("30 comment=a\n16 path=../../x\n\n");
+    assert!(matches!(open(&[newline, file.clone()].concat()), OciError::Format { .. }));
+    entry(open(&[pax("16 path=../../x\n"), file.clone()].concat()));
+    archive(open(&pax("99999999999999999999 a=b\n")));
+    archive(open(&pax("+9 a=bcd\n")));
     let global = "14 path=hello\n";
     archive(open(&[member(b'g', "pax", global.len() as u64, global.as_bytes()), file].concat()));
 }
