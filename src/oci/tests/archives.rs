@@ -130,6 +130,34 @@ fn layers_of_old_docker_archives_may_be_links() {
 }
 
 #[test]
+fn members_with_digests_for_names_must_have_them() {
+    let place = Place::new();
+    let image = TestImage::new("a", true);
+    let name = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let config = name(&image.config.digest);
+    let layers: Vec<String> = image.blobs.iter().map(|(layer, _)| name(&layer.digest)).collect();
+    let list = json!([{ "Config": config, "RepoTags": [], "Layers": layers }]).to_string();
+    let write = |config_bytes: &[u8], top: &[u8]| {
+        let entries = [
+            Entry::File(&layers[0], &image.blobs[0].1),
+            Entry::File(&layers[1], top),
+            Entry::File(&config, config_bytes),
+            Entry::File("manifest.json", list.as_bytes()),
+        ];
+        write_tar(&place.path("a.tar"), &entries);
+        place.open("docker-archive", "a.tar").unwrap()
+    };
+    image.assert_same(&write(&image.config.bytes, &image.blobs[1].1), None, true);
+
+    let other = TestImage::new("b", true);
+    let error = write(&other.config.bytes, &image.blobs[1].1).resolve(&Selection::default()).unwrap_err();
+    assert!(matches!(error, OciError::Blob(_)), "{error}");
+    let source = write(&image.config.bytes, &other.blobs[1].1);
+    let resolved = source.resolve(&Selection::default()).unwrap();
+    assert!(matches!(read_blob(&source, &resolved.layers[1].descriptor), Err(OciError::Blob(_))));
+}
+
+#[test]
 fn archives_go_through_pipes() {
     let place = Place::new();
     for transport in ["oci-archive", "docker-archive"] {

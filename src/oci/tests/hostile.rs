@@ -82,6 +82,8 @@ fn a_corrupt_layer_fails_where_it_is_read() {
     assert!(matches!(read_blob(&source, descriptor), Err(OciError::Blob(BlobError::Digest { .. }))));
     let extent = source.blob(descriptor).unwrap().extent().clone();
     assert_eq!((extent.offset(), extent.length()), (0, bytes.len() as u64));
+    let longer = Descriptor::new("x", descriptor.digest.clone(), descriptor.size + 1);
+    assert!(matches!(source.blob(&longer), Err(OciError::Blob(BlobError::Size { .. }))), "before reading");
 }
 
 #[test]
@@ -245,6 +247,7 @@ fn damaged_and_tricky_tars() {
     entry(open(&member(b'0', "x", u64::MAX, b"abc")));
     entry(open(&member(b'S', "x", 0, b"")));
     archive(open(&member(b'L', "x", 1 << 33, b"abc")));
+    archive(open(&[member(b'L', "x", 100 << 10, &[b'a'; 100 << 10]), file.clone()].concat()));
     archive(open(&member(b'L', "x", 3, b"abc")));
     archive(open(&member(b'x', "x", 6, b"99 a=b")));
     let pax = |records: &str| member(b'x', "pax", records.len() as u64, records.as_bytes());
