@@ -4,7 +4,8 @@
 //! decompressed into a nameless temporary file, with little memory. The file disappears with its last reader.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +30,12 @@ pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
     let kind = FileType::from_raw_mode(stat.st_mode);
     match kind {
         FileType::RegularFile => {}
-        FileType::Fifo | FileType::CharacterDevice => return spool(path, tmp_dir),
+        FileType::Fifo | FileType::CharacterDevice => {
+            // The first handle stays open until the second is: a writer that sees no reader would be killed.
+            let pipe = File::open(path).map_err(io_error("open", path))?;
+            drop(fd);
+            return spool(pipe, path, tmp_dir);
+        }
         _ => return Err(OciError::FileKind { path: path.to_owned(), expected: "an archive file" }),
     }
     let file = File::from(fd);
@@ -45,8 +51,7 @@ pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
 }
 
 /// Takes in an archive that cannot be read at an offset, such as `/dev/stdin`.
-fn spool(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
-    let mut pipe = File::open(path).map_err(io_error("open", path))?;
+fn spool(mut pipe: File, path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
     let mut start = Vec::new();
     Read::by_ref(&mut pipe).take(8).read_to_end(&mut start).map_err(io_error("read", path))?;
     let compression = detect(&start);
@@ -80,7 +85,9 @@ pub(super) fn detect(start: &[u8]) -> LayerCompression {
     }
 }
 
-fn decompress(compression: LayerCompression, from: impl Read, mut to: &File) -> io::Result<()> {
+/// Memory is bounded by the windows above. What the data grows to on disk is not, since no limit fits all images;
+/// but zeros, which bombs are made of, become holes that take no space.
+fn decompress(compression: LayerCompression, from: impl Read, to: &File) -> io::Result<()> {
     let from = BufReader::with_capacity(256 << 10, from);
     let mut reader: Box<dyn Read + '_> = match compression {
         LayerCompression::None => Box::new(from),
@@ -99,13 +106,18 @@ fn decompress(compression: LayerCompression, from: impl Read, mut to: &File) -> 
         }
     };
     let mut buffer = vec![0; 256 << 10];
+    let mut length = 0;
     loop {
         let count = match reader.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return to.set_len(length),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        to.write_all(buffer.get(..count).unwrap_or_default())?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if bytes.iter().any(|&byte| byte != 0) {
+            to.write_all_at(bytes, length)?;
+        }
+        length += count as u64;
     }
 }

@@ -258,3 +258,30 @@ pub(super) fn digest_in_name(name: &str) -> Option<Digest> {
     let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
     (digest.algorithm() == Algorithm::Sha256).then_some(digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_seen_before_anything_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(LAYOUT_FILE), LAYOUT_MARK).unwrap();
+        std::fs::write(dir.path().join(INDEX_FILE), br#"{"schemaVersion":2}"#).unwrap();
+        let layout = Layout::open(Files::Dir(Arc::new(Dir::open(dir.path()).unwrap()))).unwrap();
+        let mut walk =
+            IndexWalk { layout: &layout, images: Vec::new(), seen: BTreeSet::new(), descriptors: 0 };
+        let own = Descriptor::new(OCI_INDEX, Digest::sha256(b"own"), 1);
+        let error = walk.visit(&own, &mut vec![own.digest.clone()]).unwrap_err();
+        assert!(matches!(error, OciError::IndexLoop(_)), "{error}");
+    }
+
+    #[test]
+    fn only_names_of_a_layout_promise_a_digest() {
+        let digest = Digest::sha256(b"");
+        assert_eq!(digest_in_name(&blob_name(&digest)), Some(digest));
+        for name in ["blobs/sha256/00", "blobs/sha256", "x/blobs/sha256/00", "config.json"] {
+            assert_eq!(digest_in_name(name), None);
+        }
+    }
+}
