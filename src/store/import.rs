@@ -49,6 +49,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,
+    /// Whether the blob is worth keeping beside the files.
+    pub(crate) keep_blob: bool,
     /// Opens the blob.
     pub(crate) open: Box<dyn Fn() -> Result<BlobInput, Error> + Send + Sync + 'a>,
 }
@@ -278,7 +280,7 @@ impl<'a> Work<'a> {
         let Some(blob) = &layer.blob else { return Ok(()) };
         self.report(&Progress::LayerKnown { blob: &blob.digest });
         let kept = self.store.database().begin_read()?.kept_blob(&blob.digest.to_string())?;
-        if kept.is_none() && self.store.options().keep_blobs {
+        if kept.is_none() && layer.keep_blob && self.store.options().keep_blobs {
             let mut input = (layer.open)()?;
             if let Some(copied) = self.copy_blob(&mut input)? {
                 // Nothing else reads it, so its digest is checked here.
@@ -319,7 +321,7 @@ impl<'a> Work<'a> {
         let mut copied = None;
         if let Some(blob) = &layer.blob {
             self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
-            if self.store.options().keep_blobs {
+            if layer.keep_blob && self.store.options().keep_blobs {
                 copied = self.copy_blob(&mut input)?;
             }
         }
