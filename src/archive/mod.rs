@@ -22,9 +22,14 @@ mod pax;
 pub(crate) mod reader;
 mod sparse;
 pub(crate) mod split;
+#[cfg(test)]
+mod testing;
 pub(crate) mod whiteout;
 pub(crate) mod writer;
 
 pub(crate) use entry::{Entry, EntryKind, Limits, Region};
 pub(crate) use reader::{Reader, Tap};
 pub(crate) use writer::Writer;
+
+#[cfg(test)]
+mod tests;

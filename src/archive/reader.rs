@@ -414,3 +414,6 @@ fn put_once<V>(slot: &mut Option<V>, value: V) -> Result<(), &'static str> {
         Some(_) => Err("it is the second of its kind for the same member"),
     }
 }
+
+#[cfg(test)]
+mod tests;
