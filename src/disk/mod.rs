@@ -15,6 +15,8 @@
 
 mod copy;
 mod dir_stack;
+#[cfg(test)]
+mod fixture;
 mod layout;
 mod overlay_form;
 mod remove;
