@@ -9,15 +9,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
-use crate::disk::overlay_form::Meaning;
+use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
 use crate::error::UnpackError;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, node, stat};
 use crate::types::{Metadata, RelPath, Timestamp};
-
-/// Inherited by everything made in the directory, so it is set when nothing more is.
-pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// Whether what has no descriptor has a mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -32,7 +32,7 @@ pub(crate) use file::{FileWriter, WrittenFile};
 pub(crate) use metadata::apply_metadata;
 
 use self::parents::HandleCache;
-use super::overlay_form::XattrNamespace;
+use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use crate::error::UnpackError;
 use crate::sys::node::{self, NodeKind};
 use crate::sys::xattr::Target;
@@ -295,7 +295,7 @@ impl TreeWriter {
         else {
             let handle = self.open_directory(path, path)?;
             if let Some(acl) = &state.default_acl {
-                self.shared.set_xattr(path, Target::File(handle.as_fd()), metadata::DEFAULT_ACL, acl)?;
+                self.shared.set_xattr(path, Target::File(handle.as_fd()), DEFAULT_ACL, acl)?;
             }
             if let Some(mode) = state.mode {
                 node::set_mode(handle.as_fd(), mode).map_err(failed(path, "set the mode"))?;

@@ -11,7 +11,8 @@ use layerstore_schema::manifest::{Kind, Manifest};
 use super::*;
 use crate::disk::fixture::Member::{D, F, H, L, Opaque, Whiteout};
 use crate::disk::fixture::{
-    Place, entry, hash, is_machine_root, metadata, namespace, path, raw_xattrs, shape, with_xattrs, write_file,
+    Place, entry, hash, is_machine_root, metadata, namespace, path, raw_xattrs, shape, with_xattrs,
+    write_file,
 };
 use crate::sys::privileges::Privileges;
 
@@ -173,7 +174,8 @@ fn paths_may_be_longer_than_the_kernel_resolves() {
 fn names_are_bytes() {
     let place = Place::new();
     let mut tree = place.strict_writer();
-    let names: [&[u8]; 6] = [b"new\nline", b"\xff", b"Case", b"case", "\u{e9}".as_bytes(), "e\u{301}".as_bytes()];
+    let names: [&[u8]; 6] =
+        [b"new\nline", b"\xff", b"Case", b"case", "\u{e9}".as_bytes(), "e\u{301}".as_bytes()];
     for name in names {
         let mut file = tree.file(&RelPath::from_archive(name).unwrap(), &metadata(0o644), 1).unwrap();
         file.write_all(b"x").unwrap();
@@ -256,7 +258,10 @@ fn overlay_xattrs_of_a_layer_mean_nothing_here() {
         assert!(name.starts_with(&format!("{prefix}.overlay.overlay.")), "{name}");
     }
     let manifest = place.manifest("diff");
-    assert_eq!(manifest.get(b"dir").unwrap(), &entry("dir", Kind::Directory { opaque: false }, given.clone()));
+    assert_eq!(
+        manifest.get(b"dir").unwrap(),
+        &entry("dir", Kind::Directory { opaque: false }, given.clone())
+    );
     assert_eq!(manifest.get(b"file").unwrap().metadata, given);
 }
 
@@ -339,7 +344,9 @@ fn replaced_files_keep_their_bytes_aside() {
     assert_eq!(unpacked.implicit, [RelPath::root()]);
     let manifest = place.manifest("diff");
     assert_eq!(shape(&manifest), ["f a", "l dir"]);
-    assert!(matches!(manifest.get(b"a").unwrap().kind, Kind::File { content, .. } if content == second.content));
+    assert!(
+        matches!(manifest.get(b"a").unwrap().kind, Kind::File { content, .. } if content == second.content)
+    );
 }
 
 #[test]
@@ -403,7 +410,8 @@ fn what_a_user_namespace_refuses_is_left_out_and_listed() {
         return;
     }
     let place = Place::new();
-    let options = UnpackOptions { unprivileged: true, squash_owners: true, ..UnpackOptions::strict(namespace()) };
+    let options =
+        UnpackOptions { unprivileged: true, squash_owners: true, ..UnpackOptions::strict(namespace()) };
     let mut tree = place.writer(options);
     tree.device(&path("null"), DeviceKind::Char, (1, 3), &metadata(0o666)).unwrap();
     let theirs = Metadata { uid: 4_000_000, ..with_xattrs(0o644, &[("trusted.x", b"1"), ("user.y", b"1")]) };
@@ -466,5 +474,8 @@ fn many_files_are_fast() {
     }
     tree.finish().unwrap();
     eprintln!("10,000 files in {:?}", begin.elapsed());
-    assert_eq!(std::ffi::OsStr::from_bytes(b"usr"), std::fs::read_dir(place.path("diff")).unwrap().next().unwrap().unwrap().file_name());
+    assert_eq!(
+        std::ffi::OsStr::from_bytes(b"usr"),
+        std::fs::read_dir(place.path("diff")).unwrap().next().unwrap().unwrap().file_name()
+    );
 }
