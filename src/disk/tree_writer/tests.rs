@@ -1,7 +1,6 @@
 //! What hostile layers try, and what ordinary ones expect.
 
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -443,7 +442,7 @@ fn a_directory_that_turns_into_a_link_leads_nowhere() {
                 drop(std::fs::rename(diff.join("away"), diff.join("d")));
             }
         });
-        for round in 0..3000 {
+        for round in 0..600 {
             // Any of these may fail; none may touch the victim.
             drop(write_file(&mut tree, "d/hello", b"pwned", &metadata(0o666)));
             drop(tree.directory(&path("d/sub"), &metadata(0o777)));
@@ -459,23 +458,4 @@ fn a_directory_that_turns_into_a_link_leads_nowhere() {
     });
     drop(tree.finish());
     place.assert_victim_unchanged();
-}
-
-#[test]
-fn many_files_are_fast() {
-    let place = Place::new();
-    let mut tree = place.strict_writer();
-    let begin = Instant::now();
-    for dir in 0..100 {
-        tree.directory(&path(&format!("usr/lib/{dir}")), &metadata(0o755)).unwrap();
-        for file in 0..100 {
-            write_file(&mut tree, &format!("usr/lib/{dir}/{file}"), b"content", &metadata(0o644)).unwrap();
-        }
-    }
-    tree.finish().unwrap();
-    eprintln!("10,000 files in {:?}", begin.elapsed());
-    assert_eq!(
-        std::ffi::OsStr::from_bytes(b"usr"),
-        std::fs::read_dir(place.path("diff")).unwrap().next().unwrap().unwrap().file_name()
-    );
 }
