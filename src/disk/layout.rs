@@ -206,6 +206,39 @@ impl Layout {
         })
     }
 
+    /// Makes an empty directory for an entry that needs no staging, such as a workdir. The number is fresh.
+    pub(crate) fn create_entry(
+        &self,
+        which: Subdirectory,
+        number: u64,
+        mode: u16,
+    ) -> Result<OwnedFd, LayoutError> {
+        let (dir, name) = (self.subdirectory(which)?, DiffName::Entry(number));
+        let bytes = name.to_string().into_bytes();
+        let made = node::make_directory(dir.as_fd(), &bytes, mode)
+            .and_then(|()| beneath::open_directory_beneath(dir.as_fd(), &bytes))
+            .and_then(|made| node::set_mode(made.as_fd(), mode).map(|()| made));
+        made.map_err(|source| LayoutError::Io {
+            path: self.entry_path(which, name),
+            action: "create",
+            source,
+        })
+    }
+
+    /// Opens the directory of an entry for reading.
+    pub(crate) fn open_entry(&self, which: Subdirectory, number: u64) -> Result<OwnedFd, LayoutError> {
+        let (dir, name) = (self.subdirectory(which)?, DiffName::Entry(number));
+        beneath::open_directory_beneath(dir.as_fd(), name.to_string().as_bytes())
+            .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
+    }
+
+    /// Opens a kept blob for reading.
+    pub(crate) fn open_blob(&self, number: u64) -> Result<OwnedFd, LayoutError> {
+        let (which, name) = (Subdirectory::Blobs, DiffName::Entry(number));
+        beneath::open_file_beneath(self.subdirectory(which)?.as_fd(), name.to_string().as_bytes())
+            .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
+    }
+
     /// The path of a numbered entry, for messages and for mounts.
     pub(crate) fn entry_path(&self, which: Subdirectory, name: DiffName) -> PathBuf {
         self.path.join(which.name()).join(name.to_string())

@@ -102,6 +102,9 @@ pub(crate) fn scan(
     Ok(Manifest::new(entries)?)
 }
 
+/// Names and values.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 struct Scan {
     namespace: XattrNamespace,
     entries: Vec<ScannedEntry>,
@@ -168,11 +171,7 @@ impl Scan {
     }
 
     /// Reads the layer's own attributes, sorted, and what overlayfs' say.
-    fn read_xattrs(
-        &self,
-        path: &[u8],
-        target: Target<'_>,
-    ) -> Result<(Marks, Vec<(Vec<u8>, Vec<u8>)>), ScanError> {
+    fn read_xattrs(&self, path: &[u8], target: Target<'_>) -> Result<(Marks, Xattrs), ScanError> {
         let mut marks = Marks::default();
         let mut own = Vec::new();
         let names = xattr::list(target).map_err(failed(path, "list the xattrs of"))?;
@@ -398,6 +397,23 @@ mod tests {
         std::fs::write(place.path("diff/file"), b"after").unwrap();
         let hashed = hash_all(diff.as_fd(), &listed.iter().skip(1).collect::<Vec<_>>());
         assert!(matches!(hashed, Err(ScanError::Changed { .. })));
+        std::fs::write(place.path("diff/other"), b"beside").unwrap();
+        std::fs::rename(place.path("diff/other"), place.path("diff/file")).unwrap();
+        let hashed = hash_all(diff.as_fd(), &listed.iter().skip(1).collect::<Vec<_>>());
+        assert!(matches!(hashed, Err(ScanError::Changed { .. })));
+    }
+
+    #[test]
+    fn whiteouts_in_an_opaque_directory_are_no_change() {
+        let place = Place::new();
+        let diff = place.open("diff");
+        std::fs::create_dir_all(place.path("diff/solid/sub")).unwrap();
+        for dir in ["diff/solid", "diff/solid/sub"] {
+            let dir = place.open(dir);
+            node::make_node(dir.as_fd(), b"gone", node::NodeKind::CharDevice, 0, (0, 0)).unwrap();
+        }
+        xattr::set(Target::Name(diff.as_fd(), b"solid"), namespace().opaque(), OPAQUE).unwrap();
+        assert_eq!(shape(&place.manifest("diff")), ["o solid", "d solid/sub", "w solid/sub/gone"]);
     }
 
     #[test]

@@ -228,6 +228,13 @@ fn xattr_whiteouts_are_marked_for_the_kernel() {
 }
 
 #[test]
+fn an_opaque_directory_holds_no_whiteouts() {
+    let (place, result) = Place::unpack(&[Whiteout("a/gone"), F("a/kept"), Opaque("a"), Whiteout("a/more")]);
+    result.unwrap();
+    assert_eq!(std::fs::read_dir(place.path("diff/a")).unwrap().count(), 1);
+}
+
+#[test]
 fn equal_opaque_markers_cost_nothing() {
     let place = Place::new();
     let mut tree = place.strict_writer();
