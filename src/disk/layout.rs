@@ -244,6 +244,24 @@ impl Layout {
         self.path.join(which.name()).join(name.to_string())
     }
 
+    /// Writes everything in the store out to the disk. Comes before the commit of rows that name directories.
+    pub(crate) fn sync(&self) -> Result<(), LayoutError> {
+        sync::filesystem(self.root.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.clone(),
+            action: "sync the filesystem of",
+            source,
+        })
+    }
+
+    /// How many bytes and inodes are free; `None` where there is no limit of inodes.
+    pub(crate) fn free_space(&self) -> Result<(u64, Option<u64>), LayoutError> {
+        sync::free_space(self.root.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.clone(),
+            action: "query the free space of",
+            source,
+        })
+    }
+
     /// The path of a file of the root: [`DATABASE`], [`LOCK_HOLDER`] or [`RESERVE`].
     pub(crate) fn file_path(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -348,6 +366,8 @@ mod tests {
         assert_eq!((opened.uuid(), opened.xattrs()), (made.uuid(), XattrNamespace::User));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+        opened.sync().unwrap();
+        assert!(opened.free_space().unwrap().0 > 0);
         assert!(matches!(
             Layout::create(&path, XattrNamespace::User),
             Err(LayoutError::AlreadyAStore { .. })
