@@ -2,7 +2,8 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`layout`] | the root, its marker file, and every name that is written there |
+//! | [`layout`] | the root, and every name that is written there |
+//! | [`marker`] | the file that makes a directory a store |
 //! | [`staging`] | directories and blob files being filled, held by a lock |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
@@ -19,6 +20,7 @@ mod dir_stack;
 #[cfg(test)]
 mod fixture;
 mod layout;
+mod marker;
 mod overlay_form;
 mod remove;
 mod reserve;
