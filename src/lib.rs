@@ -12,6 +12,6 @@ mod types;
 
 pub use error::{BlobError, Choices, OciError, ValueError};
 pub use types::{
-    Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, Metadata, Name,
-    RelPath, Timestamp, TreeDigest,
+    Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, Metadata, Name, RelPath,
+    Timestamp, TreeDigest,
 };

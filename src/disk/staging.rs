@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::layout::{DiffName, Layout, Subdirectory};
-use super::remove::remove_tree;
+use super::remove::{move_to_trash, remove_tree};
 use crate::error::LayoutError;
 use crate::sys::{beneath, lock, node, stat};
 
@@ -106,6 +106,38 @@ pub(crate) fn is_held(layout: &Layout, which: Subdirectory, number: u64) -> Resu
             source,
         }),
     }
+}
+
+/// Moves an entry that no row names to the trash, with all that lies beside it, unless someone is filling it.
+/// Returns whether nobody was. The two numbers name what arrives in the trash, and are fresh.
+///
+/// # Locking
+///
+/// The caller holds the write transaction in which it saw that no row names the entry. The entry's lock is
+/// held while it is moved, so that nobody begins to fill it.
+pub(crate) fn discard(
+    layout: &Layout,
+    which: Subdirectory,
+    number: u64,
+    fresh: [u64; 2],
+) -> Result<bool, LayoutError> {
+    let parent = layout.subdirectory(which)?;
+    let name = DiffName::Lock(number);
+    let bytes = name.to_string().into_bytes();
+    let failed =
+        |action| move |source| LayoutError::Io { path: layout.entry_path(which, name), action, source };
+    let lock = match lock_file(parent.as_fd(), &bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        // Someone else removed it: they are done with the entry, one way or the other.
+        Ok(None) => return Ok(false),
+        lock => lock.map_err(failed("lock"))?,
+    };
+    for (doomed, fresh) in [DiffName::Entry(number), DiffName::Aside(number)].into_iter().zip(fresh) {
+        move_to_trash(layout, which, doomed, fresh)?;
+    }
+    node::remove_file(parent.as_fd(), &bytes).map_err(failed("remove"))?;
+    drop(lock);
+    Ok(true)
 }
 
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
@@ -218,6 +250,24 @@ mod tests {
         assert!(!is_held(&layout, Subdirectory::Diffs, 1).unwrap());
         // A number that was used is refused, and what it names stays.
         assert!(Staging::create(&layout, 1).is_err());
+        assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
+    }
+
+    #[test]
+    fn only_what_nobody_fills_is_discarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        let staging = Staging::create(&layout, 1).unwrap();
+        assert!(!discard(&layout, Subdirectory::Diffs, 1, [2, 3]).unwrap());
+        // A process that dies leaves everything behind, but no lock.
+        let crashed = layout.subdirectory(Subdirectory::Diffs).unwrap();
+        for name in ["9", "9.aside"] {
+            node::make_directory(crashed.as_fd(), name.as_bytes(), 0o700).unwrap();
+        }
+        drop(beneath::ensure_file(crashed.as_fd(), b"9.lock").unwrap());
+        assert!(discard(&layout, Subdirectory::Diffs, 9, [4, 5]).unwrap());
+        assert_eq!(names(&layout, Subdirectory::Trash).len(), 2);
+        staging.keep();
         assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
     }
 }
