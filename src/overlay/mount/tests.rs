@@ -191,7 +191,15 @@ fn odd_names_reach_the_kernel_as_they_are() {
         let by_string = by_path.older(|probe| probe.lower_paths = false);
         changes_land_in_the_upper(&by_string, &format!("{name}3"));
         if fixture.probe.program.is_some() {
-            changes_land_in_the_upper(&fixture.older(|probe| probe.overlay = false), &format!("{name}4"));
+            let by_program = fixture.older(|probe| probe.overlay = false);
+            if name.contains(':') {
+                let mut request = by_program.request(&[]);
+                request.upper = Some(by_program.upper("upper"));
+                let error = by_program.try_mount(&request, "program").unwrap_err();
+                assert!(error.to_string().contains("colon"), "{error}");
+            } else {
+                changes_land_in_the_upper(&by_program, &format!("{name}4"));
+            }
         }
     }
 }
