@@ -50,7 +50,7 @@ pub(crate) fn mount(plan: &MountPlan, target: &Path) -> Result<(), MountError> {
 
 /// Makes the plan's mount, attached to nothing. `target` is where a mount namespace of its own may use `mount(2)`.
 pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refusal> {
-    let Some((maps, support)) = &plan.id_map else { return configure(plan, &sys::open_directory) };
+    let Some((maps, support)) = &plan.id_map else { return configure(plan, &mut sys::open_directory) };
     let namespace =
         userns::namespace_with(maps).map_err(|error| Refusal::new("user namespace for the id map", error))?;
     let mapped = |path: &Path| -> io::Result<OwnedFd> {
@@ -59,7 +59,16 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
         Ok(tree)
     };
     match support {
-        IdMapSupport::Detached => configure(plan, &|path| sys::open_root(mapped(path)?.as_fd())),
+        IdMapSupport::Detached => {
+            // A detached mount ends with the descriptor it came as, and the kernel looks at it again in the end.
+            let mut trees = Vec::with_capacity(plan.lowers.len());
+            configure(plan, &mut |path| {
+                let tree = mapped(path)?;
+                let root = sys::open_root(tree.as_fd());
+                trees.push(tree);
+                root
+            })
+        }
         // Kernels before 6.15 take no layer from a detached mount. In a mount namespace of its own each mapped mount
         // covers the layer it maps, so every way to name a layer works; only the finished overlay leaves it.
         _ => sys::with_own_mounts(&plan.base, || {
@@ -68,7 +77,7 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
                 sys::attach(tree.as_fd(), sys::open_target(lower)?.as_fd())?;
             }
             if plan.method != Method::OptionString {
-                return configure(plan, &sys::open_directory);
+                return configure(plan, &mut sys::open_directory);
             }
             sys::with_own_directory(&plan.base, || option_string(plan, target))?;
             Ok(sys::clone_tree(target)?)
@@ -77,7 +86,7 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
 }
 
 /// Opens a layer's directory, as itself or id-mapped.
-type OpenLayer<'a> = &'a dyn Fn(&Path) -> io::Result<OwnedFd>;
+type OpenLayer<'a> = &'a mut dyn FnMut(&Path) -> io::Result<OwnedFd>;
 
 /// Makes the overlay with one call per option.
 fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> {

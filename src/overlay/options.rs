@@ -178,7 +178,7 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     if upper.is_none() {
         extra.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    let id_map = if nothing { None } else { id_map(probe, request, &method)? };
+    let id_map = if nothing { None } else { id_map(probe, request, &method, lowers.len())? };
     let context = request.context.clone();
     let base = request.base.clone();
     Ok(MountPlan { method, lowers, upper, base, settings, attributes: extra.attributes, context, id_map })
@@ -243,12 +243,16 @@ fn stack(request: &MountRequest, read_only: bool) -> Result<(Vec<PathBuf>, Optio
     Ok((lowers, upper))
 }
 
+/// The most detached mounts at once: each is an open descriptor, of which a process has 1024 as a rule.
+const MAX_DETACHED: usize = 256;
+
 /// How the ids are mapped: by detached mounts where the kernel takes them as layers, else in a mount namespace of
 /// its own, or by the program.
 fn id_map(
     probe: &Probe,
     request: &MountRequest,
     method: &Method,
+    layers: usize,
 ) -> Result<Option<(IdMaps, IdMapSupport)>, MountError> {
     let Some(maps) = &request.id_map else { return Ok(None) };
     if maps.uids.is_empty() || maps.gids.is_empty() {
@@ -262,7 +266,7 @@ fn id_map(
                          that has them; copy the layers with changed owners, or use fuse-overlayfs",
             });
         }
-        (Method::Descriptors, support) => support,
+        (Method::Descriptors, support) if layers <= MAX_DETACHED => support,
         (_, _) => IdMapSupport::Attached,
     };
     Ok(Some((maps.clone(), support)))

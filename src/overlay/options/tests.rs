@@ -187,6 +187,9 @@ fn id_maps_need_support_and_fall_back() {
     let support = |probe: &Probe| plan(probe, &asked).map(|plan| plan.id_map.unwrap().1);
     assert_eq!(support(&able()).unwrap(), IdMapSupport::Detached);
     assert_eq!(support(&Probe { lower_descriptors: false, ..able() }).unwrap(), IdMapSupport::Attached);
+    let mut deep = asked.clone();
+    deep.lowers = (0..257).map(|n| format!("/s/diffs/{n}").into()).collect();
+    assert_eq!(plan(&able(), &deep).unwrap().id_map.unwrap().1, IdMapSupport::Attached);
     let none = Probe { id_maps: IdMapSupport::None, ..able() };
     assert!(matches!(support(&none), Err(MountError::IdMap { .. })));
     assert!(support(&Probe { overlay: false, ..none }).is_ok(), "the program maps ids by itself");
