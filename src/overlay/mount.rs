@@ -42,6 +42,7 @@ pub(crate) fn mount(plan: &MountPlan, target: &Path) -> Result<(), MountError> {
     }
     let made = match (&plan.method, &plan.id_map) {
         (Method::Bind, _) => bind(plan).and_then(|tree| put(&tree, target)),
+        (Method::BindCall, _) => sys::bind_call(only_lower(plan), target).map_err(Refusal::from),
         (Method::OptionString, None) => sys::with_own_directory(&plan.base, || option_string(plan, target)),
         _ => detached(plan, target).and_then(|tree| put(&tree, target)),
     };
@@ -106,7 +107,7 @@ fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> 
         let opened = |error: io::Error| Refusal::new(format!("open {}", lower.display()), error);
         match plan.method {
             Method::Descriptors => context.descriptor("lowerdir+", open(lower).map_err(opened)?.as_fd())?,
-            _ => set_path(&context, "lowerdir+", lower, &|byte| byte == b'\n')?,
+            _ => set_path(&context, "lowerdir+", lower, false)?,
         }
     }
     if let Some(Upper { upper, work }) = &plan.upper {
@@ -117,23 +118,18 @@ fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> 
                     context.descriptor(key, sys::open_directory(path).map_err(opened)?.as_fd())?;
                 }
                 // Unlike `lowerdir+`, these take backslashes for escapes.
-                _ => set_path(&context, key, path, &|byte| byte == b'\\')?,
+                _ => set_path(&context, key, path, true)?,
             }
         }
     }
     context.create(plan.attributes)
 }
 
-/// Sets an option to a path. One that is too long, or has a byte the kernel would not take as it is, goes by the
-/// name of an open descriptor.
-fn set_path(
-    context: &FsContext,
-    key: &str,
-    path: &Path,
-    special: &dyn Fn(u8) -> bool,
-) -> Result<(), Refusal> {
+/// Sets an option to a path. One that is too long, or has a backslash where the kernel takes it for an escape, goes
+/// by the name of an open descriptor.
+fn set_path(context: &FsContext, key: &str, path: &Path, escapes: bool) -> Result<(), Refusal> {
     let bytes = path.as_os_str().as_encoded_bytes();
-    if bytes.len() <= FSCONFIG_VALUE_MAX && !bytes.iter().any(|&byte| special(byte)) {
+    if bytes.len() <= FSCONFIG_VALUE_MAX && !(escapes && bytes.contains(&b'\\')) {
         return context.string(key, path);
     }
     let directory =
@@ -171,10 +167,13 @@ fn mount_flags(attributes: MountAttrFlags) -> MsFlags {
 
 /// A read-only copy of the mount at the only lower directory.
 fn bind(plan: &MountPlan) -> Result<OwnedFd, Refusal> {
-    let path = plan.lowers.first().map_or(plan.base.as_path(), PathBuf::as_path);
-    let tree = sys::clone_tree(path).map_err(|error| Refusal::new("open_tree", error))?;
+    let tree = sys::clone_tree(only_lower(plan)).map_err(|error| Refusal::new("open_tree", error))?;
     sys::set_read_only(tree.as_fd()).map_err(|error| Refusal::new("mount_setattr", error))?;
     Ok(tree)
+}
+
+fn only_lower(plan: &MountPlan) -> &Path {
+    plan.lowers.first().map_or(plan.base.as_path(), PathBuf::as_path)
 }
 
 /// Puts a detached mount in place.

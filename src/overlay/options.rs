@@ -125,6 +125,8 @@ pub(crate) enum Method {
     OptionString,
     /// A read-only bind mount of the only lower directory, which is empty.
     Bind,
+    /// The same with `mount(2)`.
+    BindCall,
     /// A program that takes the options of `mount(2)`, such as fuse-overlayfs.
     Program(PathBuf),
 }
@@ -164,7 +166,11 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     }
     let (lowers, upper) = stack(request, extra.read_only)?;
     let nothing = upper.is_none() && lowers.len() == 1;
-    let method = if nothing { Method::Bind } else { choose_method(probe, request)? };
+    let method = match nothing {
+        true if probe.lower_descriptors || probe.lower_paths => Method::Bind,
+        true => Method::BindCall,
+        false => choose_method(probe, request)?,
+    };
     let mut settings =
         vec![("redirect_dir", Some("nofollow")), ("metacopy", Some("off")), ("index", Some("off"))];
     if request.xattrs == XattrClass::User {
@@ -180,6 +186,12 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     }
     let id_map = if nothing { None } else { id_map(probe, request, &method, lowers.len())? };
     let context = request.context.clone();
+    if let Some(label) =
+        context.as_ref().filter(|label| label.contains(['"', '\\']) || label.contains(char::is_control))
+    {
+        let reason = "a label has no quote, backslash or control character";
+        return Err(MountError::Option { option: format!("context={label}"), reason });
+    }
     let base = request.base.clone();
     Ok(MountPlan { method, lowers, upper, base, settings, attributes: extra.attributes, context, id_map })
 }
@@ -378,7 +390,7 @@ impl MountPlan {
     /// says it: `uidmap=0:100000:65536`.
     pub(crate) fn entry(&self, paths: EntryPaths) -> Result<MountEntry, MountError> {
         let directory = (paths == EntryPaths::Relative).then(|| self.base.clone());
-        if let (Method::Bind, Some(empty)) = (&self.method, self.lowers.first()) {
+        if let (Method::Bind | Method::BindCall, Some(empty)) = (&self.method, self.lowers.first()) {
             let options = ["ro", "rbind"].map(OsString::from).to_vec();
             return Ok(MountEntry {
                 kind: "bind".to_owned(),

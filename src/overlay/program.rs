@@ -33,7 +33,10 @@ pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(
         .stdin(Stdio::null())
         .output()
         .map_err(|error| failed(format!("it cannot be run: {error}")))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // libfuse passes options of its own on, which the program names without need.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("unknown argument ignored")).collect();
+    let said = said.join("; ");
     if !output.status.success() {
         return Err(failed(if said.is_empty() { output.status.to_string() } else { said }));
     }

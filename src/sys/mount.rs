@@ -199,6 +199,18 @@ pub(crate) fn mount_call(
     Ok(nix::mount::mount(Some(source), target, Some(kind), flags, Some(data))?)
 }
 
+/// `mount(2)`: shows the directory `source` at `target`, read-only and private.
+pub(crate) fn bind_call(source: &Path, target: &Path) -> io::Result<()> {
+    let none = None::<&str>;
+    nix::mount::mount(Some(source), target, none, MsFlags::MS_BIND, none)?;
+    // The first call takes no other flags. A mount that stayed writable must not stay at all.
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    let settled = nix::mount::mount(none, target, none, read_only, none).map_err(io::Error::from);
+    settled.and_then(|()| make_private(target, false)).inspect_err(|_| {
+        unmount(target, true).ok();
+    })
+}
+
 /// `mount(2)` that only ends propagation at `target`, for kernels without `mount_setattr`.
 pub(crate) fn make_private(target: &Path, recursive: bool) -> io::Result<()> {
     let scope = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };

@@ -260,9 +260,17 @@ fn views_refuse_writes_and_show_no_marks() {
     let error = fs::write(single.join("new"), "x").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
 
-    let nothing = fixture.mount(&fixture.request(&[]), "nothing");
-    assert_eq!(fs::read_dir(&nothing).unwrap().count(), 0);
-    assert!(fs::write(nothing.join("new"), "x").is_err());
+    let old = fixture.older(|p| (p.lower_descriptors, p.lower_paths) = (false, false));
+    for (name, fixture) in [("nothing", &fixture), ("nothing-call", &old)] {
+        let nothing = fixture.mount(&fixture.request(&[]), name);
+        assert_eq!(fs::read_dir(&nothing).unwrap().count(), 0);
+        assert_eq!(
+            fs::write(nothing.join("new"), "x").unwrap_err().kind(),
+            io::ErrorKind::ReadOnlyFilesystem
+        );
+        assert!(mounts_below(&nothing).unwrap().iter().all(|mount| !mount.propagates));
+        unmount(&nothing, UnmountMode::Plain).unwrap();
+    }
 
     let mut request = fixture.request(&[&layer]);
     request.upper = Some(fixture.upper("written"));

@@ -116,6 +116,15 @@ fn options_that_break_the_rules_are_refused_with_the_reason() {
 }
 
 #[test]
+fn labels_cannot_bring_options_in() {
+    for bad in ["x\",upperdir=/etc,\"", "x\\", "x\ny"] {
+        let mut asked = request(&["1"], true);
+        asked.context = Some(bad.to_owned());
+        assert!(matches!(plan(&able(), &asked), Err(MountError::Option { .. })), "{bad}");
+    }
+}
+
+#[test]
 fn allowed_options_arrive_once() {
     let mut asked = request(&["1"], true);
     asked.volatile = true;
