@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use rustix::mount::MountAttrFlags;
 
-use super::options::{EntryPaths, Method, MountPlan, Upper};
+use super::entry::EntryPaths;
+use super::options::{Method, MountPlan, Upper};
 use super::probe::IdMapSupport;
 use super::program;
 use crate::error::MountError;

@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::entry::{EntryPaths, escaped, extent_words};
 use super::mount::is_mounted;
-use super::options::{EntryPaths, MountPlan, Upper, escaped, extent_words};
+use super::options::{MountPlan, Upper};
 use crate::error::MountError;
 
 /// Runs `program` to mount `plan` at `target`. It serves the mount in the background after this call.

@@ -25,7 +25,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 /// The longest option string of `mount(2)`: a page, less the NUL that ends it.
 pub(crate) const MOUNT_DATA_MAX: usize = 4095;
 
-/// The longest string that one `fsconfig` call takes, less its NUL.
+/// The longest string that one `fsconfig` call takes on every kernel, less its NUL.
 pub(crate) const FSCONFIG_VALUE_MAX: usize = 255;
 
 /// A mount call that failed, with the kernel's own words.

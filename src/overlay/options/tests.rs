@@ -1,4 +1,8 @@
+use std::path::Path;
+
 use super::*;
+use crate::overlay::entry::{EntryPaths, MountEntry};
+use crate::sys::userns::IdExtent;
 
 fn able() -> Probe {
     Probe {

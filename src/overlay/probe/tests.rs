@@ -1,5 +1,13 @@
 use super::*;
 
+/// Whether the machine promises overlay mounts: the right, the module, and a filesystem that can be an upper one.
+fn can_mount_overlay(directory: &Path) -> bool {
+    const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default().contains("overlay\n");
+    let nested = rustix::fs::statfs(directory).is_ok_and(|status| status.f_type as i64 == OVERLAYFS_MAGIC);
+    known && !nested && is_privileged()
+}
+
 #[test]
 fn this_machine_is_probed_and_nothing_is_left() {
     let scratch = tempfile::tempdir().unwrap();
@@ -14,6 +22,10 @@ fn this_machine_is_probed_and_nothing_is_left() {
     assert!(!other_boot.is_current(scratch.path()));
     let other_rights = Probe { user_namespace: !probe.user_namespace, ..probe.clone() };
     assert!(!other_rights.is_current(scratch.path()));
+    if can_mount_overlay(scratch.path()) {
+        // All the other tests of mounts skip where this is not so.
+        assert!(probe.overlay && probe.lower_paths >= probe.lower_descriptors);
+    }
     if !probe.overlay {
         return eprintln!("skipped the rest: no right to make overlay mounts here");
     }
