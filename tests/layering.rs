@@ -2,8 +2,9 @@
 //!
 //! Inside one crate the compiler enforces no direction between modules, so these tests read the source.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::support::machine::repository;
 use crate::support::source::{code_only, is_name, line_of, rust_files, words};
 
 /// The modules, lowest first. A module names modules of earlier groups, never a neighbour, never a later one.
@@ -22,10 +23,6 @@ const GROUPS: &[&[&str]] = &[
 /// These stand on the store's public methods alone.
 const FACADES: &[&str] = &["snapshotter", "graphdriver", "interop"];
 const HIDDEN_FROM_FACADES: &[&str] = &["meta", "disk"];
-
-fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn group(module: &str) -> Option<usize> {
     GROUPS.iter().position(|group| group.contains(&module))

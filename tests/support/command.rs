@@ -135,12 +135,11 @@ impl TestCommand {
 
 /// The program under test.
 pub fn binary() -> PathBuf {
-    match std::env::var_os("LAYERSTORE_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            PathBuf::from(option_env!("CARGO_BIN_EXE_layerstore").expect("the tests need the feature `cli`"))
-        }
-    }
+    let built = option_env!("CARGO_BIN_EXE_layerstore").map(PathBuf::from);
+    let Some(path) = std::env::var_os("LAYERSTORE_BIN").map(PathBuf::from).or(built) else {
+        panic!("there is no program to test: build with the feature `cli`, or set LAYERSTORE_BIN");
+    };
+    path
 }
 
 /// Whether the program has this command. A test that is ahead of the program skips itself.

@@ -1,19 +1,22 @@
 //! What this machine lets a test do, found out by trying.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Writes why a test is skipped to the real standard error (`eprintln!` is captured when a test passes)
-/// and, for the summary of `./test`, to the file that `LAYERSTORE_SKIPPED` names.
+/// Writes why a test is skipped to the real standard error: `eprintln!` is captured when a test passes.
+/// `./test` collects these lines for its summary.
 pub fn note_skip(why: &str) {
     let thread = std::thread::current();
     let line = format!("skipped {}: {why}\n", thread.name().unwrap_or("a test"));
     std::io::stderr().write_all(line.as_bytes()).unwrap();
-    if let Some(path) = std::env::var_os("LAYERSTORE_SKIPPED") {
-        OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
-    }
+}
+
+/// The top of the source. A run as another user, who may not read the place where it was built, has a copy
+/// that `LAYERSTORE_REPOSITORY` names.
+pub fn repository() -> PathBuf {
+    std::env::var_os("LAYERSTORE_REPOSITORY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 /// Whether this process is root, perhaps only inside a user namespace.
@@ -58,7 +61,7 @@ pub fn has_program(name: &str) -> bool {
 pub fn debian_image() -> Option<PathBuf> {
     let path = match std::env::var_os("LAYERSTORE_IMAGES") {
         Some(path) => PathBuf::from(path),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/images/debian"),
+        None => repository().join("target/images/debian"),
     };
     path.join("stamp").is_file().then_some(path)
 }
