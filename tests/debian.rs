@@ -58,6 +58,26 @@ fn without_empty_xattrs(mut tree: Tree) -> Tree {
     tree
 }
 
+/// The directories that some layer has only by implication, as parents of its members, with no member of their
+/// own in that layer or one above. What time such a directory shows is nobody's rule: tools differ.
+fn implied_directories(image: &ReadImage) -> BTreeSet<Vec<u8>> {
+    let mut implied = BTreeSet::new();
+    for tar in image.tars() {
+        let (mut members, mut parents) = (BTreeSet::new(), BTreeSet::from([Vec::new()]));
+        for entry in tar::Archive::new(tar).entries().unwrap() {
+            let path = entry.unwrap().path_bytes().into_owned();
+            let path = path.strip_prefix(b"./").unwrap_or(&path);
+            let path = path.strip_suffix(b"/").unwrap_or(path);
+            let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+            parents.extend(slashes.map(|(at, _)| path[..at].to_vec()));
+            members.insert(path.to_vec());
+        }
+        implied.retain(|path| !members.contains(path));
+        implied.extend(parents.difference(&members).cloned());
+    }
+    implied
+}
+
 /// The mounted tree equals umoci's, and the saved image has the diffIDs of the loaded one.
 fn loads_mounts_and_saves(compression: &str) {
     let images = match real_image() {
@@ -72,7 +92,9 @@ fn loads_mounts_and_saves(compression: &str) {
     let mounted = Tree::scan(mount(&dir, TAG, "web"));
     // umoci reads no zstd; the layers' tars are the same.
     let expected = unpacked_by_umoci(&dir, &images.join("gzip"), TAG, "expected");
-    let differences = expected.differences(&without_empty_xattrs(mounted.clone()));
+    let implied = implied_directories(&ReadImage::open(images.join("gzip"), TAG));
+    let mut differences = expected.differences(&without_empty_xattrs(mounted.clone()));
+    differences.retain(|found| found.field != "mtime" || !implied.contains(&found.path));
     assert!(differences.is_empty(), "umoci | mounted: {}", report(&differences));
     let empty = mounted.get("opt/special/xattr-file").and_then(|node| node.xattrs.get(&b"user.empty"[..]));
     assert_eq!(empty, Some(&Vec::new()), "the empty extended attribute");

@@ -10,7 +10,7 @@
 #   3  46,000 small files, links and directories           GNU tar, GNU headers (`L` long names)
 #   4  large and sparse files, xattrs, devices, times      GNU tar, PAX headers and PAX sparse files
 #   5  thousands of whiteouts, opaque directories          GNU tar, ustar headers
-#   6  one file                                            umoci's own diff
+#   6  one file, without its directory                     GNU tar, headers from before ustar
 #
 # Root is needed. A complete OUT_DIR built by this very script is left alone.
 # DEBIAN_MIRROR and DEBIAN_SUITE choose another source.
@@ -188,8 +188,10 @@ deletions_layer() {
 
 tiny_layer() {
     say "layer 6: one file"
-    echo 'The last layer.' >"$work/motd"
-    umoci insert --image "$image" "$work/motd" /etc/motd >/dev/null
+    mkdir -p "$work/tiny/etc"
+    echo 'The last layer.' >"$work/tiny/etc/motd"
+    # The file alone: its directory is only implied.
+    add_tar tiny --format=v7 "$work/tiny" etc/motd
 }
 
 # add_tar NAME TAR_OPTION.. DIR MEMBER..: one layer from a directory.

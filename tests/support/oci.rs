@@ -248,23 +248,32 @@ impl ReadImage {
         self.manifest["layers"].as_array().unwrap().iter().map(|layer| self.measure(layer)).collect()
     }
 
+    /// The layers' uncompressed tars, the lowest first.
+    pub fn tars(&self) -> Vec<Box<dyn Read>> {
+        self.manifest["layers"].as_array().unwrap().iter().map(|layer| self.tar(layer)).collect()
+    }
+
     fn measure(&self, layer: &Value) -> String {
         let path = blob_path(&self.layout, &text(&layer["digest"]));
-        let open =
-            || std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(digest_of(open()), text(&layer["digest"]), "blob {}", path.display());
+        let blob = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(
-            Some(open().metadata().unwrap().len()),
+            Some(blob.metadata().unwrap().len()),
             layer["size"].as_u64(),
             "size of {}",
             path.display()
         );
+        assert_eq!(digest_of(blob), text(&layer["digest"]), "blob {}", path.display());
+        digest_of(self.tar(layer))
+    }
+
+    fn tar(&self, layer: &Value) -> Box<dyn Read> {
+        let blob = std::fs::File::open(blob_path(&self.layout, &text(&layer["digest"]))).unwrap();
         match text(&layer["mediaType"]).as_str() {
-            LAYER => digest_of(open()),
+            LAYER => Box::new(blob),
             media_type if media_type.ends_with("tar+gzip") => {
-                digest_of(flate2::read::MultiGzDecoder::new(open()))
+                Box::new(flate2::read::MultiGzDecoder::new(blob))
             }
-            media_type if media_type.ends_with("tar+zstd") => digest_of(zstd::Decoder::new(open()).unwrap()),
+            media_type if media_type.ends_with("tar+zstd") => Box::new(zstd::Decoder::new(blob).unwrap()),
             other => panic!("unexpected media type {other}"),
         }
     }
