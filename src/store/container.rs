@@ -121,8 +121,12 @@ impl Store {
     /// Makes `diffs/<n>` and `work/<n>` for a layer above `parent`, durable.
     fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
         let staging = Staging::create(self.layout(), self.fresh_number()?)?;
-        layer::prepare_writable(self.layout(), &staging, parent, &self.database().begin_read()?)?;
-        if self.syncs() {
+        let below = match parent {
+            Some(parent) => Some(layer::directory(&self.database().begin_read()?, parent)?),
+            None => None,
+        };
+        layer::prepare_writable(self.layout(), &staging, below)?;
+        if self.options().database.sync {
             staging.sync()?;
         }
         Ok(staging)
