@@ -24,7 +24,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::error::NamespaceError;
 
-pub(crate) use idmap::{IdExtent, IdMaps};
+pub use idmap::{IdExtent, IdMaps};
 use ranges::Ranges;
 
 /// The user namespace that the process has entered.
