@@ -276,7 +276,8 @@ fn validate_entry(entry: &Entry) -> Result<(), DecodeError> {
     if metadata.mode > 0o7777 || metadata.mtime.nanoseconds > 999_999_999 {
         return Err(DecodeError::NotCanonical("a mode or time out of range"));
     }
-    if !metadata.xattrs.is_sorted_by(|a, b| a.0 < b.0) || metadata.xattrs.iter().any(|(name, _)| name.is_empty())
+    if !metadata.xattrs.is_sorted_by(|a, b| a.0 < b.0)
+        || metadata.xattrs.iter().any(|(name, _)| name.is_empty())
     {
         return Err(DecodeError::NotCanonical("xattrs out of order"));
     }
@@ -355,7 +356,8 @@ fn encode_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
 fn decode_entry(input: &mut &[u8], previous: &[u8]) -> Result<Entry, DecodeError> {
     let shared = usize::try_from(varint::take(input)?).map_err(|_| DecodeError::Truncated)?;
     let rest = take_bytes(input)?;
-    let prefix = previous.get(..shared).ok_or(DecodeError::NotCanonical("a shared prefix beyond its path"))?;
+    let prefix =
+        previous.get(..shared).ok_or(DecodeError::NotCanonical("a shared prefix beyond its path"))?;
     if rest.first().is_some_and(|first| previous.get(shared) == Some(first)) {
         return Err(DecodeError::NotCanonical("a shared prefix that is too short"));
     }

@@ -225,6 +225,26 @@ fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
+/// Gives the root of one diff directory the owner, mode, time and attributes of another's; what overlayfs keeps there
+/// for itself stays behind.
+pub(crate) fn inherit_root(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+) -> io::Result<()> {
+    let found = stat::stat(from)?;
+    node::set_owner(to, found.uid, found.gid)?;
+    for name in xattr::list(Target::File(from))? {
+        if let Meaning::Own(_) = namespace.meaning(&name)
+            && let Some(value) = xattr::get(Target::File(from), &name)?
+        {
+            xattr::set(Target::File(to), &name, &value)?;
+        }
+    }
+    node::set_mode(to, found.mode)?;
+    node::set_mtime(to, found.mtime)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -218,6 +218,15 @@ impl Layout {
         })
     }
 
+    /// Makes sure that a layer that is written to has its workdir, and returns its path.
+    pub(crate) fn ensure_workdir(&self, number: u64) -> Result<PathBuf, LayoutError> {
+        let path = self.entry_path(Subdirectory::Work, DiffName::Entry(number));
+        match self.create_entry(Subdirectory::Work, number, 0o700) {
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(path),
+            made => made.map(|_| path),
+        }
+    }
+
     /// Opens the directory of an entry for reading.
     pub(crate) fn open_entry(&self, which: Subdirectory, number: u64) -> Result<OwnedFd, LayoutError> {
         let (dir, name) = (self.subdirectory(which)?, DiffName::Entry(number));

@@ -31,7 +31,7 @@ mod tree_writer;
 mod usage;
 mod walk;
 
-pub(crate) use copy::copy_tree;
+pub(crate) use copy::{copy_tree, inherit_root};
 pub(crate) use layout::{DATABASE, DiffName, LOCK_HOLDER, Layout, Subdirectory};
 pub(crate) use overlay_form::XattrNamespace;
 pub(crate) use remove::{empty_trash, move_to_trash, remove_tree};

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! run.redb             mount counts, transient containers, probe results
-//! mnt/<n>              mount points
+//! mnt/<layer id>       mount points
+//! empty                nothing, for good
 //! containers/<id>      run directories handed to callers
 //! ```
 
@@ -14,12 +15,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::LayoutError;
 use crate::sys::{beneath, node};
-use crate::types::ContainerId;
+use crate::types::{ContainerId, LayerId};
 
 /// The run root's database file.
 pub(crate) const RUN_DATABASE: &str = "run.redb";
 const MOUNTS: &str = "mnt";
 const CONTAINERS: &str = "containers";
+const EMPTY: &str = "empty";
 
 /// The run root, open.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ impl RunLayout {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
-        for name in [MOUNTS, CONTAINERS] {
+        for name in [MOUNTS, CONTAINERS, EMPTY] {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
         }
         Ok(RunLayout { root, path: path.to_path_buf() })
@@ -55,14 +57,19 @@ impl RunLayout {
         self.path.join(RUN_DATABASE)
     }
 
-    /// Makes sure that there is a mount point with this number, and returns its path.
-    pub(crate) fn ensure_mount_point(&self, number: u64) -> Result<PathBuf, LayoutError> {
-        self.ensure_below(MOUNTS, &number.to_string())
+    /// Makes sure that there is a mount point for a layer, and returns its path.
+    pub(crate) fn ensure_mount_point(&self, layer: &LayerId) -> Result<PathBuf, LayoutError> {
+        self.ensure_below(MOUNTS, layer.as_str())
     }
 
-    /// The path of the mount point with this number.
-    pub(crate) fn mount_point(&self, number: u64) -> PathBuf {
-        self.path.join(MOUNTS).join(number.to_string())
+    /// The path of a layer's mount point.
+    pub(crate) fn mount_point(&self, layer: &LayerId) -> PathBuf {
+        self.path.join(MOUNTS).join(layer.as_str())
+    }
+
+    /// A directory with nothing in it, for stacks of a single layer.
+    pub(crate) fn empty_directory(&self) -> PathBuf {
+        self.path.join(EMPTY)
     }
 
     /// Makes sure that the container has a run directory, and returns its path.
@@ -98,8 +105,9 @@ mod tests {
         let path = dir.path().join("run/demo");
         for _ in 0..2 {
             let run = RunLayout::ensure(&path).unwrap();
-            let mount = run.ensure_mount_point(3).unwrap();
-            assert!(mount.is_dir() && mount == run.mount_point(3));
+            let layer = "c0ffee".parse().unwrap();
+            let mount = run.ensure_mount_point(&layer).unwrap();
+            assert!(mount.is_dir() && mount == run.mount_point(&layer));
             assert!(run.ensure_container(&"web-1".parse().unwrap()).unwrap().is_dir());
         }
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::{ArchiveError, CompressError, LayoutError, MetaError, ScanError, SplitError, TreeError, UnpackError, ValueError};
+use super::{
+    ArchiveError, CompressError, LayoutError, MetaError, ScanError, SplitError, TreeError, UnpackError,
+    ValueError,
+};
 
 /// A layer cannot be imported. Nothing of it is in the store.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +84,9 @@ pub enum ImportError {
 #[non_exhaustive]
 pub enum ExportError {
     /// The tar-split and the files do not fit together.
-    #[error("the layer {layer} does not give its original bytes; run `layerstore check --deep --layer {layer}`")]
+    #[error(
+        "the layer {layer} does not give its original bytes; run `layerstore check --deep --layer {layer}`"
+    )]
     Damaged {
         /// The layer.
         layer: String,

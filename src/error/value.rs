@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum ValueError {
     /// Not an id: ids are 1 to 128 letters, digits, `_`, `.` and `-`, and begin with a letter or digit.
-    #[error("{0:?} is no id: ids are 1 to 128 letters, digits, '_', '.' and '-', the first a letter or digit")]
+    #[error(
+        "{0:?} is no id: ids are 1 to 128 letters, digits, '_', '.' and '-', the first a letter or digit"
+    )]
     Id(String),
     /// Not a name: names are 1 to 1024 bytes without control characters or space at either end.
     #[error("{0:?} is no name: names are 1 to 1024 bytes without control characters or space at either end")]

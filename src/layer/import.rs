@@ -21,8 +21,8 @@ use crate::archive::{Entry, EntryKind, Limits, Reader};
 use crate::disk::{self, FileWriter, Staging, TreeWriter, UnpackOptions, UnpackedTree};
 use crate::error::ImportError;
 use crate::meta::PreparedBlob;
-use crate::types::{Algorithm, ContentHash, Metadata, RelPath, TreeDigest};
 use crate::sys::beneath;
+use crate::types::{Algorithm, ContentHash, Metadata, RelPath, TreeDigest};
 
 /// The size of the pieces in which large files are written.
 const PIECE: usize = 128 * 1024;
@@ -248,10 +248,8 @@ fn assemble_split(
     let present: HashSet<ContentHash> =
         manifest.entries().iter().filter_map(|entry| hash_of(&entry.kind)).collect();
     let all = contents.in_order()?;
-    let table: Vec<Option<Content>> = all
-        .iter()
-        .map(|&(hash, size)| present.contains(&hash).then_some(Content { hash, size }))
-        .collect();
+    let table: Vec<Option<Content>> =
+        all.iter().map(|&(hash, size)| present.contains(&hash).then_some(Content { hash, size })).collect();
     let aside: HashMap<ContentHash, &str> = tree
         .aside
         .iter()

@@ -19,8 +19,8 @@ mod stack;
 mod thing;
 mod writable;
 
-pub(crate) use changes::{Mark, changes};
 pub use changes::{Change, ChangeKind};
+pub(crate) use changes::{Mark, changes};
 pub(crate) use export::{export_directory, export_original};
 pub(crate) use import::{ImportOptions, SealedLayer, UnpackedLayer, seal, unpack};
 pub(crate) use pipeline::Streams;

@@ -70,7 +70,8 @@ impl Store {
     ) -> Result<SavedImage, Error> {
         let saving = Saving::new(self, image, options)?;
         let mut sink = Sink::create(to, self.root())?;
-        let compression = if sink.needs_plain_layers() { Some(Compression::None) } else { options.compression };
+        let compression =
+            if sink.needs_plain_layers() { Some(Compression::None) } else { options.compression };
         let mut manifest = saving.manifest.clone();
         if to.transport() == Transport::DockerArchive || media_type_conflict(&saving, compression) {
             manifest.convert_to_oci()?;
@@ -255,14 +256,15 @@ impl<'a> Saving<'a> {
         position: usize,
         compression: Compression,
     ) -> Result<(BlobWriter, String), Error> {
-        let (Some(layer), Some(descriptor)) = (self.layers.get(position), self.manifest.layers.get(position)) else {
+        let (Some(layer), Some(descriptor)) = (self.layers.get(position), self.manifest.layers.get(position))
+        else {
             return Err(ExportError::Io(io::ErrorKind::InvalidInput.into()).into());
         };
         let old = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
         let media_type = LayerType { compression: layer_compression(compression), ..old }.oci();
         self.report(&Progress::LayerStarted { blob: &descriptor.digest, size: layer.diff_size.unwrap_or(0) });
-        let mut encoder = Encoder::new(sink.blob_writer()?, compression, self.options.level)
-            .map_err(ExportError::Io)?;
+        let mut encoder =
+            Encoder::new(sink.blob_writer()?, compression, self.options.level).map_err(ExportError::Io)?;
         self.export(layer, &mut Reporting { inner: &mut encoder, saving: self, blob: &descriptor.digest })?;
         let writer = encoder.finish().map_err(ExportError::Io)?;
         self.report(&Progress::LayerDone { blob: &descriptor.digest });

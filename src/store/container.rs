@@ -110,10 +110,9 @@ impl Store {
     fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<LayerRecord>, Error> {
         let Some(image) = image else { return Ok(None) };
         let txn = self.database().begin_read()?;
-        let record = txn.image(image.as_str())?.ok_or_else(|| LookupError::NotFound {
-            kind: "image",
-            key: image.to_string(),
-        })?;
+        let record = txn
+            .image(image.as_str())?
+            .ok_or_else(|| LookupError::NotFound { kind: "image", key: image.to_string() })?;
         let top = record.top_layer.ok_or_else(|| CreateError::NoLayers { id: record.id })?;
         Ok(Some(txn.layer_ref(&top)?))
     }

@@ -21,7 +21,7 @@ use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{self, LayerBlob, Progress, ProgressFn, SealedLayer, Stack};
 use crate::meta::{PreparedBlob, Query, WriteTxn};
-use crate::types::{ChainId, Digest, DiffId, Hasher, ImageId, Name, Timestamp, TreeDigest};
+use crate::types::{ChainId, DiffId, Digest, Hasher, ImageId, Name, Timestamp, TreeDigest};
 
 use super::Store;
 
@@ -105,7 +105,10 @@ impl Store {
             for (digest, blob) in &blobs {
                 if txn.kept_blob(&digest.to_string())?.is_none() {
                     let size = blob.size;
-                    txn.put_kept_blob(&digest.to_string(), &KeptBlobRecord { number: blob.staged.number(), size })?;
+                    txn.put_kept_blob(
+                        &digest.to_string(),
+                        &KeptBlobRecord { number: blob.staged.number(), size },
+                    )?;
                 }
             }
             let record = insert_image(txn, import, parent)?;
@@ -119,7 +122,12 @@ impl Store {
     }
 
     /// Lets go of what was staged: directories that a row names stay, the others go.
-    fn settle(&self, ready: Vec<Ready>, unused: &[bool], blobs: Vec<(Digest, CopiedBlob)>) -> Result<(), Error> {
+    fn settle(
+        &self,
+        ready: Vec<Ready>,
+        unused: &[bool],
+        blobs: Vec<(Digest, CopiedBlob)>,
+    ) -> Result<(), Error> {
         for (ready, unused) in ready.into_iter().zip(unused) {
             if let Ready::Sealed(layer) = ready
                 && !unused
@@ -325,9 +333,11 @@ impl<'a> Work<'a> {
                 copied = self.copy_blob(&mut input)?;
             }
         }
-        let algorithm = layer.blob.as_ref().map_or(crate::types::Algorithm::Sha256, |blob| blob.digest.algorithm());
+        let algorithm =
+            layer.blob.as_ref().map_or(crate::types::Algorithm::Sha256, |blob| blob.digest.algorithm());
         let records = self.store.spool().map_err(ImportError::Io)?;
-        let reader = Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
+        let reader =
+            Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
         let unpacked = layer::unpack(reader, algorithm, staging, records, &self.store.import_options())
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;

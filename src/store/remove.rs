@@ -76,11 +76,15 @@ impl Store {
     /// deleted stands where layers are. The rows are gone, so what cannot be deleted now is garbage for the next
     /// [`gc`](Store::gc), and no failure of this operation.
     pub(super) fn discard(&self, freed: &Freed) -> Result<(), Error> {
-        let diffs = freed.diffs.iter().flat_map(|number| [(Subdirectory::Diffs, number), (Subdirectory::Work, number)]);
+        let diffs = freed
+            .diffs
+            .iter()
+            .flat_map(|number| [(Subdirectory::Diffs, number), (Subdirectory::Work, number)]);
         let blobs = freed.blobs.iter().map(|number| (Subdirectory::Blobs, number));
         let mut moved = false;
         for (which, number) in diffs.chain(blobs) {
-            moved |= disk::move_to_trash(self.layout(), which, DiffName::Entry(*number), self.fresh_number()?)?;
+            moved |=
+                disk::move_to_trash(self.layout(), which, DiffName::Entry(*number), self.fresh_number()?)?;
         }
         if moved {
             for error in disk::empty_trash(self.layout())? {

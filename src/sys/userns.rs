@@ -51,7 +51,7 @@ pub enum MappedIds {
 }
 
 /// Whether this process is root with the right to mount, in whatever user namespace it is.
-pub(crate) fn is_privileged() -> bool {
+pub fn is_privileged() -> bool {
     let capable = rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
     capable && rustix::process::geteuid().is_root()

@@ -77,9 +77,8 @@ impl FromStr for Name {
 
     /// Returns [`ValueError::Name`] if `text` is no name.
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let good = (1..=1024).contains(&text.len())
-            && text.trim() == text
-            && !text.chars().any(char::is_control);
+        let good =
+            (1..=1024).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control);
         if good { Ok(Name(text.into())) } else { Err(ValueError::Name(printable(text))) }
     }
 }

@@ -8,10 +8,7 @@ fn entry(path: &str, kind: Kind) -> Entry {
             uid: 1000,
             gid: 0,
             mtime: Timestamp { seconds: -1, nanoseconds: 999_999_999 },
-            xattrs: vec![
-                (b"security.capability".to_vec(), vec![0, 1, 2]),
-                (b"user.a".to_vec(), Vec::new()),
-            ],
+            xattrs: vec![(b"security.capability".to_vec(), vec![0, 1, 2]), (b"user.a".to_vec(), Vec::new())],
         },
     };
     Entry { path: path.as_bytes().to_vec(), kind, metadata }
