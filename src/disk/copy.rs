@@ -290,7 +290,8 @@ mod tests {
         sparse.finish().unwrap();
         tree.finish().unwrap();
         let expected = place.manifest("diff");
-        assert!(expected.get(b"dir/file").unwrap().metadata.xattrs.len() == 1);
+        assert_eq!(expected.get(b"dir").unwrap().metadata, inherited);
+        assert_eq!(expected.get(b"dir/file").unwrap().metadata, owned);
 
         let origin = [namespace().opaque().strip_suffix(b"opaque").unwrap(), b"origin"].concat();
         let diff = place.open("diff");
