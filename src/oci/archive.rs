@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use super::dir::{anonymous_file, io_error};
 use super::media_type::LayerCompression;
@@ -23,21 +23,15 @@ const XZ_MEMORY: u64 = 128 << 20;
 
 /// Opens an archive. What a compressed one decompresses to goes into `tmp_dir`.
 pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
-    // Not blocking: an archive must be a file, and opening a pipe would wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(io_error("open", path))?;
-    let stat = rustix::fs::fstat(&fd).map_err(io_error("stat", path))?;
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    match kind {
+    // A pipe is opened once only: with a second handle, its writer could come and go between the two.
+    let kind = rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(io_error("stat", path))?;
+    match FileType::from_raw_mode(kind.st_mode) {
         FileType::RegularFile => {}
-        FileType::Fifo | FileType::CharacterDevice => {
-            // The first handle stays open until the second is: a writer that sees no reader would be killed.
-            let pipe = File::open(path).map_err(io_error("open", path))?;
-            drop(fd);
-            return spool(pipe, path, tmp_dir);
-        }
+        FileType::Fifo | FileType::CharacterDevice => return spool(path, tmp_dir),
         _ => return Err(OciError::FileKind { path: path.to_owned(), expected: "an archive file" }),
     }
+    let fd = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io_error("open", path))?;
     let file = File::from(fd);
     let mut start = [0; 8];
     let count = read_start(&file, &mut start).map_err(io_error("read", path))?;
@@ -51,7 +45,8 @@ pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
 }
 
 /// Takes in an archive that cannot be read at an offset, such as `/dev/stdin`.
-fn spool(mut pipe: File, path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
+fn spool(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
+    let mut pipe = File::open(path).map_err(io_error("open", path))?;
     let mut start = Vec::new();
     Read::by_ref(&mut pipe).take(8).read_to_end(&mut start).map_err(io_error("read", path))?;
     let compression = detect(&start);

@@ -163,9 +163,7 @@ fn archives_go_through_pipes() {
     for transport in ["oci-archive", "docker-archive"] {
         let image = TestImage::new("a", transport == "oci-archive");
         let name = format!("{transport}.pipe");
-        if run("mkfifo", &[place.path(&name).to_str().unwrap()]).is_none() {
-            return;
-        }
+        mkfifo(&place.path(&name));
         std::thread::scope(|scope| {
             scope.spawn(|| image.save(&place, transport, &name, &["localhost/a:1"]));
             image.assert_same(&place.open(transport, &name).unwrap(), None, true);

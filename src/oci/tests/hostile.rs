@@ -100,7 +100,7 @@ fn links_and_pipes_in_a_layout_are_not_followed() {
     symlink(place.path("victim"), &blob).unwrap();
     assert!(matches!(resolve(&place), OciError::FileKind { .. }));
     std::fs::remove_file(&blob).unwrap();
-    run("mkfifo", &[blob.to_str().unwrap()]).unwrap();
+    mkfifo(&blob);
     assert!(matches!(resolve(&place), OciError::FileKind { .. }));
     fresh();
     std::fs::rename(place.path("dir/blobs"), place.path("blobs")).unwrap();
