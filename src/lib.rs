@@ -4,6 +4,9 @@ mod archive;
 mod compress;
 mod disk;
 mod error;
+#[cfg(feature = "__fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod layer;
 mod meta;

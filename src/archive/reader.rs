@@ -206,8 +206,8 @@ impl<R: Read, T: Tap> Reader<R, T> {
     }
 
     /// Makes the entry of a header that is no extension, and gets its content ready.
-    fn read_member(&mut self, header: &Header, mut found: Extensions) -> Result<Entry, ArchiveError> {
-        let records = found.pax.as_mut().map(|pax| pax.sparse.clone()).unwrap_or_default();
+    fn read_member(&mut self, header: &Header, found: Extensions) -> Result<Entry, ArchiveError> {
+        let records = found.pax.as_ref().map(|pax| pax.sparse.clone()).unwrap_or_default();
         let Member { mut entry, body, form } = member::assemble(header, found, &self.globals)?;
         self.previous.clone_from(&entry.path);
         let limit = |what, limit| ArchiveError::Limit { member: shown(&entry.path), what, limit };

@@ -32,6 +32,9 @@ pub enum ImportError {
     /// The directory cannot be read back.
     #[error("cannot read the unpacked layer back")]
     Scan(#[from] ScanError),
+    /// The directory cannot be measured.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// A directory of the store cannot be made or read.
     #[error(transparent)]
     Layout(#[from] LayoutError),

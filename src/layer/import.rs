@@ -141,10 +141,10 @@ fn apply_ordinary(
         EntryKind::Symlink => tree.symlink(path, &entry.link, &metadata)?,
         EntryKind::HardLink => tree.hard_link(path, &RelPath::from_archive(&entry.link)?)?,
         EntryKind::CharDevice { major, minor } => {
-            tree.device(path, disk::DeviceKind::Char, major, minor, &metadata)?;
+            tree.device(path, disk::DeviceKind::Char, (major, minor), &metadata)?;
         }
         EntryKind::BlockDevice { major, minor } => {
-            tree.device(path, disk::DeviceKind::Block, major, minor, &metadata)?;
+            tree.device(path, disk::DeviceKind::Block, (major, minor), &metadata)?;
         }
         EntryKind::Fifo => tree.fifo(path, &metadata)?,
     }

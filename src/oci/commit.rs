@@ -16,7 +16,7 @@ use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::meta::{Query, ReadTxn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store};
-use crate::types::{Algorithm, ContainerId, DiffId, Hasher, Name, Timestamp, stored};
+use crate::types::{Algorithm, ContainerId, DiffId, Hasher, ImageId, Name, Timestamp, stored};
 
 /// How a container is committed.
 #[derive(Clone, Default)]
@@ -149,14 +149,14 @@ impl Base<'_> {
 }
 
 fn documents(store: &Store, image: &str) -> Result<(ImageConfig, Manifest), Error> {
-    let id = &image.parse()?;
-    let bytes = store.item::<&crate::types::ImageId>(id, MANIFEST_ITEM)?;
+    let id: ImageId = image.parse()?;
+    let bytes = store.item(&id, MANIFEST_ITEM)?;
     let untyped = Document::new(bytes, "");
     let media_type = media_type::of_manifest(&untyped)?;
     let document = Document::new(untyped.bytes, media_type);
     let mut manifest = Manifest::parse(&document, &document.digest.to_string())?;
     manifest.convert_to_oci()?;
-    let config = store.item(id, &manifest.config.digest.to_string())?;
+    let config = store.item(&id, &manifest.config.digest.to_string())?;
     let config = Document::new(config, manifest.config.media_type.clone());
     Ok((ImageConfig::parse(&config, &config.digest.to_string())?, manifest))
 }

@@ -263,8 +263,8 @@ impl<'a> Saving<'a> {
         let old = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
         let media_type = LayerType { compression: layer_compression(compression), ..old }.oci();
         self.report(&Progress::LayerStarted { blob: &descriptor.digest, size: layer.diff_size.unwrap_or(0) });
-        let mut encoder =
-            Encoder::new(sink.blob_writer()?, compression, self.options.level).map_err(ExportError::Io)?;
+        let mut encoder = Encoder::new(sink.blob_writer()?, compression, self.options.level)
+            .map_err(ExportError::Compress)?;
         self.export(layer, &mut Reporting { inner: &mut encoder, saving: self, blob: &descriptor.digest })?;
         let writer = encoder.finish().map_err(ExportError::Io)?;
         self.report(&Progress::LayerDone { blob: &descriptor.digest });

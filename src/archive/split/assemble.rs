@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use super::record::{Record, RecordWriter, Records};
-use super::{Content, MAGIC, VERSION};
+use super::{Content, MAGIC, Source, VERSION};
 use crate::error::SplitError;
 
 /// Writes the split whose records stand in `spool`, and returns `out`.
@@ -17,7 +17,7 @@ pub(crate) fn assemble<'a, W: Write>(
     mut out: W,
     contents: &[Option<Content>],
     mut spool: impl Read,
-    replaced: &mut dyn FnMut(u32) -> io::Result<Box<dyn Read + 'a>>,
+    replaced: &mut dyn FnMut(u32) -> io::Result<Source<'a>>,
 ) -> Result<W, SplitError> {
     let kept: Vec<Content> = contents.iter().copied().flatten().collect();
     write_table(&mut out, &kept)?;
@@ -76,14 +76,14 @@ fn write_error(source: io::Error) -> SplitError {
 /// A replaced content, read from front to back.
 struct Replaced<'a> {
     ordinal: u32,
-    source: Box<dyn Read + 'a>,
+    source: Source<'a>,
     position: u64,
 }
 
 impl<'a> Replaced<'a> {
     fn open(
         ordinal: u32,
-        replaced: &mut dyn FnMut(u32) -> io::Result<Box<dyn Read + 'a>>,
+        replaced: &mut dyn FnMut(u32) -> io::Result<Source<'a>>,
     ) -> Result<Self, SplitError> {
         let source = replaced(ordinal).map_err(|source| SplitError::Replaced { ordinal, source })?;
         Ok(Replaced { ordinal, source, position: 0 })

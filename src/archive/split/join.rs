@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read, Write};
 
 use super::record::{CUT, Record, Records, damaged};
-use super::{Content, MAGIC, VERSION};
+use super::{Content, MAGIC, Source, VERSION};
 use crate::error::SplitError;
 use crate::types::ContentHash;
 
@@ -52,7 +52,7 @@ impl<R: Read> SplitReader<R> {
     pub(crate) fn join<'a>(
         self,
         out: &mut dyn Write,
-        open: &mut dyn FnMut(&ContentHash, u64) -> io::Result<Box<dyn Read + 'a>>,
+        open: &mut dyn FnMut(&ContentHash, u64) -> io::Result<Source<'a>>,
     ) -> Result<u64, SplitError> {
         let mut records = Records::new(self.input).map_err(SplitError::Read)?;
         let mut buffer = vec![0; BUFFER];
@@ -108,7 +108,7 @@ fn write_error(source: io::Error) -> SplitError {
 struct OpenContent<'a> {
     ordinal: u32,
     content: Content,
-    source: Box<dyn Read + 'a>,
+    source: Source<'a>,
     hasher: blake3::Hasher,
     position: u64,
 }
@@ -117,7 +117,7 @@ impl<'a> OpenContent<'a> {
     fn open(
         ordinal: u32,
         content: Content,
-        open: &mut dyn FnMut(&ContentHash, u64) -> io::Result<Box<dyn Read + 'a>>,
+        open: &mut dyn FnMut(&ContentHash, u64) -> io::Result<Source<'a>>,
     ) -> Result<Self, SplitError> {
         let source = open(&content.hash, content.size)
             .map_err(|source| SplitError::Content { content: content.hash.to_string(), source })?;

@@ -42,6 +42,9 @@ pub(crate) use join::SplitReader;
 
 use crate::types::ContentHash;
 
+/// A file that is opened to be read from front to back.
+pub(crate) type Source<'a> = Box<dyn std::io::Read + 'a>;
+
 const MAGIC: [u8; 8] = *b"LSTSPLIT";
 const VERSION: u32 = 1;
 

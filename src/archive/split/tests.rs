@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io;
 
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn split(archive: &[u8], replaced: &[u32]) -> (Vec<u8>, Files) {
     }
     assert_eq!(table.len(), count as usize);
     let mut open =
-        |ordinal| -> io::Result<Box<dyn Read>> { Ok(Box::new(io::Cursor::new(lost[&ordinal].clone()))) };
+        |ordinal| -> io::Result<Source<'_>> { Ok(Box::new(io::Cursor::new(lost[&ordinal].clone()))) };
     (assemble(Vec::new(), &table, spool.as_slice(), &mut open).unwrap(), files)
 }
 
@@ -123,7 +123,7 @@ fn crafted(records: &[(u32, u64, u64)]) -> (Vec<u8>, Files) {
     let hash = ContentHash(*blake3::hash(&file).as_bytes());
     let spool = writer.finish().unwrap();
     let table = [Some(Content { hash, size: 10 })];
-    let mut none = |_| -> io::Result<Box<dyn Read>> { unreachable!() };
+    let mut none = |_| -> io::Result<Source<'_>> { unreachable!() };
     let split = assemble(Vec::new(), &table, spool.as_slice(), &mut none).unwrap();
     (split, Files::from([(hash, file)]))
 }
@@ -146,6 +146,15 @@ fn records_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn an_end_with_another_length_is_refused() {
+    for (total, good) in [(3u8, true), (4, false)] {
+        let frame = zstd::encode_all([1, 3, b'a', b'b', b'c', 0, total].as_slice(), 1).unwrap();
+        let split = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 4], &frame].concat();
+        assert_eq!(join(&split, &Files::new()).is_ok(), good);
+    }
+}
+
+#[test]
 fn a_false_count_does_not_allocate() {
     let mut split = [&MAGIC[..], &VERSION.to_le_bytes(), &u32::MAX.to_le_bytes()].concat();
     split.extend_from_slice(&[0; 100]);
@@ -157,7 +166,7 @@ fn a_replaced_content_that_is_too_short_is_an_error() {
     let mut builder = SplitBuilder::new(Vec::new()).unwrap();
     builder.content(0, 0, 5).unwrap();
     let (spool, _) = builder.finish().unwrap();
-    let mut open = |_| -> io::Result<Box<dyn Read>> { Ok(Box::new(&b"four"[..])) };
+    let mut open = |_| -> io::Result<Source<'_>> { Ok(Box::new(&b"four"[..])) };
     let error = assemble(Vec::new(), &[None], spool.as_slice(), &mut open).unwrap_err();
     assert!(matches!(error, SplitError::Replaced { ordinal: 0, .. }), "{error:?}");
 }
