@@ -24,12 +24,11 @@ pub use error::{
 };
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
-pub use layerstore_schema::record::IdRange;
 pub use store::{
-    ContainerOptions, Mount, MountOptions, Status, Store, StoreOptions, Thing, ThingId, UnmountMode, Usage,
-    WriteTxn,
+    ContainerOptions, Mount, MountEntry, MountOptions, Status, Store, StoreOptions, Thing, ThingId,
+    UnmountMode, Usage, WriteTxn,
 };
-pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
+pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, Metadata, Name,
     RelPath, Timestamp, TreeDigest,

@@ -73,6 +73,7 @@ const BUFFER: usize = 64 * 1024;
 
 impl<R: Read, T: Tap> Reader<R, T> {
     /// Starts at the first byte of an archive that is not compressed.
+    #[cfg(test)]
     pub(crate) fn new(source: R, tap: T) -> Self {
         Self::with_limits(source, tap, Limits::default())
     }
