@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use layerstore_schema::manifest::{Manifest, digest_of_encoded};
 use layerstore_schema::record::{DiffRecord, KeptBlobRecord, LayerContent, LayerRecord};
@@ -20,6 +21,10 @@ use crate::layer::{self, Progress};
 use crate::meta::{Query, Records, named_numbers, open_blob, read_blob};
 use crate::store::{Store, find_leftovers};
 use crate::types::{Algorithm, Digest, Hasher, TreeDigest};
+
+/// How long a check waits for others to remove what no record names.
+const REMOVAL_PAUSES: u32 = 20;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// One thing to check.
 enum Job<'r> {
@@ -396,11 +401,17 @@ fn unnamed(store: &Store) -> Result<Vec<Finding>, Error> {
             }
         }
     }
-    // What another process was just removing is gone by now.
-    findings.retain(|finding| match finding {
-        Finding::Garbage { path } | Finding::Stray { path } => path.symlink_metadata().is_ok(),
-        _ => true,
-    });
+    // What another process is just removing gets a moment to go.
+    for _ in 0..REMOVAL_PAUSES {
+        findings.retain(|finding| match finding {
+            Finding::Garbage { path } | Finding::Stray { path } => path.symlink_metadata().is_ok(),
+            _ => true,
+        });
+        if findings.is_empty() {
+            break;
+        }
+        thread::sleep(REMOVAL_PAUSE);
+    }
     findings.sort_by_key(Finding::thing);
     Ok(findings)
 }
