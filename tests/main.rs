@@ -14,5 +14,6 @@
 #[macro_use]
 mod support;
 
+mod check;
 mod debian;
 mod layering;

@@ -38,6 +38,13 @@ pub enum Progress<'a> {
         /// What was left out, and why.
         what: &'a str,
     },
+    /// So many of the layer directories and blobs to be checked are done.
+    Checked {
+        /// How many are done.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
     /// Data is being brought to the disk.
     Syncing,
 }
