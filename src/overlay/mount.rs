@@ -217,7 +217,7 @@ fn explain(refusal: Refusal, plan: &MountPlan, target: &Path) -> MountError {
     }
 }
 
-/// How [`unmount`] treats a mount in use.
+/// How [`Store::unmount`](crate::Store::unmount) treats a mount in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnmountMode {
     /// Refuse, and say who uses it.
