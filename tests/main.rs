@@ -15,4 +15,6 @@
 mod support;
 
 mod debian;
+mod hostile;
 mod layering;
+mod roundtrip;
