@@ -16,4 +16,6 @@ mod support;
 
 mod check;
 mod debian;
+mod hostile;
 mod layering;
+mod roundtrip;
