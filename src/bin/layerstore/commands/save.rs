@@ -1,0 +1,31 @@
+//! `layerstore save`.
+
+use layerstore::oci::{Compression, SaveOptions};
+use serde_json::json;
+
+use crate::args::{CompressionKind, SaveArgs};
+use crate::context::Context;
+use crate::failure::Failure;
+
+pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let image = store.image(&args.image)?;
+    let bars = context.progress();
+    let mut options = SaveOptions::default();
+    options.compression = args.compression.map(|kind| match kind {
+        CompressionKind::None => Compression::None,
+        CompressionKind::Gzip => Compression::Gzip,
+        CompressionKind::Zstd => Compression::Zstd,
+    });
+    options.level = args.level;
+    options.progress = Some(Box::new(|progress| bars.update(progress)));
+    let saved = store.save(&image.id, &args.destination, &options);
+    drop(options);
+    drop(bars);
+    let saved = saved?;
+    if context.out().is_json() {
+        let (manifest, unchanged) = (saved.manifest.to_string(), saved.unchanged);
+        return context.out().json(&json!({ "manifest": manifest, "unchanged": unchanged }));
+    }
+    context.out().line(&saved.manifest)
+}
