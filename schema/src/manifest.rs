@@ -14,7 +14,7 @@
 //!
 //! # Encoding
 //!
-//! Numbers are LEB128 ([`crate::varint`]). An entry is
+//! Numbers are LEB128 (`varint`). An entry is
 //!
 //! ```text
 //! shared   length of the prefix that its path shares with the path before

@@ -1,1 +1,35 @@
 //! Tar bytes to entries and back. Knows nothing of the store.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`reader`] | takes a stream apart: entries, their content, and every other byte for a [`Tap`] |
+//! | [`writer`] | puts a stream together, the same bytes every time |
+//! | [`split`] | keeps what the tap saw, and joins it with the files into the same stream again |
+//! | [`whiteout`] | what a path means in a layer: content, a deletion, an opaque directory |
+//!
+//! Below the reader, each deciding one thing: `header` (one block), `number` (octal, base-256, decimal, times),
+//! `pax` (extended headers), `sparse` (maps of files with holes), `member` (all of it into one [`Entry`]).
+//!
+//! An archive is attacker input. Where two common readers (GNU tar, Go's `archive/tar`, libarchive, the `tar`
+//! crate) would see different members in the same bytes, this one refuses them: nobody who scanned a layer with
+//! another program has then scanned something else than what is unpacked here.
+
+mod entry;
+mod header;
+mod member;
+mod number;
+mod pax;
+pub(crate) mod reader;
+mod sparse;
+pub(crate) mod split;
+#[cfg(test)]
+mod testing;
+pub(crate) mod whiteout;
+pub(crate) mod writer;
+
+pub(crate) use entry::{Entry, EntryKind, Limits, Region};
+pub(crate) use reader::{Reader, Tap};
+pub(crate) use writer::Writer;
+
+#[cfg(test)]
+mod tests;

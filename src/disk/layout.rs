@@ -19,17 +19,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::marker::{self, MarkerProblem};
 use super::overlay_form::XattrNamespace;
 use crate::error::LayoutError;
-use crate::sys::{beneath, directory, node, random, sync};
-
-/// The store format of this release.
-const FORMAT: u32 = 1;
-const MARKER: &str = "LAYERSTORE";
-/// Beginning of the name under which a marker is written before it gets its own.
-const MARKER_DRAFT: &str = "LAYERSTORE.new-";
-/// No release writes a marker longer than this.
-const MARKER_LIMIT: u64 = 4096;
+use crate::sys::{beneath, directory, node, sync};
 
 /// The database file.
 pub(crate) const DATABASE: &str = "store.redb";
@@ -119,17 +112,17 @@ impl Layout {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
         for entry in directory::list(root.as_fd()).map_err(failed("read"))? {
-            if entry.name == MARKER.as_bytes() {
+            if entry.name == marker::NAME.as_bytes() {
                 return Err(LayoutError::AlreadyAStore { path: path.to_path_buf() });
             }
             // A draft is what a crash inside this function leaves.
-            if !entry.name.starts_with(MARKER_DRAFT.as_bytes()) {
+            if !entry.name.starts_with(marker::DRAFT.as_bytes()) {
                 return Err(LayoutError::NotEmpty { path: path.to_path_buf() });
             }
         }
         node::set_mode(root.as_fd(), 0o700).map_err(failed("set the mode of"))?;
-        let uuid = random_uuid().map_err(failed("name"))?;
-        match write_marker(root.as_fd(), &marker_text(&uuid, xattrs)) {
+        let uuid = marker::random_uuid().map_err(failed("name"))?;
+        match marker::write(root.as_fd(), &marker::text(&uuid, xattrs)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(LayoutError::AlreadyAStore { path: path.to_path_buf() });
             }
@@ -149,19 +142,19 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
             root => root.map_err(failed("open"))?,
         };
-        let marker = match beneath::open_file_beneath(root.as_fd(), MARKER.as_bytes()) {
+        let file = match beneath::open_file_beneath(root.as_fd(), marker::NAME.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
-            marker => marker.map_err(failed("open the marker of"))?,
+            file => file.map_err(failed("open the marker of"))?,
         };
         let mut bytes = Vec::new();
-        let file = std::fs::File::from(marker);
-        io::Read::read_to_end(&mut io::Read::take(file, MARKER_LIMIT), &mut bytes)
+        let file = std::fs::File::from(file);
+        io::Read::read_to_end(&mut io::Read::take(file, marker::LIMIT), &mut bytes)
             .map_err(failed("read the marker of"))?;
-        let (uuid, xattrs) = parse_marker(&bytes).map_err(|problem| match problem {
+        let (uuid, xattrs) = marker::parse(&bytes).map_err(|problem| match problem {
             MarkerProblem::Newer(found) => {
-                LayoutError::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT }
+                LayoutError::NewerFormat { path: path.to_path_buf(), found, supported: marker::FORMAT }
             }
-            MarkerProblem::Damaged(reason) => LayoutError::Damaged { path: path.join(MARKER), reason },
+            MarkerProblem::Damaged(reason) => LayoutError::Damaged { path: path.join(marker::NAME), reason },
         })?;
         Ok(Layout { root, path: path.to_path_buf(), uuid, xattrs })
     }
@@ -206,9 +199,69 @@ impl Layout {
         })
     }
 
+    /// Makes an empty directory for an entry that needs no staging, such as a workdir. The number is fresh.
+    pub(crate) fn create_entry(
+        &self,
+        which: Subdirectory,
+        number: u64,
+        mode: u16,
+    ) -> Result<OwnedFd, LayoutError> {
+        let (dir, name) = (self.subdirectory(which)?, DiffName::Entry(number));
+        let bytes = name.to_string().into_bytes();
+        let made = node::make_directory(dir.as_fd(), &bytes, mode)
+            .and_then(|()| beneath::open_directory_beneath(dir.as_fd(), &bytes))
+            .and_then(|made| node::set_mode(made.as_fd(), mode).map(|()| made));
+        made.map_err(|source| LayoutError::Io {
+            path: self.entry_path(which, name),
+            action: "create",
+            source,
+        })
+    }
+
+    /// Makes sure that a layer that is written to has its workdir, and returns its path.
+    pub(crate) fn ensure_workdir(&self, number: u64) -> Result<PathBuf, LayoutError> {
+        let path = self.entry_path(Subdirectory::Work, DiffName::Entry(number));
+        match self.create_entry(Subdirectory::Work, number, 0o700) {
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(path),
+            made => made.map(|_| path),
+        }
+    }
+
+    /// Opens the directory of an entry for reading.
+    pub(crate) fn open_entry(&self, which: Subdirectory, number: u64) -> Result<OwnedFd, LayoutError> {
+        let (dir, name) = (self.subdirectory(which)?, DiffName::Entry(number));
+        beneath::open_directory_beneath(dir.as_fd(), name.to_string().as_bytes())
+            .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
+    }
+
+    /// Opens a kept blob for reading.
+    pub(crate) fn open_blob(&self, number: u64) -> Result<OwnedFd, LayoutError> {
+        let (which, name) = (Subdirectory::Blobs, DiffName::Entry(number));
+        beneath::open_file_beneath(self.subdirectory(which)?.as_fd(), name.to_string().as_bytes())
+            .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
+    }
+
     /// The path of a numbered entry, for messages and for mounts.
     pub(crate) fn entry_path(&self, which: Subdirectory, name: DiffName) -> PathBuf {
         self.path.join(which.name()).join(name.to_string())
+    }
+
+    /// Writes everything in the store out to the disk. Comes before the commit of rows that name directories.
+    pub(crate) fn sync(&self) -> Result<(), LayoutError> {
+        sync::filesystem(self.root.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.clone(),
+            action: "sync the filesystem of",
+            source,
+        })
+    }
+
+    /// How many bytes and inodes are free; `None` where there is no limit of inodes.
+    pub(crate) fn free_space(&self) -> Result<(u64, Option<u64>), LayoutError> {
+        sync::free_space(self.root.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.clone(),
+            action: "query the free space of",
+            source,
+        })
     }
 
     /// The path of a file of the root: [`DATABASE`], [`LOCK_HOLDER`] or [`RESERVE`].
@@ -228,77 +281,6 @@ impl Layout {
     }
 }
 
-/// Writes the marker so that it is there whole or not at all. EEXIST if someone else was faster.
-fn write_marker(root: BorrowedFd<'_>, text: &str) -> io::Result<()> {
-    let draft = format!("{MARKER_DRAFT}{:016x}", u64::from_le_bytes(random::bytes()?));
-    let file = beneath::create_file(root, draft.as_bytes(), 0o600)?;
-    let mut file = std::fs::File::from(file);
-    let linked = io::Write::write_all(&mut file, text.as_bytes())
-        .and_then(|()| sync::file(file.as_fd()))
-        .and_then(|()| node::make_hard_link(root, draft.as_bytes(), root, MARKER.as_bytes()));
-    node::remove_file(root, draft.as_bytes())?;
-    linked?;
-    sync::file(root)
-}
-
-fn marker_text(uuid: &str, xattrs: XattrNamespace) -> String {
-    let class = match xattrs {
-        XattrNamespace::Trusted => "trusted",
-        XattrNamespace::User => "user",
-    };
-    format!("layerstore {FORMAT}\nuuid {uuid}\nxattrs {class}\n")
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum MarkerProblem {
-    Newer(u32),
-    Damaged(&'static str),
-}
-
-fn parse_marker(bytes: &[u8]) -> Result<(String, XattrNamespace), MarkerProblem> {
-    use MarkerProblem::{Damaged, Newer};
-    let text = std::str::from_utf8(bytes).map_err(|_| Damaged("it is no text"))?;
-    let (first, rest) = text.split_once('\n').ok_or(Damaged("it has no whole line"))?;
-    let format = first.strip_prefix("layerstore ").and_then(plain_number);
-    match format.ok_or(Damaged("its first line is not 'layerstore <format>'"))? {
-        0 => return Err(Damaged("there is no format 0")),
-        FORMAT => {}
-        // Nothing of a later format can be taken for known, not even the lines that follow.
-        newer => return Err(Newer(newer)),
-    }
-    let (second, rest) = rest.split_once('\n').ok_or(Damaged("it has no UUID line"))?;
-    let uuid =
-        second.strip_prefix("uuid ").filter(|uuid| is_uuid(uuid)).ok_or(Damaged("its UUID is none"))?;
-    let xattrs = match rest {
-        "xattrs trusted\n" => XattrNamespace::Trusted,
-        "xattrs user\n" => XattrNamespace::User,
-        _ => return Err(Damaged("it does not end with 'xattrs trusted' or 'xattrs user'")),
-    };
-    Ok((uuid.to_owned(), xattrs))
-}
-
-fn plain_number(text: &str) -> Option<u32> {
-    let number: u32 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        })
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn random_uuid() -> io::Result<String> {
-    let random = u128::from_le_bytes(random::bytes()?);
-    let bits = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
-    let hex = format!("{bits:032x}");
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    Ok(format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -315,6 +297,8 @@ mod tests {
         assert_eq!((opened.uuid(), opened.xattrs()), (made.uuid(), XattrNamespace::User));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+        opened.sync().unwrap();
+        assert!(opened.free_space().unwrap().0 > 0);
         assert!(matches!(
             Layout::create(&path, XattrNamespace::User),
             Err(LayoutError::AlreadyAStore { .. })
@@ -336,20 +320,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("LAYERSTORE.new-00"), b"layer").unwrap();
         Layout::create(dir.path(), XattrNamespace::Trusted).unwrap();
-    }
-
-    #[test]
-    fn markers_are_read_strictly() {
-        let good = marker_text(&random_uuid().unwrap(), XattrNamespace::Trusted);
-        assert!(parse_marker(good.as_bytes()).is_ok());
-        for length in 0..good.len() {
-            assert!(parse_marker(&good.as_bytes()[..length]).is_err(), "{length}");
-        }
-        assert_eq!(parse_marker(b"layerstore 2\nwhatever"), Err(MarkerProblem::Newer(2)));
-        let damaged = ["layerstore 01\n", "layerstore +1\n", "layerstore 0\n", "layerstore\n", "\0"];
-        for bad in damaged.map(str::to_owned).into_iter().chain([format!("{good}x"), good.to_uppercase()]) {
-            assert!(matches!(parse_marker(bad.as_bytes()), Err(MarkerProblem::Damaged(_))), "{bad}");
-        }
     }
 
     #[test]

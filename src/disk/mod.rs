@@ -2,37 +2,45 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`layout`] | the root, its marker file, and every name that is written there |
+//! | [`layout`] | the root, and every name that is written there |
+//! | [`marker`] | the file that makes a directory a store |
 //! | [`staging`] | directories and blob files being filled, held by a lock |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`copy`] | a diff directory made from another |
 //! | [`remove`] | removes trees; moves them to the trash |
 //! | [`usage`] | what a tree takes on the disk |
+//! | [`run_layout`] | the run root and every name that is written there |
 //! | [`reserve`] | space to give up when the disk is full |
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod copy;
 mod dir_stack;
+#[cfg(test)]
+mod fixture;
 mod layout;
+mod marker;
 mod overlay_form;
 mod remove;
 mod reserve;
+mod run_layout;
 mod scan;
 mod staging;
 mod tree_writer;
 mod usage;
 mod walk;
 
-pub(crate) use copy::copy_tree;
-pub(crate) use layout::{DiffName, Layout, Subdirectory};
+pub(crate) use copy::{copy_tree, inherit_root};
+pub(crate) use layout::{DATABASE, DiffName, LOCK_HOLDER, Layout, Subdirectory};
 pub(crate) use overlay_form::XattrNamespace;
 pub(crate) use remove::{empty_trash, move_to_trash, remove_tree};
 pub(crate) use reserve::{ensure_reserve, release_reserve};
+pub(crate) use run_layout::RunLayout;
 pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
-pub(crate) use staging::{StagedBlob, Staging, is_held};
+pub(crate) use staging::{StagedBlob, Staging, discard, is_held};
 pub(crate) use tree_writer::{
-    DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,
+    DeviceKind, FileWriter, LeftOut, LeftOutWhat, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile,
+    apply_metadata,
 };
-pub(crate) use usage::{Usage, usage};
+pub(crate) use usage::{Usage, file_usage, usage};

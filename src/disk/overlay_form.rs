@@ -26,6 +26,9 @@ pub(super) const OPAQUE: &[u8] = b"y";
 /// The value of the opaque xattr on a directory with whiteouts in xattr form.
 pub(super) const HAS_XATTR_WHITEOUTS: &[u8] = b"x";
 
+/// Inherited by everything made in the directory, so it is set when nothing more is.
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
 /// Attributes that the host's security modules put on every file of their own accord. They say something of
 /// the machine, not of the layer: they are neither taken from layers nor found in directories.
 const OF_THE_HOST: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.evm", b"security.SMACK64"];

@@ -102,6 +102,9 @@ pub(crate) fn scan(
     Ok(Manifest::new(entries)?)
 }
 
+/// Names and values.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 struct Scan {
     namespace: XattrNamespace,
     entries: Vec<ScannedEntry>,
@@ -168,11 +171,7 @@ impl Scan {
     }
 
     /// Reads the layer's own attributes, sorted, and what overlayfs' say.
-    fn read_xattrs(
-        &self,
-        path: &[u8],
-        target: Target<'_>,
-    ) -> Result<(Marks, Vec<(Vec<u8>, Vec<u8>)>), ScanError> {
+    fn read_xattrs(&self, path: &[u8], target: Target<'_>) -> Result<(Marks, Xattrs), ScanError> {
         let mut marks = Marks::default();
         let mut own = Vec::new();
         let names = xattr::list(target).map_err(failed(path, "list the xattrs of"))?;
@@ -333,4 +332,99 @@ fn hash_sparse(file: &File, size: u64, hasher: &mut blake3::Hasher, buffer: &mut
 fn piece(buffer: &mut [u8], length: u64) -> &mut [u8] {
     let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
     buffer.get_mut(..length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::fixture::{Place, hash, metadata, namespace, shape, write_file};
+
+    /// What overlayfs itself leaves in an upper directory.
+    #[test]
+    fn attributes_of_overlayfs_are_no_content() {
+        let place = Place::new();
+        std::fs::write(place.path("diff/file"), b"x").unwrap();
+        let diff = place.open("diff");
+        let before = place.manifest("diff");
+        let prefix = namespace().opaque().strip_suffix(b"opaque").unwrap();
+        for name in ["origin", "impure", "nlink", "uuid", "upper", "protattr"] {
+            let name = [prefix, name.as_bytes()].concat();
+            xattr::set(Target::Name(diff.as_fd(), b"file"), &name, b"y").unwrap();
+        }
+        // On a file with content it is no whiteout.
+        xattr::set(Target::Name(diff.as_fd(), b"file"), namespace().whiteout(), b"y").unwrap();
+        assert_eq!(place.manifest("diff"), before);
+        for name in ["redirect", "metacopy"] {
+            let name = [prefix, name.as_bytes()].concat();
+            xattr::set(Target::Name(diff.as_fd(), b"file"), &name, b"y").unwrap();
+            let result = scan(diff.as_fd(), &HashMap::new(), namespace());
+            assert!(matches!(result, Err(ScanError::Redirected { .. })));
+            xattr::remove(Target::Name(diff.as_fd(), b"file"), &name).unwrap();
+        }
+    }
+
+    #[test]
+    fn known_files_are_not_read() {
+        let place = Place::new();
+        let mut tree = place.strict_writer();
+        let written = write_file(&mut tree, "file", b"x", &metadata(0o644)).unwrap();
+        tree.finish().unwrap();
+        assert_eq!(written.content, hash(b"x"));
+        let told = HashMap::from([(written.inode, hash(b"told"))]);
+        let manifest = scan(place.open("diff").as_fd(), &told, namespace()).unwrap();
+        assert!(
+            matches!(manifest.get(b"file").unwrap().kind, Kind::File { content, .. } if content == hash(b"told"))
+        );
+    }
+
+    #[test]
+    fn many_files_are_hashed_by_many_threads() {
+        let place = Place::new();
+        for number in 0..500 {
+            std::fs::write(place.path(&format!("diff/{number}")), format!("{number}")).unwrap();
+        }
+        for entry in place.manifest("diff").entries().iter().skip(1) {
+            assert!(matches!(entry.kind, Kind::File { content, .. } if content == hash(&entry.path)));
+        }
+    }
+
+    #[test]
+    fn files_that_change_are_named() {
+        let place = Place::new();
+        std::fs::write(place.path("diff/file"), b"before").unwrap();
+        let diff = place.open("diff");
+        let listed = list(diff.as_fd(), namespace()).unwrap();
+        std::fs::write(place.path("diff/file"), b"after").unwrap();
+        let hashed = hash_all(diff.as_fd(), &listed.iter().skip(1).collect::<Vec<_>>());
+        assert!(matches!(hashed, Err(ScanError::Changed { .. })));
+        std::fs::write(place.path("diff/other"), b"beside").unwrap();
+        std::fs::rename(place.path("diff/other"), place.path("diff/file")).unwrap();
+        let hashed = hash_all(diff.as_fd(), &listed.iter().skip(1).collect::<Vec<_>>());
+        assert!(matches!(hashed, Err(ScanError::Changed { .. })));
+    }
+
+    #[test]
+    fn whiteouts_in_an_opaque_directory_are_no_change() {
+        let place = Place::new();
+        let diff = place.open("diff");
+        std::fs::create_dir_all(place.path("diff/solid/sub")).unwrap();
+        for dir in ["diff/solid", "diff/solid/sub"] {
+            let dir = place.open(dir);
+            node::make_node(dir.as_fd(), b"gone", node::NodeKind::CharDevice, 0, (0, 0)).unwrap();
+        }
+        xattr::set(Target::Name(diff.as_fd(), b"solid"), namespace().opaque(), OPAQUE).unwrap();
+        assert_eq!(shape(&place.manifest("diff")), ["o solid", "d solid/sub", "w solid/sub/gone"]);
+    }
+
+    #[test]
+    fn sockets_and_order() {
+        let place = Place::new();
+        for name in ["a", "a/b", "a-"] {
+            std::fs::create_dir(place.path("diff").join(name)).unwrap();
+        }
+        node::make_node(place.open("diff").as_fd(), b"s", node::NodeKind::Socket, 0o600, (0, 0)).unwrap();
+        let manifest = place.manifest("diff");
+        assert_eq!(shape(&manifest), ["d a", "d a/b", "d a-", "? s"]);
+        assert_eq!(manifest.get(b"s").unwrap().kind, Kind::Socket);
+    }
 }

@@ -4,14 +4,15 @@
 //! garbage. A guard that is dropped removes what it guards; [`Staging::keep`] leaves it, and is called only
 //! when the rows that name it are committed.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::layout::{DiffName, Layout, Subdirectory};
-use super::remove::remove_tree;
+use super::remove::{move_to_trash, remove_tree};
 use crate::error::LayoutError;
-use crate::sys::{beneath, lock, node, stat};
+use crate::sys::{beneath, extent, lock, node, stat, sync};
 
 /// A diff directory being filled. Dropping it removes the directory.
 #[derive(Debug)]
@@ -53,6 +54,12 @@ impl Staging {
         self.aside.as_fd()
     }
 
+    /// Brings the directory's own metadata and name to the disk: enough for one that is empty.
+    pub(crate) fn sync(&self) -> Result<(), LayoutError> {
+        let name = DiffName::Entry(self.held.number);
+        sync::file(self.directory.as_fd()).map_err(|source| self.held.failed(name, "sync", source))
+    }
+
     /// Leaves the directory where it is and gives up the lock.
     pub(crate) fn keep(mut self) {
         self.held.keep = true;
@@ -86,10 +93,52 @@ impl StagedBlob {
         self.file.as_fd()
     }
 
+    /// Fills the empty file with a part of another: by reflink where the filesystem can.
+    pub(crate) fn fill_from(&self, from: &File, offset: u64, length: u64) -> Result<(), LayoutError> {
+        let mut done = 0;
+        let copied: io::Result<()> = loop {
+            let rest = length.saturating_sub(done);
+            if rest == 0 {
+                break Ok(());
+            }
+            let from_at = offset.saturating_add(done);
+            match extent::copy_range_to(from.as_fd(), from_at, self.file.as_fd(), done, rest) {
+                Ok(0) => break Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => done = done.saturating_add(count),
+                Err(error) if is_unsupported(&error) => break self.copy(from, from_at, rest),
+                Err(error) => break Err(error),
+            }
+        };
+        copied.map_err(|source| self.held.failed(DiffName::Entry(self.held.number), "fill", source))
+    }
+
+    fn copy(&self, from: &File, offset: u64, length: u64) -> io::Result<()> {
+        let mut to = File::from(self.file.try_clone()?);
+        let mut from = from.try_clone()?;
+        from.seek(SeekFrom::Start(offset))?;
+        let copied = io::copy(&mut from.take(length), &mut to)?;
+        if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// The file from its beginning, for reading.
+    pub(crate) fn reader(&self) -> Result<File, LayoutError> {
+        let name = DiffName::Entry(self.held.number);
+        beneath::open_file_beneath(self.held.parent.as_fd(), name.to_string().as_bytes())
+            .map(File::from)
+            .map_err(|source| self.held.failed(name, "open", source))
+    }
+
     /// Leaves the file where it is and gives up the lock.
     pub(crate) fn keep(mut self) {
         self.held.keep = true;
     }
+}
+
+/// Old kernels copy inside the kernel on some filesystems only.
+fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let unsupported = [Errno::XDEV, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL];
+    Errno::from_io_error(error).is_some_and(|error| unsupported.contains(&error))
 }
 
 /// Whether someone, this process included, is filling the entry.
@@ -106,6 +155,38 @@ pub(crate) fn is_held(layout: &Layout, which: Subdirectory, number: u64) -> Resu
             source,
         }),
     }
+}
+
+/// Moves an entry that no row names to the trash, with all that lies beside it, unless someone is filling it.
+/// Returns whether nobody was. The two numbers name what arrives in the trash, and are fresh.
+///
+/// # Locking
+///
+/// The caller holds the write transaction in which it saw that no row names the entry. The entry's lock is
+/// held while it is moved, so that nobody begins to fill it.
+pub(crate) fn discard(
+    layout: &Layout,
+    which: Subdirectory,
+    number: u64,
+    fresh: [u64; 2],
+) -> Result<bool, LayoutError> {
+    let parent = layout.subdirectory(which)?;
+    let name = DiffName::Lock(number);
+    let bytes = name.to_string().into_bytes();
+    let failed =
+        |action| move |source| LayoutError::Io { path: layout.entry_path(which, name), action, source };
+    let lock = match lock_file(parent.as_fd(), &bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        // Someone else removed it: they are done with the entry, one way or the other.
+        Ok(None) => return Ok(false),
+        lock => lock.map_err(failed("lock"))?,
+    };
+    for (doomed, fresh) in [DiffName::Entry(number), DiffName::Aside(number)].into_iter().zip(fresh) {
+        move_to_trash(layout, which, doomed, fresh)?;
+    }
+    node::remove_file(parent.as_fd(), &bytes).map_err(failed("remove"))?;
+    drop(lock);
+    Ok(true)
 }
 
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
@@ -218,6 +299,24 @@ mod tests {
         assert!(!is_held(&layout, Subdirectory::Diffs, 1).unwrap());
         // A number that was used is refused, and what it names stays.
         assert!(Staging::create(&layout, 1).is_err());
+        assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
+    }
+
+    #[test]
+    fn only_what_nobody_fills_is_discarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        let staging = Staging::create(&layout, 1).unwrap();
+        assert!(!discard(&layout, Subdirectory::Diffs, 1, [2, 3]).unwrap());
+        // A process that dies leaves everything behind, but no lock.
+        let crashed = layout.subdirectory(Subdirectory::Diffs).unwrap();
+        for name in ["9", "9.aside"] {
+            node::make_directory(crashed.as_fd(), name.as_bytes(), 0o700).unwrap();
+        }
+        drop(beneath::ensure_file(crashed.as_fd(), b"9.lock").unwrap());
+        assert!(discard(&layout, Subdirectory::Diffs, 9, [4, 5]).unwrap());
+        assert_eq!(names(&layout, Subdirectory::Trash).len(), 2);
+        staging.keep();
         assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
     }
 }

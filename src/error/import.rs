@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::{ArchiveError, LayoutError, MetaError, ScanError, TreeError, UnpackError, ValueError};
+use super::{
+    ArchiveError, CompressError, LayoutError, MetaError, ScanError, SplitError, TreeError, UnpackError,
+    ValueError,
+};
 
 /// A layer cannot be imported. Nothing of it is in the store.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +26,15 @@ pub enum ImportError {
         /// The member.
         member: String,
     },
+    /// The tar-split cannot be made.
+    #[error("cannot keep what the archive's bytes were")]
+    Split(#[from] SplitError),
     /// The directory cannot be read back.
     #[error("cannot read the unpacked layer back")]
     Scan(#[from] ScanError),
+    /// The directory cannot be measured.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// A directory of the store cannot be made or read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -78,17 +87,25 @@ pub enum ImportError {
 #[non_exhaustive]
 pub enum ExportError {
     /// The tar-split and the files do not fit together.
-    #[error("the layer {layer} does not give its original bytes; run `layerstore check --deep --layer {layer}`")]
+    #[error(
+        "the layer {layer} does not give its original bytes; run `layerstore check --deep --layer {layer}`"
+    )]
     Damaged {
         /// The layer.
         layer: String,
         /// What does not fit.
         #[source]
-        source: ArchiveError,
+        source: SplitError,
     },
     /// The archive cannot be written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// A path in the layer's directory cannot stand in an archive.
+    #[error(transparent)]
+    Path(#[from] ValueError),
+    /// The compression cannot be done.
+    #[error(transparent)]
+    Compress(#[from] CompressError),
     /// The layer's directory cannot be read.
     #[error("cannot read the layer's directory")]
     Scan(#[from] ScanError),

@@ -3,6 +3,7 @@
 //! Each message names the thing and the cause, in lower case and without a full stop; `source()` leads to
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
+mod archive;
 mod disk;
 mod import;
 mod lookup;
@@ -12,6 +13,7 @@ mod oci;
 mod store;
 mod value;
 
+pub use archive::{ArchiveError, CompressError, SplitError};
 pub use disk::{LayoutError, ScanError, TreeError, UnpackError};
 pub use import::{ExportError, ImportError};
 pub use lookup::{CreateError, InUseError, LookupError};

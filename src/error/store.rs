@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{
-    CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, OciError,
-    ScanError, TreeError, ValueError,
+    CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError,
+    OciError, ScanError, TreeError, ValueError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)

@@ -5,8 +5,8 @@ use std::fmt;
 
 use layerstore_schema::manifest::Kind;
 
-use crate::disk::ScannedKind;
 use super::stack::Stack;
+use crate::disk::ScannedKind;
 use crate::types::RelPath;
 
 /// How a path differs from the layers below.

@@ -8,11 +8,12 @@ use std::os::fd::BorrowedFd;
 
 use layerstore_schema::manifest::{Kind, Manifest};
 
-use crate::archive::{self, Entry, EntryKind, SplitReader, Writer};
+use crate::archive::split::SplitReader;
+use crate::archive::{Entry, EntryKind, Writer, whiteout};
 use crate::disk::{self, ScannedEntry, ScannedKind, XattrNamespace};
-use crate::error::ExportError;
+use crate::error::{ExportError, SplitError};
 use crate::sys::beneath;
-use crate::types::{ContentHash, Metadata};
+use crate::types::{ContentHash, Metadata, RelPath};
 
 /// Writes the tar that the layer came as. `split` is its tar-split, `manifest` says where its contents lie below
 /// `root`. Each content is verified on its way.
@@ -31,12 +32,16 @@ pub(crate) fn export_original(
             places.entry(content).or_insert(&entry.path);
         }
     }
-    let mut open = |content: &ContentHash, _size: u64| -> io::Result<File> {
+    let mut open = |content: &ContentHash, _size: u64| -> io::Result<Box<dyn io::Read>> {
         let path = places.get(content).ok_or(io::ErrorKind::NotFound)?;
-        Ok(File::from(beneath::open_file_beneath(root, path)?))
+        Ok(Box::new(File::from(beneath::open_file_beneath(root, path)?)))
     };
-    let damaged = |source| ExportError::Damaged { layer: layer.to_owned(), source };
-    SplitReader::new(split).map_err(damaged)?.join(out, &mut open).map_err(damaged)
+    let failed = |source| match source {
+        SplitError::Write { source, .. } => ExportError::Io(source),
+        source => ExportError::Damaged { layer: layer.to_owned(), source },
+    };
+    SplitReader::new(split).map_err(failed)?.join(out, &mut open).map_err(failed)?;
+    Ok(())
 }
 
 /// Writes a deterministic tar of a diff directory: markers for what it deletes, sockets left out. The root
@@ -73,7 +78,11 @@ fn append<W: Write>(
 ) -> Result<(), ExportError> {
     let path = if scanned.path.is_empty() { b"./".to_vec() } else { scanned.path.clone() };
     let Some(kind) = entry_kind(&scanned.kind) else {
-        return append_marker(writer, scanned);
+        // A socket has no place in an archive; it is made anew by whoever listens.
+        if scanned.kind == ScannedKind::Other(Kind::Whiteout) {
+            append_marker(writer, &whiteout::marker(&RelPath::from_archive(&scanned.path)?)?)?;
+        }
+        return Ok(());
     };
     let mut entry = Entry::new(path, kind);
     let metadata = &scanned.metadata;
@@ -83,28 +92,23 @@ fn append<W: Write>(
     match &scanned.kind {
         ScannedKind::File { size } => {
             (entry.size, entry.stored) = (*size, *size);
-            let file = File::from(beneath::open_file_beneath(root, &scanned.path)?);
-            return Ok(writer.append(&entry, file)?);
+            let mut file = File::from(beneath::open_file_beneath(root, &scanned.path)?);
+            return Ok(writer.append(&entry, &mut file)?);
         }
         ScannedKind::Other(Kind::Symlink { target } | Kind::HardLink { target }) => {
             entry.link.clone_from(target);
         }
         ScannedKind::Other(_) => {}
     }
-    writer.append(&entry, io::empty())?;
+    writer.append(&entry, &mut io::empty())?;
     if matches!(scanned.kind, ScannedKind::Other(Kind::Directory { opaque: true })) {
-        let marker = archive::opaque_marker(&scanned.path);
-        writer.append(&Entry::new(marker, EntryKind::File), io::empty())?;
+        append_marker(writer, &whiteout::opaque_marker(&RelPath::from_archive(&scanned.path)?)?)?;
     }
     Ok(())
 }
 
-fn append_marker<W: Write>(writer: &mut Writer<W>, scanned: &ScannedEntry) -> Result<(), ExportError> {
-    if matches!(scanned.kind, ScannedKind::Other(Kind::Whiteout)) {
-        let marker = archive::whiteout_marker(&scanned.path);
-        writer.append(&Entry::new(marker, EntryKind::File), io::empty())?;
-    }
-    Ok(())
+fn append_marker<W: Write>(writer: &mut Writer<W>, marker: &RelPath) -> Result<(), ExportError> {
+    Ok(writer.append(&Entry::new(marker.as_bytes(), EntryKind::File), &mut io::empty())?)
 }
 
 /// What the entry is in an archive; `None` for what stands there as a marker or not at all.

@@ -3,9 +3,10 @@
 //! Two steps, because layers of one image are unpacked at the same time: [`unpack`] needs nothing but the
 //! stream, [`seal`] wants to know what lies below.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read, Seek};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 
@@ -14,11 +15,14 @@ use layerstore_schema::manifest::{Kind, Manifest};
 use super::files::{Contents, FilePool, SMALL_FILE};
 use super::pipeline::{Streams, read_layer};
 use super::stack::Stack;
-use crate::archive::{self, Entry, EntryKind, Limits, Meaning, Reader, SplitBuilder};
-use crate::disk::{self, FileWriter, Staging, TreeUsage, TreeWriter, UnpackOptions, UnpackedTree};
-use crate::error::{ImportError, UnpackError};
+use crate::archive::split::{self, Content, SplitBuilder};
+use crate::archive::whiteout::Meaning;
+use crate::archive::{Entry, EntryKind, Limits, Reader};
+use crate::disk::{self, FileWriter, Staging, TreeWriter, UnpackOptions, UnpackedTree};
+use crate::error::ImportError;
 use crate::meta::PreparedBlob;
-use crate::types::{Algorithm, Metadata, RelPath, TreeDigest};
+use crate::sys::beneath;
+use crate::types::{Algorithm, ContentHash, Metadata, RelPath, TreeDigest};
 
 /// The size of the pieces in which large files are written.
 const PIECE: usize = 128 * 1024;
@@ -54,7 +58,7 @@ pub(crate) struct SealedLayer {
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) manifest_blob: PreparedBlob,
     pub(crate) split: PreparedBlob,
-    pub(crate) usage: TreeUsage,
+    pub(crate) usage: disk::Usage,
     /// Whether every directory but the root was named by the archive.
     pub(crate) self_contained: bool,
     /// What the process may not make, and left out.
@@ -83,18 +87,17 @@ fn unpack_archive(
     options: &ImportOptions,
 ) -> Result<(Contents, UnpackedTree, File), ImportError> {
     let own = |fd: std::os::fd::BorrowedFd<'_>| -> io::Result<OwnedFd> { fd.try_clone_to_owned() };
-    let mut tree =
-        TreeWriter::new(own(staging.directory())?, own(staging.aside())?, options.unpack.clone())?;
-    let mut reader = Reader::new(input, SplitBuilder::new(records)?, options.limits);
+    let mut tree = TreeWriter::new(own(staging.directory())?, own(staging.aside())?, options.unpack.clone());
+    let mut reader = Reader::with_limits(input, SplitBuilder::new(records)?, options.limits);
     let contents = thread::scope(|scope| {
         let mut files = FilePool::start(scope, options.workers);
-        while let Some(entry) = reader.next()? {
+        while let Some(entry) = reader.next_entry()? {
             apply(&entry, &mut reader, &mut tree, &mut files)?;
         }
         Ok::<_, ImportError>(files.finish()?)
     })?;
-    let split = reader.finish()?;
-    Ok((contents, tree.finish()?, split.finish()?))
+    let (records, _) = reader.into_tap().finish()?;
+    Ok((contents, tree.finish()?, records))
 }
 
 /// Does what one member of the archive says.
@@ -105,10 +108,10 @@ fn apply(
     files: &mut FilePool,
 ) -> Result<(), ImportError> {
     let path = RelPath::from_archive(&entry.path)?;
-    match archive::meaning(&path)? {
-        Meaning::Ordinary => return apply_ordinary(entry, &path, content, tree, files),
+    match Meaning::of(&path)? {
+        Meaning::Content => return apply_ordinary(entry, &path, content, tree, files),
         _ if entry.stored > 0 => return Err(ImportError::MarkerWithContent { member: entry.shown() }),
-        Meaning::Whiteout(deleted) => tree.whiteout(&deleted)?,
+        Meaning::Removed(deleted) => tree.whiteout(&deleted)?,
         Meaning::Opaque(directory) => tree.opaque(&directory)?,
         Meaning::Ignored => {}
     }
@@ -211,7 +214,7 @@ pub(crate) fn seal(
     let encoded = manifest.encode();
     let split = assemble_split(&staging, &contents, &tree, &manifest, records, spool)?;
     Ok(SealedLayer {
-        usage: disk::tree_usage(staging.directory())?,
+        usage: disk::usage(staging.directory())?,
         tree: layerstore_schema::manifest::digest_of_encoded(&encoded),
         manifest: Arc::new(manifest),
         manifest_blob: PreparedBlob::from_bytes(&encoded),
@@ -228,19 +231,43 @@ fn inherited(below: &Stack, path: &RelPath) -> Option<Metadata> {
     matches!(entry.kind, Kind::Directory { .. }).then(|| entry.metadata.clone())
 }
 
-/// Contents that no file of the layer has, because the archive replaced them itself, go into the tar-split.
+/// Contents that no file of the layer has, because the archive replaced them itself, go into the tar-split as they
+/// are; the others by their hashes.
 fn assemble_split(
     staging: &Staging,
     contents: &Contents,
     tree: &UnpackedTree,
     manifest: &Manifest,
-    records: File,
+    mut records: File,
     spool: impl FnOnce() -> Result<File, ImportError>,
 ) -> Result<PreparedBlob, ImportError> {
-    let table = contents.in_order()?;
-    let kept = tree.set_aside(staging.aside(), contents.by_inode(), manifest)?;
-    let mut out = spool()?;
-    archive::assemble_split(&mut out, &table, &kept, records)?;
+    let hash_of = |kind: &Kind| match kind {
+        Kind::File { content, .. } => Some(*content),
+        _ => None,
+    };
+    let present: HashSet<ContentHash> =
+        manifest.entries().iter().filter_map(|entry| hash_of(&entry.kind)).collect();
+    let all = contents.in_order()?;
+    let table: Vec<Option<Content>> =
+        all.iter().map(|&(hash, size)| present.contains(&hash).then_some(Content { hash, size })).collect();
+    let aside: HashMap<ContentHash, &str> = tree
+        .aside
+        .iter()
+        .filter_map(|(inode, name)| Some((*contents.by_inode().get(inode)?, name.as_str())))
+        .collect();
+    let mut replaced = |ordinal: u32| -> io::Result<Box<dyn Read>> {
+        let content = usize::try_from(ordinal).ok().and_then(|ordinal| all.get(ordinal));
+        let name = content.and_then(|(hash, _)| aside.get(hash)).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(File::from(beneath::open_file_beneath(staging.aside(), name.as_bytes())?)))
+    };
+    records.rewind()?;
+    let out = split::assemble(spool()?, &table, records, &mut replaced)?;
     Ok(PreparedBlob::from_file(out)?)
 }
 
+impl UnpackedLayer {
+    /// What was learned about the streams.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+}

@@ -1,9 +1,30 @@
-//! Layers: import, seal, changes, export, removal. Joins the directories with the records.
+//! Layers: import, seal, changes, export. Joins the directories with the records.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`pipeline`] | a blob through its digests and its decompression, on threads |
+//! | [`import`], [`files`] | a stream into a directory, and the directory sealed |
+//! | [`stack`] | what a stack of layers shows at a path |
+//! | [`changes`](mod@changes) | what a layer changes |
+//! | [`export`] | a layer as a tar stream |
+//! | [`writable`] | directories that are written to |
 
 mod changes;
+mod export;
+mod files;
+mod import;
 mod pipeline;
+mod progress;
 mod stack;
 mod thing;
+mod writable;
 
 pub use changes::{Change, ChangeKind};
+pub(crate) use changes::{Mark, changes};
+pub(crate) use export::{export_directory, export_original};
+pub(crate) use import::{ImportOptions, SealedLayer, UnpackedLayer, seal, unpack};
+pub(crate) use pipeline::Streams;
+pub use progress::{Progress, ProgressFn};
+pub(crate) use stack::Stack;
 pub use thing::{Layer, LayerBlob};
+pub(crate) use writable::{directory, prepare_writable};

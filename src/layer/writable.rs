@@ -18,28 +18,25 @@ pub(crate) fn directory(txn: &impl Query, layer: &LayerRecord) -> Result<u64, Me
         LayerContent::Sealed(tree) => {
             let tree = TreeDigest(*tree);
             let row = txn.diff(&tree)?;
-            row.map(|diff| diff.number).ok_or_else(|| MetaError::Missing { kind: "diff", key: tree.to_string() })
+            row.map(|diff| diff.number)
+                .ok_or_else(|| MetaError::Missing { kind: "diff", key: tree.to_string() })
         }
     }
 }
 
-/// Makes a staged directory ready for writing above `parent`: its root gets the metadata of the root below, for
-/// an overlay mount shows the topmost, and the workdir is made.
+/// Makes a staged directory ready for writing above the directory `parent`: its root gets the metadata of the root
+/// below, for an overlay mount shows the topmost, and the workdir is made.
 pub(crate) fn prepare_writable(
     layout: &Layout,
     staging: &Staging,
     parent: Option<u64>,
 ) -> Result<(), LayoutError> {
-    let number = staging.number();
-    disk::make_workdir(layout, number)?;
-    if let Some(parent) = parent {
-        let diffs = layout.subdirectory(Subdirectory::Diffs)?;
-        let name = DiffName::Entry(parent);
-        disk::inherit_root(diffs.as_fd(), name, staging.directory()).map_err(|source| LayoutError::Io {
-            path: layout.entry_path(Subdirectory::Diffs, name),
-            action: "take the root's metadata from",
-            source,
-        })?;
-    }
-    Ok(())
+    layout.ensure_workdir(staging.number())?;
+    let Some(parent) = parent else { return Ok(()) };
+    let from = layout.open_entry(Subdirectory::Diffs, parent)?;
+    disk::inherit_root(from.as_fd(), staging.directory(), layout.xattrs()).map_err(|source| LayoutError::Io {
+        path: layout.entry_path(Subdirectory::Diffs, DiffName::Entry(parent)),
+        action: "take the root's metadata from",
+        source,
+    })
 }

@@ -8,7 +8,7 @@ use layerstore_schema::record::{
     BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord, Record,
 };
 use layerstore_schema::table::{self, LayerKey, Owner};
-use redb::{Key, ReadableTable, TableDefinition, Value};
+use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use crate::error::MetaError;
 use crate::types::TreeDigest;
@@ -246,6 +246,15 @@ pub(crate) trait Query: Tables + Sized {
             found.push((key.value().to_owned(), decode(value.value(), "kept blob", key.value())?));
         }
         Ok(found)
+    }
+
+    /// How many layers, images and containers there are.
+    fn counts(&self) -> Result<(u64, u64, u64), MetaError> {
+        Ok((
+            self.open(table::LAYERS)?.len()?,
+            self.open(table::IMAGES)?.len()?,
+            self.open(table::CONTAINERS)?.len()?,
+        ))
     }
 
     /// A sum over all records.

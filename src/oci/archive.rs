@@ -4,11 +4,12 @@
 //! decompressed into a nameless temporary file, with little memory. The file disappears with its last reader.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use super::dir::{anonymous_file, io_error};
 use super::media_type::LayerCompression;
@@ -22,16 +23,15 @@ const XZ_MEMORY: u64 = 128 << 20;
 
 /// Opens an archive. What a compressed one decompresses to goes into `tmp_dir`.
 pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
-    // Not blocking: an archive must be a file, and opening a pipe would wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(io_error("open", path))?;
-    let stat = rustix::fs::fstat(&fd).map_err(io_error("stat", path))?;
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    match kind {
+    // A pipe is opened once only: with a second handle, its writer could come and go between the two.
+    let kind = rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(io_error("stat", path))?;
+    match FileType::from_raw_mode(kind.st_mode) {
         FileType::RegularFile => {}
         FileType::Fifo | FileType::CharacterDevice => return spool(path, tmp_dir),
         _ => return Err(OciError::FileKind { path: path.to_owned(), expected: "an archive file" }),
     }
+    let fd = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io_error("open", path))?;
     let file = File::from(fd);
     let mut start = [0; 8];
     let count = read_start(&file, &mut start).map_err(io_error("read", path))?;
@@ -80,7 +80,9 @@ pub(super) fn detect(start: &[u8]) -> LayerCompression {
     }
 }
 
-fn decompress(compression: LayerCompression, from: impl Read, mut to: &File) -> io::Result<()> {
+/// Memory is bounded by the windows above. What the data grows to on disk is not, since no limit fits all images;
+/// but zeros, which bombs are made of, become holes that take no space.
+fn decompress(compression: LayerCompression, from: impl Read, to: &File) -> io::Result<()> {
     let from = BufReader::with_capacity(256 << 10, from);
     let mut reader: Box<dyn Read + '_> = match compression {
         LayerCompression::None => Box::new(from),
@@ -99,13 +101,18 @@ fn decompress(compression: LayerCompression, from: impl Read, mut to: &File) -> 
         }
     };
     let mut buffer = vec![0; 256 << 10];
+    let mut length = 0;
     loop {
         let count = match reader.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return to.set_len(length),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        to.write_all(buffer.get(..count).unwrap_or_default())?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if bytes.iter().any(|&byte| byte != 0) {
+            to.write_all_at(bytes, length)?;
+        }
+        length += count as u64;
     }
 }

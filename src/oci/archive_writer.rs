@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
-use super::dir::{Dir, TemporaryFile, io_error};
+use super::dir::{Dir, TemporaryFile, blob_error, io_error};
 use super::docker_archive::MANIFEST_FILE;
 use super::layout::{INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, blob_name};
 use super::layout_writer::merge_index;
@@ -116,11 +116,9 @@ impl ArchiveWriter {
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
-        if let Err(error) = self.tar.append_data(&mut header, name, reader) {
-            self.broken = true;
-            return Err(OciError::from_io(&error).unwrap_or_else(|| io_error("write", &self.path)(error)));
-        }
-        Ok(())
+        let written = self.tar.append_data(&mut header, name, reader);
+        self.broken |= written.is_err();
+        written.map_err(blob_error("write", &self.path))
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::document::{Document, parse_typed, parse_value};
-use super::manifest::set;
+use super::manifest::{refuse_look_alikes, set};
 use super::platform::Platform;
 use crate::error::OciError;
 use crate::types::DiffId;
@@ -65,6 +65,8 @@ impl ImageConfig {
     /// Reads a config; `what` names it in errors.
     pub fn parse(document: &Document, what: &str) -> Result<Self, OciError> {
         let raw = parse_value(&document.bytes, what)?;
+        refuse_look_alikes(&raw, &["architecture", "os", "variant", "rootfs", "config", "history"], what)?;
+        refuse_look_alikes(raw.get("rootfs").unwrap_or(&Value::Null), &["type", "diff_ids"], what)?;
         let fields: Fields = parse_typed(&raw, what)?;
         let diff_id = |text: String| {
             text.parse().map(DiffId).map_err(|source| OciError::Value { what: what.to_owned(), source })
@@ -211,6 +213,8 @@ mod tests {
         let parse =
             |text: &str| ImageConfig::parse(&Document::new(text.into(), OCI_CONFIG), "c").unwrap_err();
         assert!(matches!(parse(r#"{"rootfs":{"diff_ids":["sha256:../../x"]}}"#), OciError::Value { .. }));
+        let twice = r#"{"rootfs":{"diff_ids":[],"Diff_IDs":[]}}"#;
+        assert!(matches!(parse(twice), OciError::Ambiguous { .. }));
         assert!(matches!(parse("{}"), OciError::Malformed { .. }));
         assert!(matches!(parse("[]"), OciError::Malformed { .. }));
     }

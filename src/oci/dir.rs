@@ -31,6 +31,12 @@ pub(super) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) ->
     move |source| OciError::Io { action, path, source: source.into() }
 }
 
+/// The same for what a reader above a blob reports: the blob's own error, if that is inside.
+pub(super) fn blob_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OciError {
+    let path = path.to_owned();
+    move |source| OciError::from_io(&source).unwrap_or(OciError::Io { action, path, source })
+}
+
 impl Dir {
     /// Opens a directory by its path, which may lead through links: the user gave it.
     pub(super) fn open(path: &Path) -> Result<Self, OciError> {

@@ -1,6 +1,6 @@
 //! Image layouts: `oci-layout`, `index.json`, and blobs by their digest, in a directory or a tar.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::blob::{BlobReader, Extent};
-use super::dir::{Dir, io_error};
+use super::dir::{Dir, blob_error, io_error};
 use super::document::{Document, check_size, digest_of, parse_typed, parse_value};
 use super::manifest::{CONTAINERD_NAME, Descriptor, Index, REF_NAME};
 use super::media_type::{OCI_INDEX, is_index, is_manifest};
-use super::platform::is_attestation;
+use super::platform::{Platform, is_attestation};
 use super::tar_index::TarIndex;
 use crate::error::{BlobError, Choices, OciError};
 use crate::types::{Algorithm, Digest};
@@ -110,12 +110,7 @@ impl Layout {
         let mut bytes = Vec::new();
         let mut reader = self.blob(&descriptor.digest, descriptor.size)?;
         let path = self.files.path().join(blob_name(&descriptor.digest));
-        match reader.read_to_end(&mut bytes) {
-            Ok(_) => {}
-            Err(error) => {
-                return Err(OciError::from_io(&error).unwrap_or_else(|| io_error("read", &path)(error)));
-            }
-        }
+        reader.read_to_end(&mut bytes).map_err(blob_error("read", &path))?;
         let digest = descriptor.digest.clone();
         Ok(Document { bytes, digest, media_type: descriptor.media_type.clone() })
     }
@@ -150,7 +145,7 @@ impl Layout {
 
     /// The images that `roots` lead to, through indexes and their indexes.
     pub(super) fn images(&self, roots: &[&Descriptor]) -> Result<Vec<Descriptor>, OciError> {
-        let mut walk = IndexWalk { layout: self, images: Vec::new(), seen: BTreeSet::new(), descriptors: 0 };
+        let mut walk = IndexWalk::new(self);
         for root in roots {
             walk.visit(root, &mut Vec::new())?;
         }
@@ -188,11 +183,18 @@ fn check_version(mark: &[u8], path: &Path) -> Result<(), OciError> {
 struct IndexWalk<'a> {
     layout: &'a Layout,
     images: Vec<Descriptor>,
+    /// An image may be listed twice, and also for two platforms.
+    listed: HashSet<(Digest, Option<Platform>)>,
     seen: BTreeSet<Digest>,
     descriptors: usize,
 }
 
-impl IndexWalk<'_> {
+impl<'a> IndexWalk<'a> {
+    fn new(layout: &'a Layout) -> Self {
+        let (listed, seen) = (HashSet::new(), BTreeSet::new());
+        IndexWalk { layout, images: Vec::new(), listed, seen, descriptors: 0 }
+    }
+
     /// `above` are the indexes that lead here.
     fn visit(&mut self, descriptor: &Descriptor, above: &mut Vec<Digest>) -> Result<(), OciError> {
         self.descriptors += 1;
@@ -201,7 +203,9 @@ impl IndexWalk<'_> {
             return Ok(());
         }
         if is_manifest(&descriptor.media_type) {
-            self.images.push(descriptor.clone());
+            if self.listed.insert((descriptor.digest.clone(), descriptor.platform.clone())) {
+                self.images.push(descriptor.clone());
+            }
             return Ok(());
         }
         let digest = || descriptor.digest.to_string();
@@ -257,4 +261,30 @@ pub(super) fn digest_in_name(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
     let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
     (digest.algorithm() == Algorithm::Sha256).then_some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_seen_before_anything_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(LAYOUT_FILE), LAYOUT_MARK).unwrap();
+        std::fs::write(dir.path().join(INDEX_FILE), br#"{"schemaVersion":2}"#).unwrap();
+        let layout = Layout::open(Files::Dir(Arc::new(Dir::open(dir.path()).unwrap()))).unwrap();
+        let mut walk = IndexWalk::new(&layout);
+        let own = Descriptor::new(OCI_INDEX, Digest::sha256(b"own"), 1);
+        let error = walk.visit(&own, &mut vec![own.digest.clone()]).unwrap_err();
+        assert!(matches!(error, OciError::IndexLoop(_)), "{error}");
+    }
+
+    #[test]
+    fn only_names_of_a_layout_promise_a_digest() {
+        let digest = Digest::sha256(b"");
+        assert_eq!(digest_in_name(&blob_name(&digest)), Some(digest));
+        for name in ["blobs/sha256/00", "blobs/sha256", "x/blobs/sha256/00", "config.json"] {
+            assert_eq!(digest_in_name(name), None);
+        }
+    }
 }

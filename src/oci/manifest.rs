@@ -93,6 +93,7 @@ impl Descriptor {
 
     /// Reads a descriptor that stands in the document `what`.
     pub(super) fn parse(raw: Value, what: &str) -> Result<Self, OciError> {
+        refuse_look_alikes(&raw, &["mediaType", "digest", "size", "annotations", "platform"], what)?;
         let fields: DescriptorFields = parse_typed(&raw, what)?;
         let digest: Digest =
             fields.digest.parse().map_err(|source| OciError::Value { what: what.to_owned(), source })?;
@@ -127,6 +128,8 @@ struct Header {
 /// Reads a manifest's or index's JSON, and refuses one that could be taken for the other (CVE-2021-41190).
 fn parse_header(document: &Document, what: &str, foreign: &[&str]) -> Result<(Value, Header), OciError> {
     let value = parse_value(&document.bytes, what)?;
+    let known = ["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "fsLayers"];
+    refuse_look_alikes(&value, &known, what)?;
     let header: Header = parse_typed(&value, what)?;
     if header.schema_version.as_ref().and_then(Value::as_u64) != Some(2) {
         let found = header.schema_version.map_or_else(|| "none".to_owned(), |version| version.to_string());
@@ -144,6 +147,18 @@ fn parse_header(document: &Document, what: &str, foreign: &[&str]) -> Result<(Va
         return Err(OciError::Ambiguous { what: what.to_owned(), reason });
     }
     Ok((value, header))
+}
+
+/// Refuses keys that differ from the known ones in case only: Go's decoder takes them for the same, and so would
+/// read another image than this program does.
+pub(super) fn refuse_look_alikes(value: &Value, known: &[&str], what: &str) -> Result<(), OciError> {
+    let looks_alike =
+        |key: &String| known.iter().any(|known| key.eq_ignore_ascii_case(known) && key != known);
+    if value.as_object().is_some_and(|object| object.keys().any(looks_alike)) {
+        let reason = "a key differs from a known one in upper and lower case only";
+        return Err(OciError::Ambiguous { what: what.to_owned(), reason });
+    }
+    Ok(())
 }
 
 fn parse_descriptors(value: &Value, key: &str, what: &str) -> Result<Vec<Descriptor>, OciError> {
@@ -345,6 +360,9 @@ mod tests {
     fn a_manifest_that_lies_is_refused() {
         let error = |extra: &str| Manifest::parse(&manifest(extra, "\"size\":1,"), "m").unwrap_err();
         assert!(matches!(error("\"manifests\":[],"), OciError::Ambiguous { .. }));
+        assert!(matches!(error("\"Layers\":[],"), OciError::Ambiguous { .. }));
+        let digest = manifest("", "\"size\":1,\"Digest\":\"x\",");
+        assert!(matches!(Manifest::parse(&digest, "m"), Err(OciError::Ambiguous { .. })));
         let lie = format!("\"mediaType\":\"{}\",", media_type::OCI_INDEX);
         assert!(matches!(error(&lie), OciError::MediaType { .. }));
         let index = Document::new(manifest("", "").bytes, media_type::OCI_INDEX);

@@ -1,5 +1,6 @@
 //! Media types of image documents and layers, OCI's and docker's.
 
+use super::document::Document;
 use crate::error::OciError;
 
 /// Image index, OCI.
@@ -35,6 +36,14 @@ pub fn is_manifest(media_type: &str) -> bool {
 /// Whether the media type is that of an image config.
 pub fn is_config(media_type: &str) -> bool {
     matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+}
+
+/// The media type of a manifest whose bytes are all that is kept: what it says itself, else OCI's, which need not say.
+///
+/// Returns [`OciError::Malformed`] if the document is no JSON object.
+pub(super) fn of_manifest(document: &Document) -> Result<String, OciError> {
+    let value = document.value()?;
+    Ok(value.get("mediaType").and_then(|text| text.as_str()).unwrap_or(OCI_MANIFEST).to_owned())
 }
 
 /// How a layer blob is compressed, as its media type says. The content may say otherwise.

@@ -8,16 +8,19 @@
 mod archive;
 mod archive_writer;
 mod blob;
+mod commit;
 mod config;
 mod dir;
 mod docker_archive;
 mod document;
 mod layout;
 mod layout_writer;
+mod load;
 mod manifest;
 pub mod media_type;
 mod platform;
 mod reference;
+mod save;
 mod sink;
 mod source;
 mod tar_index;
@@ -25,12 +28,15 @@ mod tar_index;
 mod tests;
 
 pub use blob::{BlobReader, Extent, ExtentReader, VerifyReader};
+pub use commit::CommitOptions;
 pub use config::{History, ImageConfig};
 pub use document::{Document, MAX_DOCUMENT};
+pub use load::LoadOptions;
 pub use manifest::{Annotations, CONTAINERD_NAME, Descriptor, Index, Manifest, REF_NAME};
 pub use media_type::{LayerCompression, LayerType};
 pub use platform::Platform;
 pub use reference::{Reference, Transport};
+pub use save::{SaveOptions, SavedImage};
 pub use sink::{BlobWriter, Sink, SinkImage};
 pub use source::{ResolvedImage, ResolvedLayer, Selection, Source};
 

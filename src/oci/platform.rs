@@ -64,9 +64,11 @@ impl Platform {
         }
     }
 
-    /// Whether an image for `offered` runs where `self` is wanted.
+    /// Whether an image whose config says `offered` runs where `self` is wanted. Many configs leave out the
+    /// variant that their index states, so one that is missing is no contradiction.
     pub(super) fn accepts(&self, offered: &Platform) -> bool {
-        self.rank(offered).is_some()
+        let variant = offered.variant.clone().or_else(|| self.variant.clone());
+        self.rank(&Platform { variant, ..offered.clone() }).is_some()
     }
 
     fn effective_variant(&self) -> &str {
@@ -207,6 +209,14 @@ mod tests {
         assert_eq!(chosen(&["", "linux/arm64"], "linux/amd64"), None);
         let error = choose(&[image("linux/s390x"), image("")], &"linux/amd64".parse().unwrap()).unwrap_err();
         assert!(error.to_string().contains("there are linux/s390x, sha256:"), "{error}");
+    }
+
+    #[test]
+    fn a_config_may_leave_out_the_variant() {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        assert!(platform("linux/arm/v6").accepts(&platform("linux/arm")));
+        assert!(!platform("linux/arm/v6").accepts(&platform("linux/arm/v7")));
+        assert!(!platform("linux/arm/v6").accepts(&platform("linux/arm64")));
     }
 
     #[test]

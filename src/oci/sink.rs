@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::archive_writer::ArchiveWriter;
 use super::blob::VerifyReader;
-use super::dir::{TemporaryFile, anonymous_file, io_error};
+use super::dir::{TemporaryFile, anonymous_file, blob_error, io_error};
 use super::document::Document;
 use super::layout::blob_name;
 use super::layout_writer::LayoutWriter;
@@ -106,11 +106,7 @@ impl Sink {
             Target::Archive(archive) => archive.put_blob(digest, size, reader),
             Target::Layout(layout) => {
                 let mut temporary = layout.create_temporary()?;
-                if let Err(error) = io::copy(&mut reader, &mut temporary.file) {
-                    return Err(
-                        OciError::from_io(&error).unwrap_or_else(|| io_error("write", &self.path)(error))
-                    );
-                }
+                io::copy(&mut reader, &mut temporary.file).map_err(blob_error("write", &self.path))?;
                 layout.keep_blob(temporary, digest)
             }
         }

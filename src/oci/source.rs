@@ -106,7 +106,13 @@ impl Source {
     /// The tags or names of the images in it, in no order.
     pub fn tags(&self) -> Vec<String> {
         match &self.kind {
-            Kind::Layout(layout) => layout.entries().iter().filter_map(tag_of).map(str::to_owned).collect(),
+            Kind::Layout(layout) => {
+                let mut tags: Vec<_> =
+                    layout.entries().iter().filter_map(tag_of).map(str::to_owned).collect();
+                // One tag can have an image for each of several platforms.
+                tags.dedup();
+                tags
+            }
             Kind::Docker(archive) => archive.names(),
         }
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tar::{EntryType, Header, PaxExtensions};
+use tar::{EntryType, Header};
 
 use super::blob::Extent;
 use super::dir::io_error;
@@ -279,10 +279,23 @@ fn checksum_is_right(block: &[u8; 512], header: &Header) -> bool {
     header.cksum().is_ok_and(|stated| stated == sum)
 }
 
-fn pax_records(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
-    PaxExtensions::new(bytes)
-        .map(|record| record.ok().and_then(|record| Some((record.key_bytes(), record.value_bytes()))))
-        .collect()
+/// The records of a PAX header: `<length> <key>=<value>\n`, the length counting all of it. A value may have any
+/// bytes, newlines too; `None` if a length does not fit.
+fn pax_records(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let space = bytes.iter().take(20).position(|&byte| byte == b' ')?;
+        let digits = std::str::from_utf8(bytes.get(..space)?).ok()?;
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let length: usize = digits.parse().ok()?;
+        let record = bytes.get(space + 1..length)?.strip_suffix(b"\n")?;
+        let equals = record.iter().position(|&byte| byte == b'=')?;
+        records.push((record.get(..equals)?, record.get(equals + 1..)?));
+        bytes = bytes.get(length..)?;
+    }
+    Some(records)
 }
 
 /// Where a symbolic link in the directory `parent` of the archive leads, by its text alone.

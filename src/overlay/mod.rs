@@ -4,13 +4,15 @@
 //! function from it and a [`MountRequest`] to a [`MountPlan`]. [`mount`] carries the plan out, and a caller that
 //! mounts by itself takes [`MountPlan::entry`]. A mount outlives the process that made it.
 
+mod entry;
 mod mount;
 mod options;
 mod probe;
 mod program;
 
+pub(crate) use entry::EntryPaths;
+pub use entry::MountEntry;
 pub use mount::UnmountMode;
 pub(crate) use mount::{clear_volatile_mark, is_mounted, mount, mounts_below, unmount};
-pub use options::MountEntry;
-pub(crate) use options::{EntryPaths, MountPlan, MountRequest, Upper, XattrClass, plan};
+pub(crate) use options::{MountPlan, MountRequest, Upper, XattrClass, plan};
 pub(crate) use probe::{Probe, probe};

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use rustix::mount::MountAttrFlags;
 
-use super::options::{EntryPaths, Method, MountPlan, Upper};
+use super::entry::EntryPaths;
+use super::options::{Method, MountPlan, Upper};
 use super::probe::IdMapSupport;
 use super::program;
 use crate::error::MountError;
@@ -42,6 +43,7 @@ pub(crate) fn mount(plan: &MountPlan, target: &Path) -> Result<(), MountError> {
     }
     let made = match (&plan.method, &plan.id_map) {
         (Method::Bind, _) => bind(plan).and_then(|tree| put(&tree, target)),
+        (Method::BindCall, _) => sys::bind_call(only_lower(plan), target).map_err(Refusal::from),
         (Method::OptionString, None) => sys::with_own_directory(&plan.base, || option_string(plan, target)),
         _ => detached(plan, target).and_then(|tree| put(&tree, target)),
     };
@@ -50,7 +52,7 @@ pub(crate) fn mount(plan: &MountPlan, target: &Path) -> Result<(), MountError> {
 
 /// Makes the plan's mount, attached to nothing. `target` is where a mount namespace of its own may use `mount(2)`.
 pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refusal> {
-    let Some((maps, support)) = &plan.id_map else { return configure(plan, &sys::open_directory) };
+    let Some((maps, support)) = &plan.id_map else { return configure(plan, &mut sys::open_directory) };
     let namespace =
         userns::namespace_with(maps).map_err(|error| Refusal::new("user namespace for the id map", error))?;
     let mapped = |path: &Path| -> io::Result<OwnedFd> {
@@ -59,7 +61,16 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
         Ok(tree)
     };
     match support {
-        IdMapSupport::Detached => configure(plan, &|path| sys::open_root(mapped(path)?.as_fd())),
+        IdMapSupport::Detached => {
+            // A detached mount ends with the descriptor it came as, and the kernel looks at it again in the end.
+            let mut trees = Vec::with_capacity(plan.lowers.len());
+            configure(plan, &mut |path| {
+                let tree = mapped(path)?;
+                let root = sys::open_root(tree.as_fd());
+                trees.push(tree);
+                root
+            })
+        }
         // Kernels before 6.15 take no layer from a detached mount. In a mount namespace of its own each mapped mount
         // covers the layer it maps, so every way to name a layer works; only the finished overlay leaves it.
         _ => sys::with_own_mounts(&plan.base, || {
@@ -68,7 +79,7 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
                 sys::attach(tree.as_fd(), sys::open_target(lower)?.as_fd())?;
             }
             if plan.method != Method::OptionString {
-                return configure(plan, &sys::open_directory);
+                return configure(plan, &mut sys::open_directory);
             }
             sys::with_own_directory(&plan.base, || option_string(plan, target))?;
             Ok(sys::clone_tree(target)?)
@@ -77,7 +88,7 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
 }
 
 /// Opens a layer's directory, as itself or id-mapped.
-type OpenLayer<'a> = &'a dyn Fn(&Path) -> io::Result<OwnedFd>;
+type OpenLayer<'a> = &'a mut dyn FnMut(&Path) -> io::Result<OwnedFd>;
 
 /// Makes the overlay with one call per option.
 fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> {
@@ -97,7 +108,7 @@ fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> 
         let opened = |error: io::Error| Refusal::new(format!("open {}", lower.display()), error);
         match plan.method {
             Method::Descriptors => context.descriptor("lowerdir+", open(lower).map_err(opened)?.as_fd())?,
-            _ => set_path(&context, "lowerdir+", lower, &|byte| byte == b'\n')?,
+            _ => set_path(&context, "lowerdir+", lower, false)?,
         }
     }
     if let Some(Upper { upper, work }) = &plan.upper {
@@ -108,23 +119,18 @@ fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> 
                     context.descriptor(key, sys::open_directory(path).map_err(opened)?.as_fd())?;
                 }
                 // Unlike `lowerdir+`, these take backslashes for escapes.
-                _ => set_path(&context, key, path, &|byte| byte == b'\\')?,
+                _ => set_path(&context, key, path, true)?,
             }
         }
     }
     context.create(plan.attributes)
 }
 
-/// Sets an option to a path. One that is too long, or has a byte the kernel would not take as it is, goes by the
-/// name of an open descriptor.
-fn set_path(
-    context: &FsContext,
-    key: &str,
-    path: &Path,
-    special: &dyn Fn(u8) -> bool,
-) -> Result<(), Refusal> {
+/// Sets an option to a path. One that is too long, or has a backslash where the kernel takes it for an escape, goes
+/// by the name of an open descriptor.
+fn set_path(context: &FsContext, key: &str, path: &Path, escapes: bool) -> Result<(), Refusal> {
     let bytes = path.as_os_str().as_encoded_bytes();
-    if bytes.len() <= FSCONFIG_VALUE_MAX && !bytes.iter().any(|&byte| special(byte)) {
+    if bytes.len() <= FSCONFIG_VALUE_MAX && !(escapes && bytes.contains(&b'\\')) {
         return context.string(key, path);
     }
     let directory =
@@ -162,10 +168,13 @@ fn mount_flags(attributes: MountAttrFlags) -> MsFlags {
 
 /// A read-only copy of the mount at the only lower directory.
 fn bind(plan: &MountPlan) -> Result<OwnedFd, Refusal> {
-    let path = plan.lowers.first().map_or(plan.base.as_path(), PathBuf::as_path);
-    let tree = sys::clone_tree(path).map_err(|error| Refusal::new("open_tree", error))?;
+    let tree = sys::clone_tree(only_lower(plan)).map_err(|error| Refusal::new("open_tree", error))?;
     sys::set_read_only(tree.as_fd()).map_err(|error| Refusal::new("mount_setattr", error))?;
     Ok(tree)
+}
+
+fn only_lower(plan: &MountPlan) -> &Path {
+    plan.lowers.first().map_or(plan.base.as_path(), PathBuf::as_path)
 }
 
 /// Puts a detached mount in place.

@@ -21,16 +21,13 @@
 //! layer is seen through an overlay like any other stack. A view of nothing at all is a read-only bind mount of the
 //! empty directory itself, since there is nothing in it to be misread.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::mount::MountAttrFlags;
 
 use super::probe::{IdMapSupport, Probe};
 use crate::error::MountError;
-use crate::sys::mount::MOUNT_DATA_MAX;
-use crate::sys::userns::{IdExtent, IdMaps};
+use crate::sys::userns::IdMaps;
 
 #[cfg(test)]
 mod tests;
@@ -125,6 +122,8 @@ pub(crate) enum Method {
     OptionString,
     /// A read-only bind mount of the only lower directory, which is empty.
     Bind,
+    /// The same with `mount(2)`.
+    BindCall,
     /// A program that takes the options of `mount(2)`, such as fuse-overlayfs.
     Program(PathBuf),
 }
@@ -143,6 +142,18 @@ pub(crate) struct MountPlan {
     pub(super) attributes: MountAttrFlags,
     pub(super) context: Option<String>,
     pub(super) id_map: Option<(IdMaps, IdMapSupport)>,
+}
+
+impl MountPlan {
+    /// Whether nothing can be written through the mount.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.upper.is_none()
+    }
+
+    /// The lower directories, topmost first.
+    pub(crate) fn lowers(&self) -> &[PathBuf] {
+        &self.lowers
+    }
 }
 
 /// Decides how to mount `request` on a kernel that can do what `probe` says.
@@ -164,7 +175,11 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     }
     let (lowers, upper) = stack(request, extra.read_only)?;
     let nothing = upper.is_none() && lowers.len() == 1;
-    let method = if nothing { Method::Bind } else { choose_method(probe, request)? };
+    let method = match nothing {
+        true if probe.lower_descriptors || probe.lower_paths => Method::Bind,
+        true => Method::BindCall,
+        false => choose_method(probe, request)?,
+    };
     let mut settings =
         vec![("redirect_dir", Some("nofollow")), ("metacopy", Some("off")), ("index", Some("off"))];
     if request.xattrs == XattrClass::User {
@@ -178,8 +193,14 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     if upper.is_none() {
         extra.attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    let id_map = if nothing { None } else { id_map(probe, request, &method)? };
+    let id_map = if nothing { None } else { id_map(probe, request, &method, lowers.len())? };
     let context = request.context.clone();
+    if let Some(label) =
+        context.as_ref().filter(|label| label.contains(['"', '\\']) || label.contains(char::is_control))
+    {
+        let reason = "a label has no quote, backslash or control character";
+        return Err(MountError::Option { option: format!("context={label}"), reason });
+    }
     let base = request.base.clone();
     Ok(MountPlan { method, lowers, upper, base, settings, attributes: extra.attributes, context, id_map })
 }
@@ -243,12 +264,16 @@ fn stack(request: &MountRequest, read_only: bool) -> Result<(Vec<PathBuf>, Optio
     Ok((lowers, upper))
 }
 
+/// The most detached mounts at once: each is an open descriptor, of which a process has 1024 as a rule.
+const MAX_DETACHED: usize = 256;
+
 /// How the ids are mapped: by detached mounts where the kernel takes them as layers, else in a mount namespace of
 /// its own, or by the program.
 fn id_map(
     probe: &Probe,
     request: &MountRequest,
     method: &Method,
+    layers: usize,
 ) -> Result<Option<(IdMaps, IdMapSupport)>, MountError> {
     let Some(maps) = &request.id_map else { return Ok(None) };
     if maps.uids.is_empty() || maps.gids.is_empty() {
@@ -262,7 +287,7 @@ fn id_map(
                          that has them; copy the layers with changed owners, or use fuse-overlayfs",
             });
         }
-        (Method::Descriptors, support) => support,
+        (Method::Descriptors, support) if layers <= MAX_DETACHED => support,
         (_, _) => IdMapSupport::Attached,
     };
     Ok(Some((maps.clone(), support)))
@@ -333,151 +358,4 @@ fn reason_against(option: &str) -> &'static str {
         "context" | "fscontext" | "defcontext" | "rootcontext" => "the label is an option of its own",
         _ => "it is not one of those that the store knows to be safe",
     }
-}
-
-/// A mount for a caller that makes it, as containerd describes mounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountEntry {
-    /// The filesystem type.
-    pub kind: String,
-    /// The source.
-    pub source: OsString,
-    /// The options, each complete, with the escapes of `mount(2)`.
-    pub options: Vec<OsString>,
-    /// The directory that relative paths in the options start at; `None` if all are absolute.
-    pub directory: Option<PathBuf>,
-}
-
-/// How [`MountPlan::entry`] writes paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EntryPaths {
-    /// From the root.
-    Absolute,
-    /// Those below the request's base from there, so that many layers fit into one page.
-    Relative,
-}
-
-impl MountPlan {
-    /// Whether nothing can be written through the mount.
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.upper.is_none()
-    }
-
-    /// The lower directories, topmost first.
-    pub(crate) fn lowers(&self) -> &[PathBuf] {
-        &self.lowers
-    }
-
-    /// The plan for a caller that mounts by itself.
-    ///
-    /// Returns [`MountError::OptionsTooLong`] if `mount(2)` does not take the options. Ids are mapped as containerd
-    /// says it: `uidmap=0:100000:65536`.
-    pub(crate) fn entry(&self, paths: EntryPaths) -> Result<MountEntry, MountError> {
-        let directory = (paths == EntryPaths::Relative).then(|| self.base.clone());
-        if let (Method::Bind, Some(empty)) = (&self.method, self.lowers.first()) {
-            let options = ["ro", "rbind"].map(OsString::from).to_vec();
-            return Ok(MountEntry {
-                kind: "bind".to_owned(),
-                source: empty.into(),
-                options,
-                directory: None,
-            });
-        }
-        let length = self.option_string(paths).len();
-        if length > MOUNT_DATA_MAX {
-            return Err(MountError::OptionsTooLong { length, limit: MOUNT_DATA_MAX });
-        }
-        let (kind, source) = match &self.method {
-            Method::Program(program) => {
-                let name = program.file_name().unwrap_or_default().to_string_lossy();
-                (format!("fuse3.{name}"), "overlay")
-            }
-            _ => ("overlay".to_owned(), "overlay"),
-        };
-        let mut options = self.attribute_words().map(OsString::from).collect::<Vec<_>>();
-        options.append(&mut self.option_words(paths));
-        if let Some((maps, _)) = &self.id_map {
-            for (key, extents) in [("uidmap=", &maps.uids), ("gidmap=", &maps.gids)] {
-                options.push(format!("{key}{}", extent_words(extents, ",")).into());
-            }
-        }
-        Ok(MountEntry { kind, source: source.into(), options, directory })
-    }
-
-    /// The option string of `mount(2)`.
-    pub(super) fn option_string(&self, paths: EntryPaths) -> OsString {
-        self.option_words(paths).join(OsStr::new(","))
-    }
-
-    /// The filesystem's options, paths last. Each word is complete and has its escapes.
-    fn option_words(&self, paths: EntryPaths) -> Vec<OsString> {
-        let mut words: Vec<OsString> = Vec::new();
-        for (key, value) in &self.settings {
-            words.push(value.map_or_else(|| (*key).into(), |value| format!("{key}={value}").into()));
-        }
-        if let Some(label) = &self.context {
-            // A label has commas of its own: the quotes are for SELinux, which takes them off.
-            words.push(format!("context=\"{label}\"").into());
-        }
-        let word = |key: &str, value: OsString| {
-            let mut word = OsString::from(key);
-            word.push(value);
-            word
-        };
-        let path = |path: &Path| escaped(self.shortened(path, paths).as_os_str(), SPECIAL);
-        if let Some(Upper { upper, work }) = &self.upper {
-            words.push(word("upperdir=", path(upper)));
-            words.push(word("workdir=", path(work)));
-        }
-        let lowers: Vec<OsString> = self.lowers.iter().map(|lower| path(lower)).collect();
-        words.push(word("lowerdir=", lowers.join(OsStr::new(":"))));
-        words
-    }
-
-    /// `path` from the base, where the plan's paths are relative and it is below.
-    pub(super) fn shortened<'a>(&self, path: &'a Path, paths: EntryPaths) -> &'a Path {
-        match path.strip_prefix(&self.base) {
-            Ok(short) if paths == EntryPaths::Relative && !short.as_os_str().is_empty() => short,
-            _ => path,
-        }
-    }
-
-    /// The attributes of the mount as words of an option string.
-    pub(super) fn attribute_words(&self) -> impl Iterator<Item = &'static str> {
-        let atime = self.attributes & MountAttrFlags::MOUNT_ATTR__ATIME;
-        let words = [
-            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY), "ro"),
-            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV), "nodev"),
-            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NOSUID), "nosuid"),
-            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NOEXEC), "noexec"),
-            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NODIRATIME), "nodiratime"),
-            (atime == MountAttrFlags::MOUNT_ATTR_NOATIME, "noatime"),
-            (atime == MountAttrFlags::MOUNT_ATTR_STRICTATIME, "strictatime"),
-        ];
-        words.into_iter().filter_map(|(set, word)| set.then_some(word))
-    }
-}
-
-/// Extents as `inside:outside:count`.
-pub(super) fn extent_words(extents: &[IdExtent], between: &str) -> String {
-    let words: Vec<String> = extents
-        .iter()
-        .map(|extent| format!("{}:{}:{}", extent.inside, extent.outside, extent.count))
-        .collect();
-    words.join(between)
-}
-
-/// The bytes that mean something in an option string of `mount(2)`.
-const SPECIAL: &[u8] = b"\\,:";
-
-/// Text with a backslash before each of the `special` bytes.
-pub(super) fn escaped(text: &OsStr, special: &[u8]) -> OsString {
-    let mut bytes = Vec::with_capacity(text.len());
-    for &byte in text.as_bytes() {
-        if special.contains(&byte) {
-            bytes.push(b'\\');
-        }
-        bytes.push(byte);
-    }
-    OsString::from_vec(bytes)
 }

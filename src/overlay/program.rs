@@ -1,11 +1,13 @@
 //! Mounts made by a program, where the kernel cannot: the only external program of the crate.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::entry::{EntryPaths, escaped, extent_words};
 use super::mount::is_mounted;
-use super::options::{EntryPaths, MountPlan, Upper, escaped, extent_words};
+use super::options::{MountPlan, Upper};
 use crate::error::MountError;
 
 /// Runs `program` to mount `plan` at `target`. It serves the mount in the background after this call.
@@ -18,6 +20,12 @@ pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(
         target: target.to_owned(),
         message,
     };
+    if let Some(path) = with_colon(plan) {
+        return Err(failed(format!(
+            "it takes no directory whose path has a colon, such as {}",
+            path.display()
+        )));
+    }
     let output = Command::new(program)
         .current_dir(&plan.base)
         .arg("-o")
@@ -26,7 +34,10 @@ pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(
         .stdin(Stdio::null())
         .output()
         .map_err(|error| failed(format!("it cannot be run: {error}")))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // libfuse passes options of its own on, which the program names without need.
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("unknown argument ignored")).collect();
+    let said = said.join("; ");
     if !output.status.success() {
         return Err(failed(if said.is_empty() { output.status.to_string() } else { said }));
     }
@@ -48,16 +59,26 @@ fn options(plan: &MountPlan) -> OsString {
         words.push(format!("uidmapping={}", extent_words(&maps.uids, ":")).into());
         words.push(format!("gidmapping={}", extent_words(&maps.gids, ":")).into());
     }
-    let short = |path| plan.shortened(path, EntryPaths::Relative);
     if let Some(Upper { upper, work }) = &plan.upper {
-        words.push(for_fuse("upperdir=", short(upper).as_os_str()));
-        words.push(for_fuse("workdir=", short(work).as_os_str()));
+        words.push(for_fuse("upperdir=", short(plan, upper)));
+        words.push(for_fuse("workdir=", short(plan, work)));
     }
-    // The colons between layers are the program's own, and so are the backslashes that take their meaning away.
-    let lowers: Vec<OsString> =
-        plan.lowers.iter().map(|lower| escaped(short(lower).as_os_str(), b"\\:")).collect();
+    let lowers: Vec<&OsStr> = plan.lowers.iter().map(|lower| short(plan, lower)).collect();
     words.push(for_fuse("lowerdir=", &lowers.join(OsStr::new(":"))));
     words.join(OsStr::new(","))
+}
+
+/// A path that the program would split: it does so at every colon of the layers as they are given, and of the
+/// upper directory's full path.
+fn with_colon(plan: &MountPlan) -> Option<&Path> {
+    let upper = plan.upper.iter().map(|upper| (upper.upper.as_path(), upper.upper.as_os_str()));
+    let lowers = plan.lowers.iter().map(|lower| (lower.as_path(), short(plan, lower)));
+    upper.chain(lowers).find(|(_, given)| given.as_bytes().contains(&b':')).map(|(path, _)| path)
+}
+
+/// A path as seen from the directory that the program runs in.
+fn short<'a>(plan: &MountPlan, path: &'a Path) -> &'a OsStr {
+    plan.shortened(path, EntryPaths::Relative).as_os_str()
 }
 
 /// An option for libfuse, which takes off one level of backslashes.

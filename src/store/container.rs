@@ -110,10 +110,9 @@ impl Store {
     fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<LayerRecord>, Error> {
         let Some(image) = image else { return Ok(None) };
         let txn = self.database().begin_read()?;
-        let record = txn.image(image.as_str())?.ok_or_else(|| LookupError::NotFound {
-            kind: "image",
-            key: image.to_string(),
-        })?;
+        let record = txn
+            .image(image.as_str())?
+            .ok_or_else(|| LookupError::NotFound { kind: "image", key: image.to_string() })?;
         let top = record.top_layer.ok_or_else(|| CreateError::NoLayers { id: record.id })?;
         Ok(Some(txn.layer_ref(&top)?))
     }
@@ -121,8 +120,12 @@ impl Store {
     /// Makes `diffs/<n>` and `work/<n>` for a layer above `parent`, durable.
     fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
         let staging = Staging::create(self.layout(), self.fresh_number()?)?;
-        layer::prepare_writable(self.layout(), &staging, parent, &self.database().begin_read()?)?;
-        if self.syncs() {
+        let below = match parent {
+            Some(parent) => Some(layer::directory(&self.database().begin_read()?, parent)?),
+            None => None,
+        };
+        layer::prepare_writable(self.layout(), &staging, below)?;
+        if self.options().database.sync {
             staging.sync()?;
         }
         Ok(staging)

@@ -6,11 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{self, DiffName, Subdirectory};
+use crate::disk::{self, Subdirectory};
 use crate::error::{Error, LayoutError, LookupError};
 use crate::layer::{self, Change, Mark};
 use crate::meta::{Query, ReadTxn, open_blob};
-use crate::sys::beneath;
 use crate::types::TreeDigest;
 
 use super::{Store, ThingId};
@@ -87,10 +86,6 @@ impl Store {
     }
 
     pub(crate) fn open_diff(&self, number: u64) -> Result<OwnedFd, LayoutError> {
-        let path = self.diff_path(number);
-        let diffs = self.layout().subdirectory(Subdirectory::Diffs)?;
-        let name = DiffName::Entry(number).to_string();
-        beneath::open_directory_beneath(diffs.as_fd(), name.as_bytes())
-            .map_err(|source| LayoutError::Io { path, action: "open the layer's directory", source })
+        self.layout().open_entry(Subdirectory::Diffs, number)
     }
 }

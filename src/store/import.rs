@@ -21,7 +21,7 @@ use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{self, LayerBlob, Progress, ProgressFn, SealedLayer, Stack};
 use crate::meta::{PreparedBlob, Query, WriteTxn};
-use crate::types::{ChainId, Digest, DiffId, Hasher, ImageId, Name, Timestamp, TreeDigest};
+use crate::types::{ChainId, DiffId, Digest, Hasher, ImageId, Name, Timestamp, TreeDigest};
 
 use super::Store;
 
@@ -49,6 +49,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,
+    /// Whether the blob is worth keeping beside the files.
+    pub(crate) keep_blob: bool,
     /// Opens the blob.
     pub(crate) open: Box<dyn Fn() -> Result<BlobInput, Error> + Send + Sync + 'a>,
 }
@@ -103,7 +105,10 @@ impl Store {
             for (digest, blob) in &blobs {
                 if txn.kept_blob(&digest.to_string())?.is_none() {
                     let size = blob.size;
-                    txn.put_kept_blob(&digest.to_string(), &KeptBlobRecord { number: blob.staged.number(), size })?;
+                    txn.put_kept_blob(
+                        &digest.to_string(),
+                        &KeptBlobRecord { number: blob.staged.number(), size },
+                    )?;
                 }
             }
             let record = insert_image(txn, import, parent)?;
@@ -117,7 +122,12 @@ impl Store {
     }
 
     /// Lets go of what was staged: directories that a row names stay, the others go.
-    fn settle(&self, ready: Vec<Ready>, unused: &[bool], blobs: Vec<(Digest, CopiedBlob)>) -> Result<(), Error> {
+    fn settle(
+        &self,
+        ready: Vec<Ready>,
+        unused: &[bool],
+        blobs: Vec<(Digest, CopiedBlob)>,
+    ) -> Result<(), Error> {
         for (ready, unused) in ready.into_iter().zip(unused) {
             if let Ready::Sealed(layer) = ready
                 && !unused
@@ -278,7 +288,7 @@ impl<'a> Work<'a> {
         let Some(blob) = &layer.blob else { return Ok(()) };
         self.report(&Progress::LayerKnown { blob: &blob.digest });
         let kept = self.store.database().begin_read()?.kept_blob(&blob.digest.to_string())?;
-        if kept.is_none() && self.store.options().keep_blobs {
+        if kept.is_none() && layer.keep_blob && self.store.options().keep_blobs {
             let mut input = (layer.open)()?;
             if let Some(copied) = self.copy_blob(&mut input)? {
                 // Nothing else reads it, so its digest is checked here.
@@ -319,13 +329,15 @@ impl<'a> Work<'a> {
         let mut copied = None;
         if let Some(blob) = &layer.blob {
             self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
-            if self.store.options().keep_blobs {
+            if layer.keep_blob && self.store.options().keep_blobs {
                 copied = self.copy_blob(&mut input)?;
             }
         }
-        let algorithm = layer.blob.as_ref().map_or(crate::types::Algorithm::Sha256, |blob| blob.digest.algorithm());
+        let algorithm =
+            layer.blob.as_ref().map_or(crate::types::Algorithm::Sha256, |blob| blob.digest.algorithm());
         let records = self.store.spool().map_err(ImportError::Io)?;
-        let reader = Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
+        let reader =
+            Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
         let unpacked = layer::unpack(reader, algorithm, staging, records, &self.store.import_options())
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;

@@ -25,7 +25,7 @@ mod write;
 
 pub use container::ContainerOptions;
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
-pub use mount::{Mount, MountOptions};
+pub use mount::{Mount, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::StoreOptions;
 pub use thing::{Thing, ThingId};

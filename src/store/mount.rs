@@ -3,9 +3,8 @@
 //! A layer has one mount point, `<run root>/mnt/<layer id>`, and a count of those who asked for it. Whether it *is*
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent, LayerRecord, MountRecord};
@@ -73,15 +72,17 @@ impl Store {
         let what = what.into();
         let txn = self.database().begin_read()?;
         let layer = self.layer_of(&txn, &what)?;
-        let container = txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
-        let target = self.mount_point(&layer.id);
+        let layer_id: LayerId = layer.id.parse()?;
+        let container =
+            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
+        let target = self.mount_point(&layer.id)?;
         let request = self.mount_request(&txn, &layer, container.as_ref(), options)?;
         drop(txn);
         let probe = self.probe()?;
         let plan = overlay::plan(&probe, &request)?;
         let read_only = plan.is_read_only();
         let record = self.run()?.update_mount::<_, Error>(&layer.id, |record| {
-            make_directory(&target)?;
+            self.run_layout()?.ensure_mount_point(&layer_id)?;
             if overlay::is_mounted(&target)?
                 && let Some(record) = record
             {
@@ -121,7 +122,7 @@ impl Store {
         next: impl FnOnce(u64) -> u64,
     ) -> Result<u64, Error> {
         let layer = self.layer_of(&self.database().begin_read()?, what)?;
-        let target = self.mount_point(&layer.id);
+        let target = self.mount_point(&layer.id)?;
         self.run()?.update_mount::<_, Error>(&layer.id, |record| {
             let left = next(record.as_ref().map_or(1, |record| record.count));
             if left > 0
@@ -157,7 +158,7 @@ impl Store {
     }
 
     fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
-        let path = self.mount_point(layer);
+        let path = self.mount_point(layer)?;
         if !exists(&path) || !overlay::is_mounted(&path)? {
             return Ok(None);
         }
@@ -177,8 +178,8 @@ impl Store {
         }
     }
 
-    fn mount_point(&self, layer: &str) -> PathBuf {
-        self.run_root().join("mnt").join(layer)
+    fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {
+        Ok(absolute(&self.run_layout()?.mount_point(&layer.parse()?))?)
     }
 
     fn mount_request(
@@ -189,18 +190,18 @@ impl Store {
         options: &MountOptions,
     ) -> Result<MountRequest, Error> {
         let root = absolute(self.root())?;
-        let diff = |number: u64| root.join(Subdirectory::Diffs.name()).join(DiffName::Entry(number).to_string());
+        let diff =
+            |number: u64| root.join(Subdirectory::Diffs.name()).join(DiffName::Entry(number).to_string());
         let class = match self.layout().xattrs() {
             XattrNamespace::Trusted => XattrClass::Trusted,
             XattrNamespace::User => XattrClass::User,
         };
-        let empty = disk::empty_directory(self.layout())?;
-        let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), root.join(empty), class);
+        let empty = absolute(&self.run_layout()?.empty_directory())?;
+        let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
         let mut lowers = txn.chain(&layer.id)?;
         if let LayerContent::Writable(number) = layer.content {
             lowers.remove(0);
-            disk::make_workdir(self.layout(), number)?;
-            let work = root.join(Subdirectory::Work.name()).join(DiffName::Entry(number).to_string());
+            let work = absolute(&self.layout().ensure_workdir(number)?)?;
             request.upper = Some(Upper { upper: diff(number), work });
         }
         for lower in &lowers {
@@ -224,13 +225,12 @@ impl Store {
 
     /// What this kernel can do with this store, probed once per boot.
     fn probe(&self) -> Result<Probe, Error> {
-        let scratch = disk::scratch_directory(self.layout())?;
-        let path = absolute(&scratch)?;
+        let path = absolute(self.root())?;
         let known = self.run()?.fact(PROBE_FACT)?.and_then(|text| text.parse::<Probe>().ok());
         let mut probe = match known {
             Some(known) if known.is_current(&path) => known,
             _ => {
-                let probe = overlay::probe(&path)?;
+                let probe = self.probe_in_scratch()?;
                 self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
                 probe
             }
@@ -242,13 +242,22 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Probes in a directory of the store's own filesystem.
+    fn probe_in_scratch(&self) -> Result<Probe, Error> {
+        let number = self.fresh_number()?;
+        let scratch = absolute(&self.layout().ensure_workdir(number)?)?;
+        let probe = overlay::probe(&scratch);
+        let work = self.layout().subdirectory(Subdirectory::Work)?;
+        disk::remove_tree(work.as_fd(), number.to_string().as_bytes())?;
+        Ok(probe?)
+    }
+}
+
 fn id_maps(container: &ContainerRecord) -> Option<IdMaps> {
     let extents = |ranges: &[IdRange]| {
-        let extent = |range: &IdRange| IdExtent {
-            inside: range.container,
-            outside: range.host,
-            count: range.length,
-        };
+        let extent =
+            |range: &IdRange| IdExtent { inside: range.container, outside: range.host, count: range.length };
         ranges.iter().map(extent).collect::<Vec<_>>()
     };
     let maps = IdMaps { uids: extents(&container.uid_map), gids: extents(&container.gid_map) };
@@ -261,14 +270,6 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-fn make_directory(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| Error::Io { action: "make", path: path.to_owned(), source })
 }
 
 /// A mount point that cannot be removed is in another mount namespace's way, and harms nobody.

@@ -1,10 +1,9 @@
 //! Opening a store.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -12,13 +11,13 @@ use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
 
 use crate::archive::Limits;
-use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, XattrNamespace};
+use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace};
 use crate::error::{Error, LayoutError, MetaError};
 use crate::layer::{ImportOptions, Stack};
 use crate::meta::{Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::privileges::Privileges;
 use crate::sys::random;
-use crate::types::{LayerId, TreeDigest};
+use crate::types::TreeDigest;
 
 use super::StoreOptions;
 
@@ -53,10 +52,15 @@ struct Inner {
     layout: Layout,
     options: StoreOptions,
     database: Database,
-    run: OnceLock<RunDatabase>,
+    run: OnceLock<Run>,
     privileges: Privileges,
     writable: bool,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
+}
+
+struct Run {
+    layout: RunLayout,
+    database: RunDatabase,
 }
 
 impl std::fmt::Debug for Store {
@@ -133,18 +137,27 @@ impl Store {
 
     /// The database of the run root, opened by its first use.
     pub(crate) fn run(&self) -> Result<&RunDatabase, Error> {
+        Ok(&self.open_run()?.database)
+    }
+
+    /// The directories of the run root, made by their first use.
+    pub(crate) fn run_layout(&self) -> Result<&RunLayout, Error> {
+        Ok(&self.open_run()?.layout)
+    }
+
+    fn open_run(&self) -> Result<&Run, Error> {
         if let Some(run) = self.0.run.get() {
             return Ok(run);
         }
-        let root = self.run_root();
-        let failed = |action| {
-            let path = root.clone();
-            move |source| Error::Io { action, path, source }
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(failed("make"))?;
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(failed("name the boot of"))?;
-        let run = RunDatabase::open(root.join("run.redb"), boot_id.trim(), &self.0.options.database)?;
-        Ok(self.0.run.get_or_init(|| run))
+        let layout = RunLayout::ensure(&self.run_root())?;
+        let boot_file = "/proc/sys/kernel/random/boot_id";
+        let boot_id = std::fs::read_to_string(boot_file).map_err(|source| Error::Io {
+            action: "read",
+            path: boot_file.into(),
+            source,
+        })?;
+        let database = RunDatabase::open(layout.database(), boot_id.trim(), &self.0.options.database)?;
+        Ok(self.0.run.get_or_init(|| Run { layout, database }))
     }
 
     /// A number that no directory of the store ever had: chance decides, and making the directory proves it.
@@ -169,8 +182,7 @@ impl Store {
             return Ok(());
         }
         let _span = tracing::info_span!("sync").entered();
-        crate::sys::sync::filesystem(self.0.layout.root())
-            .map_err(|source| Error::Io { action: "sync", path: self.root().to_owned(), source })
+        Ok(self.0.layout.sync()?)
     }
 
     pub(crate) fn import_options(&self) -> ImportOptions {
@@ -223,9 +235,9 @@ impl Store {
         Ok(Stack::new(manifests))
     }
 
-    /// The directory numbers of a layer and all below it, topmost first.
-    pub(crate) fn directories(&self, txn: &ReadTxn, top: &LayerId) -> Result<Vec<u64>, MetaError> {
-        txn.chain(top.as_str())?.iter().map(|layer| crate::layer::directory(txn, layer)).collect()
+    /// A layer blob kept as delivered, for reading.
+    pub(crate) fn open_kept_blob(&self, number: u64) -> Result<File, Error> {
+        Ok(File::from(self.0.layout.open_blob(number)?))
     }
 }
 

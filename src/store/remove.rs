@@ -1,6 +1,6 @@
 //! Removing images and layers, and giving back what they held.
 
-use crate::disk::Trash;
+use crate::disk::{self, DiffName, Subdirectory};
 use crate::error::{Error, InUseError, LookupError};
 use crate::meta::{Freed, Query, WriteTxn};
 use crate::types::{Digest, ImageId, LayerId};
@@ -72,15 +72,24 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Deletes directories and files that no row names any more. The rows are gone, so what cannot be deleted now
-    /// is garbage for the next [`gc`](Store::gc), and no failure of this operation.
+    /// Deletes directories and files that no row names any more: moved to the trash first, so that nothing half
+    /// deleted stands where layers are. The rows are gone, so what cannot be deleted now is garbage for the next
+    /// [`gc`](Store::gc), and no failure of this operation.
     pub(super) fn discard(&self, freed: &Freed) -> Result<(), Error> {
-        let trash = Trash::open(self.layout())?;
-        for number in &freed.diffs {
-            trash.discard_diff(*number);
+        let diffs = freed
+            .diffs
+            .iter()
+            .flat_map(|number| [(Subdirectory::Diffs, number), (Subdirectory::Work, number)]);
+        let blobs = freed.blobs.iter().map(|number| (Subdirectory::Blobs, number));
+        let mut moved = false;
+        for (which, number) in diffs.chain(blobs) {
+            moved |=
+                disk::move_to_trash(self.layout(), which, DiffName::Entry(*number), self.fresh_number()?)?;
         }
-        for number in &freed.blobs {
-            trash.discard_blob(*number);
+        if moved {
+            for error in disk::empty_trash(self.layout())? {
+                tracing::warn!(%error, "left in the trash");
+            }
         }
         Ok(())
     }

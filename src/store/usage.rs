@@ -111,7 +111,8 @@ impl Store {
                 LayerContent::Sealed(tree) => {
                     let tree = TreeDigest(tree);
                     let Some(diff) = txn.diff(&tree)? else { continue };
-                    let shared = txn.layers_by(layerstore_schema::table::LayerKey::Tree, &tree.to_string())?.len();
+                    let shared =
+                        txn.layers_by(layerstore_schema::table::LayerKey::Tree, &tree.to_string())?.len();
                     if trees.insert(tree, 1).is_none() {
                         usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, only_ours && shared <= 1);
                     }

@@ -50,6 +50,12 @@ pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Re
     Ok(openat(dir, name, flags, Mode::from_bits_truncate(u32::from(mode)))?)
 }
 
+/// Makes a file without a name in the filesystem of `dir`: it goes with its last handle.
+pub(crate) fn unnamed_file(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+    Ok(openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+}
+
 /// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600 if it is missing.
 pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

@@ -20,7 +20,17 @@ pub(crate) fn copy_range(
     offset: u64,
     length: u64,
 ) -> io::Result<u64> {
-    let (mut read_at, mut write_at) = (offset, offset);
+    copy_range_to(from, offset, to, offset, length)
+}
+
+/// Copies up to `length` bytes from one offset of a file to another of a second file; returns how many.
+pub(crate) fn copy_range_to(
+    from: BorrowedFd<'_>,
+    mut read_at: u64,
+    to: BorrowedFd<'_>,
+    mut write_at: u64,
+    length: u64,
+) -> io::Result<u64> {
     let length = usize::try_from(length.min(1 << 30)).unwrap_or(1 << 30);
     let copied = rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length)?;
     Ok(u64::try_from(copied).unwrap_or(u64::MAX))

@@ -25,7 +25,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 /// The longest option string of `mount(2)`: a page, less the NUL that ends it.
 pub(crate) const MOUNT_DATA_MAX: usize = 4095;
 
-/// The longest string that one `fsconfig` call takes, less its NUL.
+/// The longest string that one `fsconfig` call takes on every kernel, less its NUL.
 pub(crate) const FSCONFIG_VALUE_MAX: usize = 255;
 
 /// A mount call that failed, with the kernel's own words.
@@ -197,6 +197,18 @@ pub(crate) fn mount_call(
     data: &OsStr,
 ) -> io::Result<()> {
     Ok(nix::mount::mount(Some(source), target, Some(kind), flags, Some(data))?)
+}
+
+/// `mount(2)`: shows the directory `source` at `target`, read-only and private.
+pub(crate) fn bind_call(source: &Path, target: &Path) -> io::Result<()> {
+    let none = None::<&str>;
+    nix::mount::mount(Some(source), target, none, MsFlags::MS_BIND, none)?;
+    // The first call takes no other flags. A mount that stayed writable must not stay at all.
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    let settled = nix::mount::mount(none, target, none, read_only, none).map_err(io::Error::from);
+    settled.and_then(|()| make_private(target, false)).inspect_err(|_| {
+        unmount(target, true).ok();
+    })
 }
 
 /// `mount(2)` that only ends propagation at `target`, for kernels without `mount_setattr`.

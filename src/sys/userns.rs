@@ -24,7 +24,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::error::NamespaceError;
 
-pub(crate) use idmap::{IdExtent, IdMaps};
+pub use idmap::{IdExtent, IdMaps};
 use ranges::Ranges;
 
 /// The user namespace that the process has entered.
@@ -51,7 +51,7 @@ pub enum MappedIds {
 }
 
 /// Whether this process is root with the right to mount, in whatever user namespace it is.
-pub(crate) fn is_privileged() -> bool {
+pub fn is_privileged() -> bool {
     let capable = rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
     capable && rustix::process::geteuid().is_root()
@@ -159,7 +159,7 @@ fn write_maps_from_outside(ranges: &Ranges, process: Pid, entered: OwnedFd, answ
     if fs::File::from(entered).read(&mut byte).is_ok_and(|length| length == 1) {
         let answer = ranges.write(process.as_raw()).err().unwrap_or_else(|| "mapped".to_owned());
         // Without an answer the parent sees an empty one, and says that this process died.
-        drop(fs::File::from(answers).write_all(answer.as_bytes()));
+        fs::File::from(answers).write_all(answer.as_bytes()).ok();
     }
 }
 
@@ -249,7 +249,7 @@ impl IdleChild {
 impl Drop for IdleChild {
     fn drop(&mut self) {
         // Both fail only if the child is gone already, and then there is nothing left to do.
-        drop(rustix::process::pidfd_send_signal(&self.handle, Signal::KILL));
+        rustix::process::pidfd_send_signal(&self.handle, Signal::KILL).ok();
         let wait = || {
             rustix::process::waitid(
                 WaitId::PidFd(self.handle.as_fd()),

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn ids_cannot_leave_a_directory() {
-        for bad in ["", ".", "..", "../x", "/", "a/b", "a\0b", "-x", ".x", "ä", &"a".repeat(129)] {
+        for bad in ["", ".", "..", "../x", "/", "a/b", "a\0b", "-x", ".x", "\u{e4}", &"a".repeat(129)] {
             assert!(bad.parse::<LayerId>().is_err(), "{bad}");
         }
         for good in ["a", "web-1", "0f", &"a".repeat(128)] {

@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Shared, extend, failed, member, take_holes};
+use super::{Shared, failed, member};
 use crate::error::UnpackError;
-use crate::sys::stat;
+use crate::sys::{extent, stat};
 use crate::types::{ContentHash, Metadata, RelPath};
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -96,7 +97,7 @@ impl FileWriter {
         }
         let file = OwnedFd::from(self.file);
         if self.ends_in_hole {
-            extend(&file, self.real_size).map_err(failed(&self.path, "set the length"))?;
+            extent::set_length(file.as_fd(), self.real_size).map_err(failed(&self.path, "set the length"))?;
         }
         let found = stat::stat(file.as_fd()).map_err(failed(&self.path, "examine"))?;
         self.shared.describe_file(&self.path, file.as_fd(), &found, &self.metadata)?;
@@ -113,4 +114,9 @@ impl FileWriter {
     fn size_mismatch(&self, found: u64) -> UnpackError {
         UnpackError::SizeMismatch { member: member(&self.path), expected: self.real_size, found }
     }
+}
+
+/// Takes `bytes` from what is left of the layer's holes; false if that many are not left.
+fn take_holes(left: &AtomicU64, bytes: u64) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
 }

@@ -9,15 +9,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
-use crate::disk::overlay_form::Meaning;
+use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
 use crate::error::UnpackError;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, node, stat};
 use crate::types::{Metadata, RelPath, Timestamp};
-
-/// Inherited by everything made in the directory, so it is set when nothing more is.
-pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// Whether what has no descriptor has a mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +51,7 @@ impl TreeWriter {
         fresh: bool,
     ) -> Result<(), UnpackError> {
         let found = stat::stat(handle.as_fd()).map_err(failed(path, "examine"))?;
-        let chowned = self.shared.set_owner(path, handle.as_fd(), &found, metadata)?;
+        self.shared.set_owner(path, handle.as_fd(), &found, metadata)?;
         let target = Target::File(handle.as_fd());
         if !fresh {
             self.remove_other_xattrs(target, metadata).map_err(failed(path, "replace xattrs"))?;
@@ -65,7 +62,7 @@ impl TreeWriter {
         }
         let default_acl = metadata.xattrs.iter().find(|(name, _)| is_default_acl(name));
         let (mode, usable) = (metadata.mode & 0o7777, metadata.mode & 0o7777 | 0o700);
-        if chowned || usable != found.mode {
+        if usable != found.mode || !metadata.xattrs.is_empty() {
             node::set_mode(handle.as_fd(), usable).map_err(failed(path, "set the mode"))?;
         }
         let state = self.directories.entry(path.clone()).or_default();
@@ -97,12 +94,14 @@ impl Shared {
         found: &Stat,
         metadata: &Metadata,
     ) -> Result<(), UnpackError> {
-        let chowned = self.set_owner(path, file, found, metadata)?;
+        self.set_owner(path, file, found, metadata)?;
         for (name, value) in &metadata.xattrs {
             self.set_xattr(path, Target::File(file), name, value)?;
         }
         let mode = metadata.mode & 0o7777;
-        if mode != found.mode || (chowned && mode & 0o6000 != 0) {
+        // Files are created without set-id bits, so a change of owner cannot have cleared any; an ACL among the
+        // attributes has bits of the mode in it.
+        if mode != found.mode || !metadata.xattrs.is_empty() {
             node::set_mode(file, mode).map_err(failed(path, "set the mode"))?;
         }
         node::set_mtime(file, time(metadata.mtime)).map_err(failed(path, "set the time"))
@@ -131,19 +130,18 @@ impl Shared {
         node::set_mtime_at(dir.as_fd(), name, time(metadata.mtime)).map_err(failed(path, "set the time"))
     }
 
-    /// Sets the owner if it is another; returns whether it did.
+    /// Sets the owner if it is another.
     fn set_owner(
         &self,
         path: &RelPath,
         file: BorrowedFd<'_>,
         found: &Stat,
         metadata: &Metadata,
-    ) -> Result<bool, UnpackError> {
+    ) -> Result<(), UnpackError> {
         if (found.uid, found.gid) == (metadata.uid, metadata.gid) {
-            return Ok(false);
+            return Ok(());
         }
-        self.owner_result(path, metadata, node::set_owner(file, metadata.uid, metadata.gid))?;
-        Ok(true)
+        self.owner_result(path, metadata, node::set_owner(file, metadata.uid, metadata.gid))
     }
 
     fn owner_result(

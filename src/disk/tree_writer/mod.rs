@@ -32,11 +32,11 @@ pub(crate) use file::{FileWriter, WrittenFile};
 pub(crate) use metadata::apply_metadata;
 
 use self::parents::HandleCache;
-use super::overlay_form::XattrNamespace;
+use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use crate::error::UnpackError;
+use crate::sys::beneath;
 use crate::sys::node::{self, NodeKind};
 use crate::sys::xattr::Target;
-use crate::sys::{beneath, extent};
 use crate::types::{Metadata, RelPath, Timestamp};
 
 /// How a layer is written.
@@ -295,7 +295,7 @@ impl TreeWriter {
         else {
             let handle = self.open_directory(path, path)?;
             if let Some(acl) = &state.default_acl {
-                self.shared.set_xattr(path, Target::File(handle.as_fd()), metadata::DEFAULT_ACL, acl)?;
+                self.shared.set_xattr(path, Target::File(handle.as_fd()), DEFAULT_ACL, acl)?;
             }
             if let Some(mode) = state.mode {
                 node::set_mode(handle.as_fd(), mode).map_err(failed(path, "set the mode"))?;
@@ -371,15 +371,4 @@ fn failed_unless_typed(path: &RelPath, action: &'static str) -> impl FnOnce(Leaf
 /// Whether the kernel says that this process may not, rather than that something went wrong.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EOPNOTSUPP | libc::EINVAL))
-}
-
-/// Keeps the hole budget's arithmetic in one place: takes `bytes`, or says that they are not left.
-fn take_holes(left: &AtomicU64, bytes: u64) -> bool {
-    use std::sync::atomic::Ordering::Relaxed;
-    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok()
-}
-
-/// Sets a file's length, for a hole at its end.
-fn extend(file: &OwnedFd, length: u64) -> io::Result<()> {
-    extent::set_length(file.as_fd(), length)
 }

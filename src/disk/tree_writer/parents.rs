@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{DirectoryState, TreeWriter, failed, member};
+use super::{TreeWriter, failed, member};
 use crate::disk::overlay_form::is_whiteout;
 use crate::disk::walk::path_buf;
 use crate::error::UnpackError;
@@ -165,7 +165,7 @@ impl TreeWriter {
             .and_then(|()| beneath::open_directory_beneath(above.as_fd(), name));
         let handle = self.handles.insert(prefix, made.map_err(failed(path, "make the directory above"))?);
         self.describe_directory(&dir, &handle, &Metadata { mode: 0o755, ..Metadata::default() }, true)?;
-        self.directories.entry(dir.clone()).or_insert_with(DirectoryState::default).implicit = true;
+        self.directories.entry(dir.clone()).or_default().implicit = true;
         if hides {
             self.set_opaque(&dir, &handle)?;
         }

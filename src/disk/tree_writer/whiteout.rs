@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustix::fs::FileType;
 
-use super::{DirectoryState, TreeWriter, failed};
+use super::{TreeWriter, failed};
 use crate::disk::overlay_form::{HAS_XATTR_WHITEOUTS, OPAQUE, is_whiteout};
 use crate::error::UnpackError;
 use crate::sys::node::{self, NodeKind};
@@ -49,10 +49,11 @@ impl TreeWriter {
             }
             Err(error) => return Err(failed(path, "make the whiteout")(error)),
         }
-        let state = self.directories.entry(above).or_insert_with(DirectoryState::default);
+        let state = self.directories.entry(above).or_default();
         let first = !std::mem::replace(&mut state.has_whiteouts, true);
         if first && self.whiteouts == Form::Xattr {
-            // The kernel looks at directories only if the layer's root is marked too.
+            // The directory's mark is what the listing of a merged directory goes by; for the root's, the
+            // kernel looks when it mounts the layer.
             for marked in [&parent, &self.root] {
                 let attribute = self.shared.options.xattr_namespace.opaque();
                 xattr::set(Target::File(marked.as_fd()), attribute, HAS_XATTR_WHITEOUTS)
@@ -75,7 +76,7 @@ impl TreeWriter {
 
     /// Marks a directory of this layer opaque. Costs nothing the second time.
     pub(super) fn set_opaque(&mut self, path: &RelPath, handle: &Arc<OwnedFd>) -> Result<(), UnpackError> {
-        let state = self.directories.entry(path.clone()).or_insert_with(DirectoryState::default);
+        let state = self.directories.entry(path.clone()).or_default();
         if std::mem::replace(&mut state.opaque, true) {
             return Ok(());
         }

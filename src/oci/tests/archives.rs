@@ -128,3 +128,80 @@ fn layers_of_old_docker_archives_may_be_links() {
     assert_eq!(resolved.layers[1].descriptor.digest, Digest::sha256(&top));
     assert_eq!(resolved.tag, None);
 }
+
+#[test]
+fn members_with_digests_for_names_must_have_them() {
+    let place = Place::new();
+    let image = TestImage::new("a", true);
+    let name = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let config = name(&image.config.digest);
+    let layers: Vec<String> = image.blobs.iter().map(|(layer, _)| name(&layer.digest)).collect();
+    let list = json!([{ "Config": config, "RepoTags": [], "Layers": layers }]).to_string();
+    let write = |config_bytes: &[u8], top: &[u8]| {
+        let entries = [
+            Entry::File(&layers[0], &image.blobs[0].1),
+            Entry::File(&layers[1], top),
+            Entry::File(&config, config_bytes),
+            Entry::File("manifest.json", list.as_bytes()),
+        ];
+        write_tar(&place.path("a.tar"), &entries);
+        place.open("docker-archive", "a.tar").unwrap()
+    };
+    image.assert_same(&write(&image.config.bytes, &image.blobs[1].1), None, true);
+
+    let other = TestImage::new("b", true);
+    let error = write(&other.config.bytes, &image.blobs[1].1).resolve(&Selection::default()).unwrap_err();
+    assert!(matches!(error, OciError::Blob(_)), "{error}");
+    let source = write(&image.config.bytes, &other.blobs[1].1);
+    let resolved = source.resolve(&Selection::default()).unwrap();
+    assert!(matches!(read_blob(&source, &resolved.layers[1].descriptor), Err(OciError::Blob(_))));
+}
+
+#[test]
+fn archives_go_through_pipes() {
+    let place = Place::new();
+    for transport in ["oci-archive", "docker-archive"] {
+        let image = TestImage::new("a", transport == "oci-archive");
+        let name = format!("{transport}.pipe");
+        mkfifo(&place.path(&name));
+        std::thread::scope(|scope| {
+            scope.spawn(|| image.save(&place, transport, &name, &["localhost/a:1"]));
+            image.assert_same(&place.open(transport, &name).unwrap(), None, true);
+        });
+    }
+}
+
+#[test]
+fn blobs_are_read_from_several_threads() {
+    fn shared<T: Send + Sync>(value: T) -> T {
+        value
+    }
+    let place = Place::new();
+    let image = TestImage::new("a", true);
+    image.save(&place, "oci-archive", "a.tar", &[]);
+    let source = shared(place.open("oci-archive", "a.tar").unwrap());
+    std::thread::scope(|scope| {
+        for (descriptor, bytes) in &image.blobs {
+            let source = &source;
+            scope.spawn(move || {
+                (0..50).for_each(|_| assert_eq!(&read_blob(source, descriptor).unwrap(), bytes))
+            });
+        }
+    });
+}
+
+#[test]
+fn a_compressed_archive_of_zeros_takes_no_space() {
+    let place = Place::new();
+    let image = TestImage::new("a", true);
+    image.save(&place, "oci-archive", "a.tar", &[]);
+    let mut bomb = std::fs::read(place.path("a.tar")).unwrap();
+    bomb.resize(64 << 20, 0);
+    std::fs::write(place.path("bomb"), gzip(&bomb)).unwrap();
+    let source = place.open("oci-archive", "bomb").unwrap();
+    let extent = source.blob(&image.blobs[0].0).unwrap().extent().clone();
+    let metadata = extent.file().metadata().unwrap();
+    assert_eq!(metadata.len(), 64 << 20);
+    assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512 < 2 << 20);
+    image.assert_same(&source, None, true);
+}

@@ -82,6 +82,8 @@ fn a_corrupt_layer_fails_where_it_is_read() {
     assert!(matches!(read_blob(&source, descriptor), Err(OciError::Blob(BlobError::Digest { .. }))));
     let extent = source.blob(descriptor).unwrap().extent().clone();
     assert_eq!((extent.offset(), extent.length()), (0, bytes.len() as u64));
+    let longer = Descriptor::new("x", descriptor.digest.clone(), descriptor.size + 1);
+    assert!(matches!(source.blob(&longer), Err(OciError::Blob(BlobError::Size { .. }))), "before reading");
 }
 
 #[test]
@@ -98,7 +100,7 @@ fn links_and_pipes_in_a_layout_are_not_followed() {
     symlink(place.path("victim"), &blob).unwrap();
     assert!(matches!(resolve(&place), OciError::FileKind { .. }));
     std::fs::remove_file(&blob).unwrap();
-    run("mkfifo", &[blob.to_str().unwrap()]).unwrap();
+    mkfifo(&blob);
     assert!(matches!(resolve(&place), OciError::FileKind { .. }));
     fresh();
     std::fs::rename(place.path("dir/blobs"), place.path("blobs")).unwrap();
@@ -245,12 +247,19 @@ fn damaged_and_tricky_tars() {
     entry(open(&member(b'0', "x", u64::MAX, b"abc")));
     entry(open(&member(b'S', "x", 0, b"")));
     archive(open(&member(b'L', "x", 1 << 33, b"abc")));
+    archive(open(&[member(b'L', "x", 100 << 10, &[b'a'; 100 << 10]), file.clone()].concat()));
     archive(open(&member(b'L', "x", 3, b"abc")));
     archive(open(&member(b'x', "x", 6, b"99 a=b")));
     let pax = |records: &str| member(b'x', "pax", records.len() as u64, records.as_bytes());
     entry(open(&[pax("22 GNU.sparse.major=1\n"), file.clone()].concat()));
     entry(open(&[pax("13 size=9999\n"), file.clone()].concat()));
     archive(open(&[pax("12 size=abc\n"), file.clone()].concat()));
+    // A value with a newline is one record, not two.
+    let newline = pax("30 comment=a\n16 path=../../x\n\n");
+    assert!(matches!(open(&[newline, file.clone()].concat()), OciError::Format { .. }));
+    entry(open(&[pax("16 path=../../x\n"), file.clone()].concat()));
+    archive(open(&pax("99999999999999999999 a=b\n")));
+    archive(open(&pax("+9 a=bcd\n")));
     let global = "14 path=hello\n";
     archive(open(&[member(b'g', "pax", global.len() as u64, global.as_bytes()), file].concat()));
 }

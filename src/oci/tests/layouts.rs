@@ -164,3 +164,30 @@ fn an_image_without_its_blobs_is_not_added() {
     assert!(matches!(sink.put_blob(descriptor, &b"other"[..]), Err(OciError::Blob(_))));
     assert!(!sink.has_blob(descriptor).unwrap());
 }
+
+#[test]
+fn an_image_that_is_listed_twice_is_one() {
+    let place = Place::new();
+    let image = TestImage::new("x", true);
+    image.save(&place, "oci", "dir", &[]);
+    let entry = Descriptor::of(&image.manifest).raw;
+    write_layout(&place.path("dir"), &[], &[entry.clone(), entry]);
+    image.assert_same(&place.open("oci", "dir").unwrap(), None, true);
+}
+
+#[test]
+fn writers_of_one_layout_keep_each_others_images() {
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let place = &place;
+            scope.spawn(move || {
+                let tag = format!("t{number}");
+                TestImage::new(&tag, true).save(place, "oci", "dir", &[&tag]);
+            });
+        }
+    });
+    let mut tags = place.open("oci", "dir").unwrap().tags();
+    tags.sort();
+    assert_eq!(tags, ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7"]);
+}

@@ -173,6 +173,12 @@ pub fn write_tar(path: &Path, entries: &[Entry<'_>]) {
     std::fs::write(path, tar.into_inner().unwrap()).unwrap();
 }
 
+/// Makes a named pipe.
+pub fn mkfifo(path: &Path) {
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+}
+
 /// Runs a program; `None`, with a message, if it is not installed.
 pub fn run(program: &str, arguments: &[&str]) -> Option<String> {
     let output = match Command::new(program).args(arguments).output() {

@@ -191,7 +191,15 @@ fn odd_names_reach_the_kernel_as_they_are() {
         let by_string = by_path.older(|probe| probe.lower_paths = false);
         changes_land_in_the_upper(&by_string, &format!("{name}3"));
         if fixture.probe.program.is_some() {
-            changes_land_in_the_upper(&fixture.older(|probe| probe.overlay = false), &format!("{name}4"));
+            let by_program = fixture.older(|probe| probe.overlay = false);
+            if name.contains(':') {
+                let mut request = by_program.request(&[]);
+                request.upper = Some(by_program.upper("upper"));
+                let error = by_program.try_mount(&request, "program").unwrap_err();
+                assert!(error.to_string().contains("colon"), "{error}");
+            } else {
+                changes_land_in_the_upper(&by_program, &format!("{name}4"));
+            }
         }
     }
 }
@@ -252,9 +260,17 @@ fn views_refuse_writes_and_show_no_marks() {
     let error = fs::write(single.join("new"), "x").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
 
-    let nothing = fixture.mount(&fixture.request(&[]), "nothing");
-    assert_eq!(fs::read_dir(&nothing).unwrap().count(), 0);
-    assert!(fs::write(nothing.join("new"), "x").is_err());
+    let old = fixture.older(|p| (p.lower_descriptors, p.lower_paths) = (false, false));
+    for (name, fixture) in [("nothing", &fixture), ("nothing-call", &old)] {
+        let nothing = fixture.mount(&fixture.request(&[]), name);
+        assert_eq!(fs::read_dir(&nothing).unwrap().count(), 0);
+        assert_eq!(
+            fs::write(nothing.join("new"), "x").unwrap_err().kind(),
+            io::ErrorKind::ReadOnlyFilesystem
+        );
+        assert!(mounts_below(&nothing).unwrap().iter().all(|mount| !mount.propagates));
+        unmount(&nothing, UnmountMode::Plain).unwrap();
+    }
 
     let mut request = fixture.request(&[&layer]);
     request.upper = Some(fixture.upper("written"));

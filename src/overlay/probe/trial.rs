@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, XattrFlags};
 use super::{IdMapSupport, Probe};
 use crate::overlay::mount::detached;
 use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass, plan};
-use crate::sys::mount::{MOUNT_DATA_MAX, Refusal, clone_tree, with_own_mounts};
+use crate::sys::mount::{Refusal, clone_tree, with_own_mounts};
 use crate::sys::userns::{IdExtent, IdMaps};
 
 /// Two scratch layers and room for writable directories; removed when dropped.
@@ -187,7 +187,6 @@ impl Trial {
         if plan.method != Method::OptionString || plan.id_map.is_some() {
             return detached(&plan, &target);
         }
-        debug_assert!(plan.option_string(crate::overlay::EntryPaths::Relative).len() < MOUNT_DATA_MAX);
         with_own_mounts(&self.root, || {
             crate::overlay::mount::option_string(&plan, &target)?;
             Ok(clone_tree(&target)?)

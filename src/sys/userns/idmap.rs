@@ -1,6 +1,5 @@
 //! Id maps in the form of `/proc/<pid>/uid_map`.
 
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -27,11 +26,7 @@ pub struct IdMaps {
 
 /// The map in the text that the kernel takes.
 pub(super) fn text(map: &[IdExtent]) -> String {
-    map.iter().fold(String::new(), |mut text, extent| {
-        // Writing to a string cannot fail.
-        drop(writeln!(text, "{} {} {}", extent.inside, extent.outside, extent.count));
-        text
-    })
+    map.iter().map(|extent| format!("{} {} {}\n", extent.inside, extent.outside, extent.count)).collect()
 }
 
 /// Reads a map of the kernel; empty if none has been written.

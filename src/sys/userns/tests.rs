@@ -26,6 +26,9 @@ fn in_child(work: impl FnOnce() -> String) -> String {
     }
 }
 
+/// A user of every machine: the set-id programs map nothing for a user without a name.
+const NOBODY: u32 = 65_534;
+
 /// Makes the child an ordinary user.
 fn become_user(id: u32) {
     nix::unistd::setgroups(&[]).unwrap();
@@ -80,7 +83,7 @@ fn ranges_are_mapped_through_the_set_id_programs() {
     }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ranges");
-    fs::write(&file, "54321:200000:1000\n54321:300000:10\n").unwrap();
+    fs::write(&file, format!("{NOBODY}:200000:1000\nnobody:300000:10\n")).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let said = in_child(|| {
@@ -91,7 +94,7 @@ fn ranges_are_mapped_through_the_set_id_programs() {
             let none = None::<&str>;
             nix::mount::mount(Some(&file), target, none, nix::mount::MsFlags::MS_BIND, none).unwrap();
         }
-        become_user(54321);
+        become_user(NOBODY);
         format!("{:?}", enter_user_namespace())
     });
     if said.contains("unprivileged") || said.contains("Operation not permitted") {
@@ -101,7 +104,7 @@ fn ranges_are_mapped_through_the_set_id_programs() {
         let row = |inside, outside, count| IdExtent { inside, outside, count };
         vec![row(0, own, 1), row(1, 200_000, 1000), row(1001, 300_000, 10)]
     };
-    let ids = MappedIds::Ranges { uids: extents(54321), gids: extents(54321) };
+    let ids = MappedIds::Ranges { uids: extents(NOBODY), gids: extents(NOBODY) };
     assert_eq!(said, format!("{:?}", Ok::<_, NamespaceError>(UserNamespace { ids, without_ranges: None })));
 }
 

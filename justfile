@@ -1,0 +1,41 @@
+# `just` lists the recipes; each is a command that also works by hand.
+
+_default:
+    @just --list
+
+# what a change must pass before it is pushed; .ci/run does this and more
+check:
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --lib --no-default-features -- -D warnings
+    cargo test --workspace
+
+# everything that is tested, also in a user namespace; as root with the real image
+test *names:
+    ./test {{names}}
+
+# all of what CI does
+ci:
+    .ci/run
+
+# run one fuzz target: just fuzz import_tar 600
+fuzz target seconds="60":
+    mkdir -p fuzz/corpus/{{target}}
+    cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} -- -max_total_time={{seconds}} -rss_limit_mb=2048
+
+# measure: all benchmarks, or those whose names contain a word
+bench *names:
+    cargo bench --package layerstore -- {{names}}
+
+# the documentation as users see it
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace
+
+# licences, duplicate versions and sources of the dependencies
+deny:
+    cargo deny --all-features check bans licenses sources
+
+# the real six-layer Debian image (as root)
+image:
+    tests/images/install.sh
+    tests/images/debian.sh

@@ -1,0 +1,121 @@
+//! One header block.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::number::{self, Reason};
+
+/// The unit of a tar archive.
+pub(super) const BLOCK: usize = 512;
+
+/// The same, for offsets and lengths.
+pub(super) const BLOCK_LEN: u64 = 512;
+
+/// A block that was proven to be a header: its checksum is right.
+#[derive(Clone)]
+pub(super) struct Header(tar::Header);
+
+/// Why a block is no header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoHeader {
+    /// It is all zeros: the end of the archive.
+    Zeros,
+    /// Its checksum is wrong.
+    Checksum,
+}
+
+// Places in a header. POSIX and GNU agree on all but the prefix.
+const CHECKSUM: Range<usize> = 148..156;
+const MAGIC: Range<usize> = 257..263;
+const MAJOR: Range<usize> = 329..337;
+const MINOR: Range<usize> = 337..345;
+const PREFIX: Range<usize> = 345..500;
+
+impl Header {
+    /// Proves a block.
+    pub(super) fn parse(block: &[u8; BLOCK]) -> Result<Self, NoHeader> {
+        if block.iter().all(|&byte| byte == 0) {
+            return Err(NoHeader::Zeros);
+        }
+        let header = tar::Header::from_byte_slice(block).clone();
+        let stated = number::field(&header.as_old().cksum).map_err(|_| NoHeader::Checksum)?;
+        let (mut unsigned, mut signed) = (0i128, 0i128);
+        for (at, &byte) in block.iter().enumerate() {
+            let byte = if CHECKSUM.contains(&at) { b' ' } else { byte };
+            unsigned += i128::from(byte);
+            signed += i128::from(byte.cast_signed());
+        }
+        // Old programs summed the bytes as signed characters; POSIX wants both accepted.
+        if stated == unsigned || stated == signed { Ok(Header(header)) } else { Err(NoHeader::Checksum) }
+    }
+
+    /// The path: `prefix/name` in a POSIX header, else the name.
+    pub(super) fn path(&self) -> Cow<'_, [u8]> {
+        self.0.path_bytes()
+    }
+
+    /// Whether some readers see a prefix before the name and others do not: POSIX magic, but another version.
+    pub(super) fn has_doubtful_prefix(&self) -> bool {
+        let block = self.0.as_bytes();
+        let [magic, prefix] = [MAGIC, PREFIX].map(|at| block.get(at).unwrap_or_default());
+        self.0.as_ustar().is_none() && magic == b"ustar\0" && !prefix.starts_with(&[0])
+    }
+
+    /// The link target.
+    pub(super) fn link(&self) -> &[u8] {
+        let name = &self.0.as_old().linkname;
+        name.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
+    /// The byte that tells the type.
+    pub(super) fn typeflag(&self) -> u8 {
+        let [flag] = self.0.as_old().linkflag;
+        flag
+    }
+
+    /// How many bytes follow, by this header alone.
+    pub(super) fn size(&self) -> Result<u64, Reason> {
+        number::size(number::field(&self.0.as_old().size)?)
+    }
+
+    /// The permission bits. Old programs put the file type above them.
+    pub(super) fn mode(&self) -> Result<u16, Reason> {
+        let mode = number::field(&self.0.as_old().mode)?;
+        u16::try_from(mode & 0o7777).map_err(|_| "it is out of range")
+    }
+
+    /// The owner's field.
+    pub(super) fn uid(&self) -> Result<i128, Reason> {
+        number::field(&self.0.as_old().uid)
+    }
+
+    /// The group's field.
+    pub(super) fn gid(&self) -> Result<i128, Reason> {
+        number::field(&self.0.as_old().gid)
+    }
+
+    /// The modification time's field.
+    pub(super) fn mtime(&self) -> Result<i128, Reason> {
+        number::field(&self.0.as_old().mtime)
+    }
+
+    /// The device numbers, major and minor; zeros in a header of the seventh edition, which has none.
+    pub(super) fn device(&self) -> Result<(u32, u32), Reason> {
+        let block = self.0.as_bytes();
+        if !block.get(MAGIC).is_some_and(|magic| magic.starts_with(b"ustar")) {
+            return Ok((0, 0));
+        }
+        let number = |at| number::device(number::field(block.get(at).unwrap_or_default())?);
+        Ok((number(MAJOR)?, number(MINOR)?))
+    }
+
+    /// The header with its GNU fields, if it has them.
+    pub(super) fn as_gnu(&self) -> Option<&tar::GnuHeader> {
+        self.0.as_gnu()
+    }
+}
+
+/// How many bytes fill the last block of a body of `size` bytes.
+pub(super) fn padding(size: u64) -> u64 {
+    (BLOCK_LEN - size % BLOCK_LEN) % BLOCK_LEN
+}

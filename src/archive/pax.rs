@@ -1,0 +1,386 @@
+//! PAX extended headers: records of the form `length key=value\n`.
+
+use super::number::{self, Reason};
+
+/// What the records of one extended header say, as far as it matters here. Numbers and times stay text until
+/// they are needed; an empty value takes back what a global header said.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Records {
+    pub path: Option<Vec<u8>>,
+    pub linkpath: Option<Vec<u8>>,
+    pub size: Option<Vec<u8>>,
+    pub uid: Option<Vec<u8>>,
+    pub gid: Option<Vec<u8>>,
+    pub mtime: Option<Vec<u8>>,
+    /// In byte order of their names, each name once.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub sparse: SparseRecords,
+}
+
+/// The `GNU.sparse.` records.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct SparseRecords {
+    pub major: Option<Vec<u8>>,
+    pub minor: Option<Vec<u8>>,
+    pub name: Option<Vec<u8>>,
+    /// The length of the file, in form 1.0.
+    pub realsize: Option<Vec<u8>>,
+    /// The length of the file, in forms 0.0 and 0.1.
+    pub size: Option<Vec<u8>>,
+    pub numblocks: Option<Vec<u8>>,
+    /// Offsets and lengths in turn, separated by commas, in form 0.1.
+    pub map: Option<Vec<u8>>,
+    /// Offsets and lengths in turn, in form 0.0.
+    pub pairs: Vec<u64>,
+}
+
+/// The longest name and the largest value of an xattr that Linux knows.
+const XATTR_NAME_MAX: usize = 255;
+const XATTR_VALUE_MAX: usize = 65536;
+
+impl Records {
+    /// Reads the body of an extended header.
+    ///
+    /// Keys that say nothing about a layer's content are ignored. Of a key that is given twice some readers take
+    /// the first value and others the last, so both have to be the same.
+    pub(super) fn parse(mut body: &[u8]) -> Result<Self, Reason> {
+        let mut records = Records::default();
+        while !body.is_empty() {
+            let (key, value) = take_record(&mut body)?;
+            records.put(key, value)?;
+        }
+        records.xattrs.sort_unstable();
+        records.xattrs.dedup();
+        if !records.xattrs.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(CONTRADICTION);
+        }
+        Ok(records)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
+        let slot = match key {
+            b"path" => &mut self.path,
+            b"linkpath" => &mut self.linkpath,
+            b"size" => &mut self.size,
+            b"uid" => &mut self.uid,
+            b"gid" => &mut self.gid,
+            b"mtime" => &mut self.mtime,
+            _ => {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    return self.sparse.put(key, value);
+                }
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    return self.put_xattr(name.to_vec(), value.to_vec());
+                }
+                if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    return self.put_xattr(percent_decoded(name)?, base64_decoded(value)?);
+                }
+                return Ok(());
+            }
+        };
+        put_once(slot, value)
+    }
+
+    fn put_xattr(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), Reason> {
+        if name.is_empty() || name.len() > XATTR_NAME_MAX || name.contains(&0) {
+            return Err("the name of an xattr is empty, longer than 255 bytes, or has a NUL byte");
+        }
+        if value.len() > XATTR_VALUE_MAX {
+            return Err("the value of an xattr is longer than 64 KiB");
+        }
+        self.xattrs.push((name, value));
+        Ok(())
+    }
+
+    /// Takes over what a further global header says.
+    ///
+    /// Paths, sizes and sparse maps of many members at once make no sense, and only some readers would believe
+    /// them. Xattrs would make each small member as large as the header.
+    pub(super) fn merge_global(&mut self, newer: Records) -> Result<(), Reason> {
+        let per_member = newer.path.is_some()
+            || newer.linkpath.is_some()
+            || newer.size.is_some()
+            || !newer.xattrs.is_empty()
+            || newer.sparse != SparseRecords::default();
+        if per_member {
+            return Err("a global header sets a path, link, size, xattr or sparse map");
+        }
+        for (slot, value) in
+            [(&mut self.uid, newer.uid), (&mut self.gid, newer.gid), (&mut self.mtime, newer.mtime)]
+        {
+            if value.is_some() {
+                *slot = value;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SparseRecords {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
+        let slot = match key {
+            b"major" => &mut self.major,
+            b"minor" => &mut self.minor,
+            b"name" => &mut self.name,
+            b"realsize" => &mut self.realsize,
+            b"size" => &mut self.size,
+            b"numblocks" => &mut self.numblocks,
+            b"map" => &mut self.map,
+            b"offset" | b"numbytes" => {
+                if (key == b"offset") != self.pairs.len().is_multiple_of(2) {
+                    return Err("sparse offsets and lengths do not take turns");
+                }
+                self.pairs.push(number::decimal(value)?);
+                return Ok(());
+            }
+            _ => return Err("a sparse record that is not known"),
+        };
+        put_once(slot, value)
+    }
+}
+
+const CONTRADICTION: Reason = "two records for the same key contradict each other";
+const MALFORMED: Reason = "a record is malformed";
+
+fn put_once(slot: &mut Option<Vec<u8>>, value: &[u8]) -> Result<(), Reason> {
+    match slot {
+        Some(known) if known != value => Err(CONTRADICTION),
+        _ => {
+            *slot = Some(value.to_vec());
+            Ok(())
+        }
+    }
+}
+
+/// Takes one record off the front of `body`. Its length counts the whole record, the length itself included.
+fn take_record<'a>(body: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Reason> {
+    // Twenty digits and a space: what is longer is no length, and is not searched to its end.
+    let space = body.iter().take(21).position(|&byte| byte == b' ').ok_or(MALFORMED)?;
+    let (digits, _) = body.split_at_checked(space).ok_or(MALFORMED)?;
+    let length = usize::try_from(number::decimal(digits)?).map_err(|_| MALFORMED)?;
+    let (record, rest) = body.split_at_checked(length).ok_or("a record goes beyond its header")?;
+    let text = record.get(space + 1..).and_then(|text| text.strip_suffix(b"\n")).ok_or(MALFORMED)?;
+    let equals = text.iter().position(|&byte| byte == b'=').ok_or(MALFORMED)?;
+    let (key, value) = text.split_at_checked(equals).ok_or(MALFORMED)?;
+    if key.is_empty() {
+        return Err(MALFORMED);
+    }
+    *body = rest;
+    Ok((key, value.get(1..).unwrap_or_default()))
+}
+
+/// Appends a record to the body of an extended header.
+pub(super) fn put_record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    // The length counts its own digits, so that one more digit may need one more.
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    body.extend_from_slice(length.to_string().as_bytes());
+    body.push(b' ');
+    body.extend_from_slice(key);
+    body.push(b'=');
+    body.extend_from_slice(value);
+    body.push(b'\n');
+}
+
+/// Appends the record of an xattr. A name with `=` cannot stand in a key, but its encoded form can.
+pub(super) fn put_xattr_record(body: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    if name.contains(&b'=') {
+        let key = [b"LIBARCHIVE.xattr.", percent_encoded(name).as_slice()].concat();
+        put_record(body, &key, &base64_encoded(value));
+    } else {
+        put_record(body, &[b"SCHILY.xattr.", name].concat(), value);
+    }
+}
+
+fn percent_encoded(name: &[u8]) -> Vec<u8> {
+    name.iter()
+        .flat_map(|&byte| match byte {
+            b'!'..=b'~' if byte != b'%' && byte != b'=' => vec![byte],
+            _ => format!("%{byte:02X}").into_bytes(),
+        })
+        .collect()
+}
+
+fn percent_decoded(mut text: &[u8]) -> Result<Vec<u8>, Reason> {
+    let mut out = Vec::with_capacity(text.len());
+    while let Some((&byte, rest)) = text.split_first() {
+        text = rest;
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let (digits, rest) = text.split_first_chunk::<2>().ok_or(MALFORMED)?;
+        text = rest;
+        let [high, low] =
+            digits.map(|digit| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
+        out.push(high.ok_or(MALFORMED)? << 4 | low.ok_or(MALFORMED)?);
+    }
+    Ok(out)
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Without padding, as libarchive writes it.
+fn base64_encoded(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group =
+            chunk.iter().fold(0u32, |group, &byte| group << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let digits = [18, 12, 6, 0].map(|shift| (group >> shift) & 63);
+        let digits = digits.iter().take(chunk.len() + 1);
+        out.extend(digits.filter_map(|&digit| BASE64.get(usize::try_from(digit).ok()?)));
+    }
+    out
+}
+
+fn base64_decoded(text: &[u8]) -> Result<Vec<u8>, Reason> {
+    let end = text.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
+    let (digits, padding) = text.split_at_checked(end).ok_or(MALFORMED)?;
+    if padding.len() > 2 {
+        return Err(MALFORMED);
+    }
+    let mut out = Vec::with_capacity(digits.len() * 3 / 4);
+    for chunk in digits.chunks(4) {
+        let mut group = 0u32;
+        for &digit in chunk {
+            let value = match digit {
+                b'A'..=b'Z' => digit - b'A',
+                b'a'..=b'z' => digit - b'a' + 26,
+                b'0'..=b'9' => digit - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return Err(MALFORMED),
+            };
+            group = group << 6 | u32::from(value);
+        }
+        if chunk.len() == 1 {
+            return Err(MALFORMED);
+        }
+        let [third, second, first, _] = (group << (6 * (4 - chunk.len()))).to_le_bytes();
+        out.extend([first, second, third].iter().take(chunk.len() - 1));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn records_are_read() {
+        let body = b"19 path=a/b/c/d/e/f\n20 mtime=1350244992.5\n".as_slice();
+        assert!(Records::parse(body).is_err(), "a wrong length");
+        let body = b"20 path=a/b/c/d/e/f\n22 mtime=1350244992.5\n11 comment=\n".as_slice();
+        assert!(Records::parse(body).is_err(), "a wrong length");
+        let body = b"20 path=a/b/c/d/e/f\n22 mtime=1350244992.5\n12 comment=\n".as_slice();
+        let records = Records::parse(body).unwrap();
+        assert_eq!(records.path.as_deref(), Some(&b"a/b/c/d/e/f"[..]));
+        assert_eq!(records.mtime.as_deref(), Some(&b"1350244992.5"[..]));
+    }
+
+    #[test]
+    fn malformed_records_are_refused() {
+        for bad in [
+            &b"8 path=a\n"[..],
+            b"99 path=a\n",
+            b"9 path=a ",
+            b"path=a\n",
+            b" path=a\n",
+            b"9 path=a\n\0",
+            b"9 path.a\n",
+            b"5 =a\n",
+            b"0 path=a\n",
+            b"-9 path=a\n",
+            b"18446744073709551616 path=a\n",
+            b"4294967305 path=a\n",
+        ] {
+            assert!(Records::parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
+        assert!(Records::parse(b"9 path=a\n").is_ok());
+    }
+
+    #[test]
+    fn keys_given_twice_must_agree() {
+        assert!(Records::parse(b"9 size=1\n9 size=1\n").is_ok());
+        assert_eq!(Records::parse(b"9 size=1\n9 size=2\n"), Err(CONTRADICTION));
+        let mut body = Vec::new();
+        put_record(&mut body, b"SCHILY.xattr.user.a", b"\0binary\n");
+        put_record(&mut body, b"LIBARCHIVE.xattr.user%2Ea", b"AGJpbmFyeQo");
+        let records = Records::parse(&body).unwrap();
+        assert_eq!(records.xattrs, [(b"user.a".to_vec(), b"\0binary\n".to_vec())]);
+        put_record(&mut body, b"SCHILY.xattr.user.a", b"other");
+        assert_eq!(Records::parse(&body), Err(CONTRADICTION));
+    }
+
+    #[test]
+    fn xattrs_no_file_can_have_are_refused() {
+        for name in [&b""[..], b"user.\0", &[b'x'; 256]] {
+            let mut body = Vec::new();
+            put_record(&mut body, &[b"SCHILY.xattr.", name].concat(), b"");
+            assert!(Records::parse(&body).is_err(), "{name:?}");
+        }
+        for (length, good) in [(65536, true), (65537, false)] {
+            let mut body = Vec::new();
+            put_xattr_record(&mut body, b"user.a", &vec![0; length]);
+            assert_eq!(Records::parse(&body).is_ok(), good);
+        }
+        for bad in [&b"LIBARCHIVE.xattr.user%2"[..], b"LIBARCHIVE.xattr.user%zz"] {
+            let mut body = Vec::new();
+            put_record(&mut body, bad, b"AA");
+            assert!(Records::parse(&body).is_err());
+        }
+        for bad in [&b"A"[..], b"AA===", b"A=A", b"A-AA"] {
+            let mut body = Vec::new();
+            put_record(&mut body, b"LIBARCHIVE.xattr.user.a", bad);
+            assert!(Records::parse(&body).is_err());
+        }
+    }
+
+    #[test]
+    fn global_headers_may_not_speak_of_one_member() {
+        let mut globals = Records::default();
+        for bad in [
+            &b"9 path=a\n"[..],
+            b"9 size=0\n",
+            b"8 path=\n",
+            b"22 SCHILY.xattr.a.b=c\n",
+            b"22 GNU.sparse.major=1\n",
+        ] {
+            assert!(globals.merge_global(Records::parse(bad).unwrap()).is_err());
+        }
+        globals.merge_global(Records::parse(b"8 uid=7\n8 gid=8\n").unwrap()).unwrap();
+        globals.merge_global(Records::parse(b"8 gid=9\n").unwrap()).unwrap();
+        assert_eq!((globals.uid, globals.gid), (Some(b"7".to_vec()), Some(b"9".to_vec())));
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back(key in "[a-z.]{1,40}", value in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let mut body = Vec::new();
+            put_record(&mut body, key.as_bytes(), &value);
+            let mut input = body.as_slice();
+            prop_assert_eq!(take_record(&mut input), Ok((key.as_bytes(), value.as_slice())));
+            prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn xattrs_come_back(
+            name in prop::collection::vec(1u8.., 1..255),
+            value in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mut body = Vec::new();
+            put_xattr_record(&mut body, &name, &value);
+            prop_assert_eq!(Records::parse(&body).unwrap().xattrs, [(name, value)]);
+        }
+
+        #[test]
+        fn no_bytes_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Records::parse(&body).is_ok() || Records::parse(&body).is_err());
+        }
+    }
+}

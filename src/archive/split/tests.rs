@@ -1,0 +1,222 @@
+use std::collections::HashMap;
+use std::io;
+
+use proptest::prelude::*;
+
+use super::record::{Record, RecordWriter, Records};
+use super::*;
+use crate::archive::testing::{Blocks, read_tapped, whole};
+use crate::archive::{Limits, Tap};
+use crate::error::SplitError;
+
+type Files = HashMap<ContentHash, Vec<u8>>;
+
+/// Takes an archive apart as an import does. Contents whose ordinal is in `replaced` go into the split itself.
+fn split(archive: &[u8], replaced: &[u32]) -> (Vec<u8>, Files) {
+    let mut builder = SplitBuilder::new(Vec::new()).unwrap();
+    let entries = read_tapped(archive, &mut builder, Limits::default()).unwrap();
+    let (spool, count) = builder.finish().unwrap();
+    let (mut table, mut lost, mut files) = (Vec::new(), HashMap::new(), Files::new());
+    for (entry, stored) in entries.iter().filter(|(entry, _)| entry.ordinal.is_some()) {
+        let (ordinal, file) = (entry.ordinal.unwrap(), whole(entry, stored));
+        let hash = ContentHash(*blake3::hash(&file).as_bytes());
+        if replaced.contains(&ordinal) {
+            lost.insert(ordinal, file);
+            table.push(None);
+        } else {
+            table.push(Some(Content { hash, size: entry.size }));
+            files.insert(hash, file);
+        }
+    }
+    assert_eq!(table.len(), count as usize);
+    let mut open =
+        |ordinal| -> io::Result<Source<'_>> { Ok(Box::new(io::Cursor::new(lost[&ordinal].clone()))) };
+    (assemble(Vec::new(), &table, spool.as_slice(), &mut open).unwrap(), files)
+}
+
+fn join(split: &[u8], files: &Files) -> Result<Vec<u8>, SplitError> {
+    let mut archive = Vec::new();
+    let total = SplitReader::new(split)?.join(&mut archive, &mut |hash, _| match files.get(hash) {
+        Some(file) => Ok(Box::new(file.as_slice())),
+        None => Err(io::ErrorKind::NotFound.into()),
+    })?;
+    assert_eq!(total, archive.len() as u64);
+    Ok(archive)
+}
+
+/// An archive with a file, the same file again, a sparse file and junk after the end.
+fn sample() -> Vec<u8> {
+    let sparse =
+        [("GNU.sparse.size", "5000"), ("GNU.sparse.name", "s"), ("GNU.sparse.map", "512,512,2000,7")];
+    let archive = Blocks::new()
+        .file("a", b"content")
+        .file("b", &[1; 70_000])
+        .pax(&sparse)
+        .file("x/s", &[2; 519])
+        .file("c", b"content")
+        .file("empty", b"")
+        .end();
+    [archive.as_slice(), b"junk after the end"].concat()
+}
+
+#[test]
+fn an_archive_comes_back_bit_for_bit() {
+    for replaced in [&[][..], &[0], &[2], &[1, 2], &[0, 1, 2, 3]] {
+        let (split, files) = split(&sample(), replaced);
+        assert!(join(&split, &files).unwrap() == sample(), "{replaced:?}");
+        assert_eq!(SplitReader::new(split.as_slice()).unwrap().contents().len(), 4 - replaced.len());
+    }
+}
+
+#[test]
+fn a_split_is_small() {
+    let (split, _) = split(&sample(), &[]);
+    assert!(split.len() < 16 + 4 * 40 + 600, "{}", split.len());
+}
+
+#[test]
+fn a_changed_file_is_named() {
+    let (split, files) = split(&sample(), &[]);
+    for (&hash, file) in &files {
+        let mut changed = file.clone();
+        // For the sparse file this is in a hole: bytes that the archive does not have.
+        changed[0] ^= 1;
+        for bad in [changed, file[1..].to_vec(), [file.as_slice(), b"x"].concat(), Vec::new()] {
+            let mut files = files.clone();
+            files.insert(hash, bad);
+            let error = join(&split, &files).unwrap_err();
+            assert!(
+                matches!(&error, SplitError::Mismatch { content } if *content == hash.to_string()),
+                "{error:?}"
+            );
+        }
+        let mut files = files.clone();
+        files.remove(&hash);
+        assert!(matches!(join(&split, &files).unwrap_err(), SplitError::Content { .. }));
+    }
+}
+
+#[test]
+fn a_cut_or_changed_split_is_noticed() {
+    let (split, files) = split(&sample(), &[1]);
+    for end in 0..split.len() {
+        assert!(matches!(join(&split[..end], &files).unwrap_err(), SplitError::Damaged(_)), "cut at {end}");
+    }
+    for at in 0..split.len() {
+        let mut damaged = split.clone();
+        damaged[at] ^= 0x10;
+        match join(&damaged, &files) {
+            Ok(archive) => assert!(archive == sample(), "a changed byte {at} went unnoticed"),
+            Err(error) => assert!(at != 8 || matches!(error, SplitError::Version { found: 0x11, known: 1 })),
+        }
+    }
+    assert!(join(&[split.as_slice(), b"x"].concat(), &files).is_err());
+}
+
+/// A split with one content of ten bytes and whatever records.
+fn crafted(records: &[(u32, u64, u64)]) -> (Vec<u8>, Files) {
+    let mut writer = RecordWriter::new(Vec::new()).unwrap();
+    for &(ordinal, offset, len) in records {
+        writer.content(ordinal, offset, len).unwrap();
+    }
+    let file = b"ten bytes.".to_vec();
+    let hash = ContentHash(*blake3::hash(&file).as_bytes());
+    let spool = writer.finish().unwrap();
+    let table = [Some(Content { hash, size: 10 })];
+    let mut none = |_| -> io::Result<Source<'_>> { unreachable!() };
+    let split = assemble(Vec::new(), &table, spool.as_slice(), &mut none).unwrap();
+    (split, Files::from([(hash, file)]))
+}
+
+#[test]
+fn records_that_make_no_sense_are_refused() {
+    for records in [
+        &[(1, 0, 1)][..],
+        &[(0, 5, 6)],
+        &[(0, u64::MAX, 2)],
+        &[(0, 5, 5), (0, 0, 5)],
+        &[(0, 0, u64::MAX), (0, 0, u64::MAX)],
+    ] {
+        let (split, files) = crafted(records);
+        let error = join(&split, &files).unwrap_err();
+        assert!(matches!(error, SplitError::Damaged(_)), "{error:?}");
+    }
+    let (split, files) = crafted(&[(0, 0, 2), (0, 2, 3), (0, 9, 1)]);
+    assert_eq!(join(&split, &files).unwrap(), b"ten b.");
+}
+
+#[test]
+fn an_end_with_another_length_is_refused() {
+    for (total, good) in [(3u8, true), (4, false)] {
+        let frame = zstd::encode_all([1, 3, b'a', b'b', b'c', 0, total].as_slice(), 1).unwrap();
+        let split = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 4], &frame].concat();
+        assert_eq!(join(&split, &Files::new()).is_ok(), good);
+    }
+}
+
+#[test]
+fn a_false_count_does_not_allocate() {
+    let mut split = [&MAGIC[..], &VERSION.to_le_bytes(), &u32::MAX.to_le_bytes()].concat();
+    split.extend_from_slice(&[0; 100]);
+    assert!(matches!(SplitReader::new(split.as_slice()), Err(SplitError::Damaged(_))));
+}
+
+#[test]
+fn a_replaced_content_that_is_too_short_is_an_error() {
+    let mut builder = SplitBuilder::new(Vec::new()).unwrap();
+    builder.content(0, 0, 5).unwrap();
+    let (spool, _) = builder.finish().unwrap();
+    let mut open = |_| -> io::Result<Source<'_>> { Ok(Box::new(&b"four"[..])) };
+    let error = assemble(Vec::new(), &[None], spool.as_slice(), &mut open).unwrap_err();
+    assert!(matches!(error, SplitError::Replaced { ordinal: 0, .. }), "{error:?}");
+}
+
+proptest! {
+    #[test]
+    fn any_archive_comes_back(
+        files in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..3000), 0usize..3), 1..8),
+        tail in prop::collection::vec(any::<u8>(), 0..2000),
+        replaced in prop::collection::vec(0u32..8, 0..3),
+    ) {
+        let mut blocks = Blocks::new();
+        for (body, extra) in &files {
+            blocks = match extra {
+                0 => blocks,
+                1 => blocks.pax(&[("mtime", "1.5"), ("comment", "kept")]),
+                _ => blocks.long(b'L', "long"),
+            };
+            blocks = blocks.file("name", body);
+        }
+        let archive = [blocks.end(), tail].concat();
+        let (split, files) = split(&archive, &replaced);
+        prop_assert!(join(&split, &files).unwrap() == archive);
+    }
+
+    #[test]
+    fn records_come_back(parts in prop::collection::vec((any::<u32>(), any::<u64>(), 0u64..1 << 40), 0..20)) {
+        let mut writer = RecordWriter::new(Vec::new()).unwrap();
+        for &(ordinal, offset, len) in &parts {
+            writer.raw(b"ra").unwrap();
+            writer.raw(b"w").unwrap();
+            writer.content(ordinal, offset, len).unwrap();
+        }
+        let bytes = writer.finish().unwrap();
+        let mut records = Records::new(bytes.as_slice()).unwrap();
+        for &(ordinal, offset, len) in &parts {
+            prop_assert_eq!(records.next().unwrap(), Record::Raw);
+            prop_assert_eq!(records.raw(), b"raw");
+            prop_assert_eq!(records.next().unwrap(), Record::Content { ordinal, offset, len });
+        }
+        let total = parts.iter().map(|part| part.2 + 3).sum();
+        prop_assert_eq!(records.next().unwrap(), Record::End { total });
+    }
+
+    #[test]
+    fn no_records_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let frame = zstd::encode_all(bytes.as_slice(), 1).unwrap();
+        let mut split = [&MAGIC[..], &VERSION.to_le_bytes(), &0u32.to_le_bytes()].concat();
+        split.extend_from_slice(&frame);
+        prop_assert!(join(&split, &Files::new()).is_ok_and(|archive| archive.len() <= bytes.len())
+            || join(&split, &Files::new()).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+use std::io::{self, ErrorKind, Read, Write};
+
+use super::*;
+use crate::error::CompressError;
+
+fn encode(data: &[u8], compression: Compression, level: Option<i32>) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::new(), compression, level).unwrap();
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn decode(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    Decoder::new(bytes)?.read_to_end(&mut data)?;
+    Ok(data)
+}
+
+fn bzip2_of(data: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz_of(data: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Bytes that compress, but not to nothing.
+fn sample() -> Vec<u8> {
+    (0..60_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes()).collect()
+}
+
+/// Every format with a stream of it.
+fn streams(data: &[u8]) -> [(Compression, Vec<u8>); 4] {
+    [
+        (Compression::Gzip, encode(data, Compression::Gzip, None)),
+        (Compression::Zstd, encode(data, Compression::Zstd, None)),
+        (Compression::Bzip2, bzip2_of(data)),
+        (Compression::Xz, xz_of(data)),
+    ]
+}
+
+#[test]
+fn every_format_is_told_and_read() {
+    for data in [Vec::new(), b"x".to_vec(), sample()] {
+        for (compression, stream) in streams(&data) {
+            assert_eq!(Decoder::new(stream.as_slice()).unwrap().compression(), compression);
+            assert_eq!(decode(&stream).unwrap(), data, "{compression:?}");
+        }
+    }
+    assert_eq!(decode(b"").unwrap(), b"");
+    assert_eq!(decode(b"BZh1").unwrap(), b"BZh1", "three letters and a digit may be a file name");
+    assert_eq!(encode(b"plain", Compression::None, None), b"plain");
+}
+
+#[test]
+fn a_source_that_gives_single_bytes_is_enough() {
+    struct Slow<'a>(&'a [u8]);
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = buffer.len().min(1);
+            self.0.read(&mut buffer[..length])
+        }
+    }
+    for (compression, stream) in streams(b"some bytes") {
+        let mut data = Vec::new();
+        let mut decoder = Decoder::new(Slow(&stream)).unwrap();
+        decoder.read_to_end(&mut data).unwrap();
+        assert_eq!((decoder.compression(), data.as_slice()), (compression, &b"some bytes"[..]));
+    }
+}
+
+#[test]
+fn streams_one_after_the_other_are_one() {
+    for (compression, stream) in streams(b"first, ") {
+        let (_, second) = streams(b"second").into_iter().find(|(other, _)| *other == compression).unwrap();
+        assert_eq!(decode(&[stream, second].concat()).unwrap(), b"first, second", "{compression:?}");
+    }
+}
+
+#[test]
+fn a_stream_cut_anywhere_is_an_error() {
+    for (compression, stream) in streams(b"some bytes that are cut") {
+        for end in HEAD..stream.len() {
+            let error = decode(&stream[..end]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{compression:?} cut at {end}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_checksum_is_an_error() {
+    for (compression, mut stream) in streams(&sample()) {
+        let last = stream.len() - if compression == Compression::Gzip { 8 } else { 3 };
+        stream[last] ^= 1;
+        assert!(decode(&stream).is_err(), "{compression:?}");
+    }
+}
+
+#[test]
+fn zeros_after_gzip_members_are_padding_and_other_bytes_are_not() {
+    let member = encode(b"data", Compression::Gzip, None);
+    let padded = [member.as_slice(), &[0; 1000]].concat();
+    assert_eq!(decode(&padded).unwrap(), b"data");
+    assert_eq!(decode(&[padded.as_slice(), &member].concat()).unwrap(), b"datadata");
+    assert!(decode(&[member.as_slice(), b"junk, twenty bytes.."].concat()).is_err());
+}
+
+#[test]
+fn gzip_headers_may_carry_fields() {
+    let header = flate2::GzBuilder::new().extra(vec![7; 300]).filename("layer.tar").comment("made by hand");
+    let mut encoder = header.write(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"data").unwrap();
+    assert_eq!(decode(&encoder.finish().unwrap()).unwrap(), b"data");
+}
+
+#[test]
+fn skippable_zstd_frames_are_skipped() {
+    let frame = encode(b"data", Compression::Zstd, None);
+    let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+    let stream = [&skippable[..], &frame, &skippable, &frame].concat();
+    assert_eq!(Decoder::new(stream.as_slice()).unwrap().compression(), Compression::Zstd);
+    assert_eq!(decode(&stream).unwrap(), b"datadata");
+    assert_eq!(
+        decode(&stream[..stream.len() - frame.len() - 1]).unwrap_err().kind(),
+        ErrorKind::UnexpectedEof
+    );
+}
+
+#[test]
+fn a_zstd_window_beyond_the_limit_is_refused() {
+    // A frame with no single segment and no content size: the window descriptor stands alone.
+    let frame = |window_log: u8| [0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, 0x01, 0x00, 0x00];
+    assert_eq!(decode(&frame(27)).unwrap(), b"");
+    assert!(decode(&frame(28)).is_err());
+    // The densest level has to stay readable.
+    assert_eq!(decode(&encode(b"data", Compression::Zstd, Some(22))).unwrap(), b"data");
+}
+
+#[test]
+fn an_xz_dictionary_beyond_the_limit_is_refused() {
+    let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+    options.dict_size(512 << 20);
+    let mut filters = liblzma::stream::Filters::new();
+    filters.lzma2(&options);
+    // Only the header matters: it alone makes the decoder allocate.
+    let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32);
+    let Ok(stream) = stream else {
+        eprintln!("skipped: no memory for an xz encoder with a large dictionary");
+        return;
+    };
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(b"data").unwrap();
+    assert!(decode(&encoder.finish().unwrap()).is_err());
+}
+
+#[test]
+fn gzip_bytes_are_the_same_every_time() {
+    let bytes = encode(b"data", Compression::Gzip, Some(9));
+    assert_eq!(bytes, encode(b"data", Compression::Gzip, Some(9)));
+    assert_eq!(bytes[4..8], [0; 4], "a time of making");
+    assert_eq!(bytes[9], 255, "a system it was made on");
+}
+
+#[test]
+fn levels_out_of_range_name_the_range() {
+    let error = |compression, level| Encoder::new(Vec::new(), compression, Some(level)).unwrap_err();
+    for level in [-1, 10, i32::MIN, i32::MAX] {
+        assert!(error(Compression::Gzip, level).to_string().contains("from 0 to 9"));
+    }
+    for level in [0, 23, i32::MIN] {
+        assert!(error(Compression::Zstd, level).to_string().contains("from 1 to 22"));
+    }
+    assert!(matches!(error(Compression::None, 1), CompressError::NoLevels));
+    for compression in [Compression::Bzip2, Compression::Xz] {
+        let error = Encoder::new(Vec::new(), compression, None).unwrap_err();
+        assert!(matches!(error, CompressError::ReadOnly { .. }));
+    }
+}
+
+#[test]
+fn both_directions_can_move_to_a_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    is_send(&Decoder::new(&b""[..]).unwrap());
+    is_send(&Encoder::new(Vec::new(), Compression::Zstd, None).unwrap());
+}

@@ -1,0 +1,115 @@
+//! The run root: what a reboot drops.
+//!
+//! ```text
+//! run.redb             mount counts, transient containers, probe results
+//! mnt/<layer id>       mount points
+//! empty                nothing, for good
+//! containers/<id>      run directories handed to callers
+//! ```
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::LayoutError;
+use crate::sys::{beneath, node};
+use crate::types::{ContainerId, LayerId};
+
+/// The run root's database file.
+pub(crate) const RUN_DATABASE: &str = "run.redb";
+const MOUNTS: &str = "mnt";
+const CONTAINERS: &str = "containers";
+const EMPTY: &str = "empty";
+
+/// The run root, open.
+#[derive(Debug)]
+pub(crate) struct RunLayout {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl RunLayout {
+    /// Opens the run root at `path`, and makes it with mode 0700 if it is missing.
+    pub(crate) fn ensure(path: &Path) -> Result<Self, LayoutError> {
+        let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
+        let root = beneath::open_directory(path).map_err(failed("open"))?;
+        for name in [MOUNTS, CONTAINERS, EMPTY] {
+            make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
+        }
+        Ok(RunLayout { root, path: path.to_path_buf() })
+    }
+
+    /// The handle of the run root.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The path of the run root as it was given.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of the database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path.join(RUN_DATABASE)
+    }
+
+    /// Makes sure that there is a mount point for a layer, and returns its path.
+    pub(crate) fn ensure_mount_point(&self, layer: &LayerId) -> Result<PathBuf, LayoutError> {
+        self.ensure_below(MOUNTS, layer.as_str())
+    }
+
+    /// The path of a layer's mount point.
+    pub(crate) fn mount_point(&self, layer: &LayerId) -> PathBuf {
+        self.path.join(MOUNTS).join(layer.as_str())
+    }
+
+    /// A directory with nothing in it, for stacks of a single layer.
+    pub(crate) fn empty_directory(&self) -> PathBuf {
+        self.path.join(EMPTY)
+    }
+
+    /// Makes sure that the container has a run directory, and returns its path.
+    pub(crate) fn ensure_container(&self, id: &ContainerId) -> Result<PathBuf, LayoutError> {
+        self.ensure_below(CONTAINERS, id.as_str())
+    }
+
+    fn ensure_below(&self, which: &str, name: &str) -> Result<PathBuf, LayoutError> {
+        let path = self.path.join(which).join(name);
+        let made = beneath::open_directory_beneath(self.root.as_fd(), which.as_bytes())
+            .and_then(|dir| make(dir.as_fd(), name.as_bytes()));
+        made.map_err(|source| LayoutError::Io { path: path.clone(), action: "create", source })?;
+        Ok(path)
+    }
+}
+
+fn make(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    match node::make_directory(dir, name, 0o700) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_run_root_is_made_when_it_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/demo");
+        for _ in 0..2 {
+            let run = RunLayout::ensure(&path).unwrap();
+            let layer = "c0ffee".parse().unwrap();
+            let mount = run.ensure_mount_point(&layer).unwrap();
+            assert!(mount.is_dir() && mount == run.mount_point(&layer));
+            assert!(run.ensure_container(&"web-1".parse().unwrap()).unwrap().is_dir());
+        }
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    }
+}

@@ -1,0 +1,195 @@
+//! What the fuzz targets in `fuzz/` run: each function takes any bytes and asserts what has to hold of them.
+
+use std::io::{self, Cursor, Read};
+
+use crate::archive::split::{Content, Source, SplitBuilder, SplitReader, assemble};
+use crate::archive::whiteout::{Meaning, marker};
+use crate::archive::{Entry, Limits, Reader, Tap, Writer};
+use crate::types::{ContentHash, RelPath};
+
+/// Small enough that a fuzzer's memory holds every file that is granted.
+const LIMITS: Limits = Limits { extension: 1 << 16, regions: 1 << 10, holes: 1 << 20, entries: 1 << 12 };
+
+/// Reads bytes as a tar archive; the first byte says whether headers get a right checksum before, which no
+/// fuzzer finds by itself. If the archive is accepted:
+///
+/// - the tar-split and the contents give the same bytes again;
+/// - what a [`Writer`] makes of the entries is read back as the same entries;
+/// - the `tar` crate sees the same files, if it accepts the archive too;
+/// - a path that is a whiteout has a marker that means the same.
+///
+/// # Panics
+///
+/// If one of these does not hold.
+pub fn fuzz_tar(bytes: &[u8]) {
+    let Some((&mode, bytes)) = bytes.split_first() else { return };
+    let archive = &if mode == 0 { bytes.to_vec() } else { with_checksums(bytes) };
+    let mut spool = Vec::new();
+    let Ok(mut builder) = SplitBuilder::new(&mut spool) else { return };
+    let Some(entries) = read(archive, &mut builder) else { return };
+    assert!(builder.finish().is_ok());
+    let again = split_and_join(&entries, &spool);
+    assert!(again.as_ref() == Some(archive), "the split does not give the archive back");
+
+    let written = write(&entries);
+    for (entry, _) in &entries {
+        check_whiteout(&entry.path);
+    }
+    if let Some(written) = written {
+        let back = read(&written, &mut ()).unwrap_or_default();
+        let plain = |entries: &[(Entry, Vec<u8>)]| -> Vec<_> {
+            let forget = |entry: &Entry| Entry { stored: 0, sparse: None, ordinal: None, ..entry.clone() };
+            entries.iter().map(|(entry, stored)| (forget(entry), whole(entry, stored))).collect()
+        };
+        assert!(plain(&back) == plain(&entries), "the entries changed on the way through a writer");
+    }
+    check_peer(archive, &entries);
+}
+
+/// Reads bytes as a tar-split; the first byte says whether they are all of it, or its records before compression.
+///
+/// It must not panic, and what it joins is as long as it says.
+///
+/// # Panics
+///
+/// If this does not hold.
+pub fn fuzz_split(bytes: &[u8]) {
+    let Some((&mode, bytes)) = bytes.split_first() else { return };
+    let file = b"the one file that can be referred to";
+    let split = if mode == 0 {
+        bytes.to_vec()
+    } else {
+        let table = [Some(Content { hash: hash(file), size: file.len() as u64 })];
+        let Ok(frame) = zstd::encode_all(bytes, 1) else { return };
+        let mut none = |_| -> io::Result<Source<'_>> { Err(io::ErrorKind::NotFound.into()) };
+        let Ok(split) = assemble(Vec::new(), &table, frame.as_slice(), &mut none) else { return };
+        split
+    };
+    let Ok(reader) = SplitReader::new(split.as_slice()) else { return };
+    assert!(reader.contents().len() * 40 <= split.len());
+    let mut archive = Vec::new();
+    let joined = reader.join(&mut archive, &mut |_, _| Ok(Box::new(file.as_slice())));
+    if let Ok(total) = joined {
+        assert_eq!(total, archive.len() as u64);
+    }
+}
+
+fn with_checksums(bytes: &[u8]) -> Vec<u8> {
+    let mut archive = bytes.to_vec();
+    for block in archive.chunks_exact_mut(512) {
+        if block.get(257..262) == Some(b"ustar") {
+            let mut header = tar::Header::from_byte_slice(block).clone();
+            header.set_cksum();
+            block.copy_from_slice(header.as_bytes());
+        }
+    }
+    archive
+}
+
+fn read(archive: &[u8], tap: &mut dyn Tap) -> Option<Vec<(Entry, Vec<u8>)>> {
+    let mut reader = Reader::with_limits(archive, tap, LIMITS);
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next_entry().ok()? {
+        let mut stored = Vec::new();
+        reader.read_to_end(&mut stored).ok()?;
+        assert_eq!(stored.len() as u64, entry.stored);
+        entries.push((entry, stored));
+    }
+    Some(entries)
+}
+
+fn hash(file: &[u8]) -> ContentHash {
+    ContentHash(*blake3::hash(file).as_bytes())
+}
+
+/// A file's bytes, holes filled in.
+fn whole(entry: &Entry, stored: &[u8]) -> Vec<u8> {
+    let Some(regions) = &entry.sparse else { return stored.to_vec() };
+    let length = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let (mut file, mut stored) = (Vec::new(), stored);
+    for region in regions {
+        file.resize(length(region.offset), 0);
+        let (now, later) = stored.split_at(length(region.len).min(stored.len()));
+        file.extend_from_slice(now);
+        stored = later;
+    }
+    file.resize(length(entry.size), 0);
+    file
+}
+
+/// Every second content is taken to be replaced.
+fn split_and_join(entries: &[(Entry, Vec<u8>)], spool: &[u8]) -> Option<Vec<u8>> {
+    let files: Vec<_> = entries
+        .iter()
+        .filter(|(entry, _)| entry.ordinal.is_some())
+        .map(|(entry, stored)| whole(entry, stored))
+        .collect();
+    let table: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(at, file)| (at % 2 == 0).then(|| Content { hash: hash(file), size: file.len() as u64 }))
+        .collect();
+    let file = |at: Option<usize>| -> io::Result<Source<'_>> {
+        let file = at.and_then(|at| files.get(at)).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(file.as_slice()))
+    };
+    let mut replaced = |ordinal: u32| file(usize::try_from(ordinal).ok());
+    let split = assemble(Vec::new(), &table, spool, &mut replaced).ok()?;
+    let mut archive = Vec::new();
+    let mut open = |wanted: &ContentHash, _| file(files.iter().position(|file| hash(file) == *wanted));
+    SplitReader::new(split.as_slice()).ok()?.join(&mut archive, &mut open).ok()?;
+    Some(archive)
+}
+
+/// `None` if an entry has a path that a writer has to change or refuse: an empty one, or slashes alone.
+fn write(entries: &[(Entry, Vec<u8>)]) -> Option<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new());
+    for (entry, stored) in entries {
+        if entry.path.iter().all(|&byte| byte == b'/') {
+            return None;
+        }
+        writer.append(entry, &mut Cursor::new(whole(entry, stored))).ok()?;
+    }
+    writer.finish().ok()
+}
+
+fn check_whiteout(path: &[u8]) {
+    let Ok(path) = RelPath::from_archive(path) else { return };
+    if let Ok(Meaning::Removed(removed)) = Meaning::of(&path)
+        && let Ok(marker) = marker(&removed)
+    {
+        assert!(marker == path, "{path} is no marker of {removed}");
+    }
+}
+
+/// Compares with the `tar` crate, which knows neither sparse files in PAX form nor global headers.
+fn check_peer(archive: &[u8], entries: &[(Entry, Vec<u8>)]) {
+    let mut peer = tar::Archive::new(archive);
+    let Ok(list) = peer.entries() else { return };
+    let mut theirs = Vec::new();
+    for entry in list {
+        let Ok(mut entry) = entry else { return };
+        if entry.header().entry_type().is_pax_global_extensions() {
+            continue;
+        }
+        let mut content = Vec::new();
+        if entry.by_ref().take(1 << 24).read_to_end(&mut content).is_err() {
+            return;
+        }
+        theirs.push((trimmed(&entry.path_bytes()).to_vec(), content));
+    }
+    if entries.iter().any(|(entry, _)| entry.sparse.is_some()) {
+        assert_eq!(theirs.len(), entries.len());
+        return;
+    }
+    let ours: Vec<_> =
+        entries.iter().map(|(entry, stored)| (trimmed(&entry.path).to_vec(), stored.clone())).collect();
+    assert!(ours == theirs, "another reader sees another archive");
+}
+
+fn trimmed(mut path: &[u8]) -> &[u8] {
+    while let [rest @ .., b'/'] = path {
+        path = rest;
+    }
+    path
+}

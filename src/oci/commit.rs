@@ -1,0 +1,217 @@
+//! What was written into a container becomes an image.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+
+use layerstore_schema::record::LayerRecord;
+
+use super::config::{History, ImageConfig};
+use super::document::Document;
+use super::load::{MANIFEST_ITEM, created};
+use super::manifest::{Descriptor, Manifest};
+use super::media_type;
+use super::platform::Platform;
+use crate::error::{Error, ImportError, LookupError, MetaError};
+use crate::image::Image;
+use crate::layer::{LayerBlob, ProgressFn};
+use crate::meta::{Query, ReadTxn};
+use crate::store::{BlobInput, ImageImport, LayerImport, Store};
+use crate::types::{Algorithm, ContainerId, DiffId, Hasher, ImageId, Name, Timestamp, stored};
+
+/// How a container is committed.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct CommitOptions<'a> {
+    /// The names of the new image, moved from whichever images have them.
+    pub names: Vec<String>,
+    /// Who made it, for the history.
+    pub author: Option<String>,
+    /// A note, for the history.
+    pub comment: Option<String>,
+    /// When it was made; if `None`, now.
+    pub created: Option<Timestamp>,
+    /// Where progress is reported to.
+    pub progress: Option<&'a ProgressFn<'a>>,
+}
+
+impl CommitOptions<'_> {
+    /// One name for the image, and the defaults.
+    pub fn named(name: impl Into<String>) -> Self {
+        CommitOptions { names: vec![name.into()], ..CommitOptions::default() }
+    }
+}
+
+impl std::fmt::Debug for CommitOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommitOptions")
+            .field("names", &self.names)
+            .field("author", &self.author)
+            .field("comment", &self.comment)
+            .field("created", &self.created)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Makes an image of a container: the image it stands on, and one layer more with everything that was written.
+    /// The container stays as it is, mounted or not; what is being written while it is read may be in the image or
+    /// not.
+    ///
+    /// The new layer is stored as a plain tar; saving can compress it.
+    ///
+    /// Returns [`Error::Lookup`] if the container is not there, and [`Error::Export`] if its directory cannot be read.
+    pub fn commit(&self, container: &ContainerId, options: &CommitOptions<'_>) -> Result<Image, Error> {
+        let txn = self.database().begin_read()?;
+        let not_found = || LookupError::NotFound { kind: "container", key: container.to_string() };
+        let record = txn.container(container.as_str())?.ok_or_else(not_found)?;
+        let layer = txn.layer_ref(&record.layer)?;
+        let mut base = Base::of(self, &txn, record.image.as_deref(), &layer)?;
+        let (tar, diff_id, size) = self.spool_layer(&txn, &layer)?;
+        drop(txn);
+
+        let now = options.created.unwrap_or_else(Timestamp::now);
+        let time = rfc3339(now);
+        base.config.push_layer(
+            diff_id.clone(),
+            History {
+                created: Some(time.clone()),
+                created_by: Some(format!("layerstore commit {container}")),
+                author: options.author.clone(),
+                comment: options.comment.clone(),
+                empty_layer: None,
+            },
+        );
+        base.config.set_created(&time);
+        if let Some(author) = &options.author {
+            base.config.set_author(author);
+        }
+        let config = base.config.to_document();
+        base.manifest.push_layer(Descriptor::new(media_type::OCI_LAYER, diff_id.0.clone(), size));
+        base.manifest.set_config(&Descriptor::of(&config));
+        let manifest = base.manifest.to_document();
+
+        let mut layers = base.layers;
+        layers.push(new_layer(&tar, diff_id, size));
+        let names = options.names.iter().map(|name| name.parse()).collect::<Result<Vec<Name>, _>>()?;
+        self.import_image(&ImageImport {
+            id: config.digest.hex().parse()?,
+            names,
+            created: created(&base.config),
+            layers,
+            digests: vec![manifest.digest.clone()],
+            items: vec![
+                (MANIFEST_ITEM.to_owned(), manifest.bytes.clone()),
+                (format!("{MANIFEST_ITEM}-{}", manifest.digest), manifest.bytes),
+                (config.digest.to_string(), config.bytes),
+            ],
+            progress: options.progress,
+        })
+    }
+
+    /// Writes the tar of a layer that may be written to meanwhile into a file, so that all that follows speaks of the
+    /// same bytes.
+    fn spool_layer(&self, txn: &ReadTxn, layer: &LayerRecord) -> Result<(File, DiffId, u64), Error> {
+        let io_error = |error| Error::from(ImportError::Io(error));
+        let file = self.spool().map_err(io_error)?;
+        let mut tee = Tee { file, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
+        let mut buffered = io::BufWriter::with_capacity(128 * 1024, &mut tee);
+        self.export(txn, layer, &mut buffered)?;
+        buffered.flush().map_err(io_error)?;
+        drop(buffered);
+        Ok((tee.file, DiffId(tee.hasher.finish()), tee.size))
+    }
+}
+
+/// What the new image stands on.
+struct Base<'a> {
+    config: ImageConfig,
+    manifest: Manifest,
+    layers: Vec<LayerImport<'a>>,
+}
+
+impl Base<'_> {
+    fn of(store: &Store, txn: &ReadTxn, image: Option<&str>, layer: &LayerRecord) -> Result<Self, Error> {
+        let (config, manifest) = match image {
+            Some(image) => documents(store, image)?,
+            None => {
+                let config = ImageConfig::new(&Platform::host());
+                let descriptor = Descriptor::of(&config.to_document());
+                (config, Manifest::new(descriptor, Vec::new()))
+            }
+        };
+        let below = match &layer.parent {
+            Some(parent) => txn.chain(parent)?,
+            None => Vec::new(),
+        };
+        let layers = below.iter().rev().map(known_layer).collect::<Result<_, _>>()?;
+        Ok(Base { config, manifest, layers })
+    }
+}
+
+fn documents(store: &Store, image: &str) -> Result<(ImageConfig, Manifest), Error> {
+    let id: ImageId = image.parse()?;
+    let bytes = store.item(&id, MANIFEST_ITEM)?;
+    let untyped = Document::new(bytes, "");
+    let media_type = media_type::of_manifest(&untyped)?;
+    let document = Document::new(untyped.bytes, media_type);
+    let mut manifest = Manifest::parse(&document, &document.digest.to_string())?;
+    manifest.convert_to_oci()?;
+    let config = store.item(&id, &manifest.config.digest.to_string())?;
+    let config = Document::new(config, manifest.config.media_type.clone());
+    Ok((ImageConfig::parse(&config, &config.digest.to_string())?, manifest))
+}
+
+/// A layer that the store has: nobody will ask for its bytes.
+fn known_layer(record: &LayerRecord) -> Result<LayerImport<'static>, Error> {
+    let missing = || MetaError::Missing { kind: "diffID of the layer", key: record.id.clone() };
+    let text = record.diff_id.as_deref().ok_or_else(missing)?;
+    let id = record.id.clone();
+    Ok(LayerImport {
+        diff_id: DiffId(stored("layer", &record.id, text)?),
+        blob: None,
+        keep_blob: false,
+        open: Box::new(move || Err(ImportError::Vanished { layer: id.clone() }.into())),
+    })
+}
+
+fn new_layer(tar: &File, diff_id: DiffId, size: u64) -> LayerImport<'_> {
+    let media_type = media_type::OCI_LAYER.to_owned();
+    LayerImport {
+        blob: Some(LayerBlob { digest: diff_id.0.clone(), size, media_type }),
+        diff_id,
+        keep_blob: false,
+        open: Box::new(move || {
+            let reopen = || -> io::Result<File> {
+                let mut file = tar.try_clone()?;
+                file.rewind()?;
+                Ok(file)
+            };
+            Ok(BlobInput { reader: Box::new(reopen().map_err(ImportError::Io)?), extent: None })
+        }),
+    }
+}
+
+/// Writes to a file, and digests and counts what it writes.
+struct Tee {
+    file: File,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or_default());
+        self.size = self.size.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn rfc3339(time: Timestamp) -> String {
+    let nanoseconds = i32::try_from(time.nanoseconds).unwrap_or_default();
+    jiff::Timestamp::new(time.seconds, nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}

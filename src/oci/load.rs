@@ -1,0 +1,159 @@
+//! An image from outside into the store.
+
+use std::fs::File;
+use std::io;
+
+use super::config::ImageConfig;
+use super::manifest::{CONTAINERD_NAME, REF_NAME};
+use super::media_type::LayerCompression;
+use super::platform::Platform;
+use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
+use crate::error::Error;
+use crate::image::Image;
+use crate::layer::{LayerBlob, ProgressFn};
+use crate::store::{BlobInput, ImageImport, LayerImport, Store};
+use crate::types::{Name, Timestamp};
+
+/// The key of the data item that holds an image's manifest, byte for byte as it came.
+pub(super) const MANIFEST_ITEM: &str = "manifest";
+
+/// The key of the data item that holds what the source's index said about the image.
+pub(super) const ANNOTATIONS_ITEM: &str = "index-annotations";
+
+/// How an image is loaded.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct LoadOptions<'a> {
+    /// The names it gets, moved from whichever images have them. If there are none: those that the source has for
+    /// it.
+    pub names: Vec<String>,
+    /// Which image of a source with several, by platform; if `None`, this machine's.
+    pub platform: Option<Platform>,
+    /// Which image of a source with several, by tag; if `None`, that of the reference.
+    pub tag: Option<String>,
+    /// Where progress is reported to.
+    pub progress: Option<&'a ProgressFn<'a>>,
+}
+
+impl LoadOptions<'_> {
+    /// One name for the image, and the defaults.
+    pub fn named(name: impl Into<String>) -> Self {
+        LoadOptions { names: vec![name.into()], ..LoadOptions::default() }
+    }
+}
+
+impl std::fmt::Debug for LoadOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("names", &self.names)
+            .field("platform", &self.platform)
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Loads an image: its layers, its documents and its names, all or nothing. Layers that the store has are not
+    /// read again.
+    ///
+    /// The image's id is the digest of its config, so loading it twice gives one image. Every digest and size is
+    /// checked while the bytes pass; when the call returns, all of it is on the disk.
+    ///
+    /// # Locking
+    ///
+    /// No lock is held while data moves; the records are inserted in one short write transaction.
+    ///
+    /// Returns [`Error::Oci`] if the source has no such image or its documents are damaged, and [`Error::Import`] if
+    /// a layer is damaged or refused; the store is as before then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use layerstore::{Store, StoreOptions, oci};
+    ///
+    /// let store = Store::open(&StoreOptions::at("/var/lib/demo"))?;
+    /// let source = oci::Source::open(&"oci:debian.oci:12".parse()?, store.root())?;
+    /// let image = store.load(&source, &oci::LoadOptions::named("debian:12"))?;
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn load(&self, source: &Source, options: &LoadOptions<'_>) -> Result<Image, Error> {
+        let selection = Selection { tag: options.tag.clone(), platform: options.platform.clone() };
+        let resolved = source.resolve(&selection)?;
+        let config = ImageConfig::parse(&resolved.config, &resolved.config.digest.to_string())?;
+        let import = ImageImport {
+            id: resolved.config.digest.hex().parse()?,
+            names: names(&resolved, &options.names)?,
+            created: created(&config),
+            layers: resolved.layers.iter().map(|layer| layer_import(source, layer)).collect(),
+            digests: vec![resolved.manifest.digest.clone()],
+            items: items(&resolved),
+            progress: options.progress,
+        };
+        self.import_image(&import)
+    }
+}
+
+/// When the image was made, as its config says; else now.
+pub(super) fn created(config: &ImageConfig) -> Timestamp {
+    let time = config.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    time.map_or_else(Timestamp::now, |time| {
+        let (seconds, nanoseconds) = (time.as_second(), time.subsec_nanosecond());
+        match u32::try_from(nanoseconds) {
+            Ok(nanoseconds) => Timestamp { seconds, nanoseconds },
+            // Before 1970 both parts are negative.
+            Err(_) => Timestamp {
+                seconds: seconds.saturating_sub(1),
+                nanoseconds: u32::try_from(1_000_000_000 + nanoseconds).unwrap_or_default(),
+            },
+        }
+    })
+}
+
+/// The names that were asked for, else those that the source has.
+fn names(resolved: &ResolvedImage, asked: &[String]) -> Result<Vec<Name>, Error> {
+    let own = || {
+        let full = resolved.annotations.get(CONTAINERD_NAME);
+        let names = full.or(resolved.tag.as_ref()).cloned();
+        if resolved.names.is_empty() { names.into_iter().collect() } else { resolved.names.clone() }
+    };
+    let names = if asked.is_empty() { own() } else { asked.to_vec() };
+    Ok(names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?)
+}
+
+fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport<'s> {
+    let descriptor = &layer.descriptor;
+    LayerImport {
+        diff_id: layer.diff_id.clone(),
+        blob: Some(LayerBlob {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            media_type: descriptor.media_type.clone(),
+        }),
+        // A plain tar comes back from the tar-split, byte for byte.
+        keep_blob: layer.compression != LayerCompression::None,
+        open: Box::new(move || {
+            let blob = source.blob(descriptor)?;
+            let extent = blob.extent();
+            let copy = |file: &File| -> io::Result<File> { file.try_clone() };
+            let extent = copy(extent.file()).ok().map(|file| (file, extent.offset(), extent.length()));
+            Ok(BlobInput { reader: Box::new(blob), extent })
+        }),
+    }
+}
+
+fn items(resolved: &ResolvedImage) -> Vec<(String, Vec<u8>)> {
+    let manifest = resolved.manifest.bytes.clone();
+    let mut items = vec![
+        (MANIFEST_ITEM.to_owned(), manifest.clone()),
+        (format!("{MANIFEST_ITEM}-{}", resolved.manifest.digest), manifest),
+        (resolved.config.digest.to_string(), resolved.config.bytes.clone()),
+    ];
+    let mut annotations = resolved.annotations.clone();
+    annotations.retain(|key, _| key != REF_NAME && key != CONTAINERD_NAME);
+    if !annotations.is_empty()
+        && let Ok(bytes) = serde_json::to_vec(&annotations)
+    {
+        items.push((ANNOTATIONS_ITEM.to_owned(), bytes));
+    }
+    items
+}

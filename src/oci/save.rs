@@ -1,0 +1,336 @@
+//! An image of the store to the outside.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use layerstore_schema::record::LayerRecord;
+
+use super::load::{ANNOTATIONS_ITEM, MANIFEST_ITEM};
+use super::manifest::{Annotations, Descriptor, Manifest};
+use super::media_type::{LayerCompression, LayerType};
+use super::reference::{Reference, Transport};
+use super::sink::{BlobWriter, Sink, SinkImage};
+use super::{Document, ImageConfig, media_type};
+use crate::compress::{Compression, Encoder};
+use crate::error::{Error, ExportError, OciError};
+use crate::layer::{Progress, ProgressFn};
+use crate::meta::Query;
+use crate::store::Store;
+use crate::types::{Digest, ImageId};
+
+/// How an image is saved.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct SaveOptions<'a> {
+    /// The tag; if `None`, that of the reference.
+    pub tag: Option<String>,
+    /// How layers are compressed; if `None`, as the image's manifest says.
+    pub compression: Option<Compression>,
+    /// The level of the compression; if `None`, its default.
+    pub level: Option<i32>,
+    /// Where progress is reported to.
+    pub progress: Option<&'a ProgressFn<'a>>,
+}
+
+impl std::fmt::Debug for SaveOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SaveOptions")
+            .field("tag", &self.tag)
+            .field("compression", &self.compression)
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SavedImage {
+    /// The digest of the manifest that was written.
+    pub manifest: Digest,
+    /// Whether it is, byte for byte, the manifest that the image came with.
+    pub unchanged: bool,
+}
+
+impl Store {
+    /// Saves an image as an OCI layout or an archive, in which other images stay.
+    ///
+    /// A layer goes out as the blob it came in, if that was kept or was a plain tar; then the manifest is the one
+    /// that came, byte for byte. Else its tar, which is always the one that came, is compressed anew, and only
+    /// its descriptor changes in the manifest. The image's config and every diffID are always the same.
+    ///
+    /// Returns [`Error::Oci`] if the target cannot be written, and [`Error::Export`] if a layer is damaged.
+    pub fn save(
+        &self,
+        image: &ImageId,
+        to: &Reference,
+        options: &SaveOptions<'_>,
+    ) -> Result<SavedImage, Error> {
+        let saving = Saving::new(self, image, options)?;
+        let mut sink = Sink::create(to, self.root())?;
+        let compression =
+            if sink.needs_plain_layers() { Some(Compression::None) } else { options.compression };
+        let mut manifest = saving.manifest.clone();
+        if to.transport() == Transport::DockerArchive || media_type_conflict(&saving, compression) {
+            manifest.convert_to_oci()?;
+        }
+        sink.put_document(&saving.config)?;
+        let plans = saving.plan(&sink, compression)?;
+        saving.write_kept(&mut sink, &plans)?;
+        let written = saving.encode(&sink, &plans)?;
+        let mut unchanged = true;
+        for (position, (writer, media_type)) in written {
+            let old = &saving.manifest.layers;
+            let annotations = old.get(position).map(|layer| layer.annotations.clone()).unwrap_or_default();
+            let descriptor = sink.put_written(writer, &media_type)?.with_annotations(&annotations);
+            if old.get(position).is_none_or(|old| old.digest != descriptor.digest) {
+                manifest.replace_layer(position, &descriptor);
+                unchanged = false;
+            }
+        }
+        let document = if unchanged { saving.document.clone() } else { manifest.to_document() };
+        let tags = saving.tags(to, options);
+        sink.add_image(&SinkImage {
+            manifest: &document,
+            platform: Some(saving.parsed_config.platform.clone()),
+            tags: &tags,
+            annotations: &saving.annotations,
+        })?;
+        sink.finish()?;
+        Ok(SavedImage { manifest: document.digest, unchanged })
+    }
+}
+
+/// How one layer goes out.
+enum Plan {
+    /// The target has it.
+    There,
+    /// From the file of the kept blob.
+    Kept(u64),
+    /// The tar as it is, which is the blob.
+    Plain,
+    /// The tar, compressed.
+    Encoded(Compression),
+}
+
+/// An image being saved.
+struct Saving<'a> {
+    store: &'a Store,
+    options: &'a SaveOptions<'a>,
+    document: Document,
+    manifest: Manifest,
+    config: Document,
+    parsed_config: ImageConfig,
+    annotations: Annotations,
+    names: Vec<String>,
+    /// Bottom first, as in the manifest.
+    layers: Vec<LayerRecord>,
+}
+
+impl<'a> Saving<'a> {
+    fn new(store: &'a Store, id: &ImageId, options: &'a SaveOptions<'a>) -> Result<Self, Error> {
+        let document = Document::new(store.item(id, MANIFEST_ITEM)?, "");
+        let media_type = media_type::of_manifest(&document)?;
+        let document = Document::new(document.bytes, media_type);
+        let manifest = Manifest::parse(&document, &document.digest.to_string())?;
+        let config_bytes = store.item(id, &manifest.config.digest.to_string())?;
+        let config = Document::new(config_bytes, manifest.config.media_type.clone());
+        let parsed_config = ImageConfig::parse(&config, &config.digest.to_string())?;
+        let txn = store.database().begin_read()?;
+        let record = store.image(id.as_str())?;
+        let mut layers = match &record.top_layer {
+            Some(top) => txn.chain(top.as_str())?,
+            None => Vec::new(),
+        };
+        layers.reverse();
+        if layers.len() != manifest.layers.len() {
+            return Err(OciError::LayerCount {
+                manifest: document.digest.to_string(),
+                config: config.digest.to_string(),
+                layers: manifest.layers.len(),
+                diff_ids: layers.len(),
+            }
+            .into());
+        }
+        let annotations = match store.item(id, ANNOTATIONS_ITEM) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(_) => Annotations::new(),
+        };
+        let names = record.names.iter().map(ToString::to_string).collect();
+        Ok(Saving { store, options, document, manifest, config, parsed_config, annotations, names, layers })
+    }
+
+    /// The tags that the image gets: what was asked for; in a docker archive, which has names, else its own.
+    fn tags(&self, to: &Reference, options: &SaveOptions<'_>) -> Vec<String> {
+        match (&options.tag, to.transport(), to.tag()) {
+            (Some(tag), _, _) => vec![tag.clone()],
+            (None, Transport::DockerArchive, None) => self.names.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn plan(&self, sink: &Sink, compression: Option<Compression>) -> Result<Vec<Plan>, Error> {
+        let txn = self.store.database().begin_read()?;
+        let mut plans = Vec::with_capacity(self.layers.len());
+        for (descriptor, layer) in self.manifest.layers.iter().zip(&self.layers) {
+            let own = compression_of(descriptor)?;
+            let wanted = compression.unwrap_or(own);
+            let same_form = wanted == own;
+            plans.push(if same_form && sink.has_blob(descriptor)? {
+                Plan::There
+            } else if wanted == Compression::None && layer.diff_id == Some(descriptor.digest.to_string()) {
+                Plan::Plain
+            } else if let Some(kept) = txn.kept_blob(&descriptor.digest.to_string())?
+                && same_form
+            {
+                Plan::Kept(kept.number)
+            } else {
+                Plan::Encoded(writable(wanted))
+            });
+        }
+        Ok(plans)
+    }
+
+    /// Puts the blobs that exist as they are, or whose digest is known.
+    fn write_kept(&self, sink: &mut Sink, plans: &[Plan]) -> Result<(), Error> {
+        for ((descriptor, layer), plan) in self.manifest.layers.iter().zip(&self.layers).zip(plans) {
+            match plan {
+                Plan::Kept(number) => {
+                    let file = self.store.open_kept_blob(*number)?;
+                    sink.put_blob(descriptor, file)?;
+                }
+                Plan::Plain => {
+                    let mut writer = sink.blob_writer()?;
+                    self.export(layer, &mut writer)?;
+                    sink.put_written(writer, &descriptor.media_type)?;
+                }
+                Plan::There | Plan::Encoded(_) => continue,
+            }
+            self.report(&Progress::LayerDone { blob: &descriptor.digest });
+        }
+        Ok(())
+    }
+
+    /// Compresses layers, as many at a time as there are processors.
+    fn encode(&self, sink: &Sink, plans: &[Plan]) -> Result<Vec<(usize, (BlobWriter, String))>, Error> {
+        let jobs: Vec<(usize, Compression)> = plans
+            .iter()
+            .enumerate()
+            .filter_map(|(position, plan)| match plan {
+                Plan::Encoded(compression) => Some((position, *compression)),
+                _ => None,
+            })
+            .collect();
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(jobs.len()));
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    while let Some((position, compression)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = self.encode_layer(sink, *position, *compression);
+                        let failed = result.is_err();
+                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                        done.push(result.map(|blob| (*position, blob)));
+                        if failed {
+                            next.store(jobs.len(), Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let mut written = done
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .into_iter()
+            .collect::<Result<Vec<_>, Error>>()?;
+        written.sort_by_key(|(position, _)| *position);
+        Ok(written)
+    }
+
+    fn encode_layer(
+        &self,
+        sink: &Sink,
+        position: usize,
+        compression: Compression,
+    ) -> Result<(BlobWriter, String), Error> {
+        let (Some(layer), Some(descriptor)) = (self.layers.get(position), self.manifest.layers.get(position))
+        else {
+            return Err(ExportError::Io(io::ErrorKind::InvalidInput.into()).into());
+        };
+        let old = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
+        let media_type = LayerType { compression: layer_compression(compression), ..old }.oci();
+        self.report(&Progress::LayerStarted { blob: &descriptor.digest, size: layer.diff_size.unwrap_or(0) });
+        let mut encoder = Encoder::new(sink.blob_writer()?, compression, self.options.level)
+            .map_err(ExportError::Compress)?;
+        self.export(layer, &mut Reporting { inner: &mut encoder, saving: self, blob: &descriptor.digest })?;
+        let writer = encoder.finish().map_err(ExportError::Io)?;
+        self.report(&Progress::LayerDone { blob: &descriptor.digest });
+        Ok((writer, media_type))
+    }
+
+    fn export(&self, layer: &LayerRecord, out: &mut impl Write) -> Result<(), Error> {
+        let txn = self.store.database().begin_read()?;
+        self.store.export(&txn, layer, out)
+    }
+
+    fn report(&self, progress: &Progress<'_>) {
+        if let Some(report) = self.options.progress {
+            report(progress);
+        }
+    }
+}
+
+/// A docker manifest has no name for zstd layers.
+fn media_type_conflict(saving: &Saving<'_>, compression: Option<Compression>) -> bool {
+    compression.is_some() && saving.document.media_type == media_type::DOCKER_MANIFEST
+}
+
+fn compression_of(descriptor: &Descriptor) -> Result<Compression, OciError> {
+    let kind = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
+    Ok(match kind.compression {
+        LayerCompression::None => Compression::None,
+        LayerCompression::Gzip => Compression::Gzip,
+        LayerCompression::Zstd => Compression::Zstd,
+        LayerCompression::Bzip2 => Compression::Bzip2,
+        LayerCompression::Xz => Compression::Xz,
+    })
+}
+
+/// The form in which a layer of another form can be written.
+fn writable(compression: Compression) -> Compression {
+    match compression {
+        Compression::None | Compression::Gzip | Compression::Zstd => compression,
+        _ => Compression::Gzip,
+    }
+}
+
+fn layer_compression(compression: Compression) -> LayerCompression {
+    match compression {
+        Compression::None => LayerCompression::None,
+        Compression::Zstd => LayerCompression::Zstd,
+        _ => LayerCompression::Gzip,
+    }
+}
+
+/// Reports what is written through it.
+struct Reporting<'a, W> {
+    inner: &'a mut W,
+    saving: &'a Saving<'a>,
+    blob: &'a Digest,
+}
+
+impl<W: Write> Write for Reporting<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        let bytes = u64::try_from(written).unwrap_or(u64::MAX);
+        self.saving.report(&Progress::LayerBytes { blob: self.blob, bytes });
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

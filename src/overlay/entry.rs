@@ -1,0 +1,149 @@
+//! A plan as text: the option string of `mount(2)`, and the mount entries of callers that mount by themselves.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::MountAttrFlags;
+
+use super::options::{Method, MountPlan, Upper};
+use crate::error::MountError;
+use crate::sys::mount::MOUNT_DATA_MAX;
+use crate::sys::userns::IdExtent;
+
+/// A mount for a caller that makes it, as containerd describes mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountEntry {
+    /// The filesystem type.
+    pub kind: String,
+    /// The source.
+    pub source: OsString,
+    /// The options, each complete, with the escapes of `mount(2)`.
+    pub options: Vec<OsString>,
+    /// The directory that relative paths in the options start at; `None` if all are absolute.
+    pub directory: Option<PathBuf>,
+}
+
+/// How [`MountPlan::entry`] writes paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EntryPaths {
+    /// From the root.
+    Absolute,
+    /// Those below the request's base from there, so that many layers fit into one page.
+    Relative,
+}
+
+impl MountPlan {
+    /// The plan for a caller that mounts by itself.
+    ///
+    /// Returns [`MountError::OptionsTooLong`] if `mount(2)` does not take the options. Ids are mapped as containerd
+    /// says it: `uidmap=0:100000:65536`.
+    pub(crate) fn entry(&self, paths: EntryPaths) -> Result<MountEntry, MountError> {
+        let directory = (paths == EntryPaths::Relative).then(|| self.base.clone());
+        if let (Method::Bind | Method::BindCall, Some(empty)) = (&self.method, self.lowers.first()) {
+            let options = ["ro", "rbind"].map(OsString::from).to_vec();
+            return Ok(MountEntry {
+                kind: "bind".to_owned(),
+                source: empty.into(),
+                options,
+                directory: None,
+            });
+        }
+        let length = self.option_string(paths).len();
+        if length > MOUNT_DATA_MAX {
+            return Err(MountError::OptionsTooLong { length, limit: MOUNT_DATA_MAX });
+        }
+        let (kind, source) = match &self.method {
+            Method::Program(program) => {
+                let name = program.file_name().unwrap_or_default().to_string_lossy();
+                (format!("fuse3.{name}"), "overlay")
+            }
+            _ => ("overlay".to_owned(), "overlay"),
+        };
+        let mut options = self.attribute_words().map(OsString::from).collect::<Vec<_>>();
+        options.append(&mut self.option_words(paths));
+        if let Some((maps, _)) = &self.id_map {
+            for (key, extents) in [("uidmap=", &maps.uids), ("gidmap=", &maps.gids)] {
+                options.push(format!("{key}{}", extent_words(extents, ",")).into());
+            }
+        }
+        Ok(MountEntry { kind, source: source.into(), options, directory })
+    }
+
+    /// The option string of `mount(2)`.
+    pub(super) fn option_string(&self, paths: EntryPaths) -> OsString {
+        self.option_words(paths).join(OsStr::new(","))
+    }
+
+    /// The filesystem's options, paths last. Each word is complete and has its escapes.
+    fn option_words(&self, paths: EntryPaths) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        for (key, value) in &self.settings {
+            words.push(value.map_or_else(|| (*key).into(), |value| format!("{key}={value}").into()));
+        }
+        if let Some(label) = &self.context {
+            // A label has commas of its own: the quotes are for SELinux, which takes them off.
+            words.push(format!("context=\"{label}\"").into());
+        }
+        let word = |key: &str, value: OsString| {
+            let mut word = OsString::from(key);
+            word.push(value);
+            word
+        };
+        let path = |path: &Path| escaped(self.shortened(path, paths).as_os_str(), SPECIAL);
+        if let Some(Upper { upper, work }) = &self.upper {
+            words.push(word("upperdir=", path(upper)));
+            words.push(word("workdir=", path(work)));
+        }
+        let lowers: Vec<OsString> = self.lowers.iter().map(|lower| path(lower)).collect();
+        words.push(word("lowerdir=", lowers.join(OsStr::new(":"))));
+        words
+    }
+
+    /// `path` from the base, where the plan's paths are relative and it is below.
+    pub(super) fn shortened<'a>(&self, path: &'a Path, paths: EntryPaths) -> &'a Path {
+        match path.strip_prefix(&self.base) {
+            Ok(short) if paths == EntryPaths::Relative && !short.as_os_str().is_empty() => short,
+            _ => path,
+        }
+    }
+
+    /// The attributes of the mount as words of an option string.
+    pub(super) fn attribute_words(&self) -> impl Iterator<Item = &'static str> {
+        let atime = self.attributes & MountAttrFlags::MOUNT_ATTR__ATIME;
+        let words = [
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY), "ro"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV), "nodev"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NOSUID), "nosuid"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NOEXEC), "noexec"),
+            (self.attributes.contains(MountAttrFlags::MOUNT_ATTR_NODIRATIME), "nodiratime"),
+            (atime == MountAttrFlags::MOUNT_ATTR_NOATIME, "noatime"),
+            (atime == MountAttrFlags::MOUNT_ATTR_STRICTATIME, "strictatime"),
+        ];
+        words.into_iter().filter_map(|(set, word)| set.then_some(word))
+    }
+}
+
+/// Extents as `inside:outside:count`.
+pub(super) fn extent_words(extents: &[IdExtent], between: &str) -> String {
+    let words: Vec<String> = extents
+        .iter()
+        .map(|extent| format!("{}:{}:{}", extent.inside, extent.outside, extent.count))
+        .collect();
+    words.join(between)
+}
+
+/// The bytes that mean something in an option string of `mount(2)`.
+const SPECIAL: &[u8] = b"\\,:";
+
+/// Text with a backslash before each of the `special` bytes.
+pub(super) fn escaped(text: &OsStr, special: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    for &byte in text.as_bytes() {
+        if special.contains(&byte) {
+            bytes.push(b'\\');
+        }
+        bytes.push(byte);
+    }
+    OsString::from_vec(bytes)
+}

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Installs the Debian packages that the image, the namespace run and the comparisons need.
+#
+# Exit status: 0 when everything is there, 3 when something is missing and cannot be installed;
+# the last line of standard error then names exactly what.
+set -eu
+
+# command:package
+needs="
+debootstrap:debootstrap
+umoci:umoci
+skopeo:skopeo
+newuidmap:uidmap
+setcap:libcap2-bin
+setfattr:attr
+useradd:passwd
+unshare:util-linux
+perl:perl-base
+tar:tar
+zstd:zstd
+"
+
+missing_packages() {
+    for need in $needs; do
+        command -v "${need%%:*}" >/dev/null 2>&1 || printf '%s ' "${need#*:}"
+    done
+}
+
+# Administration commands live where an ordinary user's PATH does not look.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PATH
+
+missing=$(missing_packages)
+[ -n "$missing" ] || exit 0
+
+give_up() {
+    echo "install.sh: $1; missing packages: $missing" >&2
+    exit 3
+}
+
+command -v apt-get >/dev/null 2>&1 || give_up "this is no Debian system (no apt-get)"
+[ "$(id -u)" = 0 ] || give_up "installing needs root"
+
+echo "install.sh: installing $missing"
+DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND
+# The lists may be absent or too old; another repository of the machine may fail without harm.
+apt-get -q update </dev/null || echo "install.sh: apt-get update reported errors, going on" >&2
+# shellcheck disable=SC2086 # a list of words is what apt-get wants
+apt-get -q install -y --no-install-recommends $missing </dev/null || give_up "apt-get could not install"
+
+missing=$(missing_packages)
+[ -z "$missing" ] || give_up "still missing after apt-get"

@@ -1,0 +1,190 @@
+//! The source keeps its own rules: modules point down, `unsafe` stays in one place, text is ASCII.
+//!
+//! Inside one crate the compiler enforces no direction between modules, so these tests read the source.
+
+use std::path::Path;
+
+use crate::support::machine::repository;
+use crate::support::source::{code_only, is_name, line_of, rust_files, words};
+
+/// The modules, lowest first. A module names modules of earlier groups, never a neighbour, never a later one.
+const GROUPS: &[&[&str]] = &[
+    &["error"],
+    &["types"],
+    &["sys", "compress"],
+    &["archive", "disk", "meta"],
+    &["layer", "image", "overlay"],
+    &["store"],
+    &["gc", "check", "oci"],
+    &["snapshotter", "graphdriver", "interop"],
+    &["bin"],
+];
+
+/// These stand on the store's public methods alone.
+const FACADES: &[&str] = &["snapshotter", "graphdriver", "interop"];
+const HIDDEN_FROM_FACADES: &[&str] = &["meta", "disk"];
+
+fn group(module: &str) -> Option<usize> {
+    GROUPS.iter().position(|group| group.contains(&module))
+}
+
+/// The top-level module that a file below `src/` belongs to; none for `lib.rs`, which names them all.
+fn module_of(file: &Path) -> Option<String> {
+    let first = file.iter().next()?.to_str()?;
+    let module = first.strip_suffix(".rs").unwrap_or(first);
+    (module != "lib").then(|| module.to_owned())
+}
+
+/// The first names after each `crate::`, also those of `crate::{a, b::c}`, with their places.
+fn crate_names(code: &str) -> Vec<(usize, &str)> {
+    let mut names = Vec::new();
+    for at in words(code, "crate") {
+        let Some(rest) = code[at + "crate".len()..].trim_start().strip_prefix("::") else { continue };
+        let rest = rest.trim_start();
+        if let Some(list) = rest.strip_prefix('{') {
+            names.extend(list_items(list).into_iter().map(|name| (at, name)));
+        } else {
+            names.push((at, first_name(rest)));
+        }
+    }
+    names
+}
+
+/// The first name of each item of a use list, up to its closing brace.
+fn list_items(list: &str) -> Vec<&str> {
+    let mut items = Vec::new();
+    let (mut depth, mut start) = (0, 0);
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' | ',' if depth == 0 => {
+                items.push(first_name(list[start..at].trim_start()));
+                start = at + 1;
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if character == '}' && start == at + 1 {
+            break;
+        }
+    }
+    items.retain(|item| !item.is_empty());
+    items
+}
+
+fn first_name(text: &str) -> &str {
+    let end = text.bytes().position(|byte| !is_name(byte)).unwrap_or(text.len());
+    &text[..end]
+}
+
+/// Why `module` must not name `named`, if it must not.
+fn objection(module: &str, named: &str) -> Option<String> {
+    if named == module {
+        return None;
+    }
+    let Some(own) = group(module) else {
+        return Some(format!("`{module}` is in no group of tests/layering.rs"));
+    };
+    if named.starts_with(|first: char| first.is_ascii_uppercase()) {
+        return Some(format!("`crate::{named}` hides which module it comes from: name the module"));
+    }
+    match group(named) {
+        None => Some(format!("`{named}` is in no group of tests/layering.rs")),
+        Some(other) if other == own => Some(format!("`{module}` names its neighbour `{named}`")),
+        Some(other) if other > own => Some(format!("`{module}` names `{named}`, which is above it")),
+        Some(_) if FACADES.contains(&module) && HIDDEN_FROM_FACADES.contains(&named) => {
+            Some(format!("`{module}` names `{named}`; a facade uses the store's public methods"))
+        }
+        Some(_) => None,
+    }
+}
+
+fn objections(module: &str, source: &str) -> Vec<String> {
+    let code = code_only(source);
+    let names = crate_names(&code).into_iter();
+    names
+        .filter_map(|(at, name)| Some(format!("{}: {}", line_of(&code, at), objection(module, name)?)))
+        .collect()
+}
+
+#[test]
+fn modules_point_down() {
+    let sources = repository().join("src");
+    let mut found = Vec::new();
+    for file in rust_files(&sources) {
+        let relative = file.strip_prefix(&sources).unwrap();
+        // The program is a crate of its own: the compiler limits it to the public names.
+        let Some(module) = module_of(relative).filter(|module| module != "bin") else { continue };
+        let source = std::fs::read_to_string(&file).unwrap();
+        found.extend(
+            objections(&module, &source).iter().map(|line| format!("src/{}:{line}", relative.display())),
+        );
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn upward_and_sideways_names_are_found() {
+    let count = |module: &str, source: &str| objections(module, source).len();
+    assert_eq!(
+        count("disk", "use crate::sys::dir;\nuse crate::{error::DiskError, types::{RelPath, Digest}};"),
+        0
+    );
+    assert_eq!(count("disk", "use crate::meta::Table;"), 1);
+    assert_eq!(
+        count("disk", "use crate::{\n    error::DiskError,\n    store::{Store, Options},\n    layer,\n};"),
+        2
+    );
+    assert_eq!(count("error", "use crate::types::Digest;"), 1);
+    assert_eq!(count("types", "fn f() -> crate :: sys::Fd {}"), 1);
+    assert_eq!(count("types", "use crate::Store;"), 1);
+    assert_eq!(count("store", "use crate::newcomer::Thing;"), 1);
+    assert_eq!(count("snapshotter", "use crate::{store::Store, meta::Txn};"), 1);
+    assert_eq!(
+        count("disk", "// use crate::store::Store;\nlet text = \"crate::store\"; pub(crate) fn f() {}"),
+        0
+    );
+    assert_eq!(objections("disk", "\n\nuse crate::gc;")[0], "3: `disk` names `gc`, which is above it");
+}
+
+/// The positions of `unsafe` in code; `unsafe_code` in an attribute is another word.
+fn unsafe_words(source: &str) -> Vec<usize> {
+    words(&code_only(source), "unsafe").collect()
+}
+
+#[test]
+fn unsafe_code_is_in_sys_only() {
+    let mut found = Vec::new();
+    for top in ["src", "schema/src"] {
+        for file in rust_files(&repository().join(top)) {
+            if file.starts_with(repository().join("src/sys")) {
+                continue;
+            }
+            let source = std::fs::read_to_string(&file).unwrap();
+            for at in unsafe_words(&source) {
+                found.push(format!("{}:{}", file.display(), line_of(&source, at)));
+            }
+        }
+    }
+    assert!(found.is_empty(), "`unsafe` outside src/sys:\n{}", found.join("\n"));
+}
+
+#[test]
+fn unsafe_words_are_found() {
+    assert_eq!(unsafe_words("#![expect(unsafe_code)] // unsafe\nlet s = \"unsafe\";").len(), 0);
+    assert_eq!(unsafe_words("unsafe { f() }\nunsafe fn g() {}").len(), 2);
+}
+
+#[test]
+fn sources_are_ascii() {
+    let mut found = Vec::new();
+    for top in ["src", "schema", "tests", "benches", "fuzz/fuzz_targets"] {
+        for file in rust_files(&repository().join(top)) {
+            let source = std::fs::read_to_string(&file).unwrap();
+            if let Some(at) = source.find(|character: char| !character.is_ascii()) {
+                found.push(format!("{}:{}", file.display(), line_of(&source, at)));
+            }
+        }
+    }
+    assert!(found.is_empty(), "characters beyond ASCII:\n{}", found.join("\n"));
+}

@@ -1,0 +1,18 @@
+//! The integration tests: one binary, one module per subject, named by behaviour.
+//!
+//! What a machine lacks (root, a namespace, the Debian image, a tool) is found out at run time; such
+//! a test says why it did nothing, with `skip!`, and passes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test stops at the first thing that is not as it should be; clippy knows only functions marked #[test]"
+)]
+
+#[macro_use]
+mod support;
+
+mod debian;
+mod layering;

@@ -1,0 +1,67 @@
+//! What this machine lets a test do, found out by trying.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Writes why a test is skipped to the real standard error: `eprintln!` is captured when a test passes.
+/// `./test` collects these lines for its summary.
+pub fn note_skip(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("skipped {}: {why}\n", thread.name().unwrap_or("a test"));
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The top of the source. A run as another user, who may not read the place where it was built, has a copy
+/// that `LAYERSTORE_REPOSITORY` names.
+pub fn repository() -> PathBuf {
+    std::env::var_os("LAYERSTORE_REPOSITORY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
+/// Whether this process is root, perhaps only inside a user namespace.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether this process runs in a user namespace other than the machine's first one: its map is not
+/// the identity over all ids.
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}
+
+/// Root of the machine: may create device nodes and give files to any id.
+pub fn is_real_root() -> bool {
+    is_root() && !in_user_namespace()
+}
+
+/// Whether `id` means something here; a namespace with one mapped id knows only that one.
+pub fn is_mapped(id: u32) -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        (numbers[0]..numbers[0] + numbers[2]).contains(&u64::from(id))
+    })
+}
+
+/// Whether a program can be started.
+pub fn has_program(name: &str) -> bool {
+    Command::new(name)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
+}
+
+/// The directory with the real image, `gzip` and `zstd` below, if it was built:
+/// `LAYERSTORE_IMAGES`, else `target/images/debian`.
+pub fn debian_image() -> Option<PathBuf> {
+    let path = match std::env::var_os("LAYERSTORE_IMAGES") {
+        Some(path) => PathBuf::from(path),
+        None => repository().join("target/images/debian"),
+    };
+    path.join("stamp").is_file().then_some(path)
+}

@@ -1,0 +1,23 @@
+//! What the integration tests share: temporary stores, the program, made-up images, whole trees.
+#![allow(dead_code, reason = "a kit: not every part is in use at every time")]
+
+/// Ends the running test as passed, and says so in a way that the test harness does not swallow.
+///
+/// `skip!("needs root")`
+macro_rules! skip {
+    ($($why:tt)*) => {{
+        $crate::support::machine::note_skip(&format!($($why)*));
+        return;
+    }};
+}
+
+pub mod command;
+pub mod dir;
+pub mod machine;
+pub mod oci;
+pub mod source;
+pub mod tar;
+pub mod tree;
+
+pub use command::TestCommand;
+pub use dir::Dir;
