@@ -9,11 +9,14 @@ use clap::Args;
 /// For a layer that came from a tar these are the bytes that came in, each file verified on its way. Deleted files are
 /// whiteouts: empty files named .wh.NAME.
 #[derive(Debug, Args)]
-#[command(visible_alias = "export", after_help = "\
+#[command(
+    visible_alias = "export",
+    after_help = "\
 Examples:
   layerstore diff web > changes.tar
   layerstore diff web -o changes.tar
-  layerstore diff web | tar -tv")]
+  layerstore diff web | tar -tv"
+)]
 pub struct DiffArgs {
     /// The container, image or layer
     #[arg(value_name = "THING")]

@@ -1,7 +1,7 @@
 //! `layerstore commit`.
 
-use layerstore::Timestamp;
 use layerstore::oci::CommitOptions;
+use layerstore::{Progress, Timestamp};
 
 use crate::args::CommitArgs;
 use crate::context::Context;
@@ -11,12 +11,17 @@ use crate::output::json::ImageJson;
 pub fn run(args: CommitArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let container = store.container(&args.container)?;
+    let bars = context.progress();
+    let update = |progress: &Progress<'_>| bars.update(progress);
     let mut options = CommitOptions::default();
     options.names = args.names;
     options.author = args.author;
-    options.message = args.message;
+    options.comment = args.message;
     options.created = args.created.map(timestamp);
-    let image = store.commit(&container.id, &options)?;
+    options.progress = Some(&update);
+    let committed = store.commit(&container.id, &options);
+    drop(bars);
+    let image = committed?;
     if context.out().is_json() {
         let size = store.usage(&image)?.total;
         return context.out().json(&ImageJson::new(&image, size));

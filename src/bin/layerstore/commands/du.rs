@@ -35,7 +35,9 @@ fn all(store: &Store, args: &DuArgs, context: &Context) -> Result<(), Failure> {
     let written = containers.iter().map(|one| one.unique).sum();
     if context.out().is_json() {
         let summary = summary_json(&status, written);
-        return context.out().json(&json!({ "summary": summary, "images": images, "containers": containers }));
+        return context
+            .out()
+            .json(&json!({ "summary": summary, "images": images, "containers": containers }));
     }
     context.out().table(&summary(&status, written))?;
     for (heading, rows) in [("IMAGE", &images), ("CONTAINER", &containers)] {

@@ -72,11 +72,13 @@ fn inspect(store: &Store, thing: &Thing) -> Result<Inspected, Failure> {
         Thing::Layer(layer) => {
             Inspected::Layer { layer: sized(store, layer)?, layers: chain(store, &layer.id)?, items }
         }
-        other => return Err(Failure::WrongKind {
-            key: other.id().as_str().to_owned(),
-            found: other.id().kind().word(),
-            wanted: "a container, image or layer",
-        }),
+        other => {
+            return Err(Failure::WrongKind {
+                key: other.id().as_str().to_owned(),
+                found: other.id().kind().word(),
+                wanted: "a container, image or layer",
+            });
+        }
     })
 }
 

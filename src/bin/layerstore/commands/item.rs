@@ -23,7 +23,8 @@ pub fn run(args: ItemArgs, context: &Context) -> Result<(), Failure> {
             if context.quiet() {
                 return items.iter().try_for_each(|item| context.out().line(text::printable(&item.key)));
             }
-            let mut table = Table::new([("KEY", Align::Left), ("SIZE", Align::Right), ("DIGEST", Align::Left)]);
+            let mut table =
+                Table::new([("KEY", Align::Left), ("SIZE", Align::Right), ("DIGEST", Align::Left)]);
             for item in items {
                 table.row([item.key, text::size(item.size), item.digest.to_string()]);
             }
@@ -36,7 +37,9 @@ pub fn run(args: ItemArgs, context: &Context) -> Result<(), Failure> {
             if is_text && output == Path::new("-") {
                 return context.out().bytes(&bytes);
             }
-            super::write_to(&output, "this item", context, |out| out.write_all(&bytes).map_err(Failure::Output))
+            super::write_to(&output, "this item", context, |out| {
+                out.write_all(&bytes).map_err(Failure::Output)
+            })
         }
         ItemCommand::Put { thing, key, file } => {
             let id = store.thing(&thing)?.id();

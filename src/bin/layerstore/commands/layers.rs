@@ -33,7 +33,11 @@ pub fn run(args: &LayersArgs, context: &Context) -> Result<(), Failure> {
         return context.out().json(&list);
     }
     let users = Users::of(&store, whole)?;
-    if args.tree { print_tree(&sized, &users, whole, context) } else { print_table(&sized, &users, args, context) }
+    if args.tree {
+        print_tree(&sized, &users, whole, context)
+    } else {
+        print_table(&sized, &users, args, context)
+    }
 }
 
 /// A layer and its size: on the disk, and of its content; none if it is written to.
@@ -102,7 +106,11 @@ fn print_tree(sized: &[Sized], users: &Users, whole: bool, context: &Context) ->
         let id = text::short(one.layer.id.as_str(), whole);
         let users = users.shown(&one.layer);
         // A blank, so that lines without users have no `-`, which would look like a part of the drawing.
-        table.row([format!("{prefix}{id}"), one.size(), if users.is_empty() { " ".to_owned() } else { users }]);
+        table.row([
+            format!("{prefix}{id}"),
+            one.size(),
+            if users.is_empty() { " ".to_owned() } else { users },
+        ]);
     }
     context.out().table(&table)
 }
@@ -119,7 +127,7 @@ fn forest(sized: &[Sized]) -> Vec<(usize, &Sized)> {
     let mut nodes = Vec::with_capacity(sized.len());
     // Hundreds of layers may stand on each other: a list of what is left, no recursion.
     let mut left: Vec<(usize, &Sized)> = Vec::new();
-    let mut push = |left: &mut Vec<(usize, _)>, depth: usize, parent: Option<&LayerId>| {
+    let push = |left: &mut Vec<(usize, _)>, depth: usize, parent: Option<&LayerId>| {
         let below = children.get(&parent).into_iter().flatten();
         left.extend(below.rev().map(|one| (depth, *one)));
     };

@@ -1,5 +1,6 @@
 //! `layerstore load`.
 
+use layerstore::Progress;
 use layerstore::oci::{LoadOptions, Source};
 
 use crate::args::LoadArgs;
@@ -9,15 +10,15 @@ use crate::output::json::ImageJson;
 
 pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
     let store = context.store()?;
-    let source = Source::open(&args.source).map_err(layerstore::Error::from)?;
+    let source = Source::open(&args.source, store.root()).map_err(layerstore::Error::from)?;
     let bars = context.progress();
+    let update = |progress: &Progress<'_>| bars.update(progress);
     let mut options = LoadOptions::default();
     options.names = args.names;
     options.platform = args.platform;
     options.tag = args.source.tag().map(str::to_owned);
-    options.progress = Some(Box::new(|progress| bars.update(progress)));
+    options.progress = Some(&update);
     let loaded = store.load(&source, &options);
-    drop(options);
     drop(bars);
     let image = loaded?;
     if context.out().is_json() {

@@ -40,7 +40,7 @@ fn list(store: &Store, context: &Context) -> Result<(), Failure> {
             .collect();
         return context.out().json(&list);
     }
-    mounts
-        .iter()
-        .try_for_each(|(_, mount)| context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat()))
+    mounts.iter().try_for_each(|(_, mount)| {
+        context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat())
+    })
 }

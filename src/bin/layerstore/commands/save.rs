@@ -1,6 +1,7 @@
 //! `layerstore save`.
 
-use layerstore::oci::{Compression, SaveOptions};
+use layerstore::oci::SaveOptions;
+use layerstore::{Compression, Progress};
 use serde_json::json;
 
 use crate::args::{CompressionKind, SaveArgs};
@@ -11,6 +12,7 @@ pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let image = store.image(&args.image)?;
     let bars = context.progress();
+    let update = |progress: &Progress<'_>| bars.update(progress);
     let mut options = SaveOptions::default();
     options.compression = args.compression.map(|kind| match kind {
         CompressionKind::None => Compression::None,
@@ -18,9 +20,8 @@ pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
         CompressionKind::Zstd => Compression::Zstd,
     });
     options.level = args.level;
-    options.progress = Some(Box::new(|progress| bars.update(progress)));
+    options.progress = Some(&update);
     let saved = store.save(&image.id, &args.destination, &options);
-    drop(options);
     drop(bars);
     let saved = saved?;
     if context.out().is_json() {

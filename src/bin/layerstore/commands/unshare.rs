@@ -12,8 +12,11 @@ use crate::failure::Failure;
 pub fn run(args: &UnshareArgs, context: &Context) -> Result<(), Failure> {
     // Inside, this user looks like root, and is to find the same store.
     let absolute = |path: &Path| {
-        std::path::absolute(path)
-            .map_err(|source| Failure::File { action: "find", path: path.to_owned(), source })
+        std::path::absolute(path).map_err(|source| Failure::File {
+            action: "find",
+            path: path.to_owned(),
+            source,
+        })
     };
     let (root, run_root) = (absolute(context.root())?, absolute(context.run_root())?);
     let (program, arguments) = match args.command.split_first() {

@@ -15,7 +15,9 @@ pub fn start(filter: &str, color: Color) -> Result<(), Failure> {
     let invalid = |reason: String| Failure::Setting { name: "--log", value: filter.to_owned(), reason };
     let parsed = EnvFilter::try_new(filter).map_err(|error| invalid(error.to_string()))?;
     let ansi = match color {
-        Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
+        Color::Auto => {
+            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+        }
         Color::Always => true,
         Color::Never => false,
     };

@@ -99,7 +99,8 @@ impl Output {
         if self.terminal {
             return Err(Failure::Terminal { what });
         }
-        let mut stream = BufWriter::with_capacity(1 << 18, Noting { stdout: raw_stdout()?, closed: &self.closed });
+        let mut stream =
+            BufWriter::with_capacity(1 << 18, Noting { stdout: raw_stdout()?, closed: &self.closed });
         write(&mut stream)?;
         stream.flush().map_err(Failure::Output)
     }

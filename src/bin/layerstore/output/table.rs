@@ -67,7 +67,8 @@ impl Table {
 
     fn line(&self, out: &mut impl Write, cells: &[String], widths: &[usize]) -> io::Result<()> {
         let last = cells.len().saturating_sub(1);
-        for (position, ((cell, width), (_, align))) in cells.iter().zip(widths).zip(&self.columns).enumerate() {
+        for (position, ((cell, width), (_, align))) in cells.iter().zip(widths).zip(&self.columns).enumerate()
+        {
             match align {
                 Align::Right => write!(out, "{cell:>width$}")?,
                 // No blanks at the end of lines.

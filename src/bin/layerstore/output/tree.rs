@@ -11,8 +11,7 @@ pub struct Lines {
 }
 
 const BLANK: &str = "   ";
-const UNICODE: Lines =
-    Lines { branch: "\u{251c}\u{2500} ", last: "\u{2514}\u{2500} ", down: "\u{2502}  " };
+const UNICODE: Lines = Lines { branch: "\u{251c}\u{2500} ", last: "\u{2514}\u{2500} ", down: "\u{2502}  " };
 const ASCII: Lines = Lines { branch: "|- ", last: "`- ", down: "|  " };
 
 impl Lines {
@@ -64,17 +63,15 @@ mod tests {
     #[test]
     fn lines_join_siblings_and_leave_others_apart() {
         let depths = [0, 1, 2, 2, 1, 2, 0, 1];
-        assert_eq!(
-            ASCII.prefixes(&depths),
-            ["", "|- ", "|  |- ", "|  `- ", "`- ", "   `- ", "", "`- "]
-        );
+        assert_eq!(ASCII.prefixes(&depths), ["", "|- ", "|  |- ", "|  `- ", "`- ", "   `- ", "", "`- "]);
         assert!(ASCII.prefixes(&[]).is_empty());
     }
 
     #[test]
     fn the_first_variable_that_is_set_decides() {
         let lines = |set: &'static [(&str, &str)]| {
-            Lines::of(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())).last
+            Lines::of(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+                .last
         };
         assert_eq!(lines(&[("LANG", "en_US.UTF-8")]), UNICODE.last);
         assert_eq!(lines(&[("LANG", "en_US.UTF-8"), ("LC_ALL", "C")]), ASCII.last);
