@@ -14,5 +14,6 @@
 #[macro_use]
 mod support;
 
+mod cli;
 mod debian;
 mod layering;
