@@ -26,14 +26,20 @@ pub struct Context {
 impl Context {
     /// Takes the flags and the environment for what they mean.
     pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
-        if let Some(filter) = &global.log {
+        let given = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let filter = global.log.clone().or_else(|| given("LAYERSTORE_LOG").map(lossy));
+        if let Some(filter) = &filter {
             log::start(filter, global.color)?;
         }
         let surroundings = Surroundings::of_this_process();
-        let root = global.root.clone().map_or_else(|| surroundings.default_root(), Ok)?;
-        let run_root = match &global.runroot {
-            Some(run_root) => run_root.clone(),
-            None if global.root.is_some() => root.join("run"),
+        let named = global.root.clone().or_else(|| given("LAYERSTORE_ROOT").map(PathBuf::from));
+        let is_named = named.is_some();
+        let root = named.map_or_else(|| surroundings.default_root(), Ok)?;
+        let run_root = global.runroot.clone().or_else(|| given("LAYERSTORE_RUNROOT").map(PathBuf::from));
+        let run_root = match run_root {
+            Some(run_root) => run_root,
+            // Two stores must not share it.
+            None if is_named => root.join("run"),
             None => surroundings.default_run_root().unwrap_or_else(|| root.join("run")),
         };
         let mut options = StoreOptions::at(&root)
@@ -52,7 +58,7 @@ impl Context {
             color: global.color,
             quiet: global.quiet,
             // What is logged would be torn apart by bars.
-            bars: !global.quiet && global.log.is_none(),
+            bars: !global.quiet && filter.is_none(),
             has_mount_program: global.mount_program.is_some(),
             root,
             run_root,
@@ -111,6 +117,10 @@ impl Context {
     pub fn run_root(&self) -> &Path {
         &self.run_root
     }
+}
+
+fn lossy(value: OsString) -> String {
+    value.to_string_lossy().into_owned()
 }
 
 /// What decides where a store is, if nobody says it.

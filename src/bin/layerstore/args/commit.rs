@@ -28,13 +28,13 @@ pub struct CommitArgs {
     #[arg(short, long, value_name = "TEXT", visible_alias = "comment")]
     pub message: Option<String>,
 
-    /// When it was made, such as 2026-01-31T12:00:00Z or @SECONDS since 1970 [default: now]
-    #[arg(long, value_name = "TIME", value_parser = time, env = "SOURCE_DATE_EPOCH", hide_env = true)]
+    /// When it was made, such as 2026-01-31T12:00:00Z or @SECONDS since 1970 [default: $SOURCE_DATE_EPOCH, else now]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub created: Option<jiff::Timestamp>,
 }
 
 /// A time as RFC 3339 has it, or seconds since 1970, as `SOURCE_DATE_EPOCH` has them.
-fn time(text: &str) -> Result<jiff::Timestamp, String> {
+pub fn time(text: &str) -> Result<jiff::Timestamp, String> {
     let digits = text.strip_prefix('@').unwrap_or(text);
     match digits.parse::<i64>() {
         Ok(seconds) => jiff::Timestamp::from_second(seconds).map_err(|error| error.to_string()),

@@ -11,18 +11,18 @@ const HEADING: &str = "Global options";
 #[derive(Debug, Args)]
 #[command(next_help_heading = HEADING)]
 pub struct GlobalArgs {
-    /// The directory of the store
+    /// The directory of the store [env: LAYERSTORE_ROOT]
     ///
     /// Made if it is missing. The default is /var/lib/layerstore for root, and else layerstore in
     /// $XDG_DATA_HOME or ~/.local/share.
-    #[arg(long, global = true, value_name = "DIR", env = "LAYERSTORE_ROOT", help_heading = HEADING)]
+    #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
     pub root: Option<PathBuf>,
 
-    /// The directory for what a reboot drops: mount points and mount counts
+    /// The directory for what a reboot drops: mount points and mount counts [env: LAYERSTORE_RUNROOT]
     ///
     /// The default is /run/layerstore for root, and else layerstore in $XDG_RUNTIME_DIR. For a store that is
-    /// named with --root, and for users without $XDG_RUNTIME_DIR, it is run in the store's directory.
-    #[arg(long, global = true, value_name = "DIR", env = "LAYERSTORE_RUNROOT", help_heading = HEADING)]
+    /// named with --root or $LAYERSTORE_ROOT, and for users without $XDG_RUNTIME_DIR, it is run in the store's directory.
+    #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
     pub runroot: Option<PathBuf>,
 
     /// How long to wait for another process that writes; 0 tries once [default: 60]
@@ -45,8 +45,10 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
     pub mount_program: Option<PathBuf>,
 
-    /// Tell on standard error what is being done: error, warn, info, debug, trace, or a filter of tracing's
-    #[arg(long, global = true, value_name = "LEVEL", env = "LAYERSTORE_LOG", help_heading = HEADING)]
+    /// Tell on standard error what is being done [env: LAYERSTORE_LOG]
+    ///
+    /// One of error, warn, info, debug and trace, or a filter such as layerstore=debug.
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = HEADING)]
     pub log: Option<String>,
 
     /// Print JSON
@@ -58,7 +60,7 @@ pub struct GlobalArgs {
     pub quiet: bool,
 
     /// When to use colors
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = false, help_heading = HEADING)]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto",  help_heading = HEADING)]
     pub color: Color,
 }
 

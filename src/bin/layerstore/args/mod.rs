@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand};
 
 pub use changes::ChangesArgs;
 pub use check::CheckArgs;
-pub use commit::CommitArgs;
+pub use commit::{CommitArgs, time};
 pub use completions::CompletionsArgs;
 pub use create_container::CreateContainerArgs;
 pub use diff::DiffArgs;

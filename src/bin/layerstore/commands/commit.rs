@@ -3,7 +3,7 @@
 use layerstore::oci::CommitOptions;
 use layerstore::{Progress, Timestamp};
 
-use crate::args::CommitArgs;
+use crate::args::{self, CommitArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::ImageJson;
@@ -17,7 +17,7 @@ pub fn run(args: CommitArgs, context: &Context) -> Result<(), Failure> {
     options.names = args.names;
     options.author = args.author;
     options.comment = args.message;
-    options.created = args.created.map(timestamp);
+    options.created = args.created.map_or_else(source_date_epoch, |time| Ok(Some(time)))?.map(timestamp);
     options.progress = Some(&update);
     let committed = store.commit(&container.id, &options);
     drop(bars);
@@ -27,6 +27,14 @@ pub fn run(args: CommitArgs, context: &Context) -> Result<(), Failure> {
         return context.out().json(&ImageJson::new(&image, size));
     }
     context.out().line(&image.id)
+}
+
+/// The time that builds which are to be the same every time set for whatever they make.
+fn source_date_epoch() -> Result<Option<jiff::Timestamp>, Failure> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let Some(value) = std::env::var_os(NAME) else { return Ok(None) };
+    let value = value.to_string_lossy().into_owned();
+    args::time(&value).map(Some).map_err(|reason| Failure::Setting { name: NAME, value, reason })
 }
 
 /// The library counts nanoseconds forward from the second, also before 1970.

@@ -101,16 +101,10 @@ fn print_tree(sized: &[Sized], users: &Users, whole: bool, context: &Context) ->
     let depths: Vec<usize> = nodes.iter().map(|(depth, _)| *depth).collect();
     let prefixes = Lines::of_locale().prefixes(&depths);
     let columns = [("LAYER", Align::Left), ("SIZE", Align::Right), ("USED BY", Align::Left)];
-    let mut table = Table::new(columns).heading(false);
+    let mut table = Table::new(columns).heading(false).blank();
     for ((_, one), prefix) in nodes.iter().zip(prefixes) {
         let id = text::short(one.layer.id.as_str(), whole);
-        let users = users.shown(&one.layer);
-        // A blank, so that lines without users have no `-`, which would look like a part of the drawing.
-        table.row([
-            format!("{prefix}{id}"),
-            one.size(),
-            if users.is_empty() { " ".to_owned() } else { users },
-        ]);
+        table.row([format!("{prefix}{id}"), one.size(), users.shown(&one.layer)]);
     }
     context.out().table(&table)
 }

@@ -30,7 +30,11 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
 fn list(store: &Store, context: &Context) -> Result<(), Failure> {
     let mut mounts = Vec::new();
     for (layer, _) in store.status()?.mounts {
-        let layer = store.layer(&layer)?;
+        // The count of one that was removed is no mount.
+        let layer = match store.layer(&layer).map_err(Failure::from) {
+            Err(failure) if failure.is_not_found() => continue,
+            layer => layer?,
+        };
         mounts.extend(store.mounted(&layer)?.map(|mount| (layer.id, mount)));
     }
     if context.out().is_json() {

@@ -23,12 +23,13 @@ pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
     heading: bool,
+    empty: &'static str,
 }
 
 impl Table {
     /// A table with these columns and no rows.
     pub fn new(columns: impl IntoIterator<Item = (&'static str, Align)>) -> Self {
-        Table { columns: columns.into_iter().collect(), rows: Vec::new(), heading: true }
+        Table { columns: columns.into_iter().collect(), rows: Vec::new(), heading: true, empty: "-" }
     }
 
     /// Whether the heading is printed.
@@ -37,9 +38,15 @@ impl Table {
         self
     }
 
+    /// Leaves empty cells empty.
+    pub fn blank(mut self) -> Self {
+        self.empty = "";
+        self
+    }
+
     /// Adds a row. An empty cell is shown as `-`, so that programs still count the columns.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { printable(&cell) };
+        let shown = |cell: String| if cell.is_empty() { self.empty.to_owned() } else { printable(&cell) };
         self.rows.push(cells.into_iter().map(shown).collect());
     }
 
@@ -66,20 +73,13 @@ impl Table {
     }
 
     fn line(&self, out: &mut impl Write, cells: &[String], widths: &[usize]) -> io::Result<()> {
-        let last = cells.len().saturating_sub(1);
-        for (position, ((cell, width), (_, align))) in cells.iter().zip(widths).zip(&self.columns).enumerate()
-        {
-            match align {
-                Align::Right => write!(out, "{cell:>width$}")?,
-                // No blanks at the end of lines.
-                Align::Left if position == last => write!(out, "{cell}")?,
-                Align::Left => write!(out, "{cell:<width$}")?,
-            }
-            if position < last {
-                write!(out, "  ")?;
-            }
-        }
-        Ok(())
+        let padded =
+            cells.iter().zip(widths).zip(&self.columns).map(|((cell, width), (_, align))| match align {
+                Align::Right => format!("{cell:>width$}"),
+                Align::Left => format!("{cell:<width$}"),
+            });
+        // No blanks at the end of lines.
+        write!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())
     }
 }
 
