@@ -1,12 +1,14 @@
 //! An embedded storage engine for container layers, images and containers. No daemon.
 
 mod archive;
+mod check;
 mod compress;
 mod disk;
 mod error;
 #[cfg(feature = "__fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gc;
 mod image;
 mod layer;
 mod meta;
@@ -16,12 +18,14 @@ mod store;
 mod sys;
 mod types;
 
+pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Finding, SealedTree};
 pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, CreateError, Error, ExportError, ImportError,
     InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError, ProbeTextError,
     ScanError, SplitError, TreeError, UnpackError, ValueError,
 };
+pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use layerstore_schema::record::IdRange;

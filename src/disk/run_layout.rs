@@ -14,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::LayoutError;
-use crate::sys::{beneath, node};
+use crate::sys::{beneath, directory, node};
 use crate::types::{ContainerId, LayerId};
 
 /// The run root's database file.
@@ -65,6 +65,14 @@ impl RunLayout {
     /// The path of a layer's mount point.
     pub(crate) fn mount_point(&self, layer: &LayerId) -> PathBuf {
         self.path.join(MOUNTS).join(layer.as_str())
+    }
+
+    /// The names of all mount points.
+    pub(crate) fn mount_points(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
+        let listed = beneath::open_directory_beneath(self.root.as_fd(), MOUNTS.as_bytes())
+            .and_then(|dir| directory::list(dir.as_fd()));
+        let names = listed.map(|entries| entries.into_iter().map(|entry| entry.name).collect());
+        names.map_err(|source| LayoutError::Io { path: self.path.join(MOUNTS), action: "read", source })
     }
 
     /// A directory with nothing in it, for stacks of a single layer.

@@ -170,6 +170,28 @@ pub(crate) fn discard(
     number: u64,
     fresh: [u64; 2],
 ) -> Result<bool, LayoutError> {
+    let [entry, aside] = fresh;
+    clear(layout, which, number, &[(DiffName::Entry(number), entry), (DiffName::Aside(number), aside)])
+}
+
+/// Takes away what a crash left beside an entry that a row names: as [`discard`], but the entry stays.
+pub(crate) fn discard_beside(
+    layout: &Layout,
+    which: Subdirectory,
+    number: u64,
+    fresh: u64,
+) -> Result<bool, LayoutError> {
+    clear(layout, which, number, &[(DiffName::Aside(number), fresh)])
+}
+
+/// Moves each of the names to the trash under the number beside it, with the entry's lock held, then removes the
+/// lock file.
+fn clear(
+    layout: &Layout,
+    which: Subdirectory,
+    number: u64,
+    doomed: &[(DiffName, u64)],
+) -> Result<bool, LayoutError> {
     let parent = layout.subdirectory(which)?;
     let name = DiffName::Lock(number);
     let bytes = name.to_string().into_bytes();
@@ -181,8 +203,8 @@ pub(crate) fn discard(
         Ok(None) => return Ok(false),
         lock => lock.map_err(failed("lock"))?,
     };
-    for (doomed, fresh) in [DiffName::Entry(number), DiffName::Aside(number)].into_iter().zip(fresh) {
-        move_to_trash(layout, which, doomed, fresh)?;
+    for (doomed, fresh) in doomed {
+        move_to_trash(layout, which, *doomed, *fresh)?;
     }
     node::remove_file(parent.as_fd(), &bytes).map_err(failed("remove"))?;
     drop(lock);

@@ -30,6 +30,13 @@ pub enum Progress<'a> {
         /// The digest of the blob.
         blob: &'a Digest,
     },
+    /// So many of the layer directories and blobs to be checked are done.
+    Checked {
+        /// How many are done.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
     /// Data is being brought to the disk.
     Syncing,
 }

@@ -117,7 +117,7 @@ impl Store {
         Ok(Some(txn.layer_ref(&top)?))
     }
 
-    /// Makes `diffs/<n>` and `work/<n>` for a layer above `parent`, durable.
+    /// Makes `diffs/<n>` for a layer above `parent`, durable.
     fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
         let staging = Staging::create(self.layout(), self.fresh_number()?)?;
         let below = match parent {

@@ -4,12 +4,11 @@
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent, LayerRecord, MountRecord};
 
-use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
+use crate::disk::{DiffName, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
@@ -243,14 +242,10 @@ impl Store {
 }
 
 impl Store {
-    /// Probes in a directory of the store's own filesystem.
+    /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
     fn probe_in_scratch(&self) -> Result<Probe, Error> {
-        let number = self.fresh_number()?;
-        let scratch = absolute(&self.layout().ensure_workdir(number)?)?;
-        let probe = overlay::probe(&scratch);
-        let work = self.layout().subdirectory(Subdirectory::Work)?;
-        disk::remove_tree(work.as_fd(), number.to_string().as_bytes())?;
-        Ok(probe?)
+        let scratch = Staging::create(self.layout(), self.fresh_number()?)?;
+        Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
     }
 }
 
