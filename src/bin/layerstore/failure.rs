@@ -76,6 +76,15 @@ pub enum Failure {
         /// What is needed.
         wanted: &'static str,
     },
+    /// Garbage that could not be removed.
+    #[error("cannot remove {}", path.display())]
+    Left {
+        /// Where it is.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: layerstore::Error,
+    },
     /// Some of several things failed; each was told already.
     #[error("{failed} of {all} failed")]
     Several {

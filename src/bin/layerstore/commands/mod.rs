@@ -1,14 +1,14 @@
 //! The commands: one file each, one call of the library each.
 
 mod changes;
-//mod check;
+mod check;
 mod commit;
 mod completions;
 mod containers;
 mod create_container;
 mod diff;
 mod du;
-//mod gc;
+mod gc;
 mod images;
 mod inspect;
 mod item;
@@ -27,7 +27,7 @@ mod unshare;
 mod version;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -37,12 +37,12 @@ use layerstore::Name;
 use crate::args::Command;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::text;
+use crate::output::{Noting, text};
 
 /// Runs a command.
 pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     let done = match command {
-        Command::Check(_) => return Ok(ExitCode::SUCCESS),
+        Command::Check(args) => return check::run(&args, context),
         Command::Load(args) => load::run(args, context),
         Command::Save(args) => save::run(&args, context),
         Command::Images(args) => images::run(&args, context),
@@ -61,7 +61,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Du(args) => du::run(&args, context),
         Command::Status(args) => status::run(&args, context),
-        Command::Gc(_) => Ok(()),
+        Command::Gc(args) => gc::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
@@ -118,20 +118,29 @@ fn write_to(
     let failed = |source| Failure::File { action: "write", path: path.to_owned(), source };
     // What is no file, such as a device or a fifo, is written to as it is.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        let mut file = BufWriter::new(File::options().write(true).open(path).map_err(failed)?);
-        write(&mut file)?;
-        return file.flush().map_err(failed);
+        return fill(File::options().write(true).open(path).map_err(failed)?, path, write);
     }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = Path::new(&name);
-    let mut file = BufWriter::with_capacity(1 << 18, File::create_new(part).map_err(failed)?);
-    let written = write(&mut file)
-        .and_then(|()| file.flush().map_err(failed))
+    let written = fill(File::create_new(part).map_err(failed)?, path, write)
         .and_then(|()| std::fs::rename(part, path).map_err(failed));
     if written.is_err() {
         // The failure that is told is the one before this.
         std::fs::remove_file(part).ok();
     }
     written
+}
+
+fn fill(
+    file: File,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut file = Noting::new(file);
+    let written = file.run(write);
+    match file.failed {
+        Some(source) => Err(Failure::File { action: "write", path: path.to_owned(), source }),
+        None => written,
+    }
 }

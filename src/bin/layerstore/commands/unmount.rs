@@ -23,7 +23,7 @@ pub fn run(args: &UnmountArgs, context: &Context) -> Result<(), Failure> {
         if context.out().is_json() {
             done.push(json!({ "kind": thing.kind().word(), "id": thing.as_str(), "count": left }));
         } else if left > 0 && !context.quiet() {
-            context.note(&format!("{key} stays mounted for {} more", text::count(left, "user")));
+            context.note(&format!("{key} stays mounted for {}", text::count(left, "more user")));
         }
         Ok(())
     })?;

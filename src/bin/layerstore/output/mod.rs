@@ -99,10 +99,12 @@ impl Output {
         if self.terminal {
             return Err(Failure::Terminal { what });
         }
-        let mut stream =
-            BufWriter::with_capacity(1 << 18, Noting { stdout: raw_stdout()?, closed: &self.closed });
-        write(&mut stream)?;
-        stream.flush().map_err(Failure::Output)
+        let mut stream = Noting::new(raw_stdout()?);
+        let written = stream.run(write);
+        // The operation's own failure only repeats this one, and guesses why.
+        let failed = stream.failed.map_or(Ok(()), Err);
+        self.note(&failed);
+        failed.map_err(Failure::Output).and(written)
     }
 
     /// Brings everything out.
@@ -118,13 +120,9 @@ impl Output {
     }
 
     fn note<T>(&self, written: &io::Result<T>) {
-        note(&self.closed, written);
-    }
-}
-
-fn note<T>(closed: &Cell<bool>, written: &io::Result<T>) {
-    if matches!(written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
-        closed.set(true);
+        if matches!(written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            self.closed.set(true);
+        }
     }
 }
 
@@ -134,17 +132,38 @@ fn raw_stdout() -> Result<File, Failure> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned().map_err(Failure::Output)?))
 }
 
-/// A stream that notes when the other side closes it.
-struct Noting<'a> {
-    stdout: File,
-    closed: &'a Cell<bool>,
+/// A file that remembers how writing to it failed: an operation of the library that writes to it can only tell that
+/// some writing failed.
+pub struct Noting {
+    file: File,
+    /// The failure.
+    pub failed: Option<io::Error>,
 }
 
-impl Write for Noting<'_> {
+impl Noting {
+    /// A file that has not failed yet.
+    pub fn new(file: File) -> Self {
+        Noting { file, failed: None }
+    }
+
+    /// Runs `write` with a buffer before the file.
+    pub fn run(&mut self, write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut buffer = BufWriter::with_capacity(1 << 18, self);
+        let written = write(&mut buffer);
+        let flushed = buffer.flush().map_err(Failure::Output);
+        written.and(flushed)
+    }
+}
+
+impl Write for Noting {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.stdout.write(bytes);
-        note(self.closed, &written);
-        written
+        self.file.write(bytes).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failed = Some(
+                    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
+                );
+            }
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -11,6 +11,7 @@ use super::text;
 
 const LAYER: &str = "{prefix:12}  {bar:30.cyan/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {msg}";
 const TOTAL: &str = "{prefix:12}  {bar:30.green/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {decimal_bytes_per_sec}";
+const CHECK: &str = "checking  {bar:30.green/dim}  {pos} / {len}";
 const SPINNER: &str = "{spinner} {msg}";
 
 /// Bars on standard error, if that is a terminal. They go away when dropped.
@@ -65,6 +66,11 @@ impl ProgressBars {
                 self.total.set_message("syncing to disk");
                 self.total.enable_steady_tick(Duration::from_millis(100));
             }
+            Progress::Checked { done, total } => {
+                self.total.set_style(style(CHECK));
+                self.total.set_length(*total);
+                self.total.set_position(*done);
+            }
             _ => {}
         }
     }
@@ -91,7 +97,7 @@ mod tests {
 
     #[test]
     fn templates_are_well_formed() {
-        for template in [LAYER, TOTAL, SPINNER] {
+        for template in [LAYER, TOTAL, CHECK, SPINNER] {
             ProgressStyle::with_template(template).unwrap();
         }
     }
