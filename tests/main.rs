@@ -15,6 +15,7 @@
 mod support;
 
 mod check;
+mod cli;
 mod debian;
 mod hostile;
 mod layering;
