@@ -241,8 +241,8 @@ fn the_missing_directory_of_a_container_is_found() {
 /// Each change, in a store of its own, with what the default and the deep check find.
 #[test]
 fn changed_paths_are_found() {
-    type Change = fn(&Path);
-    let changes: [(&str, &str, Change, &[&str], &[&str]); 8] = [
+    type Changed = (&'static str, &'static str, fn(&Path), &'static [&'static str], &'static [&'static str]);
+    let changes: [Changed; 8] = [
         (
             "content",
             "etc/passwd",
