@@ -156,8 +156,11 @@ fn a_store_is_clean_through_its_whole_life() {
     assert!(report.is_clean() && report.checked.directories == 3 && report.checked.files > 8);
     assert!(report.checked.records > 10 && report.checked.bytes == 0);
 
-    match store.mount(container, &MountOptions::default()) {
-        Ok(mount) => {
+    // An ordinary user may have a program that mounts, and yet not be allowed to unmount.
+    let mounted = machine::is_root().then(|| store.mount(container, &MountOptions::default()));
+    match mounted {
+        None => machine::note_skip("mounting in a clean store: it needs root or a user namespace"),
+        Some(Ok(mount)) => {
             std::fs::write(mount.path().join("etc/passwd"), "changed").unwrap();
             std::fs::remove_file(mount.path().join("large")).unwrap();
             fixture.finds(&[], &[], &[]);
@@ -165,8 +168,8 @@ fn a_store_is_clean_through_its_whole_life() {
             assert_eq!(std::fs::read(mount.path().join("etc/passwd")).unwrap(), b"changed");
             store.unmount(container, UnmountMode::Plain).unwrap();
         }
-        Err(Error::Mount(error)) => machine::note_skip(&format!("mounting in a clean store: {error}")),
-        Err(error) => panic!("{error}"),
+        Some(Err(Error::Mount(error))) => machine::note_skip(&format!("mounting in a clean store: {error}")),
+        Some(Err(error)) => panic!("{error}"),
     }
     let committed = store.commit(&container.id, &CommitOptions::named("committed")).unwrap();
     load(dir, store, &Image::new([Layer::new([Member::file("other", "x")])]), "other");
