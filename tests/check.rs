@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Error, Finding, MountOptions, Store, StoreOptions,
+    CheckLevel, CheckOptions, ContainerOptions, Error, Finding, MountOptions, Progress, Store, StoreOptions,
     UnmountMode,
 };
 use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, Record};
@@ -217,6 +217,26 @@ fn a_check_beside_writers_is_clean() {
         stop.store(true, Ordering::Relaxed);
         assert_eq!(checked.concat(), []);
     });
+}
+
+/// The check has its records from the beginning, and looks at directories that are gone since.
+#[test]
+fn what_is_removed_during_the_check_is_no_damage() {
+    let fixture = Fixture::new();
+    let removed = AtomicBool::new(false);
+    let progress = |_: &Progress<'_>| {
+        if !removed.swap(true, Ordering::Relaxed) {
+            fixture.store.remove_container(&fixture.container.id).unwrap();
+            fixture.store.remove_image(&fixture.image.id).unwrap();
+        }
+    };
+    let mut options = CheckOptions::default();
+    options.level = CheckLevel::Deep;
+    options.progress = Some(&progress);
+    let report = fixture.store.check(&options).unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!(report.checked.directories, 3);
+    assert!(fixture.below("diffs").is_empty());
 }
 
 #[test]
