@@ -1,30 +1,24 @@
-//! Directories, files and blobs against the records that name them.
+//! The directories of layers against their records, and the order in which everything is looked at.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, Read};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use layerstore_schema::manifest::{Manifest, digest_of_encoded};
 use layerstore_schema::record::{DiffRecord, KeptBlobRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
+use super::bytes::{self, ItemBytes};
 use super::compare::{self, Found};
-use super::{CheckLevel, CheckOptions, CheckReport, Finding, Scope, SealedTree, parallel};
-use crate::disk::{self, DiffName, Subdirectory};
+use super::{CheckLevel, CheckOptions, CheckReport, Finding, Scope, SealedTree, chain, parallel};
+use crate::disk;
 use crate::error::{Error, ExportError, LayoutError, MetaError};
 use crate::layer::{self, Progress};
-use crate::meta::{Query, Records, named_numbers, open_blob, read_blob};
-use crate::store::{Store, find_leftovers};
-use crate::types::{Algorithm, Digest, Hasher, TreeDigest};
-
-/// How long a check waits for others to remove what no record names.
-const REMOVAL_PAUSES: u32 = 20;
-const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
+use crate::meta::{Query, Records, open_blob, read_blob};
+use crate::store::Store;
+use crate::types::{Digest, Hasher, TreeDigest};
 
 /// One thing to check.
 enum Job<'r> {
@@ -32,13 +26,15 @@ enum Job<'r> {
     Tree(SealedTree, &'r DiffRecord),
     /// The directory of a layer that is written to.
     Writable(&'r LayerRecord, u64),
+    /// The archive that a layer with this directory came as.
+    Archive(&'r LayerRecord, SealedTree, &'r DiffRecord),
     /// A layer blob as delivered.
     KeptBlob(&'r str, &'r KeptBlobRecord),
     /// Bytes in the database, with the data items that they are.
-    Bytes([u8; 32], Vec<(String, &'r str, &'r str)>),
+    Bytes([u8; 32], Vec<ItemBytes<'r>>),
 }
 
-/// Checks everything that records name, then what they do not name.
+/// Checks everything that records name.
 pub(super) fn check(
     store: &Store,
     options: &CheckOptions<'_>,
@@ -46,118 +42,142 @@ pub(super) fn check(
     scope: &Scope,
     report: &mut CheckReport,
 ) -> Result<(), Error> {
-    let jobs = jobs(records, scope, options.level);
-    let total = u64::try_from(jobs.len()).unwrap_or(u64::MAX);
+    let level = options.level;
+    let (trees, mut others) = (trees(records, scope), other_jobs(records, scope, level));
+    let processors = thread::available_parallelism().map_or(1, usize::from);
     let done = AtomicU64::new(0);
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let parts = parallel::each(&jobs, workers, |job| {
-        let part = run(store, job, options.level, records)?;
+    let archives: usize = match level {
+        CheckLevel::Deep => trees.iter().map(|job| archives_of(job, records, scope).count()).sum(),
+        CheckLevel::Quick | CheckLevel::Default => 0,
+    };
+    let total = u64::try_from(trees.len() + archives + others.len()).unwrap_or(u64::MAX);
+    let run = |job: &Job<'_>| {
+        let part = run(store, job, level)?;
         if let Some(progress) = options.progress {
             progress(&Progress::Checked { done: done.fetch_add(1, Ordering::Relaxed) + 1, total });
         }
         Ok(part)
-    })?;
-    parts.into_iter().for_each(|part| report.add(part));
-    if scope.is_everything() {
-        report.findings.extend(unnamed(store)?);
+    };
+    // A deep look at one directory keeps all processors busy by itself.
+    let parts = parallel::each(&trees, if level == CheckLevel::Deep { 1 } else { processors }, run)?;
+    for (job, part) in trees.iter().zip(parts) {
+        // With the files as they should be, what else can be wrong is the tar-split.
+        if level == CheckLevel::Deep && part.findings.is_empty() {
+            others.extend(archives_of(job, records, scope));
+        }
+        report.add(part);
     }
+    parallel::each(&others, processors, run)?.into_iter().for_each(|part| report.add(part));
     Ok(())
 }
 
-fn jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec<Job<'r>> {
-    let mut jobs = Vec::new();
+fn trees<'r>(records: &'r Records, scope: &Scope) -> Vec<Job<'r>> {
     let mut layers_of: BTreeMap<&[u8; 32], Vec<String>> = BTreeMap::new();
     for layer in records.layers.values() {
-        match &layer.content {
-            LayerContent::Sealed(tree) => layers_of.entry(tree).or_default().push(layer.id.clone()),
-            LayerContent::Writable(number) if scope.has_layer(&layer.id) => {
-                jobs.push(Job::Writable(layer, *number));
-            }
-            LayerContent::Writable(_) => {}
+        if let LayerContent::Sealed(tree) = &layer.content {
+            layers_of.entry(tree).or_default().push(layer.id.clone());
         }
     }
-    for (tree, record) in &records.diffs {
+    let jobs = records.diffs.iter().filter_map(|(tree, record)| {
         let layers = layers_of.remove(tree).unwrap_or_default();
-        if scope.is_everything() || layers.iter().any(|layer| scope.has_layer(layer)) {
-            jobs.push(Job::Tree(SealedTree { digest: TreeDigest(*tree), layers }, record));
+        let wanted = scope.is_everything() || layers.iter().any(|layer| scope.has_layer(layer));
+        wanted.then_some(Job::Tree(SealedTree { digest: TreeDigest(*tree), layers }, record))
+    });
+    jobs.collect()
+}
+
+/// The layers of a sealed directory that came as archives.
+fn archives_of<'r>(job: &Job<'r>, records: &'r Records, scope: &Scope) -> impl Iterator<Item = Job<'r>> {
+    let found = if let Job::Tree(tree, diff) = job { Some((tree, *diff)) } else { None };
+    found.into_iter().flat_map(move |(tree, diff)| {
+        let layers = tree.layers.iter().filter(|layer| scope.has_layer(layer));
+        let layers = layers.filter_map(|id| records.layers.get(id)).filter(|layer| layer.split.is_some());
+        layers.map(move |layer| Job::Archive(layer, tree.clone(), diff))
+    })
+}
+
+fn other_jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec<Job<'r>> {
+    let mut jobs = Vec::new();
+    let mut blobs: BTreeSet<&str> = BTreeSet::new();
+    for layer in records.layers.values().filter(|layer| scope.has_layer(&layer.id)) {
+        blobs.extend(layer.blobs.iter().map(|blob| blob.digest.as_str()));
+        if let LayerContent::Writable(number) = &layer.content {
+            jobs.push(Job::Writable(layer, *number));
         }
     }
-    let blobs_in_scope = |digest: &str| {
-        let mut layers = records.layers.values().filter(|layer| scope.has_layer(&layer.id));
-        layers.any(|layer| layer.blobs.iter().any(|blob| blob.digest == digest))
-    };
     for (digest, record) in &records.kept_blobs {
-        if scope.is_everything() || blobs_in_scope(digest) {
+        if scope.is_everything() || blobs.contains(digest.as_str()) {
             jobs.push(Job::KeptBlob(digest, record));
         }
     }
     if level == CheckLevel::Deep {
-        let mut items: BTreeMap<[u8; 32], Vec<(String, &str, &str)>> = BTreeMap::new();
+        let mut items: BTreeMap<[u8; 32], Vec<ItemBytes<'_>>> = BTreeMap::new();
         for ((code, id, key), item) in &records.items {
             let word = Owner::from_code(*code).map_or("thing", Owner::word);
             if scope.has(word, id) {
-                items.entry(item.blob).or_default().push((format!("{word} {id}"), key, &item.digest));
+                let owner = format!("{word} {id}");
+                items.entry(item.blob).or_default().push(ItemBytes { owner, key, digest: &item.digest });
             }
         }
         // Manifests and tar-splits are read with their directories; a check of everything reads them here too,
         // to tell damaged bytes from a damaged directory.
         if scope.is_everything() {
-            records.blobs.keys().for_each(|hash| {
+            for hash in records.blobs.keys() {
                 items.entry(*hash).or_default();
-            });
+            }
         }
         jobs.extend(items.into_iter().map(|(hash, items)| Job::Bytes(hash, items)));
     }
     jobs
 }
 
-fn run(store: &Store, job: &Job<'_>, level: CheckLevel, records: &Records) -> Result<CheckReport, Error> {
+fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<CheckReport, Error> {
     let mut part = CheckReport::default();
     match job {
-        Job::Tree(tree, record) => {
-            check_tree(store, tree, record, level, records, &mut part)?;
-            // A layer removed meanwhile takes its directory along.
-            let still = store.database().begin_read()?.diff(&tree.digest)?;
-            if still.is_none_or(|still| still.number != record.number) {
-                part.findings.clear();
-            }
-        }
+        Job::Tree(tree, record) => check_tree(store, tree, record, level, &mut part)?,
         Job::Writable(layer, number) => {
-            part.checked.directories = 1;
-            let thing = format!("layer {}", layer.id);
-            part.findings.extend(open_directory(store, &thing, *number).err().map(|finding| *finding));
-            if !part.findings.is_empty() {
-                let still = store.database().begin_read()?.layer(&layer.id)?;
-                if still.is_none_or(|still| still.content != layer.content) {
-                    part.findings.clear();
-                }
-            }
+            open_directory(store, format!("layer {}", layer.id), *number, &mut part);
         }
-        Job::KeptBlob(digest, record) => {
-            check_kept_blob(store, digest, record, level, &mut part)?;
-            if !part.findings.is_empty() {
-                let still = store.database().begin_read()?.kept_blob(digest)?;
-                if still.is_none_or(|still| still.number != record.number) {
-                    part.findings.clear();
-                }
-            }
-        }
-        Job::Bytes(hash, items) => check_bytes(store, hash, items, &mut part)?,
+        Job::Archive(layer, tree, record) => part.findings.extend(check_archive(store, layer, tree, record)?),
+        Job::KeptBlob(digest, record) => bytes::check_kept_blob(store, digest, record, level, &mut part),
+        Job::Bytes(hash, items) => bytes::check_stored(store, hash, items, &mut part)?,
+    }
+    if !part.findings.is_empty() && !is_current(store, job)? {
+        part.findings.clear();
     }
     Ok(part)
 }
 
-/// Opens a layer's directory; the error is what was found instead.
-fn open_directory(store: &Store, thing: &str, number: u64) -> Result<OwnedFd, Box<Finding>> {
-    let (thing, path) = (thing.to_owned(), store.diff_path(number));
-    store.open_diff(number).map_err(|error| {
-        Box::new(match error {
-            LayoutError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Finding::DirectoryMissing { thing, path }
-            }
-            error => Finding::DirectoryUnreadable { thing, path, reason: chain(&error) },
-        })
+/// Whether the newest snapshot still has the record that names what was looked at: a layer that is removed meanwhile
+/// takes its directory along.
+fn is_current(store: &Store, job: &Job<'_>) -> Result<bool, Error> {
+    let txn = store.database().begin_read()?;
+    Ok(match job {
+        Job::Tree(tree, record) | Job::Archive(_, tree, record) => {
+            txn.diff(&tree.digest)?.is_some_and(|found| found.number == record.number)
+        }
+        Job::Writable(layer, _) => txn.layer(&layer.id)?.is_some_and(|found| found.content == layer.content),
+        Job::KeptBlob(digest, record) => {
+            txn.kept_blob(digest)?.is_some_and(|found| found.number == record.number)
+        }
+        // They are read from one snapshot.
+        Job::Bytes(..) => true,
     })
+}
+
+/// Opens a layer's directory, or notes what was found instead.
+fn open_directory(store: &Store, thing: String, number: u64, part: &mut CheckReport) -> Option<OwnedFd> {
+    part.checked.directories += 1;
+    let path = store.diff_path(number);
+    let finding = match store.open_diff(number) {
+        Ok(directory) => return Some(directory),
+        Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Finding::DirectoryMissing { thing, path }
+        }
+        Err(error) => Finding::DirectoryUnreadable { thing, path, reason: chain(&error) },
+    };
+    part.findings.push(finding);
+    None
 }
 
 fn check_tree(
@@ -165,35 +185,17 @@ fn check_tree(
     tree: &SealedTree,
     record: &DiffRecord,
     level: CheckLevel,
-    records: &Records,
     part: &mut CheckReport,
 ) -> Result<(), Error> {
-    part.checked.directories = 1;
-    let root = match open_directory(store, &tree.to_string(), record.number) {
-        Ok(root) => root,
-        Err(finding) => {
-            part.findings.push(*finding);
-            return Ok(());
-        }
-    };
+    let Some(root) = open_directory(store, tree.to_string(), record.number, part) else { return Ok(()) };
     if level == CheckLevel::Quick {
         return Ok(());
     }
-    let manifest = match read_manifest(store, tree, record)? {
-        Ok(Some(manifest)) => manifest,
+    match read_manifest(store, tree, record)? {
+        Ok(Some(manifest)) => compare_tree(store, tree, record.number, &root, &manifest, level, part),
         // The row is gone, or is a finding already because its bytes are missing.
-        Ok(None) => return Ok(()),
-        Err(reason) => {
-            part.findings.push(Finding::ManifestDamaged { tree: tree.clone(), reason });
-            return Ok(());
-        }
-    };
-    compare_tree(store, tree, record.number, &root, &manifest, level, part);
-    if level == CheckLevel::Deep && part.findings.is_empty() {
-        // With the files as they should be, what else can be wrong is the tar-split.
-        for layer in tree.layers.iter().filter_map(|id| records.layers.get(id)) {
-            part.findings.extend(check_diff_id(store, layer, &manifest, &root)?);
-        }
+        Ok(None) => {}
+        Err(reason) => part.findings.push(Finding::ManifestDamaged { tree: tree.clone(), reason }),
     }
     Ok(())
 }
@@ -262,14 +264,17 @@ fn compare_tree(
 }
 
 /// Joins the tar-split with the files, and compares what comes out with the diffID.
-fn check_diff_id(
+fn check_archive(
     store: &Store,
     record: &LayerRecord,
-    manifest: &Manifest,
-    root: &OwnedFd,
+    tree: &SealedTree,
+    diff: &DiffRecord,
 ) -> Result<Option<Finding>, Error> {
     let (Some(split), Some(expected)) = (&record.split, &record.diff_id) else { return Ok(None) };
     let Ok(digest) = expected.parse::<Digest>() else { return Ok(None) };
+    // Both were there when the directory was checked; if not any more, the layer has been removed since.
+    let Ok(Some(manifest)) = read_manifest(store, tree, diff)? else { return Ok(None) };
+    let Ok(root) = store.open_diff(diff.number) else { return Ok(None) };
     let layer = record.id.clone();
     let txn = store.database().begin_read()?;
     let split = match open_blob(&txn, split) {
@@ -279,158 +284,15 @@ fn check_diff_id(
         Err(error) => return Ok(Some(Finding::SplitDamaged { layer, reason: chain(&error) })),
     };
     let mut hasher = Hasher::new(digest.algorithm());
-    match layer::export_original(&layer, split, manifest, root.as_fd(), &mut hasher) {
-        Ok(()) => {}
+    match layer::export_original(&layer, split, &manifest, root.as_fd(), &mut hasher) {
+        Ok(()) => {
+            let found = hasher.finish().to_string();
+            let wrong = found != *expected;
+            Ok(wrong.then(|| Finding::DiffIdWrong { layer, expected: expected.clone(), found }))
+        }
         Err(ExportError::Damaged { source, .. }) => {
-            return Ok(Some(Finding::SplitDamaged { layer, reason: chain(&source) }));
+            Ok(Some(Finding::SplitDamaged { layer, reason: chain(&source) }))
         }
-        Err(error) => return Ok(Some(Finding::SplitDamaged { layer, reason: chain(&error) })),
+        Err(error) => Ok(Some(Finding::SplitDamaged { layer, reason: chain(&error) })),
     }
-    let found = hasher.finish();
-    let wrong = found != digest;
-    Ok(wrong.then(|| Finding::DiffIdWrong { layer, expected: expected.clone(), found: found.to_string() }))
-}
-
-fn check_kept_blob(
-    store: &Store,
-    digest: &str,
-    record: &KeptBlobRecord,
-    level: CheckLevel,
-    part: &mut CheckReport,
-) -> Result<(), Error> {
-    part.checked.files = 1;
-    let path = store.layout().entry_path(Subdirectory::Blobs, DiffName::Entry(record.number));
-    let damaged = |reason| Finding::KeptBlobDamaged { digest: digest.to_owned(), path: path.clone(), reason };
-    let opened = store.open_kept_blob(record.number);
-    let file = match opened {
-        Ok(file) => file,
-        Err(Error::Layout(LayoutError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {
-            part.findings.push(Finding::KeptBlobMissing { digest: digest.to_owned(), path: path.clone() });
-            return Ok(());
-        }
-        Err(error) => {
-            part.findings.push(damaged(chain(&error)));
-            return Ok(());
-        }
-    };
-    let size = file.metadata().map(|metadata| metadata.len());
-    match size {
-        Ok(size) if size != record.size => {
-            part.findings.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
-        }
-        Err(error) => part.findings.push(damaged(error.to_string())),
-        Ok(size) if level == CheckLevel::Deep => {
-            part.checked.bytes = size;
-            part.findings.extend(blob_damage(file, digest).map(damaged));
-        }
-        Ok(_) => {}
-    }
-    Ok(())
-}
-
-/// What is wrong with the bytes of a kept blob.
-fn blob_damage(mut file: File, digest: &str) -> Option<String> {
-    let Ok(expected) = digest.parse::<Digest>() else { return Some("its digest is none".to_owned()) };
-    let mut hasher = Hasher::new(expected.algorithm());
-    if let Err(error) = io::copy(&mut file, &mut hasher) {
-        return Some(error.to_string());
-    }
-    let found = hasher.finish();
-    (found != expected).then(|| format!("its digest is {found}"))
-}
-
-/// Reads bytes in the database, and compares them with their hash and with the digests of the items that they are.
-fn check_bytes(
-    store: &Store,
-    hash: &[u8; 32],
-    items: &[(String, &str, &str)],
-    part: &mut CheckReport,
-) -> Result<(), Error> {
-    let txn = store.database().begin_read()?;
-    let mut reader = match open_blob(&txn, hash) {
-        Ok(reader) => reader,
-        // Found as missing, or as a damaged record, or gone since.
-        Err(MetaError::Missing { .. } | MetaError::Record { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut digest = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                part.checked.bytes += u64::try_from(count).unwrap_or_default();
-                digest.update(buffer.get(..count).unwrap_or_default());
-            }
-            Err(error) => {
-                let hash = blake3::Hash::from_bytes(*hash).to_string();
-                part.findings.push(Finding::BlobDamaged { hash, reason: error.to_string() });
-                return Ok(());
-            }
-        }
-    }
-    let found = digest.finish().to_string();
-    for (owner, key, _) in items.iter().filter(|(_, _, expected)| *expected != found) {
-        let (owner, key) = (owner.clone(), (*key).to_owned());
-        part.findings.push(Finding::ItemDamaged { owner, key, what: "digest" });
-    }
-    Ok(())
-}
-
-/// What no record names.
-fn unnamed(store: &Store) -> Result<Vec<Finding>, Error> {
-    let layout = store.layout();
-    let mut findings = Vec::new();
-    match find_leftovers(layout, || named_numbers(&store.database().begin_read()?)) {
-        Ok(found) => {
-            let paths = found.iter().flat_map(|leftover| leftover.paths(layout));
-            findings.extend(paths.map(|path| Finding::Garbage { path }));
-        }
-        // It is found already, and what it names is not known.
-        Err(Error::Meta(MetaError::Record { .. })) => {}
-        Err(error) => return Err(error),
-    }
-    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
-        for name in layout.names(which)? {
-            let path = layout.path().join(which.name()).join(std::ffi::OsStr::from_bytes(&name));
-            let ours = match DiffName::parse(&name) {
-                Some(DiffName::Entry(_)) => true,
-                Some(_) => !matches!(which, Subdirectory::Work | Subdirectory::Trash),
-                None => false,
-            };
-            if which == Subdirectory::Trash {
-                findings.push(Finding::Garbage { path });
-            } else if !ours {
-                findings.push(Finding::Stray { path });
-            }
-        }
-    }
-    // What another process is just removing gets a moment to go.
-    for _ in 0..REMOVAL_PAUSES {
-        findings.retain(|finding| match finding {
-            Finding::Garbage { path } | Finding::Stray { path } => path.symlink_metadata().is_ok(),
-            _ => true,
-        });
-        if findings.is_empty() {
-            break;
-        }
-        thread::sleep(REMOVAL_PAUSE);
-    }
-    findings.sort_by_key(Finding::thing);
-    Ok(findings)
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some errors repeat what their cause says.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

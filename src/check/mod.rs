@@ -5,19 +5,23 @@
 //! | --- | --- |
 //! | [`finding`] | what can be found |
 //! | [`records`] | records against records and indexes |
-//! | [`directories`] | directories, files and blobs against records |
-//! | [`compare`] | one directory against its manifest |
+//! | [`directories`] | directories against records and manifests |
+//! | [`compare`] | one directory against its manifest, path by path |
+//! | [`bytes`] | kept blobs, and bytes in the database |
+//! | [`unnamed`] | what no record names |
 //! | [`parallel`] | many checks on all processors |
 //!
 //! Other processes go on meanwhile. All records come from one snapshot, so what is found in them is found. What is
 //! found in a directory counts only if a newer snapshot still has the record that names it: a layer that is removed
 //! while it is looked at is no damage.
 
+mod bytes;
 mod compare;
 mod directories;
 mod finding;
 mod parallel;
 mod records;
+mod unnamed;
 
 use std::collections::BTreeSet;
 
@@ -126,6 +130,9 @@ impl Store {
         // A snapshot that is kept would make the database grow.
         drop(txn);
         directories::check(self, options, &records, &scope, &mut report)?;
+        if scope.is_everything() {
+            report.findings.extend(unnamed::check(self)?);
+        }
         Ok(report)
     }
 }
@@ -193,4 +200,19 @@ impl Scope {
         let layers = self.layers.as_ref().map_or(0, BTreeSet::len);
         u64::try_from(layers + usize::from(self.image.is_some())).unwrap_or(u64::MAX)
     }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some errors repeat what their cause says.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }

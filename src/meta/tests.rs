@@ -248,3 +248,13 @@ fn the_run_database_forgets_at_boot() {
     assert_eq!(run.fact("probe").unwrap(), None);
     assert!(run.mounts().unwrap().is_empty());
 }
+
+#[test]
+fn a_layer_that_stands_on_itself_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    with_shared_tree(&database);
+    database.write::<_, MetaError>(|txn| txn.put_layer(&layer("aa", Some("ab")))).unwrap();
+    let chain = database.begin_read().unwrap().chain("ab");
+    assert!(matches!(chain, Err(MetaError::Record { key, .. }) if key == "ab"));
+}

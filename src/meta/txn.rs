@@ -2,10 +2,12 @@
 //! [`Query`], implemented over either.
 
 use std::borrow::Borrow;
+use std::collections::HashSet;
 
 use layerstore_schema::header::{HEADER_KEY, Header};
 use layerstore_schema::record::{
     BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord, Record,
+    RecordError,
 };
 use layerstore_schema::table::{self, LayerKey, Owner};
 use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
@@ -263,9 +265,16 @@ pub(crate) trait Query: Tables + Sized {
     }
 
     /// A layer and all below it, topmost first.
+    ///
+    /// Returns [`MetaError::Record`] if a damaged record makes a layer stand on itself.
     fn chain(&self, top: &str) -> Result<Vec<LayerRecord>, MetaError> {
         let mut chain = vec![self.layer_ref(top)?];
+        let mut seen = HashSet::from([top.to_owned()]);
         while let Some(parent) = chain.last().and_then(|layer| layer.parent.clone()) {
+            if !seen.insert(parent.clone()) {
+                let source = RecordError { kind: "layer", reason: "it stands on itself".to_owned() };
+                return Err(MetaError::Record { kind: "layer", key: parent, source });
+            }
             chain.push(self.layer_ref(&parent)?);
         }
         Ok(chain)

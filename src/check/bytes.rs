@@ -1,0 +1,109 @@
+//! Blobs: those kept as files, and bytes in the database.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use layerstore_schema::record::KeptBlobRecord;
+
+use super::{CheckLevel, CheckReport, Finding, chain};
+use crate::disk::{DiffName, Subdirectory};
+use crate::error::{Error, LayoutError, MetaError};
+use crate::meta::open_blob;
+use crate::store::Store;
+use crate::types::{Algorithm, Digest, Hasher};
+
+/// A data item that some bytes are.
+pub(super) struct ItemBytes<'r> {
+    /// Kind and id of the thing it belongs to.
+    pub(super) owner: String,
+    /// Its key.
+    pub(super) key: &'r str,
+    /// Its SHA-256 digest.
+    pub(super) digest: &'r str,
+}
+
+/// Compares a layer blob with its record, at the deepest level byte by byte.
+pub(super) fn check_kept_blob(
+    store: &Store,
+    digest: &str,
+    record: &KeptBlobRecord,
+    level: CheckLevel,
+    part: &mut CheckReport,
+) {
+    part.checked.files = 1;
+    let path = store.layout().entry_path(Subdirectory::Blobs, DiffName::Entry(record.number));
+    let damaged = |reason| Finding::KeptBlobDamaged { digest: digest.to_owned(), path: path.clone(), reason };
+    let opened = store.open_kept_blob(record.number);
+    let file = match opened {
+        Ok(file) => file,
+        Err(Error::Layout(LayoutError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {
+            part.findings.push(Finding::KeptBlobMissing { digest: digest.to_owned(), path: path.clone() });
+            return;
+        }
+        Err(error) => {
+            part.findings.push(damaged(chain(&error)));
+            return;
+        }
+    };
+    let size = file.metadata().map(|metadata| metadata.len());
+    match size {
+        Ok(size) if size != record.size => {
+            part.findings.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
+        }
+        Err(error) => part.findings.push(damaged(error.to_string())),
+        Ok(size) if level == CheckLevel::Deep => {
+            part.checked.bytes = size;
+            part.findings.extend(blob_damage(file, digest).map(damaged));
+        }
+        Ok(_) => {}
+    }
+}
+
+/// What is wrong with the bytes of a kept blob.
+fn blob_damage(mut file: File, digest: &str) -> Option<String> {
+    let Ok(expected) = digest.parse::<Digest>() else { return Some("its digest is none".to_owned()) };
+    let mut hasher = Hasher::new(expected.algorithm());
+    if let Err(error) = io::copy(&mut file, &mut hasher) {
+        return Some(error.to_string());
+    }
+    let found = hasher.finish();
+    (found != expected).then(|| format!("its digest is {found}"))
+}
+
+/// Reads bytes in the database, and compares them with their hash and with the digests of the items that they are.
+pub(super) fn check_stored(
+    store: &Store,
+    hash: &[u8; 32],
+    items: &[ItemBytes<'_>],
+    part: &mut CheckReport,
+) -> Result<(), Error> {
+    let txn = store.database().begin_read()?;
+    let mut reader = match open_blob(&txn, hash) {
+        Ok(reader) => reader,
+        // Found as missing, or as a damaged record, or gone since.
+        Err(MetaError::Missing { .. } | MetaError::Record { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut digest = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                part.checked.bytes += u64::try_from(count).unwrap_or_default();
+                digest.update(buffer.get(..count).unwrap_or_default());
+            }
+            Err(error) => {
+                let hash = blake3::Hash::from_bytes(*hash).to_string();
+                part.findings.push(Finding::BlobDamaged { hash, reason: error.to_string() });
+                return Ok(());
+            }
+        }
+    }
+    let found = digest.finish().to_string();
+    for item in items.iter().filter(|item| item.digest != found) {
+        let (owner, key) = (item.owner.clone(), item.key.to_owned());
+        part.findings.push(Finding::ItemDamaged { owner, key, what: "digest" });
+    }
+    Ok(())
+}

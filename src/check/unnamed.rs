@@ -1,0 +1,54 @@
+//! What stands in the store's directories and no record names.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::thread;
+use std::time::Duration;
+
+use super::Finding;
+use crate::disk::{DiffName, Subdirectory};
+use crate::error::{Error, MetaError};
+use crate::meta::named_numbers;
+use crate::store::{Store, find_leftovers};
+
+/// How long a check waits for others to remove what no record names.
+const REMOVAL_PAUSES: u32 = 20;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Finds garbage, and what is none of the store's.
+pub(super) fn check(store: &Store) -> Result<Vec<Finding>, Error> {
+    let layout = store.layout();
+    let mut findings = Vec::new();
+    match find_leftovers(layout, || named_numbers(&store.database().begin_read()?)) {
+        Ok(found) => {
+            let paths = found.iter().flat_map(|leftover| leftover.paths(layout));
+            findings.extend(paths.map(|path| Finding::Garbage { path }));
+        }
+        // It is found already, and what it names is not known.
+        Err(Error::Meta(MetaError::Record { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
+        for name in layout.names(which)? {
+            let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));
+            match (which, DiffName::parse(&name)) {
+                (Subdirectory::Trash, _) => findings.push(Finding::Garbage { path }),
+                (_, Some(DiffName::Entry(_))) | (Subdirectory::Diffs | Subdirectory::Blobs, Some(_)) => {}
+                (_, _) => findings.push(Finding::Stray { path }),
+            }
+        }
+    }
+    // What another process is just removing gets a moment to go.
+    for _ in 0..REMOVAL_PAUSES {
+        findings.retain(|finding| match finding {
+            Finding::Garbage { path } | Finding::Stray { path } => path.symlink_metadata().is_ok(),
+            _ => true,
+        });
+        if findings.is_empty() {
+            break;
+        }
+        thread::sleep(REMOVAL_PAUSE);
+    }
+    findings.sort_by_key(Finding::thing);
+    Ok(findings)
+}
