@@ -73,6 +73,12 @@
 //! Every call returns [`Error`], which names the thing, the cause and, where there is something, what to do. Its variants
 //! group the causes by domain, such as [`LookupError`] or [`MountError`]; all are `#[non_exhaustive]`.
 //!
+//! # More
+//!
+//! [Why it is as it is](https://github.com/layerstore/layerstore/blob/main/docs/design.md),
+//! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md), and
+//! [the format on disk](https://github.com/layerstore/layerstore/blob/main/schema/FORMAT.md).
+//!
 //! # Features
 //!
 //! `cli`, on by default, is the program `layerstore`. Library users switch it off.
