@@ -84,12 +84,14 @@
 //! `cli`, on by default, is the program `layerstore`. Library users switch it off.
 
 mod archive;
+mod check;
 mod compress;
 mod disk;
 mod error;
 #[cfg(feature = "__fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gc;
 mod image;
 mod layer;
 mod meta;
@@ -99,6 +101,7 @@ mod store;
 mod sys;
 mod types;
 
+pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Finding, SealedTree};
 /// The README's examples are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -110,14 +113,14 @@ pub use error::{
     InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError, ProbeTextError,
     ScanError, SplitError, TreeError, UnpackError, ValueError,
 };
+pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
-pub use layerstore_schema::record::IdRange;
 pub use store::{
-    ContainerOptions, Mount, MountOptions, Status, Store, StoreOptions, Thing, ThingId, UnmountMode, Usage,
-    WriteTxn,
+    ContainerOptions, Mount, MountEntry, MountOptions, Status, Store, StoreOptions, Thing, ThingId,
+    UnmountMode, Usage, WriteTxn,
 };
-pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
+pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, Metadata, Name,
     RelPath, Timestamp, TreeDigest,

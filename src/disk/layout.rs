@@ -26,8 +26,6 @@ use crate::sys::{beneath, directory, node, sync};
 
 /// The database file.
 pub(crate) const DATABASE: &str = "store.redb";
-/// The file that tells who holds the write lock.
-pub(crate) const LOCK_HOLDER: &str = "store.holder";
 /// The space reserve.
 pub(crate) const RESERVE: &str = "reserve";
 
@@ -199,6 +197,12 @@ impl Layout {
         })
     }
 
+    /// Opens one of the directories of numbered entries; reading makes none.
+    fn existing_subdirectory(&self, which: Subdirectory) -> Result<OwnedFd, LayoutError> {
+        beneath::open_directory_beneath(self.root.as_fd(), which.name().as_bytes())
+            .map_err(|source| LayoutError::Io { path: self.path.join(which.name()), action: "open", source })
+    }
+
     /// Makes an empty directory for an entry that needs no staging, such as a workdir. The number is fresh.
     pub(crate) fn create_entry(
         &self,
@@ -229,7 +233,7 @@ impl Layout {
 
     /// Opens the directory of an entry for reading.
     pub(crate) fn open_entry(&self, which: Subdirectory, number: u64) -> Result<OwnedFd, LayoutError> {
-        let (dir, name) = (self.subdirectory(which)?, DiffName::Entry(number));
+        let (dir, name) = (self.existing_subdirectory(which)?, DiffName::Entry(number));
         beneath::open_directory_beneath(dir.as_fd(), name.to_string().as_bytes())
             .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
     }
@@ -237,7 +241,7 @@ impl Layout {
     /// Opens a kept blob for reading.
     pub(crate) fn open_blob(&self, number: u64) -> Result<OwnedFd, LayoutError> {
         let (which, name) = (Subdirectory::Blobs, DiffName::Entry(number));
-        beneath::open_file_beneath(self.subdirectory(which)?.as_fd(), name.to_string().as_bytes())
+        beneath::open_file_beneath(self.existing_subdirectory(which)?.as_fd(), name.to_string().as_bytes())
             .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
     }
 
@@ -264,20 +268,30 @@ impl Layout {
         })
     }
 
-    /// The path of a file of the root: [`DATABASE`], [`LOCK_HOLDER`] or [`RESERVE`].
+    /// The path of a file of the root: [`DATABASE`] or [`RESERVE`].
     pub(crate) fn file_path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Every entry of one of the directories that has one of our names, in no order.
     pub(crate) fn entries(&self, which: Subdirectory) -> Result<Vec<DiffName>, LayoutError> {
-        let dir = self.subdirectory(which)?;
+        Ok(self.names(which)?.iter().filter_map(|name| DiffName::parse(name)).collect())
+    }
+
+    /// Every name in one of the directories, ours or not; none if the directory is not there.
+    pub(crate) fn names(&self, which: Subdirectory) -> Result<Vec<Vec<u8>>, LayoutError> {
+        let dir = match self.existing_subdirectory(which) {
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Vec::new());
+            }
+            dir => dir?,
+        };
         let listed = directory::list(dir.as_fd()).map_err(|source| LayoutError::Io {
             path: self.path.join(which.name()),
             action: "read",
             source,
         })?;
-        Ok(listed.iter().filter_map(|entry| DiffName::parse(&entry.name)).collect())
+        Ok(listed.into_iter().map(|entry| entry.name).collect())
     }
 }
 

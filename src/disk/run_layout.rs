@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::LayoutError;
-use crate::sys::{beneath, node};
+use super::remove::remove_tree;
+use crate::error::{LayoutError, TreeError};
+use crate::sys::{beneath, directory, node};
 use crate::types::{ContainerId, LayerId};
 
 /// The run root's database file.
@@ -42,16 +43,6 @@ impl RunLayout {
         Ok(RunLayout { root, path: path.to_path_buf() })
     }
 
-    /// The handle of the run root.
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
-    /// The path of the run root as it was given.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The path of the database.
     pub(crate) fn database(&self) -> PathBuf {
         self.path.join(RUN_DATABASE)
@@ -67,6 +58,14 @@ impl RunLayout {
         self.path.join(MOUNTS).join(layer.as_str())
     }
 
+    /// The names of all mount points.
+    pub(crate) fn mount_points(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
+        let listed = beneath::open_directory_beneath(self.root.as_fd(), MOUNTS.as_bytes())
+            .and_then(|dir| directory::list(dir.as_fd()));
+        let names = listed.map(|entries| entries.into_iter().map(|entry| entry.name).collect());
+        names.map_err(|source| LayoutError::Io { path: self.path.join(MOUNTS), action: "read", source })
+    }
+
     /// A directory with nothing in it, for stacks of a single layer.
     pub(crate) fn empty_directory(&self) -> PathBuf {
         self.path.join(EMPTY)
@@ -75,6 +74,14 @@ impl RunLayout {
     /// Makes sure that the container has a run directory, and returns its path.
     pub(crate) fn ensure_container(&self, id: &ContainerId) -> Result<PathBuf, LayoutError> {
         self.ensure_below(CONTAINERS, id.as_str())
+    }
+
+    /// Removes the run directory of a container, if it has one.
+    pub(crate) fn remove_container(&self, id: &ContainerId) -> Result<(), TreeError> {
+        let containers = self.path.join(CONTAINERS);
+        let dir = beneath::open_directory_beneath(self.root.as_fd(), CONTAINERS.as_bytes())
+            .map_err(super::walk::failed(containers.as_os_str().as_encoded_bytes(), "open"))?;
+        remove_tree(dir.as_fd(), id.as_str().as_bytes())
     }
 
     fn ensure_below(&self, which: &str, name: &str) -> Result<PathBuf, LayoutError> {

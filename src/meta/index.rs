@@ -33,6 +33,45 @@ pub(crate) enum IndexRow {
     ContainerLayer(String, String),
 }
 
+impl IndexRow {
+    /// The table it stands in.
+    pub(crate) fn table(&self) -> &'static str {
+        match self {
+            IndexRow::Name(..) => "names",
+            IndexRow::Child(..) => "children",
+            IndexRow::LayerDigest(..) => "layers_by_digest",
+            IndexRow::ImageDigest(..) => "images_by_digest",
+            IndexRow::ImageLayer(..) => "images_by_layer",
+            IndexRow::ContainerImage(..) => "containers_by_image",
+            IndexRow::ContainerLayer(..) => "containers_by_layer",
+        }
+    }
+
+    /// The thing whose record implies the row: kind and id. The kind is `None` if the row has one that is none.
+    pub(crate) fn implied_by(&self) -> (Option<Owner>, &str) {
+        match self {
+            IndexRow::Name(owner, _, id) => (Owner::from_code(*owner), id),
+            IndexRow::Child(_, layer) | IndexRow::LayerDigest(_, _, layer) => (Some(Owner::Layer), layer),
+            IndexRow::ImageDigest(_, image) | IndexRow::ImageLayer(_, image) => (Some(Owner::Image), image),
+            IndexRow::ContainerImage(_, container) | IndexRow::ContainerLayer(_, container) => {
+                (Some(Owner::Container), container)
+            }
+        }
+    }
+
+    /// What the row is found by.
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            IndexRow::Name(_, key, _) | IndexRow::LayerDigest(_, key, _) => key,
+            IndexRow::Child(key, _)
+            | IndexRow::ImageDigest(key, _)
+            | IndexRow::ImageLayer(key, _)
+            | IndexRow::ContainerImage(key, _)
+            | IndexRow::ContainerLayer(key, _) => key,
+        }
+    }
+}
+
 /// A record that implies index rows.
 pub(crate) trait Indexed {
     /// The kind of thing.
@@ -237,14 +276,5 @@ pub(crate) fn stored_rows(txn: &impl Query) -> Result<BTreeSet<IndexRow>, MetaEr
             rows.insert(make(first.to_owned(), second.to_owned()));
         }
     }
-    Ok(rows)
-}
-
-/// Every index row that the records imply.
-pub(crate) fn implied_rows(txn: &impl Query) -> Result<BTreeSet<IndexRow>, MetaError> {
-    let mut rows = BTreeSet::new();
-    txn.layers()?.iter().for_each(|layer| rows.extend(layer.rows()));
-    txn.images()?.iter().for_each(|image| rows.extend(image.rows()));
-    txn.containers()?.iter().for_each(|container| rows.extend(container.rows()));
     Ok(rows)
 }

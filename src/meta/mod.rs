@@ -8,9 +8,11 @@
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
 //! | [`write`](mod@write) | typed changes, which keep indexes, items, sums and journal in step |
 //! | [`index`] | which index rows a record implies |
+//! | [`audit`] | every record, damaged ones included |
 //! | [`blob`] | bytes kept in the database |
 //! | [`run`] | the second database, of what a reboot drops |
 
+mod audit;
 mod backend;
 mod blob;
 mod database;
@@ -20,9 +22,10 @@ mod run;
 mod txn;
 mod write;
 
+pub(crate) use audit::{NamedNumbers, Records, named_numbers};
 pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
 pub(crate) use database::{Database, DatabaseOptions};
-pub(crate) use index::{IndexRow, implied_rows, stored_rows};
+pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use run::RunDatabase;
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
 pub(crate) use write::Freed;

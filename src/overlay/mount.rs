@@ -282,6 +282,11 @@ pub(crate) fn clear_volatile_mark(work: &Path) -> Result<(), MountError> {
     }
 }
 
+/// Whether a work directory was used by a volatile mount that nobody has vouched for.
+pub(crate) fn has_volatile_mark(work: &Path) -> bool {
+    volatile_mark(work).exists()
+}
+
 /// The directory that the kernel leaves in a work directory for as long as a volatile mount is not vouched for.
 fn volatile_mark(work: &Path) -> PathBuf {
     work.join("work/incompat/volatile")

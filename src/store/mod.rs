@@ -9,10 +9,12 @@
 //! | [`container`], [`remove`] | creating and removing things |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
+//! | [`garbage`] | what crashes left behind |
 //! | [`usage`] | how much there is, and whose it is |
 
 mod container;
 mod content;
+mod garbage;
 mod import;
 mod mount;
 mod open;
@@ -24,8 +26,9 @@ mod usage;
 mod write;
 
 pub use container::ContainerOptions;
+pub(crate) use garbage::{Leftover, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
-pub use mount::{Mount, MountOptions, UnmountMode};
+pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::StoreOptions;
 pub use thing::{Thing, ThingId};

@@ -1,1 +1,41 @@
-fn main() {}
+//! The command line: parses, makes one call of the library, prints what came of it.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`args`] | what was typed, one file per command |
+//! | [`context`] | what it means: where the store is, how to print |
+//! | [`commands`] | the commands, one file each |
+//! | [`output`] | everything that is printed |
+//! | [`failure`] | what went wrong, and the exit status |
+
+mod args;
+mod commands;
+mod context;
+mod failure;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Args;
+use context::Context;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let context = match Context::new(&args.global) {
+        Ok(context) => context,
+        Err(failure) => return failure.report(args.global.color),
+    };
+    let done = commands::run(args.command, &context);
+    let flushed = context.out().flush();
+    // Whoever reads the output has seen enough: a quiet end, whatever it did to the operation.
+    if context.out().is_closed() {
+        return ExitCode::SUCCESS;
+    }
+    match done.and_then(|code| flushed.map(|()| code).map_err(Failure::Output)) {
+        Ok(code) => code,
+        Err(failure) => failure.report(args.global.color),
+    }
+}

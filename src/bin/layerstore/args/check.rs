@@ -1,0 +1,34 @@
+//! `layerstore check`.
+
+use clap::Args;
+
+/// Compare the store with itself, and report what does not fit
+///
+/// Reads only, and works while other processes use the store. Prints one line for each finding: a code that does not
+/// change between versions, what it is about, and what to do. The exit status is 3 if there are findings.
+///
+/// Without a flag, it compares records, indexes, and the kind, size and metadata of every path of every layer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  layerstore check
+  layerstore check --deep
+  layerstore check --deep --layer 3fa2b1c0ffee
+  layerstore check --json | jq -r '.findings[].code'")]
+pub struct CheckArgs {
+    /// Also read everything: the content of files, blobs and data items, and the diffID of every layer
+    #[arg(long, conflicts_with = "quick")]
+    pub deep: bool,
+
+    /// Only look at records and indexes, and whether every directory is there
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Only this layer
+    #[arg(long, value_name = "LAYER", conflicts_with = "image")]
+    pub layer: Option<String>,
+
+    /// Only this image and its layers
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+}

@@ -1,0 +1,18 @@
+//! `layerstore gc`.
+
+use clap::Args;
+
+/// Remove what processes left behind that died or were killed
+///
+/// Such leftovers harm nothing but take space. It is safe at any time, also while other processes use the store:
+/// what a living process is filling stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  layerstore gc --dry-run
+  layerstore gc")]
+pub struct GcArgs {
+    /// Only show what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}

@@ -1,0 +1,95 @@
+//! Flags that every command takes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+const HEADING: &str = "Global options";
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = HEADING)]
+pub struct GlobalArgs {
+    /// The directory of the store [env: LAYERSTORE_ROOT]
+    ///
+    /// Made if it is missing. The default is /var/lib/layerstore for root, and else layerstore in
+    /// $XDG_DATA_HOME or ~/.local/share.
+    #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
+    pub root: Option<PathBuf>,
+
+    /// The directory for what a reboot drops: mount points and mount counts [env: LAYERSTORE_RUNROOT]
+    ///
+    /// The default is /run/layerstore for root, and else layerstore in $XDG_RUNTIME_DIR. For a store that is
+    /// named with --root or $LAYERSTORE_ROOT, and for users without $XDG_RUNTIME_DIR, it is run in the store's directory.
+    #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
+    pub runroot: Option<PathBuf>,
+
+    /// How long to wait for another process that writes; 0 tries once [default: 60]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
+    pub lock_timeout: Option<Duration>,
+
+    /// Do not wait for data to be on the disk
+    ///
+    /// A power cut may then cost everything since the filesystem's last sync, or the store. For throw-away stores.
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub no_sync: bool,
+
+    /// Do not keep the compressed blobs that layers came as
+    ///
+    /// Saves their space. An image that is saved later has the same layers, in blobs that are compressed anew.
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub no_keep_blobs: bool,
+
+    /// A program such as fuse-overlayfs that mounts where the kernel cannot
+    #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
+    pub mount_program: Option<PathBuf>,
+
+    /// Tell on standard error what is being done [env: LAYERSTORE_LOG]
+    ///
+    /// One of error, warn, info, debug and trace, or a filter such as layerstore=debug.
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = HEADING)]
+    pub log: Option<String>,
+
+    /// Print JSON
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub json: bool,
+
+    /// Show no progress; lists print only ids
+    #[arg(short, long, global = true, help_heading = HEADING)]
+    pub quiet: bool,
+
+    /// When to use colors
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto",  help_heading = HEADING)]
+    pub color: Color,
+}
+
+/// When to use colors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless $NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_timeouts_are_seconds() {
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for bad in ["", "-1", "NaN", "inf", "1m"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! `layerstore prune`.
+
+use clap::Args;
+
+/// Drop what can be made anew
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  layerstore prune --blobs")]
+pub struct PruneArgs {
+    /// Drop the compressed blobs that layers came as
+    ///
+    /// The layers stay. An image that is saved later has the same layers, in blobs that are compressed anew, and a
+    /// damaged layer can no longer be repaired from its blob.
+    #[arg(long, required = true)]
+    pub blobs: bool,
+}

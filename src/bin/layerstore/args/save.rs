@@ -1,0 +1,45 @@
+//! `layerstore save`.
+
+use clap::{Args, ValueEnum};
+use layerstore::oci::Reference;
+
+/// Write an image out as an OCI layout or an archive
+///
+/// An image that was loaded and whose blobs are kept comes out as it went in: the same manifest, byte for byte. Else
+/// layers are compressed anew; their diffIDs, and so the image's id, stay the same.
+///
+/// Prints the digest of the manifest. A layout may hold other images already, which stay.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  layerstore save web:1 oci:web.oci:1
+  layerstore save web:1 oci-archive:web.tar --compression zstd
+  layerstore save web:1 docker-archive:web.tar:example.org/web:1")]
+pub struct SaveArgs {
+    /// The image: its id, the beginning of it, a name, or a digest
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// Where to: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REPO:TAG]
+    #[arg(value_name = "DESTINATION")]
+    pub destination: Reference,
+
+    /// How to compress layers; kept blobs that are compressed otherwise are compressed anew
+    #[arg(long, value_name = "KIND")]
+    pub compression: Option<CompressionKind>,
+
+    /// How hard to compress: 0 to 9 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL", requires = "compression")]
+    pub level: Option<i32>,
+}
+
+/// How to compress layers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum CompressionKind {
+    /// Not at all
+    None,
+    /// Every tool reads it
+    Gzip,
+    /// Smaller and faster
+    Zstd,
+}

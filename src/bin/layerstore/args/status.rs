@@ -1,0 +1,8 @@
+//! `layerstore status`.
+
+use clap::Args;
+
+/// Show where the store is, what it holds and what is mounted
+#[derive(Debug, Args)]
+#[command(visible_alias = "info")]
+pub struct StatusArgs {}

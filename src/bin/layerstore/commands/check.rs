@@ -1,0 +1,66 @@
+//! `layerstore check`.
+
+use std::process::ExitCode;
+
+use layerstore::{CheckLevel, CheckOptions, CheckReport, Progress};
+use serde_json::json;
+
+use crate::args::CheckArgs;
+use crate::context::Context;
+use crate::failure::{FOUND, Failure};
+use crate::output::text;
+
+pub fn run(args: &CheckArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let store = context.existing_store()?;
+    let bars = context.progress();
+    let update = |progress: &Progress<'_>| bars.update(progress);
+    let mut options = CheckOptions::default();
+    options.level = match (args.quick, args.deep) {
+        (true, _) => CheckLevel::Quick,
+        (_, true) => CheckLevel::Deep,
+        (false, false) => CheckLevel::Default,
+    };
+    options.layer = args.layer.as_deref().map(|key| store.layer(key)).transpose()?.map(|layer| layer.id);
+    options.image = args.image.as_deref().map(|key| store.image(key)).transpose()?.map(|image| image.id);
+    options.progress = Some(&update);
+    let checked = store.check(&options);
+    drop(bars);
+    let report = checked?;
+    print(&report, context)?;
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+}
+
+fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
+    let checked = &report.checked;
+    if context.out().is_json() {
+        let list: Vec<_> = report
+            .findings
+            .iter()
+            .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
+            .collect();
+        return context.out().json(&json!({
+            "findings": list,
+            "checked": {
+                "records": checked.records,
+                "directories": checked.directories,
+                "files": checked.files,
+                "bytes": checked.bytes,
+            },
+        }));
+    }
+    for finding in &report.findings {
+        let message = text::printable(&finding.to_string());
+        context.out().line(format_args!("{}: {message}", finding.code()))?;
+    }
+    if context.quiet() {
+        return Ok(());
+    }
+    let found = u64::try_from(report.findings.len()).unwrap_or(u64::MAX);
+    let mut line =
+        format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "file"));
+    if checked.bytes > 0 {
+        line.push_str(&format!(", {} read", text::size(checked.bytes)));
+    }
+    let result = if found == 0 { "nothing found".to_owned() } else { text::count(found, "finding") };
+    context.out().line(format_args!("checked {line}: {result}"))
+}

@@ -1,0 +1,91 @@
+//! `layerstore containers`.
+
+use std::collections::HashMap;
+
+use layerstore::{Container, ImageId, Mount, Store};
+
+use crate::args::ContainersArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::json::ContainerJson;
+use crate::output::table::{Align, Table};
+use crate::output::text;
+
+pub fn run(args: &ContainersArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.store()?;
+    let mut containers = store.containers()?;
+    containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    if context.quiet() && !context.out().is_json() {
+        return containers
+            .iter()
+            .try_for_each(|one| context.out().line(text::short(one.id.as_str(), args.list.no_trunc)));
+    }
+    let mut rows = Vec::with_capacity(containers.len());
+    for container in containers {
+        match details(&store, &container, args.size) {
+            Ok((mount, size)) => rows.push((container, mount, size)),
+            // One that another process has just removed is no part of the list.
+            Err(failure) if failure.is_not_found() => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    if context.out().is_json() {
+        let list: Vec<_> =
+            rows.iter().map(|(one, mount, size)| ContainerJson::new(one, mount.as_ref(), *size)).collect();
+        return context.out().json(&list);
+    }
+    print_table(&rows, &image_names(&store)?, args, context)
+}
+
+fn details(
+    store: &Store,
+    container: &Container,
+    size: bool,
+) -> Result<(Option<Mount>, Option<u64>), Failure> {
+    let mount = store.mounted(container)?;
+    let size = if size { Some(store.usage(container)?.unique) } else { None };
+    Ok((mount, size))
+}
+
+fn image_names(store: &Store) -> Result<HashMap<ImageId, String>, Failure> {
+    let images = store.images()?.into_iter();
+    Ok(images.filter_map(|image| Some((image.id, image.names.first()?.to_string()))).collect())
+}
+
+fn print_table(
+    rows: &[(Container, Option<Mount>, Option<u64>)],
+    images: &HashMap<ImageId, String>,
+    args: &ContainersArgs,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut columns = vec![
+        ("CONTAINER", Align::Left),
+        ("IMAGE", Align::Left),
+        ("CREATED", Align::Left),
+        ("MOUNTED", Align::Left),
+    ];
+    columns.extend(args.size.then_some(("SIZE", Align::Right)));
+    columns.push(("NAMES", Align::Left));
+    let mut table = Table::new(columns).heading(!args.list.no_heading);
+    let short = |id: &str| text::short(id, args.list.no_trunc).to_owned();
+    for (container, mount, size) in rows {
+        let image = |id: &ImageId| images.get(id).cloned().unwrap_or_else(|| short(id.as_str()));
+        let mut cells = vec![
+            short(container.id.as_str()),
+            container.image.as_ref().map(image).unwrap_or_default(),
+            super::created(container.created),
+            mount.as_ref().map(mounted).unwrap_or_default(),
+        ];
+        cells.extend(size.map(text::size));
+        cells.push(super::joined(&container.names));
+        table.row(cells);
+    }
+    context.out().table(&table)
+}
+
+fn mounted(mount: &Mount) -> String {
+    match mount.count {
+        0 | 1 => "yes".to_owned(),
+        count => format!("{count} times"),
+    }
+}

@@ -1,0 +1,52 @@
+//! `layerstore gc`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use layerstore::GcReport;
+use serde_json::json;
+
+use crate::args::GcArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::json::Bytes;
+use crate::output::text;
+
+pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
+    let report = context.existing_store()?.gc(args.dry_run)?;
+    print(&report, args.dry_run, context)?;
+    let all = report.removed.len().saturating_add(report.left.len());
+    let failed = report.left.len();
+    for left in report.left {
+        context.tell(&Failure::Left { path: left.path, source: left.error });
+    }
+    if failed == 0 { Ok(()) } else { Err(Failure::Several { failed, all }) }
+}
+
+fn print(report: &GcReport, dry_run: bool, context: &Context) -> Result<(), Failure> {
+    let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
+    if context.out().is_json() {
+        let removed: Vec<_> = report
+            .removed
+            .iter()
+            .map(|one| json!({ "path": bytes(&one.path), "bytes": one.bytes }))
+            .collect();
+        let left: Vec<_> = report.left.iter().map(|one| bytes(&one.path)).collect();
+        return context.out().json(&json!({
+            "dry_run": dry_run,
+            "bytes": report.bytes,
+            "removed": removed,
+            "left": left,
+        }));
+    }
+    for one in &report.removed {
+        let path = text::path(one.path.as_os_str().as_bytes());
+        context.out().line(format_args!("{path} ({})", text::size(one.bytes)))?;
+    }
+    if context.quiet() {
+        return Ok(());
+    }
+    let what = text::count(u64::try_from(report.removed.len()).unwrap_or(u64::MAX), "leftover");
+    let would = if dry_run { "would remove" } else { "removed" };
+    context.out().line(format_args!("{would} {what}, {}", text::size(report.bytes)))
+}

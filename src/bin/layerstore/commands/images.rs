@@ -1,0 +1,40 @@
+//! `layerstore images`.
+
+use crate::args::ImagesArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::json::ImageJson;
+use crate::output::table::{Align, Table};
+use crate::output::text;
+
+pub fn run(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.store()?;
+    let mut images = store.images()?;
+    images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    if context.quiet() && !context.out().is_json() {
+        return images
+            .iter()
+            .try_for_each(|image| context.out().line(text::short(image.id.as_str(), args.list.no_trunc)));
+    }
+    let mut sized = Vec::with_capacity(images.len());
+    for image in images {
+        // One that another process has just removed is no part of the list.
+        match store.usage(&image).map_err(Failure::from) {
+            Ok(usage) => sized.push((image, usage.total)),
+            Err(failure) if failure.is_not_found() => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    if context.out().is_json() {
+        let list: Vec<_> = sized.iter().map(|(image, size)| ImageJson::new(image, *size)).collect();
+        return context.out().json(&list);
+    }
+    let columns =
+        [("IMAGE", Align::Left), ("CREATED", Align::Left), ("SIZE", Align::Right), ("NAMES", Align::Left)];
+    let mut table = Table::new(columns).heading(!args.list.no_heading);
+    for (image, size) in &sized {
+        let id = text::short(image.id.as_str(), args.list.no_trunc).to_owned();
+        table.row([id, super::created(image.created), text::size(*size), super::joined(&image.names)]);
+    }
+    context.out().table(&table)
+}

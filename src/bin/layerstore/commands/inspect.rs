@@ -1,0 +1,100 @@
+//! `layerstore inspect`.
+
+use layerstore::{Layer, LayerId, Store, Thing, ThingId};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::args::InspectArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::json::{ContainerJson, ImageJson, ItemJson, LayerJson};
+
+pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let mut inspected = Vec::new();
+    let done = super::each(&args.things, context, |key| {
+        inspected.push(inspect(&store, &store.thing(key)?)?);
+        Ok(())
+    });
+    // What was found is printed, whatever became of the others.
+    if !inspected.is_empty() {
+        context.out().json(&inspected)?;
+    }
+    done
+}
+
+/// Everything about a thing.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Inspected {
+    Image {
+        #[serde(flatten)]
+        image: ImageJson,
+        layers: Vec<LayerJson>,
+        config: Value,
+        manifest: Value,
+        items: Vec<ItemJson>,
+    },
+    Container {
+        #[serde(flatten)]
+        container: ContainerJson,
+        layers: Vec<LayerJson>,
+        items: Vec<ItemJson>,
+    },
+    Layer {
+        #[serde(flatten)]
+        layer: LayerJson,
+        layers: Vec<LayerJson>,
+        items: Vec<ItemJson>,
+    },
+}
+
+fn inspect(store: &Store, thing: &Thing) -> Result<Inspected, Failure> {
+    let id = thing.id();
+    let items: Vec<_> = store.items(&id)?.iter().map(ItemJson::from).collect();
+    Ok(match thing {
+        Thing::Image(image) => Inspected::Image {
+            config: document(store, &id, &items, &format!("sha256:{}", image.id))?,
+            manifest: document(store, &id, &items, "manifest")?,
+            layers: image.top_layer.as_ref().map_or(Ok(Vec::new()), |top| chain(store, top))?,
+            image: ImageJson::new(image, store.usage(image)?.total),
+            items,
+        },
+        Thing::Container(container) => Inspected::Container {
+            container: ContainerJson::new(
+                container,
+                store.mounted(container)?.as_ref(),
+                Some(store.usage(container)?.unique),
+            ),
+            layers: chain(store, &container.layer)?,
+            items,
+        },
+        Thing::Layer(layer) => {
+            Inspected::Layer { layer: sized(store, layer)?, layers: chain(store, &layer.id)?, items }
+        }
+        other => {
+            return Err(Failure::WrongKind {
+                key: other.id().as_str().to_owned(),
+                found: other.id().kind().word(),
+                wanted: "a container, image or layer",
+            });
+        }
+    })
+}
+
+/// A data item as JSON; null if there is none with this key or it is no JSON.
+fn document(store: &Store, id: &ThingId, items: &[ItemJson], key: &str) -> Result<Value, Failure> {
+    if !items.iter().any(|item| item.key == key) {
+        return Ok(Value::Null);
+    }
+    Ok(serde_json::from_slice(&store.item(id, key)?).unwrap_or_default())
+}
+
+/// A layer and those below it, the topmost first.
+fn chain(store: &Store, top: &LayerId) -> Result<Vec<LayerJson>, Failure> {
+    store.layer_chain(top)?.iter().map(|layer| sized(store, layer)).collect()
+}
+
+fn sized(store: &Store, layer: &Layer) -> Result<LayerJson, Failure> {
+    Ok(LayerJson::new(layer, store.layer_size(&layer.id)?))
+}

@@ -1,0 +1,50 @@
+//! `layerstore mount`.
+
+use std::os::unix::ffi::OsStrExt;
+
+use layerstore::{MountOptions, Store};
+use serde_json::json;
+
+use crate::args::MountArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::json::MountJson;
+
+pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let Some(key) = args.thing else { return list(&store, context) };
+    let thing = store.thing(&key)?.id();
+    context.require_mounts(&key)?;
+    let mut options = MountOptions::default();
+    options.read_only = args.read_only;
+    options.options = args.options;
+    options.label = args.label;
+    let mount = store.mount(&thing, &options)?;
+    if context.out().is_json() {
+        return context.out().json(&MountJson::from(&mount));
+    }
+    context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat())
+}
+
+/// Every mount: the layer's id and where it is.
+fn list(store: &Store, context: &Context) -> Result<(), Failure> {
+    let mut mounts = Vec::new();
+    for (layer, _) in store.status()?.mounts {
+        // The count of one that was removed is no mount.
+        let layer = match store.layer(&layer).map_err(Failure::from) {
+            Err(failure) if failure.is_not_found() => continue,
+            layer => layer?,
+        };
+        mounts.extend(store.mounted(&layer)?.map(|mount| (layer.id, mount)));
+    }
+    if context.out().is_json() {
+        let list: Vec<_> = mounts
+            .iter()
+            .map(|(layer, mount)| json!({ "layer": layer.as_str(), "mount": MountJson::from(mount) }))
+            .collect();
+        return context.out().json(&list);
+    }
+    mounts.iter().try_for_each(|(_, mount)| {
+        context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat())
+    })
+}

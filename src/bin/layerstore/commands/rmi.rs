@@ -1,0 +1,64 @@
+//! `layerstore rmi`.
+
+use layerstore::{Image, Store};
+use serde_json::{Value, json};
+
+use super::rm;
+use crate::args::RmiArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+
+pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let mut removed: Vec<Value> = Vec::new();
+    let done = super::each(&args.images, context, |key| {
+        let done = match store.image(key).map_err(Failure::from) {
+            Ok(image) => remove(&store, &image, key, args.force)?,
+            Err(failure) if args.ignore && failure.is_not_found() => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        match (done, context.out().is_json()) {
+            (Removed::Name, false) => context.out().line(format_args!("untagged: {key}")),
+            (Removed::Image(id, _), false) => context.out().line(format_args!("removed: {id}")),
+            (Removed::Name, true) => {
+                removed.push(json!({ "untagged": key }));
+                Ok(())
+            }
+            (Removed::Image(id, layers), true) => {
+                removed.push(json!({ "kind": "image", "id": id, "layers": layers }));
+                Ok(())
+            }
+        }
+    });
+    if context.out().is_json() {
+        context.out().json(&removed)?;
+    }
+    done
+}
+
+/// What became of an image.
+enum Removed {
+    /// It lost a name.
+    Name,
+    /// It is gone, with these layers.
+    Image(String, Vec<String>),
+}
+
+fn remove(store: &Store, image: &Image, key: &str, force: bool) -> Result<Removed, Failure> {
+    if image.names.len() > 1
+        && let Some(name) = image.names.iter().find(|name| name.as_str() == key)
+    {
+        store.write(|txn| txn.remove_name(image, name))?;
+        return Ok(Removed::Name);
+    }
+    if force {
+        for container in store.containers()? {
+            if container.image.as_ref() == Some(&image.id) {
+                rm::unmount(store, &container)?;
+                store.remove_container(&container.id)?;
+            }
+        }
+    }
+    let layers = store.remove_image(&image.id)?;
+    Ok(Removed::Image(image.id.to_string(), layers.iter().map(ToString::to_string).collect()))
+}

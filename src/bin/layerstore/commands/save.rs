@@ -1,0 +1,32 @@
+//! `layerstore save`.
+
+use layerstore::oci::SaveOptions;
+use layerstore::{Compression, Progress};
+use serde_json::json;
+
+use crate::args::{CompressionKind, SaveArgs};
+use crate::context::Context;
+use crate::failure::Failure;
+
+pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let image = store.image(&args.image)?;
+    let bars = context.progress();
+    let update = |progress: &Progress<'_>| bars.update(progress);
+    let mut options = SaveOptions::default();
+    options.compression = args.compression.map(|kind| match kind {
+        CompressionKind::None => Compression::None,
+        CompressionKind::Gzip => Compression::Gzip,
+        CompressionKind::Zstd => Compression::Zstd,
+    });
+    options.level = args.level;
+    options.progress = Some(&update);
+    let saved = store.save(&image.id, &args.destination, &options);
+    drop(bars);
+    let saved = saved?;
+    if context.out().is_json() {
+        let (manifest, unchanged) = (saved.manifest.to_string(), saved.unchanged);
+        return context.out().json(&json!({ "manifest": manifest, "unchanged": unchanged }));
+    }
+    context.out().line(&saved.manifest)
+}

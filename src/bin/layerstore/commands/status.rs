@@ -1,0 +1,54 @@
+//! `layerstore status`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::args::StatusArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::json::Bytes;
+use crate::output::text;
+
+pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.store()?;
+    let status = store.status()?;
+    let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
+    if context.out().is_json() {
+        let mounts: Vec<_> =
+            status.mounts.iter().map(|(layer, count)| json!({ "layer": layer, "count": count })).collect();
+        return context.out().json(&json!({
+            "root": bytes(context.root()),
+            "run_root": bytes(context.run_root()),
+            "uuid": store.uuid(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "can_mount": layerstore::is_privileged(),
+            "layers": status.layers,
+            "images": status.images,
+            "containers": status.containers,
+            "layer_bytes": status.layer_bytes,
+            "layer_inodes": status.layer_inodes,
+            "kept_blob_bytes": status.kept_blob_bytes,
+            "item_bytes": status.item_bytes,
+            "database_bytes": status.database_bytes,
+            "mounts": mounts,
+        }));
+    }
+    let path = |path: &Path| text::path(path.as_os_str().as_bytes());
+    let can_mount = if layerstore::is_privileged() { "yes" } else { "no; see `layerstore unshare`" };
+    let lines = [
+        ("root", path(context.root())),
+        ("run root", path(context.run_root())),
+        ("uuid", store.uuid().to_owned()),
+        ("images", status.images.to_string()),
+        ("containers", status.containers.to_string()),
+        ("layers", format!("{} ({})", status.layers, text::size(status.layer_bytes))),
+        ("files", status.layer_inodes.to_string()),
+        ("kept blobs", text::size(status.kept_blob_bytes)),
+        ("database", text::size(status.database_bytes)),
+        ("mounted", text::count(u64::try_from(status.mounts.len()).unwrap_or(u64::MAX), "layer")),
+        ("can mount", can_mount.to_owned()),
+    ];
+    lines.iter().try_for_each(|(name, value)| context.out().line(format_args!("{name:<11} {value}")))
+}

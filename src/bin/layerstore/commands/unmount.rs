@@ -1,0 +1,31 @@
+//! `layerstore unmount`.
+
+use layerstore::UnmountMode;
+use serde_json::json;
+
+use crate::args::UnmountArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::text;
+
+pub fn run(args: &UnmountArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let mode = if args.lazy { UnmountMode::Detach } else { UnmountMode::Plain };
+    let mut done = Vec::new();
+    super::each(&args.things, context, |key| {
+        let thing = store.thing(key)?.id();
+        let left = if args.all {
+            store.unmount_all(&thing, mode)?;
+            0
+        } else {
+            store.unmount(&thing, mode)?
+        };
+        if context.out().is_json() {
+            done.push(json!({ "kind": thing.kind().word(), "id": thing.as_str(), "count": left }));
+        } else if left > 0 && !context.quiet() {
+            context.note(&format!("{key} stays mounted for {}", text::count(left, "more user")));
+        }
+        Ok(())
+    })?;
+    if context.out().is_json() { context.out().json(&done) } else { Ok(()) }
+}

@@ -1,0 +1,126 @@
+//! What went wrong, and the exit status that says so.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use layerstore::{LookupError, NamespaceError};
+
+use crate::args::Color;
+use crate::output::report;
+
+/// The exit status of `check` when it found something.
+pub const FOUND: u8 = 3;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The library's error.
+    #[error(transparent)]
+    Store(#[from] layerstore::Error),
+    /// Standard output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    /// A file that the command line names cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was to be done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A value of the command line or the environment means nothing.
+    #[error("{name} {value:?} is not valid: {reason}")]
+    Setting {
+        /// The flag or variable.
+        name: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Bytes would go to a terminal.
+    #[error("{what} is binary data and is not written to a terminal")]
+    Terminal {
+        /// What would be written.
+        what: &'static str,
+    },
+    /// Mounting needs rights that this process has not.
+    #[error("cannot mount {thing}: this process is not root and not in a user namespace")]
+    NotPrivileged {
+        /// What was to be mounted.
+        thing: String,
+    },
+    /// No user namespace can be entered.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// A command cannot be started.
+    #[error("cannot run {command:?}")]
+    Run {
+        /// The command.
+        command: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A thing of another kind was named.
+    #[error("{key:?} is {found}; this needs {wanted}")]
+    WrongKind {
+        /// What was asked for.
+        key: String,
+        /// What it is.
+        found: &'static str,
+        /// What is needed.
+        wanted: &'static str,
+    },
+    /// Garbage that could not be removed.
+    #[error("cannot remove {}", path.display())]
+    Left {
+        /// Where it is.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: layerstore::Error,
+    },
+    /// Some of several things failed; each was told already.
+    #[error("{failed} of {all} failed")]
+    Several {
+        /// How many failed.
+        failed: usize,
+        /// How many there were.
+        all: usize,
+    },
+}
+
+impl Failure {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Failure::Store(error) => error.hint().map(str::to_owned),
+            Failure::Terminal { .. } => Some("use -o FILE, or send the output to a file or a program".into()),
+            Failure::NotPrivileged { .. } => Some(
+                "start a shell in a user namespace with `layerstore unshare` and mount there; \
+                 the mount is seen by what runs in that namespace"
+                    .into(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether a thing was not found.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Failure::Store(layerstore::Error::Lookup(LookupError::NotFound { .. })))
+    }
+
+    /// Prints it to standard error, and says which exit status it makes.
+    pub fn report(&self, color: Color) -> ExitCode {
+        report::failure(self, self.hint().as_deref(), color);
+        match self {
+            Failure::Setting { .. } => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Everything that is printed: lines, tables and JSON to standard output, the rest to standard error.
+
+#![expect(
+    clippy::print_stderr,
+    reason = "a failure is told on standard error, and there is nowhere to tell that telling failed"
+)]
+
+pub mod json;
+pub mod log;
+mod progress;
+pub mod report;
+pub mod table;
+pub mod text;
+pub mod tree;
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use serde::Serialize;
+
+pub use progress::ProgressBars;
+
+use crate::args::Color;
+use crate::failure::Failure;
+use table::Table;
+
+/// Standard output.
+pub struct Output {
+    json: bool,
+    terminal: bool,
+    stream: RefCell<BufWriter<AutoStream<Stdout>>>,
+    /// Whether the other side has closed the pipe.
+    closed: Cell<bool>,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("json", &self.json).finish_non_exhaustive()
+    }
+}
+
+impl Output {
+    /// Standard output, not yet written to.
+    pub fn new(json: bool, color: Color) -> Self {
+        let stdout = io::stdout();
+        Output {
+            json,
+            terminal: stdout.is_terminal(),
+            stream: RefCell::new(BufWriter::new(AutoStream::new(stdout, choice(color)))),
+            closed: Cell::new(false),
+        }
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether the other side has closed the pipe.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Prints a line of text.
+    pub fn line(&self, text: impl std::fmt::Display) -> Result<(), Failure> {
+        self.checked(writeln!(self.stream.borrow_mut(), "{text}"))
+    }
+
+    /// Prints bytes as they are, such as a path.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stream = self.stream.borrow_mut();
+        // Past the stream that takes colors away: that one takes bytes for UTF-8.
+        let written = stream.flush().and_then(|()| stream.get_mut().as_inner().write_all(bytes));
+        self.checked(written)
+    }
+
+    /// Prints a table.
+    pub fn table(&self, table: &Table) -> Result<(), Failure> {
+        self.checked(table.write(&mut *self.stream.borrow_mut()))
+    }
+
+    /// Prints a value as JSON: indented for people, who see it on a terminal, and for programs all the same.
+    pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let mut stream = self.stream.borrow_mut();
+        let written = serde_json::to_writer_pretty(&mut *stream, value).map_err(io::Error::from);
+        self.checked(written.and_then(|()| writeln!(stream)))
+    }
+
+    /// Runs `write` with a stream for bytes of any kind.
+    ///
+    /// Returns [`Failure::Terminal`] if it is a terminal.
+    pub fn stream(
+        &self,
+        what: &'static str,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if self.terminal {
+            return Err(Failure::Terminal { what });
+        }
+        let mut stream = Noting::new(raw_stdout()?);
+        let written = stream.run(write);
+        // The operation's own failure only repeats this one, and guesses why.
+        let failed = stream.failed.map_or(Ok(()), Err);
+        self.note(&failed);
+        failed.map_err(Failure::Output).and(written)
+    }
+
+    /// Brings everything out.
+    pub fn flush(&self) -> io::Result<()> {
+        let flushed = self.stream.borrow_mut().flush();
+        self.note(&flushed);
+        flushed
+    }
+
+    fn checked(&self, written: io::Result<()>) -> Result<(), Failure> {
+        self.note(&written);
+        written.map_err(Failure::Output)
+    }
+
+    fn note<T>(&self, written: &io::Result<T>) {
+        if matches!(written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            self.closed.set(true);
+        }
+    }
+}
+
+/// Standard output without the line buffer of [`io::stdout`], which would search every block of a tar for line feeds.
+fn raw_stdout() -> Result<File, Failure> {
+    use std::os::fd::AsFd;
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned().map_err(Failure::Output)?))
+}
+
+/// A file that remembers how writing to it failed: an operation of the library that writes to it can only tell that
+/// some writing failed.
+pub struct Noting {
+    file: File,
+    /// The failure.
+    pub failed: Option<io::Error>,
+}
+
+impl Noting {
+    /// A file that has not failed yet.
+    pub fn new(file: File) -> Self {
+        Noting { file, failed: None }
+    }
+
+    /// Runs `write` with a buffer before the file.
+    pub fn run(&mut self, write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut buffer = BufWriter::with_capacity(1 << 18, self);
+        let written = write(&mut buffer);
+        let flushed = buffer.flush().map_err(Failure::Output);
+        written.and(flushed)
+    }
+}
+
+impl Write for Noting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failed = Some(
+                    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
+                );
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn choice(color: Color) -> ColorChoice {
+    match color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    }
+}

@@ -1,0 +1,378 @@
+//! What a check can find: one variant and one stable code for each kind of damage.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::types::{ContentHash, TreeDigest};
+
+/// A sealed directory, named by the layers whose files it holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct SealedTree {
+    /// The digest of its content.
+    pub digest: TreeDigest,
+    /// The ids of the layers.
+    pub layers: Vec<String>,
+}
+
+impl fmt::Display for SealedTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.layers.as_slice() {
+            [] => write!(f, "tree {}", self.digest),
+            [only] => write!(f, "layer {only}"),
+            several => write!(f, "layers {}", several.join(", ")),
+        }
+    }
+}
+
+macro_rules! findings {
+    ($(
+        $(#[doc = $doc:literal])+
+        $variant:ident, $code:literal, $thing:literal, $text:literal, {
+            $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)+
+        }
+    )+) => {
+        /// One damage, or one thing out of place. The text says what is wrong with which thing, and what a repair would
+        /// do about it.
+        #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+        #[non_exhaustive]
+        pub enum Finding {
+            $(
+                $(#[doc = $doc])+
+                #[error($text)]
+                $variant { $($(#[doc = $field_doc])+ $field: $type,)+ },
+            )+
+        }
+
+        impl Finding {
+            /// A word for the kind of damage, for programs: it stays the same in all releases.
+            pub fn code(&self) -> &'static str {
+                match self {
+                    $(Finding::$variant { .. } => $code,)+
+                }
+            }
+
+            /// What the damage is in, such as `layer 5f70bf18a086`.
+            pub fn thing(&self) -> String {
+                match self {
+                    $(
+                        #[allow(unused_variables, reason = "one or two of the fields name the thing")]
+                        Finding::$variant { $($field,)+ } => format!($thing),
+                    )+
+                }
+            }
+
+            /// Every code there is.
+            pub const CODES: &[&str] = &[$($code),+];
+        }
+    };
+}
+
+findings! {
+    /// A record cannot be read, or says something that no record says.
+    RecordDamaged, "record-damaged", "{kind} {key}",
+    "the {kind} record {key} is damaged: {reason}; a repair would remove it, and what only it names", {
+        /// Which kind of record.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    }
+    /// A layer stands on a layer that is not there.
+    ParentMissing, "parent-missing", "layer {layer}",
+    "layer {layer} stands on the layer {parent}, which is not there; a repair would load the missing layer again or \
+     remove this one", {
+        /// The layer.
+        layer: String,
+        /// The missing one.
+        parent: String,
+    }
+    /// Layers stand on each other in a circle.
+    ParentCycle, "parent-cycle", "layer {layer}",
+    "layer {layer} stands on itself, by way of {length} parents; a repair would remove these layers", {
+        /// The first layer of the circle by id.
+        layer: String,
+        /// How many layers the circle has.
+        length: u64,
+    }
+    /// An image's top layer is not there.
+    ImageLayerMissing, "image-layer-missing", "image {image}",
+    "image {image} has the top layer {layer}, which is not there; a repair would load the image again or remove it", {
+        /// The image.
+        image: String,
+        /// The missing layer.
+        layer: String,
+    }
+    /// A container's layer is not there.
+    ContainerLayerMissing, "container-layer-missing", "container {container}",
+    "container {container} has the layer {layer}, which is not there; a repair would remove the container", {
+        /// The container.
+        container: String,
+        /// The missing layer.
+        layer: String,
+    }
+    /// A container's image is not there.
+    ContainerImageMissing, "container-image-missing", "container {container}",
+    "container {container} was made from the image {image}, which is not there; a repair would forget the image", {
+        /// The container.
+        container: String,
+        /// The missing image.
+        image: String,
+    }
+    /// Several things of one kind have the same name.
+    NameShared, "name-shared", "{kind} {holder}",
+    "the {kind} {holder} has the name {name:?}, which {other} has too; a repair would leave it to {other}", {
+        /// `layer`, `image` or `container`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// One that has it.
+        holder: String,
+        /// The one that is found by it, or the first.
+        other: String,
+    }
+    /// A record implies an index row that is not there.
+    IndexRowMissing, "index-row-missing", "{thing}",
+    "{thing} is not found by {key:?}: the index {table} lacks its row; a repair would write it", {
+        /// Kind and id of the thing.
+        thing: String,
+        /// The index.
+        table: &'static str,
+        /// What the thing should be found by.
+        key: String,
+    }
+    /// An index row that no record implies.
+    IndexRowExtra, "index-row-extra", "{thing}",
+    "{thing} is found by {key:?}, which its record does not say: the index {table} has a row too many; a repair would \
+     remove it", {
+        /// Kind and id of the thing that the row leads to.
+        thing: String,
+        /// The index.
+        table: &'static str,
+        /// What the row is found by.
+        key: String,
+    }
+    /// A sum over all records is not their sum.
+    UsageWrong, "usage-wrong", "sum {sum}",
+    "the sum {sum} is {stored}, and its records add up to {counted}; a repair would write it again", {
+        /// Which sum.
+        sum: String,
+        /// What the database says.
+        stored: u64,
+        /// What the records say.
+        counted: u64,
+    }
+    /// A sealed layer has no row that says where its files are.
+    TreeMissing, "tree-missing", "layer {layer}",
+    "layer {layer} has the content {tree}, and no row says which directory holds it; a repair would load the layer \
+     again", {
+        /// The layer.
+        layer: String,
+        /// Its tree digest.
+        tree: String,
+    }
+    /// A directory's row has no layer.
+    TreeUnused, "tree-unused", "tree {tree}",
+    "the tree {tree} in {path:?} belongs to no layer; a repair would remove it", {
+        /// The tree digest.
+        tree: String,
+        /// Its directory.
+        path: PathBuf,
+    }
+    /// Two rows name one directory.
+    DirectoryShared, "directory-shared", "{thing}",
+    "{path:?} is the directory of {thing} and of {other}; a repair would load them again", {
+        /// One of its users.
+        thing: String,
+        /// The other.
+        other: String,
+        /// The directory.
+        path: PathBuf,
+    }
+    /// A layer's directory is not there.
+    DirectoryMissing, "directory-missing", "{thing}",
+    "{thing} has its files in {path:?}, which is not there; a repair would unpack them again from the kept blob or the \
+     image", {
+        /// The layer or layers.
+        thing: String,
+        /// The directory.
+        path: PathBuf,
+    }
+    /// A layer's directory cannot be read.
+    DirectoryUnreadable, "directory-unreadable", "{thing}",
+    "{thing}: its directory {path:?} cannot be read: {reason}; a repair would unpack it again", {
+        /// The layer or layers.
+        thing: String,
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    }
+    /// A manifest cannot be read, or is not the one that the tree digest names.
+    ManifestDamaged, "manifest-damaged", "{tree}",
+    "{tree}: the manifest is damaged: {reason}; a repair would make it again from the directory if that has the same \
+     digest", {
+        /// The layer or layers.
+        tree: SealedTree,
+        /// What is wrong with it.
+        reason: String,
+    }
+    /// A path of a sealed layer is gone.
+    PathMissing, "path-missing", "{tree}",
+    "{tree}: {path:?} is missing; a repair would take it from the kept blob", {
+        /// The layer or layers.
+        tree: SealedTree,
+        /// The path below the layer's root.
+        path: PathBuf,
+    }
+    /// A sealed layer has a path that it did not have.
+    PathExtra, "path-extra", "{tree}",
+    "{tree}: {path:?} does not belong to it; a repair would remove it", {
+        /// The layer or layers.
+        tree: SealedTree,
+        /// The path below the layer's root.
+        path: PathBuf,
+    }
+    /// A path of a sealed layer is of another kind or size, or has other metadata.
+    PathChanged, "path-changed", "{tree}",
+    "{tree}: {path:?} has changed ({what}); a repair would set it right", {
+        /// The layer or layers.
+        tree: SealedTree,
+        /// The path below the layer's root.
+        path: PathBuf,
+        /// What differs: words such as `mode` or `size`, separated by commas.
+        what: String,
+    }
+    /// A file of a sealed layer has other bytes.
+    ContentChanged, "content-changed", "{tree}",
+    "{tree}: the content of {path:?} has changed; a repair would take it from the kept blob or a copy", {
+        /// The layer or layers.
+        tree: SealedTree,
+        /// The path below the layer's root.
+        path: PathBuf,
+        /// The content it should have.
+        expected: ContentHash,
+        /// The content it has.
+        found: ContentHash,
+    }
+    /// More paths differ than are listed.
+    MorePaths, "more-paths", "{tree}",
+    "{tree}: {count} more paths differ", {
+        /// The layer or layers.
+        tree: SealedTree,
+        /// How many.
+        count: u64,
+    }
+    /// The tar-split cannot be joined with the files.
+    SplitDamaged, "split-damaged", "layer {layer}",
+    "layer {layer} does not give its original archive: {reason}; a repair would make the tar-split again from the kept \
+     blob", {
+        /// The layer.
+        layer: String,
+        /// What does not fit.
+        reason: String,
+    }
+    /// The archive that the layer gives is not the one it came as.
+    DiffIdWrong, "diff-id-wrong", "layer {layer}",
+    "layer {layer} gives an archive with the diffID {found}, and its own is {expected}; a repair would make the \
+     tar-split again from the kept blob", {
+        /// The layer.
+        layer: String,
+        /// The layer's diffID.
+        expected: String,
+        /// What came out.
+        found: String,
+    }
+    /// A data item belongs to nothing.
+    ItemUnowned, "item-unowned", "{owner}",
+    "the data item {key:?} belongs to {owner}, which is not there; a repair would remove it", {
+        /// Kind and id of the missing thing.
+        owner: String,
+        /// The item's key.
+        key: String,
+    }
+    /// A data item's bytes are not those that its record tells of.
+    ItemDamaged, "item-damaged", "{owner}",
+    "the data item {key:?} of {owner} does not have its {what}; a repair would remove it", {
+        /// Kind and id of the thing.
+        owner: String,
+        /// The item's key.
+        key: String,
+        /// `size` or `digest`.
+        what: &'static str,
+    }
+    /// A record refers to bytes that the database does not have.
+    BlobMissing, "blob-missing", "{user}",
+    "{user} needs the bytes {hash}, which the database does not have; a repair would make them again", {
+        /// Who refers to them.
+        user: String,
+        /// Their hash.
+        hash: String,
+    }
+    /// The count of a blob's users is not their number.
+    BlobUsersWrong, "blob-users-wrong", "bytes {hash}",
+    "the bytes {hash} count {stored} users and have {counted}; a repair would write the count again, and remove bytes \
+     without users", {
+        /// Their hash.
+        hash: String,
+        /// What the record says.
+        stored: u64,
+        /// How many records refer to them.
+        counted: u64,
+    }
+    /// A blob's chunks are not all there, or belong to no blob.
+    BlobChunksWrong, "blob-chunks-wrong", "bytes {hash}",
+    "the bytes {hash} should be stored in {expected} bytes, and {found} are there; a repair would make them again", {
+        /// Their hash, or the number of a blob without record.
+        hash: String,
+        /// The stored bytes there should be.
+        expected: u64,
+        /// The stored bytes there are.
+        found: u64,
+    }
+    /// A blob's bytes do not have their hash.
+    BlobDamaged, "blob-damaged", "bytes {hash}",
+    "the bytes {hash} in the database are damaged: {reason}; a repair would make them again", {
+        /// Their hash.
+        hash: String,
+        /// What happened when they were read.
+        reason: String,
+    }
+    /// A kept layer blob has no file.
+    KeptBlobMissing, "kept-blob-missing", "kept blob {digest}",
+    "the kept blob {digest} should be in {path:?}, which is not there; a repair would forget it", {
+        /// Its digest.
+        digest: String,
+        /// The file.
+        path: PathBuf,
+    }
+    /// A kept layer blob has another size, or bytes that do not have its digest.
+    KeptBlobDamaged, "kept-blob-damaged", "kept blob {digest}",
+    "the kept blob {digest} in {path:?} is damaged: {reason}; a repair would forget it", {
+        /// Its digest.
+        digest: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    }
+    /// A kept layer blob that no layer came from.
+    KeptBlobUnused, "kept-blob-unused", "kept blob {digest}",
+    "the kept blob {digest} belongs to no layer; a repair would remove it", {
+        /// Its digest.
+        digest: String,
+    }
+    /// Something that no record names and no process holds.
+    Garbage, "garbage", "{path:?}",
+    "{path:?} is garbage: no record names it; `layerstore gc` removes it", {
+        /// Where it is.
+        path: PathBuf,
+    }
+    /// Something in the store's directories that the store never writes.
+    Stray, "stray", "{path:?}",
+    "{path:?} is nothing that a store has; a repair would leave it to you", {
+        /// Where it is.
+        path: PathBuf,
+    }
+}

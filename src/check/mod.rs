@@ -1,0 +1,196 @@
+//! Comparing a store with itself: records with indexes, records with directories, directories with the manifests
+//! that they were sealed with. Nothing is written, and no lock is held.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`finding`] | what can be found |
+//! | [`records`] | records against records and indexes |
+//! | [`directories`] | directories, files and blobs against records |
+//! | [`compare`] | one directory against its manifest |
+//! | [`parallel`] | many checks on all processors |
+//!
+//! Other processes go on meanwhile. All records come from one snapshot, so what is found in them is found. What is
+//! found in a directory counts only if a newer snapshot still has the record that names it: a layer that is removed
+//! while it is looked at is no damage.
+
+mod compare;
+mod directories;
+mod finding;
+mod parallel;
+mod records;
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, LookupError};
+use crate::layer::ProgressFn;
+use crate::meta::{Records, stored_rows};
+use crate::store::Store;
+use crate::types::{ImageId, LayerId};
+
+pub use finding::{Finding, SealedTree};
+
+/// How closely a store is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CheckLevel {
+    /// Records, indexes, and whether every directory and file is there.
+    Quick,
+    /// Also every path of every sealed layer: kind, size and metadata. Reads no file.
+    #[default]
+    Default,
+    /// Also every byte: the content of files, blobs and data items, and the diffID of every layer.
+    Deep,
+}
+
+/// What is checked.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct CheckOptions<'a> {
+    /// How closely.
+    pub level: CheckLevel,
+    /// Only this layer.
+    pub layer: Option<LayerId>,
+    /// Only this image and its layers.
+    pub image: Option<ImageId>,
+    /// Where progress is reported to.
+    pub progress: Option<&'a ProgressFn<'a>>,
+}
+
+impl std::fmt::Debug for CheckOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckOptions")
+            .field("level", &self.level)
+            .field("layer", &self.layer)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much was checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Records.
+    pub records: u64,
+    /// Directories of layers.
+    pub directories: u64,
+    /// Paths in them, and files of kept blobs.
+    pub files: u64,
+    /// Bytes that were read and hashed.
+    pub bytes: u64,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Every damage, in the order of the things that have it.
+    pub findings: Vec<Finding>,
+    /// How much was looked at.
+    pub checked: Checked,
+}
+
+impl CheckReport {
+    /// Whether everything is as it should be.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    fn add(&mut self, part: CheckReport) {
+        self.findings.extend(part.findings);
+        self.checked.records += part.checked.records;
+        self.checked.directories += part.checked.directories;
+        self.checked.files += part.checked.files;
+        self.checked.bytes += part.checked.bytes;
+    }
+}
+
+impl Store {
+    /// Compares the store with itself and reports every difference. Writes nothing, and waits for nobody: other
+    /// processes may use and change the store meanwhile.
+    ///
+    /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the
+    /// database itself cannot be read.
+    pub fn check(&self, options: &CheckOptions<'_>) -> Result<CheckReport, Error> {
+        let mut report = CheckReport::default();
+        let txn = self.database().begin_read()?;
+        let records = Records::read(&txn)?;
+        let scope = Scope::new(options, &records)?;
+        report.findings.extend(records::check(&records, &scope));
+        if scope.is_everything() {
+            report.checked.records = records.count();
+            report.findings.extend(records::check_indexes(&records, &stored_rows(&txn)?));
+            report.findings.extend(records::check_sums(&records));
+        } else {
+            report.checked.records = scope.record_count();
+        }
+        // A snapshot that is kept would make the database grow.
+        drop(txn);
+        directories::check(self, options, &records, &scope, &mut report)?;
+        Ok(report)
+    }
+}
+
+/// Which things are checked.
+struct Scope {
+    /// The ids of the layers; `None` for everything.
+    layers: Option<BTreeSet<String>>,
+    image: Option<String>,
+}
+
+impl Scope {
+    fn new(options: &CheckOptions<'_>, records: &Records) -> Result<Self, Error> {
+        let known = |kind: &'static str, id: &str, good: bool| {
+            let damaged = records.damaged.iter().any(|record| record.kind == kind && record.key == id);
+            if good || damaged {
+                return Ok(());
+            }
+            Err(Error::from(LookupError::NotFound { kind, key: id.to_owned() }))
+        };
+        if options.layer.is_none() && options.image.is_none() {
+            return Ok(Scope { layers: None, image: None });
+        }
+        let mut layers = BTreeSet::new();
+        if let Some(layer) = &options.layer {
+            known("layer", layer.as_str(), records.layers.contains_key(layer.as_str()))?;
+            layers.insert(layer.to_string());
+        }
+        if let Some(image) = &options.image {
+            let record = records.images.get(image.as_str());
+            known("image", image.as_str(), record.is_some())?;
+            for top in
+                record.iter().flat_map(|record| record.top_layer.iter().chain(&record.mapped_top_layers))
+            {
+                let mut next = Some(top);
+                while let Some(id) = next.take_if(|id| layers.insert((*id).clone())) {
+                    next = records.layers.get(id).and_then(|layer| layer.parent.as_ref());
+                }
+            }
+        }
+        Ok(Scope { layers: Some(layers), image: options.image.as_ref().map(ToString::to_string) })
+    }
+
+    fn is_everything(&self) -> bool {
+        self.layers.is_none()
+    }
+
+    fn has_layer(&self, id: &str) -> bool {
+        self.layers.as_ref().is_none_or(|layers| layers.contains(id))
+    }
+
+    fn has_image(&self, id: &str) -> bool {
+        self.is_everything() || self.image.as_deref() == Some(id)
+    }
+
+    fn has(&self, kind: &str, id: &str) -> bool {
+        match kind {
+            "layer" => self.has_layer(id),
+            "image" => self.has_image(id),
+            _ => self.is_everything(),
+        }
+    }
+
+    fn record_count(&self) -> u64 {
+        let layers = self.layers.as_ref().map_or(0, BTreeSet::len);
+        u64::try_from(layers + usize::from(self.image.is_some())).unwrap_or(u64::MAX)
+    }
+}

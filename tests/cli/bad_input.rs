@@ -1,0 +1,214 @@
+//! Bad input: the message names the thing and the way out, the exit status is 1, and the store is as before.
+
+use serde_json::json;
+
+use super::{entries, image, lists, load_base};
+use crate::support::Dir;
+use crate::support::oci::{Fault, Image, Layer, blob_path};
+use crate::support::tar::Member;
+
+/// Runs a command that must fail, and finds the store as it was.
+#[track_caller]
+fn refused(dir: &Dir, arguments: &[&str], message: &[&str]) -> String {
+    let before = (lists(dir), entries(dir, "diffs"), entries(dir, "blobs"));
+    let error = dir.layerstore(arguments).assert_exit(1);
+    assert!(error.starts_with("error: "), "{error}");
+    for part in message {
+        assert!(error.contains(part), "no {part:?} in\n{error}");
+    }
+    assert!(!error.contains("Error {") && !error.contains("Some("), "debug output in\n{error}");
+    let after = (lists(dir), entries(dir, "diffs"), entries(dir, "blobs"));
+    assert_eq!(after, before, "{arguments:?} changed the store");
+    dir.layerstore(["check"]).assert_success();
+    error
+}
+
+/// An image whose second layer, of some size, has this fault.
+fn faulty(fault: Fault) -> Image {
+    let noise: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let good = Layer::new([Member::file("good", b"good")]);
+    Image::new([good, Layer::new([Member::file("noise", noise)]).fault(fault)])
+}
+
+/// Loads an image with a faulty layer, and returns the message and the digest that its manifest has for that layer.
+fn load_faulty(fault: Fault, message: &[&str]) {
+    let dir = Dir::new("fault");
+    load_base(&dir);
+    let bad = faulty(fault).write(dir.join("bad.oci"), "bad");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(blob_path(&bad.layout, &bad.manifest_digest)).unwrap())
+            .unwrap();
+    let digest = manifest["layers"][1]["digest"].as_str().unwrap();
+    let error = refused(&dir, &["load", &bad.reference()], message);
+    assert!(error.contains(digest), "the message names the layer {digest}:\n{error}");
+}
+
+#[test]
+fn truncated_layer_is_refused() {
+    load_faulty(Fault::Truncated, &[]);
+}
+
+#[test]
+fn layer_with_another_digest_is_refused() {
+    load_faulty(Fault::BlobDigest, &[]);
+}
+
+#[test]
+fn layer_with_another_diff_id_is_refused() {
+    load_faulty(Fault::DiffId, &["diffID"]);
+}
+
+#[test]
+fn layer_of_another_size_is_refused() {
+    load_faulty(Fault::Size, &[]);
+}
+
+#[test]
+fn missing_layer_is_refused() {
+    load_faulty(Fault::Missing, &[]);
+}
+
+#[test]
+fn damaged_layer_is_refused() {
+    load_faulty(Fault::Flipped, &[]);
+}
+
+#[test]
+fn unknown_media_type_is_refused() {
+    let dir = Dir::new("media-type");
+    load_base(&dir);
+    let bad = image()
+        .manifest(|manifest| manifest["layers"][0]["mediaType"] = json!("application/x-unknown"))
+        .write(dir.join("bad.oci"), "bad");
+    refused(&dir, &["load", &bad.reference()], &["application/x-unknown"]);
+}
+
+#[test]
+fn unknown_tag_is_refused_with_those_there_are() {
+    let dir = Dir::new("tag");
+    let base = load_base(&dir);
+    let reference = format!("oci:{}:2", base.layout.display());
+    refused(&dir, &["load", &reference], &["\"2\"", "it has 1", "base.oci"]);
+}
+
+#[test]
+fn missing_layout_is_refused() {
+    let dir = Dir::new("layout");
+    load_base(&dir);
+    refused(&dir, &["load", "oci:nowhere"], &["nowhere", "No such file"]);
+}
+
+#[test]
+fn layout_without_an_index_is_refused() {
+    let dir = Dir::new("index");
+    let base = load_base(&dir);
+    std::fs::write(base.layout.join("index.json"), "{").unwrap();
+    refused(&dir, &["load", &base.reference()], &["index"]);
+}
+
+#[test]
+fn name_in_use_is_refused() {
+    let dir = Dir::new("name");
+    load_base(&dir);
+    let holder = dir.layerstore(["create-container", "base", "--name", "web"]).stdout();
+    let message = ["\"web\"", holder.trim(), "choose another"];
+    refused(&dir, &["create-container", "base", "--name", "web"], &message);
+    dir.layerstore(["create-container", "base", "--name", "other"]).assert_success();
+    refused(&dir, &["names", "other", "--add", "new", "--add", "web"], &message);
+}
+
+#[test]
+fn id_in_use_is_refused() {
+    let dir = Dir::new("id");
+    dir.layerstore(["create-container", "--id", "one"]).assert_success();
+    refused(&dir, &["create-container", "--id", "one"], &["the container one exists", "choose another id"]);
+}
+
+#[test]
+fn unknown_things_are_refused() {
+    let dir = Dir::new("unknown");
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    for command in [
+        &["rm", "nope"][..],
+        &["rm", "--layer", "nope"],
+        &["rmi", "nope"],
+        &["mount", "nope"],
+        &["unmount", "nope"],
+        &["changes", "nope"],
+        &["diff", "nope"],
+        &["commit", "nope"],
+        &["save", "nope", "oci:out"],
+        &["create-container", "nope"],
+        &["inspect", "nope"],
+        &["du", "nope"],
+        &["names", "nope"],
+        &["item", "list", "nope"],
+    ] {
+        refused(&dir, command, &["\"nope\"", "hint: ", "list what is there"]);
+    }
+    refused(&dir, &["item", "get", "web", "nope"], &["\"nope\"", "container"]);
+    refused(&dir, &["item", "rm", "web", "nope"], &["\"nope\"", "container"]);
+    assert!(!dir.join("out").exists(), "no layout is made for an image that is not there");
+}
+
+#[test]
+fn ambiguous_beginning_is_refused() {
+    let dir = Dir::new("ambiguous");
+    for id in ["abc1", "abc2"] {
+        dir.layerstore(["create-container", "--id", id]).assert_success();
+    }
+    refused(&dir, &["rm", "abc"], &["\"abc\"", "abc1", "abc2", "more digits"]);
+    dir.layerstore(["rm", "abc1"]).assert_success();
+    dir.layerstore(["rm", "abc"]).assert_success();
+}
+
+#[test]
+fn thing_in_use_is_refused() {
+    let dir = Dir::new("in-use");
+    let base = load_base(&dir);
+    let web = dir.layerstore(["create-container", "base", "--name", "web"]).stdout();
+    refused(&dir, &["rmi", "base"], &[web.trim(), "remove that first"]);
+    let layers = dir.layerstore(["layers", "-q", "--no-trunc"]).stdout();
+    for layer in layers.lines() {
+        refused(&dir, &["rm", "--layer", layer], &[layer, "remove that first"]);
+    }
+    assert!(base.layout.exists());
+}
+
+#[test]
+fn store_of_a_newer_format_is_left_alone() {
+    let dir = Dir::new("format");
+    load_base(&dir);
+    let marker = dir.root().join("LAYERSTORE");
+    let text = std::fs::read_to_string(&marker).unwrap();
+    std::fs::write(&marker, text.replace("layerstore 1\n", "layerstore 99\n")).unwrap();
+    for command in [&["images"][..], &["load", "oci:base.oci"], &["check"], &["gc"]] {
+        let error = dir.layerstore(command).assert_exit(1);
+        assert!(error.contains("99") && error.contains("newer"), "{command:?}: {error}");
+    }
+    std::fs::write(&marker, text).unwrap();
+    dir.layerstore(["check"]).assert_success();
+}
+
+#[test]
+fn directory_that_is_no_store_is_left_alone() {
+    let dir = Dir::new("no-store");
+    let file = dir.write("root/precious", "precious");
+    for command in [&["images"][..], &["create-container"], &["gc"], &["rm", "web"]] {
+        let error = dir.layerstore(command).assert_exit(1);
+        assert!(error.contains("is no store") && error.contains("hint: check --root"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(dir.root()).unwrap().count(), 1);
+    assert_eq!(std::fs::read(file).unwrap(), b"precious");
+}
+
+#[test]
+fn missing_store_is_not_made_by_commands_that_need_one() {
+    let dir = Dir::new("missing");
+    for command in [&["check"][..], &["rm", "web"], &["prune", "--blobs"]] {
+        let error = dir.layerstore(command).assert_exit(1);
+        assert!(error.contains("root"), "{error}");
+        assert!(!dir.root().exists());
+    }
+}

@@ -1,0 +1,141 @@
+//! Images: load, commit, save, names, rmi.
+
+use serde_json::json;
+
+use super::{TAG, can_mount, entries, image, lists, load_base, mount};
+use crate::support::Dir;
+use crate::support::oci::ReadImage;
+
+#[test]
+fn loaded_image_is_saved_as_it_came() {
+    let dir = Dir::new("save");
+    let written = image().write(dir.join("base.oci"), TAG);
+    let id = dir.layerstore(["load", &written.reference()]).stdout();
+    assert_eq!(format!("sha256:{}", id.trim()), written.config_digest);
+    let manifest = dir.layerstore(["save", id.trim(), "oci:out:x"]).stdout();
+    assert_eq!(manifest.trim(), written.manifest_digest);
+    let saved = ReadImage::open(dir.join("out"), "x");
+    assert_eq!(saved.manifest_digest, written.manifest_digest);
+    assert_eq!(saved.measured_diff_ids(), written.diff_ids);
+}
+
+#[test]
+fn saved_image_can_be_compressed_otherwise() {
+    let dir = Dir::new("compression");
+    let written = load_base(&dir);
+    for (compression, suffix) in [("none", ".tar"), ("zstd", "+zstd"), ("gzip", "+gzip")] {
+        let target = format!("oci:{compression}:x");
+        let saved = dir.layerstore(["save", "base", &target, "--compression", compression, "--json"]).json();
+        let image = ReadImage::open(dir.join(compression), "x");
+        assert_eq!(saved["manifest"], image.manifest_digest.as_str());
+        assert_eq!(saved["unchanged"], json!(compression == "gzip"));
+        assert!(image.manifest["layers"][0]["mediaType"].as_str().unwrap().ends_with(suffix));
+        assert_eq!(image.measured_diff_ids(), written.diff_ids);
+    }
+}
+
+#[test]
+fn archives_bring_the_same_image() {
+    let dir = Dir::new("archives");
+    let written = load_base(&dir);
+    let other = Dir::new("archives-other");
+    for (reference, name) in [("oci-archive:a.tar:x", "one"), ("docker-archive:b.tar:example.org/x:1", "two")]
+    {
+        let (transport, rest) = reference.split_once(':').unwrap();
+        let file = rest.split(':').next().unwrap();
+        dir.layerstore(["save", "base", reference]).assert_success();
+        let source = format!("{transport}:{}", dir.join(file).display());
+        let id = other.layerstore(["load", &source, "--name", name]).stdout();
+        assert_eq!(format!("sha256:{}", id.trim()), written.config_digest);
+    }
+    assert_eq!(lists(&other)[1].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn committed_container_is_an_image() {
+    let dir = Dir::new("commit");
+    let written = load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    if can_mount() {
+        let merged = mount(&dir, "web");
+        std::fs::write(merged.join("etc/new"), "new").unwrap();
+    }
+    let command = ["commit", "web", "--name", "NEW", "-a", "Ada", "-m", "why", "--created", "@1000000000"];
+    let id = dir.layerstore(command).stdout();
+    dir.layerstore(["save", "NEW", "oci:out:x"]).assert_success();
+    let saved = ReadImage::open(dir.join("out"), "x");
+    assert_eq!(saved.manifest["config"]["digest"], format!("sha256:{}", id.trim()));
+    assert_eq!(saved.diff_ids()[..2], written.diff_ids);
+    assert_eq!(saved.diff_ids(), saved.measured_diff_ids());
+    assert_eq!(saved.config["created"], "2001-09-09T01:46:40Z");
+    let history = saved.config["history"].as_array().unwrap().last().unwrap();
+    assert_eq!((&history["author"], &history["comment"]), (&json!("Ada"), &json!("why")));
+    if can_mount() {
+        assert_eq!(dir.layerstore(["changes", "NEW"]).stdout(), "C /etc\nA /etc/new\n");
+        dir.layerstore(["unmount", "web"]).assert_success();
+    }
+    dir.layerstore(["check"]).assert_success();
+}
+
+#[test]
+fn image_with_two_names_loses_one_then_goes() {
+    let dir = Dir::new("rmi");
+    let written = load_base(&dir);
+    dir.layerstore(["names", "base", "--add", "other"]).assert_success();
+    assert_eq!(dir.layerstore(["names", "base"]).stdout(), "base\nother\n");
+    assert_eq!(dir.layerstore(["rmi", "base"]).stdout(), "untagged: base\n");
+    assert_eq!(lists(&dir)[1][0]["names"], json!(["other"]));
+    let id = written.config_digest.trim_start_matches("sha256:").to_owned();
+    assert_eq!(dir.layerstore(["rmi", "other"]).stdout(), format!("removed: {id}\n"));
+    assert_eq!(lists(&dir), [json!([]), json!([]), json!([])]);
+    assert_eq!((entries(&dir, "diffs"), entries(&dir, "blobs")), (0, 0));
+}
+
+#[test]
+fn image_goes_with_its_containers_if_forced() {
+    let dir = Dir::new("rmi-force");
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    dir.layerstore(["create-container", "--name", "other"]).assert_success();
+    if can_mount() {
+        mount(&dir, "web");
+    }
+    dir.layerstore(["rmi", "base"]).assert_exit(1);
+    let removed = dir.layerstore(["rmi", "--force", "base", "--json"]).json();
+    assert_eq!(removed[0]["layers"].as_array().unwrap().len(), 2);
+    let [_, images, containers] = lists(&dir);
+    assert_eq!(images, json!([]));
+    assert_eq!(containers[0]["names"], json!(["other"]));
+    assert_eq!(dir.mounts(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn names_are_set_moved_and_taken_away() {
+    let dir = Dir::new("names");
+    load_base(&dir);
+    let second = image().config(|config| config["author"] = json!("x")).write(dir.join("second.oci"), "2");
+    dir.layerstore(["load", &second.reference(), "--name", "second"]).assert_success();
+    dir.layerstore(["names", "second", "--add", "base"]).assert_exit(1);
+    dir.layerstore(["names", "second", "--add", "base", "--move", "--remove", "second"]).assert_success();
+    assert_eq!(dir.layerstore(["names", "base", "--json"]).json(), json!(["base"]));
+    let found = &dir.layerstore(["inspect", "base"]).json()[0];
+    assert_eq!(found["config"]["author"], "x");
+    assert_eq!(found["manifest"]["schemaVersion"], 2);
+    dir.layerstore(["names", "base", "--set", "a", "--set", "b"]).assert_success();
+    assert_eq!(dir.layerstore(["names", "a"]).stdout(), "a\nb\n");
+}
+
+#[test]
+fn blobs_can_be_dropped_and_made_anew() {
+    let dir = Dir::new("prune");
+    let written = load_base(&dir);
+    assert!(dir.layerstore(["status", "--json"]).json()["kept_blob_bytes"].as_u64().unwrap() > 0);
+    assert!(dir.layerstore(["prune", "--blobs", "--json"]).json()["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(dir.layerstore(["status", "--json"]).json()["kept_blob_bytes"], 0);
+    assert_eq!(entries(&dir, "blobs"), 0);
+    dir.layerstore(["save", "base", "oci:out:x"]).assert_success();
+    assert_eq!(ReadImage::open(dir.join("out"), "x").measured_diff_ids(), written.diff_ids);
+    let second = Dir::new("prune-never");
+    second.layerstore(["load", &written.reference(), "--no-keep-blobs"]).assert_success();
+    assert_eq!(second.layerstore(["status", "--json"]).json()["kept_blob_bytes"], 0);
+}

@@ -1,0 +1,59 @@
+//! The command line itself: usage, exit statuses, environment.
+
+use crate::support::{Dir, TestCommand};
+
+#[test]
+fn wrong_usage_is_status_2() {
+    let dir = Dir::new("usage");
+    for arguments in [
+        &[][..],
+        &["nope"],
+        &["load"],
+        &["load", "docker://debian"],
+        &["mount", "web", "--nope"],
+        &["--lock-timeout", "-1", "images"],
+        &["--log", "a=b=c", "images"],
+        &["prune"],
+        &["save", "a", "oci:b", "--level", "3"],
+        &["names", "a", "--set", "x", "--add", "y"],
+        &["create-container", "--id", "../x"],
+    ] {
+        let error = dir.layerstore(arguments).assert_exit(2);
+        assert!(!error.is_empty());
+    }
+    assert!(!dir.root().exists(), "nothing was made");
+}
+
+#[test]
+fn help_and_version_are_no_failures() {
+    let help = TestCommand::layerstore().arg("--help").stdout();
+    assert!(help.contains("Examples:") && help.contains("Exit status"), "{help}");
+    let version = TestCommand::layerstore().arg("version").stdout();
+    assert_eq!(version, format!("layerstore {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(TestCommand::layerstore().arg("--version").stdout(), version);
+    let json = TestCommand::layerstore().args(["version", "--json"]).json();
+    assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn environment_names_the_store() {
+    let dir = Dir::new("environment");
+    let root = dir.join("elsewhere");
+    let status = TestCommand::layerstore().args(["status", "--json"]).env("LAYERSTORE_ROOT", &root).json();
+    assert_eq!(status["root"], root.to_str().unwrap());
+    // Not a place that other stores have too.
+    assert_eq!(status["run_root"], root.join("run").to_str().unwrap());
+    let status = dir.layerstore(["status", "--json"]).env("LAYERSTORE_ROOT", &root).json();
+    assert_eq!(status["root"], dir.root().to_str().unwrap(), "the flag wins");
+}
+
+#[test]
+fn log_goes_to_standard_error() {
+    let dir = Dir::new("log");
+    let output = dir.layerstore(["create-container", "--log", "trace"]).output();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
+    assert!(!output.stderr.is_empty());
+    let quiet = dir.layerstore(["create-container"]).output();
+    assert_eq!(String::from_utf8_lossy(&quiet.stderr), "");
+}
