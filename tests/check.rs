@@ -242,7 +242,8 @@ fn the_missing_directory_of_a_container_is_found() {
 #[test]
 fn changed_paths_are_found() {
     type Change = fn(&Path);
-    let changes: [(&str, &str, Change, &[&str], &[&str]); 8] = [
+    type Case<'a> = (&'a str, &'a str, Change, &'a [&'a str], &'a [&'a str]);
+    let changes: [Case<'_>; 8] = [
         (
             "content",
             "etc/passwd",

@@ -102,7 +102,9 @@ fn jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec<Job<'
         // Manifests and tar-splits are read with their directories; a check of everything reads them here too,
         // to tell damaged bytes from a damaged directory.
         if scope.is_everything() {
-            records.blobs.keys().for_each(|hash| drop(items.entry(*hash).or_default()));
+            records.blobs.keys().for_each(|hash| {
+                items.entry(*hash).or_default();
+            });
         }
         jobs.extend(items.into_iter().map(|(hash, items)| Job::Bytes(hash, items)));
     }
@@ -123,7 +125,7 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel, records: &Records) -> Re
         Job::Writable(layer, number) => {
             part.checked.directories = 1;
             let thing = format!("layer {}", layer.id);
-            part.findings.extend(open_directory(store, &thing, *number).err());
+            part.findings.extend(open_directory(store, &thing, *number).err().map(|finding| *finding));
             if !part.findings.is_empty() {
                 let still = store.database().begin_read()?.layer(&layer.id)?;
                 if still.is_none_or(|still| still.content != layer.content) {
@@ -146,13 +148,15 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel, records: &Records) -> Re
 }
 
 /// Opens a layer's directory; the error is what was found instead.
-fn open_directory(store: &Store, thing: &str, number: u64) -> Result<OwnedFd, Finding> {
+fn open_directory(store: &Store, thing: &str, number: u64) -> Result<OwnedFd, Box<Finding>> {
     let (thing, path) = (thing.to_owned(), store.diff_path(number));
-    store.open_diff(number).map_err(|error| match error {
-        LayoutError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            Finding::DirectoryMissing { thing, path }
-        }
-        error => Finding::DirectoryUnreadable { thing, path, reason: chain(&error) },
+    store.open_diff(number).map_err(|error| {
+        Box::new(match error {
+            LayoutError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Finding::DirectoryMissing { thing, path }
+            }
+            error => Finding::DirectoryUnreadable { thing, path, reason: chain(&error) },
+        })
     })
 }
 
@@ -168,7 +172,7 @@ fn check_tree(
     let root = match open_directory(store, &tree.to_string(), record.number) {
         Ok(root) => root,
         Err(finding) => {
-            part.findings.push(finding);
+            part.findings.push(*finding);
             return Ok(());
         }
     };

@@ -42,4 +42,4 @@ pub(crate) use staging::{StagedBlob, Staging, discard, discard_beside, is_held};
 pub(crate) use tree_writer::{
     DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,
 };
-pub(crate) use usage::{Usage, file_usage, usage};
+pub(crate) use usage::{Usage, usage};

@@ -90,11 +90,6 @@ impl StagedBlob {
         self.held.number
     }
 
-    /// The file, open for reading and writing.
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
     /// Fills the empty file with a part of another: by reflink where the filesystem can.
     pub(crate) fn fill_from(&self, from: &File, offset: u64, length: u64) -> Result<(), LayoutError> {
         let mut done = 0;
@@ -104,7 +99,7 @@ impl StagedBlob {
                 break Ok(());
             }
             let from_at = offset.saturating_add(done);
-            match extent::copy_range_to(from.as_fd(), from_at, self.file.as_fd(), done, rest) {
+            match extent::copy_range(from.as_fd(), from_at, self.file.as_fd(), done, rest) {
                 Ok(0) => break Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => done = done.saturating_add(count),
                 Err(error) if is_unsupported(&error) => break self.copy(from, from_at, rest),

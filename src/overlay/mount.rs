@@ -15,6 +15,7 @@ use super::options::{Method, MountPlan, Upper};
 use super::probe::IdMapSupport;
 use super::program;
 use crate::error::MountError;
+#[cfg(test)]
 use crate::sys::mount::info::{self, MountPoint};
 use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal};
 use crate::sys::userns;
@@ -258,6 +259,7 @@ pub(crate) fn is_mounted(target: &Path) -> Result<bool, MountError> {
 }
 
 /// The mounts at `directory` and below, the last made first: unmounted in this order none holds another.
+#[cfg(test)]
 pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<MountPoint>, MountError> {
     let failed =
         |source| MountError::Directory { action: "list mounts below", path: directory.to_owned(), source };

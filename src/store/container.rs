@@ -115,7 +115,7 @@ impl Store {
         let record = txn
             .image(image.as_str())?
             .ok_or_else(|| LookupError::NotFound { kind: "image", key: image.to_string() })?;
-        let top = record.top_layer.ok_or_else(|| CreateError::NoLayers { id: record.id })?;
+        let top = record.top_layer.ok_or(CreateError::NoLayers { id: record.id })?;
         Ok(Some(txn.layer_ref(&top)?))
     }
 

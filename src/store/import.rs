@@ -147,7 +147,7 @@ impl Needed {
 }
 
 /// Lets go of what was staged: what rows name stays, the rest goes with its guard.
-fn settle(ready: Vec<Ready>, blobs: Vec<(Digest, CopiedBlob)>, needed: &Needed) {
+fn settle(ready: Vec<Ready>, blobs: CopiedBlobs, needed: &Needed) {
     let needs = |flags: &[bool], position: usize| needed.all || flags.get(position) == Some(&true);
     for (position, ready) in ready.into_iter().enumerate() {
         if let Ready::Sealed(layer) = ready
@@ -208,6 +208,9 @@ struct CopiedBlob {
     size: u64,
 }
 
+/// Blobs copied into the store, by digest.
+type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
+
 /// What the workers of one import share.
 struct Work<'a> {
     store: &'a Store,
@@ -225,7 +228,7 @@ struct State {
     /// The stack that ends with each layer that is ready.
     stacks: Vec<Option<Stack>>,
     ready: Vec<Option<Ready>>,
-    blobs: Vec<(Digest, CopiedBlob)>,
+    blobs: CopiedBlobs,
     error: Option<Error>,
 }
 
@@ -280,7 +283,7 @@ impl<'a> Work<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn into_results(self) -> Result<(Vec<Ready>, Vec<(Digest, CopiedBlob)>), Error> {
+    fn into_results(self) -> Result<(Vec<Ready>, CopiedBlobs), Error> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = state.error {
             return Err(error);

@@ -4,11 +4,12 @@
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, MountRecord};
 
-use crate::disk::{DiffName, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
@@ -209,7 +210,7 @@ impl Store {
     }
 
     fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {
-        Ok(absolute(&self.run_layout()?.mount_point(&layer.parse()?))?)
+        absolute(&self.run_layout()?.mount_point(&layer.parse()?))
     }
 
     fn mount_request(

@@ -126,10 +126,6 @@ impl Store {
         &self.0.database
     }
 
-    pub(crate) fn privileges(&self) -> &Privileges {
-        &self.0.privileges
-    }
-
     /// The database of the run root, opened by its first use.
     pub(crate) fn run(&self) -> Result<&RunDatabase, Error> {
         Ok(&self.open_run()?.database)
