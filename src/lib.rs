@@ -20,6 +20,7 @@
 //! | change several records at once | [`Store::write`] |
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
+//! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
 //! Ids, names and digests are types, so none is taken for another: [`LayerId`], [`ImageId`], [`ContainerId`], [`Name`],
@@ -66,12 +67,18 @@
 //!
 //! What a call returned from is on the disk, unless [`StoreOptions::sync`] was switched off. What was cut short, by a
 //! signal or by a power cut, has not happened: a record never names a layer that is not whole. It may leave directories
-//! that nothing names; they cost space until they are collected.
+//! that nothing names; they cost space until [`Store::gc`] removes them.
 //!
 //! # Errors
 //!
 //! Every call returns [`Error`], which names the thing, the cause and, where there is something, what to do. Its variants
 //! group the causes by domain, such as [`LookupError`] or [`MountError`]; all are `#[non_exhaustive]`.
+//!
+//! # More
+//!
+//! [Why it is as it is](https://github.com/layerstore/layerstore/blob/main/docs/design.md),
+//! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md), and
+//! [the format on disk](https://github.com/layerstore/layerstore/blob/main/schema/FORMAT.md).
 //!
 //! # Features
 //!

@@ -66,8 +66,8 @@ impl Store {
     /// Holds the write transaction while it lists directories and moves garbage to the trash, which takes
     /// no longer for large garbage; deletes with no lock.
     ///
-    /// Returns [`Error::Meta`] with [`Record`](MetaError::Record) if a record is damaged: what it named cannot be told
-    /// from garbage then.
+    /// Returns [`Error::Meta`] with [`Record`](crate::MetaError::Record) if a record is damaged: what it named cannot
+    /// be told from garbage then.
     pub fn gc(&self, dry_run: bool) -> Result<GcReport, Error> {
         let mut report = GcReport::default();
         if dry_run {
