@@ -21,7 +21,7 @@ ci:
 # run one fuzz target: just fuzz import_tar 600
 fuzz target seconds="60":
     mkdir -p fuzz/corpus/{{target}}
-    cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} -- -max_total_time={{seconds}} -rss_limit_mb=2048
+    cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} fuzz/seeds/{{target}} -- -max_total_time={{seconds}} -rss_limit_mb=2048
 
 # measure: all benchmarks, or those whose names contain a word
 bench *names:

@@ -7,6 +7,12 @@ use crate::archive::whiteout::{Meaning, marker};
 use crate::archive::{Entry, Limits, Reader, Tap, Writer};
 use crate::types::{ContentHash, RelPath};
 
+mod import;
+mod record;
+
+pub use import::fuzz_import_tar;
+pub use record::fuzz_record;
+
 /// Small enough that a fuzzer's memory holds every file that is granted.
 const LIMITS: Limits = Limits { extension: 1 << 16, regions: 1 << 10, holes: 1 << 20, entries: 1 << 12 };
 
@@ -72,6 +78,17 @@ pub fn fuzz_split(bytes: &[u8]) {
     if let Ok(total) = joined {
         assert_eq!(total, archive.len() as u64);
     }
+}
+
+/// Reads bytes as every document of an image: indexes, manifests, configs, docker's list, references, platforms.
+///
+/// It must not panic, and a document that was changed is still one, however strange the rest of it is.
+///
+/// # Panics
+///
+/// If this does not hold.
+pub fn fuzz_oci(bytes: &[u8]) {
+    crate::oci::parse_documents(bytes);
 }
 
 fn with_checksums(bytes: &[u8]) -> Vec<u8> {

@@ -1,4 +1,81 @@
 //! An embedded storage engine for container layers, images and containers. No daemon.
+//!
+//! A *layer* is a file tree, given as changes to its parent layer. An *image* is a record that points at a top layer. A
+//! *container* is a record with a writable layer of its own. Each has an id that never changes, names that move, a
+//! metadata string, and data items: blobs of the caller's own.
+//!
+//! # A tour
+//!
+//! | to | use |
+//! | --- | --- |
+//! | open or make a store | [`Store::open`] with [`StoreOptions`] |
+//! | bring an image in | [`Store::load`] from an [`oci::Source`] |
+//! | look around | [`Store::images`], [`Store::containers`], [`Store::layers`], [`Store::thing`] |
+//! | make a container | [`Store::create_container`] with [`ContainerOptions`] |
+//! | see and change its files | [`Store::mount`], [`Store::unmount`] |
+//! | know what was changed | [`Store::changes`], or as a tar [`Store::diff`] |
+//! | make an image of that | [`Store::commit`] |
+//! | take an image out | [`Store::save`] to an [`oci::Reference`] |
+//! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
+//! | change several records at once | [`Store::write`] |
+//! | know what takes the space | [`Store::usage`], [`Store::status`] |
+//! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
+//! | mount without being root | [`enter_user_namespace`], first of all |
+//!
+//! Ids, names and digests are types, so none is taken for another: [`LayerId`], [`ImageId`], [`ContainerId`], [`Name`],
+//! [`Digest`], [`DiffId`]. What takes any kind of thing takes `impl Into<`[`ThingId`]`>`: an id, or a [`Layer`],
+//! [`Image`] or [`Container`] by reference. Those three are values: what the store held when they were read.
+//!
+//! # Example
+//!
+//! An image made from nothing, and carried from one store to another.
+//!
+//! ```
+//! use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
+//! use layerstore::{ContainerOptions, Store, StoreOptions};
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let dir = dir.path();
+//! let store = Store::open(&StoreOptions::at(dir.join("store")))?;
+//! let container = store.create_container(None, &ContainerOptions::named("empty"))?;
+//! let image = store.commit(&container.id, &CommitOptions::named("empty:1"))?;
+//!
+//! let layout = format!("oci:{}:1", dir.join("layout").display()).parse()?;
+//! store.save(&image.id, &layout, &SaveOptions::default())?;
+//!
+//! let other = Store::open(&StoreOptions::at(dir.join("other")))?;
+//! let source = Source::open(&layout, other.root())?;
+//! let same = other.load(&source, &LoadOptions::named("empty:1"))?;
+//! assert_eq!(same.id, image.id);
+//! # Ok::<(), layerstore::Error>(())
+//! ```
+//!
+//! `examples/quickstart.rs` does the same with a real image, a mount, and a process that runs in it.
+//!
+//! # Threads and processes
+//!
+//! A [`Store`] is cheap to clone, `Send` and `Sync`. Any number of processes may have the same store open. Readers see
+//! the newest commit and wait for nobody; one writer at a time holds the write lock, for as long as its records take, and
+//! others wait up to [`StoreOptions::lock_timeout`]. No lock is held while data moves: an import, an export or a removal
+//! of any size stops nobody.
+//!
+//! The library prints nothing, never exits, and starts no thread that outlives a call, save for one that waits for a
+//! lock after its call has given up. Long operations report to a [`ProgressFn`] and to `tracing`.
+//!
+//! # What survives a crash
+//!
+//! What a call returned from is on the disk, unless [`StoreOptions::sync`] was switched off. What was cut short, by a
+//! signal or by a power cut, has not happened: a record never names a layer that is not whole. It may leave directories
+//! that nothing names; they cost space until they are collected.
+//!
+//! # Errors
+//!
+//! Every call returns [`Error`], which names the thing, the cause and, where there is something, what to do. Its variants
+//! group the causes by domain, such as [`LookupError`] or [`MountError`]; all are `#[non_exhaustive]`.
+//!
+//! # Features
+//!
+//! `cli`, on by default, is the program `layerstore`. Library users switch it off.
 
 mod archive;
 mod check;
@@ -19,6 +96,11 @@ mod sys;
 mod types;
 
 pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Finding, SealedTree};
+/// The README's examples are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, CreateError, Error, ExportError, ImportError,
@@ -28,12 +110,11 @@ pub use error::{
 pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
-pub use layerstore_schema::record::IdRange;
 pub use store::{
-    ContainerOptions, Mount, MountOptions, Status, Store, StoreOptions, Thing, ThingId, UnmountMode, Usage,
-    WriteTxn,
+    ContainerOptions, Mount, MountEntry, MountOptions, Status, Store, StoreOptions, Thing, ThingId,
+    UnmountMode, Usage, WriteTxn,
 };
-pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
+pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, Metadata, Name,
     RelPath, Timestamp, TreeDigest,

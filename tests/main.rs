@@ -14,6 +14,9 @@
 #[macro_use]
 mod support;
 
+mod check;
 mod cli;
 mod debian;
+mod hostile;
 mod layering;
+mod roundtrip;

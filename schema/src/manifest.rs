@@ -187,9 +187,11 @@ impl Manifest {
         self.entries
     }
 
-    /// The sum of the sizes of all regular files, each counted once however many links it has.
+    /// The sum of the sizes of all regular files, each counted once however many links it has; [`u64::MAX`] if it
+    /// is more.
     pub fn content_bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 }).sum()
+        let size = |entry: &Entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+        self.entries.iter().map(size).fold(0, u64::saturating_add)
     }
 
     /// The canonical bytes.

@@ -27,7 +27,7 @@ mod testing;
 pub(crate) mod whiteout;
 pub(crate) mod writer;
 
-pub(crate) use entry::{Entry, EntryKind, Limits, Region};
+pub(crate) use entry::{Entry, EntryKind, Limits};
 pub(crate) use reader::{Reader, Tap};
 pub(crate) use writer::Writer;
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use layerstore_schema::manifest::{Manifest, digest_of_encoded};
 use layerstore_schema::record::{DiffRecord, KeptBlobRecord, LayerContent, LayerRecord};
@@ -20,6 +21,10 @@ use crate::layer::{self, Progress};
 use crate::meta::{Query, Records, named_numbers, open_blob, read_blob};
 use crate::store::{Store, find_leftovers};
 use crate::types::{Algorithm, Digest, Hasher, TreeDigest};
+
+/// How long a check waits for others to remove what no record names.
+const REMOVAL_PAUSES: u32 = 20;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// One thing to check.
 enum Job<'r> {
@@ -97,7 +102,9 @@ fn jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec<Job<'
         // Manifests and tar-splits are read with their directories; a check of everything reads them here too,
         // to tell damaged bytes from a damaged directory.
         if scope.is_everything() {
-            records.blobs.keys().for_each(|hash| drop(items.entry(*hash).or_default()));
+            records.blobs.keys().for_each(|hash| {
+                items.entry(*hash).or_default();
+            });
         }
         jobs.extend(items.into_iter().map(|(hash, items)| Job::Bytes(hash, items)));
     }
@@ -118,7 +125,7 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel, records: &Records) -> Re
         Job::Writable(layer, number) => {
             part.checked.directories = 1;
             let thing = format!("layer {}", layer.id);
-            part.findings.extend(open_directory(store, &thing, *number).err());
+            part.findings.extend(open_directory(store, &thing, *number).err().map(|finding| *finding));
             if !part.findings.is_empty() {
                 let still = store.database().begin_read()?.layer(&layer.id)?;
                 if still.is_none_or(|still| still.content != layer.content) {
@@ -141,13 +148,15 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel, records: &Records) -> Re
 }
 
 /// Opens a layer's directory; the error is what was found instead.
-fn open_directory(store: &Store, thing: &str, number: u64) -> Result<OwnedFd, Finding> {
+fn open_directory(store: &Store, thing: &str, number: u64) -> Result<OwnedFd, Box<Finding>> {
     let (thing, path) = (thing.to_owned(), store.diff_path(number));
-    store.open_diff(number).map_err(|error| match error {
-        LayoutError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            Finding::DirectoryMissing { thing, path }
-        }
-        error => Finding::DirectoryUnreadable { thing, path, reason: chain(&error) },
+    store.open_diff(number).map_err(|error| {
+        Box::new(match error {
+            LayoutError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Finding::DirectoryMissing { thing, path }
+            }
+            error => Finding::DirectoryUnreadable { thing, path, reason: chain(&error) },
+        })
     })
 }
 
@@ -163,7 +172,7 @@ fn check_tree(
     let root = match open_directory(store, &tree.to_string(), record.number) {
         Ok(root) => root,
         Err(finding) => {
-            part.findings.push(finding);
+            part.findings.push(*finding);
             return Ok(());
         }
     };
@@ -396,11 +405,17 @@ fn unnamed(store: &Store) -> Result<Vec<Finding>, Error> {
             }
         }
     }
-    // What another process was just removing is gone by now.
-    findings.retain(|finding| match finding {
-        Finding::Garbage { path } | Finding::Stray { path } => path.symlink_metadata().is_ok(),
-        _ => true,
-    });
+    // What another process is just removing gets a moment to go.
+    for _ in 0..REMOVAL_PAUSES {
+        findings.retain(|finding| match finding {
+            Finding::Garbage { path } | Finding::Stray { path } => path.symlink_metadata().is_ok(),
+            _ => true,
+        });
+        if findings.is_empty() {
+            break;
+        }
+        thread::sleep(REMOVAL_PAUSE);
+    }
     findings.sort_by_key(Finding::thing);
     Ok(findings)
 }

@@ -18,8 +18,6 @@ mod directories;
 mod finding;
 mod parallel;
 mod records;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 

@@ -66,6 +66,7 @@ impl<R: Read> Decoder<R> {
     }
 
     /// The compression that was found.
+    #[cfg(test)]
     pub(crate) fn compression(&self) -> Compression {
         self.compression
     }

@@ -26,8 +26,6 @@ use crate::sys::{beneath, directory, node, sync};
 
 /// The database file.
 pub(crate) const DATABASE: &str = "store.redb";
-/// The file that tells who holds the write lock.
-pub(crate) const LOCK_HOLDER: &str = "store.holder";
 /// The space reserve.
 pub(crate) const RESERVE: &str = "reserve";
 
@@ -270,7 +268,7 @@ impl Layout {
         })
     }
 
-    /// The path of a file of the root: [`DATABASE`], [`LOCK_HOLDER`] or [`RESERVE`].
+    /// The path of a file of the root: [`DATABASE`] or [`RESERVE`].
     pub(crate) fn file_path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

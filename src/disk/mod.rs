@@ -7,7 +7,7 @@
 //! | [`staging`] | directories and blob files being filled, held by a lock |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
-//! | [`copy`] | a diff directory made from another |
+//! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees; moves them to the trash |
 //! | [`usage`] | what a tree takes on the disk |
 //! | [`run_layout`] | the run root and every name that is written there |
@@ -15,10 +15,10 @@
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
-mod copy;
 mod dir_stack;
 #[cfg(test)]
 mod fixture;
+mod inherit;
 mod layout;
 mod marker;
 mod overlay_form;
@@ -31,16 +31,15 @@ mod tree_writer;
 mod usage;
 mod walk;
 
-pub(crate) use copy::{copy_tree, inherit_root};
-pub(crate) use layout::{DATABASE, DiffName, LOCK_HOLDER, Layout, Subdirectory};
-pub(crate) use overlay_form::XattrNamespace;
+pub(crate) use inherit::inherit_root;
+pub(crate) use layout::{DATABASE, DiffName, Layout, Subdirectory};
+pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use remove::{empty_trash, move_to_trash, remove_tree};
 pub(crate) use reserve::{ensure_reserve, release_reserve};
 pub(crate) use run_layout::RunLayout;
 pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
 pub(crate) use staging::{StagedBlob, Staging, discard, discard_beside, is_held};
 pub(crate) use tree_writer::{
-    DeviceKind, FileWriter, LeftOut, LeftOutWhat, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile,
-    apply_metadata,
+    DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,
 };
-pub(crate) use usage::{Usage, file_usage, usage};
+pub(crate) use usage::{Usage, usage};

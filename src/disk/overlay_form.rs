@@ -6,9 +6,11 @@
 //! overlayfs mounts").
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
 
+use crate::error::ScanError;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
 
@@ -19,6 +21,13 @@ pub(crate) enum XattrNamespace {
     Trusted,
     /// `user.overlay.*`: in user namespaces.
     User,
+}
+
+/// Whether a diff directory's root hides all layers below.
+pub(crate) fn is_opaque(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<bool, ScanError> {
+    let value = xattr::get(Target::File(root), namespace.opaque());
+    let value = value.map_err(super::walk::failed(b".", "read the opaque mark of"))?;
+    Ok(value.as_deref() == Some(OPAQUE))
 }
 
 /// The value of the opaque xattr on an opaque directory.

@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::LayoutError;
+use super::remove::remove_tree;
+use crate::error::{LayoutError, TreeError};
 use crate::sys::{beneath, directory, node};
 use crate::types::{ContainerId, LayerId};
 
@@ -40,16 +41,6 @@ impl RunLayout {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
         }
         Ok(RunLayout { root, path: path.to_path_buf() })
-    }
-
-    /// The handle of the run root.
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
-    /// The path of the run root as it was given.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The path of the database.
@@ -83,6 +74,14 @@ impl RunLayout {
     /// Makes sure that the container has a run directory, and returns its path.
     pub(crate) fn ensure_container(&self, id: &ContainerId) -> Result<PathBuf, LayoutError> {
         self.ensure_below(CONTAINERS, id.as_str())
+    }
+
+    /// Removes the run directory of a container, if it has one.
+    pub(crate) fn remove_container(&self, id: &ContainerId) -> Result<(), TreeError> {
+        let containers = self.path.join(CONTAINERS);
+        let dir = beneath::open_directory_beneath(self.root.as_fd(), CONTAINERS.as_bytes())
+            .map_err(super::walk::failed(containers.as_os_str().as_encoded_bytes(), "open"))?;
+        remove_tree(dir.as_fd(), id.as_str().as_bytes())
     }
 
     fn ensure_below(&self, which: &str, name: &str) -> Result<PathBuf, LayoutError> {

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use super::layout::{DiffName, Layout, Subdirectory};
 use super::remove::{move_to_trash, remove_tree};
@@ -88,11 +90,6 @@ impl StagedBlob {
         self.held.number
     }
 
-    /// The file, open for reading and writing.
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
     /// Fills the empty file with a part of another: by reflink where the filesystem can.
     pub(crate) fn fill_from(&self, from: &File, offset: u64, length: u64) -> Result<(), LayoutError> {
         let mut done = 0;
@@ -102,7 +99,7 @@ impl StagedBlob {
                 break Ok(());
             }
             let from_at = offset.saturating_add(done);
-            match extent::copy_range_to(from.as_fd(), from_at, self.file.as_fd(), done, rest) {
+            match extent::copy_range(from.as_fd(), from_at, self.file.as_fd(), done, rest) {
                 Ok(0) => break Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => done = done.saturating_add(count),
                 Err(error) if is_unsupported(&error) => break self.copy(from, from_at, rest),
@@ -211,6 +208,10 @@ fn clear(
     Ok(true)
 }
 
+/// How often a lock that someone holds is tried again, and after which time.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
 #[derive(Debug)]
 struct Held {
@@ -227,10 +228,16 @@ impl Held {
         let parent = layout.subdirectory(which)?;
         let name = DiffName::Lock(number);
         let bytes = name.to_string().into_bytes();
+        let mut tries = 0..LOCK_TRIES;
         let taken = loop {
             match lock_file(parent.as_fd(), &bytes) {
                 Ok(None) => {}
                 Ok(Some(file)) => break Ok(file),
+                // A gc that saw the file before it was locked holds it for a moment. The number is fresh, so anyone
+                // who holds it for longer is in error.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries.next().is_some() => {
+                    thread::sleep(LOCK_PAUSE);
+                }
                 Err(error) => break Err(error),
             }
         };
@@ -322,6 +329,35 @@ mod tests {
         // A number that was used is refused, and what it names stays.
         assert!(Staging::create(&layout, 1).is_err());
         assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
+    }
+
+    #[test]
+    fn a_lock_held_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        let diffs = layout.subdirectory(Subdirectory::Diffs).unwrap();
+        let held = lock_file(diffs.as_fd(), b"1.lock").unwrap().unwrap();
+        thread::scope(|scope| {
+            let staging = scope.spawn(|| Staging::create(&layout, 1));
+            thread::sleep(LOCK_PAUSE * 5);
+            node::remove_file(diffs.as_fd(), b"1.lock").unwrap();
+            drop(held);
+            assert_eq!(staging.join().unwrap().unwrap().number(), 1);
+        });
+    }
+
+    #[test]
+    fn what_lies_beside_an_entry_is_discarded_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        let staging = Staging::create(&layout, 1).unwrap();
+        assert!(!discard_beside(&layout, Subdirectory::Diffs, 1, 2).unwrap());
+        staging.keep();
+        let diffs = layout.subdirectory(Subdirectory::Diffs).unwrap();
+        node::make_directory(diffs.as_fd(), b"1.aside", 0o700).unwrap();
+        assert!(discard_beside(&layout, Subdirectory::Diffs, 1, 2).unwrap());
+        assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
+        assert_eq!(names(&layout, Subdirectory::Trash), [DiffName::Entry(2)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a tree takes on the disk.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
 
@@ -47,15 +47,10 @@ impl Usage {
     }
 }
 
-/// Measures one file, such as a kept blob.
-pub(crate) fn file_usage(file: BorrowedFd<'_>) -> Result<Usage, TreeError> {
-    let mut usage = Usage::default();
-    usage.add(&stat::stat(file.as_fd()).map_err(failed(b".", "examine"))?);
-    Ok(usage)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use crate::sys::beneath;
 
@@ -69,7 +64,5 @@ mod tests {
         let usage = usage(root.as_fd()).unwrap();
         assert_eq!((usage.inodes, usage.apparent), (3, 5000 + (1 << 30)));
         assert!(usage.allocated < 1 << 20);
-        let file = beneath::open_file_beneath(root.as_fd(), b"a").unwrap();
-        assert_eq!(file_usage(file.as_fd()).unwrap().apparent, 5000);
     }
 }

@@ -62,6 +62,16 @@ pub enum ImportError {
     /// Reading the blob or writing the layer failed.
     #[error("cannot read or write the layer's data")]
     Io(#[from] io::Error),
+    /// The disk is too full for the image, even if nothing of it grew when it is unpacked.
+    #[error(
+        "the image needs at least {needed} bytes and {free} are free; remove images, or use a larger disk"
+    )]
+    NoSpace {
+        /// The bytes of its blobs.
+        needed: u64,
+        /// The bytes that are free.
+        free: u64,
+    },
     /// One of the layers of an image failed.
     #[error("cannot import the layer {layer}")]
     InLayer {

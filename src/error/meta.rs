@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+const COMMITTED: &str = "committed";
+
 /// The database could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -107,6 +109,11 @@ pub enum MetaError {
 }
 
 impl MetaError {
+    /// Whether a commit failed in a way that leaves open what is on the disk: what it would have stored may be there.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, MetaError::Database { action: COMMITTED, .. })
+    }
+
     /// Wraps an error of redb that came up while the database `action`.
     pub(crate) fn database(action: &'static str) -> impl Fn(redb::Error) -> MetaError {
         move |source| MetaError::Database { action, source: Box::new(source) }
@@ -114,7 +121,7 @@ impl MetaError {
 }
 
 macro_rules! from_redb {
-    ($($error:ident => $action:literal),+ $(,)?) => {
+    ($($error:ident => $action:expr),+ $(,)?) => {
         $(impl From<redb::$error> for MetaError {
             fn from(source: redb::$error) -> Self {
                 MetaError::Database { action: $action, source: Box::new(source.into()) }
@@ -127,5 +134,5 @@ from_redb! {
     TableError => "opened a table",
     StorageError => "read or wrote a row",
     TransactionError => "began a transaction",
-    CommitError => "committed",
+    CommitError => COMMITTED,
 }

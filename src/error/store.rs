@@ -104,6 +104,11 @@ impl Error {
         }
     }
 
+    /// Whether a commit failed in a way that leaves open what is on the disk: the operation may have been done.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Error::Meta(error) if error.is_outcome_unknown())
+    }
+
     /// Whether the disk was full.
     pub fn is_out_of_space(&self) -> bool {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);

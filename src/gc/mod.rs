@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use crate::disk::{self, DiffName, Layout, Subdirectory};
-use crate::error::{Error, LayoutError, MetaError, TreeError};
+use crate::error::{Error, LayoutError, TreeError};
 use crate::meta::named_numbers;
 use crate::overlay;
 use crate::store::{Leftover, Store, find_leftovers};
@@ -95,9 +95,6 @@ impl Store {
     }
 
     fn collect_garbage(&self, report: &mut GcReport) -> Result<(), Error> {
-        if !self.is_writable() {
-            return Err(MetaError::ReadOnly { path: self.database().path().to_owned() }.into());
-        }
         let mut moved = Vec::new();
         self.database().write::<_, Error>(|txn| {
             for leftover in find_leftovers(self.layout(), || named_numbers(txn))? {

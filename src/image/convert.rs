@@ -43,8 +43,6 @@ impl Container {
             labels: record.labels,
             mount_options: record.mount_options,
             mount_label: record.mount_label,
-            uid_map: record.uid_map,
-            gid_map: record.gid_map,
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use layerstore_schema::record::IdRange;
 use layerstore_schema::table::Owner;
 
 use crate::types::{ContainerId, Digest, ImageId, LayerId, Name, Timestamp};
@@ -91,10 +90,6 @@ pub struct Container {
     pub mount_options: Vec<String>,
     /// The SELinux label that every mount of it gets.
     pub mount_label: Option<String>,
-    /// How its user ids map to the host's; empty for no mapping.
-    pub uid_map: Vec<IdRange>,
-    /// How its group ids map to the host's; empty for no mapping.
-    pub gid_map: Vec<IdRange>,
 }
 
 /// What is known of a data item without reading it.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::compress::{Compression, Decoder};
+use crate::compress::Decoder;
 use crate::types::{Algorithm, DiffId, Digest, Hasher};
 
 /// The size of the pieces that go from thread to thread.
@@ -27,14 +27,10 @@ const QUEUE: usize = 8;
 pub(crate) struct Streams {
     /// The digest of the blob as delivered.
     pub(crate) blob_digest: Digest,
-    /// The length of the blob as delivered.
-    pub(crate) blob_size: u64,
     /// The digest of the uncompressed stream.
     pub(crate) diff_id: DiffId,
     /// The length of the uncompressed stream.
     pub(crate) diff_size: u64,
-    /// How the blob was compressed.
-    pub(crate) compression: Compression,
 }
 
 type Piece = Arc<Vec<u8>>;
@@ -60,8 +56,8 @@ pub(crate) fn read_layer<T, E: From<io::Error>>(
         let decoded = decoder.join().map_err(|_| io::Error::other("the decompression thread died"))?;
         let (diff_id, diff_size) = hasher.join().map_err(|_| io::Error::other("the hashing thread died"))?;
         let value = consumed?;
-        let (blob_digest, blob_size, compression) = decoded?;
-        Ok((value, Streams { blob_digest, blob_size, diff_id, diff_size, compression }))
+        let blob_digest = decoded?;
+        Ok((value, Streams { blob_digest, diff_id, diff_size }))
     })
 }
 
@@ -70,10 +66,10 @@ fn decode(
     algorithm: Algorithm,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
-) -> io::Result<(Digest, u64, Compression)> {
-    let mut blob = HashingReader { inner: blob, hasher: Hasher::new(algorithm), count: 0 };
+) -> io::Result<Digest> {
+    let mut blob = HashingReader { inner: blob, hasher: Hasher::new(algorithm) };
     match decode_pieces(&mut blob, to_parser, to_hasher) {
-        Ok(compression) => Ok((blob.hasher.finish(), blob.count, compression)),
+        Ok(()) => Ok(blob.hasher.finish()),
         Err(error) => {
             let copy = io::Error::new(error.kind(), error.to_string());
             // The parser takes the error itself, with its source; if it has gone, it has one of its own.
@@ -88,9 +84,8 @@ fn decode_pieces(
     blob: &mut HashingReader<impl Read>,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
-) -> io::Result<Compression> {
+) -> io::Result<()> {
     let mut decoder = Decoder::new(&mut *blob)?;
-    let compression = decoder.compression();
     let limit = u64::try_from(PIECE).unwrap_or(u64::MAX);
     loop {
         let mut piece = Vec::with_capacity(PIECE);
@@ -107,7 +102,7 @@ fn decode_pieces(
     drop(decoder);
     // What stands behind the compressed stream belongs to the blob and its digest.
     io::copy(blob, &mut io::sink())?;
-    Ok(compression)
+    Ok(())
 }
 
 fn hash(pieces: &Receiver<Piece>) -> (DiffId, u64) {
@@ -144,18 +139,16 @@ impl Read for PieceReader {
     }
 }
 
-/// Hashes and counts what is read through it.
+/// Hashes what is read through it.
 struct HashingReader<R> {
     inner: R,
     hasher: Hasher,
-    count: u64,
 }
 
 impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(out)?;
         self.hasher.update(out.get(..read).unwrap_or_default());
-        self.count = self.count.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
         Ok(read)
     }
 }
@@ -180,8 +173,7 @@ mod tests {
         assert_eq!(out, plain);
         assert_eq!(streams.blob_digest, Digest::sha256(&blob));
         assert_eq!(streams.diff_id.0, Digest::sha256(&plain));
-        assert_eq!((streams.blob_size, streams.diff_size), (blob.len() as u64, plain.len() as u64));
-        assert_eq!(streams.compression, Compression::Zstd);
+        assert_eq!(streams.diff_size, plain.len() as u64);
     }
 
     #[test]

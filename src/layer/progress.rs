@@ -1,6 +1,6 @@
 //! What long operations report while they run.
 
-use crate::types::Digest;
+use crate::types::{DiffId, Digest};
 
 /// Something that a long operation did.
 #[derive(Clone, Debug)]
@@ -29,6 +29,14 @@ pub enum Progress<'a> {
     LayerKnown {
         /// The digest of the blob.
         blob: &'a Digest,
+    },
+    /// Something of a layer was not written, because this process may not: a device, or an attribute. It still goes
+    /// out again when the layer is saved.
+    LeftOut {
+        /// The layer.
+        layer: &'a DiffId,
+        /// What was left out, and why.
+        what: &'a str,
     },
     /// So many of the layer directories and blobs to be checked are done.
     Checked {

@@ -58,6 +58,7 @@ impl PreparedBlob {
     }
 
     /// The BLAKE3 hash of the bytes: the key they will have.
+    #[cfg(test)]
     pub(crate) fn hash(&self) -> [u8; 32] {
         self.hash
     }

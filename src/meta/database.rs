@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub(crate) struct Database {
     path: PathBuf,
     options: DatabaseOptions,
     reader: Mutex<Option<Arc<ReadOnlyDatabase>>>,
+    read_only: AtomicBool,
 }
 
 impl std::fmt::Debug for Database {
@@ -54,12 +56,17 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Names the file at `path`; it is opened by the first use.
     pub(crate) fn new(path: PathBuf, options: DatabaseOptions) -> Self {
-        Database { path, options, reader: Mutex::new(None) }
+        Database { path, options, reader: Mutex::new(None), read_only: AtomicBool::new(false) }
     }
 
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Refuses every write from now on: the store has features that this build cannot write.
+    pub(crate) fn forbid_writes(&self) {
+        self.read_only.store(true, Ordering::Relaxed);
     }
 
     /// Begins a snapshot of the newest commit. Waits for nobody.
@@ -99,11 +106,15 @@ impl Database {
     /// Runs `body` in the write transaction, and commits if it succeeds. Only one runs at a time, over all
     /// processes.
     ///
-    /// Returns [`MetaError::Locked`] as the caller's error if the lock timeout passes.
+    /// Returns [`MetaError::Locked`] as the caller's error if the lock timeout passes, and [`MetaError::ReadOnly`] if
+    /// writes are forbidden.
     pub(crate) fn write<T, E: From<MetaError>>(
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
+        if self.read_only.load(Ordering::Relaxed) {
+            return Err(MetaError::ReadOnly { path: self.path.clone() }.into());
+        }
         let writer = self.open_writer(false)?;
         self.write_through(&writer, body)
     }

@@ -204,7 +204,7 @@ pub(crate) trait Query: Tables + Sized {
         for row in self.open(table::DIFFS)?.iter()? {
             let (key, value) = row?;
             let tree = TreeDigest(*key.value());
-            found.push((tree, decode(value.value(), "diff", &tree)?));
+            found.push((tree, decode(value.value(), "diff", tree)?));
         }
         Ok(found)
     }

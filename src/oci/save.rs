@@ -81,7 +81,7 @@ impl Store {
         saving.write_kept(&mut sink, &plans)?;
         let written = saving.encode(&sink, &plans)?;
         let mut unchanged = true;
-        for (position, (writer, media_type)) in written {
+        for (position, EncodedLayer { writer, media_type }) in written {
             let old = &saving.manifest.layers;
             let annotations = old.get(position).map(|layer| layer.annotations.clone()).unwrap_or_default();
             let descriptor = sink.put_written(writer, &media_type)?.with_annotations(&annotations);
@@ -113,6 +113,12 @@ enum Plan {
     Plain,
     /// The tar, compressed.
     Encoded(Compression),
+}
+
+/// A layer that was compressed anew.
+struct EncodedLayer {
+    writer: BlobWriter,
+    media_type: String,
 }
 
 /// An image being saved.
@@ -214,7 +220,7 @@ impl<'a> Saving<'a> {
     }
 
     /// Compresses layers, as many at a time as there are processors.
-    fn encode(&self, sink: &Sink, plans: &[Plan]) -> Result<Vec<(usize, (BlobWriter, String))>, Error> {
+    fn encode(&self, sink: &Sink, plans: &[Plan]) -> Result<Vec<(usize, EncodedLayer)>, Error> {
         let jobs: Vec<(usize, Compression)> = plans
             .iter()
             .enumerate()
@@ -255,7 +261,7 @@ impl<'a> Saving<'a> {
         sink: &Sink,
         position: usize,
         compression: Compression,
-    ) -> Result<(BlobWriter, String), Error> {
+    ) -> Result<EncodedLayer, Error> {
         let (Some(layer), Some(descriptor)) = (self.layers.get(position), self.manifest.layers.get(position))
         else {
             return Err(ExportError::Io(io::ErrorKind::InvalidInput.into()).into());
@@ -268,7 +274,7 @@ impl<'a> Saving<'a> {
         self.export(layer, &mut Reporting { inner: &mut encoder, saving: self, blob: &descriptor.digest })?;
         let writer = encoder.finish().map_err(ExportError::Io)?;
         self.report(&Progress::LayerDone { blob: &descriptor.digest });
-        Ok((writer, media_type))
+        Ok(EncodedLayer { writer, media_type })
     }
 
     fn export(&self, layer: &LayerRecord, out: &mut impl Write) -> Result<(), Error> {

@@ -13,6 +13,6 @@ mod program;
 pub(crate) use entry::EntryPaths;
 pub use entry::MountEntry;
 pub use mount::UnmountMode;
-pub(crate) use mount::{clear_volatile_mark, is_mounted, mount, mounts_below, unmount};
+pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_mounted, mount, unmount};
 pub(crate) use options::{MountPlan, MountRequest, Upper, XattrClass, plan};
 pub(crate) use probe::{Probe, probe};

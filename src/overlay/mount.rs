@@ -15,6 +15,7 @@ use super::options::{Method, MountPlan, Upper};
 use super::probe::IdMapSupport;
 use super::program;
 use crate::error::MountError;
+#[cfg(test)]
 use crate::sys::mount::info::{self, MountPoint};
 use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal};
 use crate::sys::userns;
@@ -217,7 +218,7 @@ fn explain(refusal: Refusal, plan: &MountPlan, target: &Path) -> MountError {
     }
 }
 
-/// How [`unmount`] treats a mount in use.
+/// How [`Store::unmount`](crate::Store::unmount) treats a mount in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnmountMode {
     /// Refuse, and say who uses it.
@@ -258,6 +259,7 @@ pub(crate) fn is_mounted(target: &Path) -> Result<bool, MountError> {
 }
 
 /// The mounts at `directory` and below, the last made first: unmounted in this order none holds another.
+#[cfg(test)]
 pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<MountPoint>, MountError> {
     let failed =
         |source| MountError::Directory { action: "list mounts below", path: directory.to_owned(), source };
@@ -280,6 +282,11 @@ pub(crate) fn clear_volatile_mark(work: &Path) -> Result<(), MountError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a work directory was used by a volatile mount that nobody has vouched for.
+pub(crate) fn has_volatile_mark(work: &Path) -> bool {
+    volatile_mark(work).exists()
 }
 
 /// The directory that the kernel leaves in a work directory for as long as a volatile mount is not vouched for.

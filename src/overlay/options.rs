@@ -151,6 +151,7 @@ impl MountPlan {
     }
 
     /// The lower directories, topmost first.
+    #[cfg(test)]
     pub(crate) fn lowers(&self) -> &[PathBuf] {
         &self.lowers
     }

@@ -1,12 +1,14 @@
 //! Creating and removing containers.
 
-use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent, LayerRecord};
+use std::path::PathBuf;
+
+use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 
 use crate::disk::Staging;
 use crate::error::{CreateError, Error, InUseError, LookupError};
 use crate::image::{Container, find_image};
 use crate::layer;
-use crate::meta::{Freed, Query};
+use crate::meta::Query;
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::Store;
@@ -29,10 +31,6 @@ pub struct ContainerOptions {
     pub mount_options: Vec<String>,
     /// The SELinux label for every mount.
     pub mount_label: Option<String>,
-    /// How user ids map to the host's; empty for no mapping.
-    pub uid_map: Vec<IdRange>,
-    /// How group ids map to the host's; empty for no mapping.
-    pub gid_map: Vec<IdRange>,
 }
 
 impl ContainerOptions {
@@ -88,10 +86,10 @@ impl Store {
             labels: options.labels.clone(),
             mount_options: options.mount_options.clone(),
             mount_label: options.mount_label.clone(),
-            uid_map: options.uid_map.clone(),
-            gid_map: options.gid_map.clone(),
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
         };
-        self.database().write::<_, Error>(|txn| {
+        let written = self.database().write::<_, Error>(|txn| {
             if txn.container(&record.id)?.is_some() {
                 return Err(CreateError::IdInUse { kind: "container", id: record.id.clone() }.into());
             }
@@ -102,8 +100,12 @@ impl Store {
             txn.put_layer(&layer)?;
             txn.put_container(&record)?;
             Ok(())
-        })?;
-        staging.keep();
+        });
+        // If it is not known whether the rows are there, the directory stays for them; if they are not, gc finds it.
+        if written.as_ref().err().is_none_or(Error::is_outcome_unknown) {
+            staging.keep();
+        }
+        written?;
         Ok(Container::from_record(record)?)
     }
 
@@ -113,7 +115,7 @@ impl Store {
         let record = txn
             .image(image.as_str())?
             .ok_or_else(|| LookupError::NotFound { kind: "image", key: image.to_string() })?;
-        let top = record.top_layer.ok_or_else(|| CreateError::NoLayers { id: record.id })?;
+        let top = record.top_layer.ok_or(CreateError::NoLayers { id: record.id })?;
         Ok(Some(txn.layer_ref(&top)?))
     }
 
@@ -140,7 +142,7 @@ impl Store {
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
         let container = self.container(id.as_str())?;
         self.refuse_mounted(&container.layer, &format!("the container {id}"))?;
-        let freed = self.database().write::<Freed, Error>(|txn| {
+        let freed = self.write_freeing(|txn| {
             let record = txn
                 .container(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "container", key: id.to_string() })?;
@@ -150,7 +152,17 @@ impl Store {
             txn.remove_container(id.as_str())?;
             Ok(txn.remove_layer(&record.layer)?)
         })?;
+        self.run_layout()?.remove_container(id)?;
         self.discard(&freed)
+    }
+
+    /// The container's directory for what a reboot drops, such as sockets and pid files: `<run root>/containers/<id>`.
+    /// It is made if it is missing, and goes with the container.
+    ///
+    /// Returns [`Error::Lookup`] if the container is not there.
+    pub fn run_directory(&self, id: &ContainerId) -> Result<PathBuf, Error> {
+        let container = self.container(id.as_str())?;
+        Ok(self.run_layout()?.ensure_container(&container.id)?)
     }
 }
 

@@ -77,6 +77,7 @@ impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
         let chains = chain_ids(&import.layers);
+        self.refuse_without_space(import, &chains)?;
         let work = Work::new(self, import, &chains);
         let workers = thread::available_parallelism().map_or(1, usize::from).min(import.layers.len());
         thread::scope(|scope| {
@@ -94,56 +95,103 @@ impl Store {
             .iter()
             .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
             .collect();
-        let (record, unused) = self.database().write::<_, Error>(|txn| {
-            let mut unused = Vec::new();
-            let mut parent = None;
-            for ((layer, chain), ready) in import.layers.iter().zip(&chains).zip(&ready) {
-                let kept = insert_layer(txn, layer, chain, parent, ready)?;
-                unused.push(!kept);
-                parent = Some(chain.0.hex());
+        let written =
+            self.database().write::<_, Error>(|txn| insert(txn, import, &chains, &ready, &blobs, &items));
+        match written {
+            Ok((record, needed)) => {
+                settle(ready, blobs, &needed);
+                Ok(Image::from_record(record)?)
             }
-            for (digest, blob) in &blobs {
-                if txn.kept_blob(&digest.to_string())?.is_none() {
-                    let size = blob.size;
-                    txn.put_kept_blob(
-                        &digest.to_string(),
-                        &KeptBlobRecord { number: blob.staged.number(), size },
-                    )?;
+            Err(error) => {
+                if error.is_outcome_unknown() {
+                    // The rows may be there: what they would name must stay. If they are not, gc finds it.
+                    settle(ready, blobs, &Needed::everything());
                 }
-            }
-            let record = insert_image(txn, import, parent)?;
-            for (key, digest, blob) in &items {
-                txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
-            }
-            Ok((record, unused))
-        })?;
-        self.settle(ready, &unused, blobs)?;
-        Ok(Image::from_record(record)?)
-    }
-
-    /// Lets go of what was staged: directories that a row names stay, the others go.
-    fn settle(
-        &self,
-        ready: Vec<Ready>,
-        unused: &[bool],
-        blobs: Vec<(Digest, CopiedBlob)>,
-    ) -> Result<(), Error> {
-        for (ready, unused) in ready.into_iter().zip(unused) {
-            if let Ready::Sealed(layer) = ready
-                && !unused
-            {
-                layer.staging.keep();
+                Err(error)
             }
         }
+    }
+}
+
+impl Store {
+    /// Fails before anything is unpacked if the blobs alone, still compressed, have no room.
+    fn refuse_without_space(&self, import: &ImageImport<'_>, chains: &[ChainId]) -> Result<(), Error> {
         let txn = self.database().begin_read()?;
-        for (digest, blob) in blobs {
-            let row = txn.kept_blob(&digest.to_string())?;
-            if row.is_some_and(|row| row.number == blob.staged.number()) {
-                blob.staged.keep();
-            }
+        let mut needed = 0u64;
+        for (layer, chain) in import.layers.iter().zip(chains) {
+            let known = txn.layer(chain.0.hex())?.is_some()
+                || !txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?.is_empty();
+            let size = layer.blob.as_ref().map_or(0, |blob| blob.size);
+            needed = needed.saturating_add(if known { 0 } else { size });
+        }
+        let (free, _) = self.layout().free_space()?;
+        if needed > free {
+            return Err(ImportError::NoSpace { needed, free }.into());
         }
         Ok(())
     }
+}
+
+/// Which of the staged directories and blobs rows name, by position.
+#[derive(Default)]
+struct Needed {
+    layers: Vec<bool>,
+    blobs: Vec<bool>,
+    all: bool,
+}
+
+impl Needed {
+    fn everything() -> Self {
+        Needed { all: true, ..Needed::default() }
+    }
+}
+
+/// Lets go of what was staged: what rows name stays, the rest goes with its guard.
+fn settle(ready: Vec<Ready>, blobs: CopiedBlobs, needed: &Needed) {
+    let needs = |flags: &[bool], position: usize| needed.all || flags.get(position) == Some(&true);
+    for (position, ready) in ready.into_iter().enumerate() {
+        if let Ready::Sealed(layer) = ready
+            && needs(&needed.layers, position)
+        {
+            layer.staging.keep();
+        }
+    }
+    for (position, (_, blob)) in blobs.into_iter().enumerate() {
+        if needs(&needed.blobs, position) {
+            blob.staged.keep();
+        }
+    }
+}
+
+/// Inserts everything of an import, in one transaction.
+fn insert(
+    txn: &WriteTxn,
+    import: &ImageImport<'_>,
+    chains: &[ChainId],
+    ready: &[Ready],
+    blobs: &[(Digest, CopiedBlob)],
+    items: &[(&String, Digest, PreparedBlob)],
+) -> Result<(ImageRecord, Needed), Error> {
+    let mut needed = Needed::default();
+    let mut parent = None;
+    for ((layer, chain), ready) in import.layers.iter().zip(chains).zip(ready) {
+        needed.layers.push(insert_layer(txn, layer, chain, parent, ready)?);
+        parent = Some(chain.0.hex());
+    }
+    for (digest, blob) in blobs {
+        let digest = digest.to_string();
+        let new = txn.kept_blob(&digest)?.is_none();
+        if new {
+            let (number, size) = (blob.staged.number(), blob.size);
+            txn.put_kept_blob(&digest, &KeptBlobRecord { number, size })?;
+        }
+        needed.blobs.push(new);
+    }
+    let record = insert_image(txn, import, parent)?;
+    for (key, digest, blob) in items {
+        txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
+    }
+    Ok((record, needed))
 }
 
 fn chain_ids(layers: &[LayerImport<'_>]) -> Vec<ChainId> {
@@ -159,6 +207,9 @@ struct CopiedBlob {
     staged: StagedBlob,
     size: u64,
 }
+
+/// Blobs copied into the store, by digest.
+type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
 
 /// What the workers of one import share.
 struct Work<'a> {
@@ -177,7 +228,7 @@ struct State {
     /// The stack that ends with each layer that is ready.
     stacks: Vec<Option<Stack>>,
     ready: Vec<Option<Ready>>,
-    blobs: Vec<(Digest, CopiedBlob)>,
+    blobs: CopiedBlobs,
     error: Option<Error>,
 }
 
@@ -232,7 +283,7 @@ impl<'a> Work<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn into_results(self) -> Result<(Vec<Ready>, Vec<(Digest, CopiedBlob)>), Error> {
+    fn into_results(self) -> Result<(Vec<Ready>, CopiedBlobs), Error> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = state.error {
             return Err(error);
@@ -279,6 +330,9 @@ impl<'a> Work<'a> {
         let below = self.below(position)?;
         let spool = || Ok(self.store.spool()?);
         let sealed = layer::seal(unpacked, &below, spool, &self.store.import_options())?;
+        for left_out in &sealed.left_out {
+            self.report(&Progress::LeftOut { layer: &layer.diff_id, what: &left_out.to_string() });
+        }
         let stack = below.push(sealed.manifest.clone());
         Ok((Ready::Sealed(Box::new(sealed)), stack))
     }

@@ -28,7 +28,7 @@ mod write;
 pub use container::ContainerOptions;
 pub(crate) use garbage::{Leftover, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
-pub use mount::{Mount, MountOptions, UnmountMode};
+pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::StoreOptions;
 pub use thing::{Thing, ThingId};

@@ -4,21 +4,21 @@
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent, LayerRecord, MountRecord};
+use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, MountRecord};
 
-use crate::disk::{DiffName, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
-use crate::overlay::{self, MountRequest, Probe, Upper, XattrClass};
-use crate::sys::userns::{IdExtent, IdMaps};
+use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::types::LayerId;
 
 use super::{Store, ThingId};
 
-pub use crate::overlay::UnmountMode;
+pub use crate::overlay::{MountEntry, UnmountMode};
 
 /// The fact of the run database that holds what was probed.
 const PROBE_FACT: &str = "probe";
@@ -97,6 +97,25 @@ impl Store {
         Ok(Mount { path: target, count: record.count, read_only: record.read_only })
     }
 
+    /// What [`mount`](Self::mount) would give the kernel, for a caller that mounts by itself. Nothing is counted.
+    ///
+    /// Returns [`Error::Mount`] if the mount cannot be said in options of `mount(2)`, and [`Error::Lookup`] if the
+    /// thing is not there or has no layer.
+    pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
+        let (_, plan) = self.plan_mount(&what.into(), options)?;
+        Ok(plan.entry(EntryPaths::Absolute)?)
+    }
+
+    fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<(LayerRecord, MountPlan), Error> {
+        let txn = self.database().begin_read()?;
+        let layer = self.layer_of(&txn, what)?;
+        let container =
+            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
+        let request = self.mount_request(&txn, &layer, container.as_ref(), options)?;
+        drop(txn);
+        Ok((layer, overlay::plan(&self.probe()?, &request)?))
+    }
+
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
     ///
     /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it.
@@ -144,8 +163,21 @@ impl Store {
             unmounted?;
             *record = None;
             remove_directory(&target)?;
+            self.vouch_for_volatile(&layer)?;
             Ok(0)
         })
+    }
+
+    /// The kernel refuses to mount a directory again that was mounted without syncs, until somebody says that its
+    /// files are on the disk.
+    fn vouch_for_volatile(&self, layer: &LayerRecord) -> Result<(), Error> {
+        let LayerContent::Writable(number) = layer.content else { return Ok(()) };
+        let work = self.layout().entry_path(Subdirectory::Work, DiffName::Entry(number));
+        if overlay::has_volatile_mark(&work) {
+            self.sync_data()?;
+            overlay::clear_volatile_mark(&work)?;
+        }
+        Ok(())
     }
 
     /// Where a thing is mounted; `None` if it is not.
@@ -178,7 +210,7 @@ impl Store {
     }
 
     fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {
-        Ok(absolute(&self.run_layout()?.mount_point(&layer.parse()?))?)
+        absolute(&self.run_layout()?.mount_point(&layer.parse()?))
     }
 
     fn mount_request(
@@ -204,14 +236,18 @@ impl Store {
             request.upper = Some(Upper { upper: diff(number), work });
         }
         for lower in &lowers {
-            request.lowers.push(diff(layer::directory(txn, lower)?));
+            let number = layer::directory(txn, lower)?;
+            request.lowers.push(diff(number));
+            // The kernel does not look whether a root is opaque.
+            if disk::is_opaque(self.open_diff(number)?.as_fd(), self.layout().xattrs())? {
+                break;
+            }
         }
         request.read_only = options.read_only;
         request.context.clone_from(&options.label);
         if let Some(container) = container {
             request.options.clone_from(&container.mount_options);
             request.context = request.context.or_else(|| container.mount_label.clone());
-            request.id_map = id_maps(container);
         }
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
@@ -247,16 +283,6 @@ impl Store {
         let scratch = Staging::create(self.layout(), self.fresh_number()?)?;
         Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
     }
-}
-
-fn id_maps(container: &ContainerRecord) -> Option<IdMaps> {
-    let extents = |ranges: &[IdRange]| {
-        let extent =
-            |range: &IdRange| IdExtent { inside: range.container, outside: range.host, count: range.length };
-        ranges.iter().map(extent).collect::<Vec<_>>()
-    };
-    let maps = IdMaps { uids: extents(&container.uid_map), gids: extents(&container.gid_map) };
-    (maps != IdMaps::default()).then_some(maps)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {

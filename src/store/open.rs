@@ -54,7 +54,6 @@ struct Inner {
     database: Database,
     run: OnceLock<Run>,
     privileges: Privileges,
-    writable: bool,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
 }
 
@@ -85,8 +84,9 @@ impl Store {
         if !path.exists() || !database.begin_read()?.has_tables()? {
             create_database(&layout, &database)?;
         }
-        let writable = check_format(&database)?;
-        if options.reserve > 0 && writable {
+        if !check_format(&database)? {
+            database.forbid_writes();
+        } else if options.reserve > 0 {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         Ok(Store(Arc::new(Inner {
@@ -95,7 +95,6 @@ impl Store {
             database,
             run: OnceLock::new(),
             privileges,
-            writable,
             manifests: Mutex::default(),
         })))
     }
@@ -125,14 +124,6 @@ impl Store {
 
     pub(crate) fn database(&self) -> &Database {
         &self.0.database
-    }
-
-    pub(crate) fn privileges(&self) -> &Privileges {
-        &self.0.privileges
-    }
-
-    pub(crate) fn is_writable(&self) -> bool {
-        self.0.writable
     }
 
     /// The database of the run root, opened by its first use.

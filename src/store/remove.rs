@@ -13,7 +13,7 @@ impl Store {
     ///
     /// Returns [`Error::InUse`] if a container stands on the image, and [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
-        let (freed, layers) = self.database().write::<_, Error>(|txn| {
+        let (freed, layers) = self.write_freeing(|txn| {
             let record = txn
                 .image(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
@@ -38,7 +38,7 @@ impl Store {
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
         self.refuse_mounted(id, &format!("the layer {id}"))?;
-        let freed = self.database().write::<Freed, Error>(|txn| {
+        let freed = self.write_freeing(|txn| {
             let layer = id.to_string();
             if txn.layer(&layer)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn drop_blobs(&self, digests: Option<&[Digest]>) -> Result<u64, Error> {
-        let (freed, bytes) = self.database().write::<_, Error>(|txn| {
+        let (freed, bytes) = self.write_freeing(|txn| {
             let mut freed = Freed::default();
             let mut bytes = 0u64;
             for (digest, record) in txn.kept_blobs()? {
@@ -70,6 +70,21 @@ impl Store {
         })?;
         self.discard(&freed)?;
         Ok(bytes)
+    }
+
+    /// Runs a write transaction that makes space. The database writes before it frees, so on a full disk it gets the
+    /// reserve; the next [`Store::open`] sets it aside again.
+    pub(super) fn write_freeing<T>(
+        &self,
+        mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match self.database().write(&mut body) {
+            Err(error) if error.is_out_of_space() && disk::release_reserve(self.layout())? > 0 => {
+                tracing::warn!("the disk is full: using the reserve");
+                self.database().write(body)
+            }
+            written => written,
+        }
     }
 
     /// Deletes directories and files that no row names any more: moved to the trash first, so that nothing half

@@ -27,8 +27,3 @@ pub(crate) fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<DirEntry>> {
     }
     Ok(entries)
 }
-
-/// Whether the directory is empty.
-pub(crate) fn is_empty(dir: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(list(dir)?.is_empty())
-}

@@ -7,24 +7,8 @@ use nix::fcntl::FallocateFlags;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-/// Makes `to` share all extents of `from`. Fails with EOPNOTSUPP, EXDEV or EINVAL where the filesystem
-/// cannot.
-pub(crate) fn reflink(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::fs::ioctl_ficlone(to, from)?)
-}
-
-/// Copies up to `length` bytes at `offset` of one file to the same offset of the other; returns how many.
-pub(crate) fn copy_range(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    offset: u64,
-    length: u64,
-) -> io::Result<u64> {
-    copy_range_to(from, offset, to, offset, length)
-}
-
 /// Copies up to `length` bytes from one offset of a file to another of a second file; returns how many.
-pub(crate) fn copy_range_to(
+pub(crate) fn copy_range(
     from: BorrowedFd<'_>,
     mut read_at: u64,
     to: BorrowedFd<'_>,

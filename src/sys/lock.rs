@@ -17,6 +17,7 @@ pub(crate) fn try_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// Takes the lock, and waits for whoever holds it.
+#[cfg(test)]
 pub(crate) fn exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&whole_file())) {

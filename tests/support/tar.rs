@@ -138,6 +138,11 @@ impl Member {
         Self { header: change, ..self }
     }
 
+    /// How many bytes of content it has.
+    pub fn content_length(&self) -> usize {
+        self.content.len()
+    }
+
     /// The member's bytes: PAX header if it needs one, header, content, padding.
     pub fn to_bytes(&self) -> Vec<u8> {
         if let Some(raw) = &self.raw {

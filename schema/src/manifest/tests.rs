@@ -89,3 +89,14 @@ fn what_is_not_canonical_is_refused() {
         assert!(Manifest::new(bad).is_err(), "{why}");
     }
 }
+
+#[test]
+fn sizes_beyond_all_disks_add_up_to_the_most() {
+    let content = ContentHash([0; 32]);
+    let manifest = Manifest::new(vec![
+        entry("", Kind::Directory { opaque: false }),
+        entry("a", Kind::File { size: u64::MAX, content }),
+        entry("b", Kind::File { size: 2, content }),
+    ]);
+    assert_eq!(manifest.unwrap().content_bytes(), u64::MAX);
+}

@@ -69,6 +69,15 @@ fn an_archive_comes_back_bit_for_bit() {
 }
 
 #[test]
+fn an_archive_without_its_last_padding_comes_back() {
+    let archive = Blocks::new().file("first", b"0123456789").file("last", &[7; 600]).0;
+    for end in archive.len() - (1024 - 600)..=archive.len() {
+        let (split, files) = split(&archive[..end], &[]);
+        assert!(join(&split, &files).unwrap() == archive[..end], "cut at {end}");
+    }
+}
+
+#[test]
 fn a_split_is_small() {
     let (split, _) = split(&sample(), &[]);
     assert!(split.len() < 16 + 4 * 40 + 600, "{}", split.len());

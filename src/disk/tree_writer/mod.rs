@@ -88,6 +88,23 @@ pub(crate) enum LeftOutWhat {
     Xattr(Vec<u8>),
 }
 
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.what {
+            LeftOutWhat::Device => write!(f, "the device /{}: {}", self.path, self.reason),
+            LeftOutWhat::Xattr(name) => {
+                write!(
+                    f,
+                    "the attribute {} of /{}: {}",
+                    String::from_utf8_lossy(name),
+                    self.path,
+                    self.reason
+                )
+            }
+        }
+    }
+}
+
 /// What [`TreeWriter::finish`] knows of the directory.
 #[derive(Debug, Default)]
 pub(crate) struct UnpackedTree {

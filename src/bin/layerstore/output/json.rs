@@ -109,24 +109,11 @@ pub struct ContainerJson {
     pub labels: Map<String, Value>,
     pub mount_options: Vec<String>,
     pub mount_label: Option<String>,
-    pub uid_map: Vec<IdRangeJson>,
-    pub gid_map: Vec<IdRangeJson>,
 }
 
 impl ContainerJson {
     /// The container, where it is mounted, and what was written into it.
     pub fn new(container: &Container, mount: Option<&Mount>, size: Option<u64>) -> Self {
-        macro_rules! ranges {
-            ($map:expr) => {
-                $map.iter()
-                    .map(|range| IdRangeJson {
-                        container: range.container,
-                        host: range.host,
-                        length: range.length,
-                    })
-                    .collect()
-            };
-        }
         ContainerJson {
             id: container.id.to_string(),
             names: names(&container.names),
@@ -140,18 +127,8 @@ impl ContainerJson {
             labels: labels(&container.labels),
             mount_options: container.mount_options.clone(),
             mount_label: container.mount_label.clone(),
-            uid_map: ranges!(container.uid_map),
-            gid_map: ranges!(container.gid_map),
         }
     }
-}
-
-/// A range of an id map.
-#[derive(Debug, Serialize)]
-pub struct IdRangeJson {
-    pub container: u32,
-    pub host: u32,
-    pub length: u32,
 }
 
 /// A mount.

@@ -1,0 +1,290 @@
+//! Everything that the schema encodes and decodes.
+
+use std::fmt::Debug;
+
+use layerstore_schema::header::Header;
+use layerstore_schema::manifest::{ContentHash, Entry, Kind, Manifest, Metadata, Timestamp};
+use layerstore_schema::record::{
+    Action, BlobRecord, ContainerRecord, DiffRecord, IdRange, ImageRecord, ItemRecord, JournalRecord,
+    KeptBlobRecord, LayerBlob, LayerContent, LayerRecord, MountRecord, Record, Time,
+};
+
+/// Reads bytes as a record, a header or a manifest, by the first byte; and takes them for the fields of one.
+///
+/// - No bytes make a decoder panic, or take memory without end.
+/// - A value that was decoded, or made of any fields, is encoded and decoded to the same value, and that gives
+///   the same bytes again.
+/// - A manifest and a header have one encoding: bytes that decode are what the value encodes to.
+/// - A manifest's entries, in any order, make the same manifest.
+///
+/// # Panics
+///
+/// If one of these does not hold.
+pub fn fuzz_record(bytes: &[u8]) {
+    let Some((&which, bytes)) = bytes.split_first() else { return };
+    match which % 12 {
+        0 => check(bytes, layer),
+        1 => check(bytes, image),
+        2 => check(bytes, container),
+        3 => check(bytes, diff),
+        4 => check(bytes, item),
+        5 => check(bytes, blob),
+        6 => check(bytes, |fields| KeptBlobRecord { number: fields.number(), size: fields.number() }),
+        7 => check(bytes, journal),
+        8 => check(bytes, mount),
+        9 => check_header(bytes),
+        10 => check_manifest_bytes(bytes),
+        _ => check_manifest_entries(&mut Fields(bytes)),
+    }
+}
+
+fn check<T: Record + PartialEq + Debug>(bytes: &[u8], make: impl Fn(&mut Fields<'_>) -> T) {
+    if let Ok(record) = T::decode(bytes) {
+        round_trip(&record);
+    }
+    round_trip(&make(&mut Fields(bytes)));
+}
+
+fn round_trip<T: Record + PartialEq + Debug>(record: &T) {
+    let encoded = record.encode().unwrap_or_default();
+    let decoded = T::decode(&encoded);
+    assert!(decoded.as_ref() == Ok(record), "{record:?} came back as {decoded:?}");
+    assert!(decoded.and_then(|again| again.encode()) == Ok(encoded), "another encoding of {record:?}");
+}
+
+fn check_header(bytes: &[u8]) {
+    let Ok(header) = Header::decode(bytes) else { return };
+    assert!(header.encode() == bytes, "another encoding of {header:?}");
+    let first = header.access();
+    assert_eq!(first, header.access());
+}
+
+fn check_manifest_bytes(bytes: &[u8]) {
+    let Ok(manifest) = Manifest::decode(bytes) else { return };
+    assert!(manifest.encode() == bytes, "a manifest with two encodings");
+    check_manifest(manifest);
+}
+
+fn check_manifest_entries(fields: &mut Fields<'_>) {
+    let root =
+        Entry { path: Vec::new(), kind: Kind::Directory { opaque: false }, metadata: metadata(fields) };
+    let mut entries = vec![root];
+    while !fields.0.is_empty() && entries.len() < 64 {
+        entries.push(entry(fields));
+    }
+    if let Ok(manifest) = Manifest::new(entries) {
+        check_manifest(manifest);
+    }
+}
+
+fn check_manifest(manifest: Manifest) {
+    let encoded = manifest.encode();
+    assert!(Manifest::decode(&encoded).as_ref() == Ok(&manifest), "a manifest that does not come back");
+    // A sum of sizes that nobody vouches for.
+    let size = |entry: &Entry| if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+    assert!(manifest.entries().iter().all(|entry| manifest.content_bytes() >= size(entry)));
+    for entry in manifest.entries() {
+        assert!(manifest.get(&entry.path) == Some(entry));
+    }
+    let mut entries = manifest.clone().into_entries();
+    entries.reverse();
+    assert!(Manifest::new(entries) == Ok(manifest));
+}
+
+fn entry(fields: &mut Fields<'_>) -> Entry {
+    let path = fields.bytes();
+    let kind = match fields.byte() % 10 {
+        0 => Kind::Directory { opaque: fields.byte() % 2 == 1 },
+        1 => Kind::Symlink { target: fields.bytes() },
+        2 => Kind::HardLink { target: fields.bytes() },
+        3 => Kind::CharDevice { major: fields.half(), minor: fields.half() },
+        4 => Kind::BlockDevice { major: fields.half(), minor: fields.half() },
+        5 => Kind::Fifo,
+        6 => Kind::Socket,
+        7 => Kind::Whiteout,
+        _ => Kind::File { size: fields.number(), content: ContentHash(fields.hash()) },
+    };
+    let bare = matches!(kind, Kind::HardLink { .. } | Kind::Whiteout);
+    let metadata = if bare { Metadata::default() } else { metadata(fields) };
+    Entry { path, kind, metadata }
+}
+
+fn metadata(fields: &mut Fields<'_>) -> Metadata {
+    let low = |number: u32| u16::try_from(number % 0o10000).unwrap_or_default();
+    let mut xattrs = fields.list(|fields| (fields.bytes(), fields.bytes()));
+    xattrs.sort();
+    Metadata {
+        mode: low(fields.half()),
+        uid: fields.half(),
+        gid: fields.half(),
+        mtime: Timestamp {
+            seconds: fields.number().cast_signed(),
+            nanoseconds: fields.half() % 1_000_000_000,
+        },
+        xattrs,
+    }
+}
+
+fn layer(fields: &mut Fields<'_>) -> LayerRecord {
+    LayerRecord {
+        id: fields.text(),
+        parent: fields.option(Fields::text),
+        names: fields.list(Fields::text),
+        metadata: fields.text(),
+        created: fields.time(),
+        content: match fields.byte() % 2 {
+            0 => LayerContent::Sealed(fields.hash()),
+            _ => LayerContent::Writable(fields.number()),
+        },
+        diff_id: fields.option(Fields::text),
+        diff_size: fields.option(Fields::number),
+        blobs: fields.list(|fields| LayerBlob {
+            digest: fields.text(),
+            size: fields.number(),
+            media_type: fields.text(),
+        }),
+        split: fields.option(Fields::hash),
+        self_contained: fields.byte() % 2 == 1,
+        flags: fields.list(Fields::pair),
+        labels: fields.list(Fields::pair),
+    }
+}
+
+fn image(fields: &mut Fields<'_>) -> ImageRecord {
+    ImageRecord {
+        id: fields.text(),
+        names: fields.list(Fields::text),
+        names_history: fields.list(Fields::text),
+        metadata: fields.text(),
+        created: fields.time(),
+        top_layer: fields.option(Fields::text),
+        mapped_top_layers: fields.list(Fields::text),
+        digests: fields.list(Fields::text),
+        flags: fields.list(Fields::pair),
+        labels: fields.list(Fields::pair),
+    }
+}
+
+fn container(fields: &mut Fields<'_>) -> ContainerRecord {
+    let range = |fields: &mut Fields<'_>| IdRange {
+        container: fields.half(),
+        host: fields.half(),
+        length: fields.half(),
+    };
+    ContainerRecord {
+        id: fields.text(),
+        names: fields.list(Fields::text),
+        image: fields.option(Fields::text),
+        layer: fields.text(),
+        metadata: fields.text(),
+        created: fields.time(),
+        flags: fields.list(Fields::pair),
+        labels: fields.list(Fields::pair),
+        mount_options: fields.list(Fields::text),
+        mount_label: fields.option(Fields::text),
+        uid_map: fields.list(range),
+        gid_map: fields.list(range),
+    }
+}
+
+fn diff(fields: &mut Fields<'_>) -> DiffRecord {
+    DiffRecord {
+        number: fields.number(),
+        content_bytes: fields.number(),
+        disk_bytes: fields.number(),
+        inodes: fields.number(),
+        manifest: fields.hash(),
+    }
+}
+
+fn item(fields: &mut Fields<'_>) -> ItemRecord {
+    ItemRecord { size: fields.number(), digest: fields.text(), blob: fields.hash() }
+}
+
+fn blob(fields: &mut Fields<'_>) -> BlobRecord {
+    BlobRecord {
+        number: fields.number(),
+        size: fields.number(),
+        stored: fields.number(),
+        compressed: fields.byte() % 2 == 1,
+        users: fields.number(),
+    }
+}
+
+fn journal(fields: &mut Fields<'_>) -> JournalRecord {
+    JournalRecord {
+        time: fields.time(),
+        action: match fields.byte() % 3 {
+            0 => Action::Created,
+            1 => Action::Changed,
+            _ => Action::Removed,
+        },
+        owner: fields.byte(),
+        id: fields.text(),
+    }
+}
+
+fn mount(fields: &mut Fields<'_>) -> MountRecord {
+    MountRecord { count: fields.number(), target: fields.text(), read_only: fields.byte() % 2 == 1 }
+}
+
+/// Bytes as the fields of a value; zeros when they are used up.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take(&mut self, count: usize) -> &[u8] {
+        let (now, later) = self.0.split_at(count.min(self.0.len()));
+        self.0 = later;
+        now
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut array = [0; N];
+        for (to, from) in array.iter_mut().zip(self.take(N)) {
+            *to = *from;
+        }
+        array
+    }
+
+    fn byte(&mut self) -> u8 {
+        let [byte] = self.array();
+        byte
+    }
+
+    fn half(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    fn number(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+
+    fn hash(&mut self) -> [u8; 32] {
+        self.array()
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let count = usize::from(self.byte());
+        self.take(count).to_vec()
+    }
+
+    fn text(&mut self) -> String {
+        String::from_utf8_lossy(&self.bytes()).into_owned()
+    }
+
+    fn pair(&mut self) -> (String, String) {
+        (self.text(), self.text())
+    }
+
+    fn time(&mut self) -> Time {
+        Time { seconds: self.number().cast_signed(), nanoseconds: self.half() }
+    }
+
+    fn option<T>(&mut self, one: impl Fn(&mut Self) -> T) -> Option<T> {
+        (self.byte() % 2 == 1).then(|| one(self))
+    }
+
+    fn list<T>(&mut self, one: impl Fn(&mut Self) -> T) -> Vec<T> {
+        (0..self.byte() % 5).map(|_| one(self)).collect()
+    }
+}

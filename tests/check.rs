@@ -1,0 +1,647 @@
+//! Every kind of damage, made by hand, is found under its own code; whole stores are clean; what crashes leave is
+//! collected and nothing else.
+
+use std::fs::{File, FileTimes};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use layerstore::oci::{CommitOptions, LoadOptions, Source};
+use layerstore::{
+    CheckLevel, CheckOptions, ContainerOptions, Error, Finding, MountOptions, Store, StoreOptions,
+    UnmountMode,
+};
+use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, Record};
+use layerstore_schema::table;
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::support::oci::{Image, Layer};
+use crate::support::tar::Member;
+use crate::support::{Dir, machine};
+
+/// A store with one image of two layers and one container.
+struct Fixture {
+    dir: Dir,
+    store: Store,
+    image: layerstore::Image,
+    container: layerstore::Container,
+}
+
+fn image() -> Image {
+    let base = [
+        Member::directory("etc"),
+        Member::file("etc/passwd", "root:x:0:0\n").mode(0o640).mtime(1_600_000_000, 123),
+        Member::file("etc/shadow", "secret\n").mode(0o600),
+        Member::symlink("etc/link", "passwd"),
+        Member::hard_link("etc/twin", "etc/shadow"),
+        Member::fifo("pipe"),
+        Member::file("large", vec![7; 600_000]),
+    ];
+    let top = [Member::file("app", "v1"), Member::directory("etc"), Member::whiteout("etc/link")];
+    Image::new([Layer::new(base), Layer::new(top)])
+}
+
+fn open(dir: &Dir) -> Store {
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false).reserve(0);
+    Store::open(&options).unwrap()
+}
+
+fn load(dir: &Dir, store: &Store, image: &Image, name: &str) -> layerstore::Image {
+    let written = image.write(dir.join(format!("layout-{name}")), name);
+    let source = Source::open(&written.reference().parse().unwrap(), dir.path()).unwrap();
+    store.load(&source, &LoadOptions::named(name)).unwrap()
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = Dir::new("check");
+        let store = open(&dir);
+        let image = load(&dir, &store, &image(), "demo");
+        let container = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+        Fixture { dir, store, image, container }
+    }
+
+    fn codes(&self, level: CheckLevel) -> Vec<&'static str> {
+        codes(&self.store, level)
+    }
+
+    /// What each level finds, from the quickest to the deepest.
+    #[track_caller]
+    fn finds(&self, quick: &[&str], default: &[&str], deep: &[&str]) {
+        assert_eq!(self.codes(CheckLevel::Quick), quick, "quick");
+        assert_eq!(self.codes(CheckLevel::Default), default, "default");
+        assert_eq!(self.codes(CheckLevel::Deep), deep, "deep");
+    }
+
+    /// The directory of the lower layer.
+    fn base(&self) -> PathBuf {
+        self.below("diffs").into_iter().find(|path| path.join("etc/passwd").exists()).unwrap()
+    }
+
+    fn below(&self, which: &str) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.dir.root().join(which)) else { return Vec::new() };
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    }
+
+    /// Changes the database past everything that keeps it right.
+    fn edit(&self, change: impl FnOnce(&WriteTransaction)) {
+        let database = redb::Builder::new()
+            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+            .open(self.dir.root().join("store.redb"))
+            .unwrap();
+        let txn = database.begin_write().unwrap();
+        change(&txn);
+        txn.commit().unwrap();
+    }
+
+    fn edit_record<R: Record>(
+        &self,
+        definition: TableDefinition<'static, &'static str, &'static [u8]>,
+        id: &str,
+        change: impl FnOnce(&mut R),
+    ) {
+        self.edit(|txn| {
+            let mut rows = txn.open_table(definition).unwrap();
+            let mut record = R::decode(rows.get(id).unwrap().unwrap().value()).unwrap();
+            change(&mut record);
+            rows.insert(id, record.encode().unwrap().as_slice()).unwrap();
+        });
+    }
+
+    fn base_layer(&self) -> String {
+        let top = self.image.top_layer.clone().unwrap();
+        self.store.layer_chain(&top).unwrap().last().unwrap().id.to_string()
+    }
+
+    fn top_layer(&self) -> String {
+        self.image.top_layer.as_ref().unwrap().to_string()
+    }
+}
+
+fn findings(store: &Store, level: CheckLevel) -> Vec<Finding> {
+    let mut options = CheckOptions::default();
+    options.level = level;
+    store.check(&options).unwrap().findings
+}
+
+fn codes(store: &Store, level: CheckLevel) -> Vec<&'static str> {
+    findings(store, level).iter().map(Finding::code).collect()
+}
+
+/// Changes something in a directory, and takes back what that does to the times of the path and its directory.
+fn quietly(path: &Path, change: impl FnOnce(&Path)) {
+    let time = |path: &Path| path.symlink_metadata().ok().map(|found| found.modified().unwrap());
+    let parent = path.parent().unwrap();
+    let (own, above) = (time(path), time(parent).unwrap());
+    change(path);
+    let set = |path: &Path, time| {
+        File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
+    };
+    if let Some(own) = own
+        && path.symlink_metadata().is_ok_and(|found| found.is_file() || found.is_dir())
+    {
+        set(path, own);
+    }
+    set(parent, above);
+}
+
+#[test]
+fn a_store_is_clean_through_its_whole_life() {
+    let fixture = Fixture::new();
+    let Fixture { dir, store, image, container } = &fixture;
+    fixture.finds(&[], &[], &[]);
+    let report = store.check(&CheckOptions::default()).unwrap();
+    assert!(report.is_clean() && report.checked.directories == 3 && report.checked.files > 8);
+    assert!(report.checked.records > 10 && report.checked.bytes == 0);
+
+    match store.mount(container, &MountOptions::default()) {
+        Ok(mount) => {
+            std::fs::write(mount.path().join("etc/passwd"), "changed").unwrap();
+            std::fs::remove_file(mount.path().join("large")).unwrap();
+            fixture.finds(&[], &[], &[]);
+            assert!(store.gc(false).unwrap().removed.is_empty());
+            assert_eq!(std::fs::read(mount.path().join("etc/passwd")).unwrap(), b"changed");
+            store.unmount(container, UnmountMode::Plain).unwrap();
+        }
+        Err(Error::Mount(error)) => machine::note_skip(&format!("mounting in a clean store: {error}")),
+        Err(error) => panic!("{error}"),
+    }
+    let committed = store.commit(&container.id, &CommitOptions::named("committed")).unwrap();
+    load(dir, store, &Image::new([Layer::new([Member::file("other", "x")])]), "other");
+    fixture.finds(&[], &[], &[]);
+
+    store.remove_container(&container.id).unwrap();
+    store.remove_image(&committed.id).unwrap();
+    store.remove_image(&image.id).unwrap();
+    fixture.finds(&[], &[], &[]);
+    store.remove_image(&store.image("other").unwrap().id).unwrap();
+    fixture.finds(&[], &[], &[]);
+    for which in ["diffs", "blobs", "work", "trash"] {
+        assert!(fixture.below(which).is_empty(), "{which}");
+    }
+    let report = store.gc(false).unwrap();
+    assert!(report.removed.is_empty() && report.left.is_empty());
+}
+
+#[test]
+fn a_check_beside_writers_is_clean() {
+    let dir = Dir::new("check");
+    let store = open(&dir);
+    let made = image();
+    load(&dir, &store, &made, "stays");
+    let written = Image::new([Layer::new([Member::file("file", "x")])]).write(dir.join("churn"), "churn");
+    let source = Source::open(&written.reference().parse().unwrap(), dir.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let image = store.load(&source, &LoadOptions::named("churn")).unwrap();
+                let container = store.create_container(&image.id, &ContainerOptions::default()).unwrap();
+                store.remove_container(&container.id).unwrap();
+                store.remove_image(&image.id).unwrap();
+            }
+        });
+        let checked: Vec<_> = (0..15)
+            .map(|round| {
+                if round % 3 == 0 {
+                    store.gc(false).unwrap();
+                }
+                findings(&store, CheckLevel::Deep)
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(checked.concat(), []);
+    });
+}
+
+#[test]
+fn a_missing_directory_is_found() {
+    let fixture = Fixture::new();
+    let base = fixture.base();
+    std::fs::remove_dir_all(&base).unwrap();
+    fixture.finds(&["directory-missing"], &["directory-missing"], &["directory-missing"]);
+    let found = findings(&fixture.store, CheckLevel::Quick);
+    assert_eq!(found[0].thing(), format!("layer {}", fixture.base_layer()));
+    assert!(found[0].to_string().contains(base.to_str().unwrap()));
+    std::fs::write(&base, "a file").unwrap();
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["directory-unreadable"]);
+}
+
+#[test]
+fn the_missing_directory_of_a_container_is_found() {
+    let fixture = Fixture::new();
+    let writable =
+        fixture.below("diffs").into_iter().find(|path| std::fs::read_dir(path).unwrap().next().is_none());
+    std::fs::remove_dir(writable.unwrap()).unwrap();
+    fixture.finds(&["directory-missing"], &["directory-missing"], &["directory-missing"]);
+}
+
+/// Each change, in a store of its own, with what the default and the deep check find.
+#[test]
+fn changed_paths_are_found() {
+    type Change = fn(&Path);
+    type Case<'a> = (&'a str, &'a str, Change, &'a [&'a str], &'a [&'a str]);
+    let changes: [Case<'_>; 8] = [
+        (
+            "content",
+            "etc/passwd",
+            |path| std::fs::write(path, "ROOT:x:0:0\n").unwrap(),
+            &[],
+            &["content-changed"],
+        ),
+        (
+            "size",
+            "etc/passwd",
+            |path| std::fs::write(path, "x").unwrap(),
+            &["path-changed"],
+            &["path-changed"],
+        ),
+        (
+            "mode",
+            "etc/passwd",
+            |path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap(),
+            &["path-changed"],
+            &["path-changed"],
+        ),
+        (
+            "kind",
+            "etc/passwd",
+            |path| {
+                std::fs::remove_file(path).unwrap();
+                symlink("shadow", path).unwrap();
+            },
+            &["path-changed"],
+            &["path-changed"],
+        ),
+        (
+            "target",
+            "etc/link",
+            |path| {
+                std::fs::remove_file(path).unwrap();
+                symlink("shadow", path).unwrap();
+            },
+            &["path-changed"],
+            &["path-changed"],
+        ),
+        ("missing", "pipe", |path| std::fs::remove_file(path).unwrap(), &["path-missing"], &["path-missing"]),
+        ("extra", "etc/new", |path| std::fs::write(path, "x").unwrap(), &["path-extra"], &["path-extra"]),
+        (
+            "separated links",
+            "etc/twin",
+            |path| {
+                std::fs::remove_file(path).unwrap();
+                std::fs::write(path, "secret\n").unwrap();
+            },
+            &["path-changed"],
+            &["path-changed"],
+        ),
+    ];
+    for (name, path, change, default, deep) in changes {
+        let fixture = Fixture::new();
+        quietly(&fixture.base().join(path), change);
+        assert_eq!(fixture.codes(CheckLevel::Quick), [""; 0], "{name}");
+        assert_eq!(fixture.codes(CheckLevel::Default), default, "{name}");
+        assert_eq!(fixture.codes(CheckLevel::Deep), deep, "{name}");
+        let text = findings(&fixture.store, CheckLevel::Deep)[0].to_string();
+        assert!(text.contains(&format!("/{path}")), "{text}");
+    }
+}
+
+#[test]
+fn a_changed_time_is_found() {
+    let fixture = Fixture::new();
+    let file = File::open(fixture.base().join("etc/passwd")).unwrap();
+    let time = file.metadata().unwrap().modified().unwrap() + std::time::Duration::from_nanos(1);
+    file.set_times(FileTimes::new().set_modified(time)).unwrap();
+    let found = findings(&fixture.store, CheckLevel::Default);
+    assert!(matches!(&found[..], [Finding::PathChanged { what, .. }] if what == "mtime"), "{found:?}");
+}
+
+#[test]
+fn a_directory_that_is_another_is_told_in_few_words() {
+    let fixture = Fixture::new();
+    for number in 0..150 {
+        std::fs::write(fixture.base().join(format!("new-{number}")), "x").unwrap();
+    }
+    let found = findings(&fixture.store, CheckLevel::Default);
+    assert_eq!(found.len(), 101);
+    assert!(matches!(found.last(), Some(Finding::MorePaths { count: 51, .. })));
+}
+
+#[test]
+fn damaged_kept_blobs_are_found() {
+    let fixture = Fixture::new();
+    let blobs = fixture.below("blobs");
+    let mut bytes = std::fs::read(&blobs[0]).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&blobs[0], &bytes).unwrap();
+    fixture.finds(&[], &[], &["kept-blob-damaged"]);
+    bytes.pop();
+    std::fs::write(&blobs[0], &bytes).unwrap();
+    fixture.finds(&["kept-blob-damaged"], &["kept-blob-damaged"], &["kept-blob-damaged"]);
+    std::fs::remove_file(&blobs[0]).unwrap();
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["kept-blob-missing"]);
+}
+
+#[test]
+fn damaged_indexes_and_sums_are_found() {
+    let fixture = Fixture::new();
+    fixture.edit(|txn| {
+        txn.open_table(table::NAMES).unwrap().remove((table::Owner::Image.code(), "demo")).unwrap();
+    });
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["index-row-missing"]);
+    fixture.edit(|txn| {
+        let mut names = txn.open_table(table::NAMES).unwrap();
+        names.insert((table::Owner::Image.code(), "demo"), &*fixture.image.id.to_string()).unwrap();
+        txn.open_table(table::CHILDREN).unwrap().insert(("nobody", "nothing"), ()).unwrap();
+    });
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["index-row-extra"]);
+    fixture.edit(|txn| {
+        txn.open_table(table::CHILDREN).unwrap().remove(("nobody", "nothing")).unwrap();
+        txn.open_table(table::USAGE).unwrap().insert(table::usage::DIFF_INODES, 7).unwrap();
+    });
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["usage-wrong"]);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_one_finding() {
+    for definition in [table::LAYERS, table::IMAGES, table::CONTAINERS] {
+        let fixture = Fixture::new();
+        fixture.edit(|txn| {
+            let mut rows = txn.open_table(definition).unwrap();
+            let (key, value) = {
+                let (key, value) = rows.first().unwrap().unwrap();
+                (key.value().to_owned(), value.value().to_owned())
+            };
+            rows.insert(key.as_str(), &value[..value.len() / 2]).unwrap();
+        });
+        assert_eq!(fixture.codes(CheckLevel::Deep), ["record-damaged"], "{definition}");
+        // What it named is unknown now, and stays.
+        let before = fixture.below("diffs");
+        assert!(fixture.store.gc(false).is_err() || definition.to_string() != table::LAYERS.to_string());
+        assert_eq!(fixture.below("diffs"), before);
+    }
+}
+
+#[test]
+fn records_that_do_not_fit_together_are_found() {
+    let fixture = Fixture::new();
+    let (base, top) = (fixture.base_layer(), fixture.top_layer());
+    fixture.edit_record(table::LAYERS, &base, |layer: &mut LayerRecord| layer.parent = Some(top.clone()));
+    let found = fixture.codes(CheckLevel::Quick);
+    assert_eq!(found, ["parent-cycle", "index-row-missing"]);
+
+    let fixture = Fixture::new();
+    fixture
+        .edit_record(table::LAYERS, &top, |layer: &mut LayerRecord| layer.parent = Some("gone".to_owned()));
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["parent-missing", "index-row-missing", "index-row-extra"]);
+
+    let fixture = Fixture::new();
+    let id = fixture.container.id.to_string();
+    fixture.edit_record(table::CONTAINERS, &id, |container: &mut ContainerRecord| {
+        container.image = Some("gone".to_owned());
+        container.layer = "gone".to_owned();
+    });
+    let found = fixture.codes(CheckLevel::Quick);
+    assert_eq!(found[..2], ["container-layer-missing", "container-image-missing"]);
+
+    let fixture = Fixture::new();
+    fixture.edit(|txn| drop(txn.open_table(table::LAYERS).unwrap().remove(&*base).unwrap()));
+    let found = fixture.codes(CheckLevel::Quick);
+    for code in ["parent-missing", "tree-unused", "blob-users-wrong", "kept-blob-unused", "index-row-extra"] {
+        assert!(found.contains(&code), "{code}: {found:?}");
+    }
+    fixture.edit(|txn| drop(txn.open_table(table::LAYERS).unwrap().remove(&*top).unwrap()));
+    assert!(fixture.codes(CheckLevel::Quick).contains(&"image-layer-missing"));
+}
+
+#[test]
+fn names_that_two_things_have_are_found() {
+    let fixture = Fixture::new();
+    let other = fixture.store.create_container(None, &ContainerOptions::default()).unwrap();
+    fixture.edit_record(table::CONTAINERS, other.id.as_str(), |container: &mut ContainerRecord| {
+        container.names.push("web".to_owned());
+    });
+    assert_eq!(fixture.codes(CheckLevel::Deep), ["name-shared"]);
+}
+
+#[test]
+fn a_layer_without_its_tree_is_found() {
+    let fixture = Fixture::new();
+    fixture.edit(|txn| {
+        let mut rows = txn.open_table(table::DIFFS).unwrap();
+        rows.pop_first().unwrap();
+    });
+    let found = fixture.codes(CheckLevel::Default);
+    for code in ["tree-missing", "blob-users-wrong", "usage-wrong", "garbage"] {
+        assert!(found.contains(&code), "{code}: {found:?}");
+    }
+}
+
+/// The row in `blobs` of the image's manifest item.
+fn manifest_item(txn: &WriteTransaction, fixture: &Fixture) -> ([u8; 32], u64) {
+    let items = txn.open_table(table::ITEMS).unwrap();
+    let key = (table::Owner::Image.code(), fixture.image.id.as_str(), "manifest");
+    let item = ItemRecord::decode(items.get(key).unwrap().unwrap().value()).unwrap();
+    let blobs = txn.open_table(table::BLOBS).unwrap();
+    let row = blobs.get(&item.blob).unwrap().unwrap();
+    (item.blob, layerstore_schema::record::BlobRecord::decode(row.value()).unwrap().number)
+}
+
+#[test]
+fn damaged_bytes_in_the_database_are_found() {
+    let fixture = Fixture::new();
+    fixture.edit(|txn| {
+        let (_, number) = manifest_item(txn, &fixture);
+        let mut chunks = txn.open_table(table::BLOB_CHUNKS).unwrap();
+        let mut bytes = chunks.get((number, 0)).unwrap().unwrap().value().to_owned();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        chunks.insert((number, 0), bytes.as_slice()).unwrap();
+    });
+    fixture.finds(&[], &[], &["blob-damaged"]);
+    fixture.edit(|txn| {
+        let (_, number) = manifest_item(txn, &fixture);
+        txn.open_table(table::BLOB_CHUNKS).unwrap().remove((number, 0)).unwrap();
+    });
+    fixture.finds(&["blob-chunks-wrong"], &["blob-chunks-wrong"], &["blob-chunks-wrong", "blob-damaged"]);
+    fixture.edit(|txn| {
+        let (hash, _) = manifest_item(txn, &fixture);
+        txn.open_table(table::BLOBS).unwrap().remove(&hash).unwrap();
+    });
+    let found = fixture.codes(CheckLevel::Deep);
+    assert!(found.contains(&"blob-missing") && found.contains(&"usage-wrong"), "{found:?}");
+}
+
+#[test]
+fn counts_and_items_that_are_wrong_are_found() {
+    let fixture = Fixture::new();
+    fixture.edit(|txn| {
+        let (hash, _) = manifest_item(txn, &fixture);
+        let mut blobs = txn.open_table(table::BLOBS).unwrap();
+        let mut record =
+            layerstore_schema::record::BlobRecord::decode(blobs.get(&hash).unwrap().unwrap().value())
+                .unwrap();
+        record.users += 1;
+        blobs.insert(&hash, record.encode().unwrap().as_slice()).unwrap();
+    });
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["blob-users-wrong"]);
+
+    let fixture = Fixture::new();
+    fixture.store.write(|txn| txn.put_item(&fixture.container, "spec", b"{}")).unwrap();
+    let change_item = |change: fn(&mut ItemRecord)| {
+        fixture.edit(|txn| {
+            let mut items = txn.open_table(table::ITEMS).unwrap();
+            let key = (table::Owner::Container.code(), fixture.container.id.as_str(), "spec");
+            let mut item = ItemRecord::decode(items.get(key).unwrap().unwrap().value()).unwrap();
+            change(&mut item);
+            items.insert(key, item.encode().unwrap().as_slice()).unwrap();
+        });
+    };
+    change_item(|item| item.size += 1);
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["item-damaged"]);
+    change_item(|item| {
+        item.size -= 1;
+        item.digest.replace_range(7..8, if &item.digest[7..8] == "0" { "1" } else { "0" });
+    });
+    fixture.finds(&[], &[], &["item-damaged"]);
+    fixture.edit(|txn| {
+        let mut items = txn.open_table(table::ITEMS).unwrap();
+        let key = (table::Owner::Container.code(), fixture.container.id.as_str(), "spec");
+        let bytes = items.remove(key).unwrap().unwrap().value().to_owned();
+        items.insert((table::Owner::Container.code(), "gone", "spec"), bytes.as_slice()).unwrap();
+    });
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["item-unowned"]);
+}
+
+#[test]
+fn an_archive_that_comes_out_otherwise_is_found() {
+    let fixture = Fixture::new();
+    let (base, top) = (fixture.base_layer(), fixture.top_layer());
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    fixture.edit_record(table::LAYERS, &top, |layer: &mut LayerRecord| layer.diff_id = Some(wrong));
+    let indexes = ["index-row-missing", "index-row-extra"];
+    assert_eq!(fixture.codes(CheckLevel::Default), indexes);
+    assert_eq!(fixture.codes(CheckLevel::Deep), [&indexes[..], &["diff-id-wrong"]].concat());
+
+    let fixture = Fixture::new();
+    let mut split = None;
+    fixture.edit_record(table::LAYERS, &base, |layer: &mut LayerRecord| split = layer.split);
+    fixture.edit_record(table::LAYERS, &top, |layer: &mut LayerRecord| layer.split = split);
+    let found = fixture.codes(CheckLevel::Deep);
+    assert_eq!(found, ["blob-users-wrong", "blob-users-wrong", "split-damaged"]);
+}
+
+#[test]
+fn a_check_of_one_thing_looks_at_nothing_else() {
+    let fixture = Fixture::new();
+    quietly(&fixture.base().join("pipe"), |path| std::fs::remove_file(path).unwrap());
+    std::fs::write(fixture.dir.root().join("diffs/stray"), "x").unwrap();
+    let only = |layer: Option<String>, image: bool| {
+        let mut options = CheckOptions::default();
+        options.layer = layer.map(|layer| layer.parse().unwrap());
+        options.image = image.then(|| fixture.image.id.clone());
+        let report = fixture.store.check(&options).unwrap();
+        report.findings.iter().map(Finding::code).collect::<Vec<_>>()
+    };
+    assert_eq!(only(Some(fixture.top_layer()), false), [""; 0]);
+    assert_eq!(only(Some(fixture.base_layer()), false), ["path-missing"]);
+    assert_eq!(only(None, true), ["path-missing"]);
+    assert_eq!(only(None, false), ["path-missing", "stray"]);
+    let mut options = CheckOptions::default();
+    options.layer = Some("gone".parse().unwrap());
+    assert!(matches!(fixture.store.check(&options), Err(Error::Lookup(_))));
+}
+
+#[test]
+fn codes_are_words_of_their_own() {
+    let mut codes = Finding::CODES.to_vec();
+    codes.sort_unstable();
+    codes.dedup();
+    assert_eq!(codes.len(), Finding::CODES.len());
+    let kebab = |code: &str| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    assert!(codes.iter().all(|code| kebab(code)));
+}
+
+/// What a process leaves that dies while it imports, removes, and unmounts.
+fn crash(fixture: &Fixture) -> Vec<PathBuf> {
+    let dir = &fixture.dir;
+    dir.create_dir("root/diffs/11/half/filled");
+    dir.write("root/diffs/11/half/file", vec![1; 10_000]);
+    dir.create_dir("root/diffs/11.aside");
+    dir.write("root/diffs/11.lock", "");
+    dir.create_dir("root/diffs/12");
+    dir.write("root/diffs/13.lock", "");
+    dir.write("root/blobs/21", vec![2; 5000]);
+    dir.write("root/blobs/21.lock", "");
+    dir.create_dir("root/work/31/work");
+    dir.create_dir("root/trash/41/sub");
+    // The rows were committed, and the process died before it gave the locks up.
+    let base = fixture.base();
+    std::fs::create_dir(base.with_extension("aside")).unwrap();
+    std::fs::write(base.with_extension("lock"), "").unwrap();
+    let mut paths: Vec<_> = [
+        "diffs/11",
+        "diffs/11.aside",
+        "diffs/11.lock",
+        "diffs/12",
+        "diffs/13.lock",
+        "blobs/21",
+        "blobs/21.lock",
+        "work/31",
+        "trash/41",
+    ]
+    .map(|path| dir.root().join(path))
+    .into();
+    paths.extend([base.with_extension("aside"), base.with_extension("lock")]);
+    paths.sort();
+    paths
+}
+
+#[test]
+fn crashes_leave_garbage_and_a_collection_removes_exactly_that() {
+    let fixture = Fixture::new();
+    let before: Vec<_> = ["diffs", "blobs", "work", "trash"].map(|which| fixture.below(which)).into();
+    let garbage = crash(&fixture);
+    fixture.dir.write("root/diffs/notes.txt", "not ours");
+    let mount_point = fixture.dir.create_dir("run/mnt/0123");
+
+    let found = findings(&fixture.store, CheckLevel::Default);
+    let paths = |code: &str| {
+        let of_code = found.iter().filter(|finding| finding.code() == code);
+        let path = |finding: &Finding| match finding {
+            Finding::Garbage { path } | Finding::Stray { path } => path.clone(),
+            other => panic!("{other}"),
+        };
+        let mut paths: Vec<_> = of_code.map(path).collect();
+        paths.sort();
+        paths
+    };
+    assert_eq!(paths("garbage"), garbage);
+    assert_eq!(paths("stray"), [fixture.dir.root().join("diffs/notes.txt")]);
+    assert_eq!(found.len(), garbage.len() + 1);
+
+    let removed = |report: &layerstore::GcReport| {
+        let mut paths: Vec<_> = report.removed.iter().map(|garbage| garbage.path.clone()).collect();
+        paths.sort();
+        paths
+    };
+    let mut expected = garbage.clone();
+    expected.push(mount_point.clone());
+    expected.sort();
+    let dry = fixture.store.gc(true).unwrap();
+    assert_eq!(removed(&dry), expected);
+    assert!(dry.bytes >= 15_000 && garbage.iter().all(|path| path.exists()));
+    let wet = fixture.store.gc(false).unwrap();
+    assert_eq!(removed(&wet), expected);
+    assert!(wet.bytes == dry.bytes && wet.left.is_empty());
+
+    std::fs::remove_file(fixture.dir.root().join("diffs/notes.txt")).unwrap();
+    let after: Vec<_> = ["diffs", "blobs", "work", "trash"].map(|which| fixture.below(which)).into();
+    assert_eq!(after, before);
+    assert!(!mount_point.exists());
+    fixture.finds(&[], &[], &[]);
+    assert!(fixture.store.gc(false).unwrap().removed.is_empty());
+}
