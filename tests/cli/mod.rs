@@ -1,6 +1,7 @@
 //! The command line, driven as people and programs drive it: one file for each group of commands.
 
 mod bad_input;
+mod checking;
 mod containers;
 mod full_disk;
 mod images;

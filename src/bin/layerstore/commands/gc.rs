@@ -46,6 +46,9 @@ fn print(report: &GcReport, dry_run: bool, context: &Context) -> Result<(), Fail
     if context.quiet() {
         return Ok(());
     }
+    if report.removed.is_empty() {
+        return context.out().line("nothing to remove");
+    }
     let what = text::count(u64::try_from(report.removed.len()).unwrap_or(u64::MAX), "leftover");
     let would = if dry_run { "would remove" } else { "removed" };
     context.out().line(format_args!("{would} {what}, {}", text::size(report.bytes)))

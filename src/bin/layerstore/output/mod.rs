@@ -1,10 +1,5 @@
 //! Everything that is printed: lines, tables and JSON to standard output, the rest to standard error.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "a failure is told on standard error, and there is nowhere to tell that telling failed"
-)]
-
 pub mod json;
 pub mod log;
 mod progress;

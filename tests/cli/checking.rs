@@ -1,0 +1,55 @@
+//! check and gc.
+
+use serde_json::json;
+
+use super::{entries, lists, load_base};
+use crate::support::Dir;
+
+#[test]
+fn damage_is_status_3_and_named() {
+    let dir = Dir::new("damage");
+    load_base(&dir);
+    dir.layerstore(["check", "--deep"]).assert_success();
+    let directory = std::fs::read_dir(dir.root().join("diffs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let before = lists(&dir);
+    for level in [&["check"][..], &["check", "--quick"], &["check", "--deep"]] {
+        let output = dir.layerstore(level).output();
+        assert_eq!(output.status.code(), Some(3), "{level:?}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("directory-missing: layer ") && text.contains("1 finding"), "{text}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    }
+    let output = dir.layerstore(["check", "--json"]).output();
+    assert_eq!(output.status.code(), Some(3));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["findings"][0]["code"], "directory-missing");
+    assert_eq!(lists(&dir), before, "checking changes nothing");
+}
+
+#[test]
+fn one_layer_or_image_can_be_checked() {
+    let dir = Dir::new("check-one");
+    let written = load_base(&dir);
+    let report = dir.layerstore(["check", "--deep", "--layer", &written.diff_ids[0], "--json"]).json();
+    assert_eq!(report["checked"]["directories"], 1);
+    let report = dir.layerstore(["check", "--image", "base", "--json"]).json();
+    assert_eq!(report["checked"]["directories"], 2);
+    dir.layerstore(["check", "--image", "nope"]).assert_exit(1);
+}
+
+#[test]
+fn garbage_is_shown_then_removed() {
+    let dir = Dir::new("garbage");
+    load_base(&dir);
+    assert_eq!(dir.layerstore(["gc"]).stdout(), "nothing to remove\n");
+    dir.write("root/diffs/12345/file", "left behind");
+    let shown = dir.layerstore(["gc", "--dry-run"]).stdout();
+    assert!(shown.contains("diffs/12345") && shown.contains("would remove 1 leftover"), "{shown}");
+    assert_eq!(entries(&dir, "diffs"), 3);
+    let report = dir.layerstore(["gc", "--json"]).json();
+    assert_eq!((&report["dry_run"], &report["left"]), (&json!(false), &json!([])));
+    assert!(report["removed"][0]["path"].as_str().unwrap().ends_with("diffs/12345"));
+    assert_eq!(entries(&dir, "diffs"), 2);
+    dir.layerstore(["check"]).assert_success();
+}
