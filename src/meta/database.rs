@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use layerstore_schema::header::Access;
 use redb::{Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDatabase};
 
 use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
 use super::holder::HolderFile;
-use super::{ReadTxn, WriteTxn};
+use super::{ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
 
 /// How a database is opened.
@@ -99,22 +100,36 @@ impl Database {
     /// Runs `body` in the write transaction, and commits if it succeeds. Only one runs at a time, over all
     /// processes.
     ///
-    /// Returns [`MetaError::Locked`] as the caller's error if the lock timeout passes.
+    /// Returns [`MetaError::Locked`] as the caller's error if the lock timeout passes, and [`MetaError::ReadOnly`] or
+    /// [`MetaError::Format`] if the store has, perhaps only since it was opened, features that this build does not
+    /// know.
     pub(crate) fn write<T, E: From<MetaError>>(
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
         let writer = self.open_writer(false)?;
-        self.write_through(&writer, body)
+        self.write_through(&writer, |txn| {
+            self.check_writable(txn)?;
+            body(txn)
+        })
     }
 
-    /// As [`write`](Self::write), and makes the file if it is missing.
+    /// As [`write`](Self::write), makes the file if it is missing, and asks for no header.
     pub(crate) fn write_or_create<T, E: From<MetaError>>(
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
         let writer = self.open_writer(true)?;
         self.write_through(&writer, body)
+    }
+
+    fn check_writable(&self, txn: &WriteTxn) -> Result<(), MetaError> {
+        let path = self.path.clone();
+        match read_header(txn, &self.path)?.access() {
+            Ok(Access::ReadWrite | Access::Migrate(_)) => Ok(()),
+            Ok(Access::ReadOnly) => Err(MetaError::ReadOnly { path }),
+            Err(source) => Err(MetaError::Format { path, source }),
+        }
     }
 
     fn write_through<T, E: From<MetaError>>(
