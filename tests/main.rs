@@ -15,6 +15,7 @@
 mod support;
 
 mod debian;
+mod format;
 mod hostile;
 mod layering;
 mod roundtrip;
