@@ -179,7 +179,8 @@ fn check_whiteout(path: &[u8]) {
     }
 }
 
-/// Compares with the `tar` crate, which knows neither sparse files in PAX form nor global headers.
+/// Compares with the `tar` crate, which knows neither sparse files in PAX form nor global headers, and takes
+/// extension headers of the oldest form for members.
 fn check_peer(archive: &[u8], entries: &[(Entry, Vec<u8>)]) {
     let mut peer = tar::Archive::new(archive);
     let Ok(list) = peer.entries() else { return };
@@ -188,6 +189,10 @@ fn check_peer(archive: &[u8], entries: &[(Entry, Vec<u8>)]) {
         let Ok(mut entry) = entry else { return };
         if entry.header().entry_type().is_pax_global_extensions() {
             continue;
+        }
+        let oldest = entry.header().as_ustar().is_none() && entry.header().as_gnu().is_none();
+        if oldest && matches!(entry.header().entry_type().as_byte(), b'x' | b'L' | b'K') {
+            return;
         }
         let mut content = Vec::new();
         if entry.by_ref().take(1 << 24).read_to_end(&mut content).is_err() {

@@ -8,15 +8,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use layerstore_schema::header::Access;
 use redb::{Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDatabase};
 
 use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
 use super::holder::HolderFile;
-use super::{ReadTxn, WriteTxn};
+use super::{ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
 
 /// How a database is opened.
@@ -41,7 +41,6 @@ pub(crate) struct Database {
     path: PathBuf,
     options: DatabaseOptions,
     reader: Mutex<Option<Arc<ReadOnlyDatabase>>>,
-    read_only: AtomicBool,
 }
 
 impl std::fmt::Debug for Database {
@@ -56,17 +55,12 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Names the file at `path`; it is opened by the first use.
     pub(crate) fn new(path: PathBuf, options: DatabaseOptions) -> Self {
-        Database { path, options, reader: Mutex::new(None), read_only: AtomicBool::new(false) }
+        Database { path, options, reader: Mutex::new(None) }
     }
 
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Refuses every write from now on: the store has features that this build cannot write.
-    pub(crate) fn forbid_writes(&self) {
-        self.read_only.store(true, Ordering::Relaxed);
     }
 
     /// Begins a snapshot of the newest commit. Waits for nobody.
@@ -106,26 +100,36 @@ impl Database {
     /// Runs `body` in the write transaction, and commits if it succeeds. Only one runs at a time, over all
     /// processes.
     ///
-    /// Returns [`MetaError::Locked`] as the caller's error if the lock timeout passes, and [`MetaError::ReadOnly`] if
-    /// writes are forbidden.
+    /// Returns [`MetaError::Locked`] as the caller's error if the lock timeout passes, and [`MetaError::ReadOnly`] or
+    /// [`MetaError::Format`] if the store has, perhaps only since it was opened, features that this build does not
+    /// know.
     pub(crate) fn write<T, E: From<MetaError>>(
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
-        if self.read_only.load(Ordering::Relaxed) {
-            return Err(MetaError::ReadOnly { path: self.path.clone() }.into());
-        }
         let writer = self.open_writer(false)?;
-        self.write_through(&writer, body)
+        self.write_through(&writer, |txn| {
+            self.check_writable(txn)?;
+            body(txn)
+        })
     }
 
-    /// As [`write`](Self::write), and makes the file if it is missing.
+    /// As [`write`](Self::write), makes the file if it is missing, and asks for no header.
     pub(crate) fn write_or_create<T, E: From<MetaError>>(
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
         let writer = self.open_writer(true)?;
         self.write_through(&writer, body)
+    }
+
+    fn check_writable(&self, txn: &WriteTxn) -> Result<(), MetaError> {
+        let path = self.path.clone();
+        match read_header(txn, &self.path)?.access() {
+            Ok(Access::ReadWrite | Access::Migrate(_)) => Ok(()),
+            Ok(Access::ReadOnly) => Err(MetaError::ReadOnly { path }),
+            Err(source) => Err(MetaError::Format { path, source }),
+        }
     }
 
     fn write_through<T, E: From<MetaError>>(

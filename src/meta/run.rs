@@ -44,7 +44,7 @@ impl RunDatabase {
 
     /// Remembers a fact for this boot.
     pub(crate) fn set_fact(&self, key: &str, value: &str) -> Result<(), MetaError> {
-        self.0.write(|txn| {
+        self.0.write_or_create(|txn| {
             txn.0.open_table(table::FACTS)?.insert(key, value)?;
             Ok(())
         })
@@ -75,7 +75,7 @@ impl RunDatabase {
         layer: &str,
         change: impl FnOnce(&mut Option<MountRecord>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.0.write(|txn| {
+        self.0.write_or_create(|txn| {
             let mut record = txn.mount_record(layer)?;
             let value = change(&mut record)?;
             txn.put_mount_record(layer, record.as_ref())?;

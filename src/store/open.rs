@@ -84,9 +84,7 @@ impl Store {
         if !path.exists() || !database.begin_read()?.has_tables()? {
             create_database(&layout, &database)?;
         }
-        if !check_format(&database)? {
-            database.forbid_writes();
-        } else if options.reserve > 0 {
+        if check_format(&database)? && options.reserve > 0 {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         Ok(Store(Arc::new(Inner {
