@@ -33,7 +33,7 @@ fn reference(layout: &Path, tag: &str) -> String {
 
 /// Loads the image in one compression as `debian`.
 fn load(dir: &Dir, images: &Path, compression: &str) {
-    dir.layerstore(["load", &reference(&images.join(compression), TAG)]).assert_success();
+    dir.layerstore(["load", &reference(&images.join(compression), TAG), "--name", TAG]).assert_success();
 }
 
 /// Creates a container and mounts it.
@@ -207,7 +207,7 @@ fn changed_container_is_listed_committed_and_loaded_elsewhere() {
     assert_eq!(image.measured_diff_ids(), image.diff_ids());
 
     let second = Dir::new("debian-second");
-    second.layerstore(["load", &reference(&saved, "changed")]).assert_success();
+    second.layerstore(["load", &reference(&saved, "changed"), "--name", "changed"]).assert_success();
     let merged = mount(&second, "changed", "web");
     before.assert_same(&Tree::scan(&merged));
     assert!(merged.join("srv/added/fifo").symlink_metadata().unwrap().file_type().is_fifo());
