@@ -161,8 +161,6 @@ fn describe_container(store: &Store, container: &layerstore::Container) -> Value
         "labels": container.labels,
         "mount_options": container.mount_options,
         "mount_label": container.mount_label,
-        "uid_map": container.uid_map.iter().map(range).collect::<Vec<_>>(),
-        "gid_map": container.gid_map.iter().map(range).collect::<Vec<_>>(),
         "items": items(store, container),
         "changes": changes(store, container),
     })
@@ -174,10 +172,6 @@ fn texts(values: &[impl ToString]) -> Vec<String> {
 
 fn time(time: layerstore::Timestamp) -> Value {
     json!([time.seconds, time.nanoseconds])
-}
-
-fn range(range: &layerstore::IdRange) -> Value {
-    json!([range.container, range.host, range.length])
 }
 
 /// The bytes of the content; how many the disk takes is the disk's business.
@@ -353,8 +347,6 @@ fn makes_the_golden_store() {
     container.labels = vec![("label".to_owned(), "value".to_owned())];
     container.mount_options = vec!["nodev".to_owned()];
     container.mount_label = Some("system_u:object_r:container_file_t:s0".to_owned());
-    container.uid_map = vec![layerstore::IdRange { container: 0, host: 100_000, length: 65_536 }];
-    container.gid_map.clone_from(&container.uid_map);
     let container = store.create_container(&image.id, &container).unwrap();
     store.write(|txn| txn.put_item(&container, "spec", b"{}")).unwrap();
     let after = diff_directories(&store);

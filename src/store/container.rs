@@ -12,6 +12,7 @@ use crate::meta::Query;
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::Store;
+use super::remove::shown;
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -140,12 +141,13 @@ impl Store {
     ///
     /// Returns [`Error::InUse`] if the container is mounted, and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        let container = self.container(id.as_str())?;
-        self.refuse_mounted(&container.layer, &format!("the container {id}"))?;
-        let freed = self.write_freeing(|txn| {
+        let freed = self.write_unmounted(|txn| {
             let record = txn
                 .container(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "container", key: id.to_string() })?;
+            self.refuse_mounted(&record.layer, || {
+                format!("the container {}", shown(&record.names, &record.id))
+            })?;
             if let Some(child) = txn.children(&record.layer)?.into_iter().next() {
                 return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
             }

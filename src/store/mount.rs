@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, MountRecord};
 
 use crate::disk::{self, DiffName, Staging, Subdirectory, XattrNamespace};
-use crate::error::{Error, InUseError, MountError};
+use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
@@ -81,6 +81,10 @@ impl Store {
         let plan = overlay::plan(&probe, &request)?;
         let read_only = plan.is_read_only();
         let record = self.run()?.update_mount::<_, Error>(&layer.id, |record| {
+            // A removal holds the same lock: what is here now stays until it is mounted.
+            if self.database().begin_read()?.layer(&layer.id)?.is_none() {
+                return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
+            }
             self.run_layout()?.ensure_mount_point(&layer_id)?;
             if overlay::is_mounted(&target)?
                 && let Some(record) = record
@@ -199,14 +203,12 @@ impl Store {
     }
 
     /// Refuses an operation that a mount forbids.
-    pub(super) fn refuse_mounted(&self, layer: &LayerId, what: &str) -> Result<(), Error> {
-        match self.mount_of_layer(layer.as_str())? {
-            None => Ok(()),
-            Some(mount) => {
-                let target = mount.path.display().to_string();
-                Err(InUseError::Mounted { what: what.to_owned(), target }.into())
-            }
+    pub(super) fn refuse_mounted(&self, layer: &str, what: impl FnOnce() -> String) -> Result<(), Error> {
+        let path = self.mount_point(layer)?;
+        if !exists(&path) || !overlay::is_mounted(&path)? {
+            return Ok(());
         }
+        Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
     }
 
     fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {

@@ -11,20 +11,22 @@ impl Store {
     /// Removes an image, with every layer of it that no other image, container, layer or name needs. Returns the
     /// ids of the removed layers, the topmost first.
     ///
-    /// Returns [`Error::InUse`] if a container stands on the image, and [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
-        let (freed, layers) = self.write_freeing(|txn| {
+        let (freed, layers) = self.write_unmounted(|txn| {
             let record = txn
                 .image(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
             if let Some(container) = txn.containers_of_image(id.as_str())?.into_iter().next() {
-                return Err(InUseError::ImageOfContainer { image: id.to_string(), container }.into());
+                let names = txn.container(&container)?.map(|record| record.names).unwrap_or_default();
+                let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
+                return Err(InUseError::ImageOfContainer { image, container }.into());
             }
             txn.remove_image(id.as_str())?;
             let mut freed = Freed::default();
             let mut layers = Vec::new();
             for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
-                remove_unneeded(txn, top, &mut freed, &mut layers)?;
+                self.remove_unneeded(txn, top, &mut freed, &mut layers)?;
             }
             Ok((freed, layers))
         })?;
@@ -37,12 +39,12 @@ impl Store {
     /// Returns [`Error::InUse`] if a layer, image or container stands on it or it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
-        self.refuse_mounted(id, &format!("the layer {id}"))?;
-        let freed = self.write_freeing(|txn| {
+        let freed = self.write_unmounted(|txn| {
             let layer = id.to_string();
             if txn.layer(&layer)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
             }
+            self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
             match user_of(txn, &layer)? {
                 Some(error) => Err(error.into()),
                 None => Ok(txn.remove_layer(&layer)?),
@@ -70,6 +72,39 @@ impl Store {
         })?;
         self.discard(&freed)?;
         Ok(bytes)
+    }
+
+    /// Removes `top` and the layers below it as far down as nothing needs them. A name is a need: somebody gave it.
+    fn remove_unneeded(
+        &self,
+        txn: &WriteTxn,
+        top: &str,
+        freed: &mut Freed,
+        removed: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let mut next = Some(top.to_owned());
+        while let Some(id) = next {
+            let Some(layer) = txn.layer(&id)? else { return Ok(()) };
+            if user_of(txn, &id)?.is_some() || !layer.names.is_empty() {
+                return Ok(());
+            }
+            self.refuse_mounted(&id, || format!("the image's layer {id}"))?;
+            let more = txn.remove_layer(&id)?;
+            freed.diffs.extend(more.diffs);
+            freed.blobs.extend(more.blobs);
+            removed.push(id);
+            next = layer.parent;
+        }
+        Ok(())
+    }
+
+    /// As [`write_freeing`](Self::write_freeing), while nobody mounts: what is not mounted in `body` is not mounted
+    /// when its removal is committed.
+    pub(super) fn write_unmounted<T>(
+        &self,
+        body: impl FnMut(&WriteTxn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run()?.hold(|| self.write_freeing(body))
     }
 
     /// Runs a write transaction that makes space. The database writes before it frees, so on a full disk it gets the
@@ -110,26 +145,9 @@ impl Store {
     }
 }
 
-/// Removes `top` and the layers below it as far down as nothing needs them. A name is a need: somebody gave it.
-fn remove_unneeded(
-    txn: &WriteTxn,
-    top: &str,
-    freed: &mut Freed,
-    removed: &mut Vec<String>,
-) -> Result<(), Error> {
-    let mut next = Some(top.to_owned());
-    while let Some(id) = next {
-        let Some(layer) = txn.layer(&id)? else { return Ok(()) };
-        if user_of(txn, &id)?.is_some() || !layer.names.is_empty() {
-            return Ok(());
-        }
-        let more = txn.remove_layer(&id)?;
-        freed.diffs.extend(more.diffs);
-        freed.blobs.extend(more.blobs);
-        removed.push(id);
-        next = layer.parent;
-    }
-    Ok(())
+/// A thing as messages name it: by its first name, and its id.
+pub(super) fn shown(names: &[String], id: &str) -> String {
+    names.first().map_or_else(|| id.to_owned(), |name| format!("{name} ({id})"))
 }
 
 /// Why a layer cannot be removed.

@@ -67,7 +67,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.hex)
+        f.pad(&format!("{}:{}", self.algorithm.name(), self.hex))
     }
 }
 
