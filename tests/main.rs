@@ -17,6 +17,7 @@ mod support;
 mod check;
 mod cli;
 mod debian;
+mod depth;
 mod format;
 mod hostile;
 mod layering;

@@ -9,12 +9,14 @@
 //! | [`write`](mod@write) | typed changes, which keep indexes, items, sums and journal in step |
 //! | [`index`] | which index rows a record implies |
 //! | [`audit`] | every record, damaged ones included |
+//! | [`counter`] | whether anything was committed, by a memory read |
 //! | [`blob`] | bytes kept in the database |
 //! | [`run`] | the second database, of what a reboot drops |
 
 mod audit;
 mod backend;
 mod blob;
+mod counter;
 mod database;
 mod holder;
 mod index;
@@ -24,6 +26,7 @@ mod write;
 
 pub(crate) use audit::{NamedNumbers, Records, named_numbers};
 pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
+pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions};
 pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use run::RunDatabase;

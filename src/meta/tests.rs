@@ -146,6 +146,25 @@ fn a_spooled_file_is_stored_as_it_is() {
 }
 
 #[test]
+fn every_commit_is_counted_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let counter = ChangeCounter::open(database.path()).unwrap();
+    let mut seen = vec![counter.current()];
+    for round in 0..20 {
+        let record = LayerRecord { content: LayerContent::Writable(1), ..layer(&format!("l{round}"), None) };
+        database.write(|txn| txn.put_layer(&record)).unwrap();
+        seen.push(counter.current());
+        database.begin_read().unwrap().layers().unwrap();
+        let failed: Result<(), MetaError> =
+            database.write(|_| Err(MetaError::Blob { key: "made up".into() }));
+        assert!(failed.is_err());
+        assert_eq!(counter.current(), seen[round + 1]);
+    }
+    assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
+}
+
+#[test]
 fn a_failed_operation_stores_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let database = store(dir.path());

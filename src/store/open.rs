@@ -14,7 +14,7 @@ use crate::archive::Limits;
 use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace};
 use crate::error::{Error, LayoutError, MetaError};
 use crate::layer::{ImportOptions, Stack};
-use crate::meta::{Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
+use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::privileges::Privileges;
 use crate::sys::random;
 use crate::types::TreeDigest;
@@ -52,6 +52,7 @@ struct Inner {
     layout: Layout,
     options: StoreOptions,
     database: Database,
+    counter: ChangeCounter,
     run: OnceLock<Run>,
     privileges: Privileges,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
@@ -87,10 +88,12 @@ impl Store {
         if check_format(&database)? && options.reserve > 0 {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
+        let counter = ChangeCounter::open(database.path())?;
         Ok(Store(Arc::new(Inner {
             layout,
             options: options.clone(),
             database,
+            counter,
             run: OnceLock::new(),
             privileges,
             manifests: Mutex::default(),
@@ -110,6 +113,27 @@ impl Store {
     /// The store's UUID, which it has for ever.
     pub fn uuid(&self) -> &str {
         self.0.layout.uuid()
+    }
+
+    /// A number that is another one after every change of the store, by whatever process. Asking costs a memory read,
+    /// so a caller can keep what it has read and ask before each use whether it is still new.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{ContainerOptions, Store, StoreOptions};
+    ///
+    /// let options = StoreOptions::at(dir.path().join("store"));
+    /// let (store, other) = (Store::open(&options)?, Store::open(&options)?);
+    /// let before = store.change_counter();
+    /// assert_eq!(store.change_counter(), before);
+    /// other.create_container(None, &ContainerOptions::named("web"))?;
+    /// assert_ne!(store.change_counter(), before);
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn change_counter(&self) -> u64 {
+        self.0.counter.current()
     }
 
     pub(crate) fn layout(&self) -> &Layout {

@@ -4,7 +4,7 @@ use crate::error::{Error, LookupError};
 use crate::image::{Container, Image, Item, find_container, find_image, find_layer};
 use crate::layer::Layer;
 use crate::meta::{Query, read_blob};
-use crate::types::{LayerId, Name};
+use crate::types::{ContainerId, ImageId, LayerId, Name, stored};
 
 use super::{Store, Thing, ThingId};
 
@@ -87,6 +87,30 @@ impl Store {
         let txn = self.database().begin_read()?;
         find_layer::<Error>(&txn, top.as_str())?;
         Ok(txn.chain(top.as_str())?.into_iter().map(Layer::from_record).collect::<Result<_, _>>()?)
+    }
+
+    /// The images whose top layer this is.
+    ///
+    /// Returns [`Error::Meta`] if the database fails.
+    pub fn images_of_layer(&self, layer: &LayerId) -> Result<Vec<ImageId>, Error> {
+        let ids = self.database().begin_read()?.images_of_layer(layer.as_str())?;
+        Ok(ids.iter().map(|id| stored("image", id, id)).collect::<Result<_, _>>()?)
+    }
+
+    /// The container whose writable layer this is.
+    ///
+    /// Returns [`Error::Meta`] if the database fails.
+    pub fn container_of_layer(&self, layer: &LayerId) -> Result<Option<ContainerId>, Error> {
+        let id = self.database().begin_read()?.container_of_layer(layer.as_str())?;
+        Ok(id.map(|id| stored("container", &id, &id)).transpose()?)
+    }
+
+    /// The containers that were made from an image.
+    ///
+    /// Returns [`Error::Meta`] if the database fails.
+    pub fn containers_of_image(&self, image: &ImageId) -> Result<Vec<ContainerId>, Error> {
+        let ids = self.database().begin_read()?.containers_of_image(image.as_str())?;
+        Ok(ids.iter().map(|id| stored("container", id, id)).collect::<Result<_, _>>()?)
     }
 
     /// The data items of a thing, by key.

@@ -11,6 +11,7 @@
 //! | [`lock`] | OFD locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
+//! | [`map`] | the first page of a file, shared with its writers |
 //! | [`mount`] | the mount calls, new and old, and the mount table |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
@@ -22,6 +23,7 @@ pub(crate) mod beneath;
 pub(crate) mod directory;
 pub(crate) mod extent;
 pub(crate) mod lock;
+pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod privileges;
