@@ -40,7 +40,7 @@ impl<R: Read> SplitReader<R> {
     }
 
     /// The files that [`join`](SplitReader::join) needs. One can stand here several times.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzzing"))]
     pub(crate) fn contents(&self) -> &[Content] {
         &self.contents
     }
