@@ -6,7 +6,7 @@ _default:
 # what a change must pass before it is pushed; .ci/run does this and more
 check:
     cargo fmt --all -- --check
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
     cargo clippy --lib --no-default-features -- -D warnings
     cargo test --workspace
 
