@@ -94,6 +94,18 @@ impl Error {
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")
             }
+            Error::Oci(OciError::FileKind { path, .. }) if path.is_dir() => {
+                Some("a directory with an image layout is written oci:DIR[:TAG]")
+            }
+            Error::Oci(OciError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+                Some("an archive is written oci-archive:FILE[:TAG] or docker-archive:FILE[:REPO:TAG]")
+            }
+            Error::Oci(OciError::Format { missing: "manifest.json", .. }) => {
+                Some("an archive of an image layout is written oci-archive:FILE[:TAG]")
+            }
+            Error::Import(error) if error.is_damaged_stream() => {
+                Some("the blob is damaged, or not what its media type says; fetch the image again")
+            }
             Error::Layout(LayoutError::NotAStore { .. }) => {
                 Some("check --root; a new store is made in an empty or missing directory")
             }
