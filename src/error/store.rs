@@ -123,16 +123,37 @@ impl Error {
 
     /// Whether the disk was full.
     pub fn is_out_of_space(&self) -> bool {
+        let full = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = next {
-            let full = error.downcast_ref::<io::Error>().is_some_and(|error| {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            });
-            if full {
+            // The errors of redb hold their cause and do not give it away as a source.
+            let of_redb = error.downcast_ref::<Box<redb::Error>>().map(AsRef::as_ref);
+            let found = match of_redb.or_else(|| error.downcast_ref()) {
+                Some(redb::Error::Io(error)) => Some(error),
+                _ => error.downcast_ref::<io::Error>(),
+            };
+            if found.is_some_and(full) {
                 return true;
             }
             next = error.source();
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_seen_through_the_database() {
+        let of = |kind: io::ErrorKind| -> Error {
+            MetaError::from(redb::CommitError::Storage(redb::StorageError::Io(kind.into()))).into()
+        };
+        assert!(of(io::ErrorKind::StorageFull).is_out_of_space());
+        assert!(of(io::ErrorKind::StorageFull).hint().is_some());
+        assert!(!of(io::ErrorKind::PermissionDenied).is_out_of_space());
     }
 }
