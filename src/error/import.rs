@@ -64,7 +64,8 @@ pub enum ImportError {
     Io(#[from] io::Error),
     /// The disk is too full for the image, even if nothing of it grew when it is unpacked.
     #[error(
-        "the image needs at least {needed} bytes and {free} are free; remove images, or use a larger disk"
+        "the image needs at least {} MB and {} MB are free; remove images, or use a larger disk",
+        needed.div_ceil(1_000_000), free / 1_000_000
     )]
     NoSpace {
         /// The bytes of its blobs.
@@ -90,6 +91,18 @@ pub enum ImportError {
     /// Another layer of the image failed first.
     #[error("given up because another layer failed")]
     GivenUp,
+}
+
+impl ImportError {
+    /// Whether a blob could be read, and what it holds could not be decompressed.
+    pub(super) fn is_damaged_stream(&self) -> bool {
+        match self {
+            ImportError::InLayer { source, .. } => source.is_damaged_stream(),
+            // What the system says has a number; what a decompressor says has none.
+            ImportError::Io(error) => error.raw_os_error().is_none(),
+            _ => false,
+        }
+    }
 }
 
 /// A layer cannot be written out.

@@ -37,7 +37,7 @@ pub enum OciError {
         source: io::Error,
     },
     /// A path in a layout is a link, a device or something else that is not what the layout needs there.
-    #[error("{} is not {expected}; links in an image layout are not followed", path.display())]
+    #[error("{} is not {expected} (links in an image layout are not followed)", path.display())]
     FileKind {
         /// The path.
         path: PathBuf,

@@ -94,6 +94,18 @@ impl Error {
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")
             }
+            Error::Oci(OciError::FileKind { path, .. }) if path.is_dir() => {
+                Some("a directory with an image layout is written oci:DIR[:TAG]")
+            }
+            Error::Oci(OciError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+                Some("an archive is written oci-archive:FILE[:TAG] or docker-archive:FILE[:REPO:TAG]")
+            }
+            Error::Oci(OciError::Format { missing: "manifest.json", .. }) => {
+                Some("an archive of an image layout is written oci-archive:FILE[:TAG]")
+            }
+            Error::Import(error) if error.is_damaged_stream() => {
+                Some("the blob is damaged, or not what its media type says; fetch the image again")
+            }
             Error::Layout(LayoutError::NotAStore { .. }) => {
                 Some("check --root; a new store is made in an empty or missing directory")
             }
@@ -111,16 +123,37 @@ impl Error {
 
     /// Whether the disk was full.
     pub fn is_out_of_space(&self) -> bool {
+        let full = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = next {
-            let full = error.downcast_ref::<io::Error>().is_some_and(|error| {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            });
-            if full {
+            // The errors of redb hold their cause and do not give it away as a source.
+            let of_redb = error.downcast_ref::<Box<redb::Error>>().map(AsRef::as_ref);
+            let found = match of_redb.or_else(|| error.downcast_ref()) {
+                Some(redb::Error::Io(error)) => Some(error),
+                _ => error.downcast_ref::<io::Error>(),
+            };
+            if found.is_some_and(full) {
                 return true;
             }
             next = error.source();
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_seen_through_the_database() {
+        let of = |kind: io::ErrorKind| -> Error {
+            MetaError::from(redb::CommitError::Storage(redb::StorageError::Io(kind.into()))).into()
+        };
+        assert!(of(io::ErrorKind::StorageFull).is_out_of_space());
+        assert!(of(io::ErrorKind::StorageFull).hint().is_some());
+        assert!(!of(io::ErrorKind::PermissionDenied).is_out_of_space());
     }
 }

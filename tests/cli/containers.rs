@@ -73,7 +73,9 @@ fn mounts_are_counted() {
     assert_eq!(dir.layerstore(["mount", "web", "--json"]).json()["count"], 2);
     let listed = dir.layerstore(["containers", "--json"]).json();
     assert_eq!(listed[0]["mount"]["path"], first.to_str().unwrap());
-    assert_eq!(dir.layerstore(["mount"]).stdout_path(), first);
+    assert_eq!(dir.layerstore(["mount", "-q"]).stdout_path(), first);
+    let table = dir.layerstore(["mount"]).stdout();
+    assert!(table.contains("container web") && table.contains(first.to_str().unwrap()), "{table}");
     let output = dir.layerstore(["unmount", "web"]).output();
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("1 more user"));
@@ -81,7 +83,7 @@ fn mounts_are_counted() {
     dir.layerstore(["umount", "web"]).assert_success();
     assert!(!first.exists());
     let error = dir.layerstore(["unmount", "web"]).assert_exit(1);
-    assert!(error.contains("not a mount point"), "{error}");
+    assert!(error.contains("web is not mounted"), "{error}");
     assert_eq!(dir.layerstore(["containers", "--json"]).json()[0]["mount"], json!(null));
 }
 

@@ -1,5 +1,9 @@
 //! A disk that is full: a small tmpfs of the test's own.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
 use rustix::mount::MountFlags;
 
 use super::{lists, load_base};
@@ -14,10 +18,7 @@ fn load_on_a_full_disk_leaves_the_store_as_it_was() {
         skip!("mounting a small disk needs root or a user namespace");
     }
     let dir = Dir::new("full");
-    let root = dir.create_dir("root");
-    if let Err(error) =
-        rustix::mount::mount("none", &root, "tmpfs", MountFlags::empty(), Some(c"size=40m,mode=0700"))
-    {
+    if let Err(error) = mount_small_disk(&dir) {
         skip!("cannot mount a tmpfs: {error}");
     }
     load_base(&dir);
@@ -34,4 +35,34 @@ fn load_on_a_full_disk_leaves_the_store_as_it_was() {
         Image::new([Layer::new([Member::file("small", vec![7; 4 << 20])])]).write(dir.join("small.oci"), "s");
     dir.layerstore(["load", &small.reference()]).assert_success();
     dir.layerstore(["rmi", "s", "base"]).assert_success();
+}
+
+#[test]
+fn removal_on_a_full_disk_gets_the_reserve() {
+    if !machine::is_root() {
+        skip!("mounting a small disk needs root or a user namespace");
+    }
+    let dir = Dir::new("reserve");
+    let root = match mount_small_disk(&dir) {
+        Ok(root) => root,
+        Err(error) => skip!("cannot mount a tmpfs: {error}"),
+    };
+    load_base(&dir);
+    let mut fill = File::create(root.join("fill")).unwrap();
+    while fill.write_all(&[1; 4096]).is_ok() {}
+    let error = dir.layerstore(["create-container", "base"]).assert_exit(1);
+    assert!(error.contains("hint: remove images or containers"), "{error}");
+    // The mount counts are where they belong: on another filesystem.
+    let run_root = dir.join("elsewhere");
+    dir.layerstore(["rmi", "base", "--runroot", run_root.to_str().unwrap()]).assert_success();
+    // Whether the container was committed could not be known, so its directory stayed.
+    dir.layerstore(["gc"]).assert_success();
+    dir.layerstore(["check"]).assert_success();
+}
+
+/// Mounts a small disk where the store will be.
+fn mount_small_disk(dir: &Dir) -> std::io::Result<PathBuf> {
+    let root = dir.create_dir("root");
+    rustix::mount::mount("none", &root, "tmpfs", MountFlags::empty(), Some(c"size=40m,mode=0700"))?;
+    Ok(root)
 }

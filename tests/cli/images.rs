@@ -116,6 +116,8 @@ fn names_are_set_moved_and_taken_away() {
     let second = image().config(|config| config["author"] = json!("x")).write(dir.join("second.oci"), "2");
     dir.layerstore(["load", &second.reference(), "--name", "second"]).assert_success();
     dir.layerstore(["names", "second", "--add", "base"]).assert_exit(1);
+    let error = dir.layerstore(["names", "second", "--add", "third", "--remove", "nope"]).assert_exit(1);
+    assert!(error.contains("\"second\" does not have the name \"nope\""), "{error}");
     dir.layerstore(["names", "second", "--add", "base", "--move", "--remove", "second"]).assert_success();
     assert_eq!(dir.layerstore(["names", "base", "--json"]).json(), json!(["base"]));
     let found = &dir.layerstore(["inspect", "base"]).json()[0];

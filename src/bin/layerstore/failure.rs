@@ -67,7 +67,7 @@ pub enum Failure {
         source: io::Error,
     },
     /// A thing of another kind was named.
-    #[error("{key:?} is {found}; this needs {wanted}")]
+    #[error("{key:?} is a {found}; this needs {wanted}")]
     WrongKind {
         /// What was asked for.
         key: String,
@@ -75,6 +75,20 @@ pub enum Failure {
         found: &'static str,
         /// What is needed.
         wanted: &'static str,
+    },
+    /// A mount is given back that is not there.
+    #[error("{thing} is not mounted")]
+    NotMounted {
+        /// What was to be unmounted.
+        thing: String,
+    },
+    /// A name is taken away from something that has it not.
+    #[error("{thing:?} does not have the name {name:?}")]
+    NoSuchName {
+        /// What was named.
+        thing: String,
+        /// The name that it has not.
+        name: String,
     },
     /// Garbage that could not be removed.
     #[error("cannot remove {}", path.display())]
@@ -106,6 +120,7 @@ impl Failure {
                  the mount is seen by what runs in that namespace"
                     .into(),
             ),
+            Failure::NotMounted { .. } => Some("`layerstore mount` lists the mounts".into()),
             _ => None,
         }
     }

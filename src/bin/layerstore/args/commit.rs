@@ -38,7 +38,9 @@ pub fn time(text: &str) -> Result<jiff::Timestamp, String> {
     let digits = text.strip_prefix('@').unwrap_or(text);
     match digits.parse::<i64>() {
         Ok(seconds) => jiff::Timestamp::from_second(seconds).map_err(|error| error.to_string()),
-        Err(_) => text.parse().map_err(|error: jiff::Error| error.to_string()),
+        Err(_) => text
+            .parse()
+            .map_err(|error: jiff::Error| format!("neither RFC 3339 nor seconds since 1970: {error}")),
     }
 }
 

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 /// Read and write data items: named blobs that are kept with a thing
+///
+/// An image has its manifest and its config as items (`item list` shows them). Saving and committing need those: leave
+/// them as they are, and give items of your own other keys.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -13,6 +13,7 @@ use clap::Args;
 Examples:
   layerstore mount web
   cd \"$(layerstore mount web)\"
+  layerstore mount
   layerstore mount debian:12 --read-only
   layerstore unshare sh -c 'ls \"$(layerstore mount web)\"'")]
 pub struct MountArgs {

@@ -6,13 +6,16 @@ use layerstore::oci::Reference;
 /// Write an image out as an OCI layout or an archive
 ///
 /// An image that was loaded and whose blobs are kept comes out as it went in: the same manifest, byte for byte. Else
-/// layers are compressed anew; their diffIDs, and so the image's id, stay the same.
+/// layers are compressed anew, each as the manifest says; their diffIDs, and so the image's id, stay the same. If the
+/// same image was loaded several times in different compressions, the last one counts. Tools that cannot read zstd need
+/// --compression gzip.
 ///
 /// Prints the digest of the manifest. A layout may hold other images already, which stay.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   layerstore save web:1 oci:web.oci:1
+  layerstore save web:1 oci:web.oci:1 --compression gzip
   layerstore save web:1 oci-archive:web.tar --compression zstd
   layerstore save web:1 docker-archive:web.tar:example.org/web:1")]
 pub struct SaveArgs {

@@ -14,7 +14,9 @@ use crate::output::tree::Lines;
 
 pub fn run(args: &LayersArgs, context: &Context) -> Result<(), Failure> {
     let store = context.store()?;
-    let layers = store.layers()?;
+    let mut layers = store.layers()?;
+    // As images and containers are listed. One import makes a layer after its parent.
+    layers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     let whole = args.list.no_trunc;
     if context.quiet() && !context.out().is_json() {
         return layers.iter().try_for_each(|layer| context.out().line(text::short(layer.id.as_str(), whole)));
@@ -53,10 +55,10 @@ impl Sized {
 }
 
 /// Whose top layer a layer is.
-struct Users(HashMap<LayerId, Vec<String>>);
+pub(super) struct Users(HashMap<LayerId, Vec<String>>);
 
 impl Users {
-    fn of(store: &Store, whole: bool) -> Result<Self, Failure> {
+    pub(super) fn of(store: &Store, whole: bool) -> Result<Self, Failure> {
         let mut users: HashMap<LayerId, Vec<String>> = HashMap::new();
         for Image { id, names, top_layer, .. } in store.images()? {
             let Some(layer) = top_layer else { continue };
@@ -68,6 +70,11 @@ impl Users {
             users.entry(layer).or_default().push(format!("container {shown}"));
         }
         Ok(Users(users))
+    }
+
+    /// Those of one layer, if there are any.
+    pub(super) fn of_layer(&self, layer: &LayerId) -> Option<String> {
+        self.0.get(layer).map(|users| users.join(", "))
     }
 
     /// Names of the layer itself come first.

@@ -5,10 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use layerstore::{MountOptions, Store};
 use serde_json::json;
 
+use super::layers::Users;
 use crate::args::MountArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::MountJson;
+use crate::output::table::{Align, Table};
+use crate::output::text;
 
 pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
@@ -26,7 +29,7 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat())
 }
 
-/// Every mount: the layer's id and where it is.
+/// Every mount: what is mounted, how many use it, and where it is.
 fn list(store: &Store, context: &Context) -> Result<(), Failure> {
     let mut mounts = Vec::new();
     for (layer, _) in store.status()?.mounts {
@@ -44,7 +47,19 @@ fn list(store: &Store, context: &Context) -> Result<(), Failure> {
             .collect();
         return context.out().json(&list);
     }
-    mounts.iter().try_for_each(|(_, mount)| {
-        context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat())
-    })
+    if context.quiet() {
+        return mounts.iter().try_for_each(|(_, mount)| {
+            context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat())
+        });
+    }
+    let users = Users::of(store, false)?;
+    let mut table = Table::new([("MOUNTED", Align::Left), ("COUNT", Align::Right), ("PATH", Align::Left)]);
+    for (layer, mount) in &mounts {
+        let what = users.of_layer(layer).unwrap_or_else(|| {
+            // Mounted by its own id or name.
+            format!("layer {}", text::short(layer.as_str(), false))
+        });
+        table.row([what, mount.count.to_string(), mount.path().display().to_string()]);
+    }
+    context.out().table(&table)
 }

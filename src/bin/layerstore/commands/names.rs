@@ -23,6 +23,10 @@ pub fn run(args: &NamesArgs, context: &Context) -> Result<(), Failure> {
     if add.is_empty() && remove.is_empty() && set.is_empty() {
         return print(&found, context);
     }
+    // A misspelt name would stay, and nobody would know.
+    if let Some(name) = remove.iter().find(|name| !names(&found).contains(name)) {
+        return Err(Failure::NoSuchName { thing: args.thing.clone(), name: name.to_string() });
+    }
     store.write(|txn| {
         if !set.is_empty() {
             txn.set_names(&id, &set)?;
@@ -40,13 +44,17 @@ fn parsed(names: &[String]) -> Result<Vec<Name>, Error> {
     names.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-fn print(thing: &Thing, context: &Context) -> Result<(), Failure> {
-    let names = match thing {
+fn names(thing: &Thing) -> &[Name] {
+    match thing {
         Thing::Layer(layer) => &layer.names,
         Thing::Image(image) => &image.names,
         Thing::Container(container) => &container.names,
-        _ => return Ok(()),
-    };
+        _ => &[],
+    }
+}
+
+fn print(thing: &Thing, context: &Context) -> Result<(), Failure> {
+    let names = names(thing);
     if context.out().is_json() {
         return context.out().json(&json::names(names));
     }

@@ -1,6 +1,6 @@
 //! `layerstore unmount`.
 
-use layerstore::UnmountMode;
+use layerstore::{Error, MountError, UnmountMode};
 use serde_json::json;
 
 use crate::args::UnmountArgs;
@@ -14,11 +14,13 @@ pub fn run(args: &UnmountArgs, context: &Context) -> Result<(), Failure> {
     let mut done = Vec::new();
     super::each(&args.things, context, |key| {
         let thing = store.thing(key)?.id();
-        let left = if args.all {
-            store.unmount_all(&thing, mode)?;
-            0
-        } else {
-            store.unmount(&thing, mode)?
+        let unmounted =
+            if args.all { store.unmount_all(&thing, mode).map(|()| 0) } else { store.unmount(&thing, mode) };
+        let left = match unmounted {
+            Err(Error::Mount(MountError::NotMounted { .. })) => {
+                return Err(Failure::NotMounted { thing: key.to_owned() });
+            }
+            left => left?,
         };
         if context.out().is_json() {
             done.push(json!({ "kind": thing.kind().word(), "id": thing.as_str(), "count": left }));

@@ -9,8 +9,8 @@ use layerstore::Progress;
 
 use super::text;
 
-const LAYER: &str = "{prefix:12}  {bar:30.cyan/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {msg}";
-const TOTAL: &str = "{prefix:12}  {bar:30.green/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {decimal_bytes_per_sec}";
+const LAYER: &str = "{prefix:12}  {bar:26.cyan/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {msg}";
+const TOTAL: &str = "{prefix:12}  {bar:26.green/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {decimal_bytes_per_sec}";
 const CHECK: &str = "checking  {bar:30.green/dim}  {pos} / {len}";
 const SPINNER: &str = "{spinner} {msg}";
 
