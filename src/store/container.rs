@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 
-use crate::disk::Staging;
+use crate::disk::{EntryLock, Staging};
 use crate::error::{CreateError, Error, InUseError, LookupError};
 use crate::image::{Container, find_image};
 use crate::layer;
@@ -122,7 +122,7 @@ impl Store {
 
     /// Makes `diffs/<n>` for a layer above `parent`, durable.
     fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
-        let staging = Staging::create(self.layout(), self.fresh_number()?)?;
+        let staging = Staging::create(&EntryLock::create(self.layout())?, self.fresh_number()?)?;
         let below = match parent {
             Some(parent) => Some(layer::directory(&self.database().begin_read()?, parent)?),
             None => None,

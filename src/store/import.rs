@@ -6,6 +6,8 @@
 //! transaction inserts the rows. If anything fails before, dropping what was staged removes it.
 
 mod rows;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::fs::File;
@@ -77,7 +79,7 @@ impl Store {
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
-        let work = Work::new(self, import, &chains);
+        let work = Work::new(self, import, &chains)?;
         let workers = thread::available_parallelism().map_or(1, usize::from).min(import.layers.len());
         thread::scope(|scope| {
             for _ in 0..workers {
@@ -151,12 +153,12 @@ fn settle(ready: Vec<Ready>, blobs: CopiedBlobs, needed: &Needed) {
         if let Ready::Sealed(layer) = ready
             && needs(&needed.layers, position)
         {
-            layer.staging.keep();
+            layer.directory.keep();
         }
     }
     for (position, (_, blob)) in blobs.into_iter().enumerate() {
         if needs(&needed.blobs, position) {
-            blob.staged.keep();
+            blob.file.keep();
         }
     }
 }

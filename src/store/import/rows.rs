@@ -31,7 +31,7 @@ pub(super) fn insert(
         let digest = digest.to_string();
         let new = txn.kept_blob(&digest)?.is_none();
         if new {
-            let (number, size) = (blob.staged.number(), blob.size);
+            let (number, size) = (blob.file.number(), blob.size);
             txn.put_kept_blob(&digest, &KeptBlobRecord { number, size })?;
         }
         needed.blobs.push(new);
@@ -94,7 +94,7 @@ fn insert_sealed(txn: &WriteTxn, record: LayerRecord, sealed: &SealedLayer) -> R
     let new_tree = txn.diff(&sealed.tree)?.is_none();
     if new_tree {
         let diff = DiffRecord {
-            number: sealed.staging.number(),
+            number: sealed.directory.number(),
             content_bytes: sealed.manifest.content_bytes(),
             disk_bytes: sealed.usage.allocated,
             inodes: sealed.usage.inodes,

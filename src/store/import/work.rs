@@ -8,7 +8,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
 use super::{BlobInput, ImageImport, LayerImport, Ready};
-use crate::disk::{StagedBlob, Staging};
+use crate::disk::{EntryLock, Filled, StagedBlob, Staging};
 use crate::error::{Error, ImportError};
 use crate::layer::{self, LayerBlob, Progress, Stack};
 use crate::meta::Query;
@@ -17,7 +17,7 @@ use crate::types::{Algorithm, ChainId, Digest, Hasher, TreeDigest};
 
 /// A blob copied into the store.
 pub(super) struct CopiedBlob {
-    pub(super) staged: StagedBlob,
+    pub(super) file: Filled,
     pub(super) size: u64,
 }
 
@@ -27,6 +27,7 @@ pub(super) type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
 /// What the workers of one import share.
 pub(super) struct Work<'a> {
     store: &'a Store,
+    lock: EntryLock,
     import: &'a ImageImport<'a>,
     chains: &'a [ChainId],
     next: AtomicUsize,
@@ -46,22 +47,27 @@ struct State {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(store: &'a Store, import: &'a ImageImport<'a>, chains: &'a [ChainId]) -> Self {
+    pub(super) fn new(
+        store: &'a Store,
+        import: &'a ImageImport<'a>,
+        chains: &'a [ChainId],
+    ) -> Result<Self, Error> {
         let count = import.layers.len();
         let state = State {
             stacks: vec![None; count],
             ready: (0..count).map(|_| None).collect(),
             ..State::default()
         };
-        Work {
+        Ok(Work {
             store,
+            lock: EntryLock::create(store.layout())?,
             import,
             chains,
             next: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: Condvar::new(),
-        }
+        })
     }
 
     /// Takes layers, bottom first, until there are none or one has failed.
@@ -192,7 +198,7 @@ impl<'a> Work<'a> {
 
     fn unpack(&self, layer: &LayerImport<'_>) -> Result<layer::UnpackedLayer, Error> {
         let mut input = (layer.open)()?;
-        let staging = Staging::create(self.store.layout(), self.store.fresh_number()?)?;
+        let staging = Staging::create(&self.lock, self.store.fresh_number()?)?;
         let mut copied = None;
         if let Some(blob) = &layer.blob {
             self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
@@ -220,10 +226,10 @@ impl<'a> Work<'a> {
     /// read the copy: so what is kept is what was checked.
     fn copy_blob(&self, input: &mut BlobInput) -> Result<Option<CopiedBlob>, Error> {
         let Some((file, offset, length)) = input.extent.take() else { return Ok(None) };
-        let staged = StagedBlob::create(self.store.layout(), self.store.fresh_number()?)?;
+        let staged = StagedBlob::create(&self.lock, self.store.fresh_number()?)?;
         staged.fill_from(&file, offset, length)?;
         input.reader = Box::new(staged.reader()?);
-        Ok(Some(CopiedBlob { staged, size: length }))
+        Ok(Some(CopiedBlob { file: staged.filled(), size: length }))
     }
 
     fn report(&self, progress: &Progress<'_>) {
