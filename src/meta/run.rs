@@ -75,7 +75,7 @@ impl RunDatabase {
     /// Holds the write lock of the run database, in which a write transaction of the store may be begun, and never the
     /// other way round.
     pub(crate) fn hold<T, E: From<MetaError>>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        self.0.write_or_create(|_| body())
+        self.0.hold(body)
     }
 
     /// Runs `change` with the layer's record and stores what it leaves, in one transaction: no other process

@@ -3,10 +3,10 @@
 use rustix::mount::MountFlags;
 
 use super::{lists, load_base};
-use crate::support::Dir;
 use crate::support::machine;
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
+use crate::support::{Dir, TestCommand};
 
 #[test]
 fn load_on_a_full_disk_leaves_the_store_as_it_was() {
@@ -34,4 +34,30 @@ fn load_on_a_full_disk_leaves_the_store_as_it_was() {
         Image::new([Layer::new([Member::file("small", vec![7; 4 << 20])])]).write(dir.join("small.oci"), "s");
     dir.layerstore(["load", &small.reference()]).assert_success();
     dir.layerstore(["rmi", "s", "base"]).assert_success();
+}
+
+#[test]
+fn removing_works_on_a_full_disk() {
+    if !machine::is_root() {
+        skip!("mounting a small disk needs root or a user namespace");
+    }
+    let dir = Dir::new("full-rm");
+    let disk = dir.create_dir("disk");
+    if let Err(error) =
+        rustix::mount::mount("none", &disk, "tmpfs", MountFlags::empty(), Some(c"size=40m,mode=0700"))
+    {
+        skip!("cannot mount a tmpfs: {error}");
+    }
+    // The run root is on the same disk.
+    let layerstore = |arguments: &[&str]| {
+        let (root, run) = (disk.join("root"), disk.join("run"));
+        let places = ["--root", root.to_str().unwrap(), "--runroot", run.to_str().unwrap()];
+        TestCommand::layerstore().args(places).args(arguments)
+    };
+    let image = Image::new([Layer::new([Member::file("file", b"file")])]).write(dir.join("a.oci"), "a");
+    layerstore(&["load", &image.reference()]).assert_success();
+    let mut filler = std::fs::File::create(disk.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
+    layerstore(&["rmi", "a"]).assert_success();
+    layerstore(&["check"]).assert_success();
 }
