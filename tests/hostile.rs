@@ -165,6 +165,8 @@ fn loads_what_it_is_told() {
     let options = StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(false).reserve(0);
     let store = Store::open(&options).unwrap();
     assert_empty(&store);
+    // The run root is opened by its first use, and stays open.
+    store.status().unwrap();
     let descriptors = open_descriptors();
     let error = load(&store, &top).err().map(|error| story(&error)).unwrap_or_default();
     assert_empty(&store);
