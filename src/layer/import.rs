@@ -90,7 +90,7 @@ fn unpack_archive(
     let mut tree = TreeWriter::new(own(staging.directory())?, own(staging.aside())?, options.unpack.clone());
     let mut reader = Reader::with_limits(input, SplitBuilder::new(records)?, options.limits);
     let contents = thread::scope(|scope| {
-        let mut files = FilePool::start(scope, options.workers);
+        let mut files = FilePool::start(scope, options.workers)?;
         while let Some(entry) = reader.next_entry()? {
             apply(&entry, &mut reader, &mut tree, &mut files)?;
         }

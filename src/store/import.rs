@@ -26,6 +26,10 @@ use crate::types::{ChainId, DiffId, Digest, ImageId, Name, Timestamp};
 use self::work::{CopiedBlobs, Work};
 use super::Store;
 
+/// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
+/// on machines with many processors.
+const LAYERS_AT_A_TIME: usize = 8;
+
 /// An image to bring in.
 pub(crate) struct ImageImport<'a> {
     /// The id.
@@ -80,11 +84,15 @@ impl Store {
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(import.layers.len());
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_A_TIME);
         thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| work.run());
+            for _ in 1..workers.min(import.layers.len()) {
+                // Fewer do as well, where a limit of processes refuses more.
+                if thread::Builder::new().spawn_scoped(scope, || work.run()).is_err() {
+                    break;
+                }
             }
+            work.run();
         });
         let (ready, blobs) = work.into_results()?;
         if let Some(progress) = import.progress {

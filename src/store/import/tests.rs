@@ -81,3 +81,36 @@ fn a_deep_image_needs_few_descriptors() {
     let left = store.gc(true).unwrap();
     assert!(left.removed.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_panic_of_the_progress_function_reaches_the_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let layers: Vec<_> = (0..4).map(|n| layer(dir.path(), &tar_of(&format!("file-{n}"), 0o644))).collect();
+    let lowest = layers[0].blob.as_ref().unwrap().digest.clone();
+    // The other workers wait for this layer.
+    let progress = |progress: &Progress<'_>| match progress {
+        Progress::LayerDone { blob } if **blob == lowest => panic!("by the caller"),
+        _ => {}
+    };
+    let import = ImageImport { progress: Some(&progress), ..image(layers) };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.import_image(&import)));
+    assert!(result.is_err());
+    assert!(store.gc(true).unwrap().removed.is_empty());
+}
+
+/// A root directory that was inherited from the layer below is not passed on to where nothing lies below.
+#[test]
+fn an_inherited_root_stays_with_its_parent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (base, top) = (tar_of("./", 0o700), tar_of("file", 0o644));
+    let upper = store.import_image(&image(vec![layer(dir.path(), &base), layer(dir.path(), &top)])).unwrap();
+    let alone = store.import_image(&image(vec![layer(dir.path(), &top)])).unwrap();
+    let tree = |image: &Image| store.layer(image.top_layer.as_ref().unwrap().as_str()).unwrap().tree;
+    let fresh = open(&dir.path().join("fresh"));
+    let expected = fresh.import_image(&image(vec![layer(dir.path(), &top)])).unwrap();
+    let expected = fresh.layer(expected.top_layer.unwrap().as_str()).unwrap().tree;
+    assert_ne!(tree(&upper), tree(&alone));
+    assert_eq!(tree(&alone), expected);
+}

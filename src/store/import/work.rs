@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
@@ -72,6 +73,7 @@ impl<'a> Work<'a> {
 
     /// Takes layers, bottom first, until there are none or one has failed.
     pub(super) fn run(&self) {
+        let _guard = StopOnPanic(self);
         loop {
             let position = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(layer) = self.import.layers.get(position) else { return };
@@ -190,7 +192,12 @@ impl<'a> Work<'a> {
         let txn = self.store.database().begin_read()?;
         let manifest = self.store.manifest(&txn, &TreeDigest(tree))?;
         let root = manifest.get(b"").map(|entry| &entry.metadata);
-        if below.find(b"").is_some_and(|entry| Some(&entry.metadata) != root) {
+        let same_root = match below.find(b"") {
+            Some(entry) => Some(&entry.metadata) == root,
+            // The donor's root may be that of the layers below it; here is nothing to inherit.
+            None => donor.parent.is_none(),
+        };
+        if !same_root {
             return Ok(None);
         }
         Ok(Some((Ready::Shared(Box::new(donor.clone())), below.push(manifest))))
@@ -235,6 +242,20 @@ impl<'a> Work<'a> {
     fn report(&self, progress: &Progress<'_>) {
         if let Some(report) = self.import.progress {
             report(progress);
+        }
+    }
+}
+
+/// Stops the workers that wait for a layer whose worker panics, such as in the caller's progress function: the
+/// panic goes on to the caller when all have ended.
+struct StopOnPanic<'w>(&'w Work<'w>);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _state = self.0.state();
+            self.0.failed.store(true, Ordering::Release);
+            self.0.changed.notify_all();
         }
     }
 }
