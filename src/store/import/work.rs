@@ -10,7 +10,7 @@ use layerstore_schema::table::LayerKey;
 
 use super::{BlobInput, ImageImport, LayerImport, Ready};
 use crate::disk::{EntryLock, Filled, StagedBlob, Staging};
-use crate::error::{Error, ImportError};
+use crate::error::{BlobError, Error, ImportError, OciError};
 use crate::layer::{self, LayerBlob, Progress, Stack};
 use crate::meta::Query;
 use crate::store::Store;
@@ -305,8 +305,15 @@ fn check_blob(input: &mut dyn Read, blob: &LayerBlob) -> Result<(), ImportError>
     if found == blob.digest {
         return Ok(());
     }
-    copied?;
-    Err(ImportError::BlobDigest { expected: blob.digest.to_string(), found: found.to_string() })
+    match copied {
+        // A source that checks its blobs itself found the same, and may have read no further.
+        Err(error)
+            if !matches!(OciError::from_io(&error), Some(OciError::Blob(BlobError::Digest { .. }))) =>
+        {
+            Err(error.into())
+        }
+        _ => Err(ImportError::BlobDigest { expected: blob.digest.to_string(), found: found.to_string() }),
+    }
 }
 
 fn check_digests(layer: &LayerImport<'_>, streams: &layer::Streams) -> Result<(), ImportError> {
