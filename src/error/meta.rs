@@ -26,7 +26,8 @@ pub enum MetaError {
         /// How long this call waited.
         waited: Duration,
     },
-    /// The database reported an error. Nothing of the operation was stored.
+    /// The database reported an error. Nothing of the operation was stored, unless
+    /// [`is_outcome_unknown`](MetaError::is_outcome_unknown) says otherwise.
     #[error("the database failed while it {action}")]
     Database {
         /// What was being done.

@@ -50,7 +50,7 @@ pub(crate) struct ImageImport<'a> {
 
 /// A layer to bring in, if the store does not have it.
 pub(crate) struct LayerImport<'a> {
-    /// The digest that the uncompressed stream must have; `None` takes what comes.
+    /// The digest that the uncompressed stream must have.
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,

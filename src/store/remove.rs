@@ -11,7 +11,8 @@ impl Store {
     /// Removes an image, with every layer of it that no other image, container, layer or name needs. Returns the
     /// ids of the removed layers, the topmost first.
     ///
-    /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and
+    /// [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
         let (freed, layers) = self.write_unmounted(|txn| {
             let record = txn
