@@ -165,7 +165,7 @@ fn loads_what_it_is_told() {
     let options = StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(false).reserve(0);
     let store = Store::open(&options).unwrap();
     assert_empty(&store);
-    // What a store opens by its first use and keeps is open now.
+    // The run root is opened by its first use, and stays open.
     store.status().unwrap();
     let descriptors = open_descriptors();
     let error = load(&store, &top).err().map(|error| story(&error)).unwrap_or_default();

@@ -38,7 +38,7 @@ pub(crate) use remove::{empty_trash, move_to_trash, remove_tree};
 pub(crate) use reserve::{ensure_reserve, release_reserve};
 pub(crate) use run_layout::RunLayout;
 pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
-pub(crate) use staging::{StagedBlob, Staging, discard, discard_beside, is_held};
+pub(crate) use staging::{EntryLock, Filled, StagedBlob, Staging, discard, discard_beside, is_held};
 pub(crate) use tree_writer::{
     DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,
 };

@@ -101,7 +101,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::disk::{Staging, XattrNamespace};
+    use crate::disk::{EntryLock, Staging, XattrNamespace};
 
     #[test]
     fn links_are_removed_not_followed() {
@@ -169,7 +169,7 @@ mod tests {
     fn trash_takes_and_loses_entries() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
-        Staging::create(&layout, 1).unwrap().keep();
+        Staging::create(&EntryLock::create(&layout).unwrap(), 1).unwrap().keep();
         assert!(move_to_trash(&layout, Subdirectory::Diffs, DiffName::Entry(1), 2).unwrap());
         assert!(!move_to_trash(&layout, Subdirectory::Diffs, DiffName::Entry(1), 3).unwrap());
         assert_eq!(layout.entries(Subdirectory::Trash).unwrap(), [DiffName::Entry(2)]);

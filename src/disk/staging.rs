@@ -1,20 +1,74 @@
 //! Directories and blob files that are being filled and that no row names yet.
 //!
-//! Each has a lock file beside it, held for as long as the guard lives. What no row names and nobody holds is
-//! garbage. A guard that is dropped removes what it guards; [`Staging::keep`] leaves it, and is called only
-//! when the rows that name it are committed.
+//! Each has a lock file beside it, locked for as long as the guard lives. What no row names and nobody holds is
+//! garbage. A guard that is dropped removes what it guards; `keep` leaves it, and is called only when the rows
+//! that name it are committed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::layout::{DiffName, Layout, Subdirectory};
 use super::remove::{move_to_trash, remove_tree};
 use crate::error::LayoutError;
 use crate::sys::{beneath, extent, lock, node, stat, sync};
+
+/// The lock of all that one operation fills.
+///
+/// The lock files of its entries are names of one file, so hundreds of layers take no more descriptors than one
+/// does, and each is locked from the moment it has its name.
+#[derive(Clone, Debug)]
+pub(crate) struct EntryLock(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    diffs: OwnedFd,
+    blobs: OwnedFd,
+    root: PathBuf,
+    /// Closed last: the lock ends with it.
+    lock: OwnedFd,
+}
+
+impl EntryLock {
+    /// Makes and takes a lock that has no entry yet.
+    pub(crate) fn create(layout: &Layout) -> Result<Self, LayoutError> {
+        let (diffs, blobs) =
+            (layout.subdirectory(Subdirectory::Diffs)?, layout.subdirectory(Subdirectory::Blobs)?);
+        let root = layout.path().to_owned();
+        let made = beneath::unnamed_file(layout.root())
+            .and_then(|file| lock::try_exclusive(file.as_fd()).map(|_| file));
+        match made {
+            Ok(lock) => Ok(EntryLock(Arc::new(Shared { diffs, blobs, root, lock }))),
+            Err(source) => Err(LayoutError::Io { path: root, action: "make a lock file in", source }),
+        }
+    }
+}
+
+impl Shared {
+    fn parent(&self, which: Subdirectory) -> BorrowedFd<'_> {
+        match which {
+            Subdirectory::Blobs => self.blobs.as_fd(),
+            Subdirectory::Diffs | Subdirectory::Work | Subdirectory::Trash => self.diffs.as_fd(),
+        }
+    }
+
+    /// Makes the lock file of an entry, which is fresh: EEXIST if there is one.
+    fn name(&self, which: Subdirectory, name: DiffName) -> io::Result<()> {
+        node::name_file(self.lock.as_fd(), self.parent(which), name.to_string().as_bytes())
+    }
+
+    fn failed(
+        &self,
+        which: Subdirectory,
+        name: DiffName,
+        action: &'static str,
+        source: io::Error,
+    ) -> LayoutError {
+        LayoutError::Io { path: self.root.join(which.name()).join(name.to_string()), action, source }
+    }
+}
 
 /// A diff directory being filled. Dropping it removes the directory.
 #[derive(Debug)]
@@ -24,20 +78,41 @@ pub(crate) struct Staging {
     aside: OwnedFd,
 }
 
+/// A directory or blob file with everything in it, waiting for its row. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Filled(Held);
+
+impl Filled {
+    /// The number in its name.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Leaves it where it is and gives up its lock.
+    pub(crate) fn keep(mut self) {
+        self.0.keep = true;
+    }
+}
+
 impl Staging {
     /// Makes the directory `diffs/<number>`. The number must never have been used before.
-    pub(crate) fn create(layout: &Layout, number: u64) -> Result<Self, LayoutError> {
-        let held = Held::take(layout, Subdirectory::Diffs, number)?;
+    pub(crate) fn create(lock: &EntryLock, number: u64) -> Result<Self, LayoutError> {
+        let held = Held::take(lock, Subdirectory::Diffs, number)?;
         let make = |name: DiffName, mode| {
             let bytes = name.to_string().into_bytes();
-            node::make_directory(held.parent.as_fd(), &bytes, mode)
-                .and_then(|()| beneath::open_directory_beneath(held.parent.as_fd(), &bytes))
+            node::make_directory(held.parent(), &bytes, mode)
+                .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
                 .and_then(|made| node::set_mode(made.as_fd(), mode).map(|()| made))
                 .map_err(|source| held.failed(name, "create", source))
         };
         let directory = make(DiffName::Entry(number), 0o755)?;
         let aside = make(DiffName::Aside(number), 0o700)?;
         Ok(Staging { held, directory, aside })
+    }
+
+    /// Nothing more comes into it: its handles are closed.
+    pub(crate) fn filled(self) -> Filled {
+        Filled(self.held)
     }
 
     /// The number in the directory's name.
@@ -77,17 +152,12 @@ pub(crate) struct StagedBlob {
 
 impl StagedBlob {
     /// Makes the file `blobs/<number>`. The number must never have been used before.
-    pub(crate) fn create(layout: &Layout, number: u64) -> Result<Self, LayoutError> {
-        let held = Held::take(layout, Subdirectory::Blobs, number)?;
+    pub(crate) fn create(lock: &EntryLock, number: u64) -> Result<Self, LayoutError> {
+        let held = Held::take(lock, Subdirectory::Blobs, number)?;
         let name = DiffName::Entry(number);
-        let file = beneath::create_file(held.parent.as_fd(), name.to_string().as_bytes(), 0o600)
+        let file = beneath::create_file(held.parent(), name.to_string().as_bytes(), 0o600)
             .map_err(|source| held.failed(name, "create", source))?;
         Ok(StagedBlob { held, file })
-    }
-
-    /// The number in the file's name.
-    pub(crate) fn number(&self) -> u64 {
-        self.held.number
     }
 
     /// Fills the empty file with a part of another: by reflink where the filesystem can.
@@ -120,14 +190,14 @@ impl StagedBlob {
     /// The file from its beginning, for reading.
     pub(crate) fn reader(&self) -> Result<File, LayoutError> {
         let name = DiffName::Entry(self.held.number);
-        beneath::open_file_beneath(self.held.parent.as_fd(), name.to_string().as_bytes())
+        beneath::open_file_beneath(self.held.parent(), name.to_string().as_bytes())
             .map(File::from)
             .map_err(|source| self.held.failed(name, "open", source))
     }
 
-    /// Leaves the file where it is and gives up the lock.
-    pub(crate) fn keep(mut self) {
-        self.held.keep = true;
+    /// Nothing more comes into it: its handle is closed.
+    pub(crate) fn filled(self) -> Filled {
+        Filled(self.held)
     }
 }
 
@@ -203,49 +273,30 @@ fn clear(
     for (doomed, fresh) in doomed {
         move_to_trash(layout, which, *doomed, *fresh)?;
     }
-    node::remove_file(parent.as_fd(), &bytes).map_err(failed("remove"))?;
+    match node::remove_file(parent.as_fd(), &bytes) {
+        // Whoever filled it gave it up in between, and took its lock file along.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.map_err(failed("remove"))?,
+    }
     drop(lock);
     Ok(true)
 }
 
-/// How often a lock that someone holds is tried again, and after which time.
-const LOCK_TRIES: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
-
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
 #[derive(Debug)]
 struct Held {
-    parent: OwnedFd,
-    parent_path: PathBuf,
+    lock: EntryLock,
+    which: Subdirectory,
     number: u64,
     keep: bool,
-    /// Closed last: the lock ends with it.
-    _lock: OwnedFd,
 }
 
 impl Held {
-    fn take(layout: &Layout, which: Subdirectory, number: u64) -> Result<Self, LayoutError> {
-        let parent = layout.subdirectory(which)?;
+    fn take(lock: &EntryLock, which: Subdirectory, number: u64) -> Result<Self, LayoutError> {
         let name = DiffName::Lock(number);
-        let bytes = name.to_string().into_bytes();
-        let mut tries = 0..LOCK_TRIES;
-        let taken = loop {
-            match lock_file(parent.as_fd(), &bytes) {
-                Ok(None) => {}
-                Ok(Some(file)) => break Ok(file),
-                // A gc that saw the file before it was locked holds it for a moment. The number is fresh, so anyone
-                // who holds it for longer is in error.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries.next().is_some() => {
-                    thread::sleep(LOCK_PAUSE);
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        let path = layout.entry_path(which, name);
-        let lock = taken.map_err(|source| LayoutError::Io { path, action: "lock", source })?;
-        let parent_path = layout.path().join(which.name());
-        let mut held = Held { parent, parent_path, number, keep: false, _lock: lock };
-        match stat::stat_at(held.parent.as_fd(), number.to_string().as_bytes()) {
+        lock.0.name(which, name).map_err(|source| lock.0.failed(which, name, "lock", source))?;
+        let mut held = Held { lock: lock.clone(), which, number, keep: false };
+        match stat::stat_at(held.parent(), number.to_string().as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(held),
             found => {
                 // What stands there is not ours to remove.
@@ -256,13 +307,17 @@ impl Held {
         }
     }
 
+    fn parent(&self) -> BorrowedFd<'_> {
+        self.lock.0.parent(self.which)
+    }
+
     fn failed(&self, name: DiffName, action: &'static str, source: io::Error) -> LayoutError {
-        LayoutError::Io { path: self.parent_path.join(name.to_string()), action, source }
+        self.lock.0.failed(self.which, name, action, source)
     }
 }
 
-/// Makes and locks the lock file. `None` if gc removed it in between: it takes a lock file that nobody holds
-/// for a leftover, and a lock on a file without a name excludes nobody.
+/// Opens and locks the lock file of an entry that nobody fills. `None` if it was removed in between: a lock on a
+/// file without a name excludes nobody.
 fn lock_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<OwnedFd>> {
     let file = beneath::ensure_file(parent, name)?;
     if !lock::try_exclusive(file.as_fd())? {
@@ -273,7 +328,7 @@ fn lock_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<OwnedFd>>
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let parent = self.parent.as_fd();
+        let parent = self.parent();
         let mut doomed = vec![DiffName::Aside(self.number)];
         if !self.keep {
             doomed.push(DiffName::Entry(self.number));
@@ -281,13 +336,13 @@ impl Drop for Held {
         for name in doomed {
             if let Err(error) = remove_tree(parent, name.to_string().as_bytes()) {
                 // Not lost: the next gc finds it.
-                tracing::warn!(directory = ?self.parent_path, %name, %error, "staged entry not removed");
+                tracing::warn!(directory = self.which.name(), %name, %error, "staged entry not removed");
                 return;
             }
         }
         let name = DiffName::Lock(self.number);
         if let Err(error) = node::remove_file(parent, name.to_string().as_bytes()) {
-            tracing::warn!(directory = ?self.parent_path, %name, %error, "lock file not removed");
+            tracing::warn!(directory = self.which.name(), %name, %error, "lock file not removed");
         }
     }
 }
@@ -305,11 +360,11 @@ mod tests {
     fn dropped_staging_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
-        let staging = Staging::create(&layout, 7).unwrap();
+        let staging = Staging::create(&EntryLock::create(&layout).unwrap(), 7).unwrap();
         std::fs::create_dir(layout.entry_path(Subdirectory::Diffs, DiffName::Entry(7)).join("d")).unwrap();
         assert!(is_held(&layout, Subdirectory::Diffs, 7).unwrap());
         assert!(!is_held(&layout, Subdirectory::Diffs, 8).unwrap());
-        assert!(Staging::create(&layout, 7).is_err());
+        assert!(Staging::create(&EntryLock::create(&layout).unwrap(), 7).is_err());
         assert!(is_held(&layout, Subdirectory::Diffs, 7).unwrap());
         assert_eq!(names(&layout, Subdirectory::Diffs).len(), 3);
         drop(staging);
@@ -320,37 +375,42 @@ mod tests {
     fn kept_staging_leaves_the_entry_alone() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
-        Staging::create(&layout, 1).unwrap().keep();
-        StagedBlob::create(&layout, 1).unwrap().keep();
-        drop(StagedBlob::create(&layout, 2).unwrap());
+        Staging::create(&EntryLock::create(&layout).unwrap(), 1).unwrap().keep();
+        StagedBlob::create(&EntryLock::create(&layout).unwrap(), 1).unwrap().filled().keep();
+        drop(StagedBlob::create(&EntryLock::create(&layout).unwrap(), 2).unwrap().filled());
         assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
         assert_eq!(names(&layout, Subdirectory::Blobs), [DiffName::Entry(1)]);
         assert!(!is_held(&layout, Subdirectory::Diffs, 1).unwrap());
         // A number that was used is refused, and what it names stays.
-        assert!(Staging::create(&layout, 1).is_err());
+        assert!(Staging::create(&EntryLock::create(&layout).unwrap(), 1).is_err());
         assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
     }
 
     #[test]
-    fn a_lock_held_for_a_moment_is_waited_for() {
+    fn entries_of_one_lock_are_held_until_each_is_done() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
-        let diffs = layout.subdirectory(Subdirectory::Diffs).unwrap();
-        let held = lock_file(diffs.as_fd(), b"1.lock").unwrap().unwrap();
-        thread::scope(|scope| {
-            let staging = scope.spawn(|| Staging::create(&layout, 1));
-            thread::sleep(LOCK_PAUSE * 5);
-            node::remove_file(diffs.as_fd(), b"1.lock").unwrap();
-            drop(held);
-            assert_eq!(staging.join().unwrap().unwrap().number(), 1);
-        });
+        let lock = EntryLock::create(&layout).unwrap();
+        let first = Staging::create(&lock, 1).unwrap().filled();
+        let second = Staging::create(&lock, 2).unwrap();
+        let blob = StagedBlob::create(&lock, 3).unwrap();
+        drop(lock);
+        drop(second);
+        assert!(is_held(&layout, Subdirectory::Diffs, 1).unwrap());
+        assert!(!is_held(&layout, Subdirectory::Diffs, 2).unwrap());
+        assert!(is_held(&layout, Subdirectory::Blobs, 3).unwrap());
+        assert!(!discard(&layout, Subdirectory::Diffs, 1, [4, 5]).unwrap());
+        first.keep();
+        assert_eq!(names(&layout, Subdirectory::Diffs), [DiffName::Entry(1)]);
+        drop(blob);
+        assert!(names(&layout, Subdirectory::Blobs).is_empty());
     }
 
     #[test]
     fn what_lies_beside_an_entry_is_discarded_without_it() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
-        let staging = Staging::create(&layout, 1).unwrap();
+        let staging = Staging::create(&EntryLock::create(&layout).unwrap(), 1).unwrap();
         assert!(!discard_beside(&layout, Subdirectory::Diffs, 1, 2).unwrap());
         staging.keep();
         let diffs = layout.subdirectory(Subdirectory::Diffs).unwrap();
@@ -364,7 +424,7 @@ mod tests {
     fn only_what_nobody_fills_is_discarded() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
-        let staging = Staging::create(&layout, 1).unwrap();
+        let staging = Staging::create(&EntryLock::create(&layout).unwrap(), 1).unwrap();
         assert!(!discard(&layout, Subdirectory::Diffs, 1, [2, 3]).unwrap());
         // A process that dies leaves everything behind, but no lock.
         let crashed = layout.subdirectory(Subdirectory::Diffs).unwrap();

@@ -1,6 +1,7 @@
 //! Layers that cannot be brought in or out.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::{
     ArchiveError, CompressError, LayoutError, MetaError, ScanError, SplitError, TreeError, UnpackError,
@@ -119,6 +120,15 @@ pub enum ExportError {
         /// What does not fit.
         #[source]
         source: SplitError,
+    },
+    /// A file has a name that means in an archive that another is deleted.
+    #[error(
+        "/{} cannot be written out: in a layer's archive, a name that begins with .wh. deletes another; rename or remove it",
+        path.display()
+    )]
+    MarkerName {
+        /// The file in the layer.
+        path: PathBuf,
     },
     /// The archive cannot be written.
     #[error(transparent)]

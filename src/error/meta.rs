@@ -26,7 +26,8 @@ pub enum MetaError {
         /// How long this call waited.
         waited: Duration,
     },
-    /// The database reported an error. Nothing of the operation was stored.
+    /// The database reported an error. Nothing of the operation was stored, unless
+    /// [`is_outcome_unknown`](MetaError::is_outcome_unknown) says otherwise.
     #[error("the database failed while it {action}")]
     Database {
         /// What was being done.
@@ -69,6 +70,14 @@ pub enum MetaError {
     NoHeader {
         /// The database file.
         path: PathBuf,
+    },
+    /// Another store has its mounts in this run root.
+    #[error("the run root of {} belongs to the store {store}; give each store a run root of its own", path.display())]
+    RunRootInUse {
+        /// The database of the run root.
+        path: PathBuf,
+        /// The UUID of that store.
+        store: String,
     },
     /// A row that a record refers to is missing.
     #[error("the {kind} {key:?} that a record refers to is missing; run `layerstore check`")]

@@ -65,7 +65,7 @@ impl Yard {
         symlink("dir/secret", victim.join("link"))?;
         let options = StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(false).reserve(0);
         let store = Store::open(&options).map_err(io::Error::other)?;
-        // The descriptors of the run root are opened by its first use.
+        // The run root is opened by its first use, and stays open.
         store.status().map_err(io::Error::other)?;
         let base = base_layer(&victim).map_err(io::Error::other)?;
         let mut before = Vec::new();

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::disk::{StagedBlob, Staging};
+use crate::disk::{EntryLock, StagedBlob, Staging};
 use crate::store::StoreOptions;
 
 fn store(dir: &Path) -> Store {
@@ -13,8 +13,9 @@ fn store(dir: &Path) -> Store {
 fn what_is_being_filled_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
-    let staging = Staging::create(store.layout(), 1).unwrap();
-    let blob = StagedBlob::create(store.layout(), 2).unwrap();
+    let lock = EntryLock::create(store.layout()).unwrap();
+    let staging = Staging::create(&lock, 1).unwrap();
+    let blob = StagedBlob::create(&lock, 2).unwrap();
     // A workdir made together with a directory that is being filled.
     store.layout().ensure_workdir(1).unwrap();
     for dry_run in [true, false] {
@@ -26,7 +27,7 @@ fn what_is_being_filled_is_left_alone() {
     }
     // Kept without a row: nobody holds them any more, and nothing names them.
     staging.keep();
-    blob.keep();
+    blob.filled().keep();
     assert_eq!(store.gc(true).unwrap().removed.len(), 3);
     assert_eq!(store.gc(false).unwrap().removed.len(), 3);
     for path in ["diffs/1", "blobs/2", "work/1"] {

@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 
 use crate::archive::split::SplitReader;
-use crate::archive::{Entry, EntryKind, Writer, whiteout};
+use crate::archive::whiteout::{self, Meaning};
+use crate::archive::{Entry, EntryKind, Writer};
 use crate::disk::{self, ScannedEntry, ScannedKind, XattrNamespace};
 use crate::error::{ExportError, SplitError};
 use crate::sys::beneath;
@@ -84,6 +85,7 @@ fn append<W: Write>(
         }
         return Ok(());
     };
+    refuse_marker_name(&scanned.path)?;
     let mut entry = Entry::new(path, kind);
     let metadata = &scanned.metadata;
     (entry.mode, entry.uid, entry.gid, entry.mtime) =
@@ -107,6 +109,15 @@ fn append<W: Write>(
     Ok(())
 }
 
+/// In an archive, a file with a marker's name would delete another.
+fn refuse_marker_name(path: &[u8]) -> Result<(), ExportError> {
+    let path = RelPath::from_archive(path)?;
+    match Meaning::of(&path) {
+        Ok(Meaning::Content) => Ok(()),
+        _ => Err(ExportError::MarkerName { path: path.as_path().to_owned() }),
+    }
+}
+
 fn append_marker<W: Write>(writer: &mut Writer<W>, marker: &RelPath) -> Result<(), ExportError> {
     Ok(writer.append(&Entry::new(marker.as_bytes(), EntryKind::File), &mut io::empty())?)
 }
@@ -126,4 +137,22 @@ fn entry_kind(kind: &ScannedKind) -> Option<EntryKind> {
             Kind::Socket | Kind::Whiteout => return None,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_looks_like_a_marker_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        std::fs::write(dir.path().join("bin/.wh.sh"), "a file of somebody").unwrap();
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let mut out = Vec::new();
+        let error = export_directory(root.as_fd(), XattrNamespace::User, None, &mut out).unwrap_err();
+        assert!(error.to_string().starts_with("/bin/.wh.sh cannot be written out"), "{error}");
+    }
 }

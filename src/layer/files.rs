@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Scope;
+use std::thread::{self, Scope};
 
 use crate::disk::{FileWriter, WrittenFile};
 use crate::error::UnpackError;
@@ -65,15 +65,22 @@ impl Contents {
 
 impl FilePool {
     /// Starts `workers` threads, which end with the pool.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, workers: usize) -> Self {
+    ///
+    /// Returns the error of making a thread if there is not even one.
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, workers: usize) -> io::Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
         let (sender, results) = channel();
         let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..workers.max(1) {
+        for started in 0..workers.max(1) {
             let (queue, sender) = (Arc::clone(&queue), sender.clone());
-            scope.spawn(move || work(&queue, &sender));
+            match thread::Builder::new().spawn_scoped(scope, move || work(&queue, &sender)) {
+                // Fewer do as well, where a limit of processes refuses more.
+                Err(error) if started == 0 => return Err(error),
+                Err(_) => break,
+                Ok(_) => {}
+            }
         }
-        FilePool { jobs, results, done: Contents::default() }
+        Ok(FilePool { jobs, results, done: Contents::default() })
     }
 
     /// Hands a file with all its bytes to a worker. Waits while the queue is full.

@@ -18,7 +18,7 @@ use super::stack::Stack;
 use crate::archive::split::{self, Content, SplitBuilder};
 use crate::archive::whiteout::Meaning;
 use crate::archive::{Entry, EntryKind, Limits, Reader};
-use crate::disk::{self, FileWriter, Staging, TreeWriter, UnpackOptions, UnpackedTree};
+use crate::disk::{self, FileWriter, Filled, Staging, TreeWriter, UnpackOptions, UnpackedTree};
 use crate::error::ImportError;
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
@@ -52,7 +52,7 @@ pub(crate) struct UnpackedLayer {
 /// A layer ready for its rows.
 #[derive(Debug)]
 pub(crate) struct SealedLayer {
-    pub(crate) staging: Staging,
+    pub(crate) directory: Filled,
     pub(crate) streams: Streams,
     pub(crate) tree: TreeDigest,
     pub(crate) manifest: Arc<Manifest>,
@@ -90,7 +90,7 @@ fn unpack_archive(
     let mut tree = TreeWriter::new(own(staging.directory())?, own(staging.aside())?, options.unpack.clone());
     let mut reader = Reader::with_limits(input, SplitBuilder::new(records)?, options.limits);
     let contents = thread::scope(|scope| {
-        let mut files = FilePool::start(scope, options.workers);
+        let mut files = FilePool::start(scope, options.workers)?;
         while let Some(entry) = reader.next_entry()? {
             apply(&entry, &mut reader, &mut tree, &mut files)?;
         }
@@ -220,7 +220,7 @@ pub(crate) fn seal(
         manifest_blob: PreparedBlob::from_bytes(&encoded),
         self_contained: tree.implicit.iter().all(RelPath::is_root),
         left_out: tree.left_out,
-        staging,
+        directory: staging.filled(),
         streams,
         split,
     })

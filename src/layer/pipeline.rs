@@ -47,8 +47,9 @@ pub(crate) fn read_layer<T, E: From<io::Error>>(
     let (to_parser, from_decoder) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);
     thread::scope(|scope| {
-        let decoder = scope.spawn(move || decode(blob, algorithm, &to_parser, &to_hasher));
-        let hasher = scope.spawn(move || hash(&for_hasher));
+        let hasher = thread::Builder::new().spawn_scoped(scope, move || hash(&for_hasher))?;
+        let decoder = thread::Builder::new()
+            .spawn_scoped(scope, move || decode(blob, algorithm, &to_parser, &to_hasher))?;
         let mut reader = PieceReader { pieces: from_decoder, piece: Piece::default(), at: 0 };
         let consumed = consume(&mut reader);
         // A parser that gave up leaves its queue, and the decoder stops at the next piece.

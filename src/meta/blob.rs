@@ -15,6 +15,9 @@ use crate::error::MetaError;
 /// Shorter bytes are stored as they are.
 const COMPRESS_FROM: usize = 512;
 
+/// Shorter files are read into memory: one image can have hundreds, and a process not many descriptors.
+const IN_MEMORY: u64 = 64 * 1024;
+
 /// The level for bytes compressed here: they are small, and read often.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -54,7 +57,14 @@ impl PreparedBlob {
         hasher.update_reader(&mut file)?;
         let size = file.stream_position()?;
         file.rewind()?;
-        Ok(PreparedBlob { hash: *hasher.finalize().as_bytes(), size, body: Body::File(file) })
+        let body = if size <= IN_MEMORY {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Body::Plain(bytes)
+        } else {
+            Body::File(file)
+        };
+        Ok(PreparedBlob { hash: *hasher.finalize().as_bytes(), size, body })
     }
 
     /// The BLAKE3 hash of the bytes: the key they will have.

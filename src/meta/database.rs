@@ -123,6 +123,13 @@ impl Database {
         self.write_through(&writer, body)
     }
 
+    /// Runs `body` with the write lock held, and writes nothing. Makes the file if it is missing.
+    pub(crate) fn hold<T, E: From<MetaError>>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let writer = self.open_writer(true)?;
+        let _txn = self.begin_write(&writer)?;
+        body()
+    }
+
     fn check_writable(&self, txn: &WriteTxn) -> Result<(), MetaError> {
         let path = self.path.clone();
         match read_header(txn, &self.path)?.access() {
@@ -137,14 +144,16 @@ impl Database {
         writer: &Writer,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
-        let span = tracing::debug_span!("lock wait").entered();
-        let txn = writer.database.begin_write().map_err(|error| self.writer_error(error.into()))?;
-        drop(span);
-        let txn = WriteTxn(txn);
+        let txn = self.begin_write(writer)?;
         let value = body(&txn)?;
         let _span = tracing::debug_span!("commit").entered();
         txn.0.commit().map_err(MetaError::from)?;
         Ok(value)
+    }
+
+    fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
+        let _span = tracing::debug_span!("lock wait").entered();
+        writer.database.begin_write().map(WriteTxn).map_err(|error| self.writer_error(error.into()))
     }
 
     fn open_writer(&self, create: bool) -> Result<Writer, MetaError> {

@@ -16,25 +16,52 @@ use crate::error::MetaError;
 /// The key of the fact that says in which boot the rest was written.
 const BOOT_ID: &str = "boot-id";
 
+/// The key of the fact that says which store the mounts are of.
+const STORE: &str = "store";
+
 /// `run.redb`.
 #[derive(Debug)]
 pub(crate) struct RunDatabase(Database);
 
 impl RunDatabase {
-    /// Opens the file at `path`, and empties it if it is from another boot.
-    pub(crate) fn open(path: PathBuf, boot_id: &str, options: &DatabaseOptions) -> Result<Self, MetaError> {
+    /// Opens the file at `path` for the store with this UUID, and empties it if it is from another boot.
+    ///
+    /// Returns [`MetaError::RunRootInUse`] if it is another store's.
+    pub(crate) fn open(
+        path: PathBuf,
+        boot_id: &str,
+        uuid: &str,
+        options: &DatabaseOptions,
+    ) -> Result<Self, MetaError> {
         let options = DatabaseOptions { sync: false, ..options.clone() };
-        let database = Database::new(path, options);
-        let current = database.path().exists() && {
-            // A file that a crash left before its first commit has no table yet.
-            let known = database.begin_read().and_then(|txn| fact(&txn, BOOT_ID));
-            matches!(known, Ok(Some(known)) if known == boot_id)
-        };
-        let run = RunDatabase(database);
-        if !current {
-            run.0.write_or_create(|txn| txn.start_boot(boot_id))?;
+        let run = RunDatabase(Database::new(path, options));
+        // A file that a crash left before its first commit has no table yet.
+        let known = if run.0.path().exists() { run.fact(BOOT_ID).ok().flatten() } else { None };
+        if known.as_deref() != Some(boot_id) {
+            run.start_boot(boot_id, uuid)?;
+            return Ok(run);
         }
-        Ok(run)
+        match run.fact(STORE)? {
+            Some(store) if store != uuid => {
+                Err(MetaError::RunRootInUse { path: run.0.path().to_owned(), store })
+            }
+            _ => Ok(run),
+        }
+    }
+
+    /// Empties the file. One that a full disk or a crash left without its beginning is no database, and holds nothing.
+    fn start_boot(&self, boot_id: &str, uuid: &str) -> Result<(), MetaError> {
+        let start = || self.0.write_or_create(|txn| txn.start_boot(boot_id, uuid));
+        match start() {
+            Err(MetaError::Open { source, .. }) if is_no_database(&source) => {
+                std::fs::remove_file(self.0.path()).map_err(|source| MetaError::Open {
+                    path: self.0.path().to_owned(),
+                    source: Box::new(redb::Error::Io(source)),
+                })?;
+                start()
+            }
+            started => started,
+        }
     }
 
     /// A remembered fact.
@@ -75,7 +102,7 @@ impl RunDatabase {
     /// Holds the write lock of the run database, in which a write transaction of the store may be begun, and never the
     /// other way round.
     pub(crate) fn hold<T, E: From<MetaError>>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        self.0.write_or_create(|_| body())
+        self.0.hold(body)
     }
 
     /// Runs `change` with the layer's record and stores what it leaves, in one transaction: no other process
@@ -94,17 +121,23 @@ impl RunDatabase {
     }
 }
 
+/// What redb says of a file that does not begin like a database.
+fn is_no_database(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData)
+}
+
 fn fact(txn: &impl Tables, key: &str) -> Result<Option<String>, MetaError> {
     let facts = txn.open(table::FACTS)?;
     Ok(facts.get(key)?.map(|row| row.value().to_owned()))
 }
 
 impl WriteTxn {
-    fn start_boot(&self, boot_id: &str) -> Result<(), MetaError> {
+    fn start_boot(&self, boot_id: &str, uuid: &str) -> Result<(), MetaError> {
         self.0.open_table(table::MOUNTS)?.retain(|_, _| false)?;
         let mut facts = self.0.open_table(table::FACTS)?;
         facts.retain(|_, _| false)?;
         facts.insert(BOOT_ID, boot_id)?;
+        facts.insert(STORE, uuid)?;
         Ok(())
     }
 

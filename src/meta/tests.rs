@@ -250,8 +250,8 @@ fn writing_one_record_costs_two_syncs() {
 #[test]
 fn the_run_database_forgets_at_boot() {
     let dir = tempfile::tempdir().unwrap();
-    let open =
-        |boot| RunDatabase::open(dir.path().join("run.redb"), boot, &DatabaseOptions::default()).unwrap();
+    let path = dir.path().join("run.redb");
+    let open = |boot| RunDatabase::open(path.clone(), boot, "a store", &DatabaseOptions::default()).unwrap();
     let run = open("boot-1");
     run.set_fact("probe", "x").unwrap();
     run.update_mount::<_, MetaError>("l", |record| {
@@ -276,4 +276,25 @@ fn a_layer_that_stands_on_itself_is_an_error() {
     database.write::<_, MetaError>(|txn| txn.put_layer(&layer("aa", Some("ab")))).unwrap();
     let chain = database.begin_read().unwrap().chain("ab");
     assert!(matches!(chain, Err(MetaError::Record { key, .. }) if key == "ab"));
+}
+
+#[test]
+fn a_run_database_is_of_one_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let open =
+        |store| RunDatabase::open(dir.path().join("run.redb"), "boot", store, &DatabaseOptions::default());
+    open("first").unwrap();
+    open("first").unwrap();
+    let error = open("second").unwrap_err();
+    assert!(matches!(&error, MetaError::RunRootInUse { store, .. } if store == "first"), "{error}");
+}
+
+#[test]
+fn a_run_database_without_a_beginning_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.redb");
+    // So a full disk leaves it: long, and all holes.
+    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+    let run = RunDatabase::open(path, "boot", "a store", &DatabaseOptions::default()).unwrap();
+    assert!(run.mounts().unwrap().is_empty());
 }

@@ -14,7 +14,7 @@ use super::reference::{Reference, Transport};
 use super::sink::{BlobWriter, Sink, SinkImage};
 use super::{Document, ImageConfig, media_type};
 use crate::compress::{Compression, Encoder};
-use crate::error::{Error, ExportError, OciError};
+use crate::error::{Error, ExportError, LookupError, OciError};
 use crate::layer::{Progress, ProgressFn};
 use crate::meta::Query;
 use crate::store::Store;
@@ -162,7 +162,8 @@ impl<'a> Saving<'a> {
         }
         let annotations = match store.item(id, ANNOTATIONS_ITEM) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
-            Err(_) => Annotations::new(),
+            Err(Error::Lookup(LookupError::NoItem { .. })) => Annotations::new(),
+            Err(error) => return Err(error),
         };
         let names = record.names.iter().map(ToString::to_string).collect();
         Ok(Saving { store, options, document, manifest, config, parsed_config, annotations, names, layers })

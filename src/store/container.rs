@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 
-use crate::disk::Staging;
+use crate::disk::{EntryLock, Staging};
 use crate::error::{CreateError, Error, InUseError, LookupError};
-use crate::image::{Container, find_image};
+use crate::image::Container;
 use crate::layer;
 use crate::meta::Query;
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
@@ -95,8 +95,10 @@ impl Store {
                 return Err(CreateError::IdInUse { kind: "container", id: record.id.clone() }.into());
             }
             // The image may have been removed since its top layer was looked up.
-            if let Some(image) = &record.image {
-                find_image::<Error>(txn, image)?;
+            if let Some(image) = image
+                && txn.image(image.as_str())?.is_none()
+            {
+                return Err(no_image(image).into());
             }
             txn.put_layer(&layer)?;
             txn.put_container(&record)?;
@@ -113,16 +115,14 @@ impl Store {
     fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<LayerRecord>, Error> {
         let Some(image) = image else { return Ok(None) };
         let txn = self.database().begin_read()?;
-        let record = txn
-            .image(image.as_str())?
-            .ok_or_else(|| LookupError::NotFound { kind: "image", key: image.to_string() })?;
+        let record = txn.image(image.as_str())?.ok_or_else(|| no_image(image))?;
         let top = record.top_layer.ok_or(CreateError::NoLayers { id: record.id })?;
         Ok(Some(txn.layer_ref(&top)?))
     }
 
     /// Makes `diffs/<n>` for a layer above `parent`, durable.
     fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
-        let staging = Staging::create(self.layout(), self.fresh_number()?)?;
+        let staging = Staging::create(&EntryLock::create(self.layout())?, self.fresh_number()?)?;
         let below = match parent {
             Some(parent) => Some(layer::directory(&self.database().begin_read()?, parent)?),
             None => None,
@@ -154,8 +154,8 @@ impl Store {
             txn.remove_container(id.as_str())?;
             Ok(txn.remove_layer(&record.layer)?)
         })?;
-        self.run_layout()?.remove_container(id)?;
-        self.discard(&freed)
+        self.discard(&freed);
+        Ok(self.run_layout()?.remove_container(id)?)
     }
 
     /// The container's directory for what a reboot drops, such as sockets and pid files: `<run root>/containers/<id>`.
@@ -166,6 +166,10 @@ impl Store {
         let container = self.container(id.as_str())?;
         Ok(self.run_layout()?.ensure_container(&container.id)?)
     }
+}
+
+fn no_image(id: &ImageId) -> LookupError {
+    LookupError::NotFound { kind: "image", key: id.to_string() }
 }
 
 /// Names as records hold them.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, MountRecord};
 
-use crate::disk::{self, DiffName, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, EntryLock, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
@@ -282,7 +282,7 @@ impl Store {
 impl Store {
     /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
     fn probe_in_scratch(&self) -> Result<Probe, Error> {
-        let scratch = Staging::create(self.layout(), self.fresh_number()?)?;
+        let scratch = Staging::create(&EntryLock::create(self.layout())?, self.fresh_number()?)?;
         Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
     }
 }

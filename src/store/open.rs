@@ -24,6 +24,9 @@ use super::StoreOptions;
 /// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
 const MANIFESTS_KEPT: usize = 16;
 
+/// How many threads fill the files of one layer at the most: more only wait for the one that parses it.
+const FILLERS_OF_A_LAYER: usize = 8;
+
 /// An open store.
 ///
 /// A store is a directory with one database and the directories of its layers. Any number of processes may have
@@ -169,7 +172,8 @@ impl Store {
             path: boot_file.into(),
             source,
         })?;
-        let database = RunDatabase::open(layout.database(), boot_id.trim(), &self.0.options.database)?;
+        let database =
+            RunDatabase::open(layout.database(), boot_id.trim(), self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
     }
 
@@ -207,7 +211,7 @@ impl Store {
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },
             limits: Limits::default(),
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            workers: std::thread::available_parallelism().map_or(1, usize::from).min(FILLERS_OF_A_LAYER),
         }
     }
 

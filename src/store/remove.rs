@@ -11,7 +11,8 @@ impl Store {
     /// Removes an image, with every layer of it that no other image, container, layer or name needs. Returns the
     /// ids of the removed layers, the topmost first.
     ///
-    /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and
+    /// [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
         let (freed, layers) = self.write_unmounted(|txn| {
             let record = txn
@@ -30,7 +31,7 @@ impl Store {
             }
             Ok((freed, layers))
         })?;
-        self.discard(&freed)?;
+        self.discard(&freed);
         Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
     }
 
@@ -50,7 +51,8 @@ impl Store {
                 None => Ok(txn.remove_layer(&layer)?),
             }
         })?;
-        self.discard(&freed)
+        self.discard(&freed);
+        Ok(())
     }
 
     /// Drops the blobs that were kept as delivered, all or those with the given digests, and returns how many bytes
@@ -70,7 +72,7 @@ impl Store {
             }
             Ok((freed, bytes))
         })?;
-        self.discard(&freed)?;
+        self.discard(&freed);
         Ok(bytes)
     }
 
@@ -102,30 +104,42 @@ impl Store {
     /// when its removal is committed.
     pub(super) fn write_unmounted<T>(
         &self,
-        body: impl FnMut(&WriteTxn) -> Result<T, Error>,
+        mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run()?.hold(|| self.write_freeing(body))
+        // The run root may be on the same full disk, where even opening its database needs the reserve.
+        self.with_reserve(|| self.run()?.hold(|| self.database().write(&mut body)))
     }
 
-    /// Runs a write transaction that makes space. The database writes before it frees, so on a full disk it gets the
-    /// reserve; the next [`Store::open`] sets it aside again.
+    /// Runs a write transaction that makes space.
     pub(super) fn write_freeing<T>(
         &self,
         mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        match self.database().write(&mut body) {
+        self.with_reserve(|| self.database().write(&mut body))
+    }
+
+    /// Runs something that makes space. The database writes before it frees, so on a full disk it gets the reserve;
+    /// the next [`Store::open`] sets it aside again.
+    fn with_reserve<T>(&self, mut body: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        match body() {
             Err(error) if error.is_out_of_space() && disk::release_reserve(self.layout())? > 0 => {
                 tracing::warn!("the disk is full: using the reserve");
-                self.database().write(body)
+                body()
             }
-            written => written,
+            done => done,
         }
     }
 
     /// Deletes directories and files that no row names any more: moved to the trash first, so that nothing half
     /// deleted stands where layers are. The rows are gone, so what cannot be deleted now is garbage for the next
     /// [`gc`](Store::gc), and no failure of this operation.
-    pub(super) fn discard(&self, freed: &Freed) -> Result<(), Error> {
+    pub(super) fn discard(&self, freed: &Freed) {
+        if let Err(error) = self.move_and_delete(freed) {
+            tracing::warn!(%error, "left for the next gc");
+        }
+    }
+
+    fn move_and_delete(&self, freed: &Freed) -> Result<(), Error> {
         let diffs = freed
             .diffs
             .iter()
@@ -161,4 +175,22 @@ fn user_of(txn: &WriteTxn, layer: &str) -> Result<Option<InUseError>, Error> {
     }
     let container = txn.container_of_layer(layer)?;
     Ok(container.map(|container| InUseError::LayerOfContainer { layer: name(), container }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::{ContainerOptions, Store, StoreOptions};
+
+    #[test]
+    fn what_cannot_be_deleted_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
+        let container = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+        let trash = store.root().join("trash");
+        std::fs::write(&trash, b"in the way").unwrap();
+        store.remove_container(&container.id).unwrap();
+        assert!(store.containers().unwrap().is_empty());
+        std::fs::remove_file(trash).unwrap();
+        assert_eq!(store.gc(false).unwrap().removed.len(), 1);
+    }
 }

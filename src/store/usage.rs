@@ -1,7 +1,7 @@
 //! How much there is, and whose it is. Sizes were counted when the layers came in; nothing is measured here but what
 //! is written to.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 use layerstore_schema::record::LayerContent;
@@ -91,7 +91,7 @@ impl Store {
             top => top?,
         };
         let mut usage = Usage::default();
-        let mut trees: HashMap<TreeDigest, u64> = HashMap::new();
+        let mut trees = HashSet::new();
         // What goes with the thing: its layers from the top, as far down as nothing else stands on them.
         let mut only_ours = true;
         let users = |layer: &str| -> Result<usize, Error> {
@@ -113,7 +113,7 @@ impl Store {
                     let Some(diff) = txn.diff(&tree)? else { continue };
                     let shared =
                         txn.layers_by(layerstore_schema::table::LayerKey::Tree, &tree.to_string())?.len();
-                    if trees.insert(tree, 1).is_none() {
+                    if trees.insert(tree) {
                         usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, only_ours && shared <= 1);
                     }
                 }

@@ -4,7 +4,7 @@ use layerstore_schema::table::Owner;
 
 use crate::error::{Error, LookupError};
 use crate::meta::{self, PreparedBlob, Query};
-use crate::types::{Digest, Name};
+use crate::types::{Digest, ImageId, Name};
 
 use super::{Store, ThingId};
 
@@ -75,7 +75,9 @@ impl WriteTxn<'_> {
     /// Moves a name to an image from whichever image has it.
     ///
     /// Returns [`Error::Lookup`] if the image is not there.
-    pub fn move_name(&self, to: &crate::types::ImageId, name: &Name) -> Result<(), Error> {
+    pub fn move_name(&self, to: &ImageId, name: &Name) -> Result<(), Error> {
+        // Before the name is taken from its holder: the caller may go on after an error.
+        self.record(&to.into())?;
         let current = self.txn.named(Owner::Image, name.as_str())?;
         if current.as_deref() != Some(to.as_str()) {
             self.txn.take_image_name(name.as_str())?;
@@ -172,5 +174,44 @@ enum AnyRecord {
 fn push_name(names: &mut Vec<String>, name: &Name) {
     if !names.iter().any(|held| held == name.as_str()) {
         names.push(name.as_str().to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::{Store, StoreOptions};
+    use crate::types::ImageId;
+
+    #[test]
+    fn a_name_stays_when_it_cannot_be_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
+        let name = "busybox".parse().unwrap();
+        let image: ImageId = "aa".repeat(32).parse().unwrap();
+        let missing: ImageId = "bb".repeat(32).parse().unwrap();
+        store
+            .write(|txn| {
+                txn.txn.put_image(&record(&image))?;
+                txn.add_name(&image, &name)?;
+                assert!(txn.move_name(&missing, &name).is_err());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(store.image("busybox").unwrap().id, image);
+    }
+
+    fn record(id: &ImageId) -> layerstore_schema::record::ImageRecord {
+        layerstore_schema::record::ImageRecord {
+            id: id.to_string(),
+            names: Vec::new(),
+            names_history: Vec::new(),
+            metadata: String::new(),
+            created: layerstore_schema::record::Time::default(),
+            top_layer: None,
+            mapped_top_layers: Vec::new(),
+            digests: Vec::new(),
+            flags: Vec::new(),
+            labels: Vec::new(),
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use nix::fcntl::{AtFlags, RenameFlags};
@@ -69,6 +69,13 @@ pub(crate) fn make_hard_link(
     new: &[u8],
 ) -> io::Result<()> {
     Ok(nix::unistd::linkat(old_dir, old, new_dir, new, AtFlags::empty())?)
+}
+
+/// Gives an open file, which may have no name yet, a name. Fails with EEXIST if anything stands there.
+pub(crate) fn name_file(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    // Without a capability the kernel takes an open file only by this name of it.
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(nix::unistd::linkat(nix::fcntl::AT_FDCWD, open.as_bytes(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)?)
 }
 
 /// Renames, replacing what stands at `new`.

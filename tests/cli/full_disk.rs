@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use rustix::mount::MountFlags;
 
 use super::{lists, load_base};
-use crate::support::Dir;
 use crate::support::machine;
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
+use crate::support::{Dir, TestCommand};
 
 #[test]
 fn load_on_a_full_disk_leaves_the_store_as_it_was() {
@@ -58,6 +58,29 @@ fn removal_on_a_full_disk_gets_the_reserve() {
     // Whether the container was committed could not be known, so its directory stayed.
     dir.layerstore(["gc"]).assert_success();
     dir.layerstore(["check"]).assert_success();
+}
+
+#[test]
+fn removing_works_on_a_full_disk_that_holds_the_run_root_too() {
+    if !machine::is_root() {
+        skip!("mounting a small disk needs root or a user namespace");
+    }
+    let dir = Dir::new("full-rm");
+    let disk = match mount_small_disk(&dir) {
+        Ok(disk) => disk,
+        Err(error) => skip!("cannot mount a tmpfs: {error}"),
+    };
+    let layerstore = |arguments: &[&str]| {
+        let (root, run) = (disk.join("store"), disk.join("run"));
+        let places = ["--root", root.to_str().unwrap(), "--runroot", run.to_str().unwrap()];
+        TestCommand::layerstore().args(places).args(arguments)
+    };
+    let image = Image::new([Layer::new([Member::file("file", b"file")])]).write(dir.join("a.oci"), "a");
+    layerstore(&["load", &image.reference()]).assert_success();
+    let mut filler = File::create(disk.join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    layerstore(&["rmi", "a"]).assert_success();
+    layerstore(&["check"]).assert_success();
 }
 
 /// Mounts a small disk where the store will be.

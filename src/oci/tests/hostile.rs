@@ -10,7 +10,7 @@ use super::support::*;
 use crate::oci::media_type::{OCI_INDEX, OCI_MANIFEST};
 use crate::oci::*;
 use crate::types::Digest;
-use crate::{BlobError, OciError};
+use crate::{BlobError, Error, ImportError, OciError, Store, StoreOptions};
 
 fn resolve(place: &Place) -> OciError {
     let source = match place.open("oci", "dir") {
@@ -84,6 +84,29 @@ fn a_corrupt_layer_fails_where_it_is_read() {
     assert_eq!((extent.offset(), extent.length()), (0, bytes.len() as u64));
     let longer = Descriptor::new("x", descriptor.digest.clone(), descriptor.size + 1);
     assert!(matches!(source.blob(&longer), Err(OciError::Blob(BlobError::Size { .. }))), "before reading");
+}
+
+/// Whichever way the damage shows first, to the decompressor or to the digest, the error is that of the digest.
+#[test]
+fn a_load_tells_a_damaged_blob_by_its_digest() {
+    let place = Place::new();
+    let image = TestImage::new("x", true);
+    image.save(&place, "oci", "dir", &[]);
+    let source = place.open("oci", "dir").unwrap();
+    for (position, keep, at) in [(0, true, 0), (0, false, 600), (1, true, 20), (1, false, 20)] {
+        let (descriptor, bytes) = &image.blobs[position];
+        let path = place.path("dir/blobs/sha256").join(descriptor.digest.hex());
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x55;
+        std::fs::write(&path, damaged).unwrap();
+        let options = StoreOptions::at(place.path("store")).sync(false).reserve(0).keep_blobs(keep);
+        let error = Store::open(&options).unwrap().load(&source, &LoadOptions::default()).unwrap_err();
+        let expected = descriptor.digest.to_string();
+        let told =
+            matches!(&error, Error::Import(ImportError::BlobDigest { expected: e, .. }) if *e == expected);
+        assert!(told, "{position} {keep} {at}: {error:?}");
+        std::fs::write(path, bytes).unwrap();
+    }
 }
 
 #[test]

@@ -1,0 +1,116 @@
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::store::StoreOptions;
+
+/// A tar with one member, of a directory (a path that ends with a slash) or a file.
+fn tar_of(path: &str, mode: u32) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(0);
+    if path.ends_with('/') {
+        header.set_entry_type(tar::EntryType::Directory);
+    }
+    tar.append_data(&mut header, path, std::io::empty()).unwrap();
+    tar.into_inner().unwrap()
+}
+
+/// A compressed layer, whose blob stands in a file of `dir`.
+fn layer(dir: &Path, tar: &[u8]) -> LayerImport<'static> {
+    let diff_id = DiffId(Digest::sha256(tar));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(tar).unwrap();
+    let blob = encoder.finish().unwrap();
+    let path = dir.join(diff_id.0.hex());
+    std::fs::write(&path, &blob).unwrap();
+    let (digest, size) = (Digest::sha256(&blob), blob.len() as u64);
+    LayerImport {
+        diff_id,
+        blob: Some(LayerBlob { digest, size, media_type: String::new() }),
+        keep_blob: true,
+        open: Box::new(move || {
+            let file = File::open(&path).unwrap();
+            let extent = Some((file.try_clone().unwrap(), 0, size));
+            Ok(BlobInput { reader: Box::new(file), extent })
+        }),
+    }
+}
+
+fn image(layers: Vec<LayerImport<'_>>) -> ImageImport<'_> {
+    let digits: String = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    ImageImport {
+        id: Digest::sha256(digits.as_bytes()).hex().parse().unwrap(),
+        names: Vec::new(),
+        created: Timestamp::default(),
+        layers,
+        digests: Vec::new(),
+        items: Vec::new(),
+        progress: None,
+    }
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(&StoreOptions::at(dir.join("store")).sync(false).reserve(0)).unwrap()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// A shell gives a process 1024 descriptors.
+#[test]
+fn a_deep_image_needs_few_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let layers = (0..500).map(|n| layer(dir.path(), &tar_of(&format!("file-{n}"), 0o644))).collect();
+    let (before, most) = (descriptors(), AtomicUsize::new(0));
+    let progress = |progress: &Progress<'_>| {
+        if matches!(progress, Progress::Syncing) {
+            most.store(descriptors(), Ordering::Relaxed);
+        }
+    };
+    let import = ImageImport { progress: Some(&progress), ..image(layers) };
+    store.import_image(&import).unwrap();
+    // Other tests open files too, but not so many.
+    let most = most.load(Ordering::Relaxed);
+    assert!(most < before + 400, "{before} {most}");
+    let left = store.gc(true).unwrap();
+    assert!(left.removed.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_panic_of_the_progress_function_reaches_the_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let layers: Vec<_> = (0..4).map(|n| layer(dir.path(), &tar_of(&format!("file-{n}"), 0o644))).collect();
+    let lowest = layers[0].blob.as_ref().unwrap().digest.clone();
+    // The other workers wait for this layer.
+    let progress = |progress: &Progress<'_>| match progress {
+        Progress::LayerDone { blob } if **blob == lowest => panic!("by the caller"),
+        _ => {}
+    };
+    let import = ImageImport { progress: Some(&progress), ..image(layers) };
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.import_image(&import)));
+    assert!(result.is_err());
+    assert!(store.gc(true).unwrap().removed.is_empty());
+}
+
+/// A root directory that was inherited from the layer below is not passed on to where nothing lies below.
+#[test]
+fn an_inherited_root_stays_with_its_parent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (base, top) = (tar_of("./", 0o700), tar_of("file", 0o644));
+    let upper = store.import_image(&image(vec![layer(dir.path(), &base), layer(dir.path(), &top)])).unwrap();
+    let alone = store.import_image(&image(vec![layer(dir.path(), &top)])).unwrap();
+    let tree = |image: &Image| store.layer(image.top_layer.as_ref().unwrap().as_str()).unwrap().tree;
+    let fresh = open(&dir.path().join("fresh"));
+    let expected = fresh.import_image(&image(vec![layer(dir.path(), &top)])).unwrap();
+    let expected = fresh.layer(expected.top_layer.unwrap().as_str()).unwrap().tree;
+    assert_ne!(tree(&upper), tree(&alone));
+    assert_eq!(tree(&alone), expected);
+}

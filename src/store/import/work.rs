@@ -1,0 +1,331 @@
+//! The workers of an import: each takes layers, bottom first, and makes them ready for their rows.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use layerstore_schema::record::{LayerContent, LayerRecord};
+use layerstore_schema::table::LayerKey;
+
+use super::{BlobInput, ImageImport, LayerImport, Ready};
+use crate::disk::{EntryLock, Filled, StagedBlob, Staging};
+use crate::error::{BlobError, Error, ImportError, OciError};
+use crate::layer::{self, LayerBlob, Progress, Stack};
+use crate::meta::Query;
+use crate::store::Store;
+use crate::types::{Algorithm, ChainId, Digest, Hasher, TreeDigest};
+
+/// A blob copied into the store.
+pub(super) struct CopiedBlob {
+    pub(super) file: Filled,
+    pub(super) size: u64,
+}
+
+/// Blobs copied into the store, by digest.
+pub(super) type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
+
+/// What the workers of one import share.
+pub(super) struct Work<'a> {
+    store: &'a Store,
+    lock: EntryLock,
+    import: &'a ImageImport<'a>,
+    chains: &'a [ChainId],
+    next: AtomicUsize,
+    failed: AtomicBool,
+    state: Mutex<State>,
+    /// Rings when a layer is ready or the work has failed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The stack that ends with each layer that is ready.
+    stacks: Vec<Option<Stack>>,
+    ready: Vec<Option<Ready>>,
+    blobs: CopiedBlobs,
+    error: Option<Error>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        import: &'a ImageImport<'a>,
+        chains: &'a [ChainId],
+    ) -> Result<Self, Error> {
+        let count = import.layers.len();
+        let state = State {
+            stacks: vec![None; count],
+            ready: (0..count).map(|_| None).collect(),
+            ..State::default()
+        };
+        Ok(Work {
+            store,
+            lock: EntryLock::create(store.layout())?,
+            import,
+            chains,
+            next: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Takes layers, bottom first, until there are none or one has failed.
+    pub(super) fn run(&self) {
+        let _guard = StopOnPanic(self);
+        loop {
+            let position = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(layer) = self.import.layers.get(position) else { return };
+            if self.failed.load(Ordering::Acquire) {
+                return;
+            }
+            let done = self.prepare(position, layer);
+            let mut state = self.state();
+            match done {
+                Ok((ready, stack)) => {
+                    set(&mut state.ready, position, ready);
+                    set(&mut state.stacks, position, stack);
+                }
+                Err(error) => {
+                    self.failed.store(true, Ordering::Release);
+                    // A layer that gave up because of this error may have come first.
+                    let given_up = matches!(state.error, Some(Error::Import(ImportError::GivenUp)) | None);
+                    if given_up {
+                        state.error = Some(error);
+                    }
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn into_results(self) -> Result<(Vec<Ready>, CopiedBlobs), Error> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = state.error {
+            return Err(error);
+        }
+        let ready = state.ready.into_iter().collect::<Option<_>>();
+        Ok((ready.ok_or(ImportError::GivenUp)?, state.blobs))
+    }
+
+    /// Waits for the stack below a layer.
+    fn below(&self, position: usize) -> Result<Stack, Error> {
+        let Some(below) = position.checked_sub(1) else { return Ok(Stack::default()) };
+        let mut state = self.state();
+        loop {
+            if let Some(stack) = state.stacks.get(below).cloned().flatten() {
+                return Ok(stack);
+            }
+            if self.failed.load(Ordering::Acquire) {
+                return Err(ImportError::GivenUp.into());
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn prepare(&self, position: usize, layer: &LayerImport<'_>) -> Result<(Ready, Stack), Error> {
+        let _span = tracing::info_span!("layer", diff_id = %layer.diff_id).entered();
+        let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
+        let txn = self.store.database().begin_read()?;
+        if let Some(known) = txn.layer(chain.0.hex())? {
+            drop(txn);
+            self.known(layer)?;
+            return Ok((Ready::Known, self.stack_of(&known, position)?));
+        }
+        // A stack whose lower layers are being unpacked cannot be waited for here: unpacking need not wait.
+        let donors = txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?;
+        let donor = donors.first().map(|id| txn.layer_ref(id)).transpose()?;
+        drop(txn);
+        if let Some(donor) = donor
+            && let Some(ready) = self.share(&donor, position)?
+        {
+            self.known(layer)?;
+            return Ok(ready);
+        }
+        let unpacked = self.unpack(layer)?;
+        let below = self.below(position)?;
+        let spool = || Ok(self.store.spool()?);
+        let sealed = layer::seal(unpacked, &below, spool, &self.store.import_options())?;
+        for left_out in &sealed.left_out {
+            self.report(&Progress::LeftOut { layer: &layer.diff_id, what: &left_out.to_string() });
+        }
+        let stack = below.push(sealed.manifest.clone());
+        Ok((Ready::Sealed(Box::new(sealed)), stack))
+    }
+
+    /// A layer that need not be unpacked; its blob may be one that the store does not have yet.
+    fn known(&self, layer: &LayerImport<'_>) -> Result<(), Error> {
+        let Some(blob) = &layer.blob else { return Ok(()) };
+        self.report(&Progress::LayerKnown { blob: &blob.digest });
+        let kept = self.store.database().begin_read()?.kept_blob(&blob.digest.to_string())?;
+        if kept.is_none() && layer.keep_blob && self.store.options().keep_blobs {
+            let mut input = (layer.open)()?;
+            if let Some(copied) = self.copy_blob(&mut input)? {
+                // Nothing else reads it, so its digest is checked here.
+                check_blob(&mut input.reader, blob)?;
+                self.state().blobs.push((blob.digest.clone(), copied));
+            }
+        }
+        Ok(())
+    }
+
+    fn stack_of(&self, known: &LayerRecord, position: usize) -> Result<Stack, Error> {
+        let below = self.below(position)?;
+        let LayerContent::Sealed(tree) = known.content else { return Ok(below) };
+        let txn = self.store.database().begin_read()?;
+        Ok(below.push(self.store.manifest(&txn, &TreeDigest(tree))?))
+    }
+
+    /// Whether the content of `donor`, which came from the same tar, is right here too: it is if nothing in it was
+    /// inherited from the layers that lie below the donor.
+    fn share(&self, donor: &LayerRecord, position: usize) -> Result<Option<(Ready, Stack)>, Error> {
+        let LayerContent::Sealed(tree) = donor.content else { return Ok(None) };
+        if !donor.self_contained {
+            return Ok(None);
+        }
+        let below = self.below(position)?;
+        let txn = self.store.database().begin_read()?;
+        let manifest = self.store.manifest(&txn, &TreeDigest(tree))?;
+        let root = manifest.get(b"").map(|entry| &entry.metadata);
+        let same_root = match below.find(b"") {
+            Some(entry) => Some(&entry.metadata) == root,
+            // The donor's root may be that of the layers below it; here is nothing to inherit.
+            None => donor.parent.is_none(),
+        };
+        if !same_root {
+            return Ok(None);
+        }
+        Ok(Some((Ready::Shared(Box::new(donor.clone())), below.push(manifest))))
+    }
+
+    fn unpack(&self, layer: &LayerImport<'_>) -> Result<layer::UnpackedLayer, Error> {
+        let mut input = (layer.open)()?;
+        let staging = Staging::create(&self.lock, self.store.fresh_number()?)?;
+        let mut copied = None;
+        if let Some(blob) = &layer.blob {
+            self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
+            if layer.keep_blob && self.store.options().keep_blobs {
+                copied = self.copy_blob(&mut input)?;
+            }
+        }
+        let algorithm = layer.blob.as_ref().map_or(Algorithm::Sha256, |blob| blob.digest.algorithm());
+        let records = self.store.spool().map_err(ImportError::Io)?;
+        let reader =
+            Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
+        let unpacked = layer::unpack(reader, algorithm, staging, records, &self.store.import_options())
+            .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
+            .map_err(|error| diagnose(layer, error))?;
+        if let Some(blob) = &layer.blob {
+            if let Some(copied) = copied {
+                self.state().blobs.push((blob.digest.clone(), copied));
+            }
+            self.report(&Progress::LayerDone { blob: &blob.digest });
+        }
+        Ok(unpacked)
+    }
+
+    /// Copies a blob that stands in a file into the store, by reflink where the filesystem can, and lets the import
+    /// read the copy: so what is kept is what was checked.
+    fn copy_blob(&self, input: &mut BlobInput) -> Result<Option<CopiedBlob>, Error> {
+        let Some((file, offset, length)) = input.extent.take() else { return Ok(None) };
+        let staged = StagedBlob::create(&self.lock, self.store.fresh_number()?)?;
+        staged.fill_from(&file, offset, length)?;
+        input.reader = Box::new(staged.reader()?);
+        Ok(Some(CopiedBlob { file: staged.filled(), size: length }))
+    }
+
+    fn report(&self, progress: &Progress<'_>) {
+        if let Some(report) = self.import.progress {
+            report(progress);
+        }
+    }
+}
+
+/// Stops the workers that wait for a layer whose worker panics, such as in the caller's progress function: the
+/// panic goes on to the caller when all have ended.
+struct StopOnPanic<'w>(&'w Work<'w>);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _state = self.0.state();
+            self.0.failed.store(true, Ordering::Release);
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+fn set<T>(slots: &mut [Option<T>], position: usize, value: T) {
+    if let Some(slot) = slots.get_mut(position) {
+        *slot = Some(value);
+    }
+}
+
+/// Reports how much of a blob was read.
+struct Counted<'w, R> {
+    inner: R,
+    work: &'w Work<'w>,
+    blob: Option<&'w Digest>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(out)?;
+        if let Some(blob) = self.blob {
+            let bytes = u64::try_from(read).unwrap_or(u64::MAX);
+            self.work.report(&Progress::LayerBytes { blob, bytes });
+        }
+        Ok(read)
+    }
+}
+
+/// Names the layer that an error is about. A damaged blob shows as any error of decompression or of the archive:
+/// its digest tells whether that is the cause.
+fn diagnose(layer: &LayerImport<'_>, error: ImportError) -> ImportError {
+    let name = layer.blob.as_ref().map_or_else(|| layer.diff_id.to_string(), |blob| blob.digest.to_string());
+    let cause = layer.blob.as_ref().and_then(|blob| {
+        let mut input = (layer.open)().ok()?;
+        check_blob(&mut input.reader, blob).err()
+    });
+    match cause {
+        Some(cause @ ImportError::BlobDigest { .. }) => cause,
+        _ => ImportError::InLayer { layer: name, source: Box::new(error) },
+    }
+}
+
+fn check_blob(input: &mut dyn Read, blob: &LayerBlob) -> Result<(), ImportError> {
+    let mut hasher = Hasher::new(blob.digest.algorithm());
+    let copied = std::io::copy(input, &mut hasher);
+    let found = hasher.finish();
+    if found == blob.digest {
+        return Ok(());
+    }
+    match copied {
+        // A source that checks its blobs itself found the same, and may have read no further.
+        Err(error)
+            if !matches!(OciError::from_io(&error), Some(OciError::Blob(BlobError::Digest { .. }))) =>
+        {
+            Err(error.into())
+        }
+        _ => Err(ImportError::BlobDigest { expected: blob.digest.to_string(), found: found.to_string() }),
+    }
+}
+
+fn check_digests(layer: &LayerImport<'_>, streams: &layer::Streams) -> Result<(), ImportError> {
+    let blob = layer.blob.as_ref().map_or_else(String::new, |blob| blob.digest.to_string());
+    if let Some(expected) = &layer.blob
+        && expected.digest != streams.blob_digest
+    {
+        return Err(ImportError::BlobDigest { expected: blob, found: streams.blob_digest.to_string() });
+    }
+    if layer.diff_id != streams.diff_id {
+        let (expected, found) = (layer.diff_id.to_string(), streams.diff_id.to_string());
+        return Err(ImportError::DiffId { blob, expected, found });
+    }
+    Ok(())
+}
