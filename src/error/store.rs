@@ -113,10 +113,14 @@ impl Error {
     pub fn is_out_of_space(&self) -> bool {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = next {
-            let full = error.downcast_ref::<io::Error>().is_some_and(|error| {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            });
-            if full {
+            // redb's errors have no source, and are boxed in ours.
+            let database = error.downcast_ref::<redb::Error>();
+            let cause = match database.or(error.downcast_ref::<Box<redb::Error>>().map(|error| &**error)) {
+                Some(redb::Error::Io(cause)) => Some(cause),
+                _ => error.downcast_ref::<io::Error>(),
+            };
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            if cause.is_some_and(|cause| full.contains(&cause.kind())) {
                 return true;
             }
             next = error.source();
