@@ -168,6 +168,7 @@ impl Database {
             .open(&self.path)
             .map_err(io_error)?;
         let fresh = file.metadata().map_err(io_error)?.len() == 0;
+        let empty = fresh.then(|| file.try_clone()).transpose().map_err(io_error)?;
         let phase = PhaseSwitch::new(if fresh { Phase::Creating } else { Phase::Opening });
         let holder = HolderFile::open(&self.path.with_extension("holder"));
         let backend = Backend::new(file, phase.clone(), self.options.lock_timeout, holder, self.options.sync)
@@ -175,8 +176,19 @@ impl Database {
         let mut builder = self.builder();
         let repairing = phase.clone();
         builder.set_repair_callback(move |_| repairing.set(Phase::Creating));
-        let database =
-            builder.create_with_backend(backend).map_err(|error| self.writer_error(error.into()))?;
+        let database = builder.create_with_backend(backend).map_err(|error| {
+            // What a full disk let it write of a new file is no database, and would be in the way of the next try.
+            // After any other error the file may be somebody else's.
+            let full = matches!(&error, DatabaseError::Storage(redb::StorageError::Io(error))
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+            if full
+                && let Some(file) = &empty
+                && let Err(error) = file.set_len(0)
+            {
+                tracing::warn!(path = %self.path.display(), %error, "cannot empty a file that was not made");
+            }
+            self.writer_error(error.into())
+        })?;
         if fresh && self.options.sync {
             sync_parent(&self.path).map_err(io_error)?;
         }
