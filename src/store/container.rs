@@ -104,8 +104,16 @@ impl Store {
             txn.put_container(&record)?;
             Ok(())
         });
-        // If it is not known whether the rows are there, the directory stays for them; if they are not, gc finds it.
-        if written.as_ref().err().is_none_or(Error::is_outcome_unknown) {
+        // If the commit does not know whether the rows are there, the database does, unless it cannot be read: then the
+        // directory stays, and gc finds it if it is not needed.
+        let keep = match &written {
+            Err(error) if error.is_outcome_unknown() => {
+                let row = self.database().begin_read().and_then(|txn| txn.layer(&layer.id));
+                row.map_or(true, |row| row.is_some())
+            }
+            written => written.is_ok(),
+        };
+        if keep {
             staging.keep();
         }
         written?;

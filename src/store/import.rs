@@ -20,7 +20,7 @@ use layerstore_schema::table::LayerKey;
 use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{PreparedBlob, Query};
+use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::types::{ChainId, DiffId, Digest, ImageId, Name, Timestamp};
 
 use self::work::{CopiedBlobs, Work};
@@ -114,8 +114,12 @@ impl Store {
             }
             Err(error) => {
                 if error.is_outcome_unknown() {
-                    // The rows may be there: what they would name must stay. If they are not, gc finds it.
-                    settle(ready, blobs, &Needed::everything());
+                    // The rows may be there, and what they name must stay: the database knows, unless it cannot be
+                    // read. Then everything stays, and gc finds what is not needed.
+                    let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
+                    let needed = named
+                        .map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &ready, &blobs));
+                    settle(ready, blobs, &needed);
                 }
                 Err(error)
             }
@@ -151,6 +155,18 @@ struct Needed {
 impl Needed {
     fn everything() -> Self {
         Needed { all: true, ..Needed::default() }
+    }
+
+    fn of(named: &NamedNumbers, ready: &[Ready], blobs: &CopiedBlobs) -> Self {
+        let is_named = |ready: &Ready| match ready {
+            Ready::Sealed(layer) => named.diffs.contains(&layer.directory.number()),
+            _ => false,
+        };
+        Needed {
+            layers: ready.iter().map(is_named).collect(),
+            blobs: blobs.iter().map(|(_, blob)| named.blobs.contains(&blob.file.number())).collect(),
+            all: false,
+        }
     }
 }
 
