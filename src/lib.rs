@@ -19,6 +19,7 @@
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
 //! | change several records at once | [`Store::write`] |
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
+//! | know whether anything changed | [`Store::change_counter`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |

@@ -309,3 +309,29 @@ fn images_share_what_they_have_in_common() {
     save(&store, &two, &dir.join("left"));
     assert_eq!(ReadImage::open(dir.join("left"), "saved").measured_diff_ids().len(), 2);
 }
+
+#[test]
+fn annotations_of_the_index_are_those_of_the_last_load() {
+    let dir = Dir::new("annotations");
+    let store = Store::open(&store(&dir, "store")).unwrap();
+    oci::Image::new([Layer::new([Member::file("a", b"a")])]).write(dir.join("in"), "tag");
+    let index_file = dir.join("in/index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&index_file).unwrap()).unwrap();
+    let plain = index.clone();
+    index["manifests"][0]["annotations"]["org.example.note"] = json!("kept");
+    let note = |layout: &Path| {
+        let index: Value =
+            serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+        index["manifests"][0]["annotations"]["org.example.note"].clone()
+    };
+
+    std::fs::write(&index_file, index.to_string()).unwrap();
+    let image = load(&store, &dir.join("in"), "tag");
+    save(&store, &image, &dir.join("with"));
+    assert_eq!(note(&dir.join("with")), "kept");
+
+    std::fs::write(&index_file, plain.to_string()).unwrap();
+    let image = load(&store, &dir.join("in"), "tag");
+    save(&store, &image, &dir.join("without"));
+    assert_eq!(note(&dir.join("without")), Value::Null);
+}

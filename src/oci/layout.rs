@@ -86,7 +86,8 @@ impl Layout {
         let mark = files.document(LAYOUT_FILE)?.ok_or_else(|| missing(LAYOUT_FILE))?;
         check_version(&mark, files.path())?;
         let index = files.document(INDEX_FILE)?.ok_or_else(|| missing(INDEX_FILE))?;
-        let index = Index::parse(&Document::new(index, OCI_INDEX), INDEX_FILE)?;
+        let name = files.path().join(INDEX_FILE).display().to_string();
+        let index = Index::parse(&Document::new(index, OCI_INDEX), &name)?;
         Ok(Layout { files, index })
     }
 

@@ -150,10 +150,7 @@ fn items(resolved: &ResolvedImage) -> Vec<(String, Vec<u8>)> {
     ];
     let mut annotations = resolved.annotations.clone();
     annotations.retain(|key, _| key != REF_NAME && key != CONTAINERD_NAME);
-    if !annotations.is_empty()
-        && let Ok(bytes) = serde_json::to_vec(&annotations)
-    {
-        items.push((ANNOTATIONS_ITEM.to_owned(), bytes));
-    }
+    let annotations = if annotations.is_empty() { None } else { serde_json::to_vec(&annotations).ok() };
+    items.push((ANNOTATIONS_ITEM.to_owned(), annotations.unwrap_or_default()));
     items
 }

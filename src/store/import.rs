@@ -42,7 +42,7 @@ pub(crate) struct ImageImport<'a> {
     pub(crate) layers: Vec<LayerImport<'a>>,
     /// The digests of its manifests.
     pub(crate) digests: Vec<Digest>,
-    /// Data items.
+    /// Data items. One without bytes is removed, should the image have it from an earlier import.
     pub(crate) items: Vec<(String, Vec<u8>)>,
     /// Where progress is reported to.
     pub(crate) progress: Option<&'a ProgressFn<'a>>,

@@ -38,7 +38,11 @@ pub(super) fn insert(
     }
     let record = insert_image(txn, import, parent)?;
     for (key, digest, blob) in items {
-        txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
+        if blob.size() > 0 {
+            txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
+        } else {
+            txn.remove_item(Owner::Image, &record.id, key)?;
+        }
     }
     Ok((record, needed))
 }
