@@ -68,36 +68,37 @@ impl Store {
     /// Returns [`Error::Mount`] if the kernel refuses, and [`Error::Lookup`] if the thing is not there or has no
     /// layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
-        let what = what.into();
-        let txn = self.database().begin_read()?;
-        let layer = self.layer_of(&txn, &what)?;
+        let (layer, plan) = self.plan_mount(&what.into(), options)?;
         let layer_id: LayerId = layer.id.parse()?;
-        let container =
-            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
         let target = self.mount_point(&layer.id)?;
-        let request = self.mount_request(&txn, &layer, container.as_ref(), options)?;
-        drop(txn);
-        let probe = self.probe()?;
-        let plan = overlay::plan(&probe, &request)?;
         let read_only = plan.is_read_only();
-        let record = self.run()?.update_mount::<_, Error>(&layer.id, |record| {
+        let mut mounted = false;
+        let counted = self.run()?.update_mount::<_, Error>(&layer.id, |record| {
             // A removal holds the same lock: what is here now stays until it is mounted.
             if self.database().begin_read()?.layer(&layer.id)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
             }
             self.run_layout()?.ensure_mount_point(&layer_id)?;
-            if overlay::is_mounted(&target)?
-                && let Some(record) = record
-            {
-                record.count = record.count.saturating_add(1);
-                return Ok(record.clone());
-            }
-            if !overlay::is_mounted(&target)? {
-                overlay::mount(&plan, &target)?;
+            let is_mounted = overlay::is_mounted(&target)?;
+            match record {
+                Some(record) if is_mounted => {
+                    record.count = record.count.saturating_add(1);
+                    return Ok(record.clone());
+                }
+                _ if is_mounted => {}
+                _ => {
+                    overlay::mount(&plan, &target)?;
+                    mounted = true;
+                }
             }
             let target = target.to_string_lossy().into_owned();
             Ok(record.insert(MountRecord { count: 1, target, read_only }).clone())
-        })?;
+        });
+        if counted.is_err() && mounted {
+            // Nobody would know of the mount.
+            overlay::unmount(&target, UnmountMode::Detach)?;
+        }
+        let record = counted?;
         Ok(Mount { path: target, count: record.count, read_only: record.read_only })
     }
 
