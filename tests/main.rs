@@ -21,4 +21,5 @@ mod depth;
 mod format;
 mod hostile;
 mod layering;
+mod mounts;
 mod roundtrip;

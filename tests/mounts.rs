@@ -1,0 +1,65 @@
+//! What a mount shows, and what may be mounted again.
+
+use layerstore::oci::{LoadOptions, Source};
+use layerstore::{ContainerOptions, MountOptions, Store, StoreOptions, UnmountMode};
+
+use crate::support::Dir;
+use crate::support::machine;
+use crate::support::oci::{Image, Layer};
+use crate::support::tar::Member;
+
+fn store_with(dir: &Dir, layers: impl IntoIterator<Item = Layer>) -> (Store, layerstore::Image) {
+    let store = Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false)).unwrap();
+    let written = Image::new(layers).write(dir.join("layout"), "image");
+    let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
+    let image = store.load(&source, &LoadOptions::named("image")).unwrap();
+    (store, image)
+}
+
+fn names(path: &std::path::Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_opaque_root_hides_all_layers_below() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("opaque-root");
+    let base = Layer::new([Member::file("below", b"below"), Member::directory("etc")]);
+    let top = Layer::new([Member::opaque(""), Member::file("above", b"above")]);
+    let (store, image) = store_with(&dir, [base, top]);
+    let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    let mount = store.mount(&web, &MountOptions::default()).unwrap();
+    assert_eq!(names(mount.path()), ["above"]);
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+    let view = store.mount(&image, &MountOptions::default()).unwrap();
+    assert_eq!(names(view.path()), ["above"]);
+    assert!(view.read_only);
+    store.unmount(&image, UnmountMode::Plain).unwrap();
+}
+
+#[test]
+fn a_volatile_mount_can_be_made_again() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("volatile");
+    let (store, image) = store_with(&dir, [Layer::new([Member::file("file", b"file")])]);
+    let mut options = ContainerOptions::named("web");
+    options.mount_options = vec!["volatile".to_owned()];
+    let web = store.create_container(&image.id, &options).unwrap();
+    for round in ["first", "second"] {
+        let mount = store.mount(&web, &MountOptions::default()).unwrap();
+        std::fs::write(mount.path().join(round), round).unwrap();
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+    }
+    let mount = store.mount(&web, &MountOptions::default()).unwrap();
+    assert_eq!(names(mount.path()), ["file", "first", "second"]);
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+}
