@@ -1,6 +1,5 @@
 //! Blobs: those kept as files, and bytes in the database.
 
-use std::fs::File;
 use std::io::{self, Read};
 
 use layerstore_schema::record::KeptBlobRecord;
@@ -10,6 +9,7 @@ use crate::disk::{DiffName, Subdirectory};
 use crate::error::{Error, LayoutError, MetaError};
 use crate::meta::open_blob;
 use crate::store::Store;
+use crate::sys::file::File;
 use crate::types::{Algorithm, Digest, Hasher};
 
 /// A data item that some bytes are.
@@ -45,8 +45,7 @@ pub(super) fn check_kept_blob(
             return;
         }
     };
-    let size = file.metadata().map(|metadata| metadata.len());
-    match size {
+    match file.length() {
         Ok(size) if size != record.size => {
             part.findings.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
         }

@@ -10,6 +10,7 @@ use crate::disk::{DiffName, Subdirectory};
 use crate::error::{Error, MetaError};
 use crate::meta::named_numbers;
 use crate::store::{Store, find_leftovers};
+use crate::sys::path;
 
 /// How long a check waits for others to remove what no record names.
 const REMOVAL_PAUSES: u32 = 20;
@@ -41,7 +42,7 @@ pub(super) fn check(store: &Store) -> Result<Vec<Finding>, Error> {
     // What another process is just removing gets a moment to go.
     for _ in 0..REMOVAL_PAUSES {
         findings.retain(|finding| match finding {
-            Finding::Garbage { path } | Finding::Stray { path } => path.symlink_metadata().is_ok(),
+            Finding::Garbage { path } | Finding::Stray { path } => path::exists(path).unwrap_or(true),
             _ => true,
         });
         if findings.is_empty() {

@@ -13,16 +13,15 @@
 //! trash/<n>            no row names it any more
 //! ```
 
-use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::marker::{self, MarkerProblem};
 use super::overlay_form::XattrNamespace;
 use crate::error::LayoutError;
-use crate::sys::{beneath, directory, node, sync};
+use crate::sys::file::File;
+use crate::sys::{beneath, directory, node, path, sync};
 
 /// The database file.
 pub(crate) const DATABASE: &str = "store.redb";
@@ -107,7 +106,7 @@ impl Layout {
     /// Returns [`LayoutError::AlreadyAStore`] or [`LayoutError::NotEmpty`] if something is there already.
     pub(crate) fn create(path: &Path, xattrs: XattrNamespace) -> Result<Self, LayoutError> {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
+        path::make_directories(path, 0o700).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
         for entry in directory::list(root.as_fd()).map_err(failed("read"))? {
             if entry.name == marker::NAME.as_bytes() {
@@ -145,9 +144,7 @@ impl Layout {
             file => file.map_err(failed("open the marker of"))?,
         };
         let mut bytes = Vec::new();
-        let file = std::fs::File::from(file);
-        io::Read::read_to_end(&mut io::Read::take(file, marker::LIMIT), &mut bytes)
-            .map_err(failed("read the marker of"))?;
+        File::from(file).take(marker::LIMIT).read_to_end(&mut bytes).map_err(failed("read the marker of"))?;
         let (uuid, xattrs) = marker::parse(&bytes).map_err(|problem| match problem {
             MarkerProblem::Newer(found) => {
                 LayoutError::NewerFormat { path: path.to_path_buf(), found, supported: marker::FORMAT }

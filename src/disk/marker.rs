@@ -9,10 +9,11 @@
 //! Nothing is ever removed from a directory that has none, so it is read strictly, and written whole or not at
 //! all.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::overlay_form::XattrNamespace;
+use crate::sys::file::File;
 use crate::sys::{beneath, node, random, sync};
 
 /// The store format of this release.
@@ -28,8 +29,9 @@ pub(super) const LIMIT: u64 = 4096;
 pub(super) fn write(root: BorrowedFd<'_>, text: &str) -> io::Result<()> {
     let draft = format!("{DRAFT}{:016x}", u64::from_le_bytes(random::bytes()?));
     let file = beneath::create_file(root, draft.as_bytes(), 0o600)?;
-    let mut file = std::fs::File::from(file);
-    let linked = io::Write::write_all(&mut file, text.as_bytes())
+    let mut file = File::from(file);
+    let linked = file
+        .write_all(text.as_bytes())
         .and_then(|()| sync::file(file.as_fd()))
         .and_then(|()| node::make_hard_link(root, draft.as_bytes(), root, NAME.as_bytes()));
     node::remove_file(root, draft.as_bytes())?;

@@ -7,15 +7,13 @@
 //! containers/<id>      run directories handed to callers
 //! ```
 
-use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::remove::remove_tree;
 use crate::error::{LayoutError, TreeError};
-use crate::sys::{beneath, directory, node};
+use crate::sys::{beneath, directory, node, path};
 use crate::types::{ContainerId, LayerId};
 
 /// The run root's database file.
@@ -35,7 +33,7 @@ impl RunLayout {
     /// Opens the run root at `path`, and makes it with mode 0700 if it is missing.
     pub(crate) fn ensure(path: &Path) -> Result<Self, LayoutError> {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
+        path::make_directories(path, 0o700).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
         for name in [MOUNTS, CONTAINERS, EMPTY] {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;

@@ -1,7 +1,6 @@
 //! A diff directory as a manifest: the changes it stands for, whatever form they take on this disk.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -14,6 +13,7 @@ use rustix::fs::FileType;
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace};
 use super::walk::{Access, Step, Walker, failed, path_buf};
 use crate::error::ScanError;
+use crate::sys::file::File;
 use crate::sys::stat::{FileId, Stat};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, extent, node, stat};

@@ -4,7 +4,6 @@
 //! garbage. A guard that is dropped removes what it guards; `keep` leaves it, and is called only when the rows
 //! that name it are committed.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 use super::layout::{DiffName, Layout, Subdirectory};
 use super::remove::{move_to_trash, remove_tree};
 use crate::error::LayoutError;
+use crate::sys::file::{File, duplicate};
 use crate::sys::{beneath, extent, lock, node, stat, sync};
 
 /// The lock of all that one operation fills.
@@ -180,7 +180,7 @@ impl StagedBlob {
     }
 
     fn copy(&self, from: &File, offset: u64, length: u64) -> io::Result<()> {
-        let mut to = File::from(self.file.try_clone()?);
+        let mut to = File::from(duplicate(self.file.as_fd())?);
         let mut from = from.try_clone()?;
         from.seek(SeekFrom::Start(offset))?;
         let copied = io::copy(&mut from.take(length), &mut to)?;

@@ -94,7 +94,7 @@ impl Error {
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")
             }
-            Error::Oci(OciError::FileKind { path, .. }) if path.is_dir() => {
+            Error::Oci(OciError::FileKind { expected: "an archive file", .. }) => {
                 Some("a directory with an image layout is written oci:DIR[:TAG]")
             }
             Error::Oci(OciError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {

@@ -9,7 +9,7 @@ use crate::error::{Error, LayoutError, TreeError};
 use crate::meta::named_numbers;
 use crate::overlay;
 use crate::store::{Leftover, Store, find_leftovers};
-use crate::sys::{beneath, stat};
+use crate::sys::{beneath, path, stat};
 use crate::types::LayerId;
 
 #[cfg(test)]
@@ -153,7 +153,7 @@ impl Store {
     /// Removes mount points of layers that are not mounted and that nobody has asked to be.
     fn collect_mount_points(&self, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
         // A run root that is not there has no mount points, and is not made for this.
-        if !self.run_root().is_dir() {
+        if !path::is_directory(&self.run_root()) {
             return Ok(());
         }
         for name in self.run_layout()?.mount_points()? {
@@ -179,12 +179,12 @@ impl Store {
 }
 
 fn is_mounted(path: &std::path::Path) -> Result<bool, Error> {
-    Ok(path.symlink_metadata().is_ok() && overlay::is_mounted(path)?)
+    Ok(path::exists(path).unwrap_or(false) && overlay::is_mounted(path)?)
 }
 
 /// Returns false if something lies in it: somebody's files, which are not ours to remove.
 fn remove_mount_point(path: &std::path::Path) -> Result<bool, Error> {
-    match std::fs::remove_dir(path) {
+    match path::remove_directory(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(Error::Io { action: "remove", path: path.to_owned(), source: error })

@@ -2,7 +2,6 @@
 //! its directory.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 
@@ -14,6 +13,7 @@ use crate::archive::{Entry, EntryKind, Writer};
 use crate::disk::{self, ScannedEntry, ScannedKind, XattrNamespace};
 use crate::error::{ExportError, SplitError};
 use crate::sys::beneath;
+use crate::sys::file::File;
 use crate::types::{ContentHash, Metadata, RelPath};
 
 /// Writes the tar that the layer came as. `split` is its tar-split, `manifest` says where its contents lie below

@@ -4,9 +4,7 @@
 //! stream, [`seal`] wants to know what lies below.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 
@@ -22,6 +20,7 @@ use crate::disk::{self, FileWriter, Filled, Staging, TreeWriter, UnpackOptions, 
 use crate::error::ImportError;
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
+use crate::sys::file::{File, duplicate};
 use crate::types::{Algorithm, ContentHash, Metadata, RelPath, TreeDigest};
 
 /// The size of the pieces in which large files are written.
@@ -86,8 +85,8 @@ fn unpack_archive(
     records: File,
     options: &ImportOptions,
 ) -> Result<(Contents, UnpackedTree, File), ImportError> {
-    let own = |fd: std::os::fd::BorrowedFd<'_>| -> io::Result<OwnedFd> { fd.try_clone_to_owned() };
-    let mut tree = TreeWriter::new(own(staging.directory())?, own(staging.aside())?, options.unpack.clone());
+    let (directory, aside) = (duplicate(staging.directory())?, duplicate(staging.aside())?);
+    let mut tree = TreeWriter::new(directory, aside, options.unpack.clone());
     let mut reader = Reader::with_limits(input, SplitBuilder::new(records)?, options.limits);
     let contents = thread::scope(|scope| {
         let mut files = FilePool::start(scope, options.workers)?;

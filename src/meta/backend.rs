@@ -10,7 +10,6 @@
 //!
 //! Every lock call goes to redb's backend: a call left out would mean a file without locks.
 
-use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -21,6 +20,7 @@ use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
 use super::holder::HolderFile;
+use crate::sys::file::File;
 use crate::sys::range_lock;
 
 /// The byte that redb's multi-writer mode locks for the length of a write transaction.
@@ -89,7 +89,7 @@ impl Backend {
     ) -> Result<Self, redb::Error> {
         let same = file.try_clone().map_err(redb::Error::Io)?;
         Ok(Backend {
-            inner: FileBackend::new(file)?,
+            inner: FileBackend::new(file.into_std())?,
             file: Arc::new(same),
             phase,
             unsynced: AtomicBool::new(false),

@@ -1,7 +1,6 @@
 //! Bytes kept in the database: data items, manifests, tar-splits. Equal bytes are kept once, counted by their
 //! users, cut into chunks. What is slow about them, hashing and compressing, happens before the transaction.
 
-use std::fs::File;
 use std::io::{self, Read, Seek};
 
 use layerstore_schema::record::{BlobRecord, Record};
@@ -11,6 +10,7 @@ use redb::ReadableTable;
 use super::txn::missing;
 use super::{Query, ReadTxn, WriteTxn};
 use crate::error::MetaError;
+use crate::sys::file::File;
 
 /// Shorter bytes are stored as they are.
 const COMPRESS_FROM: usize = 512;

@@ -4,10 +4,10 @@
 //! has the number of its transaction (redb's `docs/design.md`, "Database header"). The page is mapped, so the number
 //! needs no system call and no lock. It says *that* something changed, never what: a transaction says that.
 
-use std::fs::File;
 use std::path::Path;
 
 use crate::error::MetaError;
+use crate::sys::file::File;
 use crate::sys::map::FirstPage;
 
 /// The byte whose lowest bit picks the slot.

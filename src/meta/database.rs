@@ -4,9 +4,7 @@
 //! commits of every process. A writer opens its own handle, runs one transaction and drops it; with
 //! [`super::backend`] that costs two syncs in all.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +16,7 @@ use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
 use super::holder::HolderFile;
 use super::{ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
+use crate::sys::file::File;
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -159,15 +158,9 @@ impl Database {
     fn open_writer(&self, create: bool) -> Result<Writer, MetaError> {
         let io_error =
             |source: io::Error| MetaError::Open { path: self.path.clone(), source: Box::new(source.into()) };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .truncate(false)
-            .mode(0o600)
-            .open(&self.path)
-            .map_err(io_error)?;
-        let fresh = file.metadata().map_err(io_error)?.len() == 0;
+        let open = if create { File::ensure } else { File::open_to_write };
+        let file = open(&self.path).map_err(io_error)?;
+        let fresh = file.length().map_err(io_error)? == 0;
         let empty = fresh.then(|| file.try_clone()).transpose().map_err(io_error)?;
         let phase = PhaseSwitch::new(if fresh { Phase::Creating } else { Phase::Opening });
         let holder = HolderFile::open(&self.path.with_extension("holder"));
@@ -183,7 +176,7 @@ impl Database {
                 if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
             if full
                 && let Some(file) = &empty
-                && let Err(error) = file.set_len(0)
+                && let Err(error) = file.set_length(0)
             {
                 tracing::warn!(path = %self.path.display(), %error, "cannot empty a file that was not made");
             }
@@ -232,7 +225,7 @@ impl Drop for Writer {
 /// A new file is durable when its directory is.
 fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
+        Some(parent) => File::open(parent)?.sync(),
         None => Ok(()),
     }
 }

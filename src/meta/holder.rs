@@ -1,10 +1,12 @@
 //! The file that names who holds the write lock. For messages only: the lock is the kernel's, and a dead
 //! holder's line may stand here until the next one writes its own.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use crate::sys::file::File;
+use crate::sys::path;
 
 /// The line is padded to this length, so that one write replaces it.
 const LINE: usize = 120;
@@ -19,8 +21,7 @@ pub(super) struct HolderFile {
 impl HolderFile {
     /// Opens the file beside the database; a store without it works as well.
     pub(super) fn open(path: &Path) -> Self {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        HolderFile { path: path.to_owned(), file: file.ok() }
+        HolderFile { path: path.to_owned(), file: File::ensure(path).ok() }
     }
 
     /// Writes this process into the file.
@@ -53,10 +54,10 @@ fn line() -> [u8; LINE] {
 }
 
 fn read_living(path: &Path) -> io::Result<String> {
-    let bytes = std::fs::read(path)?;
+    let bytes = path::read(path)?;
     let text = String::from_utf8_lossy(&bytes);
     let (pid, command) = text.trim().split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
-    let lives = pid.parse::<u32>().is_ok() && Path::new("/proc").join(pid).exists();
+    let lives = pid.parse::<u32>().is_ok() && path::exists(&Path::new("/proc").join(pid))?;
     if lives { Ok(format!("process {pid} ({command})")) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 

@@ -12,6 +12,7 @@ use redb::ReadableTable;
 use super::txn::decode;
 use super::{Database, DatabaseOptions, Tables, WriteTxn};
 use crate::error::MetaError;
+use crate::sys::path;
 
 /// The key of the fact that says in which boot the rest was written.
 const BOOT_ID: &str = "boot-id";
@@ -36,7 +37,8 @@ impl RunDatabase {
         let options = DatabaseOptions { sync: false, ..options.clone() };
         let run = RunDatabase(Database::new(path, options));
         // A file that a crash left before its first commit has no table yet.
-        let known = if run.0.path().exists() { run.fact(BOOT_ID).ok().flatten() } else { None };
+        let known =
+            if path::exists(run.0.path()).unwrap_or(false) { run.fact(BOOT_ID).ok().flatten() } else { None };
         if known.as_deref() != Some(boot_id) {
             run.start_boot(boot_id, uuid)?;
             return Ok(run);
@@ -54,7 +56,7 @@ impl RunDatabase {
         let start = || self.0.write_or_create(|txn| txn.start_boot(boot_id, uuid));
         match start() {
             Err(MetaError::Open { source, .. }) if is_no_database(&source) => {
-                std::fs::remove_file(self.0.path()).map_err(|source| MetaError::Open {
+                path::remove_file(self.0.path()).map_err(|source| MetaError::Open {
                     path: self.0.path().to_owned(),
                     source: Box::new(redb::Error::Io(source)),
                 })?;

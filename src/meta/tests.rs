@@ -137,7 +137,7 @@ fn a_spooled_file_is_stored_as_it_is() {
     let bytes = vec![9u8; 700_000];
     let path = dir.path().join("spool");
     std::fs::write(&path, &bytes).unwrap();
-    let blob = PreparedBlob::from_file(std::fs::File::open(&path).unwrap()).unwrap();
+    let blob = PreparedBlob::from_file(crate::sys::file::File::open(&path).unwrap()).unwrap();
     database.write(|txn| txn.put_blob(&blob)).unwrap();
     let txn = database.begin_read().unwrap();
     let mut read = Vec::new();

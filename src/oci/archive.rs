@@ -3,18 +3,19 @@
 //! Blobs are read from the archive at their offset. A compressed archive has no offsets, so it is first
 //! decompressed into a nameless temporary file, with little memory. The file disappears with its last reader.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::FileType;
 
 use super::dir::{anonymous_file, io_error};
 use super::media_type::LayerCompression;
 use super::tar_index::TarIndex;
 use crate::error::OciError;
+use crate::sys::file::File;
+use crate::sys::path;
 
 /// The largest window of zstd that is accepted, as in the zstd program: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -24,15 +25,12 @@ const XZ_MEMORY: u64 = 128 << 20;
 /// Opens an archive. What a compressed one decompresses to goes into `tmp_dir`.
 pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
     // A pipe is opened once only: with a second handle, its writer could come and go between the two.
-    let kind = rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(io_error("stat", path))?;
-    match FileType::from_raw_mode(kind.st_mode) {
+    match path::stat(path).map_err(io_error("stat", path))?.kind {
         FileType::RegularFile => {}
         FileType::Fifo | FileType::CharacterDevice => return spool(path, tmp_dir),
         _ => return Err(OciError::FileKind { path: path.to_owned(), expected: "an archive file" }),
     }
-    let fd = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(io_error("open", path))?;
-    let file = File::from(fd);
+    let file = File::open(path).map_err(io_error("open", path))?;
     let mut start = [0; 8];
     let count = read_start(&file, &mut start).map_err(io_error("read", path))?;
     let compression = detect(start.get(..count).unwrap_or_default());
@@ -104,7 +102,7 @@ fn decompress(compression: LayerCompression, from: impl Read, to: &File) -> io::
     let mut length = 0;
     loop {
         let count = match reader.read(&mut buffer) {
-            Ok(0) => return to.set_len(length),
+            Ok(0) => return to.set_length(length),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),

@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FileType;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
@@ -22,6 +22,8 @@ use super::layout::{INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, blob_name};
 use super::layout_writer::merge_index;
 use super::manifest::Descriptor;
 use crate::error::OciError;
+use crate::sys::file::File;
+use crate::sys::path;
 use crate::types::Digest;
 
 /// An archive that is being written.
@@ -43,9 +45,9 @@ struct Target {
 
 impl ArchiveWriter {
     pub(super) fn create(path: &Path) -> Result<Self, OciError> {
-        let special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let special = path::stat(path).is_ok_and(|found| found.kind != FileType::RegularFile);
         let (file, target) = if special {
-            let file = OpenOptions::new().write(true).open(path).map_err(io_error("open", path))?;
+            let file = File::open_write_only(path).map_err(io_error("open", path))?;
             (file, None)
         } else {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -92,7 +94,7 @@ impl ArchiveWriter {
         let mut writer = self.tar.into_inner().map_err(io_error("write", &path))?;
         writer.flush().map_err(io_error("write", &path))?;
         let Some(Target { dir, temporary }) = self.target else { return Ok(()) };
-        temporary.file.sync_all().map_err(io_error("sync", &path))?;
+        temporary.file.sync().map_err(io_error("sync", &path))?;
         temporary.rename(&dir, path.file_name().unwrap_or(OsStr::new("")))?;
         dir.sync()
     }

@@ -1,11 +1,12 @@
 //! Blobs: read with their size and digest checked on the way.
 
-use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::error::{BlobError, OciError};
+use crate::sys::file::File;
 use crate::types::{Digest, Hasher};
 
 /// Part of a file: a blob in a layout is all of one, a member of an archive a part.
@@ -24,8 +25,8 @@ impl Extent {
     }
 
     /// The file.
-    pub fn file(&self) -> &File {
-        &self.file
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Where it begins in the file.

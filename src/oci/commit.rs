@@ -1,6 +1,5 @@
 //! What was written into a container becomes an image.
 
-use std::fs::File;
 use std::io::{self, Seek, Write};
 
 use layerstore_schema::record::LayerRecord;
@@ -16,6 +15,7 @@ use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::meta::{Query, ReadTxn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store};
+use crate::sys::file::File;
 use crate::types::{Algorithm, ContainerId, DiffId, Hasher, ImageId, Name, Timestamp, stored};
 
 /// How a container is committed.

@@ -3,18 +3,20 @@
 //! A layout may come from a stranger, as an archive does. Names are walked part by part, and no link in it is
 //! followed: not a blob that leads to `/etc/shadow`, nor a pipe that never ends.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use nix::fcntl::OFlag;
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::blob::Extent;
 use crate::error::OciError;
+use crate::sys::file::File;
+use crate::sys::{beneath, directory, lock, node, path, stat, sync};
 
 /// An open directory, and its path for messages.
 #[derive(Debug)]
@@ -22,8 +24,6 @@ pub(super) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
 }
-
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
 /// Makes an [`OciError::Io`] of what a system call or the standard library reports.
 pub(super) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> OciError {
@@ -40,17 +40,14 @@ pub(super) fn blob_error(action: &'static str, path: &Path) -> impl FnOnce(io::E
 impl Dir {
     /// Opens a directory by its path, which may lead through links: the user gave it.
     pub(super) fn open(path: &Path) -> Result<Self, OciError> {
-        let fd = rustix::fs::openat(CWD, path, DIRECTORY | OFlags::RDONLY, Mode::empty())
-            .map_err(io_error("open the directory", path))?;
+        let fd = beneath::open_directory(path).map_err(io_error("open the directory", path))?;
         Ok(Dir { fd, path: path.to_owned() })
     }
 
     /// Opens a directory, which is created first if it is not there.
     pub(super) fn ensure(path: &Path) -> Result<Self, OciError> {
-        match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => Dir::open(path),
-            Err(error) => Err(io_error("create the directory", path)(error)),
-        }
+        or_exists(path::make_directory(path, 0o755)).map_err(io_error("create the directory", path))?;
+        Dir::open(path)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -60,15 +57,16 @@ impl Dir {
     /// The directory `name` in this one, created if it is not there.
     pub(super) fn ensure_child(&self, name: &str) -> Result<Dir, OciError> {
         let path = self.path.join(name);
-        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(io_error("create the directory", &path)(error)),
-        }
-        match rustix::fs::openat(&self.fd, name, DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY, Mode::empty())
-        {
+        let made = node::make_directory(self.fd.as_fd(), name.as_bytes(), 0o755);
+        or_exists(made).map_err(io_error("create the directory", &path))?;
+        let opened =
+            beneath::open_name(self.fd.as_fd(), name.as_bytes(), OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+        match opened.map_err(|error| (errno(&error), error)) {
             Ok(fd) => Ok(Dir { fd, path }),
-            Err(Errno::NOTDIR | Errno::LOOP) => Err(OciError::FileKind { path, expected: "a directory" }),
-            Err(error) => Err(io_error("open the directory", &path)(error)),
+            Err((Some(Errno::NOTDIR | Errno::LOOP), _)) => {
+                Err(OciError::FileKind { path, expected: "a directory" })
+            }
+            Err((_, error)) => Err(io_error("open the directory", &path)(error)),
         }
     }
 
@@ -80,19 +78,21 @@ impl Dir {
         while let Some(part) = parts.next() {
             let last = parts.peek().is_none();
             // A pipe without a writer would hold up an open that waits.
-            let kind =
-                if last { OFlags::RDONLY | OFlags::NONBLOCK } else { OFlags::PATH | OFlags::DIRECTORY };
+            let flags =
+                if last { OFlag::O_RDONLY | OFlag::O_NONBLOCK } else { OFlag::O_PATH | OFlag::O_DIRECTORY };
             let at = parent.as_ref().map_or(self.fd.as_fd(), OwnedFd::as_fd);
-            let flags = kind | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(at, part, flags, Mode::empty()) {
+            let opened = beneath::open_name(at, part.as_bytes(), flags);
+            match opened.map_err(|error| (errno(&error), error)) {
                 Ok(fd) if last => return regular_file(fd, path).map(Some),
                 Ok(fd) => parent = Some(fd),
-                Err(Errno::NOENT) => return Ok(None),
-                Err(Errno::NOTDIR) => return Err(OciError::FileKind { path, expected: "below directories" }),
-                Err(Errno::LOOP | Errno::NXIO) => {
+                Err((Some(Errno::NOENT), _)) => return Ok(None),
+                Err((Some(Errno::NOTDIR), _)) => {
+                    return Err(OciError::FileKind { path, expected: "below directories" });
+                }
+                Err((Some(Errno::LOOP | Errno::NXIO), _)) => {
                     return Err(OciError::FileKind { path, expected: "a regular file" });
                 }
-                Err(error) => return Err(io_error("open", &path)(error)),
+                Err((_, error)) => return Err(io_error("open", &path)(error)),
             }
         }
         Ok(None)
@@ -100,15 +100,8 @@ impl Dir {
 
     /// Whether there is nothing in the directory.
     pub(super) fn is_empty(&self) -> Result<bool, OciError> {
-        let entries =
-            rustix::fs::Dir::read_from(&self.fd).map_err(io_error("read the directory", &self.path))?;
-        for entry in entries {
-            let entry = entry.map_err(io_error("read the directory", &self.path))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let entries = directory::list(self.fd.as_fd()).map_err(io_error("read the directory", &self.path))?;
+        Ok(entries.is_empty())
     }
 
     /// Creates a file under a name that no other process uses, to be renamed when it is complete.
@@ -117,13 +110,12 @@ impl Dir {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let name = format!(".layerstore-{}-{number}.tmp", std::process::id());
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(&self.fd, name.as_str(), flags, Mode::from_raw_mode(0o644)) {
+            match beneath::create_file(self.fd.as_fd(), name.as_bytes(), 0o644) {
                 Ok(fd) => {
                     return Ok(TemporaryFile { file: fd.into(), dir: Arc::clone(self), name, kept: false });
                 }
                 // The leftover of a killed process with the same number.
-                Err(Errno::EXIST) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io_error("create", &self.path.join(name))(error)),
             }
         }
@@ -134,32 +126,25 @@ impl Dir {
         let mut temporary = self.create_temporary()?;
         let path = self.path.join(name);
         temporary.file.write_all(bytes).map_err(io_error("write", &path))?;
-        temporary.file.sync_all().map_err(io_error("sync", &path))?;
+        temporary.file.sync().map_err(io_error("sync", &path))?;
         temporary.rename(self, name)
     }
 
     /// Makes everything written below the directory durable, with one call for all files.
     pub(super) fn sync_filesystem(&self) -> Result<(), OciError> {
-        rustix::fs::syncfs(&self.fd).map_err(io_error("sync the filesystem of", &self.path))
+        sync::filesystem(self.fd.as_fd()).map_err(io_error("sync the filesystem of", &self.path))
     }
 
     /// Makes the names in the directory durable.
     pub(super) fn sync(&self) -> Result<(), OciError> {
-        rustix::fs::fsync(&self.fd).map_err(io_error("sync the directory", &self.path))
+        sync::file(self.fd.as_fd()).map_err(io_error("sync the directory", &self.path))
     }
 
     /// Waits until no other process has the directory locked. The lock ends with the handle returned.
     pub(super) fn lock(&self) -> Result<OwnedFd, OciError> {
-        let lock = || -> Result<OwnedFd, Errno> {
-            let fd = rustix::fs::openat(&self.fd, ".", DIRECTORY | OFlags::RDONLY, Mode::empty())?;
-            while let Err(error) = rustix::fs::flock(&fd, rustix::fs::FlockOperation::LockExclusive) {
-                if error != Errno::INTR {
-                    return Err(error);
-                }
-            }
-            Ok(fd)
-        };
-        lock().map_err(io_error("lock the directory", &self.path))
+        beneath::open_directory_beneath(self.fd.as_fd(), b"")
+            .and_then(|fd| lock::flock_exclusive(fd.as_fd()).map(|()| fd))
+            .map_err(io_error("lock the directory", &self.path))
     }
 }
 
@@ -170,12 +155,11 @@ impl AsFd for Dir {
 }
 
 fn regular_file(fd: OwnedFd, path: PathBuf) -> Result<Extent, OciError> {
-    let stat = rustix::fs::fstat(&fd).map_err(io_error("stat", &path))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    let found = stat::stat(fd.as_fd()).map_err(io_error("stat", &path))?;
+    if found.kind != FileType::RegularFile {
         return Err(OciError::FileKind { path, expected: "a regular file" });
     }
-    let length = u64::try_from(stat.st_size).unwrap_or(0);
-    Ok(Extent::new(Arc::new(File::from(fd)), 0, length))
+    Ok(Extent::new(Arc::new(File::from(fd)), 0, found.size))
 }
 
 /// A file that has no final name yet, and is removed if it never gets one.
@@ -191,7 +175,8 @@ impl TemporaryFile {
     /// Gives the file its name in `to`, in place of another file of this name.
     pub(super) fn rename(mut self, to: &Dir, name: impl AsRef<Path>) -> Result<(), OciError> {
         let name = name.as_ref();
-        rustix::fs::renameat(&self.dir.fd, self.name.as_str(), &to.fd, name)
+        let bytes = name.as_os_str().as_encoded_bytes();
+        node::rename(self.dir.fd.as_fd(), self.name.as_bytes(), to.fd.as_fd(), bytes)
             .map_err(io_error("rename a file to", &to.path.join(name)))?;
         self.kept = true;
         Ok(())
@@ -201,7 +186,7 @@ impl TemporaryFile {
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
         if !self.kept
-            && let Err(error) = rustix::fs::unlinkat(&self.dir.fd, self.name.as_str(), AtFlags::empty())
+            && let Err(error) = node::remove_file(self.dir.fd.as_fd(), self.name.as_bytes())
         {
             tracing::warn!(path = %self.dir.path.join(&self.name).display(), %error, "cannot remove a temporary file");
         }
@@ -210,14 +195,23 @@ impl Drop for TemporaryFile {
 
 /// A file in `dir` without a name; it is gone when it is closed, however that comes.
 pub(super) fn anonymous_file(dir: &Path) -> Result<File, OciError> {
-    let mode = Mode::from_raw_mode(0o600);
-    match rustix::fs::openat(CWD, dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
+    let handle = Arc::new(Dir::open(dir)?);
+    match beneath::unnamed_file(handle.as_fd()).map_err(|error| (errno(&error), error)) {
         Ok(fd) => Ok(fd.into()),
         // Not every filesystem has nameless files: there, the name is taken back at once.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-            let temporary = Arc::new(Dir::open(dir)?).create_temporary()?;
+        Err((Some(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL), _)) => {
+            let temporary = handle.create_temporary()?;
             temporary.file.try_clone().map_err(io_error("open", dir))
         }
-        Err(error) => Err(io_error("create a temporary file in", dir)(error)),
+        Err((_, error)) => Err(io_error("create a temporary file in", dir)(error)),
     }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    Errno::from_io_error(error)
+}
+
+/// What is there already need not be made.
+fn or_exists(made: io::Result<()>) -> io::Result<()> {
+    made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
 }

@@ -1,8 +1,5 @@
 //! An image from outside into the store.
 
-use std::fs::File;
-use std::io;
-
 use super::config::ImageConfig;
 use super::manifest::{CONTAINERD_NAME, REF_NAME};
 use super::media_type::LayerCompression;
@@ -12,6 +9,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store};
+use crate::sys::file::duplicate;
 use crate::types::{Name, Timestamp};
 
 /// The key of the data item that holds an image's manifest, byte for byte as it came.
@@ -134,8 +132,8 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
         open: Box::new(move || {
             let blob = source.blob(descriptor)?;
             let extent = blob.extent();
-            let copy = |file: &File| -> io::Result<File> { file.try_clone() };
-            let extent = copy(extent.file()).ok().map(|file| (file, extent.offset(), extent.length()));
+            let file = duplicate(extent.file()).ok();
+            let extent = file.map(|file| (file.into(), extent.offset(), extent.length()));
             Ok(BlobInput { reader: Box::new(blob), extent })
         }),
     }

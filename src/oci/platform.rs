@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::Descriptor;
 use crate::error::{Choices, OciError};
+use crate::sys::machine;
 
 /// What an image runs on.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ fn level(variant: &str) -> Option<u32> {
 
 /// The variant of this 32-bit arm machine, from the kernel's name for it (`armv6l`).
 fn arm_variant() -> Option<String> {
-    let machine = nix::sys::utsname::uname().ok()?.machine().to_str()?.to_owned();
+    let machine = machine::processor().ok()?;
     let level = machine.strip_prefix("armv")?.chars().next().filter(char::is_ascii_digit)?;
     Some(format!("v{level}"))
 }

@@ -1,6 +1,5 @@
 //! Where images go: blobs and images are put into a layout or an archive, which is complete with `finish`.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use super::media_type::{LayerCompression, LayerType};
 use super::platform::Platform;
 use super::reference::{Reference, Transport, docker_name};
 use crate::error::OciError;
+use crate::sys::file::File;
 use crate::types::{Algorithm, Digest, Hasher};
 
 /// A layout or archive that is open for writing.

@@ -6,7 +6,6 @@
 //! for skipping.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use tar::{EntryType, Header};
 use super::blob::Extent;
 use super::dir::io_error;
 use crate::error::OciError;
+use crate::sys::file::File;
 use crate::types::RelPath;
 
 /// The size of a tar block.
@@ -55,7 +55,7 @@ struct Extensions {
 impl TarIndex {
     /// Walks the tar in `file`; `path` is its name in errors.
     pub(super) fn read(file: Arc<File>, path: &Path) -> Result<Self, OciError> {
-        let length = file.metadata().map_err(io_error("stat", path))?.len();
+        let length = file.length().map_err(io_error("stat", path))?;
         let mut walk = Walk {
             index: TarIndex { path: path.to_owned(), file, members: HashMap::new() },
             length,

@@ -18,7 +18,7 @@ use crate::error::MountError;
 #[cfg(test)]
 use crate::sys::mount::info::{self, MountPoint};
 use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal};
-use crate::sys::userns;
+use crate::sys::{path, userns};
 
 mod holders;
 #[cfg(test)]
@@ -197,7 +197,7 @@ fn explain(refusal: Refusal, plan: &MountPlan, target: &Path) -> MountError {
     // The kernel tells of this mark in its own log only.
     if let Some(Upper { work, .. }) = &plan.upper
         && refusal.source.raw_os_error() == Some(nix::libc::EINVAL)
-        && volatile_mark(work).symlink_metadata().is_ok()
+        && has_volatile_mark(work)
     {
         return MountError::VolatileLeft { work: work.clone() };
     }
@@ -276,7 +276,7 @@ pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<MountPoint>, MountErr
 /// The caller has unmounted it and synced the filesystem, in this order, and calls this last.
 pub(crate) fn clear_volatile_mark(work: &Path) -> Result<(), MountError> {
     let mark = volatile_mark(work);
-    match std::fs::remove_dir_all(&mark) {
+    match path::remove_tree(&mark) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(MountError::Directory { action: "remove", path: mark, source: error })
         }
@@ -286,7 +286,7 @@ pub(crate) fn clear_volatile_mark(work: &Path) -> Result<(), MountError> {
 
 /// Whether a work directory was used by a volatile mount that nobody has vouched for.
 pub(crate) fn has_volatile_mark(work: &Path) -> bool {
-    volatile_mark(work).exists()
+    path::exists(&volatile_mark(work)).unwrap_or(false)
 }
 
 /// The directory that the kernel leaves in a work directory for as long as a volatile mount is not vouched for.

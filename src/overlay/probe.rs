@@ -6,9 +6,7 @@
 mod trial;
 
 use std::fmt;
-use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -17,6 +15,7 @@ mod tests;
 
 use crate::error::{MountError, ProbeTextError};
 use crate::sys::userns::{in_user_namespace, is_privileged};
+use crate::sys::{machine, path};
 use trial::Trial;
 
 /// How layers can be shown with other ids.
@@ -73,7 +72,7 @@ pub(crate) struct Probe {
 /// cannot be used.
 pub(crate) fn probe(scratch: &Path) -> Result<Probe, MountError> {
     let failed = |action| move |source| MountError::Directory { action, path: scratch.to_owned(), source };
-    let device = fs::metadata(scratch).map_err(failed("probe in"))?.dev();
+    let device = path::stat(scratch).map_err(failed("probe in"))?.id.device();
     let mut probe = Probe {
         boot_id: boot_id(),
         device,
@@ -90,7 +89,7 @@ pub(crate) fn probe(scratch: &Path) -> Result<Probe, MountError> {
 
 /// Changes with each start of the machine; empty if the kernel does not tell.
 fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    machine::boot_id().unwrap_or_default()
 }
 
 impl Probe {
@@ -120,9 +119,7 @@ impl Probe {
     pub(crate) fn is_current(&self, directory: &Path) -> bool {
         let same_boot = !self.boot_id.is_empty() && self.boot_id == boot_id();
         let same_rights = self.user_namespace == in_user_namespace() && self.privileged == is_privileged();
-        same_boot
-            && same_rights
-            && fs::metadata(directory).is_ok_and(|metadata| metadata.dev() == self.device)
+        same_boot && same_rights && path::stat(directory).is_ok_and(|found| found.id.device() == self.device)
     }
 
     /// Every yes-or-no of the text, with its place in the value.

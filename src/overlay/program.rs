@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::entry::{EntryPaths, escaped, extent_words};
 use super::mount::is_mounted;
 use super::options::{MountPlan, Upper};
 use crate::error::MountError;
+use crate::sys::file::File;
+use crate::sys::process;
 
 /// Runs `program` to mount `plan` at `target`. It serves the mount in the background after this call.
 ///
@@ -26,13 +27,7 @@ pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(
             path.display()
         )));
     }
-    let output = Command::new(program)
-        .current_dir(&plan.base)
-        .arg("-o")
-        .arg(options(plan))
-        .arg(target)
-        .stdin(Stdio::null())
-        .output()
+    let output = process::run(program, &plan.base, [OsStr::new("-o"), &options(plan), target.as_os_str()])
         .map_err(|error| failed(format!("it cannot be run: {error}")))?;
     // libfuse passes options of its own on, which the program names without need.
     let said = String::from_utf8_lossy(&output.stderr);
@@ -90,15 +85,6 @@ fn for_fuse(key: &str, value: &OsStr) -> OsString {
 
 /// The fuse-overlayfs of this machine, if it could work: the program and the device it needs.
 pub(super) fn find() -> Option<PathBuf> {
-    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let listed: Vec<PathBuf> =
-        std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect();
-    let usual = ["/usr/bin", "/usr/local/bin"].map(PathBuf::from);
-    device.ok()?;
-    listed
-        .into_iter()
-        .chain(usual)
-        .map(|directory| directory.join("fuse-overlayfs"))
-        .find(|program| program.is_file())
+    File::open_to_write(Path::new("/dev/fuse")).ok()?;
+    process::find("fuse-overlayfs")
 }

@@ -10,7 +10,6 @@ mod rows;
 mod tests;
 mod work;
 
-use std::fs::File;
 use std::io::Read;
 use std::thread;
 
@@ -21,6 +20,7 @@ use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
 use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
+use crate::sys::file::File;
 use crate::types::{ChainId, DiffId, Digest, ImageId, Name, Timestamp};
 
 use self::work::{CopiedBlobs, Work};

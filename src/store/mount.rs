@@ -14,6 +14,7 @@ use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
+use crate::sys::path;
 use crate::types::LayerId;
 
 use super::{Store, ThingId};
@@ -293,12 +294,12 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 }
 
 fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
+    path::exists(path).unwrap_or(false)
 }
 
 /// A mount point that cannot be removed is in another mount namespace's way, and harms nobody.
 fn remove_directory(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir(path) {
+    match path::remove_directory(path) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy) => {
             Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
         }

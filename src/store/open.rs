@@ -1,7 +1,6 @@
 //! Opening a store.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -15,8 +14,9 @@ use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions
 use crate::error::{Error, LayoutError, MetaError};
 use crate::layer::{ImportOptions, Stack};
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
+use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
-use crate::sys::random;
+use crate::sys::{beneath, machine, path, random, sync};
 use crate::types::TreeDigest;
 
 use super::StoreOptions;
@@ -85,7 +85,7 @@ impl Store {
         let layout = open_layout(options, &privileges)?;
         let path = layout.file_path(disk::DATABASE);
         let database = Database::new(path.clone(), options.database.clone());
-        if !path.exists() || !database.begin_read()?.has_tables()? {
+        if !path::exists(&path).unwrap_or(false) || !database.begin_read()?.has_tables()? {
             create_database(&layout, &database)?;
         }
         if check_format(&database)? && options.reserve > 0 {
@@ -166,14 +166,12 @@ impl Store {
             return Ok(run);
         }
         let layout = RunLayout::ensure(&self.run_root())?;
-        let boot_file = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(boot_file).map_err(|source| Error::Io {
+        let boot_id = machine::boot_id().map_err(|source| Error::Io {
             action: "read",
-            path: boot_file.into(),
+            path: machine::BOOT_ID.into(),
             source,
         })?;
-        let database =
-            RunDatabase::open(layout.database(), boot_id.trim(), self.uuid(), &self.0.options.database)?;
+        let database = RunDatabase::open(layout.database(), &boot_id, self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
     }
 
@@ -185,7 +183,7 @@ impl Store {
 
     /// An empty file without a name, in the store's filesystem.
     pub(crate) fn spool(&self) -> io::Result<File> {
-        Ok(File::from(crate::sys::beneath::unnamed_file(self.0.layout.root())?))
+        Ok(File::from(beneath::unnamed_file(self.0.layout.root())?))
     }
 
     /// The path of a diff directory.
@@ -299,7 +297,7 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
         }
         Ok::<_, Error>(())
     })?;
-    crate::sys::sync::file(layout.root().as_fd()).map_err(|source| Error::Io {
+    sync::file(layout.root().as_fd()).map_err(|source| Error::Io {
         action: "sync",
         path: layout.path().to_owned(),
         source,

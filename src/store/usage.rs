@@ -10,6 +10,7 @@ use layerstore_schema::table::usage as sums;
 use crate::disk;
 use crate::error::Error;
 use crate::meta::Query;
+use crate::sys::path;
 use crate::types::{LayerId, TreeDigest};
 
 use super::{Store, ThingId};
@@ -57,10 +58,9 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if a database fails.
     pub fn status(&self) -> Result<Status, Error> {
-        use std::os::unix::fs::MetadataExt;
         let txn = self.database().begin_read()?;
         let path = self.database().path();
-        let database = path.metadata().map_err(|source| Error::Io {
+        let database = path::stat(path).map_err(|source| Error::Io {
             action: "examine",
             path: path.to_owned(),
             source,
@@ -74,7 +74,7 @@ impl Store {
             layer_inodes: txn.usage(sums::DIFF_INODES)?,
             kept_blob_bytes: txn.usage(sums::KEPT_BLOB_BYTES)?,
             item_bytes: txn.usage(sums::BLOB_BYTES)?,
-            database_bytes: database.blocks().saturating_mul(512),
+            database_bytes: database.allocated,
             mounts: self.run()?.mounts()?.into_iter().map(|(layer, record)| (layer, record.count)).collect(),
         })
     }

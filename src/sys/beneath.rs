@@ -37,6 +37,11 @@ pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result
     in_chunks(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
 }
 
+/// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
+pub(crate) fn open_name(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
+    Ok(openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
 /// Creates the file `name` in `dir` and opens it for reading and writing. Fails with EEXIST if anything at
 /// all stands there. The mode is subject to the umask.
 pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<OwnedFd> {

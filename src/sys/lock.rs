@@ -1,11 +1,12 @@
-//! Exclusive locks that belong to an open file description (OFD locks): two opens of one file exclude each
-//! other even inside one process, and the kernel drops the lock with the last descriptor.
+//! Exclusive locks that belong to an open file description (OFD locks and `flock`): two opens of one file exclude
+//! each other even inside one process, and the kernel drops the lock with the last descriptor.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::FlockOperation;
 
 /// Takes the lock if nobody holds it; returns whether it did. The file must be open for writing.
 pub(crate) fn try_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
@@ -23,6 +24,16 @@ pub(crate) fn exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&whole_file())) {
             Err(Errno::EINTR) => {}
             taken => return Ok(taken.map(drop)?),
+        }
+    }
+}
+
+/// Takes the `flock` of an open file or directory, and waits for whoever holds it. It ends with the handle.
+pub(crate) fn flock_exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        match rustix::fs::flock(file, FlockOperation::LockExclusive) {
+            Err(rustix::io::Errno::INTR) => {}
+            taken => return Ok(taken?),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 #![expect(unsafe_code, reason = "memory that another process may write to is mapped and read")]
 
-use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 use memmap2::{Mmap, MmapOptions};
+
+use super::file::File;
 
 /// How much is mapped.
 const LENGTH: usize = 4096;
@@ -19,12 +21,12 @@ impl FirstPage {
     ///
     /// Returns [`io::ErrorKind::UnexpectedEof`] if it is shorter now.
     pub(crate) fn map(file: &File) -> io::Result<Self> {
-        if file.metadata()?.len() < LENGTH as u64 {
+        if file.length()? < LENGTH as u64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         // SAFETY: The map is only read through `read_volatile` below and never given out as a slice, so that nobody
         // assumes bytes that stay the same. The file is a database that never shrinks below its header page.
-        let map = unsafe { MmapOptions::new().len(LENGTH).map(file)? };
+        let map = unsafe { MmapOptions::new().len(LENGTH).map(file.as_fd().as_raw_fd())? };
         Ok(FirstPage(map))
     }
 

@@ -4,17 +4,21 @@
 //! | --- | --- |
 //! | [`beneath`] | opening below a directory handle, never through a link |
 //! | [`directory`] | listing a directory |
+//! | [`file`] | open files: reading, writing, length |
+//! | [`path`] | calls by an ordinary path |
 //! | [`node`] | making, renaming and removing names; owners, modes and times |
 //! | [`stat`] | `statx` |
 //! | [`xattr`] | extended attributes of descriptors and of names |
 //! | [`extent`] | reflinks, `copy_file_range`, holes, preallocation |
-//! | [`lock`] | OFD locks of whole files |
+//! | [`lock`] | locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
 //! | [`map`] | the first page of a file, shared with its writers |
 //! | [`mount`] | the mount calls, new and old, and the mount table |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
+//! | [`process`] | other programs |
+//! | [`machine`] | what the kernel says of itself |
 //! | [`random`] | random bytes |
 //!
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
@@ -22,11 +26,15 @@
 pub(crate) mod beneath;
 pub(crate) mod directory;
 pub(crate) mod extent;
+pub(crate) mod file;
 pub(crate) mod lock;
+pub(crate) mod machine;
 pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod node;
+pub(crate) mod path;
 pub(crate) mod privileges;
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod range_lock;
 pub(crate) mod stat;

@@ -11,7 +11,6 @@ mod tests;
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -21,6 +20,8 @@ use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::file::File;
 
 /// The longest option string of `mount(2)`: a page, less the NUL that ends it.
 pub(crate) const MOUNT_DATA_MAX: usize = 4095;

@@ -1,6 +1,7 @@
 //! What this process may do.
 
 use std::io;
+use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -20,7 +21,7 @@ pub(crate) struct Privileges {
 impl Privileges {
     /// The privileges of the calling thread.
     pub(crate) fn of_this_process() -> io::Result<Self> {
-        let map = std::fs::read_to_string("/proc/self/uid_map")?;
+        let map = super::path::read_to_string(Path::new("/proc/self/uid_map"))?;
         let effective = capabilities(None)?.effective;
         Ok(Privileges {
             user_namespace: !is_initial_map(&map),

@@ -1,11 +1,12 @@
 //! Byte-range locks that belong to an open file (OFD locks, `fcntl_locking(2)`).
 
-use std::fs::File;
 use std::io;
 use std::ops::Bound;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+
+use super::file::File;
 
 /// Waits until no other open file has a conflicting lock on the range, then takes it.
 ///

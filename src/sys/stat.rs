@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, statx};
 
 /// The state of one inode.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +34,21 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
 }
 
+impl FileId {
+    /// The number of the filesystem as `stat` has it.
+    pub(crate) fn device(&self) -> u64 {
+        libc::makedev(self.filesystem.0, self.filesystem.1)
+    }
+}
+
 /// The state of what stands at `name` in `dir`; of a symbolic link itself.
 pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Stat> {
     Ok(convert(&statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, wanted())?))
+}
+
+/// The state of what an ordinary path leads to, as `flags` say.
+pub(super) fn stat_path(path: &Path, flags: AtFlags) -> io::Result<Stat> {
+    Ok(convert(&statx(CWD, path, flags, wanted())?))
 }
 
 /// The state of an open file.

@@ -10,7 +10,6 @@ mod ranges;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -22,6 +21,8 @@ use nix::unistd::{ForkResult, Pid};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use rustix::thread::CapabilitySet;
 
+use super::file::File;
+use super::path;
 use crate::error::NamespaceError;
 
 pub use idmap::{IdExtent, IdMaps};
@@ -73,7 +74,7 @@ pub(crate) fn in_user_namespace() -> bool {
 /// [`NamespaceError::NotAllowed`] if the kernel refuses.
 pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
     let io = |action| move |source: io::Error| NamespaceError::Io { action, source };
-    let count = fs::read_dir("/proc/self/task").map_err(io("counting threads"))?.count();
+    let count = path::list(Path::new("/proc/self/task")).map_err(io("counting threads"))?.len();
     if count != 1 {
         return Err(NamespaceError::Threads { count });
     }
@@ -123,14 +124,14 @@ fn unshare_with(ranges: &Ranges) -> Result<Option<String>, NamespaceError> {
             let unshared = unshare();
             if unshared.is_ok() {
                 // A child that died early shows in the answer, so a broken pipe is no error of its own.
-                fs::File::from(enter).write_all(b"!").or_else(broken_pipe_is_fine).map_err(|source| {
+                File::from(enter).write_all(b"!").or_else(broken_pipe_is_fine).map_err(|source| {
                     NamespaceError::Io { action: "telling the helper to write the id map", source }
                 })?;
             } else {
                 drop(enter);
             }
             let mut text = Vec::new();
-            let read = fs::File::from(answer).read_to_end(&mut text);
+            let read = File::from(answer).read_to_end(&mut text);
             reap(child);
             unshared?;
             read.map_err(|source| NamespaceError::Io { action: "reading the helper's answer", source })?;
@@ -156,10 +157,10 @@ fn reap(child: Pid) {
 fn write_maps_from_outside(ranges: &Ranges, process: Pid, entered: OwnedFd, answers: OwnedFd) {
     let mut byte = [0];
     // End of file without a byte: the parent did not get in, or died.
-    if fs::File::from(entered).read(&mut byte).is_ok_and(|length| length == 1) {
+    if File::from(entered).read(&mut byte).is_ok_and(|length| length == 1) {
         let answer = ranges.write(process.as_raw()).err().unwrap_or_else(|| "mapped".to_owned());
         // Without an answer the parent sees an empty one, and says that this process died.
-        fs::File::from(answers).write_all(answer.as_bytes()).ok();
+        File::from(answers).write_all(answer.as_bytes()).ok();
     }
 }
 
@@ -170,7 +171,7 @@ fn map_caller_if_unmapped(uid: u32, gid: u32) -> Result<(), NamespaceError> {
         Ok(map.is_empty())
     };
     let write = |file: &'static str, text: String| {
-        fs::write(file, text).map_err(|source| NamespaceError::IdMap { file, source })
+        path::write(Path::new(file), text.as_bytes()).map_err(|source| NamespaceError::IdMap { file, source })
     };
     if unmapped("/proc/self/gid_map")? {
         // The kernel lets a caller map its group by itself only after giving up setgroups, with which it could
@@ -192,9 +193,9 @@ fn map_caller_if_unmapped(uid: u32, gid: u32) -> Result<(), NamespaceError> {
 pub(crate) fn namespace_with(maps: &IdMaps) -> io::Result<OwnedFd> {
     let child = IdleChild::start()?;
     let directory = Path::new("/proc").join(child.pid.to_string());
-    fs::write(directory.join("uid_map"), idmap::text(&maps.uids))?;
-    fs::write(directory.join("gid_map"), idmap::text(&maps.gids))?;
-    Ok(fs::File::open(directory.join("ns/user"))?.into())
+    path::write(&directory.join("uid_map"), idmap::text(&maps.uids).as_bytes())?;
+    path::write(&directory.join("gid_map"), idmap::text(&maps.gids).as_bytes())?;
+    Ok(File::open(&directory.join("ns/user"))?.into())
 }
 
 /// The child of [`namespace_with`]; killed and reaped when dropped.

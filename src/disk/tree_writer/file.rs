@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Shared, failed, member};
 use crate::error::UnpackError;
+use crate::sys::file::File;
 use crate::sys::{extent, stat};
 use crate::types::{ContentHash, Metadata, RelPath};
 
@@ -16,7 +17,7 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// later entry may replace or remove the file meanwhile.
 #[derive(Debug)]
 pub(crate) struct FileWriter {
-    file: std::fs::File,
+    file: File,
     path: RelPath,
     metadata: Metadata,
     real_size: u64,

@@ -1,9 +1,9 @@
 //! Who holds a mount, for the message of a failed unmount.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::sys::mount::info;
+use crate::sys::path;
 
 /// How many are named: enough to act on.
 const NAMED: usize = 5;
@@ -16,11 +16,10 @@ pub(super) fn of(target: &Path) -> Vec<String> {
     let below = mounts
         .filter(|mount| mount.target.starts_with(&target) && mount.target != target)
         .map(|mount| format!("the mount at {}", mount.target.display()));
-    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
-        let process = entry.ok()?.path();
+    let processes = path::list(Path::new("/proc")).unwrap_or_default().into_iter().filter_map(|process| {
         let pid: u32 = process.file_name()?.to_str()?.parse().ok()?;
         uses(&process, &target).then(|| {
-            let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let command = path::read_to_string(&process.join("comm")).unwrap_or_default();
             format!("process {pid} ({})", command.trim())
         })
     });
@@ -29,7 +28,7 @@ pub(super) fn of(target: &Path) -> Vec<String> {
 
 /// Whether a process works in the tree, has it as its root, or has a file of it open.
 fn uses(process: &Path, target: &Path) -> bool {
-    let inside = |link: PathBuf| fs::read_link(link).is_ok_and(|path| path.starts_with(target));
-    let mut files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    inside(process.join("cwd")) || inside(process.join("root")) || files.any(|file| inside(file.path()))
+    let inside = |link: PathBuf| path::read_link(&link).is_ok_and(|path| path.starts_with(target));
+    let mut files = path::list(&process.join("fd")).unwrap_or_default().into_iter();
+    inside(process.join("cwd")) || inside(process.join("root")) || files.any(inside)
 }

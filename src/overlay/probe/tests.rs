@@ -1,4 +1,5 @@
 use super::*;
+use std::fs;
 
 /// Whether the machine promises overlay mounts: the right, the module, and a filesystem that can be an upper one.
 fn can_mount_overlay(directory: &Path) -> bool {

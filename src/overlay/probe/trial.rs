@@ -1,40 +1,41 @@
 //! The scratch layers of a probe, and one small experiment for each feature.
 
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{AtFlags, CWD, FileType, Mode, XattrFlags};
 
 use super::{IdMapSupport, Probe};
 use crate::overlay::mount::detached;
 use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass, plan};
-use crate::sys::mount::{Refusal, clone_tree, with_own_mounts};
+use crate::sys::beneath;
+use crate::sys::mount::{Refusal, clone_tree, open_file_at, with_own_mounts};
+use crate::sys::node::{self, NodeKind};
 use crate::sys::userns::{IdExtent, IdMaps};
+use crate::sys::xattr::{self, Target};
+use crate::sys::{path, stat};
 
 /// Two scratch layers and room for writable directories; removed when dropped.
 pub(super) struct Trial {
     root: PathBuf,
+    directory: OwnedFd,
 }
 
 impl Trial {
     pub(super) fn new(scratch: &Path) -> io::Result<Trial> {
         // The process id keeps two probes in one directory apart.
-        let root = scratch.canonicalize()?.join(format!(
+        let root = path::resolve(scratch)?.join(format!(
             "probe-{}-{:?}",
             std::process::id(),
             std::thread::current().id()
         ));
-        fs::create_dir(&root)?;
-        let trial = Trial { root };
+        path::make_directory(&root, 0o755)?;
+        let trial = Trial { directory: beneath::open_directory(&root)?, root };
         for directory in ["top", "bottom/replaced", "bottom/attributes", "empty", "target"] {
-            fs::create_dir_all(trial.root.join(directory))?;
+            path::make_directories(&trial.root.join(directory), 0o755)?;
         }
         for file in ["bottom/hidden-by-device", "bottom/replaced/below", "bottom/attributes/hidden-by-xattr"]
         {
-            fs::write(trial.root.join(file), b"x")?;
+            trial.make_file(file)?;
         }
         Ok(trial)
     }
@@ -81,49 +82,41 @@ impl Trial {
         let name = format!("opaque-{}-{}{}", class.prefix(), probe.lower_descriptors, probe.lower_paths);
         let replaced = || {
             let mount = self.writable(probe, class, &name, false)?;
-            let upper = self.root.join(&name).join("upper");
-            rustix::fs::unlinkat(&mount, "replaced/below", AtFlags::empty())?;
-            rustix::fs::unlinkat(&mount, "replaced", AtFlags::REMOVEDIR)?;
-            rustix::fs::mkdirat(&mount, "replaced", Mode::RWXU)?;
-            let mut value = [0; 4];
-            let length =
-                rustix::fs::lgetxattr(upper.join("replaced"), class.attribute("opaque"), &mut value)?;
-            Ok::<_, io::Error>(value.get(..length) == Some(b"y"))
+            node::remove_file(mount.as_fd(), b"replaced/below")?;
+            node::remove_directory(mount.as_fd(), b"replaced")?;
+            node::make_directory(mount.as_fd(), b"replaced", 0o700)?;
+            let value = xattr::get(self.at(&format!("{name}/upper/replaced")), &class.attribute("opaque"))?;
+            Ok::<_, io::Error>(value.as_deref() == Some(b"y"))
         };
         replaced().unwrap_or(false)
     }
 
     fn device_whiteouts(&self, probe: &Probe, class: XattrClass) -> bool {
-        let whiteout = self.root.join("top/hidden-by-device");
-        let made = rustix::fs::mknodat(CWD, whiteout, FileType::CharacterDevice, Mode::empty(), 0);
+        let kind = NodeKind::CharDevice;
+        let made = node::make_node(self.directory(), b"top/hidden-by-device", kind, 0, (0, 0));
         made.is_ok() && self.hides(probe, class, "hidden-by-device")
     }
 
     /// A file with the attribute `whiteout` counts in a directory that says so (`opaque` = `x`).
     fn xattr_whiteouts(&self, probe: &Probe, class: XattrClass) -> bool {
-        let directory = self.root.join("top/attributes");
-        let whiteout = directory.join("hidden-by-xattr");
+        let (directory, whiteout) = ("top/attributes", "top/attributes/hidden-by-xattr");
         let make = || {
-            fs::create_dir(&directory)?;
-            fs::write(&whiteout, b"")?;
-            let flags = XattrFlags::empty();
-            rustix::fs::lsetxattr(&whiteout, class.attribute("whiteout"), b"y", flags)?;
-            rustix::fs::lsetxattr(&directory, class.attribute("opaque"), b"x", flags)?;
-            Ok::<_, io::Error>(())
+            node::make_directory(self.directory(), directory.as_bytes(), 0o755)?;
+            self.make_file(whiteout)?;
+            xattr::set(self.at(whiteout), &class.attribute("whiteout"), b"y")?;
+            xattr::set(self.at(directory), &class.attribute("opaque"), b"x")
         };
         make().is_ok() && self.hides(probe, class, "attributes/hidden-by-xattr")
     }
 
     fn xattr_escape(&self, probe: &Probe, class: XattrClass) -> bool {
-        let file = self.root.join("top/escaped");
         let make = || {
-            fs::write(&file, b"")?;
-            rustix::fs::lsetxattr(&file, class.attribute("overlay.probe"), b"1", XattrFlags::empty())?;
+            self.make_file("top/escaped")?;
+            xattr::set(self.at("top/escaped"), &class.attribute("overlay.probe"), b"1")?;
             let mount = self.view(probe, class).map_err(|refusal| refusal.source)?;
-            let merged = crate::sys::mount::open_file_at(mount.as_fd(), Path::new("escaped"))?;
-            let mut value = [0; 4];
-            let length = rustix::fs::fgetxattr(&merged, class.attribute("probe"), &mut value)?;
-            Ok::<_, io::Error>(value.get(..length) == Some(b"1"))
+            let merged = open_file_at(mount.as_fd(), Path::new("escaped"))?;
+            let value = xattr::get(Target::File(merged.as_fd()), &class.attribute("probe"))?;
+            Ok::<_, io::Error>(value.as_deref() == Some(b"1"))
         };
         make().unwrap_or(false)
     }
@@ -131,28 +124,28 @@ impl Trial {
     fn volatile(&self, probe: &Probe, class: XattrClass) -> bool {
         let able = Probe { volatile: true, ..probe.clone() };
         let made = self.writable(&able, class, "volatile", true).is_ok();
-        made && self.root.join("volatile/work/work/incompat/volatile").exists()
+        made && self.has("volatile/work/work/incompat/volatile")
     }
 
     /// Shows a layer with its owner mapped to another id and looks at the owner.
     fn id_maps(&self, probe: &Probe, class: XattrClass, support: IdMapSupport) -> bool {
         let able = Probe { id_maps: support, ..probe.clone() };
         let owned = || {
-            let owner = fs::metadata(self.root.join("bottom/hidden-by-device"))?;
+            let owner = stat::stat_at(self.directory(), b"bottom/hidden-by-device")?;
             let extent = |inside| vec![IdExtent { inside, outside: PROBED_ID, count: 1 }];
             let mut request = self.request(class);
-            request.id_map = Some(IdMaps { uids: extent(owner.uid()), gids: extent(owner.gid()) });
+            request.id_map = Some(IdMaps { uids: extent(owner.uid), gids: extent(owner.gid) });
             let mount = self.make(&able, &request).map_err(|refusal| refusal.source)?;
-            let seen = rustix::fs::statat(&mount, "replaced/below", AtFlags::SYMLINK_NOFOLLOW)?;
-            Ok::<_, io::Error>((seen.st_uid, seen.st_gid) == (PROBED_ID, PROBED_ID))
+            let seen = stat::stat_at(mount.as_fd(), b"replaced/below")?;
+            Ok::<_, io::Error>((seen.uid, seen.gid) == (PROBED_ID, PROBED_ID))
         };
         owned().unwrap_or(false)
     }
 
     fn hides(&self, probe: &Probe, class: XattrClass, name: &str) -> bool {
         self.view(probe, class).is_ok_and(|mount| {
-            let missing = rustix::fs::statat(&mount, name, AtFlags::SYMLINK_NOFOLLOW);
-            missing.is_err_and(|errno| errno == rustix::io::Errno::NOENT)
+            let missing = stat::stat_at(mount.as_fd(), name.as_bytes());
+            missing.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         })
     }
 
@@ -160,6 +153,23 @@ impl Trial {
         let mut request = MountRequest::new(&self.root, self.root.join("empty"), class);
         request.lowers = vec![self.root.join("top"), self.root.join("bottom")];
         request
+    }
+
+    fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// What stands at a path in the scratch directory.
+    fn at<'a>(&'a self, path: &'a str) -> Target<'a> {
+        Target::Name(self.directory(), path.as_bytes())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        stat::stat_at(self.directory(), path.as_bytes()).is_ok()
+    }
+
+    fn make_file(&self, path: &str) -> io::Result<()> {
+        beneath::create_file(self.directory(), path.as_bytes(), 0o644).map(drop)
     }
 
     /// A read-only mount of the two layers.
@@ -170,8 +180,8 @@ impl Trial {
     /// A writable mount with directories of its own, named `name`.
     fn writable(&self, probe: &Probe, class: XattrClass, name: &str, volatile: bool) -> io::Result<OwnedFd> {
         let (upper, work) = (self.root.join(name).join("upper"), self.root.join(name).join("work"));
-        fs::create_dir_all(&upper)?;
-        fs::create_dir_all(&work)?;
+        path::make_directories(&upper, 0o755)?;
+        path::make_directories(&work, 0o755)?;
         let mut request = self.request(class);
         request.volatile = volatile;
         request.upper = Some(Upper { upper, work });
@@ -199,14 +209,14 @@ const PROBED_ID: u32 = 54_321;
 
 impl XattrClass {
     /// The full name of an attribute of this class.
-    fn attribute(self, name: &str) -> String {
-        format!("{}{name}", self.prefix())
+    fn attribute(self, name: &str) -> Vec<u8> {
+        format!("{}{name}", self.prefix()).into_bytes()
     }
 }
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.root) {
+        if let Err(error) = path::remove_tree(&self.root) {
             tracing::warn!(path = %self.root.display(), %error, "the scratch directory of a probe is left");
         }
     }

@@ -1,10 +1,11 @@
 //! The kernel's mount table, `/proc/self/mountinfo`.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use crate::sys::path;
 
 /// One mount of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) struct MountPoint {
 
 /// The whole table, in the order of mounting.
 pub(crate) fn read() -> io::Result<Vec<MountPoint>> {
-    Ok(parse(&fs::read("/proc/self/mountinfo")?))
+    Ok(parse(&path::read(Path::new("/proc/self/mountinfo"))?))
 }
 
 /// Reads the table's text. A line that is not understood is left out: a kernel that adds fields must not make
@@ -74,8 +75,8 @@ pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            Ok(parent.canonicalize()?.join(name))
+            Ok(path::resolve(parent)?.join(name))
         }
-        _ => path.canonicalize(),
+        _ => path::resolve(path),
     }
 }

@@ -1,8 +1,9 @@
 //! Id maps in the form of `/proc/<pid>/uid_map`.
 
-use std::fs;
 use std::io;
 use std::path::Path;
+
+use crate::sys::path;
 
 /// A run of ids: `inside`, `inside + 1`, ... are known outside as `outside`, `outside + 1`, ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,7 +32,7 @@ pub(super) fn text(map: &[IdExtent]) -> String {
 
 /// Reads a map of the kernel; empty if none has been written.
 pub(super) fn read(file: &Path) -> io::Result<Vec<IdExtent>> {
-    Ok(fs::read_to_string(file)?.lines().filter_map(parse_line).collect())
+    Ok(path::read_to_string(file)?.lines().filter_map(parse_line).collect())
 }
 
 fn parse_line(line: &str) -> Option<IdExtent> {

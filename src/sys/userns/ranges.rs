@@ -1,11 +1,10 @@
 //! The id ranges that an administrator gives a user in `/etc/subuid` and `/etc/subgid`, and the set-id programs
 //! that map them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::IdExtent;
+use crate::sys::{path, process};
 
 /// The maps that the caller may have, and the programs that write them.
 #[derive(Debug)]
@@ -22,12 +21,13 @@ impl Ranges {
     /// Returns, in words, why there are none.
     pub(super) fn of_caller(uid: u32, gid: u32) -> Result<Ranges, String> {
         let program =
-            |name: &str| find_program(name).ok_or_else(|| format!("the program {name} is not installed"));
+            |name: &str| process::find(name).ok_or_else(|| format!("the program {name} is not installed"));
         let (newuidmap, newgidmap) = (program("newuidmap")?, program("newgidmap")?);
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
         // Both files name the user, the one for groups too.
         let map = |file: &str, own: u32| {
-            let text = fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))?;
+            let text = path::read_to_string(Path::new(file))
+                .map_err(|error| format!("cannot read {file}: {error}"))?;
             let ranges = parse(&text, user.as_deref(), uid);
             if ranges.is_empty() {
                 Err(format!("{file} has no range for user {uid}"))
@@ -48,27 +48,16 @@ impl Ranges {
     }
 }
 
-fn run(program: &Path, process: i32, map: &[IdExtent]) -> Result<(), String> {
+fn run(program: &Path, pid: i32, map: &[IdExtent]) -> Result<(), String> {
     let numbers = map.iter().flat_map(|extent| [extent.inside, extent.outside, extent.count]);
-    let output = Command::new(program)
-        .arg(process.to_string())
-        .args(numbers.map(|number| number.to_string()))
-        .stdin(Stdio::null())
-        .output()
+    let arguments = std::iter::once(pid.to_string()).chain(numbers.map(|number| number.to_string()));
+    let output = process::run(program, Path::new("/"), arguments)
         .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("{} failed ({}): {}", program.display(), output.status, said.trim()))
-}
-
-/// Looks where `PATH` says, and where the set-id programs are when `PATH` says nothing.
-fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let listed = std::env::split_paths(&path).filter(|directory| directory.is_absolute());
-    let usual = ["/usr/bin", "/bin", "/usr/local/bin"].map(PathBuf::from);
-    listed.chain(usual).map(|directory| directory.join(name)).find(|program| program.is_file())
 }
 
 /// The ranges of a user in lines such as `name:100000:65536` or `1000:100000:65536`.
