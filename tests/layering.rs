@@ -187,6 +187,98 @@ fn unsafe_words_are_found() {
     assert_eq!(unsafe_words("unsafe { f() }\nunsafe fn g() {}").len(), 2);
 }
 
+/// Ways to reach the system, and what may be named of each outside `src/sys`: types, traits and error numbers.
+const SYSTEM: &[(&str, &[&str])] = &[
+    ("std::fs", &[]),
+    ("std::os::unix::fs", &["FileExt"]),
+    ("std::process", &["id"]),
+    ("nix", &["fcntl::OFlag", "mount::MsFlags", "libc"]),
+    ("rustix", &["fs::FileType", "io::Errno", "mount::MountAttrFlags"]),
+    ("libc", &[]),
+    ("memmap2", &[]),
+];
+
+/// Methods of the standard library's paths and descriptors that are system calls.
+const SYSTEM_METHODS: &[&str] = &[
+    "canonicalize",
+    "exists",
+    "is_dir",
+    "is_file",
+    "is_symlink",
+    "read_dir",
+    "read_link",
+    "symlink_metadata",
+    "try_clone_to_owned",
+    "try_exists",
+];
+
+/// The code of a file before its unit tests, which may do what they like.
+fn without_tests(code: &str) -> &str {
+    let tests = code.find("#[cfg(test)]\nmod tests {").unwrap_or(code.len());
+    &code[..tests]
+}
+
+/// Each system call that some code makes by itself, with its place.
+fn direct_calls(code: &str) -> Vec<(usize, String)> {
+    let mut calls = Vec::new();
+    for (prefix, allowed) in SYSTEM {
+        let first = prefix.split("::").next().unwrap();
+        for at in words(code, first) {
+            let Some(rest) = code[at..].strip_prefix(prefix).and_then(|rest| rest.strip_prefix("::")) else {
+                continue;
+            };
+            // `nix::libc::EINVAL` is found at its `libc`.
+            let constant = *prefix == "libc" && rest.starts_with(|first: char| first.is_ascii_uppercase());
+            let is_allowed = |name: &&str| {
+                rest.strip_prefix(*name).is_some_and(|after| {
+                    !after.starts_with(|next: char| next.is_ascii() && is_name(next as u8))
+                })
+            };
+            if !constant && !allowed.iter().any(is_allowed) {
+                let end = rest.find(|next: char| next != ':' && !(next.is_ascii() && is_name(next as u8)));
+                calls.push((at, format!("{prefix}::{}", &rest[..end.unwrap_or(rest.len())])));
+            }
+        }
+    }
+    for method in SYSTEM_METHODS {
+        let called = words(code, method)
+            .filter(|at| code[..*at].ends_with('.') && code[at + method.len()..].starts_with('('));
+        calls.extend(called.map(|at| (at, format!(".{method}()"))));
+    }
+    calls
+}
+
+#[test]
+fn system_calls_are_in_sys_only() {
+    let sources = repository().join("src");
+    let mut found = Vec::new();
+    for file in rust_files(&sources) {
+        let relative = file.strip_prefix(&sources).unwrap();
+        let elsewhere = relative.starts_with("sys") || relative.starts_with("bin");
+        // The fuzz targets' view of the inside, and the kit of the unit tests.
+        let kit = ["fuzzing", "fuzzing.rs", "fixture.rs", "testing.rs", "tests", "tests.rs"];
+        if elsewhere || relative.iter().any(|part| kit.iter().any(|name| part == *name)) {
+            continue;
+        }
+        let code = code_only(&std::fs::read_to_string(&file).unwrap());
+        for (at, call) in direct_calls(without_tests(&code)) {
+            found.push(format!("src/{}:{}: {call}", relative.display(), line_of(&code, at)));
+        }
+    }
+    assert!(found.is_empty(), "system calls outside src/sys:\n{}", found.join("\n"));
+}
+
+#[test]
+fn direct_system_calls_are_found() {
+    let count = |source: &str| direct_calls(without_tests(&code_only(source))).len();
+    assert_eq!(count("use rustix::fs::FileType;\nlet full = error == Some(nix::libc::ENOSPC);"), 0);
+    assert_eq!(count("use std::os::unix::fs::FileExt; fn exists(path: &Path) {} exists(path);"), 0);
+    assert_eq!(count("fn f() {}\n#[cfg(test)]\nmod tests {\n    std::fs::read(path);\n}"), 0);
+    assert_eq!(count("use std::fs::File; let kind = rustix::fs::statat(dir, name);"), 2);
+    assert_eq!(count("nix::libc::close(0); std::process::Command::new(program);"), 2);
+    assert_eq!(count("if path.exists() || path.is_dir() {}"), 2);
+}
+
 #[test]
 fn sources_are_ascii() {
     let mut found = Vec::new();
