@@ -21,6 +21,7 @@
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
 //! | know whether anything changed | [`Store::change_counter`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
+//! | use the machine's `storage.conf` | [`config::Settings`] |
 //! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -88,6 +89,7 @@
 mod archive;
 mod check;
 mod compress;
+pub mod config;
 mod disk;
 mod error;
 #[cfg(feature = "__fuzzing")]
@@ -111,9 +113,9 @@ struct Readme;
 
 pub use compress::Compression;
 pub use error::{
-    ArchiveError, BlobError, Choices, CompressError, CreateError, Error, ExportError, ImportError,
-    InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError, ProbeTextError,
-    ScanError, SplitError, TreeError, UnpackError, ValueError,
+    ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
+    ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
+    ProbeTextError, ScanError, SplitError, TreeError, UnpackError, ValueError,
 };
 pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};

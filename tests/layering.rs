@@ -12,7 +12,7 @@ const GROUPS: &[&[&str]] = &[
     &["error"],
     &["types"],
     &["sys", "compress"],
-    &["archive", "disk", "meta"],
+    &["archive", "config", "disk", "meta"],
     &["layer", "image", "overlay"],
     &["store"],
     &["gc", "check", "oci"],

@@ -4,6 +4,7 @@
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
 mod archive;
+mod config;
 mod disk;
 mod import;
 mod lookup;
@@ -14,6 +15,7 @@ mod store;
 mod value;
 
 pub use archive::{ArchiveError, CompressError, SplitError};
+pub use config::ConfigError;
 pub use disk::{LayoutError, ScanError, TreeError, UnpackError};
 pub use import::{ExportError, ImportError};
 pub use lookup::{CreateError, InUseError, LookupError};

@@ -1,8 +1,9 @@
 //! What this process may do.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use nix::unistd::{Uid, User};
 use rustix::thread::{CapabilitySet, capabilities};
 
 /// The privileges that decide how a store stores things.
@@ -40,6 +41,16 @@ impl Privileges {
     pub(crate) fn is_machine_root(&self) -> bool {
         self.administrator && !self.user_namespace
     }
+}
+
+/// The id of the user whose rights this process has.
+pub(crate) fn effective_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// The home directory that the user database gives a user.
+pub(crate) fn home_of(user: u32) -> Option<PathBuf> {
+    Some(User::from_uid(Uid::from_raw(user)).ok()??.dir)
 }
 
 /// Every id mapped to itself is the map of the initial namespace.

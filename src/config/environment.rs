@@ -1,0 +1,108 @@
+//! What the configuration depends on besides files: who asks, where the home is, which variables are set.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::ConfigError;
+use crate::sys::{path as sys_path, privileges};
+
+/// The surroundings in which configuration is looked for. A value, so that a test or a program that configures
+/// another system can give its own.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The user: as a rule the effective user id, or inside the user namespace of an ordinary user that user's id.
+    pub user: u32,
+    /// Environment variables by name. One that is empty counts as not set, except `STORAGE_OPTS`.
+    pub variables: BTreeMap<String, String>,
+    /// The home directory to use when `HOME` is not set.
+    pub home: Option<PathBuf>,
+    /// The directory that stands for `/` when system-wide files are looked for.
+    pub system_root: PathBuf,
+}
+
+impl Environment {
+    /// The surroundings of this process.
+    pub fn of_this_process() -> Self {
+        let variables: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        // A program that entered a user namespace as an ordinary user says so here, for itself and its children.
+        let outside = variables.get("_CONTAINERS_ROOTLESS_UID").and_then(|text| text.parse().ok());
+        let user = outside.unwrap_or_else(privileges::effective_user);
+        Environment { user, variables, home: privileges::home_of(user), system_root: PathBuf::from("/") }
+    }
+
+    /// A variable that is set to something.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn is_rootless(&self) -> bool {
+        self.user != 0
+    }
+
+    /// A path of the system, such as `/etc/containers`.
+    pub(super) fn system_path(&self, path: &str) -> PathBuf {
+        self.system_root.join(path.trim_start_matches('/'))
+    }
+
+    fn home_directory(&self) -> Result<PathBuf, ConfigError> {
+        let home = self.variable("HOME").map(PathBuf::from).or_else(|| self.home.clone());
+        home.ok_or(ConfigError::NoHome { user: self.user })
+    }
+
+    /// Where the user's configuration is; `None` without a home.
+    pub(super) fn config_home(&self) -> Option<PathBuf> {
+        let set = self.variable("XDG_CONFIG_HOME").map(PathBuf::from);
+        set.or_else(|| Some(self.home_directory().ok()?.join(".config")))
+    }
+
+    /// Where the user's data is.
+    ///
+    /// Returns [`ConfigError::NoHome`] if neither variables nor the user's entry tell.
+    pub(super) fn data_home(&self) -> Result<PathBuf, ConfigError> {
+        match self.variable("XDG_DATA_HOME") {
+            Some(set) => Ok(set.into()),
+            None => Ok(self.home_directory()?.join(".local/share")),
+        }
+    }
+
+    /// Where what a reboot drops is kept for the user.
+    pub(super) fn runtime_dir(&self) -> PathBuf {
+        if let Some(set) = self.variable("XDG_RUNTIME_DIR") {
+            return set.into();
+        }
+        let usual = self.system_path(&format!("/run/user/{}", self.user));
+        if sys_path::is_directory(&usual) {
+            return usual;
+        }
+        Path::new(self.variable("TMPDIR").unwrap_or("/tmp")).join(format!("storage-run-{}", self.user))
+    }
+
+    /// Puts variables into a path: `$NAME` and `${NAME}`; `$UID` is the user id. One that is not set is nothing.
+    pub(super) fn expand(&self, text: &str) -> PathBuf {
+        let mut path = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            path.push_str(before);
+            let (name, behind) = split_name(after);
+            match name {
+                "" => path.push('$'),
+                "UID" => path.push_str(&self.user.to_string()),
+                name => path.push_str(self.variable(name).unwrap_or_default()),
+            }
+            rest = behind;
+        }
+        path.push_str(rest);
+        PathBuf::from(path)
+    }
+}
+
+/// The name that a text behind a `$` begins with, and what follows it.
+fn split_name(text: &str) -> (&str, &str) {
+    if let Some((name, rest)) = text.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+        return (name, rest);
+    }
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or(("", text))
+}

@@ -1,0 +1,23 @@
+//! `storage.conf`: the configuration that a machine has for programs that keep containers.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`key`] | which keys there are, and what each takes |
+//! | [`document`] | one file: values with their lines |
+//! | [`search`] | which files are read, in which order |
+//! | [`environment`] | what is asked of the process: user, home, variables |
+//! | [`settings`] | the effective value of each key, and where it came from |
+//!
+//! The format and the search order are those of containers-storage.conf(5) and containers-config(5).
+
+mod document;
+mod environment;
+mod key;
+mod search;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use document::{Value, Warning};
+pub use environment::Environment;
+pub use settings::{DriverOption, Origin, Setting, Settings};

@@ -1,0 +1,88 @@
+//! Which files are read, by the rules of containers-config(5).
+//!
+//! One main file: the user's, else the administrator's, else the distribution's. Then the drop-in files of all three
+//! places: of several with one name only the user's or the administrator's counts, and all are read in the order of
+//! their names, whatever place each comes from. `CONTAINERS_STORAGE_CONF` stands for all of these, and
+//! `CONTAINERS_STORAGE_CONF_OVERRIDE` is read last in any case.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Environment;
+use crate::error::ConfigError;
+use crate::sys::path as sys_path;
+
+const ONLY: &str = "CONTAINERS_STORAGE_CONF";
+const LAST: &str = "CONTAINERS_STORAGE_CONF_OVERRIDE";
+
+/// The files to read, those whose values count less first.
+///
+/// Returns [`ConfigError::Missing`] if a variable names a file that is not there, and [`ConfigError::Read`] if a
+/// directory cannot be listed.
+pub(super) fn files(environment: &Environment) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut files = match named_by(environment, ONLY)? {
+        Some(only) => vec![only],
+        None => {
+            let places = places(environment);
+            let main = places
+                .iter()
+                .rev()
+                .map(|place| place.join("storage.conf"))
+                .find(|path| sys_path::is_file(path));
+            let mut files = Vec::from_iter(main);
+            files.extend(drop_ins(environment, &places)?);
+            files
+        }
+    };
+    files.extend(named_by(environment, LAST)?);
+    Ok(files)
+}
+
+fn named_by(environment: &Environment, variable: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(path) = environment.variable(variable).map(PathBuf::from) else { return Ok(None) };
+    if sys_path::is_file(&path) { Ok(Some(path)) } else { Err(ConfigError::Missing { path, variable }) }
+}
+
+/// The directories that hold a `storage.conf`, the weakest first.
+fn places(environment: &Environment) -> Vec<PathBuf> {
+    let system = ["/usr/share/containers", "/etc/containers"].map(|path| environment.system_path(path));
+    let user = environment.config_home().map(|home| home.join("containers"));
+    system.into_iter().chain(user).collect()
+}
+
+fn drop_ins(environment: &Environment, places: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut by_name: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for (index, place) in places.iter().enumerate() {
+        let mut directories = vec![place.join("storage.conf.d")];
+        // The user's own place has no need to tell users apart.
+        let is_system = index < 2;
+        if is_system && environment.is_rootless() {
+            let rootless = place.join("storage.rootless.conf.d");
+            directories.extend([rootless.clone(), rootless.join(environment.user.to_string())]);
+        } else if is_system {
+            directories.push(place.join("storage.rootful.conf.d"));
+        }
+        for directory in directories {
+            by_name.extend(conf_files(&directory)?);
+        }
+    }
+    Ok(by_name.into_values().collect())
+}
+
+/// The files of a directory that end in `.conf`, by name; none if there is no such directory.
+fn conf_files(directory: &Path) -> Result<Vec<(OsString, PathBuf)>, ConfigError> {
+    let paths = match sys_path::list(directory) {
+        Ok(paths) => paths,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(source) => return Err(ConfigError::Read { path: directory.to_owned(), source }),
+    };
+    let is_conf = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "conf") && sys_path::is_file(path)
+    };
+    let files = paths.into_iter().filter(is_conf);
+    Ok(files.filter_map(|path| Some((path.file_name()?.to_owned(), path))).collect())
+}

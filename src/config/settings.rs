@@ -1,0 +1,291 @@
+//! The effective value of each key, and where it came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::document::{self, Value, Warning};
+use super::key::KEYS;
+use super::{Environment, search};
+use crate::error::ConfigError;
+use crate::sys::path as sys_path;
+
+/// The directories of a machine's root user.
+const SYSTEM_GRAPH_ROOT: &str = "/var/lib/containers/storage";
+const SYSTEM_RUN_ROOT: &str = "/run/containers/storage";
+
+/// The tables of driver options, in the order in which their options are listed.
+const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
+
+/// The options of every driver, in the order in which they are listed, as the keys below `storage.options` name them.
+const GENERAL_OPTIONS: [&str; 6] =
+    ["size", "mount_program", "skip_mount_home", "ignore_chown_errors", "force_mask", "mountopt"];
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Nothing says otherwise.
+    Default,
+    /// A line of a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Variable(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Variable(name) => write!(f, "${name}"),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Setting<T = Value> {
+    /// The value.
+    pub value: T,
+    /// What gave it. Of a list that several files add to: the last of them.
+    pub origin: Origin,
+}
+
+/// An option of a storage driver, as `--storage-opt` takes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct DriverOption {
+    /// `key=value`; the key begins with a driver and a point if it is that driver's alone.
+    pub text: String,
+    /// What gave it.
+    pub origin: Origin,
+}
+
+/// The configuration of a machine or user, as the files and variables make it together.
+///
+/// # Examples
+///
+/// ```
+/// use layerstore::config::{Environment, Settings};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// let environment = Environment { system_root: dir.path().into(), ..Environment::of_this_process() };
+/// # let environment = Environment { user: 0, variables: Default::default(), ..environment };
+/// let settings = Settings::load(&environment)?;
+/// println!("{} ({})", settings.graph_root().value.display(), settings.graph_root().origin);
+/// # assert!(settings.files().is_empty());
+/// # Ok::<(), layerstore::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Setting>,
+    warnings: Vec<Warning>,
+    files: Vec<PathBuf>,
+    driver: Option<Setting<String>>,
+    driver_options: Vec<DriverOption>,
+    graph_root: Setting<PathBuf>,
+    run_root: Setting<PathBuf>,
+}
+
+impl Settings {
+    /// Finds and reads the configuration.
+    ///
+    /// Returns [`ConfigError::Missing`] if a variable names a file that is not there; [`ConfigError::Read`],
+    /// [`ConfigError::Syntax`] or [`ConfigError::Value`] if a file cannot be used; [`ConfigError::NoHome`] if a user's
+    /// directories cannot be told; and [`ConfigError::SameStores`] if the images have no directory of their own.
+    pub fn load(environment: &Environment) -> Result<Self, ConfigError> {
+        let files = search::files(environment)?;
+        let mut values = BTreeMap::new();
+        let mut warnings = Vec::new();
+        for path in &files {
+            let text = sys_path::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            let document = document::parse(path, &text)?;
+            warnings.extend(document.warnings);
+            for entry in document.entries {
+                merge(&mut values, path, entry);
+            }
+        }
+        // Text that is empty is as good as not there.
+        values.retain(|_, setting: &mut Setting| setting.value != Value::Text(String::new()));
+        let settings = Settings {
+            driver: driver(environment, &values),
+            driver_options: driver_options(environment, &values),
+            graph_root: graph_root(environment, &values)?,
+            run_root: run_root(environment, &values),
+            values,
+            warnings,
+            files,
+        };
+        match settings.image_store() {
+            Some(store) if store.value == settings.graph_root.value => {
+                Err(ConfigError::SameStores { path: store.value })
+            }
+            _ => Ok(settings),
+        }
+    }
+
+    /// The files that were read, those whose values count less first.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// What in the files does nothing.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// What files say of a key, such as `storage.options.mountopt`; `None` if they say nothing.
+    pub fn get(&self, key: &str) -> Option<&Setting> {
+        self.values.get(key)
+    }
+
+    /// Every key that files say something of, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Setting)> {
+        KEYS.iter().filter_map(|(key, _)| Some((*key, self.values.get(key)?)))
+    }
+
+    /// The directory of the store.
+    pub fn graph_root(&self) -> &Setting<PathBuf> {
+        &self.graph_root
+    }
+
+    /// The directory of what a reboot drops.
+    pub fn run_root(&self) -> &Setting<PathBuf> {
+        &self.run_root
+    }
+
+    /// The directory of a separate store for images.
+    pub fn image_store(&self) -> Option<Setting<PathBuf>> {
+        text(&self.values, "storage.imagestore").map(|setting| setting.map(PathBuf::from))
+    }
+
+    /// Whether containers are dropped by a reboot.
+    pub fn transient_store(&self) -> bool {
+        self.flag("storage.transient_store")
+    }
+
+    /// Whether `volatile` mounts are refused.
+    pub fn disable_volatile(&self) -> bool {
+        self.flag("storage.options.disable-volatile")
+    }
+
+    /// The storage driver that is asked for. `overlay2` is another name of `overlay`.
+    pub fn driver(&self) -> Option<&Setting<String>> {
+        self.driver.as_ref()
+    }
+
+    /// The options of drivers, in the order in which they are applied: a later one wins.
+    pub fn driver_options(&self) -> &[DriverOption] {
+        &self.driver_options
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        matches!(self.values.get(key), Some(Setting { value: Value::Flag(true), .. }))
+    }
+}
+
+impl<T> Setting<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting { value: change(self.value), origin: self.origin }
+    }
+}
+
+fn merge(values: &mut BTreeMap<&'static str, Setting>, path: &Path, entry: document::Entry) {
+    let mut value = entry.value;
+    if let (true, Value::List(added), Some(Setting { value: Value::List(earlier), .. })) =
+        (entry.append, &value, values.get(entry.key))
+    {
+        value = Value::List([earlier.as_slice(), added.as_slice()].concat());
+    }
+    let origin = Origin::File { path: path.to_owned(), line: entry.line };
+    values.insert(entry.key, Setting { value, origin });
+}
+
+fn text(values: &BTreeMap<&'static str, Setting>, key: &str) -> Option<Setting<String>> {
+    let setting = values.get(key)?;
+    let Value::Text(value) = &setting.value else { return None };
+    Some(Setting { value: value.clone(), origin: setting.origin.clone() })
+}
+
+fn driver(environment: &Environment, values: &BTreeMap<&'static str, Setting>) -> Option<Setting<String>> {
+    let set = environment
+        .variable("STORAGE_DRIVER")
+        .map(|value| Setting { value: value.to_owned(), origin: Origin::Variable("STORAGE_DRIVER") });
+    let mut driver = set.or_else(|| text(values, "storage.driver"))?;
+    if driver.value == "overlay2" {
+        driver.value = "overlay".to_owned();
+    }
+    Some(driver)
+}
+
+fn driver_options(environment: &Environment, values: &BTreeMap<&'static str, Setting>) -> Vec<DriverOption> {
+    if let Some(set) = environment.variables.get("STORAGE_OPTS") {
+        let origin = Origin::Variable("STORAGE_OPTS");
+        let texts = set.split(',').filter(|text| !text.is_empty());
+        return texts.map(|text| DriverOption { text: text.to_owned(), origin: origin.clone() }).collect();
+    }
+    let mut options = Vec::new();
+    let mut add = |name: &str, key: &str| {
+        let Some(Setting { value, origin }) = values.get(key) else { return };
+        let texts = match value {
+            Value::Text(text) => vec![text.clone()],
+            Value::Flag(flag) => vec![flag.to_string()],
+            Value::Number(number) => vec![number.to_string()],
+            Value::List(items) => items.clone(),
+            Value::Map(_) => Vec::new(),
+        };
+        options.extend(
+            texts
+                .into_iter()
+                .map(|text| DriverOption { text: format!("{name}={text}"), origin: origin.clone() }),
+        );
+    };
+    add("imagestore", "storage.options.additionalimagestores");
+    add("additionallayerstore", "storage.options.additionallayerstores");
+    for name in GENERAL_OPTIONS {
+        add(name, &format!("storage.options.{name}"));
+    }
+    for driver in DRIVERS {
+        let prefix = format!("storage.options.{driver}.");
+        for (key, _) in KEYS {
+            if let Some(name) = key.strip_prefix(&prefix) {
+                add(&format!("{driver}.{name}"), key);
+            }
+        }
+    }
+    options
+}
+
+/// `graphroot`, else for an ordinary user `rootless_storage_path`, else the default of the user.
+fn graph_root(
+    environment: &Environment,
+    values: &BTreeMap<&'static str, Setting>,
+) -> Result<Setting<PathBuf>, ConfigError> {
+    let rootless = || environment.is_rootless().then(|| text(values, "storage.rootless_storage_path"));
+    if let Some(set) = text(values, "storage.graphroot").or_else(|| rootless().flatten()) {
+        return Ok(set.map(|path| environment.expand(&path)));
+    }
+    let value = match environment.is_rootless() {
+        true => environment.data_home()?.join("containers/storage"),
+        false => PathBuf::from(SYSTEM_GRAPH_ROOT),
+    };
+    Ok(Setting { value, origin: Origin::Default })
+}
+
+fn run_root(environment: &Environment, values: &BTreeMap<&'static str, Setting>) -> Setting<PathBuf> {
+    if let Some(set) = text(values, "storage.runroot") {
+        return set.map(|path| environment.expand(&path));
+    }
+    let value = match environment.is_rootless() {
+        true => environment.runtime_dir().join("containers"),
+        false => PathBuf::from(SYSTEM_RUN_ROOT),
+    };
+    Setting { value, origin: Origin::Default }
+}

@@ -1,0 +1,263 @@
+//! A machine's files, a user's variables, and what comes of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Environment, Origin, Settings, Value};
+use crate::error::ConfigError;
+
+/// A machine with nothing but what a test puts there.
+struct Machine {
+    root: tempfile::TempDir,
+    user: u32,
+    variables: BTreeMap<String, String>,
+}
+
+impl Machine {
+    fn of_root() -> Self {
+        Machine { root: tempfile::tempdir().unwrap(), user: 0, variables: BTreeMap::new() }
+    }
+
+    fn of_user() -> Self {
+        let mut machine = Machine { user: 1000, ..Machine::of_root() };
+        let home = machine.path("/home/ann").display().to_string();
+        machine.variables.insert("HOME".into(), home);
+        machine
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    fn with(self, path: &str, text: &str) -> Self {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    fn set(mut self, name: &str, value: impl AsRef<Path>) -> Self {
+        self.variables.insert(name.into(), value.as_ref().to_str().unwrap().into());
+        self
+    }
+
+    fn load(&self) -> Result<Settings, ConfigError> {
+        Settings::load(&Environment {
+            user: self.user,
+            variables: self.variables.clone(),
+            home: None,
+            system_root: self.root.path().to_owned(),
+        })
+    }
+
+    fn settings(&self) -> Settings {
+        self.load().unwrap()
+    }
+
+    fn driver(&self) -> String {
+        self.settings().driver().unwrap().value.clone()
+    }
+
+    fn options(&self) -> Vec<String> {
+        self.settings().driver_options().iter().map(|option| option.text.clone()).collect()
+    }
+}
+
+fn driver_is(name: &str) -> String {
+    format!("[storage]\ndriver = {name:?}\n")
+}
+
+const ETC: &str = "/etc/containers/storage.conf";
+const USR: &str = "/usr/share/containers/storage.conf";
+const HOME: &str = "/home/ann/.config/containers/storage.conf";
+
+#[test]
+fn without_files_root_has_the_usual_directories() {
+    let settings = Machine::of_root().settings();
+    assert_eq!(settings.graph_root().value, Path::new("/var/lib/containers/storage"));
+    assert_eq!(settings.run_root().value, Path::new("/run/containers/storage"));
+    assert_eq!(settings.graph_root().origin, Origin::Default);
+    assert!(settings.driver().is_none() && settings.driver_options().is_empty());
+}
+
+#[test]
+fn without_files_a_user_has_directories_of_their_own() {
+    let machine = Machine::of_user();
+    assert_eq!(
+        machine.settings().graph_root().value,
+        machine.path("/home/ann/.local/share/containers/storage")
+    );
+    let machine = machine.set("XDG_DATA_HOME", "/data").set("XDG_RUNTIME_DIR", "/runtime");
+    assert_eq!(machine.settings().graph_root().value, Path::new("/data/containers/storage"));
+    assert_eq!(machine.settings().run_root().value, Path::new("/runtime/containers"));
+
+    let mut lost = Machine::of_user();
+    lost.variables.clear();
+    assert!(matches!(lost.load(), Err(ConfigError::NoHome { user: 1000 })));
+}
+
+#[test]
+fn only_the_first_main_file_is_read() {
+    let machine = Machine::of_user().with(USR, "[storage]\ndriver = 'usr'\nrunroot = '/usr-run'\n");
+    assert_eq!(machine.driver(), "usr");
+    let machine = machine.with(ETC, &driver_is("etc"));
+    assert_eq!(machine.driver(), "etc");
+    assert!(machine.settings().get("storage.runroot").is_none());
+    let machine = machine.with(HOME, "");
+    assert!(machine.settings().driver().is_none(), "an empty file of the user's stands for the others too");
+    let machine = machine.with("/xdg/containers/storage.conf", &driver_is("xdg"));
+    let xdg = machine.path("/xdg");
+    assert_eq!(machine.set("XDG_CONFIG_HOME", xdg).driver(), "xdg");
+}
+
+#[test]
+fn drop_ins_are_read_by_name_whatever_their_place() {
+    let machine = Machine::of_user()
+        .with("/usr/share/containers/storage.conf.d/90-late.conf", &driver_is("late"))
+        .with("/home/ann/.config/containers/storage.conf.d/10-early.conf", &driver_is("early"))
+        .with("/etc/containers/storage.conf.d/99-not-conf.txt", "not toml");
+    assert_eq!(machine.driver(), "late");
+    let machine = machine.with("/etc/containers/storage.conf.d/90-late.conf", &driver_is("masked"));
+    assert_eq!(machine.driver(), "masked");
+    let machine = machine
+        .with("/etc/containers/storage.rootful.conf.d/95.conf", &driver_is("rootful"))
+        .with("/etc/containers/storage.rootless.conf.d/1001/96.conf", &driver_is("another user"));
+    assert_eq!(machine.driver(), "masked");
+    let machine = machine.with("/etc/containers/storage.rootless.conf.d/95.conf", &driver_is("rootless"));
+    assert_eq!(machine.driver(), "rootless");
+    let machine = machine.with("/etc/containers/storage.rootless.conf.d/1000/96.conf", &driver_is("mine"));
+    assert_eq!(machine.driver(), "mine");
+    assert_eq!(Machine { user: 0, ..machine }.driver(), "rootful");
+}
+
+#[test]
+fn variables_choose_files() {
+    let machine = Machine::of_root()
+        .with(ETC, &driver_is("etc"))
+        .with("/etc/containers/storage.conf.d/1.conf", &driver_is("drop-in"))
+        .with("/only.conf", "[storage]\ngraphroot = '/only'\n")
+        .with("/last.conf", "[storage]\nrunroot = '/last'\n");
+    let (only, last) = (machine.path("/only.conf"), machine.path("/last.conf"));
+    let machine = machine.set("CONTAINERS_STORAGE_CONF_OVERRIDE", last);
+    assert_eq!(machine.driver(), "drop-in");
+    assert_eq!(machine.settings().run_root().value, Path::new("/last"));
+    let machine = machine.set("CONTAINERS_STORAGE_CONF", only);
+    assert!(machine.settings().driver().is_none());
+    assert_eq!(machine.settings().graph_root().value, Path::new("/only"));
+    assert_eq!(machine.settings().run_root().value, Path::new("/last"));
+    let error = machine.set("CONTAINERS_STORAGE_CONF", "/nowhere.conf").load().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the configuration /nowhere.conf that $CONTAINERS_STORAGE_CONF names is not there: correct the variable or \
+         unset it"
+    );
+}
+
+#[test]
+fn lists_replace_or_add() {
+    let list = |values: &str| format!("[storage.options]\nadditionalimagestores = [{values}]\n");
+    let machine = Machine::of_root().with(ETC, &list("'/a', '/b'"));
+    assert_eq!(machine.options(), ["imagestore=/a", "imagestore=/b"]);
+    let machine = machine.with("/etc/containers/storage.conf.d/1.conf", &list("'/c', {append=true}"));
+    assert_eq!(machine.options(), ["imagestore=/a", "imagestore=/b", "imagestore=/c"]);
+    let machine = machine.with("/etc/containers/storage.conf.d/2.conf", &list("'/d'"));
+    assert_eq!(machine.options(), ["imagestore=/d"]);
+}
+
+#[test]
+fn driver_tables_come_after_the_general_options() {
+    let machine = Machine::of_root().with(
+        ETC,
+        "[storage.options]\nmountopt = 'nodev'\nignore_chown_errors = 'true'\nforce_mask = 'shared'\n\
+         [storage.options.overlay]\nmountopt = 'nodev,metacopy=on'\nskip_mount_home = false\n\
+         [storage.options.vfs]\nignore_chown_errors = 'F'\n",
+    );
+    assert_eq!(
+        machine.options(),
+        [
+            "ignore_chown_errors=true",
+            "force_mask=755",
+            "mountopt=nodev",
+            "overlay.mountopt=nodev,metacopy=on",
+            "overlay.skip_mount_home=false",
+            "vfs.ignore_chown_errors=false"
+        ]
+    );
+    let machine = machine.set("STORAGE_OPTS", "a=b,c=d").set("STORAGE_DRIVER", "overlay2");
+    assert_eq!(machine.options(), ["a=b", "c=d"]);
+    assert_eq!(machine.driver(), "overlay");
+    assert!(machine.set("STORAGE_OPTS", "").options().is_empty());
+}
+
+#[test]
+fn paths_of_a_user_know_variables() {
+    let machine = Machine::of_user()
+        .set("STATE", "/state")
+        .with(ETC, "[storage]\nrootless_storage_path = '$HOME/rootless'\nrunroot = '${STATE}/$UID/run$'\n");
+    assert_eq!(machine.settings().graph_root().value, machine.path("/home/ann/rootless"));
+    assert_eq!(machine.settings().run_root().value, Path::new("/state/1000/run$"));
+    let root = Machine { user: 0, ..machine };
+    assert_eq!(root.settings().graph_root().value, Path::new("/var/lib/containers/storage"));
+    let root = root.with("/etc/containers/storage.conf.d/1.conf", "[storage]\ngraphroot = '/shared'\n");
+    assert_eq!(Machine { user: 1000, ..root }.settings().graph_root().value, Path::new("/shared"));
+}
+
+#[test]
+fn a_value_knows_its_line() {
+    let machine = Machine::of_root().with(ETC, "[storage]\n# where\n\ngraphroot = '/here'\n");
+    let settings = machine.settings();
+    assert_eq!(settings.graph_root().origin.to_string(), format!("{}:4", machine.path(ETC).display()));
+    assert_eq!(settings.get("storage.graphroot").unwrap().value, Value::Text("/here".into()));
+    assert_eq!(settings.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["storage.graphroot"]);
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_with_its_line() {
+    let machine =
+        Machine::of_root().with(ETC, "[storage]\ndriver = 'overlay'\n\nnosuch = 1\n[other.table]\na = 1\n");
+    let warnings: Vec<_> =
+        machine.settings().warnings().iter().map(|one| (one.line, one.text.clone())).collect();
+    let text = |key: &str| format!("{key} is no key of storage.conf and does nothing");
+    assert_eq!(warnings, [(4, text("storage.nosuch")), (5, text("other"))]);
+}
+
+#[test]
+fn a_bad_value_is_an_error_with_its_line() {
+    for (text, line, message) in [
+        ("[storage]\ndriver = 7\n", 2, "storage.driver must be a string, not 7"),
+        (
+            "[storage]\ntransient_store = 'yes'\n",
+            2,
+            "storage.transient_store must be true or false, not \"yes\"",
+        ),
+        (
+            "[storage.options]\n\nforce_mask = '0999'\n",
+            3,
+            "storage.options.force_mask must be an octal mode such as \"0755\", or \"shared\", or \"private\", not \
+             \"0999\"",
+        ),
+        (
+            "storage.options.ignore_chown_errors = 'perhaps'\n",
+            1,
+            "storage.options.ignore_chown_errors must be \"true\" or \"false\", not \"perhaps\"",
+        ),
+        (
+            "[storage]\ndriver_priority = ['a', 1]\n",
+            2,
+            "storage.driver_priority must be a list of strings, not a list",
+        ),
+        ("[storage]\ndriver = [\n\n", 2, "unclosed array"),
+        ("[storage.options]\nauto-userns-min-size = -1\n", 2, "must be a whole number, not -1"),
+    ] {
+        let machine = Machine::of_root().with(ETC, text);
+        let found = machine.load().unwrap_err().to_string();
+        let place = format!("{}:{line}: ", machine.path(ETC).display());
+        assert!(found.starts_with(&place) && found.contains(message), "{text:?}: {found}");
+    }
+}
+
+#[test]
+fn the_images_must_have_a_directory_of_their_own() {
+    let machine = Machine::of_root().with(ETC, "[storage]\ngraphroot = '/a'\nimagestore = '/a'\n");
+    assert!(matches!(machine.load(), Err(ConfigError::SameStores { .. })));
+}

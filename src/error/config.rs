@@ -1,0 +1,62 @@
+//! Configuration that cannot be read or means nothing.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A configuration file or variable that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A file or directory of configuration cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file that a variable names is not there.
+    #[error("the configuration {} that ${variable} names is not there: correct the variable or unset it", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The variable.
+        variable: &'static str,
+    },
+    /// A file is not TOML.
+    #[error("{}:{line}: {reason}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key has a value of the wrong kind.
+    #[error("{}:{line}: {key} must be {expected}, not {found}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key with its table, such as `storage.driver`.
+        key: String,
+        /// What it takes.
+        expected: &'static str,
+        /// What it has.
+        found: String,
+    },
+    /// There is no home directory to find a user's configuration or store in.
+    #[error("user {user} has no home directory: set $HOME")]
+    NoHome {
+        /// The user id.
+        user: u32,
+    },
+    /// The store for images is the store itself.
+    #[error("imagestore and graphroot are both {}: give the images another directory, or no imagestore", path.display())]
+    SameStores {
+        /// The directory.
+        path: PathBuf,
+    },
+}
