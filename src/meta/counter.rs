@@ -5,6 +5,7 @@
 //! needs no system call and no lock. It says *that* something changed, never what: a transaction says that.
 
 use std::path::Path;
+use std::sync::atomic::{Ordering, fence};
 
 use crate::error::MetaError;
 use crate::sys::file::File;
@@ -30,10 +31,30 @@ impl ChangeCounter {
     }
 
     /// The number of the last commit.
+    ///
+    /// A commit fills the slot that does not count, then turns the bit, while this reads. So what two looks have in
+    /// common is taken: of a number that is being written, or whose bit is not yet turned, there are no two.
     pub(crate) fn current(&self) -> u64 {
+        let mut last = self.look();
+        loop {
+            let again = self.look();
+            if again == last {
+                return again.1;
+            }
+            last = again;
+        }
+    }
+
+    /// The bit, and the number in the slot that it picks.
+    fn look(&self) -> (bool, u64) {
         let [god] = self.0.read(GOD_BYTE).unwrap_or_default();
         let [first, second] = TRANSACTION_IDS;
-        let offset = if god & 1 == 0 { first } else { second };
-        self.0.read(offset).map(u64::from_le_bytes).unwrap_or_default()
+        let second_counts = god & 1 == 1;
+        // The slot is read after the bit, also by processors that would do it the other way round.
+        fence(Ordering::Acquire);
+        let offset = if second_counts { second } else { first };
+        let number = self.0.read(offset).map(u64::from_le_bytes).unwrap_or_default();
+        fence(Ordering::Acquire);
+        (second_counts, number)
     }
 }
