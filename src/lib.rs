@@ -19,7 +19,7 @@
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
 //! | change several records at once | [`Store::write`] |
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
-//! | know whether anything changed | [`Store::change_counter`] |
+//! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | use the machine's `storage.conf` | [`config::Settings`] |
 //! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
@@ -115,14 +115,14 @@ pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
-    ProbeTextError, ScanError, SplitError, TreeError, UnpackError, ValueError,
+    ProbeTextError, ScanError, SplitError, TreeError, UnpackError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use store::{
-    ContainerOptions, Mount, MountEntry, MountOptions, Status, Store, StoreOptions, Thing, ThingId,
-    UnmountMode, Usage, WriteTxn,
+    Aspect, ContainerOptions, Event, EventKind, Mount, MountEntry, MountOptions, Status, Store, StoreOptions,
+    Subject, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use layerstore::oci::{LoadOptions, Reference, Source, Transport};
 use layerstore::{
     Algorithm, ContainerOptions, Error, Hasher, LayoutError, MetaError, Store, StoreOptions, ThingId,
+    WatchOptions,
 };
 use layerstore_schema::header::{HEADER_KEY, Header, HeaderError};
 use layerstore_schema::table;
@@ -110,6 +111,7 @@ fn describe(store: &Store) -> Value {
             .iter()
             .map(|container| describe_container(store, container))
             .collect::<Vec<_>>(),
+        "events": events(store),
     })
 }
 
@@ -164,6 +166,22 @@ fn describe_container(store: &Store, container: &layerstore::Container) -> Value
         "items": items(store, container),
         "changes": changes(store, container),
     })
+}
+
+fn events(store: &Store) -> Value {
+    let mut watch = store.watch(&WatchOptions::oldest()).unwrap();
+    let events = std::iter::from_fn(|| watch.try_next().unwrap());
+    let event = |event: layerstore::Event| {
+        json!({
+            "sequence": event.sequence,
+            "time": time(event.time),
+            "kind": event.kind.word(),
+            "subject": [event.subject.word(), event.subject.to_string()],
+            "names": texts(&event.names),
+            "aspects": texts(&event.aspects),
+        })
+    };
+    events.map(event).collect()
 }
 
 fn texts(values: &[impl ToString]) -> Vec<String> {

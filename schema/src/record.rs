@@ -243,17 +243,22 @@ pub struct KeptBlobRecord {
 }
 record!(KeptBlobRecord, "kept blob");
 
-/// One change of the store.
+/// What one transaction did to one thing or one kept blob.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct JournalRecord {
-    /// When it was committed.
+    /// When the transaction was about to be committed.
     pub time: Time,
     /// What was done.
     pub action: Action,
-    /// The kind of thing, as in [`crate::table::Owner`].
+    /// The kind of thing, as in [`crate::table::Owner`], or [`crate::table::JOURNAL_BLOB`].
     pub owner: u8,
-    /// Its id.
+    /// Its id; the digest of a blob.
     pub id: String,
+    /// The names that it has after the transaction; of a removed thing, those that it had.
+    pub names: Vec<String>,
+    /// Which parts of a thing changed: a sum of the numbers in [`aspect`]. Zero unless it was there before and
+    /// after.
+    pub aspects: u32,
 }
 record!(JournalRecord, "journal");
 
@@ -263,10 +268,28 @@ record!(JournalRecord, "journal");
 pub enum Action {
     /// The thing was created.
     Created,
-    /// Its record, names or data items changed.
+    /// Its record, names or data items changed: see [`JournalRecord::aspects`].
     Changed,
     /// It was removed.
     Removed,
+}
+
+/// The parts of a thing that a change is about.
+pub mod aspect {
+    /// Its names.
+    pub const NAMES: u32 = 1;
+    /// Its metadata.
+    pub const METADATA: u32 = 2;
+    /// Its data items.
+    pub const ITEMS: u32 = 4;
+    /// Its flags.
+    pub const FLAGS: u32 = 8;
+    /// Its labels.
+    pub const LABELS: u32 = 16;
+    /// The digests that it is known by: manifests of an image, blobs of a layer.
+    pub const DIGESTS: u32 = 32;
+    /// Anything else in its record.
+    pub const RECORD: u32 = 64;
 }
 
 /// How often a layer is mounted, and where. In the run database.

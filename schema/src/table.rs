@@ -61,6 +61,9 @@ pub const CHUNK: usize = 256 * 1024 - 256;
 /// How many rows the journal keeps.
 pub const JOURNAL_ROWS: u64 = 4096;
 
+/// What stands for a kept blob in the journal, in place of a kind of [`Owner`].
+pub const JOURNAL_BLOB: u8 = 4;
+
 /// The kinds of things that have names and data items.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]

@@ -13,6 +13,7 @@ mod mount;
 mod oci;
 mod store;
 mod value;
+mod watch;
 
 pub use archive::{ArchiveError, CompressError, SplitError};
 pub use config::ConfigError;
@@ -24,3 +25,4 @@ pub use mount::{MountError, NamespaceError, ProbeTextError};
 pub use oci::{BlobError, Choices, OciError};
 pub use store::Error;
 pub use value::ValueError;
+pub use watch::WatchError;

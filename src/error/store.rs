@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError,
-    OciError, ScanError, TreeError, ValueError,
+    OciError, ScanError, TreeError, ValueError, WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -43,6 +43,9 @@ pub enum Error {
     /// An image outside the store cannot be read or written.
     #[error(transparent)]
     Oci(#[from] OciError),
+    /// Changes cannot be followed any more, or not without a gap.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// A layer's directory cannot be read.
     #[error("cannot read a layer's directory")]
     Scan(#[from] ScanError),

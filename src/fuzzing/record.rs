@@ -221,6 +221,8 @@ fn journal(fields: &mut Fields<'_>) -> JournalRecord {
         },
         owner: fields.byte(),
         id: fields.text(),
+        names: fields.list(Fields::text),
+        aspects: fields.half(),
     }
 }
 

@@ -145,6 +145,7 @@ impl Database {
     ) -> Result<T, E> {
         let txn = self.begin_write(writer)?;
         let value = body(&txn)?;
+        txn.write_journal()?;
         let _span = tracing::debug_span!("commit").entered();
         txn.0.commit().map_err(MetaError::from)?;
         Ok(value)
@@ -152,7 +153,7 @@ impl Database {
 
     fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
         let _span = tracing::debug_span!("lock wait").entered();
-        writer.database.begin_write().map(WriteTxn).map_err(|error| self.writer_error(error.into()))
+        writer.database.begin_write().map(WriteTxn::new).map_err(|error| self.writer_error(error.into()))
     }
 
     fn open_writer(&self, create: bool) -> Result<Writer, MetaError> {

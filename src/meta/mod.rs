@@ -7,6 +7,7 @@
 //! | [`holder`] | names who holds the write lock |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
 //! | [`write`](mod@write) | typed changes, which keep indexes, items, sums and journal in step |
+//! | [`journal`] | what each commit changed, in order |
 //! | [`index`] | which index rows a record implies |
 //! | [`audit`] | every record, damaged ones included |
 //! | [`counter`] | whether anything was committed, by a memory read |
@@ -20,6 +21,7 @@ mod counter;
 mod database;
 mod holder;
 mod index;
+mod journal;
 mod run;
 mod txn;
 mod write;
@@ -29,6 +31,7 @@ pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
 pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions};
 pub(crate) use index::{IndexRow, stored_rows};
+pub(crate) use journal::{journal_after, journal_bounds};
 pub(crate) use run::RunDatabase;
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
 pub(crate) use write::Freed;

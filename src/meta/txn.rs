@@ -2,6 +2,7 @@
 //! [`Query`], implemented over either.
 
 use std::borrow::Borrow;
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 use layerstore_schema::header::{HEADER_KEY, Header};
@@ -12,6 +13,7 @@ use layerstore_schema::record::{
 use layerstore_schema::table::{self, LayerKey, Owner};
 use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
+use super::journal::Touched;
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
@@ -19,8 +21,16 @@ use crate::types::TreeDigest;
 #[derive(Debug)]
 pub(crate) struct ReadTxn(pub(super) redb::ReadTransaction);
 
-/// The write transaction: it sees its own changes, and nobody else does before the commit.
-pub(crate) struct WriteTxn(pub(super) redb::WriteTransaction);
+/// The write transaction: it sees its own changes, and nobody else does before the commit. It notes what it
+/// touches for the journal.
+pub(crate) struct WriteTxn(pub(super) redb::WriteTransaction, pub(super) RefCell<Touched>);
+
+impl WriteTxn {
+    /// Wraps a transaction that has changed nothing yet.
+    pub(super) fn new(txn: redb::WriteTransaction) -> Self {
+        WriteTxn(txn, RefCell::default())
+    }
+}
 
 impl std::fmt::Debug for WriteTxn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

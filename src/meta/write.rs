@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 
 use layerstore_schema::manifest::TreeDigest;
 use layerstore_schema::record::{
-    Action, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, JournalRecord, KeptBlobRecord,
-    LayerContent, LayerRecord, Record,
+    ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerContent, LayerRecord, Record,
+    aspect,
 };
 use layerstore_schema::table::{self, LayerKey, Owner, usage};
 use redb::{ReadableTable, TableDefinition};
 
 use super::blob::PreparedBlob;
 use super::index::Indexed;
+use super::journal::{Compared, Effect};
 use super::txn::missing;
 use super::{Query, WriteTxn};
 use crate::error::MetaError;
-use crate::types::Timestamp;
 
 /// Directories and files that no row names any more, for the caller to remove after the commit.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl WriteTxn {
         self.put(table::CONTAINERS, self.container(&record.id)?, record)
     }
 
-    fn put<R: Record + Indexed>(
+    fn put<R: Record + Indexed + Compared>(
         &self,
         definition: TableDefinition<'static, &'static str, &'static [u8]>,
         old: Option<R>,
@@ -59,8 +59,9 @@ impl WriteTxn {
         self.update_index(&old_rows, &new.rows())?;
         let bytes = new.encode().map_err(MetaError::Encode)?;
         self.0.open_table(definition)?.insert(new.id(), bytes.as_slice())?;
-        let action = if old.is_some() { Action::Changed } else { Action::Created };
-        self.record_change(action, R::OWNER, new.id())
+        let effect = old.map_or(Effect::Created, |old| Effect::Changed(new.aspects_since(&old)));
+        self.note_thing(R::OWNER, new.id(), effect, new.names());
+        Ok(())
     }
 
     /// Removes a layer with its items, and with the last layer of its tree or blobs also those. The caller has
@@ -104,7 +105,8 @@ impl WriteTxn {
         }
         self.update_index(&record.rows(), &BTreeSet::new())?;
         self.0.open_table(definition)?.remove(record.id())?;
-        self.record_change(Action::Removed, R::OWNER, record.id())
+        self.note_thing(R::OWNER, record.id(), Effect::Removed, record.names());
+        Ok(())
     }
 
     /// Says which directory holds a tree.
@@ -137,7 +139,8 @@ impl WriteTxn {
     /// Says which file holds a blob as delivered.
     pub(crate) fn put_kept_blob(&self, digest: &str, record: &KeptBlobRecord) -> Result<(), MetaError> {
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::KEPT_BLOBS)?.insert(digest, bytes.as_slice())?;
+        let old = self.0.open_table(table::KEPT_BLOBS)?.insert(digest, bytes.as_slice())?.is_some();
+        self.note_blob(digest, if old { Effect::Changed(aspect::RECORD) } else { Effect::Created });
         self.add_usage(usage::KEPT_BLOB_BYTES, record.size.cast_signed())
     }
 
@@ -145,6 +148,7 @@ impl WriteTxn {
     pub(crate) fn drop_kept_blob(&self, digest: &str) -> Result<Option<u64>, MetaError> {
         let Some(record) = self.kept_blob(digest)? else { return Ok(None) };
         self.0.open_table(table::KEPT_BLOBS)?.remove(digest)?;
+        self.note_blob(digest, Effect::Removed);
         self.add_usage(usage::KEPT_BLOB_BYTES, -record.size.cast_signed())?;
         Ok(Some(record.number))
     }
@@ -167,12 +171,16 @@ impl WriteTxn {
         blob: &PreparedBlob,
     ) -> Result<(), MetaError> {
         let hash = self.put_blob(blob)?;
-        if let Some(old) = self.item(owner, id, key)? {
+        let old = self.item(owner, id, key)?;
+        if let Some(old) = &old {
             self.release_blob(&old.blob)?;
         }
         let record = ItemRecord { size: blob.size(), digest, blob: hash };
         let bytes = record.encode().map_err(MetaError::Encode)?;
         self.0.open_table(table::ITEMS)?.insert((owner.code(), id, key), bytes.as_slice())?;
+        if old.as_ref() != Some(&record) {
+            self.note_items(owner, id);
+        }
         Ok(())
     }
 
@@ -181,6 +189,7 @@ impl WriteTxn {
         let Some(old) = self.item(owner, id, key)? else { return Ok(false) };
         self.0.open_table(table::ITEMS)?.remove((owner.code(), id, key))?;
         self.release_blob(&old.blob)?;
+        self.note_items(owner, id);
         Ok(true)
     }
 
@@ -197,18 +206,6 @@ impl WriteTxn {
         let mut sums = self.0.open_table(table::USAGE)?;
         let old = sums.get(key)?.map_or(0, |row| row.value());
         sums.insert(key, old.saturating_add_signed(change))?;
-        Ok(())
-    }
-
-    fn record_change(&self, action: Action, owner: Owner, id: &str) -> Result<(), MetaError> {
-        let mut journal = self.0.open_table(table::JOURNAL)?;
-        let next = journal.last()?.map_or(1, |(key, _)| key.value().saturating_add(1));
-        let record =
-            JournalRecord { time: Timestamp::now().into(), action, owner: owner.code(), id: id.to_owned() };
-        journal.insert(next, record.encode().map_err(MetaError::Encode)?.as_slice())?;
-        if let Some(expired) = next.checked_sub(table::JOURNAL_ROWS) {
-            journal.remove(expired)?;
-        }
         Ok(())
     }
 

@@ -10,10 +10,12 @@
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
 //! | [`garbage`] | what crashes left behind |
+//! | [`event`], [`watch`] | following what is committed |
 //! | [`usage`] | how much there is, and whose it is |
 
 mod container;
 mod content;
+mod event;
 mod garbage;
 mod import;
 mod mount;
@@ -23,9 +25,11 @@ mod query;
 mod remove;
 mod thing;
 mod usage;
+mod watch;
 mod write;
 
 pub use container::ContainerOptions;
+pub use event::{Aspect, Event, EventKind, Subject};
 pub(crate) use garbage::{Leftover, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
@@ -33,4 +37,5 @@ pub use open::Store;
 pub use options::StoreOptions;
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
+pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

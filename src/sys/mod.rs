@@ -20,6 +20,7 @@
 //! | [`process`] | other programs |
 //! | [`machine`] | what the kernel says of itself |
 //! | [`random`] | random bytes |
+//! | [`wakeup`] | waiting until a file is written to |
 //!
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
@@ -40,4 +41,5 @@ pub(crate) mod range_lock;
 pub(crate) mod stat;
 pub(crate) mod sync;
 pub(crate) mod userns;
+pub(crate) mod wakeup;
 pub(crate) mod xattr;

@@ -1,0 +1,38 @@
+//! Errors of following changes.
+
+use std::io;
+
+/// Changes can no longer be told one by one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The journal no longer has what came next. The watch goes on after `newest`: list what is of interest, then
+    /// ask it again.
+    #[error(
+        "{lost} changes after {since} cannot be told any more: the journal keeps the newest 4096; \
+         list anew and go on from {newest}"
+    )]
+    Lost {
+        /// The position.
+        since: u64,
+        /// How many changes after it are not told.
+        lost: u64,
+        /// The position of the newest change, from which the watch goes on.
+        newest: u64,
+    },
+    /// The journal has never been as far as the position: it is another store's, or the store was restored from a
+    /// backup. The watch goes on after `newest`: list what is of interest, then ask it again.
+    #[error(
+        "the journal ends at {newest} and has no position {since}: the position is another store's, or of a time \
+         before a backup was restored; list anew and go on from {newest}"
+    )]
+    Ahead {
+        /// The position.
+        since: u64,
+        /// The position of the newest change, from which the watch goes on.
+        newest: u64,
+    },
+    /// The kernel gives nothing to wait with.
+    #[error("cannot wait for changes")]
+    Wait(#[source] io::Error),
+}
