@@ -23,3 +23,4 @@ mod hostile;
 mod layering;
 mod mounts;
 mod roundtrip;
+mod watch;

@@ -75,7 +75,8 @@ pub enum Color {
     Never,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A time span in seconds, as `1.5`.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

@@ -8,6 +8,7 @@ mod completions;
 mod create_container;
 mod diff;
 mod du;
+mod events;
 mod gc;
 mod global;
 mod inspect;
@@ -35,6 +36,7 @@ pub use completions::CompletionsArgs;
 pub use create_container::CreateContainerArgs;
 pub use diff::DiffArgs;
 pub use du::DuArgs;
+pub use events::{EventsArgs, Filter, FilterKey, Since};
 pub use gc::GcArgs;
 pub use global::{Color, GlobalArgs};
 pub use inspect::InspectArgs;
@@ -104,6 +106,7 @@ pub enum Command {
     Inspect(InspectArgs),
     Du(DuArgs),
     Status(StatusArgs),
+    Events(EventsArgs),
     #[command(visible_alias = "fsck")]
     Check(CheckArgs),
     Gc(GcArgs),

@@ -8,6 +8,7 @@ mod containers;
 mod create_container;
 mod diff;
 mod du;
+mod events;
 mod gc;
 mod images;
 mod inspect;
@@ -61,6 +62,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Du(args) => du::run(&args, context),
         Command::Status(args) => status::run(&args, context),
+        Command::Events(args) => events::run(&args, context),
         Command::Gc(args) => gc::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),

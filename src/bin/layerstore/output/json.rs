@@ -1,7 +1,7 @@
 //! What programs read. Fields are only ever added: `docs/cli.md` lists them.
 
 use jiff::Timestamp;
-use layerstore::{Change, ChangeKind, Container, Image, Item, Layer, Mount, Name, Usage};
+use layerstore::{Change, ChangeKind, Container, Event, Image, Item, Layer, Mount, Name, Usage};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -202,6 +202,32 @@ impl UsageJson {
             unique: usage.unique,
             content: usage.content,
             inodes: usage.inodes,
+        }
+    }
+}
+
+/// A change of the store.
+#[derive(Debug, Serialize)]
+pub struct EventJson {
+    pub sequence: u64,
+    pub time: Timestamp,
+    pub event: &'static str,
+    pub kind: &'static str,
+    pub id: String,
+    pub names: Vec<String>,
+    pub changed: Vec<&'static str>,
+}
+
+impl From<&Event> for EventJson {
+    fn from(event: &Event) -> Self {
+        EventJson {
+            sequence: event.sequence,
+            time: time(event.time),
+            event: event.kind.word(),
+            kind: event.subject.word(),
+            id: event.subject.to_string(),
+            names: names(&event.names),
+            changed: event.aspects.iter().map(|aspect| aspect.word()).collect(),
         }
     }
 }

@@ -83,6 +83,13 @@ impl Output {
         self.checked(written.and_then(|()| writeln!(stream)))
     }
 
+    /// Prints a value as JSON on one line: one of many, of which more may come.
+    pub fn json_line(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let mut stream = self.stream.borrow_mut();
+        let written = serde_json::to_writer(&mut *stream, value).map_err(io::Error::from);
+        self.checked(written.and_then(|()| writeln!(stream)))
+    }
+
     /// Runs `write` with a stream for bytes of any kind.
     ///
     /// Returns [`Failure::Terminal`] if it is a terminal.
