@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`database`] | opens the file for reading and writing, runs transactions |
+//! | [`create`] | makes the file, whole or not at all |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
 //! | [`holder`] | names who holds the write lock |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
@@ -17,6 +18,7 @@ mod audit;
 mod backend;
 mod blob;
 mod counter;
+mod create;
 mod database;
 mod holder;
 mod index;

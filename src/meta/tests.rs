@@ -11,9 +11,13 @@ use super::*;
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
+mod create;
+mod file;
+mod locks;
+
 fn store(dir: &Path) -> Database {
     let database = Database::new(dir.join("store.redb"), DatabaseOptions::default());
-    database.write_or_create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) })).unwrap();
+    database.create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) }).map(drop)).unwrap();
     database
 }
 
@@ -251,7 +255,7 @@ fn writing_one_record_costs_two_syncs() {
 fn the_run_database_forgets_at_boot() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.redb");
-    let open = |boot| RunDatabase::open(path.clone(), boot, "a store", &DatabaseOptions::default()).unwrap();
+    let open = |boot| RunDatabase::open(&path, boot, "a store", &DatabaseOptions::default()).unwrap();
     let run = open("boot-1");
     run.set_fact("probe", "x").unwrap();
     run.update_mount::<_, MetaError>("l", |record| {
@@ -266,6 +270,10 @@ fn the_run_database_forgets_at_boot() {
     assert_eq!(run.mount("l").unwrap(), None);
     assert_eq!(run.fact("probe").unwrap(), None);
     assert!(run.mounts().unwrap().is_empty());
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["run.boot-2.redb"]);
 }
 
 #[test]
@@ -282,19 +290,9 @@ fn a_layer_that_stands_on_itself_is_an_error() {
 fn a_run_database_is_of_one_store() {
     let dir = tempfile::tempdir().unwrap();
     let open =
-        |store| RunDatabase::open(dir.path().join("run.redb"), "boot", store, &DatabaseOptions::default());
+        |store| RunDatabase::open(&dir.path().join("run.redb"), "boot", store, &DatabaseOptions::default());
     open("first").unwrap();
     open("first").unwrap();
     let error = open("second").unwrap_err();
     assert!(matches!(&error, MetaError::RunRootInUse { store, .. } if store == "first"), "{error}");
-}
-
-#[test]
-fn a_run_database_without_a_beginning_is_made_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("run.redb");
-    // So a full disk leaves it: long, and all holes.
-    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
-    let run = RunDatabase::open(path, "boot", "a store", &DatabaseOptions::default()).unwrap();
-    assert!(run.mounts().unwrap().is_empty());
 }

@@ -13,7 +13,6 @@
 //! | [`lock`] | locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
-//! | [`map`] | the first page of a file, shared with its writers |
 //! | [`mount`] | the mount calls, new and old, and the mount table |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
@@ -29,7 +28,6 @@ pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod lock;
 pub(crate) mod machine;
-pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod path;
