@@ -22,6 +22,7 @@
 //! | know whether anything changed | [`Store::change_counter`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | use the machine's `storage.conf` | [`config::Settings`] |
+//! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -121,8 +122,8 @@ pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use store::{
-    ContainerOptions, Mount, MountEntry, MountOptions, Status, Store, StoreOptions, Thing, ThingId,
-    UnmountMode, Usage, WriteTxn,
+    BackupMode, CompactReport, ContainerOptions, Mount, MountEntry, MountOptions, Status, Store,
+    StoreOptions, Thing, ThingId, UnmountMode, Usage, WriteTxn,
 };
 pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -52,6 +52,33 @@ pub enum MetaError {
         /// The database file.
         path: PathBuf,
     },
+    /// Something stands where a backup is to be written.
+    #[error("{} exists; choose another path, or have it replaced", path.display())]
+    BackupExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A backup could not be written. Nothing of it is left.
+    #[error("cannot write the backup {}", path.display())]
+    Backup {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// The store has a table that this build does not know, so its copy would not be whole.
+    #[error("the store has a table {name:?} that this build does not know; use a newer layerstore")]
+    UnknownTable {
+        /// The table.
+        name: String,
+    },
+    /// The database cannot be compacted while somebody reads or writes it.
+    #[error("the database {} is being read or written; try again when exports, checks and imports have ended", path.display())]
+    InUse {
+        /// The database file.
+        path: PathBuf,
+    },
     /// A record's bytes are damaged.
     #[error("the {kind} record {key:?} is damaged; run `layerstore check`")]
     Record {

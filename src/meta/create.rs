@@ -14,7 +14,8 @@ use super::backend::Backend;
 use super::{Database, WriteTxn};
 use crate::error::MetaError;
 use crate::sys::file::File;
-use crate::sys::{beneath, node, sync};
+use crate::sys::stat::stat_at;
+use crate::sys::{beneath, node, random, sync};
 
 impl Database {
     /// Makes the file with what `body` writes into it; `false` if there is a file of this name already.
@@ -61,6 +62,67 @@ impl Database {
     }
 }
 
+/// A file under a passing name, which goes when it is dropped before it has its own.
+///
+/// For directories of the user's: not every filesystem has files without names.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    place: Place<'a>,
+    file: File,
+    name: Vec<u8>,
+    published: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// Makes an empty file, for its owner alone.
+    pub(super) fn new(place: Place<'a>) -> io::Result<Self> {
+        let chance = u64::from_le_bytes(random::bytes()?);
+        let mut name = b".".to_vec();
+        name.extend_from_slice(place.name.as_bytes());
+        name.extend_from_slice(format!(".{chance:016x}").as_bytes());
+        let file = File::from(beneath::create_file(place.dir.as_fd(), &name, 0o600)?);
+        Ok(Draft { place, file, name, published: false })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Brings it to the disk under its name; `false` if something stands there that may not be replaced.
+    pub(super) fn publish(mut self, replace: bool) -> io::Result<bool> {
+        sync::file(self.file.as_fd())?;
+        let (dir, name) = (self.place.dir.as_fd(), self.place.name.as_bytes());
+        let renamed = match replace {
+            true => node::rename(dir, &self.name, dir, name),
+            false => match node::rename_noreplace(dir, &self.name, dir, name) {
+                // Filesystems such as NFS have no such call.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => match self.place.is_taken()? {
+                    true => return Ok(false),
+                    false => node::rename(dir, &self.name, dir, name),
+                },
+                renamed => renamed,
+            },
+        };
+        match renamed {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            renamed => renamed?,
+        }
+        self.published = true;
+        self.place.sync()?;
+        Ok(true)
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = node::remove_file(self.place.dir.as_fd(), &self.name)
+        {
+            tracing::warn!(name = %self.name.escape_ascii(), %error, "cannot remove an unfinished file");
+        }
+    }
+}
+
 /// A name in an open directory.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
@@ -74,6 +136,14 @@ impl<'a> Place<'a> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         Ok(Place { dir: beneath::open_directory(parent.unwrap_or(Path::new(".")))?, name })
+    }
+
+    /// Whether something has the name.
+    pub(super) fn is_taken(&self) -> io::Result<bool> {
+        match stat_at(self.dir.as_fd(), self.name.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => found.map(|_| true),
+        }
     }
 
     fn unnamed_file(&self) -> io::Result<File> {

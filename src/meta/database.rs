@@ -159,7 +159,7 @@ impl Database {
         body()
     }
 
-    fn check_writable(&self, txn: &WriteTxn) -> Result<(), MetaError> {
+    pub(super) fn check_writable(&self, txn: &WriteTxn) -> Result<(), MetaError> {
         let path = self.path.clone();
         match read_header(txn, &self.path)?.access() {
             Ok(Access::ReadWrite | Access::Migrate(_)) => Ok(()),
@@ -180,7 +180,7 @@ impl Database {
         Ok(value)
     }
 
-    fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
+    pub(super) fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
         let _span = tracing::debug_span!("lock wait").entered();
         writer.database.begin_write().map(WriteTxn).map_err(|error| self.writer_error(error.into()))
     }

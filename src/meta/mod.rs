@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`database`] | opens the file for reading and writing, runs transactions |
 //! | [`create`] | makes the file, whole or not at all |
+//! | [`backup`] | copies the file while it is in use; makes it smaller |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
 //! | [`holder`] | names who holds the write lock |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
@@ -16,6 +17,7 @@
 
 mod audit;
 mod backend;
+mod backup;
 mod blob;
 mod counter;
 mod create;

@@ -11,6 +11,7 @@ use super::*;
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
+mod backup;
 mod create;
 mod file;
 mod locks;

@@ -10,8 +10,10 @@
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
 //! | [`garbage`] | what crashes left behind |
+//! | [`backup`] | a copy of the database, and its size |
 //! | [`usage`] | how much there is, and whose it is |
 
+mod backup;
 mod container;
 mod content;
 mod garbage;
@@ -25,6 +27,7 @@ mod thing;
 mod usage;
 mod write;
 
+pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
 pub(crate) use garbage::{Leftover, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
