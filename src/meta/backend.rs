@@ -131,8 +131,9 @@ impl Backend {
 
 /// Waits in the kernel's fair queue, up to `timeout`; `false` if the time is over.
 ///
-/// The queue cannot be left early, so a thread stands in it. After a timeout it stays until its turn comes, and
-/// then gives the lock straight back.
+/// The queue cannot be left early but by a signal with a handler, and handlers are the program's and not a library's. So
+/// a thread stands in it. After a timeout it stays until its turn comes, and then gives the lock straight back. To ask
+/// again and again instead would let everyone else go first.
 fn wait_in_queue(
     file: &Arc<File>,
     start: Bound<u64>,

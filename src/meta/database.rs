@@ -32,11 +32,20 @@ pub(crate) struct DatabaseOptions {
     pub(crate) cache_size: usize,
     /// Whether commits reach the disk before they return.
     pub(crate) sync: bool,
+    /// Who writes down what reaches the file.
+    #[cfg(test)]
+    pub(super) recorder: Option<super::recorder::Recorder>,
 }
 
 impl Default for DatabaseOptions {
     fn default() -> Self {
-        DatabaseOptions { lock_timeout: Duration::from_secs(60), cache_size: 16 << 20, sync: true }
+        DatabaseOptions {
+            lock_timeout: Duration::from_secs(60),
+            cache_size: 16 << 20,
+            sync: true,
+            #[cfg(test)]
+            recorder: None,
+        }
     }
 }
 
@@ -168,7 +177,7 @@ impl Database {
         }
     }
 
-    fn write_through<T, E: From<MetaError>>(
+    pub(super) fn write_through<T, E: From<MetaError>>(
         &self,
         writer: &Writer,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
@@ -213,7 +222,12 @@ impl Database {
 
     /// What writes to the file in the end.
     pub(super) fn file_backend(&self, file: File) -> Result<Box<dyn StorageBackend>, redb::Error> {
-        Ok(Box::new(FileBackend::new(file.into_std())?))
+        let backend = FileBackend::new(file.into_std())?;
+        #[cfg(test)]
+        if let Some(recorder) = &self.options.recorder {
+            return Ok(Box::new(recorder.wrap(backend)));
+        }
+        Ok(Box::new(backend))
     }
 
     pub(super) fn builder(&self) -> Builder {

@@ -24,6 +24,8 @@ mod create;
 mod database;
 mod holder;
 mod index;
+#[cfg(test)]
+mod recorder;
 mod run;
 mod txn;
 mod write;

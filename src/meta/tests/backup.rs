@@ -1,38 +1,13 @@
 //! A copy of the database has every row, and takes the place of the database.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
-use layerstore_schema::table::{TableVisitor, visit_all};
-use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value};
+use redb::{TableDefinition, TableHandle};
 
 use super::*;
 
-type Rows = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
-
-/// The bytes of every row of every table.
 fn rows(database: &Database) -> Rows {
-    struct Read<'t>(&'t ReadTxn, Rows);
-    impl TableVisitor for Read<'_> {
-        type Error = MetaError;
-        fn visit<K: Key + 'static, V: Value + 'static>(
-            &mut self,
-            table: TableDefinition<'static, K, V>,
-        ) -> Result<(), MetaError> {
-            let rows = self.0.open(table)?;
-            let bytes = rows.iter()?.map(|row| {
-                let (key, value) = row.unwrap();
-                let key = K::as_bytes(&key.value()).as_ref().to_vec();
-                (key, V::as_bytes(&value.value()).as_ref().to_vec())
-            });
-            self.1.insert(table.name().to_owned(), bytes.collect());
-            Ok(())
-        }
-    }
-    let txn = database.begin_read().unwrap();
-    let mut read = Read(&txn, Rows::new());
-    visit_all(&mut read).unwrap();
-    read.1
+    every_row(&database.begin_read().unwrap()).unwrap()
 }
 
 fn filled(dir: &Path) -> Database {

@@ -33,11 +33,11 @@ fn who_dies_leaves_no_file() {
     const MARKER: &str = "LAYERSTORE_TEST_DIE_IN";
     if let Ok(dir) = std::env::var(MARKER) {
         let database = Database::new(Path::new(&dir).join("store.redb"), DatabaseOptions::default());
-        let _ = database.create::<MetaError>(|txn| {
+        let made = database.create::<MetaError>(|txn| {
             initialize(txn)?;
             std::process::abort();
         });
-        return;
+        unreachable!("{made:?}");
     }
     let dir = tempfile::tempdir().unwrap();
     let status = Command::new(std::env::current_exe().unwrap())

@@ -39,18 +39,18 @@ fn a_file_cut_short_is_an_error_and_never_a_crash() {
         let open_txn = database.begin_read().unwrap();
         let before = counter.current();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(cut).unwrap();
-        let _ = Records::read(&open_txn);
+        Records::read(&open_txn).ok();
         let now = counter.current();
         assert!(if cut < 4096 { now == u64::MAX || now == before } else { now == before });
         if cut < 304 {
             assert_eq!(now, u64::MAX);
         }
         drop(open_txn);
-        let _ = read_all(&database);
+        read_all(&database).ok();
         let written = database.write::<_, MetaError>(|txn| txn.put_layer(&layer("new", None)));
         assert!(written.is_err(), "cut at {cut} of {length}");
         let fresh = Database::new(path, DatabaseOptions::default());
-        let _ = read_all(&fresh);
+        read_all(&fresh).ok();
     }
 }
 
