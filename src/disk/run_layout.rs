@@ -1,7 +1,7 @@
 //! The run root: what a reboot drops.
 //!
 //! ```text
-//! run.redb             mount counts, transient containers, probe results
+//! run.<boot id>.redb   mount counts, transient containers, probe results
 //! mnt/<layer id>       mount points
 //! empty                nothing, for good
 //! containers/<id>      run directories handed to callers
@@ -16,7 +16,7 @@ use crate::error::{LayoutError, TreeError};
 use crate::sys::{beneath, directory, node, path};
 use crate::types::{ContainerId, LayerId};
 
-/// The run root's database file.
+/// The run root's database file, before the boot is added.
 pub(crate) const RUN_DATABASE: &str = "run.redb";
 const MOUNTS: &str = "mnt";
 const CONTAINERS: &str = "containers";
@@ -41,7 +41,7 @@ impl RunLayout {
         Ok(RunLayout { root, path: path.to_path_buf() })
     }
 
-    /// The path of the database.
+    /// The path of the database, to which the boot is added.
     pub(crate) fn database(&self) -> PathBuf {
         self.path.join(RUN_DATABASE)
     }

@@ -3,6 +3,8 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`database`] | opens the file for reading and writing, runs transactions |
+//! | [`create`] | makes the file, whole or not at all |
+//! | [`backup`] | copies the file while it is in use; makes it smaller |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
 //! | [`holder`] | names who holds the write lock |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
@@ -16,12 +18,16 @@
 
 mod audit;
 mod backend;
+mod backup;
 mod blob;
 mod counter;
+mod create;
 mod database;
 mod holder;
 mod index;
 mod journal;
+#[cfg(test)]
+mod recorder;
 mod run;
 mod txn;
 mod write;

@@ -1,9 +1,11 @@
 //! The run database: what a reboot drops. Mount counts, and what was found out about this boot.
 //!
 //! The kernel's mount table is the truth about mounts; a count here says how many users asked for one. Nothing
-//! is synced: after a power cut the file is empty or gone.
+//! is synced, and each boot has a file of its own.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
 
 use layerstore_schema::record::{MountRecord, Record};
 use layerstore_schema::table;
@@ -14,55 +16,41 @@ use super::{Database, DatabaseOptions, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::sys::path;
 
-/// The key of the fact that says in which boot the rest was written.
+/// The key of the fact that says in which boot this was written.
 const BOOT_ID: &str = "boot-id";
 
 /// The key of the fact that says which store the mounts are of.
 const STORE: &str = "store";
 
-/// `run.redb`.
+/// `run.<boot id>.redb`.
 #[derive(Debug)]
 pub(crate) struct RunDatabase(Database);
 
 impl RunDatabase {
-    /// Opens the file at `path` for the store with this UUID, and empties it if it is from another boot.
+    /// Opens the file of this boot beside `path` for the store with this UUID, and removes those of other boots.
+    ///
+    /// The boot is part of the file's name: nothing here is ever synced, so a power cut may have left anything of
+    /// an older file, and nobody looks into one.
     ///
     /// Returns [`MetaError::RunRootInUse`] if it is another store's.
     pub(crate) fn open(
-        path: PathBuf,
+        path: &Path,
         boot_id: &str,
         uuid: &str,
         options: &DatabaseOptions,
     ) -> Result<Self, MetaError> {
         let options = DatabaseOptions { sync: false, ..options.clone() };
+        let path = path.with_extension(format!("{boot_id}.redb"));
         let run = RunDatabase(Database::new(path, options));
-        // A file that a crash left before its first commit has no table yet.
-        let known =
-            if path::exists(run.0.path()).unwrap_or(false) { run.fact(BOOT_ID).ok().flatten() } else { None };
-        if known.as_deref() != Some(boot_id) {
-            run.start_boot(boot_id, uuid)?;
-            return Ok(run);
+        if !path::exists(run.0.path()).unwrap_or(false) {
+            remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;
+            run.0.create(|txn| txn.start_boot(boot_id, uuid))?;
         }
         match run.fact(STORE)? {
             Some(store) if store != uuid => {
                 Err(MetaError::RunRootInUse { path: run.0.path().to_owned(), store })
             }
             _ => Ok(run),
-        }
-    }
-
-    /// Empties the file. One that a full disk or a crash left without its beginning is no database, and holds nothing.
-    fn start_boot(&self, boot_id: &str, uuid: &str) -> Result<(), MetaError> {
-        let start = || self.0.write_or_create(|txn| txn.start_boot(boot_id, uuid));
-        match start() {
-            Err(MetaError::Open { source, .. }) if is_no_database(&source) => {
-                path::remove_file(self.0.path()).map_err(|source| MetaError::Open {
-                    path: self.0.path().to_owned(),
-                    source: Box::new(redb::Error::Io(source)),
-                })?;
-                start()
-            }
-            started => started,
         }
     }
 
@@ -73,7 +61,7 @@ impl RunDatabase {
 
     /// Remembers a fact for this boot.
     pub(crate) fn set_fact(&self, key: &str, value: &str) -> Result<(), MetaError> {
-        self.0.write_or_create(|txn| {
+        self.0.write_without_header(|txn| {
             txn.0.open_table(table::FACTS)?.insert(key, value)?;
             Ok(())
         })
@@ -114,7 +102,7 @@ impl RunDatabase {
         layer: &str,
         change: impl FnOnce(&mut Option<MountRecord>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.0.write_or_create(|txn| {
+        self.0.write_without_header(|txn| {
             let mut record = txn.mount_record(layer)?;
             let value = change(&mut record)?;
             txn.put_mount_record(layer, record.as_ref())?;
@@ -123,9 +111,24 @@ impl RunDatabase {
     }
 }
 
-/// What redb says of a file that does not begin like a database.
-fn is_no_database(error: &redb::Error) -> bool {
-    matches!(error, redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData)
+/// Removes what other boots left: everything beside `database` with a name like its own but for the boot.
+fn remove_others(database: &Path) -> io::Result<()> {
+    let names = database.parent().zip(database.file_stem().and_then(OsStr::to_str));
+    let Some((dir, own)) = names else { return Ok(()) };
+    let kind = own.split('.').next().unwrap_or(own);
+    let is_of = |name: &str, stem: &str| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'));
+    for found in path::list(dir)? {
+        let name = found.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if !is_of(name, kind) || is_of(name, own) {
+            continue;
+        }
+        match path::remove_file(&found) {
+            // Another process does the same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
 }
 
 fn fact(txn: &impl Tables, key: &str) -> Result<Option<String>, MetaError> {
@@ -135,9 +138,8 @@ fn fact(txn: &impl Tables, key: &str) -> Result<Option<String>, MetaError> {
 
 impl WriteTxn {
     fn start_boot(&self, boot_id: &str, uuid: &str) -> Result<(), MetaError> {
-        self.0.open_table(table::MOUNTS)?.retain(|_, _| false)?;
+        self.0.open_table(table::MOUNTS)?;
         let mut facts = self.0.open_table(table::FACTS)?;
-        facts.retain(|_, _| false)?;
         facts.insert(BOOT_ID, boot_id)?;
         facts.insert(STORE, uuid)?;
         Ok(())

@@ -74,13 +74,6 @@ impl Tables for WriteTxn {
     }
 }
 
-impl ReadTxn {
-    /// Whether there is any table: not so in a file that a crash left before its first commit.
-    pub(crate) fn has_tables(&self) -> Result<bool, MetaError> {
-        Ok(self.0.list_tables()?.next().is_some())
-    }
-}
-
 /// Whether a short id stands for one thing, none, or several.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PrefixMatch {
@@ -350,6 +343,13 @@ fn pairs(
 
 /// Reads the header of a database, as far as this build knows it.
 pub(crate) fn read_header(txn: &impl Query, path: &std::path::Path) -> Result<Header, MetaError> {
-    let bytes = txn.header()?.ok_or_else(|| MetaError::NoHeader { path: path.to_owned() })?;
+    let bytes = match txn.header() {
+        // A database without the table is somebody else's.
+        Err(MetaError::Database { source, .. }) if matches!(*source, redb::Error::TableDoesNotExist(_)) => {
+            None
+        }
+        bytes => bytes?,
+    };
+    let bytes = bytes.ok_or_else(|| MetaError::NoHeader { path: path.to_owned() })?;
     Header::decode(&bytes).map_err(|source| MetaError::Format { path: path.to_owned(), source })
 }

@@ -11,8 +11,10 @@
 //! | [`content`] | changes, diffs, exports |
 //! | [`garbage`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
+//! | [`backup`] | a copy of the database, and its size |
 //! | [`usage`] | how much there is, and whose it is |
 
+mod backup;
 mod container;
 mod content;
 mod event;
@@ -28,6 +30,7 @@ mod usage;
 mod watch;
 mod write;
 
+pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
 pub use event::{Aspect, Event, EventKind, Subject};
 pub(crate) use garbage::{Leftover, find_leftovers};

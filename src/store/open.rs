@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -16,7 +15,7 @@ use crate::layer::{ImportOptions, Stack};
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
-use crate::sys::{beneath, machine, path, random, sync};
+use crate::sys::{beneath, machine, path, random};
 use crate::types::TreeDigest;
 
 use super::StoreOptions;
@@ -85,7 +84,7 @@ impl Store {
         let layout = open_layout(options, &privileges)?;
         let path = layout.file_path(disk::DATABASE);
         let database = Database::new(path.clone(), options.database.clone());
-        if !path::exists(&path).unwrap_or(false) || !database.begin_read()?.has_tables()? {
+        if !path::exists(&path).unwrap_or(false) {
             create_database(&layout, &database)?;
         }
         if check_format(&database)? && options.reserve > 0 {
@@ -171,7 +170,8 @@ impl Store {
             path: machine::BOOT_ID.into(),
             source,
         })?;
-        let database = RunDatabase::open(layout.database(), &boot_id, self.uuid(), &self.0.options.database)?;
+        let database =
+            RunDatabase::open(&layout.database(), &boot_id, self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
     }
 
@@ -278,7 +278,7 @@ fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout
     Ok(layout)
 }
 
-/// Makes the database of a new store. Directories of layers without a database mean a loss, and no new store.
+/// Makes the database of a new store, with its header. Directories of layers without a database mean a loss, and no new store.
 fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     if !layout.entries(Subdirectory::Diffs)?.is_empty() {
         return Err(Error::DatabaseMissing { root: layout.path().to_owned() });
@@ -290,18 +290,9 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
     let uuid = u128::from_str_radix(&digits, 16).unwrap_or_default().swap_bytes().to_le_bytes();
     let header = Header { format: 0, ..Header::new(uuid, flags) };
-    database.write_or_create(|txn| {
-        // Another process may have been faster.
-        if txn.header()?.is_none() {
-            txn.initialize(header)?;
-        }
-        Ok::<_, Error>(())
-    })?;
-    sync::file(layout.root().as_fd()).map_err(|source| Error::Io {
-        action: "sync",
-        path: layout.path().to_owned(),
-        source,
-    })
+    // If another process was faster, it is that one's.
+    database.create(|txn| txn.initialize(header).map(drop))?;
+    Ok(())
 }
 
 /// Whether this build may write the store. Older formats are brought to the current one first.
