@@ -118,7 +118,7 @@ pub use error::{
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
     ProbeTextError, ScanError, SplitError, TreeError, UnpackError, ValueError, WatchError,
 };
-pub use gc::{Garbage, GcReport, Uncollected};
+pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use store::{

@@ -181,7 +181,7 @@ fn a_store_is_clean_through_its_whole_life() {
     fixture.finds(&[], &[], &[]);
     store.remove_image(&store.image("other").unwrap().id).unwrap();
     fixture.finds(&[], &[], &[]);
-    for which in ["diffs", "blobs", "work", "trash"] {
+    for which in ["diffs", "blobs", "work", "locks", "trash"] {
         assert!(fixture.below(which).is_empty(), "{which}");
     }
     let report = store.gc(false).unwrap();
@@ -593,31 +593,35 @@ fn crash(fixture: &Fixture) -> Vec<PathBuf> {
     dir.create_dir("root/diffs/11/half/filled");
     dir.write("root/diffs/11/half/file", vec![1; 10_000]);
     dir.create_dir("root/diffs/11.aside");
-    dir.write("root/diffs/11.lock", "");
+    dir.write("root/locks/11", "");
     dir.create_dir("root/diffs/12");
-    dir.write("root/diffs/13.lock", "");
+    dir.write("root/locks/13", "");
     dir.write("root/blobs/21", vec![2; 5000]);
-    dir.write("root/blobs/21.lock", "");
+    dir.write("root/locks/21", "");
     dir.create_dir("root/work/31/work");
     dir.create_dir("root/trash/41/sub");
+    dir.create_dir("root/trash/42.work/work");
+    dir.write("root/locks/42", "");
     // The rows were committed, and the process died before it gave the locks up.
     let base = fixture.base();
     std::fs::create_dir(base.with_extension("aside")).unwrap();
-    std::fs::write(base.with_extension("lock"), "").unwrap();
+    let lock = dir.write(Path::new("root/locks").join(base.file_name().unwrap()), "");
     let mut paths: Vec<_> = [
         "diffs/11",
         "diffs/11.aside",
-        "diffs/11.lock",
+        "locks/11",
         "diffs/12",
-        "diffs/13.lock",
+        "locks/13",
         "blobs/21",
-        "blobs/21.lock",
+        "locks/21",
         "work/31",
         "trash/41",
+        "trash/42.work",
+        "locks/42",
     ]
     .map(|path| dir.root().join(path))
     .into();
-    paths.extend([base.with_extension("aside"), base.with_extension("lock")]);
+    paths.extend([base.with_extension("aside"), lock]);
     paths.sort();
     paths
 }
@@ -625,7 +629,8 @@ fn crash(fixture: &Fixture) -> Vec<PathBuf> {
 #[test]
 fn crashes_leave_garbage_and_a_collection_removes_exactly_that() {
     let fixture = Fixture::new();
-    let before: Vec<_> = ["diffs", "blobs", "work", "trash"].map(|which| fixture.below(which)).into();
+    let before: Vec<_> =
+        ["diffs", "blobs", "work", "locks", "trash"].map(|which| fixture.below(which)).into();
     let garbage = crash(&fixture);
     fixture.dir.write("root/diffs/notes.txt", "not ours");
     let mount_point = fixture.dir.create_dir("run/mnt/0123");
@@ -661,7 +666,7 @@ fn crashes_leave_garbage_and_a_collection_removes_exactly_that() {
     assert!(wet.bytes == dry.bytes && wet.left.is_empty());
 
     std::fs::remove_file(fixture.dir.root().join("diffs/notes.txt")).unwrap();
-    let after: Vec<_> = ["diffs", "blobs", "work", "trash"].map(|which| fixture.below(which)).into();
+    let after: Vec<_> = ["diffs", "blobs", "work", "locks", "trash"].map(|which| fixture.below(which)).into();
     assert_eq!(after, before);
     assert!(!mount_point.exists());
     fixture.finds(&[], &[], &[]);

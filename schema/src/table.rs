@@ -49,8 +49,8 @@ pub const CONTAINERS_BY_LAYER: TableDefinition<&str, &str> = TableDefinition::ne
 /// Index: [`usage`] key to a sum over all records.
 pub const USAGE: TableDefinition<&str, u64> = TableDefinition::new("usage");
 
-/// In `run.redb`: layer id to [`crate::record::MountRecord`].
-pub const MOUNTS: TableDefinition<&str, &[u8]> = TableDefinition::new("mounts");
+/// In `run.redb`: (layer id, mount namespace) to [`crate::record::MountRecord`].
+pub const MOUNTS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("mounts");
 /// In `run.redb`: what was found out about this boot, by name.
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 

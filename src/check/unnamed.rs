@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Finding;
-use crate::disk::{DiffName, Subdirectory};
+use crate::disk::{DiffName, Part, Subdirectory};
 use crate::error::{Error, MetaError};
 use crate::meta::named_numbers;
 use crate::store::{Store, find_leftovers};
@@ -29,13 +29,17 @@ pub(super) fn check(store: &Store) -> Result<Vec<Finding>, Error> {
         Err(Error::Meta(MetaError::Record { .. })) => {}
         Err(error) => return Err(error),
     }
-    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
+    for which in [
+        Subdirectory::Diffs,
+        Subdirectory::Blobs,
+        Subdirectory::Work,
+        Subdirectory::Locks,
+        Subdirectory::Trash,
+    ] {
         for name in layout.names(which)? {
-            let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));
-            match (which, DiffName::parse(&name)) {
-                (Subdirectory::Trash, _) => findings.push(Finding::Garbage { path }),
-                (_, Some(DiffName::Entry(_))) | (Subdirectory::Diffs | Subdirectory::Blobs, Some(_)) => {}
-                (_, _) => findings.push(Finding::Stray { path }),
+            if DiffName::parse(&name).and_then(|name| Part::new(which, name)).is_none() {
+                let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));
+                findings.push(Finding::Stray { path });
             }
         }
     }

@@ -5,13 +5,17 @@
 //! mnt/<layer id>       mount points
 //! empty                nothing, for good
 //! containers/<id>      run directories handed to callers
+//! trash/<n>            run directories of containers that are gone
 //! ```
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::remove::remove_tree;
+use super::usage::usage;
 use crate::error::{LayoutError, TreeError};
 use crate::sys::{beneath, directory, node, path};
 use crate::types::{ContainerId, LayerId};
@@ -21,6 +25,7 @@ pub(crate) const RUN_DATABASE: &str = "run.redb";
 const MOUNTS: &str = "mnt";
 const CONTAINERS: &str = "containers";
 const EMPTY: &str = "empty";
+const TRASH: &str = "trash";
 
 /// The run root, open.
 #[derive(Debug)]
@@ -35,7 +40,7 @@ impl RunLayout {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         path::make_directories(path, 0o700).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
-        for name in [MOUNTS, CONTAINERS, EMPTY] {
+        for name in [MOUNTS, CONTAINERS, EMPTY, TRASH] {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
         }
         Ok(RunLayout { root, path: path.to_path_buf() })
@@ -58,10 +63,24 @@ impl RunLayout {
 
     /// The names of all mount points.
     pub(crate) fn mount_points(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
-        let listed = beneath::open_directory_beneath(self.root.as_fd(), MOUNTS.as_bytes())
-            .and_then(|dir| directory::list(dir.as_fd()));
+        self.names(MOUNTS)
+    }
+
+    fn names(&self, which: &str) -> Result<Vec<Vec<u8>>, LayoutError> {
+        let listed = self.open(which).and_then(|dir| directory::list(dir.as_fd()));
         let names = listed.map(|entries| entries.into_iter().map(|entry| entry.name).collect());
-        names.map_err(|source| LayoutError::Io { path: self.path.join(MOUNTS), action: "read", source })
+        names.map_err(|source| LayoutError::Io { path: self.path.join(which), action: "read", source })
+    }
+
+    fn open(&self, which: &str) -> io::Result<OwnedFd> {
+        beneath::open_directory_beneath(self.root.as_fd(), which.as_bytes())
+    }
+
+    /// What a directory takes on the disk; 0 if it cannot be told.
+    fn measure(&self, which: &str, name: &[u8]) -> u64 {
+        let tree = self.open(which).and_then(|dir| beneath::open_directory_beneath(dir.as_fd(), name));
+        let measured = tree.ok().and_then(|tree| usage(tree.as_fd()).ok());
+        measured.map_or(0, |usage| usage.allocated)
     }
 
     /// A directory with nothing in it, for stacks of a single layer.
@@ -74,12 +93,55 @@ impl RunLayout {
         self.ensure_below(CONTAINERS, id.as_str())
     }
 
-    /// Removes the run directory of a container, if it has one.
-    pub(crate) fn remove_container(&self, id: &ContainerId) -> Result<(), TreeError> {
-        let containers = self.path.join(CONTAINERS);
-        let dir = beneath::open_directory_beneath(self.root.as_fd(), CONTAINERS.as_bytes())
-            .map_err(super::walk::failed(containers.as_os_str().as_encoded_bytes(), "open"))?;
-        remove_tree(dir.as_fd(), id.as_str().as_bytes())
+    /// The path of a container's run directory.
+    pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {
+        self.path.join(CONTAINERS).join(id.as_str())
+    }
+
+    /// The names of all run directories.
+    pub(crate) fn container_directories(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
+        self.names(CONTAINERS)
+    }
+
+    /// What a run directory takes on the disk; 0 if it cannot be told.
+    pub(crate) fn measure_container(&self, id: &ContainerId) -> u64 {
+        self.measure(CONTAINERS, id.as_str().as_bytes())
+    }
+
+    /// Moves the run directory of a container to the trash, under a fresh number; returns false if it has none.
+    pub(crate) fn discard_container(&self, id: &ContainerId, number: u64) -> Result<bool, LayoutError> {
+        let moved = self.open(CONTAINERS).and_then(|from| {
+            let (to, new) = (self.open(TRASH)?, number.to_string());
+            node::rename_noreplace(from.as_fd(), id.as_str().as_bytes(), to.as_fd(), new.as_bytes())
+        });
+        match moved {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => {
+                Err(LayoutError::Io { path: self.container(id), action: "move to the trash", source })
+            }
+        }
+    }
+
+    /// The names in the trash.
+    pub(crate) fn trash(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
+        self.names(TRASH)
+    }
+
+    /// The path of an entry of the trash.
+    pub(crate) fn trash_path(&self, name: &[u8]) -> PathBuf {
+        self.path.join(TRASH).join(OsStr::from_bytes(name))
+    }
+
+    /// What an entry of the trash takes on the disk; 0 if it cannot be told.
+    pub(crate) fn measure_trash(&self, name: &[u8]) -> u64 {
+        self.measure(TRASH, name)
+    }
+
+    /// Deletes an entry of the trash. Several processes may do so at once.
+    pub(crate) fn delete_trash(&self, name: &[u8]) -> Result<(), TreeError> {
+        let dir = self.open(TRASH).map_err(super::walk::failed(TRASH.as_bytes(), "open"))?;
+        remove_tree(dir.as_fd(), name)
     }
 
     fn ensure_below(&self, which: &str, name: &str) -> Result<PathBuf, LayoutError> {

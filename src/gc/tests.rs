@@ -1,8 +1,11 @@
+mod deaths;
+
 use std::path::Path;
 
 use super::*;
-use crate::disk::{EntryLock, StagedBlob, Staging};
+use crate::disk::{Stage, StagedBlob, Staging};
 use crate::store::StoreOptions;
+use crate::types::LayerId;
 
 fn store(dir: &Path) -> Store {
     let options = StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(false).reserve(0);
@@ -13,16 +16,16 @@ fn store(dir: &Path) -> Store {
 fn what_is_being_filled_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
-    let lock = EntryLock::create(store.layout()).unwrap();
-    let staging = Staging::create(&lock, 1).unwrap();
-    let blob = StagedBlob::create(&lock, 2).unwrap();
+    let stage = Stage::create(store.layout()).unwrap();
+    let staging = Staging::create(&stage, 1).unwrap();
+    let blob = StagedBlob::create(&stage, 2).unwrap();
     // A workdir made together with a directory that is being filled.
     store.layout().ensure_workdir(1).unwrap();
     for dry_run in [true, false] {
         assert_eq!(store.gc(dry_run).unwrap().removed, []);
     }
     let root = dir.path().join("root");
-    for path in ["diffs/1", "diffs/1.aside", "diffs/1.lock", "blobs/2", "blobs/2.lock", "work/1"] {
+    for path in ["diffs/1", "diffs/1.aside", "locks/1", "blobs/2", "locks/2", "work/1"] {
         assert!(root.join(path).exists(), "{path}");
     }
     // Kept without a row: nobody holds them any more, and nothing names them.
@@ -49,13 +52,21 @@ fn mount_points_in_use_stay() {
     store
         .run()
         .unwrap()
-        .update_mount::<_, Error>("counted", |slot| {
-            *slot = Some(record);
+        .update_mount::<_, Error>("counted", 1, |slot| {
+            slot.record = Some(record);
             Ok(())
         })
         .unwrap();
     let report = store.gc(false).unwrap();
-    assert_eq!(report.removed, [Garbage { path: run.mount_point(&stale), bytes: 0 }]);
+    assert_eq!(
+        report.removed,
+        [Garbage {
+            kind: GarbageKind::MountPoint,
+            path: run.mount_point(&stale),
+            id: Some("stale".to_owned()),
+            bytes: 0
+        }]
+    );
     assert!(run.mount_point(&counted).is_dir() && run.mount_point(&full).join("file").exists());
 }
 
@@ -75,5 +86,6 @@ fn a_mount_in_the_trash_is_reported_and_left() {
     let report = report.unwrap();
     assert!(report.removed.is_empty());
     assert_eq!(report.left[0].path, dir.path().join("root/trash/5"));
-    assert_eq!(store.gc(false).unwrap().removed.len(), 1);
+    let kinds: Vec<_> = store.gc(false).unwrap().removed.iter().map(|garbage| garbage.kind).collect();
+    assert_eq!(kinds, [GarbageKind::Trash, GarbageKind::Lock], "it is announced since");
 }

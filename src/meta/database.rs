@@ -17,7 +17,7 @@ use redb::{Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDa
 
 use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
 use super::holder::HolderFile;
-use super::{ReadTxn, WriteTxn, read_header};
+use super::{Query, ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
 use crate::sys::file::File;
 use crate::sys::path;
@@ -168,7 +168,14 @@ impl Database {
         body()
     }
 
-    pub(super) fn check_writable(&self, txn: &WriteTxn) -> Result<(), MetaError> {
+    /// Whether this build may write the store; for what changes files and no rows.
+    ///
+    /// Returns [`MetaError::ReadOnly`] or [`MetaError::Format`] if not.
+    pub(crate) fn require_writable(&self) -> Result<(), MetaError> {
+        self.check_writable(&self.begin_read()?)
+    }
+
+    pub(super) fn check_writable(&self, txn: &impl Query) -> Result<(), MetaError> {
         let path = self.path.clone();
         match read_header(txn, &self.path)?.access() {
             Ok(Access::ReadWrite | Access::Migrate(_)) => Ok(()),

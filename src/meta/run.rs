@@ -67,20 +67,22 @@ impl RunDatabase {
         })
     }
 
-    /// The mount of a layer.
-    pub(crate) fn mount(&self, layer: &str) -> Result<Option<MountRecord>, MetaError> {
+    /// The mount of a layer in a mount namespace.
+    pub(crate) fn mount(&self, layer: &str, namespace: u64) -> Result<Option<MountRecord>, MetaError> {
         let txn = self.0.begin_read()?;
         let mounts = txn.open(table::MOUNTS)?;
-        mounts.get(layer)?.map(|row| decode(row.value(), "mount", layer)).transpose()
+        mounts.get((layer, namespace))?.map(|row| decode(row.value(), "mount", layer)).transpose()
     }
 
     /// All mounts, by layer id.
-    pub(crate) fn mounts(&self) -> Result<Vec<(String, MountRecord)>, MetaError> {
+    pub(crate) fn mounts(&self) -> Result<Vec<CountedMount>, MetaError> {
         let txn = self.0.begin_read()?;
         let mut found = Vec::new();
         for row in txn.open(table::MOUNTS)?.iter()? {
             let (key, value) = row?;
-            found.push((key.value().to_owned(), decode(value.value(), "mount", key.value())?));
+            let (layer, namespace) = key.value();
+            let record = decode(value.value(), "mount", layer)?;
+            found.push(CountedMount { layer: layer.to_owned(), namespace, record });
         }
         Ok(found)
     }
@@ -95,20 +97,41 @@ impl RunDatabase {
         self.0.hold(body)
     }
 
-    /// Runs `change` with the layer's record and stores what it leaves, in one transaction: no other process
-    /// mounts or unmounts meanwhile. `None` removes the record.
+    /// Runs `change` with the layer's record in a mount namespace and stores what it leaves, in one transaction: no
+    /// other process mounts or unmounts meanwhile. `None` removes the record.
     pub(crate) fn update_mount<T, E: From<MetaError>>(
         &self,
         layer: &str,
-        change: impl FnOnce(&mut Option<MountRecord>) -> Result<T, E>,
+        namespace: u64,
+        change: impl FnOnce(&mut MountSlot) -> Result<T, E>,
     ) -> Result<T, E> {
         self.0.write_without_header(|txn| {
-            let mut record = txn.mount_record(layer)?;
-            let value = change(&mut record)?;
-            txn.put_mount_record(layer, record.as_ref())?;
+            let mut slot = txn.mount_slot(layer, namespace)?;
+            let value = change(&mut slot)?;
+            txn.put_mount_record(layer, namespace, slot.record.as_ref())?;
             Ok(value)
         })
     }
+}
+
+/// A count with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CountedMount {
+    /// The layer.
+    pub(crate) layer: String,
+    /// The mount namespace in which it was mounted, by its inode number.
+    pub(crate) namespace: u64,
+    /// The count.
+    pub(crate) record: MountRecord,
+}
+
+/// What there is of a layer while its mount changes.
+#[derive(Debug)]
+pub(crate) struct MountSlot {
+    /// The count in this mount namespace.
+    pub(crate) record: Option<MountRecord>,
+    /// Whether another mount namespace has one.
+    pub(crate) elsewhere: bool,
 }
 
 /// Removes what other boots left: everything beside `database` with a name like its own but for the boot.
@@ -145,20 +168,34 @@ impl WriteTxn {
         Ok(())
     }
 
-    fn mount_record(&self, layer: &str) -> Result<Option<MountRecord>, MetaError> {
+    fn mount_slot(&self, layer: &str, namespace: u64) -> Result<MountSlot, MetaError> {
         let mounts = self.0.open_table(table::MOUNTS)?;
-        mounts.get(layer)?.map(|row| decode(row.value(), "mount", layer)).transpose()
+        let mut slot = MountSlot { record: None, elsewhere: false };
+        for row in mounts.range((layer, 0)..=(layer, u64::MAX))? {
+            let (key, value) = row?;
+            if key.value().1 == namespace {
+                slot.record = Some(decode(value.value(), "mount", layer)?);
+            } else {
+                slot.elsewhere = true;
+            }
+        }
+        Ok(slot)
     }
 
-    fn put_mount_record(&self, layer: &str, record: Option<&MountRecord>) -> Result<(), MetaError> {
+    fn put_mount_record(
+        &self,
+        layer: &str,
+        namespace: u64,
+        record: Option<&MountRecord>,
+    ) -> Result<(), MetaError> {
         let mut mounts = self.0.open_table(table::MOUNTS)?;
         match record {
             Some(record) => {
                 let bytes = record.encode().map_err(MetaError::Encode)?;
-                mounts.insert(layer, bytes.as_slice())?;
+                mounts.insert((layer, namespace), bytes.as_slice())?;
             }
             None => {
-                mounts.remove(layer)?;
+                mounts.remove((layer, namespace))?;
             }
         }
         Ok(())

@@ -256,16 +256,16 @@ fn the_run_database_forgets_at_boot() {
     let open = |boot| RunDatabase::open(&path, boot, "a store", &DatabaseOptions::default()).unwrap();
     let run = open("boot-1");
     run.set_fact("probe", "x").unwrap();
-    run.update_mount::<_, MetaError>("l", |record| {
-        assert!(record.is_none());
-        *record = Some(MountRecord { count: 1, target: "/m".into(), read_only: false });
+    run.update_mount::<_, MetaError>("l", 1, |slot| {
+        assert!(slot.record.is_none());
+        slot.record = Some(MountRecord { count: 1, target: "/m".into(), read_only: false });
         Ok(())
     })
     .unwrap();
-    assert_eq!(open("boot-1").mount("l").unwrap().unwrap().count, 1);
+    assert_eq!(open("boot-1").mount("l", 1).unwrap().unwrap().count, 1);
     assert_eq!(open("boot-1").fact("probe").unwrap().as_deref(), Some("x"));
     let run = open("boot-2");
-    assert_eq!(run.mount("l").unwrap(), None);
+    assert_eq!(run.mount("l", 1).unwrap(), None);
     assert_eq!(run.fact("probe").unwrap(), None);
     assert!(run.mounts().unwrap().is_empty());
     let mut names: Vec<_> =

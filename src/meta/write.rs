@@ -19,12 +19,19 @@ use super::{Query, WriteTxn};
 use crate::error::MetaError;
 
 /// Directories and files that no row names any more, for the caller to remove after the commit.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Freed {
     /// Numbers below `diffs/` and `work/`.
     pub(crate) diffs: Vec<u64>,
     /// Numbers below `blobs/`.
     pub(crate) blobs: Vec<u64>,
+}
+
+impl Freed {
+    /// All numbers.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.diffs.iter().chain(&self.blobs).copied().collect()
+    }
 }
 
 impl WriteTxn {

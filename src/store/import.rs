@@ -21,6 +21,7 @@ use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
 use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
+use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, Name, Timestamp};
 
 use self::work::{CopiedBlobs, Work};
@@ -81,6 +82,7 @@ enum Ready {
 impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
+        self.tidy_once();
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
@@ -104,9 +106,12 @@ impl Store {
             .iter()
             .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
             .collect();
-        let written = self
-            .database()
-            .write::<_, Error>(|txn| rows::insert(txn, import, &chains, &ready, &blobs, &items));
+        let written = self.database().write::<_, Error>(|txn| {
+            let inserted = rows::insert(txn, import, &chains, &ready, &blobs, &items)?;
+            moment::pass("before the commit");
+            Ok(inserted)
+        });
+        moment::pass("after the commit");
         match written {
             Ok((record, needed)) => {
                 settle(ready, blobs, &needed);

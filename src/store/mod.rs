@@ -9,7 +9,7 @@
 //! | [`container`], [`remove`] | creating and removing things |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
-//! | [`garbage`] | what crashes left behind |
+//! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
 //! | [`usage`] | how much there is, and whose it is |
@@ -26,14 +26,15 @@ mod options;
 mod query;
 mod remove;
 mod thing;
+mod tidy;
 mod usage;
 mod watch;
 mod write;
 
 pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
+pub(crate) use garbage::{Sweep, Swept, find_leftovers};
 pub use event::{Aspect, Event, EventKind, Subject};
-pub(crate) use garbage::{Leftover, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use layerstore_schema::header::{Access, Header, incompatible};
@@ -15,10 +16,11 @@ use crate::layer::{ImportOptions, Stack};
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
-use crate::sys::{beneath, machine, path, random};
+use crate::sys::{beneath, path, random};
 use crate::types::TreeDigest;
 
 use super::StoreOptions;
+use super::tidy::boot_id;
 
 /// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
 const MANIFESTS_KEPT: usize = 16;
@@ -57,6 +59,8 @@ struct Inner {
     counter: ChangeCounter,
     run: OnceLock<Run>,
     privileges: Privileges,
+    writable: bool,
+    tidied: AtomicBool,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
 }
 
@@ -87,7 +91,8 @@ impl Store {
         if !path::exists(&path).unwrap_or(false) {
             create_database(&layout, &database)?;
         }
-        if check_format(&database)? && options.reserve > 0 {
+        let writable = check_format(&database)?;
+        if writable && options.reserve > 0 {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         let counter = ChangeCounter::open(database.path())?;
@@ -98,6 +103,8 @@ impl Store {
             counter,
             run: OnceLock::new(),
             privileges,
+            writable,
+            tidied: AtomicBool::new(false),
             manifests: Mutex::default(),
         })))
     }
@@ -150,6 +157,16 @@ impl Store {
         &self.0.database
     }
 
+    /// Whether this build may write the store.
+    pub(super) fn is_writable(&self) -> bool {
+        self.0.writable
+    }
+
+    /// Whether this handle has looked for garbage.
+    pub(super) fn tidied(&self) -> &AtomicBool {
+        &self.0.tidied
+    }
+
     /// The database of the run root, opened by its first use.
     pub(crate) fn run(&self) -> Result<&RunDatabase, Error> {
         Ok(&self.open_run()?.database)
@@ -165,13 +182,8 @@ impl Store {
             return Ok(run);
         }
         let layout = RunLayout::ensure(&self.run_root())?;
-        let boot_id = machine::boot_id().map_err(|source| Error::Io {
-            action: "read",
-            path: machine::BOOT_ID.into(),
-            source,
-        })?;
         let database =
-            RunDatabase::open(&layout.database(), &boot_id, self.uuid(), &self.0.options.database)?;
+            RunDatabase::open(&layout.database(), &boot_id()?, self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
     }
 

@@ -1,11 +1,13 @@
 //! Removing images and layers, and giving back what they held.
 
-use crate::disk::{self, DiffName, Subdirectory};
-use crate::error::{Error, InUseError, LookupError};
-use crate::meta::{Freed, Query, WriteTxn};
+use crate::disk::{self, EntryLock, NamedLock};
+use crate::error::{Error, InUseError, LookupError, MetaError};
+use crate::meta::{Freed, Query, ReadTxn, WriteTxn};
+use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId};
 
 use super::Store;
+use super::garbage::{self, Sweep};
 
 impl Store {
     /// Removes an image, with every layer of it that no other image, container, layer or name needs. Returns the
@@ -14,7 +16,8 @@ impl Store {
     /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
-        let (freed, layers) = self.write_unmounted(|txn| {
+        let is_done = |txn: &ReadTxn| Ok(txn.image(id.as_str())?.is_none());
+        let layers = self.write_removing(Mounts::Wait, is_done, |txn| {
             let record = txn
                 .image(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
@@ -31,7 +34,6 @@ impl Store {
             }
             Ok((freed, layers))
         })?;
-        self.discard(&freed);
         Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
     }
 
@@ -40,7 +42,8 @@ impl Store {
     /// Returns [`Error::InUse`] if a layer, image or container stands on it or it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
-        let freed = self.write_unmounted(|txn| {
+        let is_done = |txn: &ReadTxn| Ok(txn.layer(id.as_str())?.is_none());
+        self.write_removing(Mounts::Wait, is_done, |txn| {
             let layer = id.to_string();
             if txn.layer(&layer)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
@@ -48,11 +51,9 @@ impl Store {
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
             match user_of(txn, &layer)? {
                 Some(error) => Err(error.into()),
-                None => Ok(txn.remove_layer(&layer)?),
+                None => Ok((txn.remove_layer(&layer)?, ())),
             }
-        })?;
-        self.discard(&freed);
-        Ok(())
+        })
     }
 
     /// Drops the blobs that were kept as delivered, all or those with the given digests, and returns how many bytes
@@ -60,20 +61,20 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn drop_blobs(&self, digests: Option<&[Digest]>) -> Result<u64, Error> {
-        let (freed, bytes) = self.write_freeing(|txn| {
+        let asked =
+            |digest: &str| digests.is_none_or(|list| list.iter().any(|one| one.to_string() == digest));
+        let is_done = |txn: &ReadTxn| Ok(!txn.kept_blobs()?.iter().any(|(digest, _)| asked(digest)));
+        self.write_removing(Mounts::GoOn, is_done, |txn| {
             let mut freed = Freed::default();
             let mut bytes = 0u64;
             for (digest, record) in txn.kept_blobs()? {
-                let asked = digests.is_none_or(|list| list.iter().any(|one| one.to_string() == digest));
-                if asked {
+                if asked(&digest) {
                     freed.blobs.extend(txn.drop_kept_blob(&digest)?);
                     bytes = bytes.saturating_add(record.size);
                 }
             }
             Ok((freed, bytes))
-        })?;
-        self.discard(&freed);
-        Ok(bytes)
+        })
     }
 
     /// Removes `top` and the layers below it as far down as nothing needs them. A name is a need: somebody gave it.
@@ -100,62 +101,120 @@ impl Store {
         Ok(())
     }
 
-    /// As [`write_freeing`](Self::write_freeing), while nobody mounts: what is not mounted in `body` is not mounted
-    /// when its removal is committed.
-    pub(super) fn write_unmounted<T>(
+    /// Runs a write transaction that removes things, and deletes what no row names after it. `is_done` says whether the
+    /// things are gone.
+    ///
+    /// The database writes before it frees, so on a full disk it gets the reserve; the next [`Store::open`] sets it
+    /// aside again.
+    pub(super) fn write_removing<T: Clone>(
         &self,
-        mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
+        mounts: Mounts,
+        is_done: impl Fn(&ReadTxn) -> Result<bool, MetaError>,
+        mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
     ) -> Result<T, Error> {
+        self.tidy_once();
+        let mut seen = None;
+        let mut attempt = |seen: &mut Option<(Doomed, T)>| {
+            let mut write = || {
+                self.database().write::<_, Error>(|txn| {
+                    let (freed, value) = body(txn)?;
+                    let removal = (Doomed::announce(self, freed), value);
+                    *seen = Some(removal.clone());
+                    moment::pass("before the commit");
+                    Ok(removal)
+                })
+            };
+            match mounts {
+                Mounts::Wait => self.run()?.hold(&mut write),
+                Mounts::GoOn => write(),
+            }
+        };
+        let mut written = attempt(&mut seen);
         // The run root may be on the same full disk, where even opening its database needs the reserve.
-        self.with_reserve(|| self.run()?.hold(|| self.database().write(&mut body)))
-    }
-
-    /// Runs a write transaction that makes space.
-    pub(super) fn write_freeing<T>(
-        &self,
-        mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.with_reserve(|| self.database().write(&mut body))
-    }
-
-    /// Runs something that makes space. The database writes before it frees, so on a full disk it gets the reserve;
-    /// the next [`Store::open`] sets it aside again.
-    fn with_reserve<T>(&self, mut body: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        match body() {
-            Err(error) if error.is_out_of_space() && disk::release_reserve(self.layout())? > 0 => {
-                tracing::warn!("the disk is full: using the reserve");
-                body()
+        if let Err(error) = &written
+            && error.is_out_of_space()
+            && disk::release_reserve(self.layout())? > 0
+        {
+            tracing::warn!("the disk is full: using the reserve");
+            let unknown = error.is_outcome_unknown();
+            written = match seen.take() {
+                // It was done, and only what comes after was not: to do it again would not find the thing.
+                Some(removal) if unknown && is_done(&self.database().begin_read()?)? => Ok(removal),
+                first => {
+                    first.iter().for_each(|(doomed, _)| doomed.give_up());
+                    attempt(&mut seen)
+                }
+            };
+        }
+        moment::pass("after the commit");
+        match written {
+            Ok((doomed, value)) => {
+                doomed.delete(self);
+                Ok(value)
             }
-            done => done,
-        }
-    }
-
-    /// Deletes directories and files that no row names any more: moved to the trash first, so that nothing half
-    /// deleted stands where layers are. The rows are gone, so what cannot be deleted now is garbage for the next
-    /// [`gc`](Store::gc), and no failure of this operation.
-    pub(super) fn discard(&self, freed: &Freed) {
-        if let Err(error) = self.move_and_delete(freed) {
-            tracing::warn!(%error, "left for the next gc");
-        }
-    }
-
-    fn move_and_delete(&self, freed: &Freed) -> Result<(), Error> {
-        let diffs = freed
-            .diffs
-            .iter()
-            .flat_map(|number| [(Subdirectory::Diffs, number), (Subdirectory::Work, number)]);
-        let blobs = freed.blobs.iter().map(|number| (Subdirectory::Blobs, number));
-        let mut moved = false;
-        for (which, number) in diffs.chain(blobs) {
-            moved |=
-                disk::move_to_trash(self.layout(), which, DiffName::Entry(*number), self.fresh_number()?)?;
-        }
-        if moved {
-            for error in disk::empty_trash(self.layout())? {
-                tracing::warn!(%error, "left in the trash");
+            Err(error) => {
+                // The rows say what became of it, and who finds the locks dead will ask them.
+                if let Some((doomed, _)) = seen
+                    && !error.is_outcome_unknown()
+                {
+                    doomed.give_up();
+                }
+                Err(error)
             }
         }
-        Ok(())
+    }
+}
+
+/// Whether others may mount while things are removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mounts {
+    /// Nobody does: what is not mounted during the transaction is not mounted when it is committed.
+    Wait,
+    /// They may.
+    GoOn,
+}
+
+/// Numbers that a removal takes the rows of, announced by lock files before the rows are gone: so if this process
+/// dies, the next writer knows where to look.
+#[derive(Clone, Debug)]
+struct Doomed {
+    numbers: Vec<u64>,
+    locks: Vec<NamedLock>,
+}
+
+impl Doomed {
+    fn announce(store: &Store, freed: Freed) -> Self {
+        let numbers = freed.numbers();
+        let locks = || -> Result<Vec<NamedLock>, Error> {
+            let lock = EntryLock::create(store.layout())?;
+            Ok(numbers.iter().map(|number| lock.name(*number)).collect::<Result<_, _>>()?)
+        };
+        // On a full disk there may be no room for a name, and still things must be removable.
+        let locks = match if numbers.is_empty() { Ok(Vec::new()) } else { locks() } {
+            Ok(locks) => locks,
+            Err(error) => {
+                tracing::warn!(%error, "removing without a lock file");
+                Vec::new()
+            }
+        };
+        Doomed { numbers, locks }
+    }
+
+    /// Deletes everything. The rows are gone, so what cannot be deleted now is garbage for the next collection, and
+    /// no failure of the removal.
+    fn delete(&self, store: &Store) {
+        if self.numbers.is_empty() {
+            return;
+        }
+        match Sweep::limited(store, u64::MAX) {
+            Ok(mut sweep) => sweep.freed(&self.numbers, &self.locks),
+            Err(error) => tracing::warn!(%error, "left for the next collection"),
+        }
+    }
+
+    /// Nothing was removed.
+    fn give_up(&self) {
+        self.locks.iter().for_each(garbage::give_up);
     }
 }
 
@@ -187,10 +246,12 @@ mod tests {
         let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
         let container = store.create_container(None, &ContainerOptions::named("web")).unwrap();
         let trash = store.root().join("trash");
+        std::fs::remove_dir(&trash).unwrap();
         std::fs::write(&trash, b"in the way").unwrap();
         store.remove_container(&container.id).unwrap();
         assert!(store.containers().unwrap().is_empty());
         std::fs::remove_file(trash).unwrap();
-        assert_eq!(store.gc(false).unwrap().removed.len(), 1);
+        let removed = store.gc(false).unwrap().removed;
+        assert_eq!(removed.len(), 2, "the directory and its lock file: {removed:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! How much there is, and whose it is. Sizes were counted when the layers came in; nothing is measured here but what
 //! is written to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 
 use layerstore_schema::record::LayerContent;
@@ -75,8 +75,18 @@ impl Store {
             kept_blob_bytes: txn.usage(sums::KEPT_BLOB_BYTES)?,
             item_bytes: txn.usage(sums::BLOB_BYTES)?,
             database_bytes: database.allocated,
-            mounts: self.run()?.mounts()?.into_iter().map(|(layer, record)| (layer, record.count)).collect(),
+            mounts: self.mount_counts()?,
         })
+    }
+
+    /// How many have asked for each layer's mount, in all mount namespaces together.
+    fn mount_counts(&self) -> Result<Vec<(String, u64)>, Error> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for mount in self.run()?.mounts()? {
+            let count = counts.entry(mount.layer).or_default();
+            *count = count.saturating_add(mount.record.count);
+        }
+        Ok(counts.into_iter().collect())
     }
 
     /// What a layer, image or container takes on the disk. The directory of a layer that is written to is

@@ -9,7 +9,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
 use super::{BlobInput, ImageImport, LayerImport, Ready};
-use crate::disk::{EntryLock, Filled, StagedBlob, Staging};
+use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{BlobError, Error, ImportError, OciError};
 use crate::layer::{self, LayerBlob, Progress, Stack};
 use crate::meta::Query;
@@ -28,7 +28,7 @@ pub(super) type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
 /// What the workers of one import share.
 pub(super) struct Work<'a> {
     store: &'a Store,
-    lock: EntryLock,
+    stage: Stage,
     import: &'a ImageImport<'a>,
     chains: &'a [ChainId],
     next: AtomicUsize,
@@ -61,7 +61,7 @@ impl<'a> Work<'a> {
         };
         Ok(Work {
             store,
-            lock: EntryLock::create(store.layout())?,
+            stage: Stage::create(store.layout())?,
             import,
             chains,
             next: AtomicUsize::new(0),
@@ -205,7 +205,7 @@ impl<'a> Work<'a> {
 
     fn unpack(&self, layer: &LayerImport<'_>) -> Result<layer::UnpackedLayer, Error> {
         let mut input = (layer.open)()?;
-        let staging = Staging::create(&self.lock, self.store.fresh_number()?)?;
+        let staging = Staging::create(&self.stage, self.store.fresh_number()?)?;
         let mut copied = None;
         if let Some(blob) = &layer.blob {
             self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
@@ -233,7 +233,7 @@ impl<'a> Work<'a> {
     /// read the copy: so what is kept is what was checked.
     fn copy_blob(&self, input: &mut BlobInput) -> Result<Option<CopiedBlob>, Error> {
         let Some((file, offset, length)) = input.extent.take() else { return Ok(None) };
-        let staged = StagedBlob::create(&self.lock, self.store.fresh_number()?)?;
+        let staged = StagedBlob::create(&self.stage, self.store.fresh_number()?)?;
         staged.fill_from(&file, offset, length)?;
         input.reader = Box::new(staged.reader()?);
         Ok(Some(CopiedBlob { file: staged.filled(), size: length }))
