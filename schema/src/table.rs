@@ -27,6 +27,8 @@ pub const BLOBS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("blobs
 pub const BLOB_CHUNKS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("blob_chunks");
 /// Blob digest to [`crate::record::KeptBlobRecord`].
 pub const KEPT_BLOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("kept_blobs");
+/// Lease id to [`crate::record::LeaseRecord`].
+pub const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
 /// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept.
 pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
 

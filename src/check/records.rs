@@ -9,6 +9,7 @@ use super::{Finding, Scope};
 use crate::image::{Container, Image};
 use crate::layer::Layer;
 use crate::meta::{IndexRow, Records};
+use crate::store::Lease;
 use crate::types::TreeDigest;
 
 /// Checks what the records say of each other.
@@ -30,6 +31,7 @@ pub(super) fn check(records: &Records, scope: &Scope) -> Vec<Finding> {
         check_diffs(records, &mut findings);
         check_blobs(records, &mut findings);
         check_kept_blobs(records, &mut findings);
+        check_leases(records, &mut findings);
     }
     findings
 }
@@ -157,12 +159,7 @@ fn check_item(
     if !scope.has(word, id) {
         return;
     }
-    let there = match Owner::from_code(code) {
-        Some(Owner::Layer) => records.layers.contains_key(id),
-        Some(Owner::Image) => records.images.contains_key(id),
-        Some(Owner::Container) => records.containers.contains_key(id),
-        None => false,
-    };
+    let there = is_there(records, code, id);
     let owner = || format!("{word} {id}");
     if !there && !is_damaged(records, word, id) {
         findings.push(Finding::ItemUnowned { owner: owner(), key: key.to_owned() });
@@ -268,6 +265,32 @@ fn check_kept_blobs(records: &Records, findings: &mut Vec<Finding>) {
         .collect();
     for digest in records.kept_blobs.keys().filter(|digest| !used.contains(digest.as_str())) {
         findings.push(Finding::KeptBlobUnused { digest: digest.clone() });
+    }
+}
+
+fn check_leases(records: &Records, findings: &mut Vec<Finding>) {
+    for (id, lease) in &records.leases {
+        if *id != lease.id {
+            let reason = format!("it says that it is the record of {:?}", lease.id);
+            findings.push(Finding::RecordDamaged { kind: "lease", key: id.clone(), reason });
+        } else if let Err(error) = Lease::from_record(lease.clone()) {
+            findings.push(damaged_value("lease", id, &error));
+        }
+        for (code, thing) in &lease.things {
+            let word = Owner::from_code(*code).map_or("thing", Owner::word);
+            if !is_there(records, *code, thing) && !is_damaged(records, word, thing) {
+                findings.push(Finding::LeaseDangling { lease: id.clone(), thing: format!("{word} {thing}") });
+            }
+        }
+    }
+}
+
+fn is_there(records: &Records, code: u8, id: &str) -> bool {
+    match Owner::from_code(code) {
+        Some(Owner::Layer) => records.layers.contains_key(id),
+        Some(Owner::Image) => records.images.contains_key(id),
+        Some(Owner::Container) => records.containers.contains_key(id),
+        None => false,
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use reserve::{ensure_reserve, release_reserve};
-pub(crate) use run_layout::{RUN_DATABASE, RunLayout};
+pub(crate) use run_layout::RunLayout;
 pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
 pub(crate) use staging::{Filled, Stage, StagedBlob, Staging};
 pub(crate) use trash::{Part, Trash};

@@ -46,6 +46,15 @@ impl RunLayout {
         Ok(RunLayout { root, path: path.to_path_buf() })
     }
 
+    /// Opens the run root at `path` for looking, and makes nothing; `None` if it is missing.
+    pub(crate) fn look(path: &Path) -> Result<Option<Self>, LayoutError> {
+        match beneath::open_directory(path) {
+            Ok(root) => Ok(Some(RunLayout { root, path: path.to_path_buf() })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(LayoutError::Io { path: path.to_path_buf(), action: "open", source }),
+        }
+    }
+
     /// The path of the database, to which the boot is added.
     pub(crate) fn database(&self) -> PathBuf {
         self.path.join(RUN_DATABASE)
@@ -56,9 +65,9 @@ impl RunLayout {
         self.ensure_below(MOUNTS, layer.as_str())
     }
 
-    /// The path of a layer's mount point.
-    pub(crate) fn mount_point(&self, layer: &LayerId) -> PathBuf {
-        self.path.join(MOUNTS).join(layer.as_str())
+    /// The path of a layer's mount point below a run root.
+    pub(crate) fn mount_point(root: &Path, layer: &LayerId) -> PathBuf {
+        root.join(MOUNTS).join(layer.as_str())
     }
 
     /// The names of all mount points.
@@ -67,7 +76,10 @@ impl RunLayout {
     }
 
     fn names(&self, which: &str) -> Result<Vec<Vec<u8>>, LayoutError> {
-        let listed = self.open(which).and_then(|dir| directory::list(dir.as_fd()));
+        let listed = match self.open(which) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened.and_then(|dir| directory::list(dir.as_fd())),
+        };
         let names = listed.map(|entries| entries.into_iter().map(|entry| entry.name).collect());
         names.map_err(|source| LayoutError::Io { path: self.path.join(which), action: "read", source })
     }
@@ -174,7 +186,7 @@ mod tests {
             let run = RunLayout::ensure(&path).unwrap();
             let layer = "c0ffee".parse().unwrap();
             let mount = run.ensure_mount_point(&layer).unwrap();
-            assert!(mount.is_dir() && mount == run.mount_point(&layer));
+            assert!(mount.is_dir() && mount == RunLayout::mount_point(&path, &layer));
             assert!(run.ensure_container(&"web-1".parse().unwrap()).unwrap().is_dir());
         }
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);

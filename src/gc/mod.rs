@@ -3,10 +3,12 @@
 //! | part | what it collects |
 //! | --- | --- |
 //! | [`entries`] | directories, blobs and lock files that no record needs |
+//! | [`leases`] | leases that are over, with their layers |
 //! | [`run`] | mount counts, mount points and run directories |
 //! | [`report`] | what is told of it |
 
 mod entries;
+mod leases;
 mod report;
 mod run;
 #[cfg(test)]
@@ -19,8 +21,8 @@ pub use report::{Garbage, GarbageKind, GcReport, Uncollected};
 
 impl Store {
     /// Removes whatever no record names and no process holds: directories and files, what is left in the trash, mount
-    /// counts and mount points where nothing is mounted, run directories of containers that are gone. With `dry_run`
-    /// nothing is touched, and the report says what would be.
+    /// counts and mount points where nothing is mounted, run directories of containers that are gone, and layers that
+    /// only a [lease](Self::lease) that is over has kept. With `dry_run` nothing is touched, and the report says what would be.
     ///
     /// Operations end with nothing to collect; only the death of a process leaves garbage. The first write through a
     /// [`Store`] removes most of it anyway. Collecting is safe at any time, beside whatever else uses the store.
@@ -34,10 +36,15 @@ impl Store {
     /// be told from garbage then.
     pub fn gc(&self, dry_run: bool) -> Result<GcReport, Error> {
         let mut report = GcReport::default();
+        if !dry_run {
+            // A build that may only read is refused here.
+            self.database().require_writable()?;
+            self.begin_tidying();
+        }
+        self.collect_leases(dry_run, &mut report)?;
         if dry_run {
             self.list_entries(&mut report)?;
         } else {
-            self.begin_tidying();
             self.collect_entries(&mut report)?;
         }
         self.collect_run_state(dry_run, &mut report)?;

@@ -47,7 +47,7 @@ fn mount_points_in_use_stay() {
     for layer in [&stale, &counted, &full] {
         run.ensure_mount_point(layer).unwrap();
     }
-    std::fs::write(run.mount_point(&full).join("file"), b"x").unwrap();
+    std::fs::write(store.mount_point(full.as_str()).unwrap().join("file"), b"x").unwrap();
     let record = layerstore_schema::record::MountRecord { count: 1, target: String::new(), read_only: false };
     store
         .run()
@@ -62,12 +62,15 @@ fn mount_points_in_use_stay() {
         report.removed,
         [Garbage {
             kind: GarbageKind::MountPoint,
-            path: run.mount_point(&stale),
+            path: store.mount_point(stale.as_str()).unwrap(),
             id: Some("stale".to_owned()),
             bytes: 0
         }]
     );
-    assert!(run.mount_point(&counted).is_dir() && run.mount_point(&full).join("file").exists());
+    assert!(
+        store.mount_point(counted.as_str()).unwrap().is_dir()
+            && store.mount_point(full.as_str()).unwrap().join("file").exists()
+    );
 }
 
 #[test]

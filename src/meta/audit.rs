@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use layerstore_schema::record::{
     BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerContent,
-    LayerRecord, Record,
+    LayerRecord, LeaseRecord, Record,
 };
 use layerstore_schema::table::{self, Owner};
 use redb::{ReadableTable, TableDefinition};
@@ -31,6 +31,8 @@ pub(crate) struct Records {
     pub(crate) blobs: BTreeMap<[u8; 32], BlobRecord>,
     /// Layer blobs by digest.
     pub(crate) kept_blobs: BTreeMap<String, KeptBlobRecord>,
+    /// Leases by id.
+    pub(crate) leases: BTreeMap<String, LeaseRecord>,
     /// What the chunks of each blob number come to.
     pub(crate) chunks: BTreeMap<u64, Chunks>,
     /// The sums as stored.
@@ -96,6 +98,12 @@ impl Records {
             let kept = keep(value.value(), "kept blob", || digest.clone(), damaged);
             records.kept_blobs.extend(kept.map(|record| (digest.clone(), record)));
         }
+        for row in txn.open(table::LEASES)?.iter()? {
+            let (key, value) = row?;
+            let id = key.value().to_owned();
+            let lease = keep(value.value(), "lease", || id.clone(), damaged);
+            records.leases.extend(lease.map(|record| (id.clone(), record)));
+        }
         for row in txn.open(table::BLOB_CHUNKS)?.iter()? {
             let (key, value) = row?;
             let (number, position) = key.value();
@@ -123,7 +131,8 @@ impl Records {
     /// How many records there are, damaged ones included.
     pub(crate) fn count(&self) -> u64 {
         let things = self.layers.len() + self.images.len() + self.containers.len();
-        let rest = self.diffs.len() + self.items.len() + self.blobs.len() + self.kept_blobs.len();
+        let named = self.items.len() + self.leases.len();
+        let rest = self.diffs.len() + named + self.blobs.len() + self.kept_blobs.len();
         u64::try_from(things + rest + self.damaged.len()).unwrap_or(u64::MAX)
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions};
 pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use journal::{journal_after, journal_bounds};
-pub(crate) use run::RunDatabase;
+pub(crate) use run::{CountedMount, RunDatabase};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
 pub(crate) use write::Freed;
 

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{MountRecord, Record};
 use layerstore_schema::table;
@@ -40,8 +40,7 @@ impl RunDatabase {
         options: &DatabaseOptions,
     ) -> Result<Self, MetaError> {
         let options = DatabaseOptions { sync: false, ..options.clone() };
-        let path = path.with_extension(format!("{boot_id}.redb"));
-        let run = RunDatabase(Database::new(path, options));
+        let run = RunDatabase(Database::new(of_boot(path, boot_id), options));
         if !path::exists(run.0.path()).unwrap_or(false) {
             remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;
             run.0.create(|txn| txn.start_boot(boot_id, uuid))?;
@@ -52,6 +51,11 @@ impl RunDatabase {
             }
             _ => Ok(run),
         }
+    }
+
+    /// Whether there is a file of this boot beside `path`; makes none.
+    pub(crate) fn exists(path: &Path, boot_id: &str) -> bool {
+        path::exists(&of_boot(path, boot_id)).unwrap_or(false)
     }
 
     /// A remembered fact.
@@ -132,6 +136,11 @@ pub(crate) struct MountSlot {
     pub(crate) record: Option<MountRecord>,
     /// Whether another mount namespace has one.
     pub(crate) elsewhere: bool,
+}
+
+/// The file of a boot.
+fn of_boot(path: &Path, boot_id: &str) -> PathBuf {
+    path.with_extension(format!("{boot_id}.redb"))
 }
 
 /// Removes what other boots left: everything beside `database` with a name like its own but for the boot.

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use layerstore_schema::header::{HEADER_KEY, Header};
 use layerstore_schema::record::{
-    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord, Record,
-    RecordError,
+    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord,
+    LeaseRecord, Record, RecordError,
 };
 use layerstore_schema::table::{self, LayerKey, Owner};
 use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
@@ -251,6 +251,16 @@ pub(crate) trait Query: Tables + Sized {
             found.push((key.value().to_owned(), decode(value.value(), "kept blob", key.value())?));
         }
         Ok(found)
+    }
+
+    /// A lease by id.
+    fn lease(&self, id: &str) -> Result<Option<LeaseRecord>, MetaError> {
+        get(self, table::LEASES, id, "lease", id)
+    }
+
+    /// All leases, by id, expired ones included.
+    fn leases(&self) -> Result<Vec<LeaseRecord>, MetaError> {
+        all(self, table::LEASES, "lease")
     }
 
     /// How many layers, images and containers there are.

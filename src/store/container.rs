@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
+use layerstore_schema::table::Owner;
 
 use crate::disk::{Stage, Staging};
 use crate::error::{CreateError, Error, InUseError, LookupError};
@@ -13,7 +14,8 @@ use crate::sys::{moment, path};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::Store;
-use super::remove::{Mounts, shown};
+use super::lease::keeper_of;
+use super::remove::{EVERYTHING, Mounts, shown};
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -151,10 +153,10 @@ impl Store {
     /// The directory is moved away at once and deleted after the transaction; a crash in between leaves garbage
     /// that [`gc`](Store::gc) removes.
     ///
-    /// Returns [`Error::InUse`] if the container is mounted, and [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if the container is mounted or a lease keeps it, and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.container(id.as_str())?.is_none());
-        self.write_removing(Mounts::Wait, is_done, |txn| {
+        self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let record = txn
                 .container(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "container", key: id.to_string() })?;
@@ -163,6 +165,9 @@ impl Store {
             })?;
             if let Some(child) = txn.children(&record.layer)?.into_iter().next() {
                 return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
+            }
+            if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {
+                return Err(kept.into());
             }
             txn.remove_container(id.as_str())?;
             Ok((txn.remove_layer(&record.layer)?, ()))

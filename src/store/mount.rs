@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, MountRecord};
 
-use crate::disk::{self, DiffName, Stage, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
@@ -231,7 +231,7 @@ impl Store {
     }
 
     pub(crate) fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {
-        absolute(&self.run_layout()?.mount_point(&layer.parse()?))
+        absolute(&RunLayout::mount_point(&self.run_root(), &layer.parse()?))
     }
 
     /// The workdir of a layer that is written to.

@@ -1,5 +1,10 @@
 //! Removing images and layers, and giving back what they held.
 
+use std::collections::BTreeSet;
+
+use layerstore_schema::record::LayerRecord;
+use layerstore_schema::table::Owner;
+
 use crate::disk::{self, EntryLock, NamedLock};
 use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn, WriteTxn};
@@ -8,16 +13,17 @@ use crate::types::{Digest, ImageId, LayerId};
 
 use super::Store;
 use super::garbage::{self, Sweep};
+use super::lease::keeper_of;
 
 impl Store {
-    /// Removes an image, with every layer of it that no other image, container, layer or name needs. Returns the
+    /// Removes an image, with every layer of it that no other image, container, layer, name or lease needs. Returns the
     /// ids of the removed layers, the topmost first.
     ///
-    /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and
+    /// Returns [`Error::InUse`] if a container stands on the image, a lease keeps it or a layer of it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.image(id.as_str())?.is_none());
-        let layers = self.write_removing(Mounts::Wait, is_done, |txn| {
+        let layers = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let record = txn
                 .image(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
@@ -25,6 +31,9 @@ impl Store {
                 let names = txn.container(&container)?.map(|record| record.names).unwrap_or_default();
                 let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
                 return Err(InUseError::ImageOfContainer { image, container }.into());
+            }
+            if let Some(kept) = keeper_of(txn, Owner::Image, id.as_str())? {
+                return Err(kept.into());
             }
             txn.remove_image(id.as_str())?;
             let mut freed = Freed::default();
@@ -39,17 +48,17 @@ impl Store {
 
     /// Removes a layer that nothing stands on.
     ///
-    /// Returns [`Error::InUse`] if a layer, image or container stands on it or it is mounted, and
+    /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it or it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.layer(id.as_str())?.is_none());
-        self.write_removing(Mounts::Wait, is_done, |txn| {
+        self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let layer = id.to_string();
             if txn.layer(&layer)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
             }
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
-            match user_of(txn, &layer)? {
+            match user_of(txn, &layer, &BTreeSet::new())? {
                 Some(error) => Err(error.into()),
                 None => Ok((txn.remove_layer(&layer)?, ())),
             }
@@ -64,7 +73,7 @@ impl Store {
         let asked =
             |digest: &str| digests.is_none_or(|list| list.iter().any(|one| one.to_string() == digest));
         let is_done = |txn: &ReadTxn| Ok(!txn.kept_blobs()?.iter().any(|(digest, _)| asked(digest)));
-        self.write_removing(Mounts::GoOn, is_done, |txn| {
+        self.write_removing(Mounts::GoOn, EVERYTHING, is_done, |txn| {
             let mut freed = Freed::default();
             let mut bytes = 0u64;
             for (digest, record) in txn.kept_blobs()? {
@@ -77,38 +86,33 @@ impl Store {
         })
     }
 
-    /// Removes `top` and the layers below it as far down as nothing needs them. A name is a need: somebody gave it.
-    fn remove_unneeded(
+    /// Removes `top` and the layers below it as far down as nothing needs them.
+    pub(super) fn remove_unneeded(
         &self,
         txn: &WriteTxn,
         top: &str,
         freed: &mut Freed,
         removed: &mut Vec<String>,
     ) -> Result<(), Error> {
-        let mut next = Some(top.to_owned());
-        while let Some(id) = next {
-            let Some(layer) = txn.layer(&id)? else { return Ok(()) };
-            if user_of(txn, &id)?.is_some() || !layer.names.is_empty() {
-                return Ok(());
-            }
-            self.refuse_mounted(&id, || format!("the image's layer {id}"))?;
-            let more = txn.remove_layer(&id)?;
+        for layer in unneeded(txn, top, &mut BTreeSet::new())? {
+            self.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
+            let more = txn.remove_layer(&layer.id)?;
             freed.diffs.extend(more.diffs);
             freed.blobs.extend(more.blobs);
-            removed.push(id);
-            next = layer.parent;
+            removed.push(layer.id);
         }
         Ok(())
     }
 
     /// Runs a write transaction that removes things, and deletes what no row names after it. `is_done` says whether the
-    /// things are gone.
+    /// things are gone; `limit` is how many names are deleted, and more are left for a collection.
     ///
     /// The database writes before it frees, so on a full disk it gets the reserve; the next [`Store::open`] sets it
     /// aside again.
     pub(super) fn write_removing<T: Clone>(
         &self,
         mounts: Mounts,
+        limit: u64,
         is_done: impl Fn(&ReadTxn) -> Result<bool, MetaError>,
         mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
     ) -> Result<T, Error> {
@@ -149,7 +153,7 @@ impl Store {
         moment::pass("after the commit");
         match written {
             Ok((doomed, value)) => {
-                doomed.delete(self);
+                doomed.delete(self, limit);
                 Ok(value)
             }
             Err(error) => {
@@ -164,6 +168,9 @@ impl Store {
         }
     }
 }
+
+/// For a removal that deletes all it frees.
+pub(super) const EVERYTHING: u64 = u64::MAX;
 
 /// Whether others may mount while things are removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,11 +209,11 @@ impl Doomed {
 
     /// Deletes everything. The rows are gone, so what cannot be deleted now is garbage for the next collection, and
     /// no failure of the removal.
-    fn delete(&self, store: &Store) {
+    fn delete(&self, store: &Store, limit: u64) {
         if self.numbers.is_empty() {
             return;
         }
-        match Sweep::limited(store, u64::MAX) {
+        match Sweep::limited(store, limit) {
             Ok(mut sweep) => sweep.freed(&self.numbers, &self.locks),
             Err(error) => tracing::warn!(%error, "left for the next collection"),
         }
@@ -223,17 +230,39 @@ pub(super) fn shown(names: &[String], id: &str) -> String {
     names.first().map_or_else(|| id.to_owned(), |name| format!("{name} ({id})"))
 }
 
-/// Why a layer cannot be removed.
-fn user_of(txn: &WriteTxn, layer: &str) -> Result<Option<InUseError>, Error> {
+/// `top` and the layers below it as far down as nothing needs them, but for the layers in `gone`, which gets them. A
+/// name is a need: somebody gave it.
+pub(super) fn unneeded(
+    txn: &impl Query,
+    top: &str,
+    gone: &mut BTreeSet<String>,
+) -> Result<Vec<LayerRecord>, Error> {
+    let mut found = Vec::new();
+    let mut next = Some(top.to_owned());
+    while let Some(id) = next {
+        let Some(layer) = txn.layer(&id)? else { break };
+        if !layer.names.is_empty() || user_of(txn, &id, gone)?.is_some() || !gone.insert(id) {
+            break;
+        }
+        next = layer.parent.clone();
+        found.push(layer);
+    }
+    Ok(found)
+}
+
+/// Why a layer cannot be removed. The layers in `gone` count as removed.
+fn user_of(txn: &impl Query, layer: &str, gone: &BTreeSet<String>) -> Result<Option<InUseError>, Error> {
     let name = || layer.to_owned();
-    if let Some(child) = txn.children(layer)?.into_iter().next() {
+    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.contains(child)) {
         return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
     }
     if let Some(image) = txn.images_of_layer(layer)?.into_iter().next() {
         return Ok(Some(InUseError::LayerOfImage { layer: name(), image }));
     }
-    let container = txn.container_of_layer(layer)?;
-    Ok(container.map(|container| InUseError::LayerOfContainer { layer: name(), container }))
+    if let Some(container) = txn.container_of_layer(layer)? {
+        return Ok(Some(InUseError::LayerOfContainer { layer: name(), container }));
+    }
+    Ok(keeper_of(txn, Owner::Layer, layer)?)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ impl Store {
         // Nothing is made in a store without locks that has no trash.
         let boot = boot_id()?;
         let known = self.layout().file_path(disk::COLLECTED);
+        self.end_expired_leases(LIMIT)?;
         let booted = path::read_to_string(&known).is_ok_and(|text| text.trim() == boot);
         if booted && disk::locked_numbers(self.layout())?.is_empty() {
             return Ok(());
@@ -62,6 +63,6 @@ impl Store {
 }
 
 /// What tells this boot from others.
-pub(super) fn boot_id() -> Result<String, Error> {
+pub(crate) fn boot_id() -> Result<String, Error> {
     machine::boot_id().map_err(|source| Error::Io { action: "read", path: machine::BOOT_ID.into(), source })
 }

@@ -92,6 +92,7 @@ fn image(dir: &Path, name: &str, whole: bool) -> ImageImport<'static> {
         layers: vec![layer(dir, &format!("{name}-base"), true), layer(dir, &format!("{name}-top"), whole)],
         digests: Vec::new(),
         items: Vec::new(),
+        keep_finished: None,
         progress: None,
     }
 }

@@ -25,6 +25,16 @@ pub(super) struct CopiedBlob {
 /// Blobs copied into the store, by digest.
 pub(super) type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
 
+/// What the workers have come to.
+pub(super) struct Outcome {
+    /// Why not all layers are ready.
+    pub(super) error: Option<Error>,
+    /// The lowest layers, as far as they are ready without a gap.
+    pub(super) ready: Vec<Ready>,
+    /// What was copied for any layer.
+    pub(super) blobs: CopiedBlobs,
+}
+
 /// What the workers of one import share.
 pub(super) struct Work<'a> {
     store: &'a Store,
@@ -104,13 +114,12 @@ impl<'a> Work<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn into_results(self) -> Result<(Vec<Ready>, CopiedBlobs), Error> {
+    pub(super) fn finish(self) -> Outcome {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = state.error {
-            return Err(error);
-        }
-        let ready = state.ready.into_iter().collect::<Option<_>>();
-        Ok((ready.ok_or(ImportError::GivenUp)?, state.blobs))
+        let count = state.ready.len();
+        let ready: Vec<_> = state.ready.into_iter().map_while(|ready| ready).collect();
+        let given_up = (ready.len() < count).then(|| ImportError::GivenUp.into());
+        Outcome { error: state.error.or(given_up), ready, blobs: state.blobs }
     }
 
     /// Waits for the stack below a layer.
