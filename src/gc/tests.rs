@@ -1,4 +1,6 @@
 mod deaths;
+mod leases;
+mod support;
 
 use std::path::Path;
 
@@ -71,6 +73,33 @@ fn mount_points_in_use_stay() {
         store.mount_point(counted.as_str()).unwrap().is_dir()
             && store.mount_point(full.as_str()).unwrap().join("file").exists()
     );
+}
+
+/// A count belongs to a mount namespace; in this one there is no such mount.
+#[test]
+fn a_count_of_this_namespace_goes_and_one_of_another_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let here = store.mount_namespace().unwrap();
+    let record = layerstore_schema::record::MountRecord { count: 1, target: String::new(), read_only: false };
+    for (layer, namespace) in [("here", here), ("both", here), ("both", here + 1)] {
+        store.run_layout().unwrap().ensure_mount_point(&layer.parse().unwrap()).unwrap();
+        let run = store.run().unwrap();
+        let put = run.update_mount::<_, Error>(layer, namespace, |slot| {
+            slot.record = Some(record.clone());
+            Ok(())
+        });
+        put.unwrap();
+    }
+    let dry = store.gc(true).unwrap().removed;
+    assert_eq!(store.run().unwrap().mounts().unwrap().len(), 3);
+    assert_eq!(store.gc(false).unwrap().removed, dry);
+    let told: Vec<_> = dry.iter().map(|one| (one.kind, one.id.as_deref().unwrap())).collect();
+    let count = |layer| (GarbageKind::MountCount, layer);
+    assert_eq!(told, [count("both"), count("here"), (GarbageKind::MountPoint, "here")]);
+    let left = store.run().unwrap().mounts().unwrap();
+    assert!(left.len() == 1 && left[0].layer == "both" && left[0].namespace == here + 1);
+    assert!(store.mount_point("both").unwrap().is_dir());
 }
 
 #[test]

@@ -5,20 +5,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
+use super::support::{is_clean, load, open};
+use crate::error::Error;
 use crate::gc::{GarbageKind, GcReport};
-use crate::layer::LayerBlob;
-use crate::store::{
-    BlobInput, ContainerOptions, ImageImport, LayerImport, MountOptions, Store, StoreOptions, UnmountMode,
-};
-use crate::sys::file::File;
-use crate::types::{DiffId, Digest, Timestamp};
-use crate::{CheckLevel, CheckOptions};
+use crate::store::{ContainerOptions, MountOptions, Store, UnmountMode};
 
 const NAME: &str = "gc::tests::deaths::a_process_that_dies";
-
-fn open(dir: &Path) -> Store {
-    Store::open(&StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(false).reserve(0)).unwrap()
-}
 
 /// What the process that dies does. It is started by the other tests, and does nothing otherwise.
 #[test]
@@ -57,50 +49,6 @@ fn die(dir: &Path, task: &str, moment: &str) {
     assert_eq!(output.status.signal(), Some(9), "{task} at {moment}: {told}");
 }
 
-/// A blob with a file of this name, and a second one in place of the first; `whole` or cut short.
-fn layer(dir: &Path, name: &str, whole: bool) -> LayerImport<'static> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for content in ["first", "second"] {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(content.len() as u64);
-        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
-    }
-    let tar = tar.into_inner().unwrap();
-    let blob = zstd::encode_all(&tar[..], 1).unwrap();
-    let (digest, size) = (Digest::sha256(&blob), blob.len() as u64);
-    let path = dir.join(format!("{name}.blob"));
-    std::fs::write(&path, &blob[..if whole { blob.len() } else { blob.len() / 2 }]).unwrap();
-    LayerImport {
-        diff_id: DiffId(Digest::sha256(&tar)),
-        blob: Some(LayerBlob { digest, size, media_type: String::new() }),
-        keep_blob: true,
-        open: Box::new(move || {
-            let file = File::open(&path).unwrap();
-            let extent = whole.then(|| (file.try_clone().unwrap(), 0, size));
-            Ok(BlobInput { reader: Box::new(file), extent })
-        }),
-    }
-}
-
-/// An image of two layers.
-fn image(dir: &Path, name: &str, whole: bool) -> ImageImport<'static> {
-    ImageImport {
-        id: Digest::sha256(name.as_bytes()).hex().parse().unwrap(),
-        names: vec![name.parse().unwrap()],
-        created: Timestamp::default(),
-        layers: vec![layer(dir, &format!("{name}-base"), true), layer(dir, &format!("{name}-top"), whole)],
-        digests: Vec::new(),
-        items: Vec::new(),
-        keep_finished: None,
-        progress: None,
-    }
-}
-
-fn load(dir: &Path, store: &Store, name: &str) {
-    store.import_image(&image(dir, name, true)).unwrap();
-}
-
 /// A store with an image and a container, which has a run directory.
 fn prepared() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -129,13 +77,6 @@ fn snapshot(dir: &Path) -> Vec<String> {
     }
     found.sort();
     found
-}
-
-fn is_clean(store: &Store) {
-    let mut options = CheckOptions::default();
-    options.level = CheckLevel::Deep;
-    let report = store.check(&options).unwrap();
-    assert_eq!(report.findings, []);
 }
 
 /// After a death, whatever its moment: reading works, a dry run says what a collection does, and that leaves a clean
@@ -169,7 +110,7 @@ fn survives(task: &str, moment: &str, prepare: impl Fn(&Path, &Store)) {
     let announced = [count(dir.path(), "locks"), count(dir.path(), "trash")];
     assert_eq!(announced, [0, 0], "{task} at {moment}");
     let mut left = store.gc(true).unwrap().removed;
-    left.retain(|garbage| garbage.kind != GarbageKind::RunDirectory);
+    left.retain(|garbage| garbage.path.starts_with(dir.path().join("root")));
     assert_eq!(left, [], "{task} at {moment}");
     is_clean(&store);
 }
@@ -203,7 +144,7 @@ fn a_removal_can_die_at_any_moment() {
     for moment in ["locked", "after the commit", "discarded:1", "deleted:1"] {
         survives("prune", moment, |_, _| ());
     }
-    for moment in ["locked", "after the commit", "discarded", "deleted"] {
+    for moment in ["locked", "after the commit", "discarded", "deleted", "run directory discarded"] {
         survives("rm", moment, |_, _| ());
     }
 }
@@ -227,4 +168,53 @@ fn what_a_full_collection_finds_unannounced_is_announced_before_it_goes() {
             }
         });
     }
+}
+
+/// Whether this process may mount; says so if not.
+fn can_mount(store: &Store) -> bool {
+    let web = store.container("web").unwrap();
+    match store.mount(&web, &MountOptions::default()) {
+        Ok(_) => store.unmount(&web, UnmountMode::Plain).map(|_| true).unwrap(),
+        Err(Error::Mount(error)) => {
+            eprintln!("skipped: {error}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_mount_that_nobody_counted_is_used_by_the_next() {
+    let (dir, store) = prepared();
+    if !can_mount(&store) {
+        return;
+    }
+    die(dir.path(), "mount", "mounted");
+    assert_eq!(store.gc(false).unwrap().removed, [], "it may be in use");
+    let web = store.container("web").unwrap();
+    let mount = store.mount(&web, &MountOptions::default()).unwrap();
+    assert_eq!(mount.count, 1);
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+    assert_eq!(store.gc(false).unwrap().removed, []);
+}
+
+#[test]
+fn a_count_that_nothing_is_mounted_for_is_collected() {
+    let (dir, store) = prepared();
+    if !can_mount(&store) {
+        return;
+    }
+    let web = store.container("web").unwrap();
+    store.mount(&web, &MountOptions::default()).unwrap();
+    let kinds = |dry_run| {
+        let report = store.gc(dry_run).unwrap();
+        report.removed.iter().map(|garbage| garbage.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(false), [], "it is mounted");
+    die(dir.path(), "unmount", "unmounted");
+    assert_eq!(store.status().unwrap().mounts.len(), 1);
+    let both = [GarbageKind::MountCount, GarbageKind::MountPoint];
+    assert_eq!((kinds(true), kinds(false)), (both.to_vec(), both.to_vec()));
+    assert_eq!(store.status().unwrap().mounts, []);
+    assert_eq!(kinds(false), []);
 }
