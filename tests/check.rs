@@ -11,7 +11,7 @@ use layerstore::{
     CheckLevel, CheckOptions, ContainerOptions, Error, Finding, MountOptions, Progress, Store, StoreOptions,
     UnmountMode,
 };
-use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, Record};
+use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, LeaseRecord, Record, Time};
 use layerstore_schema::table;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
@@ -428,6 +428,14 @@ fn records_that_do_not_fit_together_are_found() {
     });
     let found = fixture.codes(CheckLevel::Quick);
     assert_eq!(found[..2], ["container-layer-missing", "container-image-missing"]);
+
+    let fixture = Fixture::new();
+    let things = vec![(1, base.clone()), (2, "gone".to_owned()), (7, "gone".to_owned())];
+    let lease =
+        LeaseRecord { id: "odd".to_owned(), things, created: Time::default(), expires: Time::default() };
+    let bytes = lease.encode().unwrap();
+    fixture.edit(|txn| drop(txn.open_table(table::LEASES).unwrap().insert("odd", &*bytes).unwrap()));
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["record-damaged", "lease-dangling", "lease-dangling"]);
 
     let fixture = Fixture::new();
     fixture.edit(|txn| drop(txn.open_table(table::LAYERS).unwrap().remove(&*base).unwrap()));

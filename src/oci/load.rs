@@ -7,7 +7,7 @@ use super::manifest::{CONTAINERD_NAME, REF_NAME};
 use super::media_type::LayerCompression;
 use super::platform::Platform;
 use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
-use crate::error::Error;
+use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store};
@@ -19,6 +19,9 @@ pub(super) const MANIFEST_ITEM: &str = "manifest";
 
 /// The key of the data item that holds what the source's index said about the image.
 pub(super) const ANNOTATIONS_ITEM: &str = "index-annotations";
+
+/// How often a load begins anew because others removed a layer that it had counted on.
+const TRIES: usize = 3;
 
 /// How an image is loaded.
 #[derive(Clone, Default)]
@@ -96,7 +99,14 @@ impl Store {
             keep_finished: options.keep_finished,
             progress: options.progress,
         };
-        self.import_image(&import)
+        let mut tries = 1;
+        loop {
+            match self.import_image(&import) {
+                // Others removed a layer that was there when it began.
+                Err(Error::Import(ImportError::Vanished { .. })) if tries < TRIES => tries += 1,
+                loaded => return loaded,
+            }
+        }
     }
 }
 

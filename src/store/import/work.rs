@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
@@ -186,8 +187,16 @@ impl<'a> Work<'a> {
     fn stack_of(&self, known: &LayerRecord, position: usize) -> Result<Stack, Error> {
         let below = self.below(position)?;
         let LayerContent::Sealed(tree) = known.content else { return Ok(below) };
+        Ok(below.push(self.manifest(known, &TreeDigest(tree))?))
+    }
+
+    /// The manifest of a layer that was there a moment ago.
+    fn manifest(&self, layer: &LayerRecord, tree: &TreeDigest) -> Result<Arc<Manifest>, Error> {
         let txn = self.store.database().begin_read()?;
-        Ok(below.push(self.store.manifest(&txn, &TreeDigest(tree))?))
+        if txn.layer(&layer.id)?.is_none() {
+            return Err(ImportError::Vanished { layer: layer.id.clone() }.into());
+        }
+        Ok(self.store.manifest(&txn, tree)?)
     }
 
     /// Whether the content of `donor`, which came from the same tar, is right here too: it is if nothing in it was
@@ -198,8 +207,7 @@ impl<'a> Work<'a> {
             return Ok(None);
         }
         let below = self.below(position)?;
-        let txn = self.store.database().begin_read()?;
-        let manifest = self.store.manifest(&txn, &TreeDigest(tree))?;
+        let manifest = self.manifest(donor, &TreeDigest(tree))?;
         let root = manifest.get(b"").map(|entry| &entry.metadata);
         let same_root = match below.find(b"") {
             Some(entry) => Some(&entry.metadata) == root,
