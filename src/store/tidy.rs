@@ -1,10 +1,12 @@
 //! What the first write through a handle does beside: it removes what dead processes announced, so that a store
 //! that is written to stays tidy without anybody calling [`Store::gc`].
 
+use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use crate::disk;
 use crate::error::Error;
+use crate::sys::file::File;
 use crate::sys::{machine, path};
 
 use super::Store;
@@ -53,7 +55,11 @@ impl Store {
     pub(crate) fn note_collected(&self) -> Result<(), Error> {
         let path = self.layout().file_path(disk::COLLECTED);
         let text = format!("{}\n", boot_id()?);
-        path::write(&path, text.as_bytes()).map_err(|source| Error::Io { action: "write", path, source })
+        let written = File::ensure(&path).and_then(|mut file| {
+            file.set_length(0)?;
+            file.write_all(text.as_bytes())
+        });
+        written.map_err(|source| Error::Io { action: "write", path, source })
     }
 
     /// Whether nobody has begun it for this handle; who asks has.
