@@ -269,8 +269,10 @@ impl Store {
         let mut probe = match known {
             Some(known) if known.is_current(&path) => known,
             _ => {
-                let probe = self.probe_in_scratch()?;
-                self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
+                let (probe, certain) = self.probe_in_scratch()?;
+                if certain {
+                    self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
+                }
                 probe
             }
         };
@@ -283,7 +285,7 @@ impl Store {
 
 impl Store {
     /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
-    fn probe_in_scratch(&self) -> Result<Probe, Error> {
+    fn probe_in_scratch(&self) -> Result<(Probe, bool), Error> {
         let scratch = Staging::create(&EntryLock::create(self.layout())?, self.fresh_number()?)?;
         Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
     }
