@@ -163,11 +163,11 @@ impl Store {
             };
             let path = self.run_layout()?.mount_point(&layer);
             let collected = if dry_run {
-                self.run()?.mount(layer.as_str())?.is_none() && !is_mounted(&path)?
+                self.run()?.mount(layer.as_str())?.is_none() && !overlay::is_mounted(&path)?
             } else {
                 // The write transaction keeps others from mounting there meanwhile.
                 self.run()?.update_mount::<_, Error>(layer.as_str(), |record| {
-                    Ok(record.is_none() && !is_mounted(&path)? && remove_mount_point(&path)?)
+                    Ok(record.is_none() && !overlay::is_mounted(&path)? && remove_mount_point(&path)?)
                 })?
             };
             if collected {
@@ -176,10 +176,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-fn is_mounted(path: &std::path::Path) -> Result<bool, Error> {
-    Ok(path::exists(path).unwrap_or(false) && overlay::is_mounted(path)?)
 }
 
 /// Returns false if something lies in it: somebody's files, which are not ours to remove.

@@ -3,7 +3,6 @@
 //! A layer has one mount point, `<run root>/mnt/<layer id>`, and a count of those who asked for it. Whether it *is*
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -151,24 +150,20 @@ impl Store {
             let left = next(record.as_ref().map_or(1, |record| record.count));
             if left > 0
                 && let Some(record) = record
-                && exists(&target)
                 && overlay::is_mounted(&target)?
             {
                 record.count = left;
                 return Ok(left);
             }
-            let unmounted = if exists(&target) {
-                overlay::unmount(&target, mode)
-            } else {
-                Err(MountError::NotMounted { target: target.clone() })
-            };
-            // A count that the kernel does not confirm goes with the error that says so.
-            if let Err(error @ MountError::NotMounted { .. }) = unmounted {
-                return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
+            match overlay::unmount(&target, mode) {
+                // A count that the kernel does not confirm goes with the error that says so.
+                Err(error @ MountError::NotMounted { .. }) => {
+                    return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
+                }
+                unmounted => unmounted?,
             }
-            unmounted?;
             *record = None;
-            remove_directory(&target)?;
+            remove_mount_point(&target);
             self.vouch_for_volatile(&layer)?;
             Ok(0)
         })
@@ -196,7 +191,7 @@ impl Store {
 
     fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
         let path = self.mount_point(layer)?;
-        if !exists(&path) || !overlay::is_mounted(&path)? {
+        if !overlay::is_mounted(&path)? {
             return Ok(None);
         }
         let record = self.run()?.mount(layer)?;
@@ -207,7 +202,7 @@ impl Store {
     /// Refuses an operation that a mount forbids.
     pub(super) fn refuse_mounted(&self, layer: &str, what: impl FnOnce() -> String) -> Result<(), Error> {
         let path = self.mount_point(layer)?;
-        if !exists(&path) || !overlay::is_mounted(&path)? {
+        if !overlay::is_mounted(&path)? {
             return Ok(());
         }
         Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
@@ -295,16 +290,9 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
 }
 
-fn exists(path: &Path) -> bool {
-    path::exists(path).unwrap_or(false)
-}
-
-/// A mount point that cannot be removed is in another mount namespace's way, and harms nobody.
-fn remove_directory(path: &Path) -> Result<(), Error> {
-    match path::remove_directory(path) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy) => {
-            Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
-        }
-        _ => Ok(()),
+/// A mount point that cannot be removed is busy in another mount namespace, or garbage for the next gc.
+fn remove_mount_point(path: &Path) {
+    if let Err(error) = path::remove_directory(path) {
+        tracing::debug!(path = %path.display(), %error, "the mount point is left");
     }
 }
