@@ -163,7 +163,11 @@ impl Store {
             Ok(txn.remove_layer(&record.layer)?)
         })?;
         self.discard(&freed);
-        Ok(self.run_layout()?.remove_container(id)?)
+        // The container is gone, whatever becomes of a directory that a reboot drops.
+        if let Err(error) = self.run_layout()?.remove_container(id) {
+            tracing::warn!(%error, "the container's run directory is left");
+        }
+        Ok(())
     }
 
     /// The container's directory for what a reboot drops, such as sockets and pid files: `<run root>/containers/<id>`.
