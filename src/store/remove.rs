@@ -124,7 +124,13 @@ impl Store {
         match body() {
             Err(error) if error.is_out_of_space() && disk::release_reserve(self.layout())? > 0 => {
                 tracing::warn!("the disk is full: using the reserve");
-                body()
+                match body() {
+                    // The commit that reported a full disk has happened after all.
+                    Err(Error::Lookup(LookupError::NotFound { .. })) if error.is_outcome_unknown() => {
+                        Err(error)
+                    }
+                    again => again,
+                }
             }
             done => done,
         }
