@@ -5,7 +5,7 @@ use super::manifest::{CONTAINERD_NAME, REF_NAME};
 use super::media_type::LayerCompression;
 use super::platform::Platform;
 use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
-use crate::error::Error;
+use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store};
@@ -132,8 +132,8 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
         open: Box::new(move || {
             let blob = source.blob(descriptor)?;
             let extent = blob.extent();
-            let file = duplicate(extent.file()).ok();
-            let extent = file.map(|file| (file.into(), extent.offset(), extent.length()));
+            let file = duplicate(extent.file()).map_err(ImportError::Io)?;
+            let extent = Some((file.into(), extent.offset(), extent.length()));
             Ok(BlobInput { reader: Box::new(blob), extent })
         }),
     }
