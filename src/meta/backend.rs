@@ -20,6 +20,7 @@ use redb::{BackendError, StorageBackend};
 
 use super::DatabaseOptions;
 use super::holder::HolderFile;
+use crate::sys::call::{Call, call, point};
 use crate::sys::file::File;
 use crate::sys::range_lock;
 
@@ -112,8 +113,8 @@ impl Backend {
         exclusive: bool,
     ) -> Result<(), BackendError> {
         let try_lock = || match exclusive {
-            true => self.inner.try_lock_range(start, end),
-            false => self.inner.try_lock_shared_range(start, end),
+            true => self.try_lock_range(start, end),
+            false => self.try_lock_shared_range(start, end),
         };
         if try_lock()? {
             return Ok(());
@@ -172,28 +173,29 @@ fn wait_in_queue(
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.inner.len()
+        call(Call::Stat, || self.inner.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        call(Call::Read, || self.inner.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.unsynced.store(true, Ordering::Release);
-        self.inner.set_len(len)
+        call(Call::SetLength, || self.inner.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         if !self.syncs || self.phase.is(Phase::Opening) || !self.unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        self.inner.sync_data().inspect_err(|_| self.unsynced.store(true, Ordering::Release))
+        call(Call::Sync, || self.inner.sync_data())
+            .inspect_err(|_| self.unsynced.store(true, Ordering::Release))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.unsynced.store(true, Ordering::Release);
-        self.inner.write(offset, data)
+        call(Call::Write, || self.inner.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -201,10 +203,12 @@ impl StorageBackend for Backend {
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        point(Call::TryLock)?;
         self.inner.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        point(Call::TryLock)?;
         self.inner.try_lock_shared_range(start, end)
     }
 
@@ -229,6 +233,7 @@ impl StorageBackend for Backend {
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        point(Call::TryLock)?;
         self.inner.query_lock_range(start, end)
     }
 }
