@@ -194,7 +194,7 @@ fn make_garbage(place: &Place) {
     for tree in ["diffs/77/sub", "diffs/78.aside", "work/79", "trash/80/sub", "../run/mnt/feed"] {
         fs::create_dir_all(store.join(tree)).unwrap();
     }
-    for file in ["diffs/77/sub/file", "diffs/77.lock", "blobs/81", "trash/80/sub/file"] {
+    for file in ["diffs/77/sub/file", "locks/77", "blobs/81", "trash/80/sub/file"] {
         fs::write(store.join(file), "garbage").unwrap();
     }
 }
