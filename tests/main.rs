@@ -21,6 +21,7 @@ mod depth;
 mod format;
 mod hostile;
 mod layering;
+mod model;
 mod mounts;
 mod roundtrip;
 mod watch;
