@@ -27,6 +27,10 @@ fuzz target seconds="60":
 model cases="500":
     PROPTEST_CASES={{cases}} cargo test --test main model:: -- --nocapture
 
+# power cuts on ext4, XFS and Btrfs, as root, for so many seconds each: just power-cut 600
+power-cut seconds="60":
+    LAYERSTORE_POWER_CUT_SECONDS={{seconds}} cargo test --test main power_cut:: -- --nocapture
+
 # measure: all benchmarks, or those whose names contain a word
 bench *names:
     cargo bench --package layerstore -- {{names}}

@@ -23,5 +23,6 @@ mod hostile;
 mod layering;
 mod model;
 mod mounts;
+mod power_cut;
 mod roundtrip;
 mod watch;
