@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::{Cache, Content, Event, Replay};
 use super::fuse::Recorder;
 use super::random::Random;
-use super::verify::{progress, verify};
+use super::verify::{open, progress, verify};
 use super::worker::{History, Mark, THREADS, Worker, write_images};
 use crate::support::{Dir, TestCommand};
 
@@ -100,6 +100,8 @@ pub struct Session {
 struct Record {
     /// The disk before the first event.
     before: Content,
+    /// The event before which the store was opened, and with that made.
+    opened: usize,
     events: Vec<Event>,
     histories: Vec<History>,
 }
@@ -141,7 +143,9 @@ impl Session {
             let run_root = dir.join(format!("run-{}", cut.position));
             let verdict = {
                 let _mounted = self.filesystem.mount(&disk, &top);
-                verify(&top, &run_root, &images, &record.histories, &progress, &mut random)
+                let is_made = cut.position >= record.opened;
+                let store = open(&top, &run_root, is_made);
+                store.and_then(|store| verify(&store, &images, &record.histories, &progress, &mut random))
             };
             recorder.remove_cuts();
             let Err(mut lost) = verdict else { continue };
@@ -167,6 +171,7 @@ impl Session {
         let mounted = self.filesystem.mount(&recorder.disk(), top);
         let options = StoreOptions::at(top.join("store")).run_root(dir.join("run"));
         let store = Store::open(&options.reserve(1 << 20).sync(self.sync)).unwrap();
+        let opened = recorder.position();
         let histories = std::thread::scope(|scope| {
             let worker = |thread| Worker {
                 store: &store,
@@ -185,7 +190,7 @@ impl Session {
         drop(mounted);
         let (mut events, _) = recorder.take();
         events.truncate(end);
-        Record { before, events, histories }
+        Record { before, opened, events, histories }
     }
 }
 
@@ -196,7 +201,8 @@ struct Cut {
     cache: Cache,
 }
 
-/// Chooses moments: within operations, and just after their end, when nothing of them may be missing.
+/// Chooses moments: while the store is made, within operations, and just after their end, when nothing of them may be
+/// missing.
 fn choose_cuts(record: &Record, random: &mut Random) -> Vec<Cut> {
     let position_of = |wanted: Mark| {
         let is_wanted = |event: &Event| matches!(event, Event::Mark(bytes) if Mark::parse(bytes) == wanted);
@@ -214,6 +220,8 @@ fn choose_cuts(record: &Record, random: &mut Random) -> Vec<Cut> {
             Cut { position: begin + random.below(done + 1 - begin), cache }
         })
         .collect();
+    cuts.push(Cut { position: random.below(record.opened), cache: Cache::Mixed });
+    cuts.push(Cut { position: record.opened, cache: Cache::Lost });
     cuts.sort_by_key(|cut| cut.position);
     cuts
 }

@@ -28,19 +28,22 @@ pub fn progress(events: &[Event]) -> [Progress; THREADS] {
     all
 }
 
-/// Opens the store below `top` and looks whether all is there that was done. Fails with what is lost.
+/// Opens the store below `top`. One that was not yet made is no loss, but nothing of it may be in the way of making it.
+pub fn open(top: &Path, run_root: &Path, is_made: bool) -> Result<Store, String> {
+    let options = StoreOptions::at(top.join("store")).run_root(run_root).sync(false).reserve(0);
+    Store::open(&options.create(!is_made)).map_err(|error| format!("the store does not open: {error:?}"))
+}
+
+/// Looks whether all is there that was done. Fails with what is lost.
 pub fn verify(
-    top: &Path,
-    run_root: &Path,
+    store: &Store,
     images: &Path,
     histories: &[History],
     progress: &[Progress; THREADS],
     random: &mut Random,
 ) -> Result<(), String> {
-    let options = StoreOptions::at(top.join("store")).run_root(run_root).sync(false).reserve(0).create(false);
-    let store = Store::open(&options).map_err(|error| format!("the store does not open: {error:?}"))?;
     for (thread, (history, progress)) in histories.iter().zip(progress).enumerate() {
-        let part = Part::observe(&store, thread).map_err(|error| format!("lists: {error:?}"))?;
+        let part = Part::observe(store, thread).map_err(|error| format!("lists: {error:?}"))?;
         // What had begun may be done or not.
         let accepted = &history.parts[progress.done..=progress.begun];
         if !accepted.contains(&part) {
@@ -52,13 +55,13 @@ pub fn verify(
             ));
         }
     }
-    check(&store, CheckLevel::Default, "before the collection", &["garbage"])?;
+    check(store, CheckLevel::Default, "before the collection", &["garbage"])?;
     store.gc(false).map_err(|error| format!("gc: {error:?}"))?;
-    check(&store, CheckLevel::Deep, "after the collection", &[])?;
-    export(&store)?;
+    check(store, CheckLevel::Deep, "after the collection", &[])?;
+    export(store)?;
     let (thread, number) = (random.below(THREADS), random.below(2));
-    worker::load(&store, images, thread, number, "afterwards").map_err(|error| format!("load: {error:?}"))?;
-    check(&store, CheckLevel::Default, "after a new load", &[])
+    worker::load(store, images, thread, number, "afterwards").map_err(|error| format!("load: {error:?}"))?;
+    check(store, CheckLevel::Default, "after a new load", &[])
 }
 
 fn check(store: &Store, level: CheckLevel, when: &str, accepted: &[&str]) -> Result<(), String> {
