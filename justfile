@@ -23,6 +23,14 @@ fuzz target seconds="60":
     mkdir -p fuzz/corpus/{{target}}
     cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} fuzz/seeds/{{target}} -- -max_total_time={{seconds}} -rss_limit_mb=2048
 
+# more cases of the model test: just model 2000
+model cases="500":
+    PROPTEST_CASES={{cases}} cargo test --test main model:: -- --nocapture
+
+# power cuts on ext4, XFS and Btrfs, as root, for so many seconds each: just power-cut 600
+power-cut seconds="60":
+    LAYERSTORE_POWER_CUT_SECONDS={{seconds}} cargo test --test main power_cut:: -- --nocapture
+
 # measure: all benchmarks, or those whose names contain a word
 bench *names:
     cargo bench --package layerstore -- {{names}}

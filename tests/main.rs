@@ -22,6 +22,8 @@ mod format;
 mod gc;
 mod hostile;
 mod layering;
+mod model;
 mod mounts;
+mod power_cut;
 mod roundtrip;
 mod watch;
