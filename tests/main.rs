@@ -25,3 +25,4 @@ mod layering;
 mod mounts;
 mod roundtrip;
 mod watch;
+mod torture;
