@@ -117,6 +117,12 @@ pub fn settle(store: &Store, known: &mut Known, has_deaths: bool) -> Result<(), 
             store.unmount_all(&layer, UnmountMode::Plain)?;
         }
     }
+    // Counts of mounts that are gone: who took them away died before it said so.
+    for (layer, _) in store.status()?.mounts {
+        if has_deaths && store.layers()?.iter().any(|known| known.id.as_str() == layer) {
+            store.unmount_all(layer_id(&layer), UnmountMode::Plain)?;
+        }
+    }
     for container in known.owned.values_mut().flat_map(|owned| owned.containers.values_mut()) {
         container.mounts = None;
     }
@@ -129,7 +135,13 @@ pub fn settle(store: &Store, known: &mut Known, has_deaths: bool) -> Result<(), 
         return Err(format!("gc left for the next gc: {:?}", again.removed).into());
     }
     check(store)?;
-    leftovers(store, known)
+    leftovers(store, known)?;
+    let counts = store.status()?.mounts;
+    if counts.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("mounts are counted that are not there: {counts:?}").into())
+    }
 }
 
 /// Checks every byte.
