@@ -104,8 +104,7 @@ impl Torture {
             history.deaths,
             begun.elapsed().saturating_sub(worked),
             self.known.owned.values().map(|owned| owned.containers.len()).sum::<usize>(),
-            self.known.owned.values().map(|owned| owned.images.len()).sum::<usize>()
-                + self.known.shared.images.len(),
+            self.known.shared.images.len(),
         );
         if self.round > 1 {
             std::fs::remove_file(log).unwrap();
