@@ -149,6 +149,8 @@ impl Owned {
         match (op, refusal) {
             // Whether these may be is a question of the other workers.
             (_, Refusal::Locked) | (Op::Create { .. }, Refusal::NotFound) => Ok(()),
+            // The layers below its own may be those of a shared image that is gone and still mounted.
+            (Op::DeleteImage { .. }, Refusal::Mounted) => Ok(()),
             (Op::Create { names, .. }, Refusal::NameInUse) => {
                 must(names.iter().any(|name| is_contended(name)), "nobody else wants its names")
             }

@@ -255,7 +255,10 @@ fn is_legal(
             }
             "no container stands on it"
         }
-        (Op::Remove { .. } | Op::RemoveLayerOfImage { .. }, Some(Outcome::Refused(Refusal::Mounted))) => {
+        (
+            Op::Remove { .. } | Op::RemoveLayerOfImage { .. } | Op::DeleteImage { .. },
+            Some(Outcome::Refused(Refusal::Mounted)),
+        ) => {
             let mounts = |other: &Attempt| matches!(other.op, Op::MountImage { .. });
             if done.any(|other| other.start < attempt.end && mounts(other)) {
                 return Ok(());
