@@ -142,7 +142,13 @@ pub struct History {
 impl History {
     /// Reads a log in which every line counts.
     pub fn read(path: &Path) -> Self {
-        Self::of(&read_lines(path), usize::MAX)
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let (lines, cut) = parse_lines(&bytes);
+        let mut history = Self::of(&lines, usize::MAX);
+        if cut > history.deaths {
+            history.failures.push(format!("{cut} lines of the log are cut, and {} died", history.deaths));
+        }
+        history
     }
 
     /// Puts lines together. Only answers among the first `certain` lines count: what was answered later may not be in
@@ -219,13 +225,23 @@ impl History {
     }
 }
 
-/// All whole lines.
-pub fn read_lines(path: &Path) -> Vec<Line> {
-    parse_lines(&std::fs::read(path).unwrap_or_default())
+/// All whole lines among bytes of a log, and how many are cut.
+pub fn parse_lines(bytes: &[u8]) -> (Vec<Line>, usize) {
+    let pieces = bytes.split(|byte| *byte == b'\n').filter(|piece| !piece.is_empty());
+    let mut cut = 0;
+    let whole = pieces.filter_map(|piece| serde_json::from_slice(piece).inspect_err(|_| cut += 1).ok());
+    (whole.collect(), cut)
 }
 
-/// All whole lines among bytes of a log.
-pub fn parse_lines(bytes: &[u8]) -> Vec<Line> {
-    let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-    lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+#[test]
+fn a_line_that_a_kill_has_cut_is_not_there() {
+    let worker = || Worker { slot: 1, incarnation: "1.0".to_owned() };
+    let line = serde_json::to_vec(&Line::Intent { worker: worker(), number: 0, op: Op::Gc }).unwrap();
+    let died = serde_json::to_vec(&Line::Died { worker: worker() }).unwrap();
+    let bytes = [b"\n", &line[..], b"\n", b"\n", &line[..9], b"\n", &died, b"\n"].concat();
+    let (lines, cut) = parse_lines(&bytes);
+    assert_eq!((lines.len(), cut), (2, 1));
+    let history = History::of(&lines, usize::MAX);
+    let attempt = history.attempts().next().unwrap();
+    assert_eq!((attempt.start, attempt.end, attempt.outcome.clone()), (0, 1, None));
 }

@@ -12,7 +12,7 @@ use super::images::{self, SharedImage};
 use super::log::{Line, Log, Worker};
 use super::model::Owned;
 use super::observe::{self, Trouble};
-use super::op::{Op, Outcome};
+use super::op::{Op, Outcome, Refusal};
 use super::perform;
 
 /// The variable that makes a test executable a worker. Its value is [`Settings`].
@@ -171,6 +171,10 @@ impl Work {
             }
         };
         self.log.write(&Line::Answer { worker, number, outcome: outcome.clone() });
+        if outcome == Outcome::Refused(Refusal::Locked) {
+            // Somebody may have been stopped with the lock.
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.owned.apply(&op, &outcome)?;
         if let Outcome::Done(_) = outcome {
             match op {
@@ -186,7 +190,7 @@ impl Work {
     }
 
     fn may_be_locked(&self, error: &layerstore::Error) -> bool {
-        !self.settings.is_patient() && perform::refusal(error) == Some(super::op::Refusal::Locked)
+        !self.settings.is_patient() && perform::refusal(error) == Some(Refusal::Locked)
     }
 
     fn store(&mut self) -> Result<Store, layerstore::Error> {
