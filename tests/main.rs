@@ -24,5 +24,5 @@ mod hostile;
 mod layering;
 mod mounts;
 mod roundtrip;
-mod watch;
 mod torture;
+mod watch;
