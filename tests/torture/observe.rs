@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use layerstore::{Error, Kind, Layer, Store, ThingId};
+use layerstore::{Error, Kind, Layer, LayerId, Store, ThingId};
 
 use super::content::Content;
 use super::images::SharedImage;
@@ -151,8 +151,9 @@ pub fn shared(store: &Store) -> Result<Shared, Trouble> {
     Ok(shared)
 }
 
-/// Every image has the layers and documents that it must have, and no layer is there that nothing needs.
-pub fn check_layers(store: &Store, images: &[SharedImage]) -> Result<(), Trouble> {
+/// Looks whether every image has the layers and documents that it must have. Returns the layers that nothing needs, each
+/// before the one that it stands on.
+pub fn check_layers(store: &Store, images: &[SharedImage]) -> Result<Vec<LayerId>, Trouble> {
     let layers: BTreeMap<String, Layer> =
         store.layers()?.into_iter().map(|layer| (layer.id.to_string(), layer)).collect();
     let mut needed = BTreeSet::new();
@@ -197,8 +198,11 @@ pub fn check_layers(store: &Store, images: &[SharedImage]) -> Result<(), Trouble
     for layer in layers.values().filter(|layer| !layer.names.is_empty()) {
         need(layer.id.as_str())?;
     }
-    if let Some(lonely) = layers.keys().find(|id| !needed.contains(*id)) {
-        return Err(format!("nothing needs the layer {lonely}").into());
-    }
-    Ok(())
+    let mut lonely: Vec<&Layer> =
+        layers.values().filter(|layer| !needed.contains(layer.id.as_str())).collect();
+    let depth = |layer: &Layer| {
+        std::iter::successors(Some(layer), |layer| layers.get(layer.parent.as_ref()?.as_str())).count()
+    };
+    lonely.sort_by_key(|layer| std::cmp::Reverse(depth(layer)));
+    Ok(lonely.into_iter().map(|layer| layer.id.clone()).collect())
 }

@@ -291,6 +291,12 @@ fn is_legal(
     Err(format!("{:?}: {:?} came to {:?}, but {why}", attempt.worker, attempt.op, attempt.outcome))
 }
 
+/// Removing a layer leaves those below it, also if nothing else stands on them.
+pub fn may_leave_lonely_layers(history: &History) -> bool {
+    let is_refused = |attempt: &Attempt| matches!(attempt.outcome, Some(Outcome::Refused(_)));
+    history.attempts().any(|attempt| matches!(attempt.op, Op::DeleteLayer { .. }) && !is_refused(attempt))
+}
+
 fn may_be_taken(
     history: &History,
     owned: &BTreeMap<usize, Owned>,

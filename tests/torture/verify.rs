@@ -19,6 +19,8 @@ pub struct Known {
     pub owned: BTreeMap<usize, Owned>,
     /// The things of all.
     pub shared: Shared,
+    /// Layers that nothing needs. Removing a layer leaves those that only it stood on.
+    pub lonely: Vec<LayerId>,
 }
 
 /// What became of mounts and run directories.
@@ -34,7 +36,7 @@ pub fn prepare(store: &Store, slots: usize) -> Known {
     let mut options = ContainerOptions::default();
     options.id = Some(ARENA.parse().unwrap());
     store.create_container(None, &options).unwrap();
-    Known { owned: (0..slots).map(|slot| (slot, Owned::default())).collect(), shared: Shared::default() }
+    Known { owned: (0..slots).map(|slot| (slot, Owned::default())).collect(), ..Known::default() }
 }
 
 /// Compares a store, which nobody uses now, with what was known of it before and what has happened since. Returns
@@ -75,7 +77,10 @@ pub fn history(
             }
         }
     }
-    observe::check_layers(store, images)?;
+    known.lonely = observe::check_layers(store, images)?;
+    if !known.lonely.is_empty() && !shared::may_leave_lonely_layers(history) {
+        return Err(format!("nothing needs the layers {:?}", known.lonely).into());
+    }
     Ok(known)
 }
 
@@ -125,6 +130,9 @@ pub fn settle(store: &Store, known: &mut Known, has_deaths: bool) -> Result<(), 
     }
     for container in known.owned.values_mut().flat_map(|owned| owned.containers.values_mut()) {
         container.mounts = None;
+    }
+    for layer in known.lonely.drain(..) {
+        store.remove_layer(&layer)?;
     }
     let report = store.gc(false)?;
     if !report.left.is_empty() {
