@@ -32,7 +32,9 @@ pub fn perform(
             refused(Refusal::Aborted)
         }
         // Nothing keeps a layer from being removed while it is read; that this one was is looked at later.
-        Err(Trouble::Error(error)) if matches!(op, Op::Export { .. }) && is_vanished(&error) => {
+        Err(Trouble::Error(error))
+            if matches!(op, Op::Export { .. } | Op::MountImage { .. }) && is_vanished(&error) =>
+        {
             refused(Refusal::Vanished)
         }
         Err(Trouble::Error(error)) => match refusal(&error) {
@@ -66,7 +68,10 @@ fn is_vanished_layer(error: &ImportError) -> bool {
 }
 
 fn is_vanished(error: &Error) -> bool {
-    matches!(error, Error::Export(_) | Error::Layout(_) | Error::Meta(MetaError::Missing { .. }))
+    matches!(
+        error,
+        Error::Export(_) | Error::Layout(_) | Error::Mount(_) | Error::Meta(MetaError::Missing { .. })
+    )
 }
 
 fn answer(

@@ -238,7 +238,8 @@ fn is_legal(
             let removes = |other: &Attempt| {
                 matches!(other.op, Op::Remove { .. } | Op::DeleteImage { .. } | Op::DeleteLayer { .. })
             };
-            let may_vanish = matches!(op, Op::Load { .. } | Op::Commit { .. } | Op::Export { .. });
+            let may_vanish =
+                matches!(op, Op::Load { .. } | Op::Commit { .. } | Op::Export { .. } | Op::MountImage { .. });
             if may_vanish && done.any(|other| removes(other) && other.overlaps(attempt)) {
                 return Ok(());
             }
