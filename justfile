@@ -14,6 +14,10 @@ check:
 test *names:
     ./test {{names}}
 
+# kill processes that share a store, and look closely, for so long: just torture 10m (as root, else without mounts)
+torture time="10m":
+    LAYERSTORE_TORTURE={{time}} cargo test --test main torture::nothing_is_lost_in_a_long_time -- --exact --ignored --nocapture
+
 # all of what CI does
 ci:
     .ci/run

@@ -26,4 +26,5 @@ mod model;
 mod mounts;
 mod power_cut;
 mod roundtrip;
+mod torture;
 mod watch;

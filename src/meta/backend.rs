@@ -27,6 +27,10 @@ use crate::sys::range_lock;
 /// The byte that redb's multi-writer mode locks for the length of a write transaction.
 const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
 
+/// The least time to wait for any other lock. They are held for a few reads or writes, by readers too, and a commit in
+/// its middle has no better answer than to wait.
+const SHORT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// What the handle is doing, which decides what its syncs and locks mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -120,7 +124,8 @@ impl Backend {
             return Ok(());
         }
         let begun = Instant::now();
-        if !self.timeout.is_zero() && wait_in_queue(&self.file, start, end, exclusive, self.timeout)? {
+        let timeout = if start == WRITER_BYTE { self.timeout } else { self.timeout.max(SHORT_LOCK_TIMEOUT) };
+        if !timeout.is_zero() && wait_in_queue(&self.file, start, end, exclusive, timeout)? {
             // The open file has the lock already; this tells redb's backend, which gives it up by its own list.
             try_lock()?;
             return Ok(());
