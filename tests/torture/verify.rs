@@ -174,6 +174,7 @@ fn leftovers(store: &Store, known: &Known) -> Result<(), Trouble> {
     };
     expect(root.join("diffs"), names(&root.join("diffs")), writable + trees.len())?;
     expect(root.join("trash"), names(&root.join("trash")), 0)?;
+    expect(root.join("locks"), names(&root.join("locks")), 0)?;
     expect(run.join("mnt"), names(&run.join("mnt")), 0)?;
     let workdirs = names(&root.join("work"));
     if workdirs.len() > writable {
@@ -214,7 +215,7 @@ pub fn empty(store: &Store) -> Result<(), Trouble> {
     if sums != [0; 4] {
         return Err(format!("an empty store with {status:?}").into());
     }
-    for dir in ["diffs", "blobs", "work", "trash"] {
+    for dir in ["diffs", "blobs", "work", "trash", "locks"] {
         let names = names(&store.root().join(dir));
         if !names.is_empty() {
             return Err(format!("an empty store with {dir}/{names:?}").into());
