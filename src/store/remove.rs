@@ -187,6 +187,7 @@ mod tests {
         let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
         let container = store.create_container(None, &ContainerOptions::named("web")).unwrap();
         let trash = store.root().join("trash");
+        std::fs::remove_dir(&trash).unwrap();
         std::fs::write(&trash, b"in the way").unwrap();
         store.remove_container(&container.id).unwrap();
         assert!(store.containers().unwrap().is_empty());
