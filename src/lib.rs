@@ -106,7 +106,7 @@ mod store;
 mod sys;
 mod types;
 
-pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Finding, SealedTree};
+pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Finding, Note, SealedTree};
 /// The README's examples are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -116,14 +116,15 @@ pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
-    ProbeTextError, ScanError, SplitError, TreeError, UnpackError, ValueError, WatchError,
+    ProbeTextError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use store::{
     Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, Mount, MountEntry, MountOptions,
-    Status, Store, StoreOptions, Subject, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions,
+    WriteTxn,
 };
 pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -23,4 +23,5 @@ mod hostile;
 mod layering;
 mod mounts;
 mod roundtrip;
+mod unsynced;
 mod watch;

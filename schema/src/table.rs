@@ -29,6 +29,9 @@ pub const BLOB_CHUNKS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new
 pub const KEPT_BLOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("kept_blobs");
 /// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept.
 pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
+/// Number of a directory in `diffs/` or of a file in `blobs/` to the boot id in which it was filled: its bytes may not
+/// be on the disk yet.
+pub const UNSYNCED: TableDefinition<u64, &str> = TableDefinition::new("unsynced");
 
 /// Index: ([`Owner`], name) to id.
 pub const NAMES: TableDefinition<(u8, &str), &str> = TableDefinition::new("names");
@@ -78,6 +81,7 @@ pub fn visit_all<T: TableVisitor>(visitor: &mut T) -> Result<(), T::Error> {
     visitor.visit(BLOB_CHUNKS)?;
     visitor.visit(KEPT_BLOBS)?;
     visitor.visit(JOURNAL)?;
+    visitor.visit(UNSYNCED)?;
     visitor.visit(NAMES)?;
     visitor.visit(CHILDREN)?;
     visitor.visit(LAYERS_BY_DIGEST)?;

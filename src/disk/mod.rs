@@ -7,6 +7,7 @@
 //! | [`staging`] | directories and blob files being filled, held by a lock |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
+//! | [`damage`] | whether a directory still is what its manifest says |
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees; moves them to the trash |
 //! | [`usage`] | what a tree takes on the disk |
@@ -15,6 +16,7 @@
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
+mod damage;
 mod dir_stack;
 #[cfg(test)]
 mod fixture;
@@ -31,6 +33,7 @@ mod tree_writer;
 mod usage;
 mod walk;
 
+pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{DATABASE, DiffName, Layout, Subdirectory};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};

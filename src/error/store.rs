@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError,
-    OciError, ScanError, TreeError, ValueError, WatchError,
+    OciError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -37,6 +37,9 @@ pub enum Error {
     /// A layer cannot be written out.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A layer was not on the disk yet when the machine went down.
+    #[error(transparent)]
+    Unsynced(#[from] UnsyncedError),
     /// A mount failed.
     #[error(transparent)]
     Mount(#[from] MountError),

@@ -3,13 +3,15 @@
 //! While data moves no transaction is open. Layers are taken bottom first by a few workers; each is unpacked as
 //! soon as a worker has it, and sealed when the layer below it is known, because directories that an archive does
 //! not name inherit from there. When all are done one `syncfs` brings the data to the disk, and one
-//! transaction inserts the rows. If anything fails before, dropping what was staged removes it.
+//! transaction inserts the rows; without the `syncfs`, the rows say so. If anything fails before, dropping what was
+//! staged removes it.
 
 mod rows;
 #[cfg(test)]
 mod tests;
 mod work;
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::thread;
 
@@ -19,12 +21,13 @@ use layerstore_schema::table::LayerKey;
 use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
+use crate::meta::{Freed, NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
 use crate::types::{ChainId, DiffId, Digest, ImageId, Name, Timestamp};
 
+use self::rows::Rows;
 use self::work::{CopiedBlobs, Work};
-use super::Store;
+use super::{Store, SyncMode};
 
 /// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
 /// on machines with many processors.
@@ -78,6 +81,22 @@ enum Ready {
     Sealed(Box<SealedLayer>),
 }
 
+/// Whether what was staged is on the disk.
+enum Durability {
+    /// It is, and so are these numbers, which were noted as unsynced before.
+    Synced { also: Vec<u64> },
+    /// It was written in this boot, and is the kernel's.
+    Unsynced { boot: String },
+}
+
+/// What the workers made.
+struct Prepared {
+    ready: Vec<Ready>,
+    blobs: CopiedBlobs,
+    /// Numbers of directories and blobs that were found damaged after a reboot: what was made takes their places.
+    damaged: HashSet<u64>,
+}
+
 impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
@@ -94,23 +113,29 @@ impl Store {
             }
             work.run();
         });
-        let (ready, blobs) = work.into_results()?;
+        let Prepared { ready, blobs, damaged } = work.into_results()?;
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }
-        self.sync_data()?;
+        let staged = !blobs.is_empty() || ready.iter().any(|ready| matches!(ready, Ready::Sealed(_)));
+        let durability = self.sync_staged(staged)?;
         let items: Vec<_> = import
             .items
             .iter()
             .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
             .collect();
-        let written = self
-            .database()
-            .write::<_, Error>(|txn| rows::insert(txn, import, &chains, &ready, &blobs, &items));
+        let written = self.database().write::<_, Error>(|txn| {
+            let rows = Rows { txn, damaged: &damaged, durability: &durability, freed: Freed::default() };
+            rows.insert(import, &chains, &ready, &blobs, &items)
+        });
         match written {
-            Ok((record, needed)) => {
-                settle(ready, blobs, &needed);
-                Ok(Image::from_record(record)?)
+            Ok(inserted) => {
+                settle(ready, blobs, &inserted.needed);
+                self.discard(&inserted.freed);
+                if inserted.still_unsynced {
+                    self.sync()?;
+                }
+                Ok(Image::from_record(inserted.image)?)
             }
             Err(error) => {
                 if error.is_outcome_unknown() {
@@ -124,6 +149,18 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Brings what was staged to the disk, and with it all that was left unsynced before; or says that it is not there.
+    fn sync_staged(&self, staged: bool) -> Result<Durability, Error> {
+        if self.sync_mode() != SyncMode::Full {
+            return Ok(Durability::Unsynced { boot: self.boot_id()?.to_owned() });
+        }
+        let also = self.unsynced_now()?;
+        if staged || !also.is_empty() {
+            self.sync_filesystem()?;
+        }
+        Ok(Durability::Synced { also })
     }
 
     /// Fails before anything is unpacked if the blobs alone, still compressed, have no room.

@@ -9,6 +9,7 @@
 //! | [`container`], [`remove`] | creating and removing things |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
+//! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
@@ -26,6 +27,7 @@ mod options;
 mod query;
 mod remove;
 mod thing;
+mod unsynced;
 mod usage;
 mod watch;
 mod write;
@@ -37,7 +39,7 @@ pub(crate) use garbage::{Leftover, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
-pub use options::StoreOptions;
+pub use options::{StoreOptions, SyncMode};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
 pub use watch::{Watch, WatchOptions};

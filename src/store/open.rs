@@ -1,9 +1,9 @@
 //! Opening a store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
@@ -18,7 +18,7 @@ use crate::sys::privileges::Privileges;
 use crate::sys::{beneath, machine, path, random};
 use crate::types::TreeDigest;
 
-use super::StoreOptions;
+use super::{StoreOptions, SyncMode};
 
 /// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
 const MANIFESTS_KEPT: usize = 16;
@@ -58,6 +58,9 @@ struct Inner {
     run: OnceLock<Run>,
     privileges: Privileges,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
+    boot_id: OnceLock<String>,
+    verified: Mutex<HashSet<u64>>,
+    verifying: Mutex<()>,
 }
 
 struct Run {
@@ -99,6 +102,9 @@ impl Store {
             run: OnceLock::new(),
             privileges,
             manifests: Mutex::default(),
+            boot_id: OnceLock::new(),
+            verified: Mutex::default(),
+            verifying: Mutex::default(),
         })))
     }
 
@@ -165,14 +171,32 @@ impl Store {
             return Ok(run);
         }
         let layout = RunLayout::ensure(&self.run_root())?;
+        let database =
+            RunDatabase::open(&layout.database(), self.boot_id()?, self.uuid(), &self.0.options.database)?;
+        Ok(self.0.run.get_or_init(|| Run { layout, database }))
+    }
+
+    /// Which boot of the machine this is: a UUID that the kernel draws when it starts.
+    pub(crate) fn boot_id(&self) -> Result<&str, Error> {
+        if let Some(boot_id) = self.0.boot_id.get() {
+            return Ok(boot_id);
+        }
         let boot_id = machine::boot_id().map_err(|source| Error::Io {
             action: "read",
             path: machine::BOOT_ID.into(),
             source,
         })?;
-        let database =
-            RunDatabase::open(&layout.database(), &boot_id, self.uuid(), &self.0.options.database)?;
-        Ok(self.0.run.get_or_init(|| Run { layout, database }))
+        Ok(self.0.boot_id.get_or_init(|| boot_id))
+    }
+
+    /// Numbers of directories and blobs that this handle has found whole after a reboot.
+    pub(super) fn verified(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Threads that want the same directory verified wait for the one that does it.
+    pub(super) fn verifying(&self) -> MutexGuard<'_, ()> {
+        self.0.verifying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number that no directory of the store ever had: chance decides, and making the directory proves it.
@@ -191,11 +215,13 @@ impl Store {
         self.0.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(number))
     }
 
+    /// How much is on the disk when an operation returns.
+    pub(super) fn sync_mode(&self) -> SyncMode {
+        self.0.options.sync
+    }
+
     /// Brings everything written to the store's filesystem to the disk.
-    pub(crate) fn sync_data(&self) -> Result<(), Error> {
-        if !self.0.options.database.sync {
-            return Ok(());
-        }
+    pub(super) fn sync_filesystem(&self) -> Result<(), Error> {
         let _span = tracing::info_span!("sync").entered();
         Ok(self.0.layout.sync()?)
     }

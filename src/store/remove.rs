@@ -179,12 +179,13 @@ fn user_of(txn: &WriteTxn, layer: &str) -> Result<Option<InUseError>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::{ContainerOptions, Store, StoreOptions};
+    use crate::store::{ContainerOptions, Store, StoreOptions, SyncMode};
 
     #[test]
     fn what_cannot_be_deleted_is_no_failure() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
+        let store =
+            Store::open(&StoreOptions::at(dir.path().join("store")).sync(SyncMode::Off).reserve(0)).unwrap();
         let container = store.create_container(None, &ContainerOptions::named("web")).unwrap();
         let trash = store.root().join("trash");
         std::fs::remove_dir(&trash).unwrap();

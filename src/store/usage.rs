@@ -49,6 +49,11 @@ pub struct Status {
     pub item_bytes: u64,
     /// Bytes on disk of the database file.
     pub database_bytes: u64,
+    /// Directories of layers and kept blobs that were written in this boot and not synced: see [`Store::sync`].
+    pub unsynced: u64,
+    /// Directories of layers and kept blobs that were not synced when the machine went down, and are looked at before
+    /// they are used.
+    pub unverified: u64,
     /// Layers that are mounted: id, and how many asked for it.
     pub mounts: Vec<(String, u64)>,
 }
@@ -66,6 +71,7 @@ impl Store {
             source,
         })?;
         let (layers, images, containers) = txn.counts()?;
+        let (unsynced, unverified) = self.count_unsynced(&txn)?;
         Ok(Status {
             layers,
             images,
@@ -75,6 +81,8 @@ impl Store {
             kept_blob_bytes: txn.usage(sums::KEPT_BLOB_BYTES)?,
             item_bytes: txn.usage(sums::BLOB_BYTES)?,
             database_bytes: database.allocated,
+            unsynced,
+            unverified,
             mounts: self.run()?.mounts()?.into_iter().map(|(layer, record)| (layer, record.count)).collect(),
         })
     }

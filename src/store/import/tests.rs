@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::store::StoreOptions;
+use crate::store::{StoreOptions, SyncMode};
 
 /// A tar with one member, of a directory (a path that ends with a slash) or a file.
 fn tar_of(path: &str, mode: u32) -> Vec<u8> {
@@ -53,7 +53,7 @@ fn image(layers: Vec<LayerImport<'_>>) -> ImageImport<'_> {
 }
 
 fn open(dir: &Path) -> Store {
-    Store::open(&StoreOptions::at(dir.join("store")).sync(false).reserve(0)).unwrap()
+    Store::open(&StoreOptions::at(dir.join("store")).sync(SyncMode::Off).reserve(0)).unwrap()
 }
 
 fn descriptors() -> usize {

@@ -32,11 +32,18 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "kept_blob_bytes": status.kept_blob_bytes,
             "item_bytes": status.item_bytes,
             "database_bytes": status.database_bytes,
+            "unsynced": status.unsynced,
+            "unverified": status.unverified,
             "mounts": mounts,
         }));
     }
     let path = |path: &Path| text::path(path.as_os_str().as_bytes());
     let can_mount = if layerstore::is_privileged() { "yes" } else { "no; see `layerstore unshare`" };
+    let not_synced = match (status.unsynced, status.unverified) {
+        (0, 0) => "nothing".to_owned(),
+        (now, 0) => format!("{now}; see `layerstore sync`"),
+        (now, before) => format!("{now}, and {before} since before this boot: verified when they are used"),
+    };
     let lines = [
         ("root", path(context.root())),
         ("run root", path(context.run_root())),
@@ -47,6 +54,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         ("files", status.layer_inodes.to_string()),
         ("kept blobs", text::size(status.kept_blob_bytes)),
         ("database", text::size(status.database_bytes)),
+        ("not synced", not_synced),
         ("mounted", text::count(u64::try_from(status.mounts.len()).unwrap_or(u64::MAX), "layer")),
         ("can mount", can_mount.to_owned()),
     ];
