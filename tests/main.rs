@@ -23,5 +23,6 @@ mod hostile;
 mod layering;
 mod mounts;
 mod roundtrip;
+mod syncs;
 mod unsynced;
 mod watch;
