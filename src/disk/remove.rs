@@ -64,7 +64,11 @@ pub(crate) fn move_to_trash(
     name: DiffName,
     number: u64,
 ) -> Result<bool, LayoutError> {
-    let (from, trash) = (layout.subdirectory(which)?, layout.subdirectory(Subdirectory::Trash)?);
+    let from = match layout.existing_subdirectory(which) {
+        Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+        from => from?,
+    };
+    let trash = layout.subdirectory(Subdirectory::Trash)?;
     let (old, new) = (name.to_string(), DiffName::Entry(number).to_string());
     match node::rename_noreplace(from.as_fd(), old.as_bytes(), trash.as_fd(), new.as_bytes()) {
         Ok(()) => Ok(true),

@@ -127,8 +127,11 @@ impl Error {
         matches!(self, Error::Meta(error) if error.is_outcome_unknown())
     }
 
-    /// Whether the disk was full.
+    /// Whether the disk was full, or would have been: of bytes or of inodes.
     pub fn is_out_of_space(&self) -> bool {
+        if let Error::Import(ImportError::NoSpace { .. } | ImportError::NoInodes { .. }) = self {
+            return true;
+        }
         let full = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
         };

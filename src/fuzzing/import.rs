@@ -122,6 +122,7 @@ fn layer(archive: &Arc<[u8]>) -> LayerImport<'static> {
     LayerImport {
         diff_id: DiffId(Digest::sha256(archive)),
         blob: None,
+        unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || {
             Ok(BlobInput { reader: Box::new(Cursor::new(Arc::clone(&bytes))), extent: None })

@@ -98,7 +98,8 @@ impl Store {
         let mut moved = Vec::new();
         self.database().write::<_, Error>(|txn| {
             for leftover in find_leftovers(self.layout(), || named_numbers(txn))? {
-                match self.move_leftover(&leftover) {
+                // A lock file takes an inode, and there may be none.
+                match self.with_reserve(|| self.move_leftover(&leftover)) {
                     Ok(pairs) => moved.extend(pairs),
                     Err(error) => {
                         let paths = leftover.paths(self.layout());

@@ -171,6 +171,7 @@ fn known_layer(record: &LayerRecord) -> Result<LayerImport<'static>, Error> {
     Ok(LayerImport {
         diff_id: DiffId(stored("layer", &record.id, text)?),
         blob: None,
+        unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || Err(ImportError::Vanished { layer: id.clone() }.into())),
     })
@@ -181,6 +182,7 @@ fn new_layer(tar: &File, diff_id: DiffId, size: u64) -> LayerImport<'_> {
     LayerImport {
         blob: Some(LayerBlob { digest: diff_id.0.clone(), size, media_type }),
         diff_id,
+        unpacked_size: Some(size),
         keep_blob: false,
         open: Box::new(move || {
             let reopen = || -> io::Result<File> {

@@ -7,6 +7,7 @@
 //! staged removes it.
 
 mod rows;
+mod space;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -16,12 +17,11 @@ use std::io::Read;
 use std::thread;
 
 use layerstore_schema::record::LayerRecord;
-use layerstore_schema::table::LayerKey;
 
-use crate::error::{Error, ImportError};
+use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{Freed, NamedNumbers, PreparedBlob, Query, named_numbers};
+use crate::meta::{Freed, NamedNumbers, PreparedBlob, named_numbers};
 use crate::sys::file::File;
 use crate::types::{ChainId, DiffId, Digest, ImageId, Name, Timestamp};
 
@@ -57,6 +57,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,
+    /// How many bytes of tar are in it, where somebody has said so: nobody has checked it.
+    pub(crate) unpacked_size: Option<u64>,
     /// Whether the blob is worth keeping beside the files.
     pub(crate) keep_blob: bool,
     /// Opens the blob.
@@ -161,23 +163,6 @@ impl Store {
             self.sync_filesystem()?;
         }
         Ok(Durability::Synced { also })
-    }
-
-    /// Fails before anything is unpacked if the blobs alone, still compressed, have no room.
-    fn refuse_without_space(&self, import: &ImageImport<'_>, chains: &[ChainId]) -> Result<(), Error> {
-        let txn = self.database().begin_read()?;
-        let mut needed = 0u64;
-        for (layer, chain) in import.layers.iter().zip(chains) {
-            let known = txn.layer(chain.0.hex())?.is_some()
-                || !txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?.is_empty();
-            let size = layer.blob.as_ref().map_or(0, |blob| blob.size);
-            needed = needed.saturating_add(if known { 0 } else { size });
-        }
-        let (free, _) = self.layout().free_space()?;
-        if needed > free {
-            return Err(ImportError::NoSpace { needed, free }.into());
-        }
-        Ok(())
     }
 }
 

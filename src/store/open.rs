@@ -87,14 +87,15 @@ impl Store {
         let layout = open_layout(options, &privileges)?;
         let path = layout.file_path(disk::DATABASE);
         let database = Database::new(path.clone(), options.database.clone());
-        if !path::exists(&path).unwrap_or(false) {
+        let new = !path::exists(&path).unwrap_or(false);
+        if new {
             create_database(&layout, &database)?;
         }
         if check_format(&database)? && options.reserve > 0 {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         let counter = ChangeCounter::open(database.path())?;
-        Ok(Store(Arc::new(Inner {
+        let store = Store(Arc::new(Inner {
             layout,
             options: options.clone(),
             database,
@@ -105,7 +106,12 @@ impl Store {
             boot_id: OnceLock::new(),
             verified: Mutex::default(),
             verifying: Mutex::default(),
-        })))
+        }));
+        // Removing needs it: where it lies on the store's own disk, it must not have to be made when that is full.
+        if new && let Err(error) = store.open_run() {
+            tracing::debug!(%error, "the run root is not made yet");
+        }
+        Ok(store)
     }
 
     /// The root directory.
@@ -316,7 +322,7 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
     let uuid = u128::from_str_radix(&digits, 16).unwrap_or_default().swap_bytes().to_le_bytes();
     // Before the root is synced, so that their own names never need it again; and removing needs no inode later.
-    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Trash] {
+    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
         layout.subdirectory(which)?;
     }
     let header = Header { format: 0, ..Header::new(uuid, flags) };

@@ -118,9 +118,9 @@ impl Store {
         self.with_reserve(|| self.database().write(&mut body))
     }
 
-    /// Runs something that makes space. The database writes before it frees, so on a full disk it gets the reserve;
-    /// the next [`Store::open`] sets it aside again.
-    fn with_reserve<T>(&self, mut body: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    /// Runs something that makes space. The database writes before it frees, so on a full disk it gets the reserve,
+    /// which is an inode too; the next [`Store::open`] sets it aside again.
+    pub(crate) fn with_reserve<T>(&self, mut body: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         match body() {
             Err(error) if error.is_out_of_space() && disk::release_reserve(self.layout())? > 0 => {
                 tracing::warn!("the disk is full: using the reserve");
