@@ -23,6 +23,7 @@
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | use the machine's `storage.conf` | [`config::Settings`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
+//! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -68,7 +69,7 @@
 //!
 //! # What survives a crash
 //!
-//! What a call returned from is on the disk, unless [`StoreOptions::sync`] was switched off. What was cut short, by a
+//! What a call returned from is on the disk, or with another [`SyncMode`] less of it. What was cut short, by a
 //! signal or by a power cut, has not happened: a record never names a layer that is not whole. It may leave directories
 //! that nothing names; they cost space until [`Store::gc`] removes them.
 //!
@@ -80,7 +81,8 @@
 //! # More
 //!
 //! [Why it is as it is](https://github.com/layerstore/layerstore/blob/main/docs/design.md),
-//! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md), and
+//! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md),
+//! [what is left after which event](https://github.com/layerstore/layerstore/blob/main/docs/durability.md), and
 //! [the format on disk](https://github.com/layerstore/layerstore/blob/main/schema/FORMAT.md).
 //!
 //! # Features
