@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
     CheckLevel, CheckOptions, ContainerOptions, Error, Finding, MountOptions, Progress, Store, StoreOptions,
-    UnmountMode,
+    SyncMode, UnmountMode,
 };
 use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, LeaseRecord, Record, Time};
 use layerstore_schema::table;
@@ -17,7 +17,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
-use crate::support::{Dir, machine};
+use crate::support::{Dir, database, machine};
 
 /// A store with one image of two layers and one container.
 struct Fixture {
@@ -42,7 +42,7 @@ fn image() -> Image {
 }
 
 fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false).reserve(0);
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
     Store::open(&options).unwrap()
 }
 
@@ -87,13 +87,7 @@ impl Fixture {
 
     /// Changes the database past everything that keeps it right.
     fn edit(&self, change: impl FnOnce(&WriteTransaction)) {
-        let database = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
-            .open(self.dir.root().join("store.redb"))
-            .unwrap();
-        let txn = database.begin_write().unwrap();
-        change(&txn);
-        txn.commit().unwrap();
+        database::edit(&self.dir.root(), change);
     }
 
     fn edit_record<R: Record>(

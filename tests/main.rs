@@ -26,5 +26,7 @@ mod model;
 mod mounts;
 mod power_cut;
 mod roundtrip;
+mod syncs;
 mod torture;
+mod unsynced;
 mod watch;

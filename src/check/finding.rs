@@ -371,6 +371,12 @@ findings! {
         /// Its digest.
         digest: String,
     }
+    /// A note that something is not synced, of something that nothing has.
+    UnsyncedUnused, "unsynced-unused", "number {number}",
+    "the number {number} is noted as not synced, and no directory or blob has it; a repair would remove the note", {
+        /// The number.
+        number: u64,
+    }
     /// Something that no record names and no process holds.
     Garbage, "garbage", "{path:?}",
     "{path:?} is garbage: no record names it; `layerstore gc` removes it", {

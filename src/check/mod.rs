@@ -9,6 +9,7 @@
 //! | [`compare`] | one directory against its manifest, path by path |
 //! | [`bytes`] | kept blobs, and bytes in the database |
 //! | [`unnamed`] | what no record names |
+//! | [`note`](mod@note) | what is not synced, which is no damage |
 //! | [`parallel`] | many checks on all processors |
 //!
 //! Other processes go on meanwhile. All records come from one snapshot, so what is found in them is found. What is
@@ -19,6 +20,7 @@ mod bytes;
 mod compare;
 mod directories;
 mod finding;
+mod note;
 mod parallel;
 mod records;
 mod unnamed;
@@ -32,6 +34,7 @@ use crate::store::Store;
 use crate::types::{ImageId, LayerId};
 
 pub use finding::{Finding, SealedTree};
+pub use note::Note;
 
 /// How closely a store is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +92,8 @@ pub struct Checked {
 pub struct CheckReport {
     /// Every damage, in the order of the things that have it.
     pub findings: Vec<Finding>,
+    /// What is no damage: layers and blobs that are not known to be on the disk.
+    pub notes: Vec<Note>,
     /// How much was looked at.
     pub checked: Checked,
 }
@@ -127,6 +132,7 @@ impl Store {
         } else {
             report.checked.records = scope.record_count();
         }
+        report.notes = note::check(self, &records, &scope, &mut report.findings)?;
         // A snapshot that is kept would make the database grow.
         drop(txn);
         directories::check(self, options, &records, &scope, &mut report)?;

@@ -12,6 +12,7 @@ mod meta;
 mod mount;
 mod oci;
 mod store;
+mod unsynced;
 mod value;
 mod watch;
 
@@ -24,5 +25,6 @@ pub use meta::MetaError;
 pub use mount::{MountError, NamespaceError, ProbeTextError};
 pub use oci::{BlobError, Choices, OciError};
 pub use store::Error;
+pub use unsynced::UnsyncedError;
 pub use value::ValueError;
 pub use watch::WatchError;

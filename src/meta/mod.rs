@@ -14,6 +14,7 @@
 //! | [`audit`] | every record, damaged ones included |
 //! | [`counter`] | whether anything was committed, by a memory read |
 //! | [`blob`] | bytes kept in the database |
+//! | [`unsynced`] | which directories and blobs may not be on the disk yet |
 //! | [`run`] | the second database, of what a reboot drops |
 
 mod audit;
@@ -30,6 +31,7 @@ mod journal;
 mod recorder;
 mod run;
 mod txn;
+mod unsynced;
 mod write;
 
 pub(crate) use audit::{NamedNumbers, Records, named_numbers};
@@ -40,6 +42,7 @@ pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use journal::{journal_after, journal_bounds};
 pub(crate) use run::{CountedMount, RunDatabase};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
+pub(crate) use unsynced::{Unsynced, unsynced};
 pub(crate) use write::Freed;
 
 #[cfg(test)]

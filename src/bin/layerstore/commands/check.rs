@@ -38,8 +38,14 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
             .iter()
             .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
             .collect();
+        let notes: Vec<_> = report
+            .notes
+            .iter()
+            .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
+            .collect();
         return context.out().json(&json!({
             "findings": list,
+            "notes": notes,
             "checked": {
                 "records": checked.records,
                 "directories": checked.directories,
@@ -54,6 +60,9 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
     }
     if context.quiet() {
         return Ok(());
+    }
+    for note in &report.notes {
+        context.out().line(format_args!("note: {}", text::printable(&note.to_string())))?;
     }
     let found = u64::try_from(report.findings.len()).unwrap_or(u64::MAX);
     let mut line =
