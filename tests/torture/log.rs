@@ -211,7 +211,7 @@ impl History {
     /// Every operation, in the order in which they began.
     pub fn attempts(&self) -> impl Iterator<Item = &Attempt> + Clone {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Attempt(attempt) => Some(attempt),
+            Entry::Attempt(attempt) => Some(&**attempt),
             Entry::Started { .. } => None,
         })
     }
