@@ -116,7 +116,7 @@ impl Torture {
         let store = open(&self.dir);
         let verified = verify::history(&store, &self.images, &self.known, history, RunState::Kept);
         self.known = verified.map_err(|trouble| trouble.to_string())?;
-        verify::settle(&store, &mut self.known, history.deaths > 0).map_err(|trouble| trouble.to_string())?;
+        verify::settle(&store, &mut self.known, history).map_err(|trouble| trouble.to_string())?;
         match self.dir.mounts().first() {
             Some(mount) => Err(format!("{} is mounted still", mount.display())),
             None => Ok(()),
