@@ -21,7 +21,7 @@
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
 //! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
-//! | use the machine's `storage.conf` | [`config::Settings`] |
+//! | use the machine's `storage.conf` | [`StoreOptions::from_settings`] with [`config::Settings`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |

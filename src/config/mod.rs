@@ -6,6 +6,7 @@
 //! | [`document`] | one file: values with their lines |
 //! | [`search`] | which files are read, in which order |
 //! | [`environment`] | what is asked of the process: user, home, variables |
+//! | [`overlay`] | the options of the overlay driver, as values |
 //! | [`settings`] | the effective value of each key, and where it came from |
 //!
 //! The format and the search order are those of containers-storage.conf(5) and containers-config(5).
@@ -13,6 +14,7 @@
 mod document;
 mod environment;
 mod key;
+mod overlay;
 mod search;
 mod settings;
 #[cfg(test)]
@@ -20,4 +22,5 @@ mod tests;
 
 pub use document::{Value, Warning};
 pub use environment::Environment;
-pub use settings::{DriverOption, Origin, Setting, Settings};
+pub use overlay::{LayerSync, OverlayOptions};
+pub use settings::{DriverOption, Ignored, Origin, Setting, Settings};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{self, Value, Warning};
 use super::key::KEYS;
-use super::{Environment, search};
+use super::{Environment, OverlayOptions, search};
 use crate::error::ConfigError;
 use crate::sys::path as sys_path;
 
@@ -35,6 +35,8 @@ pub enum Origin {
     },
     /// An environment variable.
     Variable(&'static str),
+    /// A flag of the command line.
+    Flag(&'static str),
 }
 
 impl std::fmt::Display for Origin {
@@ -43,6 +45,7 @@ impl std::fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
             Origin::Variable(name) => write!(f, "${name}"),
+            Origin::Flag(name) => f.write_str(name),
         }
     }
 }
@@ -55,6 +58,31 @@ pub struct Setting<T = Value> {
     pub value: T,
     /// What gave it. Of a list that several files add to: the last of them.
     pub origin: Origin,
+}
+
+impl Setting<PathBuf> {
+    /// Whether a path was set by somebody.
+    pub fn is_set(&self) -> bool {
+        self.origin != Origin::Default
+    }
+}
+
+/// Something that was asked for and has no effect here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Ignored {
+    /// The option, as it was given.
+    pub option: String,
+    /// What gave it.
+    pub origin: Origin,
+    /// Why it has no effect.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Ignored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} has no effect: {}", self.origin, self.option, self.reason)
+    }
 }
 
 /// An option of a storage driver, as `--storage-opt` takes it.
@@ -91,6 +119,7 @@ pub struct Settings {
     driver_options: Vec<DriverOption>,
     graph_root: Setting<PathBuf>,
     run_root: Setting<PathBuf>,
+    image_store: Option<Setting<PathBuf>>,
 }
 
 impl Settings {
@@ -100,7 +129,17 @@ impl Settings {
     /// [`ConfigError::Syntax`] or [`ConfigError::Value`] if a file cannot be used; [`ConfigError::NoHome`] if a user's
     /// directories cannot be told; and [`ConfigError::SameStores`] if the images have no directory of their own.
     pub fn load(environment: &Environment) -> Result<Self, ConfigError> {
-        let files = search::files(environment)?;
+        Self::read(environment, search::files(environment)?)
+    }
+
+    /// Reads `file` in place of those that the machine has. Variables count as they do for [`load`](Self::load).
+    ///
+    /// Returns what [`load`](Self::load) does.
+    pub fn load_file(environment: &Environment, file: &Path) -> Result<Self, ConfigError> {
+        Self::read(environment, vec![file.to_owned()])
+    }
+
+    fn read(environment: &Environment, files: Vec<PathBuf>) -> Result<Self, ConfigError> {
         let mut values = BTreeMap::new();
         let mut warnings = Vec::new();
         for path in &files {
@@ -119,13 +158,14 @@ impl Settings {
             driver_options: driver_options(environment, &values),
             graph_root: graph_root(environment, &values)?,
             run_root: run_root(environment, &values),
+            image_store: text(&values, "storage.imagestore").map(|setting| setting.map(PathBuf::from)),
             values,
             warnings,
             files,
         };
         match settings.image_store() {
             Some(store) if store.value == settings.graph_root.value => {
-                Err(ConfigError::SameStores { path: store.value })
+                Err(ConfigError::SameStores { path: store.value.clone() })
             }
             _ => Ok(settings),
         }
@@ -162,8 +202,8 @@ impl Settings {
     }
 
     /// The directory of a separate store for images.
-    pub fn image_store(&self) -> Option<Setting<PathBuf>> {
-        text(&self.values, "storage.imagestore").map(|setting| setting.map(PathBuf::from))
+    pub fn image_store(&self) -> Option<&Setting<PathBuf>> {
+        self.image_store.as_ref()
     }
 
     /// Whether containers are dropped by a reboot.
@@ -176,6 +216,31 @@ impl Settings {
         self.flag("storage.options.disable-volatile")
     }
 
+    /// Options for programs that pull images. The store keeps them for those and does nothing with them.
+    pub fn pull_options(&self) -> BTreeMap<String, String> {
+        match self.values.get("storage.options.pull_options") {
+            Some(Setting { value: Value::Map(options), .. }) => options.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// The user whose subordinate ids automatic user namespaces take.
+    pub fn auto_userns_user(&self) -> Option<&str> {
+        match self.values.get("storage.options.root-auto-userns-user") {
+            Some(Setting { value: Value::Text(user), .. }) => Some(user),
+            _ => None,
+        }
+    }
+
+    /// The least and the greatest number of ids in an automatic user namespace, as far as they are set.
+    pub fn auto_userns_sizes(&self) -> (Option<u32>, Option<u32>) {
+        let number = |key| match self.values.get(key) {
+            Some(Setting { value: Value::Number(number), .. }) => Some(*number),
+            _ => None,
+        };
+        (number("storage.options.auto-userns-min-size"), number("storage.options.auto-userns-max-size"))
+    }
+
     /// The storage driver that is asked for. `overlay2` is another name of `overlay`.
     pub fn driver(&self) -> Option<&Setting<String>> {
         self.driver.as_ref()
@@ -184,6 +249,44 @@ impl Settings {
     /// The options of drivers, in the order in which they are applied: a later one wins.
     pub fn driver_options(&self) -> &[DriverOption] {
         &self.driver_options
+    }
+
+    /// What the driver options say, for the overlay driver.
+    ///
+    /// Returns [`ConfigError::Option`] if one is unknown or has a value that means nothing.
+    pub fn overlay(&self) -> Result<OverlayOptions, ConfigError> {
+        OverlayOptions::parse(&self.driver_options)
+    }
+
+    /// Puts a driver in place of the configured one, as a flag does.
+    pub fn set_driver(&mut self, driver: &str, origin: Origin) {
+        let driver = if driver == "overlay2" { "overlay" } else { driver };
+        self.driver = Some(Setting { value: driver.to_owned(), origin });
+    }
+
+    /// Puts driver options in place of the configured ones, as flags do.
+    pub fn set_driver_options(&mut self, options: Vec<DriverOption>) {
+        self.driver_options = options;
+    }
+
+    /// Puts another directory in place of the configured one, as a flag does.
+    pub fn set_graph_root(&mut self, path: PathBuf, origin: Origin) {
+        self.graph_root = Setting { value: path, origin };
+    }
+
+    /// Puts another directory in place of the configured one, as a flag does.
+    pub fn set_run_root(&mut self, path: PathBuf, origin: Origin) {
+        self.run_root = Setting { value: path, origin };
+    }
+
+    /// Puts another store for images in place of the configured one, or none, as a flag does.
+    pub fn set_image_store(&mut self, store: Option<(PathBuf, Origin)>) {
+        self.image_store = store.map(|(value, origin)| Setting { value, origin });
+    }
+
+    /// Says whether containers are dropped by a reboot, as a flag does.
+    pub fn set_transient_store(&mut self, transient: bool, origin: Origin) {
+        self.values.insert("storage.transient_store", Setting { value: Value::Flag(transient), origin });
     }
 
     fn flag(&self, key: &str) -> bool {

@@ -47,6 +47,24 @@ pub enum ConfigError {
         /// What it has.
         found: String,
     },
+    /// An option of the storage driver cannot be used.
+    #[error("{origin}: the storage option {option:?} {reason}")]
+    Option {
+        /// The option, as it was given.
+        option: String,
+        /// What gave it: a file and line, a variable or a flag.
+        origin: String,
+        /// What is wrong, as the end of a sentence.
+        reason: String,
+    },
+    /// Another storage driver is asked for.
+    #[error("{origin}: the storage driver {driver:?} is not to be had: layers are kept for overlay; say overlay, or nothing")]
+    Driver {
+        /// The driver.
+        driver: String,
+        /// What asked for it.
+        origin: String,
+    },
     /// There is no home directory to find a user's configuration or store in.
     #[error("user {user} has no home directory: set $HOME")]
     NoHome {

@@ -206,6 +206,16 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     Ok(MountPlan { method, lowers, upper, base, settings, attributes: extra.attributes, context, id_map })
 }
 
+/// Why [`plan`] takes no such option; `None` if it does.
+pub(crate) fn objection(option: &str) -> Option<&'static str> {
+    let mut extra =
+        Extra { read_only: false, volatile: false, settings: Vec::new(), attributes: MountAttrFlags::empty() };
+    match extra.take(option) {
+        Err(MountError::Option { reason, .. }) => Some(reason),
+        _ => None,
+    }
+}
+
 fn choose_method(probe: &Probe, request: &MountRequest) -> Result<Method, MountError> {
     let program = || probe.program.clone().map(Method::Program).ok_or(MountError::NoMethod);
     if request.prefer_program || !probe.overlay {

@@ -2,7 +2,7 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`options`], [`open`] | finding or making a store |
+//! | [`options`], [`settings`], [`open`] | finding or making a store |
 //! | [`query`] | lists, lookups, data items |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
@@ -28,6 +28,7 @@ mod open;
 mod options;
 mod query;
 mod remove;
+mod settings;
 mod thing;
 mod tidy;
 mod unsynced;

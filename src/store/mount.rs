@@ -275,14 +275,16 @@ impl Store {
         }
         request.read_only = options.read_only;
         request.context.clone_from(&options.label);
+        request.options.clone_from(&self.options().mount_options);
+        request.prefer_program = self.options().prefer_mount_program;
         if let Some(container) = container {
-            request.options.clone_from(&container.mount_options);
+            request.options.extend(container.mount_options.iter().cloned());
             request.context = request.context.or_else(|| container.mount_label.clone());
         }
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
             let volatile = option == "volatile";
-            request.volatile |= volatile;
+            request.volatile |= volatile && self.options().volatile;
             !volatile
         });
         Ok(request)

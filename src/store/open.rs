@@ -256,7 +256,8 @@ impl Store {
         let machine_root = self.0.privileges.is_machine_root();
         ImportOptions {
             unpack: UnpackOptions {
-                squash_owners: !machine_root && self.0.privileges.has_one_id(),
+                squash_owners: self.0.options.ignore_chown_errors
+                    || !machine_root && self.0.privileges.has_one_id(),
                 unprivileged: !machine_root,
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },

@@ -1,8 +1,10 @@
 //! How a store is opened.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::Ignored;
 use crate::meta::DatabaseOptions;
 
 /// How much of what an operation did is on the disk when it returns. The death of a process loses nothing in any mode;
@@ -45,6 +47,16 @@ pub struct StoreOptions {
     pub(super) keep_blobs: bool,
     pub(super) reserve: u64,
     pub(super) mount_program: Option<PathBuf>,
+    pub(super) prefer_mount_program: bool,
+    pub(super) mount_options: Vec<String>,
+    pub(super) volatile: bool,
+    pub(super) ignore_chown_errors: bool,
+    pub(super) pull_options: BTreeMap<String, String>,
+    pub(super) ignored: Vec<Ignored>,
+    pub(super) image_store_root: Option<PathBuf>,
+    pub(super) image_stores: Vec<PathBuf>,
+    pub(super) read_only: bool,
+    pub(super) transient: bool,
     pub(super) sync: SyncMode,
     pub(super) database: DatabaseOptions,
 }
@@ -60,6 +72,16 @@ impl StoreOptions {
             keep_blobs: true,
             reserve: 16 << 20,
             mount_program: None,
+            prefer_mount_program: false,
+            mount_options: Vec::new(),
+            volatile: true,
+            ignore_chown_errors: false,
+            pull_options: BTreeMap::new(),
+            ignored: Vec::new(),
+            image_store_root: None,
+            image_stores: Vec::new(),
+            read_only: false,
+            transient: false,
             sync: SyncMode::default(),
             database: DatabaseOptions::default(),
         }
@@ -118,6 +140,107 @@ impl StoreOptions {
     pub fn mount_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.mount_program = Some(program.into());
         self
+    }
+
+    /// Whether the mount program mounts always, and not only where the kernel cannot. The default is `false`.
+    #[must_use]
+    pub fn prefer_mount_program(mut self, prefer: bool) -> Self {
+        self.prefer_mount_program = prefer;
+        self
+    }
+
+    /// Options for every mount, such as `nodev`; those of a container and of a single mount come after them.
+    #[must_use]
+    pub fn mount_options<O: Into<String>>(mut self, options: impl IntoIterator<Item = O>) -> Self {
+        self.mount_options = options.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether mounts may be `volatile`, without syncs. If not, containers that ask for it are mounted as others are.
+    /// The default is `true`.
+    #[must_use]
+    pub fn volatile_mounts(mut self, allow: bool) -> Self {
+        self.volatile = allow;
+        self
+    }
+
+    /// Whether files of a layer get the owner of this process where theirs cannot be given, as to a user without
+    /// subordinate ids. The default is `false`: the layer is refused then, unless the process has one id only. What comes
+    /// out again has the owners that came in, in either case.
+    #[must_use]
+    pub fn ignore_chown_errors(mut self, ignore: bool) -> Self {
+        self.ignore_chown_errors = ignore;
+        self
+    }
+
+    /// Whether the store is only read: nothing is written in its directory then, no lock file either, and every
+    /// operation that would returns [`Error::ReadOnly`](crate::Error::ReadOnly). The default is `false`. A store on a
+    /// filesystem that is read-only is opened so in any case.
+    ///
+    /// Mounting writes into the run root, so that has to lie elsewhere. If other processes write the store meanwhile, it
+    /// is read as it is at each call.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Another store whose images and layers are read as if they were in this one, and never written. Called several times,
+    /// it names several, which are asked in this order after the own store.
+    ///
+    /// Containers can stand on images there, and images that are loaded on layers. Giving such an image other names or
+    /// metadata makes a record of it in the own store, which stands on the layers there; removing that leaves the
+    /// original. For removals what is only there is not found. Nobody tells the other store who stands on it: who
+    /// removes things there, or has its directory no more, breaks the images and containers here that need them.
+    #[must_use]
+    pub fn image_store(mut self, root: impl Into<PathBuf>) -> Self {
+        self.image_stores.push(root.into());
+        self
+    }
+
+    /// In place of the stores named with [`image_store`](Self::image_store) until now: these.
+    #[must_use]
+    pub fn image_stores<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> Self {
+        self.image_stores = roots.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// A separate store for images and their layers, such as one on another disk, made if it is missing. Containers, with
+    /// what is written into them, stay in this one; images that are here stay visible and can be removed. The
+    /// directory is a store of its own, complete without this one.
+    #[must_use]
+    pub fn image_store_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.image_store_root = Some(root.into());
+        self
+    }
+
+    /// Whether new containers are dropped by a reboot: their records are kept in the run root, whose database is never
+    /// synced, so creating and removing them costs no sync. Their directories are garbage after it, which the first
+    /// write or [`gc`](crate::Store::gc) removes. The default is `false`.
+    #[must_use]
+    pub fn transient(mut self, transient: bool) -> Self {
+        self.transient = transient;
+        self
+    }
+
+    /// Whether there is a program that mounts where the kernel cannot.
+    pub fn has_mount_program(&self) -> bool {
+        self.mount_program.is_some()
+    }
+
+    /// What is on the disk when an operation returns.
+    pub fn sync_mode(&self) -> SyncMode {
+        self.sync
+    }
+
+    /// What was asked for and has no effect: see [`from_settings`](Self::from_settings).
+    pub fn ignored(&self) -> &[Ignored] {
+        &self.ignored
+    }
+
+    /// Options for programs that pull images, kept for those.
+    pub fn pull_options(&self) -> &BTreeMap<String, String> {
+        &self.pull_options
     }
 
     /// The root directory.

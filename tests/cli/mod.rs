@@ -3,6 +3,7 @@
 mod backup;
 mod bad_input;
 mod checking;
+mod config;
 mod containers;
 mod full_disk;
 mod images;

@@ -21,6 +21,9 @@ impl TestCommand {
         command.env("LC_ALL", "C").env_remove("LAYERSTORE_ROOT").env_remove("LAYERSTORE_RUNROOT");
         command
             .env_remove("LAYERSTORE_SYNC")
+            .env_remove("LAYERSTORE_CONFIG")
+            .env_remove("STORAGE_DRIVER")
+            .env_remove("STORAGE_OPTS")
             .env_remove("LAYERSTORE_LOG")
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE");

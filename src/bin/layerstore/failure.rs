@@ -54,6 +54,9 @@ pub enum Failure {
         /// What was to be mounted.
         thing: String,
     },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] layerstore::ConfigError),
     /// No user namespace can be entered.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
@@ -134,7 +137,7 @@ impl Failure {
     pub fn report(&self, color: Color) -> ExitCode {
         report::failure(self, self.hint().as_deref(), color);
         match self {
-            Failure::Setting { .. } => ExitCode::from(2),
+            Failure::Setting { .. } | Failure::Config(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

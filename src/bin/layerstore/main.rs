@@ -3,7 +3,8 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`args`] | what was typed, one file per command |
-//! | [`context`] | what it means: where the store is, how to print |
+//! | [`effective`] | the options of the store, from flags, variables and configuration |
+//! | [`context`] | what it means: how the store is opened, how to print |
 //! | [`commands`] | the commands, one file each |
 //! | [`output`] | everything that is printed |
 //! | [`failure`] | what went wrong, and the exit status |
@@ -11,6 +12,7 @@
 mod args;
 mod commands;
 mod context;
+mod effective;
 mod failure;
 mod output;
 

@@ -25,6 +25,33 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
     pub runroot: Option<PathBuf>,
 
+    /// Take options from a file in the form of storage.conf [env: LAYERSTORE_CONFIG]
+    ///
+    /// Flags and variables count more than the file. Without this flag no storage.conf is read: those of the machine are
+    /// of other programs' stores. `layerstore config` shows what is in effect.
+    #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
+    pub config: Option<PathBuf>,
+
+    /// Read images and layers of this store too, and never write it; can be given several times
+    ///
+    /// What is in the own store counts first, then these in their order.
+    #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
+    pub image_store: Vec<PathBuf>,
+
+    /// Keep images and their layers in a store of their own, and containers in --root
+    #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
+    pub image_store_root: Option<PathBuf>,
+
+    /// Open the store for reading only, and write nothing there
+    ///
+    /// A store on a filesystem that is read-only is opened so in any case.
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub read_only: bool,
+
+    /// Keep the records of new containers in --runroot, to be gone after a reboot
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub transient: bool,
+
     /// How long to wait for another process that writes; 0 tries once [default: 60]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
     pub lock_timeout: Option<Duration>,

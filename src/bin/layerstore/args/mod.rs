@@ -7,6 +7,7 @@ mod check;
 mod commit;
 mod compact;
 mod completions;
+mod config;
 mod create_container;
 mod diff;
 mod du;
@@ -38,6 +39,7 @@ pub use check::CheckArgs;
 pub use commit::{CommitArgs, time};
 pub use compact::CompactArgs;
 pub use completions::CompletionsArgs;
+pub use config::ConfigArgs;
 pub use create_container::CreateContainerArgs;
 pub use diff::DiffArgs;
 pub use du::DuArgs;
@@ -120,6 +122,7 @@ pub enum Command {
     Backup(BackupArgs),
     Compact(CompactArgs),
     Sync(SyncArgs),
+    Config(ConfigArgs),
     Unshare(UnshareArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

@@ -6,6 +6,7 @@ mod check;
 mod commit;
 mod compact;
 mod completions;
+mod config;
 mod containers;
 mod create_container;
 mod diff;
@@ -71,6 +72,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Backup(args) => backup::run(&args, context),
         Command::Compact(args) => compact::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
+        Command::Config(args) => config::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),

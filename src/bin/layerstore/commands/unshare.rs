@@ -29,10 +29,11 @@ pub fn run(args: &UnshareArgs, context: &Context) -> Result<(), Failure> {
     {
         context.note(&format!("only one id is mapped, so all files belong to root: {reason}"));
     }
-    let source = Command::new(&program)
-        .args(arguments)
-        .env("LAYERSTORE_ROOT", root)
-        .env("LAYERSTORE_RUNROOT", run_root)
-        .exec();
+    let mut command = Command::new(&program);
+    command.args(arguments).env("LAYERSTORE_ROOT", root).env("LAYERSTORE_RUNROOT", run_root);
+    if let Some(file) = &context.effective().file {
+        command.env("LAYERSTORE_CONFIG", absolute(file)?);
+    }
+    let source = command.exec();
     Err(Failure::Run { command: program.to_string_lossy().into_owned(), source })
 }

@@ -1,0 +1,376 @@
+//! The options of the store: flags over variables over a file of configuration over defaults, and which of these each
+//! value came from.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use layerstore::config::{Environment, Origin, Setting, Settings};
+use layerstore::{StoreOptions, SyncMode};
+use serde_json::{Value, json};
+
+use crate::args::{GlobalArgs, Sync};
+use crate::failure::Failure;
+use crate::output::json::Bytes;
+
+/// The options that are in effect.
+#[derive(Debug)]
+pub struct Effective {
+    pub options: StoreOptions,
+    pub root: PathBuf,
+    pub run_root: PathBuf,
+    /// The file of configuration, if one was asked for.
+    pub file: Option<PathBuf>,
+    /// Every option with its value, for people and programs.
+    pub lines: Vec<Line>,
+    /// What the file has that does nothing.
+    pub warnings: Vec<String>,
+}
+
+/// An option in effect.
+#[derive(Debug)]
+pub struct Line {
+    pub option: &'static str,
+    pub value: Value,
+    pub origin: Origin,
+}
+
+/// A value, and what gave it.
+struct Chosen<T> {
+    value: T,
+    origin: Origin,
+}
+
+impl<T> Chosen<T> {
+    fn by_default(value: T) -> Self {
+        Chosen { value, origin: Origin::Default }
+    }
+}
+
+impl<T: Clone> From<&Setting<T>> for Chosen<T> {
+    fn from(setting: &Setting<T>) -> Self {
+        Chosen { value: setting.value.clone(), origin: setting.origin.clone() }
+    }
+}
+
+/// The variable, unless it is empty.
+pub fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// What a flag says, else what a variable does.
+fn given<T: From<OsString>>(flag: Option<T>, name: &'static str, variable_name: &'static str) -> Option<Chosen<T>> {
+    let flag = flag.map(|value| Chosen { value, origin: Origin::Flag(name) });
+    flag.or_else(|| {
+        let value = variable(variable_name)?.into();
+        Some(Chosen { value, origin: Origin::Variable(variable_name) })
+    })
+}
+
+impl Effective {
+    /// Takes everything together.
+    pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
+        let file = given(global.config.clone(), "--config", "LAYERSTORE_CONFIG").map(|file| file.value);
+        let settings = match &file {
+            Some(file) => Some(Settings::load_file(&Environment::of_this_process(), file)?),
+            None => None,
+        };
+        let (root, run_root) = roots(global, settings.as_ref())?;
+        let (mut options, mut warnings) = (StoreOptions::at(&root.value), Vec::new());
+        let mut lines = Lines(Vec::new());
+        lines.add("root", path(&root.value), root.origin.clone());
+        lines.add("run_root", path(&run_root.value), run_root.origin.clone());
+        if let Some(mut settings) = settings {
+            warnings.extend(settings.warnings().iter().map(ToString::to_string));
+            settings.set_graph_root(root.value.clone(), root.origin);
+            settings.set_run_root(run_root.value.clone(), run_root.origin);
+            options = StoreOptions::from_settings(&settings)?;
+            warnings.extend(options.ignored().iter().map(ToString::to_string));
+            lines.add_settings(&settings, &options)?;
+        }
+        options = options.run_root(&run_root.value);
+        options = lines.apply_flags(options, global)?;
+        let (root, run_root) = (root.value, run_root.value);
+        Ok(Effective { options, root, run_root, file, lines: lines.0, warnings })
+    }
+}
+
+/// Where the store is, and where what a reboot drops.
+fn roots(
+    global: &GlobalArgs,
+    settings: Option<&Settings>,
+) -> Result<(Chosen<PathBuf>, Chosen<PathBuf>), Failure> {
+    let surroundings = Surroundings::of_this_process();
+    let configured = |setting: Option<&Setting<PathBuf>>| setting.filter(|one| one.is_set()).map(Chosen::from);
+    let root = given(global.root.clone(), "--root", "LAYERSTORE_ROOT")
+        .or_else(|| configured(settings.map(Settings::graph_root)));
+    let is_named = root.is_some();
+    let root = match root {
+        Some(root) => root,
+        None => Chosen::by_default(surroundings.default_root()?),
+    };
+    let run_root = given(global.runroot.clone(), "--runroot", "LAYERSTORE_RUNROOT")
+        .or_else(|| configured(settings.map(Settings::run_root)));
+    let run_root = run_root.unwrap_or_else(|| {
+        let inside = || root.value.join("run");
+        // Two stores must not share it.
+        Chosen::by_default(match is_named {
+            true => inside(),
+            false => surroundings.default_run_root().unwrap_or_else(inside),
+        })
+    });
+    Ok((root, run_root))
+}
+
+fn path(path: &Path) -> Value {
+    serde_json::to_value(Bytes(path.as_os_str().as_bytes().to_vec())).unwrap_or_default()
+}
+
+struct Lines(Vec<Line>);
+
+impl Lines {
+    /// Adds a line, or puts it in the place of the one that is there.
+    fn add(&mut self, option: &'static str, value: Value, origin: Origin) {
+        let line = Line { option, value, origin };
+        match self.0.iter_mut().find(|known| known.option == option) {
+            Some(known) => *known = line,
+            None => self.0.push(line),
+        }
+    }
+
+    fn is_set(&self, option: &str) -> bool {
+        self.0.iter().any(|line| line.option == option)
+    }
+
+    /// What a file of configuration says.
+    fn add_settings(&mut self, settings: &Settings, options: &StoreOptions) -> Result<(), Failure> {
+        let overlay = settings.overlay()?;
+        let of_key = |key: &str| settings.get(key).map(|setting| setting.origin.clone());
+        if let Some(store) = settings.image_store() {
+            self.add("image_store_root", path(&store.value), store.origin.clone());
+        }
+        if let Some(last) = overlay.image_stores.last() {
+            let stores = overlay.image_stores.iter().map(|store| path(&store.value)).collect();
+            self.add("image_stores", stores, last.origin.clone());
+        }
+        if let Some(origin) = of_key("storage.transient_store") {
+            self.add("transient", settings.transient_store().into(), origin);
+        }
+        if let Some(sync) = &overlay.sync {
+            self.add("sync", sync_word(options.sync_mode()).into(), sync.origin.clone());
+        }
+        if let Some(program) = &overlay.mount_program {
+            self.add("mount_program", path(&program.value), program.origin.clone());
+        }
+        if let Some(mount) = &overlay.mount_options {
+            self.add("mount_options", json!(mount.value), mount.origin.clone());
+        }
+        if let Some(origin) = of_key("storage.options.disable-volatile") {
+            self.add("volatile_mounts", (!settings.disable_volatile()).into(), origin);
+        }
+        if let Some(ignore) = &overlay.ignore_chown_errors {
+            self.add("ignore_chown_errors", ignore.value.into(), ignore.origin.clone());
+        }
+        if let Some(origin) = of_key("storage.options.pull_options") {
+            self.add("pull_options", json!(settings.pull_options()), origin);
+        }
+        Ok(())
+    }
+
+    /// What flags and variables say, and the defaults of what nobody says.
+    fn apply_flags(
+        &mut self,
+        mut options: StoreOptions,
+        global: &GlobalArgs,
+    ) -> Result<StoreOptions, Failure> {
+        if let Some(store) = &global.image_store_root {
+            options = options.image_store_root(store);
+            self.add("image_store_root", path(store), Origin::Flag("--image-store-root"));
+        }
+        if !global.image_store.is_empty() {
+            let stores = global.image_store.iter().map(|store| path(store)).collect();
+            self.add("image_stores", stores, Origin::Flag("--image-store"));
+            options = options.image_stores(&global.image_store);
+        }
+        let read_only = if global.read_only { Origin::Flag("--read-only") } else { Origin::Default };
+        self.add("read_only", global.read_only.into(), read_only);
+        options = options.read_only(global.read_only);
+        if global.transient {
+            options = options.transient(true);
+            self.add("transient", true.into(), Origin::Flag("--transient"));
+        }
+        if let Some(sync) = sync_mode(global.sync)? {
+            options = options.sync(sync.value);
+            self.add("sync", sync_word(sync.value).into(), sync.origin);
+        }
+        if let Some(timeout) = global.lock_timeout {
+            options = options.lock_timeout(timeout);
+            self.add("lock_timeout", timeout.as_secs_f64().into(), Origin::Flag("--lock-timeout"));
+        }
+        let keeps = if global.no_keep_blobs { Origin::Flag("--no-keep-blobs") } else { Origin::Default };
+        self.add("keep_blobs", (!global.no_keep_blobs).into(), keeps);
+        options = options.keep_blobs(!global.no_keep_blobs);
+        if let Some(program) = &global.mount_program {
+            options = options.mount_program(program).prefer_mount_program(false);
+            self.add("mount_program", path(program), Origin::Flag("--mount-program"));
+        }
+        let defaults = [
+            ("image_store_root", Value::Null),
+            ("image_stores", json!([])),
+            ("transient", false.into()),
+            ("sync", sync_word(SyncMode::default()).into()),
+            ("lock_timeout", Duration::from_secs(60).as_secs_f64().into()),
+            ("mount_program", Value::Null),
+            ("mount_options", json!([])),
+            ("volatile_mounts", true.into()),
+            ("ignore_chown_errors", false.into()),
+            ("pull_options", json!({})),
+        ];
+        for (option, value) in defaults {
+            if !self.is_set(option) {
+                self.add(option, value, Origin::Default);
+            }
+        }
+        self.0.sort_by_key(|line| ORDER.iter().position(|option| *option == line.option));
+        Ok(options)
+    }
+}
+
+/// The order in which options are shown.
+const ORDER: [&str; 14] = [
+    "root",
+    "run_root",
+    "image_store_root",
+    "image_stores",
+    "read_only",
+    "transient",
+    "sync",
+    "lock_timeout",
+    "keep_blobs",
+    "mount_program",
+    "mount_options",
+    "volatile_mounts",
+    "ignore_chown_errors",
+    "pull_options",
+];
+
+fn sync_word(mode: SyncMode) -> &'static str {
+    match mode {
+        SyncMode::Records => "records",
+        SyncMode::Off => "off",
+        _ => "full",
+    }
+}
+
+fn sync_mode(flag: Option<Sync>) -> Result<Option<Chosen<SyncMode>>, Failure> {
+    const VARIABLE: &str = "LAYERSTORE_SYNC";
+    let (mode, origin) = match (flag, variable(VARIABLE)) {
+        (Some(flag), _) => (flag, Origin::Flag("--sync")),
+        (None, None) => return Ok(None),
+        (None, Some(value)) => {
+            let value = value.to_string_lossy().into_owned();
+            let mode = <Sync as ValueEnum>::from_str(&value, false).map_err(|_| Failure::Setting {
+                name: "$LAYERSTORE_SYNC",
+                value,
+                reason: "it is one of full, records and off".to_owned(),
+            })?;
+            (mode, Origin::Variable(VARIABLE))
+        }
+    };
+    let value = match mode {
+        Sync::Full => SyncMode::Full,
+        Sync::Records => SyncMode::Records,
+        Sync::Off => SyncMode::Off,
+    };
+    Ok(Some(Chosen { value, origin }))
+}
+
+/// A value in one cell of a table.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
+        Value::Object(items) => {
+            items.iter().map(|(key, value)| format!("{key}={}", shown(value))).collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What decides where a store is, if nobody says it.
+struct Surroundings {
+    machine_root: bool,
+    data_home: Option<OsString>,
+    home: Option<OsString>,
+    runtime_dir: Option<OsString>,
+}
+
+impl Surroundings {
+    fn of_this_process() -> Self {
+        // Root of a user namespace is some ordinary user, and keeps that user's directories.
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let initial = map.split_whitespace().eq(["0", "0", "4294967295"]);
+        let set = |name| env::var_os(name).filter(|value| Path::new(value).is_absolute());
+        Surroundings {
+            machine_root: rustix::process::geteuid().is_root() && initial,
+            data_home: set("XDG_DATA_HOME"),
+            home: set("HOME"),
+            runtime_dir: set("XDG_RUNTIME_DIR"),
+        }
+    }
+
+    fn default_root(&self) -> Result<PathBuf, Failure> {
+        if self.machine_root {
+            return Ok("/var/lib/layerstore".into());
+        }
+        match (&self.data_home, &self.home) {
+            (Some(data), _) => Ok(Path::new(data).join("layerstore")),
+            (None, Some(home)) => Ok(Path::new(home).join(".local/share/layerstore")),
+            (None, None) => Err(Failure::Setting {
+                name: "$HOME",
+                value: String::new(),
+                reason: "it must be an absolute path; or name the store with --root".into(),
+            }),
+        }
+    }
+
+    fn default_run_root(&self) -> Option<PathBuf> {
+        if self.machine_root {
+            return Some("/run/layerstore".into());
+        }
+        self.runtime_dir.as_ref().map(|dir| Path::new(dir).join("layerstore"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(data_home: Option<&str>, home: Option<&str>, runtime_dir: Option<&str>) -> Surroundings {
+        let set = |value: Option<&str>| value.map(OsString::from);
+        Surroundings {
+            machine_root: false,
+            data_home: set(data_home),
+            home: set(home),
+            runtime_dir: set(runtime_dir),
+        }
+    }
+
+    #[test]
+    fn stores_are_where_programs_keep_their_data() {
+        let root = Surroundings { machine_root: true, ..user(Some("/d"), Some("/h"), Some("/r")) };
+        assert_eq!(root.default_root().unwrap(), Path::new("/var/lib/layerstore"));
+        assert_eq!(root.default_run_root().unwrap(), Path::new("/run/layerstore"));
+        let with_all = user(Some("/d"), Some("/h"), Some("/r"));
+        assert_eq!(with_all.default_root().unwrap(), Path::new("/d/layerstore"));
+        assert_eq!(with_all.default_run_root().unwrap(), Path::new("/r/layerstore"));
+        let with_home = user(None, Some("/h"), None);
+        assert_eq!(with_home.default_root().unwrap(), Path::new("/h/.local/share/layerstore"));
+        assert_eq!(with_home.default_run_root(), None);
+        assert!(user(None, None, None).default_root().is_err());
+    }
+}

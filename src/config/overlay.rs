@@ -1,0 +1,254 @@
+//! The options of the overlay driver: what files, variables and flags say, as values.
+
+use std::path::{Path, PathBuf};
+
+use super::document::parse_flag;
+use super::settings::{DriverOption, Setting};
+use crate::error::ConfigError;
+use crate::sys::path as sys_path;
+
+/// The prefixes of options that are another driver's, and nobody else's concern.
+const OTHER_DRIVERS: [&str; 7] = ["aufs", "btrfs", "devicemapper", "dm", "vfs", "windowsfilter", "zfs"];
+
+/// Whether a layer's files are on the disk when its record is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LayerSync {
+    /// The kernel writes them when it likes.
+    None,
+    /// The filesystem is synced after a layer was written.
+    Filesystem,
+}
+
+/// What the options of the overlay driver say; a field that nobody has set is `None` or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OverlayOptions {
+    /// `mountopt`: options for every mount.
+    pub mount_options: Option<Setting<Vec<String>>>,
+    /// `mount_program`: the program that mounts in the kernel's place.
+    pub mount_program: Option<Setting<PathBuf>>,
+    /// `skip_mount_home`: whether the store's directory is not made a mount of its own.
+    pub skip_mount_home: Option<Setting<bool>>,
+    /// `ignore_chown_errors`: whether an owner that cannot be given is left out.
+    pub ignore_chown_errors: Option<Setting<bool>>,
+    /// `force_mask`: the mode that files have on the disk whatever an archive says.
+    pub force_mask: Option<Setting<u32>>,
+    /// `size`: how many bytes a container may write.
+    pub size: Option<Setting<u64>>,
+    /// `inodes`: how many files a container may make.
+    pub inodes: Option<Setting<u64>>,
+    /// `use_composefs`: whether layers are kept as images of composefs.
+    pub use_composefs: Option<Setting<bool>>,
+    /// `sync`: whether layers are synced.
+    pub sync: Option<Setting<LayerSync>>,
+    /// `imagestore` and `additionalimagestore`: other stores to read from, in this order.
+    pub image_stores: Vec<Setting<PathBuf>>,
+    /// `additionallayerstore`: file systems that fill layers on demand.
+    pub layer_stores: Vec<Setting<PathBuf>>,
+}
+
+impl OverlayOptions {
+    /// Reads options: of two of a kind the later one counts. A key may begin with `overlay.`, `overlay2.` or a point;
+    /// those of other drivers are passed over.
+    ///
+    /// Returns [`ConfigError::Option`] if one has no key or value, a key is unknown, or a value means nothing: such as a
+    /// mount program or an image store that is not there.
+    pub fn parse(options: &[DriverOption]) -> Result<Self, ConfigError> {
+        let mut parsed = OverlayOptions::default();
+        for option in options {
+            parsed.take(option).map_err(|reason| ConfigError::Option {
+                option: option.text.clone(),
+                origin: option.origin.to_string(),
+                reason,
+            })?;
+        }
+        Ok(parsed)
+    }
+
+    fn take(&mut self, option: &DriverOption) -> Result<(), String> {
+        let (key, value) = option.text.split_once('=').ok_or("has no \"=\"")?;
+        let key = match key.trim().split_once('.') {
+            None => key.trim().to_ascii_lowercase(),
+            Some(("" | "overlay" | "overlay2", key)) => key.to_ascii_lowercase(),
+            Some((driver, _)) if OTHER_DRIVERS.contains(&driver) => return Ok(()),
+            Some((driver, _)) => return Err(format!("is of {driver:?}, which is no storage driver")),
+        };
+        let flag = || parse_flag(value).ok_or("takes true or false");
+        match key.as_str() {
+            "mountopt" => self.mount_options = Some(option.with(list(value))),
+            "mount_program" => self.mount_program = Some(option.with(program(value)?)),
+            "skip_mount_home" => self.skip_mount_home = Some(option.with(flag()?)),
+            "ignore_chown_errors" => self.ignore_chown_errors = Some(option.with(flag()?)),
+            "use_composefs" => self.use_composefs = Some(option.with(flag()?)),
+            "force_mask" => self.force_mask = Some(option.with(mask(value)?)),
+            "size" => self.size = Some(option.with(size(value).ok_or("takes a size such as 10G")?)),
+            "inodes" => {
+                self.inodes = Some(option.with(value.parse().map_err(|_| "takes a whole number")?));
+            }
+            "sync" => self.sync = Some(option.with(sync(value)?)),
+            "imagestore" | "additionalimagestore" => {
+                for path in list(value) {
+                    self.image_stores.push(option.with(directory(&path)?));
+                }
+            }
+            "additionallayerstore" => {
+                for path in list(value) {
+                    self.layer_stores.push(option.with(layer_store(&path)?));
+                }
+            }
+            // A check that nobody makes any more.
+            "override_kernel_check" => {}
+            _ => return Err("is unknown".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+impl DriverOption {
+    fn with<T>(&self, value: T) -> Setting<T> {
+        Setting { value, origin: self.origin.clone() }
+    }
+}
+
+/// The parts between commas.
+fn list(value: &str) -> Vec<String> {
+    value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn program(value: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(value);
+    match sys_path::stat(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("names a program that cannot be used: {error}")),
+    }
+}
+
+fn directory(value: &str) -> Result<PathBuf, String> {
+    let path = Path::new(value);
+    if !path.is_absolute() {
+        return Err(format!("takes absolute paths, and {value:?} is none"));
+    }
+    if !sys_path::is_directory(path) {
+        return Err(format!("names {value:?}, which is no directory"));
+    }
+    Ok(path.to_owned())
+}
+
+/// A directory, after which may stand how images are told there.
+fn layer_store(value: &str) -> Result<PathBuf, String> {
+    let path = match value.split_once(':') {
+        None | Some((_, "ref")) => value.strip_suffix(":ref").unwrap_or(value),
+        Some((_, suffix)) => return Err(format!("knows the suffix :ref, once, and not :{suffix}")),
+    };
+    directory(path)
+}
+
+fn mask(value: &str) -> Result<u32, String> {
+    match value {
+        "shared" => Ok(0o755),
+        "private" => Ok(0o700),
+        _ => u32::from_str_radix(value, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o7777)
+            .ok_or_else(|| "takes shared, private or an octal mode".to_owned()),
+    }
+}
+
+fn sync(value: &str) -> Result<LayerSync, String> {
+    match value {
+        "none" | "" => Ok(LayerSync::None),
+        "filesystem" => Ok(LayerSync::Filesystem),
+        _ => Err("takes none or filesystem".to_owned()),
+    }
+}
+
+/// A number of bytes as people write it: units are powers of 1024, with or without `i` and `B`.
+fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let power = match unit.strip_suffix('i').unwrap_or(unit) {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let factor = 1u64 << (10 * power);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u64 = whole.parse().ok()?;
+    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()? };
+    let digits = u32::try_from(fraction.len()).ok()?;
+    let part = u128::from(part) * u128::from(factor) / 10u128.checked_pow(digits)?;
+    whole.checked_mul(factor)?.checked_add(u64::try_from(part).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Origin;
+    use super::*;
+
+    fn parse(options: &[&str]) -> Result<OverlayOptions, ConfigError> {
+        let options = options
+            .iter()
+            .map(|text| DriverOption { text: (*text).to_owned(), origin: Origin::Flag("--storage-opt") });
+        OverlayOptions::parse(&options.collect::<Vec<_>>())
+    }
+
+    fn reason(option: &str) -> String {
+        match parse(&[option]) {
+            Err(ConfigError::Option { reason, .. }) => reason,
+            other => panic!("{option}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_may_name_its_driver() {
+        for key in ["size", ".size", "overlay.size", "overlay2.size", "SIZE"] {
+            assert_eq!(parse(&[&format!("{key}=10G")]).unwrap().size.unwrap().value, 10 << 30, "{key}");
+        }
+        assert_eq!(parse(&["zfs.size=1", "vfs.nonsense=x", "override_kernel_check=1"]).unwrap(), parse(&[]).unwrap());
+        assert!(reason("tape.size=1").contains("no storage driver"));
+        assert_eq!(reason("nosuch=1"), "is unknown");
+        assert!(reason("size").contains('='));
+    }
+
+    #[test]
+    fn values_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().display();
+        let both = parse(&[&format!("imagestore={store}"), &format!(".additionalimagestore={store},{store}")]);
+        assert_eq!(both.unwrap().image_stores.len(), 3);
+        let layers = parse(&[&format!("additionallayerstore={store}:ref,{store}")]).unwrap().layer_stores;
+        assert_eq!(layers.iter().map(|store| store.value.as_path()).collect::<Vec<_>>(), [dir.path(); 2]);
+        assert!(reason("imagestore=relative").contains("absolute"));
+        assert!(reason("imagestore=/no/such/store").contains("no directory"));
+        for suffix in ["ref:ref", "other"] {
+            assert!(reason(&format!("additionallayerstore={store}:{suffix}")).contains(":ref"));
+        }
+        assert!(reason("mount_program=/no/such/program").contains("cannot be used"));
+        for bad in ["size=much", "size=", "size=1.x", "inodes=-1", "sync=all", "force_mask=rwx"] {
+            reason(bad);
+        }
+        for key in ["use_composefs", "skip_mount_home", "ignore_chown_errors"] {
+            assert!(reason(&format!("{key}=maybe")).contains("true or false"));
+            parse(&[&format!("{key}=true")]).unwrap();
+        }
+        let masks = ["shared", "private", "0711"]
+            .map(|mask| parse(&[&format!("force_mask={mask}")]).unwrap().force_mask.unwrap().value);
+        assert_eq!(masks, [0o755, 0o700, 0o711]);
+    }
+
+    #[test]
+    fn sizes_are_written_in_many_ways() {
+        let sizes = ["0", "512", "1k", "1 KiB", "1.5M", "2gb", "1T"].map(size);
+        let expected = [0, 512, 1024, 1024, 3 << 19, 2 << 30, 1 << 40].map(Some);
+        assert_eq!(sizes, expected);
+        assert_eq!(size("99999999P"), None);
+    }
+}

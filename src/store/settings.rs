@@ -1,0 +1,205 @@
+//! From a machine's configuration to the options of a store.
+
+use super::{StoreOptions, SyncMode};
+use crate::config::{DriverOption, Ignored, LayerSync, Origin, OverlayOptions, Setting, Settings};
+use crate::error::ConfigError;
+use crate::overlay;
+
+impl StoreOptions {
+    /// The store that a machine's configuration describes, as its programs for containers would have it.
+    ///
+    /// Each setting has its effect, or is refused, or is told by [`ignored`](Self::ignored) with the reason why it has
+    /// none: such as mount options that would make layers which mean nothing elsewhere.
+    ///
+    /// | setting | effect |
+    /// | --- | --- |
+    /// | `graphroot`, `runroot` | [`at`](Self::at), [`run_root`](Self::run_root) |
+    /// | `imagestore` | [`image_store_root`](Self::image_store_root) |
+    /// | `additionalimagestores` | [`image_store`](Self::image_store) for each |
+    /// | `transient_store` | [`transient`](Self::transient) |
+    /// | `mountopt` | [`mount_options`](Self::mount_options), without those that the store refuses |
+    /// | `mount_program` | [`mount_program`](Self::mount_program), which is preferred to the kernel |
+    /// | `ignore_chown_errors` | [`ignore_chown_errors`](Self::ignore_chown_errors) |
+    /// | `disable-volatile` | [`volatile_mounts`](Self::volatile_mounts) |
+    /// | `sync` | `none`: [`SyncMode::Records`]; `filesystem`, and if nothing is said: [`SyncMode::Full`] |
+    /// | `pull_options` | kept: [`pull_options`](Self::pull_options) |
+    /// | `force_mask`, `size`, `inodes` | refused, unless the size is 0 |
+    ///
+    /// Returns [`ConfigError::Driver`] if a driver other than overlay is asked for, and [`ConfigError::Option`] if an
+    /// option is unknown, means nothing, or asks for what this store never does.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use layerstore::config::{Environment, Settings};
+    /// use layerstore::{Store, StoreOptions};
+    ///
+    /// let settings = Settings::load(&Environment::of_this_process())?;
+    /// let options = StoreOptions::from_settings(&settings)?;
+    /// for ignored in options.ignored() {
+    ///     eprintln!("{ignored}");
+    /// }
+    /// let store = Store::open(&options)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        if let Some(driver) = settings.driver().filter(|driver| driver.value != "overlay") {
+            let (driver, origin) = (driver.value.clone(), driver.origin.to_string());
+            return Err(ConfigError::Driver { driver, origin });
+        }
+        let overlay = settings.overlay()?;
+        refuse_impossible(&overlay, settings.driver_options())?;
+        let mut ignored = without_effect(settings, &overlay);
+        let mut options = StoreOptions::at(&settings.graph_root().value)
+            .run_root(&settings.run_root().value)
+            .transient(settings.transient_store())
+            .volatile_mounts(!settings.disable_volatile())
+            .mount_options(mount_options(&overlay, &mut ignored))
+            .ignore_chown_errors(overlay.ignore_chown_errors.is_some_and(|ignore| ignore.value));
+        if let Some(store) = settings.image_store() {
+            options = options.image_store_root(&store.value);
+        }
+        for store in &overlay.image_stores {
+            options = options.image_store(&store.value);
+        }
+        if let Some(program) = &overlay.mount_program {
+            options = options.mount_program(&program.value).prefer_mount_program(true);
+        }
+        if let Some(Setting { value: LayerSync::None, .. }) = overlay.sync {
+            options = options.sync(SyncMode::Records);
+        }
+        options.pull_options = settings.pull_options();
+        options.ignored = ignored;
+        Ok(options)
+    }
+}
+
+/// Refuses what would be broken if it were passed over: somebody relies on it.
+fn refuse_impossible(overlay: &OverlayOptions, given: &[DriverOption]) -> Result<(), ConfigError> {
+    let size = overlay.size.as_ref().filter(|size| size.value > 0).map(|size| &size.origin);
+    let inodes = overlay.inodes.as_ref().filter(|inodes| inodes.value > 0).map(|inodes| &inodes.origin);
+    let mask = overlay.force_mask.as_ref().map(|mask| &mask.origin);
+    let quota = "asks for a limit, and this store sets none: use a filesystem with quotas of its own";
+    let refused = [
+        ("size", size, quota),
+        ("inodes", inodes, quota),
+        ("force_mask", mask, "asks for other modes than the layers have, which this store keeps as they are"),
+    ];
+    for (key, origin, reason) in refused {
+        let Some(origin) = origin else { continue };
+        let text = |option: &DriverOption| key_of(option) == key && option.origin == *origin;
+        let option = given.iter().find(|option| text(option)).map_or(key.to_owned(), |option| option.text.clone());
+        return Err(ConfigError::Option { option, origin: origin.to_string(), reason: reason.to_owned() });
+    }
+    Ok(())
+}
+
+fn key_of(option: &DriverOption) -> &str {
+    let key = option.text.split('=').next().unwrap_or_default();
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+/// What does no harm if it is passed over.
+fn without_effect(settings: &Settings, overlay: &OverlayOptions) -> Vec<Ignored> {
+    let mut ignored = Vec::new();
+    let mut ignore = |option: &str, origin: &Origin, reason: &str| {
+        let (option, reason) = (option.to_owned(), reason.to_owned());
+        ignored.push(Ignored { option, origin: origin.clone(), reason });
+    };
+    if let Some(drivers) = settings.get("storage.driver_priority") {
+        ignore("driver_priority", &drivers.origin, "there is one driver to choose from");
+    }
+    if let Some(composefs) = overlay.use_composefs.as_ref().filter(|composefs| composefs.value) {
+        ignore("use_composefs", &composefs.origin, "layers are directories, and are verified against their manifests");
+    }
+    if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
+        ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
+    }
+    for store in &overlay.layer_stores {
+        ignore("additionallayerstore", &store.origin, "layers are unpacked, and not filled on demand");
+    }
+    ignored
+}
+
+/// Mount options without those that every mount would be refused for.
+fn mount_options(overlay: &OverlayOptions, ignored: &mut Vec<Ignored>) -> Vec<String> {
+    let Some(Setting { value, origin }) = &overlay.mount_options else { return Vec::new() };
+    let mut options = value.clone();
+    options.retain(|option| match overlay::objection(option) {
+        None => true,
+        Some(reason) => {
+            let (option, reason) = (format!("mountopt {option}"), reason.to_owned());
+            ignored.push(Ignored { option, origin: origin.clone(), reason });
+            false
+        }
+    });
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Environment;
+
+    fn from(text: &str, variables: &[(&str, &str)]) -> Result<StoreOptions, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("storage.conf");
+        std::fs::write(&path, text).unwrap();
+        let variables: BTreeMap<_, _> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = Environment { user: 0, variables, home: None, system_root: dir.path().to_owned() };
+        StoreOptions::from_settings(&Settings::load_file(&environment, &path)?)
+    }
+
+    fn ignored(options: &StoreOptions) -> Vec<&str> {
+        options.ignored().iter().map(|ignored| ignored.option.as_str()).collect()
+    }
+
+    #[test]
+    fn each_setting_has_its_effect() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().display();
+        let text = format!(
+            "[storage]\ngraphroot = '/g'\nrunroot = '/r'\nimagestore = '/i'\ntransient_store = true\n\
+             [storage.options]\nadditionalimagestores = ['{other}']\ndisable-volatile = true\n\
+             pull_options = {{enable_partial_images = 'false'}}\n\
+             [storage.options.overlay]\nmountopt = 'nodev,metacopy=on'\nmount_program = '{other}'\n\
+             ignore_chown_errors = 'true'\nsync = 'none'\nuse_composefs = 'true'\n"
+        );
+        let options = from(&text, &[]).unwrap();
+        assert_eq!(options.root(), Path::new("/g"));
+        assert_eq!(options.run_root_path(), Path::new("/r"));
+        assert_eq!(options.image_store_root.as_deref(), Some(Path::new("/i")));
+        assert_eq!(options.image_stores, [dir.path()]);
+        assert!(options.transient && !options.volatile && options.ignore_chown_errors);
+        assert!(options.prefer_mount_program && options.mount_program.as_deref() == Some(dir.path()));
+        assert_eq!(options.mount_options, ["nodev"]);
+        assert_eq!(options.sync, SyncMode::Records);
+        assert_eq!(options.pull_options()["enable_partial_images"], "false");
+        assert_eq!(ignored(&options), ["use_composefs", "mountopt metacopy=on"]);
+        assert!(options.ignored()[1].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect"));
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        let options = from("", &[]).unwrap();
+        assert_eq!(options.root(), Path::new("/var/lib/containers/storage"));
+        assert_eq!(options.sync, SyncMode::Full);
+        assert!(!options.transient && options.volatile && ignored(&options).is_empty());
+    }
+
+    #[test]
+    fn what_somebody_relies_on_is_refused() {
+        let message = |text: &str, variables: &[(&str, &str)]| from(text, variables).unwrap_err().to_string();
+        let driver = message("[storage]\ndriver = 'vfs'\n", &[]);
+        assert!(driver.contains("storage.conf:2") && driver.contains("\"vfs\""), "{driver}");
+        let size = message("", &[("STORAGE_OPTS", "overlay.size=10G")]);
+        assert!(size.contains("$STORAGE_OPTS") && size.contains("overlay.size=10G"), "{size}");
+        assert!(message("[storage.options]\nforce_mask = 'shared'\n", &[]).contains("force_mask=755"));
+        assert!(message("", &[("STORAGE_OPTS", "inodes=5")]).contains("inodes=5"));
+        assert!(from("", &[("STORAGE_OPTS", "size=0")]).is_ok());
+    }
+}
