@@ -114,13 +114,23 @@ impl CheckReport {
 }
 
 impl Store {
-    /// Compares the store with itself and reports every difference. Writes nothing, and waits for nobody: other
+    /// Compares the store with itself and reports every difference. A separate store for images is checked with it; other
+    /// stores that are read are not, but can be by themselves ([`image_stores`](Self::image_stores)). Writes nothing, and waits for nobody: other
     /// processes may use and change the store meanwhile.
     ///
     /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the
     /// database itself cannot be read.
     pub fn check(&self, options: &CheckOptions<'_>) -> Result<CheckReport, Error> {
         let mut report = CheckReport::default();
+        if let Some(images) =
+            self.separate_images().filter(|_| options.layer.is_some() || options.image.is_some())
+        {
+            // One thing is in one of the two.
+            match images.check(options) {
+                Err(Error::Lookup(LookupError::NotFound { .. })) => {}
+                checked => return checked,
+            }
+        }
         let txn = self.database().begin_read()?;
         let records = Records::read(&txn)?;
         let scope = Scope::new(options, &records)?;
@@ -139,8 +149,37 @@ impl Store {
         if scope.is_everything() {
             report.findings.extend(unnamed::check(self)?);
         }
+        forget_what_is_elsewhere(self, &mut report)?;
+        if let Some(images) = self.separate_images().filter(|_| scope.is_everything()) {
+            let of_images = images.check(options)?;
+            report.notes.extend(of_images.notes.iter().cloned());
+            report.add(of_images);
+        }
         Ok(report)
     }
+}
+
+/// Drops findings of missing things that are in another store which this one reads.
+fn forget_what_is_elsewhere(store: &Store, report: &mut CheckReport) -> Result<(), Error> {
+    if store.separate_images().is_none() && store.image_stores().is_empty() {
+        return Ok(());
+    }
+    let view = store.begin_read()?;
+    let mut kept = Vec::with_capacity(report.findings.len());
+    for finding in report.findings.drain(..) {
+        let elsewhere = match &finding {
+            Finding::ParentMissing { parent: layer, .. } | Finding::ImageLayerMissing { layer, .. } => {
+                view.layer(layer)?.is_some()
+            }
+            Finding::ContainerImageMissing { image, .. } => view.image(image)?.is_some(),
+            _ => false,
+        };
+        if !elsewhere {
+            kept.push(finding);
+        }
+    }
+    report.findings = kept;
+    Ok(())
 }
 
 /// Which things are checked.

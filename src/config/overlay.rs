@@ -212,7 +212,10 @@ mod tests {
         for key in ["size", ".size", "overlay.size", "overlay2.size", "SIZE"] {
             assert_eq!(parse(&[&format!("{key}=10G")]).unwrap().size.unwrap().value, 10 << 30, "{key}");
         }
-        assert_eq!(parse(&["zfs.size=1", "vfs.nonsense=x", "override_kernel_check=1"]).unwrap(), parse(&[]).unwrap());
+        assert_eq!(
+            parse(&["zfs.size=1", "vfs.nonsense=x", "override_kernel_check=1"]).unwrap(),
+            parse(&[]).unwrap()
+        );
         assert!(reason("tape.size=1").contains("no storage driver"));
         assert_eq!(reason("nosuch=1"), "is unknown");
         assert!(reason("size").contains('='));
@@ -222,7 +225,8 @@ mod tests {
     fn values_are_checked() {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().display();
-        let both = parse(&[&format!("imagestore={store}"), &format!(".additionalimagestore={store},{store}")]);
+        let both =
+            parse(&[&format!("imagestore={store}"), &format!(".additionalimagestore={store},{store}")]);
         assert_eq!(both.unwrap().image_stores.len(), 3);
         let layers = parse(&[&format!("additionallayerstore={store}:ref,{store}")]).unwrap().layer_stores;
         assert_eq!(layers.iter().map(|store| store.value.as_path()).collect::<Vec<_>>(), [dir.path(); 2]);

@@ -277,6 +277,15 @@ impl Layout {
         })
     }
 
+    /// Whether the store's filesystem is read-only, at least by way of this path.
+    pub(crate) fn is_read_only(&self) -> Result<bool, LayoutError> {
+        sync::is_read_only(self.root.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.clone(),
+            action: "query the filesystem of",
+            source,
+        })
+    }
+
     /// How much room there is on the store's filesystem.
     pub(crate) fn free_space(&self) -> Result<FreeSpace, LayoutError> {
         sync::free_space(self.root.as_fd()).map_err(|source| LayoutError::Io {

@@ -100,6 +100,11 @@ impl RunLayout {
         self.path.join(EMPTY)
     }
 
+    /// Makes an empty directory for a moment, in the trash: so if this process dies, a collection removes it.
+    pub(crate) fn ensure_scratch(&self, number: u64) -> Result<PathBuf, LayoutError> {
+        self.ensure_below(TRASH, &number.to_string())
+    }
+
     /// Makes sure that the container has a run directory, and returns its path.
     pub(crate) fn ensure_container(&self, id: &ContainerId) -> Result<PathBuf, LayoutError> {
         self.ensure_below(CONTAINERS, id.as_str())

@@ -58,7 +58,9 @@ pub enum ConfigError {
         reason: String,
     },
     /// Another storage driver is asked for.
-    #[error("{origin}: the storage driver {driver:?} is not to be had: layers are kept for overlay; say overlay, or nothing")]
+    #[error(
+        "{origin}: the storage driver {driver:?} is not to be had: layers are kept for overlay; say overlay, or nothing"
+    )]
     Driver {
         /// The driver.
         driver: String,

@@ -108,6 +108,12 @@ pub enum MetaError {
         /// The database file.
         path: PathBuf,
     },
+    /// The store was opened for reading only, or lies on a filesystem that is read-only.
+    #[error("the database {} is open for reading only", path.display())]
+    OpenForReading {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The file is a database and not a store's.
     #[error("{} is not the database of a store: it has no header", path.display())]
     NoHeader {

@@ -78,6 +78,30 @@ pub enum Error {
         /// The root directory.
         root: PathBuf,
     },
+    /// The store was opened for reading only, or lies on a filesystem that is read-only.
+    #[error("the store {} is open for reading only", root.display())]
+    ReadOnly {
+        /// The root directory.
+        root: PathBuf,
+    },
+    /// A store was named as another one to read beside itself.
+    #[error("{} and the store for images to read beside it are one store; leave the second out", root.display())]
+    SameStore {
+        /// The root directory.
+        root: PathBuf,
+    },
+    /// The layers of two stores use attributes of different kinds, so no mount can join them.
+    #[error(
+        "the stores {} and {} cannot be used together: one was made by the machine's root, the other was not",
+        root.display(),
+        other.display()
+    )]
+    OtherClass {
+        /// The root directory of the store.
+        root: PathBuf,
+        /// That of the other.
+        other: PathBuf,
+    },
     /// The machine's root made the store, and its layers use attributes that only root has.
     #[error(
         "the store {} belongs to the machine's root, and this process is not root or in a user namespace; \
@@ -114,6 +138,9 @@ impl Error {
             }
             Error::Layout(LayoutError::NotAStore { .. }) => {
                 Some("check --root; a new store is made in an empty or missing directory")
+            }
+            Error::ReadOnly { .. } => {
+                Some("name another store with --root, or give the run root a place of its own with --runroot")
             }
             _ if self.is_out_of_space() => {
                 Some("remove images or containers, or drop kept blobs with `layerstore prune --blobs`")

@@ -32,14 +32,15 @@ impl Store {
     /// Deletes with no lock of the database held. Holds the write lock while a run directory is renamed, and that of
     /// the run database while a mount point is looked at.
     ///
-    /// Returns [`Error::Meta`] with [`Record`](crate::MetaError::Record) if a record is damaged: what it named cannot
+    /// Returns [`Error::ReadOnly`] if the store is open for reading only, unless with `dry_run`, and [`Error::Meta`] with
+    /// [`Record`](crate::MetaError::Record) if a record is damaged: what it named cannot
     /// be told from garbage then.
     pub fn gc(&self, dry_run: bool) -> Result<GcReport, Error> {
         let mut report = GcReport::default();
         if !dry_run {
             // A build that may only read is refused here.
             self.database().require_writable()?;
-            self.begin_tidying();
+            self.begin_collecting()?;
         }
         self.collect_leases(dry_run, &mut report)?;
         if dry_run {
@@ -48,6 +49,12 @@ impl Store {
             self.collect_entries(&mut report)?;
         }
         self.collect_run_state(dry_run, &mut report)?;
+        if let Some(images) = self.separate_images() {
+            let of_images = images.gc(dry_run)?;
+            report.removed.extend(of_images.removed);
+            report.left.extend(of_images.left);
+            report.bytes = report.bytes.saturating_add(of_images.bytes);
+        }
         Ok(report)
     }
 }

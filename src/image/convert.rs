@@ -22,6 +22,7 @@ impl Image {
             metadata: record.metadata,
             flags: record.flags,
             labels: record.labels,
+            image_store: None,
         })
     }
 }

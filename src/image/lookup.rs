@@ -7,8 +7,56 @@ use crate::error::{LookupError, MetaError};
 use crate::meta::{PrefixMatch, Query};
 use crate::types::Digest;
 
+/// What finding a thing asks: of one store, or of several as one.
+pub(crate) trait Lookup {
+    /// A layer by id.
+    fn layer(&self, id: &str) -> Result<Option<LayerRecord>, MetaError>;
+    /// An image by id.
+    fn image(&self, id: &str) -> Result<Option<ImageRecord>, MetaError>;
+    /// A container by id.
+    fn container(&self, id: &str) -> Result<Option<ContainerRecord>, MetaError>;
+    /// The id that has a name.
+    fn named(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError>;
+    /// Images known by a manifest digest.
+    fn images_by_digest(&self, digest: &str) -> Result<Vec<String>, MetaError>;
+    /// Layers found by a digest of one kind.
+    fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError>;
+    /// What ids of a kind begin with `prefix`.
+    fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError>;
+}
+
+impl<Q: Query> Lookup for Q {
+    fn layer(&self, id: &str) -> Result<Option<LayerRecord>, MetaError> {
+        Query::layer(self, id)
+    }
+
+    fn image(&self, id: &str) -> Result<Option<ImageRecord>, MetaError> {
+        Query::image(self, id)
+    }
+
+    fn container(&self, id: &str) -> Result<Option<ContainerRecord>, MetaError> {
+        Query::container(self, id)
+    }
+
+    fn named(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError> {
+        Query::named(self, owner, name)
+    }
+
+    fn images_by_digest(&self, digest: &str) -> Result<Vec<String>, MetaError> {
+        Query::images_by_digest(self, digest)
+    }
+
+    fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
+        Query::layers_by(self, key, digest)
+    }
+
+    fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError> {
+        Query::by_prefix(self, owner, prefix)
+    }
+}
+
 /// Finds an image by id, name, the digest of its manifest or config, or a unique beginning of its id.
-pub(crate) fn find_image<E>(txn: &impl Query, key: &str) -> Result<ImageRecord, E>
+pub(crate) fn find_image<E>(txn: &impl Lookup, key: &str) -> Result<ImageRecord, E>
 where
     E: From<MetaError> + From<LookupError>,
 {
@@ -24,7 +72,7 @@ where
 }
 
 /// Finds a container by id, name, or a unique beginning of its id.
-pub(crate) fn find_container<E>(txn: &impl Query, key: &str) -> Result<ContainerRecord, E>
+pub(crate) fn find_container<E>(txn: &impl Lookup, key: &str) -> Result<ContainerRecord, E>
 where
     E: From<MetaError> + From<LookupError>,
 {
@@ -32,7 +80,7 @@ where
 }
 
 /// Finds a layer by id, name, its diffID or the digest of its blob, or a unique beginning of its id.
-pub(crate) fn find_layer<E>(txn: &impl Query, key: &str) -> Result<LayerRecord, E>
+pub(crate) fn find_layer<E>(txn: &impl Lookup, key: &str) -> Result<LayerRecord, E>
 where
     E: From<MetaError> + From<LookupError>,
 {
@@ -49,7 +97,7 @@ where
 /// The order matters: what is exact wins over what is short, so that a new id never changes what an old name
 /// or id means.
 fn find<R, E>(
-    txn: &impl Query,
+    txn: &impl Lookup,
     owner: Owner,
     key: &str,
     get: impl Fn(&str) -> Result<Option<R>, MetaError>,

@@ -4,5 +4,5 @@ mod convert;
 mod lookup;
 mod thing;
 
-pub(crate) use lookup::{find_container, find_image, find_layer};
+pub(crate) use lookup::{Lookup, find_container, find_image, find_layer};
 pub use thing::{Container, Image, Item, Kind};

@@ -1,6 +1,7 @@
 //! The values that describe images, containers and data items.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use layerstore_schema::table::Owner;
 
@@ -62,6 +63,9 @@ pub struct Image {
     pub flags: Vec<(String, String)>,
     /// Labels.
     pub labels: Vec<(String, String)>,
+    /// The root of the other store that it was read from (see [`StoreOptions::image_store`](crate::StoreOptions::image_store));
+    /// `None` for one of the store's own.
+    pub image_store: Option<PathBuf>,
 }
 
 /// A container: a record with a writable layer of its own.

@@ -1,5 +1,7 @@
 //! The value that describes a layer.
 
+use std::path::PathBuf;
+
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use crate::error::MetaError;
@@ -33,6 +35,9 @@ pub struct Layer {
     pub flags: Vec<(String, String)>,
     /// Labels.
     pub labels: Vec<(String, String)>,
+    /// The root of the other store that it was read from (see [`StoreOptions::image_store`](crate::StoreOptions::image_store));
+    /// `None` for one of the store's own.
+    pub image_store: Option<PathBuf>,
 }
 
 /// A blob that carried a layer.
@@ -81,6 +86,7 @@ impl Layer {
             diff_size: record.diff_size,
             flags: record.flags,
             labels: record.labels,
+            image_store: None,
         })
     }
 }

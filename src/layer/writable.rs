@@ -24,14 +24,9 @@ pub(crate) fn directory(txn: &impl Query, layer: &LayerRecord) -> Result<u64, Me
     }
 }
 
-/// Makes a staged directory ready for writing above the directory `parent`: its root gets the metadata of the root
+/// Makes a staged directory ready for writing above the directory `parent`, which lies in `layout`: its root gets the metadata of the root
 /// below, for an overlay mount shows the topmost. The workdir is made by the first mount.
-pub(crate) fn prepare_writable(
-    layout: &Layout,
-    staging: &Staging,
-    parent: Option<u64>,
-) -> Result<(), LayoutError> {
-    let Some(parent) = parent else { return Ok(()) };
+pub(crate) fn prepare_writable(layout: &Layout, staging: &Staging, parent: u64) -> Result<(), LayoutError> {
     let from = layout.open_entry(Subdirectory::Diffs, parent)?;
     disk::inherit_root(from.as_fd(), staging.directory(), layout.xattrs()).map_err(|source| LayoutError::Io {
         path: layout.entry_path(Subdirectory::Diffs, DiffName::Entry(parent)),

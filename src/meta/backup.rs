@@ -36,7 +36,10 @@ impl Database {
         let snapshot = self.begin_read()?;
         let draft = Draft::new(place).map_err(failed)?;
         // Of its own: an error is of the copy, and not of the store.
-        let copy = Database::new(to.to_owned(), DatabaseOptions { sync: false, ..self.options().clone() });
+        let copy = Database::new(
+            to.to_owned(),
+            DatabaseOptions { sync: false, read_only: false, ..self.options().clone() },
+        );
         copy.copy_from(&snapshot, draft.file()).map_err(|error| match error {
             MetaError::Open { source, .. } => backup_error(to, *source),
             error => error,

@@ -13,10 +13,14 @@ use std::time::Duration;
 
 use layerstore_schema::header::Access;
 use redb::backends::FileBackend;
-use redb::{Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
+use redb::{
+    Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
+    StorageBackend, StorageError, TransactionError,
+};
 
 use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
 use super::holder::HolderFile;
+use super::private::{PrivateBackend, read_header_bytes};
 use super::{Query, ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
@@ -33,6 +37,8 @@ pub(crate) struct DatabaseOptions {
     pub(crate) cache_size: usize,
     /// Whether commits reach the disk before they return.
     pub(crate) sync: bool,
+    /// Whether the file is only read, by whatever process this is: nothing is written beside it either.
+    pub(crate) read_only: bool,
     /// Who writes down what reaches the file.
     #[cfg(test)]
     pub(super) recorder: Option<super::recorder::Recorder>,
@@ -44,6 +50,7 @@ impl Default for DatabaseOptions {
             lock_timeout: Duration::from_secs(60),
             cache_size: 16 << 20,
             sync: true,
+            read_only: false,
             #[cfg(test)]
             recorder: None,
         }
@@ -54,7 +61,7 @@ impl Default for DatabaseOptions {
 pub(crate) struct Database {
     path: PathBuf,
     options: DatabaseOptions,
-    reader: Mutex<Option<Arc<ReadOnlyDatabase>>>,
+    reader: Mutex<Option<Arc<Reader>>>,
     /// Which file it was when it was used first.
     identity: Mutex<Option<FileId>>,
 }
@@ -99,14 +106,14 @@ impl Database {
     fn try_begin_read(&self) -> Result<ReadTxn, MetaError> {
         let reader = self.reader()?;
         let begun = point(Call::Read).map_err(|error| redb::StorageError::from(error).into());
-        begun.and_then(|()| reader.begin_read()).map(ReadTxn).map_err(|error| {
+        begun.and_then(|()| reader.begin_read()).map(ReadTxn).map_err(|error: TransactionError| {
             let mut slot = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
             slot.take_if(|current| Arc::ptr_eq(current, &reader));
             error.into()
         })
     }
 
-    fn reader(&self) -> Result<Arc<ReadOnlyDatabase>, MetaError> {
+    fn reader(&self) -> Result<Arc<Reader>, MetaError> {
         let mut slot = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reader) = &*slot {
             return Ok(Arc::clone(reader));
@@ -119,15 +126,35 @@ impl Database {
             // No writer is there now, and the last one left without a word: by our own doing (see `backend`), or
             // because it died. A writer that opens looks after the second case, and while it is there readers
             // trust the file.
+            Err(DatabaseError::RepairAborted) if self.options.read_only => {
+                let reader = Arc::new(self.open_privately()?);
+                *slot = Some(Arc::clone(&reader));
+                return Ok(reader);
+            }
             Err(DatabaseError::RepairAborted) => {
                 let _writer = self.open_writer()?;
                 open().map_err(|error| self.open_error(error))?
             }
             other => other.map_err(|error| self.open_error(error))?,
         };
-        let reader = Arc::new(reader);
+        let reader = Arc::new(Reader::Shared(reader));
         *slot = Some(Arc::clone(&reader));
         Ok(reader)
+    }
+
+    /// Opens a file that may not be written, as the last writer left it.
+    fn open_privately(&self) -> Result<Reader, MetaError> {
+        let open = || -> Result<_, redb::Error> {
+            let file = File::open(&self.path)?;
+            let header = read_header_bytes(&file)?;
+            let inner = self.file_backend(file.try_clone()?)?;
+            let backend = PrivateBackend::new(inner, self.options.lock_timeout)?;
+            let opened = catch_unwind(AssertUnwindSafe(|| self.builder().create_with_backend(backend)));
+            let database =
+                opened.map_err(|_| redb::Error::Corrupted("it cannot be repaired".to_owned()))??;
+            Ok(Reader::Private { database, file, header })
+        };
+        open().map_err(|error| self.writer_error(error))
     }
 
     /// A handle on a file that is not the store's any more would go on with what nobody else sees.
@@ -157,6 +184,16 @@ impl Database {
         })
     }
 
+    /// Begins a write transaction that is to be committed together with another store's.
+    ///
+    /// Returns what [`write`](Self::write) does.
+    pub(crate) fn open_write(&self) -> Result<OpenWrite, MetaError> {
+        let writer = self.open_writer()?;
+        let txn = self.begin_write(&writer)?;
+        self.check_writable(&txn)?;
+        Ok(OpenWrite { txn, _writer: writer })
+    }
+
     /// As [`write`](Self::write), of a database that has no header.
     pub(crate) fn write_without_header<T, E: From<MetaError>>(
         &self,
@@ -171,6 +208,14 @@ impl Database {
         let writer = self.open_writer()?;
         let _txn = self.begin_write(&writer)?;
         body()
+    }
+
+    /// Returns [`MetaError::OpenForReading`] if the file is only read.
+    pub(crate) fn require_open_for_writing(&self) -> Result<(), MetaError> {
+        match self.options.read_only {
+            true => Err(MetaError::OpenForReading { path: self.path.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// Whether this build may write the store; for what changes files and no rows.
@@ -208,6 +253,7 @@ impl Database {
     }
 
     pub(super) fn open_writer(&self) -> Result<Writer, MetaError> {
+        self.require_open_for_writing()?;
         let open = || -> io::Result<_> {
             let file = File::open_to_write(&self.path)?;
             Ok((file.try_clone()?, stat(file.as_fd())?, file))
@@ -268,10 +314,64 @@ impl Database {
     }
 }
 
+/// A handle for reading.
+enum Reader {
+    /// It follows the commits of every process.
+    Shared(ReadOnlyDatabase),
+    /// It sees the file as it was when it was opened, with this header.
+    Private { database: redb::Database, file: File, header: [u8; 512] },
+}
+
+impl Reader {
+    /// Begins a snapshot. An error makes the caller open another handle.
+    fn begin_read(&self) -> Result<ReadTransaction, TransactionError> {
+        match self {
+            Reader::Shared(database) => database.begin_read(),
+            Reader::Private { database, file, header } => {
+                let txn = database.begin_read()?;
+                // Once the snapshot is registered its pages stay as they are; before that somebody may have written.
+                let now = read_header_bytes(file).map_err(StorageError::from)?;
+                if now == *header { Ok(txn) } else { Err(StorageError::from(changed()).into()) }
+            }
+        }
+    }
+}
+
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "somebody wrote the file since it was opened")
+}
+
+/// A write transaction that is committed by whoever holds it; dropping it changes nothing.
+#[derive(Debug)]
+pub(crate) struct OpenWrite {
+    // Goes before the handle.
+    txn: WriteTxn,
+    _writer: Writer,
+}
+
+impl OpenWrite {
+    /// The transaction.
+    pub(crate) fn txn(&self) -> &WriteTxn {
+        &self.txn
+    }
+
+    /// Makes the changes everybody's.
+    pub(crate) fn commit(self) -> Result<(), MetaError> {
+        self.txn.write_journal()?;
+        Ok(self.txn.0.commit()?)
+    }
+}
+
 /// A handle for one write transaction.
 pub(super) struct Writer {
     pub(super) database: redb::Database,
     phase: PhaseSwitch,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
 }
 
 impl Drop for Writer {

@@ -6,6 +6,7 @@
 //! | [`create`] | makes the file, whole or not at all |
 //! | [`backup`] | copies the file while it is in use; makes it smaller |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
+//! | [`private`] | redb's access to a file that may not be written |
 //! | [`holder`] | names who holds the write lock |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
 //! | [`write`](mod@write) | typed changes, which keep indexes, items, sums and journal in step |
@@ -27,6 +28,7 @@ mod database;
 mod holder;
 mod index;
 mod journal;
+mod private;
 #[cfg(test)]
 mod recorder;
 mod run;
@@ -37,11 +39,11 @@ mod write;
 pub(crate) use audit::{NamedNumbers, Records, named_numbers};
 pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
 pub(crate) use counter::ChangeCounter;
-pub(crate) use database::{Database, DatabaseOptions};
+pub(crate) use database::{Database, DatabaseOptions, OpenWrite};
 pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use journal::{journal_after, journal_bounds};
 pub(crate) use run::{CountedMount, RunDatabase};
-pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
+pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, chain, read_header};
 pub(crate) use unsynced::{Unsynced, unsynced};
 pub(crate) use write::Freed;
 

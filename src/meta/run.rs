@@ -39,7 +39,7 @@ impl RunDatabase {
         uuid: &str,
         options: &DatabaseOptions,
     ) -> Result<Self, MetaError> {
-        let options = DatabaseOptions { sync: false, ..options.clone() };
+        let options = DatabaseOptions { sync: false, read_only: false, ..options.clone() };
         let run = RunDatabase(Database::new(of_boot(path, boot_id), options));
         if !path::exists(run.0.path()).unwrap_or(false) {
             remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;

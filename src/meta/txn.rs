@@ -279,25 +279,28 @@ pub(crate) trait Query: Tables + Sized {
     fn usage(&self, key: &str) -> Result<u64, MetaError> {
         Ok(self.open(table::USAGE)?.get(key)?.map_or(0, |row| row.value()))
     }
-
-    /// A layer and all below it, topmost first.
-    ///
-    /// Returns [`MetaError::Record`] if a damaged record makes a layer stand on itself.
-    fn chain(&self, top: &str) -> Result<Vec<LayerRecord>, MetaError> {
-        let mut chain = vec![self.layer_ref(top)?];
-        let mut seen = HashSet::from([top.to_owned()]);
-        while let Some(parent) = chain.last().and_then(|layer| layer.parent.clone()) {
-            if !seen.insert(parent.clone()) {
-                let source = RecordError { kind: "layer", reason: "it stands on itself".to_owned() };
-                return Err(MetaError::Record { kind: "layer", key: parent, source });
-            }
-            chain.push(self.layer_ref(&parent)?);
-        }
-        Ok(chain)
-    }
 }
 
 impl<T: Tables> Query for T {}
+
+/// A layer and all below it, topmost first; `get` reads one.
+///
+/// Returns what `get` does, and [`MetaError::Record`] if a damaged record makes a layer stand on itself.
+pub(crate) fn chain(
+    top: &str,
+    get: impl Fn(&str) -> Result<LayerRecord, MetaError>,
+) -> Result<Vec<LayerRecord>, MetaError> {
+    let mut chain = vec![get(top)?];
+    let mut seen = HashSet::from([top.to_owned()]);
+    while let Some(parent) = chain.last().and_then(|layer| layer.parent.clone()) {
+        if !seen.insert(parent.clone()) {
+            let source = RecordError { kind: "layer", reason: "it stands on itself".to_owned() };
+            return Err(MetaError::Record { kind: "layer", key: parent, source });
+        }
+        chain.push(get(&parent)?);
+    }
+    Ok(chain)
+}
 
 /// The error for a row that a record refers to.
 pub(super) fn missing(kind: &'static str, key: impl ToString) -> MetaError {

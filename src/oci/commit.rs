@@ -13,8 +13,7 @@ use super::platform::Platform;
 use crate::error::{Error, ImportError, LookupError, MetaError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
-use crate::meta::{Query, ReadTxn};
-use crate::store::{BlobInput, ImageImport, LayerImport, Store};
+use crate::store::{BlobInput, ImageImport, LayerImport, Store, View};
 use crate::sys::file::File;
 use crate::types::{Algorithm, ContainerId, DiffId, Hasher, ImageId, Name, Timestamp, stored};
 
@@ -62,11 +61,12 @@ impl Store {
     /// Returns [`Error::Lookup`] if the container is not there, [`Error::Export`] if its directory cannot be read, and
     /// [`Error::Unsynced`] if a layer below it was not on the disk when the machine went down.
     pub fn commit(&self, container: &ContainerId, options: &CommitOptions<'_>) -> Result<Image, Error> {
-        let txn = self.database().begin_read()?;
+        self.begin_writing()?;
+        let txn = self.begin_read()?;
         let not_found = || LookupError::NotFound { kind: "container", key: container.to_string() };
         let record = txn.container(container.as_str())?.ok_or_else(not_found)?;
         let layer = txn.layer_ref(&record.layer)?;
-        self.verify_chain(&txn, &layer.id)?;
+        txn.verify_chain(&layer.id)?;
         let mut base = Base::of(self, &txn, record.image.as_deref(), &layer)?;
         let (tar, diff_id, size) = self.spool_layer(&txn, &layer)?;
         drop(txn);
@@ -113,7 +113,7 @@ impl Store {
 
     /// Writes the tar of a layer that may be written to meanwhile into a file, so that all that follows speaks of the
     /// same bytes.
-    fn spool_layer(&self, txn: &ReadTxn, layer: &LayerRecord) -> Result<(File, DiffId, u64), Error> {
+    fn spool_layer(&self, txn: &View<'_>, layer: &LayerRecord) -> Result<(File, DiffId, u64), Error> {
         let io_error = |error| Error::from(ImportError::Io(error));
         let file = self.spool().map_err(io_error)?;
         let mut tee = Tee { file, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
@@ -133,7 +133,7 @@ struct Base<'a> {
 }
 
 impl Base<'_> {
-    fn of(store: &Store, txn: &ReadTxn, image: Option<&str>, layer: &LayerRecord) -> Result<Self, Error> {
+    fn of(store: &Store, txn: &View<'_>, image: Option<&str>, layer: &LayerRecord) -> Result<Self, Error> {
         let (config, manifest) = match image {
             Some(image) => documents(store, image)?,
             None => {

@@ -16,7 +16,6 @@ use super::{Document, ImageConfig, media_type};
 use crate::compress::{Compression, Encoder};
 use crate::error::{Error, ExportError, LookupError, OciError};
 use crate::layer::{Progress, ProgressFn};
-use crate::meta::Query;
 use crate::store::Store;
 use crate::types::{Digest, ImageId};
 
@@ -70,7 +69,7 @@ impl Store {
         options: &SaveOptions<'_>,
     ) -> Result<SavedImage, Error> {
         let saving = Saving::new(self, image, options)?;
-        let mut sink = Sink::create(to, self.root())?;
+        let mut sink = Sink::create(to, &self.scratch())?;
         let compression =
             if sink.needs_plain_layers() { Some(Compression::None) } else { options.compression };
         let mut manifest = saving.manifest.clone();
@@ -105,11 +104,11 @@ impl Store {
 }
 
 /// How one layer goes out.
-enum Plan {
+enum Plan<'s> {
     /// The target has it.
     There,
-    /// From the file of the kept blob.
-    Kept(u64),
+    /// From the file of the kept blob, in the store that has it.
+    Kept(&'s Store, u64),
     /// The tar as it is, which is the blob.
     Plain,
     /// The tar, compressed.
@@ -138,7 +137,7 @@ struct Saving<'a> {
 
 impl<'a> Saving<'a> {
     fn new(store: &'a Store, id: &ImageId, options: &'a SaveOptions<'a>) -> Result<Self, Error> {
-        let txn = store.database().begin_read()?;
+        let txn = store.begin_read()?;
         let not_found = || LookupError::NotFound { kind: "image", key: id.to_string() };
         let record = txn.image(id.as_str())?.ok_or_else(not_found)?;
         let document = Document::new(store.item(id, MANIFEST_ITEM)?, "");
@@ -180,8 +179,8 @@ impl<'a> Saving<'a> {
         }
     }
 
-    fn plan(&self, sink: &Sink, compression: Option<Compression>) -> Result<Vec<Plan>, Error> {
-        let txn = self.store.database().begin_read()?;
+    fn plan(&self, sink: &Sink, compression: Option<Compression>) -> Result<Vec<Plan<'_>>, Error> {
+        let txn = self.store.begin_read()?;
         let mut plans = Vec::with_capacity(self.layers.len());
         for (descriptor, layer) in self.manifest.layers.iter().zip(&self.layers) {
             let own = compression_of(descriptor)?;
@@ -191,11 +190,12 @@ impl<'a> Saving<'a> {
                 Plan::There
             } else if wanted == Compression::None && layer.diff_id == Some(descriptor.digest.to_string()) {
                 Plan::Plain
-            } else if let Some(kept) = txn.kept_blob(&descriptor.digest.to_string())?
+            } else if let Some((part, kept)) = txn.kept_blob(&descriptor.digest.to_string())?
                 && same_form
             {
-                self.store.verify_kept_blob(&txn, &descriptor.digest.to_string(), &kept)?;
-                Plan::Kept(kept.number)
+                let holder = part.store();
+                holder.verify_kept_blob(part.txn()?, &descriptor.digest.to_string(), &kept)?;
+                Plan::Kept(holder, kept.number)
             } else {
                 Plan::Encoded(writable(wanted))
             });
@@ -204,11 +204,11 @@ impl<'a> Saving<'a> {
     }
 
     /// Puts the blobs that exist as they are, or whose digest is known.
-    fn write_kept(&self, sink: &mut Sink, plans: &[Plan]) -> Result<(), Error> {
+    fn write_kept(&self, sink: &mut Sink, plans: &[Plan<'_>]) -> Result<(), Error> {
         for ((descriptor, layer), plan) in self.manifest.layers.iter().zip(&self.layers).zip(plans) {
             match plan {
-                Plan::Kept(number) => {
-                    let file = self.store.open_kept_blob(*number)?;
+                Plan::Kept(holder, number) => {
+                    let file = holder.open_kept_blob(*number)?;
                     sink.put_blob(descriptor, file)?;
                 }
                 Plan::Plain => {
@@ -224,7 +224,7 @@ impl<'a> Saving<'a> {
     }
 
     /// Compresses layers, as many at a time as there are processors.
-    fn encode(&self, sink: &Sink, plans: &[Plan]) -> Result<Vec<(usize, EncodedLayer)>, Error> {
+    fn encode(&self, sink: &Sink, plans: &[Plan<'_>]) -> Result<Vec<(usize, EncodedLayer)>, Error> {
         let jobs: Vec<(usize, Compression)> = plans
             .iter()
             .enumerate()
@@ -282,7 +282,7 @@ impl<'a> Saving<'a> {
     }
 
     fn export(&self, layer: &LayerRecord, out: &mut impl Write) -> Result<(), Error> {
-        let txn = self.store.database().begin_read()?;
+        let txn = self.store.begin_read()?;
         self.store.export(&txn, layer, out)
     }
 

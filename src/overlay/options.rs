@@ -208,8 +208,12 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
 
 /// Why [`plan`] takes no such option; `None` if it does.
 pub(crate) fn objection(option: &str) -> Option<&'static str> {
-    let mut extra =
-        Extra { read_only: false, volatile: false, settings: Vec::new(), attributes: MountAttrFlags::empty() };
+    let mut extra = Extra {
+        read_only: false,
+        volatile: false,
+        settings: Vec::new(),
+        attributes: MountAttrFlags::empty(),
+    };
     match extra.take(option) {
         Err(MountError::Option { reason, .. }) => Some(reason),
         _ => None,

@@ -68,6 +68,7 @@ impl Store {
     ///
     /// Holds the store write lock until the end, and whoever begins to read waits: seconds for each gigabyte.
     pub fn compact(&self) -> Result<CompactReport, Error> {
+        self.begin_writing()?;
         let done = self.database().compact()?;
         Ok(CompactReport { bytes_before: done.before, bytes_after: done.after })
     }

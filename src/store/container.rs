@@ -15,6 +15,7 @@ use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::lease::keeper_of;
 use super::remove::{EVERYTHING, Mounts, shown};
+use super::view::Directory;
 use super::{Store, SyncMode};
 
 /// What a new container is given.
@@ -59,7 +60,7 @@ impl Store {
         image: impl Into<Option<&'i ImageId>>,
         options: &ContainerOptions,
     ) -> Result<Container, Error> {
-        self.tidy_once();
+        self.begin_writing()?;
         let image = image.into();
         let names = checked_names(&options.names)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
@@ -101,6 +102,7 @@ impl Store {
             // The image may have been removed since its top layer was looked up.
             if let Some(image) = image
                 && txn.image(image.as_str())?.is_none()
+                && self.begin_read()?.image(image.as_str())?.is_none()
             {
                 return Err(no_image(image).into());
             }
@@ -132,28 +134,30 @@ impl Store {
             let (parent, below) = self.top_layer_of(image)?.unzip();
             match self.new_writable_directory(below) {
                 // The image was removed meanwhile, and perhaps loaded again.
-                Err(_) if self.top_layer_of(image)?.map(|(_, number)| number) != below => {}
+                Err(_) if self.top_layer_of(image)?.map(|(_, directory)| directory) != below => {}
                 staging => return Ok((parent, staging?)),
             }
         }
     }
 
-    /// An image's top layer, and the number of its directory.
-    fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<(LayerRecord, u64)>, Error> {
+    /// An image's top layer, and its directory.
+    fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<(LayerRecord, Directory<'_>)>, Error> {
         let Some(image) = image else { return Ok(None) };
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         let record = txn.image(image.as_str())?.ok_or_else(|| no_image(image))?;
         let top = record.top_layer.ok_or(CreateError::NoLayers { id: record.id })?;
-        self.verify_chain(&txn, &top)?;
+        txn.verify_chain(&top)?;
         let layer = txn.layer_ref(&top)?;
-        let number = layer::directory(&txn, &layer)?;
-        Ok(Some((layer, number)))
+        let directory = txn.directory(&layer)?;
+        Ok(Some((layer, directory)))
     }
 
-    /// Makes `diffs/<n>` for a layer above the one whose directory is `below`, durable.
-    fn new_writable_directory(&self, below: Option<u64>) -> Result<Staging, Error> {
+    /// Makes `diffs/<n>` for a layer above the one that has the directory `below`, durable.
+    fn new_writable_directory(&self, below: Option<Directory<'_>>) -> Result<Staging, Error> {
         let staging = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
-        layer::prepare_writable(self.layout(), &staging, below)?;
+        if let Some(below) = below {
+            layer::prepare_writable(below.layout(), &staging, below.number())?;
+        }
         // What is written into it cannot be compared with anything later, so only a throw-away store goes without.
         if self.sync_mode() != SyncMode::Off {
             staging.sync()?;

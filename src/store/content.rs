@@ -5,13 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
+use layerstore_schema::table::Owner;
 
 use crate::disk::{self, Subdirectory};
-use crate::error::{Error, LayoutError, LookupError};
+use crate::error::{Error, LayoutError, LookupError, MetaError};
 use crate::layer::{self, Change, Mark};
-use crate::meta::{Query, ReadTxn, open_blob};
+use crate::meta::open_blob;
 use crate::types::TreeDigest;
 
+use super::view::View;
 use super::{Store, ThingId};
 
 impl Store {
@@ -21,19 +23,20 @@ impl Store {
     /// Returns [`Error::Lookup`] if the thing is not there or has no layer, and [`Error::Scan`] if the layer's
     /// directory cannot be read.
     pub fn changes(&self, of: impl Into<ThingId>) -> Result<Vec<Change>, Error> {
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &of.into())?;
-        let below = self.stack(&txn, layer.parent.as_deref())?;
+        let below = txn.stack(layer.parent.as_deref())?;
         Ok(match layer.content {
             LayerContent::Sealed(tree) => {
-                let manifest = self.manifest(&txn, &TreeDigest(tree))?;
+                let manifest = txn.manifest(&TreeDigest(tree))?;
                 let entries = manifest.entries().iter();
                 layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
             }
-            LayerContent::Writable(number) => {
-                let root = self.open_diff(number)?;
+            LayerContent::Writable(_) => {
+                let directory = txn.directory(&layer)?;
+                let root = directory.open()?;
                 drop(txn);
-                let entries = disk::list(root.as_fd(), self.layout().xattrs())?;
+                let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
                 let marks = entries.iter().map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind)));
                 layer::changes(marks, &below)
             }
@@ -48,31 +51,34 @@ impl Store {
     /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::Unsynced`] if the layer was not on the
     /// disk when the machine went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn diff(&self, of: impl Into<ThingId>, mut out: impl Write) -> Result<(), Error> {
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &of.into())?;
         self.export(&txn, &layer, &mut out)
     }
 
     pub(crate) fn export(
         &self,
-        txn: &ReadTxn,
+        txn: &View<'_>,
         layer: &LayerRecord,
         out: &mut impl Write,
     ) -> Result<(), Error> {
-        self.verify_layer(txn, layer)?;
-        let root = self.open_diff(layer::directory(txn, layer)?)?;
+        txn.verify_layer(layer)?;
+        let directory = txn.directory(layer)?;
+        let root = directory.open()?;
         if let (LayerContent::Sealed(tree), Some(split)) = (&layer.content, &layer.split) {
-            let manifest: &Manifest = &*self.manifest(txn, &TreeDigest(*tree))?;
-            let split = open_blob(txn, split)?;
+            let manifest: &Manifest = &*txn.manifest(&TreeDigest(*tree))?;
+            let missing = || MetaError::Missing { kind: "layer", key: layer.id.clone() };
+            let home = txn.home(Owner::Layer, &layer.id)?.ok_or_else(missing)?;
+            let split = open_blob(home.txn()?, split)?;
             return Ok(layer::export_original(&layer.id, split, manifest, root.as_fd(), out)?);
         }
-        let below = self.stack(txn, layer.parent.as_deref())?;
+        let below = txn.stack(layer.parent.as_deref())?;
         let inherited = below.find(b"").map(|entry| &entry.metadata);
-        Ok(layer::export_directory(root.as_fd(), self.layout().xattrs(), inherited, out)?)
+        Ok(layer::export_directory(root.as_fd(), directory.layout().xattrs(), inherited, out)?)
     }
 
     /// The record of the layer that a thing is about.
-    pub(crate) fn layer_of(&self, txn: &ReadTxn, of: &ThingId) -> Result<LayerRecord, Error> {
+    pub(crate) fn layer_of(&self, txn: &View<'_>, of: &ThingId) -> Result<LayerRecord, Error> {
         let id = of.as_str();
         let not_found = || LookupError::NotFound { kind: of.kind().word(), key: id.to_owned() };
         let layer = match of {

@@ -83,6 +83,8 @@ pub(crate) struct BlobInput {
 enum Ready {
     /// The store has this very layer.
     Known,
+    /// Another store has it, which this one reads.
+    Elsewhere,
     /// The store has its content, under another parent.
     Shared(Box<LayerRecord>),
     /// It was unpacked.
@@ -115,7 +117,10 @@ impl Prepared {
 impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
-        self.tidy_once();
+        if let Some(images) = self.separate_images() {
+            return images.import_image(import);
+        }
+        self.begin_writing()?;
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
         let work = Work::new(self, import, &chains)?;

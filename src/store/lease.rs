@@ -85,7 +85,12 @@ impl Store {
     /// ```
     pub fn lease(&self, id: &LeaseId, what: impl Into<ThingId>, duration: Duration) -> Result<Lease, Error> {
         let what = what.into();
-        self.tidy_once();
+        if let Some(images) = self.separate_images()
+            && images.has(&what)?
+        {
+            return images.lease(id, what, duration);
+        }
+        self.begin_writing()?;
         let record = self.database().write::<_, Error>(|txn| {
             let there = match &what {
                 ThingId::Layer(id) => txn.layer(id.as_str())?.is_some(),
@@ -113,7 +118,9 @@ impl Store {
     /// Returns [`Error::Meta`] if the database fails.
     pub fn leases(&self) -> Result<Vec<Lease>, Error> {
         let records = self.database().begin_read()?.leases()?;
-        Ok(records.into_iter().map(Lease::from_record).collect::<Result<_, _>>()?)
+        let own = records.into_iter().map(Lease::from_record);
+        let of_images = self.separate_images().map(Store::leases).transpose()?.unwrap_or_default();
+        Ok(own.chain(of_images.into_iter().map(Ok)).collect::<Result<_, _>>()?)
     }
 
     /// Ends a lease, and removes each layer of it that nothing else needs, with those below that are needed no more.
@@ -121,6 +128,11 @@ impl Store {
     ///
     /// Returns [`Error::Lookup`] if there is no such lease, and [`Error::InUse`] if a layer to be removed is mounted.
     pub fn end_lease(&self, id: &LeaseId) -> Result<Vec<LayerId>, Error> {
+        if let Some(images) = self.separate_images()
+            && images.database().begin_read()?.lease(id.as_str())?.is_some()
+        {
+            return images.end_lease(id);
+        }
         let removed = self.end_leases(EVERYTHING, |lease| lease.id == id.as_str())?;
         if removed.leases.is_empty() {
             return Err(LookupError::NoLease { id: id.to_string() }.into());
@@ -152,7 +164,7 @@ impl Store {
             for lease in txn.leases()?.into_iter().filter(&which) {
                 txn.remove_lease(&lease.id)?;
                 for (_, layer) in lease.things.iter().filter(|(code, _)| *code == Owner::Layer.code()) {
-                    self.remove_unneeded(txn, layer, &mut freed, &mut ended.layers)?;
+                    self.remove_unneeded(txn, layer, None, &mut freed, &mut ended.layers)?;
                 }
                 ended.leases.push(lease.id);
             }

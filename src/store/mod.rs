@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`options`], [`settings`], [`open`] | finding or making a store |
+//! | [`view`] | several stores read as one |
 //! | [`query`] | lists, lookups, data items |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
@@ -33,6 +34,7 @@ mod thing;
 mod tidy;
 mod unsynced;
 mod usage;
+mod view;
 mod watch;
 mod write;
 
@@ -48,5 +50,6 @@ pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
+pub(crate) use view::View;
 pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

@@ -10,12 +10,12 @@ use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, Moun
 
 use crate::disk::{self, DiffName, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
-use crate::layer;
-use crate::meta::{Query, ReadTxn};
+use crate::meta::Query;
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
+use super::view::View;
 use super::{Store, SyncMode, ThingId};
 
 pub use crate::overlay::{MountEntry, UnmountMode};
@@ -65,7 +65,8 @@ impl Store {
     ///
     /// Holds the write lock of the run database while the kernel mounts.
     ///
-    /// Returns [`Error::Mount`] if the kernel refuses, [`Error::Unsynced`] if a layer was not on the disk when the machine
+    /// Returns [`Error::ReadOnly`] if a container is to be written to and the store is open for reading only, or if the run
+    /// root is in such a store; [`Error::Mount`] if the kernel refuses, [`Error::Unsynced`] if a layer was not on the disk when the machine
     /// went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
         let (layer, plan) = self.plan_mount(&what.into(), options)?;
@@ -76,7 +77,7 @@ impl Store {
         let namespace = self.mount_namespace()?;
         let counted = self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
             // A removal holds the same lock: what is here now stays until it is mounted.
-            if self.database().begin_read()?.layer(&layer.id)?.is_none() {
+            if self.begin_read()?.layer(&layer.id)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
             }
             self.run_layout()?.ensure_mount_point(&layer_id)?;
@@ -114,7 +115,7 @@ impl Store {
     }
 
     fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<(LayerRecord, MountPlan), Error> {
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, what)?;
         let container =
             txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
@@ -146,7 +147,7 @@ impl Store {
         mode: UnmountMode,
         next: impl FnOnce(u64) -> u64,
     ) -> Result<u64, Error> {
-        let layer = self.layer_of(&self.database().begin_read()?, what)?;
+        let layer = self.layer_of(&self.begin_read()?, what)?;
         let target = self.mount_point(&layer.id)?;
         let namespace = self.mount_namespace()?;
         self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
@@ -195,7 +196,7 @@ impl Store {
     ///
     /// Returns [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mounted(&self, what: impl Into<ThingId>) -> Result<Option<Mount>, Error> {
-        let layer = self.layer_of(&self.database().begin_read()?, &what.into())?;
+        let layer = self.layer_of(&self.begin_read()?, &what.into())?;
         self.mount_of_layer(&layer.id)
     }
 
@@ -204,7 +205,8 @@ impl Store {
         if !overlay::is_mounted(&path)? {
             return Ok(None);
         }
-        let record = self.run()?.mount(layer, self.mount_namespace()?)?;
+        let namespace = self.mount_namespace()?;
+        let record = self.run_if_usable()?.map(|run| run.mount(layer, namespace)).transpose()?.flatten();
         let (count, read_only) = record.map_or((0, false), |record| (record.count, record.read_only));
         Ok(Some(Mount { path, count, read_only }))
     }
@@ -233,6 +235,7 @@ impl Store {
 
     /// The workdir of a layer that is written to.
     fn workdir(&self, layer: &str, number: u64) -> Result<PathBuf, Error> {
+        self.begin_writing()?;
         let work = self.layout().ensure_workdir(number)?;
         // Who removes the layer removes the workdir too, if it was there by then. One that came later is nobody's.
         if self.database().begin_read()?.layer(layer)?.is_none() {
@@ -244,7 +247,7 @@ impl Store {
 
     fn mount_request(
         &self,
-        txn: &ReadTxn,
+        txn: &View<'_>,
         layer: &LayerRecord,
         container: Option<&ContainerRecord>,
         options: &MountOptions,
@@ -258,18 +261,23 @@ impl Store {
         };
         let empty = absolute(&self.run_layout()?.empty_directory())?;
         let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
-        self.verify_chain(txn, &layer.id)?;
+        txn.verify_chain(&layer.id)?;
         let mut lowers = txn.chain(&layer.id)?;
         if let LayerContent::Writable(number) = layer.content {
             lowers.remove(0);
-            let work = absolute(&self.workdir(&layer.id, number)?)?;
+            // A mount that cannot be written needs none.
+            let work = match options.read_only {
+                true => self.layout().entry_path(Subdirectory::Work, DiffName::Entry(number)),
+                false => self.workdir(&layer.id, number)?,
+            };
+            let work = absolute(&work)?;
             request.upper = Some(Upper { upper: diff(number), work });
         }
         for lower in &lowers {
-            let number = layer::directory(txn, lower)?;
-            request.lowers.push(diff(number));
+            let directory = txn.directory(lower)?;
+            request.lowers.push(absolute(&directory.path())?);
             // The kernel does not look whether a root is opaque.
-            if disk::is_opaque(self.open_diff(number)?.as_fd(), self.layout().xattrs())? {
+            if disk::is_opaque(directory.open()?.as_fd(), directory.layout().xattrs())? {
                 break;
             }
         }
@@ -314,8 +322,28 @@ impl Store {
 impl Store {
     /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
     fn probe_in_scratch(&self) -> Result<(Probe, bool), Error> {
+        if self.is_read_only() {
+            return self.probe_in_run_root();
+        }
         let scratch = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
         Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
+    }
+}
+
+impl Store {
+    /// Probes beside the mount points, for a store in which nothing may be made. What can be mounted for reading is
+    /// found out there as well; what is written to is not in such a store.
+    fn probe_in_run_root(&self) -> Result<(Probe, bool), Error> {
+        let scratch = self.run_layout()?.ensure_scratch(self.fresh_number()?)?;
+        let probed = absolute(&scratch).and_then(|scratch| Ok(overlay::probe(&scratch)?));
+        remove_quietly(&scratch);
+        let (mut probe, certain) = probed?;
+        // It is kept as that of the store's filesystem.
+        probe.device = path::stat(self.root())
+            .map_err(|source| Error::Io { action: "examine", path: self.root().to_owned(), source })?
+            .id
+            .device();
+        Ok((probe, certain))
     }
 }
 

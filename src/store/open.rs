@@ -12,7 +12,7 @@ use layerstore_schema::manifest::Manifest;
 use crate::archive::Limits;
 use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace};
 use crate::error::{Error, LayoutError, MetaError};
-use crate::layer::{ImportOptions, Stack};
+use crate::layer::ImportOptions;
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
@@ -54,11 +54,14 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     layout: Layout,
     options: StoreOptions,
+    image_store: Option<Store>,
+    image_stores: Vec<Store>,
     database: Database,
     counter: ChangeCounter,
     run: OnceLock<Run>,
     privileges: Privileges,
     writable: bool,
+    read_only: bool,
     tidied: AtomicBool,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
     boot_id: OnceLock<String>,
@@ -83,7 +86,8 @@ impl Store {
     /// The root of a new store gets mode 0700: the set-id programs of images must be out of other users' reach.
     ///
     /// Returns [`Error::Layout`] if the directory is not empty and no store, or of a newer format;
-    /// [`Error::DatabaseMissing`] if its database is gone; [`Error::Meta`] if the database cannot be opened; and
+    /// [`Error::DatabaseMissing`] if its database is gone, or would have to be made where nothing may be;
+    /// [`Error::Meta`] if the database cannot be opened; and
     /// [`Error::NeedsRoot`] if the machine's root made it and this process is someone else.
     pub fn open(options: &StoreOptions) -> Result<Self, Error> {
         let privileges = Privileges::of_this_process().map_err(|source| Error::Io {
@@ -92,25 +96,35 @@ impl Store {
             source,
         })?;
         let layout = open_layout(options, &privileges)?;
+        let read_only = options.read_only || layout.is_read_only()?;
         let path = layout.file_path(disk::DATABASE);
-        let database = Database::new(path.clone(), options.database.clone());
+        let mut database_options = options.database.clone();
+        database_options.read_only = read_only;
+        let database = Database::new(path.clone(), database_options);
         let new = !path::exists(&path).map_err(|source| Error::Io { action: "examine", path, source })?;
+        if new && read_only {
+            return Err(Error::DatabaseMissing { root: layout.path().to_owned() });
+        }
         if new {
             create_database(&layout, &database)?;
         }
-        let writable = check_format(&database)?;
+        let writable = check_format(&database)? && !read_only;
         if writable && options.reserve > 0 {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         let counter = ChangeCounter::open(database.path())?;
+        let (image_store, image_stores) = open_others(options, &layout)?;
         let store = Store(Arc::new(Inner {
             layout,
             options: options.clone(),
+            image_store,
+            image_stores,
             database,
             counter,
             run: OnceLock::new(),
             privileges,
             writable,
+            read_only,
             tidied: AtomicBool::new(false),
             manifests: Mutex::default(),
             boot_id: OnceLock::new(),
@@ -134,12 +148,28 @@ impl Store {
         self.0.options.run_root_path()
     }
 
+    /// Whether nothing may be written: because it was asked for, or the filesystem is read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.0.read_only
+    }
+
+    /// The other stores that are read as if they were in this one, in the order in which they are asked. Each can be
+    /// asked for itself, such as by [`check`](Self::check).
+    pub fn image_stores(&self) -> &[Store] {
+        &self.0.image_stores
+    }
+
+    /// The separate store in which the images are: see [`StoreOptions::image_store_root`].
+    pub fn separate_images(&self) -> Option<&Store> {
+        self.0.image_store.as_ref()
+    }
+
     /// The store's UUID, which it has for ever.
     pub fn uuid(&self) -> &str {
         self.0.layout.uuid()
     }
 
-    /// A number that is another one after every change of the store, by whatever process. Asking costs a memory read,
+    /// A number that is another one after every change of the store, or of another that it reads, by whatever process. Asking costs a memory read,
     /// so a caller can keep what it has read and ask before each use whether it is still new.
     ///
     /// # Examples
@@ -157,7 +187,9 @@ impl Store {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn change_counter(&self) -> u64 {
-        self.0.counter.current()
+        let others = self.separate_images().into_iter().chain(self.image_stores());
+        // Each number only grows, and so does their sum.
+        others.fold(self.0.counter.current(), |sum, store| sum.wrapping_add(store.0.counter.current()))
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -196,10 +228,26 @@ impl Store {
         if let Some(run) = self.0.run.get() {
             return Ok(run);
         }
+        if self.is_read_only() && self.run_root().starts_with(self.root()) {
+            return Err(Error::ReadOnly { root: self.root().to_owned() });
+        }
         let layout = RunLayout::ensure(&self.run_root())?;
         let database =
             RunDatabase::open(&layout.database(), self.boot_id()?, self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
+    }
+
+    /// The database of the run root, if it is there for this boot or may be made.
+    pub(crate) fn run_if_usable(&self) -> Result<Option<&RunDatabase>, Error> {
+        match self.open_run() {
+            Err(Error::ReadOnly { .. }) => Ok(None),
+            run => Ok(Some(&run?.database)),
+        }
+    }
+
+    /// A directory for what is only needed for a moment.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        if self.is_read_only() { std::env::temp_dir() } else { self.root().to_owned() }
     }
 
     /// Which boot of the machine this is: a UUID that the kernel draws when it starts.
@@ -286,42 +334,49 @@ impl Store {
         Ok(manifest)
     }
 
-    /// The manifests of a sealed layer and all below it.
-    pub(crate) fn stack(&self, txn: &ReadTxn, top: Option<&str>) -> Result<Stack, MetaError> {
-        let Some(top) = top else { return Ok(Stack::default()) };
-        let mut manifests = Vec::new();
-        for layer in txn.chain(top)? {
-            match layer.content {
-                layerstore_schema::record::LayerContent::Sealed(tree) => {
-                    manifests.push(self.manifest(txn, &TreeDigest(tree))?);
-                }
-                layerstore_schema::record::LayerContent::Writable(_) => {
-                    return Err(MetaError::Missing { kind: "sealed layer", key: layer.id });
-                }
-            }
-        }
-        Ok(Stack::new(manifests))
-    }
-
     /// A layer blob kept as delivered, for reading.
     pub(crate) fn open_kept_blob(&self, number: u64) -> Result<File, Error> {
         Ok(File::from(self.0.layout.open_blob(number)?))
     }
 }
 
+/// Opens the stores that are read besides the one with this layout. Overlay mounts join layers of all of them, so they must
+/// be of one class.
+fn open_others(options: &StoreOptions, layout: &Layout) -> Result<(Option<Store>, Vec<Store>), Error> {
+    let check = |store: Store| {
+        if store.uuid() == layout.uuid() {
+            return Err(Error::SameStore { root: layout.path().to_owned() });
+        }
+        if store.layout().xattrs() != layout.xattrs() {
+            let (root, other) = (layout.path().to_owned(), store.root().to_owned());
+            return Err(Error::OtherClass { root, other });
+        }
+        Ok(store)
+    };
+    let others: Vec<Store> = options
+        .image_stores
+        .iter()
+        .map(|root| check(Store::open(&options.for_other(root))?))
+        .collect::<Result<_, _>>()?;
+    let images = options.image_store_root.as_ref().map(|root| check(Store::open(&options.for_images(root))?));
+    Ok((images.transpose()?, others))
+}
+
 fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout, Error> {
     let namespace = if privileges.is_machine_root() { XattrNamespace::Trusted } else { XattrNamespace::User };
     let path = options.root.as_path();
     let layout = match Layout::open(path) {
-        Err(LayoutError::NotAStore { .. }) if options.create => match Layout::create(path, namespace) {
-            // Another process was faster.
-            Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,
-            // The more helpful of the two messages: nobody asked for a new store in a full directory.
-            Err(LayoutError::NotEmpty { .. }) => {
-                return Err(LayoutError::NotAStore { path: path.to_owned() }.into());
+        Err(LayoutError::NotAStore { .. }) if options.create && !options.read_only => {
+            match Layout::create(path, namespace) {
+                // Another process was faster.
+                Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,
+                // The more helpful of the two messages: nobody asked for a new store in a full directory.
+                Err(LayoutError::NotEmpty { .. }) => {
+                    return Err(LayoutError::NotAStore { path: path.to_owned() }.into());
+                }
+                made => made?,
             }
-            made => made?,
-        },
+        }
         opened => opened?,
     };
     // Root may use the attributes of either kind.
@@ -358,6 +413,7 @@ fn check_format(database: &Database) -> Result<bool, Error> {
     let header = read_header(&database.begin_read()?, path)?;
     let access = header.access().map_err(|source| MetaError::Format { path: path.to_owned(), source })?;
     if let Access::Migrate(_) = access {
+        database.require_open_for_writing()?;
         database.write(|txn| txn.initialize(read_header(txn, path)?))?;
     }
     Ok(access != Access::ReadOnly)

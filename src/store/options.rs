@@ -188,9 +188,8 @@ impl StoreOptions {
     /// Another store whose images and layers are read as if they were in this one, and never written. Called several times,
     /// it names several, which are asked in this order after the own store.
     ///
-    /// Containers can stand on images there, and images that are loaded on layers. Giving such an image other names or
-    /// metadata makes a record of it in the own store, which stands on the layers there; removing that leaves the
-    /// original. For removals what is only there is not found. Nobody tells the other store who stands on it: who
+    /// Containers can stand on images there, and images that are loaded on layers. Giving such an image other names
+    /// makes a record of it in the own store, which stands on the layers there; removing that leaves the original. For removals what is only there is not found. Nobody tells the other store who stands on it: who
     /// removes things there, or has its directory no more, breaks the images and containers here that need them.
     #[must_use]
     pub fn image_store(mut self, root: impl Into<PathBuf>) -> Self {
@@ -246,6 +245,24 @@ impl StoreOptions {
     /// The root directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// How another store is opened that is read beside this one.
+    pub(super) fn for_other(&self, root: &Path) -> Self {
+        let mut options = StoreOptions::at(root).create(false).read_only(true);
+        options.database.lock_timeout = self.database.lock_timeout;
+        options
+    }
+
+    /// How the separate store for images is opened.
+    pub(super) fn for_images(&self, root: &Path) -> Self {
+        StoreOptions {
+            root: root.to_owned(),
+            run_root: Some(root.join("run")),
+            image_store_root: None,
+            transient: false,
+            ..self.clone()
+        }
     }
 
     pub(super) fn run_root_path(&self) -> PathBuf {

@@ -3,33 +3,33 @@
 use crate::error::{Error, LookupError};
 use crate::image::{Container, Image, Item, find_container, find_image, find_layer};
 use crate::layer::Layer;
-use crate::meta::{Query, read_blob};
+use crate::meta::read_blob;
 use crate::types::{ContainerId, ImageId, LayerId, Name, stored};
 
 use super::{Store, Thing, ThingId};
 
 impl Store {
-    /// All layers, by id. One snapshot: no layer in it lacks its parent.
+    /// All layers, by id; after those of the store the ones of each other store that it reads, without those of containers
+    /// there. One snapshot of each: no layer in it lacks its parent.
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn layers(&self) -> Result<Vec<Layer>, Error> {
-        let records = self.database().begin_read()?.layers()?;
-        Ok(records.into_iter().map(Layer::from_record).collect::<Result<_, _>>()?)
+        Ok(self.begin_read()?.layers()?)
     }
 
-    /// All images, by id.
+    /// All images, by id; after those of the store the ones of each other store that it reads. What has an id that came
+    /// before is left out.
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn images(&self) -> Result<Vec<Image>, Error> {
-        let records = self.database().begin_read()?.images()?;
-        Ok(records.into_iter().map(Image::from_record).collect::<Result<_, _>>()?)
+        Ok(self.begin_read()?.images()?)
     }
 
     /// All containers, by id.
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn containers(&self) -> Result<Vec<Container>, Error> {
-        let records = self.database().begin_read()?.containers()?;
+        let records = self.begin_read()?.containers()?;
         Ok(records.into_iter().map(Container::from_record).collect::<Result<_, _>>()?)
     }
 
@@ -37,24 +37,24 @@ impl Store {
     ///
     /// Returns [`Error::Lookup`] if there is none, or more than one.
     pub fn layer(&self, key: &str) -> Result<Layer, Error> {
-        let record = find_layer::<Error>(&self.database().begin_read()?, key)?;
-        Ok(Layer::from_record(record)?)
+        let view = self.begin_read()?;
+        Ok(view.layer_value(find_layer::<Error>(&view, key)?)?)
     }
 
     /// The image with this id, name, or manifest or config digest, or the only one whose id begins like this.
     ///
     /// Returns [`Error::Lookup`] if there is none, or more than one.
     pub fn image(&self, key: &str) -> Result<Image, Error> {
-        let record = find_image::<Error>(&self.database().begin_read()?, key)?;
-        Ok(Image::from_record(record)?)
+        let view = self.begin_read()?;
+        Ok(view.image_value(find_image::<Error>(&view, key)?)?)
     }
 
     /// The container with this id or name, or the only one whose id begins like this.
     ///
     /// Returns [`Error::Lookup`] if there is none, or more than one.
     pub fn container(&self, key: &str) -> Result<Container, Error> {
-        let record = find_container::<Error>(&self.database().begin_read()?, key)?;
-        Ok(Container::from_record(record)?)
+        let view = self.begin_read()?;
+        Ok(view.container_value(find_container::<Error>(&view, key)?)?)
     }
 
     /// The container, else the image, else the layer that `key` finds.
@@ -62,21 +62,21 @@ impl Store {
     /// Returns [`Error::Lookup`] if nothing is found, or more than one thing of the first kind that has any.
     pub fn thing(&self, key: &str) -> Result<Thing, Error> {
         let missing = |error: &Error| matches!(error, Error::Lookup(LookupError::NotFound { .. }));
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         match find_container::<Error>(&txn, key) {
             Err(error) if missing(&error) => {}
-            found => return Ok(Thing::Container(Container::from_record(found?)?)),
+            found => return Ok(Thing::Container(txn.container_value(found?)?)),
         }
         match find_image::<Error>(&txn, key) {
             Err(error) if missing(&error) => {}
-            found => return Ok(Thing::Image(Image::from_record(found?)?)),
+            found => return Ok(Thing::Image(txn.image_value(found?)?)),
         }
         match find_layer::<Error>(&txn, key) {
             Err(error) if missing(&error) => {
                 let kind = "container, image or layer";
                 Err(LookupError::NotFound { kind, key: key.to_owned() }.into())
             }
-            found => Ok(Thing::Layer(Layer::from_record(found?)?)),
+            found => Ok(Thing::Layer(txn.layer_value(found?)?)),
         }
     }
 
@@ -84,16 +84,20 @@ impl Store {
     ///
     /// Returns [`Error::Lookup`] if the layer is not there.
     pub fn layer_chain(&self, top: &LayerId) -> Result<Vec<Layer>, Error> {
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         find_layer::<Error>(&txn, top.as_str())?;
-        Ok(txn.chain(top.as_str())?.into_iter().map(Layer::from_record).collect::<Result<_, _>>()?)
+        Ok(txn
+            .chain(top.as_str())?
+            .into_iter()
+            .map(|record| txn.layer_value(record))
+            .collect::<Result<_, _>>()?)
     }
 
     /// The images whose top layer this is.
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn images_of_layer(&self, layer: &LayerId) -> Result<Vec<ImageId>, Error> {
-        let ids = self.database().begin_read()?.images_of_layer(layer.as_str())?;
+        let ids = self.begin_read()?.images_of_layer(layer.as_str())?;
         Ok(ids.iter().map(|id| stored("image", id, id)).collect::<Result<_, _>>()?)
     }
 
@@ -101,7 +105,7 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn container_of_layer(&self, layer: &LayerId) -> Result<Option<ContainerId>, Error> {
-        let id = self.database().begin_read()?.container_of_layer(layer.as_str())?;
+        let id = self.begin_read()?.container_of_layer(layer.as_str())?;
         Ok(id.map(|id| stored("container", &id, &id)).transpose()?)
     }
 
@@ -109,7 +113,7 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn containers_of_image(&self, image: &ImageId) -> Result<Vec<ContainerId>, Error> {
-        let ids = self.database().begin_read()?.containers_of_image(image.as_str())?;
+        let ids = self.begin_read()?.containers_of_image(image.as_str())?;
         Ok(ids.iter().map(|id| stored("container", id, id)).collect::<Result<_, _>>()?)
     }
 
@@ -118,7 +122,7 @@ impl Store {
     /// Returns [`Error::Meta`] if the database fails.
     pub fn items(&self, of: impl Into<ThingId>) -> Result<Vec<Item>, Error> {
         let of = of.into();
-        let items = self.database().begin_read()?.items(of.owner(), of.as_str())?;
+        let items = self.begin_read()?.items(of.owner(), of.as_str())?;
         Ok(items.into_iter().map(|(key, record)| Item::from_record(key, record)).collect::<Result<_, _>>()?)
     }
 
@@ -127,18 +131,18 @@ impl Store {
     /// Returns [`Error::Lookup`] if the thing has none with this key, and [`Error::Meta`] if its bytes are damaged.
     pub fn item(&self, of: impl Into<ThingId>, key: &str) -> Result<Vec<u8>, Error> {
         let of = of.into();
-        let txn = self.database().begin_read()?;
-        let Some(record) = txn.item(of.owner(), of.as_str(), key)? else {
+        let txn = self.begin_read()?;
+        let Some((part, record)) = txn.item(of.owner(), of.as_str(), key)? else {
             let (kind, id) = (of.kind().word(), of.as_str().to_owned());
             return Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into());
         };
-        Ok(read_blob(&txn, &record.blob)?)
+        Ok(read_blob(part.txn()?, &record.blob)?)
     }
 
     /// Who has a name.
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn name_holder(&self, kind: crate::image::Kind, name: &Name) -> Result<Option<String>, Error> {
-        Ok(self.database().begin_read()?.named(kind.owner(), name.as_str())?)
+        Ok(self.begin_read()?.named(kind.owner(), name.as_str())?)
     }
 }

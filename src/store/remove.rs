@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use layerstore_schema::record::LayerRecord;
+use layerstore_schema::record::{ContainerRecord, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, EntryLock, NamedLock};
@@ -22,13 +22,30 @@ impl Store {
     /// Returns [`Error::InUse`] if a container stands on the image, a lease keeps it or a layer of it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
+        match self.separate_images() {
+            Some(images) if images.database().begin_read()?.image(id.as_str())?.is_some() => {
+                self.begin_writing()?;
+                // Nobody makes a container on it, or mounts a layer of it, meanwhile.
+                self.run()?.hold(|| self.database().hold(|| images.remove_image_used_by(id, Some(self))))
+            }
+            _ => self.remove_image_used_by(id, None),
+        }
+    }
+
+    /// Removes an image of this store; `user` is the store whose containers stand on images here.
+    fn remove_image_used_by(&self, id: &ImageId, user: Option<&Store>) -> Result<Vec<LayerId>, Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.image(id.as_str())?.is_none());
         let layers = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let record = txn
                 .image(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
-            if let Some(container) = txn.containers_of_image(id.as_str())?.into_iter().next() {
-                let names = txn.container(&container)?.map(|record| record.names).unwrap_or_default();
+            let own = txn.containers_of_image(id.as_str())?.into_iter().next();
+            let own = own.map(|container| txn.container(&container)).transpose()?.flatten();
+            let used = match user {
+                Some(user) if own.is_none() => user.container_on(id)?,
+                _ => own,
+            };
+            if let Some(ContainerRecord { id: container, names, .. }) = used {
                 let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
                 return Err(InUseError::ImageOfContainer { image, container }.into());
             }
@@ -39,7 +56,7 @@ impl Store {
             let mut freed = Freed::default();
             let mut layers = Vec::new();
             for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
-                self.remove_unneeded(txn, top, &mut freed, &mut layers)?;
+                self.remove_unneeded(txn, top, user, &mut freed, &mut layers)?;
             }
             Ok((freed, layers))
         })?;
@@ -51,6 +68,24 @@ impl Store {
     /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it or it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
+        match self.separate_images() {
+            Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
+                self.begin_writing()?;
+                self.run()?.hold(|| {
+                    self.database().hold(|| {
+                        self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
+                        match user_of(&self.database().begin_read()?, id.as_str(), &BTreeSet::new())? {
+                            Some(error) => Err(error.into()),
+                            None => images.remove_layer(id),
+                        }
+                    })
+                })
+            }
+            _ => self.remove_own_layer(id),
+        }
+    }
+
+    fn remove_own_layer(&self, id: &LayerId) -> Result<(), Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.layer(id.as_str())?.is_none());
         self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let layer = id.to_string();
@@ -70,10 +105,14 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn drop_blobs(&self, digests: Option<&[Digest]>) -> Result<u64, Error> {
+        let of_images = match self.separate_images() {
+            Some(images) => images.drop_blobs(digests)?,
+            None => 0,
+        };
         let asked =
             |digest: &str| digests.is_none_or(|list| list.iter().any(|one| one.to_string() == digest));
         let is_done = |txn: &ReadTxn| Ok(!txn.kept_blobs()?.iter().any(|(digest, _)| asked(digest)));
-        self.write_removing(Mounts::GoOn, EVERYTHING, is_done, |txn| {
+        let own = self.write_removing(Mounts::GoOn, EVERYTHING, is_done, |txn| {
             let mut freed = Freed::default();
             let mut bytes = 0u64;
             for (digest, record) in txn.kept_blobs()? {
@@ -83,18 +122,39 @@ impl Store {
                 }
             }
             Ok((freed, bytes))
-        })
+        })?;
+        Ok(own.saturating_add(of_images))
     }
 
-    /// Removes `top` and the layers below it as far down as nothing needs them.
+    /// A container that stands on an image, which may be in the separate store.
+    fn container_on(&self, image: &ImageId) -> Result<Option<ContainerRecord>, MetaError> {
+        let txn = self.database().begin_read()?;
+        // If that is here too, it needs no other.
+        if txn.image(image.as_str())?.is_some() {
+            return Ok(None);
+        }
+        let first = txn.containers_of_image(image.as_str())?.into_iter().next();
+        Ok(first.map(|container| txn.container(&container)).transpose()?.flatten())
+    }
+
+    /// Removes `top` and the layers below it as far down as nothing needs them, here or in the store `user`.
     pub(super) fn remove_unneeded(
         &self,
         txn: &WriteTxn,
         top: &str,
+        user: Option<&Store>,
         freed: &mut Freed,
         removed: &mut Vec<String>,
     ) -> Result<(), Error> {
         for layer in unneeded(txn, top, &mut BTreeSet::new())? {
+            if let Some(user) = user {
+                let txn = user.database().begin_read()?;
+                // One that has the layer itself needs no other.
+                if txn.layer(&layer.id)?.is_none() && user_of(&txn, &layer.id, &BTreeSet::new())?.is_some() {
+                    break;
+                }
+                user.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
+            }
             self.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
             let more = txn.remove_layer(&layer.id)?;
             freed.diffs.extend(more.diffs);
@@ -116,7 +176,7 @@ impl Store {
         is_done: impl Fn(&ReadTxn) -> Result<bool, MetaError>,
         mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
     ) -> Result<T, Error> {
-        self.tidy_once();
+        self.begin_writing()?;
         let mut seen = None;
         let mut attempt = |seen: &mut Option<(Doomed, T)>| {
             let mut write = || {

@@ -88,7 +88,8 @@ fn refuse_impossible(overlay: &OverlayOptions, given: &[DriverOption]) -> Result
     for (key, origin, reason) in refused {
         let Some(origin) = origin else { continue };
         let text = |option: &DriverOption| key_of(option) == key && option.origin == *origin;
-        let option = given.iter().find(|option| text(option)).map_or(key.to_owned(), |option| option.text.clone());
+        let option =
+            given.iter().find(|option| text(option)).map_or(key.to_owned(), |option| option.text.clone());
         return Err(ConfigError::Option { option, origin: origin.to_string(), reason: reason.to_owned() });
     }
     Ok(())
@@ -110,7 +111,11 @@ fn without_effect(settings: &Settings, overlay: &OverlayOptions) -> Vec<Ignored>
         ignore("driver_priority", &drivers.origin, "there is one driver to choose from");
     }
     if let Some(composefs) = overlay.use_composefs.as_ref().filter(|composefs| composefs.value) {
-        ignore("use_composefs", &composefs.origin, "layers are directories, and are verified against their manifests");
+        ignore(
+            "use_composefs",
+            &composefs.origin,
+            "layers are directories, and are verified against their manifests",
+        );
     }
     if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
         ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
@@ -180,7 +185,9 @@ mod tests {
         assert_eq!(options.sync, SyncMode::Records);
         assert_eq!(options.pull_options()["enable_partial_images"], "false");
         assert_eq!(ignored(&options), ["use_composefs", "mountopt metacopy=on"]);
-        assert!(options.ignored()[1].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect"));
+        assert!(
+            options.ignored()[1].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
+        );
     }
 
     #[test]

@@ -17,12 +17,23 @@ use super::garbage::Sweep;
 const LIMIT: u64 = 1000;
 
 impl Store {
-    /// Comes before the first write through this handle, with no lock held.
+    /// Comes before each write through this handle, with no lock held.
+    ///
+    /// Returns [`Error::ReadOnly`] if the store is open for reading only.
+    pub(crate) fn begin_writing(&self) -> Result<(), Error> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly { root: self.root().to_owned() });
+        }
+        self.tidy_once();
+        Ok(())
+    }
+
+    /// Comes before the first write through this handle.
     ///
     /// Lists one directory, which is empty as a rule. In the first write after a boot, by whatever process, it compares
     /// all directories with the rows: a power cut may have lost what announces garbage. Failures are no failures of the
     /// write.
-    pub(super) fn tidy_once(&self) {
+    fn tidy_once(&self) {
         if !self.begin_tidying() {
             return;
         }
@@ -62,8 +73,19 @@ impl Store {
         written.map_err(|source| Error::Io { action: "write", path, source })
     }
 
+    /// Comes before a collection, after which nothing is to be tidied.
+    ///
+    /// Returns [`Error::ReadOnly`] if the store is open for reading only.
+    pub(crate) fn begin_collecting(&self) -> Result<(), Error> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly { root: self.root().to_owned() });
+        }
+        self.begin_tidying();
+        Ok(())
+    }
+
     /// Whether nobody has begun it for this handle; who asks has.
-    pub(crate) fn begin_tidying(&self) -> bool {
+    fn begin_tidying(&self) -> bool {
         self.is_writable() && !self.tidied().swap(true, Ordering::Relaxed)
     }
 }

@@ -25,14 +25,20 @@ impl Store {
     /// What was left unsynced by a boot before this one stays noted: syncing brings nothing back. It is looked at when
     /// it is used.
     ///
-    /// Returns [`Error::Layout`] if the filesystem reports an error, and [`Error::Meta`] if the database fails.
+    /// Returns [`Error::ReadOnly`] if the store is open for reading only, [`Error::Layout`] if the filesystem reports an
+    /// error, and [`Error::Meta`] if the database fails.
     pub fn sync(&self) -> Result<usize, Error> {
+        self.begin_writing()?;
+        let of_images = match self.separate_images() {
+            Some(images) => images.sync()?,
+            None => 0,
+        };
         let numbers = self.unsynced_now()?;
         self.sync_filesystem()?;
         if !numbers.is_empty() {
             self.database().write::<_, Error>(|txn| Ok(txn.forget_unsynced(numbers.iter().copied())?))?;
         }
-        Ok(numbers.len())
+        Ok(numbers.len() + of_images)
     }
 
     /// What is not synced and was written in this boot: a `syncfs` that begins now brings it to the disk.
@@ -57,19 +63,9 @@ impl Store {
         Ok((count(&now), count(&before)))
     }
 
-    /// Looks at `top` and the layers below it, before their files are used, if one of them was not synced when the
-    /// machine went down.
+    /// Looks at a layer, before its files are used, if it was not synced when the machine went down.
     ///
-    /// Returns [`Error::Unsynced`] if one is not whole.
-    pub(crate) fn verify_chain(&self, txn: &ReadTxn, top: &str) -> Result<(), Error> {
-        let doubtful = self.doubtful(txn)?;
-        if doubtful.is_empty() {
-            return Ok(());
-        }
-        txn.chain(top)?.iter().try_for_each(|layer| self.verify_doubtful(txn, &doubtful, layer))
-    }
-
-    /// As [`verify_chain`](Self::verify_chain), for one layer.
+    /// Returns [`Error::Unsynced`] if it is not whole.
     pub(crate) fn verify_layer(&self, txn: &ReadTxn, layer: &LayerRecord) -> Result<(), Error> {
         self.verify_doubtful(txn, &self.doubtful(txn)?, layer)
     }

@@ -9,10 +9,11 @@ use layerstore_schema::table::{LayerKey, usage as sums};
 
 use crate::disk::{self, LockState};
 use crate::error::Error;
-use crate::meta::{Query, ReadTxn};
+use crate::meta::Query;
 use crate::sys::path;
 use crate::types::{LayerId, TreeDigest};
 
+use super::view::View;
 use super::{Lease, Store, ThingId};
 
 /// What a thing takes on the disk, in bytes.
@@ -21,7 +22,7 @@ use super::{Lease, Store, ThingId};
 pub struct Usage {
     /// Everything it stands on, each directory once.
     pub total: u64,
-    /// What only this thing has: so much is freed when it is removed.
+    /// What only this thing has: so much is freed when it is removed. Nothing of what is in another store.
     pub unique: u64,
     /// The length of its files, as their content says.
     pub content: u64,
@@ -66,7 +67,8 @@ pub struct Status {
 }
 
 impl Store {
-    /// The store as a whole: counts and sums, none of which needs a walk.
+    /// The store as a whole: counts and sums, none of which needs a walk. A separate store for images is counted in; other
+    /// stores that are read are not.
     ///
     /// Returns [`Error::Meta`] if a database fails.
     pub fn status(&self) -> Result<Status, Error> {
@@ -81,7 +83,7 @@ impl Store {
         let (in_progress, leftovers) = self.count_locks()?;
         let leases = txn.leases()?.into_iter().map(Lease::from_record).collect::<Result<_, _>>()?;
         let (unsynced, unverified) = self.count_unsynced(&txn)?;
-        Ok(Status {
+        let own = Status {
             layers,
             images,
             containers,
@@ -96,7 +98,11 @@ impl Store {
             unverified,
             leases,
             mounts: self.mount_counts()?,
-        })
+        };
+        match self.separate_images() {
+            Some(images) => Ok(own.and(images.status()?)),
+            None => Ok(own),
+        }
     }
 
     /// How many numbers someone holds, and how many someone held who died.
@@ -115,7 +121,8 @@ impl Store {
     /// How many have asked for each layer's mount, in all mount namespaces together.
     fn mount_counts(&self) -> Result<Vec<(String, u64)>, Error> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for mount in self.run()?.mounts()? {
+        let Some(run) = self.run_if_usable()? else { return Ok(Vec::new()) };
+        for mount in run.mounts()? {
             let count = counts.entry(mount.layer).or_default();
             *count = count.saturating_add(mount.record.count);
         }
@@ -128,7 +135,7 @@ impl Store {
     /// Returns [`Error::Lookup`] if the thing is not there.
     pub fn usage(&self, of: impl Into<ThingId>) -> Result<Usage, Error> {
         let of = of.into();
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         let top = match self.layer_of(&txn, &of) {
             Err(Error::Lookup(crate::error::LookupError::NoLayers { .. })) => return Ok(Usage::default()),
             top => top?,
@@ -139,18 +146,18 @@ impl Store {
         let going = going_with(&txn, &of, &chain)?;
         for layer in &chain {
             match layer.content {
-                LayerContent::Writable(number) => {
-                    let measured = disk::usage(self.open_diff(number)?.as_fd())?;
+                LayerContent::Writable(_) => {
+                    let measured = disk::usage(txn.directory(layer)?.open()?.as_fd())?;
                     let unique = going.contains(&layer.id);
                     usage.add(measured.allocated, measured.apparent, measured.inodes, unique);
                 }
                 LayerContent::Sealed(tree) => {
                     let tree = TreeDigest(tree);
-                    let Some(diff) = txn.diff(&tree)? else { continue };
+                    let Some((part, diff)) = txn.diff(&tree)? else { continue };
                     if trees.insert(tree) {
                         // The directory goes with the last layer that has this tree.
                         let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
-                        let unique = sharers.iter().all(|layer| going.contains(layer));
+                        let unique = !part.is_other() && sharers.iter().all(|layer| going.contains(layer));
                         usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, unique);
                     }
                 }
@@ -163,16 +170,16 @@ impl Store {
     ///
     /// Returns [`Error::Lookup`] if the layer is not there.
     pub fn layer_size(&self, id: &LayerId) -> Result<Option<(u64, u64)>, Error> {
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &id.into())?;
         let LayerContent::Sealed(tree) = layer.content else { return Ok(None) };
-        Ok(txn.diff(&TreeDigest(tree))?.map(|diff| (diff.disk_bytes, diff.content_bytes)))
+        Ok(txn.diff(&TreeDigest(tree))?.map(|(_, diff)| (diff.disk_bytes, diff.content_bytes)))
     }
 }
 
 /// The layers of a thing's chain, topmost first, that go when it is removed. A layer or container goes alone; with an image
 /// go its layers as far down as nothing else needs them. A name is a need, too.
-fn going_with(txn: &ReadTxn, of: &ThingId, chain: &[LayerRecord]) -> Result<HashSet<String>, Error> {
+fn going_with(txn: &View<'_>, of: &ThingId, chain: &[LayerRecord]) -> Result<HashSet<String>, Error> {
     if !matches!(of, ThingId::Image(_)) {
         let Some(top) = chain.first() else { return Ok(HashSet::new()) };
         let users = txn.children(&top.id)?.len() + txn.images_of_layer(&top.id)?.len();
@@ -188,6 +195,28 @@ fn going_with(txn: &ReadTxn, of: &ThingId, chain: &[LayerRecord]) -> Result<Hash
         going.insert(layer.id.clone());
     }
     Ok(going)
+}
+
+impl Status {
+    /// Two stores together.
+    fn and(self, other: Status) -> Status {
+        Status {
+            layers: self.layers + other.layers,
+            images: self.images + other.images,
+            containers: self.containers + other.containers,
+            layer_bytes: self.layer_bytes + other.layer_bytes,
+            layer_inodes: self.layer_inodes + other.layer_inodes,
+            kept_blob_bytes: self.kept_blob_bytes + other.kept_blob_bytes,
+            item_bytes: self.item_bytes + other.item_bytes,
+            database_bytes: self.database_bytes + other.database_bytes,
+            in_progress: self.in_progress + other.in_progress,
+            leftovers: self.leftovers + other.leftovers,
+            unsynced: self.unsynced + other.unsynced,
+            unverified: self.unverified + other.unverified,
+            leases: [self.leases, other.leases].concat(),
+            mounts: [self.mounts, other.mounts].concat(),
+        }
+    }
 }
 
 impl Usage {

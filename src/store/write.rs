@@ -1,9 +1,11 @@
 //! Several changes in one transaction: all of them are seen at once, or none is.
 
+use std::cell::OnceCell;
+
 use layerstore_schema::table::Owner;
 
 use crate::error::{Error, LookupError};
-use crate::meta::{self, PreparedBlob, Query};
+use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
 use crate::types::{Digest, ImageId, Name};
 
 use super::{Store, ThingId};
@@ -11,7 +13,10 @@ use super::{Store, ThingId};
 /// The changes of one [`Store::write`].
 #[derive(Debug)]
 pub struct WriteTxn<'t> {
+    store: &'t Store,
     txn: &'t meta::WriteTxn,
+    /// The transaction of the separate store for images, begun by the first change there.
+    images: &'t OnceCell<OpenWrite>,
 }
 
 impl Store {
@@ -21,6 +26,9 @@ impl Store {
     ///
     /// Only one write transaction runs at a time, over all processes: do nothing slow in `body`, and call no other
     /// writing method of the store, which would wait for this one.
+    ///
+    /// With a separate store for images there are two transactions, of which that of the images is committed first: if the
+    /// machine goes down between the two, the changes of containers have not happened.
     ///
     /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long. Nothing is
     /// changed then.
@@ -41,8 +49,22 @@ impl Store {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn write<T>(&self, body: impl FnOnce(&WriteTxn<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        self.tidy_once();
-        self.database().write(|txn| body(&WriteTxn { txn }))
+        self.begin_writing()?;
+        self.database().write(|txn| {
+            let images = OnceCell::new();
+            let value = body(&WriteTxn { store: self, txn, images: &images })?;
+            if let Some(images) = images.into_inner() {
+                images.commit()?;
+            }
+            Ok(value)
+        })
+    }
+}
+
+impl Store {
+    /// Whether a thing is in the store itself.
+    pub(super) fn has(&self, what: &ThingId) -> Result<bool, Error> {
+        has(&self.database().begin_read()?, what)
     }
 }
 
@@ -78,10 +100,13 @@ impl WriteTxn<'_> {
     /// Returns [`Error::Lookup`] if the image is not there.
     pub fn move_name(&self, to: &ImageId, name: &Name) -> Result<(), Error> {
         // Before the name is taken from its holder: the caller may go on after an error.
-        self.record(&to.into())?;
-        let current = self.txn.named(Owner::Image, name.as_str())?;
+        let of = to.into();
+        self.copy_up(&of)?;
+        self.record(&of)?;
+        let txn = self.home(&of)?;
+        let current = txn.named(Owner::Image, name.as_str())?;
         if current.as_deref() != Some(to.as_str()) {
-            self.txn.take_image_name(name.as_str())?;
+            txn.take_image_name(name.as_str())?;
         }
         self.add_name(to, name)
     }
@@ -91,18 +116,19 @@ impl WriteTxn<'_> {
     /// Returns [`Error::Lookup`] if the thing is not there.
     pub fn set_metadata(&self, of: impl Into<ThingId>, metadata: &str) -> Result<(), Error> {
         let of = of.into();
+        let txn = self.home(&of)?;
         match self.record(&of)? {
             AnyRecord::Layer(mut record) => {
                 record.metadata = metadata.to_owned();
-                self.txn.put_layer(&record)?;
+                txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {
                 record.metadata = metadata.to_owned();
-                self.txn.put_image(&record)?;
+                txn.put_image(&record)?;
             }
             AnyRecord::Container(mut record) => {
                 record.metadata = metadata.to_owned();
-                self.txn.put_container(&record)?;
+                txn.put_container(&record)?;
             }
         }
         Ok(())
@@ -115,7 +141,7 @@ impl WriteTxn<'_> {
         let of = of.into();
         self.record(&of)?;
         let digest = Digest::sha256(bytes).to_string();
-        self.txn.put_item(of.owner(), of.as_str(), key, digest, &PreparedBlob::from_bytes(bytes))?;
+        self.home(&of)?.put_item(of.owner(), of.as_str(), key, digest, &PreparedBlob::from_bytes(bytes))?;
         Ok(())
     }
 
@@ -124,7 +150,7 @@ impl WriteTxn<'_> {
     /// Returns [`Error::Lookup`] if the thing has none with this key.
     pub fn remove_item(&self, of: impl Into<ThingId>, key: &str) -> Result<(), Error> {
         let of = of.into();
-        if self.txn.remove_item(of.owner(), of.as_str(), key)? {
+        if self.home(&of)?.remove_item(of.owner(), of.as_str(), key)? {
             return Ok(());
         }
         let (kind, id) = (of.kind().word(), of.as_str().to_owned());
@@ -132,10 +158,12 @@ impl WriteTxn<'_> {
     }
 
     fn change_names(&self, of: &ThingId, change: impl FnOnce(&mut Vec<String>)) -> Result<(), Error> {
+        self.copy_up(of)?;
+        let txn = self.home(of)?;
         match self.record(of)? {
             AnyRecord::Layer(mut record) => {
                 change(&mut record.names);
-                self.txn.put_layer(&record)?;
+                txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {
                 change(&mut record.names);
@@ -144,26 +172,89 @@ impl WriteTxn<'_> {
                         record.names_history.insert(0, name.clone());
                     }
                 }
-                self.txn.put_image(&record)?;
+                txn.put_image(&record)?;
             }
             AnyRecord::Container(mut record) => {
                 change(&mut record.names);
-                self.txn.put_container(&record)?;
+                txn.put_container(&record)?;
             }
         }
         Ok(())
     }
 
+    /// The transaction of the store that a thing is in, or would be.
+    fn home(&self, of: &ThingId) -> Result<&meta::WriteTxn, Error> {
+        let Some(images) = self.store.separate_images() else { return Ok(self.txn) };
+        if let Some(open) = self.images.get() {
+            return Ok(if has(open.txn(), of)? { open.txn() } else { self.txn });
+        }
+        if !images.has(of)? {
+            return Ok(self.txn);
+        }
+        images.begin_writing()?;
+        let open = images.database().open_write()?;
+        Ok(self.images.get_or_init(|| open).txn())
+    }
+
+    /// Makes an own record of an image that is in a store which is only read, with its names, as far as they are free, and
+    /// data items. It stands on the layers there.
+    fn copy_up(&self, of: &ThingId) -> Result<(), Error> {
+        let ThingId::Image(id) = of else { return Ok(()) };
+        if self.store.image_stores().is_empty() || has(self.home(of)?, of)? {
+            return Ok(());
+        }
+        let view = self.store.begin_read()?;
+        let Some(part) = view.home(Owner::Image, id.as_str())?.filter(|part| part.is_other()) else {
+            return Ok(());
+        };
+        let from = part.txn()?;
+        let Some(mut record) = from.image(id.as_str())? else { return Ok(()) };
+        let to = self.images_txn()?;
+        let mut names = std::mem::take(&mut record.names);
+        for name in names.drain(..) {
+            if to.named(Owner::Image, &name)?.is_none() {
+                record.names.push(name);
+            }
+        }
+        to.put_image(&record)?;
+        for (key, item) in from.items(Owner::Image, id.as_str())? {
+            let blob = PreparedBlob::from_bytes(&read_blob(from, &item.blob)?);
+            to.put_item(Owner::Image, id.as_str(), &key, item.digest, &blob)?;
+        }
+        Ok(())
+    }
+
+    /// The transaction of the store that new images go to.
+    fn images_txn(&self) -> Result<&meta::WriteTxn, Error> {
+        let Some(images) = self.store.separate_images() else { return Ok(self.txn) };
+        if self.images.get().is_none() {
+            images.begin_writing()?;
+            let open = images.database().open_write()?;
+            self.images.get_or_init(|| open);
+        }
+        Ok(self.images.get().map_or(self.txn, OpenWrite::txn))
+    }
+
     fn record(&self, of: &ThingId) -> Result<AnyRecord, Error> {
-        let id = of.as_str();
+        let (id, txn) = (of.as_str(), self.home(of)?);
         let record = match of {
-            ThingId::Layer(_) => self.txn.layer(id)?.map(AnyRecord::Layer),
-            ThingId::Image(_) => self.txn.image(id)?.map(AnyRecord::Image),
-            ThingId::Container(_) => self.txn.container(id)?.map(AnyRecord::Container),
+            ThingId::Layer(_) => txn.layer(id)?.map(AnyRecord::Layer),
+            ThingId::Image(_) => txn.image(id)?.map(AnyRecord::Image),
+            ThingId::Container(_) => txn.container(id)?.map(AnyRecord::Container),
         };
         let missing = LookupError::NotFound { kind: of.kind().word(), key: id.to_owned() };
         record.ok_or_else(|| missing.into())
     }
+}
+
+/// Whether a store has a thing.
+fn has(txn: &impl Query, of: &ThingId) -> Result<bool, Error> {
+    let id = of.as_str();
+    Ok(match of {
+        ThingId::Layer(_) => txn.layer(id)?.is_some(),
+        ThingId::Image(_) => txn.image(id)?.is_some(),
+        ThingId::Container(_) => txn.container(id)?.is_some(),
+    })
 }
 
 enum AnyRecord {

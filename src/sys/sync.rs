@@ -28,6 +28,12 @@ pub(crate) struct FreeSpace {
 /// The kinds of filesystems that can compress, by their magic numbers: Btrfs, bcachefs, F2FS and ZFS.
 const COMPRESSING: [u32; 4] = [0x9123_683e, 0xca45_1a4e, 0xf2f5_2010, 0x2fc1_2fc1];
 
+/// Whether nothing can be written to the filesystem that `file` lies on, or not by way of this mount.
+pub(crate) fn is_read_only(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let found = call(Call::FreeSpace, || rustix::fs::fstatvfs(file))?;
+    Ok(found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
 /// How much room is on the filesystem that `file` lies on.
 pub(crate) fn free_space(file: BorrowedFd<'_>) -> io::Result<FreeSpace> {
     let found = call(Call::FreeSpace, || rustix::fs::fstatvfs(file))?;

@@ -16,7 +16,8 @@ fn each_option_says_where_it_came_from() {
     );
     let at = |line: u32| format!("{}:{line}", file.display());
     let config = |arguments: &[&str]| {
-        let mut command = TestCommand::layerstore().args(["--config"]).arg(&file).args(arguments).args(["config"]);
+        let mut command =
+            TestCommand::layerstore().args(["--config"]).arg(&file).args(arguments).args(["config"]);
         let output = command.output();
         assert!(output.status.success(), "{output:?}");
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
@@ -44,10 +45,14 @@ fn variables_name_a_configuration_too() {
         let command = TestCommand::layerstore().args(["config", "--json"]).env("LAYERSTORE_CONFIG", &file);
         command.env("LAYERSTORE_SYNC", sync).json()["sync"].clone()
     };
-    assert_eq!(config(""), serde_json::json!({ "value": "records", "from": format!("{}:2", file.display()) }));
+    assert_eq!(
+        config(""),
+        serde_json::json!({ "value": "records", "from": format!("{}:2", file.display()) })
+    );
     assert_eq!(config("off"), serde_json::json!({ "value": "off", "from": "$LAYERSTORE_SYNC" }));
     // The machine's own file is of other programs' stores.
-    let own = TestCommand::layerstore().args(["config", "--json"]).env("CONTAINERS_STORAGE_CONF", &file).json();
+    let own =
+        TestCommand::layerstore().args(["config", "--json"]).env("CONTAINERS_STORAGE_CONF", &file).json();
     assert_eq!(own["sync"]["from"], "default");
 }
 

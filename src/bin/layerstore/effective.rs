@@ -62,7 +62,11 @@ pub fn variable(name: &str) -> Option<OsString> {
 }
 
 /// What a flag says, else what a variable does.
-fn given<T: From<OsString>>(flag: Option<T>, name: &'static str, variable_name: &'static str) -> Option<Chosen<T>> {
+fn given<T: From<OsString>>(
+    flag: Option<T>,
+    name: &'static str,
+    variable_name: &'static str,
+) -> Option<Chosen<T>> {
     let flag = flag.map(|value| Chosen { value, origin: Origin::Flag(name) });
     flag.or_else(|| {
         let value = variable(variable_name)?.into();
@@ -104,7 +108,8 @@ fn roots(
     settings: Option<&Settings>,
 ) -> Result<(Chosen<PathBuf>, Chosen<PathBuf>), Failure> {
     let surroundings = Surroundings::of_this_process();
-    let configured = |setting: Option<&Setting<PathBuf>>| setting.filter(|one| one.is_set()).map(Chosen::from);
+    let configured =
+        |setting: Option<&Setting<PathBuf>>| setting.filter(|one| one.is_set()).map(Chosen::from);
     let root = given(global.root.clone(), "--root", "LAYERSTORE_ROOT")
         .or_else(|| configured(settings.map(Settings::graph_root)));
     let is_named = root.is_some();

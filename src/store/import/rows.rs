@@ -114,8 +114,11 @@ impl<'a> Rows<'a> {
             }
             return match ready {
                 Ready::Sealed(sealed) => self.replace_damaged(known, sealed),
-                Ready::Known | Ready::Shared(_) => Ok(false),
+                Ready::Known | Ready::Elsewhere | Ready::Shared(_) => Ok(false),
             };
+        }
+        if matches!(ready, Ready::Elsewhere) {
+            return Ok(false);
         }
         let record = LayerRecord {
             id: id.to_owned(),
@@ -136,7 +139,7 @@ impl<'a> Rows<'a> {
             Ready::Sealed(sealed) => self.insert_sealed(record, sealed),
             Ready::Shared(donor) => insert_shared(self.txn, record, donor).map(|()| true),
             // It was there when the import began, and has been removed since.
-            Ready::Known => Err(ImportError::Vanished { layer: id.to_owned() }.into()),
+            Ready::Known | Ready::Elsewhere => Err(ImportError::Vanished { layer: id.to_owned() }.into()),
         }
     }
 
@@ -227,7 +230,8 @@ impl<'a> Rows<'a> {
             return Ok(false);
         }
         for id in &self.layers {
-            let layer = self.txn.layer_ref(id)?;
+            // What is in another store is that one's to sync.
+            let Some(layer) = self.txn.layer(id)? else { continue };
             if marks.contains_key(&layer::directory(self.txn, &layer)?) {
                 return Ok(true);
             }

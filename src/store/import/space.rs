@@ -7,7 +7,6 @@ use layerstore_schema::table::LayerKey;
 
 use super::{ImageImport, LayerImport};
 use crate::error::{Error, ImportError};
-use crate::meta::Query;
 use crate::store::Store;
 use crate::types::ChainId;
 
@@ -19,7 +18,7 @@ impl Store {
         chains: &[ChainId],
     ) -> Result<(), Error> {
         let free = self.layout().free_space()?;
-        let txn = self.database().begin_read()?;
+        let txn = self.begin_read()?;
         let mut seen = HashSet::new();
         let (mut bytes, mut inodes) = (0u64, 0u64);
         for (layer, chain) in import.layers.iter().zip(chains) {

@@ -136,12 +136,17 @@ impl<'a> Work<'a> {
         let _span = tracing::info_span!("layer", diff_id = %layer.diff_id).entered();
         let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
         let txn = self.store.database().begin_read()?;
-        if let Some(known) = txn.layer(chain.0.hex())?
-            && self.is_whole(&txn, &known)?
-        {
-            drop(txn);
-            self.known(layer)?;
-            return Ok((Ready::Known, self.stack_of(&known, position)?));
+        if let Some(known) = txn.layer(chain.0.hex())? {
+            if self.is_whole(&txn, &known)? {
+                drop(txn);
+                self.known(layer)?;
+                return Ok((Ready::Known, self.stack_of(&known, position)?));
+            }
+        } else if let Some(elsewhere) = self.elsewhere(chain)? {
+            if let Some(blob) = &layer.blob {
+                self.report(&Progress::LayerKnown { blob: &blob.digest });
+            }
+            return Ok((Ready::Elsewhere, self.stack_of(&elsewhere, position)?));
         }
         // A stack whose lower layers are being unpacked cannot be waited for here: unpacking need not wait.
         let donors = txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?;
@@ -169,6 +174,22 @@ impl<'a> Work<'a> {
         self.is_whole_tree(&txn, chain.0.hex(), &sealed.tree)?;
         let stack = below.push(sealed.manifest.clone());
         Ok((Ready::Sealed(Box::new(sealed)), stack))
+    }
+
+    /// A layer that another store has, whole, which this one reads.
+    fn elsewhere(&self, chain: &ChainId) -> Result<Option<LayerRecord>, Error> {
+        if self.store.image_stores().is_empty() {
+            return Ok(None);
+        }
+        let view = self.store.begin_read()?;
+        let Some(found) = view.layer(chain.0.hex())? else { return Ok(None) };
+        match view.verify_layer(&found) {
+            Err(Error::Unsynced(error)) => {
+                tracing::warn!(%error, "unpacked here");
+                Ok(None)
+            }
+            verified => verified.map(|()| Some(found)),
+        }
     }
 
     /// A layer that need not be unpacked; its blob may be one that the store does not have yet.
@@ -228,11 +249,11 @@ impl<'a> Work<'a> {
 
     /// The manifest of a layer that was there a moment ago.
     fn manifest(&self, layer: &LayerRecord, tree: &TreeDigest) -> Result<Arc<Manifest>, Error> {
-        let txn = self.store.database().begin_read()?;
-        if txn.layer(&layer.id)?.is_none() {
+        let view = self.store.begin_read()?;
+        if view.layer(&layer.id)?.is_none() {
             return Err(ImportError::Vanished { layer: layer.id.clone() }.into());
         }
-        Ok(self.store.manifest(&txn, tree)?)
+        Ok(view.manifest(tree)?)
     }
 
     /// Whether the content of `donor`, which came from the same tar, is right here too: it is if nothing in it was

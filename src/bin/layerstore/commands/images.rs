@@ -29,12 +29,25 @@ pub fn run(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
         let list: Vec<_> = sized.iter().map(|(image, size)| ImageJson::new(image, *size)).collect();
         return context.out().json(&list);
     }
-    let columns =
-        [("IMAGE", Align::Left), ("CREATED", Align::Left), ("SIZE", Align::Right), ("NAMES", Align::Left)];
+    let mut columns = vec![
+        ("IMAGE", Align::Left),
+        ("CREATED", Align::Left),
+        ("SIZE", Align::Right),
+        ("NAMES", Align::Left),
+    ];
+    // Where it is, if there is more than one place.
+    let several = !store.image_stores().is_empty();
+    if several {
+        columns.push(("STORE", Align::Left));
+    }
     let mut table = Table::new(columns).heading(!args.list.no_heading);
     for (image, size) in &sized {
         let id = text::short(image.id.as_str(), args.list.no_trunc).to_owned();
-        table.row([id, super::created(image.created), text::size(*size), super::joined(&image.names)]);
+        let mut row = vec![id, super::created(image.created), text::size(*size), super::joined(&image.names)];
+        if several {
+            row.push(image.image_store.as_ref().map(|root| root.display().to_string()).unwrap_or_default());
+        }
+        table.row(row);
     }
     context.out().table(&table)
 }

@@ -18,6 +18,9 @@ pub struct ImageJson {
     pub metadata: String,
     pub flags: Map<String, Value>,
     pub labels: Map<String, Value>,
+    /// The root of the other store that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_store: Option<String>,
 }
 
 impl ImageJson {
@@ -34,6 +37,7 @@ impl ImageJson {
             metadata: image.metadata.clone(),
             flags: flags(&image.flags),
             labels: labels(&image.labels),
+            image_store: image.image_store.as_ref().map(|root| root.to_string_lossy().into_owned()),
         }
     }
 }
@@ -55,6 +59,9 @@ pub struct LayerJson {
     pub metadata: String,
     pub flags: Map<String, Value>,
     pub labels: Map<String, Value>,
+    /// The root of the other store that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_store: Option<String>,
 }
 
 impl LayerJson {
@@ -80,6 +87,7 @@ impl LayerJson {
             metadata: layer.metadata.clone(),
             flags: flags(&layer.flags),
             labels: labels(&layer.labels),
+            image_store: layer.image_store.as_ref().map(|root| root.to_string_lossy().into_owned()),
         }
     }
 }

@@ -1,0 +1,413 @@
+//! Reading several stores as one: the own store, the separate one for its images, and other stores that are only read.
+//!
+//! Stores are asked in order, and the first that has a thing has it for all: what another store has under the same id or
+//! name is not seen. A thing is whole in its store, but for what it stands on: a container or an image here can stand on a
+//! layer there. A layer's files can be taken from any store that has its tree, since a tree digest says what they are.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use layerstore_schema::manifest::Manifest;
+use layerstore_schema::record::{
+    ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerContent, LayerRecord,
+};
+use layerstore_schema::table::{LayerKey, Owner};
+
+use crate::disk::{DiffName, Layout, Subdirectory};
+use crate::error::{Error, LayoutError, MetaError};
+use crate::image::{self, Container, Image};
+use crate::layer::{Layer, Stack};
+use crate::meta::{self, Database, PrefixMatch, Query, ReadTxn};
+use crate::types::TreeDigest;
+
+use super::Store;
+
+/// One of the stores that a handle reads, as far as this operation has looked.
+#[derive(Debug)]
+pub(crate) struct Part<'s> {
+    store: &'s Store,
+    database: &'s Database,
+    role: Role,
+    txn: OnceCell<ReadTxn>,
+}
+
+/// What a store is to the handle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// Its own.
+    Own,
+    /// The one in which its images are.
+    Images,
+    /// Read, and never written.
+    Other,
+}
+
+impl<'s> Part<'s> {
+    fn new(store: &'s Store, role: Role) -> Self {
+        Part { store, database: store.database(), role, txn: OnceCell::new() }
+    }
+
+    /// The snapshot, begun when it is needed.
+    pub(crate) fn txn(&self) -> Result<&ReadTxn, MetaError> {
+        if let Some(txn) = self.txn.get() {
+            return Ok(txn);
+        }
+        let txn = self.database.begin_read()?;
+        Ok(self.txn.get_or_init(|| txn))
+    }
+
+    /// A handle of the store.
+    pub(crate) fn store(&self) -> &'s Store {
+        self.store
+    }
+
+    /// Whether the store is not the handle's to write.
+    pub(crate) fn is_other(&self) -> bool {
+        self.role == Role::Other
+    }
+
+    /// The root of a store that is not the handle's to write.
+    fn other(&self) -> Option<PathBuf> {
+        self.is_other().then(|| self.store.root().to_owned())
+    }
+}
+
+/// The directory of a layer, in whichever store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directory<'s> {
+    layout: &'s Layout,
+    number: u64,
+}
+
+impl<'s> Directory<'s> {
+    /// A handle on it.
+    pub(crate) fn open(&self) -> Result<OwnedFd, LayoutError> {
+        self.layout.open_entry(Subdirectory::Diffs, self.number)
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(self.number))
+    }
+
+    /// The directories that it lies in.
+    pub(crate) fn layout(&self) -> &'s Layout {
+        self.layout
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl PartialEq for Directory<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number && self.layout.path() == other.layout.path()
+    }
+}
+
+/// A snapshot of each store, in the order in which they are asked.
+#[derive(Debug)]
+pub(crate) struct View<'s> {
+    parts: Vec<Part<'s>>,
+}
+
+impl Store {
+    /// Begins a snapshot of everything that this handle reads.
+    pub(crate) fn begin_read(&self) -> Result<View<'_>, MetaError> {
+        let images = self.separate_images().map(|store| Part::new(store, Role::Images));
+        let others = self.image_stores().iter().map(|store| Part::new(store, Role::Other));
+        let parts = images.into_iter().chain([Part::new(self, Role::Own)]).chain(others).collect();
+        Ok(View { parts })
+    }
+}
+
+impl<'s> View<'s> {
+    /// The first store that has something, with what it has.
+    fn first<T>(
+        &self,
+        ask: impl Fn(&ReadTxn) -> Result<Option<T>, MetaError>,
+    ) -> Result<Option<(&Part<'s>, T)>, MetaError> {
+        for part in &self.parts {
+            if let Some(found) = ask(part.txn()?)? {
+                return Ok(Some((part, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What all stores have, each thing once.
+    fn all(
+        &self,
+        ask: impl Fn(&ReadTxn) -> Result<Vec<String>, MetaError>,
+    ) -> Result<Vec<String>, MetaError> {
+        let mut found = Vec::new();
+        let mut seen = HashSet::new();
+        for part in &self.parts {
+            found.extend(ask(part.txn()?)?.into_iter().filter(|id| seen.insert(id.clone())));
+        }
+        Ok(found)
+    }
+
+    /// The own store: containers are in no other.
+    fn own(&self) -> Result<&ReadTxn, MetaError> {
+        let own = self.parts.iter().find(|part| part.role == Role::Own);
+        own.ok_or_else(|| MetaError::Missing { kind: "store", key: "its own".to_owned() })?.txn()
+    }
+
+    /// The store that has a thing.
+    pub(crate) fn home(&self, owner: Owner, id: &str) -> Result<Option<&Part<'s>>, MetaError> {
+        let found = match owner {
+            Owner::Layer => self.first(|txn| Ok(txn.layer(id)?.map(drop)))?,
+            Owner::Image => self.first(|txn| Ok(txn.image(id)?.map(drop)))?,
+            Owner::Container => {
+                self.own()?.container(id)?;
+                self.parts.iter().find(|part| part.role == Role::Own).map(|part| (part, ()))
+            }
+        };
+        Ok(found.map(|(part, ())| part))
+    }
+
+    pub(crate) fn layer(&self, id: &str) -> Result<Option<LayerRecord>, MetaError> {
+        Ok(self.first(|txn| txn.layer(id))?.map(|(_, record)| record))
+    }
+
+    /// A layer that a record refers to.
+    pub(crate) fn layer_ref(&self, id: &str) -> Result<LayerRecord, MetaError> {
+        self.layer(id)?.ok_or_else(|| MetaError::Missing { kind: "layer", key: id.to_owned() })
+    }
+
+    pub(crate) fn image(&self, id: &str) -> Result<Option<ImageRecord>, MetaError> {
+        Ok(self.first(|txn| txn.image(id))?.map(|(_, record)| record))
+    }
+
+    pub(crate) fn container(&self, id: &str) -> Result<Option<ContainerRecord>, MetaError> {
+        self.own()?.container(id)
+    }
+
+    /// All containers, by id.
+    pub(crate) fn containers(&self) -> Result<Vec<ContainerRecord>, MetaError> {
+        self.own()?.containers()
+    }
+
+    /// All layers: those of the first store by id, then those of the next. Layers of other stores' containers are those
+    /// stores' own business.
+    pub(crate) fn layers(&self) -> Result<Vec<Layer>, MetaError> {
+        let mut layers = Vec::new();
+        let mut seen = HashSet::new();
+        for part in &self.parts {
+            for record in part.txn()?.layers()? {
+                let foreign = part.role != Role::Own && part.txn()?.container_of_layer(&record.id)?.is_some();
+                if !foreign && seen.insert(record.id.clone()) {
+                    layers.push(Layer { image_store: part.other(), ..Layer::from_record(record)? });
+                }
+            }
+        }
+        Ok(layers)
+    }
+
+    /// All images: those of the first store by id, then those of the next.
+    pub(crate) fn images(&self) -> Result<Vec<Image>, MetaError> {
+        let mut images = Vec::new();
+        let mut seen = HashSet::new();
+        for part in &self.parts {
+            for record in part.txn()?.images()? {
+                if seen.insert(record.id.clone()) {
+                    images.push(Image { image_store: part.other(), ..Image::from_record(record)? });
+                }
+            }
+        }
+        Ok(images)
+    }
+
+    /// The value of a layer's record, which says where it is.
+    pub(crate) fn layer_value(&self, record: LayerRecord) -> Result<Layer, MetaError> {
+        let image_store = self.home(Owner::Layer, &record.id)?.and_then(Part::other);
+        Ok(Layer { image_store, ..Layer::from_record(record)? })
+    }
+
+    /// The value of an image's record, which says where it is.
+    pub(crate) fn image_value(&self, record: ImageRecord) -> Result<Image, MetaError> {
+        let image_store = self.home(Owner::Image, &record.id)?.and_then(Part::other);
+        Ok(Image { image_store, ..Image::from_record(record)? })
+    }
+
+    /// The value of a container's record.
+    pub(crate) fn container_value(&self, record: ContainerRecord) -> Result<Container, MetaError> {
+        Container::from_record(record)
+    }
+
+    /// A layer and all below it, topmost first, through whichever stores.
+    ///
+    /// Returns [`MetaError::Missing`] if one is in none of them, and [`MetaError::Record`] if a damaged record makes a
+    /// layer stand on itself.
+    pub(crate) fn chain(&self, top: &str) -> Result<Vec<LayerRecord>, MetaError> {
+        meta::chain(top, |id| self.layer_ref(id))
+    }
+
+    pub(crate) fn named(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError> {
+        match owner {
+            Owner::Container => self.own()?.named(owner, name),
+            _ => Ok(self.first(|txn| txn.named(owner, name))?.map(|(_, id)| id)),
+        }
+    }
+
+    pub(crate) fn children(&self, parent: &str) -> Result<Vec<String>, MetaError> {
+        self.all(|txn| txn.children(parent))
+    }
+
+    pub(crate) fn images_of_layer(&self, layer: &str) -> Result<Vec<String>, MetaError> {
+        self.all(|txn| txn.images_of_layer(layer))
+    }
+
+    pub(crate) fn images_by_digest(&self, digest: &str) -> Result<Vec<String>, MetaError> {
+        self.all(|txn| txn.images_by_digest(digest))
+    }
+
+    pub(crate) fn containers_of_image(&self, image: &str) -> Result<Vec<String>, MetaError> {
+        self.own()?.containers_of_image(image)
+    }
+
+    pub(crate) fn container_of_layer(&self, layer: &str) -> Result<Option<String>, MetaError> {
+        self.own()?.container_of_layer(layer)
+    }
+
+    pub(crate) fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
+        self.all(|txn| txn.layers_by(key, digest))
+    }
+
+    /// The row of a tree, and the store that has it.
+    pub(crate) fn diff(&self, tree: &TreeDigest) -> Result<Option<(&Part<'s>, DiffRecord)>, MetaError> {
+        self.first(|txn| txn.diff(tree))
+    }
+
+    /// The file of a layer blob, and the store that has it.
+    pub(crate) fn kept_blob(&self, digest: &str) -> Result<Option<(&Part<'s>, KeptBlobRecord)>, MetaError> {
+        self.first(|txn| txn.kept_blob(digest))
+    }
+
+    /// The data items of a thing, by key.
+    pub(crate) fn items(&self, owner: Owner, id: &str) -> Result<Vec<(String, ItemRecord)>, MetaError> {
+        match self.home(owner, id)? {
+            Some(part) => part.txn()?.items(owner, id),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// A data item, and the store that has it.
+    pub(crate) fn item(
+        &self,
+        owner: Owner,
+        id: &str,
+        key: &str,
+    ) -> Result<Option<(&Part<'s>, ItemRecord)>, MetaError> {
+        let Some(part) = self.home(owner, id)? else { return Ok(None) };
+        Ok(part.txn()?.item(owner, id, key)?.map(|item| (part, item)))
+    }
+
+    /// Where the files of a layer are.
+    ///
+    /// Returns [`MetaError::Missing`] if no store has them.
+    pub(crate) fn directory(&self, layer: &LayerRecord) -> Result<Directory<'s>, MetaError> {
+        let missing = |kind, key| MetaError::Missing { kind, key };
+        let (part, number) = match &layer.content {
+            LayerContent::Sealed(tree) => {
+                let tree = TreeDigest(*tree);
+                let (part, diff) = self.diff(&tree)?.ok_or_else(|| missing("diff", tree.to_string()))?;
+                (part, diff.number)
+            }
+            LayerContent::Writable(number) => {
+                let part = self.home(Owner::Layer, &layer.id)?;
+                (part.ok_or_else(|| missing("layer", layer.id.clone()))?, *number)
+            }
+        };
+        Ok(Directory { layout: part.store.layout(), number })
+    }
+
+    /// The manifest of a sealed layer.
+    pub(crate) fn manifest(&self, tree: &TreeDigest) -> Result<Arc<Manifest>, MetaError> {
+        match self.diff(tree)? {
+            Some((part, _)) => part.store.manifest(part.txn()?, tree),
+            None => Err(MetaError::Missing { kind: "diff", key: tree.to_string() }),
+        }
+    }
+
+    /// The manifests of a sealed layer and all below it.
+    pub(crate) fn stack(&self, top: Option<&str>) -> Result<Stack, MetaError> {
+        let Some(top) = top else { return Ok(Stack::default()) };
+        let mut manifests = Vec::new();
+        for layer in self.chain(top)? {
+            match layer.content {
+                LayerContent::Sealed(tree) => manifests.push(self.manifest(&TreeDigest(tree))?),
+                LayerContent::Writable(_) => {
+                    return Err(MetaError::Missing { kind: "sealed layer", key: layer.id });
+                }
+            }
+        }
+        Ok(Stack::new(manifests))
+    }
+
+    /// Looks at `top` and the layers below it, before their files are used: see [`Store::verify_layer`].
+    ///
+    /// Returns [`Error::Unsynced`] if one is not whole.
+    pub(crate) fn verify_chain(&self, top: &str) -> Result<(), Error> {
+        self.chain(top)?.iter().try_for_each(|layer| self.verify_layer(layer))
+    }
+
+    /// As [`verify_chain`](Self::verify_chain), for one layer.
+    pub(crate) fn verify_layer(&self, layer: &LayerRecord) -> Result<(), Error> {
+        let LayerContent::Sealed(tree) = &layer.content else { return Ok(()) };
+        match self.diff(&TreeDigest(*tree))? {
+            Some((part, _)) => part.store.verify_layer(part.txn()?, layer),
+            None => Ok(()),
+        }
+    }
+}
+
+impl image::Lookup for View<'_> {
+    fn layer(&self, id: &str) -> Result<Option<LayerRecord>, MetaError> {
+        self.layer(id)
+    }
+
+    fn image(&self, id: &str) -> Result<Option<ImageRecord>, MetaError> {
+        self.image(id)
+    }
+
+    fn container(&self, id: &str) -> Result<Option<ContainerRecord>, MetaError> {
+        self.container(id)
+    }
+
+    fn named(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError> {
+        self.named(owner, name)
+    }
+
+    fn images_by_digest(&self, digest: &str) -> Result<Vec<String>, MetaError> {
+        self.images_by_digest(digest)
+    }
+
+    fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
+        self.layers_by(key, digest)
+    }
+
+    fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError> {
+        if owner == Owner::Container {
+            return Query::by_prefix(self.own()?, owner, prefix);
+        }
+        let mut found = PrefixMatch::None;
+        for part in &self.parts {
+            found = match (found, Query::by_prefix(part.txn()?, owner, prefix)?) {
+                (PrefixMatch::None, next) => next,
+                (PrefixMatch::One(first), PrefixMatch::One(second)) if first != second => {
+                    PrefixMatch::Several(first, second)
+                }
+                (PrefixMatch::One(_), several @ PrefixMatch::Several(..)) => several,
+                (found, _) => found,
+            };
+        }
+        Ok(found)
+    }
+}

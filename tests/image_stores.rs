@@ -1,0 +1,356 @@
+//! Several stores read as one: other stores that are only read, and a separate one for images.
+
+use std::path::{Path, PathBuf};
+
+use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
+use layerstore::{
+    CheckOptions, ContainerOptions, Error, Image, InUseError, LookupError, MountOptions, Name, Store,
+    StoreOptions, SyncMode, UnmountMode,
+};
+
+use crate::support::Dir;
+use crate::support::machine;
+use crate::support::oci::{self, Layer};
+use crate::support::tar::Member;
+
+fn at(dir: &Dir, name: &str) -> StoreOptions {
+    StoreOptions::at(dir.join(name)).run_root(dir.join(format!("{name}.run"))).sync(SyncMode::Off).reserve(0)
+}
+
+fn base() -> Layer {
+    Layer::new([Member::directory("etc"), Member::file("etc/motd", b"hello\n")])
+}
+
+/// Loads an image of the base layer, and one more for each content.
+fn load(store: &Store, dir: &Dir, name: &str, contents: &[&str]) -> Image {
+    let upper = contents.iter().map(|content| Layer::new([Member::file("etc/name", content.as_bytes())]));
+    let written =
+        oci::Image::new([base()].into_iter().chain(upper)).write(dir.join(format!("{name}.oci")), "1");
+    let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
+    store.load(&source, &LoadOptions::named(name)).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn names(image: &Image) -> Vec<&str> {
+    image.names.iter().map(Name::as_str).collect()
+}
+
+fn is_clean(store: &Store) {
+    let found = store.check(&CheckOptions::default()).unwrap().findings;
+    assert!(found.is_empty(), "{found:?}");
+}
+
+fn is_not_found<T: std::fmt::Debug>(result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::Lookup(LookupError::NotFound { .. }))), "{result:?}");
+}
+
+/// Every path below a directory.
+fn paths(root: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let mut next = vec![root.to_owned()];
+    while let Some(path) = next.pop() {
+        if path.symlink_metadata().unwrap().is_dir() {
+            next.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        paths.push(path);
+    }
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_another_store_has_is_read_as_if_it_were_here() {
+    let dir = Dir::new("other-store");
+    let image = {
+        let other = Store::open(&at(&dir, "other")).unwrap();
+        let image = load(&other, &dir, "base", &["one\n"]);
+        // A container there is that store's own business.
+        other.create_container(&image.id, &ContainerOptions::named("theirs")).unwrap();
+        image
+    };
+    let before = paths(&dir.join("other"));
+    let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
+    let found = store.images().unwrap();
+    assert_eq!(found.iter().map(|image| &image.id).collect::<Vec<_>>(), [&image.id]);
+    assert_eq!(found[0].image_store.as_deref(), Some(dir.join("other").as_path()));
+    let layers = store.layers().unwrap();
+    assert_eq!(layers.len(), 2, "without that of the container there");
+    assert!(layers.iter().all(|layer| layer.image_store.is_some()));
+    assert!(store.containers().unwrap().is_empty());
+    for key in ["base", image.id.as_str(), &image.id.as_str()[..8], &image.digests[0].to_string()] {
+        assert_eq!(store.image(key).unwrap().id, image.id, "{key}");
+    }
+    assert!(!store.items(&image).unwrap().is_empty());
+    assert!(!store.item(&image, "manifest").unwrap().is_empty());
+    assert_eq!(store.changes(&image).unwrap().len(), 2);
+    let mut tar = Vec::new();
+    store.diff(&image, &mut tar).unwrap();
+    let usage = store.usage(&image).unwrap();
+    assert!(usage.total > 0 && usage.unique == 0, "{usage:?}");
+    let saved = format!("oci:{}:1", dir.join("saved").display()).parse().unwrap();
+    assert!(store.save(&image.id, &saved, &SaveOptions::default()).unwrap().unchanged);
+    // What is there cannot be removed here, nor changed but for names.
+    let top = image.top_layer.clone().unwrap();
+    is_not_found(store.remove_image(&image.id));
+    is_not_found(store.remove_layer(&top));
+    is_not_found(store.write(|txn| txn.put_item(&image, "key", b"value")));
+    is_not_found(store.write(|txn| txn.add_name(&top, &name("layer"))));
+    is_not_found(store.container("theirs"));
+    is_clean(&store);
+    assert!(store.gc(false).unwrap().removed.is_empty());
+    assert_eq!(paths(&dir.join("other")), before);
+}
+
+#[test]
+fn containers_stand_on_images_of_another_store() {
+    let dir = Dir::new("other-store-containers");
+    let image = load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &["one\n"]);
+    let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
+    let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    assert_eq!(store.containers_of_image(&image.id).unwrap(), [web.id.clone()]);
+    assert_eq!(store.layer_chain(&web.layer).unwrap().len(), 3);
+    assert!(store.changes(&web).unwrap().is_empty());
+    is_clean(&store);
+    if machine::is_root() {
+        let mount = store.mount(&web, &MountOptions::default()).unwrap();
+        assert_eq!(std::fs::read(mount.path().join("etc/name")).unwrap(), b"one\n");
+        std::fs::write(mount.path().join("etc/name"), b"mine\n").unwrap();
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+        assert_eq!(store.changes(&web).unwrap().len(), 2);
+        let view = store.mount(&image, &MountOptions::default()).unwrap();
+        assert_eq!(std::fs::read(view.path().join("etc/name")).unwrap(), b"one\n");
+        store.unmount(&image, UnmountMode::Plain).unwrap();
+    }
+    let mine = store.commit(&web.id, &CommitOptions::named("mine")).unwrap();
+    assert_eq!(mine.image_store, None);
+    let own: Vec<_> =
+        store.layers().unwrap().into_iter().filter(|layer| layer.image_store.is_none()).collect();
+    assert_eq!(own.len(), 2, "the container's and the new one; what is there is not copied");
+    is_clean(&store);
+    let saved = format!("oci-archive:{}:1", dir.join("mine.oci").display()).parse().unwrap();
+    store.save(&mine.id, &saved, &SaveOptions::default()).unwrap();
+    store.remove_container(&web.id).unwrap();
+    assert_eq!(store.remove_image(&mine.id).unwrap().len(), 1);
+    is_clean(&store);
+    assert!(store.gc(false).unwrap().removed.is_empty());
+}
+
+#[test]
+fn only_what_no_store_has_is_loaded() {
+    let dir = Dir::new("other-store-load");
+    load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &[]);
+    let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
+    let image = load(&store, &dir, "mine", &["two\n"]);
+    let chain = store.layer_chain(&image.top_layer.clone().unwrap()).unwrap();
+    assert_eq!(chain.iter().map(|layer| layer.image_store.is_some()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(std::fs::read_dir(dir.join("own/diffs")).unwrap().count(), 1);
+    let saved = format!("oci:{}:1", dir.join("saved").display()).parse().unwrap();
+    assert!(store.save(&image.id, &saved, &SaveOptions::default()).unwrap().unchanged);
+    is_clean(&store);
+    // Without the other store the image is not whole, and nothing of it is taken for garbage.
+    let alone = Store::open(&at(&dir, "own")).unwrap();
+    assert_eq!(alone.check(&CheckOptions::default()).unwrap().findings.len(), 1);
+    assert!(alone.gc(false).unwrap().removed.is_empty());
+    assert!(alone.changes(&image).is_err());
+    assert_eq!(store.changes(&image).unwrap().len(), 2);
+}
+
+#[test]
+fn new_names_make_a_record_here() {
+    let dir = Dir::new("other-store-names");
+    let image = load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &["one\n"]);
+    let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
+    store.write(|txn| txn.add_name(&image, &name("alias"))).unwrap();
+    let copy = store.image("alias").unwrap();
+    assert_eq!((&copy.id, names(&copy), copy.image_store.clone()), (&image.id, vec!["base", "alias"], None));
+    assert_eq!(store.items(&copy).unwrap(), store.items(&image).unwrap());
+    assert_eq!(store.images().unwrap().len(), 1, "what is there has an id that came before");
+    store.write(|txn| txn.put_item(&copy, "key", b"value")).unwrap();
+    is_clean(&store);
+    assert!(store.remove_image(&image.id).unwrap().is_empty());
+    let original = store.image("base").unwrap();
+    assert_eq!((names(&original), original.image_store.is_some()), (vec!["base"], true));
+    is_not_found(store.image("alias"));
+    for change in ["set", "remove", "move"] {
+        store
+            .write(|txn| match change {
+                "set" => txn.set_names(&image, &[name("new")]),
+                "remove" => txn.remove_name(&image, &name("base")),
+                _ => txn.move_name(&image.id, &name("new")),
+            })
+            .unwrap();
+        assert_eq!(store.image(image.id.as_str()).unwrap().image_store, None, "{change}");
+        store.remove_image(&image.id).unwrap();
+    }
+    is_clean(&store);
+    // A name that is taken here stays where it is.
+    let own = load(&store, &dir, "taken", &["other\n"]);
+    store.write(|txn| txn.move_name(&own.id, &name("base"))).unwrap();
+    store.write(|txn| txn.add_name(&image, &name("alias"))).unwrap();
+    assert_eq!(names(&store.image("alias").unwrap()), ["alias"]);
+    assert_eq!(store.image("base").unwrap().id, own.id);
+}
+
+#[test]
+fn stores_are_asked_in_order() {
+    let dir = Dir::new("other-store-order");
+    let [first, second, own] = ["first", "second", "own"].map(|store| {
+        let image = load(&Store::open(&at(&dir, store)).unwrap(), &dir, store, &[store]);
+        Store::open(&at(&dir, store)).unwrap().write(|txn| txn.add_name(&image, &name("shared"))).unwrap();
+        image
+    });
+    let open = |stores: [&str; 2]| {
+        Store::open(&at(&dir, "own").image_stores(stores.map(|store| dir.join(store)))).unwrap()
+    };
+    let store = open(["first", "second"]);
+    assert_eq!(store.image("shared").unwrap().id, own.id);
+    let listed: Vec<_> = store.images().unwrap().into_iter().map(|image| image.id).collect();
+    assert_eq!(listed, [&own.id, &first.id, &second.id].map(Clone::clone));
+    store.write(|txn| txn.remove_name(&own, &name("shared"))).unwrap();
+    assert_eq!(store.image("shared").unwrap().id, first.id);
+    assert_eq!(open(["second", "first"]).image("shared").unwrap().id, second.id);
+    // The layer that all have is the own one.
+    let base = store.layer_chain(&second.top_layer.clone().unwrap()).unwrap().pop().unwrap();
+    assert_eq!(base.image_store, None);
+}
+
+#[test]
+fn what_comes_into_another_store_is_seen() {
+    let dir = Dir::new("other-store-live");
+    let other = Store::open(&at(&dir, "other")).unwrap();
+    let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
+    for content in ["one", "two", "three"] {
+        let before = store.change_counter();
+        let image = load(&other, &dir, content, &[content]);
+        assert_ne!(store.change_counter(), before);
+        assert_eq!(store.image(content).unwrap().id, image.id);
+        other.remove_image(&image.id).unwrap();
+        is_not_found(store.image(content));
+    }
+}
+
+#[test]
+fn a_store_is_not_read_beside_itself() {
+    let dir = Dir::new("other-store-itself");
+    Store::open(&at(&dir, "own")).unwrap();
+    let itself = Store::open(&at(&dir, "own").image_store(dir.join("own/../own"))).unwrap_err();
+    assert!(matches!(itself, Error::SameStore { .. }), "{itself}");
+    let missing = Store::open(&at(&dir, "own").image_store(dir.join("missing"))).unwrap_err();
+    assert!(matches!(missing, Error::Layout(_)), "{missing}");
+    assert!(!dir.join("missing").exists());
+}
+
+#[test]
+fn the_program_reads_other_stores() {
+    let dir = Dir::new("other-store-program");
+    load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &["one\n"]);
+    let other = dir.join("other");
+    let run = |arguments: &[&str]| {
+        dir.layerstore(["--sync", "off"]).args(arguments).args(["--image-store", other.to_str().unwrap()])
+    };
+    let images = run(&["images", "--json"]).json();
+    assert_eq!(images[0]["image_store"], other.to_str().unwrap());
+    assert!(run(&["images"]).stdout().contains(other.to_str().unwrap()));
+    run(&["create-container", "base", "--name", "web"]).assert_success();
+    run(&["names", "base", "--add", "alias"]).assert_success();
+    let images = run(&["images", "--json"]).json();
+    assert_eq!((images.as_array().unwrap().len(), &images[0]["image_store"]), (1, &serde_json::Value::Null));
+    run(&["check"]).assert_success();
+    let status = dir.layerstore(["check", "--json"]).output().status;
+    assert_eq!(status.code(), Some(3), "alone it is not whole");
+    run(&["rm", "web"]).assert_success();
+    run(&["rmi", images[0]["id"].as_str().unwrap()]).assert_success();
+    assert!(run(&["rmi", "base"]).assert_exit(1).contains("no image"));
+    dir.layerstore(["check"]).assert_success();
+}
+
+#[test]
+fn images_have_a_store_of_their_own() {
+    let dir = Dir::new("split");
+    let old = load(&Store::open(&at(&dir, "own")).unwrap(), &dir, "old", &["old\n"]);
+    let open = || Store::open(&at(&dir, "own").image_store_root(dir.join("images"))).unwrap();
+    let store = open();
+    let image = load(&store, &dir, "base", &["one\n"]);
+    assert_eq!(image.image_store, None, "it is not another's");
+    assert_eq!(store.images().unwrap().len(), 2);
+    let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    let own = Store::open(&at(&dir, "own")).unwrap();
+    assert_eq!(
+        (own.images().unwrap(), own.containers().unwrap().len()),
+        (vec![store.image("old").unwrap()], 1)
+    );
+    // The images are a store that is complete without this one.
+    let images = Store::open(&at(&dir, "images")).unwrap();
+    assert_eq!((images.images().unwrap().len(), images.layers().unwrap().len()), (1, 2));
+    is_clean(&images);
+    is_clean(&store);
+    if machine::is_root() {
+        let mount = store.mount(&web, &MountOptions::default()).unwrap();
+        assert_eq!(std::fs::read(mount.path().join("etc/name")).unwrap(), b"one\n");
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+        store.mount(&image, &MountOptions::default()).unwrap();
+        let refused = open().remove_image(&image.id);
+        assert!(matches!(refused, Err(Error::InUse(_))), "{refused:?}");
+        store.unmount(&image, UnmountMode::Plain).unwrap();
+    }
+    let mine = store.commit(&web.id, &CommitOptions::named("mine")).unwrap();
+    assert_eq!(images.image("mine").unwrap().id, mine.id);
+    // Names, items and metadata are changed where a thing is, together.
+    store
+        .write(|txn| {
+            txn.add_name(&image, &name("alias"))?;
+            txn.add_name(&old, &name("older"))?;
+            txn.put_item(&image, "key", b"value")?;
+            txn.set_metadata(&web, "web")
+        })
+        .unwrap();
+    assert_eq!(names(&images.image("alias").unwrap()), ["base", "alias"]);
+    assert_eq!(own.image("older").unwrap().id, old.id);
+    assert_eq!(images.item(&image, "key").unwrap(), b"value");
+    let nothing: Result<(), _> = store.write(|txn| {
+        txn.add_name(&image, &name("never"))?;
+        txn.set_metadata(&old.id, "never")?;
+        Err(LookupError::NoLayers { image: "never".to_owned() }.into())
+    });
+    assert!(nothing.is_err());
+    is_not_found(store.image("never"));
+    assert_eq!(own.image("old").unwrap().metadata, "");
+    // Whoever has both knows of the container.
+    let refused = open().remove_image(&image.id);
+    assert!(matches!(refused, Err(Error::InUse(InUseError::ImageOfContainer { .. }))), "{refused:?}");
+    let refused = store.remove_layer(&image.top_layer.clone().unwrap());
+    assert!(matches!(refused, Err(Error::InUse(InUseError::LayerHasChild { .. }))), "{refused:?}");
+    store.remove_container(&web.id).unwrap();
+    assert_eq!(store.remove_image(&mine.id).unwrap().len(), 1);
+    assert_eq!(store.remove_image(&image.id).unwrap().len(), 2);
+    assert_eq!(store.remove_image(&old.id).unwrap().len(), 2);
+    is_clean(&store);
+    assert!(store.gc(false).unwrap().removed.is_empty());
+    let status = store.status().unwrap();
+    assert_eq!((status.layers, status.images, status.containers), (0, 0, 0));
+}
+
+#[test]
+fn several_processes_share_separate_images() {
+    let dir = Dir::new("split-processes");
+    let run = |store: &str, arguments: &[&str]| {
+        let command = crate::support::TestCommand::layerstore().args(["--sync", "off", "--root"]);
+        command.arg(dir.join(store)).arg("--image-store-root").arg(dir.join("images")).args(arguments)
+    };
+    let written = oci::Image::new([base()]).write(dir.join("base.oci"), "1");
+    run("one", &["load", &written.reference(), "--name", "base"]).assert_success();
+    for store in ["one", "two"] {
+        run(store, &["create-container", "base", "--name", "web"]).assert_success();
+        assert_eq!(run(store, &["containers", "--json"]).json().as_array().unwrap().len(), 1);
+        run(store, &["check"]).assert_success();
+    }
+    assert!(run("two", &["rmi", "base"]).assert_exit(1).contains("is used by the container web"));
+    for store in ["one", "two"] {
+        run(store, &["rm", "web"]).assert_success();
+    }
+    run("two", &["rmi", "base"]).assert_success();
+    assert_eq!(run("one", &["images", "--json"]).json().as_array().unwrap().len(), 0);
+}
