@@ -105,7 +105,7 @@ mod store;
 mod sys;
 mod types;
 
-pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Finding, SealedTree};
+pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding, Remedy, SealedTree};
 /// The README's examples are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use layerstore_schema::record::KeptBlobRecord;
 
-use super::{CheckLevel, CheckReport, Finding, chain};
+use super::{CheckLevel, Damage, Part, chain};
 use crate::disk::{DiffName, Subdirectory};
 use crate::error::{Error, LayoutError, MetaError};
 use crate::meta::open_blob;
@@ -28,31 +28,31 @@ pub(super) fn check_kept_blob(
     digest: &str,
     record: &KeptBlobRecord,
     level: CheckLevel,
-    part: &mut CheckReport,
+    part: &mut Part,
 ) {
     part.checked.files = 1;
     let path = store.layout().entry_path(Subdirectory::Blobs, DiffName::Entry(record.number));
-    let damaged = |reason| Finding::KeptBlobDamaged { digest: digest.to_owned(), path: path.clone(), reason };
+    let damaged = |reason| Damage::KeptBlobDamaged { digest: digest.to_owned(), path: path.clone(), reason };
     let opened = store.open_kept_blob(record.number);
     let file = match opened {
         Ok(file) => file,
         Err(Error::Layout(LayoutError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {
-            part.findings.push(Finding::KeptBlobMissing { digest: digest.to_owned(), path: path.clone() });
+            part.damages.push(Damage::KeptBlobMissing { digest: digest.to_owned(), path: path.clone() });
             return;
         }
         Err(error) => {
-            part.findings.push(damaged(chain(&error)));
+            part.damages.push(damaged(chain(&error)));
             return;
         }
     };
     match file.length() {
         Ok(size) if size != record.size => {
-            part.findings.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
+            part.damages.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
         }
-        Err(error) => part.findings.push(damaged(error.to_string())),
+        Err(error) => part.damages.push(damaged(error.to_string())),
         Ok(size) if level == CheckLevel::Deep => {
             part.checked.bytes = size;
-            part.findings.extend(blob_damage(file, digest).map(damaged));
+            part.damages.extend(blob_damage(file, digest).map(damaged));
         }
         Ok(_) => {}
     }
@@ -74,7 +74,7 @@ pub(super) fn check_stored(
     store: &Store,
     hash: &[u8; 32],
     items: &[ItemBytes<'_>],
-    part: &mut CheckReport,
+    part: &mut Part,
 ) -> Result<(), Error> {
     let txn = store.database().begin_read()?;
     let mut reader = match open_blob(&txn, hash) {
@@ -94,7 +94,7 @@ pub(super) fn check_stored(
             }
             Err(error) => {
                 let hash = blake3::Hash::from_bytes(*hash).to_string();
-                part.findings.push(Finding::BlobDamaged { hash, reason: error.to_string() });
+                part.damages.push(Damage::BlobDamaged { hash, reason: error.to_string() });
                 return Ok(());
             }
         }
@@ -102,7 +102,7 @@ pub(super) fn check_stored(
     let found = digest.finish().to_string();
     for item in items.iter().filter(|item| item.digest != found) {
         let (owner, key) = (item.owner.clone(), item.key.to_owned());
-        part.findings.push(Finding::ItemDamaged { owner, key, what: "digest" });
+        part.damages.push(Damage::ItemDamaged { owner, key, what: "digest" });
     }
     Ok(())
 }

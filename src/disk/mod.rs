@@ -12,6 +12,7 @@
 //! | [`usage`] | what a tree takes on the disk |
 //! | [`run_layout`] | the run root and every name that is written there |
 //! | [`reserve`] | space to give up when the disk is full |
+//! | [`parallel`] | many pieces of work on all processors |
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
@@ -22,6 +23,7 @@ mod inherit;
 mod layout;
 mod marker;
 mod overlay_form;
+pub(crate) mod parallel;
 mod remove;
 mod reserve;
 mod run_layout;

@@ -26,7 +26,7 @@ mod run;
 mod txn;
 mod write;
 
-pub(crate) use audit::{NamedNumbers, Records, named_numbers};
+pub(crate) use audit::{NamedNumbers, Records, RowKey, named_numbers};
 pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
 pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions};

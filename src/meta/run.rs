@@ -97,6 +97,26 @@ impl RunDatabase {
         Ok(found)
     }
 
+    /// The rows of mounts that cannot be read: layer id and reason.
+    pub(crate) fn damaged_mounts(&self) -> Result<Vec<(String, String)>, MetaError> {
+        let txn = self.0.begin_read()?;
+        let mut found = Vec::new();
+        for row in txn.open(table::MOUNTS)?.iter()? {
+            let (key, value) = row?;
+            let error = MountRecord::decode(value.value()).err();
+            found.extend(error.map(|error| (key.value().to_owned(), error.reason)));
+        }
+        Ok(found)
+    }
+
+    /// Forgets a mount's row, whatever stands in it. The kernel's table is the truth about mounts.
+    pub(crate) fn forget_mount(&self, layer: &str) -> Result<(), MetaError> {
+        self.0.write_or_create(|txn| {
+            txn.0.open_table(table::MOUNTS)?.remove(layer)?;
+            Ok(())
+        })
+    }
+
     /// Runs `body` while no other process mounts or unmounts.
     ///
     /// # Locking
