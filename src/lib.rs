@@ -22,7 +22,7 @@
 //! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | use the machine's `storage.conf` | [`config::Settings`] |
-//! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
+//! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
 //! Ids, names and digests are types, so none is taken for another: [`LayerId`], [`ImageId`], [`ContainerId`], [`Name`],
@@ -101,6 +101,7 @@ mod layer;
 mod meta;
 pub mod oci;
 mod overlay;
+mod repair;
 mod store;
 mod sys;
 mod types;
@@ -115,11 +116,12 @@ pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
-    ProbeTextError, ScanError, SplitError, TreeError, UnpackError, ValueError, WatchError,
+    ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
+pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
     Aspect, ContainerOptions, Event, EventKind, Mount, MountEntry, MountOptions, Status, Store, StoreOptions,
     Subject, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,

@@ -10,6 +10,7 @@
 //! | [`journal`] | what each commit changed, in order |
 //! | [`index`] | which index rows a record implies |
 //! | [`audit`] | every record, damaged ones included |
+//! | [`mend`] | changes where the rows do not fit together |
 //! | [`counter`] | whether anything was committed, by a memory read |
 //! | [`blob`] | bytes kept in the database |
 //! | [`run`] | the second database, of what a reboot drops |
@@ -22,6 +23,7 @@ mod database;
 mod holder;
 mod index;
 mod journal;
+mod mend;
 mod run;
 mod txn;
 mod write;
@@ -32,6 +34,7 @@ pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions};
 pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use journal::{journal_after, journal_bounds};
+pub(crate) use mend::Unused;
 pub(crate) use run::RunDatabase;
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
 pub(crate) use write::Freed;

@@ -102,7 +102,7 @@ impl Store {
 
     /// As [`write_freeing`](Self::write_freeing), while nobody mounts: what is not mounted in `body` is not mounted
     /// when its removal is committed.
-    pub(super) fn write_unmounted<T>(
+    pub(crate) fn write_unmounted<T>(
         &self,
         mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -133,7 +133,7 @@ impl Store {
     /// Deletes directories and files that no row names any more: moved to the trash first, so that nothing half
     /// deleted stands where layers are. The rows are gone, so what cannot be deleted now is garbage for the next
     /// [`gc`](Store::gc), and no failure of this operation.
-    pub(super) fn discard(&self, freed: &Freed) {
+    pub(crate) fn discard(&self, freed: &Freed) {
         if let Err(error) = self.move_and_delete(freed) {
             tracing::warn!(%error, "left for the next gc");
         }

@@ -1,0 +1,279 @@
+//! Changes that take nothing for granted: for a repair, which works where the rows do not fit together, and where
+//! everything of [`write`](mod@super::write) would stop at the first record that cannot be read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use layerstore_schema::header::{HEADER_KEY, Header};
+use layerstore_schema::record::{
+    ContainerRecord, DiffRecord, ImageRecord, ItemRecord, LayerContent, LayerRecord, Record, aspect,
+};
+use layerstore_schema::table::{self, Owner};
+use redb::{ReadableTable, TableDefinition};
+
+use super::audit::{Records, RowKey};
+use super::journal::Effect;
+use super::index::{Indexed, stored_rows};
+use super::{Freed, PreparedBlob, WriteTxn};
+use crate::error::MetaError;
+use crate::types::TreeDigest;
+
+/// What [`WriteTxn::normalize`] does with rows that nothing refers to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unused {
+    /// They stay: something else may be made again from them.
+    Keep,
+    /// They go.
+    Remove,
+}
+
+impl WriteTxn {
+    /// Makes every row right that follows from others: index rows, sums, counts of users; and if asked to, removes
+    /// what nothing refers to. What follows from a record that cannot be read is left alone.
+    ///
+    /// Returns the directories and files that no row names any more.
+    pub(crate) fn normalize(&self, unused: Unused) -> Result<Freed, MetaError> {
+        let mut freed = Freed::default();
+        let mut records = Records::read(self)?;
+        if unused == Unused::Remove {
+            self.remove_unused(&mut records, &mut freed)?;
+        }
+        self.count_users(&records, unused)?;
+        if unused == Unused::Remove {
+            records = Records::read(self)?;
+            self.remove_orphan_chunks(&records)?;
+        }
+        self.write_sums(&records)?;
+        self.write_indexes(&records)?;
+        for (number, _) in &records.journal {
+            self.0.open_table(table::JOURNAL)?.remove(*number)?;
+        }
+        Ok(freed)
+    }
+
+    fn remove_unused(&self, records: &mut Records, freed: &mut Freed) -> Result<(), MetaError> {
+        let unowned: Vec<_> = records.items.keys().filter(|key| !records.has_owner(key)).cloned().collect();
+        for key in unowned {
+            self.erase(&RowKey::Item(key.0, key.1.clone(), key.2.clone()))?;
+            records.items.remove(&key);
+        }
+        if !records.are_readable(&["layer"]) {
+            return Ok(());
+        }
+        let trees = records.used_trees();
+        let unused: Vec<_> = records.diffs.keys().filter(|tree| !trees.contains(*tree)).copied().collect();
+        for tree in unused {
+            self.erase(&RowKey::Diff(tree))?;
+            let number = records.diffs.remove(&tree).map(|record| record.number);
+            freed.diffs.extend(number.filter(|number| !records.names_directory(*number)));
+        }
+        let blobs = records.used_blobs();
+        let unused: Vec<_> =
+            records.kept_blobs.keys().filter(|digest| !blobs.contains(digest.as_str())).cloned().collect();
+        for digest in unused {
+            self.erase(&RowKey::KeptBlob(digest.clone()))?;
+            freed.blobs.extend(records.kept_blobs.remove(&digest).map(|record| record.number));
+        }
+        Ok(())
+    }
+
+    fn count_users(&self, records: &Records, unused: Unused) -> Result<(), MetaError> {
+        if !records.are_readable(&["item", "diff", "layer"]) {
+            return Ok(());
+        }
+        let counted = records.blob_users();
+        for (hash, record) in &records.blobs {
+            let users = counted.get(hash).copied().unwrap_or_default();
+            if users == 0 && unused == Unused::Remove {
+                self.erase(&RowKey::Blob(*hash))?;
+            } else if users != record.users {
+                let mut record = record.clone();
+                record.users = users;
+                self.put_blob_record(hash, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_orphan_chunks(&self, records: &Records) -> Result<(), MetaError> {
+        if !records.are_readable(&["blob"]) {
+            return Ok(());
+        }
+        let numbers: BTreeSet<u64> = records.blobs.values().map(|blob| blob.number).collect();
+        for number in records.chunks.keys().filter(|number| !numbers.contains(number)) {
+            self.remove_chunks(*number)?;
+        }
+        Ok(())
+    }
+
+    fn write_sums(&self, records: &Records) -> Result<(), MetaError> {
+        let sums: BTreeMap<_, _> =
+            records.sums().into_iter().map(|(sum, kind, value)| (sum, (kind, value))).collect();
+        let mut rows = self.0.open_table(table::USAGE)?;
+        for sum in records.usage.keys().filter(|sum| !sums.contains_key(sum.as_str())) {
+            rows.remove(sum.as_str())?;
+        }
+        for (sum, (kind, value)) in sums {
+            if records.are_readable(&[kind]) && records.usage.get(sum) != Some(&value) {
+                rows.insert(sum, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_indexes(&self, records: &Records) -> Result<(), MetaError> {
+        let (stored, implied) = (stored_rows(self)?, records.index_rows());
+        for row in stored.difference(&implied) {
+            let (owner, id) = row.implied_by();
+            if !records.is_damaged(owner.map_or("thing", Owner::word), id) {
+                self.remove_index_row(row)?;
+            }
+        }
+        for row in implied.difference(&stored) {
+            match self.insert_index_row(row) {
+                // Two things with one name are another damage.
+                Err(MetaError::NameInUse { .. }) => {}
+                inserted => inserted?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one row away, whatever stands in it, and nothing else but the chunks of bytes.
+    pub(crate) fn erase(&self, row: &RowKey) -> Result<(), MetaError> {
+        match row {
+            RowKey::Layer(id) => self.erase_thing(table::LAYERS, Owner::Layer, id)?,
+            RowKey::Image(id) => self.erase_thing(table::IMAGES, Owner::Image, id)?,
+            RowKey::Container(id) => self.erase_thing(table::CONTAINERS, Owner::Container, id)?,
+            RowKey::Diff(tree) => drop(self.0.open_table(table::DIFFS)?.remove(tree)?),
+            RowKey::Item(owner, id, key) => {
+                self.0.open_table(table::ITEMS)?.remove((*owner, id.as_str(), key.as_str()))?;
+            }
+            RowKey::KeptBlob(digest) => drop(self.0.open_table(table::KEPT_BLOBS)?.remove(digest.as_str())?),
+            RowKey::Blob(hash) => {
+                // The number of a record that cannot be read is not known; its chunks are orphans then.
+                if let Ok(Some(record)) = super::Query::blob(self, hash) {
+                    self.remove_chunks(record.number)?;
+                }
+                self.0.open_table(table::BLOBS)?.remove(hash)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn erase_thing(
+        &self,
+        definition: TableDefinition<'static, &'static str, &'static [u8]>,
+        owner: Owner,
+        id: &str,
+    ) -> Result<(), MetaError> {
+        let names = self.names_of(owner.code(), id).unwrap_or_default();
+        self.0.open_table(definition)?.remove(id)?;
+        self.note_thing(owner, id, Effect::Removed, &names);
+        Ok(())
+    }
+
+    fn remove_chunks(&self, number: u64) -> Result<(), MetaError> {
+        let mut chunks = self.0.open_table(table::BLOB_CHUNKS)?;
+        for row in chunks.extract_from_if((number, 0)..=(number, u32::MAX), |_, _| true)? {
+            row?;
+        }
+        Ok(())
+    }
+
+    /// Puts a layer's record in its place, whatever stands there.
+    pub(crate) fn replace_layer(&self, record: &LayerRecord) -> Result<(), MetaError> {
+        self.replace(table::LAYERS, record)
+    }
+
+    /// Puts an image's record in its place, whatever stands there.
+    pub(crate) fn replace_image(&self, record: &ImageRecord) -> Result<(), MetaError> {
+        self.replace(table::IMAGES, record)
+    }
+
+    /// Puts a container's record in its place, whatever stands there.
+    pub(crate) fn replace_container(&self, record: &ContainerRecord) -> Result<(), MetaError> {
+        self.replace(table::CONTAINERS, record)
+    }
+
+    /// Puts the row of a sealed directory in its place, whatever stands there, and its manifest into the database.
+    pub(crate) fn replace_diff(
+        &self,
+        tree: &TreeDigest,
+        record: &DiffRecord,
+        manifest: &PreparedBlob,
+    ) -> Result<(), MetaError> {
+        let record = DiffRecord { manifest: self.replace_blob(manifest)?, ..record.clone() };
+        let bytes = record.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Puts a data item in its place, whatever stands there.
+    pub(crate) fn replace_item(
+        &self,
+        (owner, id, key): (u8, &str, &str),
+        digest: String,
+        bytes: &PreparedBlob,
+    ) -> Result<(), MetaError> {
+        let record = ItemRecord { size: bytes.size(), digest, blob: self.replace_blob(bytes)? };
+        let row = record.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(table::ITEMS)?.insert((owner, id, key), row.as_slice())?;
+        Ok(())
+    }
+
+    /// Stores bytes anew, in place of those with this hash: the caller counts their users afterwards, by
+    /// [`normalize`](Self::normalize).
+    pub(crate) fn replace_blob(&self, bytes: &PreparedBlob) -> Result<[u8; 32], MetaError> {
+        self.erase(&RowKey::Blob(bytes.hash()))?;
+        self.put_blob(bytes)
+    }
+
+    fn replace<R: Record + Indexed>(
+        &self,
+        definition: TableDefinition<'static, &'static str, &'static [u8]>,
+        record: &R,
+    ) -> Result<(), MetaError> {
+        let bytes = record.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(definition)?.insert(record.id(), bytes.as_slice())?;
+        self.note_thing(R::OWNER, record.id(), Effect::Changed(aspect::RECORD), record.names());
+        Ok(())
+    }
+
+    /// Puts the header in its place.
+    pub(crate) fn replace_header(&self, header: &Header) -> Result<(), MetaError> {
+        self.0.open_table(table::META)?.insert(HEADER_KEY, header.encode().as_slice())?;
+        Ok(())
+    }
+
+    /// The names that the index has for a thing, whose record cannot be read.
+    pub(crate) fn indexed_names(&self, owner: Owner, id: &str) -> Result<Vec<String>, MetaError> {
+        let mut names = Vec::new();
+        for row in self.0.open_table(table::NAMES)?.iter()? {
+            let (key, holder) = row?;
+            let (code, name) = key.value();
+            if (code, holder.value()) == (owner.code(), id) {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+}
+
+impl Records {
+    /// Whether a row that can be read names the directory.
+    pub(crate) fn names_directory(&self, number: u64) -> bool {
+        let sealed = self.diffs.values().any(|diff| diff.number == number);
+        sealed || self.layers.values().any(|layer| layer.content == LayerContent::Writable(number))
+    }
+
+    /// Whether the thing of a data item is there, readable or not.
+    fn has_owner(&self, (owner, id, _): &(u8, String, String)) -> bool {
+        let there = match Owner::from_code(*owner) {
+            Some(Owner::Layer) => self.layers.contains_key(id),
+            Some(Owner::Image) => self.images.contains_key(id),
+            Some(Owner::Container) => self.containers.contains_key(id),
+            None => false,
+        };
+        there || self.is_damaged(Owner::from_code(*owner).map_or("thing", Owner::word), id)
+    }
+}

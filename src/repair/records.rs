@@ -1,0 +1,260 @@
+//! Records of images and containers, data items, kept blobs, and single rows.
+
+use layerstore_schema::header::Header;
+use layerstore_schema::record::{ContainerRecord, ImageRecord, KeptBlobRecord};
+use layerstore_schema::table::Owner;
+
+use super::assemble::digest_of;
+use super::{Mended, Repair};
+use crate::check::{Offer, document_digests};
+use crate::disk::StagedBlob;
+use crate::error::{Error, RepairError};
+use crate::meta::{IndexRow, PreparedBlob, Query, RowKey, Unused, WriteTxn, stored_rows};
+use crate::oci::MANIFEST_ITEM;
+use crate::types::{ChainId, Timestamp};
+
+impl Repair<'_> {
+    /// Writes one thing, with the rows that follow from it.
+    fn write(&self, change: impl FnOnce(&WriteTxn) -> Result<(), Error>) -> Result<(), Error> {
+        let freed = self.store.database().write::<_, Error>(|txn| {
+            change(txn)?;
+            Ok(txn.normalize(Unused::Keep)?)
+        })?;
+        self.store.discard(&freed);
+        Ok(())
+    }
+
+    /// Gives the database the UUID of the marker file, which is never rewritten.
+    pub(super) fn header(&self) -> Result<Mended, Error> {
+        let digits = self.store.uuid().chars().filter(char::is_ascii_hexdigit).collect::<String>();
+        let Ok(number) = u128::from_str_radix(&digits, 16) else { return Ok(None) };
+        self.write(|txn| {
+            let header = txn.header()?.and_then(|bytes| Header::decode(&bytes).ok());
+            if let Some(header) = header {
+                let uuid = number.swap_bytes().to_le_bytes();
+                txn.replace_header(&Header { uuid, ..header })?;
+            }
+            Ok(())
+        })?;
+        Ok(Some(("rebuild-index", "gave it the UUID of the marker file".to_owned())))
+    }
+
+    /// Puts a kept blob back, or forgets it: the layer does not need it.
+    pub(super) fn kept_blob(&self, digest: &str) -> Result<Mended, Error> {
+        let old = self.records.kept_blobs.get(digest).map(|record| record.number);
+        let restored = match self.supplies.outside(digest) {
+            Some(offer) => Some((self.copy_blob(digest, &offer)?, offer.name())),
+            None => None,
+        };
+        let new = restored.as_ref().map(|(blob, _)| blob);
+        let size = new.map(StagedBlob::reader).transpose()?.map(|file| file.metadata()).transpose();
+        let size = size.map_err(RepairError::Io)?.map_or(0, |metadata| metadata.len());
+        let written = self.store.database().write::<_, Error>(|txn| {
+            if txn.kept_blob(digest).ok().flatten().map(|record| record.number) != old {
+                return Err(RepairError::Changed { thing: format!("the kept blob {digest}") }.into());
+            }
+            txn.erase(&RowKey::KeptBlob(digest.to_owned()))?;
+            if let Some(blob) = new {
+                txn.put_kept_blob(digest, &KeptBlobRecord { number: blob.number(), size })?;
+            }
+            let mut freed = txn.normalize(Unused::Keep)?;
+            freed.blobs.extend(old);
+            Ok(freed)
+        });
+        let (blob, from) = restored.unzip();
+        let stays = written.is_ok() || written.as_ref().is_err_and(Error::is_outcome_unknown);
+        if let Some(blob) = blob.filter(|_| stays) {
+            blob.filled().keep();
+        }
+        self.store.discard(&written?);
+        Ok(Some(match from {
+            Some(from) => ("restore-blob", format!("took it from {from}")),
+            None => {
+                ("forget", "forgot it; the layer has its files, and a save compresses them anew".to_owned())
+            }
+        }))
+    }
+
+    /// Copies a blob into the store and verifies the copy.
+    fn copy_blob(&self, digest: &str, offer: &Offer<'_>) -> Result<StagedBlob, Error> {
+        let mut input = offer.open(self.store)?;
+        let blob = StagedBlob::create(&self.lock, self.store.fresh_number()?)?;
+        match input.extent.take() {
+            Some((file, offset, length)) => blob.fill_from(&file, offset, length)?,
+            None => {
+                // A stream is brought into a file first.
+                let mut spool = self.store.spool().map_err(RepairError::Io)?;
+                let length = std::io::copy(&mut input.reader, &mut spool).map_err(RepairError::Io)?;
+                blob.fill_from(&spool, 0, length)?;
+            }
+        }
+        let found = digest_of(blob.reader()?, offer.algorithm()).map_err(RepairError::Io)?.to_string();
+        if found != digest {
+            return Err(RepairError::BlobDigest { expected: digest.to_owned(), found }.into());
+        }
+        self.store.sync_data()?;
+        Ok(blob)
+    }
+
+    /// Forgets what the run database says of a mount. Whether there is one, the kernel knows.
+    pub(super) fn mount_record(&self, layer: &str) -> Result<Mended, Error> {
+        self.store.run()?.forget_mount(layer)?;
+        Ok(Some(("forget", "forgot how often its mount was asked for".to_owned())))
+    }
+
+    /// Takes a name from one of two things that have it.
+    pub(super) fn name(&self, kind: &str, holder: &str, name: &str) -> Result<Mended, Error> {
+        self.write(|txn| {
+            if kind == Owner::Layer.word()
+                && let Some(mut record) = txn.layer(holder)?
+            {
+                record.names.retain(|held| held != name);
+                txn.replace_layer(&record)?;
+            } else if kind == Owner::Image.word()
+                && let Some(mut record) = txn.image(holder)?
+            {
+                record.names.retain(|held| held != name);
+                txn.replace_image(&record)?;
+            } else if kind == Owner::Container.word()
+                && let Some(mut record) = txn.container(holder)?
+            {
+                record.names.retain(|held| held != name);
+                txn.replace_container(&record)?;
+            }
+            Ok(())
+        })?;
+        Ok(Some(("rebuild-index", format!("took the name {name:?} from it, which another has"))))
+    }
+
+    /// Brings a container's image back, or lets the container forget it.
+    pub(super) fn image_of_container(&mut self, id: &str) -> Result<Mended, Error> {
+        let image = self.records.containers.get(id).and_then(|container| container.image.clone());
+        if let Some(image) = &image
+            && let Some((code, what)) = self.image(image)?
+        {
+            return Ok(Some((code, format!("its image {image}: {what}"))));
+        }
+        self.write(|txn| {
+            if let Some(record) = txn.container(id)?
+                && record.image == image
+            {
+                txn.replace_container(&ContainerRecord { image: None, ..record })?;
+            }
+            Ok(())
+        })?;
+        let image = image.unwrap_or_default();
+        Ok(Some(("rebuild-index", format!("let it forget its image {image}; its layers stay"))))
+    }
+
+    /// Makes an image's record again from its documents.
+    pub(super) fn image(&mut self, id: &str) -> Result<Mended, Error> {
+        let Some(image) = self.supplies.images.get(id) else { return Ok(None) };
+        let mut top: Option<ChainId> = None;
+        for layer in &image.layers {
+            top = Some(ChainId::of(top.as_ref(), &layer.diff_id));
+        }
+        let manifest = image.manifest.digest.to_string();
+        let mut digests: Vec<String> = self.own_manifests(id);
+        if !digests.contains(&manifest) {
+            digests.push(manifest.clone());
+        }
+        let created = image.created();
+        let documents = [
+            (MANIFEST_ITEM.to_owned(), &image.manifest),
+            (format!("{MANIFEST_ITEM}-{manifest}"), &image.manifest),
+            (image.config.digest.to_string(), &image.config),
+        ];
+        let documents =
+            documents.map(|(key, document)| (key, PreparedBlob::from_bytes(&document.bytes), document));
+        let seen = self.records.images.get(id);
+        self.write(|txn| {
+            if txn.image(id).ok().flatten().as_ref() != seen {
+                return Err(RepairError::Changed { thing: format!("the image {id}") }.into());
+            }
+            let names = txn.indexed_names(Owner::Image, id)?;
+            txn.replace_image(&ImageRecord {
+                id: id.to_owned(),
+                names_history: names.clone(),
+                names,
+                metadata: String::new(),
+                created: created.into(),
+                top_layer: top.as_ref().map(|top| top.0.hex().to_owned()),
+                mapped_top_layers: Vec::new(),
+                digests,
+                flags: Vec::new(),
+                labels: Vec::new(),
+            })?;
+            for (key, bytes, document) in &documents {
+                if !matches!(txn.item(Owner::Image, id, key), Ok(Some(_))) {
+                    txn.replace_item((Owner::Image.code(), id, key), document.digest.to_string(), bytes)?;
+                }
+            }
+            Ok(())
+        })?;
+        let lost = "its metadata, flags and labels are lost";
+        Ok(Some(("restore-record", format!("made its record again from its manifest and config; {lost}"))))
+    }
+
+    /// The manifests that an image has as data items.
+    fn own_manifests(&self, id: &str) -> Vec<String> {
+        let items = self.records.items.keys();
+        let own = items.filter(|(owner, of, _)| *owner == Owner::Image.code() && of == id);
+        own.filter_map(|(_, _, key)| key.strip_prefix("manifest-").map(str::to_owned)).collect()
+    }
+
+    /// Makes a container's record again from what the indexes say of it: its layer, image and names.
+    pub(super) fn container(&mut self, id: &str) -> Result<Mended, Error> {
+        if !self.records.is_damaged("container", id) {
+            return Ok(None);
+        }
+        let txn = self.store.database().begin_read()?;
+        let (mut layer, mut image) = (None, None);
+        for row in stored_rows(&txn)? {
+            match row {
+                IndexRow::ContainerLayer(of, container) if container == id => layer = Some(of),
+                IndexRow::ContainerImage(of, container) if container == id => image = Some(of),
+                _ => {}
+            }
+        }
+        drop(txn);
+        let Some(layer) = layer else { return Ok(None) };
+        self.write(|txn| {
+            if txn.container(id).is_ok() {
+                return Err(RepairError::Changed { thing: format!("the container {id}") }.into());
+            }
+            let names = txn.indexed_names(Owner::Container, id)?;
+            txn.replace_container(&ContainerRecord {
+                id: id.to_owned(),
+                names,
+                image,
+                layer,
+                metadata: String::new(),
+                created: Timestamp::now().into(),
+                flags: Vec::new(),
+                labels: Vec::new(),
+                mount_options: Vec::new(),
+                mount_label: None,
+                uid_map: Vec::new(),
+                gid_map: Vec::new(),
+            })?;
+            Ok(())
+        })?;
+        let lost = "its metadata, mount options, flags and labels are lost";
+        Ok(Some(("restore-record", format!("made its record again from the indexes; {lost}"))))
+    }
+
+    /// Puts a document of an image back.
+    pub(super) fn item(&self, owner: u8, id: &str, key: &str) -> Result<Mended, Error> {
+        let digests = document_digests(&self.records, owner, id, key);
+        let found = digests.iter().find_map(|digest| Some((digest, self.supplies.document(digest)?)));
+        let Some((digest, (document, place))) = found else { return Ok(None) };
+        let bytes = PreparedBlob::from_bytes(&document.bytes);
+        self.write(|txn| {
+            if txn.image(id)?.is_some() {
+                txn.replace_item((owner, id, key), document.digest.to_string(), &bytes)?;
+            }
+            Ok(())
+        })?;
+        Ok(Some(("restore-item", format!("took its data item {key:?} from {digest} in {place}"))))
+    }
+}
