@@ -37,6 +37,7 @@ use crate::layer::ProgressFn;
 use crate::meta::{Query, ReadTxn, Records, stored_rows};
 use crate::oci::Source;
 use crate::store::Store;
+use crate::sys::path;
 use crate::types::{ImageId, LayerId};
 
 pub(crate) use casualty::Casualty;
@@ -200,7 +201,7 @@ impl Store {
 
     fn check_mount_records(&self) -> Result<Vec<Damage>, Error> {
         // A run root that is not there has no mounts, and is not made for this.
-        if !self.run_root().is_dir() {
+        if !path::is_directory(&self.run_root()) {
             return Ok(Vec::new());
         }
         let damaged = self.run()?.damaged_mounts()?.into_iter();

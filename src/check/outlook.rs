@@ -178,7 +178,7 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    /// Whether only the record is damaged, and index rows say which layer the container has.
+    /// Whether only the record is damaged: index rows say which layer the container has then.
     fn can_restore_container(&self, id: &str) -> bool {
         self.records.is_damaged("container", id)
     }
@@ -190,8 +190,9 @@ impl<'a> Outlook<'a> {
             Some((digest, (_, place))) => Remedy::RestoreItem { from: format!("{digest} in {place}") },
             None if digests.is_empty() => Remedy::RemoveWithForce { removes },
             None => {
+                // Without it the image cannot be saved, and is as good as before in all other respects.
                 let wanted = digests.iter().map(|digest| format!("the document {digest}")).collect();
-                Remedy::NeedsSource { wanted, removes }
+                Remedy::NeedsSource { wanted, removes: Vec::new() }
             }
         }
     }

@@ -49,7 +49,7 @@ pub enum Remedy {
     NeedsSource {
         /// What an image given by `--from` has to hold.
         wanted: Vec<String>,
-        /// What goes with `--force`.
+        /// What goes with `--force`; nothing, if it can be lived with.
         removes: Vec<String>,
     },
     /// It cannot be had again: with `--force` it is removed.
@@ -124,6 +124,9 @@ impl fmt::Display for Remedy {
             Remedy::Forget => f.write_str("a repair removes it, and nothing is lost"),
             Remedy::NeedsSource { wanted, removes } => {
                 write!(f, "a repair needs an image (--from) with {}", wanted.join(" or "))?;
+                if removes.is_empty() {
+                    return Ok(());
+                }
                 write!(f, "; with --force it removes {}", removes.join(", "))
             }
             Remedy::RemoveWithForce { removes } => {

@@ -123,8 +123,8 @@ impl<'s> Supplies<'s> {
             }
         }
         for (digest, record) in &records.kept_blobs {
-            let size = store.open_kept_blob(record.number).ok().and_then(|file| file.metadata().ok());
-            if size.is_some_and(|found| found.len() == record.size) {
+            let size = store.open_kept_blob(record.number).ok().and_then(|file| file.length().ok());
+            if size == Some(record.size) {
                 supplies.kept.insert(digest.clone(), record.number);
             }
         }

@@ -4,9 +4,8 @@
 //! copy is tried. Whether the whole is right says its digest in the end.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
@@ -14,6 +13,7 @@ use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use crate::check::Place;
 use crate::disk::{self, DeviceKind, Staging, TreeWriter, UnpackOptions};
 use crate::error::{Error, ImportError, RepairError};
+use crate::sys::file::{File, duplicate};
 use crate::sys::{beneath, extent, stat};
 use crate::types::{ContentHash, RelPath};
 
@@ -53,7 +53,7 @@ pub(super) fn assemble(
     contents: &Contents<'_>,
     options: &UnpackOptions,
 ) -> Result<Manifest, Error> {
-    let own = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map_err(RepairError::Io);
+    let own = |fd: BorrowedFd<'_>| duplicate(fd).map_err(RepairError::Io);
     let (root, aside) = (own(staging.directory())?, own(staging.aside())?);
     let mut tree = TreeWriter::new(root, aside, options.clone());
     let mut known = HashMap::new();

@@ -47,8 +47,8 @@ impl Repair<'_> {
             None => None,
         };
         let new = restored.as_ref().map(|(blob, _)| blob);
-        let size = new.map(StagedBlob::reader).transpose()?.map(|file| file.metadata()).transpose();
-        let size = size.map_err(RepairError::Io)?.map_or(0, |metadata| metadata.len());
+        let size = new.map(StagedBlob::reader).transpose()?.map(|file| file.length()).transpose();
+        let size = size.map_err(RepairError::Io)?.unwrap_or_default();
         let written = self.store.database().write::<_, Error>(|txn| {
             if txn.kept_blob(digest).ok().flatten().map(|record| record.number) != old {
                 return Err(RepairError::Changed { thing: format!("the kept blob {digest}") }.into());

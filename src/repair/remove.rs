@@ -3,7 +3,7 @@
 use layerstore_schema::record::LayerContent;
 
 use super::{RepairReport, Repaired, Unrepaired};
-use crate::check::{Casualty, Finding, Remedy, dependents, doomed};
+use crate::check::{Casualty, Finding, Remedy, dependents, document_digests, doomed};
 use crate::error::Error;
 use crate::meta::{Freed, Records, RowKey, Unused, WriteTxn};
 use crate::store::Store;
@@ -18,7 +18,13 @@ impl Store {
         casualties.sort();
         casualties.dedup();
         for casualty in casualties {
-            if matches!(casualty, Casualty::Rows | Casualty::Stray | Casualty::Header) {
+            let stays = match &casualty {
+                Casualty::Rows | Casualty::Stray | Casualty::Header => true,
+                // An image can be lived with that cannot be saved.
+                Casualty::Item(owner, id, key) => !document_digests(&seen, *owner, id, key).is_empty(),
+                _ => false,
+            };
+            if stays {
                 continue;
             }
             match self.remove_casualty(&casualty, &seen) {
