@@ -8,144 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Damage, Error, Finding, MountOptions, Progress, Store,
-    StoreOptions, UnmountMode,
+    CheckLevel, CheckOptions, ContainerOptions, Damage, Error, Finding, MountOptions, Progress, UnmountMode,
 };
 use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, Record};
 use layerstore_schema::table;
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
+use crate::support::damage::{CASES, Fixture, findings, image, load, open, quietly};
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
 use crate::support::{Dir, machine};
-
-/// A store with one image of two layers and one container.
-struct Fixture {
-    dir: Dir,
-    store: Store,
-    image: layerstore::Image,
-    container: layerstore::Container,
-}
-
-fn image() -> Image {
-    let base = [
-        Member::directory("etc"),
-        Member::file("etc/passwd", "root:x:0:0\n").mode(0o640).mtime(1_600_000_000, 123),
-        Member::file("etc/shadow", "secret\n").mode(0o600),
-        Member::symlink("etc/link", "passwd"),
-        Member::hard_link("etc/twin", "etc/shadow"),
-        Member::fifo("pipe"),
-        Member::file("large", vec![7; 600_000]),
-    ];
-    let top = [Member::file("app", "v1"), Member::directory("etc"), Member::whiteout("etc/link")];
-    Image::new([Layer::new(base), Layer::new(top)])
-}
-
-fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false).reserve(0);
-    Store::open(&options).unwrap()
-}
-
-fn load(dir: &Dir, store: &Store, image: &Image, name: &str) -> layerstore::Image {
-    let written = image.write(dir.join(format!("layout-{name}")), name);
-    let source = Source::open(&written.reference().parse().unwrap(), dir.path()).unwrap();
-    store.load(&source, &LoadOptions::named(name)).unwrap()
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let dir = Dir::new("check");
-        let store = open(&dir);
-        let image = load(&dir, &store, &image(), "demo");
-        let container = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
-        Fixture { dir, store, image, container }
-    }
-
-    fn codes(&self, level: CheckLevel) -> Vec<&'static str> {
-        codes(&self.store, level)
-    }
-
-    /// What each level finds, from the quickest to the deepest.
-    #[track_caller]
-    fn finds(&self, quick: &[&str], default: &[&str], deep: &[&str]) {
-        assert_eq!(self.codes(CheckLevel::Quick), quick, "quick");
-        assert_eq!(self.codes(CheckLevel::Default), default, "default");
-        assert_eq!(self.codes(CheckLevel::Deep), deep, "deep");
-    }
-
-    /// The directory of the lower layer.
-    fn base(&self) -> PathBuf {
-        self.below("diffs").into_iter().find(|path| path.join("etc/passwd").exists()).unwrap()
-    }
-
-    fn below(&self, which: &str) -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(self.dir.root().join(which)) else { return Vec::new() };
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths
-    }
-
-    /// Changes the database past everything that keeps it right.
-    fn edit(&self, change: impl FnOnce(&WriteTransaction)) {
-        let database = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
-            .open(self.dir.root().join("store.redb"))
-            .unwrap();
-        let txn = database.begin_write().unwrap();
-        change(&txn);
-        txn.commit().unwrap();
-    }
-
-    fn edit_record<R: Record>(
-        &self,
-        definition: TableDefinition<'static, &'static str, &'static [u8]>,
-        id: &str,
-        change: impl FnOnce(&mut R),
-    ) {
-        self.edit(|txn| {
-            let mut rows = txn.open_table(definition).unwrap();
-            let mut record = R::decode(rows.get(id).unwrap().unwrap().value()).unwrap();
-            change(&mut record);
-            rows.insert(id, record.encode().unwrap().as_slice()).unwrap();
-        });
-    }
-
-    fn base_layer(&self) -> String {
-        let top = self.image.top_layer.clone().unwrap();
-        self.store.layer_chain(&top).unwrap().last().unwrap().id.to_string()
-    }
-
-    fn top_layer(&self) -> String {
-        self.image.top_layer.as_ref().unwrap().to_string()
-    }
-}
-
-fn findings(store: &Store, level: CheckLevel) -> Vec<Finding> {
-    let mut options = CheckOptions::default();
-    options.level = level;
-    store.check(&options).unwrap().findings
-}
-
-fn codes(store: &Store, level: CheckLevel) -> Vec<&'static str> {
-    findings(store, level).iter().map(Finding::code).collect()
-}
-
-/// Changes something in a directory, and takes back what that does to the times of the path and its directory.
-fn quietly(path: &Path, change: impl FnOnce(&Path)) {
-    let time = |path: &Path| path.symlink_metadata().ok().map(|found| found.modified().unwrap());
-    let parent = path.parent().unwrap();
-    let (own, above) = (time(path), time(parent).unwrap());
-    change(path);
-    let set = |path: &Path, time| {
-        File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
-    };
-    if let Some(own) = own
-        && path.symlink_metadata().is_ok_and(|found| found.is_file() || found.is_dir())
-    {
-        set(path, own);
-    }
-    set(parent, above);
-}
 
 #[test]
 fn a_store_is_clean_through_its_whole_life() {
@@ -576,6 +448,31 @@ fn a_check_of_one_thing_looks_at_nothing_else() {
     let mut options = CheckOptions::default();
     options.layer = Some("gone".parse().unwrap());
     assert!(matches!(fixture.store.check(&options), Err(Error::Lookup(_))));
+}
+
+/// The table of damages that a repair is tested with too.
+#[test]
+fn every_kind_of_damage_is_found_and_tells_its_remedy() {
+    let (mut found_codes, mut wrong): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
+    for case in CASES {
+        let fixture = Fixture::new();
+        (case.make)(&fixture);
+        let found = findings(&fixture.store, CheckLevel::Deep);
+        let mut codes: Vec<_> = found.iter().map(Finding::code).collect();
+        found_codes.extend(&codes);
+        codes.sort_unstable();
+        codes.dedup();
+        if codes != case.codes {
+            wrong.push(format!("{}: {codes:?} and not {:?}", case.name, case.codes));
+        }
+        for finding in &found {
+            let (text, remedy) = (finding.to_string(), finding.remedy.to_string());
+            assert!(text.ends_with(&remedy) && !finding.thing().is_empty(), "{text}");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let missing: Vec<_> = Damage::CODES.iter().filter(|code| !found_codes.contains(code)).collect();
+    assert!(missing.is_empty(), "no case makes {missing:?}");
 }
 
 #[test]

@@ -22,5 +22,6 @@ mod format;
 mod hostile;
 mod layering;
 mod mounts;
+mod repair;
 mod roundtrip;
 mod watch;

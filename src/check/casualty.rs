@@ -67,9 +67,14 @@ impl Casualty {
     pub(crate) fn of(damage: &Damage, records: &Records) -> Vec<Casualty> {
         match damage {
             Damage::RecordDamaged { kind, key, .. } => of_record(kind, key, records),
-            Damage::ParentMissing { parent, .. } => vec![Casualty::Layer(parent.clone())],
-            Damage::ParentCycle { layer, .. } => vec![Casualty::Layer(layer.clone())],
-            Damage::ImageLayerMissing { layer, .. } => vec![Casualty::Layer(layer.clone())],
+            // Either the other is missing, or this one names a wrong one.
+            Damage::ParentMissing { layer, parent } => {
+                vec![Casualty::Layer(parent.clone()), Casualty::Layer(layer.clone())]
+            }
+            Damage::ParentCycle { layer, .. } => of_circle(layer, records),
+            Damage::ImageLayerMissing { image, layer } => {
+                vec![Casualty::Layer(layer.clone()), Casualty::Image(image.clone())]
+            }
             Damage::ContainerLayerMissing { container, .. }
             | Damage::ContainerLayerShared { container, .. } => vec![Casualty::Container(container.clone())],
             Damage::ContainerImageMissing { container, .. } => {
@@ -138,6 +143,18 @@ fn of_record(kind: &str, key: &str, records: &Records) -> Vec<Casualty> {
             }
         }
     }
+}
+
+/// Every layer of a circle: one of them names a wrong parent.
+fn of_circle(first: &str, records: &Records) -> Vec<Casualty> {
+    let mut circle = vec![Casualty::Layer(first.to_owned())];
+    let parent = |id: &str| records.layers.get(id).and_then(|layer| layer.parent.clone());
+    let mut next = parent(first);
+    while let Some(id) = next.take_if(|id| !circle.contains(&Casualty::Layer(id.clone()))) {
+        next = parent(&id);
+        circle.push(Casualty::Layer(id));
+    }
+    circle
 }
 
 fn of_item(owner: &str, key: &str) -> Vec<Casualty> {

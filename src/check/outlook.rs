@@ -11,7 +11,7 @@ use layerstore_schema::table::Owner;
 use super::casualty::Casualty;
 use super::supplies::{Offer, Place, Supplies, equal_files};
 use super::{Damage, Finding, Remedy, SealedTree, compare};
-use crate::meta::{ReadTxn, Records};
+use crate::meta::{ReadTxn, Records, read_blob};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Store;
 use crate::types::{ContentHash, Digest};
@@ -57,9 +57,30 @@ impl<'a> Outlook<'a> {
     pub(super) fn finding(&self, damage: Damage) -> Finding {
         let remedy = self.of_path(&damage).or_else(|| {
             let casualties = Casualty::of(&damage, self.records);
-            casualties.first().map(|casualty| self.remedy(casualty, &damage))
+            let mut remedies: Vec<_> = casualties
+                .iter()
+                .filter(|casualty| casualties.len() == 1 || !self.is_intact(casualty))
+                .map(|casualty| self.remedy(casualty, &damage))
+                .collect();
+            let own = remedies.iter().position(|remedy| remedy.removes().is_empty()).unwrap_or(0);
+            (own < remedies.len()).then(|| remedies.swap_remove(own))
         });
         Finding { remedy: remedy.unwrap_or(Remedy::Leave), damage }
+    }
+
+    /// Whether a record is as the documents of its image say.
+    fn is_intact(&self, casualty: &Casualty) -> bool {
+        match casualty {
+            Casualty::Layer(id) => {
+                self.records.layers.get(id).is_some_and(|layer| self.supplies.agree_with(layer))
+            }
+            Casualty::Image(id) => self
+                .records
+                .images
+                .get(id)
+                .is_some_and(|image| self.supplies.top_layer(id).is_none_or(|top| top == image.top_layer)),
+            _ => false,
+        }
     }
 
     fn entry(&self, damage: &Damage) -> Option<Entry> {
@@ -150,6 +171,11 @@ impl<'a> Outlook<'a> {
                 None => Remedy::Forget,
             },
             Casualty::Tree(_) if is_of_manifest(damage) => Remedy::RebuildManifest,
+            Casualty::Tree(tree)
+                if self.layers_of(tree).is_empty() && self.records.are_readable(&["layer"]) =>
+            {
+                Remedy::Forget
+            }
             Casualty::Tree(tree) => match self.offer(tree) {
                 Some(offer) => Remedy::UnpackLayer { from: offer.name() },
                 None => self.needs_source(tree),
@@ -169,7 +195,7 @@ impl<'a> Outlook<'a> {
                 let wanted = vec![format!("the config sha256:{image}")];
                 Remedy::NeedsSource { wanted, removes: removes() }
             }
-            Casualty::Container(id) if self.can_restore_container(id) => {
+            Casualty::Container(id) if self.supplies.container_layer(self.records, id).is_some() => {
                 Remedy::RestoreRecord { from: "the indexes".to_owned() }
             }
             Casualty::Container(_) | Casualty::Written(_) => Remedy::RemoveWithForce { removes: removes() },
@@ -178,13 +204,12 @@ impl<'a> Outlook<'a> {
         }
     }
 
-    /// Whether only the record is damaged: index rows say which layer the container has then.
-    fn can_restore_container(&self, id: &str) -> bool {
-        self.records.is_damaged("container", id)
-    }
-
     fn of_item(&self, owner: u8, id: &str, key: &str, removes: Vec<String>) -> Remedy {
         let digests = document_digests(self.records, owner, id, key);
+        let row = self.records.items.get(&(owner, id.to_owned(), key.to_owned()));
+        if digests.is_empty() && row.is_some_and(|item| read_blob(self.txn, &item.blob).is_ok()) {
+            return Remedy::RestoreRecord { from: "its bytes, which have the hash that it names".to_owned() };
+        }
         let found = digests.iter().find_map(|digest| Some((digest, self.supplies.document(digest)?)));
         match found {
             Some((digest, (_, place))) => Remedy::RestoreItem { from: format!("{digest} in {place}") },

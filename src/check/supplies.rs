@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use layerstore_schema::manifest::Kind;
-use layerstore_schema::record::LayerRecord;
+use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::error::Error;
 use crate::layer::LayerBlob;
-use crate::meta::{ReadTxn, Records, read_blob};
-use crate::oci::{Descriptor, Document, ResolvedImage, Source, blob_input};
+use crate::meta::{IndexRow, ReadTxn, Records, read_blob, stored_rows};
+use crate::oci::{Descriptor, Document, MANIFEST_ITEM, ResolvedImage, Source, blob_input};
 use crate::store::{BlobInput, Store};
 use crate::types::{Algorithm, ChainId, ContentHash, DiffId, TreeDigest};
 
@@ -87,6 +87,8 @@ pub(crate) struct Supplies<'s> {
     outside: HashMap<String, Vec<(&'s Source, Descriptor)>>,
     /// Kept blobs whose file is there with its right size, by digest.
     kept: BTreeMap<String, u64>,
+    /// What the indexes say, before anything is set right.
+    rows: BTreeSet<IndexRow>,
 }
 
 impl<'s> Supplies<'s> {
@@ -99,7 +101,7 @@ impl<'s> Supplies<'s> {
         records: &Records,
         sources: &'s [&'s Source],
     ) -> Result<Self, Error> {
-        let mut supplies = Supplies::default();
+        let mut supplies = Supplies { rows: stored_rows(txn)?, ..Supplies::default() };
         for source in sources {
             for image in source.images()? {
                 for layer in &image.layers {
@@ -159,6 +161,38 @@ impl<'s> Supplies<'s> {
         self.documents.get(digest)
     }
 
+    /// The names that the index has for a thing.
+    pub(crate) fn names(&self, owner: Owner, id: &str) -> Vec<String> {
+        let names = self.rows.iter().filter_map(|row| match row {
+            IndexRow::Name(code, name, of) if *code == owner.code() && of == id => Some(name.clone()),
+            _ => None,
+        });
+        names.collect()
+    }
+
+    /// The layer that the index has for a container, if it is there to be written to by this one alone.
+    pub(crate) fn container_layer(&self, records: &Records, id: &str) -> Option<String> {
+        let of = |row: &IndexRow| match row {
+            IndexRow::ContainerLayer(layer, container) if container == id => Some(layer.clone()),
+            _ => None,
+        };
+        let free = |layer: &String| {
+            let record = records.layers.get(layer);
+            record.is_some_and(|record| matches!(record.content, LayerContent::Writable(_)))
+                && records.containers.values().all(|other| other.id == id || other.layer != *layer)
+        };
+        self.rows.iter().filter_map(of).find(free)
+    }
+
+    /// The image that the index has for a container.
+    pub(crate) fn container_image(&self, records: &Records, id: &str) -> Option<String> {
+        let mut images = self.rows.iter().filter_map(|row| match row {
+            IndexRow::ContainerImage(image, container) if container == id => Some(image.clone()),
+            _ => None,
+        });
+        images.find(|image| records.images.contains_key(image) || records.is_damaged("image", image))
+    }
+
     /// A kept blob turned out to be damaged: it is no supply.
     pub(crate) fn drop_kept(&mut self, digest: &str) {
         self.kept.remove(digest);
@@ -196,6 +230,22 @@ impl<'s> Supplies<'s> {
         Some(LayerPlan { id: id.to_owned(), parent: record.parent.clone(), diff_id, blob })
     }
 
+    /// Whether a layer's record says what the documents say of it, or there are none.
+    pub(crate) fn agree_with(&self, record: &LayerRecord) -> bool {
+        self.layers.get(&record.id).is_none_or(|plan| {
+            record.parent == plan.parent && record.diff_id == Some(plan.diff_id.to_string())
+        })
+    }
+
+    /// The top layer of an image that has documents.
+    pub(crate) fn top_layer(&self, image: &str) -> Option<Option<String>> {
+        let mut top: Option<ChainId> = None;
+        for layer in &self.images.get(image)?.layers {
+            top = Some(ChainId::of(top.as_ref(), &layer.diff_id));
+        }
+        Some(top.map(|top| top.0.hex().to_owned()))
+    }
+
     /// The blobs from which a layer can be unpacked.
     pub(crate) fn blobs_of_layer(&self, id: &str, record: Option<&LayerRecord>) -> Vec<Offer<'s>> {
         let Some(plan) = self.plan(id, record) else { return Vec::new() };
@@ -209,11 +259,15 @@ impl<'s> Supplies<'s> {
 /// The documents that an image of the store has as its data items.
 fn own_image(txn: &ReadTxn, records: &Records, id: &str) -> Option<ResolvedImage> {
     let algorithm = if id.len() == 128 { "sha512" } else { "sha256" };
-    let read = |key: &str| {
-        let item = records.items.get(&(Owner::Image.code(), id.to_owned(), key.to_owned()))?;
-        read_blob(txn, &item.blob).ok()
-    };
-    ResolvedImage::of_documents(read("manifest")?, read(&format!("{algorithm}:{id}"))?).ok()
+    let key = |key: &str| (Owner::Image.code(), id.to_owned(), key.to_owned());
+    let config = records.items.get(&key(&format!("{algorithm}:{id}")))?;
+    let config = read_blob(txn, &config.blob).ok()?;
+    // The manifest stands there twice, and older ones may be there too.
+    let manifests = records.items.range(key(MANIFEST_ITEM)..).take_while(|((owner, of, key), _)| {
+        *owner == Owner::Image.code() && of == id && key.starts_with(MANIFEST_ITEM)
+    });
+    let mut manifests = manifests.filter_map(|(_, item)| read_blob(txn, &item.blob).ok());
+    manifests.find_map(|manifest| ResolvedImage::of_documents(manifest, config.clone()).ok())
 }
 
 /// Where files with given contents lie in sealed directories, as far as manifests tell.

@@ -8,7 +8,7 @@ use layerstore_schema::record::{
     ContainerRecord, DiffRecord, ImageRecord, ItemRecord, LayerContent, LayerRecord, Record, aspect,
 };
 use layerstore_schema::table::{self, Owner};
-use redb::{ReadableTable, TableDefinition};
+use redb::TableDefinition;
 
 use super::audit::{Records, RowKey};
 use super::journal::Effect;
@@ -243,19 +243,6 @@ impl WriteTxn {
     pub(crate) fn replace_header(&self, header: &Header) -> Result<(), MetaError> {
         self.0.open_table(table::META)?.insert(HEADER_KEY, header.encode().as_slice())?;
         Ok(())
-    }
-
-    /// The names that the index has for a thing, whose record cannot be read.
-    pub(crate) fn indexed_names(&self, owner: Owner, id: &str) -> Result<Vec<String>, MetaError> {
-        let mut names = Vec::new();
-        for row in self.0.open_table(table::NAMES)?.iter()? {
-            let (key, holder) = row?;
-            let (code, name) = key.value();
-            if (code, holder.value()) == (owner.code(), id) {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(names)
     }
 }
 

@@ -8,9 +8,9 @@ use super::{Mended, Repair};
 use crate::check::{Casualty, LayerPlan, Offer};
 use crate::disk::Staging;
 use crate::error::{Error, ImportError, LookupError, RepairError};
-use crate::layer::{self, SealedLayer};
-use crate::meta::{Query, Unused, WriteTxn};
-use crate::types::{Name, Timestamp};
+use crate::layer::{self, Layer, SealedLayer};
+use crate::meta::{Query, Unused};
+use crate::types::{Digest, Name, Timestamp, TreeDigest};
 
 impl Repair<'_> {
     /// Unpacks a layer into a directory of its own. The diffID is the layer's, or it is an error.
@@ -18,7 +18,7 @@ impl Repair<'_> {
         let not_found = || LookupError::NotFound { kind: "layer", key: layer.to_owned() };
         let plan = self.supplies.plan(layer, self.records.layers.get(layer)).ok_or_else(not_found)?;
         let options = self.store.import_options();
-        let staging = Staging::create(&self.lock, self.store.fresh_number()?)?;
+        let staging = Staging::create(&self.lock()?, self.store.fresh_number()?)?;
         let records = self.store.spool().map_err(ImportError::Io)?;
         let input = offer.open(self.store)?;
         let unpacked = layer::unpack(input.reader, offer.algorithm(), staging, records, &options)?;
@@ -38,6 +38,12 @@ impl Repair<'_> {
     pub(super) fn layer(&mut self, id: &str, casualty: &Casualty) -> Result<Mended, Error> {
         let seen = self.records.layers.get(id).cloned();
         let Some(plan) = self.supplies.plan(id, seen.as_ref()) else { return Ok(None) };
+        if let (Casualty::Layer(_), Some(seen)) = (casualty, &seen)
+            && self.supplies.agree_with(seen)
+            && Layer::from_record(seen.clone()).is_ok()
+        {
+            return Ok(None);
+        }
         let mut failed = None;
         for offer in self.supplies.blobs_of_layer(id, seen.as_ref()) {
             let sealed = match self.unpack(id, &offer) {
@@ -52,7 +58,7 @@ impl Repair<'_> {
                 && let Some(LayerContent::Sealed(tree)) = seen.as_ref().map(|seen| &seen.content)
                 && *tree != sealed.tree.0
             {
-                let (tree, found) = (crate::types::TreeDigest(*tree).to_string(), sealed.tree.to_string());
+                let (tree, found) = (TreeDigest(*tree).to_string(), sealed.tree.to_string());
                 failed = Some(RepairError::TreeDiffers { tree, found }.into());
                 continue;
             }
@@ -91,7 +97,7 @@ impl Repair<'_> {
                 diff_size: Some(sealed.streams.diff_size),
                 split: Some(split),
                 self_contained: sealed.self_contained,
-                ..base_record(txn, plan, seen)?
+                ..self.base_record(plan, seen)
             })?;
             Ok((new_tree, txn.normalize(Unused::Keep)?))
         });
@@ -100,34 +106,34 @@ impl Repair<'_> {
         self.store.discard(&written?.1);
         Ok(())
     }
-}
 
-/// What is left of a layer's record: itself, or what the indexes know.
-fn base_record(txn: &WriteTxn, plan: &LayerPlan, seen: Option<&LayerRecord>) -> Result<LayerRecord, Error> {
-    let blob = || BlobRow {
-        digest: plan.blob.digest.to_string(),
-        size: plan.blob.size,
-        media_type: plan.blob.media_type.clone(),
-    };
-    if let Some(seen) = seen {
-        let mut record = seen.clone();
-        record.names.retain(|name| name.parse::<Name>().is_ok());
-        record.blobs.retain(|blob| blob.digest.parse::<crate::types::Digest>().is_ok());
-        return Ok(record);
+    /// What is left of a layer's record: itself, or what the indexes know.
+    fn base_record(&self, plan: &LayerPlan, seen: Option<&LayerRecord>) -> LayerRecord {
+        if let Some(seen) = seen {
+            let mut record = seen.clone();
+            record.names.retain(|name| name.parse::<Name>().is_ok());
+            record.blobs.retain(|blob| blob.digest.parse::<Digest>().is_ok());
+            return record;
+        }
+        let blob = BlobRow {
+            digest: plan.blob.digest.to_string(),
+            size: plan.blob.size,
+            media_type: plan.blob.media_type.clone(),
+        };
+        LayerRecord {
+            id: plan.id.clone(),
+            parent: None,
+            names: self.supplies.names(Owner::Layer, &plan.id),
+            metadata: String::new(),
+            created: Timestamp::now().into(),
+            content: LayerContent::Sealed([0; 32]),
+            diff_id: None,
+            diff_size: None,
+            blobs: vec![blob],
+            split: None,
+            self_contained: false,
+            flags: Vec::new(),
+            labels: Vec::new(),
+        }
     }
-    Ok(LayerRecord {
-        id: plan.id.clone(),
-        parent: None,
-        names: txn.indexed_names(Owner::Layer, &plan.id)?,
-        metadata: String::new(),
-        created: Timestamp::now().into(),
-        content: LayerContent::Sealed([0; 32]),
-        diff_id: None,
-        diff_size: None,
-        blobs: vec![blob()],
-        split: None,
-        self_contained: false,
-        flags: Vec::new(),
-        labels: Vec::new(),
-    })
 }

@@ -150,11 +150,16 @@ impl Store {
         if options.dry_run {
             return Ok(planned(found, options.force));
         }
-        let (mut report, mut tried) = (RepairReport::default(), BTreeSet::new());
+        let (mut report, mut mended) = (RepairReport::default(), BTreeSet::new());
         let mut rows: Vec<Finding> = Vec::new();
         for _ in 0..ROUNDS {
-            rows.extend(found.findings.iter().filter(|finding| is_of_rows(finding)).cloned());
-            if found.is_clean() || !self.repair_round(&found, options, &mut tried, &mut report)? {
+            let new = |finding: &&Finding| {
+                let known = |row: &Finding| (row.code(), row.thing()) == (finding.code(), finding.thing());
+                is_of_rows(finding) && (mended.is_empty() || !rows.iter().any(known))
+            };
+            let new: Vec<Finding> = found.findings.iter().filter(new).cloned().collect();
+            rows.extend(new);
+            if found.is_clean() || !self.repair_round(&found, options, &mut mended, &mut report)? {
                 break;
             }
             found = self.check_with(&check, &options.sources)?;
@@ -163,37 +168,48 @@ impl Store {
             if options.force {
                 self.remove_lost(&found.findings, &mut report)?;
             }
-            // What nothing refers to now, nothing needs: all that could be made again from it has been.
-            self.normalize(Unused::Remove)?;
-            found = self.check_with(&check, &options.sources)?;
+            // What nothing refers to is needed by nothing, unless something is left that may be made again from it.
+            let settled = |finding: &Finding| is_of_rows(finding) || finding.remedy == Remedy::Leave;
+            if options.force || found.findings.iter().all(settled) {
+                self.normalize(Unused::Remove)?;
+                found = self.check_with(&check, &options.sources)?;
+            }
         }
         rows.retain(|row| !found.findings.contains(row));
         report.repaired.extend(rows.iter().map(repaired_row));
-        report.repaired.dedup();
         report.left = found.findings;
         Ok(report)
     }
 
-    /// Mends what was found and was not tried before; `false` if there was nothing to try.
+    /// Mends what was found and was not mended before; `false` if there was nothing to mend. What failed is tried again
+    /// in the next round: the one thing may have waited for the other.
     fn repair_round(
         &self,
         found: &CheckReport,
         options: &RepairOptions<'_>,
-        tried: &mut BTreeSet<Casualty>,
+        mended: &mut BTreeSet<Casualty>,
         report: &mut RepairReport,
     ) -> Result<bool, Error> {
+        let mut repair = Repair::begin(self, options, &found.findings)?;
         // Before anything else is written: other changes count on indexes and counts.
         self.normalize(Unused::Keep)?;
-        let mut repair = Repair::begin(self, options, &found.findings)?;
         let mut casualties = repair.casualties(&found.findings);
-        casualties.retain(|casualty| tried.insert(casualty.clone()));
-        for casualty in &casualties {
-            match repair.mend(casualty) {
-                Ok(mended) => report.repaired.extend(mended),
+        let before = mended.len();
+        casualties.retain(|casualty| !mended.contains(casualty));
+        report.failed.clear();
+        for casualty in casualties {
+            match repair.mend(&casualty) {
+                Ok(Some(repaired)) => {
+                    report.repaired.push(repaired);
+                    mended.insert(casualty);
+                }
+                // The rows were set right above.
+                Ok(None) if casualty == Casualty::Rows => drop(mended.insert(casualty)),
+                Ok(None) => {}
                 Err(error) => report.failed.push(Unrepaired { thing: casualty.to_string(), error }),
             }
         }
-        Ok(!casualties.is_empty())
+        Ok(mended.len() > before)
     }
 
     fn normalize(&self, unused: Unused) -> Result<(), Error> {
@@ -209,8 +225,7 @@ fn is_of_rows(finding: &Finding) -> bool {
 }
 
 fn repaired_row(finding: &Finding) -> Repaired {
-    let did = if finding.remedy == Remedy::Forget { "removed" } else { "set right" };
-    let what = format!("{did}: {}", finding.damage);
+    let what = format!("put right what follows from records ({})", finding.damage);
     Repaired { code: finding.remedy.code(), thing: finding.thing(), what }
 }
 
@@ -238,7 +253,6 @@ struct Repair<'a> {
     store: &'a Store,
     records: Records,
     supplies: Supplies<'a>,
-    lock: EntryLock,
 }
 
 impl<'a> Repair<'a> {
@@ -251,13 +265,15 @@ impl<'a> Repair<'a> {
                 supplies.drop_kept(digest);
             }
         }
-        Ok(Repair { store, records, supplies, lock: EntryLock::create(store.layout())? })
+        Ok(Repair { store, records, supplies })
     }
 
     /// What is hurt, in the order in which it is mended: layers need those below them.
     fn casualties(&self, findings: &[Finding]) -> Vec<Casualty> {
-        let hurt: BTreeSet<Casualty> =
+        let mut hurt: BTreeSet<Casualty> =
             findings.iter().flat_map(|finding| Casualty::of(&finding.damage, &self.records)).collect();
+        let missing: Vec<String> = hurt.iter().flat_map(|casualty| self.missing_below(casualty)).collect();
+        hurt.extend(missing.into_iter().map(Casualty::Layer));
         let mut hurt: Vec<Casualty> = hurt.into_iter().collect();
         hurt.sort_by_key(|casualty| match casualty {
             Casualty::Layer(id) => (1, self.depth(id)),
@@ -268,6 +284,25 @@ impl<'a> Repair<'a> {
             _ => (0, 0),
         });
         hurt
+    }
+
+    /// The lock of one new directory or blob: when its last entry has gone, no other can be locked with it.
+    fn lock(&self) -> Result<EntryLock, Error> {
+        Ok(EntryLock::create(self.store.layout())?)
+    }
+
+    /// The layers below one that is to be made again which are not there either: nothing names them but documents.
+    fn missing_below(&self, casualty: &Casualty) -> Vec<String> {
+        let (mut missing, mut next) = (Vec::new(), None);
+        if let Casualty::Layer(id) = casualty {
+            next = self.supplies.plan(id, self.records.layers.get(id)).and_then(|plan| plan.parent);
+        }
+        while let Some(id) = next.take_if(|id| !self.records.layers.contains_key(id) && !missing.contains(id))
+        {
+            next = self.supplies.plan(&id, None).and_then(|plan| plan.parent);
+            missing.push(id);
+        }
+        missing
     }
 
     /// How many layers lie below one.

@@ -9,9 +9,10 @@ use super::{Mended, Repair};
 use crate::check::{Offer, document_digests};
 use crate::disk::StagedBlob;
 use crate::error::{Error, RepairError};
-use crate::meta::{IndexRow, PreparedBlob, Query, RowKey, Unused, WriteTxn, stored_rows};
+use crate::image::Image;
+use crate::meta::{PreparedBlob, Query, RowKey, Unused, WriteTxn, read_blob};
 use crate::oci::MANIFEST_ITEM;
-use crate::types::{ChainId, Timestamp};
+use crate::types::{Digest, Timestamp};
 
 impl Repair<'_> {
     /// Writes one thing, with the rows that follow from it.
@@ -78,7 +79,7 @@ impl Repair<'_> {
     /// Copies a blob into the store and verifies the copy.
     fn copy_blob(&self, digest: &str, offer: &Offer<'_>) -> Result<StagedBlob, Error> {
         let mut input = offer.open(self.store)?;
-        let blob = StagedBlob::create(&self.lock, self.store.fresh_number()?)?;
+        let blob = StagedBlob::create(&self.lock()?, self.store.fresh_number()?)?;
         match input.extent.take() {
             Some((file, offset, length)) => blob.fill_from(&file, offset, length)?,
             None => {
@@ -146,19 +147,34 @@ impl Repair<'_> {
         Ok(Some(("rebuild-index", format!("let it forget its image {image}; its layers stay"))))
     }
 
-    /// Makes an image's record again from its documents.
+    /// Makes an image's record again from its documents, or sets right what they say.
     pub(super) fn image(&mut self, id: &str) -> Result<Mended, Error> {
-        let Some(image) = self.supplies.images.get(id) else { return Ok(None) };
-        let mut top: Option<ChainId> = None;
-        for layer in &image.layers {
-            top = Some(ChainId::of(top.as_ref(), &layer.diff_id));
+        let (Some(image), Some(top_layer)) = (self.supplies.images.get(id), self.supplies.top_layer(id))
+        else {
+            return Ok(None);
+        };
+        let seen = self.records.images.get(id);
+        if seen.is_some_and(|seen| seen.top_layer == top_layer && Image::from_record(seen.clone()).is_ok()) {
+            return Ok(None);
         }
         let manifest = image.manifest.digest.to_string();
-        let mut digests: Vec<String> = self.own_manifests(id);
-        if !digests.contains(&manifest) {
-            digests.push(manifest.clone());
+        let names = self.supplies.names(Owner::Image, id);
+        let record = seen.cloned().unwrap_or_else(|| ImageRecord {
+            id: id.to_owned(),
+            names_history: names.clone(),
+            names,
+            metadata: String::new(),
+            created: image.created().into(),
+            top_layer: None,
+            mapped_top_layers: Vec::new(),
+            digests: Vec::new(),
+            flags: Vec::new(),
+            labels: Vec::new(),
+        });
+        let mut record = ImageRecord { top_layer, digests: self.own_manifests(id), ..record };
+        if !record.digests.contains(&manifest) {
+            record.digests.push(manifest.clone());
         }
-        let created = image.created();
         let documents = [
             (MANIFEST_ITEM.to_owned(), &image.manifest),
             (format!("{MANIFEST_ITEM}-{manifest}"), &image.manifest),
@@ -166,24 +182,11 @@ impl Repair<'_> {
         ];
         let documents =
             documents.map(|(key, document)| (key, PreparedBlob::from_bytes(&document.bytes), document));
-        let seen = self.records.images.get(id);
         self.write(|txn| {
             if txn.image(id).ok().flatten().as_ref() != seen {
                 return Err(RepairError::Changed { thing: format!("the image {id}") }.into());
             }
-            let names = txn.indexed_names(Owner::Image, id)?;
-            txn.replace_image(&ImageRecord {
-                id: id.to_owned(),
-                names_history: names.clone(),
-                names,
-                metadata: String::new(),
-                created: created.into(),
-                top_layer: top.as_ref().map(|top| top.0.hex().to_owned()),
-                mapped_top_layers: Vec::new(),
-                digests,
-                flags: Vec::new(),
-                labels: Vec::new(),
-            })?;
+            txn.replace_image(&record)?;
             for (key, bytes, document) in &documents {
                 if !matches!(txn.item(Owner::Image, id, key), Ok(Some(_))) {
                     txn.replace_item((Owner::Image.code(), id, key), document.digest.to_string(), bytes)?;
@@ -191,8 +194,13 @@ impl Repair<'_> {
             }
             Ok(())
         })?;
-        let lost = "its metadata, flags and labels are lost";
-        Ok(Some(("restore-record", format!("made its record again from its manifest and config; {lost}"))))
+        Ok(Some(match seen {
+            Some(_) => ("restore-record", "set its top layer right by its config".to_owned()),
+            None => {
+                let lost = "its metadata, flags and labels are lost";
+                ("restore-record", format!("made its record again from its manifest and config; {lost}"))
+            }
+        }))
     }
 
     /// The manifests that an image has as data items.
@@ -204,48 +212,43 @@ impl Repair<'_> {
 
     /// Makes a container's record again from what the indexes say of it: its layer, image and names.
     pub(super) fn container(&mut self, id: &str) -> Result<Mended, Error> {
-        if !self.records.is_damaged("container", id) {
-            return Ok(None);
-        }
-        let txn = self.store.database().begin_read()?;
-        let (mut layer, mut image) = (None, None);
-        for row in stored_rows(&txn)? {
-            match row {
-                IndexRow::ContainerLayer(of, container) if container == id => layer = Some(of),
-                IndexRow::ContainerImage(of, container) if container == id => image = Some(of),
-                _ => {}
-            }
-        }
-        drop(txn);
-        let Some(layer) = layer else { return Ok(None) };
+        let Some(layer) = self.supplies.container_layer(&self.records, id) else { return Ok(None) };
+        let seen = self.records.containers.get(id);
+        let record = seen.cloned().unwrap_or_else(|| ContainerRecord {
+            id: id.to_owned(),
+            names: self.supplies.names(Owner::Container, id),
+            image: self.supplies.container_image(&self.records, id),
+            layer: String::new(),
+            metadata: String::new(),
+            created: Timestamp::now().into(),
+            flags: Vec::new(),
+            labels: Vec::new(),
+            mount_options: Vec::new(),
+            mount_label: None,
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
+        });
         self.write(|txn| {
-            if txn.container(id).is_ok() {
+            if txn.container(id).ok().flatten().as_ref() != seen {
                 return Err(RepairError::Changed { thing: format!("the container {id}") }.into());
             }
-            let names = txn.indexed_names(Owner::Container, id)?;
-            txn.replace_container(&ContainerRecord {
-                id: id.to_owned(),
-                names,
-                image,
-                layer,
-                metadata: String::new(),
-                created: Timestamp::now().into(),
-                flags: Vec::new(),
-                labels: Vec::new(),
-                mount_options: Vec::new(),
-                mount_label: None,
-                uid_map: Vec::new(),
-                gid_map: Vec::new(),
-            })?;
-            Ok(())
+            Ok(txn.replace_container(&ContainerRecord { layer, ..record })?)
         })?;
-        let lost = "its metadata, mount options, flags and labels are lost";
-        Ok(Some(("restore-record", format!("made its record again from the indexes; {lost}"))))
+        Ok(Some(match seen {
+            Some(_) => ("restore-record", "set its layer right by the index".to_owned()),
+            None => {
+                let lost = "its metadata, mount options, flags and labels are lost";
+                ("restore-record", format!("made its record again from the indexes; {lost}"))
+            }
+        }))
     }
 
     /// Puts a document of an image back.
     pub(super) fn item(&self, owner: u8, id: &str, key: &str) -> Result<Mended, Error> {
         let digests = document_digests(&self.records, owner, id, key);
+        if digests.is_empty() {
+            return self.item_record((owner, id, key));
+        }
         let found = digests.iter().find_map(|digest| Some((digest, self.supplies.document(digest)?)));
         let Some((digest, (document, place))) = found else { return Ok(None) };
         let bytes = PreparedBlob::from_bytes(&document.bytes);
@@ -256,5 +259,24 @@ impl Repair<'_> {
             Ok(())
         })?;
         Ok(Some(("restore-item", format!("took its data item {key:?} from {digest} in {place}"))))
+    }
+
+    /// Sets the size and digest of a data item right by its bytes: they have the hash that the record names.
+    fn item_record(&self, (owner, id, key): (u8, &str, &str)) -> Result<Mended, Error> {
+        let row = self.records.items.get(&(owner, id.to_owned(), key.to_owned()));
+        let txn = self.store.database().begin_read()?;
+        let Some(bytes) = row.and_then(|item| read_blob(&txn, &item.blob).ok()) else { return Ok(None) };
+        drop(txn);
+        let digest = Digest::sha256(&bytes).to_string();
+        let bytes = PreparedBlob::from_bytes(&bytes);
+        self.write(|txn| {
+            let owner_kind = Owner::from_code(owner);
+            let now = owner_kind.map(|owner| txn.item(owner, id, key)).transpose()?.flatten();
+            if now.as_ref() != row {
+                return Err(RepairError::Changed { thing: format!("the data item {key:?} of {id}") }.into());
+            }
+            Ok(txn.replace_item((owner, id, key), digest, &bytes)?)
+        })?;
+        Ok(Some(("restore-record", format!("set its data item {key:?} right by its bytes"))))
     }
 }

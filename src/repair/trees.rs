@@ -13,7 +13,7 @@ use layerstore_schema::record::{DiffRecord, LayerContent};
 use super::assemble::{Contents, assemble};
 use super::{Mended, Repair};
 use crate::check::{self, Casualty, Place, SealedTree, equal_files};
-use crate::disk::{self, Filled, Staging};
+use crate::disk::{self, DiffName, Filled, Staging, Subdirectory};
 use crate::error::{Error, RepairError};
 use crate::layer::SealedLayer;
 use crate::meta::{PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, named_numbers, read_blob};
@@ -55,6 +55,14 @@ impl Repair<'_> {
             if check::is_of_other_side(&sealed, manifest, found) {
                 return Err(RepairError::OtherSide { tree: digest.to_string() }.into());
             }
+        }
+        if old.is_none()
+            && let Some((number, found)) = self.find_unnamed(&digest)?
+        {
+            let usage = disk::usage(self.store.open_diff(number)?.as_fd())?;
+            let replacement = replacement(None, &found, record_of(number, &found, usage));
+            self.replace(&digest, None, replacement)?;
+            return Ok(Some(("rebuild-manifest", format!("found its directory again: diffs/{number}"))));
         }
         let mut missing = None;
         if let Some(manifest) = &manifest {
@@ -120,6 +128,26 @@ impl Repair<'_> {
         }
     }
 
+    /// Looks for a directory that no row names, and that has the digest.
+    fn find_unnamed(&self, digest: &TreeDigest) -> Result<Option<(u64, Manifest)>, Error> {
+        // It could be the one that a container writes to.
+        if !self.records.are_readable(&["layer"]) {
+            return Ok(None);
+        }
+        for name in self.store.layout().entries(Subdirectory::Diffs)? {
+            let DiffName::Entry(number) = name else { continue };
+            if self.records.names_directory(number)
+                || disk::is_held(self.store.layout(), Subdirectory::Diffs, number)?
+            {
+                continue;
+            }
+            if let Some(found) = self.scan(number).filter(|found| found.digest() == *digest) {
+                return Ok(Some((number, found)));
+            }
+        }
+        Ok(None)
+    }
+
     /// The manifest of what a directory holds now; `None` if it cannot be read.
     fn scan(&self, number: u64) -> Option<Manifest> {
         let root = self.store.open_diff(number).ok()?;
@@ -155,7 +183,7 @@ impl Repair<'_> {
         let open = |number| Some((number, self.store.open_diff(number).ok()?));
         let directories = numbers.into_iter().filter_map(open).collect();
         let contents = Contents { directories, old, places: &places };
-        let staging = Staging::create(&self.lock, self.store.fresh_number()?)?;
+        let staging = Staging::create(&self.lock()?, self.store.fresh_number()?)?;
         let found = assemble(&staging, manifest, &contents, &self.store.import_options().unpack)?;
         let (tree, found) = (manifest.digest(), found.digest());
         if tree != found {
@@ -187,6 +215,9 @@ impl Repair<'_> {
             }
             if moves {
                 self.refuse_mounted(txn, &digest.0)?;
+            } else {
+                // A collection of garbage, which holds the same lock, may have taken it for that.
+                self.store.open_diff(new.record.number)?;
             }
             txn.replace_diff(digest, &new.record, &new.manifest)?;
             let mut freed = txn.normalize(Unused::Keep)?;
