@@ -75,8 +75,11 @@ impl Casualty {
             Damage::ImageLayerMissing { image, layer } => {
                 vec![Casualty::Layer(layer.clone()), Casualty::Image(image.clone())]
             }
-            Damage::ContainerLayerMissing { container, .. }
-            | Damage::ContainerLayerShared { container, .. } => vec![Casualty::Container(container.clone())],
+            Damage::ContainerLayerMissing { container, .. } => vec![Casualty::Container(container.clone())],
+            // One of them is right, and the other has a layer of its own, if the index still knows it.
+            Damage::ContainerLayerShared { container, other, .. } => {
+                vec![Casualty::Container(container.clone()), Casualty::Container(other.clone())]
+            }
             Damage::ContainerImageMissing { container, .. } => {
                 vec![Casualty::ImageOfContainer(container.clone())]
             }

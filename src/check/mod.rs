@@ -44,7 +44,7 @@ pub(crate) use casualty::Casualty;
 pub(crate) use compare::is_of_other_side;
 pub use finding::{Damage, Finding, SealedTree};
 use outlook::Outlook;
-pub(crate) use outlook::{dependents, document_digests, doomed};
+pub(crate) use outlook::{dependents, document_digests, doomed, intruder};
 pub use remedy::Remedy;
 pub(crate) use supplies::{LayerPlan, Offer, Place, Supplies, equal_files};
 

@@ -11,7 +11,7 @@ use layerstore_schema::table::Owner;
 use super::casualty::Casualty;
 use super::supplies::{Offer, Place, Supplies, equal_files};
 use super::{Damage, Finding, Remedy, SealedTree, compare};
-use crate::meta::{ReadTxn, Records, read_blob};
+use crate::meta::{Query, ReadTxn, Records, read_blob};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Store;
 use crate::types::{ContentHash, Digest};
@@ -154,7 +154,8 @@ impl<'a> Outlook<'a> {
     }
 
     fn remedy(&self, casualty: &Casualty, damage: &Damage) -> Remedy {
-        let removes = || dependents(self.records, [casualty.clone()]);
+        let removes =
+            || dependents(self.records, [intruder(self.txn, damage).unwrap_or_else(|| casualty.clone())]);
         match casualty {
             Casualty::Rows => match damage {
                 Damage::TreeUnused { .. }
@@ -258,6 +259,14 @@ pub(crate) fn document_digests(records: &Records, owner: u8, id: &str, key: &str
     }
     let digest = key.strip_prefix("manifest-").unwrap_or(key);
     if digest.parse::<Digest>().is_ok() { vec![digest.to_owned()] } else { Vec::new() }
+}
+
+/// Of two containers with one layer, the one that is not found by it.
+pub(crate) fn intruder(query: &impl Query, damage: &Damage) -> Option<Casualty> {
+    let Damage::ContainerLayerShared { container, layer, other } = damage else { return None };
+    let holder = query.container_of_layer(layer).ok().flatten();
+    let intruder = if holder.as_ref() == Some(container) { other } else { container };
+    Some(Casualty::Container(intruder.clone()))
 }
 
 /// Everything that goes when these things go, as messages name it.

@@ -295,14 +295,25 @@ pub(super) fn check_indexes(records: &Records, stored: &BTreeSet<IndexRow>) -> V
     missing.chain(extra).collect()
 }
 
-/// Whether the name that the row is about belongs to another thing that has it too: found as
-/// [`Damage::NameShared`].
+/// Whether what the row is about belongs to another thing that has it too: found as [`Damage::NameShared`] or
+/// [`Damage::ContainerLayerShared`].
 fn is_contested(row: &IndexRow, stored: &BTreeSet<IndexRow>) -> bool {
-    let IndexRow::Name(owner, name, id) = row else { return false };
-    let first = IndexRow::Name(*owner, name.clone(), String::new());
-    stored.range(first..).next().is_some_and(|found| {
-        matches!(found, IndexRow::Name(code, other, holder) if code == owner && other == name && holder != id)
-    })
+    match row {
+        IndexRow::Name(owner, name, id) => {
+            let first = IndexRow::Name(*owner, name.clone(), String::new());
+            stored.range(first..).next().is_some_and(|found| {
+                matches!(found, IndexRow::Name(code, other, holder)
+                    if code == owner && other == name && holder != id)
+            })
+        }
+        IndexRow::ContainerLayer(layer, id) => {
+            let first = IndexRow::ContainerLayer(layer.clone(), String::new());
+            stored.range(first..).next().is_some_and(
+                |found| matches!(found, IndexRow::ContainerLayer(other, holder) if other == layer && holder != id),
+            )
+        }
+        _ => false,
+    }
 }
 
 /// The sums over all records.

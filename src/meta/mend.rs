@@ -11,9 +11,9 @@ use layerstore_schema::table::{self, Owner};
 use redb::TableDefinition;
 
 use super::audit::{Records, RowKey};
+use super::index::{IndexRow, Indexed, stored_rows};
 use super::journal::Effect;
-use super::index::{Indexed, stored_rows};
-use super::{Freed, PreparedBlob, WriteTxn};
+use super::{Freed, PreparedBlob, Query, WriteTxn};
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
@@ -129,6 +129,13 @@ impl WriteTxn {
             }
         }
         for row in implied.difference(&stored) {
+            // Two containers with one layer are another damage: the one that is found stays found.
+            if let IndexRow::ContainerLayer(layer, _) = row
+                && let Some(holder) = self.container_of_layer(layer)?
+                && implied.contains(&IndexRow::ContainerLayer(layer.clone(), holder))
+            {
+                continue;
+            }
             match self.insert_index_row(row) {
                 // Two things with one name are another damage.
                 Err(MetaError::NameInUse { .. }) => {}
@@ -151,7 +158,7 @@ impl WriteTxn {
             RowKey::KeptBlob(digest) => drop(self.0.open_table(table::KEPT_BLOBS)?.remove(digest.as_str())?),
             RowKey::Blob(hash) => {
                 // The number of a record that cannot be read is not known; its chunks are orphans then.
-                if let Ok(Some(record)) = super::Query::blob(self, hash) {
+                if let Ok(Some(record)) = self.blob(hash) {
                     self.remove_chunks(record.number)?;
                 }
                 self.0.open_table(table::BLOBS)?.remove(hash)?;

@@ -169,7 +169,9 @@ impl Store {
                 self.remove_lost(&found.findings, &mut report)?;
             }
             // What nothing refers to is needed by nothing, unless something is left that may be made again from it.
-            let settled = |finding: &Finding| is_of_rows(finding) || finding.remedy == Remedy::Leave;
+            let settled = |finding: &Finding| {
+                is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Forget)
+            };
             if options.force || found.findings.iter().all(settled) {
                 self.normalize(Unused::Remove)?;
                 found = self.check_with(&check, &options.sources)?;

@@ -3,7 +3,7 @@
 use layerstore_schema::record::LayerContent;
 
 use super::{RepairReport, Repaired, Unrepaired};
-use crate::check::{Casualty, Finding, Remedy, dependents, document_digests, doomed};
+use crate::check::{Casualty, Finding, Remedy, dependents, document_digests, doomed, intruder};
 use crate::error::Error;
 use crate::meta::{Freed, Records, RowKey, Unused, WriteTxn};
 use crate::store::Store;
@@ -11,10 +11,17 @@ use crate::store::Store;
 impl Store {
     /// Removes what was found and has no other remedy.
     pub(super) fn remove_lost(&self, findings: &[Finding], report: &mut RepairReport) -> Result<(), Error> {
-        let seen = Records::read(&self.database().begin_read()?)?;
-        let lost = |finding: &&Finding| !matches!(finding.remedy, Remedy::RebuildIndex | Remedy::Leave);
-        let mut casualties: Vec<Casualty> =
-            findings.iter().filter(lost).flat_map(|finding| Casualty::of(&finding.damage, &seen)).collect();
+        let txn = self.database().begin_read()?;
+        let seen = Records::read(&txn)?;
+        let mut casualties = Vec::new();
+        for finding in findings {
+            match (intruder(&txn, &finding.damage), &finding.remedy) {
+                (_, Remedy::RebuildIndex | Remedy::Leave) => {}
+                (Some(intruder), _) => casualties.push(intruder),
+                (None, _) => casualties.extend(Casualty::of(&finding.damage, &seen)),
+            }
+        }
+        drop(txn);
         casualties.sort();
         casualties.dedup();
         for casualty in casualties {

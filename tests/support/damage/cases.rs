@@ -309,17 +309,20 @@ pub const CASES: &[Case] = &[
             });
         },
     ),
-    case(
-        "two containers of one layer",
-        Nothing,
-        &["container-layer-shared", "index-row-extra", "index-row-missing"],
-        |f| {
-            let other = f.store.create_container(None, &ContainerOptions::default()).unwrap();
-            f.edit_record(table::CONTAINERS, other.id.as_str(), |container: &mut ContainerRecord| {
-                container.layer = f.container.layer.to_string();
-            });
-        },
-    ),
+    case("two containers of one layer", Nothing, &["container-layer-shared", "index-row-extra"], |f| {
+        let other = f.store.create_container(None, &ContainerOptions::default()).unwrap();
+        f.edit_record(table::CONTAINERS, other.id.as_str(), |container: &mut ContainerRecord| {
+            container.layer = f.container.layer.to_string();
+        });
+    }),
+    case("two containers of one layer, whatever else they had", Force, &["container-layer-shared"], |f| {
+        let other = f.store.create_container(None, &ContainerOptions::named("other")).unwrap();
+        let own = other.layer.to_string();
+        f.edit_record(table::CONTAINERS, other.id.as_str(), |container: &mut ContainerRecord| {
+            container.layer = f.container.layer.to_string();
+        });
+        remove!(f, table::CONTAINERS_BY_LAYER, own.as_str());
+    }),
     case("the row of a directory", Nothing, &["record-damaged"], |f| {
         let LayerContent::Sealed(tree) = f.layer_record(&f.base_layer()).content else { panic!() };
         cut!(f, table::DIFFS, &tree);
