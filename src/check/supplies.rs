@@ -33,7 +33,7 @@ pub(crate) enum Offer<'s> {
     /// Kept in the store: digest and number.
     Kept(String, u64),
     /// In an image outside.
-    Outside(&'s Source, Descriptor),
+    Outside(&'s Source, Box<Descriptor>),
 }
 
 impl Offer<'_> {
@@ -205,13 +205,14 @@ impl<'s> Supplies<'s> {
             .filter_map(|digest| self.kept.get(digest).map(|number| Offer::Kept(digest.clone(), *number)));
         let keys = std::iter::once(diff_id).chain(digests.iter().map(String::as_str));
         let outside = keys.flat_map(|key| self.outside.get(key).into_iter().flatten());
-        kept.chain(outside.map(|(source, descriptor)| Offer::Outside(source, descriptor.clone()))).collect()
+        kept.chain(outside.map(|(source, descriptor)| Offer::Outside(source, Box::new(descriptor.clone()))))
+            .collect()
     }
 
     /// The blob with this digest in an image outside.
     pub(crate) fn outside(&self, digest: &str) -> Option<Offer<'s>> {
         let found = self.outside.get(digest)?.iter().find(|(_, blob)| blob.digest.to_string() == digest);
-        found.map(|(source, descriptor)| Offer::Outside(source, descriptor.clone()))
+        found.map(|(source, descriptor)| Offer::Outside(source, Box::new(descriptor.clone())))
     }
 
     /// What is known of a layer: by documents, else by its own record.

@@ -154,8 +154,12 @@ impl WriteTxn {
             RowKey::Diff(tree) => drop(self.0.open_table(table::DIFFS)?.remove(tree)?),
             RowKey::Item(owner, id, key) => {
                 self.0.open_table(table::ITEMS)?.remove((*owner, id.as_str(), key.as_str()))?;
+                self.note_items_of(*owner, id);
             }
-            RowKey::KeptBlob(digest) => drop(self.0.open_table(table::KEPT_BLOBS)?.remove(digest.as_str())?),
+            RowKey::KeptBlob(digest) => {
+                self.0.open_table(table::KEPT_BLOBS)?.remove(digest.as_str())?;
+                self.note_blob(digest, Effect::Removed);
+            }
             RowKey::Blob(hash) => {
                 // The number of a record that cannot be read is not known; its chunks are orphans then.
                 if let Ok(Some(record)) = self.blob(hash) {
@@ -225,7 +229,16 @@ impl WriteTxn {
         let record = ItemRecord { size: bytes.size(), digest, blob: self.replace_blob(bytes)? };
         let row = record.encode().map_err(MetaError::Encode)?;
         self.0.open_table(table::ITEMS)?.insert((owner, id, key), row.as_slice())?;
+        self.note_items_of(owner, id);
         Ok(())
+    }
+
+    /// Notes for the journal that a thing's items are others, if the thing is there and can be read.
+    fn note_items_of(&self, owner: u8, id: &str) {
+        let known = self.names_of(owner, id).is_ok();
+        if let Some(owner) = Owner::from_code(owner).filter(|_| known) {
+            self.note_items(owner, id);
+        }
     }
 
     /// Stores bytes anew, in place of those with this hash: the caller counts their users afterwards, by

@@ -141,11 +141,12 @@ impl Store {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn repair(&self, options: &RepairOptions<'_>) -> Result<RepairReport, Error> {
-        let mut check = CheckOptions::default();
-        check.level = CheckLevel::Deep;
-        check.layer.clone_from(&options.layer);
-        check.image.clone_from(&options.image);
-        check.progress = options.progress;
+        let check = CheckOptions {
+            level: CheckLevel::Deep,
+            layer: options.layer.clone(),
+            image: options.image.clone(),
+            progress: options.progress,
+        };
         let mut found = self.check_with(&check, &options.sources)?;
         if options.dry_run {
             return Ok(planned(found, options.force));
