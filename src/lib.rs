@@ -22,6 +22,7 @@
 //! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | use the machine's `storage.conf` | [`config::Settings`] |
+//! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -118,16 +119,17 @@ pub use error::{
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
     ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, ValueError, WatchError,
 };
-pub use gc::{Garbage, GcReport, Uncollected};
+pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    Aspect, ContainerOptions, Event, EventKind, Mount, MountEntry, MountOptions, Status, Store, StoreOptions,
-    Subject, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, Lease, Mount, MountEntry,
+    MountOptions, Status, Store, StoreOptions, Subject, Thing, ThingId, UnmountMode, Usage, Watch,
+    WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
-    Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, Metadata, Name,
-    RelPath, Timestamp, TreeDigest,
+    Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, LeaseId,
+    Metadata, Name, RelPath, Timestamp, TreeDigest,
 };

@@ -10,7 +10,7 @@ use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
     CheckLevel, CheckOptions, ContainerOptions, Damage, Error, Finding, MountOptions, Progress, UnmountMode,
 };
-use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, Record};
+use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, LeaseRecord, Record, Time};
 use layerstore_schema::table;
 use redb::{ReadableTable, WriteTransaction};
 
@@ -53,7 +53,7 @@ fn a_store_is_clean_through_its_whole_life() {
     fixture.finds(&[], &[], &[]);
     store.remove_image(&store.image("other").unwrap().id).unwrap();
     fixture.finds(&[], &[], &[]);
-    for which in ["diffs", "blobs", "work", "trash"] {
+    for which in ["diffs", "blobs", "work", "locks", "trash"] {
         assert!(fixture.below(which).is_empty(), "{which}");
     }
     let report = store.gc(false).unwrap();
@@ -303,6 +303,14 @@ fn records_that_do_not_fit_together_are_found() {
     assert_eq!(found[..2], ["container-layer-missing", "container-image-missing"]);
 
     let fixture = Fixture::new();
+    let things = vec![(1, base.clone()), (2, "gone".to_owned()), (7, "gone".to_owned())];
+    let lease =
+        LeaseRecord { id: "odd".to_owned(), things, created: Time::default(), expires: Time::default() };
+    let bytes = lease.encode().unwrap();
+    fixture.edit(|txn| drop(txn.open_table(table::LEASES).unwrap().insert("odd", &*bytes).unwrap()));
+    assert_eq!(fixture.codes(CheckLevel::Quick), ["record-damaged", "lease-dangling", "lease-dangling"]);
+
+    let fixture = Fixture::new();
     fixture.edit(|txn| drop(txn.open_table(table::LAYERS).unwrap().remove(&*base).unwrap()));
     let found = fixture.codes(CheckLevel::Quick);
     for code in ["parent-missing", "tree-unused", "blob-users-wrong", "kept-blob-unused", "index-row-extra"] {
@@ -491,31 +499,35 @@ fn crash(fixture: &Fixture) -> Vec<PathBuf> {
     dir.create_dir("root/diffs/11/half/filled");
     dir.write("root/diffs/11/half/file", vec![1; 10_000]);
     dir.create_dir("root/diffs/11.aside");
-    dir.write("root/diffs/11.lock", "");
+    dir.write("root/locks/11", "");
     dir.create_dir("root/diffs/12");
-    dir.write("root/diffs/13.lock", "");
+    dir.write("root/locks/13", "");
     dir.write("root/blobs/21", vec![2; 5000]);
-    dir.write("root/blobs/21.lock", "");
+    dir.write("root/locks/21", "");
     dir.create_dir("root/work/31/work");
     dir.create_dir("root/trash/41/sub");
+    dir.create_dir("root/trash/42.work/work");
+    dir.write("root/locks/42", "");
     // The rows were committed, and the process died before it gave the locks up.
     let base = fixture.base();
     std::fs::create_dir(base.with_extension("aside")).unwrap();
-    std::fs::write(base.with_extension("lock"), "").unwrap();
+    let lock = dir.write(Path::new("root/locks").join(base.file_name().unwrap()), "");
     let mut paths: Vec<_> = [
         "diffs/11",
         "diffs/11.aside",
-        "diffs/11.lock",
+        "locks/11",
         "diffs/12",
-        "diffs/13.lock",
+        "locks/13",
         "blobs/21",
-        "blobs/21.lock",
+        "locks/21",
         "work/31",
         "trash/41",
+        "trash/42.work",
+        "locks/42",
     ]
     .map(|path| dir.root().join(path))
     .into();
-    paths.extend([base.with_extension("aside"), base.with_extension("lock")]);
+    paths.extend([base.with_extension("aside"), lock]);
     paths.sort();
     paths
 }
@@ -523,7 +535,8 @@ fn crash(fixture: &Fixture) -> Vec<PathBuf> {
 #[test]
 fn crashes_leave_garbage_and_a_collection_removes_exactly_that() {
     let fixture = Fixture::new();
-    let before: Vec<_> = ["diffs", "blobs", "work", "trash"].map(|which| fixture.below(which)).into();
+    let before: Vec<_> =
+        ["diffs", "blobs", "work", "locks", "trash"].map(|which| fixture.below(which)).into();
     let garbage = crash(&fixture);
     fixture.dir.write("root/diffs/notes.txt", "not ours");
     let mount_point = fixture.dir.create_dir("run/mnt/0123");
@@ -549,7 +562,7 @@ fn crashes_leave_garbage_and_a_collection_removes_exactly_that() {
     assert!(wet.bytes == dry.bytes && wet.left.is_empty());
 
     std::fs::remove_file(fixture.dir.root().join("diffs/notes.txt")).unwrap();
-    let after: Vec<_> = ["diffs", "blobs", "work", "trash"].map(|which| fixture.below(which)).into();
+    let after: Vec<_> = ["diffs", "blobs", "work", "locks", "trash"].map(|which| fixture.below(which)).into();
     assert_eq!(after, before);
     assert!(!mount_point.exists());
     fixture.finds(&[], &[], &[]);

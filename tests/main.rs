@@ -19,6 +19,7 @@ mod cli;
 mod debian;
 mod depth;
 mod format;
+mod gc;
 mod hostile;
 mod layering;
 mod mounts;

@@ -46,6 +46,7 @@ fn create_tables_of_format_1(txn: &WriteTransaction) -> Result<(), Error> {
     txn.open_table(table::BLOBS)?;
     txn.open_table(table::BLOB_CHUNKS)?;
     txn.open_table(table::KEPT_BLOBS)?;
+    txn.open_table(table::LEASES)?;
     txn.open_table(table::JOURNAL)?;
     txn.open_table(table::NAMES)?;
     txn.open_table(table::CHILDREN)?;
@@ -88,7 +89,7 @@ mod tests {
         let txn = db.begin_read().unwrap();
         let mut names: Vec<_> = txn.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
         names.sort();
-        assert_eq!(names.len(), 18, "{names:?}");
+        assert_eq!(names.len(), 19, "{names:?}");
         let meta = txn.open_table(table::META).unwrap();
         let stored = meta.get(HEADER_KEY).unwrap().unwrap();
         assert_eq!(Header::decode(stored.value()).unwrap(), header);

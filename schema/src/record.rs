@@ -243,6 +243,20 @@ pub struct KeptBlobRecord {
 }
 record!(KeptBlobRecord, "kept blob");
 
+/// What may not be removed before a time.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// The id: the key of the row.
+    pub id: String,
+    /// The things: kind, as in [`crate::table::Owner`], and id.
+    pub things: Vec<(u8, String)>,
+    /// When it was made.
+    pub created: Time,
+    /// When it ends.
+    pub expires: Time,
+}
+record!(LeaseRecord, "lease");
+
 /// What one transaction did to one thing or one kept blob.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct JournalRecord {

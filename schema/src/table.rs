@@ -4,7 +4,7 @@
 //! computed from the records, and no more: a check proves it, a repair rebuilds it. Composite keys are ordered,
 //! so everything that belongs to one thing is one range.
 
-use redb::TableDefinition;
+use redb::{Key, TableDefinition, Value};
 
 /// A row without a value: all is said by its key.
 pub type Mark = ();
@@ -27,6 +27,8 @@ pub const BLOBS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("blobs
 pub const BLOB_CHUNKS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("blob_chunks");
 /// Blob digest to [`crate::record::KeptBlobRecord`].
 pub const KEPT_BLOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("kept_blobs");
+/// Lease id to [`crate::record::LeaseRecord`].
+pub const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
 /// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept.
 pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
 
@@ -49,10 +51,44 @@ pub const CONTAINERS_BY_LAYER: TableDefinition<&str, &str> = TableDefinition::ne
 /// Index: [`usage`] key to a sum over all records.
 pub const USAGE: TableDefinition<&str, u64> = TableDefinition::new("usage");
 
-/// In `run.redb`: layer id to [`crate::record::MountRecord`].
-pub const MOUNTS: TableDefinition<&str, &[u8]> = TableDefinition::new("mounts");
+/// In `run.redb`: (layer id, mount namespace) to [`crate::record::MountRecord`].
+pub const MOUNTS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("mounts");
 /// In `run.redb`: what was found out about this boot, by name.
 pub const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
+
+/// Does something with a table of any type.
+pub trait TableVisitor {
+    /// Why it may fail.
+    type Error;
+
+    /// Does it.
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// Visits every table of `store.redb` that this build knows. Returns the first error of the visitor.
+pub fn visit_all<T: TableVisitor>(visitor: &mut T) -> Result<(), T::Error> {
+    visitor.visit(META)?;
+    visitor.visit(LAYERS)?;
+    visitor.visit(IMAGES)?;
+    visitor.visit(CONTAINERS)?;
+    visitor.visit(DIFFS)?;
+    visitor.visit(ITEMS)?;
+    visitor.visit(BLOBS)?;
+    visitor.visit(BLOB_CHUNKS)?;
+    visitor.visit(KEPT_BLOBS)?;
+    visitor.visit(JOURNAL)?;
+    visitor.visit(NAMES)?;
+    visitor.visit(CHILDREN)?;
+    visitor.visit(LAYERS_BY_DIGEST)?;
+    visitor.visit(IMAGES_BY_DIGEST)?;
+    visitor.visit(IMAGES_BY_LAYER)?;
+    visitor.visit(CONTAINERS_BY_IMAGE)?;
+    visitor.visit(CONTAINERS_BY_LAYER)?;
+    visitor.visit(USAGE)
+}
 
 /// The length of a blob chunk. A redb value of exactly a power of two takes twice its size on disk, so a chunk
 /// stays below one.

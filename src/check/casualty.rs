@@ -93,6 +93,7 @@ impl Casualty {
             | Damage::ItemUnowned { .. }
             | Damage::BlobUsersWrong { .. }
             | Damage::KeptBlobUnused { .. }
+            | Damage::LeaseDangling { .. }
             | Damage::JournalDamaged { .. } => vec![Casualty::Rows],
             Damage::TreeMissing { tree, .. } => of_hex(tree).map(Casualty::Tree).into_iter().collect(),
             Damage::DirectoryShared { path, .. } => of_shared(path, records),
@@ -135,6 +136,7 @@ fn of_record(kind: &str, key: &str, records: &Records) -> Vec<Casualty> {
         "diff" => of_hex(key).map(Casualty::Tree).into_iter().collect(),
         "blob" => of_bytes(key, records),
         "kept blob" => vec![Casualty::KeptBlob(key.to_owned())],
+        "lease" => vec![Casualty::Rows],
         // The text is made for people; the row itself says what it is.
         _ => {
             let row = records.damaged.iter().find(|record| record.kind == kind && record.key == key);

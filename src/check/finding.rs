@@ -363,6 +363,14 @@ damages! {
         /// What happened when they were read.
         reason: String,
     }
+    /// A lease keeps something that is not there.
+    LeaseDangling, "lease-dangling", "lease {lease}",
+    "the lease {lease} keeps {thing}, which is not there", {
+        /// The lease.
+        lease: String,
+        /// Kind and id of what is missing.
+        thing: String,
+    }
     /// A kept layer blob has no file.
     KeptBlobMissing, "kept-blob-missing", "kept blob {digest}",
     "the kept blob {digest} should be in {path:?}, which is not there", {

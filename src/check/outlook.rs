@@ -161,6 +161,8 @@ impl<'a> Outlook<'a> {
                 Damage::TreeUnused { .. }
                 | Damage::ItemUnowned { .. }
                 | Damage::KeptBlobUnused { .. }
+                | Damage::LeaseDangling { .. }
+                | Damage::RecordDamaged { kind: "lease", .. }
                 | Damage::JournalDamaged { .. } => Remedy::Forget,
                 _ => Remedy::RebuildIndex,
             },

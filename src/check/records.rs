@@ -11,6 +11,7 @@ use crate::disk::{Layout, XattrNamespace};
 use crate::image::{Container, Image};
 use crate::layer::Layer;
 use crate::meta::{IndexRow, Records};
+use crate::store::Lease;
 use crate::types::TreeDigest;
 
 /// Checks what the records say of each other.
@@ -32,6 +33,7 @@ pub(super) fn check(records: &Records, scope: &Scope) -> Vec<Damage> {
         check_diffs(records, &mut damages);
         check_blobs(records, &mut damages);
         check_kept_blobs(records, &mut damages);
+        check_leases(records, &mut damages);
     }
     damages
 }
@@ -176,12 +178,7 @@ fn check_item(
     if !scope.has(word, id) {
         return;
     }
-    let there = match Owner::from_code(code) {
-        Some(Owner::Layer) => records.layers.contains_key(id),
-        Some(Owner::Image) => records.images.contains_key(id),
-        Some(Owner::Container) => records.containers.contains_key(id),
-        None => false,
-    };
+    let there = is_there(records, code, id);
     let owner = || format!("{word} {id}");
     if !there && !records.is_damaged(word, id) {
         damages.push(Damage::ItemUnowned { owner: owner(), key: key.to_owned() });
@@ -270,6 +267,32 @@ fn check_kept_blobs(records: &Records, damages: &mut Vec<Damage>) {
     let used = records.used_blobs();
     for digest in records.kept_blobs.keys().filter(|digest| !used.contains(digest.as_str())) {
         damages.push(Damage::KeptBlobUnused { digest: digest.clone() });
+    }
+}
+
+fn check_leases(records: &Records, damages: &mut Vec<Damage>) {
+    for (id, lease) in &records.leases {
+        if *id != lease.id {
+            let reason = format!("it says that it is the record of {:?}", lease.id);
+            damages.push(Damage::RecordDamaged { kind: "lease", key: id.clone(), reason });
+        } else if let Err(error) = Lease::from_record(lease.clone()) {
+            damages.push(damaged_value("lease", id, &error));
+        }
+        for (code, thing) in &lease.things {
+            let word = Owner::from_code(*code).map_or("thing", Owner::word);
+            if !is_there(records, *code, thing) && !records.is_damaged(word, thing) {
+                damages.push(Damage::LeaseDangling { lease: id.clone(), thing: format!("{word} {thing}") });
+            }
+        }
+    }
+}
+
+fn is_there(records: &Records, code: u8, id: &str) -> bool {
+    match Owner::from_code(code) {
+        Some(Owner::Layer) => records.layers.contains_key(id),
+        Some(Owner::Image) => records.images.contains_key(id),
+        Some(Owner::Container) => records.containers.contains_key(id),
+        None => false,
     }
 }
 

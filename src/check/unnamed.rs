@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use crate::disk::{DiffName, Subdirectory};
+use crate::disk::{DiffName, Part, Subdirectory};
 use crate::error::{Error, MetaError};
 use crate::meta::named_numbers;
 use crate::store::{Store, find_leftovers};
@@ -36,13 +36,17 @@ pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
         Err(Error::Meta(MetaError::Record { .. })) => {}
         Err(error) => return Err(error),
     }
-    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
+    for which in [
+        Subdirectory::Diffs,
+        Subdirectory::Blobs,
+        Subdirectory::Work,
+        Subdirectory::Locks,
+        Subdirectory::Trash,
+    ] {
         for name in layout.names(which)? {
-            let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));
-            match (which, DiffName::parse(&name)) {
-                (Subdirectory::Trash, _) => found.garbage.push(path),
-                (_, Some(DiffName::Entry(_))) | (Subdirectory::Diffs | Subdirectory::Blobs, Some(_)) => {}
-                (_, _) => found.strays.push(path),
+            if DiffName::parse(&name).and_then(|name| Part::new(which, name)).is_none() {
+                let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));
+                found.strays.push(path);
             }
         }
     }

@@ -5,12 +5,13 @@
 //! store.redb           records
 //! store.holder         who holds the write lock, for messages only
 //! reserve              space given up first when the disk is full
+//! collected            the boot in which garbage was last looked for everywhere
 //! diffs/<n>            the diff directory of a layer
-//! diffs/<n>.lock       held while the directory is being filled
 //! diffs/<n>.aside      files that the layer being unpacked replaced itself
-//! blobs/<n>            a compressed layer as delivered, with <n>.lock like a diff
+//! blobs/<n>            a compressed layer as delivered
 //! work/<n>             overlay workdir of a writable layer
-//! trash/<n>            no row names it any more
+//! locks/<n>            held while something with the number is being filled or removed
+//! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work and <n>.aside
 //! ```
 
 use std::io::{self, Read};
@@ -27,6 +28,8 @@ use crate::sys::{beneath, directory, node, path, sync};
 pub(crate) const DATABASE: &str = "store.redb";
 /// The space reserve.
 pub(crate) const RESERVE: &str = "reserve";
+/// The boot in which garbage was last looked for everywhere.
+pub(crate) const COLLECTED: &str = "collected";
 
 /// A directory of the store that holds numbered entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,6 +40,8 @@ pub(crate) enum Subdirectory {
     Blobs,
     /// Overlay workdirs.
     Work,
+    /// Lock files of numbers that something is being done with.
+    Locks,
     /// What is about to be removed.
     Trash,
 }
@@ -48,6 +53,7 @@ impl Subdirectory {
             Subdirectory::Diffs => "diffs",
             Subdirectory::Blobs => "blobs",
             Subdirectory::Work => "work",
+            Subdirectory::Locks => "locks",
             Subdirectory::Trash => "trash",
         }
     }
@@ -58,20 +64,33 @@ impl Subdirectory {
 pub(crate) enum DiffName {
     /// The numbered directory or file itself.
     Entry(u64),
-    /// The lock of the entry.
-    Lock(u64),
     /// The files set aside while the entry is being unpacked.
     Aside(u64),
+    /// In the trash: what was a workdir.
+    Work(u64),
+    /// In the trash: what was a blob.
+    Blob(u64),
 }
 
 impl DiffName {
+    /// The number in the name.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            DiffName::Entry(number)
+            | DiffName::Aside(number)
+            | DiffName::Work(number)
+            | DiffName::Blob(number) => number,
+        }
+    }
+
     /// Reads a name; `None` if it is none that we write.
     pub(crate) fn parse(name: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
         let (number, kind): (&str, fn(u64) -> DiffName) = match name.split_once('.') {
             None => (name, DiffName::Entry),
-            Some((number, "lock")) => (number, DiffName::Lock),
             Some((number, "aside")) => (number, DiffName::Aside),
+            Some((number, "work")) => (number, DiffName::Work),
+            Some((number, "blob")) => (number, DiffName::Blob),
             Some(_) => return None,
         };
         let parsed = kind(number.parse().ok()?);
@@ -84,8 +103,9 @@ impl std::fmt::Display for DiffName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             DiffName::Entry(number) => write!(f, "{number}"),
-            DiffName::Lock(number) => write!(f, "{number}.lock"),
             DiffName::Aside(number) => write!(f, "{number}.aside"),
+            DiffName::Work(number) => write!(f, "{number}.work"),
+            DiffName::Blob(number) => write!(f, "{number}.blob"),
         }
     }
 }
@@ -195,7 +215,7 @@ impl Layout {
     }
 
     /// Opens one of the directories of numbered entries; reading makes none.
-    fn existing_subdirectory(&self, which: Subdirectory) -> Result<OwnedFd, LayoutError> {
+    pub(super) fn existing_subdirectory(&self, which: Subdirectory) -> Result<OwnedFd, LayoutError> {
         beneath::open_directory_beneath(self.root.as_fd(), which.name().as_bytes())
             .map_err(|source| LayoutError::Io { path: self.path.join(which.name()), action: "open", source })
     }
@@ -265,7 +285,7 @@ impl Layout {
         })
     }
 
-    /// The path of a file of the root: [`DATABASE`] or [`RESERVE`].
+    /// The path of a file of the root: [`DATABASE`], [`RESERVE`] or [`COLLECTED`].
     pub(crate) fn file_path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -335,10 +355,10 @@ mod tests {
 
     #[test]
     fn only_our_names_are_names() {
-        for name in [DiffName::Entry(0), DiffName::Lock(7), DiffName::Aside(u64::MAX)] {
+        for name in [DiffName::Entry(0), DiffName::Work(7), DiffName::Blob(8), DiffName::Aside(u64::MAX)] {
             assert_eq!(DiffName::parse(name.to_string().as_bytes()), Some(name));
         }
-        for bad in ["", "01", "+1", "1.tmp", ".lock", "1.lock.lock", "-1", "x", "18446744073709551616"] {
+        for bad in ["", "01", "+1", "1.tmp", ".aside", "1.work.work", "-1", "x", "18446744073709551616"] {
             assert_eq!(DiffName::parse(bad.as_bytes()), None, "{bad}");
         }
     }

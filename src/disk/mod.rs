@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`layout`] | the root, and every name that is written there |
 //! | [`marker`] | the file that makes a directory a store |
-//! | [`staging`] | directories and blob files being filled, held by a lock |
+//! | [`entry_lock`] | who fills or removes what has a number, and who died over it |
+//! | [`staging`] | directories and blob files being filled |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`inherit`] | the root directory of a new layer |
-//! | [`remove`] | removes trees; moves them to the trash |
+//! | [`remove`] | removes trees |
+//! | [`trash`] | how what has a number goes |
 //! | [`usage`] | what a tree takes on the disk |
 //! | [`run_layout`] | the run root and every name that is written there |
 //! | [`reserve`] | space to give up when the disk is full |
@@ -17,6 +19,7 @@
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod dir_stack;
+mod entry_lock;
 #[cfg(test)]
 mod fixture;
 mod inherit;
@@ -29,18 +32,20 @@ mod reserve;
 mod run_layout;
 mod scan;
 mod staging;
+mod trash;
 mod tree_writer;
 mod usage;
 mod walk;
 
+pub(crate) use entry_lock::{DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use inherit::inherit_root;
-pub(crate) use layout::{DATABASE, DiffName, Layout, Subdirectory};
+pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
-pub(crate) use remove::{empty_trash, move_to_trash, remove_tree};
 pub(crate) use reserve::{ensure_reserve, release_reserve};
 pub(crate) use run_layout::RunLayout;
 pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
-pub(crate) use staging::{EntryLock, Filled, StagedBlob, Staging, discard, discard_beside, is_held};
+pub(crate) use staging::{Filled, Stage, StagedBlob, Staging};
+pub(crate) use trash::{Part, Trash};
 pub(crate) use tree_writer::{
     DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,
 };

@@ -1,47 +1,77 @@
-//! Removing trees, and the trash where they wait for it.
+//! Removing trees.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::FileType;
 
-use super::layout::{DiffName, Layout, Subdirectory};
 use super::walk::{Access, Step, Walker, failed, path_buf};
-use crate::error::{LayoutError, TreeError};
-use crate::sys::{beneath, directory, node, stat};
+use crate::error::TreeError;
+use crate::sys::{beneath, moment, node, stat};
 
 /// Removes what stands at `name` in `parent`, a tree or a file; nothing happens if nothing does.
 ///
 /// Modes that keep the owner out are lifted. Nothing is followed, and no mount is crossed:
 /// [`TreeError::Mount`] names the first, and everything in its directory from there on stays.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+    let mut limit = u64::MAX;
+    remove_tree_within(parent, name, &mut limit).map(drop)
+}
+
+/// As [`remove_tree`], and stops when `limit` names have been removed, which is counted down. Returns whether all is
+/// gone.
+pub(super) fn remove_tree_within(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    limit: &mut u64,
+) -> Result<bool, TreeError> {
     let found = match stat::stat_at(parent, name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         found => found.map_err(failed(name, "examine"))?,
     };
     if found.is_mount {
         return Err(TreeError::Mount { path: path_buf(name) });
     }
+    if *limit == 0 {
+        return Ok(false);
+    }
     if found.kind != FileType::Directory {
-        return ignore_missing(node::remove_file(parent, name)).map_err(failed(name, "remove"));
+        *limit = limit.saturating_sub(1);
+        return ignore_missing(node::remove_file(parent, name))
+            .map_err(failed(name, "remove"))
+            .map(|()| true);
     }
     if found.mode & 0o700 != 0o700 {
         node::set_mode_at(parent, name, found.mode | 0o700).map_err(failed(name, "set the mode of"))?;
     }
     let root = beneath::open_directory_beneath(parent, name).map_err(failed(name, "open"))?;
-    empty_directory(root.as_fd(), |_| Ok(false))?;
+    if !empty_within(root.as_fd(), |_| Ok(false), limit)? {
+        return Ok(false);
+    }
     drop(root);
-    ignore_missing(node::remove_directory(parent, name)).map_err(failed(name, "remove"))
+    ignore_missing(node::remove_directory(parent, name)).map_err(failed(name, "remove")).map(|()| true)
 }
 
 /// Removes everything in a directory. `rescue` is offered each file first, and returns whether it moved it
 /// away.
 pub(super) fn empty_directory(
     root: BorrowedFd<'_>,
-    mut rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
+    rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
 ) -> Result<(), TreeError> {
+    let mut limit = u64::MAX;
+    empty_within(root, rescue, &mut limit).map(drop)
+}
+
+fn empty_within(
+    root: BorrowedFd<'_>,
+    mut rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
+    limit: &mut u64,
+) -> Result<bool, TreeError> {
     let mut walker = Walker::new(root, Access::Force)?;
     while let Some(step) = walker.next_step()? {
+        if *limit == 0 {
+            return Ok(false);
+        }
         let removed = match &step {
             Step::Enter(_) => Ok(()),
             Step::Leave(item) => node::remove_directory(item.dir.as_fd(), &item.name),
@@ -52,40 +82,12 @@ pub(super) fn empty_directory(
             },
         };
         ignore_missing(removed).map_err(failed(walker.path(), "remove"))?;
-    }
-    Ok(())
-}
-
-/// Moves a numbered entry to `trash/<number>`; returns false if it is not there. The number of the trash
-/// entry is the caller's, fresh like any other.
-pub(crate) fn move_to_trash(
-    layout: &Layout,
-    which: Subdirectory,
-    name: DiffName,
-    number: u64,
-) -> Result<bool, LayoutError> {
-    let (from, trash) = (layout.subdirectory(which)?, layout.subdirectory(Subdirectory::Trash)?);
-    let (old, new) = (name.to_string(), DiffName::Entry(number).to_string());
-    match node::rename_noreplace(from.as_fd(), old.as_bytes(), trash.as_fd(), new.as_bytes()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => {
-            Err(LayoutError::Io { path: layout.entry_path(which, name), action: "move to the trash", source })
+        if !matches!(step, Step::Enter(_)) {
+            *limit = limit.saturating_sub(1);
+            moment::pass("deleting");
         }
     }
-}
-
-/// Removes everything in the trash. Several processes may do so at once. Returns the errors of entries that
-/// could not be removed; the others are gone.
-pub(crate) fn empty_trash(layout: &Layout) -> Result<Vec<TreeError>, LayoutError> {
-    let trash = layout.subdirectory(Subdirectory::Trash)?;
-    let path = || layout.path().join(Subdirectory::Trash.name());
-    let names = directory::list(trash.as_fd()).map_err(|source| LayoutError::Io {
-        path: path(),
-        action: "read",
-        source,
-    })?;
-    Ok(names.iter().filter_map(|entry| remove_tree(trash.as_fd(), &entry.name).err()).collect())
+    Ok(true)
 }
 
 fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
@@ -101,7 +103,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::disk::{EntryLock, Staging, XattrNamespace};
+    use crate::sys::directory;
 
     #[test]
     fn links_are_removed_not_followed() {
@@ -166,14 +168,18 @@ mod tests {
     }
 
     #[test]
-    fn trash_takes_and_loses_entries() {
+    fn a_limit_is_kept_and_work_goes_on_from_there() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
-        Staging::create(&EntryLock::create(&layout).unwrap(), 1).unwrap().keep();
-        assert!(move_to_trash(&layout, Subdirectory::Diffs, DiffName::Entry(1), 2).unwrap());
-        assert!(!move_to_trash(&layout, Subdirectory::Diffs, DiffName::Entry(1), 3).unwrap());
-        assert_eq!(layout.entries(Subdirectory::Trash).unwrap(), [DiffName::Entry(2)]);
-        assert!(empty_trash(&layout).unwrap().is_empty());
-        assert!(layout.entries(Subdirectory::Trash).unwrap().is_empty());
+        std::fs::create_dir_all(dir.path().join("tree/a/b")).unwrap();
+        for name in ["a/1", "a/2", "a/b/3", "4"] {
+            std::fs::write(dir.path().join("tree").join(name), b"x").unwrap();
+        }
+        let parent = beneath::open_directory(dir.path()).unwrap();
+        let remove = |mut limit| remove_tree_within(parent.as_fd(), b"tree", &mut limit).unwrap();
+        assert!(!remove(0) && dir.path().join("tree/4").exists());
+        assert!(!remove(2) && !remove(2) && !remove(1));
+        let left = directory::list(beneath::open_directory(&dir.path().join("tree")).unwrap().as_fd());
+        assert_eq!(left.unwrap().len(), 1);
+        assert!(remove(9) && !dir.path().join("tree").exists());
     }
 }

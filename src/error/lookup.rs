@@ -30,6 +30,12 @@ pub enum LookupError {
         /// The image.
         image: String,
     },
+    /// There is no lease with this id.
+    #[error("there is no lease {id}")]
+    NoLease {
+        /// The id.
+        id: String,
+    },
     /// A thing has no data item with this key.
     #[error("the {kind} {id} has no data item {key:?}")]
     NoItem {
@@ -119,6 +125,16 @@ pub enum InUseError {
         what: String,
         /// The mount point.
         target: String,
+    },
+    /// A lease keeps a thing for a while.
+    #[error("{what} is kept by the lease {lease} until {expires}; wait, or end the lease")]
+    Leased {
+        /// The layer, image or container.
+        what: String,
+        /// The id of the lease.
+        lease: String,
+        /// When it ends, in RFC 3339.
+        expires: String,
     },
     /// An image has several names, and the call would take all of them.
     #[error("the image {image} has the names {names}; remove it by its id, or take single names away")]

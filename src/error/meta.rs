@@ -18,6 +18,12 @@ pub enum MetaError {
         #[source]
         source: Box<redb::Error>,
     },
+    /// The database file is damaged in a way that its library does not expect.
+    #[error("the database {} is damaged; restore a backup of it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process held the write lock for the whole time that the caller was willing to wait.
     #[error("the store is being written by {holder}; gave up after {waited:?}")]
     Locked {
@@ -35,6 +41,43 @@ pub enum MetaError {
         /// The cause.
         #[source]
         source: Box<redb::Error>,
+    },
+    /// Reading or writing the database failed earlier in the same operation, or in another that shares its handle.
+    /// The next operation begins with a new handle.
+    #[error("the database could not be read or written a moment ago; do it again")]
+    PreviousIo,
+    /// The path of the database leads to another file than when the store was opened.
+    #[error("the database {} was replaced while it was open; open the store again", path.display())]
+    Replaced {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// Something stands where a backup is to be written.
+    #[error("{} exists; choose another path, or have it replaced", path.display())]
+    BackupExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A backup could not be written. Nothing of it is left.
+    #[error("cannot write the backup {}", path.display())]
+    Backup {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// The store has a table that this build does not know, so its copy would not be whole.
+    #[error("the store has a table {name:?} that this build does not know; use a newer layerstore")]
+    UnknownTable {
+        /// The table.
+        name: String,
+    },
+    /// The database cannot be compacted while somebody reads or writes it.
+    #[error("the database {} is being read or written; try again when exports, checks and imports have ended", path.display())]
+    InUse {
+        /// The database file.
+        path: PathBuf,
     },
     /// A record's bytes are damaged.
     #[error("the {kind} record {key:?} is damaged; run `layerstore check`")]
@@ -125,7 +168,11 @@ impl MetaError {
 
     /// Wraps an error of redb that came up while the database `action`.
     pub(crate) fn database(action: &'static str) -> impl Fn(redb::Error) -> MetaError {
-        move |source| MetaError::Database { action, source: Box::new(source) }
+        move |source| match source {
+            // What a commit left on the disk is not known even so.
+            redb::Error::PreviousIo if action != COMMITTED => MetaError::PreviousIo,
+            source => MetaError::Database { action, source: Box::new(source) },
+        }
     }
 }
 
@@ -133,7 +180,7 @@ macro_rules! from_redb {
     ($($error:ident => $action:expr),+ $(,)?) => {
         $(impl From<redb::$error> for MetaError {
             fn from(source: redb::$error) -> Self {
-                MetaError::Database { action: $action, source: Box::new(source.into()) }
+                MetaError::database($action)(source.into())
             }
         })+
     };

@@ -90,6 +90,7 @@ impl Yard {
             layers,
             digests: Vec::new(),
             items: Vec::new(),
+            keep_finished: None,
             progress: None,
         });
         match loaded {

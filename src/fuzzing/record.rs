@@ -6,7 +6,7 @@ use layerstore_schema::header::Header;
 use layerstore_schema::manifest::{ContentHash, Entry, Kind, Manifest, Metadata, Timestamp};
 use layerstore_schema::record::{
     Action, BlobRecord, ContainerRecord, DiffRecord, IdRange, ImageRecord, ItemRecord, JournalRecord,
-    KeptBlobRecord, LayerBlob, LayerContent, LayerRecord, MountRecord, Record, Time,
+    KeptBlobRecord, LayerBlob, LayerContent, LayerRecord, LeaseRecord, MountRecord, Record, Time,
 };
 
 /// Reads bytes as a record, a header or a manifest, by the first byte; and takes them for the fields of one.
@@ -22,7 +22,7 @@ use layerstore_schema::record::{
 /// If one of these does not hold.
 pub fn fuzz_record(bytes: &[u8]) {
     let Some((&which, bytes)) = bytes.split_first() else { return };
-    match which % 12 {
+    match which % 13 {
         0 => check(bytes, layer),
         1 => check(bytes, image),
         2 => check(bytes, container),
@@ -34,6 +34,7 @@ pub fn fuzz_record(bytes: &[u8]) {
         8 => check(bytes, mount),
         9 => check_header(bytes),
         10 => check_manifest_bytes(bytes),
+        11 => check(bytes, lease),
         _ => check_manifest_entries(&mut Fields(bytes)),
     }
 }
@@ -223,6 +224,15 @@ fn journal(fields: &mut Fields<'_>) -> JournalRecord {
         id: fields.text(),
         names: fields.list(Fields::text),
         aspects: fields.half(),
+    }
+}
+
+fn lease(fields: &mut Fields<'_>) -> LeaseRecord {
+    LeaseRecord {
+        id: fields.text(),
+        things: fields.list(|fields| (fields.byte(), fields.text())),
+        created: fields.time(),
+        expires: fields.time(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use layerstore_schema::record::{
     BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, JournalRecord, KeptBlobRecord,
-    LayerContent, LayerRecord, Record,
+    LayerContent, LayerRecord, LeaseRecord, Record,
 };
 use layerstore_schema::table::{self, Owner, usage};
 use redb::{ReadableTable, TableDefinition};
@@ -31,6 +31,8 @@ pub(crate) struct Records {
     pub(crate) blobs: BTreeMap<[u8; 32], BlobRecord>,
     /// Layer blobs by digest.
     pub(crate) kept_blobs: BTreeMap<String, KeptBlobRecord>,
+    /// Leases by id.
+    pub(crate) leases: BTreeMap<String, LeaseRecord>,
     /// What the chunks of each blob number come to.
     pub(crate) chunks: BTreeMap<u64, Chunks>,
     /// The sums as stored.
@@ -58,6 +60,8 @@ pub(crate) enum RowKey {
     Blob([u8; 32]),
     /// Of a kept blob.
     KeptBlob(String),
+    /// Of a lease.
+    Lease(String),
 }
 
 /// A record that cannot be read.
@@ -122,6 +126,13 @@ impl Records {
             let name = || (RowKey::KeptBlob(digest.clone()), digest.clone());
             let kept = keep(value.value(), "kept blob", name, damaged);
             records.kept_blobs.extend(kept.map(|record| (digest.clone(), record)));
+        }
+        for row in txn.open(table::LEASES)?.iter()? {
+            let (key, value) = row?;
+            let id = key.value().to_owned();
+            let name = || (RowKey::Lease(id.clone()), id.clone());
+            let lease = keep(value.value(), "lease", name, damaged);
+            records.leases.extend(lease.map(|record| (id.clone(), record)));
         }
         for row in txn.open(table::BLOB_CHUNKS)?.iter()? {
             let (key, value) = row?;
@@ -201,7 +212,8 @@ impl Records {
     /// How many records there are, damaged ones included.
     pub(crate) fn count(&self) -> u64 {
         let things = self.layers.len() + self.images.len() + self.containers.len();
-        let rest = self.diffs.len() + self.items.len() + self.blobs.len() + self.kept_blobs.len();
+        let named = self.items.len() + self.leases.len();
+        let rest = self.diffs.len() + named + self.blobs.len() + self.kept_blobs.len();
         u64::try_from(things + rest + self.damaged.len()).unwrap_or(u64::MAX)
     }
 }

@@ -3,9 +3,9 @@
 //! * **Waiting for the writer ends.** redb waits for the write lock for ever; here the wait has a limit, and its
 //!   error names the holder.
 //! * **Opening and closing cost no sync.** An open that finds the file sound writes only what the first commit
-//!   writes again; it is that commit's sync that counts. Creating the file, and a real repair, do sync
-//!   ([`Phase`]). A close has nothing to say that the last commit has not recorded, so it is kept from
-//!   writing: it does not get the write lock.
+//!   writes again; it is that commit's sync that counts. A real repair does sync ([`Phase`]). A close has
+//!   nothing to say that the last commit has not recorded, so it is kept from writing: it does not get the write
+//!   lock.
 //! * **A sync with nothing to sync is skipped.**
 //!
 //! Every lock call goes to redb's backend: a call left out would mean a file without locks.
@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
+use super::DatabaseOptions;
 use super::holder::HolderFile;
 use crate::sys::file::File;
 use crate::sys::range_lock;
@@ -30,8 +30,8 @@ const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
-    /// The file is made, or repaired: everything syncs.
-    Creating,
+    /// The file is repaired: everything syncs.
+    Repairing,
     /// The file is opened and sound: nothing syncs.
     Opening,
     /// Transactions run: a sync with something to sync does.
@@ -66,10 +66,10 @@ pub(super) struct LockTimeout {
     pub(super) waited: Duration,
 }
 
-/// redb's file backend with a limited wait and the fewest syncs.
+/// A file backend with a limited wait and the fewest syncs.
 #[derive(Debug)]
 pub(super) struct Backend {
-    inner: FileBackend,
+    inner: Box<dyn StorageBackend>,
     /// The same open file, for the blocking lock call.
     file: Arc<File>,
     phase: PhaseSwitch,
@@ -80,23 +80,29 @@ pub(super) struct Backend {
 }
 
 impl Backend {
+    /// Over `inner`, which has the same open file as `file`.
     pub(super) fn new(
+        inner: Box<dyn StorageBackend>,
         file: File,
         phase: PhaseSwitch,
-        timeout: Duration,
         holder: HolderFile,
-        syncs: bool,
-    ) -> Result<Self, redb::Error> {
-        let same = file.try_clone().map_err(redb::Error::Io)?;
-        Ok(Backend {
-            inner: FileBackend::new(file.into_std())?,
-            file: Arc::new(same),
+        options: &DatabaseOptions,
+    ) -> Self {
+        Backend {
+            inner,
+            file: Arc::new(file),
             phase,
             unsynced: AtomicBool::new(false),
-            timeout,
+            timeout: options.lock_timeout,
             holder,
-            syncs,
-        })
+            syncs: options.sync,
+        }
+    }
+
+    /// For a file that no other process knows yet, and that is synced when it is complete.
+    pub(super) fn private(inner: Box<dyn StorageBackend>, file: File, options: &DatabaseOptions) -> Self {
+        let options = DatabaseOptions { sync: false, ..options.clone() };
+        Backend::new(inner, file, PhaseSwitch::new(Phase::Running), HolderFile::none(), &options)
     }
 
     fn wait_for_range(
@@ -125,8 +131,9 @@ impl Backend {
 
 /// Waits in the kernel's fair queue, up to `timeout`; `false` if the time is over.
 ///
-/// The queue cannot be left early, so a thread stands in it. After a timeout it stays until its turn comes, and
-/// then gives the lock straight back.
+/// The queue cannot be left early but by a signal with a handler, and handlers are the program's and not a library's. So
+/// a thread stands in it. After a timeout it stays until its turn comes, and then gives the lock straight back. To ask
+/// again and again instead would let everyone else go first.
 fn wait_in_queue(
     file: &Arc<File>,
     start: Bound<u64>,

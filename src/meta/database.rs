@@ -5,18 +5,23 @@
 //! [`super::backend`] that costs two syncs in all.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use layerstore_schema::header::Access;
-use redb::{Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDatabase};
+use redb::backends::FileBackend;
+use redb::{Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
 
 use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
 use super::holder::HolderFile;
-use super::{ReadTxn, WriteTxn, read_header};
+use super::{Query, ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
 use crate::sys::file::File;
+use crate::sys::path;
+use crate::sys::stat::{FileId, stat};
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -27,11 +32,20 @@ pub(crate) struct DatabaseOptions {
     pub(crate) cache_size: usize,
     /// Whether commits reach the disk before they return.
     pub(crate) sync: bool,
+    /// Who writes down what reaches the file.
+    #[cfg(test)]
+    pub(super) recorder: Option<super::recorder::Recorder>,
 }
 
 impl Default for DatabaseOptions {
     fn default() -> Self {
-        DatabaseOptions { lock_timeout: Duration::from_secs(60), cache_size: 16 << 20, sync: true }
+        DatabaseOptions {
+            lock_timeout: Duration::from_secs(60),
+            cache_size: 16 << 20,
+            sync: true,
+            #[cfg(test)]
+            recorder: None,
+        }
     }
 }
 
@@ -40,6 +54,8 @@ pub(crate) struct Database {
     path: PathBuf,
     options: DatabaseOptions,
     reader: Mutex<Option<Arc<ReadOnlyDatabase>>>,
+    /// Which file it was when it was used first.
+    identity: Mutex<Option<FileId>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -54,7 +70,7 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Names the file at `path`; it is opened by the first use.
     pub(crate) fn new(path: PathBuf, options: DatabaseOptions) -> Self {
-        Database { path, options, reader: Mutex::new(None) }
+        Database { path, options, reader: Mutex::new(None), identity: Mutex::new(None) }
     }
 
     /// The file.
@@ -62,17 +78,30 @@ impl Database {
         &self.path
     }
 
-    /// Begins a snapshot of the newest commit. Waits for nobody.
+    pub(super) fn options(&self) -> &DatabaseOptions {
+        &self.options
+    }
+
+    /// Begins a snapshot of the newest commit. Waits for nobody but a compaction.
+    ///
+    /// Returns [`MetaError::Replaced`] if the path does not lead to the file of the first use any more.
     pub(crate) fn begin_read(&self) -> Result<ReadTxn, MetaError> {
+        let found = path::stat(&self.path).map_err(|source| self.io_error(source))?;
+        self.check_identity(found.id)?;
+        self.try_begin_read().or_else(|error| {
+            // A handle that has seen an I/O error stays dead, whatever became of its cause.
+            tracing::debug!(%error, "opening the database anew");
+            self.try_begin_read()
+        })
+    }
+
+    fn try_begin_read(&self) -> Result<ReadTxn, MetaError> {
         let reader = self.reader()?;
-        match reader.begin_read() {
-            Ok(txn) => Ok(ReadTxn(txn)),
-            Err(error) => {
-                // A handle that has seen an I/O error stays dead: the next caller gets a new one.
-                self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Err(error.into())
-            }
-        }
+        reader.begin_read().map(ReadTxn).map_err(|error| {
+            let mut slot = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.take_if(|current| Arc::ptr_eq(current, &reader));
+            error.into()
+        })
     }
 
     fn reader(&self) -> Result<Arc<ReadOnlyDatabase>, MetaError> {
@@ -86,7 +115,7 @@ impl Database {
             // because it died. A writer that opens looks after the second case, and while it is there readers
             // trust the file.
             Err(DatabaseError::RepairAborted) => {
-                let _writer = self.open_writer(false)?;
+                let _writer = self.open_writer()?;
                 open().map_err(|error| self.open_error(error))?
             }
             other => other.map_err(|error| self.open_error(error))?,
@@ -94,6 +123,16 @@ impl Database {
         let reader = Arc::new(reader);
         *slot = Some(Arc::clone(&reader));
         Ok(reader)
+    }
+
+    /// A handle on a file that is not the store's any more would go on with what nobody else sees.
+    fn check_identity(&self, found: FileId) -> Result<(), MetaError> {
+        let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known.get_or_insert(found) == found {
+            Ok(())
+        } else {
+            Err(MetaError::Replaced { path: self.path.clone() })
+        }
     }
 
     /// Runs `body` in the write transaction, and commits if it succeeds. Only one runs at a time, over all
@@ -106,30 +145,37 @@ impl Database {
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
-        let writer = self.open_writer(false)?;
+        let writer = self.open_writer()?;
         self.write_through(&writer, |txn| {
             self.check_writable(txn)?;
             body(txn)
         })
     }
 
-    /// As [`write`](Self::write), makes the file if it is missing, and asks for no header.
-    pub(crate) fn write_or_create<T, E: From<MetaError>>(
+    /// As [`write`](Self::write), of a database that has no header.
+    pub(crate) fn write_without_header<T, E: From<MetaError>>(
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
-        let writer = self.open_writer(true)?;
+        let writer = self.open_writer()?;
         self.write_through(&writer, body)
     }
 
-    /// Runs `body` with the write lock held, and writes nothing. Makes the file if it is missing.
+    /// Runs `body` with the write lock held, and writes nothing.
     pub(crate) fn hold<T, E: From<MetaError>>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let writer = self.open_writer(true)?;
+        let writer = self.open_writer()?;
         let _txn = self.begin_write(&writer)?;
         body()
     }
 
-    fn check_writable(&self, txn: &WriteTxn) -> Result<(), MetaError> {
+    /// Whether this build may write the store; for what changes files and no rows.
+    ///
+    /// Returns [`MetaError::ReadOnly`] or [`MetaError::Format`] if not.
+    pub(crate) fn require_writable(&self) -> Result<(), MetaError> {
+        self.check_writable(&self.begin_read()?)
+    }
+
+    pub(super) fn check_writable(&self, txn: &impl Query) -> Result<(), MetaError> {
         let path = self.path.clone();
         match read_header(txn, &self.path)?.access() {
             Ok(Access::ReadWrite | Access::Migrate(_)) => Ok(()),
@@ -138,7 +184,7 @@ impl Database {
         }
     }
 
-    fn write_through<T, E: From<MetaError>>(
+    pub(super) fn write_through<T, E: From<MetaError>>(
         &self,
         writer: &Writer,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
@@ -151,49 +197,55 @@ impl Database {
         Ok(value)
     }
 
-    fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
+    pub(super) fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
         let _span = tracing::debug_span!("lock wait").entered();
         writer.database.begin_write().map(WriteTxn::new).map_err(|error| self.writer_error(error.into()))
     }
 
-    fn open_writer(&self, create: bool) -> Result<Writer, MetaError> {
-        let io_error =
-            |source: io::Error| MetaError::Open { path: self.path.clone(), source: Box::new(source.into()) };
-        let open = if create { File::ensure } else { File::open_to_write };
-        let file = open(&self.path).map_err(io_error)?;
-        let fresh = file.length().map_err(io_error)? == 0;
-        let empty = fresh.then(|| file.try_clone()).transpose().map_err(io_error)?;
-        let phase = PhaseSwitch::new(if fresh { Phase::Creating } else { Phase::Opening });
+    pub(super) fn open_writer(&self) -> Result<Writer, MetaError> {
+        let open = || -> io::Result<_> {
+            let file = File::open_to_write(&self.path)?;
+            Ok((file.try_clone()?, stat(file.as_fd())?, file))
+        };
+        let (same, found, file) = open().map_err(|source| self.io_error(source))?;
+        self.check_identity(found.id)?;
+        // redb would take it for a file to be made a database.
+        if found.size == 0 {
+            return Err(self.io_error(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
+        }
+        let phase = PhaseSwitch::new(Phase::Opening);
         let holder = HolderFile::open(&self.path.with_extension("holder"));
-        let backend = Backend::new(file, phase.clone(), self.options.lock_timeout, holder, self.options.sync)
-            .map_err(|error| self.writer_error(error))?;
+        let inner = self.file_backend(same).map_err(|error| self.writer_error(error))?;
+        let backend = Backend::new(inner, file, phase.clone(), holder, &self.options);
         let mut builder = self.builder();
         let repairing = phase.clone();
-        builder.set_repair_callback(move |_| repairing.set(Phase::Creating));
-        let database = builder.create_with_backend(backend).map_err(|error| {
-            // What a full disk let it write of a new file is no database, and would be in the way of the next try.
-            // After any other error the file may be somebody else's.
-            let full = matches!(&error, DatabaseError::Storage(redb::StorageError::Io(error))
-                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
-            if full
-                && let Some(file) = &empty
-                && let Err(error) = file.set_length(0)
-            {
-                tracing::warn!(path = %self.path.display(), %error, "cannot empty a file that was not made");
-            }
-            self.writer_error(error.into())
-        })?;
-        if fresh && self.options.sync {
-            sync_parent(&self.path).map_err(io_error)?;
-        }
+        builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));
+        // redb loads what the last commit says of the pages, and panics if the file was cut short meanwhile.
+        let opened = catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(backend)))
+            .map_err(|_| MetaError::Damaged { path: self.path.clone() })?;
+        let database = opened.map_err(|error| self.writer_error(error.into()))?;
         phase.set(Phase::Running);
         Ok(Writer { database, phase })
     }
 
-    fn builder(&self) -> Builder {
+    /// What writes to the file in the end.
+    pub(super) fn file_backend(&self, file: File) -> Result<Box<dyn StorageBackend>, redb::Error> {
+        let backend = FileBackend::new(file.into_std())?;
+        #[cfg(test)]
+        if let Some(recorder) = &self.options.recorder {
+            return Ok(Box::new(recorder.wrap(backend)));
+        }
+        Ok(Box::new(backend))
+    }
+
+    pub(super) fn builder(&self) -> Builder {
         let mut builder = Builder::new();
         builder.set_concurrency_mode(ConcurrencyMode::MultiWriter).set_cache_size(self.options.cache_size);
         builder
+    }
+
+    pub(super) fn io_error(&self, source: io::Error) -> MetaError {
+        MetaError::Open { path: self.path.clone(), source: Box::new(source.into()) }
     }
 
     fn open_error(&self, error: DatabaseError) -> MetaError {
@@ -201,7 +253,7 @@ impl Database {
     }
 
     /// Finds the lock timeout in what redb made of it.
-    fn writer_error(&self, error: redb::Error) -> MetaError {
+    pub(super) fn writer_error(&self, error: redb::Error) -> MetaError {
         if let redb::Error::Io(io_error) = &error
             && let Some(timeout) = io_error.get_ref().and_then(|inner| inner.downcast_ref::<LockTimeout>())
         {
@@ -212,21 +264,13 @@ impl Database {
 }
 
 /// A handle for one write transaction.
-struct Writer {
-    database: redb::Database,
+pub(super) struct Writer {
+    pub(super) database: redb::Database,
     phase: PhaseSwitch,
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         self.phase.set(Phase::Closing);
-    }
-}
-
-/// A new file is durable when its directory is.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync(),
-        None => Ok(()),
     }
 }

@@ -24,6 +24,11 @@ impl HolderFile {
         HolderFile { path: path.to_owned(), file: File::ensure(path).ok() }
     }
 
+    /// For a database that only this process knows.
+    pub(super) fn none() -> Self {
+        HolderFile { path: PathBuf::new(), file: None }
+    }
+
     /// Writes this process into the file.
     pub(super) fn take(&self) {
         let Some(file) = &self.file else { return };

@@ -36,6 +36,7 @@ impl WriteTxn {
         let mut records = Records::read(self)?;
         if unused == Unused::Remove {
             self.remove_unused(&mut records, &mut freed)?;
+            self.end_dangling_leases(&records)?;
         }
         self.count_users(&records, unused)?;
         if unused == Unused::Remove {
@@ -72,6 +73,25 @@ impl WriteTxn {
         for digest in unused {
             self.erase(&RowKey::KeptBlob(digest.clone()))?;
             freed.blobs.extend(records.kept_blobs.remove(&digest).map(|record| record.number));
+        }
+        Ok(())
+    }
+
+    /// Takes from leases what is not there, and ends those that keep nothing then or cannot be read.
+    fn end_dangling_leases(&self, records: &Records) -> Result<(), MetaError> {
+        for damaged in &records.damaged {
+            if let RowKey::Lease(_) = damaged.row {
+                self.erase(&damaged.row)?;
+            }
+        }
+        for (id, lease) in &records.leases {
+            let mut kept = lease.clone();
+            kept.things.retain(|(owner, thing)| records.has_owner(&(*owner, thing.clone(), String::new())));
+            if *id != lease.id || (kept.things.is_empty() && !lease.things.is_empty()) {
+                self.remove_lease(id)?;
+            } else if kept != *lease {
+                self.put_lease(&kept)?;
+            }
         }
         Ok(())
     }
@@ -160,6 +180,7 @@ impl WriteTxn {
                 self.0.open_table(table::KEPT_BLOBS)?.remove(digest.as_str())?;
                 self.note_blob(digest, Effect::Removed);
             }
+            RowKey::Lease(id) => drop(self.remove_lease(id)?),
             RowKey::Blob(hash) => {
                 // The number of a record that cannot be read is not known; its chunks are orphans then.
                 if let Ok(Some(record)) = self.blob(hash) {

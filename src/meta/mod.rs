@@ -3,6 +3,8 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`database`] | opens the file for reading and writing, runs transactions |
+//! | [`create`] | makes the file, whole or not at all |
+//! | [`backup`] | copies the file while it is in use; makes it smaller |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
 //! | [`holder`] | names who holds the write lock |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
@@ -17,13 +19,17 @@
 
 mod audit;
 mod backend;
+mod backup;
 mod blob;
 mod counter;
+mod create;
 mod database;
 mod holder;
 mod index;
 mod journal;
 mod mend;
+#[cfg(test)]
+mod recorder;
 mod run;
 mod txn;
 mod write;
@@ -35,7 +41,7 @@ pub(crate) use database::{Database, DatabaseOptions};
 pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use journal::{journal_after, journal_bounds};
 pub(crate) use mend::Unused;
-pub(crate) use run::RunDatabase;
+pub(crate) use run::{CountedMount, RunDatabase};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
 pub(crate) use write::Freed;
 

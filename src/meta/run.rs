@@ -1,9 +1,11 @@
 //! The run database: what a reboot drops. Mount counts, and what was found out about this boot.
 //!
 //! The kernel's mount table is the truth about mounts; a count here says how many users asked for one. Nothing
-//! is synced: after a power cut the file is empty or gone.
+//! is synced, and each boot has a file of its own.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{MountRecord, Record};
 use layerstore_schema::table;
@@ -14,34 +16,34 @@ use super::{Database, DatabaseOptions, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::sys::path;
 
-/// The key of the fact that says in which boot the rest was written.
+/// The key of the fact that says in which boot this was written.
 const BOOT_ID: &str = "boot-id";
 
 /// The key of the fact that says which store the mounts are of.
 const STORE: &str = "store";
 
-/// `run.redb`.
+/// `run.<boot id>.redb`.
 #[derive(Debug)]
 pub(crate) struct RunDatabase(Database);
 
 impl RunDatabase {
-    /// Opens the file at `path` for the store with this UUID, and empties it if it is from another boot.
+    /// Opens the file of this boot beside `path` for the store with this UUID, and removes those of other boots.
+    ///
+    /// The boot is part of the file's name: nothing here is ever synced, so a power cut may have left anything of
+    /// an older file, and nobody looks into one.
     ///
     /// Returns [`MetaError::RunRootInUse`] if it is another store's.
     pub(crate) fn open(
-        path: PathBuf,
+        path: &Path,
         boot_id: &str,
         uuid: &str,
         options: &DatabaseOptions,
     ) -> Result<Self, MetaError> {
         let options = DatabaseOptions { sync: false, ..options.clone() };
-        let run = RunDatabase(Database::new(path, options));
-        // A file that a crash left before its first commit has no table yet.
-        let known =
-            if path::exists(run.0.path()).unwrap_or(false) { run.fact(BOOT_ID).ok().flatten() } else { None };
-        if known.as_deref() != Some(boot_id) {
-            run.start_boot(boot_id, uuid)?;
-            return Ok(run);
+        let run = RunDatabase(Database::new(of_boot(path, boot_id), options));
+        if !path::exists(run.0.path()).unwrap_or(false) {
+            remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;
+            run.0.create(|txn| txn.start_boot(boot_id, uuid))?;
         }
         match run.fact(STORE)? {
             Some(store) if store != uuid => {
@@ -51,19 +53,9 @@ impl RunDatabase {
         }
     }
 
-    /// Empties the file. One that a full disk or a crash left without its beginning is no database, and holds nothing.
-    fn start_boot(&self, boot_id: &str, uuid: &str) -> Result<(), MetaError> {
-        let start = || self.0.write_or_create(|txn| txn.start_boot(boot_id, uuid));
-        match start() {
-            Err(MetaError::Open { source, .. }) if is_no_database(&source) => {
-                path::remove_file(self.0.path()).map_err(|source| MetaError::Open {
-                    path: self.0.path().to_owned(),
-                    source: Box::new(redb::Error::Io(source)),
-                })?;
-                start()
-            }
-            started => started,
-        }
+    /// Whether there is a file of this boot beside `path`; makes none.
+    pub(crate) fn exists(path: &Path, boot_id: &str) -> bool {
+        path::exists(&of_boot(path, boot_id)).unwrap_or(false)
     }
 
     /// A remembered fact.
@@ -73,26 +65,28 @@ impl RunDatabase {
 
     /// Remembers a fact for this boot.
     pub(crate) fn set_fact(&self, key: &str, value: &str) -> Result<(), MetaError> {
-        self.0.write_or_create(|txn| {
+        self.0.write_without_header(|txn| {
             txn.0.open_table(table::FACTS)?.insert(key, value)?;
             Ok(())
         })
     }
 
-    /// The mount of a layer.
-    pub(crate) fn mount(&self, layer: &str) -> Result<Option<MountRecord>, MetaError> {
+    /// The mount of a layer in a mount namespace.
+    pub(crate) fn mount(&self, layer: &str, namespace: u64) -> Result<Option<MountRecord>, MetaError> {
         let txn = self.0.begin_read()?;
         let mounts = txn.open(table::MOUNTS)?;
-        mounts.get(layer)?.map(|row| decode(row.value(), "mount", layer)).transpose()
+        mounts.get((layer, namespace))?.map(|row| decode(row.value(), "mount", layer)).transpose()
     }
 
     /// All mounts, by layer id.
-    pub(crate) fn mounts(&self) -> Result<Vec<(String, MountRecord)>, MetaError> {
+    pub(crate) fn mounts(&self) -> Result<Vec<CountedMount>, MetaError> {
         let txn = self.0.begin_read()?;
         let mut found = Vec::new();
         for row in txn.open(table::MOUNTS)?.iter()? {
             let (key, value) = row?;
-            found.push((key.value().to_owned(), decode(value.value(), "mount", key.value())?));
+            let (layer, namespace) = key.value();
+            let record = decode(value.value(), "mount", layer)?;
+            found.push(CountedMount { layer: layer.to_owned(), namespace, record });
         }
         Ok(found)
     }
@@ -104,15 +98,17 @@ impl RunDatabase {
         for row in txn.open(table::MOUNTS)?.iter()? {
             let (key, value) = row?;
             let error = MountRecord::decode(value.value()).err();
-            found.extend(error.map(|error| (key.value().to_owned(), error.reason)));
+            found.extend(error.map(|error| (key.value().0.to_owned(), error.reason)));
         }
         Ok(found)
     }
 
-    /// Forgets a mount's row, whatever stands in it. The kernel's table is the truth about mounts.
-    pub(crate) fn forget_mount(&self, layer: &str) -> Result<(), MetaError> {
-        self.0.write_or_create(|txn| {
-            txn.0.open_table(table::MOUNTS)?.remove(layer)?;
+    /// Forgets the rows of a layer's mounts that cannot be read. The kernel's table is the truth about mounts.
+    pub(crate) fn forget_damaged_mounts(&self, layer: &str) -> Result<(), MetaError> {
+        self.0.write_without_header(|txn| {
+            let mut mounts = txn.0.open_table(table::MOUNTS)?;
+            let rows = (layer, 0)..=(layer, u64::MAX);
+            mounts.retain_in(rows, |_, value| MountRecord::decode(value).is_ok())?;
             Ok(())
         })
     }
@@ -127,25 +123,66 @@ impl RunDatabase {
         self.0.hold(body)
     }
 
-    /// Runs `change` with the layer's record and stores what it leaves, in one transaction: no other process
-    /// mounts or unmounts meanwhile. `None` removes the record.
+    /// Runs `change` with the layer's record in a mount namespace and stores what it leaves, in one transaction: no
+    /// other process mounts or unmounts meanwhile. `None` removes the record.
     pub(crate) fn update_mount<T, E: From<MetaError>>(
         &self,
         layer: &str,
-        change: impl FnOnce(&mut Option<MountRecord>) -> Result<T, E>,
+        namespace: u64,
+        change: impl FnOnce(&mut MountSlot) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.0.write_or_create(|txn| {
-            let mut record = txn.mount_record(layer)?;
-            let value = change(&mut record)?;
-            txn.put_mount_record(layer, record.as_ref())?;
+        self.0.write_without_header(|txn| {
+            let mut slot = txn.mount_slot(layer, namespace)?;
+            let value = change(&mut slot)?;
+            txn.put_mount_record(layer, namespace, slot.record.as_ref())?;
             Ok(value)
         })
     }
 }
 
-/// What redb says of a file that does not begin like a database.
-fn is_no_database(error: &redb::Error) -> bool {
-    matches!(error, redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData)
+/// A count with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CountedMount {
+    /// The layer.
+    pub(crate) layer: String,
+    /// The mount namespace in which it was mounted, by its inode number.
+    pub(crate) namespace: u64,
+    /// The count.
+    pub(crate) record: MountRecord,
+}
+
+/// What there is of a layer while its mount changes.
+#[derive(Debug)]
+pub(crate) struct MountSlot {
+    /// The count in this mount namespace.
+    pub(crate) record: Option<MountRecord>,
+    /// Whether another mount namespace has one.
+    pub(crate) elsewhere: bool,
+}
+
+/// The file of a boot.
+fn of_boot(path: &Path, boot_id: &str) -> PathBuf {
+    path.with_extension(format!("{boot_id}.redb"))
+}
+
+/// Removes what other boots left: everything beside `database` with a name like its own but for the boot.
+fn remove_others(database: &Path) -> io::Result<()> {
+    let names = database.parent().zip(database.file_stem().and_then(OsStr::to_str));
+    let Some((dir, own)) = names else { return Ok(()) };
+    let kind = own.split('.').next().unwrap_or(own);
+    let is_of = |name: &str, stem: &str| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.'));
+    for found in path::list(dir)? {
+        let name = found.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if !is_of(name, kind) || is_of(name, own) {
+            continue;
+        }
+        match path::remove_file(&found) {
+            // Another process does the same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
 }
 
 fn fact(txn: &impl Tables, key: &str) -> Result<Option<String>, MetaError> {
@@ -155,28 +192,41 @@ fn fact(txn: &impl Tables, key: &str) -> Result<Option<String>, MetaError> {
 
 impl WriteTxn {
     fn start_boot(&self, boot_id: &str, uuid: &str) -> Result<(), MetaError> {
-        self.0.open_table(table::MOUNTS)?.retain(|_, _| false)?;
+        self.0.open_table(table::MOUNTS)?;
         let mut facts = self.0.open_table(table::FACTS)?;
-        facts.retain(|_, _| false)?;
         facts.insert(BOOT_ID, boot_id)?;
         facts.insert(STORE, uuid)?;
         Ok(())
     }
 
-    fn mount_record(&self, layer: &str) -> Result<Option<MountRecord>, MetaError> {
+    fn mount_slot(&self, layer: &str, namespace: u64) -> Result<MountSlot, MetaError> {
         let mounts = self.0.open_table(table::MOUNTS)?;
-        mounts.get(layer)?.map(|row| decode(row.value(), "mount", layer)).transpose()
+        let mut slot = MountSlot { record: None, elsewhere: false };
+        for row in mounts.range((layer, 0)..=(layer, u64::MAX))? {
+            let (key, value) = row?;
+            if key.value().1 == namespace {
+                slot.record = Some(decode(value.value(), "mount", layer)?);
+            } else {
+                slot.elsewhere = true;
+            }
+        }
+        Ok(slot)
     }
 
-    fn put_mount_record(&self, layer: &str, record: Option<&MountRecord>) -> Result<(), MetaError> {
+    fn put_mount_record(
+        &self,
+        layer: &str,
+        namespace: u64,
+        record: Option<&MountRecord>,
+    ) -> Result<(), MetaError> {
         let mut mounts = self.0.open_table(table::MOUNTS)?;
         match record {
             Some(record) => {
                 let bytes = record.encode().map_err(MetaError::Encode)?;
-                mounts.insert(layer, bytes.as_slice())?;
+                mounts.insert((layer, namespace), bytes.as_slice())?;
             }
             None => {
-                mounts.remove(layer)?;
+                mounts.remove((layer, namespace))?;
             }
         }
         Ok(())

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::Command;
@@ -5,15 +6,49 @@ use std::time::Duration;
 
 use layerstore_schema::header::Header;
 use layerstore_schema::record::{DiffRecord, LayerBlob, LayerContent, LayerRecord, MountRecord, Time};
-use layerstore_schema::table::{LayerKey, Owner, usage};
+use layerstore_schema::table::{LayerKey, Owner, TableVisitor, usage, visit_all};
+use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value};
 
 use super::*;
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
+mod backup;
+mod create;
+mod file;
+mod locks;
+mod power;
+mod syncs;
+
+/// The bytes of every row, by table.
+type Rows = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
+
+fn every_row(tables: &impl Tables) -> Result<Rows, MetaError> {
+    struct Read<'t, T>(&'t T, Rows);
+    impl<T: Tables> TableVisitor for Read<'_, T> {
+        type Error = MetaError;
+        fn visit<K: Key + 'static, V: Value + 'static>(
+            &mut self,
+            table: TableDefinition<'static, K, V>,
+        ) -> Result<(), MetaError> {
+            let mut rows = Vec::new();
+            for row in self.0.open(table)?.iter()? {
+                let (key, value) = row?;
+                let key = K::as_bytes(&key.value()).as_ref().to_vec();
+                rows.push((key, V::as_bytes(&value.value()).as_ref().to_vec()));
+            }
+            self.1.insert(table.name().to_owned(), rows);
+            Ok(())
+        }
+    }
+    let mut read = Read(tables, Rows::new());
+    visit_all(&mut read)?;
+    Ok(read.1)
+}
+
 fn store(dir: &Path) -> Database {
     let database = Database::new(dir.join("store.redb"), DatabaseOptions::default());
-    database.write_or_create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) })).unwrap();
+    database.create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) }).map(drop)).unwrap();
     database
 }
 
@@ -214,58 +249,29 @@ fn a_waiting_writer_gets_its_turn() {
     assert_eq!(database.begin_read().unwrap().layers().unwrap().len(), 20);
 }
 
-/// Runs this test binary again under strace, in a test that writes one record.
-#[test]
-fn writing_one_record_costs_two_syncs() {
-    const MARKER: &str = "LAYERSTORE_SYNC_COUNT_DIR";
-    if let Ok(dir) = std::env::var(MARKER) {
-        let database = Database::new(Path::new(&dir).join("store.redb"), DatabaseOptions::default());
-        database.write(|txn| txn.put_layer(&layer("aa", None))).unwrap();
-        return;
-    }
-    if Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("skipped: strace is not installed");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    store(dir.path());
-    let trace = dir.path().join("trace");
-    let output = Command::new("strace")
-        .args(["-f", "-qq", "-e", "trace=fsync,fdatasync,sync,syncfs", "-o"])
-        .arg(&trace)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "meta::tests::writing_one_record_costs_two_syncs"])
-        .env(MARKER, dir.path())
-        .output()
-        .unwrap();
-    if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("ptrace") {
-        eprintln!("skipped: tracing is not allowed here");
-        return;
-    }
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let syncs = std::fs::read_to_string(&trace).unwrap().lines().filter(|line| line.contains("sync")).count();
-    assert_eq!(syncs, 2, "{}", std::fs::read_to_string(&trace).unwrap());
-}
-
 #[test]
 fn the_run_database_forgets_at_boot() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.redb");
-    let open = |boot| RunDatabase::open(path.clone(), boot, "a store", &DatabaseOptions::default()).unwrap();
+    let open = |boot| RunDatabase::open(&path, boot, "a store", &DatabaseOptions::default()).unwrap();
     let run = open("boot-1");
     run.set_fact("probe", "x").unwrap();
-    run.update_mount::<_, MetaError>("l", |record| {
-        assert!(record.is_none());
-        *record = Some(MountRecord { count: 1, target: "/m".into(), read_only: false });
+    run.update_mount::<_, MetaError>("l", 1, |slot| {
+        assert!(slot.record.is_none());
+        slot.record = Some(MountRecord { count: 1, target: "/m".into(), read_only: false });
         Ok(())
     })
     .unwrap();
-    assert_eq!(open("boot-1").mount("l").unwrap().unwrap().count, 1);
+    assert_eq!(open("boot-1").mount("l", 1).unwrap().unwrap().count, 1);
     assert_eq!(open("boot-1").fact("probe").unwrap().as_deref(), Some("x"));
     let run = open("boot-2");
-    assert_eq!(run.mount("l").unwrap(), None);
+    assert_eq!(run.mount("l", 1).unwrap(), None);
     assert_eq!(run.fact("probe").unwrap(), None);
     assert!(run.mounts().unwrap().is_empty());
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["run.boot-2.redb"]);
 }
 
 #[test]
@@ -282,19 +288,9 @@ fn a_layer_that_stands_on_itself_is_an_error() {
 fn a_run_database_is_of_one_store() {
     let dir = tempfile::tempdir().unwrap();
     let open =
-        |store| RunDatabase::open(dir.path().join("run.redb"), "boot", store, &DatabaseOptions::default());
+        |store| RunDatabase::open(&dir.path().join("run.redb"), "boot", store, &DatabaseOptions::default());
     open("first").unwrap();
     open("first").unwrap();
     let error = open("second").unwrap_err();
     assert!(matches!(&error, MetaError::RunRootInUse { store, .. } if store == "first"), "{error}");
-}
-
-#[test]
-fn a_run_database_without_a_beginning_is_made_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("run.redb");
-    // So a full disk leaves it: long, and all holes.
-    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
-    let run = RunDatabase::open(path, "boot", "a store", &DatabaseOptions::default()).unwrap();
-    assert!(run.mounts().unwrap().is_empty());
 }

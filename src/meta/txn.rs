@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use layerstore_schema::header::{HEADER_KEY, Header};
 use layerstore_schema::record::{
-    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord, Record,
-    RecordError,
+    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord,
+    LeaseRecord, Record, RecordError,
 };
 use layerstore_schema::table::{self, LayerKey, Owner};
 use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
@@ -71,13 +71,6 @@ impl Tables for WriteTxn {
         definition: TableDefinition<'static, K, V>,
     ) -> Result<Self::Table<'_, K, V>, MetaError> {
         Ok(self.0.open_table(definition)?)
-    }
-}
-
-impl ReadTxn {
-    /// Whether there is any table: not so in a file that a crash left before its first commit.
-    pub(crate) fn has_tables(&self) -> Result<bool, MetaError> {
-        Ok(self.0.list_tables()?.next().is_some())
     }
 }
 
@@ -260,6 +253,16 @@ pub(crate) trait Query: Tables + Sized {
         Ok(found)
     }
 
+    /// A lease by id.
+    fn lease(&self, id: &str) -> Result<Option<LeaseRecord>, MetaError> {
+        get(self, table::LEASES, id, "lease", id)
+    }
+
+    /// All leases, by id, expired ones included.
+    fn leases(&self) -> Result<Vec<LeaseRecord>, MetaError> {
+        all(self, table::LEASES, "lease")
+    }
+
     /// How many layers, images and containers there are.
     fn counts(&self) -> Result<(u64, u64, u64), MetaError> {
         Ok((
@@ -350,6 +353,13 @@ fn pairs(
 
 /// Reads the header of a database, as far as this build knows it.
 pub(crate) fn read_header(txn: &impl Query, path: &std::path::Path) -> Result<Header, MetaError> {
-    let bytes = txn.header()?.ok_or_else(|| MetaError::NoHeader { path: path.to_owned() })?;
+    let bytes = match txn.header() {
+        // A database without the table is somebody else's.
+        Err(MetaError::Database { source, .. }) if matches!(*source, redb::Error::TableDoesNotExist(_)) => {
+            None
+        }
+        bytes => bytes?,
+    };
+    let bytes = bytes.ok_or_else(|| MetaError::NoHeader { path: path.to_owned() })?;
     Header::decode(&bytes).map_err(|source| MetaError::Format { path: path.to_owned(), source })
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use layerstore_schema::manifest::TreeDigest;
 use layerstore_schema::record::{
-    ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerContent, LayerRecord, Record,
-    aspect,
+    ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerContent, LayerRecord,
+    LeaseRecord, Record, aspect,
 };
 use layerstore_schema::table::{self, LayerKey, Owner, usage};
 use redb::{ReadableTable, TableDefinition};
@@ -19,12 +19,19 @@ use super::{Query, WriteTxn};
 use crate::error::MetaError;
 
 /// Directories and files that no row names any more, for the caller to remove after the commit.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Freed {
     /// Numbers below `diffs/` and `work/`.
     pub(crate) diffs: Vec<u64>,
     /// Numbers below `blobs/`.
     pub(crate) blobs: Vec<u64>,
+}
+
+impl Freed {
+    /// All numbers.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.diffs.iter().chain(&self.blobs).copied().collect()
+    }
 }
 
 impl WriteTxn {
@@ -104,8 +111,35 @@ impl WriteTxn {
             self.remove_item(R::OWNER, record.id(), &key)?;
         }
         self.update_index(&record.rows(), &BTreeSet::new())?;
+        self.forget_leased(R::OWNER, record.id())?;
         self.0.open_table(definition)?.remove(record.id())?;
         self.note_thing(R::OWNER, record.id(), Effect::Removed, record.names());
+        Ok(())
+    }
+
+    /// Inserts or replaces a lease.
+    pub(crate) fn put_lease(&self, record: &LeaseRecord) -> Result<(), MetaError> {
+        let bytes = record.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(table::LEASES)?.insert(record.id.as_str(), bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Removes a lease; `false` if there was none. What it named stays.
+    pub(crate) fn remove_lease(&self, id: &str) -> Result<bool, MetaError> {
+        Ok(self.0.open_table(table::LEASES)?.remove(id)?.is_some())
+    }
+
+    /// Takes a thing that is removed from the leases that name it: a lease names only what there is.
+    fn forget_leased(&self, owner: Owner, id: &str) -> Result<(), MetaError> {
+        for mut lease in self.leases()? {
+            let before = lease.things.len();
+            lease.things.retain(|(code, thing)| (*code, thing.as_str()) != (owner.code(), id));
+            if lease.things.is_empty() {
+                self.remove_lease(&lease.id)?;
+            } else if lease.things.len() < before {
+                self.put_lease(&lease)?;
+            }
+        }
         Ok(())
     }
 

@@ -104,6 +104,7 @@ impl Store {
                 (format!("{MANIFEST_ITEM}-{}", manifest.digest), manifest.bytes),
                 (config.digest.to_string(), config.bytes),
             ],
+            keep_finished: None,
             progress: options.progress,
         })
     }

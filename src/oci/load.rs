@@ -1,11 +1,13 @@
 //! An image from outside into the store.
 
+use std::time::Duration;
+
 use super::config::ImageConfig;
 use super::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
 use super::media_type::LayerCompression;
 use super::platform::Platform;
 use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
-use crate::error::Error;
+use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store};
@@ -18,6 +20,9 @@ pub(crate) const MANIFEST_ITEM: &str = "manifest";
 /// The key of the data item that holds what the source's index said about the image.
 pub(super) const ANNOTATIONS_ITEM: &str = "index-annotations";
 
+/// How often a load begins anew because others removed a layer that it had counted on.
+const TRIES: usize = 3;
+
 /// How an image is loaded.
 #[derive(Clone, Default)]
 #[non_exhaustive]
@@ -29,6 +34,10 @@ pub struct LoadOptions<'a> {
     pub platform: Option<Platform>,
     /// Which image of a source with several, by tag; if `None`, that of the reference.
     pub tag: Option<String>,
+    /// Whether the lowest layers that were finished are kept for so long if a later one fails, under a lease with the id
+    /// `load-<image id>`: the next try does not read them again. Nothing is kept when the disk is full. If `None`, a load
+    /// that fails leaves nothing.
+    pub keep_finished: Option<Duration>,
     /// Where progress is reported to.
     pub progress: Option<&'a ProgressFn<'a>>,
 }
@@ -46,6 +55,7 @@ impl std::fmt::Debug for LoadOptions<'_> {
             .field("names", &self.names)
             .field("platform", &self.platform)
             .field("tag", &self.tag)
+            .field("keep_finished", &self.keep_finished)
             .finish_non_exhaustive()
     }
 }
@@ -59,10 +69,11 @@ impl Store {
     ///
     /// # Locking
     ///
-    /// No lock is held while data moves; the records are inserted in one short write transaction.
+    /// No lock is held while data moves; the records are inserted in one short write transaction. Of two loads of one
+    /// image at a time both unpack its layers; the one that ends later finds them there, and drops its own.
     ///
     /// Returns [`Error::Oci`] if the source has no such image or its documents are damaged, and [`Error::Import`] if
-    /// a layer is damaged or refused; the store is as before then.
+    /// a layer is damaged or refused; the store is as before then, unless [`LoadOptions::keep_finished`] is set.
     ///
     /// # Examples
     ///
@@ -85,9 +96,17 @@ impl Store {
             layers: resolved.layers.iter().map(|layer| layer_import(source, layer)).collect(),
             digests: vec![resolved.manifest.digest.clone()],
             items: items(&resolved),
+            keep_finished: options.keep_finished,
             progress: options.progress,
         };
-        self.import_image(&import)
+        let mut tries = 1;
+        loop {
+            match self.import_image(&import) {
+                // Others removed a layer that was there when it began.
+                Err(Error::Import(ImportError::Vanished { .. })) if tries < TRIES => tries += 1,
+                loaded => return loaded,
+            }
+        }
     }
 }
 

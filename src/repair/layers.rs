@@ -18,7 +18,7 @@ impl Repair<'_> {
         let not_found = || LookupError::NotFound { kind: "layer", key: layer.to_owned() };
         let plan = self.supplies.plan(layer, self.records.layers.get(layer)).ok_or_else(not_found)?;
         let options = self.store.import_options();
-        let staging = Staging::create(&self.lock()?, self.store.fresh_number()?)?;
+        let staging = Staging::create(&self.stage()?, self.store.fresh_number()?)?;
         let records = self.store.spool().map_err(ImportError::Io)?;
         let input = offer.open(self.store)?;
         let unpacked = layer::unpack(input.reader, offer.algorithm(), staging, records, &options)?;
@@ -99,12 +99,12 @@ impl Repair<'_> {
                 self_contained: sealed.self_contained,
                 ..self.base_record(plan, seen)
             })?;
-            Ok((new_tree, txn.normalize(Unused::Keep)?))
+            txn.normalize(Unused::Keep)?;
+            Ok(new_tree)
         });
-        let needed = !matches!(written, Ok((false, _)));
+        let needed = !matches!(written, Ok(false));
         self.settle(needed.then_some(sealed.directory), &written);
-        self.store.discard(&written?.1);
-        Ok(())
+        written.map(drop)
     }
 
     /// What is left of a layer's record: itself, or what the indexes know.

@@ -22,12 +22,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::check::{Casualty, CheckLevel, CheckOptions, CheckReport, Damage, Finding, Remedy, Supplies};
-use crate::disk::EntryLock;
+use crate::disk::Stage;
 use crate::error::Error;
 use crate::layer::ProgressFn;
 use crate::meta::{Records, Unused};
 use crate::oci::Source;
-use crate::store::Store;
+use crate::store::{Mounts, Store};
 use crate::types::{ImageId, LayerId};
 
 /// Each round mends what the one before has brought to light. More than a few mean that something is not what it seems.
@@ -216,9 +216,7 @@ impl Store {
     }
 
     fn normalize(&self, unused: Unused) -> Result<(), Error> {
-        let freed = self.database().write::<_, Error>(|txn| Ok(txn.normalize(unused)?))?;
-        self.discard(&freed);
-        Ok(())
+        self.write_mending(Mounts::GoOn, |txn| Ok((txn.normalize(unused)?, ())))
     }
 }
 
@@ -290,8 +288,8 @@ impl<'a> Repair<'a> {
     }
 
     /// The lock of one new directory or blob: when its last entry has gone, no other can be locked with it.
-    fn lock(&self) -> Result<EntryLock, Error> {
-        Ok(EntryLock::create(self.store.layout())?)
+    fn stage(&self) -> Result<Stage, Error> {
+        Ok(Stage::create(self.store.layout())?)
     }
 
     /// The layers below one that is to be made again which are not there either: nothing names them but documents.

@@ -12,17 +12,17 @@ use crate::error::{Error, RepairError};
 use crate::image::Image;
 use crate::meta::{PreparedBlob, Query, RowKey, Unused, WriteTxn, read_blob};
 use crate::oci::MANIFEST_ITEM;
+use crate::store::Mounts;
 use crate::types::{Digest, Timestamp};
 
 impl Repair<'_> {
     /// Writes one thing, with the rows that follow from it.
     fn write(&self, change: impl FnOnce(&WriteTxn) -> Result<(), Error>) -> Result<(), Error> {
-        let freed = self.store.database().write::<_, Error>(|txn| {
+        self.store.database().write::<_, Error>(|txn| {
             change(txn)?;
-            Ok(txn.normalize(Unused::Keep)?)
-        })?;
-        self.store.discard(&freed);
-        Ok(())
+            txn.normalize(Unused::Keep)?;
+            Ok(())
+        })
     }
 
     /// Gives the database the UUID of the marker file, which is never rewritten.
@@ -50,7 +50,7 @@ impl Repair<'_> {
         let new = restored.as_ref().map(|(blob, _)| blob);
         let size = new.map(StagedBlob::reader).transpose()?.map(|file| file.length()).transpose();
         let size = size.map_err(RepairError::Io)?.unwrap_or_default();
-        let written = self.store.database().write::<_, Error>(|txn| {
+        let written = self.store.write_mending(Mounts::GoOn, |txn| {
             if txn.kept_blob(digest).ok().flatten().map(|record| record.number) != old {
                 return Err(RepairError::Changed { thing: format!("the kept blob {digest}") }.into());
             }
@@ -60,14 +60,14 @@ impl Repair<'_> {
             }
             let mut freed = txn.normalize(Unused::Keep)?;
             freed.blobs.extend(old);
-            Ok(freed)
+            Ok((freed, ()))
         });
         let (blob, from) = restored.unzip();
         let stays = written.is_ok() || written.as_ref().is_err_and(Error::is_outcome_unknown);
         if let Some(blob) = blob.filter(|_| stays) {
             blob.filled().keep();
         }
-        self.store.discard(&written?);
+        written?;
         Ok(Some(match from {
             Some(from) => ("restore-blob", format!("took it from {from}")),
             None => {
@@ -79,7 +79,7 @@ impl Repair<'_> {
     /// Copies a blob into the store and verifies the copy.
     fn copy_blob(&self, digest: &str, offer: &Offer<'_>) -> Result<StagedBlob, Error> {
         let mut input = offer.open(self.store)?;
-        let blob = StagedBlob::create(&self.lock()?, self.store.fresh_number()?)?;
+        let blob = StagedBlob::create(&self.stage()?, self.store.fresh_number()?)?;
         match input.extent.take() {
             Some((file, offset, length)) => blob.fill_from(&file, offset, length)?,
             None => {
@@ -99,7 +99,7 @@ impl Repair<'_> {
 
     /// Forgets what the run database says of a mount. Whether there is one, the kernel knows.
     pub(super) fn mount_record(&self, layer: &str) -> Result<Mended, Error> {
-        self.store.run()?.forget_mount(layer)?;
+        self.store.run()?.forget_damaged_mounts(layer)?;
         Ok(Some(("forget", "forgot how often its mount was asked for".to_owned())))
     }
 

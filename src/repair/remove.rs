@@ -6,7 +6,7 @@ use super::{RepairReport, Repaired, Unrepaired};
 use crate::check::{Casualty, Finding, Remedy, dependents, document_digests, doomed, intruder};
 use crate::error::Error;
 use crate::meta::{Freed, Records, RowKey, Unused, WriteTxn};
-use crate::store::Store;
+use crate::store::{Mounts, Store};
 
 impl Store {
     /// Removes what was found and has no other remedy.
@@ -48,7 +48,7 @@ impl Store {
 
     /// Removes one thing with all that stands on it; returns what went.
     fn remove_casualty(&self, casualty: &Casualty, seen: &Records) -> Result<Vec<String>, Error> {
-        let (freed, removed) = self.write_unmounted(|txn| {
+        self.write_mending(Mounts::Wait, |txn| {
             let now = Records::read(txn)?;
             // It went with another, or somebody has mended it meanwhile.
             if !is_same(casualty, seen, &now) {
@@ -76,9 +76,7 @@ impl Store {
             freed.diffs.extend(more.diffs);
             freed.blobs.extend(more.blobs);
             Ok((freed, removed))
-        })?;
-        self.discard(&freed);
-        Ok(removed)
+        })
     }
 }
 

@@ -13,10 +13,11 @@ use layerstore_schema::record::{DiffRecord, LayerContent};
 use super::assemble::{Contents, assemble};
 use super::{Mended, Repair};
 use crate::check::{self, Casualty, Place, SealedTree, equal_files};
-use crate::disk::{self, DiffName, Filled, Staging, Subdirectory};
+use crate::disk::{self, DiffName, Filled, LockState, Staging, Subdirectory};
 use crate::error::{Error, RepairError};
 use crate::layer::SealedLayer;
 use crate::meta::{PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, named_numbers, read_blob};
+use crate::store::Mounts;
 use crate::types::{ContentHash, TreeDigest};
 
 /// A directory that takes another's place.
@@ -137,7 +138,7 @@ impl Repair<'_> {
         for name in self.store.layout().entries(Subdirectory::Diffs)? {
             let DiffName::Entry(number) = name else { continue };
             if self.records.names_directory(number)
-                || disk::is_held(self.store.layout(), Subdirectory::Diffs, number)?
+                || disk::lock_state(self.store.layout(), number)? == LockState::Held
             {
                 continue;
             }
@@ -183,7 +184,7 @@ impl Repair<'_> {
         let open = |number| Some((number, self.store.open_diff(number).ok()?));
         let directories = numbers.into_iter().filter_map(open).collect();
         let contents = Contents { directories, old, places: &places };
-        let staging = Staging::create(&self.lock()?, self.store.fresh_number()?)?;
+        let staging = Staging::create(&self.stage()?, self.store.fresh_number()?)?;
         let found = assemble(&staging, manifest, &contents, &self.store.import_options().unpack)?;
         let (tree, found) = (manifest.digest(), found.digest());
         if tree != found {
@@ -208,7 +209,7 @@ impl Repair<'_> {
     fn replace(&self, digest: &TreeDigest, old: Option<&DiffRecord>, new: Replacement) -> Result<(), Error> {
         self.store.sync_data()?;
         let moves = new.directory.is_some();
-        let written = self.store.write_unmounted(|txn| {
+        let written = self.store.write_mending(Mounts::Wait, |txn| {
             let now = txn.diff(digest).ok().flatten();
             if now.map(|now| now.number) != old.map(|old| old.number) {
                 return Err(RepairError::Changed { thing: format!("the tree {digest}") }.into());
@@ -224,11 +225,10 @@ impl Repair<'_> {
             let number = old.map(|old| old.number).filter(|_| moves);
             let records = Records::read(txn)?;
             freed.diffs.extend(number.filter(|number| !records.names_directory(*number)));
-            Ok(freed)
+            Ok((freed, ()))
         });
         self.settle(new.directory, &written);
-        self.store.discard(&written?);
-        Ok(())
+        written
     }
 
     /// Lets go of a new directory: it stays if a row names it.

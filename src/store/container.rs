@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
+use layerstore_schema::table::Owner;
 
-use crate::disk::{EntryLock, Staging};
+use crate::disk::{Stage, Staging};
 use crate::error::{CreateError, Error, InUseError, LookupError};
 use crate::image::Container;
 use crate::layer;
-use crate::meta::Query;
+use crate::meta::{Query, ReadTxn};
+use crate::sys::{moment, path};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::Store;
-use super::remove::shown;
+use super::lease::keeper_of;
+use super::remove::{EVERYTHING, Mounts, shown};
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,7 @@ impl Store {
         image: impl Into<Option<&'i ImageId>>,
         options: &ContainerOptions,
     ) -> Result<Container, Error> {
+        self.tidy_once();
         let image = image.into();
         let names = checked_names(&options.names)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
@@ -102,8 +106,10 @@ impl Store {
             }
             txn.put_layer(&layer)?;
             txn.put_container(&record)?;
+            moment::pass("before the commit");
             Ok(())
         });
+        moment::pass("after the commit");
         // If the commit does not know whether the rows are there, the database does, unless it cannot be read: then the
         // directory stays, and gc finds it if it is not needed.
         let keep = match &written {
@@ -130,7 +136,7 @@ impl Store {
 
     /// Makes `diffs/<n>` for a layer above `parent`, durable.
     fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
-        let staging = Staging::create(&EntryLock::create(self.layout())?, self.fresh_number()?)?;
+        let staging = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
         let below = match parent {
             Some(parent) => Some(layer::directory(&self.database().begin_read()?, parent)?),
             None => None,
@@ -147,9 +153,10 @@ impl Store {
     /// The directory is moved away at once and deleted after the transaction; a crash in between leaves garbage
     /// that [`gc`](Store::gc) removes.
     ///
-    /// Returns [`Error::InUse`] if the container is mounted, and [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if the container is mounted or a lease keeps it, and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        let freed = self.write_unmounted(|txn| {
+        let is_done = |txn: &ReadTxn| Ok(txn.container(id.as_str())?.is_none());
+        self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let record = txn
                 .container(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "container", key: id.to_string() })?;
@@ -159,11 +166,36 @@ impl Store {
             if let Some(child) = txn.children(&record.layer)?.into_iter().next() {
                 return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
             }
+            if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {
+                return Err(kept.into());
+            }
             txn.remove_container(id.as_str())?;
-            Ok(txn.remove_layer(&record.layer)?)
+            Ok((txn.remove_layer(&record.layer)?, ()))
         })?;
-        self.discard(&freed);
-        Ok(self.run_layout()?.remove_container(id)?)
+        // What stays is garbage for the next gc, and no failure of this.
+        if let Err(error) = self.remove_run_directory(id) {
+            tracing::warn!(container = %id, %error, "run directory not removed");
+        }
+        Ok(())
+    }
+
+    /// Removes the run directory of a container that is gone; `false` if there is none, or if the container is there.
+    pub(crate) fn remove_run_directory(&self, id: &ContainerId) -> Result<bool, Error> {
+        let run = self.run_layout()?;
+        if !path::exists(&run.container(id)).unwrap_or(false) {
+            return Ok(false);
+        }
+        let number = self.fresh_number()?;
+        // Nobody makes a container while the write lock is held, so this is not the directory of a new one.
+        let moved = self.database().hold(|| {
+            let gone = self.database().begin_read()?.container(id.as_str())?.is_none();
+            Ok::<_, Error>(gone && run.discard_container(id, number)?)
+        })?;
+        moment::pass("run directory discarded");
+        if moved {
+            run.delete_trash(number.to_string().as_bytes())?;
+        }
+        Ok(moved)
     }
 
     /// The container's directory for what a reboot drops, such as sockets and pid files: `<run root>/containers/<id>`.

@@ -1,93 +1,244 @@
 //! What crashes leave behind: entries that no row names and nobody holds.
+//!
+//! A lock file that nobody holds announces it ([`crate::disk::EntryLock`]), so finding it costs the listing of a
+//! directory that is empty as a rule. Only a power cut can lose lock files; what it left is found by comparing the
+//! directories with the rows.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
-use crate::disk::{self, DiffName, Layout, Subdirectory};
+use crate::disk::{
+    self, DeadLocks, DiffName, EntryLock, Layout, LockState, NamedLock, Part, Subdirectory, Trash,
+};
 use crate::error::{Error, MetaError};
-use crate::meta::NamedNumbers;
+use crate::meta::{NamedNumbers, named_numbers};
+use crate::sys::moment;
 
-/// Names of one number that stand for nothing.
+use super::Store;
+
+/// How many dead locks are taken over at a time: each takes a descriptor, and one reading of the rows does for all.
+const LOCKS_AT_A_TIME: usize = 64;
+
+/// What there is of a number that stands for nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Leftover {
-    /// Where they are.
-    pub(crate) which: Subdirectory,
-    /// Their number.
+    /// The number.
     pub(crate) number: u64,
-    /// The names.
-    pub(crate) names: Vec<DiffName>,
-    /// Whether a row names the entry itself, which stays then.
-    pub(crate) entry_is_named: bool,
+    /// What there is of it, without what a row names; the lock file comes last.
+    pub(crate) parts: Vec<Part>,
 }
 
 impl Leftover {
-    /// The paths of the names.
+    /// The paths of the parts.
     pub(crate) fn paths<'a>(&'a self, layout: &'a Layout) -> impl Iterator<Item = PathBuf> + 'a {
-        self.names.iter().map(|name| layout.entry_path(self.which, *name))
+        self.parts.iter().map(|part| part.path(layout))
+    }
+
+    fn is_announced(&self) -> bool {
+        self.parts.iter().any(|part| part.which == Subdirectory::Locks)
     }
 }
 
-/// Finds them in `diffs/`, `blobs/` and `work/`. `named` reads the rows, and is asked again after the locks were
-/// looked at: who gives up a lock has committed a row before, or removes the entry.
+/// Finds them all, by listing everything. `named` reads the rows, and is asked again after the locks were looked at:
+/// who gives up a lock has committed a row before, or removes the entry.
 ///
 /// Returns what `named` does, such as [`MetaError::Record`] when a record is damaged.
 pub(crate) fn find_leftovers(
     layout: &Layout,
     named: impl Fn() -> Result<NamedNumbers, MetaError>,
 ) -> Result<Vec<Leftover>, Error> {
-    let mut listed = Vec::new();
-    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work] {
-        listed.push((which, layout.entries(which)?));
+    let mut listed: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
+    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
+        for part in layout.entries(which)?.into_iter().filter_map(|name| Part::new(which, name)) {
+            listed.entry(part.name.number()).or_default().push(part);
+        }
     }
     let first = named()?;
+    listed.retain(|_, parts| parts.iter().any(|part| !is_named(&first, *part)));
+    for number in disk::locked_numbers(layout)? {
+        listed.entry(number).or_default();
+    }
     let mut suspects = Vec::new();
-    for (which, names) in listed {
-        for leftover in unnamed(which, names, &first) {
-            // The lock of a layer's directory stands for its workdir too.
-            let lock = if which == Subdirectory::Work { Subdirectory::Diffs } else { which };
-            if !disk::is_held(layout, lock, leftover.number)? {
-                suspects.push(leftover);
-            }
+    for (number, mut parts) in listed {
+        match disk::lock_state(layout, number)? {
+            LockState::Held => continue,
+            LockState::Dead => parts.push(lock_part(number)),
+            LockState::Free => {}
         }
+        suspects.push(Leftover { number, parts });
     }
     if !suspects.is_empty() {
         let second = named()?;
-        suspects
-            .retain(|found| found.entry_is_named || !numbers(&second, found.which).contains(&found.number));
+        let trash = Trash::look(layout)?;
+        for suspect in &mut suspects {
+            let lock = suspect.is_announced().then(|| lock_part(suspect.number));
+            suspect.parts = trash.parts(suspect.number).filter(|part| !is_named(&second, *part)).collect();
+            suspect.parts.extend(lock);
+        }
+        suspects.retain(|suspect| !suspect.parts.is_empty());
     }
     Ok(suspects)
 }
 
-fn numbers(named: &NamedNumbers, which: Subdirectory) -> &HashSet<u64> {
-    match which {
-        Subdirectory::Work => &named.work,
-        Subdirectory::Blobs => &named.blobs,
-        Subdirectory::Diffs | Subdirectory::Trash => &named.diffs,
+fn lock_part(number: u64) -> Part {
+    Part { which: Subdirectory::Locks, name: DiffName::Entry(number) }
+}
+
+fn is_named(named: &NamedNumbers, part: Part) -> bool {
+    let none = HashSet::new();
+    let numbers = match (part.which, part.name) {
+        (Subdirectory::Diffs, DiffName::Entry(_)) => &named.diffs,
+        (Subdirectory::Work, _) => &named.work,
+        (Subdirectory::Blobs, _) => &named.blobs,
+        _ => &none,
+    };
+    numbers.contains(&part.name.number())
+}
+
+/// What became of a part.
+#[derive(Debug)]
+pub(crate) enum Swept {
+    /// It is gone, and took so many bytes.
+    Removed(Part, u64),
+    /// It could not be removed.
+    Left(Part, Error),
+}
+
+/// Removes leftovers. No lock of the database is held while it does.
+pub(crate) struct Sweep<'s> {
+    store: &'s Store,
+    trash: Trash<'s>,
+    /// How many names may be deleted.
+    limit: u64,
+    /// Is told of each part. Measuring is left out where nobody is.
+    report: Option<&'s mut dyn FnMut(Swept)>,
+}
+
+impl<'s> Sweep<'s> {
+    /// A sweep that deletes everything and tells of it.
+    pub(crate) fn reporting(store: &'s Store, report: &'s mut dyn FnMut(Swept)) -> Result<Self, Error> {
+        Ok(Sweep { store, trash: Trash::open(store.layout())?, limit: u64::MAX, report: Some(report) })
+    }
+
+    /// A sweep that deletes so many names at the most. What is left has lost its place, and waits for the next.
+    pub(super) fn limited(store: &'s Store, limit: u64) -> Result<Self, Error> {
+        Ok(Sweep { store, trash: Trash::open(store.layout())?, limit, report: None })
+    }
+
+    /// Removes what dead locks announce.
+    pub(crate) fn announced(&mut self) -> Result<(), Error> {
+        let mut dead = DeadLocks::list(self.store.layout())?;
+        while self.limit > 0 {
+            let taken: Vec<_> = dead.by_ref().take(LOCKS_AT_A_TIME).collect::<Result<_, _>>()?;
+            if taken.is_empty() {
+                break;
+            }
+            self.remove(&taken.concat(), true)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what no lock announces, and no row names.
+    pub(crate) fn unannounced(&mut self) -> Result<(), Error> {
+        let store = self.store;
+        let found = find_leftovers(store.layout(), || named_numbers(&store.database().begin_read()?))?;
+        let lock = EntryLock::create(store.layout())?;
+        let unannounced = found.iter().filter(|leftover| !leftover.is_announced());
+        // Someone else may be at it: then it has a lock now.
+        let locks: Vec<_> = unannounced.filter_map(|leftover| lock.name(leftover.number).ok()).collect();
+        self.remove(&locks, false)
+    }
+
+    /// Removes everything of these numbers that no row names. Who held them before is dead or has finished, so what
+    /// the rows say now they say for good.
+    fn remove(&mut self, locks: &[NamedLock], announced: bool) -> Result<(), Error> {
+        let stands = |lock: &NamedLock| {
+            let mut parts = self.trash.parts(lock.number());
+            parts.any(|part| part.which != Subdirectory::Trash)
+        };
+        let mut named = NamedNumbers::default();
+        if locks.iter().any(stands) {
+            let read = self.store.database().begin_read().and_then(|txn| named_numbers(&txn));
+            named = read.inspect_err(|_| {
+                // What was made to be looked at under the lock is not announced by it.
+                let made = if announced { &[] } else { locks };
+                made.iter().for_each(give_up);
+            })?;
+        }
+        for lock in locks {
+            let gone = self.remove_number(lock.number(), |part| is_named(&named, part));
+            if !gone {
+                continue;
+            }
+            moment::pass("deleted");
+            match lock.remove() {
+                Ok(()) if announced => self.tell(Swept::Removed(lock_part(lock.number()), 0)),
+                Ok(()) => {}
+                Err(error) => self.tell(Swept::Left(lock_part(lock.number()), error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything of a number but what is named; returns whether all of that is gone.
+    fn remove_number(&mut self, number: u64, is_named: impl Fn(Part) -> bool) -> bool {
+        let mut doomed: Vec<(Part, Part, u64)> = Vec::new();
+        let mut gone = true;
+        let parts: Vec<_> = self.trash.parts(number).filter(|part| !is_named(*part)).collect();
+        for part in parts {
+            let bytes = if self.report.is_some() { self.trash.measure(part) } else { 0 };
+            if part.which == Subdirectory::Trash {
+                doomed.push((part, part, bytes));
+                continue;
+            }
+            match self.trash.discard(part) {
+                Ok(discarded) => doomed.extend(discarded.map(|discarded| (part, discarded, bytes))),
+                Err(error) => {
+                    gone = false;
+                    self.tell(Swept::Left(part, error.into()));
+                }
+            }
+        }
+        for (part, discarded, bytes) in doomed {
+            match self.trash.delete(discarded, &mut self.limit) {
+                Ok(true) => self.tell(Swept::Removed(part, bytes)),
+                Ok(false) => gone = false,
+                Err(error) => {
+                    gone = false;
+                    self.tell(Swept::Left(discarded, error.into()));
+                }
+            }
+        }
+        gone
+    }
+
+    /// Removes numbers whose rows are gone, with the locks that announce them, as far as they could be made.
+    pub(super) fn freed(&mut self, numbers: &[u64], locks: &[NamedLock]) {
+        for number in numbers {
+            if self.remove_number(*number, |_| false)
+                && let Some(lock) = locks.iter().find(|lock| lock.number() == *number)
+            {
+                moment::pass("deleted");
+                give_up(lock);
+            }
+        }
+    }
+
+    fn tell(&mut self, swept: Swept) {
+        match (&mut self.report, swept) {
+            (Some(report), swept) => report(swept),
+            (None, Swept::Left(part, error)) => {
+                let path = part.path(self.store.layout());
+                tracing::warn!(path = %path.display(), %error, "left for the next collection");
+            }
+            (None, Swept::Removed(..)) => {}
+        }
     }
 }
 
-/// Groups by number what no row names. An entry that a row names has nothing beside it.
-fn unnamed(which: Subdirectory, names: Vec<DiffName>, named: &NamedNumbers) -> Vec<Leftover> {
-    let mut found: BTreeMap<u64, Leftover> = BTreeMap::new();
-    for name in names {
-        let (number, is_entry) = match name {
-            DiffName::Entry(number) => (number, true),
-            DiffName::Lock(number) | DiffName::Aside(number) => (number, false),
-        };
-        let entry_is_named = numbers(named, which).contains(&number);
-        // Workdirs have nothing beside them; a name like that is none of ours.
-        if (is_entry && entry_is_named) || (!is_entry && which == Subdirectory::Work) {
-            continue;
-        }
-        let leftover = Leftover { which, number, names: Vec::new(), entry_is_named };
-        found.entry(number).or_insert(leftover).names.push(name);
+/// Removes a lock file that announces nothing any more.
+pub(super) fn give_up(lock: &NamedLock) {
+    if let Err(error) = lock.remove() {
+        tracing::warn!(%error, "lock file not removed");
     }
-    let order = |name: &DiffName| match name {
-        DiffName::Entry(_) => 0,
-        DiffName::Aside(_) => 1,
-        DiffName::Lock(_) => 2,
-    };
-    let mut found: Vec<_> = found.into_values().collect();
-    found.iter_mut().for_each(|leftover| leftover.names.sort_by_key(order));
-    found
 }

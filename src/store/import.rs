@@ -12,19 +12,21 @@ mod work;
 
 use std::io::Read;
 use std::thread;
+use std::time::Duration;
 
 use layerstore_schema::record::LayerRecord;
-use layerstore_schema::table::LayerKey;
+use layerstore_schema::table::{LayerKey, Owner};
 
 use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
 use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
-use crate::types::{ChainId, DiffId, Digest, ImageId, Name, Timestamp};
+use crate::sys::moment;
+use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
 
-use self::work::{CopiedBlobs, Work};
-use super::Store;
+use self::work::{CopiedBlobs, Outcome, Work};
+use super::{Store, lease};
 
 /// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
 /// on machines with many processors.
@@ -44,6 +46,8 @@ pub(crate) struct ImageImport<'a> {
     pub(crate) digests: Vec<Digest>,
     /// Data items. One without bytes is removed, should the image have it from an earlier import.
     pub(crate) items: Vec<(String, Vec<u8>)>,
+    /// For how long the lowest layers are kept that were finished when another failed, if at all.
+    pub(crate) keep_finished: Option<Duration>,
     /// Where progress is reported to.
     pub(crate) progress: Option<&'a ProgressFn<'a>>,
 }
@@ -81,6 +85,7 @@ enum Ready {
 impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
+        self.tidy_once();
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
@@ -94,7 +99,17 @@ impl Store {
             }
             work.run();
         });
-        let (ready, blobs) = work.into_results()?;
+        let Outcome { error, ready, blobs } = work.finish();
+        if let Some(error) = error {
+            if let Some(duration) = import.keep_finished
+                && !ready.is_empty()
+                && !error.is_out_of_space()
+                && let Err(why) = self.keep_finished(import, &chains, ready, blobs, duration)
+            {
+                tracing::warn!(error = %why, "finished layers not kept");
+            }
+            return Err(error);
+        }
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }
@@ -104,25 +119,60 @@ impl Store {
             .iter()
             .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
             .collect();
-        let written = self
-            .database()
-            .write::<_, Error>(|txn| rows::insert(txn, import, &chains, &ready, &blobs, &items));
+        let written = self.database().write::<_, Error>(|txn| {
+            let inserted = rows::insert(txn, import, &chains, &ready, &blobs, &items)?;
+            moment::pass("before the commit");
+            Ok(inserted)
+        });
+        moment::pass("after the commit");
         match written {
             Ok((record, needed)) => {
                 settle(ready, blobs, &needed);
                 Ok(Image::from_record(record)?)
             }
             Err(error) => {
-                if error.is_outcome_unknown() {
-                    // The rows may be there, and what they name must stay: the database knows, unless it cannot be
-                    // read. Then everything stays, and gc finds what is not needed.
-                    let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
-                    let needed = named
-                        .map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &ready, &blobs));
-                    settle(ready, blobs, &needed);
-                }
+                self.settle_failed(&error, ready, blobs);
                 Err(error)
             }
+        }
+    }
+
+    /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there.
+    fn keep_finished(
+        &self,
+        import: &ImageImport<'_>,
+        chains: &[ChainId],
+        ready: Vec<Ready>,
+        blobs: CopiedBlobs,
+        duration: Duration,
+    ) -> Result<(), Error> {
+        let id: LeaseId = rows::lease_id(import).parse()?;
+        self.sync_data()?;
+        let needed = self.database().write::<_, Error>(|txn| {
+            let (needed, top) = rows::insert_layers(txn, import, chains, &ready, &blobs)?;
+            let things = top.into_iter().map(|top| (Owner::Layer.code(), top)).collect();
+            txn.put_lease(&lease::new_record(id.as_str(), things, duration))?;
+            Ok(needed)
+        });
+        match needed {
+            Ok(needed) => settle(ready, blobs, &needed),
+            Err(error) => {
+                self.settle_failed(&error, ready, blobs);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was staged after a commit that failed.
+    fn settle_failed(&self, error: &Error, ready: Vec<Ready>, blobs: CopiedBlobs) {
+        if error.is_outcome_unknown() {
+            // The rows may be there, and what they name must stay: the database knows, unless it cannot be read. Then
+            // everything stays, and gc finds what is not needed.
+            let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
+            let needed =
+                named.map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &ready, &blobs));
+            settle(ready, blobs, &needed);
         }
     }
 

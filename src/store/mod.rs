@@ -7,35 +7,45 @@
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`container`], [`remove`] | creating and removing things |
+//! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
-//! | [`garbage`] | what crashes left behind |
+//! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
+//! | [`backup`] | a copy of the database, and its size |
 //! | [`usage`] | how much there is, and whose it is |
 
+mod backup;
 mod container;
 mod content;
 mod event;
 mod garbage;
 mod import;
+mod lease;
 mod mount;
 mod open;
 mod options;
 mod query;
 mod remove;
 mod thing;
+mod tidy;
 mod usage;
 mod watch;
 mod write;
 
+pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
 pub use event::{Aspect, Event, EventKind, Subject};
-pub(crate) use garbage::{Leftover, find_leftovers};
+pub(crate) use garbage::{Sweep, Swept, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
+pub use lease::Lease;
+pub(crate) use lease::is_over;
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::StoreOptions;
+pub(crate) use remove::Mounts;
 pub use thing::{Thing, ThingId};
+pub(crate) use tidy::boot_id;
 pub use usage::{Status, Usage};
 pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, MountRecord};
 
-use crate::disk::{self, DiffName, EntryLock, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
-use crate::sys::path;
+use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
 use super::{Store, ThingId};
@@ -74,14 +74,15 @@ impl Store {
         let target = self.mount_point(&layer.id)?;
         let read_only = plan.is_read_only();
         let mut mounted = false;
-        let counted = self.run()?.update_mount::<_, Error>(&layer.id, |record| {
+        let namespace = self.mount_namespace()?;
+        let counted = self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
             // A removal holds the same lock: what is here now stays until it is mounted.
             if self.database().begin_read()?.layer(&layer.id)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
             }
             self.run_layout()?.ensure_mount_point(&layer_id)?;
             let is_mounted = overlay::is_mounted(&target)?;
-            match record {
+            match &mut slot.record {
                 Some(record) if is_mounted => {
                     record.count = record.count.saturating_add(1);
                     return Ok(record.clone());
@@ -90,10 +91,11 @@ impl Store {
                 _ => {
                     overlay::mount(&plan, &target)?;
                     mounted = true;
+                    moment::pass("mounted");
                 }
             }
             let target = target.to_string_lossy().into_owned();
-            Ok(record.insert(MountRecord { count: 1, target, read_only }).clone())
+            Ok(slot.record.insert(MountRecord { count: 1, target, read_only }).clone())
         });
         if counted.is_err() && mounted {
             // Nobody would know of the mount.
@@ -147,7 +149,9 @@ impl Store {
     ) -> Result<u64, Error> {
         let layer = self.layer_of(&self.database().begin_read()?, what)?;
         let target = self.mount_point(&layer.id)?;
-        self.run()?.update_mount::<_, Error>(&layer.id, |record| {
+        let namespace = self.mount_namespace()?;
+        self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
+            let record = &mut slot.record;
             let left = next(record.as_ref().map_or(1, |record| record.count));
             if left > 0
                 && let Some(record) = record
@@ -167,8 +171,12 @@ impl Store {
                 return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
             }
             unmounted?;
+            moment::pass("unmounted");
             *record = None;
-            remove_directory(&target)?;
+            // With the directory would go what is mounted there in other mount namespaces.
+            if !slot.elsewhere {
+                remove_directory(&target)?;
+            }
             self.vouch_for_volatile(&layer)?;
             Ok(0)
         })
@@ -199,7 +207,7 @@ impl Store {
         if !exists(&path) || !overlay::is_mounted(&path)? {
             return Ok(None);
         }
-        let record = self.run()?.mount(layer)?;
+        let record = self.run()?.mount(layer, self.mount_namespace()?)?;
         let (count, read_only) = record.map_or((0, false), |record| (record.count, record.read_only));
         Ok(Some(Mount { path, count, read_only }))
     }
@@ -213,8 +221,28 @@ impl Store {
         Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
     }
 
-    fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {
-        absolute(&self.run_layout()?.mount_point(&layer.parse()?))
+    /// The mount namespace that this thread is in: mounts are seen, and counted, in one.
+    pub(crate) fn mount_namespace(&self) -> Result<u64, Error> {
+        sys::mount::namespace().map_err(|source| Error::Io {
+            action: "examine",
+            path: sys::mount::NAMESPACE.into(),
+            source,
+        })
+    }
+
+    pub(crate) fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {
+        absolute(&RunLayout::mount_point(&self.run_root(), &layer.parse()?))
+    }
+
+    /// The workdir of a layer that is written to.
+    fn workdir(&self, layer: &str, number: u64) -> Result<PathBuf, Error> {
+        let work = self.layout().ensure_workdir(number)?;
+        // Who removes the layer removes the workdir too, if it was there by then. One that came later is nobody's.
+        if self.database().begin_read()?.layer(layer)?.is_none() {
+            remove_directory(&work)?;
+            return Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into());
+        }
+        Ok(work)
     }
 
     fn mount_request(
@@ -236,7 +264,7 @@ impl Store {
         let mut lowers = txn.chain(&layer.id)?;
         if let LayerContent::Writable(number) = layer.content {
             lowers.remove(0);
-            let work = absolute(&self.layout().ensure_workdir(number)?)?;
+            let work = absolute(&self.workdir(&layer.id, number)?)?;
             request.upper = Some(Upper { upper: diff(number), work });
         }
         for lower in &lowers {
@@ -284,7 +312,7 @@ impl Store {
 impl Store {
     /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
     fn probe_in_scratch(&self) -> Result<Probe, Error> {
-        let scratch = Staging::create(&EntryLock::create(self.layout())?, self.fresh_number()?)?;
+        let scratch = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
         Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
     }
 }
@@ -297,7 +325,7 @@ fn exists(path: &Path) -> bool {
     path::exists(path).unwrap_or(false)
 }
 
-/// A mount point that cannot be removed is in another mount namespace's way, and harms nobody.
+/// A mount point that cannot be removed is in use by someone, and harms nobody.
 fn remove_directory(path: &Path) -> Result<(), Error> {
     match path::remove_directory(path) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy) => {

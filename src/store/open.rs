@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use layerstore_schema::header::{Access, Header, incompatible};
@@ -16,10 +16,11 @@ use crate::layer::{ImportOptions, Stack};
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
-use crate::sys::{beneath, machine, path, random, sync};
+use crate::sys::{beneath, path, random};
 use crate::types::TreeDigest;
 
 use super::StoreOptions;
+use super::tidy::boot_id;
 
 /// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
 const MANIFESTS_KEPT: usize = 16;
@@ -58,6 +59,8 @@ struct Inner {
     counter: ChangeCounter,
     run: OnceLock<Run>,
     privileges: Privileges,
+    writable: bool,
+    tidied: AtomicBool,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
 }
 
@@ -85,10 +88,11 @@ impl Store {
         let layout = open_layout(options, &privileges)?;
         let path = layout.file_path(disk::DATABASE);
         let database = Database::new(path.clone(), options.database.clone());
-        if !path::exists(&path).unwrap_or(false) || !database.begin_read()?.has_tables()? {
+        if !path::exists(&path).unwrap_or(false) {
             create_database(&layout, &database)?;
         }
-        if check_format(&database)? && options.reserve > 0 {
+        let writable = check_format(&database)?;
+        if writable && options.reserve > 0 {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         let counter = ChangeCounter::open(database.path())?;
@@ -99,6 +103,8 @@ impl Store {
             counter,
             run: OnceLock::new(),
             privileges,
+            writable,
+            tidied: AtomicBool::new(false),
             manifests: Mutex::default(),
         })))
     }
@@ -151,6 +157,16 @@ impl Store {
         &self.0.database
     }
 
+    /// Whether this build may write the store.
+    pub(super) fn is_writable(&self) -> bool {
+        self.0.writable
+    }
+
+    /// Whether this handle has looked for garbage.
+    pub(super) fn tidied(&self) -> &AtomicBool {
+        &self.0.tidied
+    }
+
     /// The database of the run root, opened by its first use.
     pub(crate) fn run(&self) -> Result<&RunDatabase, Error> {
         Ok(&self.open_run()?.database)
@@ -166,12 +182,8 @@ impl Store {
             return Ok(run);
         }
         let layout = RunLayout::ensure(&self.run_root())?;
-        let boot_id = machine::boot_id().map_err(|source| Error::Io {
-            action: "read",
-            path: machine::BOOT_ID.into(),
-            source,
-        })?;
-        let database = RunDatabase::open(layout.database(), &boot_id, self.uuid(), &self.0.options.database)?;
+        let database =
+            RunDatabase::open(&layout.database(), &boot_id()?, self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
     }
 
@@ -278,7 +290,7 @@ fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout
     Ok(layout)
 }
 
-/// Makes the database of a new store. Directories of layers without a database mean a loss, and no new store.
+/// Makes the database of a new store, with its header. Directories of layers without a database mean a loss, and no new store.
 fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     if !layout.entries(Subdirectory::Diffs)?.is_empty() {
         return Err(Error::DatabaseMissing { root: layout.path().to_owned() });
@@ -290,18 +302,9 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
     let uuid = u128::from_str_radix(&digits, 16).unwrap_or_default().swap_bytes().to_le_bytes();
     let header = Header { format: 0, ..Header::new(uuid, flags) };
-    database.write_or_create(|txn| {
-        // Another process may have been faster.
-        if txn.header()?.is_none() {
-            txn.initialize(header)?;
-        }
-        Ok::<_, Error>(())
-    })?;
-    sync::file(layout.root().as_fd()).map_err(|source| Error::Io {
-        action: "sync",
-        path: layout.path().to_owned(),
-        source,
-    })
+    // If another process was faster, it is that one's.
+    database.create(|txn| txn.initialize(header).map(drop))?;
+    Ok(())
 }
 
 /// Whether this build may write the store. Older formats are brought to the current one first.

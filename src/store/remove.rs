@@ -1,20 +1,29 @@
 //! Removing images and layers, and giving back what they held.
 
-use crate::disk::{self, DiffName, Subdirectory};
-use crate::error::{Error, InUseError, LookupError};
-use crate::meta::{Freed, Query, WriteTxn};
+use std::collections::BTreeSet;
+
+use layerstore_schema::record::LayerRecord;
+use layerstore_schema::table::Owner;
+
+use crate::disk::{self, EntryLock, NamedLock};
+use crate::error::{Error, InUseError, LookupError, MetaError};
+use crate::meta::{Freed, Query, ReadTxn, WriteTxn};
+use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId};
 
 use super::Store;
+use super::garbage::{self, Sweep};
+use super::lease::keeper_of;
 
 impl Store {
-    /// Removes an image, with every layer of it that no other image, container, layer or name needs. Returns the
+    /// Removes an image, with every layer of it that no other image, container, layer, name or lease needs. Returns the
     /// ids of the removed layers, the topmost first.
     ///
-    /// Returns [`Error::InUse`] if a container stands on the image or a layer of it is mounted, and
+    /// Returns [`Error::InUse`] if a container stands on the image, a lease keeps it or a layer of it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
-        let (freed, layers) = self.write_unmounted(|txn| {
+        let is_done = |txn: &ReadTxn| Ok(txn.image(id.as_str())?.is_none());
+        let layers = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let record = txn
                 .image(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
@@ -22,6 +31,9 @@ impl Store {
                 let names = txn.container(&container)?.map(|record| record.names).unwrap_or_default();
                 let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
                 return Err(InUseError::ImageOfContainer { image, container }.into());
+            }
+            if let Some(kept) = keeper_of(txn, Owner::Image, id.as_str())? {
+                return Err(kept.into());
             }
             txn.remove_image(id.as_str())?;
             let mut freed = Freed::default();
@@ -31,28 +43,26 @@ impl Store {
             }
             Ok((freed, layers))
         })?;
-        self.discard(&freed);
         Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
     }
 
     /// Removes a layer that nothing stands on.
     ///
-    /// Returns [`Error::InUse`] if a layer, image or container stands on it or it is mounted, and
+    /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it or it is mounted, and
     /// [`Error::Lookup`] if it is not there.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
-        let freed = self.write_unmounted(|txn| {
+        let is_done = |txn: &ReadTxn| Ok(txn.layer(id.as_str())?.is_none());
+        self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let layer = id.to_string();
             if txn.layer(&layer)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
             }
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
-            match user_of(txn, &layer)? {
+            match user_of(txn, &layer, &BTreeSet::new())? {
                 Some(error) => Err(error.into()),
-                None => Ok(txn.remove_layer(&layer)?),
+                None => Ok((txn.remove_layer(&layer)?, ())),
             }
-        })?;
-        self.discard(&freed);
-        Ok(())
+        })
     }
 
     /// Drops the blobs that were kept as delivered, all or those with the given digests, and returns how many bytes
@@ -60,102 +70,170 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn drop_blobs(&self, digests: Option<&[Digest]>) -> Result<u64, Error> {
-        let (freed, bytes) = self.write_freeing(|txn| {
+        let asked =
+            |digest: &str| digests.is_none_or(|list| list.iter().any(|one| one.to_string() == digest));
+        let is_done = |txn: &ReadTxn| Ok(!txn.kept_blobs()?.iter().any(|(digest, _)| asked(digest)));
+        self.write_removing(Mounts::GoOn, EVERYTHING, is_done, |txn| {
             let mut freed = Freed::default();
             let mut bytes = 0u64;
             for (digest, record) in txn.kept_blobs()? {
-                let asked = digests.is_none_or(|list| list.iter().any(|one| one.to_string() == digest));
-                if asked {
+                if asked(&digest) {
                     freed.blobs.extend(txn.drop_kept_blob(&digest)?);
                     bytes = bytes.saturating_add(record.size);
                 }
             }
             Ok((freed, bytes))
-        })?;
-        self.discard(&freed);
-        Ok(bytes)
+        })
     }
 
-    /// Removes `top` and the layers below it as far down as nothing needs them. A name is a need: somebody gave it.
-    fn remove_unneeded(
+    /// Removes `top` and the layers below it as far down as nothing needs them.
+    pub(super) fn remove_unneeded(
         &self,
         txn: &WriteTxn,
         top: &str,
         freed: &mut Freed,
         removed: &mut Vec<String>,
     ) -> Result<(), Error> {
-        let mut next = Some(top.to_owned());
-        while let Some(id) = next {
-            let Some(layer) = txn.layer(&id)? else { return Ok(()) };
-            if user_of(txn, &id)?.is_some() || !layer.names.is_empty() {
-                return Ok(());
-            }
-            self.refuse_mounted(&id, || format!("the image's layer {id}"))?;
-            let more = txn.remove_layer(&id)?;
+        for layer in unneeded(txn, top, &mut BTreeSet::new())? {
+            self.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
+            let more = txn.remove_layer(&layer.id)?;
             freed.diffs.extend(more.diffs);
             freed.blobs.extend(more.blobs);
-            removed.push(id);
-            next = layer.parent;
+            removed.push(layer.id);
         }
         Ok(())
     }
 
-    /// As [`write_freeing`](Self::write_freeing), while nobody mounts: what is not mounted in `body` is not mounted
-    /// when its removal is committed.
-    pub(crate) fn write_unmounted<T>(
+    /// Runs a write transaction that removes things, and deletes what no row names after it. `is_done` says whether the
+    /// things are gone; `limit` is how many names are deleted, and more are left for a collection.
+    ///
+    /// The database writes before it frees, so on a full disk it gets the reserve; the next [`Store::open`] sets it
+    /// aside again.
+    pub(super) fn write_removing<T: Clone>(
         &self,
-        mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
+        mounts: Mounts,
+        limit: u64,
+        is_done: impl Fn(&ReadTxn) -> Result<bool, MetaError>,
+        mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
     ) -> Result<T, Error> {
+        self.tidy_once();
+        let mut seen = None;
+        let mut attempt = |seen: &mut Option<(Doomed, T)>| {
+            let mut write = || {
+                self.database().write::<_, Error>(|txn| {
+                    let (freed, value) = body(txn)?;
+                    let removal = (Doomed::announce(self, freed), value);
+                    *seen = Some(removal.clone());
+                    moment::pass("before the commit");
+                    Ok(removal)
+                })
+            };
+            match mounts {
+                Mounts::Wait => self.run()?.hold(&mut write),
+                Mounts::GoOn => write(),
+            }
+        };
+        let mut written = attempt(&mut seen);
         // The run root may be on the same full disk, where even opening its database needs the reserve.
-        self.with_reserve(|| self.run()?.hold(|| self.database().write(&mut body)))
+        if let Err(error) = &written
+            && error.is_out_of_space()
+            && disk::release_reserve(self.layout())? > 0
+        {
+            tracing::warn!("the disk is full: using the reserve");
+            let unknown = error.is_outcome_unknown();
+            written = match seen.take() {
+                // It was done, and only what comes after was not: to do it again would not find the thing.
+                Some(removal) if unknown && is_done(&self.database().begin_read()?)? => Ok(removal),
+                first => {
+                    first.iter().for_each(|(doomed, _)| doomed.give_up());
+                    attempt(&mut seen)
+                }
+            };
+        }
+        moment::pass("after the commit");
+        match written {
+            Ok((doomed, value)) => {
+                doomed.delete(self, limit);
+                Ok(value)
+            }
+            Err(error) => {
+                // The rows say what became of it, and who finds the locks dead will ask them.
+                if let Some((doomed, _)) = seen
+                    && !error.is_outcome_unknown()
+                {
+                    doomed.give_up();
+                }
+                Err(error)
+            }
+        }
     }
+}
 
-    /// Runs a write transaction that makes space.
-    pub(super) fn write_freeing<T>(
+impl Store {
+    /// Runs a write transaction of a repair, and deletes what no row names after it. `body` looks for itself whether what
+    /// it is about is still as it was.
+    pub(crate) fn write_mending<T: Clone>(
         &self,
-        mut body: impl FnMut(&WriteTxn) -> Result<T, Error>,
+        mounts: Mounts,
+        body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
     ) -> Result<T, Error> {
-        self.with_reserve(|| self.database().write(&mut body))
+        self.write_removing(mounts, EVERYTHING, |_| Ok(false), body)
     }
+}
 
-    /// Runs something that makes space. The database writes before it frees, so on a full disk it gets the reserve;
-    /// the next [`Store::open`] sets it aside again.
-    fn with_reserve<T>(&self, mut body: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        match body() {
-            Err(error) if error.is_out_of_space() && disk::release_reserve(self.layout())? > 0 => {
-                tracing::warn!("the disk is full: using the reserve");
-                body()
+/// For a removal that deletes all it frees.
+pub(super) const EVERYTHING: u64 = u64::MAX;
+
+/// Whether others may mount while things are removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mounts {
+    /// Nobody does: what is not mounted during the transaction is not mounted when it is committed.
+    Wait,
+    /// They may.
+    GoOn,
+}
+
+/// Numbers that a removal takes the rows of, announced by lock files before the rows are gone: so if this process
+/// dies, the next writer knows where to look.
+#[derive(Clone, Debug)]
+struct Doomed {
+    numbers: Vec<u64>,
+    locks: Vec<NamedLock>,
+}
+
+impl Doomed {
+    fn announce(store: &Store, freed: Freed) -> Self {
+        let numbers = freed.numbers();
+        let locks = || -> Result<Vec<NamedLock>, Error> {
+            let lock = EntryLock::create(store.layout())?;
+            Ok(numbers.iter().map(|number| lock.name(*number)).collect::<Result<_, _>>()?)
+        };
+        // On a full disk there may be no room for a name, and still things must be removable.
+        let locks = match if numbers.is_empty() { Ok(Vec::new()) } else { locks() } {
+            Ok(locks) => locks,
+            Err(error) => {
+                tracing::warn!(%error, "removing without a lock file");
+                Vec::new()
             }
-            done => done,
+        };
+        Doomed { numbers, locks }
+    }
+
+    /// Deletes everything. The rows are gone, so what cannot be deleted now is garbage for the next collection, and
+    /// no failure of the removal.
+    fn delete(&self, store: &Store, limit: u64) {
+        if self.numbers.is_empty() {
+            return;
+        }
+        match Sweep::limited(store, limit) {
+            Ok(mut sweep) => sweep.freed(&self.numbers, &self.locks),
+            Err(error) => tracing::warn!(%error, "left for the next collection"),
         }
     }
 
-    /// Deletes directories and files that no row names any more: moved to the trash first, so that nothing half
-    /// deleted stands where layers are. The rows are gone, so what cannot be deleted now is garbage for the next
-    /// [`gc`](Store::gc), and no failure of this operation.
-    pub(crate) fn discard(&self, freed: &Freed) {
-        if let Err(error) = self.move_and_delete(freed) {
-            tracing::warn!(%error, "left for the next gc");
-        }
-    }
-
-    fn move_and_delete(&self, freed: &Freed) -> Result<(), Error> {
-        let diffs = freed
-            .diffs
-            .iter()
-            .flat_map(|number| [(Subdirectory::Diffs, number), (Subdirectory::Work, number)]);
-        let blobs = freed.blobs.iter().map(|number| (Subdirectory::Blobs, number));
-        let mut moved = false;
-        for (which, number) in diffs.chain(blobs) {
-            moved |=
-                disk::move_to_trash(self.layout(), which, DiffName::Entry(*number), self.fresh_number()?)?;
-        }
-        if moved {
-            for error in disk::empty_trash(self.layout())? {
-                tracing::warn!(%error, "left in the trash");
-            }
-        }
-        Ok(())
+    /// Nothing was removed.
+    fn give_up(&self) {
+        self.locks.iter().for_each(garbage::give_up);
     }
 }
 
@@ -164,17 +242,39 @@ pub(super) fn shown(names: &[String], id: &str) -> String {
     names.first().map_or_else(|| id.to_owned(), |name| format!("{name} ({id})"))
 }
 
-/// Why a layer cannot be removed.
-fn user_of(txn: &WriteTxn, layer: &str) -> Result<Option<InUseError>, Error> {
+/// `top` and the layers below it as far down as nothing needs them, but for the layers in `gone`, which gets them. A
+/// name is a need: somebody gave it.
+pub(super) fn unneeded(
+    txn: &impl Query,
+    top: &str,
+    gone: &mut BTreeSet<String>,
+) -> Result<Vec<LayerRecord>, Error> {
+    let mut found = Vec::new();
+    let mut next = Some(top.to_owned());
+    while let Some(id) = next {
+        let Some(layer) = txn.layer(&id)? else { break };
+        if !layer.names.is_empty() || user_of(txn, &id, gone)?.is_some() || !gone.insert(id) {
+            break;
+        }
+        next = layer.parent.clone();
+        found.push(layer);
+    }
+    Ok(found)
+}
+
+/// Why a layer cannot be removed. The layers in `gone` count as removed.
+fn user_of(txn: &impl Query, layer: &str, gone: &BTreeSet<String>) -> Result<Option<InUseError>, Error> {
     let name = || layer.to_owned();
-    if let Some(child) = txn.children(layer)?.into_iter().next() {
+    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.contains(child)) {
         return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
     }
     if let Some(image) = txn.images_of_layer(layer)?.into_iter().next() {
         return Ok(Some(InUseError::LayerOfImage { layer: name(), image }));
     }
-    let container = txn.container_of_layer(layer)?;
-    Ok(container.map(|container| InUseError::LayerOfContainer { layer: name(), container }))
+    if let Some(container) = txn.container_of_layer(layer)? {
+        return Ok(Some(InUseError::LayerOfContainer { layer: name(), container }));
+    }
+    Ok(keeper_of(txn, Owner::Layer, layer)?)
 }
 
 #[cfg(test)]
@@ -187,10 +287,12 @@ mod tests {
         let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
         let container = store.create_container(None, &ContainerOptions::named("web")).unwrap();
         let trash = store.root().join("trash");
+        std::fs::remove_dir(&trash).unwrap();
         std::fs::write(&trash, b"in the way").unwrap();
         store.remove_container(&container.id).unwrap();
         assert!(store.containers().unwrap().is_empty());
         std::fs::remove_file(trash).unwrap();
-        assert_eq!(store.gc(false).unwrap().removed.len(), 1);
+        let removed = store.gc(false).unwrap().removed;
+        assert_eq!(removed.len(), 2, "the directory and its lock file: {removed:?}");
     }
 }

@@ -1,19 +1,19 @@
 //! How much there is, and whose it is. Sizes were counted when the layers came in; nothing is measured here but what
 //! is written to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 
 use layerstore_schema::record::LayerContent;
 use layerstore_schema::table::usage as sums;
 
-use crate::disk;
+use crate::disk::{self, LockState};
 use crate::error::Error;
 use crate::meta::Query;
 use crate::sys::path;
 use crate::types::{LayerId, TreeDigest};
 
-use super::{Store, ThingId};
+use super::{Lease, Store, ThingId};
 
 /// What a thing takes on the disk, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,13 @@ pub struct Status {
     pub item_bytes: u64,
     /// Bytes on disk of the database file.
     pub database_bytes: u64,
+    /// Directories and blobs that are just being filled or removed.
+    pub in_progress: u64,
+    /// Those that a process which died was filling or removing; [`Store::gc`] says how many bytes they take. What a power
+    /// cut left is not counted here.
+    pub leftovers: u64,
+    /// Leases, with those that are over.
+    pub leases: Vec<Lease>,
     /// Layers that are mounted: id, and how many asked for it.
     pub mounts: Vec<(String, u64)>,
 }
@@ -66,6 +73,8 @@ impl Store {
             source,
         })?;
         let (layers, images, containers) = txn.counts()?;
+        let (in_progress, leftovers) = self.count_locks()?;
+        let leases = txn.leases()?.into_iter().map(Lease::from_record).collect::<Result<_, _>>()?;
         Ok(Status {
             layers,
             images,
@@ -75,8 +84,34 @@ impl Store {
             kept_blob_bytes: txn.usage(sums::KEPT_BLOB_BYTES)?,
             item_bytes: txn.usage(sums::BLOB_BYTES)?,
             database_bytes: database.allocated,
-            mounts: self.run()?.mounts()?.into_iter().map(|(layer, record)| (layer, record.count)).collect(),
+            in_progress,
+            leftovers,
+            leases,
+            mounts: self.mount_counts()?,
         })
+    }
+
+    /// How many numbers someone holds, and how many someone held who died.
+    fn count_locks(&self) -> Result<(u64, u64), Error> {
+        let (mut held, mut dead) = (0, 0);
+        for number in disk::locked_numbers(self.layout())? {
+            match disk::lock_state(self.layout(), number)? {
+                LockState::Held => held += 1,
+                LockState::Dead => dead += 1,
+                LockState::Free => {}
+            }
+        }
+        Ok((held, dead))
+    }
+
+    /// How many have asked for each layer's mount, in all mount namespaces together.
+    fn mount_counts(&self) -> Result<Vec<(String, u64)>, Error> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for mount in self.run()?.mounts()? {
+            let count = counts.entry(mount.layer).or_default();
+            *count = count.saturating_add(mount.record.count);
+        }
+        Ok(counts.into_iter().collect())
     }
 
     /// What a layer, image or container takes on the disk. The directory of a layer that is written to is

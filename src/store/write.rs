@@ -41,6 +41,7 @@ impl Store {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn write<T>(&self, body: impl FnOnce(&WriteTxn<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        self.tidy_once();
         self.database().write(|txn| body(&WriteTxn { txn }))
     }
 }

@@ -49,6 +49,12 @@ pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Re
     Ok(openat(dir, name, flags, Mode::from_bits_truncate(u32::from(mode)))?)
 }
 
+/// Opens the regular file `name` in `dir` for reading and writing.
+pub(crate) fn open_file_for_writing(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::empty())?)
+}
+
 /// Makes a file without a name in the filesystem of `dir`: it goes with its last handle.
 pub(crate) fn unnamed_file(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;

@@ -14,6 +14,7 @@
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
 //! | [`map`] | the first page of a file, shared with its writers |
+//! | [`moment`] | where a test lets the process die |
 //! | [`mount`] | the mount calls, new and old, and the mount table |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
@@ -31,6 +32,7 @@ pub(crate) mod file;
 pub(crate) mod lock;
 pub(crate) mod machine;
 pub(crate) mod map;
+pub(crate) mod moment;
 pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod path;

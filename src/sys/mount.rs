@@ -29,6 +29,14 @@ pub(crate) const MOUNT_DATA_MAX: usize = 4095;
 /// The longest string that one `fsconfig` call takes on every kernel, less its NUL.
 pub(crate) const FSCONFIG_VALUE_MAX: usize = 255;
 
+/// What stands for the mount namespace of the calling thread.
+pub(crate) const NAMESPACE: &str = "/proc/thread-self/ns/mnt";
+
+/// The number of the mount namespace that the calling thread is in. Another one may get the number when it is gone.
+pub(crate) fn namespace() -> io::Result<u64> {
+    Ok(rustix::fs::stat(NAMESPACE)?.st_ino)
+}
+
 /// A mount call that failed, with the kernel's own words.
 #[derive(Debug)]
 pub(crate) struct Refusal {

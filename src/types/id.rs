@@ -60,6 +60,11 @@ id_type! {
     ContainerId
 }
 
+id_type! {
+    /// The id of a lease, in the form of a [`LayerId`].
+    LeaseId
+}
+
 /// A movable alias, unique among the layers, the images, or the containers of a store: 1 to 1024 bytes
 /// without control characters or space at either end.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ mod relpath;
 mod stored;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
-pub use id::{ContainerId, ImageId, LayerId, Name};
+pub use id::{ContainerId, ImageId, LayerId, LeaseId, Name};
 pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
 pub use relpath::RelPath;
 pub(crate) use stored::{stored, stored_list};

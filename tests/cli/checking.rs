@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::{entries, lists, load_base};
 use crate::support::Dir;
+use crate::support::oci::{Fault, Image, Layer};
+use crate::support::tar::Member;
 
 #[test]
 fn damage_is_status_3_and_named() {
@@ -81,6 +83,49 @@ fn garbage_is_shown_then_removed() {
     let report = dir.layerstore(["gc", "--json"]).json();
     assert_eq!((&report["dry_run"], &report["left"]), (&json!(false), &json!([])));
     assert!(report["removed"][0]["path"].as_str().unwrap().ends_with("diffs/12345"));
+    assert_eq!(
+        (&report["removed"][0]["kind"], &report["removed"][0]["id"]),
+        (&json!("directory"), &json!(null))
+    );
     assert_eq!(entries(&dir, "diffs"), 2);
+    dir.layerstore(["check"]).assert_success();
+}
+
+#[test]
+fn what_a_dead_process_left_shows_in_the_status() {
+    let dir = Dir::new("leftovers");
+    load_base(&dir);
+    assert!(dir.layerstore(["status"]).stdout().contains("leftovers   none"));
+    dir.write("root/diffs/12345/file", "left behind");
+    dir.write("root/locks/12345", "");
+    let shown = dir.layerstore(["status"]).stdout();
+    assert!(shown.contains("leftovers   1; see `layerstore gc --dry-run`"), "{shown}");
+    let status = dir.layerstore(["status", "--json"]).json();
+    assert_eq!((&status["leftovers"], &status["in_progress"]), (&json!(1), &json!(0)));
+    // The next command that writes tidies up.
+    dir.layerstore(["create-container"]).assert_success();
+    assert_eq!(dir.layerstore(["status", "--json"]).json()["leftovers"], 0);
+    assert_eq!((entries(&dir, "diffs"), entries(&dir, "locks")), (3, 0));
+}
+
+#[test]
+fn finished_layers_of_a_failed_load_are_leased() {
+    let dir = Dir::new("lease");
+    let layers = [
+        Layer::new([Member::file("base", "fine")]),
+        Layer::new([Member::file("top", "cut short")]).fault(Fault::Truncated),
+    ];
+    let reference = Image::new(layers).write(dir.join("broken.oci"), "1").reference();
+    dir.layerstore(["load", &reference]).assert_exit(1);
+    assert_eq!(dir.layerstore(["layers", "--json"]).json(), json!([]));
+    dir.layerstore(["load", &reference, "--lease", "1h"]).assert_exit(1);
+    assert_eq!(dir.layerstore(["layers", "--json"]).json().as_array().unwrap().len(), 1);
+    let status = dir.layerstore(["status", "--json"]).json();
+    assert!(status["leases"][0]["id"].as_str().unwrap().starts_with("load-"), "{status}");
+    assert_eq!(dir.layerstore(["gc"]).stdout(), "nothing to remove\n");
+    dir.layerstore(["load", &reference, "--lease", "1 month"]).assert_exit(2);
+    let ended = dir.layerstore(["prune", "--leases", "--json"]).json();
+    assert_eq!((&ended["leases"], ended["layers"].as_array().unwrap().len()), (&json!(1), 1));
+    assert_eq!((entries(&dir, "diffs"), entries(&dir, "blobs")), (0, 0));
     dir.layerstore(["check"]).assert_success();
 }

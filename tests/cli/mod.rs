@@ -1,5 +1,6 @@
 //! The command line, driven as people and programs drive it: one file for each group of commands.
 
+mod backup;
 mod bad_input;
 mod checking;
 mod containers;

@@ -21,22 +21,10 @@ pub(super) fn insert(
     blobs: &[(Digest, CopiedBlob)],
     items: &[(&String, Digest, PreparedBlob)],
 ) -> Result<(ImageRecord, Needed), Error> {
-    let mut needed = Needed::default();
-    let mut parent = None;
-    for ((layer, chain), ready) in import.layers.iter().zip(chains).zip(ready) {
-        needed.layers.push(insert_layer(txn, layer, chain, parent, ready)?);
-        parent = Some(chain.0.hex());
-    }
-    for (digest, blob) in blobs {
-        let digest = digest.to_string();
-        let new = txn.kept_blob(&digest)?.is_none();
-        if new {
-            let (number, size) = (blob.file.number(), blob.size);
-            txn.put_kept_blob(&digest, &KeptBlobRecord { number, size })?;
-        }
-        needed.blobs.push(new);
-    }
-    let record = insert_image(txn, import, parent)?;
+    let (needed, parent) = insert_layers(txn, import, chains, ready, blobs)?;
+    // What an earlier try left for this one.
+    txn.remove_lease(&lease_id(import))?;
+    let record = insert_image(txn, import, parent.as_deref())?;
     for (key, digest, blob) in items {
         if blob.size() > 0 {
             txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
@@ -45,6 +33,42 @@ pub(super) fn insert(
         }
     }
     Ok((record, needed))
+}
+
+/// Inserts the rows of the layers that are ready, the lowest of the image, with those of their blobs. Returns also the
+/// id of the topmost.
+pub(super) fn insert_layers(
+    txn: &WriteTxn,
+    import: &ImageImport<'_>,
+    chains: &[ChainId],
+    ready: &[Ready],
+    blobs: &[(Digest, CopiedBlob)],
+) -> Result<(Needed, Option<String>), Error> {
+    let mut needed = Needed::default();
+    let mut parent: Option<&str> = None;
+    for ((layer, chain), ready) in import.layers.iter().zip(chains).zip(ready) {
+        needed.layers.push(insert_layer(txn, layer, chain, parent, ready)?);
+        parent = Some(chain.0.hex());
+    }
+    let carried = |digest: &Digest| {
+        let mut blobs = import.layers.iter().zip(ready).filter_map(|(layer, _)| layer.blob.as_ref());
+        blobs.any(|blob| blob.digest == *digest)
+    };
+    for (digest, blob) in blobs {
+        let name = digest.to_string();
+        let new = carried(digest) && txn.kept_blob(&name)?.is_none();
+        if new {
+            let (number, size) = (blob.file.number(), blob.size);
+            txn.put_kept_blob(&name, &KeptBlobRecord { number, size })?;
+        }
+        needed.blobs.push(new);
+    }
+    Ok((needed, parent.map(str::to_owned)))
+}
+
+/// The lease that keeps what was finished of an import that failed.
+pub(super) fn lease_id(import: &ImageImport<'_>) -> String {
+    format!("load-{}", import.id)
 }
 
 /// Inserts the row of one layer; `false` if its staged directory is not needed.

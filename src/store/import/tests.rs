@@ -48,6 +48,7 @@ fn image(layers: Vec<LayerImport<'_>>) -> ImageImport<'_> {
         layers,
         digests: Vec::new(),
         items: Vec::new(),
+        keep_finished: None,
         progress: None,
     }
 }

@@ -2,14 +2,15 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
 use super::{BlobInput, ImageImport, LayerImport, Ready};
-use crate::disk::{EntryLock, Filled, StagedBlob, Staging};
+use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{BlobError, Error, ImportError, OciError};
 use crate::layer::{self, LayerBlob, Progress, Stack};
 use crate::meta::Query;
@@ -25,10 +26,20 @@ pub(super) struct CopiedBlob {
 /// Blobs copied into the store, by digest.
 pub(super) type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
 
+/// What the workers have come to.
+pub(super) struct Outcome {
+    /// Why not all layers are ready.
+    pub(super) error: Option<Error>,
+    /// The lowest layers, as far as they are ready without a gap.
+    pub(super) ready: Vec<Ready>,
+    /// What was copied for any layer.
+    pub(super) blobs: CopiedBlobs,
+}
+
 /// What the workers of one import share.
 pub(super) struct Work<'a> {
     store: &'a Store,
-    lock: EntryLock,
+    stage: Stage,
     import: &'a ImageImport<'a>,
     chains: &'a [ChainId],
     next: AtomicUsize,
@@ -61,7 +72,7 @@ impl<'a> Work<'a> {
         };
         Ok(Work {
             store,
-            lock: EntryLock::create(store.layout())?,
+            stage: Stage::create(store.layout())?,
             import,
             chains,
             next: AtomicUsize::new(0),
@@ -104,13 +115,12 @@ impl<'a> Work<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn into_results(self) -> Result<(Vec<Ready>, CopiedBlobs), Error> {
+    pub(super) fn finish(self) -> Outcome {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = state.error {
-            return Err(error);
-        }
-        let ready = state.ready.into_iter().collect::<Option<_>>();
-        Ok((ready.ok_or(ImportError::GivenUp)?, state.blobs))
+        let count = state.ready.len();
+        let ready: Vec<_> = state.ready.into_iter().map_while(|ready| ready).collect();
+        let given_up = (ready.len() < count).then(|| ImportError::GivenUp.into());
+        Outcome { error: state.error.or(given_up), ready, blobs: state.blobs }
     }
 
     /// Waits for the stack below a layer.
@@ -177,8 +187,16 @@ impl<'a> Work<'a> {
     fn stack_of(&self, known: &LayerRecord, position: usize) -> Result<Stack, Error> {
         let below = self.below(position)?;
         let LayerContent::Sealed(tree) = known.content else { return Ok(below) };
+        Ok(below.push(self.manifest(known, &TreeDigest(tree))?))
+    }
+
+    /// The manifest of a layer that was there a moment ago.
+    fn manifest(&self, layer: &LayerRecord, tree: &TreeDigest) -> Result<Arc<Manifest>, Error> {
         let txn = self.store.database().begin_read()?;
-        Ok(below.push(self.store.manifest(&txn, &TreeDigest(tree))?))
+        if txn.layer(&layer.id)?.is_none() {
+            return Err(ImportError::Vanished { layer: layer.id.clone() }.into());
+        }
+        Ok(self.store.manifest(&txn, tree)?)
     }
 
     /// Whether the content of `donor`, which came from the same tar, is right here too: it is if nothing in it was
@@ -189,8 +207,7 @@ impl<'a> Work<'a> {
             return Ok(None);
         }
         let below = self.below(position)?;
-        let txn = self.store.database().begin_read()?;
-        let manifest = self.store.manifest(&txn, &TreeDigest(tree))?;
+        let manifest = self.manifest(donor, &TreeDigest(tree))?;
         let root = manifest.get(b"").map(|entry| &entry.metadata);
         let same_root = match below.find(b"") {
             Some(entry) => Some(&entry.metadata) == root,
@@ -205,7 +222,7 @@ impl<'a> Work<'a> {
 
     fn unpack(&self, layer: &LayerImport<'_>) -> Result<layer::UnpackedLayer, Error> {
         let mut input = (layer.open)()?;
-        let staging = Staging::create(&self.lock, self.store.fresh_number()?)?;
+        let staging = Staging::create(&self.stage, self.store.fresh_number()?)?;
         let mut copied = None;
         if let Some(blob) = &layer.blob {
             self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
@@ -233,7 +250,7 @@ impl<'a> Work<'a> {
     /// read the copy: so what is kept is what was checked.
     fn copy_blob(&self, input: &mut BlobInput) -> Result<Option<CopiedBlob>, Error> {
         let Some((file, offset, length)) = input.extent.take() else { return Ok(None) };
-        let staged = StagedBlob::create(&self.lock, self.store.fresh_number()?)?;
+        let staged = StagedBlob::create(&self.stage, self.store.fresh_number()?)?;
         staged.fill_from(&file, offset, length)?;
         input.reader = Box::new(staged.reader()?);
         Ok(Some(CopiedBlob { file: staged.filled(), size: length }))

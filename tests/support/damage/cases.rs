@@ -7,7 +7,8 @@ use std::path::Path;
 use layerstore::ContainerOptions;
 use layerstore_schema::header::{HEADER_KEY, Header};
 use layerstore_schema::record::{
-    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, KeptBlobRecord, LayerContent, LayerRecord, Record,
+    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, KeptBlobRecord, LayerContent, LayerRecord,
+    LeaseRecord, Record, Time,
 };
 use layerstore_schema::table::{self, Owner, usage};
 use redb::ReadableTable;
@@ -203,6 +204,18 @@ pub const CASES: &[Case] = &[
             items.insert((Owner::Container.code(), "gone", "spec"), row.as_slice()).unwrap();
         });
     }),
+    case("a lease on nothing", Nothing, &["lease-dangling"], |f| {
+        let record = LeaseRecord {
+            id: "lease".to_owned(),
+            things: vec![(Owner::Image.code(), "gone".to_owned())],
+            created: Time::default(),
+            expires: Time::default(),
+        };
+        insert!(f, table::LEASES, "lease", record.encode().unwrap().as_slice());
+    }),
+    case("the record of a lease", Nothing, &["record-damaged"], |f| {
+        insert!(f, table::LEASES, "lease", b"x".as_slice());
+    }),
     case("a row of the journal", Nothing, &["journal-damaged"], |f| {
         insert!(f, table::JOURNAL, 1, b"x".as_slice());
     }),
@@ -217,12 +230,12 @@ pub const CASES: &[Case] = &[
     case("the record of a mount", Nothing, &["mount-record-damaged"], |f| {
         // Opens the run root.
         drop(f.store.status().unwrap());
-        let file = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
-            .open(f.dir.run_root().join("run.redb"))
-            .unwrap();
+        let files = std::fs::read_dir(f.dir.run_root()).unwrap().map(|entry| entry.unwrap().path());
+        let run = files.into_iter().find(|path| path.extension().is_some_and(|end| end == "redb")).unwrap();
+        let file =
+            redb::Builder::new().set_concurrency_mode(redb::ConcurrencyMode::MultiWriter).open(run).unwrap();
         let txn = file.begin_write().unwrap();
-        txn.open_table(table::MOUNTS).unwrap().insert("layer", b"x".as_slice()).unwrap();
+        txn.open_table(table::MOUNTS).unwrap().insert(("layer", 7), b"x".as_slice()).unwrap();
         txn.commit().unwrap();
     }),
     case("a name that two containers have", Nothing, &["name-shared"], |f| {

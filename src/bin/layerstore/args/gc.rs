@@ -4,7 +4,8 @@ use clap::Args;
 
 /// Remove what processes left behind that died or were killed
 ///
-/// Such leftovers harm nothing but take space. It is safe at any time, also while other processes use the store:
+/// Such leftovers harm nothing but take space, and the next command that writes removes most of them anyway. Layers
+/// that only a lease has kept go when it is over. It is safe at any time, also while other processes use the store:
 /// what a living process is filling stays.
 #[derive(Debug, Args)]
 #[command(after_help = "\

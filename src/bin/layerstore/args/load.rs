@@ -1,12 +1,15 @@
 //! `layerstore load`.
 
+use std::time::Duration;
+
 use clap::Args;
 use layerstore::oci::{Platform, Reference};
 
 /// Bring an image in from an OCI layout or an archive
 ///
 /// Everything is checked on its way in: the digests of the blobs and the diffIDs of the layers. Layers that the store
-/// has already are not read again. If anything fails, nothing of the image is in the store.
+/// has already are not read again. If anything fails, nothing of the image is in the store, unless --lease keeps the
+/// finished layers for the next try.
 ///
 /// Prints the image's id. A name that another image has moves to this one.
 #[derive(Debug, Args)]
@@ -28,7 +31,37 @@ pub struct LoadArgs {
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<String>,
 
+    /// If a layer fails, keep the finished layers below it for so long, such as 1h or 2d: the next try goes on from there
+    ///
+    /// `gc` removes them when the time is over, and `prune --leases` at any time.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub lease: Option<Duration>,
+
     /// Which image of a multi-platform one: OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<Platform>,
+}
+
+/// A time with its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::Span = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    let time = span.to_duration(days).map_err(|error| error.to_string())?;
+    Duration::try_from(time).map_err(|_| "a time in the past".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("90s", 90), ("1h", 3600), ("1h 30m", 5400), ("2d", 172_800), ("1w", 604_800)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "1", "-1h", "1 month", "soon"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! What was typed. One file per command; a doc comment is the help text. What it means is for
 //! [`Context`](crate::context::Context) and the commands.
 
+mod backup;
 mod changes;
 mod check;
 mod commit;
+mod compact;
 mod completions;
 mod create_container;
 mod diff;
@@ -30,9 +32,11 @@ mod version;
 
 use clap::{Parser, Subcommand};
 
+pub use backup::BackupArgs;
 pub use changes::ChangesArgs;
 pub use check::CheckArgs;
 pub use commit::{CommitArgs, time};
+pub use compact::CompactArgs;
 pub use completions::CompletionsArgs;
 pub use create_container::CreateContainerArgs;
 pub use diff::DiffArgs;
@@ -115,6 +119,8 @@ pub enum Command {
     Repair(RepairArgs),
     Gc(GcArgs),
     Prune(PruneArgs),
+    Backup(BackupArgs),
+    Compact(CompactArgs),
     Unshare(UnshareArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

@@ -7,11 +7,18 @@ use clap::Args;
 #[command(after_help = "\
 Examples:
   layerstore prune --blobs")]
+#[group(required = true, multiple = true)]
 pub struct PruneArgs {
     /// Drop the compressed blobs that layers came as
     ///
     /// The layers stay. An image that is saved later has the same layers, in blobs that are compressed anew, and a
     /// damaged layer can no longer be repaired from its blob.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub blobs: bool,
+
+    /// End all leases, and remove the layers that only they keep
+    ///
+    /// Loads that failed with --lease keep their finished layers under one; so do programs that use the library.
+    #[arg(long)]
+    pub leases: bool,
 }

@@ -3,13 +3,14 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use layerstore::GcReport;
+use layerstore::{Garbage, GarbageKind, GcReport};
 use serde_json::json;
 
 use crate::args::GcArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::Bytes;
+use crate::output::table::{Align, Table};
 use crate::output::text;
 
 pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
@@ -29,7 +30,14 @@ fn print(report: &GcReport, dry_run: bool, context: &Context) -> Result<(), Fail
         let removed: Vec<_> = report
             .removed
             .iter()
-            .map(|one| json!({ "path": bytes(&one.path), "bytes": one.bytes }))
+            .map(|one| {
+                json!({
+                    "kind": one.kind.word(),
+                    "path": bytes(&one.path),
+                    "id": one.id,
+                    "bytes": one.bytes,
+                })
+            })
             .collect();
         let left: Vec<_> = report.left.iter().map(|one| bytes(&one.path)).collect();
         return context.out().json(&json!({
@@ -39,12 +47,18 @@ fn print(report: &GcReport, dry_run: bool, context: &Context) -> Result<(), Fail
             "left": left,
         }));
     }
-    for one in &report.removed {
-        let path = text::path(one.path.as_os_str().as_bytes());
-        context.out().line(format_args!("{path} ({})", text::size(one.bytes)))?;
-    }
     if context.quiet() {
-        return Ok(());
+        return report
+            .removed
+            .iter()
+            .try_for_each(|one| context.out().line(text::path(one.path.as_os_str().as_bytes())));
+    }
+    if !report.removed.is_empty() {
+        let mut table = Table::new([("KIND", Align::Left), ("SIZE", Align::Right), ("WHAT", Align::Left)]);
+        for one in &report.removed {
+            table.row([one.kind.word().to_owned(), text::size(one.bytes), what(one)]);
+        }
+        context.out().table(&table)?;
     }
     if report.removed.is_empty() {
         return context.out().line("nothing to remove");
@@ -52,4 +66,12 @@ fn print(report: &GcReport, dry_run: bool, context: &Context) -> Result<(), Fail
     let what = text::count(u64::try_from(report.removed.len()).unwrap_or(u64::MAX), "leftover");
     let would = if dry_run { "would remove" } else { "removed" };
     context.out().line(format_args!("{would} {what}, {}", text::size(report.bytes)))
+}
+
+/// What tells it from others of its kind.
+fn what(garbage: &Garbage) -> String {
+    match (garbage.kind, &garbage.id) {
+        (GarbageKind::Lease | GarbageKind::Layer, Some(id)) => text::path(id.as_bytes()),
+        _ => text::path(garbage.path.as_os_str().as_bytes()),
+    }
 }

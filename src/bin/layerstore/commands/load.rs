@@ -17,6 +17,7 @@ pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
     options.names = args.names;
     options.platform = args.platform;
     options.tag = args.source.tag().map(str::to_owned);
+    options.keep_finished = args.lease;
     options.progress = Some(&update);
     let loaded = store.load(&source, &options);
     drop(bars);

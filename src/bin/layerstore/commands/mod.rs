@@ -1,8 +1,10 @@
 //! The commands: one file each, one call of the library each.
 
+mod backup;
 mod changes;
 mod check;
 mod commit;
+mod compact;
 mod completions;
 mod containers;
 mod create_container;
@@ -67,6 +69,8 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Events(args) => events::run(&args, context),
         Command::Gc(args) => gc::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
+        Command::Backup(args) => backup::run(&args, context),
+        Command::Compact(args) => compact::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),

@@ -9,12 +9,27 @@ use crate::output::text;
 
 pub fn run(args: &PruneArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
+    let (mut ended, mut layers) = (0, Vec::new());
+    if args.leases {
+        for lease in store.leases()? {
+            layers.extend(store.end_lease(&lease.id)?);
+            ended += 1;
+        }
+    }
     let bytes = if args.blobs { store.drop_blobs(None)? } else { 0 };
     if context.out().is_json() {
-        return context.out().json(&json!({ "bytes": bytes }));
+        let layers: Vec<_> = layers.iter().map(|layer| layer.as_str()).collect();
+        return context.out().json(&json!({ "bytes": bytes, "leases": ended, "layers": layers }));
     }
     if context.quiet() {
         return Ok(());
     }
-    context.out().line(format_args!("freed {}", text::size(bytes)))
+    if args.leases {
+        let removed = text::count(u64::try_from(layers.len()).unwrap_or(u64::MAX), "layer");
+        context.out().line(format_args!("ended {}, removed {removed}", text::count(ended, "lease")))?;
+    }
+    if args.blobs {
+        context.out().line(format_args!("freed {}", text::size(bytes)))?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::StatusArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::json::Bytes;
+use crate::output::json::{Bytes, time};
 use crate::output::text;
 
 pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
@@ -18,6 +18,11 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     if context.out().is_json() {
         let mounts: Vec<_> =
             status.mounts.iter().map(|(layer, count)| json!({ "layer": layer, "count": count })).collect();
+        let leases: Vec<_> = status
+            .leases
+            .iter()
+            .map(|lease| json!({ "id": lease.id.as_str(), "expires": time(lease.expires) }))
+            .collect();
         return context.out().json(&json!({
             "root": bytes(context.root()),
             "run_root": bytes(context.run_root()),
@@ -32,11 +37,19 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "kept_blob_bytes": status.kept_blob_bytes,
             "item_bytes": status.item_bytes,
             "database_bytes": status.database_bytes,
+            "in_progress": status.in_progress,
+            "leftovers": status.leftovers,
+            "leases": leases,
             "mounts": mounts,
         }));
     }
     let path = |path: &Path| text::path(path.as_os_str().as_bytes());
     let can_mount = if layerstore::is_privileged() { "yes" } else { "no; see `layerstore unshare`" };
+    let count = |number: usize, what| text::count(u64::try_from(number).unwrap_or(u64::MAX), what);
+    let leftovers = match status.leftovers {
+        0 => "none".to_owned(),
+        some => format!("{some}; see `layerstore gc --dry-run`"),
+    };
     let lines = [
         ("root", path(context.root())),
         ("run root", path(context.run_root())),
@@ -47,7 +60,9 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         ("files", status.layer_inodes.to_string()),
         ("kept blobs", text::size(status.kept_blob_bytes)),
         ("database", text::size(status.database_bytes)),
-        ("mounted", text::count(u64::try_from(status.mounts.len()).unwrap_or(u64::MAX), "layer")),
+        ("leases", count(status.leases.len(), "lease")),
+        ("leftovers", leftovers),
+        ("mounted", count(status.mounts.len(), "layer")),
         ("can mount", can_mount.to_owned()),
     ];
     lines.iter().try_for_each(|(name, value)| context.out().line(format_args!("{name:<11} {value}")))

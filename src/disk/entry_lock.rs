@@ -1,0 +1,266 @@
+//! Locks on numbers. `locks/<n>` stands beside everything that has the number and is being filled or removed, so
+//! whatever the death of a process leaves is announced there, and nobody needs to list ten thousand layers to find
+//! it.
+//!
+//! A lock file counts while the kernel holds a lock on it: the lock ends with the process, the name does not. A
+//! name that nobody holds is *dead*, and who takes it over cleans up behind the dead.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::layout::{DiffName, Layout, Subdirectory};
+use crate::error::LayoutError;
+use crate::sys::{beneath, lock, moment, node, stat};
+
+/// The lock of everything that one operation fills or removes.
+///
+/// The lock files of its numbers are names of one file, so hundreds of layers take no more descriptors than one
+/// does, and each name is locked from the moment it is there.
+#[derive(Clone, Debug)]
+pub(crate) struct EntryLock(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    locks: OwnedFd,
+    path: PathBuf,
+    /// The lock file that gets the next name. The lock ends with the last handle.
+    file: Mutex<Arc<OwnedFd>>,
+}
+
+impl EntryLock {
+    /// Makes and takes a lock that has no name yet.
+    pub(crate) fn create(layout: &Layout) -> Result<Self, LayoutError> {
+        let locks = layout.subdirectory(Subdirectory::Locks)?;
+        match new_file(locks.as_fd()) {
+            Ok(file) => Ok(Self::new(layout, locks, file)),
+            Err(source) => {
+                let path = layout.path().join(Subdirectory::Locks.name());
+                Err(LayoutError::Io { path, action: "make a lock file in", source })
+            }
+        }
+    }
+
+    fn new(layout: &Layout, locks: OwnedFd, file: OwnedFd) -> Self {
+        let path = layout.path().join(Subdirectory::Locks.name());
+        EntryLock(Arc::new(Shared { locks, path, file: Mutex::new(Arc::new(file)) }))
+    }
+
+    /// Makes `locks/<number>`; EEXIST if there is one.
+    pub(crate) fn name(&self, number: u64) -> Result<NamedLock, LayoutError> {
+        let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = |file: &OwnedFd| node::name_file(file.as_fd(), self.0.locks.as_fd(), &bytes(number));
+        let named = match link(&file) {
+            // A file that has lost all its names gets none again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                new_file(self.0.locks.as_fd()).and_then(|new| {
+                    *file = Arc::new(new);
+                    link(&file)
+                })
+            }
+            named => named,
+        };
+        named.map_err(|source| self.failed(number, "lock", source))?;
+        moment::pass("locked");
+        Ok(NamedLock { lock: self.clone(), _file: Arc::clone(&file), number })
+    }
+
+    fn failed(&self, number: u64, action: &'static str, source: io::Error) -> LayoutError {
+        LayoutError::Io { path: self.0.path.join(number.to_string()), action, source }
+    }
+}
+
+/// A number that is held. Dropping it leaves the name, for the next collection to look at; [`remove`](Self::remove)
+/// takes it away when there is nothing left to announce.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedLock {
+    lock: EntryLock,
+    /// What is locked: it has this name.
+    _file: Arc<OwnedFd>,
+    number: u64,
+}
+
+impl NamedLock {
+    /// The number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Removes the name, while the lock is still held.
+    pub(crate) fn remove(&self) -> Result<(), LayoutError> {
+        match node::remove_file(self.lock.0.locks.as_fd(), &bytes(self.number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.lock.failed(self.number, "remove", error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The numbers that have a lock file.
+pub(crate) fn locked_numbers(layout: &Layout) -> Result<Vec<u64>, LayoutError> {
+    let names = layout.entries(Subdirectory::Locks)?.into_iter();
+    Ok(names
+        .filter_map(|name| if let DiffName::Entry(number) = name { Some(number) } else { None })
+        .collect())
+}
+
+/// What holds a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LockState {
+    /// There is no lock file.
+    Free,
+    /// Someone, perhaps in this process, is filling or removing what has the number.
+    Held,
+    /// The lock file of a process that died.
+    Dead,
+}
+
+/// Looks at a number's lock without taking it.
+pub(crate) fn lock_state(layout: &Layout, number: u64) -> Result<LockState, LayoutError> {
+    let path = || layout.entry_path(Subdirectory::Locks, DiffName::Entry(number));
+    let io_error = |source| LayoutError::Io { path: path(), action: "query the lock", source };
+    let locks = match layout.existing_subdirectory(Subdirectory::Locks) {
+        Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(LockState::Free);
+        }
+        locks => locks?,
+    };
+    match beneath::open_file_beneath(locks.as_fd(), &bytes(number)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LockState::Free),
+        file => {
+            let file = file.map_err(io_error)?;
+            if lock::is_held(file.as_fd()).map_err(io_error)? {
+                return Ok(LockState::Held);
+            }
+            // Its holder took the name away before it gave up the lock.
+            let links = stat::stat(file.as_fd()).map_err(io_error)?.links;
+            Ok(if links == 0 { LockState::Free } else { LockState::Dead })
+        }
+    }
+}
+
+/// Takes over the locks of processes that died.
+#[derive(Debug)]
+pub(crate) struct DeadLocks<'l> {
+    layout: &'l Layout,
+    /// The names of each lock file.
+    groups: std::vec::IntoIter<Vec<u64>>,
+}
+
+impl<'l> DeadLocks<'l> {
+    /// Lists all lock files; none is touched yet.
+    pub(crate) fn list(layout: &'l Layout) -> Result<Self, LayoutError> {
+        let numbers = locked_numbers(layout)?;
+        let mut groups: BTreeMap<stat::FileId, Vec<u64>> = BTreeMap::new();
+        if !numbers.is_empty() {
+            let locks = layout.existing_subdirectory(Subdirectory::Locks)?;
+            for number in numbers {
+                // One that is gone belonged to someone who has finished.
+                if let Ok(found) = stat::stat_at(locks.as_fd(), &bytes(number)) {
+                    groups.entry(found.id).or_default().push(number);
+                }
+            }
+        }
+        Ok(DeadLocks { layout, groups: groups.into_values().collect::<Vec<_>>().into_iter() })
+    }
+
+    /// Takes the lock that these numbers share, with each of its names; nothing if it is held.
+    fn take_over(&self, numbers: &[u64]) -> Result<Vec<NamedLock>, LayoutError> {
+        let Some(first) = numbers.first() else { return Ok(Vec::new()) };
+        let locks = self.layout.existing_subdirectory(Subdirectory::Locks)?;
+        let failed = |source| LayoutError::Io {
+            path: self.layout.entry_path(Subdirectory::Locks, DiffName::Entry(*first)),
+            action: "lock",
+            source,
+        };
+        let file = match beneath::open_file_for_writing(locks.as_fd(), &bytes(*first)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            file => file.map_err(failed)?,
+        };
+        if !lock::try_exclusive(file.as_fd()).map_err(failed)? {
+            return Ok(Vec::new());
+        }
+        let id = stat::stat(file.as_fd()).map_err(failed)?.id;
+        let lock = EntryLock::new(self.layout, locks, file);
+        let file = Arc::clone(&lock.0.file.lock().unwrap_or_else(PoisonError::into_inner));
+        // A name that another collection took away before the lock was taken announces nothing any more.
+        let named = |number: &&u64| {
+            let found = stat::stat_at(lock.0.locks.as_fd(), &bytes(**number));
+            found.is_ok_and(|found| found.id == id)
+        };
+        let numbers = numbers.iter().filter(named).copied();
+        let named = |number| NamedLock { lock: lock.clone(), _file: Arc::clone(&file), number };
+        Ok(numbers.map(named).collect())
+    }
+}
+
+impl Iterator for DeadLocks<'_> {
+    type Item = Result<Vec<NamedLock>, LayoutError>;
+
+    /// The names of the next dead lock, taken over.
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let numbers = self.groups.next()?;
+            match self.take_over(&numbers) {
+                Ok(taken) if taken.is_empty() => {}
+                taken => return Some(taken),
+            }
+        }
+    }
+}
+
+/// A locked file without a name, in the directory that it gets names in.
+fn new_file(locks: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let file = beneath::unnamed_file(locks)?;
+    lock::try_exclusive(file.as_fd())?;
+    Ok(file)
+}
+
+fn bytes(number: u64) -> Vec<u8> {
+    DiffName::Entry(number).to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::XattrNamespace;
+
+    #[test]
+    fn the_dead_are_told_from_the_living() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        assert_eq!(lock_state(&layout, 1).unwrap(), LockState::Free);
+        let living = EntryLock::create(&layout).unwrap();
+        let [first, second] = [1, 2].map(|number| living.name(number).unwrap());
+        assert!(EntryLock::create(&layout).unwrap().name(1).is_err());
+        let dying = EntryLock::create(&layout).unwrap();
+        let dead = [3, 4].map(|number| dying.name(number).unwrap());
+        assert_eq!(lock_state(&layout, 3).unwrap(), LockState::Held);
+        drop((dying, dead));
+        let states = [1, 3, 4].map(|number| lock_state(&layout, number).unwrap());
+        assert_eq!(states, [LockState::Held, LockState::Dead, LockState::Dead]);
+
+        let mut taken: Vec<_> = DeadLocks::list(&layout).unwrap().map(Result::unwrap).collect();
+        assert_eq!(taken.len(), 1, "the names of one file come together");
+        let mut taken = taken.remove(0);
+        taken.sort_by_key(NamedLock::number);
+        assert_eq!(taken.iter().map(NamedLock::number).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(lock_state(&layout, 4).unwrap(), LockState::Held);
+        assert_eq!(DeadLocks::list(&layout).unwrap().count(), 0, "someone is at it");
+        taken[0].remove().unwrap();
+        drop(taken);
+        assert_eq!(lock_state(&layout, 3).unwrap(), LockState::Free);
+        assert_eq!(lock_state(&layout, 4).unwrap(), LockState::Dead, "left for the next");
+
+        first.remove().unwrap();
+        second.remove().unwrap();
+        assert_eq!(lock_state(&layout, 1).unwrap(), LockState::Free);
+        // As when all layers that a load has begun with have failed, and another worker begins one.
+        let _second = living.name(2).unwrap();
+        assert_eq!(lock_state(&layout, 2).unwrap(), LockState::Held);
+        drop(second);
+    }
+}

@@ -1,0 +1,174 @@
+//! What no row names any more: where the parts of a number stand, and how they go. They are moved to the trash at
+//! once, so that nothing half deleted stands where layers are, and deleted there.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::FileType;
+
+use super::layout::{DiffName, Layout, Subdirectory};
+use super::remove::remove_tree_within;
+use super::usage::usage;
+use crate::error::{Error, LayoutError, TreeError};
+use crate::sys::{beneath, moment, node, stat};
+
+/// A part of what has a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Part {
+    /// Where it stands.
+    pub(crate) which: Subdirectory,
+    /// Its name there.
+    pub(crate) name: DiffName,
+}
+
+impl Part {
+    /// The part with this name in this directory; `None` for a name that means nothing there.
+    pub(crate) fn new(which: Subdirectory, name: DiffName) -> Option<Self> {
+        let good = match which {
+            Subdirectory::Diffs => matches!(name, DiffName::Entry(_) | DiffName::Aside(_)),
+            Subdirectory::Blobs | Subdirectory::Work | Subdirectory::Locks => {
+                matches!(name, DiffName::Entry(_))
+            }
+            Subdirectory::Trash => true,
+        };
+        good.then_some(Part { which, name })
+    }
+
+    /// Its path.
+    pub(crate) fn path(self, layout: &Layout) -> PathBuf {
+        layout.entry_path(self.which, self.name)
+    }
+
+    /// Its name in the trash.
+    fn discarded(self) -> Part {
+        let number = self.name.number();
+        let name = match self.which {
+            Subdirectory::Blobs => DiffName::Blob(number),
+            Subdirectory::Work => DiffName::Work(number),
+            Subdirectory::Diffs | Subdirectory::Locks | Subdirectory::Trash => self.name,
+        };
+        Part { which: Subdirectory::Trash, name }
+    }
+
+    /// Every part that a number can have, lock files left out.
+    fn all(number: u64) -> [Part; 8] {
+        let part = |which, name: fn(u64) -> DiffName| Part { which, name: name(number) };
+        let standing = [
+            part(Subdirectory::Diffs, DiffName::Entry),
+            part(Subdirectory::Diffs, DiffName::Aside),
+            part(Subdirectory::Work, DiffName::Entry),
+            part(Subdirectory::Blobs, DiffName::Entry),
+        ];
+        let [entry, aside, work, blob] = standing;
+        let [a, b, c, d] = standing.map(Part::discarded);
+        [entry, aside, work, blob, a, b, c, d]
+    }
+}
+
+/// The directories that parts stand in, open.
+#[derive(Debug)]
+pub(crate) struct Trash<'l> {
+    layout: &'l Layout,
+    diffs: Option<OwnedFd>,
+    work: Option<OwnedFd>,
+    blobs: Option<OwnedFd>,
+    trash: Option<OwnedFd>,
+}
+
+impl<'l> Trash<'l> {
+    /// Opens what is there, for looking.
+    pub(crate) fn look(layout: &'l Layout) -> Result<Self, LayoutError> {
+        let existing = |which| match layout.existing_subdirectory(which) {
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        };
+        Ok(Trash {
+            layout,
+            diffs: existing(Subdirectory::Diffs)?,
+            work: existing(Subdirectory::Work)?,
+            blobs: existing(Subdirectory::Blobs)?,
+            trash: existing(Subdirectory::Trash)?,
+        })
+    }
+
+    /// Opens what is there, and makes the trash if it is missing.
+    pub(crate) fn open(layout: &'l Layout) -> Result<Self, LayoutError> {
+        let trash = layout.subdirectory(Subdirectory::Trash)?;
+        Ok(Trash { trash: Some(trash), ..Self::look(layout)? })
+    }
+
+    fn directory(&self, which: Subdirectory) -> Option<&OwnedFd> {
+        match which {
+            Subdirectory::Diffs => self.diffs.as_ref(),
+            Subdirectory::Work => self.work.as_ref(),
+            Subdirectory::Blobs => self.blobs.as_ref(),
+            Subdirectory::Trash => self.trash.as_ref(),
+            Subdirectory::Locks => None,
+        }
+    }
+
+    /// The parts of a number that are there; those in the trash come last.
+    pub(crate) fn parts(&self, number: u64) -> impl Iterator<Item = Part> + '_ {
+        let there = |part: &Part| {
+            let name = part.name.to_string().into_bytes();
+            self.directory(part.which).is_some_and(|dir| stat::stat_at(dir.as_fd(), &name).is_ok())
+        };
+        Part::all(number).into_iter().filter(there)
+    }
+
+    /// What a part takes on the disk; 0 if it cannot be told.
+    pub(crate) fn measure(&self, part: Part) -> u64 {
+        let name = part.name.to_string().into_bytes();
+        let Some(dir) = self.directory(part.which) else { return 0 };
+        let measured = || -> Result<u64, Error> {
+            let io_error =
+                |source| LayoutError::Io { path: part.path(self.layout), action: "measure", source };
+            let found = stat::stat_at(dir.as_fd(), &name).map_err(io_error)?;
+            if found.kind != FileType::Directory {
+                return Ok(found.allocated);
+            }
+            let tree = beneath::open_directory_beneath(dir.as_fd(), &name).map_err(io_error)?;
+            Ok(usage(tree.as_fd())?.allocated)
+        };
+        measured().unwrap_or_default()
+    }
+
+    /// Moves a part to the trash and returns what it is there; `None` if someone was faster.
+    pub(crate) fn discard(&self, part: Part) -> Result<Option<Part>, LayoutError> {
+        let discarded = part.discarded();
+        let (Some(from), Some(to)) = (self.directory(part.which), &self.trash) else { return Ok(None) };
+        let [old, new] = [part, discarded].map(|part| part.name.to_string());
+        match node::rename_noreplace(from.as_fd(), old.as_bytes(), to.as_fd(), new.as_bytes()) {
+            Ok(()) => {
+                moment::pass("discarded");
+                Ok(Some(discarded))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => {
+                let path = part.path(self.layout);
+                Err(LayoutError::Io { path, action: "move to the trash", source })
+            }
+        }
+    }
+
+    /// Deletes a part in the trash, as far as `limit` goes: it counts names, and is counted down. Returns whether
+    /// the part is gone.
+    pub(crate) fn delete(&self, part: Part, limit: &mut u64) -> Result<bool, TreeError> {
+        let Some(dir) = self.directory(part.which) else { return Ok(true) };
+        let name = part.name.to_string().into_bytes();
+        let gone =
+            || stat::stat_at(dir.as_fd(), &name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        // Whoever deletes what has lost its lock file deletes beside others, and names vanish under its hands.
+        let mut tries = 0;
+        loop {
+            match remove_tree_within(dir.as_fd(), &name, limit) {
+                Err(error @ TreeError::Mount { .. }) => return Err(error),
+                Err(_) if gone() => return Ok(true),
+                Err(error) if tries == 2 => return Err(error),
+                Err(_) => tries += 1,
+                Ok(done) => return Ok(done),
+            }
+        }
+    }
+}

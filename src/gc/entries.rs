@@ -1,0 +1,42 @@
+//! Directories, blobs and lock files that no record needs.
+
+use super::{GarbageKind, GcReport};
+use crate::disk::{DiffName, Part, Subdirectory, Trash};
+use crate::error::Error;
+use crate::meta::named_numbers;
+use crate::store::{Store, Sweep, Swept, find_leftovers};
+
+impl Store {
+    pub(super) fn list_entries(&self, report: &mut GcReport) -> Result<(), Error> {
+        let layout = self.layout();
+        let found = find_leftovers(layout, || named_numbers(&self.database().begin_read()?))?;
+        let trash = Trash::look(layout)?;
+        for part in found.into_iter().flat_map(|leftover| leftover.parts) {
+            report.add(kind(part), part.path(layout), None, trash.measure(part));
+        }
+        Ok(())
+    }
+
+    pub(super) fn collect_entries(&self, report: &mut GcReport) -> Result<(), Error> {
+        let layout = self.layout();
+        let mut tell = |swept| match swept {
+            Swept::Removed(part, bytes) => report.add(kind(part), part.path(layout), None, bytes),
+            Swept::Left(part, error) => report.leave(part.path(layout), error),
+        };
+        let mut sweep = Sweep::reporting(self, &mut tell)?;
+        sweep.announced()?;
+        sweep.unannounced()?;
+        self.note_collected()
+    }
+}
+
+fn kind(part: Part) -> GarbageKind {
+    match (part.which, part.name) {
+        (Subdirectory::Trash, _) => GarbageKind::Trash,
+        (Subdirectory::Locks, _) => GarbageKind::Lock,
+        (Subdirectory::Work, _) => GarbageKind::Workdir,
+        (Subdirectory::Blobs, _) => GarbageKind::Blob,
+        (Subdirectory::Diffs, DiffName::Aside(_)) => GarbageKind::Aside,
+        (Subdirectory::Diffs, _) => GarbageKind::Directory,
+    }
+}

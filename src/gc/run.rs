@@ -1,0 +1,149 @@
+//! What is left in the run root: mount counts, mount points and run directories.
+//!
+//! A mount is seen by the processes of one mount namespace. A count says in which it was made, and only a process of
+//! the same one can tell that there is no such mount any more; all others leave it alone. A mount point stays as long as
+//! any namespace has a count: removing the directory would take the mounts of all the others away.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use super::{GarbageKind, GcReport};
+use crate::disk::RunLayout;
+use crate::error::Error;
+use crate::meta::{CountedMount, Query, RunDatabase};
+use crate::overlay;
+use crate::store::{Store, boot_id};
+use crate::sys::path;
+use crate::types::{ContainerId, LayerId};
+
+impl Store {
+    pub(super) fn collect_run_state(&self, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
+        // A run root that is not there has nothing to collect, and is not made for this.
+        let Some(run) = RunLayout::look(&self.run_root())? else { return Ok(()) };
+        let namespace = self.mount_namespace()?;
+        if dry_run {
+            let counted = RunDatabase::exists(&run.database(), &boot_id()?);
+            let counts = if counted { self.run()?.mounts()? } else { Vec::new() };
+            self.list_mounts(&run, counts, namespace, report)?;
+        } else {
+            self.collect_mount_counts(namespace, report)?;
+            self.collect_mount_points(namespace, report)?;
+        }
+        self.collect_run_directories(&run, dry_run, report)?;
+        collect_trash(&run, dry_run, report)
+    }
+
+    fn list_mounts(
+        &self,
+        run: &RunLayout,
+        counts: Vec<CountedMount>,
+        namespace: u64,
+        report: &mut GcReport,
+    ) -> Result<(), Error> {
+        let mut elsewhere = HashSet::new();
+        for mount in counts {
+            let path = self.mount_point(&mount.layer)?;
+            if mount.namespace != namespace {
+                elsewhere.insert(mount.layer);
+            } else if !is_mounted(&path)? {
+                report.add(GarbageKind::MountCount, path, Some(mount.layer), 0);
+            }
+        }
+        for layer in layers(run)?.filter(|layer| !elsewhere.contains(layer.as_str())) {
+            let path = self.mount_point(layer.as_str())?;
+            // One with a count that is not mounted loses the count first.
+            if !is_mounted(&path)? && path::list(&path).is_ok_and(|entries| entries.is_empty()) {
+                report.add(GarbageKind::MountPoint, path, Some(layer.to_string()), 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the counts of this mount namespace where nothing is mounted.
+    fn collect_mount_counts(&self, namespace: u64, report: &mut GcReport) -> Result<(), Error> {
+        for mount in self.run()?.mounts()?.into_iter().filter(|mount| mount.namespace == namespace) {
+            let path = self.mount_point(&mount.layer)?;
+            // The write transaction keeps others from mounting there meanwhile.
+            let dead = self.run()?.update_mount::<_, Error>(&mount.layer, namespace, |slot| {
+                Ok(!is_mounted(&path)? && slot.record.take().is_some())
+            })?;
+            if dead {
+                report.add(GarbageKind::MountCount, path, Some(mount.layer), 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes mount points of layers that are not mounted and that nobody has asked to be, wherever.
+    fn collect_mount_points(&self, namespace: u64, report: &mut GcReport) -> Result<(), Error> {
+        for layer in layers(self.run_layout()?)? {
+            let path = self.mount_point(layer.as_str())?;
+            let removed = self.run()?.update_mount::<_, Error>(layer.as_str(), namespace, |slot| {
+                let free = slot.record.is_none() && !slot.elsewhere;
+                Ok(free && !is_mounted(&path)? && remove_mount_point(&path)?)
+            })?;
+            if removed {
+                report.add(GarbageKind::MountPoint, path, Some(layer.to_string()), 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn collect_run_directories(
+        &self,
+        run: &RunLayout,
+        dry_run: bool,
+        report: &mut GcReport,
+    ) -> Result<(), Error> {
+        for name in run.container_directories()? {
+            let Some(id) = String::from_utf8(name).ok().and_then(|name| name.parse::<ContainerId>().ok())
+            else {
+                continue;
+            };
+            if self.database().begin_read()?.container(id.as_str())?.is_some() {
+                continue;
+            }
+            let (path, bytes) = (run.container(&id), run.measure_container(&id));
+            let removed = if dry_run { Ok(true) } else { self.remove_run_directory(&id) };
+            match removed {
+                Ok(true) => report.add(GarbageKind::RunDirectory, path, Some(id.to_string()), bytes),
+                Ok(false) => {}
+                Err(error) => report.leave(path, error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn collect_trash(run: &RunLayout, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
+    for name in run.trash()? {
+        let (path, bytes) = (run.trash_path(&name), run.measure_trash(&name));
+        match if dry_run { Ok(()) } else { run.delete_trash(&name) } {
+            Ok(()) => report.add(GarbageKind::Trash, path, None, bytes),
+            Err(error) => report.leave(path, error),
+        }
+    }
+    Ok(())
+}
+
+/// The layers that have a mount point.
+fn layers(run: &RunLayout) -> Result<impl Iterator<Item = LayerId>, Error> {
+    let names = run.mount_points()?.into_iter();
+    Ok(names.filter_map(|name| String::from_utf8(name).ok()?.parse().ok()))
+}
+
+fn is_mounted(path: &Path) -> Result<bool, Error> {
+    Ok(path::exists(path).unwrap_or(false) && overlay::is_mounted(path)?)
+}
+
+/// Returns false if something lies in it: somebody's files, which are not ours to remove.
+fn remove_mount_point(path: &Path) -> Result<bool, Error> {
+    match path::remove_directory(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
+        }
+        Err(_) => Ok(false),
+    }
+}

@@ -1,0 +1,220 @@
+//! Real deaths: this test binary runs again as a process that does one thing with a store and is killed at a named
+//! moment of it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::support::{is_clean, load, open};
+use crate::error::Error;
+use crate::gc::{GarbageKind, GcReport};
+use crate::store::{ContainerOptions, MountOptions, Store, UnmountMode};
+
+const NAME: &str = "gc::tests::deaths::a_process_that_dies";
+
+/// What the process that dies does. It is started by the other tests, and does nothing otherwise.
+#[test]
+fn a_process_that_dies() {
+    let Ok(task) = std::env::var("LAYERSTORE_TASK") else { return };
+    let dir = std::path::PathBuf::from(std::env::var_os("LAYERSTORE_DIR").unwrap());
+    let store = open(&dir);
+    match task.as_str() {
+        "load" => load(&dir, &store, "new"),
+        "create" => drop(store.create_container(None, &ContainerOptions::named("new")).unwrap()),
+        "rm" => store.remove_container(&store.container("web").unwrap().id).unwrap(),
+        "rmi" => drop(store.remove_image(&store.image("old").unwrap().id).unwrap()),
+        "prune" => drop(store.drop_blobs(None).unwrap()),
+        "gc" => drop(store.gc(false).unwrap()),
+        "mount" => {
+            drop(store.mount(&store.container("web").unwrap(), &MountOptions::default()).unwrap());
+        }
+        "unmount" => {
+            store.unmount(&store.container("web").unwrap(), UnmountMode::Plain).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    panic!("it has not died");
+}
+
+/// Runs a task up to the moment of its death.
+fn die(dir: &Path, task: &str, moment: &str) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([NAME, "--exact", "--nocapture"])
+        .env("LAYERSTORE_TASK", task)
+        .env("LAYERSTORE_DIE_AT", moment)
+        .env("LAYERSTORE_DIR", dir)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(9), "{task} at {moment}: {told}");
+}
+
+/// A store with an image and a container, which has a run directory.
+fn prepared() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    load(dir.path(), &store, "old");
+    let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    std::fs::write(store.run_directory(&web.id).unwrap().join("pid"), b"1").unwrap();
+    (dir, store)
+}
+
+fn count(dir: &Path, which: &str) -> usize {
+    std::fs::read_dir(dir.join("root").join(which)).map_or(0, Iterator::count)
+}
+
+/// Everything below a directory but the database's own files, with sizes and times.
+fn snapshot(dir: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = Vec::new();
+    let mut next = vec![dir.to_owned()];
+    while let Some(path) = next.pop() {
+        let meta = path.symlink_metadata().unwrap();
+        found.push(format!("{} {} {} {}", path.display(), meta.ino(), meta.len(), meta.mtime_nsec()));
+        if meta.is_dir() {
+            next.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// After a death, whatever its moment: reading works, a dry run says what a collection does, and that leaves a clean
+/// store. In a second store the same death is followed by a write, which collects all that was announced.
+fn survives(task: &str, moment: &str, prepare: impl Fn(&Path, &Store)) {
+    let (dir, store) = prepared();
+    prepare(dir.path(), &store);
+    die(dir.path(), task, moment);
+    assert!(!store.images().unwrap().is_empty(), "{task} at {moment}");
+    store.status().unwrap();
+    let before = snapshot(dir.path());
+    let dry = store.gc(true).unwrap();
+    assert_eq!(snapshot(dir.path()), before, "{task} at {moment}: a dry run touches nothing");
+    assert!(!dry.removed.is_empty(), "{task} at {moment}: nothing was left");
+    let wet = store.gc(false).unwrap();
+    let told = |report: &GcReport| {
+        let mut all: Vec<_> = report.removed.iter().map(|garbage| format!("{garbage:?}")).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(told(&wet), told(&dry), "{task} at {moment}");
+    assert_eq!((wet.bytes, wet.left.len()), (dry.bytes, 0), "{task} at {moment}");
+    assert_eq!(store.gc(false).unwrap().removed, [], "{task} at {moment}");
+    is_clean(&store);
+
+    let (dir, store) = prepared();
+    prepare(dir.path(), &store);
+    die(dir.path(), task, moment);
+    let next = open(dir.path());
+    next.create_container(None, &ContainerOptions::named("next")).unwrap();
+    let announced = [count(dir.path(), "locks"), count(dir.path(), "trash")];
+    assert_eq!(announced, [0, 0], "{task} at {moment}");
+    let mut left = store.gc(true).unwrap().removed;
+    left.retain(|garbage| garbage.path.starts_with(dir.path().join("root")));
+    assert_eq!(left, [], "{task} at {moment}");
+    is_clean(&store);
+}
+
+#[test]
+fn a_load_can_die_at_any_moment() {
+    for moment in
+        ["locked", "locked:1", "staged", "staged:1", "before the commit", "after the commit", "settled:1"]
+    {
+        survives("load", moment, |_, _| ());
+    }
+}
+
+#[test]
+fn creating_a_container_can_die_at_any_moment() {
+    for moment in ["locked", "staged", "before the commit", "after the commit", "settled"] {
+        survives("create", moment, |_, _| ());
+    }
+}
+
+#[test]
+fn a_removal_can_die_at_any_moment() {
+    for moment in ["locked", "before the commit", "after the commit", "discarded", "deleting", "deleted"] {
+        survives("rmi", moment, |_, store| {
+            // So that something is left to be listed.
+            let id = store.image("old").unwrap().id;
+            store.write(|txn| txn.add_name(&id, &"kept".parse()?)).unwrap();
+            load(store.root().parent().unwrap(), store, "other");
+        });
+    }
+    for moment in ["locked", "after the commit", "discarded:1", "deleted:1"] {
+        survives("prune", moment, |_, _| ());
+    }
+    for moment in ["locked", "after the commit", "discarded", "deleted", "run directory discarded"] {
+        survives("rm", moment, |_, _| ());
+    }
+}
+
+#[test]
+fn a_collection_can_die_at_any_moment() {
+    for moment in ["discarded", "discarded:1", "deleting", "deleting:1", "deleted"] {
+        survives("gc", moment, |dir, _| die(dir, "load", "before the commit"));
+    }
+}
+
+#[test]
+fn what_a_full_collection_finds_unannounced_is_announced_before_it_goes() {
+    for moment in ["locked", "discarded", "deleting", "deleted"] {
+        survives("gc", moment, |dir, _| {
+            // As after a power cut, which is followed by another boot.
+            die(dir, "load", "before the commit");
+            std::fs::write(dir.join("root/collected"), "another boot\n").unwrap();
+            for entry in std::fs::read_dir(dir.join("root/locks")).unwrap() {
+                std::fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+        });
+    }
+}
+
+/// Whether this process may mount; says so if not.
+fn can_mount(store: &Store) -> bool {
+    let web = store.container("web").unwrap();
+    match store.mount(&web, &MountOptions::default()) {
+        Ok(_) => store.unmount(&web, UnmountMode::Plain).map(|_| true).unwrap(),
+        Err(Error::Mount(error)) => {
+            eprintln!("skipped: {error}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_mount_that_nobody_counted_is_used_by_the_next() {
+    let (dir, store) = prepared();
+    if !can_mount(&store) {
+        return;
+    }
+    die(dir.path(), "mount", "mounted");
+    assert_eq!(store.gc(false).unwrap().removed, [], "it may be in use");
+    let web = store.container("web").unwrap();
+    let mount = store.mount(&web, &MountOptions::default()).unwrap();
+    assert_eq!(mount.count, 1);
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+    assert_eq!(store.gc(false).unwrap().removed, []);
+}
+
+#[test]
+fn a_count_that_nothing_is_mounted_for_is_collected() {
+    let (dir, store) = prepared();
+    if !can_mount(&store) {
+        return;
+    }
+    let web = store.container("web").unwrap();
+    store.mount(&web, &MountOptions::default()).unwrap();
+    let kinds = |dry_run| {
+        let report = store.gc(dry_run).unwrap();
+        report.removed.iter().map(|garbage| garbage.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(false), [], "it is mounted");
+    die(dir.path(), "unmount", "unmounted");
+    assert_eq!(store.status().unwrap().mounts.len(), 1);
+    let both = [GarbageKind::MountCount, GarbageKind::MountPoint];
+    assert_eq!((kinds(true), kinds(false)), (both.to_vec(), both.to_vec()));
+    assert_eq!(store.status().unwrap().mounts, []);
+    assert_eq!(kinds(false), []);
+}

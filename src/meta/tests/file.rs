@@ -1,0 +1,107 @@
+//! What handles do whose file is cut short, damaged, replaced or gone: an error, and nothing worse.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use super::*;
+
+/// A store with some records, and what stands around it to see them.
+struct Opened {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    database: Database,
+}
+
+fn opened() -> Opened {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    with_shared_tree(&database);
+    database.begin_read().unwrap().layers().unwrap();
+    let path = database.path().to_owned();
+    Opened { _dir: dir, path, database }
+}
+
+fn read_all(database: &Database) -> Result<usize, MetaError> {
+    let txn = database.begin_read()?;
+    let records = Records::read(&txn)?;
+    Ok(records.layers.len())
+}
+
+#[test]
+fn a_file_cut_short_is_an_error_and_never_a_crash() {
+    let length = opened().path.metadata().unwrap().len();
+    let pages = length / 4096;
+    for cut in [0, 1, 9, 100, 4095, 4096, 4097, 8192, 16384, length / 2, 4096 * (pages - 1), length - 1] {
+        let Opened { _dir, path, database } = opened();
+        let open_txn = database.begin_read().unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(cut).unwrap();
+        Records::read(&open_txn).ok();
+        drop(open_txn);
+        read_all(&database).ok();
+        let written = database.write::<_, MetaError>(|txn| txn.put_layer(&layer("new", None)));
+        assert!(written.is_err(), "cut at {cut} of {length}");
+        let fresh = Database::new(path, DatabaseOptions::default());
+        read_all(&fresh).ok();
+    }
+}
+
+#[test]
+fn a_replaced_file_is_noticed() {
+    let Opened { _dir: dir, path, database } = opened();
+    let other = opened();
+    std::fs::copy(&other.path, dir.path().join("copy")).unwrap();
+    std::fs::rename(dir.path().join("copy"), &path).unwrap();
+    assert!(matches!(database.begin_read(), Err(MetaError::Replaced { .. })));
+    assert!(matches!(database.write::<_, MetaError>(|_| Ok(())), Err(MetaError::Replaced { .. })));
+    assert_eq!(read_all(&Database::new(path.clone(), DatabaseOptions::default())).unwrap(), 2);
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(database.begin_read(), Err(MetaError::Open { .. })));
+    assert!(matches!(database.write::<_, MetaError>(|_| Ok(())), Err(MetaError::Open { .. })));
+}
+
+#[test]
+fn a_handle_that_saw_an_error_is_replaced_without_notice() {
+    let Opened { _dir, path, database } = opened();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let txn = database.begin_read().unwrap();
+    // A cache that is too small to hide it.
+    file.set_len(4096).unwrap();
+    let small = Database::new(path, DatabaseOptions { cache_size: 0, ..Default::default() });
+    assert!(small.begin_read().is_err() || read_all(&small).is_err());
+    drop(txn);
+    file.write_all_at(&bytes, 0).unwrap();
+    assert_eq!(read_all(&small).unwrap(), 2);
+    assert_eq!(read_all(&database).unwrap(), 2);
+}
+
+#[test]
+fn reads_after_an_error_in_the_same_snapshot_say_what_to_do() {
+    let Opened { _dir, path, .. } = opened();
+    let bytes = std::fs::read(&path).unwrap();
+    let database = Database::new(path.clone(), DatabaseOptions { cache_size: 0, ..Default::default() });
+    let txn = database.begin_read().unwrap();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(4096).unwrap();
+    assert!(matches!(txn.layers(), Err(MetaError::Database { .. })));
+    file.write_all_at(&bytes, 0).unwrap();
+    assert!(matches!(txn.layers(), Err(MetaError::PreviousIo)));
+    // The handle is shared, and the next snapshot has another one.
+    assert_eq!(database.begin_read().unwrap().layers().unwrap().len(), 2);
+}
+
+#[test]
+fn what_a_power_cut_left_of_a_run_database_is_not_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.redb");
+    let open = |boot: &str| RunDatabase::open(&path, boot, "a store", &DatabaseOptions::default()).unwrap();
+    open("0").set_fact("probe", "x").unwrap();
+    let old = dir.path().join("run.0.redb");
+    std::fs::write(&old, vec![0xa5; 1 << 20]).unwrap();
+    let run = open("1");
+    assert_eq!(run.fact("probe").unwrap(), None);
+    run.set_fact("probe", "y").unwrap();
+    assert!(!old.exists());
+}

@@ -1,0 +1,108 @@
+//! Waiting for a writer of another process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use super::*;
+
+const MARKER: &str = "LAYERSTORE_TEST_HOLD_IN";
+
+/// Another process that holds the write lock until it is dropped.
+struct Holder(Child);
+
+impl Holder {
+    fn of(dir: &Path, test: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("meta::tests::locks::{test}"), "--nocapture"])
+            .env(MARKER, dir)
+            .stdout(Stdio::piped())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("holding")));
+        Holder(child)
+    }
+
+    /// What this process does if it is the other one; `false` if it is not.
+    fn is_this_process() -> bool {
+        let Ok(dir) = std::env::var(MARKER) else { return false };
+        let database = Database::new(Path::new(&dir).join("store.redb"), DatabaseOptions::default());
+        database
+            .write::<_, MetaError>(|_| {
+                println!("holding");
+                // Until the parent lets go, or is gone.
+                std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+                Ok(())
+            })
+            .unwrap();
+        true
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+fn impatient(dir: &Path, millis: u64) -> Database {
+    let options = DatabaseOptions { lock_timeout: Duration::from_millis(millis), ..Default::default() };
+    Database::new(dir.join("store.redb"), options)
+}
+
+#[test]
+fn the_default_is_a_minute() {
+    assert_eq!(DatabaseOptions::default().lock_timeout, Duration::from_secs(60));
+}
+
+#[test]
+fn the_error_names_the_other_process_and_its_command() {
+    if Holder::is_this_process() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path());
+    let holder = Holder::of(dir.path(), "the_error_names_the_other_process_and_its_command");
+    for millis in [0, 50] {
+        let refused = impatient(dir.path(), millis).write::<_, MetaError>(|_| Ok(()));
+        let Err(MetaError::Locked { holder: named, waited }) = refused else { panic!("not locked") };
+        assert!(named.contains(&format!("process {} (", holder.0.id())), "{named}");
+        assert!(named.contains("--exact meta::tests::locks::"), "{named}");
+        assert!(waited >= Duration::from_millis(millis));
+    }
+    holder.end();
+    impatient(dir.path(), 0).write::<_, MetaError>(|_| Ok(())).unwrap();
+}
+
+/// In a process of its own, whose threads can be counted.
+#[test]
+fn no_time_means_one_try_and_no_thread_in_a_queue() {
+    const ALONE: &str = "LAYERSTORE_TEST_TRY_IN";
+    const NAME: &str = "no_time_means_one_try_and_no_thread_in_a_queue";
+    if Holder::is_this_process() {
+        return;
+    }
+    if let Ok(dir) = std::env::var(ALONE) {
+        let waiting = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+            names.filter(|name| name.trim() == "lock-wait").count()
+        };
+        for (millis, threads) in [(0, 0), (20, 1)] {
+            let refused = impatient(Path::new(&dir), millis).write::<_, MetaError>(|_| Ok(()));
+            assert!(matches!(refused, Err(MetaError::Locked { .. })));
+            assert_eq!(waiting(), threads);
+        }
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path());
+    let holder = Holder::of(dir.path(), NAME);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("meta::tests::locks::{NAME}")])
+        .env(ALONE, dir.path())
+        .output()
+        .unwrap();
+    holder.end();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

@@ -1,0 +1,74 @@
+//! A copy of the database, and making it smaller.
+
+use std::path::Path;
+
+use crate::error::Error;
+
+use super::Store;
+
+/// What [`Store::backup`] does if its path is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackupMode {
+    /// It fails.
+    #[default]
+    New,
+    /// It replaces the file.
+    Replace,
+}
+
+/// What [`Store::compact`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// The length of the database file before, in bytes.
+    pub bytes_before: u64,
+    /// Its length now.
+    pub bytes_after: u64,
+}
+
+impl Store {
+    /// Writes a copy of the database to the file `to`: every record, name and data item of one moment, and no layer's
+    /// files. Returns the length of the copy in bytes.
+    ///
+    /// The copy has mode 0600, and its name when it is whole and on the disk. It takes the place of `store.redb` when
+    /// no process has the store open; what the store got since is garbage then, for [`Store::gc`], and what it lost
+    /// since is found by [`Store::check`].
+    ///
+    /// Returns [`Error::Meta`] with [`BackupExists`](crate::MetaError::BackupExists) if something stands there and
+    /// `mode` is [`BackupMode::New`], and with [`UnknownTable`](crate::MetaError::UnknownTable) if a newer version has
+    /// put more into the store than this one can copy.
+    ///
+    /// # Locking
+    ///
+    /// None: a copy of any size is made of one snapshot, and others read and write meanwhile. Until its end the database
+    /// file grows by what they change. A process that dies leaves a file `.<name>.<hex digits>` beside `to`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{BackupMode, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// store.backup(&dir.path().join("store.backup"), BackupMode::New)?;
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn backup(&self, to: &Path, mode: BackupMode) -> Result<u64, Error> {
+        Ok(self.database().backup(to, mode == BackupMode::Replace)?)
+    }
+
+    /// Gives space in the database file that nothing needs back to the filesystem. The file never shrinks by itself to
+    /// what it holds, as its space is used again by what comes.
+    ///
+    /// Returns [`Error::Meta`] with [`InUse`](crate::MetaError::InUse) if something in the store is being read, by this
+    /// process or another, and with [`Locked`](crate::MetaError::Locked) if it is being written for longer than the lock
+    /// timeout. Nothing is lost or changed in either case, nor by a crash at any moment.
+    ///
+    /// # Locking
+    ///
+    /// Holds the store write lock until the end, and whoever begins to read waits: seconds for each gigabyte.
+    pub fn compact(&self) -> Result<CompactReport, Error> {
+        let done = self.database().compact()?;
+        Ok(CompactReport { bytes_before: done.before, bytes_after: done.after })
+    }
+}

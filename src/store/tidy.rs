@@ -1,0 +1,74 @@
+//! What the first write through a handle does beside: it removes what dead processes announced, so that a store
+//! that is written to stays tidy without anybody calling [`Store::gc`].
+
+use std::io::Write;
+use std::sync::atomic::Ordering;
+
+use crate::disk;
+use crate::error::Error;
+use crate::sys::file::File;
+use crate::sys::{machine, path};
+
+use super::Store;
+use super::garbage::Sweep;
+
+/// How many names it deletes at the most: some ten milliseconds. The rest stays announced, for the next writer and for
+/// [`Store::gc`].
+const LIMIT: u64 = 1000;
+
+impl Store {
+    /// Comes before the first write through this handle, with no lock held.
+    ///
+    /// Lists one directory, which is empty as a rule. In the first write after a boot, by whatever process, it compares
+    /// all directories with the rows: a power cut may have lost what announces garbage. Failures are no failures of the
+    /// write.
+    pub(super) fn tidy_once(&self) {
+        if !self.begin_tidying() {
+            return;
+        }
+        let _span = tracing::debug_span!("tidy").entered();
+        if let Err(error) = self.tidy() {
+            tracing::debug!(%error, "garbage left for gc");
+        }
+    }
+
+    fn tidy(&self) -> Result<(), Error> {
+        // Nothing is made in a store without locks that has no trash.
+        let boot = boot_id()?;
+        let known = self.layout().file_path(disk::COLLECTED);
+        self.end_expired_leases(LIMIT)?;
+        let booted = path::read_to_string(&known).is_ok_and(|text| text.trim() == boot);
+        if booted && disk::locked_numbers(self.layout())?.is_empty() {
+            return Ok(());
+        }
+        let mut sweep = Sweep::limited(self, LIMIT)?;
+        let mut swept = sweep.announced();
+        if !booted {
+            swept = swept.and(sweep.unannounced());
+            // Whatever came of it: what failed once fails for each writer, and `gc` says why.
+            self.note_collected()?;
+        }
+        swept
+    }
+
+    /// Notes that garbage was looked for everywhere since the machine started.
+    pub(crate) fn note_collected(&self) -> Result<(), Error> {
+        let path = self.layout().file_path(disk::COLLECTED);
+        let text = format!("{}\n", boot_id()?);
+        let written = File::ensure(&path).and_then(|mut file| {
+            file.set_length(0)?;
+            file.write_all(text.as_bytes())
+        });
+        written.map_err(|source| Error::Io { action: "write", path, source })
+    }
+
+    /// Whether nobody has begun it for this handle; who asks has.
+    pub(crate) fn begin_tidying(&self) -> bool {
+        self.is_writable() && !self.tidied().swap(true, Ordering::Relaxed)
+    }
+}
+
+/// What tells this boot from others.
+pub(crate) fn boot_id() -> Result<String, Error> {
+    machine::boot_id().map_err(|source| Error::Io { action: "read", path: machine::BOOT_ID.into(), source })
+}

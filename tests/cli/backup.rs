@@ -1,0 +1,64 @@
+//! backup and compact.
+
+use layerstore::{ContainerOptions, Store, StoreOptions};
+
+use super::{lists, load_base};
+use crate::support::Dir;
+
+#[test]
+fn a_copy_takes_the_place_of_the_database() {
+    let dir = Dir::new("backup");
+    load_base(&dir);
+    let before = lists(&dir);
+    let copy = dir.join("copy");
+    let copy = copy.to_str().unwrap();
+    let report = dir.layerstore(["backup", copy, "--json"]).json();
+    assert_eq!(report["bytes"], std::fs::metadata(copy).unwrap().len());
+    dir.layerstore(["backup", copy]).assert_exit(1);
+    dir.layerstore(["backup", "--force", copy]).assert_success();
+    dir.layerstore(["backup", "-"]).assert_exit(2);
+
+    dir.layerstore(["create-container", "base", "--name", "since"]).assert_success();
+    assert_ne!(lists(&dir), before);
+    std::fs::rename(copy, dir.root().join("store.redb")).unwrap();
+    assert_eq!(lists(&dir), before);
+    // The container's directory is garbage, and nothing else is out of order.
+    let removed = dir.layerstore(["gc", "--json"]).json();
+    assert_eq!(removed["removed"].as_array().unwrap().len(), 1, "{removed}");
+    dir.layerstore(["check", "--deep"]).assert_success();
+}
+
+#[test]
+fn a_copy_of_a_store_that_did_not_change_is_clean() {
+    let dir = Dir::new("backup-clean");
+    load_base(&dir);
+    let copy = dir.join("copy");
+    dir.layerstore(["backup", copy.to_str().unwrap()]).assert_success();
+    std::fs::rename(copy, dir.root().join("store.redb")).unwrap();
+    dir.layerstore(["check", "--deep"]).assert_success();
+    assert_eq!(dir.layerstore(["gc"]).stdout(), "nothing to remove\n");
+}
+
+#[test]
+fn a_process_that_has_the_store_open_goes_on_after_a_compaction() {
+    let dir = Dir::new("compact");
+    load_base(&dir);
+    let noise: Vec<u8> =
+        (0..4_000_000u32).flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let large = dir.write("large", noise);
+    dir.layerstore(["item", "put", "base", "large"]).arg(large).assert_success();
+    let store = Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root())).unwrap();
+    let image = store.image("base").unwrap();
+    store.write(|txn| txn.remove_item(&image, "large").map(drop)).unwrap();
+
+    let locked =
+        store.write(|_| Ok(dir.layerstore(["--lock-timeout", "0", "compact"]).assert_exit(1))).unwrap();
+    assert!(locked.contains("is being written by process"), "{locked}");
+    let report = dir.layerstore(["compact", "--json"]).json();
+    let bytes = |name: &str| report[name].as_u64().unwrap();
+    assert!(bytes("bytes_after") < bytes("bytes_before") / 2, "{report}");
+
+    assert_eq!(store.image("base").unwrap(), image);
+    store.create_container(&image.id, &ContainerOptions::named("after")).unwrap();
+    dir.layerstore(["check", "--deep"]).assert_success();
+}
