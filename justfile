@@ -14,6 +14,10 @@ check:
 test *names:
     ./test {{names}}
 
+# kill processes that share a store, and look closely, for so long: just torture 10m (as root, else without mounts)
+torture time="10m":
+    LAYERSTORE_TORTURE={{time}} cargo test --test main torture::nothing_is_lost_in_a_long_time -- --exact --ignored --nocapture
+
 # all of what CI does
 ci:
     .ci/run
@@ -22,6 +26,14 @@ ci:
 fuzz target seconds="60":
     mkdir -p fuzz/corpus/{{target}}
     cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} fuzz/seeds/{{target}} -- -max_total_time={{seconds}} -rss_limit_mb=2048
+
+# more cases of the model test: just model 2000
+model cases="500":
+    PROPTEST_CASES={{cases}} cargo test --test main model:: -- --nocapture
+
+# power cuts on ext4, XFS and Btrfs, as root, for so many seconds each: just power-cut 600
+power-cut seconds="60":
+    LAYERSTORE_POWER_CUT_SECONDS={{seconds}} cargo test --test main power_cut:: -- --nocapture
 
 # measure: all benchmarks, or those whose names contain a word
 bench *names:

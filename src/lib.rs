@@ -93,6 +93,8 @@ mod compress;
 pub mod config;
 mod disk;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 #[cfg(feature = "__fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

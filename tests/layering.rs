@@ -20,7 +20,7 @@ const GROUPS: &[&[&str]] = &[
     &["repair"],
     &["snapshotter", "graphdriver", "interop"],
     // What the fuzz targets see of the inside.
-    &["fuzzing"],
+    &["fuzzing", "fault_tests"],
     &["bin"],
 ];
 
@@ -41,7 +41,7 @@ fn module_of(file: &Path) -> Option<String> {
 
 /// Whether a file holds unit tests only: those may take the public names, as a user would.
 fn is_test_file(file: &Path) -> bool {
-    file.iter().any(|part| part == "tests" || part == "tests.rs")
+    file.iter().any(|part| part == "tests" || part == "tests.rs" || part == "fault_tests")
 }
 
 /// Whether a name after `crate::` is a public name of `lib.rs`, not a module.
@@ -258,7 +258,7 @@ fn system_calls_are_in_sys_only() {
         let relative = file.strip_prefix(&sources).unwrap();
         let elsewhere = relative.starts_with("sys") || relative.starts_with("bin");
         // The fuzz targets' view of the inside, and the kit of the unit tests.
-        let kit = ["fuzzing", "fuzzing.rs", "fixture.rs", "testing.rs", "tests", "tests.rs"];
+        let kit = ["fault_tests", "fuzzing", "fuzzing.rs", "fixture.rs", "testing.rs", "tests", "tests.rs"];
         if elsewhere || relative.iter().any(|part| kit.iter().any(|name| part == *name)) {
             continue;
         }

@@ -87,7 +87,8 @@ pub fn visit_all<T: TableVisitor>(visitor: &mut T) -> Result<(), T::Error> {
     visitor.visit(IMAGES_BY_LAYER)?;
     visitor.visit(CONTAINERS_BY_IMAGE)?;
     visitor.visit(CONTAINERS_BY_LAYER)?;
-    visitor.visit(USAGE)
+    visitor.visit(USAGE)?;
+    visitor.visit(LEASES)
 }
 
 /// The length of a blob chunk. A redb value of exactly a power of two takes twice its size on disk, so a chunk

@@ -20,11 +20,16 @@ use redb::{BackendError, StorageBackend};
 
 use super::DatabaseOptions;
 use super::holder::HolderFile;
+use crate::sys::call::{Call, call, point};
 use crate::sys::file::File;
 use crate::sys::range_lock;
 
 /// The byte that redb's multi-writer mode locks for the length of a write transaction.
 const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
+
+/// The least time to wait for any other lock. They are held for a few reads or writes, by readers too, and a commit in
+/// its middle has no better answer than to wait.
+const SHORT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the handle is doing, which decides what its syncs and locks mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,14 +117,15 @@ impl Backend {
         exclusive: bool,
     ) -> Result<(), BackendError> {
         let try_lock = || match exclusive {
-            true => self.inner.try_lock_range(start, end),
-            false => self.inner.try_lock_shared_range(start, end),
+            true => self.try_lock_range(start, end),
+            false => self.try_lock_shared_range(start, end),
         };
         if try_lock()? {
             return Ok(());
         }
         let begun = Instant::now();
-        if !self.timeout.is_zero() && wait_in_queue(&self.file, start, end, exclusive, self.timeout)? {
+        let timeout = if start == WRITER_BYTE { self.timeout } else { self.timeout.max(SHORT_LOCK_TIMEOUT) };
+        if !timeout.is_zero() && wait_in_queue(&self.file, start, end, exclusive, timeout)? {
             // The open file has the lock already; this tells redb's backend, which gives it up by its own list.
             try_lock()?;
             return Ok(());
@@ -172,28 +178,29 @@ fn wait_in_queue(
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.inner.len()
+        call(Call::Stat, || self.inner.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        call(Call::Read, || self.inner.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.unsynced.store(true, Ordering::Release);
-        self.inner.set_len(len)
+        call(Call::SetLength, || self.inner.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         if !self.syncs || self.phase.is(Phase::Opening) || !self.unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        self.inner.sync_data().inspect_err(|_| self.unsynced.store(true, Ordering::Release))
+        call(Call::Sync, || self.inner.sync_data())
+            .inspect_err(|_| self.unsynced.store(true, Ordering::Release))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.unsynced.store(true, Ordering::Release);
-        self.inner.write(offset, data)
+        call(Call::Write, || self.inner.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -201,10 +208,12 @@ impl StorageBackend for Backend {
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        point(Call::TryLock)?;
         self.inner.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        point(Call::TryLock)?;
         self.inner.try_lock_shared_range(start, end)
     }
 
@@ -229,6 +238,7 @@ impl StorageBackend for Backend {
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        point(Call::TryLock)?;
         self.inner.query_lock_range(start, end)
     }
 }

@@ -19,6 +19,7 @@ use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
 use super::holder::HolderFile;
 use super::{Query, ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
+use crate::sys::call::{Call, point};
 use crate::sys::file::File;
 use crate::sys::path;
 use crate::sys::stat::{FileId, stat};
@@ -97,7 +98,8 @@ impl Database {
 
     fn try_begin_read(&self) -> Result<ReadTxn, MetaError> {
         let reader = self.reader()?;
-        reader.begin_read().map(ReadTxn).map_err(|error| {
+        let begun = point(Call::Read).map_err(|error| redb::StorageError::from(error).into());
+        begun.and_then(|()| reader.begin_read()).map(ReadTxn).map_err(|error| {
             let mut slot = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
             slot.take_if(|current| Arc::ptr_eq(current, &reader));
             error.into()
@@ -109,7 +111,10 @@ impl Database {
         if let Some(reader) = &*slot {
             return Ok(Arc::clone(reader));
         }
-        let open = || self.builder().open_read_only(&self.path);
+        let open = || {
+            point(Call::Open).map_err(redb::StorageError::from)?;
+            self.builder().open_read_only(&self.path)
+        };
         let reader = match open() {
             // No writer is there now, and the last one left without a word: by our own doing (see `backend`), or
             // because it died. A writer that opens looks after the second case, and while it is there readers

@@ -158,11 +158,19 @@ impl Indexed for ContainerRecord {
 
 impl WriteTxn {
     /// Turns the rows of the old record into those of the new one, touching only what differs.
+    ///
+    /// Returns [`MetaError::NameInUse`] if a new name belongs to another thing. Nothing is changed then: the caller may go
+    /// on and commit.
     pub(super) fn update_index(
         &self,
         old: &BTreeSet<IndexRow>,
         new: &BTreeSet<IndexRow>,
     ) -> Result<(), MetaError> {
+        for row in new.difference(old) {
+            if let IndexRow::Name(owner, name, id) = row {
+                self.refuse_taken(*owner, name, id)?;
+            }
+        }
         for row in old.difference(new) {
             self.remove_index_row(row)?;
         }
@@ -205,18 +213,21 @@ impl WriteTxn {
     }
 
     fn insert_name(&self, owner: u8, name: &str, id: &str) -> Result<(), MetaError> {
-        let mut names = self.0.open_table(table::NAMES)?;
-        if let Some(holder) = names.get((owner, name))?
-            && holder.value() != id
-        {
-            return Err(MetaError::NameInUse {
+        self.refuse_taken(owner, name, id)?;
+        self.0.open_table(table::NAMES)?.insert((owner, name), id)?;
+        Ok(())
+    }
+
+    fn refuse_taken(&self, owner: u8, name: &str, id: &str) -> Result<(), MetaError> {
+        let names = self.0.open_table(table::NAMES)?;
+        match names.get((owner, name))? {
+            Some(holder) if holder.value() != id => Err(MetaError::NameInUse {
                 kind: Owner::from_code(owner).map_or("thing", Owner::word),
                 name: name.to_owned(),
                 holder: holder.value().to_owned(),
-            });
+            }),
+            _ => Ok(()),
         }
-        names.insert((owner, name), id)?;
-        Ok(())
     }
 
     /// Takes one row away.

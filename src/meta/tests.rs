@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::ops::Bound;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -226,6 +227,23 @@ fn a_waiting_writer_gives_up_and_names_the_holder() {
 
     // The one that gave up does not hold the lock later.
     database.write::<_, MetaError>(|_| Ok(())).unwrap();
+}
+
+/// Readers hold the lock of the header for a moment. A commit must not fail because it comes upon one.
+#[test]
+fn an_impatient_writer_waits_for_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(dir.path()).path().to_owned();
+    let reader = crate::sys::file::File::open(&path).unwrap();
+    crate::sys::range_lock::lock_range(&reader, Bound::Included(0), Bound::Included(0), false).unwrap();
+    let impatient = DatabaseOptions { lock_timeout: Duration::ZERO, ..Default::default() };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(reader);
+        });
+        Database::new(path, impatient).write(|txn| txn.put_layer(&layer("aa", None))).unwrap();
+    });
 }
 
 #[test]

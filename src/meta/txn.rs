@@ -15,6 +15,7 @@ use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::journal::Touched;
 use crate::error::MetaError;
+use crate::sys::call::{Call, point};
 use crate::types::TreeDigest;
 
 /// A snapshot of the store at one commit.
@@ -59,6 +60,8 @@ impl Tables for ReadTxn {
         &self,
         definition: TableDefinition<'static, K, V>,
     ) -> Result<Self::Table<'_, K, V>, MetaError> {
+        // redb reads the file by itself here.
+        point(Call::Read).map_err(redb::StorageError::from)?;
         Ok(self.0.open_table(definition)?)
     }
 }

@@ -62,9 +62,10 @@ impl WriteTxn {
         old: Option<R>,
         new: &R,
     ) -> Result<(), MetaError> {
+        // What can fail comes first: a caller may go on after an error, and commit.
+        let bytes = new.encode().map_err(MetaError::Encode)?;
         let old_rows = old.as_ref().map(Indexed::rows).unwrap_or_default();
         self.update_index(&old_rows, &new.rows())?;
-        let bytes = new.encode().map_err(MetaError::Encode)?;
         self.0.open_table(definition)?.insert(new.id(), bytes.as_slice())?;
         let effect = old.map_or(Effect::Created, |old| Effect::Changed(new.aspects_since(&old)));
         self.note_thing(R::OWNER, new.id(), effect, new.names());

@@ -156,8 +156,8 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
 pub(crate) fn blob_input(source: &Source, descriptor: &Descriptor) -> Result<BlobInput, Error> {
     let blob = source.blob(descriptor)?;
     let extent = blob.extent();
-    let file = duplicate(extent.file()).ok();
-    let extent = file.map(|file| (file.into(), extent.offset(), extent.length()));
+    let file = duplicate(extent.file()).map_err(ImportError::Io)?;
+    let extent = Some((file.into(), extent.offset(), extent.length()));
     Ok(BlobInput { reader: Box::new(blob), extent })
 }
 

@@ -61,7 +61,8 @@ impl Store {
     /// that came, byte for byte. Else its tar, which is always the one that came, is compressed anew, and only
     /// its descriptor changes in the manifest. The image's config and every diffID are always the same.
     ///
-    /// Returns [`Error::Oci`] if the target cannot be written, and [`Error::Export`] if a layer is damaged.
+    /// Returns [`Error::Lookup`] if the image is not there, [`Error::Oci`] if the target cannot be written, and
+    /// [`Error::Export`] if a layer is damaged.
     pub fn save(
         &self,
         image: &ImageId,
@@ -137,6 +138,9 @@ struct Saving<'a> {
 
 impl<'a> Saving<'a> {
     fn new(store: &'a Store, id: &ImageId, options: &'a SaveOptions<'a>) -> Result<Self, Error> {
+        let txn = store.database().begin_read()?;
+        let not_found = || LookupError::NotFound { kind: "image", key: id.to_string() };
+        let record = txn.image(id.as_str())?.ok_or_else(not_found)?;
         let document = Document::new(store.item(id, MANIFEST_ITEM)?, "");
         let media_type = media_type::of_manifest(&document)?;
         let document = Document::new(document.bytes, media_type);
@@ -144,10 +148,8 @@ impl<'a> Saving<'a> {
         let config_bytes = store.item(id, &manifest.config.digest.to_string())?;
         let config = Document::new(config_bytes, manifest.config.media_type.clone());
         let parsed_config = ImageConfig::parse(&config, &config.digest.to_string())?;
-        let txn = store.database().begin_read()?;
-        let record = store.image(id.as_str())?;
         let mut layers = match &record.top_layer {
-            Some(top) => txn.chain(top.as_str())?,
+            Some(top) => txn.chain(top)?,
             None => Vec::new(),
         };
         layers.reverse();
@@ -165,7 +167,7 @@ impl<'a> Saving<'a> {
             Err(Error::Lookup(LookupError::NoItem { .. })) => Annotations::new(),
             Err(error) => return Err(error),
         };
-        let names = record.names.iter().map(ToString::to_string).collect();
+        let names = record.names;
         Ok(Saving { store, options, document, manifest, config, parsed_config, annotations, names, layers })
     }
 

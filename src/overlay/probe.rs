@@ -68,9 +68,10 @@ pub(crate) struct Probe {
 /// Finds out what overlay mounts can do with layers on the filesystem of `scratch`, an empty directory that is
 /// empty again afterwards.
 ///
-/// What does not work is `false` in the answer, not an error. Returns [`MountError::Directory`] if `scratch` itself
+/// What does not work is `false` in the answer, not an error. With it comes whether that is certain: not so if something
+/// failed that may go well another time, and then the answer is not to be remembered. Returns [`MountError::Directory`] if `scratch` itself
 /// cannot be used.
-pub(crate) fn probe(scratch: &Path) -> Result<Probe, MountError> {
+pub(crate) fn probe(scratch: &Path) -> Result<(Probe, bool), MountError> {
     let failed = |action| move |source| MountError::Directory { action, path: scratch.to_owned(), source };
     let device = path::stat(scratch).map_err(failed("probe in"))?.id.device();
     let mut probe = Probe {
@@ -83,8 +84,7 @@ pub(crate) fn probe(scratch: &Path) -> Result<Probe, MountError> {
     };
     let trial = Trial::new(scratch).map_err(failed("probe in"))?;
     trial.run(&mut probe);
-    drop(trial);
-    Ok(probe)
+    Ok((probe, trial.is_certain()))
 }
 
 /// Changes with each start of the machine; empty if the kernel does not tell.

@@ -63,8 +63,7 @@ impl Store {
         let names = checked_names(&options.names)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
         let layer_id: LayerId = random_id()?;
-        let parent = self.top_layer_of(image)?;
-        let staging = self.new_writable_directory(parent.as_ref())?;
+        let (parent, staging) = self.stage_above(image)?;
         let layer = LayerRecord {
             id: layer_id.to_string(),
             parent: parent.map(|parent| parent.id),
@@ -126,21 +125,32 @@ impl Store {
         Ok(Container::from_record(record)?)
     }
 
-    fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<LayerRecord>, Error> {
+    /// Makes the directory of a layer above an image's. Returns the image's layer with it.
+    fn stage_above(&self, image: Option<&ImageId>) -> Result<(Option<LayerRecord>, Staging), Error> {
+        loop {
+            let (parent, below) = self.top_layer_of(image)?.unzip();
+            match self.new_writable_directory(below) {
+                // The image was removed meanwhile, and perhaps loaded again.
+                Err(_) if self.top_layer_of(image)?.map(|(_, number)| number) != below => {}
+                staging => return Ok((parent, staging?)),
+            }
+        }
+    }
+
+    /// An image's top layer, and the number of its directory.
+    fn top_layer_of(&self, image: Option<&ImageId>) -> Result<Option<(LayerRecord, u64)>, Error> {
         let Some(image) = image else { return Ok(None) };
         let txn = self.database().begin_read()?;
         let record = txn.image(image.as_str())?.ok_or_else(|| no_image(image))?;
         let top = record.top_layer.ok_or(CreateError::NoLayers { id: record.id })?;
-        Ok(Some(txn.layer_ref(&top)?))
+        let layer = txn.layer_ref(&top)?;
+        let number = layer::directory(&txn, &layer)?;
+        Ok(Some((layer, number)))
     }
 
-    /// Makes `diffs/<n>` for a layer above `parent`, durable.
-    fn new_writable_directory(&self, parent: Option<&LayerRecord>) -> Result<Staging, Error> {
+    /// Makes `diffs/<n>` for a layer above the one whose directory is `below`, durable.
+    fn new_writable_directory(&self, below: Option<u64>) -> Result<Staging, Error> {
         let staging = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
-        let below = match parent {
-            Some(parent) => Some(layer::directory(&self.database().begin_read()?, parent)?),
-            None => None,
-        };
         layer::prepare_writable(self.layout(), &staging, below)?;
         if self.options().database.sync {
             staging.sync()?;

@@ -3,7 +3,6 @@
 //! A layer has one mount point, `<run root>/mnt/<layer id>`, and a count of those who asked for it. Whether it *is*
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -155,27 +154,23 @@ impl Store {
             let left = next(record.as_ref().map_or(1, |record| record.count));
             if left > 0
                 && let Some(record) = record
-                && exists(&target)
                 && overlay::is_mounted(&target)?
             {
                 record.count = left;
                 return Ok(left);
             }
-            let unmounted = if exists(&target) {
-                overlay::unmount(&target, mode)
-            } else {
-                Err(MountError::NotMounted { target: target.clone() })
-            };
-            // A count that the kernel does not confirm goes with the error that says so.
-            if let Err(error @ MountError::NotMounted { .. }) = unmounted {
-                return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
+            match overlay::unmount(&target, mode) {
+                // A count that the kernel does not confirm goes with the error that says so.
+                Err(error @ MountError::NotMounted { .. }) => {
+                    return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
+                }
+                unmounted => unmounted?,
             }
-            unmounted?;
             moment::pass("unmounted");
             *record = None;
             // With the directory would go what is mounted there in other mount namespaces.
             if !slot.elsewhere {
-                remove_directory(&target)?;
+                remove_quietly(&target);
             }
             self.vouch_for_volatile(&layer)?;
             Ok(0)
@@ -204,7 +199,7 @@ impl Store {
 
     fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
         let path = self.mount_point(layer)?;
-        if !exists(&path) || !overlay::is_mounted(&path)? {
+        if !overlay::is_mounted(&path)? {
             return Ok(None);
         }
         let record = self.run()?.mount(layer, self.mount_namespace()?)?;
@@ -215,7 +210,7 @@ impl Store {
     /// Refuses an operation that a mount forbids.
     pub(crate) fn refuse_mounted(&self, layer: &str, what: impl FnOnce() -> String) -> Result<(), Error> {
         let path = self.mount_point(layer)?;
-        if !exists(&path) || !overlay::is_mounted(&path)? {
+        if !overlay::is_mounted(&path)? {
             return Ok(());
         }
         Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
@@ -239,7 +234,7 @@ impl Store {
         let work = self.layout().ensure_workdir(number)?;
         // Who removes the layer removes the workdir too, if it was there by then. One that came later is nobody's.
         if self.database().begin_read()?.layer(layer)?.is_none() {
-            remove_directory(&work)?;
+            remove_quietly(&work);
             return Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into());
         }
         Ok(work)
@@ -297,8 +292,10 @@ impl Store {
         let mut probe = match known {
             Some(known) if known.is_current(&path) => known,
             _ => {
-                let probe = self.probe_in_scratch()?;
-                self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
+                let (probe, certain) = self.probe_in_scratch()?;
+                if certain {
+                    self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
+                }
                 probe
             }
         };
@@ -311,7 +308,7 @@ impl Store {
 
 impl Store {
     /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
-    fn probe_in_scratch(&self) -> Result<Probe, Error> {
+    fn probe_in_scratch(&self) -> Result<(Probe, bool), Error> {
         let scratch = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
         Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
     }
@@ -321,16 +318,9 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
 }
 
-fn exists(path: &Path) -> bool {
-    path::exists(path).unwrap_or(false)
-}
-
-/// A mount point that cannot be removed is in use by someone, and harms nobody.
-fn remove_directory(path: &Path) -> Result<(), Error> {
-    match path::remove_directory(path) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy) => {
-            Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
-        }
-        _ => Ok(()),
+/// A directory that cannot be removed is busy in another mount namespace, or garbage for the next gc.
+fn remove_quietly(path: &Path) {
+    if let Err(error) = path::remove_directory(path) {
+        tracing::debug!(path = %path.display(), %error, "a directory is left");
     }
 }

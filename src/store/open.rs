@@ -84,11 +84,15 @@ impl Store {
     /// [`Error::DatabaseMissing`] if its database is gone; [`Error::Meta`] if the database cannot be opened; and
     /// [`Error::NeedsRoot`] if the machine's root made it and this process is someone else.
     pub fn open(options: &StoreOptions) -> Result<Self, Error> {
-        let privileges = Privileges::of_this_process().map_err(Error::Random)?;
+        let privileges = Privileges::of_this_process().map_err(|source| Error::Io {
+            action: "find out what this process may do from",
+            path: "/proc/self/uid_map".into(),
+            source,
+        })?;
         let layout = open_layout(options, &privileges)?;
         let path = layout.file_path(disk::DATABASE);
         let database = Database::new(path.clone(), options.database.clone());
-        if !path::exists(&path).unwrap_or(false) {
+        if !path::exists(&path).map_err(|source| Error::Io { action: "examine", path, source })? {
             create_database(&layout, &database)?;
         }
         let writable = check_format(&database)?;

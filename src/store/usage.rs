@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::AsFd;
 
-use layerstore_schema::record::LayerContent;
-use layerstore_schema::table::usage as sums;
+use layerstore_schema::record::{LayerContent, LayerRecord};
+use layerstore_schema::table::{LayerKey, usage as sums};
 
 use crate::disk::{self, LockState};
 use crate::error::Error;
-use crate::meta::Query;
+use crate::meta::{Query, ReadTxn};
 use crate::sys::path;
 use crate::types::{LayerId, TreeDigest};
 
@@ -127,29 +127,23 @@ impl Store {
         };
         let mut usage = Usage::default();
         let mut trees = HashSet::new();
-        // What goes with the thing: its layers from the top, as far down as nothing else stands on them.
-        let mut only_ours = true;
-        let users = |layer: &str| -> Result<usize, Error> {
-            Ok(txn.children(layer)?.len() + txn.images_of_layer(layer)?.len())
-        };
-        for (depth, layer) in txn.chain(&top.id)?.into_iter().enumerate() {
-            let own = match (&of, depth) {
-                (ThingId::Layer(_), 0) | (ThingId::Container(_), 0) => 0,
-                _ => 1,
-            };
-            only_ours &= users(&layer.id)? <= own && !matches!((&of, depth), (ThingId::Container(_), 1..));
+        let chain = txn.chain(&top.id)?;
+        let going = going_with(&txn, &of, &chain)?;
+        for layer in &chain {
             match layer.content {
                 LayerContent::Writable(number) => {
                     let measured = disk::usage(self.open_diff(number)?.as_fd())?;
-                    usage.add(measured.allocated, measured.apparent, measured.inodes, only_ours);
+                    let unique = going.contains(&layer.id);
+                    usage.add(measured.allocated, measured.apparent, measured.inodes, unique);
                 }
                 LayerContent::Sealed(tree) => {
                     let tree = TreeDigest(tree);
                     let Some(diff) = txn.diff(&tree)? else { continue };
-                    let shared =
-                        txn.layers_by(layerstore_schema::table::LayerKey::Tree, &tree.to_string())?.len();
                     if trees.insert(tree) {
-                        usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, only_ours && shared <= 1);
+                        // The directory goes with the last layer that has this tree.
+                        let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
+                        let unique = sharers.iter().all(|layer| going.contains(layer));
+                        usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, unique);
                     }
                 }
             }
@@ -166,6 +160,26 @@ impl Store {
         let LayerContent::Sealed(tree) = layer.content else { return Ok(None) };
         Ok(txn.diff(&TreeDigest(tree))?.map(|diff| (diff.disk_bytes, diff.content_bytes)))
     }
+}
+
+/// The layers of a thing's chain, topmost first, that go when it is removed. A layer or container goes alone; with an image
+/// go its layers as far down as nothing else needs them. A name is a need, too.
+fn going_with(txn: &ReadTxn, of: &ThingId, chain: &[LayerRecord]) -> Result<HashSet<String>, Error> {
+    if !matches!(of, ThingId::Image(_)) {
+        let Some(top) = chain.first() else { return Ok(HashSet::new()) };
+        let users = txn.children(&top.id)?.len() + txn.images_of_layer(&top.id)?.len();
+        return Ok(if users == 0 { HashSet::from([top.id.clone()]) } else { HashSet::new() });
+    }
+    let mut going = HashSet::new();
+    for layer in chain {
+        // The image, or the layer above, which goes as well.
+        let users = txn.children(&layer.id)?.len() + txn.images_of_layer(&layer.id)?.len();
+        if users > 1 || !layer.names.is_empty() {
+            break;
+        }
+        going.insert(layer.id.clone());
+    }
+    Ok(going)
 }
 
 impl Usage {

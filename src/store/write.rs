@@ -228,6 +228,26 @@ mod tests {
         assert_eq!(store.image("busybox").unwrap().id, image);
     }
 
+    #[test]
+    fn names_that_cannot_be_given_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
+        let names = ["old", "taken", "new"].map(|name| name.parse().unwrap());
+        let images: [ImageId; 2] = ["aa", "bb"].map(|id| id.repeat(32).parse().unwrap());
+        store
+            .write(|txn| {
+                for (image, name) in images.iter().zip(&names) {
+                    txn.txn.put_image(&record(image))?;
+                    txn.add_name(image, name)?;
+                }
+                assert!(txn.set_names(&images[0], &[names[2].clone(), names[1].clone()]).is_err());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(store.image("old").unwrap().id, images[0]);
+        assert!(store.image("new").is_err());
+    }
+
     fn record(id: &ImageId) -> layerstore_schema::record::ImageRecord {
         layerstore_schema::record::ImageRecord {
             id: id.to_string(),

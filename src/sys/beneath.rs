@@ -11,6 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
+use super::call::{Call, call};
+
 /// Longest path handed to the kernel in one call, well below its `PATH_MAX` of 4096.
 const CHUNK: usize = 3900;
 
@@ -20,7 +22,7 @@ const RACES: usize = 128;
 /// Opens the directory at `path`, an ordinary path that may hold symbolic links: for what the user named.
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(nix::fcntl::open(path, flags, Mode::empty())?)
+    call(Call::Open, || nix::fcntl::open(path, flags, Mode::empty()))
 }
 
 /// Opens the directory at `path` below `root` for reading; the root itself if `path` is empty.
@@ -39,14 +41,14 @@ pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result
 
 /// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
 pub(crate) fn open_name(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
-    Ok(openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)
+    call(Call::Open, || openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))
 }
 
 /// Creates the file `name` in `dir` and opens it for reading and writing. Fails with EEXIST if anything at
 /// all stands there. The mode is subject to the umask.
 pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(openat(dir, name, flags, Mode::from_bits_truncate(u32::from(mode)))?)
+    call(Call::Create, || openat(dir, name, flags, Mode::from_bits_truncate(u32::from(mode))))
 }
 
 /// Opens the regular file `name` in `dir` for reading and writing.
@@ -58,20 +60,20 @@ pub(crate) fn open_file_for_writing(dir: BorrowedFd<'_>, name: &[u8]) -> io::Res
 /// Makes a file without a name in the filesystem of `dir`: it goes with its last handle.
 pub(crate) fn unnamed_file(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-    Ok(openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+    call(Call::Create, || openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR))
 }
 
 /// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600 if it is missing.
 pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
+    call(Call::Create, || openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR))
 }
 
 /// Opens the directory that `child` lies in. Meant for going back up a path that was walked down: the caller
 /// compares the inode with the one it came from, as a rename may have moved `child` meanwhile.
 pub(crate) fn open_parent(child: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(openat(child, c"..", flags, Mode::empty())?)
+    call(Call::Open, || openat(child, c"..", flags, Mode::empty()))
 }
 
 fn in_chunks(root: BorrowedFd<'_>, path: &[u8], last: OFlag) -> io::Result<OwnedFd> {
@@ -99,10 +101,9 @@ fn resolve(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> io::Result<OwnedFd
     );
     let mut races = 0;
     loop {
-        match openat2(dir, path, how) {
-            Err(Errno::EAGAIN) if races < RACES => races += 1,
-            Err(Errno::EINTR) => {}
-            opened => return Ok(opened?),
+        match call(Call::Open, || openat2(dir, path, how)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && races < RACES => races += 1,
+            opened => return opened,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{RawDir, SeekFrom, seek};
 
+use super::call::{Call, call, point};
+
 /// One name of a directory. The order is the filesystem's.
 #[derive(Debug)]
 pub(crate) struct DirEntry {
@@ -14,10 +16,12 @@ pub(crate) struct DirEntry {
 
 /// Lists everything in the directory, which must be open for reading, from its beginning.
 pub(crate) fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<DirEntry>> {
-    seek(dir, SeekFrom::Start(0))?;
+    call(Call::Seek, || seek(dir, SeekFrom::Start(0)))?;
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut reader = RawDir::new(dir, buffer.spare_capacity_mut());
     let mut entries = Vec::new();
+    // One call gives many entries, so the first of them stands for all.
+    point(Call::List)?;
     while let Some(entry) = reader.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();

@@ -1,10 +1,12 @@
 //! Open files: reading, writing, length.
 
 use std::fs::OpenOptions;
-use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use super::call::{Call, call, transfer};
 
 /// An open file, closed when dropped.
 #[derive(Debug)]
@@ -13,43 +15,44 @@ pub(crate) struct File(std::fs::File);
 impl File {
     /// Opens what is at `path`, an ordinary path, for reading.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        std::fs::File::open(path).map(File)
+        call(Call::Open, || std::fs::File::open(path)).map(File)
     }
 
     /// Opens what is at `path` for reading and writing.
     pub(crate) fn open_to_write(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().read(true).write(true).open(path).map(File)
+        call(Call::Open, || OpenOptions::new().read(true).write(true).open(path)).map(File)
     }
 
     /// Opens what is at `path` for writing alone, such as a pipe.
     pub(crate) fn open_write_only(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().write(true).open(path).map(File)
+        call(Call::Open, || OpenOptions::new().write(true).open(path)).map(File)
     }
 
     /// Opens the file at `path` for reading and writing, and creates it with mode 0600 if it is missing.
     pub(crate) fn ensure(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(File)
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        call(Call::Create, || options.open(path)).map(File)
     }
 
     /// Creates the file at `path`, or empties the one that is there, and opens it for writing.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        std::fs::File::create(path).map(File)
+        call(Call::Create, || std::fs::File::create(path)).map(File)
     }
 
     /// Its length in bytes.
     pub(crate) fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(call(Call::Stat, || self.0.metadata())?.len())
     }
 
     /// Makes it longer, with a hole, or shorter.
     pub(crate) fn set_length(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        call(Call::SetLength, || self.0.set_len(length))
     }
 
     /// Writes it out to the disk with its metadata; for a directory: its names.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
+        call(Call::Sync, || self.0.sync_all())
     }
 
     /// Another handle of the same open file: they share their offset and their locks.
@@ -65,7 +68,7 @@ impl File {
 
 /// Another handle of the same open file.
 pub(crate) fn duplicate(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    file.try_clone_to_owned()
+    call(Call::Duplicate, || file.try_clone_to_owned())
 }
 
 impl From<OwnedFd> for File {
@@ -88,17 +91,13 @@ impl AsFd for File {
 
 impl Read for &File {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.0).read(buffer)
+        transfer(Call::Read, buffer.len(), |length| (&self.0).read(start(buffer, length)))
     }
 }
 
 impl Write for &File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.0).write(bytes)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&self.0).write_vectored(pieces)
+        transfer(Call::Write, bytes.len(), |length| (&self.0).write(bytes.get(..length).unwrap_or(bytes)))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -108,17 +107,19 @@ impl Write for &File {
 
 impl Seek for &File {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        (&self.0).seek(to)
+        call(Call::Seek, || (&self.0).seek(to))
     }
 }
 
 impl FileExt for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        transfer(Call::Read, buffer.len(), |length| self.0.read_at(start(buffer, length), offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(bytes, offset)
+        transfer(Call::Write, bytes.len(), |length| {
+            self.0.write_at(bytes.get(..length).unwrap_or(bytes), offset)
+        })
     }
 }
 
@@ -133,10 +134,6 @@ impl Write for File {
         (&*self).write(bytes)
     }
 
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        (&*self).write_vectored(pieces)
-    }
-
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -146,4 +143,8 @@ impl Seek for File {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         (&*self).seek(to)
     }
+}
+
+fn start(buffer: &mut [u8], length: usize) -> &mut [u8] {
+    buffer.get_mut(..length).unwrap_or_default()
 }

@@ -1,47 +1,40 @@
 //! Exclusive locks that belong to an open file description (OFD locks and `flock`): two opens of one file exclude
 //! each other even inside one process, and the kernel drops the lock with the last descriptor.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::FlockOperation;
 
+use super::call::{Call, call};
+
 /// Takes the lock if nobody holds it; returns whether it did. The file must be open for writing.
 pub(crate) fn try_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+    match call(Call::TryLock, || fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file()))) {
         Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 
 /// Takes the lock, and waits for whoever holds it.
 #[cfg(test)]
 pub(crate) fn exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
-    loop {
-        match fcntl(file, FcntlArg::F_OFD_SETLKW(&whole_file())) {
-            Err(Errno::EINTR) => {}
-            taken => return Ok(taken.map(drop)?),
-        }
-    }
+    call(Call::Lock, || fcntl(file, FcntlArg::F_OFD_SETLKW(&whole_file()))).map(drop)
 }
 
 /// Takes the `flock` of an open file or directory, and waits for whoever holds it. It ends with the handle.
 pub(crate) fn flock_exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
-    loop {
-        match rustix::fs::flock(file, FlockOperation::LockExclusive) {
-            Err(rustix::io::Errno::INTR) => {}
-            taken => return Ok(taken?),
-        }
-    }
+    call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockExclusive))
 }
 
 /// Whether someone else holds the lock.
 pub(crate) fn is_held(file: BorrowedFd<'_>) -> io::Result<bool> {
     let mut lock = whole_file();
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    call(Call::TryLock, || fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)))?;
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use super::call::{Call, call};
+
 /// Where the kernel gives each start of the machine an id.
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -13,5 +15,5 @@ pub(crate) fn boot_id() -> io::Result<String> {
 
 /// The kernel's name for the processor, such as `armv7l`.
 pub(crate) fn processor() -> io::Result<String> {
-    Ok(nix::sys::utsname::uname()?.machine().to_string_lossy().into_owned())
+    Ok(call(Call::Run, nix::sys::utsname::uname)?.machine().to_string_lossy().into_owned())
 }

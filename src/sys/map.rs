@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use memmap2::{Mmap, MmapOptions};
 
+use super::call::{Call, call};
 use super::file::File;
 
 /// How much is mapped.
@@ -26,7 +27,8 @@ impl FirstPage {
         }
         // SAFETY: The map is only read through `read_volatile` below and never given out as a slice, so that nobody
         // assumes bytes that stay the same. The file is a database that never shrinks below its header page.
-        let map = unsafe { MmapOptions::new().len(LENGTH).map(file.as_fd().as_raw_fd())? };
+        let map =
+            call(Call::Map, || unsafe { MmapOptions::new().len(LENGTH).map(file.as_fd().as_raw_fd()) })?;
         Ok(FirstPage(map))
     }
 

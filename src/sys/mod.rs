@@ -3,6 +3,7 @@
 //! | part | what it wraps |
 //! | --- | --- |
 //! | [`beneath`] | opening below a directory handle, never through a link |
+//! | [`call`] | what all of them go through |
 //! | [`directory`] | listing a directory |
 //! | [`file`] | open files: reading, writing, length |
 //! | [`path`] | calls by an ordinary path |
@@ -26,6 +27,7 @@
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
 pub(crate) mod beneath;
+pub(crate) mod call;
 pub(crate) mod directory;
 pub(crate) mod extent;
 pub(crate) mod file;

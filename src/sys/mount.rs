@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
+use super::call::{Call, call, point};
 use super::file::File;
 
 /// The longest option string of `mount(2)`: a page, less the NUL that ends it.
@@ -78,36 +79,39 @@ pub(crate) struct FsContext(OwnedFd);
 impl FsContext {
     /// Begins a filesystem of type `kind`.
     pub(crate) fn open(kind: &str) -> Result<Self, Refusal> {
-        rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
+        call(Call::Mount, || rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC))
             .map(FsContext)
             .map_err(|errno| Refusal::new(format!("fsopen {kind}"), errno))
     }
 
     /// Sets an option that has no value.
     pub(crate) fn flag(&self, key: &str) -> Result<(), Refusal> {
-        rustix::mount::fsconfig_set_flag(&self.0, key).map_err(|errno| self.refusal(key, errno))
+        call(Call::Mount, || rustix::mount::fsconfig_set_flag(&self.0, key))
+            .map_err(|error| self.refusal(key, error))
     }
 
     /// Sets an option to text of at most [`FSCONFIG_VALUE_MAX`] bytes.
     pub(crate) fn string(&self, key: &str, value: impl AsRef<OsStr>) -> Result<(), Refusal> {
-        rustix::mount::fsconfig_set_string(&self.0, key, value.as_ref())
-            .map_err(|errno| self.refusal(key, errno))
+        call(Call::Mount, || rustix::mount::fsconfig_set_string(&self.0, key, value.as_ref()))
+            .map_err(|error| self.refusal(key, error))
     }
 
     /// Sets an option to an open file. The kernel keeps its own reference.
     pub(crate) fn descriptor(&self, key: &str, value: BorrowedFd<'_>) -> Result<(), Refusal> {
-        rustix::mount::fsconfig_set_fd(&self.0, key, value).map_err(|errno| self.refusal(key, errno))
+        call(Call::Mount, || rustix::mount::fsconfig_set_fd(&self.0, key, value))
+            .map_err(|error| self.refusal(key, error))
     }
 
     /// Makes the filesystem, and a mount of it that is attached nowhere.
     pub(crate) fn create(self, attributes: MountAttrFlags) -> Result<OwnedFd, Refusal> {
-        rustix::mount::fsconfig_create(&self.0).map_err(|errno| self.refusal("create", errno))?;
-        rustix::mount::fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            .map_err(|errno| Refusal { log: self.log(), ..Refusal::new("fsmount", errno) })
+        call(Call::Mount, || rustix::mount::fsconfig_create(&self.0))
+            .map_err(|error| self.refusal("create", error))?;
+        call(Call::Mount, || rustix::mount::fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
+            .map_err(|error| Refusal { log: self.log(), ..Refusal::new("fsmount", error) })
     }
 
-    fn refusal(&self, key: &str, errno: Errno) -> Refusal {
-        Refusal { log: self.log(), ..Refusal::new(format!("fsconfig {key}"), errno) }
+    fn refusal(&self, key: &str, error: io::Error) -> Refusal {
+        Refusal { log: self.log(), ..Refusal::new(format!("fsconfig {key}"), error) }
     }
 
     /// The errors and warnings that the kernel logged. Each read gives one message, such as `e overlay: ...`,
@@ -128,34 +132,42 @@ impl FsContext {
 
 /// Opens a directory as a layer of a mount. Read access, not `O_PATH`: kernels before 6.15 take no other.
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    call(Call::Open, || {
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    })
 }
 
 /// A copy of the mount at `path`, seen from that directory down, attached nowhere.
 pub(crate) fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    Ok(rustix::mount::open_tree(CWD, path, flags)?)
+    call(Call::Mount, || rustix::mount::open_tree(CWD, path, flags))
 }
 
 /// Opens the root directory of a detached mount, for kernels that refuse the `O_PATH` descriptor itself.
 pub(crate) fn open_root(tree: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(tree, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    call(Call::Open, || {
+        rustix::fs::openat(tree, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    })
 }
 
 /// Opens a file inside a detached mount for reading.
 pub(crate) fn open_file_at(tree: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(tree, path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+    call(Call::Open, || {
+        rustix::fs::openat(tree, path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    })
 }
 
 /// Attaches a detached mount at the directory `target`.
 pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(rustix::mount::move_mount(tree, c"", target, c"", flags)?)
+    call(Call::Mount, || rustix::mount::move_mount(tree, c"", target, c"", flags))
 }
 
 /// Opens `target` as a place to mount on.
 pub(crate) fn open_target(target: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    call(Call::Open, || {
+        rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    })
 }
 
 /// Maps the ids of a detached mount as the user namespace `namespace` maps them.
@@ -182,6 +194,7 @@ pub(crate) fn set_private(tree: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn set_attributes(tree: BorrowedFd<'_>, attributes: libc::mount_attr) -> io::Result<()> {
+    point(Call::Mount)?;
     // SAFETY: the path is a static string that ends in NUL, the structure outlives the call, and its true size is
     // given; the kernel reads both and keeps neither.
     let done = unsafe {
@@ -205,16 +218,16 @@ pub(crate) fn mount_call(
     flags: MsFlags,
     data: &OsStr,
 ) -> io::Result<()> {
-    Ok(nix::mount::mount(Some(source), target, Some(kind), flags, Some(data))?)
+    call(Call::Mount, || nix::mount::mount(Some(source), target, Some(kind), flags, Some(data)))
 }
 
 /// `mount(2)`: shows the directory `source` at `target`, read-only and private.
 pub(crate) fn bind_call(source: &Path, target: &Path) -> io::Result<()> {
     let none = None::<&str>;
-    nix::mount::mount(Some(source), target, none, MsFlags::MS_BIND, none)?;
+    call(Call::Mount, || nix::mount::mount(Some(source), target, none, MsFlags::MS_BIND, none))?;
     // The first call takes no other flags. A mount that stayed writable must not stay at all.
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    let settled = nix::mount::mount(none, target, none, read_only, none).map_err(io::Error::from);
+    let settled = call(Call::Mount, || nix::mount::mount(none, target, none, read_only, none));
     settled.and_then(|()| make_private(target, false)).inspect_err(|_| {
         unmount(target, true).ok();
     })
@@ -223,14 +236,16 @@ pub(crate) fn bind_call(source: &Path, target: &Path) -> io::Result<()> {
 /// `mount(2)` that only ends propagation at `target`, for kernels without `mount_setattr`.
 pub(crate) fn make_private(target: &Path, recursive: bool) -> io::Result<()> {
     let scope = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };
-    Ok(nix::mount::mount(None::<&str>, target, None::<&str>, MsFlags::MS_PRIVATE | scope, None::<&str>)?)
+    call(Call::Mount, || {
+        nix::mount::mount(None::<&str>, target, None::<&str>, MsFlags::MS_PRIVATE | scope, None::<&str>)
+    })
 }
 
 /// Takes away the mount at `target` itself, never at what a link there leads to. Detached, it disappears from
 /// the tree at once and ends with its last user.
 pub(crate) fn unmount(target: &Path, detach: bool) -> io::Result<()> {
     let detach = if detach { MntFlags::MNT_DETACH } else { MntFlags::empty() };
-    Ok(nix::mount::umount2(target, MntFlags::UMOUNT_NOFOLLOW | detach)?)
+    call(Call::Mount, || nix::mount::umount2(target, MntFlags::UMOUNT_NOFOLLOW | detach))
 }
 
 /// Whether something is mounted at `path` itself; `false` if nothing is there at all.
@@ -239,16 +254,17 @@ pub(crate) fn unmount(target: &Path, detach: bool) -> io::Result<()> {
 /// cannot, so then the mount table decides.
 pub(crate) fn is_mount_root(path: &Path) -> io::Result<bool> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    match rustix::fs::statx(CWD, path, flags, StatxFlags::empty()) {
+    let found = call(Call::Stat, || rustix::fs::statx(CWD, path, flags, StatxFlags::empty()));
+    match found.map_err(|error| (Errno::from_io_error(&error), error)) {
         Ok(status) if status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
             Ok(status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
         }
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-        Ok(_) | Err(Errno::NOTCONN | Errno::NOSYS | Errno::IO) => {
+        Err((Some(Errno::NOENT | Errno::NOTDIR), _)) => Ok(false),
+        Ok(_) | Err((Some(Errno::NOTCONN | Errno::NOSYS | Errno::IO), _)) => {
             let path = info::resolved(path)?;
             Ok(info::read()?.iter().any(|mount| mount.target == path))
         }
-        Err(errno) => Err(errno.into()),
+        Err((_, error)) => Err(error),
     }
 }
 
@@ -261,7 +277,7 @@ pub(crate) fn with_own_directory<T: Send>(
     work: impl FnOnce() -> Result<T, Refusal> + Send,
 ) -> Result<T, Refusal> {
     in_thread(|| {
-        nix::sched::unshare(CloneFlags::CLONE_FS).map_err(|errno| Refusal::new("unshare", errno))?;
+        unshare(CloneFlags::CLONE_FS)?;
         enter(directory)?;
         work()
     })
@@ -274,7 +290,7 @@ pub(crate) fn with_own_mounts<T: Send>(
     work: impl FnOnce() -> Result<T, Refusal> + Send,
 ) -> Result<T, Refusal> {
     in_thread(|| {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| Refusal::new("unshare", errno))?;
+        unshare(CloneFlags::CLONE_NEWNS)?;
         make_private(Path::new("/"), true).map_err(|error| Refusal::new("make mounts private", error))?;
         // The directory that was current before belongs to the namespace that was left.
         enter(directory)?;
@@ -282,10 +298,15 @@ pub(crate) fn with_own_mounts<T: Send>(
     })
 }
 
+fn unshare(what: CloneFlags) -> Result<(), Refusal> {
+    call(Call::Namespace, || nix::sched::unshare(what)).map_err(|error| Refusal::new("unshare", error))
+}
+
 fn enter(directory: &Path) -> Result<(), Refusal> {
-    let call = || format!("change to {}", directory.display());
-    let directory = File::open(directory).map_err(|error| Refusal::new(call(), error))?;
-    rustix::process::fchdir(directory.as_fd()).map_err(|errno| Refusal::new(call(), errno))
+    let step = || format!("change to {}", directory.display());
+    let directory = File::open(directory).map_err(|error| Refusal::new(step(), error))?;
+    call(Call::Namespace, || rustix::process::fchdir(directory.as_fd()))
+        .map_err(|error| Refusal::new(step(), error))
 }
 
 fn in_thread<T: Send>(work: impl FnOnce() -> Result<T, Refusal> + Send) -> Result<T, Refusal> {

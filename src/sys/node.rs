@@ -13,6 +13,8 @@ use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
+use super::call::{Call, call};
+
 /// A kind of node that `mknod` makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NodeKind {
@@ -29,7 +31,7 @@ pub(crate) enum NodeKind {
 
 /// Makes a directory. The mode is subject to the umask.
 pub(crate) fn make_directory(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
-    Ok(nix::sys::stat::mkdirat(dir, name, bits(mode))?)
+    call(Call::MakeDirectory, || nix::sys::stat::mkdirat(dir, name, bits(mode)))
 }
 
 /// Makes a device, pipe or socket. The mode is subject to the umask; device numbers count for devices only.
@@ -47,17 +49,17 @@ pub(crate) fn make_node(
         #[cfg(test)]
         NodeKind::Socket => SFlag::S_IFSOCK,
     };
-    Ok(nix::sys::stat::mknodat(dir, name, kind, bits(mode), libc::makedev(major, minor))?)
+    call(Call::MakeNode, || nix::sys::stat::mknodat(dir, name, kind, bits(mode), libc::makedev(major, minor)))
 }
 
 /// Makes a symbolic link.
 pub(crate) fn make_symlink(dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> io::Result<()> {
-    Ok(nix::unistd::symlinkat(target, dir, name)?)
+    call(Call::MakeLink, || nix::unistd::symlinkat(target, dir, name))
 }
 
 /// The target of a symbolic link.
 pub(crate) fn read_symlink(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
-    let target: OsString = nix::fcntl::readlinkat(dir, name)?;
+    let target: OsString = call(Call::ReadLink, || nix::fcntl::readlinkat(dir, name))?;
     Ok(target.into_vec())
 }
 
@@ -68,14 +70,16 @@ pub(crate) fn make_hard_link(
     new_dir: BorrowedFd<'_>,
     new: &[u8],
 ) -> io::Result<()> {
-    Ok(nix::unistd::linkat(old_dir, old, new_dir, new, AtFlags::empty())?)
+    call(Call::MakeLink, || nix::unistd::linkat(old_dir, old, new_dir, new, AtFlags::empty()))
 }
 
 /// Gives an open file, which may have no name yet, a name. Fails with EEXIST if anything stands there.
 pub(crate) fn name_file(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     // Without a capability the kernel takes an open file only by this name of it.
     let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(nix::unistd::linkat(nix::fcntl::AT_FDCWD, open.as_bytes(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)?)
+    call(Call::MakeLink, || {
+        nix::unistd::linkat(nix::fcntl::AT_FDCWD, open.as_bytes(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)
+    })
 }
 
 /// Renames, replacing what stands at `new`.
@@ -85,7 +89,7 @@ pub(crate) fn rename(
     new_dir: BorrowedFd<'_>,
     new: &[u8],
 ) -> io::Result<()> {
-    Ok(nix::fcntl::renameat(old_dir, old, new_dir, new)?)
+    call(Call::Rename, || nix::fcntl::renameat(old_dir, old, new_dir, new))
 }
 
 /// Renames; fails with EEXIST if anything stands at `new`.
@@ -95,38 +99,38 @@ pub(crate) fn rename_noreplace(
     new_dir: BorrowedFd<'_>,
     new: &[u8],
 ) -> io::Result<()> {
-    Ok(nix::fcntl::renameat2(old_dir, old, new_dir, new, RenameFlags::RENAME_NOREPLACE)?)
+    call(Call::Rename, || nix::fcntl::renameat2(old_dir, old, new_dir, new, RenameFlags::RENAME_NOREPLACE))
 }
 
 /// Removes a name that is no directory.
 pub(crate) fn remove_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?)
+    call(Call::Remove, || nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir))
 }
 
 /// Removes an empty directory.
 pub(crate) fn remove_directory(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    Ok(nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)?)
+    call(Call::Remove, || nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir))
 }
 
 /// Sets owner and group of what stands at `name`.
 pub(crate) fn set_owner_at(dir: BorrowedFd<'_>, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    Ok(nix::unistd::fchownat(dir, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    call(Call::SetOwner, || nix::unistd::fchownat(dir, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW))
 }
 
 /// Sets owner and group of an open file.
 pub(crate) fn set_owner(file: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
-    Ok(nix::unistd::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+    call(Call::SetOwner, || nix::unistd::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
 }
 
 /// Sets the permission bits of what stands at `name`; EOPNOTSUPP for a symbolic link, which has none.
 pub(crate) fn set_mode_at(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
-    Ok(nix::sys::stat::fchmodat(dir, name, bits(mode), FchmodatFlags::NoFollowSymlink)?)
+    call(Call::SetMode, || nix::sys::stat::fchmodat(dir, name, bits(mode), FchmodatFlags::NoFollowSymlink))
 }
 
 /// Sets the permission bits of an open file.
 pub(crate) fn set_mode(file: BorrowedFd<'_>, mode: u16) -> io::Result<()> {
-    Ok(nix::sys::stat::fchmod(file, bits(mode))?)
+    call(Call::SetMode, || nix::sys::stat::fchmod(file, bits(mode)))
 }
 
 /// Sets the modification time of what stands at `name`, and leaves its access time alone.
@@ -137,13 +141,13 @@ pub(crate) fn set_mtime_at(
 ) -> io::Result<()> {
     let mtime = TimeSpec::new(seconds, nanoseconds.into());
     let flag = UtimensatFlags::NoFollowSymlink;
-    Ok(nix::sys::stat::utimensat(dir, name, &TimeSpec::UTIME_OMIT, &mtime, flag)?)
+    call(Call::SetTime, || nix::sys::stat::utimensat(dir, name, &TimeSpec::UTIME_OMIT, &mtime, flag))
 }
 
 /// Sets the modification time of an open file, and leaves its access time alone.
 pub(crate) fn set_mtime(file: BorrowedFd<'_>, (seconds, nanoseconds): (i64, u32)) -> io::Result<()> {
     let mtime = TimeSpec::new(seconds, nanoseconds.into());
-    Ok(nix::sys::stat::futimens(file, &TimeSpec::UTIME_OMIT, &mtime)?)
+    call(Call::SetTime, || nix::sys::stat::futimens(file, &TimeSpec::UTIME_OMIT, &mtime))
 }
 
 fn bits(mode: u16) -> Mode {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType};
 
+use super::call::{Call, call};
 use super::file::File;
 use super::stat::{self, Stat};
 
@@ -57,40 +58,40 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Where a symbolic link leads.
 pub(crate) fn read_link(path: &Path) -> io::Result<PathBuf> {
-    std::fs::read_link(path)
+    call(Call::ReadLink, || std::fs::read_link(path))
 }
 
 /// The absolute path without links that `path` leads to.
 pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
-    std::fs::canonicalize(path)
+    call(Call::ReadLink, || std::fs::canonicalize(path))
 }
 
 /// The paths of everything in a directory.
 pub(crate) fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
-    std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect()
+    call(Call::List, || std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>())
 }
 
 /// Makes a directory. The mode is subject to the umask.
 pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().mode(mode).create(path)
+    call(Call::MakeDirectory, || DirBuilder::new().mode(mode).create(path))
 }
 
 /// Makes a directory, and those above it that are missing. The mode is subject to the umask.
 pub(crate) fn make_directories(path: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(path)
+    call(Call::MakeDirectory, || DirBuilder::new().recursive(true).mode(mode).create(path))
 }
 
 /// Removes a file.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(path)
+    call(Call::Remove, || std::fs::remove_file(path))
 }
 
 /// Removes an empty directory.
 pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
-    std::fs::remove_dir(path)
+    call(Call::Remove, || std::fs::remove_dir(path))
 }
 
 /// Removes a directory with all that is in it.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    std::fs::remove_dir_all(path)
+    call(Call::Remove, || std::fs::remove_dir_all(path))
 }

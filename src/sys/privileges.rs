@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, User};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::call::{Call, call};
+
 /// The privileges that decide how a store stores things.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Privileges {
@@ -23,7 +25,7 @@ impl Privileges {
     /// The privileges of the calling thread.
     pub(crate) fn of_this_process() -> io::Result<Self> {
         let map = super::path::read_to_string(Path::new("/proc/self/uid_map"))?;
-        let effective = capabilities(None)?.effective;
+        let effective = call(Call::Namespace, || capabilities(None))?.effective;
         Ok(Privileges {
             user_namespace: !is_initial_map(&map),
             administrator: effective.contains(CapabilitySet::SYS_ADMIN),

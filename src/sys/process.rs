@@ -5,13 +5,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use super::call::{Call, call};
+
 /// Runs a program in a directory to its end, with nothing to read.
 pub(crate) fn run(
     program: &Path,
     directory: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> io::Result<Output> {
-    Command::new(program).current_dir(directory).args(arguments).stdin(Stdio::null()).output()
+    let mut command = Command::new(program);
+    command.current_dir(directory).args(arguments).stdin(Stdio::null());
+    call(Call::Run, || command.output())
 }
 
 /// Looks for a program where `PATH` says, and where programs are when `PATH` says nothing.

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use super::call::{Call, call};
 use super::file::File;
 
 /// Waits until no other open file has a conflicting lock on the range, then takes it.
@@ -13,19 +14,12 @@ use super::file::File;
 /// Waiting happens in the kernel's queue, which is fair. Returns the error of `fcntl`.
 pub(crate) fn lock_range(file: &File, start: Bound<u64>, end: Bound<u64>, exclusive: bool) -> io::Result<()> {
     let lock = flock(start, end, if exclusive { libc::F_WRLCK } else { libc::F_RDLCK });
-    loop {
-        match fcntl(file, FcntlArg::F_OFD_SETLKW(&lock)) {
-            Ok(_) => return Ok(()),
-            Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    call(Call::Lock, || fcntl(file, FcntlArg::F_OFD_SETLKW(&lock))).map(drop)
 }
 
 /// Gives the range up.
 pub(crate) fn unlock_range(file: &File, start: Bound<u64>, end: Bound<u64>) -> io::Result<()> {
-    fcntl(file, FcntlArg::F_OFD_SETLK(&flock(start, end, libc::F_UNLCK)))?;
-    Ok(())
+    call(Call::TryLock, || fcntl(file, FcntlArg::F_OFD_SETLK(&flock(start, end, libc::F_UNLCK)))).map(drop)
 }
 
 fn flock(start: Bound<u64>, end: Bound<u64>, kind: libc::c_int) -> libc::flock {

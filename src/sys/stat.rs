@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, statx};
 
+use super::call::{Call, call};
+
 /// The state of one inode.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stat {
@@ -43,17 +45,18 @@ impl FileId {
 
 /// The state of what stands at `name` in `dir`; of a symbolic link itself.
 pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Stat> {
-    Ok(convert(&statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, wanted())?))
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    call(Call::Stat, || statx(dir, name, flags, wanted())).map(|found| convert(&found))
 }
 
 /// The state of what an ordinary path leads to, as `flags` say.
 pub(super) fn stat_path(path: &Path, flags: AtFlags) -> io::Result<Stat> {
-    Ok(convert(&statx(CWD, path, flags, wanted())?))
+    call(Call::Stat, || statx(CWD, path, flags, wanted())).map(|found| convert(&found))
 }
 
 /// The state of an open file.
 pub(crate) fn stat(file: BorrowedFd<'_>) -> io::Result<Stat> {
-    Ok(convert(&statx(file, c"", AtFlags::EMPTY_PATH, wanted())?))
+    call(Call::Stat, || statx(file, c"", AtFlags::EMPTY_PATH, wanted())).map(|found| convert(&found))
 }
 
 fn wanted() -> StatxFlags {

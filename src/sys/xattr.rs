@@ -11,6 +11,8 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use super::call::{Call, call};
+
 /// The longest value and the longest list of names that Linux has.
 const LIMIT: usize = 64 * 1024;
 
@@ -31,7 +33,7 @@ pub(crate) fn list(target: Target<'_>) -> io::Result<Vec<Vec<u8>>> {
     };
     let joined = match growing(256, read) {
         // A filesystem without attributes has none to list.
-        Err(error) if error == Errno::OPNOTSUPP => return Ok(Vec::new()),
+        Err(error) if is(&error, &[Errno::OPNOTSUPP]) => return Ok(Vec::new()),
         joined => joined?,
     };
     Ok(joined.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
@@ -47,29 +49,28 @@ pub(crate) fn get(target: Target<'_>, attribute: &[u8]) -> io::Result<Option<Vec
     };
     match growing(128, read) {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error == Errno::NODATA || error == Errno::OPNOTSUPP => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) if is(&error, &[Errno::NODATA, Errno::OPNOTSUPP]) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 /// Sets one attribute, replacing its value.
 pub(crate) fn set(target: Target<'_>, attribute: &[u8], value: &[u8]) -> io::Result<()> {
     let flags = XattrFlags::empty();
-    match target {
-        Target::File(file) => rustix::fs::fsetxattr(file, attribute, value, flags)?,
-        Target::Name(dir, name) => rustix::fs::lsetxattr(&*path(dir, name), attribute, value, flags)?,
-    }
-    Ok(())
+    call(Call::SetXattr, || match target {
+        Target::File(file) => rustix::fs::fsetxattr(file, attribute, value, flags),
+        Target::Name(dir, name) => rustix::fs::lsetxattr(&*path(dir, name), attribute, value, flags),
+    })
 }
 
 /// Removes one attribute; nothing happens if there is none.
 pub(crate) fn remove(target: Target<'_>, attribute: &[u8]) -> io::Result<()> {
-    let removed = match target {
+    let removed = call(Call::SetXattr, || match target {
         Target::File(file) => rustix::fs::fremovexattr(file, attribute),
         Target::Name(dir, name) => rustix::fs::lremovexattr(&*path(dir, name), attribute),
-    };
+    });
     match removed {
-        Err(error) if error != Errno::NODATA => Err(error.into()),
+        Err(error) if !is(&error, &[Errno::NODATA]) => Err(error),
         _ => Ok(()),
     }
 }
@@ -84,14 +85,18 @@ fn path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 fn growing(
     first: usize,
     mut read: impl FnMut(&mut Vec<u8>) -> rustix::io::Result<usize>,
-) -> rustix::io::Result<Vec<u8>> {
+) -> io::Result<Vec<u8>> {
     let mut capacity = first;
     loop {
         let mut buffer = Vec::with_capacity(capacity);
-        match read(&mut buffer) {
-            Err(error) if error == Errno::RANGE && capacity < LIMIT => capacity = LIMIT,
+        match call(Call::GetXattr, || read(&mut buffer)) {
+            Err(error) if is(&error, &[Errno::RANGE]) && capacity < LIMIT => capacity = LIMIT,
             Err(error) => return Err(error),
             Ok(_) => return Ok(buffer),
         }
     }
+}
+
+fn is(error: &io::Error, numbers: &[Errno]) -> bool {
+    Errno::from_io_error(error).is_some_and(|number| numbers.contains(&number))
 }

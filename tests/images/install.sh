@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that the image, the namespace run and the comparisons need.
+# Installs the Debian packages that the image, the namespace run, the comparisons and the power cuts need.
 #
 # Exit status: 0 when everything is there, 3 when something is missing and cannot be installed;
 # the last line of standard error then names exactly what.
@@ -15,6 +15,10 @@ setcap:libcap2-bin
 setfattr:attr
 useradd:passwd
 unshare:util-linux
+mount:mount
+mkfs.ext4:e2fsprogs
+mkfs.xfs:xfsprogs
+mkfs.btrfs:btrfs-progs
 perl:perl-base
 tar:tar
 zstd:zstd

@@ -30,7 +30,7 @@ impl Fixture {
         for part in ["diffs/empty", "work", "mnt", "scratch"] {
             fs::create_dir_all(root.join(part)).unwrap();
         }
-        let probe = probe(&root.join("scratch")).unwrap();
+        let (probe, _) = probe(&root.join("scratch")).unwrap();
         if !probe.overlay {
             eprintln!("skipped: no right to make overlay mounts here");
             return None;

@@ -1,8 +1,11 @@
 //! The scratch layers of a probe, and one small experiment for each feature.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use super::{IdMapSupport, Probe};
 use crate::overlay::mount::detached;
@@ -18,6 +21,7 @@ use crate::sys::{path, stat};
 pub(super) struct Trial {
     root: PathBuf,
     directory: OwnedFd,
+    certain: Cell<bool>,
 }
 
 impl Trial {
@@ -29,7 +33,7 @@ impl Trial {
             std::thread::current().id()
         ));
         path::make_directory(&root, 0o755)?;
-        let trial = Trial { directory: beneath::open_directory(&root)?, root };
+        let trial = Trial { directory: beneath::open_directory(&root)?, root, certain: Cell::new(true) };
         for directory in ["top", "bottom/replaced", "bottom/attributes", "empty", "target"] {
             path::make_directories(&trial.root.join(directory), 0o755)?;
         }
@@ -38,6 +42,24 @@ impl Trial {
             trial.make_file(file)?;
         }
         Ok(trial)
+    }
+
+    /// Whether nothing failed that says little about the kernel.
+    pub(super) fn is_certain(&self) -> bool {
+        self.certain.get()
+    }
+
+    /// The outcome of an experiment: what fails does not work.
+    fn works(&self, tried: io::Result<bool>) -> bool {
+        tried.inspect_err(|error| self.note(error)).unwrap_or(false)
+    }
+
+    /// Looks whether an error may be over soon. Where attributes cannot be written, EIO comes each time.
+    fn note(&self, error: &io::Error) {
+        let passing = [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        if Errno::from_io_error(error).is_some_and(|number| passing.contains(&number)) {
+            self.certain.set(false);
+        }
     }
 
     /// Runs every experiment, the ones first that others build on.
@@ -88,13 +110,13 @@ impl Trial {
             let value = xattr::get(self.at(&format!("{name}/upper/replaced")), &class.attribute("opaque"))?;
             Ok::<_, io::Error>(value.as_deref() == Some(b"y"))
         };
-        replaced().unwrap_or(false)
+        self.works(replaced())
     }
 
     fn device_whiteouts(&self, probe: &Probe, class: XattrClass) -> bool {
         let kind = NodeKind::CharDevice;
         let made = node::make_node(self.directory(), b"top/hidden-by-device", kind, 0, (0, 0));
-        made.is_ok() && self.hides(probe, class, "hidden-by-device")
+        self.works(made.map(|()| self.hides(probe, class, "hidden-by-device")))
     }
 
     /// A file with the attribute `whiteout` counts in a directory that says so (`opaque` = `x`).
@@ -106,7 +128,7 @@ impl Trial {
             xattr::set(self.at(whiteout), &class.attribute("whiteout"), b"y")?;
             xattr::set(self.at(directory), &class.attribute("opaque"), b"x")
         };
-        make().is_ok() && self.hides(probe, class, "attributes/hidden-by-xattr")
+        self.works(make().map(|()| self.hides(probe, class, "attributes/hidden-by-xattr")))
     }
 
     fn xattr_escape(&self, probe: &Probe, class: XattrClass) -> bool {
@@ -118,13 +140,13 @@ impl Trial {
             let value = xattr::get(Target::File(merged.as_fd()), &class.attribute("probe"))?;
             Ok::<_, io::Error>(value.as_deref() == Some(b"1"))
         };
-        make().unwrap_or(false)
+        self.works(make())
     }
 
     fn volatile(&self, probe: &Probe, class: XattrClass) -> bool {
         let able = Probe { volatile: true, ..probe.clone() };
-        let made = self.writable(&able, class, "volatile", true).is_ok();
-        made && self.has("volatile/work/work/incompat/volatile")
+        let made = self.writable(&able, class, "volatile", true);
+        self.works(made.map(|_| self.has("volatile/work/work/incompat/volatile")))
     }
 
     /// Shows a layer with its owner mapped to another id and looks at the owner.
@@ -139,13 +161,13 @@ impl Trial {
             let seen = stat::stat_at(mount.as_fd(), b"replaced/below")?;
             Ok::<_, io::Error>((seen.uid, seen.gid) == (PROBED_ID, PROBED_ID))
         };
-        owned().unwrap_or(false)
+        self.works(owned())
     }
 
     fn hides(&self, probe: &Probe, class: XattrClass, name: &str) -> bool {
-        self.view(probe, class).is_ok_and(|mount| {
-            let missing = stat::stat_at(mount.as_fd(), name.as_bytes());
-            missing.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        self.view(probe, class).is_ok_and(|mount| match stat::stat_at(mount.as_fd(), name.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            found => self.works(found.map(|_| false)),
         })
     }
 
@@ -165,7 +187,7 @@ impl Trial {
     }
 
     fn has(&self, path: &str) -> bool {
-        stat::stat_at(self.directory(), path.as_bytes()).is_ok()
+        self.works(stat::stat_at(self.directory(), path.as_bytes()).map(|_| true))
     }
 
     fn make_file(&self, path: &str) -> io::Result<()> {
@@ -194,13 +216,15 @@ impl Trial {
         let plan: MountPlan =
             plan(&assumed, request).map_err(|error| Refusal::new("plan", io::Error::other(error)))?;
         let target = self.root.join("target");
-        if plan.method != Method::OptionString || plan.id_map.is_some() {
-            return detached(&plan, &target);
-        }
-        with_own_mounts(&self.root, || {
-            crate::overlay::mount::option_string(&plan, &target)?;
-            Ok(clone_tree(&target)?)
-        })
+        let made = if plan.method != Method::OptionString || plan.id_map.is_some() {
+            detached(&plan, &target)
+        } else {
+            with_own_mounts(&self.root, || {
+                crate::overlay::mount::option_string(&plan, &target)?;
+                Ok(clone_tree(&target)?)
+            })
+        };
+        made.inspect_err(|refusal| self.note(&refusal.source))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The kernel's mount table, `/proc/self/mountinfo`.
+//! The kernel's mount table, `/proc/thread-self/mountinfo`.
 
 use std::ffi::OsString;
 use std::io;
@@ -26,7 +26,7 @@ pub(crate) struct MountPoint {
 
 /// The whole table, in the order of mounting.
 pub(crate) fn read() -> io::Result<Vec<MountPoint>> {
-    Ok(parse(&path::read(Path::new("/proc/self/mountinfo"))?))
+    Ok(parse(&path::read(Path::new("/proc/thread-self/mountinfo"))?))
 }
 
 /// Reads the table's text. A line that is not understood is left out: a kernel that adds fields must not make

@@ -1,0 +1,205 @@
+//! The operations that are tried.
+
+use std::fs;
+use std::path::Path;
+
+use super::place::Place;
+use crate::error::Error;
+use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
+use crate::{CheckLevel, CheckOptions, Container, ContainerOptions, Image, MountOptions, Store, UnmountMode};
+
+/// What an operation begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// No store.
+    Nothing,
+    /// A store that nobody has open.
+    Closed,
+    /// An open store.
+    Open,
+}
+
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    pub(super) start: Start,
+    /// Whether it needs the right to mount.
+    pub(super) mounts: bool,
+    /// Whether an error can come after all is done: a save ends with bringing names to the disk.
+    pub(super) may_be_done: bool,
+    /// Makes a copy of the template ready.
+    pub(super) prepare: fn(&Place),
+    pub(super) run: fn(&Place, Option<&Store>) -> Result<(), Error>,
+}
+
+/// One on an open store.
+const fn on_store(name: &'static str, run: fn(&Place, Option<&Store>) -> Result<(), Error>) -> Operation {
+    Operation { name, start: Start::Open, mounts: false, may_be_done: false, prepare: |_| {}, run }
+}
+
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        start: Start::Nothing,
+        prepare: |place| {
+            ["store", "run"].iter().for_each(|name| fs::remove_dir_all(place.path(name)).unwrap())
+        },
+        ..on_store("create_store", open)
+    },
+    Operation { start: Start::Closed, ..on_store("open_store", open) },
+    Operation {
+        start: Start::Closed,
+        mounts: true,
+        // Its counts must stay.
+        prepare: |place| mount(place, Some(&place.open())).unwrap(),
+        ..on_store("open_run_root", |place, _| Store::open(&place.options())?.status().map(drop))
+    },
+    on_store("load_image", |place, store| load(place, store, "oci", "in", "next")),
+    on_store("load_known_layers", |place, store| load(place, store, "oci", "in", "base")),
+    on_store("load_archive", |place, store| load(place, store, "oci-archive", "in.tar", "next")),
+    on_store("create_container", |_, store| {
+        let store = store.unwrap();
+        let mut options = ContainerOptions::named("second");
+        options.id = Some("second".parse().unwrap());
+        store.create_container(&store.image("base")?.id, &options).map(drop)
+    }),
+    Operation {
+        mounts: true,
+        // Nothing is known of the kernel then.
+        prepare: |place| fs::remove_dir_all(place.path("run")).unwrap(),
+        ..on_store("mount_first", mount)
+    },
+    Operation { mounts: true, ..on_store("mount", mount) },
+    Operation {
+        mounts: true,
+        prepare: |place| mount(place, Some(&place.open())).unwrap(),
+        ..on_store("unmount", unmount)
+    },
+    on_store("changes", |_, store| {
+        let store = store.unwrap();
+        let changes = store.changes(&web(store)?)?;
+        let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(changes, ["C /etc", "C /etc/motd", "A /new"]);
+        assert_eq!(store.changes(&base(store)?)?.len(), 6);
+        Ok(())
+    }),
+    on_store("diff", diff),
+    on_store("commit", |_, store| {
+        let store = store.unwrap();
+        store.commit(&web(store)?.id, &CommitOptions::named("new")).map(drop)
+    }),
+    Operation {
+        may_be_done: true,
+        ..on_store("save_layout", |place, store| save(place, store, "oci", "out"))
+    },
+    Operation {
+        may_be_done: true,
+        ..on_store("save_archive", |place, store| save(place, store, "oci-archive", "out.tar"))
+    },
+    on_store("set_names", |_, store| {
+        let store = store.unwrap();
+        let web = web(store)?;
+        store.write(|txn| txn.set_names(&web, &["one".parse()?, "two".parse()?]))
+    }),
+    on_store("put_item", |_, store| {
+        let store = store.unwrap();
+        let web = web(store)?;
+        let large: Vec<u8> = (0..300_000_u32).flat_map(|number| number.to_le_bytes()).collect();
+        store.write(|txn| {
+            txn.put_item(&web, "large", &large)?;
+            txn.remove_item(&web, "spec")
+        })
+    }),
+    on_store("remove_container", |_, store| {
+        let store = store.unwrap();
+        store.remove_container(&web(store)?.id)
+    }),
+    Operation {
+        prepare: |place| {
+            let store = place.open();
+            store.remove_container(&web(&store).unwrap().id).unwrap();
+        },
+        ..on_store("remove_image", |_, store| {
+            let store = store.unwrap();
+            store.remove_image(&base(store)?.id).map(drop)
+        })
+    },
+    on_store("drop_blobs", |_, store| store.unwrap().drop_blobs(None).map(drop)),
+    Operation { prepare: make_garbage, ..on_store("gc", gc) },
+    on_store("check", |_, store| {
+        let options = CheckOptions { level: CheckLevel::Deep, ..CheckOptions::default() };
+        let report = store.unwrap().check(&options)?;
+        // What cannot be read is a finding.
+        if report.is_clean() { Ok(()) } else { Err(other(format!("{:?}", report.findings))) }
+    }),
+];
+
+fn other(text: String) -> Error {
+    Error::Io { action: "be content with", path: "the result".into(), source: std::io::Error::other(text) }
+}
+
+fn web(store: &Store) -> Result<Container, Error> {
+    store.container("web")
+}
+
+fn base(store: &Store) -> Result<Image, Error> {
+    store.image("base")
+}
+
+fn open(place: &Place, _: Option<&Store>) -> Result<(), Error> {
+    Store::open(&place.options()).map(drop)
+}
+
+fn load(place: &Place, store: Option<&Store>, transport: &str, name: &str, tag: &str) -> Result<(), Error> {
+    let store = store.unwrap();
+    let source = Source::open(&place.reference(transport, name, tag), store.root())?;
+    store.load(&source, &LoadOptions::named("new")).map(drop)
+}
+
+fn save(place: &Place, store: Option<&Store>, transport: &str, name: &str) -> Result<(), Error> {
+    let store = store.unwrap();
+    let to = place.reference(transport, name, "new");
+    store.save(&base(store)?.id, &to, &SaveOptions::default()).map(drop)
+}
+
+fn mount(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let store = store.unwrap();
+    let mount = store.mount(&web(store)?, &MountOptions::default())?;
+    assert_eq!(fs::read(mount.path().join("etc/motd")).unwrap(), b"changed");
+    Ok(())
+}
+
+fn unmount(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let store = store.unwrap();
+    store.unmount(&web(store)?, UnmountMode::Plain).map(drop)
+}
+
+fn diff(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let store = store.unwrap();
+    let (mut sealed, mut written) = (Vec::new(), Vec::new());
+    let image = base(store)?;
+    store.diff(&image, &mut sealed)?;
+    store.diff(&web(store)?, &mut written)?;
+    let layer = store.layer(image.top_layer.as_ref().unwrap().as_str())?;
+    assert_eq!(layer.diff_id.unwrap().0, crate::Digest::sha256(&sealed));
+    let mut names = Vec::new();
+    for entry in tar::Archive::new(&*written).entries().unwrap() {
+        names.push(entry.unwrap().path().unwrap().into_owned());
+    }
+    assert_eq!(names, ["etc/", "etc/motd", "new"].map(Path::new));
+    Ok(())
+}
+
+/// What crashes leave: directories and blobs half made, something half deleted, and a mount point.
+fn make_garbage(place: &Place) {
+    let store = place.path("store");
+    for tree in ["diffs/77/sub", "diffs/78.aside", "work/79", "trash/80/sub", "../run/mnt/feed"] {
+        fs::create_dir_all(store.join(tree)).unwrap();
+    }
+    for file in ["diffs/77/sub/file", "locks/77", "blobs/81", "trash/80/sub/file"] {
+        fs::write(store.join(file), "garbage").unwrap();
+    }
+}
+
+fn gc(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let report = store.unwrap().gc(false)?;
+    if report.left.is_empty() { Ok(()) } else { Err(other(format!("{report:?}"))) }
+}

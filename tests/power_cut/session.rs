@@ -1,0 +1,244 @@
+//! One session: a store is worked on while its disk is recorded, and cuts are tried on the record.
+//!
+//! A session is a process of its own, in a mount namespace of its own: however it ends, the kernel takes its mounts and
+//! loop devices away.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use layerstore::{Store, StoreOptions};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Cache, Content, Event, Replay};
+use super::fuse::Recorder;
+use super::random::Random;
+use super::verify::{open, progress, verify};
+use super::worker::{History, Mark, THREADS, Worker, write_images};
+use crate::support::{Dir, TestCommand};
+
+const ORDER: &str = "LAYERSTORE_POWER_CUT_SESSION";
+const LOSSES: &str = "losses ";
+/// What XFS wants at the least, and more.
+const DISK_BYTES: u64 = 640 << 20;
+const OPERATIONS: usize = 14;
+const CUTS: usize = 10;
+/// How much is said about one loss.
+const LINE: usize = 2000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filesystem {
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl Filesystem {
+    pub fn name(self) -> &'static str {
+        match self {
+            Filesystem::Ext4 => "ext4",
+            Filesystem::Xfs => "xfs",
+            Filesystem::Btrfs => "btrfs",
+        }
+    }
+
+    pub fn mkfs(self) -> &'static str {
+        match self {
+            Filesystem::Ext4 => "mkfs.ext4",
+            Filesystem::Xfs => "mkfs.xfs",
+            Filesystem::Btrfs => "mkfs.btrfs",
+        }
+    }
+
+    /// Nothing that is not asked for shall reach the disk: no commit by the clock, and no help for programs that forget
+    /// to sync.
+    fn mount_options(self) -> &'static str {
+        match self {
+            Filesystem::Ext4 => "loop,commit=300,noauto_da_alloc,noinit_itable",
+            Filesystem::Xfs => "loop",
+            Filesystem::Btrfs => "loop,commit=300",
+        }
+    }
+
+    fn make(self, disk: &Path) {
+        let options: &[&str] = match self {
+            Filesystem::Ext4 => &["-q", "-F", "-E", "nodiscard"],
+            Filesystem::Xfs | Filesystem::Btrfs => &["-q", "-f", "-K"],
+        };
+        TestCommand::new(self.mkfs()).args(options).arg(disk).assert_success();
+    }
+
+    fn mount(self, disk: &Path, at: &Path) -> Mounted {
+        let mut command = TestCommand::new("mount").args(["-t", self.name(), "-o", self.mount_options()]);
+        command = command.arg(disk).arg(at);
+        command.assert_success();
+        Mounted(at.to_owned())
+    }
+}
+
+/// A mount, which ends with the value.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = umount(&self.0) {
+            eprintln!("cannot unmount {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// What a session is to do.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Session {
+    pub filesystem: Filesystem,
+    pub sync: bool,
+    pub seed: u64,
+}
+
+/// What a session recorded.
+struct Record {
+    /// The disk before the first event.
+    before: Content,
+    /// The event before which the store was opened, and with that made.
+    opened: usize,
+    events: Vec<Event>,
+    histories: Vec<History>,
+}
+
+impl Session {
+    /// Runs it in a process of its own; returns how many cuts lost something.
+    pub fn run_in_process(self) -> usize {
+        let mut command = super::this_program();
+        command.args(["--exact", "power_cut::session::process", "--ignored", "--nocapture"]);
+        let output = command.env(ORDER, serde_json::to_string(&self).unwrap()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let story = format!("{self:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{story}");
+        eprintln!("{story}");
+        let losses = text.lines().find_map(|line| line.strip_prefix(LOSSES));
+        losses.unwrap_or_else(|| panic!("{story}")).parse().unwrap()
+    }
+
+    /// One thread alone, or all: the syncs of one also bring to the disk what another should have synced itself.
+    fn threads(self) -> usize {
+        if self.seed.is_multiple_of(2) { 1 } else { THREADS }
+    }
+
+    fn run(self) -> usize {
+        let dir = Dir::new("power-cut");
+        enter_mount_namespace(dir.path());
+        let [fuse, top, images] = ["fuse", "top", "images"].map(|name| dir.create_dir(name));
+        let mut random = Random::new(self.seed);
+        write_images(&images, &mut random);
+        let recorder = Recorder::mount(&fuse, DISK_BYTES).unwrap();
+        let record = self.record(&dir, &recorder, &top, &images, &mut random);
+
+        let mut replay = Replay::new(record.before.clone());
+        let mut losses = 0;
+        for cut in choose_cuts(&record, &mut random) {
+            let content = replay.cut(&record.events, cut.position, cut.cache, &mut random);
+            let disk = recorder.add_cut(content);
+            let progress = progress(&record.events[..cut.position]);
+            let run_root = dir.join(format!("run-{}", cut.position));
+            let verdict = {
+                let _mounted = self.filesystem.mount(&disk, &top);
+                let is_made = cut.position >= record.opened;
+                let store = open(&top, &run_root, is_made);
+                store.and_then(|store| verify(&store, &images, &record.histories, &progress, &mut random))
+            };
+            recorder.remove_cuts();
+            let Err(mut lost) = verdict else { continue };
+            losses += 1;
+            // One lost directory makes as many lines as it has files.
+            lost.truncate(lost.floor_char_boundary(LINE));
+            eprintln!("{self:?}, {cut:?} of {}: {lost}", record.events.len());
+        }
+        losses
+    }
+
+    /// Makes a store on a new filesystem, works on it, and returns what its disk was sent meanwhile.
+    fn record(
+        self,
+        dir: &Dir,
+        recorder: &Recorder,
+        top: &Path,
+        images: &Path,
+        random: &mut Random,
+    ) -> Record {
+        self.filesystem.make(&recorder.disk());
+        let (_, before) = recorder.take();
+        let mounted = self.filesystem.mount(&recorder.disk(), top);
+        let options = StoreOptions::at(top.join("store")).run_root(dir.join("run"));
+        let store = Store::open(&options.reserve(1 << 20).sync(self.sync)).unwrap();
+        let opened = recorder.position();
+        let histories = std::thread::scope(|scope| {
+            let worker = |thread| Worker {
+                store: &store,
+                images,
+                thread,
+                random: Random::new(random.next()),
+                marks: recorder.marks(),
+            };
+            let workers: Vec<_> = (0..self.threads()).map(worker).collect();
+            let threads: Vec<_> =
+                workers.into_iter().map(|worker| scope.spawn(|| worker.run(OPERATIONS))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let end = recorder.position();
+        drop(store);
+        drop(mounted);
+        let (mut events, _) = recorder.take();
+        events.truncate(end);
+        Record { before, opened, events, histories }
+    }
+}
+
+/// A moment in a record.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    position: usize,
+    cache: Cache,
+}
+
+/// Chooses moments: while the store is made, within operations, and just after their end, when nothing of them may be
+/// missing.
+fn choose_cuts(record: &Record, random: &mut Random) -> Vec<Cut> {
+    let position_of = |wanted: Mark| {
+        let is_wanted = |event: &Event| matches!(event, Event::Mark(bytes) if Mark::parse(bytes) == wanted);
+        record.events.iter().position(is_wanted).unwrap()
+    };
+    let mut cuts: Vec<Cut> = (0..CUTS)
+        .map(|_| {
+            let (thread, operation) = (random.below(record.histories.len()), random.below(OPERATIONS));
+            let begin = position_of(Mark { thread, operation, done: false });
+            let done = position_of(Mark { thread, operation, done: true });
+            if random.below(2) == 0 {
+                return Cut { position: done + 1, cache: Cache::Lost };
+            }
+            let cache = [Cache::Lost, Cache::Written, Cache::Mixed][random.below(3)];
+            Cut { position: begin + random.below(done + 1 - begin), cache }
+        })
+        .collect();
+    cuts.push(Cut { position: random.below(record.opened), cache: Cache::Mixed });
+    cuts.push(Cut { position: record.opened, cache: Cache::Lost });
+    cuts.sort_by_key(|cut| cut.position);
+    cuts
+}
+
+/// A namespace of mounts that nobody else sees, with everything below `top` in memory.
+fn enter_mount_namespace(top: &Path) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    mount(Some("tmpfs"), top, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+}
+
+#[test]
+#[ignore = "a part of the tests of power cuts, which run it in a process of its own"]
+fn process() {
+    let Some(order) = std::env::var_os(ORDER) else { return };
+    let session: Session = serde_json::from_str(order.to_str().unwrap()).unwrap();
+    let losses = session.run();
+    std::io::stdout().write_all(format!("{LOSSES}{losses}\n").as_bytes()).unwrap();
+}

@@ -1,0 +1,285 @@
+//! What is done to a store while its disk is recorded, and what must be there afterwards.
+//!
+//! Some threads work side by side, each on things of its own, known by a prefix of their names. Before and after each
+//! operation a mark goes into the record: of what is marked as done nothing may be missing after a cut.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use layerstore::oci::{CommitOptions, LoadOptions, Source};
+use layerstore::{ContainerOptions, Error, ImageId, ImportError, MountOptions, Store, UnmountMode};
+
+use super::random::Random;
+use crate::support::oci::{Compression, Image, Layer};
+use crate::support::tar::Member;
+
+/// How many work at a time.
+pub const THREADS: usize = 2;
+/// How many images each can load.
+const IMAGES: usize = 3;
+
+/// What a thread's part of a store shows.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Ids by name.
+    pub images: BTreeMap<String, String>,
+    pub containers: BTreeMap<String, Container>,
+}
+
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Container {
+    pub metadata: String,
+    pub image: Option<String>,
+    pub items: BTreeMap<String, Vec<u8>>,
+}
+
+impl Part {
+    /// A thread's part as the store shows it.
+    pub fn observe(store: &Store, thread: usize) -> Result<Self, Error> {
+        let mut part = Part::default();
+        let own = prefix(thread);
+        for image in store.images()? {
+            for name in image.names.iter().filter(|name| name.as_str().starts_with(&own)) {
+                part.images.insert(name.to_string(), image.id.to_string());
+            }
+        }
+        for container in store.containers()? {
+            if !container.id.as_str().starts_with(&own) {
+                continue;
+            }
+            let mut row = Container { metadata: container.metadata.clone(), ..Container::default() };
+            row.image = container.image.as_ref().map(ToString::to_string);
+            for item in store.items(&container)? {
+                row.items.insert(item.key.clone(), store.item(&container, &item.key)?);
+            }
+            part.containers.insert(container.id.to_string(), row);
+        }
+        Ok(part)
+    }
+}
+
+/// An operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Load,
+    CreateContainer,
+    Commit,
+    Write,
+    RemoveContainer,
+    RemoveImage,
+    DropBlobs,
+    Gc,
+}
+
+/// What a thread did: its part before the first operation and after each.
+#[derive(Default, Debug)]
+pub struct History {
+    pub kinds: Vec<Kind>,
+    pub parts: Vec<Part>,
+}
+
+/// A mark in the record: a thread begins or has done an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub thread: usize,
+    pub operation: usize,
+    pub done: bool,
+}
+
+impl Mark {
+    fn write(self, mut to: &File) {
+        let line = format!("{} {} {}", self.thread, self.operation, u8::from(self.done));
+        to.write_all(line.as_bytes()).unwrap();
+    }
+
+    pub fn parse(bytes: &[u8]) -> Self {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let numbers: Vec<usize> = text.split(' ').map(|number| number.parse().unwrap()).collect();
+        Mark { thread: numbers[0], operation: numbers[1], done: numbers[2] == 1 }
+    }
+}
+
+fn prefix(thread: usize) -> String {
+    format!("t{thread}-")
+}
+
+/// The images that threads load: many small files and a large one, above a layer that all have.
+pub fn write_images(directory: &Path, random: &mut Random) {
+    let tree = |name: &str, files: usize, large: usize, random: &mut Random| {
+        let mut members = vec![Member::directory(name)];
+        for number in 0..files {
+            let length = 10 + random.below(6000);
+            members.push(Member::file(format!("{name}/{number}"), random.bytes(length)));
+        }
+        members.push(Member::file(format!("{name}/large"), random.bytes(large)));
+        members.push(Member::symlink(format!("{name}/link"), "large"));
+        Layer::new(members)
+    };
+    let base = tree("base", 100, 200_000, random);
+    for thread in 0..THREADS {
+        for number in 0..IMAGES {
+            let own = tree(&format!("own{thread}{number}"), 120, 1_500_000, random);
+            let compression = if number == 0 { Compression::Zstd } else { Compression::Gzip };
+            let image = Image::new([base.clone(), own.compression(compression)]);
+            image.write(layout(directory, thread, number), "image");
+        }
+    }
+}
+
+fn layout(directory: &Path, thread: usize, number: usize) -> PathBuf {
+    directory.join(format!("{thread}-{number}"))
+}
+
+/// One thread's work.
+pub struct Worker<'a> {
+    pub store: &'a Store,
+    pub images: &'a Path,
+    pub thread: usize,
+    pub random: Random,
+    pub marks: File,
+}
+
+impl Worker<'_> {
+    /// Does so many operations.
+    pub fn run(mut self, operations: usize) -> History {
+        let mut history = History { kinds: Vec::new(), parts: vec![Part::default()] };
+        for operation in 0..operations {
+            let mut part = history.parts[operation].clone();
+            let kind = self.next_kind(&part);
+            let mark = Mark { thread: self.thread, operation, done: false };
+            mark.write(&self.marks);
+            self.act(kind, &mut part, operation).unwrap_or_else(|error| panic!("{kind:?}: {error:?}"));
+            Mark { done: true, ..mark }.write(&self.marks);
+            history.kinds.push(kind);
+            history.parts.push(part);
+        }
+        history
+    }
+
+    fn next_kind(&mut self, part: &Part) -> Kind {
+        if part.images.is_empty() {
+            return Kind::Load;
+        }
+        if part.containers.is_empty() {
+            return Kind::CreateContainer;
+        }
+        let unused = unused_images(part);
+        let kinds = [
+            (6, Kind::Load),
+            (4, Kind::CreateContainer),
+            (5, Kind::Commit),
+            (5, Kind::Write),
+            (2, Kind::RemoveContainer),
+            (if unused.is_empty() { 0 } else { 3 }, Kind::RemoveImage),
+            (1, Kind::DropBlobs),
+            (2, Kind::Gc),
+        ];
+        let mut choice = self.random.below(kinds.iter().map(|(weight, _)| weight).sum());
+        for (weight, kind) in kinds {
+            if choice < weight {
+                return kind;
+            }
+            choice -= weight;
+        }
+        Kind::Gc
+    }
+
+    fn act(&mut self, kind: Kind, part: &mut Part, serial: usize) -> Result<(), Error> {
+        match kind {
+            Kind::Load => {
+                let number = self.random.below(IMAGES);
+                let name = format!("{}image{number}", prefix(self.thread));
+                let image = loop {
+                    match load(self.store, self.images, self.thread, number, &name) {
+                        // Another thread has just removed the last image with the layer that all have.
+                        Err(Error::Import(ImportError::Vanished { .. })) => {}
+                        loaded => break loaded?,
+                    }
+                };
+                part.images.insert(name, image.to_string());
+            }
+            Kind::CreateContainer => {
+                let ids: Vec<_> = part.images.values().cloned().collect();
+                let image: ImageId = self.random.choose(&ids).unwrap().parse()?;
+                let id = format!("{}container{serial}", prefix(self.thread));
+                let mut options = ContainerOptions::named(format!("{id}-name"));
+                options.id = Some(id.parse()?);
+                options.metadata = format!("container {serial}");
+                self.store.create_container(&image, &options)?;
+                let row = Container {
+                    metadata: options.metadata,
+                    image: Some(image.to_string()),
+                    ..Container::default()
+                };
+                part.containers.insert(id, row);
+            }
+            Kind::Commit => {
+                let container = self.container(part);
+                let id = container.parse()?;
+                let of = self.store.container(&container)?;
+                let mount = self.store.mount(&of, &MountOptions::default())?;
+                for number in 0..20 {
+                    let bytes = self.random.bytes(3000);
+                    std::fs::write(mount.path().join(format!("written{serial}-{number}")), bytes).unwrap();
+                }
+                self.store.unmount(&of, UnmountMode::Plain)?;
+                let name = format!("{}commit{serial}", prefix(self.thread));
+                let image = self.store.commit(&id, &CommitOptions::named(&name))?;
+                part.images.insert(name, image.id.to_string());
+            }
+            Kind::Write => {
+                let container = self.container(part);
+                let row = part.containers.get_mut(&container).unwrap();
+                let of = self.store.container(&container)?;
+                row.metadata = format!("changed {serial}");
+                let length = [0, 100, 10_000, 700_000][self.random.below(4)];
+                let bytes = self.random.bytes(length);
+                self.store.write(|txn| {
+                    txn.set_metadata(&of, &row.metadata)?;
+                    txn.put_item(&of, "first", &bytes)?;
+                    txn.put_item(&of, "second", &bytes)
+                })?;
+                row.items.insert("first".to_owned(), bytes.clone());
+                row.items.insert("second".to_owned(), bytes);
+            }
+            Kind::RemoveContainer => {
+                let container = self.container(part);
+                self.store.remove_container(&container.parse()?)?;
+                part.containers.remove(&container);
+            }
+            Kind::RemoveImage => {
+                let id = self.random.choose(&unused_images(part)).unwrap().clone();
+                self.store.remove_image(&id.parse()?)?;
+                part.images.retain(|_, other| *other != id);
+            }
+            Kind::DropBlobs => drop(self.store.drop_blobs(None)?),
+            Kind::Gc => drop(self.store.gc(false)?),
+        }
+        Ok(())
+    }
+
+    fn container(&mut self, part: &Part) -> String {
+        let ids: Vec<_> = part.containers.keys().cloned().collect();
+        self.random.choose(&ids).unwrap().clone()
+    }
+}
+
+fn unused_images(part: &Part) -> Vec<String> {
+    let used = |id: &String| part.containers.values().any(|container| container.image.as_ref() == Some(id));
+    part.images.values().filter(|id| !used(id)).cloned().collect()
+}
+
+/// Loads one of the images.
+pub fn load(
+    store: &Store,
+    images: &Path,
+    thread: usize,
+    number: usize,
+    name: &str,
+) -> Result<ImageId, Error> {
+    let reference = format!("oci:{}:image", layout(images, thread, number).display());
+    let source = Source::open(&reference.parse()?, store.root())?;
+    Ok(store.load(&source, &LoadOptions::named(name))?.id)
+}

@@ -1,0 +1,205 @@
+//! What a worker does next.
+
+use std::collections::BTreeSet;
+
+use super::content::{Content, Random};
+use super::images::SharedImage;
+use super::model::{Owned, is_contended};
+use super::op::{Change, Op};
+
+/// How many things of its own a worker keeps, so that a round stays short.
+const CONTAINERS: usize = 4;
+const IMAGES: usize = 3;
+const LAYERS: usize = 2;
+/// How many names and items all workers want.
+const CONTENDED: usize = 3;
+
+/// What a worker knows when it chooses.
+pub struct Chooser<'a> {
+    pub random: &'a mut Random,
+    pub owned: &'a Owned,
+    pub held: &'a [usize],
+    pub images: &'a [SharedImage],
+    pub mounts: bool,
+    /// What nothing else in the store is called; it begins as all of the worker's own things do.
+    pub word: String,
+}
+
+impl Chooser<'_> {
+    pub fn choose(&mut self) -> Op {
+        loop {
+            let chosen = match self.random.below(100) {
+                0..12 => self.create(),
+                12..22 => self.delete(),
+                22..36 => self.update(),
+                36..54 if self.mounts => self.use_mount(),
+                54..58 => self.commit(),
+                58..62 => self.change_images(),
+                62..85 => Some(self.change_shared()),
+                85..90 => Some(self.put_shared()),
+                90..94 => Some(Op::ReadShared),
+                94..98 => Some(Op::Gc),
+                98 => Some(Op::Check { deep: self.random.once_in(4) }),
+                _ => None,
+            };
+            if let Some(op) = chosen {
+                return op;
+            }
+        }
+    }
+
+    fn create(&mut self) -> Option<Op> {
+        if self.owned.containers.len() >= CONTAINERS {
+            return None;
+        }
+        let own: Vec<String> = self.owned.image_ids().map(str::to_owned).collect();
+        let image = match self.random.below(4) {
+            0 => None,
+            1 => self.random.pick(own),
+            _ => Some(self.images[self.image()].id.clone()),
+        };
+        Some(Op::Create {
+            id: self.word.clone(),
+            image,
+            names: self.names(&BTreeSet::new()),
+            metadata: format!("made as {}", self.word),
+        })
+    }
+
+    fn delete(&mut self) -> Option<Op> {
+        self.container().map(|id| Op::Delete { id })
+    }
+
+    /// Names that nobody else wants, and perhaps one that all want.
+    fn names(&mut self, held: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut names: BTreeSet<String> = held.iter().filter(|name| !is_contended(name)).cloned().collect();
+        if names.len() > 2 || self.random.once_in(3) {
+            names.clear();
+        }
+        if !self.random.once_in(3) {
+            names.insert(format!("{}-name", self.word));
+        }
+        if self.random.once_in(3) {
+            names.insert(format!("wanted-{}", self.random.below(CONTENDED)));
+        }
+        names
+    }
+
+    fn update(&mut self) -> Option<Op> {
+        let id = self.container()?;
+        let container = self.owned.containers.get(&id)?;
+        let mut change = Change::default();
+        if self.random.once_in(2) {
+            change.names = Some(self.names(&container.names));
+        }
+        if self.random.once_in(2) {
+            change.metadata = Some(format!("as of {}", self.word));
+        }
+        if self.random.once_in(3)
+            && let Some(key) = self.random.pick(container.items.keys().cloned())
+        {
+            change.remove.insert(key);
+        }
+        for number in 0..self.random.below(3) {
+            let key = format!("item-{}", self.random.below(4));
+            if !change.remove.contains(&key) {
+                let content = self.content(&format!("{}-{number}", self.word));
+                change.put.insert(key, content);
+            }
+        }
+        if change == Change::default() {
+            return None;
+        }
+        Some(Op::Update { id, change, fails: self.random.once_in(10) })
+    }
+
+    fn use_mount(&mut self) -> Option<Op> {
+        let id = self.container()?;
+        let mounts = self.owned.containers.get(&id)?.mounts.unwrap_or(0);
+        Some(match (mounts, self.random.below(8)) {
+            (0, 0) => Op::UseRunDirectory { id },
+            (0, _) | (1, 0) => Op::Mount { id },
+            (_, 1..5) => {
+                let path = match self.random.below(3) {
+                    0 => "etc/motd".to_owned(),
+                    1 => format!("base/file-{}", self.random.below(4)),
+                    _ => format!("new/{}", self.word),
+                };
+                Op::WriteFile { id, path, content: self.content(&self.word.clone()) }
+            }
+            _ => Op::Unmount { id },
+        })
+    }
+
+    fn commit(&mut self) -> Option<Op> {
+        if self.owned.images.len() >= IMAGES {
+            return None;
+        }
+        Some(Op::Commit { id: self.container()?, name: format!("{}-image", self.word) })
+    }
+
+    fn change_images(&mut self) -> Option<Op> {
+        let name = self.random.pick(self.owned.images.keys().cloned());
+        match (self.random.below(4), name) {
+            (0, _) => {
+                let layer = self.random.pick(self.owned.layers.keys().cloned())?;
+                Some(Op::DeleteLayer { layer })
+            }
+            (1, Some(name)) if self.owned.layers.len() < LAYERS => {
+                let image = &self.owned.images[&name];
+                let (_, layer) = image.made.clone()?;
+                // The layer of a container without files may be another worker's too.
+                let is_ours = !image.files.is_empty() && !self.owned.layers.contains_key(&layer);
+                is_ours.then(|| Op::NameLayer { layer, name: format!("{}-layer", self.word) })
+            }
+            (_, Some(name)) => {
+                let (id, _) = self.owned.images[&name].made.clone()?;
+                Some(Op::DeleteImage { name, id })
+            }
+            _ => None,
+        }
+    }
+
+    fn change_shared(&mut self) -> Op {
+        let image = self.image();
+        let name = format!("shared-{}", self.random.below(CONTENDED));
+        match self.random.below(16) {
+            0..5 => Op::Load { image, name },
+            5..8 => Op::Remove { image },
+            8 | 9 => Op::MoveName { name, image },
+            10 => Op::RemoveName { name, image },
+            11 => Op::Export { image },
+            12 => Op::RemoveLayerOfImage { image },
+            13 if self.random.once_in(3) => Op::DropBlobs,
+            _ if !self.mounts => Op::Load { image, name },
+            _ => match self.held.last() {
+                Some(image) if self.held.len() > 1 || self.random.once_in(2) => {
+                    Op::UnmountImage { image: *image }
+                }
+                _ => Op::MountImage { image },
+            },
+        }
+    }
+
+    fn put_shared(&mut self) -> Op {
+        let content = self.content(&self.word.clone());
+        match self.random.below(CONTENDED + 1) {
+            0 => Op::PutPair { content },
+            number => Op::PutItem { key: format!("item-{number}"), content },
+        }
+    }
+
+    /// Of a few bytes as a rule; now and then of more than a chunk of the database.
+    fn content(&mut self, word: &str) -> Content {
+        let most = if self.random.once_in(12) { 600_000 } else { 2_000 };
+        Content::new(word, self.random.below(most))
+    }
+
+    fn container(&mut self) -> Option<String> {
+        self.random.pick(self.owned.containers.keys().cloned())
+    }
+
+    fn image(&mut self) -> usize {
+        self.random.below(self.images.len())
+    }
+}

@@ -1,0 +1,263 @@
+//! Doing one operation through the public interface of the library.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use layerstore::oci::{CommitOptions, LoadOptions, Source};
+use layerstore::{
+    CheckLevel, CheckOptions, ContainerOptions, Digest, Error, ImageId, ImportError, InUseError, LayerId,
+    LookupError, MetaError, MountOptions, Name, Store, UnmountMode, ValueError,
+};
+
+use super::content::Content;
+use super::images::SharedImage;
+use super::model::Owned;
+use super::observe::{self, ARENA, PAIR, Trouble};
+use super::op::{Answer, Change, Op, Outcome, Refusal};
+
+/// Does it. Errors that other workers can cause are outcomes; any other is trouble.
+pub fn perform(
+    store: &Store,
+    images: &[SharedImage],
+    owned: &Owned,
+    op: &Op,
+    sync: bool,
+) -> Result<Outcome, Trouble> {
+    let refused = |refusal| Ok(Outcome::Refused(refusal));
+    match answer(store, images, owned, op, sync) {
+        Ok(answer) => Ok(Outcome::Done(answer)),
+        // The error that `update` makes up.
+        Err(Trouble::Error(Error::Value(_))) if matches!(op, Op::Update { fails: true, .. }) => {
+            refused(Refusal::Aborted)
+        }
+        // Nothing keeps a layer from being removed while it is read; that this one was is looked at later.
+        Err(Trouble::Error(error))
+            if matches!(op, Op::Export { .. } | Op::MountImage { .. }) && is_vanished(&error) =>
+        {
+            refused(Refusal::Vanished)
+        }
+        Err(Trouble::Error(error)) => match refusal(&error) {
+            Some(refusal) => refused(refusal),
+            None => Err(error.into()),
+        },
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// What an error means to who shares a store with others; `None` if it must not come up.
+pub fn refusal(error: &Error) -> Option<Refusal> {
+    Some(match error {
+        Error::Lookup(LookupError::NotFound { .. }) => Refusal::NotFound,
+        Error::InUse(InUseError::Mounted { .. }) => Refusal::Mounted,
+        Error::InUse(_) => Refusal::InUse,
+        Error::Meta(MetaError::NameInUse { .. }) => Refusal::NameInUse,
+        Error::Meta(MetaError::Locked { .. }) => Refusal::Locked,
+        Error::Import(error) if is_vanished_layer(error) => Refusal::Vanished,
+        _ => return None,
+    })
+}
+
+fn is_vanished_layer(error: &ImportError) -> bool {
+    match error {
+        ImportError::Vanished { .. } => true,
+        ImportError::InLayer { source, .. } => is_vanished_layer(source),
+        ImportError::Meta(MetaError::Locked { .. }) => false,
+        _ => false,
+    }
+}
+
+fn is_vanished(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Export(_) | Error::Layout(_) | Error::Mount(_) | Error::Meta(MetaError::Missing { .. })
+    )
+}
+
+fn answer(
+    store: &Store,
+    images: &[SharedImage],
+    owned: &Owned,
+    op: &Op,
+    sync: bool,
+) -> Result<Answer, Trouble> {
+    let container = |id: &str| id.parse::<layerstore::ContainerId>().map_err(Error::from);
+    let image_id = |index: &usize| images[*index].id.parse::<ImageId>().map_err(Error::from);
+    let arena = container(ARENA)?;
+    let mut answer = Answer::default();
+    match op {
+        Op::Create { id, image, names, metadata } => {
+            let mut options = ContainerOptions::default();
+            options.id = Some(container(id)?);
+            options.names = names.iter().cloned().collect();
+            options.metadata.clone_from(metadata);
+            let image = image.as_ref().map(|id| id.parse::<ImageId>()).transpose().map_err(Error::from)?;
+            let made = store.create_container(image.as_ref(), &options)?;
+            expect(made == store.container(id)?, || format!("{made:?} is not what the store has"))?;
+        }
+        Op::Update { id, change, fails } => update(store, &container(id)?, change, *fails)?,
+        Op::Mount { id } => {
+            let mount = store.mount(container(id)?, &MountOptions::default())?;
+            answer.count = Some(mount.count);
+            for (path, content) in &owned.containers[id].files {
+                expect_file(&mount.path().join(path), content)?;
+            }
+        }
+        Op::Unmount { id } => answer.count = Some(store.unmount(container(id)?, UnmountMode::Plain)?),
+        Op::WriteFile { id, path, content } => {
+            let mount =
+                store.mounted(container(id)?)?.ok_or_else(|| format!("{id} is not mounted any more"))?;
+            write_file(&mount.path().join(path), content, sync)?;
+        }
+        Op::UseRunDirectory { id } => {
+            let path = store.run_directory(&container(id)?)?;
+            std::fs::write(path.join("pid"), id).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Op::Commit { id, name } => {
+            let mut options = CommitOptions::named(name);
+            // Makes the config, and with it the id, another one for each commit.
+            options.comment = Some(name.clone());
+            let image = store.commit(&container(id)?, &options)?;
+            let top = image.top_layer.as_ref().ok_or_else(|| format!("{name} has no layer"))?;
+            answer.image = Some((image.id.to_string(), top.to_string()));
+        }
+        Op::Delete { id } => store.remove_container(&container(id)?)?,
+        Op::DeleteImage { id, .. } => {
+            store.remove_image(&id.parse().map_err(Error::from)?)?;
+        }
+        Op::NameLayer { layer, name } => {
+            let (layer, name) = (layer_id(layer)?, parse_name(name)?);
+            store.write(|txn| txn.add_name(&layer, &name))?;
+        }
+        Op::DeleteLayer { layer } => store.remove_layer(&layer_id(layer)?)?,
+        Op::Load { image, name } => {
+            let image = &images[*image];
+            let reference = image.reference.parse().map_err(Error::from)?;
+            let source = Source::open(&reference, store.root()).map_err(Error::from)?;
+            let loaded = store.load(&source, &LoadOptions::named(name))?;
+            expect(loaded.id.as_str() == image.id, || format!("{} was loaded as {}", image.id, loaded.id))?;
+        }
+        Op::Remove { image } => {
+            store.remove_image(&image_id(image)?)?;
+        }
+        Op::MountImage { image } => {
+            let mount = store.mount(image_id(image)?, &MountOptions::default())?;
+            answer.count = Some(mount.count);
+            let (path, content) = &images[*image].file;
+            expect_file(&mount.path().join(path), content)?;
+        }
+        Op::UnmountImage { image } => {
+            let image = &images[*image];
+            let layer = layer_id(image.top())?;
+            let mount = store.mounted(&layer)?.ok_or_else(|| format!("{layer} is not mounted any more"))?;
+            let (path, content) = &image.file;
+            expect_file(&mount.path().join(path), content)?;
+            // By the layer: an image may go while its top layer is mounted, if the layer is needed otherwise.
+            answer.count = Some(store.unmount(layer, UnmountMode::Plain)?);
+        }
+        Op::MoveName { name, image } => {
+            let (name, image) = (parse_name(name)?, image_id(image)?);
+            store.write(|txn| txn.move_name(&image, &name))?;
+        }
+        Op::RemoveName { name, image } => {
+            let (name, image) = (parse_name(name)?, image_id(image)?);
+            store.write(|txn| txn.remove_name(image, &name))?;
+        }
+        Op::Export { image } => {
+            let mut tar = Vec::new();
+            store.diff(image_id(image)?, &mut tar)?;
+            let (digest, expected) =
+                (Digest::sha256(&tar).to_string(), images[*image].diff_ids.last().unwrap());
+            expect(digest == *expected, || format!("a tar of {} bytes has the digest {digest}", tar.len()))?;
+        }
+        Op::RemoveLayerOfImage { image } => {
+            store.remove_layer(&layer_id(images[*image].top())?)?;
+        }
+        Op::PutItem { key, content } => store.write(|txn| txn.put_item(&arena, key, &content.bytes()))?,
+        Op::PutPair { content } => {
+            let bytes = content.bytes();
+            store.write(|txn| {
+                txn.put_item(&arena, PAIR[0], &bytes)?;
+                txn.set_metadata(&arena, &content.word)?;
+                txn.put_item(&arena, PAIR[1], &bytes)
+            })?;
+        }
+        Op::ReadShared => answer.shared = Some(observe::shared(store)?),
+        Op::Gc => {
+            let report = store.gc(false)?;
+            expect(report.left.is_empty(), || format!("garbage was left: {:?}", report.left))?;
+        }
+        Op::Check { deep } => {
+            let level = if *deep { CheckLevel::Deep } else { CheckLevel::Default };
+            check(store, level)?;
+        }
+        Op::DropBlobs => {
+            store.drop_blobs(None)?;
+        }
+    }
+    Ok(answer)
+}
+
+/// Checks while others work: they may die, and leave garbage, which is no finding.
+fn check(store: &Store, level: CheckLevel) -> Result<(), Trouble> {
+    let mut options = CheckOptions::default();
+    options.level = level;
+    let findings = store.check(&options)?.findings;
+    expect(findings.is_empty(), || format!("check found {findings:?}"))
+}
+
+fn update(store: &Store, id: &layerstore::ContainerId, change: &Change, fails: bool) -> Result<(), Trouble> {
+    let names = change.names.as_ref().map(|names| names.iter().map(|name| parse_name(name)).collect());
+    let names: Option<Vec<Name>> = names.transpose()?;
+    store.write(|txn| {
+        for key in &change.remove {
+            txn.remove_item(id, key)?;
+        }
+        for (key, content) in &change.put {
+            txn.put_item(id, key, &content.bytes())?;
+        }
+        if let Some(metadata) = &change.metadata {
+            txn.set_metadata(id, metadata)?;
+        }
+        if let Some(names) = &names {
+            txn.set_names(id, names)?;
+        }
+        if fails { Err(ValueError::Name("made up".to_owned()).into()) } else { Ok(()) }
+    })?;
+    Ok(())
+}
+
+/// Whole or not at all, and if asked for, on the disk when it returns.
+fn write_file(path: &Path, content: &Content, sync: bool) -> Result<(), Trouble> {
+    let write = || {
+        let parent = path.parent().unwrap();
+        std::fs::create_dir_all(parent)?;
+        let part = path.with_extension("part");
+        let mut file = File::create(&part)?;
+        file.write_all(&content.bytes())?;
+        if sync {
+            file.sync_all()?;
+        }
+        std::fs::rename(&part, path)?;
+        if sync { rustix::fs::syncfs(&file).map_err(std::io::Error::from) } else { Ok(()) }
+    };
+    write().map_err(|error: std::io::Error| Trouble::Wrong(format!("{}: {error}", path.display())))
+}
+
+fn expect_file(path: &Path, content: &Content) -> Result<(), Trouble> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let found = Content::of(&bytes).map_err(|why| format!("{}: {why}", path.display()))?;
+    expect(found == *content, || format!("{} is {found:?}, not {content:?}", path.display()))
+}
+
+fn expect(good: bool, why: impl FnOnce() -> String) -> Result<(), Trouble> {
+    if good { Ok(()) } else { Err(Trouble::Wrong(why())) }
+}
+
+fn layer_id(text: &str) -> Result<LayerId, Error> {
+    Ok(text.parse()?)
+}
+
+fn parse_name(text: &str) -> Result<Name, Error> {
+    Ok(text.parse()?)
+}
