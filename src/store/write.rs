@@ -129,12 +129,13 @@ impl WriteTxn<'_> {
     /// with.
     pub fn remove_item(&self, of: impl Into<ThingId>, key: &str) -> Result<(), Error> {
         let of = of.into();
-        refuse_document(&self.record(&of)?, key, None)?;
-        if self.txn.remove_item(of.owner(), of.as_str(), key)? {
-            return Ok(());
+        if self.txn.item(of.owner(), of.as_str(), key)?.is_none() {
+            let (kind, id) = (of.kind().word(), of.as_str().to_owned());
+            return Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into());
         }
-        let (kind, id) = (of.kind().word(), of.as_str().to_owned());
-        Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into())
+        refuse_document(&self.record(&of)?, key, None)?;
+        self.txn.remove_item(of.owner(), of.as_str(), key)?;
+        Ok(())
     }
 
     fn change_names(&self, of: &ThingId, change: impl FnOnce(&mut Vec<String>)) -> Result<(), Error> {
