@@ -3,10 +3,11 @@
 use std::io::{self, Read};
 
 use layerstore_schema::record::KeptBlobRecord;
+use rustix::io::Errno;
 
 use super::{CheckLevel, Damage, Part, chain};
 use crate::disk::{DiffName, Subdirectory};
-use crate::error::{Error, LayoutError, MetaError};
+use crate::error::{Error, LayoutError, MetaError, RepairError};
 use crate::meta::open_blob;
 use crate::store::Store;
 use crate::sys::file::File;
@@ -59,14 +60,41 @@ pub(super) fn check_kept_blob(
 }
 
 /// What is wrong with the bytes of a kept blob.
-fn blob_damage(mut file: File, digest: &str) -> Option<String> {
+fn blob_damage(file: File, digest: &str) -> Option<String> {
     let Ok(expected) = digest.parse::<Digest>() else { return Some("its digest is none".to_owned()) };
-    let mut hasher = Hasher::new(expected.algorithm());
-    if let Err(error) = io::copy(&mut file, &mut hasher) {
-        return Some(error.to_string());
+    match digest_of(file, expected.algorithm()) {
+        Ok(found) => (found != expected).then(|| format!("its digest is {found}")),
+        Err(error) => Some(error.to_string()),
     }
-    let found = hasher.finish();
-    (found != expected).then(|| format!("its digest is {found}"))
+}
+
+/// Whether a kept blob is not there, has other bytes, or lies where the disk cannot be read. For who is about to forget
+/// it, after a check has found it damaged: that may have been an error of a moment.
+///
+/// Returns any other error of reading it, which says nothing about the blob.
+pub(crate) fn is_lost(store: &Store, digest: &str, record: &KeptBlobRecord) -> Result<bool, Error> {
+    let Ok(expected) = digest.parse::<Digest>() else { return Ok(true) };
+    let read = || -> Result<bool, Error> {
+        let file = store.open_kept_blob(record.number)?;
+        let found = digest_of(file, expected.algorithm()).map_err(RepairError::Io)?;
+        Ok(found != expected)
+    };
+    match read() {
+        Err(Error::Layout(LayoutError::Io { source, .. }) | Error::Repair(RepairError::Io(source)))
+            if source.kind() == io::ErrorKind::NotFound
+                || Errno::from_io_error(&source) == Some(Errno::IO) =>
+        {
+            Ok(true)
+        }
+        read => read,
+    }
+}
+
+/// Reads a stream to its end through a hasher of its digest.
+pub(crate) fn digest_of(mut reader: impl Read, algorithm: Algorithm) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(algorithm);
+    io::copy(&mut reader, &mut hasher)?;
+    Ok(hasher.finish())
 }
 
 /// Reads bytes in the database, and compares them with their hash and with the digests of the items that they are.

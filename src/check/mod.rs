@@ -40,6 +40,7 @@ use crate::store::Store;
 use crate::sys::path;
 use crate::types::{ImageId, LayerId};
 
+pub(crate) use bytes::{digest_of, is_lost};
 pub(crate) use casualty::Casualty;
 pub(crate) use compare::is_of_other_side;
 pub use finding::{Damage, Finding, SealedTree};

@@ -4,7 +4,6 @@
 //! copy is tried. Whether the whole is right says its digest in the end.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -142,14 +141,4 @@ fn copy(from: &File, size: u64, mut to: disk::FileWriter) -> Result<Option<disk:
         }
     }
     Ok(Some(to.finish().map_err(ImportError::from)?))
-}
-
-/// Reads a stream to its end through a hasher of its digest.
-pub(super) fn digest_of(
-    mut reader: impl Read,
-    algorithm: crate::types::Algorithm,
-) -> io::Result<crate::types::Digest> {
-    let mut hasher = crate::types::Hasher::new(algorithm);
-    io::copy(&mut reader, &mut hasher)?;
-    Ok(hasher.finish())
 }

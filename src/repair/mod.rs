@@ -21,7 +21,9 @@ mod trees;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::check::{Casualty, CheckLevel, CheckOptions, CheckReport, Damage, Finding, Remedy, Supplies};
+use crate::check::{
+    self, Casualty, CheckLevel, CheckOptions, CheckReport, Damage, Finding, Remedy, Supplies,
+};
 use crate::disk::Stage;
 use crate::error::Error;
 use crate::layer::ProgressFn;
@@ -151,13 +153,13 @@ impl Store {
         if options.dry_run {
             return Ok(planned(found, options.force));
         }
+        // What no row names may be what a row is missing for.
+        self.begin_tidying();
         let (mut report, mut mended) = (RepairReport::default(), BTreeSet::new());
         let mut rows: Vec<Finding> = Vec::new();
         for _ in 0..ROUNDS {
-            let new = |finding: &&Finding| {
-                let known = |row: &Finding| (row.code(), row.thing()) == (finding.code(), finding.thing());
-                is_of_rows(finding) && (mended.is_empty() || !rows.iter().any(known))
-            };
+            let new =
+                |finding: &&Finding| is_of_rows(finding) && (mended.is_empty() || !is_among(finding, &rows));
             let new: Vec<Finding> = found.findings.iter().filter(new).cloned().collect();
             rows.extend(new);
             if found.is_clean() || !self.repair_round(&found, options, &mut mended, &mut report)? {
@@ -167,7 +169,12 @@ impl Store {
         }
         if !found.is_clean() {
             if options.force {
-                self.remove_lost(&found.findings, &mut report)?;
+                // What is removed is gone: an error of a moment must not be why.
+                let before = found.findings;
+                found = self.check_with(&check, &options.sources)?;
+                let lost = found.findings.iter().filter(|finding| is_among(finding, &before));
+                let lost: Vec<Finding> = lost.cloned().collect();
+                self.remove_lost(&lost, &mut report)?;
             }
             // What nothing refers to is needed by nothing, unless something is left that may be made again from it.
             let settled = |finding: &Finding| {
@@ -178,7 +185,7 @@ impl Store {
                 found = self.check_with(&check, &options.sources)?;
             }
         }
-        rows.retain(|row| !found.findings.contains(row));
+        rows.retain(|row| !is_among(row, &found.findings));
         report.repaired.extend(rows.iter().map(repaired_row));
         report.left = found.findings;
         Ok(report)
@@ -218,6 +225,11 @@ impl Store {
     fn normalize(&self, unused: Unused) -> Result<(), Error> {
         self.write_mending(Mounts::GoOn, |txn| Ok((txn.normalize(unused)?, ())))
     }
+}
+
+/// Whether the same was found before. Reasons tell of addresses, and are never the same.
+fn is_among(finding: &Finding, others: &[Finding]) -> bool {
+    others.iter().any(|other| (other.code(), other.thing()) == (finding.code(), finding.thing()))
 }
 
 /// Whether a finding is about rows that follow from others.
@@ -262,7 +274,10 @@ impl<'a> Repair<'a> {
         let records = Records::read(&txn)?;
         let mut supplies = Supplies::find(store, &txn, &records, &options.sources)?;
         for finding in findings {
-            if let Damage::KeptBlobDamaged { digest, .. } = &finding.damage {
+            if let Damage::KeptBlobDamaged { digest, .. } = &finding.damage
+                && let Some(record) = records.kept_blobs.get(digest)
+                && check::is_lost(store, digest, record).unwrap_or(true)
+            {
                 supplies.drop_kept(digest);
             }
         }

@@ -4,9 +4,8 @@ use layerstore_schema::header::Header;
 use layerstore_schema::record::{ContainerRecord, ImageRecord, KeptBlobRecord};
 use layerstore_schema::table::Owner;
 
-use super::assemble::digest_of;
 use super::{Mended, Repair};
-use crate::check::{Offer, document_digests};
+use crate::check::{self, Offer, digest_of, document_digests};
 use crate::disk::StagedBlob;
 use crate::error::{Error, RepairError};
 use crate::image::Image;
@@ -42,7 +41,13 @@ impl Repair<'_> {
 
     /// Puts a kept blob back, or forgets it: the layer does not need it.
     pub(super) fn kept_blob(&self, digest: &str) -> Result<Mended, Error> {
-        let old = self.records.kept_blobs.get(digest).map(|record| record.number);
+        let old = self.records.kept_blobs.get(digest);
+        if let Some(old) = old
+            && !check::is_lost(self.store, digest, old)?
+        {
+            return Ok(None);
+        }
+        let old = old.map(|record| record.number);
         let restored = match self.supplies.outside(digest) {
             Some(offer) => Some((self.copy_blob(digest, &offer)?, offer.name())),
             None => None,
@@ -63,10 +68,7 @@ impl Repair<'_> {
             Ok((freed, ()))
         });
         let (blob, from) = restored.unzip();
-        let stays = written.is_ok() || written.as_ref().is_err_and(Error::is_outcome_unknown);
-        if let Some(blob) = blob.filter(|_| stays) {
-            blob.filled().keep();
-        }
+        self.settle(blob.map(StagedBlob::filled), &written);
         written?;
         Ok(Some(match from {
             Some(from) => ("restore-blob", format!("took it from {from}")),
