@@ -1,13 +1,16 @@
 //! Every kind of damage is mended with what it needs, and left as it is without.
 
+use std::fs::File;
+
 use layerstore::oci::{SaveOptions, Source};
 use layerstore::{
     CheckLevel, ContainerOptions, Error, Finding, InUseError, MountOptions, RepairOptions, RepairReport,
     Store, UnmountMode,
 };
+use layerstore_schema::record::{KeptBlobRecord, LayerContent};
 use layerstore_schema::table;
 
-use crate::support::damage::{CASES, Case, Fixture, Needs, findings, load, quietly};
+use crate::support::damage::{CASES, Case, Fixture, Needs, findings, load, open, quietly};
 use crate::support::machine;
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
@@ -298,4 +301,66 @@ fn the_documents_of_an_image_are_not_overwritten() {
     store.write(|txn| txn.put_item(image, "notes", b"mine")).unwrap();
     store.write(|txn| txn.remove_item(image, "notes")).unwrap();
     assert_eq!(findings(store, CheckLevel::Deep), []);
+}
+
+#[test]
+fn a_directory_that_lost_its_row_is_no_garbage_to_a_repair() {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    let base = fixture.base();
+    let LayerContent::Sealed(tree) = fixture.layer_record(&fixture.base_layer()).content else { panic!() };
+    fixture.edit(|txn| drop(txn.open_table(table::DIFFS).unwrap().remove(&tree).unwrap()));
+    // After a boot, the first write through any other handle collects what no row names.
+    std::fs::remove_file(fixture.dir.root().join("collected")).unwrap();
+    let report = repair(&open(&fixture.dir), |_| {});
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(codes(&report)[0], "rebuild-manifest");
+    assert!(base.exists());
+    assert!(fixture.below("locks").is_empty());
+    let collected = fixture.store.gc(false).unwrap();
+    assert!(collected.removed.is_empty(), "{collected:?}");
+}
+
+#[test]
+fn a_directory_that_somebody_fills_or_removes_is_left_to_them() {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    let LayerContent::Sealed(tree) = fixture.layer_record(&fixture.base_layer()).content else { panic!() };
+    fixture.edit(|txn| drop(txn.open_table(table::DIFFS).unwrap().remove(&tree).unwrap()));
+    let locks = fixture.dir.root().join("locks");
+    std::fs::create_dir_all(&locks).unwrap();
+    let lock = File::create(locks.join(fixture.base().file_name().unwrap())).unwrap();
+    hold(&lock);
+    assert!(!repair(&fixture.store, |_| {}).is_complete());
+    // Its holder has died.
+    drop(lock);
+    assert!(repair(&fixture.store, |_| {}).is_complete());
+    fixture.store.gc(false).unwrap();
+    assert_eq!(findings(&fixture.store, CheckLevel::Deep), []);
+}
+
+/// Takes the lock that the library takes.
+fn hold(file: &File) {
+    let lock = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+}
+
+#[test]
+fn what_something_else_has_the_number_of_stays() {
+    let fixture = Fixture::new();
+    let base = fixture.base();
+    let number = base.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let layer = fixture.layer_record(&fixture.base_layer());
+    let digest = layer.blobs[0].digest.clone();
+    fixture.edit_record(table::KEPT_BLOBS, &digest, |record: &mut KeptBlobRecord| record.number = number);
+    let report = repair(&fixture.store, |_| {});
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(codes(&report), ["forget"]);
+    assert!(base.join("etc/passwd").exists());
 }

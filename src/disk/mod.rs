@@ -37,7 +37,7 @@ mod tree_writer;
 mod usage;
 mod walk;
 
-pub(crate) use entry_lock::{DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
+pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};

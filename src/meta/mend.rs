@@ -30,7 +30,7 @@ impl WriteTxn {
     /// Makes every row right that follows from others: index rows, sums, counts of users; and if asked to, removes
     /// what nothing refers to. What follows from a record that cannot be read is left alone.
     ///
-    /// Returns the directories and files that no row names any more.
+    /// Returns the directories and files of the rows that went.
     pub(crate) fn normalize(&self, unused: Unused) -> Result<Freed, MetaError> {
         let mut freed = Freed::default();
         let mut records = Records::read(self)?;
@@ -65,7 +65,7 @@ impl WriteTxn {
         for tree in unused {
             self.erase(&RowKey::Diff(tree))?;
             let number = records.diffs.remove(&tree).map(|record| record.number);
-            freed.diffs.extend(number.filter(|number| !records.names_directory(*number)));
+            freed.diffs.extend(number);
         }
         let blobs = records.used_blobs();
         let unused: Vec<_> =
@@ -288,6 +288,11 @@ impl WriteTxn {
 }
 
 impl Records {
+    /// Whether a row that can be read names the number, be it of a directory or a kept blob.
+    pub(crate) fn names(&self, number: u64) -> bool {
+        self.names_directory(number) || self.kept_blobs.values().any(|blob| blob.number == number)
+    }
+
     /// Whether a row that can be read names the directory.
     pub(crate) fn names_directory(&self, number: u64) -> bool {
         let sealed = self.diffs.values().any(|diff| diff.number == number);

@@ -67,10 +67,7 @@ impl Store {
             }
             if let Casualty::Tree(tree) = casualty {
                 txn.erase(&RowKey::Diff(*tree))?;
-                let number = now.diffs.get(tree).map(|diff| diff.number);
-                let shared =
-                    |number: &u64| now.diffs.values().filter(|diff| diff.number == *number).count() > 1;
-                freed.diffs.extend(number.filter(|number| !shared(number)));
+                freed.diffs.extend(now.diffs.get(tree).map(|diff| diff.number));
             }
             let more = txn.normalize(Unused::Remove)?;
             freed.diffs.extend(more.diffs);

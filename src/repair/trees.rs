@@ -13,10 +13,10 @@ use layerstore_schema::record::{DiffRecord, LayerContent};
 use super::assemble::{Contents, assemble};
 use super::{Mended, Repair};
 use crate::check::{self, Casualty, Place, SealedTree, equal_files};
-use crate::disk::{self, DiffName, Filled, LockState, Staging, Subdirectory};
+use crate::disk::{self, Claim, DiffName, Filled, LockState, Staging, Subdirectory};
 use crate::error::{Error, RepairError};
 use crate::layer::SealedLayer;
-use crate::meta::{PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, named_numbers, read_blob};
+use crate::meta::{PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, read_blob};
 use crate::store::Mounts;
 use crate::types::{ContentHash, TreeDigest};
 
@@ -58,11 +58,12 @@ impl Repair<'_> {
             }
         }
         if old.is_none()
-            && let Some((number, found)) = self.find_unnamed(&digest)?
+            && let Some((claim, number, found)) = self.find_unnamed(&digest)?
         {
             let usage = disk::usage(self.store.open_diff(number)?.as_fd())?;
             let replacement = replacement(None, &found, record_of(number, &found, usage));
             self.replace(&digest, None, replacement)?;
+            drop(claim);
             return Ok(Some(("rebuild-manifest", format!("found its directory again: diffs/{number}"))));
         }
         let mut missing = None;
@@ -129,8 +130,8 @@ impl Repair<'_> {
         }
     }
 
-    /// Looks for a directory that no row names, and that has the digest.
-    fn find_unnamed(&self, digest: &TreeDigest) -> Result<Option<(u64, Manifest)>, Error> {
+    /// Looks for a directory that no row names, and that has the digest. Nobody collects it while it is claimed.
+    fn find_unnamed(&self, digest: &TreeDigest) -> Result<Option<(Claim, u64, Manifest)>, Error> {
         // It could be the one that a container writes to.
         if !self.records.are_readable(&["layer"]) {
             return Ok(None);
@@ -142,8 +143,13 @@ impl Repair<'_> {
             {
                 continue;
             }
-            if let Some(found) = self.scan(number).filter(|found| found.digest() == *digest) {
-                return Ok(Some((number, found)));
+            // It is claimed when it is known to be the one: a claim that dies makes it garbage for the next writer.
+            if let Some(found) = self.scan(number).filter(|found| found.digest() == *digest)
+                && let Some(claim) = Claim::take(self.store.layout(), number)?
+                // Garbage goes at once or not at all, so what still stands there is what was scanned.
+                && self.store.open_diff(number).is_ok()
+            {
+                return Ok(Some((claim, number, found)));
             }
         }
         Ok(None)
@@ -216,35 +222,32 @@ impl Repair<'_> {
             }
             if moves {
                 self.refuse_mounted(txn, &digest.0)?;
-            } else {
-                // A collection of garbage, which holds the same lock, may have taken it for that.
-                self.store.open_diff(new.record.number)?;
+            } else if old.is_none() && Records::read(txn)?.names(new.record.number) {
+                return Err(RepairError::Changed { thing: format!("diffs/{}", new.record.number) }.into());
             }
             txn.replace_diff(digest, &new.record, &new.manifest)?;
             let mut freed = txn.normalize(Unused::Keep)?;
-            let number = old.map(|old| old.number).filter(|_| moves);
-            let records = Records::read(txn)?;
-            freed.diffs.extend(number.filter(|number| !records.names_directory(*number)));
+            freed.diffs.extend(old.map(|old| old.number).filter(|_| moves));
             Ok((freed, ()))
         });
         self.settle(new.directory, &written);
         written
     }
 
-    /// Lets go of a new directory: it stays if a row names it.
-    pub(super) fn settle<T>(&self, directory: Option<Filled>, written: &Result<T, Error>) {
-        let Some(directory) = directory else { return };
+    /// Lets go of a new directory or blob: it stays if a row names it.
+    pub(super) fn settle<T>(&self, filled: Option<Filled>, written: &Result<T, Error>) {
+        let Some(filled) = filled else { return };
         let stays = match written {
             Ok(_) => true,
             // The row may be there: the database knows, unless it cannot be read.
             Err(error) if error.is_outcome_unknown() => {
-                let named = self.store.database().begin_read().and_then(|txn| named_numbers(&txn));
-                named.map_or(true, |named| named.diffs.contains(&directory.number()))
+                let records = self.store.database().begin_read().and_then(|txn| Records::read(&txn));
+                records.map_or(true, |records| records.names(filled.number()))
             }
             Err(_) => false,
         };
         if stays {
-            directory.keep();
+            filled.keep();
         }
     }
 

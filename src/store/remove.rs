@@ -7,7 +7,7 @@ use layerstore_schema::table::Owner;
 
 use crate::disk::{self, EntryLock, NamedLock};
 use crate::error::{Error, InUseError, LookupError, MetaError};
-use crate::meta::{Freed, Query, ReadTxn, WriteTxn};
+use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
 use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId};
 
@@ -175,9 +175,23 @@ impl Store {
     pub(crate) fn write_mending<T: Clone>(
         &self,
         mounts: Mounts,
-        body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
+        mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
     ) -> Result<T, Error> {
-        self.write_removing(mounts, EVERYTHING, |_| Ok(false), body)
+        self.write_removing(
+            mounts,
+            EVERYTHING,
+            |_| Ok(false),
+            |txn| {
+                let (mut freed, value) = body(txn)?;
+                if !freed.numbers().is_empty() {
+                    // Where rows do not fit together, two can name one number.
+                    let records = Records::read(txn)?;
+                    freed.diffs.retain(|number| !records.names(*number));
+                    freed.blobs.retain(|number| !records.names(*number));
+                }
+                Ok((freed, value))
+            },
+        )
     }
 }
 
