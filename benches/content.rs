@@ -14,7 +14,7 @@ mod common;
 use std::path::PathBuf;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use layerstore::{ContainerOptions, MountOptions, Store, UnmountMode, is_privileged};
+use layerstore::{ContainerOptions, MountOptions, Store, SyncMode, UnmountMode, is_privileged};
 
 /// The images: name, layout, tag, bytes of the uncompressed tars.
 fn images(place: &std::path::Path) -> Vec<(&'static str, PathBuf, Option<&'static str>, u64)> {
@@ -26,7 +26,7 @@ fn images(place: &std::path::Path) -> Vec<(&'static str, PathBuf, Option<&'stati
     match common::debian() {
         Some(layout) if is_privileged() => {
             let place = common::place();
-            let store = Store::open(&common::options(place.path()).sync(false)).unwrap();
+            let store = Store::open(&common::options(place.path()).sync(SyncMode::Off)).unwrap();
             common::load(&store, &layout, Some("debian"), "debian");
             let size = store.layers().unwrap().iter().filter_map(|layer| layer.diff_size).sum();
             images.push(("debian, six layers", layout, Some("debian"), size));
@@ -67,7 +67,7 @@ fn export(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("export");
     for (name, layout, tag, size) in images(place.path()) {
         let work = common::place();
-        let store = Store::open(&common::options(work.path()).sync(false)).unwrap();
+        let store = Store::open(&common::options(work.path()).sync(SyncMode::Off)).unwrap();
         let image = common::load(&store, &layout, tag, "image");
         let chain = store.layer_chain(image.top_layer.as_ref().unwrap()).unwrap();
         group.throughput(Throughput::Bytes(size));
@@ -118,7 +118,7 @@ fn mount(criterion: &mut Criterion) {
         let tars: Vec<_> = (1..=layers).map(|number| common::many_files(number, 10)).collect();
         common::write_layout(&layout, &tars);
         let work = common::place();
-        let store = Store::open(&common::options(work.path()).sync(false)).unwrap();
+        let store = Store::open(&common::options(work.path()).sync(SyncMode::Off)).unwrap();
         let image = common::load(&store, &layout, None, "image");
         let container = store.create_container(&image.id, &ContainerOptions::default()).unwrap();
         if let Err(error) = store.mount(&container, &MountOptions::default()) {

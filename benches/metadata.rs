@@ -14,7 +14,7 @@ mod common;
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use layerstore::{ContainerOptions, Store};
+use layerstore::{ContainerOptions, Store, SyncMode};
 
 /// How many containers, each with a layer of its own, the store has.
 const SIZES: [usize; 3] = [10, 1_000, 10_000];
@@ -40,7 +40,7 @@ fn lookups(criterion: &mut Criterion) {
         });
         group.finish();
 
-        let options = common::options(place.path()).sync(false);
+        let options = common::options(place.path()).sync(SyncMode::Off);
         let mut group = criterion.benchmark_group("open");
         group.bench_function(BenchmarkId::new("open and look up", size), |bench| {
             bench.iter(|| Store::open(&options).unwrap().container(black_box(&name)).unwrap());
@@ -48,9 +48,9 @@ fn lookups(criterion: &mut Criterion) {
         group.finish();
 
         let mut group = criterion.benchmark_group("create");
-        for sync in [false, true] {
+        for (sync, what) in [(SyncMode::Off, "container, not synced"), (SyncMode::Full, "container, synced")]
+        {
             let store = Store::open(&common::options(place.path()).sync(sync)).unwrap();
-            let what = if sync { "container, synced" } else { "container, not synced" };
             group.bench_function(BenchmarkId::new(what, size), |bench| {
                 bench.iter_batched(
                     || (),

@@ -181,7 +181,7 @@ fn containers_storage(top: &Path, command: &str) -> Command {
 }
 
 fn program(top: &Path) -> Command {
-    let path = option_env!("CARGO_BIN_EXE_layerstore").expect("the program needs the feature `cli`");
+    let path = env!("CARGO_BIN_EXE_layerstore");
     let mut program = Command::new(path);
     program.arg("--root").arg(top.join("root")).arg("--runroot").arg(top.join("run"));
     program

@@ -23,6 +23,7 @@
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | use the machine's `storage.conf` | [`config::Settings`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
+//! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -68,7 +69,7 @@
 //!
 //! # What survives a crash
 //!
-//! What a call returned from is on the disk, unless [`StoreOptions::sync`] was switched off. What was cut short, by a
+//! What a call returned from is on the disk, or with another [`SyncMode`] less of it. What was cut short, by a
 //! signal or by a power cut, has not happened: a record never names a layer that is not whole. It may leave directories
 //! that nothing names; they cost space until [`Store::gc`] removes them.
 //!
@@ -80,7 +81,8 @@
 //! # More
 //!
 //! [Why it is as it is](https://github.com/layerstore/layerstore/blob/main/docs/design.md),
-//! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md), and
+//! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md),
+//! [what is left after which event](https://github.com/layerstore/layerstore/blob/main/docs/durability.md), and
 //! [the format on disk](https://github.com/layerstore/layerstore/blob/main/schema/FORMAT.md).
 //!
 //! # Features
@@ -109,7 +111,7 @@ mod store;
 mod sys;
 mod types;
 
-pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding, Remedy, SealedTree};
+pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding, Note, Remedy, SealedTree};
 /// The README's examples are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -119,7 +121,8 @@ pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
-    ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, ValueError, WatchError,
+    ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError, ValueError,
+    WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
@@ -127,7 +130,7 @@ pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
     Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, Lease, Mount, MountEntry,
-    MountOptions, Status, Store, StoreOptions, Subject, Thing, ThingId, UnmountMode, Usage, Watch,
+    MountOptions, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch,
     WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};

@@ -1,7 +1,9 @@
 //! Stacks as deep as the kernel can mount.
 
 use layerstore::oci::{LoadOptions, Source};
-use layerstore::{ContainerOptions, Error, MountError, MountOptions, Store, StoreOptions, UnmountMode};
+use layerstore::{
+    ContainerOptions, Error, MountError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+};
 
 use crate::support::Dir;
 use crate::support::machine;
@@ -21,7 +23,7 @@ fn load(dir: &Dir, store: &Store, depth: usize) -> layerstore::Image {
 }
 
 fn store(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false);
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off);
     Store::open(&options).unwrap()
 }
 

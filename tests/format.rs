@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{LoadOptions, Reference, Source, Transport};
 use layerstore::{
-    Algorithm, ContainerOptions, Error, Hasher, LayoutError, MetaError, Store, StoreOptions, ThingId,
-    WatchOptions,
+    Algorithm, ContainerOptions, Error, Hasher, LayoutError, MetaError, Store, StoreOptions, SyncMode,
+    ThingId, WatchOptions,
 };
 use layerstore_schema::header::{HEADER_KEY, Header, HeaderError};
 use layerstore_schema::table;
@@ -29,7 +29,7 @@ fn golden(format: u32) -> PathBuf {
 }
 
 fn options(dir: &Dir) -> StoreOptions {
-    StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false).reserve(0)
+    StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0)
 }
 
 /// Unpacks a golden store.
@@ -100,7 +100,10 @@ fn unpack(bytes: &[u8], top: &Path) {
 
 /// All that a store says.
 fn describe(store: &Store) -> Value {
+    // In the boot in which the store was made they are the one, and ever after the other. Reading a layer verifies it.
+    let status = store.status().unwrap();
     json!({
+        "not_synced": status.unsynced + status.unverified,
         "uuid": store.uuid(),
         "layers": store.layers().unwrap().iter().map(|layer| describe_layer(store, layer)).collect::<Vec<_>>(),
         "images": store.images().unwrap().iter().map(|image| describe_image(store, image)).collect::<Vec<_>>(),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use layerstore::oci::{LoadOptions, Source};
-use layerstore::{Progress, Store, StoreOptions};
+use layerstore::{Progress, Store, StoreOptions, SyncMode};
 
 use crate::support::Dir;
 use crate::support::oci::{Image, Layer};
@@ -77,7 +77,8 @@ fn collections_take_nothing_from_the_living() {
 fn a_layer_that_vanishes_during_a_load_is_loaded_after_all() {
     let dir = Dir::new("vanishing");
     let store =
-        Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false).reserve(0)).unwrap();
+        Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0))
+            .unwrap();
     let shared = Layer::new([Member::file("shared", "x")]);
     let load = |name: &str, layers: Vec<Layer>, options: &LoadOptions<'_>| {
         let written = Image::new(layers).write(dir.join(name), name);

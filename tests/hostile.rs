@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use layerstore::oci::{LoadOptions, Reference, Source, Transport};
-use layerstore::{Error, Store, StoreOptions};
+use layerstore::{Error, Store, StoreOptions, SyncMode};
 
 use crate::support::Dir;
 use crate::support::oci::{Image, Layer, digest};
@@ -162,7 +162,7 @@ impl Place {
 #[ignore = "other tests start it"]
 fn loads_what_it_is_told() {
     let Some(top) = std::env::var_os("LAYERSTORE_HOSTILE").map(PathBuf::from) else { return };
-    let options = StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(false).reserve(0);
+    let options = StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(SyncMode::Off).reserve(0);
     let store = Store::open(&options).unwrap();
     assert_empty(&store);
     // The run root is opened by its first use, and stays open.

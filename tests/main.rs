@@ -27,5 +27,7 @@ mod mounts;
 mod power_cut;
 mod repair;
 mod roundtrip;
+mod syncs;
 mod torture;
+mod unsynced;
 mod watch;

@@ -1,7 +1,7 @@
 //! What a mount shows, and what may be mounted again.
 
 use layerstore::oci::{LoadOptions, Source};
-use layerstore::{ContainerOptions, MountOptions, Store, StoreOptions, UnmountMode};
+use layerstore::{ContainerOptions, MountOptions, Store, StoreOptions, SyncMode, UnmountMode};
 
 use crate::support::Dir;
 use crate::support::machine;
@@ -9,7 +9,8 @@ use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
 
 fn store_with(dir: &Dir, layers: impl IntoIterator<Item = Layer>) -> (Store, layerstore::Image) {
-    let store = Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false)).unwrap();
+    let store =
+        Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off)).unwrap();
     let written = Image::new(layers).write(dir.join("layout"), "image");
     let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
     let image = store.load(&source, &LoadOptions::named("image")).unwrap();

@@ -6,7 +6,8 @@
 //! ([`worker`]). Then, for moments chosen by chance, the disk is made as a power cut would leave it: with what was
 //! flushed, and of the rest with nothing, all, or some. It is mounted, so that the filesystem recovers, and the store is
 //! compared with the marks ([`verify`]). A write that the store or the filesystem should have flushed and did not is
-//! missing then: a run with syncs switched off shows that the test sees it.
+//! missing then: a run with syncs switched off shows that the test sees it. Where only records are synced, a layer is whole
+//! or refused.
 //!
 //! A few cuts here; `just power-cut 600` goes on for ten minutes. Seeds are printed; `LAYERSTORE_POWER_CUT_SEED` repeats
 //! one, as far as threads and filesystems do the same again.
@@ -23,7 +24,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use self::session::{Filesystem, Session};
+use self::session::{Filesystem, Session, Sync, Tally};
 use crate::support::machine;
 
 /// The sessions take turns: each has threads and disks enough.
@@ -52,16 +53,19 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Runs sessions, one at least, until the time is over or something is lost; returns how many cuts lost something.
-fn run(filesystem: Filesystem, sync: bool) -> usize {
+/// Runs sessions, one at least, until the time is over or something is lost.
+fn run(filesystem: Filesystem, sync: Sync) -> Tally {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let end = SystemTime::now() + Duration::from_secs(number("LAYERSTORE_POWER_CUT_SECONDS").unwrap_or(0));
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let mut seed = number("LAYERSTORE_POWER_CUT_SEED").unwrap_or(clock.as_millis() as u64);
+    let mut tally = Tally::default();
     loop {
-        let losses = Session { filesystem, sync, seed }.run_in_process();
-        if losses > 0 || SystemTime::now() >= end {
-            return losses;
+        let one = Session { filesystem, sync, seed }.run_in_process();
+        tally.losses += one.losses;
+        tally.refused += one.refused;
+        if tally.losses > 0 || SystemTime::now() >= end {
+            return tally;
         }
         seed += 1;
     }
@@ -71,7 +75,7 @@ fn nothing_is_lost(filesystem: Filesystem) {
     if let Some(why) = obstacle(filesystem) {
         skip!("{why}");
     }
-    assert_eq!(run(filesystem, true), 0);
+    assert_eq!(run(filesystem, Sync::Everything).losses, 0);
 }
 
 #[test]
@@ -94,7 +98,33 @@ fn losses_are_seen_when_nothing_is_synced() {
     if let Some(why) = obstacle(Filesystem::Ext4) {
         skip!("{why}");
     }
-    assert!(run(Filesystem::Ext4, false) > 0);
+    assert!(run(Filesystem::Ext4, Sync::Nothing).losses > 0);
+}
+
+/// Each layer is whole, or its use is refused: it never has other files than those that came in.
+fn what_is_lost_is_refused(filesystem: Filesystem) {
+    if let Some(why) = obstacle(filesystem) {
+        skip!("{why}");
+    }
+    let tally = run(filesystem, Sync::Records);
+    assert_eq!(tally.losses, 0);
+    // Else nothing was tried.
+    assert!(tally.refused > 0);
+}
+
+#[test]
+fn what_is_lost_is_refused_on_ext4_when_only_records_are_synced() {
+    what_is_lost_is_refused(Filesystem::Ext4);
+}
+
+#[test]
+fn what_is_lost_is_refused_on_xfs_when_only_records_are_synced() {
+    what_is_lost_is_refused(Filesystem::Xfs);
+}
+
+#[test]
+fn what_is_lost_is_refused_on_btrfs_when_only_records_are_synced() {
+    what_is_lost_is_refused(Filesystem::Btrfs);
 }
 
 /// The program that this is, to be run once more.

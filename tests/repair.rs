@@ -11,9 +11,9 @@ use layerstore_schema::record::{KeptBlobRecord, LayerContent};
 use layerstore_schema::table;
 
 use crate::support::damage::{CASES, Case, Fixture, Needs, findings, load, open, quietly};
-use crate::support::machine;
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
+use crate::support::{database, machine};
 
 fn repair<'s>(store: &Store, change: impl FnOnce(&mut RepairOptions<'s>)) -> RepairReport {
     let mut options = RepairOptions::default();
@@ -363,4 +363,22 @@ fn what_something_else_has_the_number_of_stays() {
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(codes(&report), ["forget"]);
     assert!(base.join("etc/passwd").exists());
+}
+
+#[test]
+fn what_a_power_cut_left_half_written_is_mended() {
+    let fixture = Fixture::new();
+    quietly(&fixture.base().join("large"), |path| {
+        File::options().write(true).open(path).unwrap().set_len(9).unwrap()
+    });
+    database::reboot(&fixture.dir.root());
+    let store = open(&fixture.dir);
+    let refused = store
+        .diff(&fixture.image, std::io::sink())
+        .and(store.mount(&fixture.image, &MountOptions::default()).map(drop));
+    assert!(refused.is_err(), "{refused:?}");
+    let report = repair(&store, |_| {});
+    assert!(report.is_complete(), "{report:?}");
+    let layer = store.layer(&fixture.base_layer()).unwrap();
+    open(&fixture.dir).diff(&layer, std::io::sink()).unwrap();
 }

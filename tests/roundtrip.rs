@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use layerstore::oci::{LoadOptions, Reference, SaveOptions, SavedImage, Source, Transport};
-use layerstore::{Image, Store, StoreOptions};
+use layerstore::{Image, Store, StoreOptions, SyncMode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -160,7 +160,7 @@ fn member(one: &Made, path: &[u8], files: &BTreeSet<Vec<u8>>) -> Option<Member> 
 }
 
 fn store(dir: &Dir, name: &str) -> StoreOptions {
-    StoreOptions::at(dir.join(name)).run_root(dir.join(format!("{name}-run"))).sync(false).reserve(0)
+    StoreOptions::at(dir.join(name)).run_root(dir.join(format!("{name}-run"))).sync(SyncMode::Off).reserve(0)
 }
 
 fn load(store: &Store, layout: &Path, tag: &str) -> Image {

@@ -115,6 +115,7 @@ fn duration(text: &str) -> Duration {
 }
 
 /// To who watches, also when the output of tests is captured.
+#[expect(clippy::explicit_write, reason = "what eprintln writes is captured")]
 fn println(text: &str) {
     use std::io::Write;
     writeln!(std::io::stderr(), "{text}").unwrap();

@@ -10,8 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use layerstore::{
-    ContainerId, ContainerOptions, Error, Event, EventKind, Store, StoreOptions, Subject, ThingId, Watch,
-    WatchError, WatchOptions,
+    ContainerId, ContainerOptions, Error, Event, EventKind, Store, StoreOptions, Subject, SyncMode, ThingId,
+    Watch, WatchError, WatchOptions,
 };
 
 use crate::support::Dir;
@@ -28,7 +28,7 @@ const OPERATIONS: usize = 200;
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(120));
 
 fn options(place: &Path) -> StoreOptions {
-    StoreOptions::at(place.join("root")).run_root(place.join("run")).sync(false).reserve(0)
+    StoreOptions::at(place.join("root")).run_root(place.join("run")).sync(SyncMode::Off).reserve(0)
 }
 
 fn open(dir: &Dir) -> Store {

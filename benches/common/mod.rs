@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use layerstore::oci::{LoadOptions, Reference, Source, Transport};
-use layerstore::{ContainerOptions, Image, Store, StoreOptions};
+use layerstore::{ContainerOptions, Image, Store, StoreOptions, SyncMode};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -81,7 +81,7 @@ pub fn load(store: &Store, layout: &Path, tag: Option<&str>, name: &str) -> Imag
 /// A store with one image, and `count` containers of it: so with as many layers.
 pub fn filled(top: &Path, count: usize) -> (Store, Image) {
     write_layout(&top.join("layout"), &[many_files(10, 100)]);
-    let store = Store::open(&options(top).sync(false)).unwrap();
+    let store = Store::open(&options(top).sync(SyncMode::Off)).unwrap();
     let image = load(&store, &top.join("layout"), None, "image");
     for number in 0..count {
         store.create_container(&image.id, &ContainerOptions::named(format!("container-{number}"))).unwrap();

@@ -31,6 +31,9 @@ pub const KEPT_BLOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("kept_
 pub const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
 /// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept.
 pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
+/// Number of a directory in `diffs/` or of a file in `blobs/` to the boot id in which it was filled: its bytes may not
+/// be on the disk yet.
+pub const UNSYNCED: TableDefinition<u64, &str> = TableDefinition::new("unsynced");
 
 /// Index: ([`Owner`], name) to id.
 pub const NAMES: TableDefinition<(u8, &str), &str> = TableDefinition::new("names");
@@ -79,7 +82,9 @@ pub fn visit_all<T: TableVisitor>(visitor: &mut T) -> Result<(), T::Error> {
     visitor.visit(BLOBS)?;
     visitor.visit(BLOB_CHUNKS)?;
     visitor.visit(KEPT_BLOBS)?;
+    visitor.visit(LEASES)?;
     visitor.visit(JOURNAL)?;
+    visitor.visit(UNSYNCED)?;
     visitor.visit(NAMES)?;
     visitor.visit(CHILDREN)?;
     visitor.visit(LAYERS_BY_DIGEST)?;
@@ -87,8 +92,7 @@ pub fn visit_all<T: TableVisitor>(visitor: &mut T) -> Result<(), T::Error> {
     visitor.visit(IMAGES_BY_LAYER)?;
     visitor.visit(CONTAINERS_BY_IMAGE)?;
     visitor.visit(CONTAINERS_BY_LAYER)?;
-    visitor.visit(USAGE)?;
-    visitor.visit(LEASES)
+    visitor.visit(USAGE)
 }
 
 /// The length of a blob chunk. A redb value of exactly a power of two takes twice its size on disk, so a chunk

@@ -94,7 +94,8 @@ impl Casualty {
             | Damage::BlobUsersWrong { .. }
             | Damage::KeptBlobUnused { .. }
             | Damage::LeaseDangling { .. }
-            | Damage::JournalDamaged { .. } => vec![Casualty::Rows],
+            | Damage::JournalDamaged { .. }
+            | Damage::UnsyncedUnused { .. } => vec![Casualty::Rows],
             Damage::TreeMissing { tree, .. } => of_hex(tree).map(Casualty::Tree).into_iter().collect(),
             Damage::DirectoryShared { path, .. } => of_shared(path, records),
             Damage::DirectoryMissing { thing, tree, .. }

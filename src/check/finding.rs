@@ -435,6 +435,12 @@ damages! {
         /// What is wrong.
         reason: String,
     }
+    /// A note that something is not synced, of something that nothing has.
+    UnsyncedUnused, "unsynced-unused", "number {number}",
+    "the number {number} is noted as not synced, and no directory or blob has it", {
+        /// The number.
+        number: u64,
+    }
     /// Something in the store's directories that the store never writes.
     Stray, "stray", "{path:?}",
     "{path:?} is nothing that a store has", {

@@ -9,6 +9,7 @@
 //! | [`compare`] | one directory against its manifest, path by path |
 //! | [`bytes`] | kept blobs, and bytes in the database |
 //! | [`unnamed`] | what no record names |
+//! | [`note`](mod@note) | what is not synced, which is no damage |
 //! | [`casualty`] | what a damage hurts |
 //! | [`supplies`], [`outlook`] | what there is to repair with, and which remedy that gives |
 //!
@@ -21,6 +22,7 @@ mod casualty;
 mod compare;
 mod directories;
 mod finding;
+mod note;
 mod outlook;
 mod records;
 mod remedy;
@@ -44,6 +46,7 @@ pub(crate) use bytes::{digest_of, is_lost};
 pub(crate) use casualty::Casualty;
 pub(crate) use compare::is_of_other_side;
 pub use finding::{Damage, Finding, SealedTree};
+pub use note::Note;
 use outlook::Outlook;
 pub(crate) use outlook::{dependents, document_digests, doomed, intruder};
 pub use remedy::Remedy;
@@ -105,6 +108,8 @@ pub struct Checked {
 pub struct CheckReport {
     /// Every damage, in the order of the things that have it, with its remedy.
     pub findings: Vec<Finding>,
+    /// What is no damage: layers and blobs that are not known to be on the disk.
+    pub notes: Vec<Note>,
     /// What no record names and no process holds: what is left of processes that were killed. It is no damage, and
     /// [`Store::gc`] removes it.
     pub garbage: Vec<PathBuf>,
@@ -166,10 +171,11 @@ impl Store {
         } else {
             part.checked.records = scope.record_count();
         }
+        let notes = note::check(self, &records, &scope, &mut part.damages)?;
         // A snapshot that is kept would make the database grow.
         drop(txn);
         directories::check(self, options, &records, &scope, &mut part)?;
-        let mut report = CheckReport { checked: part.checked, ..CheckReport::default() };
+        let mut report = CheckReport { notes, checked: part.checked, ..CheckReport::default() };
         if scope.is_everything() {
             let unnamed = unnamed::check(self)?;
             part.damages.extend(self.check_mount_records()?);

@@ -163,7 +163,8 @@ impl<'a> Outlook<'a> {
                 | Damage::KeptBlobUnused { .. }
                 | Damage::LeaseDangling { .. }
                 | Damage::RecordDamaged { kind: "lease", .. }
-                | Damage::JournalDamaged { .. } => Remedy::Forget,
+                | Damage::JournalDamaged { .. }
+                | Damage::UnsyncedUnused { .. } => Remedy::Forget,
                 _ => Remedy::RebuildIndex,
             },
             Casualty::Header => Remedy::RebuildIndex,

@@ -22,6 +22,7 @@ use super::marker::{self, MarkerProblem};
 use super::overlay_form::XattrNamespace;
 use crate::error::LayoutError;
 use crate::sys::file::File;
+use crate::sys::sync::FreeSpace;
 use crate::sys::{beneath, directory, node, path, sync};
 
 /// The database file.
@@ -276,8 +277,8 @@ impl Layout {
         })
     }
 
-    /// How many bytes and inodes are free; `None` where there is no limit of inodes.
-    pub(crate) fn free_space(&self) -> Result<(u64, Option<u64>), LayoutError> {
+    /// How much room there is on the store's filesystem.
+    pub(crate) fn free_space(&self) -> Result<FreeSpace, LayoutError> {
         sync::free_space(self.root.as_fd()).map_err(|source| LayoutError::Io {
             path: self.path.clone(),
             action: "query the free space of",
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
         opened.sync().unwrap();
-        assert!(opened.free_space().unwrap().0 > 0);
+        assert!(opened.free_space().unwrap().bytes > 0);
         assert!(matches!(
             Layout::create(&path, XattrNamespace::User),
             Err(LayoutError::AlreadyAStore { .. })

@@ -102,10 +102,12 @@ impl Staging {
         self.aside.as_fd()
     }
 
-    /// Brings the directory's own metadata and name to the disk: enough for one that is empty.
+    /// Brings the directory's own metadata and its name to the disk: enough for one that is empty.
     pub(crate) fn sync(&self) -> Result<(), LayoutError> {
         let name = DiffName::Entry(self.held.number());
-        sync::file(self.directory.as_fd()).map_err(|source| self.held.failed(name, "sync", source))
+        sync::file(self.directory.as_fd())
+            .and_then(|()| sync::file(self.held.parent()))
+            .map_err(|source| self.held.failed(name, "sync", source))
     }
 
     /// Leaves the directory where it is and gives up the lock.

@@ -65,13 +65,21 @@ pub enum ImportError {
     Io(#[from] io::Error),
     /// The disk is too full for the image, even if nothing of it grew when it is unpacked.
     #[error(
-        "the image needs at least {} MB and {} MB are free; remove images, or use a larger disk",
+        "the image needs at least {} MB and {} MB are free",
         needed.div_ceil(1_000_000), free / 1_000_000
     )]
     NoSpace {
-        /// The bytes of its blobs.
+        /// The bytes of its layers: of their tars where they are known, else of their blobs.
         needed: u64,
         /// The bytes that are free.
+        free: u64,
+    },
+    /// The filesystem has too few inodes for the image, even if each layer were an empty directory.
+    #[error("the image needs at least {needed} inodes and {free} are free")]
+    NoInodes {
+        /// Its layers and blobs.
+        needed: u64,
+        /// The inodes that are free.
         free: u64,
     },
     /// One of the layers of an image failed.

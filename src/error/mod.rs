@@ -13,6 +13,7 @@ mod mount;
 mod oci;
 mod repair;
 mod store;
+mod unsynced;
 mod value;
 mod watch;
 
@@ -26,5 +27,6 @@ pub use mount::{MountError, NamespaceError, ProbeTextError};
 pub use oci::{BlobError, Choices, OciError};
 pub use repair::RepairError;
 pub use store::Error;
+pub use unsynced::UnsyncedError;
 pub use value::ValueError;
 pub use watch::WatchError;

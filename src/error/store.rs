@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError,
-    OciError, RepairError, ScanError, TreeError, ValueError, WatchError,
+    OciError, RepairError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -37,6 +37,9 @@ pub enum Error {
     /// A layer cannot be written out.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A layer was not on the disk yet when the machine went down.
+    #[error(transparent)]
+    Unsynced(#[from] UnsyncedError),
     /// A mount failed.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -127,8 +130,11 @@ impl Error {
         matches!(self, Error::Meta(error) if error.is_outcome_unknown())
     }
 
-    /// Whether the disk was full.
+    /// Whether the disk was full, or would have been: of bytes or of inodes.
     pub fn is_out_of_space(&self) -> bool {
+        if let Error::Import(ImportError::NoSpace { .. } | ImportError::NoInodes { .. }) = self {
+            return true;
+        }
         let full = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
         };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{LIMITS, with_checksums};
 use crate::archive::{Entry, EntryKind, Reader, Writer};
 use crate::error::{ArchiveError, Error};
-use crate::store::{BlobInput, ImageImport, LayerImport, Store, StoreOptions};
+use crate::store::{BlobInput, ImageImport, LayerImport, Store, StoreOptions, SyncMode};
 use crate::types::{DiffId, Digest, Timestamp};
 
 /// Loads bytes as a layer into a store on a tmpfs, with a tree beside the store that is none of its business.
@@ -63,7 +63,8 @@ impl Yard {
         fs::write(victim.join("dir/secret"), "secret")?;
         fs::set_permissions(victim.join("dir/secret"), fs::Permissions::from_mode(0o600))?;
         symlink("dir/secret", victim.join("link"))?;
-        let options = StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(false).reserve(0);
+        let options =
+            StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(SyncMode::Off).reserve(0);
         let store = Store::open(&options).map_err(io::Error::other)?;
         // The run root is opened by its first use, and stays open.
         store.status().map_err(io::Error::other)?;
@@ -122,6 +123,7 @@ fn layer(archive: &Arc<[u8]>) -> LayerImport<'static> {
     LayerImport {
         diff_id: DiffId(Digest::sha256(archive)),
         blob: None,
+        unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || {
             Ok(BlobInput { reader: Box::new(Cursor::new(Arc::clone(&bytes))), extent: None })

@@ -13,7 +13,7 @@ use crate::disk::RunLayout;
 use crate::error::Error;
 use crate::meta::{CountedMount, Query, RunDatabase};
 use crate::overlay;
-use crate::store::{Store, boot_id};
+use crate::store::Store;
 use crate::sys::path;
 use crate::types::{ContainerId, LayerId};
 
@@ -23,7 +23,7 @@ impl Store {
         let Some(run) = RunLayout::look(&self.run_root())? else { return Ok(()) };
         let namespace = self.mount_namespace()?;
         if dry_run {
-            let counted = RunDatabase::exists(&run.database(), &boot_id()?);
+            let counted = RunDatabase::exists(&run.database(), self.boot_id()?);
             let counts = if counted { self.run()?.mounts()? } else { Vec::new() };
             self.list_mounts(&run, counts, namespace, report)?;
         } else {

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::*;
 use crate::disk::{Stage, StagedBlob, Staging};
-use crate::store::StoreOptions;
+use crate::store::{StoreOptions, SyncMode};
 use crate::types::LayerId;
 
 fn store(dir: &Path) -> Store {
-    let options = StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(false).reserve(0);
+    let options = StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off).reserve(0);
     Store::open(&options).unwrap()
 }
 

@@ -10,7 +10,7 @@ use layerstore_schema::table::{self, Owner, usage};
 use redb::{ReadableTable, TableDefinition};
 
 use super::index::{IndexRow, Indexed};
-use super::{Query, Tables};
+use super::{Query, Tables, Unsynced, unsynced};
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
@@ -35,6 +35,8 @@ pub(crate) struct Records {
     pub(crate) leases: BTreeMap<String, LeaseRecord>,
     /// What the chunks of each blob number come to.
     pub(crate) chunks: BTreeMap<u64, Chunks>,
+    /// Numbers whose bytes may not be on the disk yet.
+    pub(crate) unsynced: Unsynced,
     /// The sums as stored.
     pub(crate) usage: BTreeMap<String, u64>,
     /// Rows of the journal that cannot be read: number and reason.
@@ -142,6 +144,7 @@ impl Records {
             chunks.last = chunks.last.max(position);
             chunks.bytes += u64::try_from(value.value().len()).unwrap_or(u64::MAX);
         }
+        records.unsynced = unsynced(txn)?;
         for row in txn.open(table::USAGE)?.iter()? {
             let (key, value) = row?;
             records.usage.insert(key.value().to_owned(), value.value());

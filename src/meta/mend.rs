@@ -43,6 +43,7 @@ impl WriteTxn {
             records = Records::read(self)?;
             self.remove_orphan_chunks(&records)?;
         }
+        self.forget_unused_marks(&records)?;
         self.write_sums(&records)?;
         self.write_indexes(&records)?;
         for (number, _) in &records.journal {
@@ -94,6 +95,16 @@ impl WriteTxn {
             }
         }
         Ok(())
+    }
+
+    /// Forgets that something is not synced that is not there.
+    fn forget_unused_marks(&self, records: &Records) -> Result<(), MetaError> {
+        if !records.are_readable(&["diff", "kept blob"]) {
+            return Ok(());
+        }
+        let diffs = records.diffs.values().map(|diff| diff.number);
+        let known: BTreeSet<u64> = diffs.chain(records.kept_blobs.values().map(|blob| blob.number)).collect();
+        self.forget_unsynced(records.unsynced.keys().copied().filter(|number| !known.contains(number)))
     }
 
     fn count_users(&self, records: &Records, unused: Unused) -> Result<(), MetaError> {

@@ -15,6 +15,7 @@
 //! | [`mend`] | changes where the rows do not fit together |
 //! | [`counter`] | whether anything was committed, by a memory read |
 //! | [`blob`] | bytes kept in the database |
+//! | [`unsynced`] | which directories and blobs may not be on the disk yet |
 //! | [`run`] | the second database, of what a reboot drops |
 
 mod audit;
@@ -32,6 +33,7 @@ mod mend;
 mod recorder;
 mod run;
 mod txn;
+mod unsynced;
 mod write;
 
 pub(crate) use audit::{NamedNumbers, Records, RowKey, named_numbers};
@@ -43,6 +45,7 @@ pub(crate) use journal::{journal_after, journal_bounds};
 pub(crate) use mend::Unused;
 pub(crate) use run::{CountedMount, RunDatabase};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
+pub(crate) use unsynced::{Unsynced, unsynced};
 pub(crate) use write::Freed;
 
 #[cfg(test)]

@@ -158,6 +158,24 @@ impl WriteTxn {
         self.add_usage(usage::DIFF_INODES, record.inodes.cast_signed())
     }
 
+    /// Says that another directory holds a tree from now on; returns the number of the one that did.
+    pub(crate) fn move_diff(
+        &self,
+        tree: &TreeDigest,
+        number: u64,
+        disk_bytes: u64,
+        inodes: u64,
+    ) -> Result<u64, MetaError> {
+        let old = self.diff(tree)?.ok_or_else(|| missing("diff", tree))?;
+        let new = DiffRecord { number, disk_bytes, inodes, ..old.clone() };
+        let bytes = new.encode().map_err(MetaError::Encode)?;
+        self.0.open_table(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
+        self.add_usage(usage::DIFF_BYTES, disk_bytes.cast_signed().wrapping_sub_unsigned(old.disk_bytes))?;
+        self.add_usage(usage::DIFF_INODES, inodes.cast_signed().wrapping_sub_unsigned(old.inodes))?;
+        self.forget_unsynced([old.number])?;
+        Ok(old.number)
+    }
+
     /// Removes the row of a tree that no layer has; returns the directory's number.
     pub(crate) fn drop_diff_if_unused(&self, tree: &TreeDigest) -> Result<Option<u64>, MetaError> {
         if !self.layers_by(LayerKey::Tree, &tree.to_string())?.is_empty() {
@@ -166,6 +184,7 @@ impl WriteTxn {
         let record = self.diff(tree)?.ok_or_else(|| missing("diff", tree))?;
         self.release_blob(&record.manifest)?;
         self.0.open_table(table::DIFFS)?.remove(&tree.0)?;
+        self.forget_unsynced([record.number])?;
         self.add_usage(usage::DIFF_BYTES, -record.disk_bytes.cast_signed())?;
         self.add_usage(usage::DIFF_INODES, -record.inodes.cast_signed())?;
         Ok(Some(record.number))
@@ -183,6 +202,7 @@ impl WriteTxn {
     pub(crate) fn drop_kept_blob(&self, digest: &str) -> Result<Option<u64>, MetaError> {
         let Some(record) = self.kept_blob(digest)? else { return Ok(None) };
         self.0.open_table(table::KEPT_BLOBS)?.remove(digest)?;
+        self.forget_unsynced([record.number])?;
         self.note_blob(digest, Effect::Removed);
         self.add_usage(usage::KEPT_BLOB_BYTES, -record.size.cast_signed())?;
         Ok(Some(record.number))

@@ -59,12 +59,14 @@ impl Store {
     ///
     /// The new layer is stored as a plain tar; saving can compress it.
     ///
-    /// Returns [`Error::Lookup`] if the container is not there, and [`Error::Export`] if its directory cannot be read.
+    /// Returns [`Error::Lookup`] if the container is not there, [`Error::Export`] if its directory cannot be read, and
+    /// [`Error::Unsynced`] if a layer below it was not on the disk when the machine went down.
     pub fn commit(&self, container: &ContainerId, options: &CommitOptions<'_>) -> Result<Image, Error> {
         let txn = self.database().begin_read()?;
         let not_found = || LookupError::NotFound { kind: "container", key: container.to_string() };
         let record = txn.container(container.as_str())?.ok_or_else(not_found)?;
         let layer = txn.layer_ref(&record.layer)?;
+        self.verify_chain(&txn, &layer.id)?;
         let mut base = Base::of(self, &txn, record.image.as_deref(), &layer)?;
         let (tar, diff_id, size) = self.spool_layer(&txn, &layer)?;
         drop(txn);
@@ -170,6 +172,7 @@ fn known_layer(record: &LayerRecord) -> Result<LayerImport<'static>, Error> {
     Ok(LayerImport {
         diff_id: DiffId(stored("layer", &record.id, text)?),
         blob: None,
+        unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || Err(ImportError::Vanished { layer: id.clone() }.into())),
     })
@@ -180,6 +183,7 @@ fn new_layer(tar: &File, diff_id: DiffId, size: u64) -> LayerImport<'_> {
     LayerImport {
         blob: Some(LayerBlob { digest: diff_id.0.clone(), size, media_type }),
         diff_id,
+        unpacked_size: Some(size),
         keep_blob: false,
         open: Box::new(move || {
             let reopen = || -> io::Result<File> {

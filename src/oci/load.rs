@@ -22,6 +22,9 @@ pub(super) const ANNOTATIONS_ITEM: &str = "index-annotations";
 
 /// How often a load begins anew because others removed a layer that it had counted on.
 const TRIES: usize = 3;
+/// The annotation of a layer's descriptor that tells the length of its tar. What gzip says at its end is that length
+/// modulo 4 GiB, and of the last member only.
+const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
 
 /// How an image is loaded.
 #[derive(Clone, Default)]
@@ -146,6 +149,10 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
             size: descriptor.size,
             media_type: descriptor.media_type.clone(),
         }),
+        unpacked_size: match layer.compression {
+            LayerCompression::None => Some(descriptor.size),
+            _ => descriptor.annotations.get(UNCOMPRESSED_SIZE).and_then(|size| size.parse().ok()),
+        },
         // A plain tar comes back from the tar-split, byte for byte.
         keep_blob: layer.compression != LayerCompression::None,
         open: Box::new(move || blob_input(source, descriptor)),

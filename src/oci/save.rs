@@ -194,6 +194,7 @@ impl<'a> Saving<'a> {
             } else if let Some(kept) = txn.kept_blob(&descriptor.digest.to_string())?
                 && same_form
             {
+                self.store.verify_kept_blob(&txn, &descriptor.digest.to_string(), &kept)?;
                 Plan::Kept(kept.number)
             } else {
                 Plan::Encoded(writable(wanted))

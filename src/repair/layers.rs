@@ -76,7 +76,7 @@ impl Repair<'_> {
     }
 
     fn insert(&self, plan: &LayerPlan, seen: Option<&LayerRecord>, sealed: SealedLayer) -> Result<(), Error> {
-        self.store.sync_data()?;
+        self.store.sync_filesystem()?;
         let SealedLayer { directory, .. } = &sealed;
         let number = directory.number();
         let written = self.store.database().write::<_, Error>(|txn| {

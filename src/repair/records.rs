@@ -95,7 +95,7 @@ impl Repair<'_> {
         if found != digest {
             return Err(RepairError::BlobDigest { expected: digest.to_owned(), found }.into());
         }
-        self.store.sync_data()?;
+        self.store.sync_filesystem()?;
         Ok(blob)
     }
 

@@ -213,7 +213,7 @@ impl Repair<'_> {
     /// Puts a directory in the place of another, if that is still the one that was looked at and no layer of it is
     /// mounted.
     fn replace(&self, digest: &TreeDigest, old: Option<&DiffRecord>, new: Replacement) -> Result<(), Error> {
-        self.store.sync_data()?;
+        self.store.sync_filesystem()?;
         let moves = new.directory.is_some();
         let written = self.store.write_mending(Mounts::Wait, |txn| {
             let now = txn.diff(digest).ok().flatten();

@@ -13,9 +13,9 @@ use crate::meta::{Query, ReadTxn};
 use crate::sys::{moment, path};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
-use super::Store;
 use super::lease::keeper_of;
 use super::remove::{EVERYTHING, Mounts, shown};
+use super::{Store, SyncMode};
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +49,11 @@ impl Store {
     /// image.
     ///
     /// The layer's root directory has the metadata of the layer below it. When the call returns, directory and
-    /// records survive a power cut.
+    /// records survive a power cut, unless [`SyncMode`] is `Off`.
     ///
     /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken, [`Error::Meta`] with
-    /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, and [`Error::Lookup`] if the image is gone.
+    /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Unsynced`] if a layer of the image was not on the
+    /// disk when the machine went down, and [`Error::Lookup`] if the image is gone.
     pub fn create_container<'i>(
         &self,
         image: impl Into<Option<&'i ImageId>>,
@@ -143,6 +144,7 @@ impl Store {
         let txn = self.database().begin_read()?;
         let record = txn.image(image.as_str())?.ok_or_else(|| no_image(image))?;
         let top = record.top_layer.ok_or(CreateError::NoLayers { id: record.id })?;
+        self.verify_chain(&txn, &top)?;
         let layer = txn.layer_ref(&top)?;
         let number = layer::directory(&txn, &layer)?;
         Ok(Some((layer, number)))
@@ -152,7 +154,8 @@ impl Store {
     fn new_writable_directory(&self, below: Option<u64>) -> Result<Staging, Error> {
         let staging = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
         layer::prepare_writable(self.layout(), &staging, below)?;
-        if self.options().database.sync {
+        // What is written into it cannot be compared with anything later, so only a throw-away store goes without.
+        if self.sync_mode() != SyncMode::Off {
             staging.sync()?;
         }
         Ok(staging)

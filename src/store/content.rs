@@ -45,8 +45,8 @@ impl Store {
     /// For a layer that came from a tar these are the very bytes that came in, each file verified on its way; for
     /// one that is written to, a deterministic archive of its directory as it is now.
     ///
-    /// Returns [`Error::Export`] if a file is damaged or `out` fails, and [`Error::Lookup`] if the thing is not there
-    /// or has no layer.
+    /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::Unsynced`] if the layer was not on the
+    /// disk when the machine went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn diff(&self, of: impl Into<ThingId>, mut out: impl Write) -> Result<(), Error> {
         let txn = self.database().begin_read()?;
         let layer = self.layer_of(&txn, &of.into())?;
@@ -59,6 +59,7 @@ impl Store {
         layer: &LayerRecord,
         out: &mut impl Write,
     ) -> Result<(), Error> {
+        self.verify_layer(txn, layer)?;
         let root = self.open_diff(layer::directory(txn, layer)?)?;
         if let (LayerContent::Sealed(tree), Some(split)) = (&layer.content, &layer.split) {
             let manifest: &Manifest = &*self.manifest(txn, &TreeDigest(*tree))?;

@@ -3,30 +3,35 @@
 //! While data moves no transaction is open. Layers are taken bottom first by a few workers; each is unpacked as
 //! soon as a worker has it, and sealed when the layer below it is known, because directories that an archive does
 //! not name inherit from there. When all are done one `syncfs` brings the data to the disk, and one
-//! transaction inserts the rows. If anything fails before, dropping what was staged removes it.
+//! transaction inserts the rows; without the `syncfs`, the rows say so. If anything fails before, dropping what was
+//! staged removes it.
 
 mod rows;
+mod space;
 #[cfg(test)]
 mod tests;
 mod work;
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::thread;
 use std::time::Duration;
 
 use layerstore_schema::record::LayerRecord;
-use layerstore_schema::table::{LayerKey, Owner};
+use layerstore_schema::table::Owner;
 
-use crate::error::{Error, ImportError};
+use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
+use crate::meta::{NamedNumbers, PreparedBlob, named_numbers};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
 
-use self::work::{CopiedBlobs, Outcome, Work};
-use super::{Store, lease};
+use self::rows::Rows;
+use self::work::{CopiedBlobs, Work};
+use super::remove::{Doomed, EVERYTHING};
+use super::{Store, SyncMode, lease};
 
 /// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
 /// on machines with many processors.
@@ -58,6 +63,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,
+    /// How many bytes of tar are in it, where somebody has said so: nobody has checked it.
+    pub(crate) unpacked_size: Option<u64>,
     /// Whether the blob is worth keeping beside the files.
     pub(crate) keep_blob: bool,
     /// Opens the blob.
@@ -82,6 +89,29 @@ enum Ready {
     Sealed(Box<SealedLayer>),
 }
 
+/// Whether what was staged is on the disk.
+enum Durability {
+    /// It is, and so are these numbers, which were noted as unsynced before.
+    Synced { also: Vec<u64> },
+    /// It was written in this boot, and is the kernel's.
+    Unsynced { boot: String },
+}
+
+/// What the workers made.
+struct Prepared {
+    ready: Vec<Ready>,
+    blobs: CopiedBlobs,
+    /// Numbers of directories and blobs that were found damaged after a reboot: what was made takes their places.
+    damaged: HashSet<u64>,
+}
+
+impl Prepared {
+    /// Whether files were written.
+    fn is_staged(&self) -> bool {
+        !self.blobs.is_empty() || self.ready.iter().any(|ready| matches!(ready, Ready::Sealed(_)))
+    }
+}
+
 impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
@@ -99,12 +129,12 @@ impl Store {
             }
             work.run();
         });
-        let Outcome { error, ready, blobs } = work.finish();
-        if let Some(error) = error {
+        let (prepared, failed) = work.finish();
+        if let Some(error) = failed {
             if let Some(duration) = import.keep_finished
-                && !ready.is_empty()
+                && !prepared.ready.is_empty()
                 && !error.is_out_of_space()
-                && let Err(why) = self.keep_finished(import, &chains, ready, blobs, duration)
+                && let Err(why) = self.keep_finished(import, &chains, prepared, duration)
             {
                 tracing::warn!(error = %why, "finished layers not kept");
             }
@@ -113,28 +143,13 @@ impl Store {
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }
-        self.sync_data()?;
         let items: Vec<_> = import
             .items
             .iter()
             .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
             .collect();
-        let written = self.database().write::<_, Error>(|txn| {
-            let inserted = rows::insert(txn, import, &chains, &ready, &blobs, &items)?;
-            moment::pass("before the commit");
-            Ok(inserted)
-        });
-        moment::pass("after the commit");
-        match written {
-            Ok((record, needed)) => {
-                settle(ready, blobs, &needed);
-                Ok(Image::from_record(record)?)
-            }
-            Err(error) => {
-                self.settle_failed(&error, ready, blobs);
-                Err(error)
-            }
-        }
+        let image = self.insert(prepared, |rows, prepared| rows.image(import, &chains, prepared, &items))?;
+        Ok(Image::from_record(image)?)
     }
 
     /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there.
@@ -142,55 +157,71 @@ impl Store {
         &self,
         import: &ImageImport<'_>,
         chains: &[ChainId],
-        ready: Vec<Ready>,
-        blobs: CopiedBlobs,
+        prepared: Prepared,
         duration: Duration,
     ) -> Result<(), Error> {
         let id: LeaseId = rows::lease_id(import).parse()?;
-        self.sync_data()?;
-        let needed = self.database().write::<_, Error>(|txn| {
-            let (needed, top) = rows::insert_layers(txn, import, chains, &ready, &blobs)?;
+        self.insert(prepared, |rows, prepared| {
+            let top = rows.layers(import, chains, prepared)?;
             let things = top.into_iter().map(|top| (Owner::Layer.code(), top)).collect();
-            txn.put_lease(&lease::new_record(id.as_str(), things, duration))?;
-            Ok(needed)
+            Ok(rows.txn.put_lease(&lease::new_record(id.as_str(), things, duration))?)
+        })
+    }
+
+    /// Brings what was staged to the disk, runs the one transaction of an import, and lets go of what no row names.
+    fn insert<T>(
+        &self,
+        prepared: Prepared,
+        insert: impl FnOnce(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let durability = self.sync_staged(prepared.is_staged())?;
+        let mut doomed = None;
+        let written = self.database().write::<_, Error>(|txn| {
+            let mut rows = Rows::new(txn, &prepared.damaged, &durability)?;
+            let value = insert(&mut rows, &prepared)?;
+            let unsynced = rows.stand_on_unsynced()?;
+            doomed = Some(Doomed::announce(self, rows.freed));
+            moment::pass("before the commit");
+            Ok((value, rows.needed, unsynced))
         });
-        match needed {
-            Ok(needed) => settle(ready, blobs, &needed),
+        moment::pass("after the commit");
+        match written {
+            Ok((value, needed, unsynced)) => {
+                settle(prepared, &needed);
+                if let Some(doomed) = doomed {
+                    doomed.delete(self, EVERYTHING);
+                }
+                if unsynced {
+                    self.sync()?;
+                }
+                Ok(value)
+            }
             Err(error) => {
-                self.settle_failed(&error, ready, blobs);
-                return Err(error);
+                if error.is_outcome_unknown() {
+                    // The rows may be there, and what they name must stay: the database knows, unless it cannot be
+                    // read. Then everything stays, and gc finds what is not needed.
+                    let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
+                    let needed =
+                        named.map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &prepared));
+                    settle(prepared, &needed);
+                } else if let Some(doomed) = doomed {
+                    doomed.give_up();
+                }
+                Err(error)
             }
         }
-        Ok(())
     }
 
-    /// Lets go of what was staged after a commit that failed.
-    fn settle_failed(&self, error: &Error, ready: Vec<Ready>, blobs: CopiedBlobs) {
-        if error.is_outcome_unknown() {
-            // The rows may be there, and what they name must stay: the database knows, unless it cannot be read. Then
-            // everything stays, and gc finds what is not needed.
-            let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
-            let needed =
-                named.map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &ready, &blobs));
-            settle(ready, blobs, &needed);
+    /// Brings what was staged to the disk, and with it all that was left unsynced before; or says that it is not there.
+    fn sync_staged(&self, staged: bool) -> Result<Durability, Error> {
+        if self.sync_mode() != SyncMode::Full {
+            return Ok(Durability::Unsynced { boot: self.boot_id()?.to_owned() });
         }
-    }
-
-    /// Fails before anything is unpacked if the blobs alone, still compressed, have no room.
-    fn refuse_without_space(&self, import: &ImageImport<'_>, chains: &[ChainId]) -> Result<(), Error> {
-        let txn = self.database().begin_read()?;
-        let mut needed = 0u64;
-        for (layer, chain) in import.layers.iter().zip(chains) {
-            let known = txn.layer(chain.0.hex())?.is_some()
-                || !txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?.is_empty();
-            let size = layer.blob.as_ref().map_or(0, |blob| blob.size);
-            needed = needed.saturating_add(if known { 0 } else { size });
+        let also = self.unsynced_now()?;
+        if staged || !also.is_empty() {
+            self.sync_filesystem()?;
         }
-        let (free, _) = self.layout().free_space()?;
-        if needed > free {
-            return Err(ImportError::NoSpace { needed, free }.into());
-        }
-        Ok(())
+        Ok(Durability::Synced { also })
     }
 }
 
@@ -207,30 +238,30 @@ impl Needed {
         Needed { all: true, ..Needed::default() }
     }
 
-    fn of(named: &NamedNumbers, ready: &[Ready], blobs: &CopiedBlobs) -> Self {
+    fn of(named: &NamedNumbers, prepared: &Prepared) -> Self {
         let is_named = |ready: &Ready| match ready {
             Ready::Sealed(layer) => named.diffs.contains(&layer.directory.number()),
             _ => false,
         };
         Needed {
-            layers: ready.iter().map(is_named).collect(),
-            blobs: blobs.iter().map(|(_, blob)| named.blobs.contains(&blob.file.number())).collect(),
+            layers: prepared.ready.iter().map(is_named).collect(),
+            blobs: prepared.blobs.iter().map(|(_, blob)| named.blobs.contains(&blob.file.number())).collect(),
             all: false,
         }
     }
 }
 
 /// Lets go of what was staged: what rows name stays, the rest goes with its guard.
-fn settle(ready: Vec<Ready>, blobs: CopiedBlobs, needed: &Needed) {
+fn settle(prepared: Prepared, needed: &Needed) {
     let needs = |flags: &[bool], position: usize| needed.all || flags.get(position) == Some(&true);
-    for (position, ready) in ready.into_iter().enumerate() {
+    for (position, ready) in prepared.ready.into_iter().enumerate() {
         if let Ready::Sealed(layer) = ready
             && needs(&needed.layers, position)
         {
             layer.directory.keep();
         }
     }
-    for (position, (_, blob)) in blobs.into_iter().enumerate() {
+    for (position, (_, blob)) in prepared.blobs.into_iter().enumerate() {
         if needs(&needed.blobs, position) {
             blob.file.keep();
         }

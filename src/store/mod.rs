@@ -10,6 +10,7 @@
 //! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
+//! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
@@ -29,6 +30,7 @@ mod query;
 mod remove;
 mod thing;
 mod tidy;
+mod unsynced;
 mod usage;
 mod watch;
 mod write;
@@ -42,10 +44,9 @@ pub use lease::Lease;
 pub(crate) use lease::is_over;
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
-pub use options::StoreOptions;
+pub use options::{StoreOptions, SyncMode};
 pub(crate) use remove::Mounts;
 pub use thing::{Thing, ThingId};
-pub(crate) use tidy::boot_id;
 pub use usage::{Status, Usage};
 pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

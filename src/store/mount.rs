@@ -16,7 +16,7 @@ use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, Xa
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
-use super::{Store, ThingId};
+use super::{Store, SyncMode, ThingId};
 
 pub use crate::overlay::{MountEntry, UnmountMode};
 
@@ -65,8 +65,8 @@ impl Store {
     ///
     /// Holds the write lock of the run database while the kernel mounts.
     ///
-    /// Returns [`Error::Mount`] if the kernel refuses, and [`Error::Lookup`] if the thing is not there or has no
-    /// layer.
+    /// Returns [`Error::Mount`] if the kernel refuses, [`Error::Unsynced`] if a layer was not on the disk when the machine
+    /// went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
         let (layer, plan) = self.plan_mount(&what.into(), options)?;
         let layer_id: LayerId = layer.id.parse()?;
@@ -183,7 +183,9 @@ impl Store {
         let LayerContent::Writable(number) = layer.content else { return Ok(()) };
         let work = self.layout().entry_path(Subdirectory::Work, DiffName::Entry(number));
         if overlay::has_volatile_mark(&work) {
-            self.sync_data()?;
+            if self.sync_mode() != SyncMode::Off {
+                self.sync_filesystem()?;
+            }
             overlay::clear_volatile_mark(&work)?;
         }
         Ok(())
@@ -256,6 +258,7 @@ impl Store {
         };
         let empty = absolute(&self.run_layout()?.empty_directory())?;
         let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
+        self.verify_chain(txn, &layer.id)?;
         let mut lowers = txn.chain(&layer.id)?;
         if let LayerContent::Writable(number) = layer.content {
             lowers.remove(0);

@@ -1,10 +1,10 @@
 //! Opening a store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
@@ -16,11 +16,10 @@ use crate::layer::{ImportOptions, Stack};
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
-use crate::sys::{beneath, path, random};
+use crate::sys::{beneath, machine, path, random};
 use crate::types::TreeDigest;
 
-use super::StoreOptions;
-use super::tidy::boot_id;
+use super::{StoreOptions, SyncMode};
 
 /// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
 const MANIFESTS_KEPT: usize = 16;
@@ -62,6 +61,9 @@ struct Inner {
     writable: bool,
     tidied: AtomicBool,
     manifests: Mutex<HashMap<TreeDigest, Arc<Manifest>>>,
+    boot_id: OnceLock<String>,
+    verified: Mutex<HashSet<u64>>,
+    verifying: Mutex<()>,
 }
 
 struct Run {
@@ -92,7 +94,8 @@ impl Store {
         let layout = open_layout(options, &privileges)?;
         let path = layout.file_path(disk::DATABASE);
         let database = Database::new(path.clone(), options.database.clone());
-        if !path::exists(&path).map_err(|source| Error::Io { action: "examine", path, source })? {
+        let new = !path::exists(&path).map_err(|source| Error::Io { action: "examine", path, source })?;
+        if new {
             create_database(&layout, &database)?;
         }
         let writable = check_format(&database)?;
@@ -100,7 +103,7 @@ impl Store {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         let counter = ChangeCounter::open(database.path())?;
-        Ok(Store(Arc::new(Inner {
+        let store = Store(Arc::new(Inner {
             layout,
             options: options.clone(),
             database,
@@ -110,7 +113,15 @@ impl Store {
             writable,
             tidied: AtomicBool::new(false),
             manifests: Mutex::default(),
-        })))
+            boot_id: OnceLock::new(),
+            verified: Mutex::default(),
+            verifying: Mutex::default(),
+        }));
+        // Removing needs it: where it lies on the store's own disk, it must not have to be made when that is full.
+        if new && let Err(error) = store.open_run() {
+            tracing::debug!(%error, "the run root is not made yet");
+        }
+        Ok(store)
     }
 
     /// The root directory.
@@ -187,8 +198,31 @@ impl Store {
         }
         let layout = RunLayout::ensure(&self.run_root())?;
         let database =
-            RunDatabase::open(&layout.database(), &boot_id()?, self.uuid(), &self.0.options.database)?;
+            RunDatabase::open(&layout.database(), self.boot_id()?, self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
+    }
+
+    /// Which boot of the machine this is: a UUID that the kernel draws when it starts.
+    pub(crate) fn boot_id(&self) -> Result<&str, Error> {
+        if let Some(boot_id) = self.0.boot_id.get() {
+            return Ok(boot_id);
+        }
+        let boot_id = machine::boot_id().map_err(|source| Error::Io {
+            action: "read",
+            path: machine::BOOT_ID.into(),
+            source,
+        })?;
+        Ok(self.0.boot_id.get_or_init(|| boot_id))
+    }
+
+    /// Numbers of directories and blobs that this handle has found whole after a reboot.
+    pub(super) fn verified(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Threads that want the same directory verified wait for the one that does it.
+    pub(super) fn verifying(&self) -> MutexGuard<'_, ()> {
+        self.0.verifying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number that no directory of the store ever had: chance decides, and making the directory proves it.
@@ -207,11 +241,13 @@ impl Store {
         self.0.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(number))
     }
 
+    /// How much is on the disk when an operation returns.
+    pub(super) fn sync_mode(&self) -> SyncMode {
+        self.0.options.sync
+    }
+
     /// Brings everything written to the store's filesystem to the disk.
-    pub(crate) fn sync_data(&self) -> Result<(), Error> {
-        if !self.0.options.database.sync {
-            return Ok(());
-        }
+    pub(crate) fn sync_filesystem(&self) -> Result<(), Error> {
         let _span = tracing::info_span!("sync").entered();
         Ok(self.0.layout.sync()?)
     }
@@ -305,6 +341,10 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     };
     let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
     let uuid = u128::from_str_radix(&digits, 16).unwrap_or_default().swap_bytes().to_le_bytes();
+    // Before the root is synced, so that their own names never need it again; and removing needs no inode later.
+    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
+        layout.subdirectory(which)?;
+    }
     let header = Header { format: 0, ..Header::new(uuid, flags) };
     // If another process was faster, it is that one's.
     database.create(|txn| txn.initialize(header).map(drop))?;

@@ -5,6 +5,28 @@ use std::time::Duration;
 
 use crate::meta::DatabaseOptions;
 
+/// How much of what an operation did is on the disk when it returns. The death of a process loses nothing in any mode;
+/// this is about the kernel and the power.
+///
+/// `docs/durability.md` says what is left after which event, and which test proves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SyncMode {
+    /// Everything: the files of layers first, then the records that name them.
+    #[default]
+    Full,
+    /// The records. The files of layers are left to the kernel, which writes them within half a minute or so: for
+    /// builders and CI hosts, where loading an image again is cheap and waiting for the disk is not.
+    ///
+    /// The records say which layers these are. After a power cut each is compared with its manifest before it is used
+    /// for the first time: it is whole, or the use is refused with [`Error::Unsynced`](crate::Error::Unsynced), and
+    /// loading the image again replaces it. [`Store::sync`](crate::Store::sync), and every import in [`Full`](Self::Full)
+    /// mode, brings to the disk what was left.
+    Records,
+    /// Nothing. A power cut may cost everything since the filesystem's last sync, or the store. For throw-away stores.
+    Off,
+}
+
 /// Where a store is, and how it is opened.
 ///
 /// # Examples
@@ -23,6 +45,7 @@ pub struct StoreOptions {
     pub(super) keep_blobs: bool,
     pub(super) reserve: u64,
     pub(super) mount_program: Option<PathBuf>,
+    pub(super) sync: SyncMode,
     pub(super) database: DatabaseOptions,
 }
 
@@ -37,6 +60,7 @@ impl StoreOptions {
             keep_blobs: true,
             reserve: 16 << 20,
             mount_program: None,
+            sync: SyncMode::default(),
             database: DatabaseOptions::default(),
         }
     }
@@ -63,12 +87,11 @@ impl StoreOptions {
         self
     }
 
-    /// Whether a finished operation survives a power cut. The default is `true`. With `false` nothing is synced:
-    /// the store survives the death of any process, and a power cut may cost everything since the last sync
-    /// of the filesystem, or the store. For throw-away stores.
+    /// What is on the disk when an operation returns. The default is [`SyncMode::Full`]: all of it.
     #[must_use]
-    pub fn sync(mut self, sync: bool) -> Self {
-        self.database.sync = sync;
+    pub fn sync(mut self, mode: SyncMode) -> Self {
+        self.sync = mode;
+        self.database.sync = mode != SyncMode::Off;
         self
     }
 

@@ -188,6 +188,7 @@ impl Store {
                     let records = Records::read(txn)?;
                     freed.diffs.retain(|number| !records.names(*number));
                     freed.blobs.retain(|number| !records.names(*number));
+                    txn.forget_unsynced(freed.numbers())?;
                 }
                 Ok((freed, value))
             },
@@ -207,16 +208,16 @@ pub(crate) enum Mounts {
     GoOn,
 }
 
-/// Numbers that a removal takes the rows of, announced by lock files before the rows are gone: so if this process
+/// Numbers that a transaction takes the rows of, announced by lock files before the rows are gone: so if this process
 /// dies, the next writer knows where to look.
 #[derive(Clone, Debug)]
-struct Doomed {
+pub(super) struct Doomed {
     numbers: Vec<u64>,
     locks: Vec<NamedLock>,
 }
 
 impl Doomed {
-    fn announce(store: &Store, freed: Freed) -> Self {
+    pub(super) fn announce(store: &Store, freed: Freed) -> Self {
         let numbers = freed.numbers();
         let locks = || -> Result<Vec<NamedLock>, Error> {
             let lock = EntryLock::create(store.layout())?;
@@ -235,7 +236,7 @@ impl Doomed {
 
     /// Deletes everything. The rows are gone, so what cannot be deleted now is garbage for the next collection, and
     /// no failure of the removal.
-    fn delete(&self, store: &Store, limit: u64) {
+    pub(super) fn delete(&self, store: &Store, limit: u64) {
         if self.numbers.is_empty() {
             return;
         }
@@ -246,7 +247,7 @@ impl Doomed {
     }
 
     /// Nothing was removed.
-    fn give_up(&self) {
+    pub(super) fn give_up(&self) {
         self.locks.iter().for_each(garbage::give_up);
     }
 }
@@ -293,12 +294,13 @@ fn user_of(txn: &impl Query, layer: &str, gone: &BTreeSet<String>) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
-    use crate::store::{ContainerOptions, Store, StoreOptions};
+    use crate::store::{ContainerOptions, Store, StoreOptions, SyncMode};
 
     #[test]
     fn what_cannot_be_deleted_is_no_failure() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
+        let store =
+            Store::open(&StoreOptions::at(dir.path().join("store")).sync(SyncMode::Off).reserve(0)).unwrap();
         let container = store.create_container(None, &ContainerOptions::named("web")).unwrap();
         let trash = store.root().join("trash");
         std::fs::remove_dir(&trash).unwrap();

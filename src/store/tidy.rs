@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::disk;
 use crate::error::Error;
 use crate::sys::file::File;
-use crate::sys::{machine, path};
+use crate::sys::path;
 
 use super::Store;
 use super::garbage::Sweep;
@@ -34,7 +34,7 @@ impl Store {
 
     fn tidy(&self) -> Result<(), Error> {
         // Nothing is made in a store without locks that has no trash.
-        let boot = boot_id()?;
+        let boot = self.boot_id()?;
         let known = self.layout().file_path(disk::COLLECTED);
         self.end_expired_leases(LIMIT)?;
         let booted = path::read_to_string(&known).is_ok_and(|text| text.trim() == boot);
@@ -54,7 +54,7 @@ impl Store {
     /// Notes that garbage was looked for everywhere since the machine started.
     pub(crate) fn note_collected(&self) -> Result<(), Error> {
         let path = self.layout().file_path(disk::COLLECTED);
-        let text = format!("{}\n", boot_id()?);
+        let text = format!("{}\n", self.boot_id()?);
         let written = File::ensure(&path).and_then(|mut file| {
             file.set_length(0)?;
             file.write_all(text.as_bytes())
@@ -66,9 +66,4 @@ impl Store {
     pub(crate) fn begin_tidying(&self) -> bool {
         self.is_writable() && !self.tidied().swap(true, Ordering::Relaxed)
     }
-}
-
-/// What tells this boot from others.
-pub(crate) fn boot_id() -> Result<String, Error> {
-    machine::boot_id().map_err(|source| Error::Io { action: "read", path: machine::BOOT_ID.into(), source })
 }

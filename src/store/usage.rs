@@ -54,6 +54,11 @@ pub struct Status {
     /// Those that a process which died was filling or removing; [`Store::gc`] says how many bytes they take. What a power
     /// cut left is not counted here.
     pub leftovers: u64,
+    /// Directories of layers and kept blobs that were written in this boot and not synced: see [`Store::sync`].
+    pub unsynced: u64,
+    /// Directories of layers and kept blobs that were not synced when the machine went down, and are looked at before
+    /// they are used.
+    pub unverified: u64,
     /// Leases, with those that are over.
     pub leases: Vec<Lease>,
     /// Layers that are mounted: id, and how many asked for it.
@@ -75,6 +80,7 @@ impl Store {
         let (layers, images, containers) = txn.counts()?;
         let (in_progress, leftovers) = self.count_locks()?;
         let leases = txn.leases()?.into_iter().map(Lease::from_record).collect::<Result<_, _>>()?;
+        let (unsynced, unverified) = self.count_unsynced(&txn)?;
         Ok(Status {
             layers,
             images,
@@ -86,6 +92,8 @@ impl Store {
             database_bytes: database.allocated,
             in_progress,
             leftovers,
+            unsynced,
+            unverified,
             leases,
             mounts: self.mount_counts()?,
         })

@@ -208,13 +208,14 @@ fn push_name(names: &mut Vec<String>, name: &Name) {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::{Store, StoreOptions};
+    use crate::store::{Store, StoreOptions, SyncMode};
     use crate::types::ImageId;
 
     #[test]
     fn a_name_stays_when_it_cannot_be_moved() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
+        let store =
+            Store::open(&StoreOptions::at(dir.path().join("store")).sync(SyncMode::Off).reserve(0)).unwrap();
         let name = "busybox".parse().unwrap();
         let image: ImageId = "aa".repeat(32).parse().unwrap();
         let missing: ImageId = "bb".repeat(32).parse().unwrap();
@@ -232,7 +233,10 @@ mod tests {
     #[test]
     fn names_that_cannot_be_given_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&StoreOptions::at(dir.path().join("store")).sync(false).reserve(0)).unwrap();
+        let store = Store::open(
+            &StoreOptions::at(dir.path().join("store")).sync(crate::store::SyncMode::Off).reserve(0),
+        )
+        .unwrap();
         let names = ["old", "taken", "new"].map(|name| name.parse().unwrap());
         let images: [ImageId; 2] = ["aa", "bb"].map(|id| id.repeat(32).parse().unwrap());
         store

@@ -15,10 +15,28 @@ pub(crate) fn file(file: BorrowedFd<'_>) -> io::Result<()> {
     call(Call::Sync, || nix::unistd::fsync(file))
 }
 
-/// How many bytes and inodes are free for this process on the filesystem that `file` lies on. Filesystems
-/// without an inode limit say 0 of 0: `None`.
-pub(crate) fn free_space(file: BorrowedFd<'_>) -> io::Result<(u64, Option<u64>)> {
+/// Room on a filesystem, for this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FreeSpace {
+    pub(crate) bytes: u64,
+    /// `None` on a filesystem without a limit, which says 0 of 0.
+    pub(crate) inodes: Option<u64>,
+    /// Whether files may take less than their length: it is of a kind that can compress them.
+    pub(crate) may_compress: bool,
+}
+
+/// The kinds of filesystems that can compress, by their magic numbers: Btrfs, bcachefs, F2FS and ZFS.
+const COMPRESSING: [u32; 4] = [0x9123_683e, 0xca45_1a4e, 0xf2f5_2010, 0x2fc1_2fc1];
+
+/// How much room is on the filesystem that `file` lies on.
+pub(crate) fn free_space(file: BorrowedFd<'_>) -> io::Result<FreeSpace> {
     let found = call(Call::FreeSpace, || rustix::fs::fstatvfs(file))?;
-    let bytes = found.f_bavail.saturating_mul(found.f_frsize);
-    Ok((bytes, (found.f_files > 0).then_some(found.f_favail)))
+    // The field's type differs between machines; the numbers have 32 bits.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a magic number has 32 bits")]
+    let kind = call(Call::FreeSpace, || rustix::fs::fstatfs(file))?.f_type as u32;
+    Ok(FreeSpace {
+        bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        inodes: (found.f_files > 0).then_some(found.f_favail),
+        may_compress: COMPRESSING.contains(&kind),
+    })
 }

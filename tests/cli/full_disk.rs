@@ -1,14 +1,15 @@
 //! A disk that is full: a small tmpfs of the test's own.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
 
-use super::{lists, load_base};
+use super::{entries, image, lists, load_base};
 use crate::support::machine;
-use crate::support::oci::{Image, Layer};
+use crate::support::oci::{Compression, Image, Layer};
 use crate::support::tar::Member;
 use crate::support::{Dir, TestCommand};
 
@@ -83,9 +84,128 @@ fn removing_works_on_a_full_disk_that_holds_the_run_root_too() {
     layerstore(&["check"]).assert_success();
 }
 
+#[test]
+fn an_image_whose_size_is_known_is_refused_before_it_is_unpacked() {
+    if !machine::is_root() {
+        skip!("mounting a small disk needs root or a user namespace");
+    }
+    let dir = Dir::new("no-space");
+    if let Err(error) = mount_small_disk(&dir) {
+        skip!("cannot mount a tmpfs: {error}");
+    }
+    load_base(&dir);
+    let before = (lists(&dir), used(&dir));
+    let zeros = || Layer::new([Member::file("zeros", vec![0; 60_000_000])]);
+    let plain = Image::new([zeros().compression(Compression::None)]).write(dir.join("plain"), "plain");
+    // Its blob is small, and its descriptor tells how large it gets.
+    let told = Image::new([zeros()])
+        .manifest(|manifest| {
+            manifest["layers"][0]["annotations"] =
+                serde_json::json!({ "io.containers.estargz.uncompressed-size": "60001536" });
+        })
+        .write(dir.join("told"), "told");
+    let untold = Image::new([zeros()]).write(dir.join("untold"), "untold");
+    for image in [&plain, &told] {
+        let error = dir.layerstore(["load", &image.reference()]).assert_exit(1);
+        assert!(error.contains("the image needs at least 61 MB"), "{error}");
+        assert!(error.contains("hint: remove images or containers"), "{error}");
+    }
+    let error = dir.layerstore(["load", &untold.reference()]).assert_exit(1);
+    assert!(error.contains("No space left"), "{error}");
+    assert_eq!((lists(&dir), used(&dir)), before);
+    // A size that nobody can read is no size.
+    let odd = Image::new([Layer::new([Member::file("small", b"small")])])
+        .manifest(|manifest| {
+            manifest["layers"][0]["annotations"] =
+                serde_json::json!({ "io.containers.estargz.uncompressed-size": "-1" });
+        })
+        .write(dir.join("odd"), "odd");
+    dir.layerstore(["load", &odd.reference()]).assert_success();
+}
+
+#[test]
+fn everything_can_be_removed_when_the_inodes_are_used_up() {
+    if !machine::is_root() {
+        skip!("mounting a small disk needs root or a user namespace");
+    }
+    let dir = Dir::new("inodes");
+    let root = match mount_disk(&dir, c"size=40m,nr_inodes=100,mode=0700") {
+        Ok(root) => root,
+        Err(error) => skip!("cannot mount a tmpfs: {error}"),
+    };
+    // The run root is on the same disk.
+    let layerstore = |arguments: &[&str]| on_one_disk(&dir, arguments);
+    let base = image().write(dir.join("base.oci"), "1");
+    layerstore(&["load", &base.reference(), "--name", "base"]).assert_success();
+    layerstore(&["create-container", "base", "--name", "web"]).assert_success();
+    dir.write("root/diffs/12345/file", "left behind");
+    let many: Vec<_> = (0..100).map(|n| Member::file(format!("file-{n}"), b"")).collect();
+    let many = Image::new([Layer::new(many)]).write(dir.join("many"), "many");
+    let before = used(&dir);
+    let error = layerstore(&["load", &many.reference()]).assert_exit(1);
+    assert!(error.contains("No space left"), "{error}");
+    assert!(error.contains("hint: remove images or containers"), "{error}");
+    assert_eq!(used(&dir), before, "nothing of it stays");
+    let filler = (0..).take_while(|n| File::create(root.join(format!("filler-{n}"))).is_ok()).count();
+    assert!(filler > 0);
+    let error = layerstore(&["load", &many.reference()]).assert_exit(1);
+    assert!(error.contains("the image needs at least 2 inodes and 0 are free"), "{error}");
+    let error = layerstore(&["create-container", "base"]).assert_exit(1);
+    assert!(error.contains("No space left"), "{error}");
+    // What needs no inode is done.
+    layerstore(&["names", "web", "--add", "www"]).assert_success();
+    empty(&dir);
+}
+
+#[test]
+fn everything_can_be_removed_when_the_last_byte_is_used_up() {
+    if !machine::is_root() {
+        skip!("mounting a small disk needs root or a user namespace");
+    }
+    let dir = Dir::new("bytes");
+    let root = match mount_small_disk(&dir) {
+        Ok(root) => root,
+        Err(error) => skip!("cannot mount a tmpfs: {error}"),
+    };
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    dir.layerstore(["names", "web", "--add", "www"]).assert_success();
+    dir.write("root/diffs/12345/file", "left behind");
+    let mut fill = File::create(root.join("fill")).unwrap();
+    while fill.write_all(&[1; 4096]).is_ok() {}
+    while fill.write_all(&[1]).is_ok() {}
+    empty(&dir);
+}
+
+/// The program with its run root on the disk of the store.
+fn on_one_disk(dir: &Dir, arguments: &[&str]) -> TestCommand {
+    let (root, run) = (dir.root(), dir.root().join("run"));
+    let places = ["--root", root.to_str().unwrap(), "--runroot", run.to_str().unwrap()];
+    TestCommand::layerstore().args(places).args(arguments)
+}
+
+/// Removes everything from a store on a full disk.
+fn empty(dir: &Dir) {
+    for arguments in
+        [&["names", "web", "--remove", "www"][..], &["rm", "web"], &["rmi", "base"], &["gc"], &["check"]]
+    {
+        on_one_disk(dir, arguments).assert_success();
+    }
+    assert_eq!(used(dir), [0; 3]);
+}
+
 /// Mounts a small disk where the store will be.
 fn mount_small_disk(dir: &Dir) -> std::io::Result<PathBuf> {
+    mount_disk(dir, c"size=40m,mode=0700")
+}
+
+fn mount_disk(dir: &Dir, options: &CStr) -> std::io::Result<PathBuf> {
     let root = dir.create_dir("root");
-    rustix::mount::mount("none", &root, "tmpfs", MountFlags::empty(), Some(c"size=40m,mode=0700"))?;
+    rustix::mount::mount("none", &root, "tmpfs", MountFlags::empty(), Some(options))?;
     Ok(root)
+}
+
+/// Names of everything that the store has in its directories.
+fn used(dir: &Dir) -> [usize; 3] {
+    ["diffs", "blobs", "trash"].map(|which| entries(dir, which))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     CheckLevel, CheckOptions, ContainerOptions, Error, Finding, Garbage, MountOptions, Name, Store,
-    StoreOptions, ThingId, Timestamp, UnmountMode, ValueError, WriteTxn,
+    StoreOptions, SyncMode, ThingId, Timestamp, UnmountMode, ValueError, WriteTxn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,7 @@ pub struct Place {
 
 impl Place {
     pub fn open(&self) -> Store {
-        let options = StoreOptions::at(&self.root).run_root(&self.run_root).sync(false).reserve(0);
+        let options = StoreOptions::at(&self.root).run_root(&self.run_root).sync(SyncMode::Off).reserve(0);
         Store::open(&options).unwrap()
     }
 }

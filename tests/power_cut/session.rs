@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use layerstore::{Store, StoreOptions};
+use layerstore::{Store, StoreOptions, SyncMode};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
@@ -14,16 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::disk::{Cache, Content, Event, Replay};
 use super::fuse::Recorder;
 use super::random::Random;
-use super::verify::{open, progress, verify};
+use super::verify::{Progress, open, progress, verify_data, verify_doubtful_data, verify_records};
 use super::worker::{History, Mark, THREADS, Worker, write_images};
-use crate::support::{Dir, TestCommand};
+use crate::support::{Dir, TestCommand, database};
 
 const ORDER: &str = "LAYERSTORE_POWER_CUT_SESSION";
-const LOSSES: &str = "losses ";
+const TALLY: &str = "tally ";
 /// What XFS wants at the least, and more.
 const DISK_BYTES: u64 = 640 << 20;
 const OPERATIONS: usize = 14;
-const CUTS: usize = 10;
 /// How much is said about one loss.
 const LINE: usize = 2000;
 
@@ -92,8 +91,35 @@ impl Drop for Mounted {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Session {
     pub filesystem: Filesystem,
-    pub sync: bool,
+    pub sync: Sync,
     pub seed: u64,
+}
+
+/// What is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sync {
+    Everything,
+    Records,
+    Nothing,
+}
+
+impl Sync {
+    fn mode(self) -> SyncMode {
+        match self {
+            Sync::Everything => SyncMode::Full,
+            Sync::Records => SyncMode::Records,
+            Sync::Nothing => SyncMode::Off,
+        }
+    }
+}
+
+/// What came of a session.
+#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
+pub struct Tally {
+    /// Cuts that lost something, or damaged it.
+    pub losses: usize,
+    /// Layers that the store refused to use.
+    pub refused: usize,
 }
 
 /// What a session recorded.
@@ -107,8 +133,8 @@ struct Record {
 }
 
 impl Session {
-    /// Runs it in a process of its own; returns how many cuts lost something.
-    pub fn run_in_process(self) -> usize {
+    /// Runs it in a process of its own.
+    pub fn run_in_process(self) -> Tally {
         let mut command = super::this_program();
         command.args(["--exact", "power_cut::session::process", "--ignored", "--nocapture"]);
         let output = command.env(ORDER, serde_json::to_string(&self).unwrap()).output().unwrap();
@@ -116,8 +142,13 @@ impl Session {
         let story = format!("{self:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{story}");
         eprintln!("{story}");
-        let losses = text.lines().find_map(|line| line.strip_prefix(LOSSES));
-        losses.unwrap_or_else(|| panic!("{story}")).parse().unwrap()
+        let tally = text.lines().find_map(|line| line.strip_prefix(TALLY));
+        serde_json::from_str(tally.unwrap_or_else(|| panic!("{story}"))).unwrap()
+    }
+
+    /// How many moments are tried, besides two when the store is made.
+    fn cuts(self) -> usize {
+        if self.sync == Sync::Everything { 8 } else { 4 }
     }
 
     /// One thread alone, or all: the syncs of one also bring to the disk what another should have synced itself.
@@ -125,7 +156,7 @@ impl Session {
         if self.seed.is_multiple_of(2) { 1 } else { THREADS }
     }
 
-    fn run(self) -> usize {
+    fn run(self) -> Tally {
         let dir = Dir::new("power-cut");
         enter_mount_namespace(dir.path());
         let [fuse, top, images] = ["fuse", "top", "images"].map(|name| dir.create_dir(name));
@@ -135,26 +166,53 @@ impl Session {
         let record = self.record(&dir, &recorder, &top, &images, &mut random);
 
         let mut replay = Replay::new(record.before.clone());
-        let mut losses = 0;
-        for cut in choose_cuts(&record, &mut random) {
+        let mut tally = Tally::default();
+        for cut in choose_cuts(&record, self.cuts(), &mut random) {
             let content = replay.cut(&record.events, cut.position, cut.cache, &mut random);
             let disk = recorder.add_cut(content);
             let progress = progress(&record.events[..cut.position]);
-            let run_root = dir.join(format!("run-{}", cut.position));
             let verdict = {
                 let _mounted = self.filesystem.mount(&disk, &top);
                 let is_made = cut.position >= record.opened;
-                let store = open(&top, &run_root, is_made);
-                store.and_then(|store| verify(&store, &images, &record.histories, &progress, &mut random))
+                self.verify(&dir, &record.histories, &progress, is_made, &mut random)
             };
             recorder.remove_cuts();
-            let Err(mut lost) = verdict else { continue };
-            losses += 1;
+            let mut lost = match verdict {
+                Ok(refused) => {
+                    tally.refused += refused;
+                    continue;
+                }
+                Err(lost) => lost,
+            };
+            tally.losses += 1;
             // One lost directory makes as many lines as it has files.
             lost.truncate(lost.floor_char_boundary(LINE));
             eprintln!("{self:?}, {cut:?} of {}: {lost}", record.events.len());
         }
-        losses
+        tally
+    }
+
+    /// Looks at the store that a cut left; returns how many layers it refuses.
+    fn verify(
+        self,
+        dir: &Dir,
+        histories: &[History],
+        progress: &[Progress; THREADS],
+        is_made: bool,
+        random: &mut Random,
+    ) -> Result<usize, String> {
+        let (top, images) = (dir.join("top"), dir.join("images"));
+        // What a reboot drops.
+        let after = tempfile::tempdir_in(dir.path()).unwrap();
+        let run_root = after.path().join("run");
+        let store = open(&top, &run_root, is_made)?;
+        verify_records(&store, histories, progress)?;
+        if self.sync == Sync::Everything {
+            return verify_data(&store, &images, random).map(|()| 0);
+        }
+        drop(store);
+        database::reboot(&top.join("store"));
+        verify_doubtful_data(&open(&top, &run_root, is_made)?, &images, after.path())
     }
 
     /// Makes a store on a new filesystem, works on it, and returns what its disk was sent meanwhile.
@@ -170,7 +228,7 @@ impl Session {
         let (_, before) = recorder.take();
         let mounted = self.filesystem.mount(&recorder.disk(), top);
         let options = StoreOptions::at(top.join("store")).run_root(dir.join("run"));
-        let store = Store::open(&options.reserve(1 << 20).sync(self.sync)).unwrap();
+        let store = Store::open(&options.reserve(1 << 20).sync(self.sync.mode())).unwrap();
         let opened = recorder.position();
         let histories = std::thread::scope(|scope| {
             let worker = |thread| Worker {
@@ -203,12 +261,12 @@ struct Cut {
 
 /// Chooses moments: while the store is made, within operations, and just after their end, when nothing of them may be
 /// missing.
-fn choose_cuts(record: &Record, random: &mut Random) -> Vec<Cut> {
+fn choose_cuts(record: &Record, count: usize, random: &mut Random) -> Vec<Cut> {
     let position_of = |wanted: Mark| {
         let is_wanted = |event: &Event| matches!(event, Event::Mark(bytes) if Mark::parse(bytes) == wanted);
         record.events.iter().position(is_wanted).unwrap()
     };
-    let mut cuts: Vec<Cut> = (0..CUTS)
+    let mut cuts: Vec<Cut> = (0..count)
         .map(|_| {
             let (thread, operation) = (random.below(record.histories.len()), random.below(OPERATIONS));
             let begin = position_of(Mark { thread, operation, done: false });
@@ -239,6 +297,6 @@ fn enter_mount_namespace(top: &Path) {
 fn process() {
     let Some(order) = std::env::var_os(ORDER) else { return };
     let session: Session = serde_json::from_str(order.to_str().unwrap()).unwrap();
-    let losses = session.run();
-    std::io::stdout().write_all(format!("{LOSSES}{losses}\n").as_bytes()).unwrap();
+    let tally = serde_json::to_string(&session.run()).unwrap();
+    std::io::stdout().write_all(format!("{TALLY}{tally}\n").as_bytes()).unwrap();
 }

@@ -1,12 +1,18 @@
 //! What a store must show on a disk that a cut left.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use layerstore::{Algorithm, CheckLevel, CheckOptions, Hasher, Store, StoreOptions};
+use layerstore::oci::SaveOptions;
+use layerstore::{
+    Algorithm, CheckLevel, CheckOptions, Error, Hasher, Image, Layer, MountOptions, Store, StoreOptions,
+    SyncMode, UnmountMode, UnsyncedError,
+};
 
 use super::disk::Event;
 use super::random::Random;
 use super::worker::{self, History, Mark, Part, THREADS};
+use crate::support::oci::ReadImage;
 
 /// The operations of each thread that were done before a cut, and whether one more had begun.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,17 +36,15 @@ pub fn progress(events: &[Event]) -> [Progress; THREADS] {
 
 /// Opens the store below `top`. One that was not yet made is no loss, but nothing of it may be in the way of making it.
 pub fn open(top: &Path, run_root: &Path, is_made: bool) -> Result<Store, String> {
-    let options = StoreOptions::at(top.join("store")).run_root(run_root).sync(false).reserve(0);
+    let options = StoreOptions::at(top.join("store")).run_root(run_root).sync(SyncMode::Off).reserve(0);
     Store::open(&options.create(!is_made)).map_err(|error| format!("the store does not open: {error:?}"))
 }
 
-/// Looks whether all is there that was done. Fails with what is lost.
-pub fn verify(
+/// Whether every record is there that was written, and nothing else.
+pub fn verify_records(
     store: &Store,
-    images: &Path,
     histories: &[History],
     progress: &[Progress; THREADS],
-    random: &mut Random,
 ) -> Result<(), String> {
     for (thread, (history, progress)) in histories.iter().zip(progress).enumerate() {
         let part = Part::observe(store, thread).map_err(|error| format!("lists: {error:?}"))?;
@@ -55,13 +59,74 @@ pub fn verify(
             ));
         }
     }
+    Ok(())
+}
+
+/// Whether every file is there, and nothing is damaged; and whether the store takes more.
+pub fn verify_data(store: &Store, images: &Path, random: &mut Random) -> Result<(), String> {
     check(store, CheckLevel::Default, "before the collection", true)?;
     store.gc(false).map_err(|error| format!("gc: {error:?}"))?;
     check(store, CheckLevel::Deep, "after the collection", false)?;
-    export(store)?;
+    for layer in layers(store)? {
+        export(store, &layer)?.map_err(|refused| format!("export of {}: {refused}", layer.id))?;
+    }
     let (thread, number) = (random.below(THREADS), random.below(2));
     worker::load(store, images, thread, number, "afterwards").map_err(|error| format!("load: {error:?}"))?;
     check(store, CheckLevel::Default, "after a new load", false)
+}
+
+/// Whether each layer, whose files were not synced, is whole or refused, and whether loading its image again mends it.
+/// Returns how many were refused.
+pub fn verify_doubtful_data(store: &Store, images: &Path, saved: &Path) -> Result<usize, String> {
+    let mut shown = BTreeSet::new();
+    for image in store.images().map_err(|error| format!("{error:?}"))? {
+        match store.mount(&image, &MountOptions::default()) {
+            Ok(_) => {
+                store.unmount(&image, UnmountMode::Plain).map_err(|error| format!("{error:?}"))?;
+                shown.extend(chain(store, &image)?.into_iter().map(|layer| layer.id));
+            }
+            Err(Error::Unsynced(_)) => {}
+            Err(error) => return Err(format!("mount of {}: {error:?}", image.id)),
+        }
+        let layout = saved.join(image.id.as_str());
+        let reference = format!("oci:{}:saved", layout.display()).parse().unwrap();
+        match store.save(&image.id, &reference, &SaveOptions::default()) {
+            Ok(_) => {
+                let saved = ReadImage::open(&layout, "saved");
+                assert_eq!(saved.measured_diff_ids(), saved.diff_ids());
+            }
+            Err(Error::Unsynced(_)) => {}
+            Err(error) => return Err(format!("save of {}: {error:?}", image.id)),
+        }
+    }
+    let mut refused = 0;
+    for layer in layers(store)? {
+        match export(store, &layer)? {
+            Err(why) if shown.contains(&layer.id) => {
+                return Err(format!("{} was mounted, and refused afterwards: {why}", layer.id));
+            }
+            outcome => refused += usize::from(outcome.is_err()),
+        }
+    }
+    for (thread, number) in worker::all_images() {
+        let name = worker::image_name(thread, number);
+        let image = worker::load(store, images, thread, number, &name);
+        image.map_err(|error| format!("load of {name}: {error:?}"))?;
+        let image = store.image(&name).map_err(|error| format!("{error:?}"))?;
+        for layer in chain(store, &image)? {
+            export(store, &layer)?.map_err(|why| format!("{name} was loaded again: {why}"))?;
+        }
+    }
+    Ok(refused)
+}
+
+fn layers(store: &Store) -> Result<Vec<Layer>, String> {
+    store.layers().map_err(|error| format!("{error:?}"))
+}
+
+fn chain(store: &Store, image: &Image) -> Result<Vec<Layer>, String> {
+    let top = image.top_layer.as_ref().ok_or("an image without layers")?;
+    store.layer_chain(top).map_err(|error| format!("{error:?}"))
 }
 
 fn check(store: &Store, level: CheckLevel, when: &str, may_have_garbage: bool) -> Result<(), String> {
@@ -72,18 +137,19 @@ fn check(store: &Store, level: CheckLevel, when: &str, may_have_garbage: bool) -
     if is_whole { Ok(()) } else { Err(format!("damage {when}: {report:?}")) }
 }
 
-/// Each layer's tar is the one that came in.
-fn export(store: &Store) -> Result<(), String> {
-    for layer in store.layers().map_err(|error| format!("{error:?}"))? {
-        let Some(diff_id) = &layer.diff_id else { continue };
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        store.diff(&layer, &mut hasher).map_err(|error| format!("export of {}: {error:?}", layer.id))?;
-        let found = hasher.finish();
-        if found != diff_id.0 {
-            return Err(format!("export of {}: {found}, not {diff_id}", layer.id));
-        }
+/// Whether a layer's tar is the one that came in; the inner error says that the store refuses it.
+fn export(store: &Store, layer: &Layer) -> Result<Result<(), UnsyncedError>, String> {
+    let Some(diff_id) = &layer.diff_id else { return Ok(Ok(())) };
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    match store.diff(layer, &mut hasher) {
+        Err(Error::Unsynced(refused)) => return Ok(Err(refused)),
+        outcome => outcome.map_err(|error| format!("export of {}: {error:?}", layer.id))?,
     }
-    Ok(())
+    let found = hasher.finish();
+    if found != diff_id.0 {
+        return Err(format!("export of {}: {found}, not {diff_id}", layer.id));
+    }
+    Ok(Ok(()))
 }
 
 /// A part without the bytes of its items.

@@ -118,14 +118,22 @@ pub fn write_images(directory: &Path, random: &mut Random) {
         Layer::new(members)
     };
     let base = tree("base", 100, 200_000, random);
-    for thread in 0..THREADS {
-        for number in 0..IMAGES {
-            let own = tree(&format!("own{thread}{number}"), 120, 1_500_000, random);
-            let compression = if number == 0 { Compression::Zstd } else { Compression::Gzip };
-            let image = Image::new([base.clone(), own.compression(compression)]);
-            image.write(layout(directory, thread, number), "image");
-        }
+    for (thread, number) in all_images() {
+        let own = tree(&format!("own{thread}{number}"), 120, 1_500_000, random);
+        let compression = if number == 0 { Compression::Zstd } else { Compression::Gzip };
+        let image = Image::new([base.clone(), own.compression(compression)]);
+        image.write(layout(directory, thread, number), "image");
     }
+}
+
+/// The name that a thread gives to one of its images.
+pub fn image_name(thread: usize, number: usize) -> String {
+    format!("{}image{number}", prefix(thread))
+}
+
+/// Every image that can be loaded, by thread and number.
+pub fn all_images() -> impl Iterator<Item = (usize, usize)> {
+    (0..THREADS).flat_map(|thread| (0..IMAGES).map(move |number| (thread, number)))
 }
 
 fn layout(directory: &Path, thread: usize, number: usize) -> PathBuf {
@@ -190,7 +198,7 @@ impl Worker<'_> {
         match kind {
             Kind::Load => {
                 let number = self.random.below(IMAGES);
-                let name = format!("{}image{number}", prefix(self.thread));
+                let name = image_name(self.thread, number);
                 let image = loop {
                     match load(self.store, self.images, self.thread, number, &name) {
                         // Another thread has just removed the last image with the layer that all have.

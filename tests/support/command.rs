@@ -19,7 +19,11 @@ impl TestCommand {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.env("LC_ALL", "C").env_remove("LAYERSTORE_ROOT").env_remove("LAYERSTORE_RUNROOT");
-        command.env_remove("LAYERSTORE_LOG").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        command
+            .env_remove("LAYERSTORE_SYNC")
+            .env_remove("LAYERSTORE_LOG")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE");
         Self { command, stdin: Vec::new() }
     }
 

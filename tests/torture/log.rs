@@ -127,7 +127,7 @@ impl Attempt {
 #[derive(Clone, Debug)]
 pub enum Entry {
     Started { worker: Worker, seen: Box<Owned> },
-    Attempt(Attempt),
+    Attempt(Box<Attempt>),
 }
 
 /// A log that was read.
@@ -171,14 +171,14 @@ impl History {
                     running.insert(worker.clone(), history.entries.len());
                     let patient = patience.get(&worker).copied().unwrap_or(true);
                     let (start, end) = (at, usize::MAX);
-                    history.entries.push(Entry::Attempt(Attempt {
+                    history.entries.push(Entry::Attempt(Box::new(Attempt {
                         worker,
                         op: op.clone(),
                         start,
                         end,
                         outcome: None,
                         patient,
-                    }));
+                    })));
                 }
                 Line::Answer { outcome, .. } => {
                     let attempt = running.remove(&worker).map(|index| &mut history.entries[index]);
@@ -211,7 +211,7 @@ impl History {
     /// Every operation, in the order in which they began.
     pub fn attempts(&self) -> impl Iterator<Item = &Attempt> + Clone {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Attempt(attempt) => Some(attempt),
+            Entry::Attempt(attempt) => Some(&**attempt),
             Entry::Started { .. } => None,
         })
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
     CheckLevel, CheckOptions, ContainerOptions, Digest, Error, ImageId, ImportError, InUseError, LayerId,
-    LookupError, MetaError, MountOptions, Name, Store, UnmountMode, ValueError,
+    LookupError, MetaError, MountOptions, Name, Store, Uncollected, UnmountMode, ValueError,
 };
 
 use super::content::Content;
@@ -185,7 +185,13 @@ fn answer(
         Op::ReadShared => answer.shared = Some(observe::shared(store)?),
         Op::Gc => {
             let report = store.gc(false)?;
-            expect(report.left.is_empty(), || format!("garbage was left: {:?}", report.left))?;
+            let is_locked = |left: &Uncollected| matches!(left.error, Error::Meta(MetaError::Locked { .. }));
+            match report.left.into_iter().next() {
+                None => {}
+                // Who waits for nobody leaves what another is holding.
+                Some(left) if is_locked(&left) => return Err(left.error.into()),
+                Some(left) => return Err(format!("garbage was left: {left:?}").into()),
+            }
         }
         Op::Check { deep } => {
             let level = if *deep { CheckLevel::Deep } else { CheckLevel::Default };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use layerstore::{ContainerOptions, MountOptions, Store, StoreOptions, UnmountMode};
+use layerstore::{ContainerOptions, MountOptions, Store, StoreOptions, SyncMode, UnmountMode};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::content::Random;
@@ -116,7 +116,7 @@ impl Torture {
         let store = open(&self.dir);
         let verified = verify::history(&store, &self.images, &self.known, history, RunState::Kept);
         self.known = verified.map_err(|trouble| trouble.to_string())?;
-        verify::settle(&store, &mut self.known, history.deaths > 0).map_err(|trouble| trouble.to_string())?;
+        verify::settle(&store, &mut self.known, history).map_err(|trouble| trouble.to_string())?;
         match self.dir.mounts().first() {
             Some(mount) => Err(format!("{} is mounted still", mount.display())),
             None => Ok(()),
@@ -199,7 +199,8 @@ impl Torture {
             operations: operations as u64,
             stop: self.dir.join("stop"),
             mounts: self.mounts,
-            sync: self.sync,
+            // Beside each other: what one leaves to the kernel, another brings to the disk.
+            sync: self.sync || random.once_in(4),
             // Some give up at once.
             lock_timeout: random.pick([60_000, 60_000, 60_000, 100, 0]).unwrap(),
             handle: random.pick([Handle::Kept, Handle::Kept, Handle::Fresh, Handle::Mixed]).unwrap(),
@@ -208,7 +209,7 @@ impl Torture {
 }
 
 fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false).reserve(0);
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
     Store::open(&options).unwrap()
 }
 

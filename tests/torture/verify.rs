@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use layerstore::{CheckLevel, CheckOptions, ContainerOptions, LayerId, Store, UnmountMode};
+use layerstore::{
+    CheckLevel, CheckOptions, ContainerOptions, Garbage, GarbageKind, LayerId, Store, UnmountMode,
+};
 
 use super::images::SharedImage;
 use super::log::History;
@@ -108,11 +110,14 @@ fn refuse_strangers(store: &Store, images: &[SharedImage], known: &Known) -> Res
 }
 
 /// Unmounts what processes that died had mounted, collects garbage, and looks whether all is whole and nothing is
-/// left. `has_deaths` says whether there may be garbage at all.
-pub fn settle(store: &Store, known: &mut Known, has_deaths: bool) -> Result<(), Trouble> {
-    let garbage = store.gc(true)?;
-    if !has_deaths && !garbage.removed.is_empty() {
-        return Err(format!("garbage though nobody died: {:?}", garbage.removed).into());
+/// left. Without deaths there is no garbage.
+pub fn settle(store: &Store, known: &mut Known, history: &History) -> Result<(), Trouble> {
+    let has_deaths = history.deaths > 0;
+    // Removing a run directory takes the write lock a second time, and who waits for nobody may not get it.
+    let in_haste = history.attempts().any(|attempt| !attempt.patient);
+    let may_be = |garbage: &Garbage| has_deaths || in_haste && garbage.kind == GarbageKind::RunDirectory;
+    if let Some(garbage) = store.gc(true)?.removed.into_iter().find(|garbage| !may_be(garbage)) {
+        return Err(format!("garbage though nobody died: {garbage:?}").into());
     }
     for layer in store.layers()? {
         if store.mounted(&layer)?.is_some() {

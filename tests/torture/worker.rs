@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use layerstore::{Store, StoreOptions};
+use layerstore::{Store, StoreOptions, SyncMode};
 use serde::{Deserialize, Serialize};
 
 use super::choose::Chooser;
@@ -55,7 +55,8 @@ pub enum Handle {
 impl Settings {
     pub fn open(&self) -> Result<Store, layerstore::Error> {
         let options = StoreOptions::at(&self.root).run_root(&self.run_root).create(false).reserve(0);
-        Store::open(&options.sync(self.sync).lock_timeout(Duration::from_millis(self.lock_timeout)))
+        let sync = if self.sync { SyncMode::Full } else { SyncMode::Off };
+        Store::open(&options.sync(sync).lock_timeout(Duration::from_millis(self.lock_timeout)))
     }
 
     /// Whether it waits for locks as long as it takes.

@@ -4,9 +4,10 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use layerstore::{Store, StoreOptions};
+use clap::ValueEnum;
+use layerstore::{Store, StoreOptions, SyncMode};
 
-use crate::args::{Color, GlobalArgs};
+use crate::args::{Color, GlobalArgs, Sync};
 use crate::failure::Failure;
 use crate::output::{Output, ProgressBars, log, report};
 
@@ -44,7 +45,7 @@ impl Context {
         };
         let mut options = StoreOptions::at(&root)
             .run_root(&run_root)
-            .sync(!global.no_sync)
+            .sync(sync_mode(global.sync, given("LAYERSTORE_SYNC"))?)
             .keep_blobs(!global.no_keep_blobs);
         if let Some(timeout) = global.lock_timeout {
             options = options.lock_timeout(timeout);
@@ -117,6 +118,26 @@ impl Context {
     pub fn run_root(&self) -> &Path {
         &self.run_root
     }
+}
+
+fn sync_mode(flag: Option<Sync>, variable: Option<OsString>) -> Result<SyncMode, Failure> {
+    let mode = match (flag, variable) {
+        (Some(flag), _) => flag,
+        (None, None) => Sync::Full,
+        (None, Some(variable)) => {
+            let value = lossy(variable);
+            <Sync as ValueEnum>::from_str(&value, false).map_err(|_| Failure::Setting {
+                name: "$LAYERSTORE_SYNC",
+                value,
+                reason: "it is one of full, records and off".to_owned(),
+            })?
+        }
+    };
+    Ok(match mode {
+        Sync::Full => SyncMode::Full,
+        Sync::Records => SyncMode::Records,
+        Sync::Off => SyncMode::Off,
+    })
 }
 
 fn lossy(value: OsString) -> String {

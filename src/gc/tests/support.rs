@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use crate::layer::LayerBlob;
-use crate::store::{BlobInput, ImageImport, LayerImport, Store, StoreOptions};
+use crate::store::{BlobInput, ImageImport, LayerImport, Store, StoreOptions, SyncMode};
 use crate::sys::file::File;
 use crate::types::{DiffId, Digest, Timestamp};
 use crate::{CheckLevel, CheckOptions};
 
 pub fn open(dir: &Path) -> Store {
-    Store::open(&StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(false).reserve(0)).unwrap()
+    Store::open(&StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off).reserve(0))
+        .unwrap()
 }
 
 /// A blob with a file of this name, and a second one in place of the first; `whole` or cut short.
@@ -29,6 +30,7 @@ fn layer(dir: &Path, name: &str, whole: bool) -> LayerImport<'static> {
     LayerImport {
         diff_id: DiffId(Digest::sha256(&tar)),
         blob: Some(LayerBlob { digest, size, media_type: String::new() }),
+        unpacked_size: None,
         keep_blob: true,
         open: Box::new(move || {
             let file = File::open(&path).unwrap();

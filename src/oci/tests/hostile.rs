@@ -10,7 +10,7 @@ use super::support::*;
 use crate::oci::media_type::{OCI_INDEX, OCI_MANIFEST};
 use crate::oci::*;
 use crate::types::Digest;
-use crate::{BlobError, Error, ImportError, OciError, Store, StoreOptions};
+use crate::{BlobError, Error, ImportError, OciError, Store, StoreOptions, SyncMode};
 
 fn resolve(place: &Place) -> OciError {
     let source = match place.open("oci", "dir") {
@@ -99,7 +99,7 @@ fn a_load_tells_a_damaged_blob_by_its_digest() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x55;
         std::fs::write(&path, damaged).unwrap();
-        let options = StoreOptions::at(place.path("store")).sync(false).reserve(0).keep_blobs(keep);
+        let options = StoreOptions::at(place.path("store")).sync(SyncMode::Off).reserve(0).keep_blobs(keep);
         let error = Store::open(&options).unwrap().load(&source, &LoadOptions::default()).unwrap_err();
         let expected = descriptor.digest.to_string();
         let told =

@@ -1,144 +1,239 @@
 //! The rows of an import, inserted in one transaction.
 
+use std::collections::HashSet;
+
 use layerstore_schema::record::{
     DiffRecord, ImageRecord, KeptBlobRecord, LayerBlob as BlobRow, LayerContent, LayerRecord,
 };
 use layerstore_schema::table::Owner;
 
 use super::work::CopiedBlob;
-use super::{ImageImport, LayerImport, Needed, Ready};
+use super::{Durability, ImageImport, LayerImport, Needed, Prepared, Ready};
 use crate::error::{Error, ImportError};
-use crate::layer::SealedLayer;
-use crate::meta::{PreparedBlob, Query, WriteTxn};
-use crate::types::{ChainId, Digest, Timestamp};
-
-/// Inserts everything of an import, in one transaction.
-pub(super) fn insert(
-    txn: &WriteTxn,
-    import: &ImageImport<'_>,
-    chains: &[ChainId],
-    ready: &[Ready],
-    blobs: &[(Digest, CopiedBlob)],
-    items: &[(&String, Digest, PreparedBlob)],
-) -> Result<(ImageRecord, Needed), Error> {
-    let (needed, parent) = insert_layers(txn, import, chains, ready, blobs)?;
-    // What an earlier try left for this one.
-    txn.remove_lease(&lease_id(import))?;
-    let record = insert_image(txn, import, parent.as_deref())?;
-    for (key, digest, blob) in items {
-        if blob.size() > 0 {
-            txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
-        } else {
-            txn.remove_item(Owner::Image, &record.id, key)?;
-        }
-    }
-    Ok((record, needed))
-}
-
-/// Inserts the rows of the layers that are ready, the lowest of the image, with those of their blobs. Returns also the
-/// id of the topmost.
-pub(super) fn insert_layers(
-    txn: &WriteTxn,
-    import: &ImageImport<'_>,
-    chains: &[ChainId],
-    ready: &[Ready],
-    blobs: &[(Digest, CopiedBlob)],
-) -> Result<(Needed, Option<String>), Error> {
-    let mut needed = Needed::default();
-    let mut parent: Option<&str> = None;
-    for ((layer, chain), ready) in import.layers.iter().zip(chains).zip(ready) {
-        needed.layers.push(insert_layer(txn, layer, chain, parent, ready)?);
-        parent = Some(chain.0.hex());
-    }
-    let carried = |digest: &Digest| {
-        let mut blobs = import.layers.iter().zip(ready).filter_map(|(layer, _)| layer.blob.as_ref());
-        blobs.any(|blob| blob.digest == *digest)
-    };
-    for (digest, blob) in blobs {
-        let name = digest.to_string();
-        let new = carried(digest) && txn.kept_blob(&name)?.is_none();
-        if new {
-            let (number, size) = (blob.file.number(), blob.size);
-            txn.put_kept_blob(&name, &KeptBlobRecord { number, size })?;
-        }
-        needed.blobs.push(new);
-    }
-    Ok((needed, parent.map(str::to_owned)))
-}
+use crate::layer::{self, SealedLayer};
+use crate::meta::{Freed, PreparedBlob, Query, WriteTxn, unsynced};
+use crate::types::{ChainId, Digest, Timestamp, TreeDigest};
 
 /// The lease that keeps what was finished of an import that failed.
 pub(super) fn lease_id(import: &ImageImport<'_>) -> String {
     format!("load-{}", import.id)
 }
 
-/// Inserts the row of one layer; `false` if its staged directory is not needed.
-fn insert_layer(
-    txn: &WriteTxn,
-    layer: &LayerImport<'_>,
-    chain: &ChainId,
-    parent: Option<&str>,
-    ready: &Ready,
-) -> Result<bool, Error> {
-    let id = chain.0.hex();
-    let blob_row = layer.blob.as_ref().map(|blob| BlobRow {
-        digest: blob.digest.to_string(),
-        size: blob.size,
-        media_type: blob.media_type.clone(),
-    });
-    // Another process may have brought the same layer in meanwhile.
-    if let Some(mut known) = txn.layer(id)? {
-        if let Some(row) = blob_row
-            && known.blobs.iter().all(|blob| blob.digest != row.digest)
-        {
-            known.blobs.push(row);
-            txn.put_layer(&known)?;
-        }
-        return Ok(false);
-    }
-    let record = LayerRecord {
-        id: id.to_owned(),
-        parent: parent.map(str::to_owned),
-        names: Vec::new(),
-        metadata: String::new(),
-        created: Timestamp::now().into(),
-        content: LayerContent::Sealed([0; 32]),
-        diff_id: Some(layer.diff_id.to_string()),
-        diff_size: None,
-        blobs: blob_row.into_iter().collect(),
-        split: None,
-        self_contained: true,
-        flags: Vec::new(),
-        labels: Vec::new(),
-    };
-    match ready {
-        Ready::Sealed(sealed) => insert_sealed(txn, record, sealed),
-        Ready::Shared(donor) => insert_shared(txn, record, donor).map(|()| true),
-        // It was there when the import began, and has been removed since.
-        Ready::Known => Err(ImportError::Vanished { layer: id.to_owned() }.into()),
-    }
+/// The rows of one import, being inserted.
+pub(super) struct Rows<'a> {
+    pub(super) txn: &'a WriteTxn,
+    /// Numbers whose places are taken by what was staged.
+    damaged: &'a HashSet<u64>,
+    durability: &'a Durability,
+    /// Which of what was staged they name.
+    pub(super) needed: Needed,
+    /// What has lost its place.
+    pub(super) freed: Freed,
+    /// The layers, bottom first.
+    layers: Vec<String>,
 }
 
-fn insert_sealed(txn: &WriteTxn, record: LayerRecord, sealed: &SealedLayer) -> Result<bool, Error> {
-    let new_tree = txn.diff(&sealed.tree)?.is_none();
-    if new_tree {
-        let diff = DiffRecord {
-            number: sealed.directory.number(),
-            content_bytes: sealed.manifest.content_bytes(),
-            disk_bytes: sealed.usage.allocated,
-            inodes: sealed.usage.inodes,
-            manifest: [0; 32],
-        };
-        txn.put_diff(&sealed.tree, diff, &sealed.manifest_blob)?;
+impl<'a> Rows<'a> {
+    pub(super) fn new(
+        txn: &'a WriteTxn,
+        damaged: &'a HashSet<u64>,
+        durability: &'a Durability,
+    ) -> Result<Self, Error> {
+        if let Durability::Synced { also } = durability {
+            txn.forget_unsynced(also.iter().copied())?;
+        }
+        let (needed, freed, layers) = Default::default();
+        Ok(Rows { txn, damaged, durability, needed, freed, layers })
     }
-    let split = txn.put_blob(&sealed.split)?;
-    txn.put_layer(&LayerRecord {
-        content: LayerContent::Sealed(sealed.tree.0),
-        diff_size: Some(sealed.streams.diff_size),
-        split: Some(split),
-        self_contained: sealed.self_contained,
-        ..record
-    })?;
-    Ok(new_tree)
+
+    /// Inserts everything of an import.
+    pub(super) fn image(
+        &mut self,
+        import: &ImageImport<'_>,
+        chains: &[ChainId],
+        prepared: &Prepared,
+        items: &[(&String, Digest, PreparedBlob)],
+    ) -> Result<ImageRecord, Error> {
+        let top = self.layers(import, chains, prepared)?;
+        // What an earlier try left for this one.
+        self.txn.remove_lease(&lease_id(import))?;
+        let record = insert_image(self.txn, import, top.as_deref())?;
+        for (key, digest, blob) in items {
+            if blob.size() > 0 {
+                self.txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
+            } else {
+                self.txn.remove_item(Owner::Image, &record.id, key)?;
+            }
+        }
+        Ok(record)
+    }
+
+    /// Inserts the rows of the layers that are ready, the lowest of the image, with those of their blobs. Returns the id
+    /// of the topmost.
+    pub(super) fn layers(
+        &mut self,
+        import: &ImageImport<'_>,
+        chains: &[ChainId],
+        prepared: &Prepared,
+    ) -> Result<Option<String>, Error> {
+        let ready = || import.layers.iter().zip(&prepared.ready);
+        for ((layer, ready), chain) in ready().zip(chains) {
+            let needed = self.insert_layer(layer, chain, ready)?;
+            self.needed.layers.push(needed);
+            self.layers.push(chain.0.hex().to_owned());
+        }
+        for (digest, blob) in &prepared.blobs {
+            let carries =
+                ready().filter_map(|(layer, _)| layer.blob.as_ref()).any(|blob| blob.digest == *digest);
+            let needed = carries && self.insert_kept_blob(&digest.to_string(), blob)?;
+            self.needed.blobs.push(needed);
+        }
+        Ok(self.layers.last().cloned())
+    }
+
+    /// Inserts the row of one layer; `false` if its staged directory is not needed.
+    fn insert_layer(
+        &mut self,
+        layer: &LayerImport<'_>,
+        chain: &ChainId,
+        ready: &Ready,
+    ) -> Result<bool, Error> {
+        let id = chain.0.hex();
+        let blob_row = layer.blob.as_ref().map(|blob| BlobRow {
+            digest: blob.digest.to_string(),
+            size: blob.size,
+            media_type: blob.media_type.clone(),
+        });
+        // Another process may have brought the same layer in meanwhile.
+        if let Some(mut known) = self.txn.layer(id)? {
+            if let Some(row) = blob_row
+                && known.blobs.iter().all(|blob| blob.digest != row.digest)
+            {
+                known.blobs.push(row);
+                self.txn.put_layer(&known)?;
+            }
+            return match ready {
+                Ready::Sealed(sealed) => self.replace_damaged(known, sealed),
+                Ready::Known | Ready::Shared(_) => Ok(false),
+            };
+        }
+        let record = LayerRecord {
+            id: id.to_owned(),
+            parent: self.layers.last().cloned(),
+            names: Vec::new(),
+            metadata: String::new(),
+            created: Timestamp::now().into(),
+            content: LayerContent::Sealed([0; 32]),
+            diff_id: Some(layer.diff_id.to_string()),
+            diff_size: None,
+            blobs: blob_row.into_iter().collect(),
+            split: None,
+            self_contained: true,
+            flags: Vec::new(),
+            labels: Vec::new(),
+        };
+        match ready {
+            Ready::Sealed(sealed) => self.insert_sealed(record, sealed),
+            Ready::Shared(donor) => insert_shared(self.txn, record, donor).map(|()| true),
+            // It was there when the import began, and has been removed since.
+            Ready::Known => Err(ImportError::Vanished { layer: id.to_owned() }.into()),
+        }
+    }
+
+    fn insert_sealed(&mut self, record: LayerRecord, sealed: &SealedLayer) -> Result<bool, Error> {
+        let needed = self.insert_tree(sealed)?;
+        let split = self.txn.put_blob(&sealed.split)?;
+        self.txn.put_layer(&LayerRecord {
+            content: LayerContent::Sealed(sealed.tree.0),
+            diff_size: Some(sealed.streams.diff_size),
+            split: Some(split),
+            self_contained: sealed.self_contained,
+            ..record
+        })?;
+        Ok(needed)
+    }
+
+    /// Gives a layer that is there the files that were unpacked, if its own are damaged.
+    fn replace_damaged(&mut self, known: LayerRecord, sealed: &SealedLayer) -> Result<bool, Error> {
+        let LayerContent::Sealed(tree) = known.content else { return Ok(false) };
+        let tree = TreeDigest(tree);
+        let damaged = self.txn.diff(&tree)?.is_some_and(|diff| self.damaged.contains(&diff.number));
+        if !damaged {
+            return Ok(false);
+        }
+        if tree == sealed.tree {
+            return self.insert_tree(sealed);
+        }
+        // Unpacked by a process of other privileges, or above a layer to which the same has happened.
+        let split = known.split;
+        let needed = self.insert_sealed(known, sealed)?;
+        if let Some(split) = split {
+            self.txn.release_blob(&split)?;
+        }
+        self.freed.diffs.extend(self.txn.drop_diff_if_unused(&tree)?);
+        Ok(needed)
+    }
+
+    /// Says that a tree is in the staged directory, unless it is in a good one already.
+    fn insert_tree(&mut self, sealed: &SealedLayer) -> Result<bool, Error> {
+        let (number, usage) = (sealed.directory.number(), &sealed.usage);
+        match self.txn.diff(&sealed.tree)? {
+            None => {
+                let diff = DiffRecord {
+                    number,
+                    content_bytes: sealed.manifest.content_bytes(),
+                    disk_bytes: usage.allocated,
+                    inodes: usage.inodes,
+                    manifest: [0; 32],
+                };
+                self.txn.put_diff(&sealed.tree, diff, &sealed.manifest_blob)?;
+            }
+            Some(diff) if self.damaged.contains(&diff.number) => {
+                let old = self.txn.move_diff(&sealed.tree, number, usage.allocated, usage.inodes)?;
+                self.freed.diffs.push(old);
+            }
+            Some(_) => return Ok(false),
+        }
+        self.mark(number)?;
+        Ok(true)
+    }
+
+    /// Inserts the row of a kept blob; `false` if the staged file is not needed.
+    fn insert_kept_blob(&mut self, digest: &str, blob: &CopiedBlob) -> Result<bool, Error> {
+        match self.txn.kept_blob(digest)? {
+            Some(kept) if !self.damaged.contains(&kept.number) => return Ok(false),
+            _ => self.freed.blobs.extend(self.txn.drop_kept_blob(digest)?),
+        }
+        let (number, size) = (blob.file.number(), blob.size);
+        self.txn.put_kept_blob(digest, &KeptBlobRecord { number, size })?;
+        self.mark(number)?;
+        Ok(true)
+    }
+
+    fn mark(&self, number: u64) -> Result<(), Error> {
+        match self.durability {
+            Durability::Unsynced { boot } => Ok(self.txn.mark_unsynced(number, boot)?),
+            Durability::Synced { .. } => Ok(()),
+        }
+    }
+
+    /// Whether the layers stand on something that another process has brought in since, and not synced.
+    pub(super) fn stand_on_unsynced(&self) -> Result<bool, Error> {
+        if matches!(self.durability, Durability::Unsynced { .. }) {
+            return Ok(false);
+        }
+        let marks = unsynced(self.txn)?;
+        if marks.is_empty() {
+            return Ok(false);
+        }
+        for id in &self.layers {
+            let layer = self.txn.layer_ref(id)?;
+            if marks.contains_key(&layer::directory(self.txn, &layer)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 fn insert_shared(txn: &WriteTxn, record: LayerRecord, donor: &LayerRecord) -> Result<(), Error> {

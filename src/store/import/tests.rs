@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::store::StoreOptions;
+use crate::store::{StoreOptions, SyncMode};
 
 /// A tar with one member, of a directory (a path that ends with a slash) or a file.
 fn tar_of(path: &str, mode: u32) -> Vec<u8> {
@@ -30,6 +30,7 @@ fn layer(dir: &Path, tar: &[u8]) -> LayerImport<'static> {
     LayerImport {
         diff_id,
         blob: Some(LayerBlob { digest, size, media_type: String::new() }),
+        unpacked_size: None,
         keep_blob: true,
         open: Box::new(move || {
             let file = File::open(&path).unwrap();
@@ -54,7 +55,7 @@ fn image(layers: Vec<LayerImport<'_>>) -> ImageImport<'_> {
 }
 
 fn open(dir: &Path) -> Store {
-    Store::open(&StoreOptions::at(dir.join("store")).sync(false).reserve(0)).unwrap()
+    Store::open(&StoreOptions::at(dir.join("store")).sync(SyncMode::Off).reserve(0)).unwrap()
 }
 
 fn descriptors() -> usize {

@@ -1,5 +1,6 @@
 //! The workers of an import: each takes layers, bottom first, and makes them ready for their rows.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,11 +10,11 @@ use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
-use super::{BlobInput, ImageImport, LayerImport, Ready};
+use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
 use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{BlobError, Error, ImportError, OciError};
 use crate::layer::{self, LayerBlob, Progress, Stack};
-use crate::meta::Query;
+use crate::meta::{Query, ReadTxn};
 use crate::store::Store;
 use crate::types::{Algorithm, ChainId, Digest, Hasher, TreeDigest};
 
@@ -25,16 +26,6 @@ pub(super) struct CopiedBlob {
 
 /// Blobs copied into the store, by digest.
 pub(super) type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
-
-/// What the workers have come to.
-pub(super) struct Outcome {
-    /// Why not all layers are ready.
-    pub(super) error: Option<Error>,
-    /// The lowest layers, as far as they are ready without a gap.
-    pub(super) ready: Vec<Ready>,
-    /// What was copied for any layer.
-    pub(super) blobs: CopiedBlobs,
-}
 
 /// What the workers of one import share.
 pub(super) struct Work<'a> {
@@ -55,6 +46,7 @@ struct State {
     stacks: Vec<Option<Stack>>,
     ready: Vec<Option<Ready>>,
     blobs: CopiedBlobs,
+    damaged: HashSet<u64>,
     error: Option<Error>,
 }
 
@@ -115,12 +107,14 @@ impl<'a> Work<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn finish(self) -> Outcome {
+    /// What was made, and why not all layers are ready.
+    pub(super) fn finish(self) -> (Prepared, Option<Error>) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = state.ready.len();
         let ready: Vec<_> = state.ready.into_iter().map_while(|ready| ready).collect();
         let given_up = (ready.len() < count).then(|| ImportError::GivenUp.into());
-        Outcome { error: state.error.or(given_up), ready, blobs: state.blobs }
+        let prepared = Prepared { ready, blobs: state.blobs, damaged: state.damaged };
+        (prepared, state.error.or(given_up))
     }
 
     /// Waits for the stack below a layer.
@@ -142,7 +136,9 @@ impl<'a> Work<'a> {
         let _span = tracing::info_span!("layer", diff_id = %layer.diff_id).entered();
         let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
         let txn = self.store.database().begin_read()?;
-        if let Some(known) = txn.layer(chain.0.hex())? {
+        if let Some(known) = txn.layer(chain.0.hex())?
+            && self.is_whole(&txn, &known)?
+        {
             drop(txn);
             self.known(layer)?;
             return Ok((Ready::Known, self.stack_of(&known, position)?));
@@ -150,6 +146,10 @@ impl<'a> Work<'a> {
         // A stack whose lower layers are being unpacked cannot be waited for here: unpacking need not wait.
         let donors = txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?;
         let donor = donors.first().map(|id| txn.layer_ref(id)).transpose()?;
+        let donor = match donor {
+            Some(donor) if self.is_whole(&txn, &donor)? => Some(donor),
+            _ => None,
+        };
         drop(txn);
         if let Some(donor) = donor
             && let Some(ready) = self.share(&donor, position)?
@@ -164,6 +164,9 @@ impl<'a> Work<'a> {
         for left_out in &sealed.left_out {
             self.report(&Progress::LeftOut { layer: &layer.diff_id, what: &left_out.to_string() });
         }
+        // Its tree may be there already, from another archive.
+        let txn = self.store.database().begin_read()?;
+        self.is_whole_tree(&txn, chain.0.hex(), &sealed.tree)?;
         let stack = below.push(sealed.manifest.clone());
         Ok((Ready::Sealed(Box::new(sealed)), stack))
     }
@@ -172,8 +175,7 @@ impl<'a> Work<'a> {
     fn known(&self, layer: &LayerImport<'_>) -> Result<(), Error> {
         let Some(blob) = &layer.blob else { return Ok(()) };
         self.report(&Progress::LayerKnown { blob: &blob.digest });
-        let kept = self.store.database().begin_read()?.kept_blob(&blob.digest.to_string())?;
-        if kept.is_none() && layer.keep_blob && self.store.options().keep_blobs {
+        if layer.keep_blob && self.store.options().keep_blobs && !self.has_kept(&blob.digest)? {
             let mut input = (layer.open)()?;
             if let Some(copied) = self.copy_blob(&mut input)? {
                 // Nothing else reads it, so its digest is checked here.
@@ -182,6 +184,40 @@ impl<'a> Work<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the files of a layer can be used again: not if they were not on the disk when the machine went down.
+    fn is_whole(&self, txn: &ReadTxn, layer: &LayerRecord) -> Result<bool, Error> {
+        match &layer.content {
+            LayerContent::Sealed(tree) => self.is_whole_tree(txn, &layer.id, &TreeDigest(*tree)),
+            LayerContent::Writable(_) => Ok(true),
+        }
+    }
+
+    fn is_whole_tree(&self, txn: &ReadTxn, layer: &str, tree: &TreeDigest) -> Result<bool, Error> {
+        match self.store.verify_tree(txn, layer, tree) {
+            Err(Error::Unsynced(error)) => {
+                tracing::warn!(%error, "unpacked again");
+                self.state().damaged.extend(txn.diff(tree)?.map(|diff| diff.number));
+                Ok(false)
+            }
+            verified => verified.map(|()| true),
+        }
+    }
+
+    /// Whether a blob is kept already, and as it came.
+    fn has_kept(&self, digest: &Digest) -> Result<bool, Error> {
+        let digest = digest.to_string();
+        let txn = self.store.database().begin_read()?;
+        let Some(kept) = txn.kept_blob(&digest)? else { return Ok(false) };
+        match self.store.verify_kept_blob(&txn, &digest, &kept) {
+            Err(Error::Unsynced(error)) => {
+                tracing::warn!(%error, "copied again");
+                self.state().damaged.insert(kept.number);
+                Ok(false)
+            }
+            verified => verified.map(|()| true),
+        }
     }
 
     fn stack_of(&self, known: &LayerRecord, position: usize) -> Result<Stack, Error> {
@@ -228,6 +264,7 @@ impl<'a> Work<'a> {
             self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
             if layer.keep_blob && self.store.options().keep_blobs {
                 copied = self.copy_blob(&mut input)?;
+                self.has_kept(&blob.digest)?;
             }
         }
         let algorithm = layer.blob.as_ref().map_or(Algorithm::Sha256, |blob| blob.digest.algorithm());

@@ -7,11 +7,11 @@ use layerstore_schema::table::JOURNAL_ROWS;
 
 use super::{Wakeup, Watch, WatchOptions};
 use crate::error::{Error, WatchError};
-use crate::store::{Aspect, ContainerOptions, Event, EventKind, Store, StoreOptions, ThingId};
+use crate::store::{Aspect, ContainerOptions, Event, EventKind, Store, StoreOptions, SyncMode, ThingId};
 use crate::types::ImageId;
 
 fn open(dir: &Path) -> Store {
-    Store::open(&StoreOptions::at(dir.join("store")).sync(false).reserve(0)).unwrap()
+    Store::open(&StoreOptions::at(dir.join("store")).sync(SyncMode::Off).reserve(0)).unwrap()
 }
 
 fn image(id: &str) -> ImageRecord {

@@ -227,6 +227,9 @@ pub const CASES: &[Case] = &[
             meta.insert(HEADER_KEY, header.encode().as_slice()).unwrap();
         });
     }),
+    case("a note that nothing is not synced", Nothing, &["unsynced-unused"], |f| {
+        insert!(f, table::UNSYNCED, 7, "11111111-1111-4111-8111-111111111111");
+    }),
     case("the record of a mount", Nothing, &["mount-record-damaged"], |f| {
         // Opens the run root.
         drop(f.store.status().unwrap());

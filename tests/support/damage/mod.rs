@@ -6,14 +6,14 @@ use std::fs::{File, FileTimes};
 use std::path::{Path, PathBuf};
 
 use layerstore::oci::{LoadOptions, Source};
-use layerstore::{CheckLevel, CheckOptions, ContainerOptions, Finding, Store, StoreOptions};
+use layerstore::{CheckLevel, CheckOptions, ContainerOptions, Finding, Store, StoreOptions, SyncMode};
 use layerstore_schema::record::{BlobRecord, DiffRecord, ItemRecord, LayerContent, LayerRecord, Record};
 use layerstore_schema::table;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-use super::Dir;
 use super::oci::{Image, Layer};
 use super::tar::Member;
+use super::{Dir, database};
 
 pub use cases::CASES;
 
@@ -72,7 +72,7 @@ pub fn image() -> Image {
 }
 
 pub fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(false).reserve(0);
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
     Store::open(&options).unwrap()
 }
 
@@ -117,13 +117,7 @@ impl Fixture {
 
     /// Changes the database past everything that keeps it right.
     pub fn edit(&self, change: impl FnOnce(&WriteTransaction)) {
-        let database = redb::Builder::new()
-            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
-            .open(self.dir.root().join("store.redb"))
-            .unwrap();
-        let txn = database.begin_write().unwrap();
-        change(&txn);
-        txn.commit().unwrap();
+        database::edit(&self.dir.root(), change);
     }
 
     pub fn edit_record<R: Record>(

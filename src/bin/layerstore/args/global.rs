@@ -29,11 +29,13 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
     pub lock_timeout: Option<Duration>,
 
-    /// Do not wait for data to be on the disk
+    /// What is on the disk when a command ends [env: LAYERSTORE_SYNC] [default: full]
     ///
-    /// A power cut may then cost everything since the filesystem's last sync, or the store. For throw-away stores.
-    #[arg(long, global = true, help_heading = HEADING)]
-    pub no_sync: bool,
+    /// For builders and CI hosts `records` is faster: the files of layers are left to the kernel. After a power cut each
+    /// such layer is compared with its manifest before it is used; load the image again if one is not whole.
+    /// `layerstore sync` brings to the disk what was left.
+    #[arg(long, global = true, value_name = "MODE", help_heading = HEADING)]
+    pub sync: Option<Sync>,
 
     /// Do not keep the compressed blobs that layers came as
     ///
@@ -62,6 +64,17 @@ pub struct GlobalArgs {
     /// When to use colors
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto",  help_heading = HEADING)]
     pub color: Color,
+}
+
+/// What is on the disk when a command ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Sync {
+    /// Everything
+    Full,
+    /// The records, and not the files of layers
+    Records,
+    /// Nothing: for stores that a power cut may cost
+    Off,
 }
 
 /// When to use colors.

@@ -26,6 +26,7 @@ mod rm;
 mod rmi;
 mod save;
 mod status;
+mod sync;
 mod unmount;
 mod unshare;
 mod version;
@@ -43,7 +44,7 @@ pub use diff::DiffArgs;
 pub use du::DuArgs;
 pub use events::{EventsArgs, Filter, FilterKey, Since};
 pub use gc::GcArgs;
-pub use global::{Color, GlobalArgs};
+pub use global::{Color, GlobalArgs, Sync};
 pub use inspect::InspectArgs;
 pub use item::{ItemArgs, ItemCommand};
 pub use list::{ContainersArgs, ImagesArgs, LayersArgs};
@@ -57,6 +58,7 @@ pub use rm::RmArgs;
 pub use rmi::RmiArgs;
 pub use save::{CompressionKind, SaveArgs};
 pub use status::StatusArgs;
+pub use sync::SyncArgs;
 pub use unmount::UnmountArgs;
 pub use unshare::UnshareArgs;
 pub use version::VersionArgs;
@@ -121,6 +123,7 @@ pub enum Command {
     Prune(PruneArgs),
     Backup(BackupArgs),
     Compact(CompactArgs),
+    Sync(SyncArgs),
     Unshare(UnshareArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

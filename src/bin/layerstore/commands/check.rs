@@ -36,10 +36,16 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
     let checked = &report.checked;
     if context.out().is_json() {
         let list: Vec<_> = report.findings.iter().map(finding_json).collect();
+        let notes: Vec<_> = report
+            .notes
+            .iter()
+            .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
+            .collect();
         let garbage: Vec<_> =
             report.garbage.iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect();
         return context.out().json(&json!({
             "findings": list,
+            "notes": notes,
             "garbage": garbage,
             "checked": {
                 "records": checked.records,
@@ -55,6 +61,9 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
     }
     if context.quiet() {
         return Ok(());
+    }
+    for note in &report.notes {
+        context.out().line(format_args!("note: {}", text::printable(&note.to_string())))?;
     }
     let mut line =
         format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "file"));

@@ -26,6 +26,7 @@ mod rm;
 mod rmi;
 mod save;
 mod status;
+mod sync;
 mod unmount;
 mod unshare;
 mod version;
@@ -71,6 +72,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Prune(args) => prune::run(&args, context),
         Command::Backup(args) => backup::run(&args, context),
         Command::Compact(args) => compact::run(&args, context),
+        Command::Sync(args) => sync::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),

@@ -39,6 +39,8 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "database_bytes": status.database_bytes,
             "in_progress": status.in_progress,
             "leftovers": status.leftovers,
+            "unsynced": status.unsynced,
+            "unverified": status.unverified,
             "leases": leases,
             "mounts": mounts,
         }));
@@ -49,6 +51,11 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let leftovers = match status.leftovers {
         0 => "none".to_owned(),
         some => format!("{some}; see `layerstore gc --dry-run`"),
+    };
+    let not_synced = match (status.unsynced, status.unverified) {
+        (0, 0) => "nothing".to_owned(),
+        (now, 0) => format!("{now}; see `layerstore sync`"),
+        (now, before) => format!("{now}, and {before} since before this boot: verified when they are used"),
     };
     let lines = [
         ("root", path(context.root())),
@@ -62,6 +69,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         ("database", text::size(status.database_bytes)),
         ("leases", count(status.leases.len(), "lease")),
         ("leftovers", leftovers),
+        ("not synced", not_synced),
         ("mounted", count(status.mounts.len(), "layer")),
         ("can mount", can_mount.to_owned()),
     ];

@@ -1,0 +1,111 @@
+//! What a check tells and what is no damage: layers and blobs that are not known to be on the disk.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use layerstore_schema::record::LayerContent;
+
+use super::{Damage, Scope, SealedTree};
+use crate::disk::{DiffName, Subdirectory};
+use crate::error::Error;
+use crate::meta::Records;
+use crate::store::Store;
+use crate::types::TreeDigest;
+
+/// Something that is as it should be, and that one may want to know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Note {
+    /// It was written in this boot and not synced: whole, and a power cut may cost it.
+    #[error("{thing} in {path:?} is not synced; `layerstore sync` brings it to the disk")]
+    Unsynced {
+        /// The layer or layers, or the kept blob.
+        thing: String,
+        /// The directory or file.
+        path: PathBuf,
+    },
+    /// It was not synced when the machine went down, and nobody has used it since.
+    #[error(
+        "{thing} in {path:?} was not synced when the machine went down; it is verified before its first use, and by \
+         `layerstore check --deep`"
+    )]
+    Unverified {
+        /// The layer or layers, or the kept blob.
+        thing: String,
+        /// The directory or file.
+        path: PathBuf,
+    },
+}
+
+impl Note {
+    /// A word for the kind of note, for programs: it stays the same in all releases.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Note::Unsynced { .. } => "unsynced",
+            Note::Unverified { .. } => "unverified",
+        }
+    }
+
+    /// What it is about, such as `layer 5f70bf18a086`.
+    pub fn thing(&self) -> &str {
+        match self {
+            Note::Unsynced { thing, .. } | Note::Unverified { thing, .. } => thing,
+        }
+    }
+}
+
+/// Notes what is not synced; a number that nothing has is a damage.
+pub(super) fn check(
+    store: &Store,
+    records: &Records,
+    scope: &Scope,
+    damages: &mut Vec<Damage>,
+) -> Result<Vec<Note>, Error> {
+    let mut notes = Vec::new();
+    if records.unsynced.is_empty() {
+        return Ok(notes);
+    }
+    let boot = store.boot_id()?;
+    // A record that cannot be read is found already, and its number is not known.
+    let all_are_known = scope.is_everything()
+        && !records.damaged.iter().any(|record| ["diff", "kept blob"].contains(&record.kind));
+    let known = known_numbers(records, scope);
+    for (number, of) in &records.unsynced {
+        match known.get(number) {
+            Some((which, Some(thing))) => {
+                let path = store.layout().entry_path(*which, DiffName::Entry(*number));
+                let thing = thing.clone();
+                notes.push(match of == boot {
+                    true => Note::Unsynced { thing, path },
+                    false => Note::Unverified { thing, path },
+                });
+            }
+            // Not what is being checked.
+            Some((_, None)) => {}
+            None if all_are_known => damages.push(Damage::UnsyncedUnused { number: *number }),
+            None => {}
+        }
+    }
+    Ok(notes)
+}
+
+/// Where each number is, and the thing that has it, if that is in the scope.
+fn known_numbers(records: &Records, scope: &Scope) -> BTreeMap<u64, (Subdirectory, Option<String>)> {
+    let mut layers_of: BTreeMap<&[u8; 32], Vec<String>> = BTreeMap::new();
+    for layer in records.layers.values() {
+        if let LayerContent::Sealed(tree) = &layer.content {
+            layers_of.entry(tree).or_default().push(layer.id.clone());
+        }
+    }
+    let trees = records.diffs.iter().map(|(tree, record)| {
+        let layers = layers_of.remove(tree).unwrap_or_default();
+        let wanted = scope.is_everything() || layers.iter().any(|layer| scope.has_layer(layer));
+        let tree = SealedTree { digest: TreeDigest(*tree), layers };
+        (record.number, (Subdirectory::Diffs, wanted.then(|| tree.to_string())))
+    });
+    let blobs = records.kept_blobs.iter().map(|(digest, record)| {
+        let thing = scope.is_everything().then(|| format!("kept blob {digest}"));
+        (record.number, (Subdirectory::Blobs, thing))
+    });
+    trees.chain(blobs).collect()
+}

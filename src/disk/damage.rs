@@ -1,0 +1,148 @@
+//! Whether a sealed diff directory still is what its manifest says: a yes, or the first path that is not so.
+//!
+//! A check lists every difference; who is about to use a directory wants to know whether there is one.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use layerstore_schema::manifest::{Entry, Manifest, path_order};
+
+use super::overlay_form::XattrNamespace;
+use super::scan::scan;
+use crate::error::{ScanError, TreeError};
+use crate::types::Metadata;
+
+/// A path that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DamagedPath {
+    /// The path, as a user of the layer sees it.
+    pub(crate) path: PathBuf,
+    /// What is wrong with it, as the end of a sentence.
+    pub(crate) what: String,
+}
+
+/// Reads every file of a directory, on all processors, and compares it with its manifest.
+///
+/// Returns [`ScanError`] if this process may not read it; any other failure to read is damage.
+pub(crate) fn damaged_path(
+    root: BorrowedFd<'_>,
+    manifest: &Manifest,
+    namespace: XattrNamespace,
+) -> Result<Option<DamagedPath>, ScanError> {
+    match scan(root, &HashMap::new(), namespace) {
+        Ok(found) => Ok(first_difference(manifest.entries(), found.entries(), namespace)),
+        Err(error) if is_refusal(&error) => Err(error),
+        Err(error) => {
+            let mut what = format!("cannot be read: {error}");
+            if let Some(cause) = std::error::Error::source(&error) {
+                what = format!("{what}: {cause}");
+            }
+            Ok(Some(DamagedPath { path: "/".into(), what }))
+        }
+    }
+}
+
+fn is_refusal(error: &ScanError) -> bool {
+    let (ScanError::Read { source, .. } | ScanError::Tree(TreeError::Io { source, .. })) = error else {
+        return false;
+    };
+    source.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// The first path at which two lists in manifest order differ.
+fn first_difference(expected: &[Entry], found: &[Entry], namespace: XattrNamespace) -> Option<DamagedPath> {
+    let mut position = 0;
+    loop {
+        let (path, what) = match (expected.get(position), found.get(position)) {
+            (None, None) => return None,
+            (Some(entry), None) => (&entry.path, "is missing"),
+            (None, Some(other)) => (&other.path, "does not belong to it"),
+            (Some(entry), Some(other)) => match path_order(&entry.path, &other.path) {
+                Ordering::Less => (&entry.path, "is missing"),
+                Ordering::Greater => (&other.path, "does not belong to it"),
+                Ordering::Equal if entry.kind != other.kind => (&entry.path, "has other content"),
+                Ordering::Equal if !same_metadata(&entry.metadata, &other.metadata, namespace) => {
+                    (&entry.path, "has other metadata")
+                }
+                Ordering::Equal => {
+                    position += 1;
+                    continue;
+                }
+            },
+        };
+        let path = PathBuf::from(OsStr::from_bytes(&[b"/", path.as_slice()].concat()));
+        return Some(DamagedPath { path, what: what.to_owned() });
+    }
+}
+
+/// In a store of an ordinary user, owners and the attributes that speak of them look different in each user namespace,
+/// and outside of them all.
+fn same_metadata(expected: &Metadata, found: &Metadata, namespace: XattrNamespace) -> bool {
+    let ids_are_fixed = namespace == XattrNamespace::Trusted;
+    let xattrs = |metadata: &Metadata| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let compared = metadata.xattrs.iter().filter(|(name, _)| ids_are_fixed || name.starts_with(b"user."));
+        compared.cloned().collect()
+    };
+    (!ids_are_fixed || (expected.uid, expected.gid) == (found.uid, found.gid))
+        && (expected.mode, expected.mtime) == (found.mode, found.mtime)
+        && xattrs(expected) == xattrs(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::disk::fixture::{Place, metadata, namespace, write_file};
+
+    /// What the directory `diff` of a fresh place has after `change`, that it should not have.
+    fn after(change: impl FnOnce(&Place)) -> Option<(PathBuf, String)> {
+        let place = Place::new();
+        let mut tree = place.strict_writer();
+        for name in ["a", "b/c", "d"] {
+            write_file(&mut tree, name, name.as_bytes(), &metadata(0o644)).unwrap();
+        }
+        tree.finish().unwrap();
+        let manifest = place.manifest("diff");
+        change(&place);
+        let found = damaged_path(place.open("diff").as_fd(), &manifest, namespace()).unwrap();
+        found.map(|damage| (damage.path, damage.what))
+    }
+
+    fn found(path: &str, what: &str) -> Option<(PathBuf, String)> {
+        Some((path.into(), what.to_owned()))
+    }
+
+    #[test]
+    fn the_first_wrong_path_is_named() {
+        assert_eq!(after(|_| ()), None);
+        let set_length = |place: &Place, name: &str, length| {
+            let file = std::fs::File::options().write(true).open(place.path("diff").join(name)).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            file.set_len(length).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        let cut = after(|place| {
+            set_length(place, "d", 0);
+            set_length(place, "b/c", 0);
+        });
+        assert_eq!(cut, found("/b/c", "has other content"));
+        // The length is right and the bytes are zeros: what a filesystem gives for blocks that were never written.
+        let zeros = after(|place| {
+            set_length(place, "a", 0);
+            set_length(place, "a", 1);
+        });
+        assert_eq!(zeros, found("/a", "has other content"));
+        let mode = after(|place| {
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(place.path("diff/a"), mode).unwrap();
+        });
+        assert_eq!(mode, found("/a", "has other metadata"));
+    }
+}

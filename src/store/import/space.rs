@@ -1,0 +1,52 @@
+//! Whether an image can fit at all: asked before anything is unpacked, of what is known then. Only what certainly does
+//! not fit is refused; the rest finds out as it goes, and leaves nothing behind.
+
+use std::collections::HashSet;
+
+use layerstore_schema::table::LayerKey;
+
+use super::{ImageImport, LayerImport};
+use crate::error::{Error, ImportError};
+use crate::meta::Query;
+use crate::store::Store;
+use crate::types::ChainId;
+
+impl Store {
+    /// Fails if what is not here yet has no room, even if nothing took more than its sizes say.
+    pub(super) fn refuse_without_space(
+        &self,
+        import: &ImageImport<'_>,
+        chains: &[ChainId],
+    ) -> Result<(), Error> {
+        let free = self.layout().free_space()?;
+        let txn = self.database().begin_read()?;
+        let mut seen = HashSet::new();
+        let (mut bytes, mut inodes) = (0u64, 0u64);
+        for (layer, chain) in import.layers.iter().zip(chains) {
+            let known = txn.layer(chain.0.hex())?.is_some()
+                || !txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?.is_empty();
+            if known || !seen.insert(&layer.diff_id) {
+                continue;
+            }
+            bytes = bytes.saturating_add(least_bytes(layer, free.may_compress));
+            // Its directory, and the file of its blob.
+            inodes += 1 + u64::from(layer.keep_blob && self.options().keep_blobs);
+        }
+        if bytes > free.bytes {
+            return Err(ImportError::NoSpace { needed: bytes, free: free.bytes }.into());
+        }
+        match free.inodes {
+            Some(free) if inodes > free => Err(ImportError::NoInodes { needed: inodes, free }.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a layer takes at the least. The blob may be kept at no cost, by reflink; the files are no smaller than it.
+fn least_bytes(layer: &LayerImport<'_>, may_compress: bool) -> u64 {
+    let blob = layer.blob.as_ref().map_or(0, |blob| blob.size);
+    match layer.unpacked_size {
+        Some(size) if !may_compress => size.max(blob),
+        _ => blob,
+    }
+}

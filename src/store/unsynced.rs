@@ -1,0 +1,188 @@
+//! Layers and blobs that were not synced: noted when they come in, brought to the disk later, and compared with what
+//! they should be before their first use in another boot.
+//!
+//! In the boot in which something was written, the kernel has in memory what it has not on the disk, so nothing is
+//! to be done. After a reboot nobody knows but the disk. What is whole there stays whole, so it is looked at once.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use layerstore_schema::record::{KeptBlobRecord, LayerContent, LayerRecord};
+
+use crate::disk::{self, DamagedPath};
+use crate::error::{Error, LayoutError, UnsyncedError};
+use crate::meta::{Database, Query, ReadTxn, Unsynced, unsynced};
+use crate::types::{Digest, Hasher, TreeDigest};
+
+use super::Store;
+
+impl Store {
+    /// Brings everything to the disk that was written with [`SyncMode::Records`](crate::SyncMode::Records) or `Off`, by a
+    /// `syncfs` of the store's filesystem, and notes that it is there. Returns how many layers and blobs that were. In
+    /// `Full` mode there is nothing to do, whoever wrote it.
+    ///
+    /// What was left unsynced by a boot before this one stays noted: syncing brings nothing back. It is looked at when
+    /// it is used.
+    ///
+    /// Returns [`Error::Layout`] if the filesystem reports an error, and [`Error::Meta`] if the database fails.
+    pub fn sync(&self) -> Result<usize, Error> {
+        let numbers = self.unsynced_now()?;
+        self.sync_filesystem()?;
+        if !numbers.is_empty() {
+            self.database().write::<_, Error>(|txn| Ok(txn.forget_unsynced(numbers.iter().copied())?))?;
+        }
+        Ok(numbers.len())
+    }
+
+    /// What is not synced and was written in this boot: a `syncfs` that begins now brings it to the disk.
+    pub(super) fn unsynced_now(&self) -> Result<Vec<u64>, Error> {
+        let marks = unsynced(&self.database().begin_read()?)?;
+        if marks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let boot = self.boot_id()?;
+        Ok(marks.into_iter().filter(|(_, of)| of == boot).map(|(number, _)| number).collect())
+    }
+
+    /// How many directories and blobs are not synced, and how many were not when the machine went down.
+    pub(super) fn count_unsynced(&self, txn: &ReadTxn) -> Result<(u64, u64), Error> {
+        let marks = unsynced(txn)?;
+        if marks.is_empty() {
+            return Ok((0, 0));
+        }
+        let boot = self.boot_id()?;
+        let (now, before): (Vec<_>, Vec<_>) = marks.values().partition(|of| *of == boot);
+        let count = |list: &[&String]| u64::try_from(list.len()).unwrap_or(u64::MAX);
+        Ok((count(&now), count(&before)))
+    }
+
+    /// Looks at `top` and the layers below it, before their files are used, if one of them was not synced when the
+    /// machine went down.
+    ///
+    /// Returns [`Error::Unsynced`] if one is not whole.
+    pub(crate) fn verify_chain(&self, txn: &ReadTxn, top: &str) -> Result<(), Error> {
+        let doubtful = self.doubtful(txn)?;
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        txn.chain(top)?.iter().try_for_each(|layer| self.verify_doubtful(txn, &doubtful, layer))
+    }
+
+    /// As [`verify_chain`](Self::verify_chain), for one layer.
+    pub(crate) fn verify_layer(&self, txn: &ReadTxn, layer: &LayerRecord) -> Result<(), Error> {
+        self.verify_doubtful(txn, &self.doubtful(txn)?, layer)
+    }
+
+    /// As [`verify_layer`](Self::verify_layer), for a directory that the layer with this id has or will have.
+    pub(super) fn verify_tree(&self, txn: &ReadTxn, layer: &str, tree: &TreeDigest) -> Result<(), Error> {
+        let doubtful = self.doubtful(txn)?;
+        self.verify_doubtful_tree(txn, &doubtful, layer, tree)
+    }
+
+    /// As [`verify_layer`](Self::verify_layer), for a layer blob kept as delivered.
+    pub(crate) fn verify_kept_blob(
+        &self,
+        txn: &ReadTxn,
+        digest: &str,
+        record: &KeptBlobRecord,
+    ) -> Result<(), Error> {
+        if !self.doubtful(txn)?.contains_key(&record.number) {
+            return Ok(());
+        }
+        let _only_one = self.verifying();
+        if self.verified().contains(&record.number) {
+            return Ok(());
+        }
+        let _span = tracing::info_span!("verify", blob = %digest).entered();
+        match self.blob_damage(digest, record)? {
+            Some(what) => Err(UnsyncedError::Blob { digest: digest.to_owned(), what }.into()),
+            None => self.vouch_for(record.number),
+        }
+    }
+
+    /// What was not synced when the machine went down, as far as this handle does not know better.
+    fn doubtful(&self, txn: &ReadTxn) -> Result<Unsynced, Error> {
+        let mut marks = unsynced(txn)?;
+        if !marks.is_empty() {
+            let (boot, verified) = (self.boot_id()?, self.verified());
+            marks.retain(|number, of| of != boot && !verified.contains(number));
+        }
+        Ok(marks)
+    }
+
+    fn verify_doubtful(&self, txn: &ReadTxn, doubtful: &Unsynced, layer: &LayerRecord) -> Result<(), Error> {
+        match layer.content {
+            LayerContent::Sealed(tree) => {
+                self.verify_doubtful_tree(txn, doubtful, &layer.id, &TreeDigest(tree))
+            }
+            LayerContent::Writable(_) => Ok(()),
+        }
+    }
+
+    fn verify_doubtful_tree(
+        &self,
+        txn: &ReadTxn,
+        doubtful: &Unsynced,
+        layer: &str,
+        tree: &TreeDigest,
+    ) -> Result<(), Error> {
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let Some(diff) = txn.diff(tree)?.filter(|diff| doubtful.contains_key(&diff.number)) else {
+            return Ok(());
+        };
+        let _only_one = self.verifying();
+        if self.verified().contains(&diff.number) {
+            return Ok(());
+        }
+        let _span = tracing::info_span!("verify", layer).entered();
+        let manifest = self.manifest(txn, tree)?;
+        let damage = match self.open_diff(diff.number) {
+            Ok(root) => disk::damaged_path(root.as_fd(), &manifest, self.layout().xattrs())?,
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Some(DamagedPath { path: "/".into(), what: "is missing".to_owned() })
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match damage {
+            Some(DamagedPath { path, what }) => {
+                Err(UnsyncedError::Layer { layer: layer.to_owned(), path, what }.into())
+            }
+            None => self.vouch_for(diff.number),
+        }
+    }
+
+    /// Notes that something is whole on the disk. A process that must not write, or comes when another does, remembers
+    /// it for itself: the use that asked waits for nobody.
+    fn vouch_for(&self, number: u64) -> Result<(), Error> {
+        self.verified().insert(number);
+        let mut options = self.options().database.clone();
+        options.lock_timeout = Duration::ZERO;
+        let database = Database::new(self.database().path().to_owned(), options);
+        if let Err(error) = database.write::<_, Error>(|txn| Ok(txn.forget_unsynced([number])?)) {
+            tracing::debug!(%error, number, "verified, and not noted");
+        }
+        Ok(())
+    }
+
+    fn blob_damage(&self, digest: &str, record: &KeptBlobRecord) -> Result<Option<String>, Error> {
+        let expected: Digest = digest.parse()?;
+        let mut file = match self.open_kept_blob(record.number) {
+            Ok(file) => file,
+            Err(Error::Layout(LayoutError::Io { source, .. }))
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                return Ok(Some("its file is missing".to_owned()));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut hasher = Hasher::new(expected.algorithm());
+        if let Err(error) = io::copy(&mut file, &mut hasher) {
+            return Ok(Some(format!("it cannot be read: {error}")));
+        }
+        let found = hasher.finish();
+        Ok((found != expected).then(|| format!("its digest is {found}")))
+    }
+}
