@@ -343,10 +343,15 @@ pub const CASES: &[Case] = &[
         let LayerContent::Sealed(tree) = f.layer_record(&f.base_layer()).content else { panic!() };
         cut!(f, table::DIFFS, &tree);
     }),
-    case("no row of a directory", Nothing, &["blob-users-wrong", "tree-missing", "usage-wrong"], |f| {
-        let LayerContent::Sealed(tree) = f.layer_record(&f.base_layer()).content else { panic!() };
-        remove!(f, table::DIFFS, &tree);
-    }),
+    case(
+        "no row of a directory",
+        Nothing,
+        &["blob-users-wrong", "tree-missing", "unsynced-unused", "usage-wrong"],
+        |f| {
+            let LayerContent::Sealed(tree) = f.layer_record(&f.base_layer()).content else { panic!() };
+            remove!(f, table::DIFFS, &tree);
+        },
+    ),
     case("the record of a kept blob", Nothing, &["record-damaged"], |f| {
         cut!(f, table::KEPT_BLOBS, kept(f).as_str());
     }),
@@ -423,7 +428,7 @@ pub const CASES: &[Case] = &[
     case(
         "one directory for two layers",
         Nothing,
-        &["directory-shared", "path-changed", "path-extra", "path-missing"],
+        &["directory-shared", "path-changed", "path-extra", "path-missing", "unsynced-unused"],
         |f| {
             let mut number = 0;
             let LayerContent::Sealed(tree) = f.layer_record(&f.top_layer()).content else { panic!() };
