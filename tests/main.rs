@@ -27,6 +27,7 @@ mod model;
 mod mounts;
 mod power_cut;
 mod read_only;
+mod repair;
 mod roundtrip;
 mod syncs;
 mod torture;
