@@ -110,7 +110,7 @@ fn containers_stand_on_images_of_another_store() {
     let image = load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &["one\n"]);
     let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
     let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
-    assert_eq!(store.containers_of_image(&image.id).unwrap(), [web.id.clone()]);
+    assert_eq!(store.containers_of_image(&image.id).unwrap(), std::slice::from_ref(&web.id));
     assert_eq!(store.layer_chain(&web.layer).unwrap().len(), 3);
     assert!(store.changes(&web).unwrap().is_empty());
     is_clean(&store);
@@ -353,4 +353,49 @@ fn several_processes_share_separate_images() {
     }
     run("two", &["rmi", "base"]).assert_success();
     assert_eq!(run("one", &["images", "--json"]).json().as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn nothing_is_found_in_empty_stores() {
+    let dir = Dir::new("split-empty");
+    Store::open(&at(&dir, "other")).unwrap();
+    let options = at(&dir, "own").image_store_root(dir.join("images")).image_store(dir.join("other"));
+    let store = Store::open(&options).unwrap();
+    let layer: layerstore::LayerId = "aa".repeat(32).parse().unwrap();
+    let image: layerstore::ImageId = "bb".repeat(32).parse().unwrap();
+    let container: layerstore::ContainerId = "cc".repeat(32).parse().unwrap();
+    for key in ["", "nothing", layer.as_str(), image.as_str()] {
+        is_not_found(store.layer(key));
+        is_not_found(store.image(key));
+        is_not_found(store.container(key));
+        is_not_found(store.thing(key));
+    }
+    is_not_found(store.layer_chain(&layer));
+    is_not_found(store.create_container(&image, &ContainerOptions::default()));
+    is_not_found(store.remove_container(&container));
+    is_not_found(store.remove_image(&image));
+    is_not_found(store.remove_layer(&layer));
+    is_not_found(store.commit(&container, &CommitOptions::default()));
+    is_not_found(store.lease(&"kept".parse().unwrap(), &image, std::time::Duration::from_secs(9)));
+    assert!(store.end_lease(&"kept".parse().unwrap()).is_err());
+    assert!(store.item(&image, "key").is_err());
+    for of in [layerstore::ThingId::from(&layer), (&image).into(), (&container).into()] {
+        is_not_found(store.changes(&of));
+        is_not_found(store.diff(&of, std::io::sink()));
+        is_not_found(store.usage(&of));
+        is_not_found(store.mount(&of, &MountOptions::default()));
+        is_not_found(store.unmount(&of, UnmountMode::Plain));
+        is_not_found(store.mounted(&of));
+        is_not_found(store.write(|txn| txn.add_name(&of, &name("new"))));
+        is_not_found(store.write(|txn| txn.set_metadata(&of, "new")));
+        is_not_found(store.write(|txn| txn.put_item(&of, "key", b"value")));
+        assert!(store.items(&of).unwrap().is_empty());
+    }
+    assert!(store.images_of_layer(&layer).unwrap().is_empty());
+    assert!(store.containers_of_image(&image).unwrap().is_empty());
+    assert!(store.images().unwrap().is_empty() && store.layers().unwrap().is_empty());
+    assert_eq!(store.status().unwrap().images, 0);
+    assert_eq!(store.drop_blobs(None).unwrap(), 0);
+    assert!(store.gc(false).unwrap().removed.is_empty());
+    is_clean(&store);
 }

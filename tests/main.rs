@@ -31,5 +31,6 @@ mod repair;
 mod roundtrip;
 mod syncs;
 mod torture;
+mod transient;
 mod unsynced;
 mod watch;

@@ -11,6 +11,9 @@ pub type Mark = ();
 
 /// The header: see [`crate::header`].
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// The key of [`META`] that says where the rows of containers are that the next boot drops: a boot id, a line feed, and
+/// the path of a run root.
+pub const TRANSIENT_KEY: &str = "transient";
 /// Layer id to [`crate::record::LayerRecord`].
 pub const LAYERS: TableDefinition<&str, &[u8]> = TableDefinition::new("layers");
 /// Image id to [`crate::record::ImageRecord`].

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::disk::{DiffName, Part, Subdirectory};
 use crate::error::{Error, MetaError};
-use crate::meta::named_numbers;
 use crate::store::{Store, find_leftovers};
 use crate::sys::path;
 
@@ -28,7 +27,7 @@ pub(super) struct Unnamed {
 pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
     let layout = store.layout();
     let mut found = Unnamed { garbage: Vec::new(), strays: Vec::new() };
-    match find_leftovers(layout, || named_numbers(&store.database().begin_read()?)) {
+    match find_leftovers(layout, || store.named_numbers()) {
         Ok(leftovers) => {
             found.garbage.extend(leftovers.iter().flat_map(|leftover| leftover.paths(layout)));
         }

@@ -57,7 +57,12 @@ impl RunLayout {
 
     /// The path of the database, to which the boot is added.
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join(RUN_DATABASE)
+        Self::database_below(&self.path)
+    }
+
+    /// The path of the database below a run root, to which the boot is added.
+    pub(crate) fn database_below(root: &Path) -> PathBuf {
+        root.join(RUN_DATABASE)
     }
 
     /// Makes sure that there is a mount point for a layer, and returns its path.

@@ -105,6 +105,15 @@ pub enum Error {
         /// That of the other.
         other: PathBuf,
     },
+    /// Containers that the next boot drops are in another run root.
+    #[error(
+        "this boot has transient containers in the run root {}; use that one, or remove them first",
+        run_root.display()
+    )]
+    TransientElsewhere {
+        /// The run root that has them.
+        run_root: PathBuf,
+    },
     /// The machine's root made the store, and its layers use attributes that only root has.
     #[error(
         "the store {} belongs to the machine's root, and this process is not root or in a user namespace; \

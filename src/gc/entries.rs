@@ -3,13 +3,12 @@
 use super::{GarbageKind, GcReport};
 use crate::disk::{DiffName, Part, Subdirectory, Trash};
 use crate::error::Error;
-use crate::meta::named_numbers;
 use crate::store::{Store, Sweep, Swept, find_leftovers};
 
 impl Store {
     pub(super) fn list_entries(&self, report: &mut GcReport) -> Result<(), Error> {
         let layout = self.layout();
-        let found = find_leftovers(layout, || named_numbers(&self.database().begin_read()?))?;
+        let found = find_leftovers(layout, || self.named_numbers())?;
         let trash = Trash::look(layout)?;
         for part in found.into_iter().flat_map(|leftover| leftover.parts) {
             report.add(kind(part), part.path(layout), None, trash.measure(part));

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{GarbageKind, GcReport};
 use crate::disk::RunLayout;
 use crate::error::Error;
-use crate::meta::{CountedMount, Query, RunDatabase};
+use crate::meta::{CountedMount, RunDatabase};
 use crate::overlay;
 use crate::store::Store;
 use crate::sys::path;
@@ -101,7 +101,7 @@ impl Store {
             else {
                 continue;
             };
-            if self.database().begin_read()?.container(id.as_str())?.is_some() {
+            if self.begin_read()?.container(id.as_str())?.is_some() {
                 continue;
             }
             let (path, bytes) = (run.container(&id), run.measure_container(&id));

@@ -188,9 +188,15 @@ impl Database {
     ///
     /// Returns what [`write`](Self::write) does.
     pub(crate) fn open_write(&self) -> Result<OpenWrite, MetaError> {
+        let open = self.open_write_without_header()?;
+        self.check_writable(&open.txn)?;
+        Ok(open)
+    }
+
+    /// As [`open_write`](Self::open_write), of a database that has no header.
+    pub(crate) fn open_write_without_header(&self) -> Result<OpenWrite, MetaError> {
         let writer = self.open_writer()?;
         let txn = self.begin_write(&writer)?;
-        self.check_writable(&txn)?;
         Ok(OpenWrite { txn, _writer: writer })
     }
 
@@ -319,7 +325,7 @@ enum Reader {
     /// It follows the commits of every process.
     Shared(ReadOnlyDatabase),
     /// It sees the file as it was when it was opened, with this header.
-    Private { database: redb::Database, file: File, header: [u8; 512] },
+    Private { database: redb::Database, file: File, header: Vec<u8> },
 }
 
 impl Reader {

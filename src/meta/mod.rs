@@ -17,6 +17,7 @@
 //! | [`counter`] | whether anything was committed, by a memory read |
 //! | [`blob`] | bytes kept in the database |
 //! | [`unsynced`] | which directories and blobs may not be on the disk yet |
+//! | [`transient`] | where the containers are that the next boot drops |
 //! | [`run`] | the second database, of what a reboot drops |
 
 mod audit;
@@ -34,6 +35,7 @@ mod private;
 #[cfg(test)]
 mod recorder;
 mod run;
+mod transient;
 mod txn;
 mod unsynced;
 mod write;
@@ -46,6 +48,7 @@ pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use journal::{journal_after, journal_bounds};
 pub(crate) use mend::Unused;
 pub(crate) use run::{CountedMount, RunDatabase};
+pub(crate) use transient::{TransientNote, transient_note};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, chain, read_header};
 pub(crate) use unsynced::{Unsynced, unsynced};
 pub(crate) use write::Freed;

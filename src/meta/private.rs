@@ -28,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const HEADER: usize = 512;
 
 /// Reads the header of a database file, to be compared with what it was.
-pub(super) fn read_header_bytes(file: &File) -> io::Result<[u8; HEADER]> {
-    let mut header = [0; HEADER];
+pub(super) fn read_header_bytes(file: &File) -> io::Result<Vec<u8>> {
+    let mut header = vec![0; HEADER];
     file.read_exact_at(&mut header, 0)?;
     Ok(header)
 }
@@ -119,6 +119,12 @@ impl StorageBackend for PrivateBackend {
         let mut changes = self.changes();
         changes.base = changes.base.min(length);
         changes.length = length;
+        // What is cut off does not come back when the file grows again.
+        let (last, within) = (length / PAGE as u64, usize::try_from(length % PAGE as u64).unwrap_or(PAGE));
+        changes.pages.retain(|number, _| *number <= last);
+        if let Some(rest) = changes.pages.get_mut(&last).and_then(|page| page.get_mut(within..)) {
+            rest.fill(0);
+        }
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{MountRecord, Record};
-use layerstore_schema::table;
-use redb::ReadableTable;
+use layerstore_schema::table::{self, TableVisitor, visit_all};
+use redb::{Key, ReadableTable, TableDefinition, Value};
 
 use super::txn::decode;
 use super::{Database, DatabaseOptions, Tables, WriteTxn};
@@ -21,6 +21,9 @@ const BOOT_ID: &str = "boot-id";
 
 /// The key of the fact that says which store the mounts are of.
 const STORE: &str = "store";
+
+/// The key of the fact that there are tables for containers.
+const THINGS: &str = "things";
 
 /// `run.<boot id>.redb`.
 #[derive(Debug)]
@@ -56,6 +59,26 @@ impl RunDatabase {
     /// Whether there is a file of this boot beside `path`; makes none.
     pub(crate) fn exists(path: &Path, boot_id: &str) -> bool {
         path::exists(&of_boot(path, boot_id)).unwrap_or(false)
+    }
+
+    /// The database, which also holds the rows of containers that the next boot drops: see
+    /// [`ensure_things`](Self::ensure_things).
+    pub(crate) fn rows(&self) -> &Database {
+        &self.0
+    }
+
+    /// Makes the tables of layers, containers and all that belongs to them.
+    pub(crate) fn ensure_things(&self) -> Result<(), MetaError> {
+        self.0.write_without_header(|txn| {
+            visit_all(&mut Create(txn))?;
+            txn.0.open_table(table::FACTS)?.insert(THINGS, "")?;
+            Ok(())
+        })
+    }
+
+    /// Whether there are these tables: not in one that took the place of another in the same boot.
+    pub(crate) fn has_things(&self) -> Result<bool, MetaError> {
+        Ok(self.fact(THINGS)?.is_some())
     }
 
     /// A remembered fact.
@@ -137,6 +160,21 @@ impl RunDatabase {
             txn.put_mount_record(layer, namespace, slot.record.as_ref())?;
             Ok(value)
         })
+    }
+}
+
+/// Makes tables: opening one for writing does.
+struct Create<'t>(&'t WriteTxn);
+
+impl TableVisitor for Create<'_> {
+    type Error = MetaError;
+
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), MetaError> {
+        self.0.0.open_table(table)?;
+        Ok(())
     }
 }
 

@@ -14,8 +14,8 @@ use crate::sys::{moment, path};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::lease::keeper_of;
+use super::part::Directory;
 use super::remove::{EVERYTHING, Mounts, shown};
-use super::view::Directory;
 use super::{Store, SyncMode};
 
 /// What a new container is given.
@@ -50,11 +50,13 @@ impl Store {
     /// image.
     ///
     /// The layer's root directory has the metadata of the layer below it. When the call returns, directory and
-    /// records survive a power cut, unless [`SyncMode`] is `Off`.
+    /// records survive a power cut, unless [`SyncMode`] is `Off` or the container is
+    /// [transient](super::StoreOptions::transient).
     ///
     /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken, [`Error::Meta`] with
     /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Unsynced`] if a layer of the image was not on the
-    /// disk when the machine went down, and [`Error::Lookup`] if the image is gone.
+    /// disk when the machine went down, [`Error::TransientElsewhere`] if transient containers are in another run root, and
+    /// [`Error::Lookup`] if the image is gone.
     pub fn create_container<'i>(
         &self,
         image: impl Into<Option<&'i ImageId>>,
@@ -95,28 +97,13 @@ impl Store {
             uid_map: Vec::new(),
             gid_map: Vec::new(),
         };
-        let written = self.database().write::<_, Error>(|txn| {
-            if txn.container(&record.id)?.is_some() {
-                return Err(CreateError::IdInUse { kind: "container", id: record.id.clone() }.into());
-            }
-            // The image may have been removed since its top layer was looked up.
-            if let Some(image) = image
-                && txn.image(image.as_str())?.is_none()
-                && self.begin_read()?.image(image.as_str())?.is_none()
-            {
-                return Err(no_image(image).into());
-            }
-            txn.put_layer(&layer)?;
-            txn.put_container(&record)?;
-            moment::pass("before the commit");
-            Ok(())
-        });
+        let written = self.insert_container(&layer, &record, image, || moment::pass("before the commit"));
         moment::pass("after the commit");
         // If the commit does not know whether the rows are there, the database does, unless it cannot be read: then the
         // directory stays, and gc finds it if it is not needed.
         let keep = match &written {
             Err(error) if error.is_outcome_unknown() => {
-                let row = self.database().begin_read().and_then(|txn| txn.layer(&layer.id));
+                let row = self.begin_read().and_then(|view| view.layer(&layer.id));
                 row.map_or(true, |row| row.is_some())
             }
             written => written.is_ok(),
@@ -159,7 +146,7 @@ impl Store {
             layer::prepare_writable(below.layout(), &staging, below.number())?;
         }
         // What is written into it cannot be compared with anything later, so only a throw-away store goes without.
-        if self.sync_mode() != SyncMode::Off {
+        if self.sync_mode() != SyncMode::Off && !self.options().transient {
             staging.sync()?;
         }
         Ok(staging)
@@ -172,6 +159,18 @@ impl Store {
     ///
     /// Returns [`Error::InUse`] if the container is mounted or a lease keeps it, and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
+        self.begin_writing()?;
+        if !self.remove_transient(id)? {
+            self.remove_kept_container(id)?;
+        }
+        // What stays is garbage for the next gc, and no failure of this.
+        if let Err(error) = self.remove_run_directory(id) {
+            tracing::warn!(container = %id, %error, "run directory not removed");
+        }
+        Ok(())
+    }
+
+    fn remove_kept_container(&self, id: &ContainerId) -> Result<(), Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.container(id.as_str())?.is_none());
         self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let record = txn
@@ -188,12 +187,7 @@ impl Store {
             }
             txn.remove_container(id.as_str())?;
             Ok((txn.remove_layer(&record.layer)?, ()))
-        })?;
-        // What stays is garbage for the next gc, and no failure of this.
-        if let Err(error) = self.remove_run_directory(id) {
-            tracing::warn!(container = %id, %error, "run directory not removed");
-        }
-        Ok(())
+        })
     }
 
     /// Removes the run directory of a container that is gone; `false` if there is none, or if the container is there.
@@ -205,7 +199,7 @@ impl Store {
         let number = self.fresh_number()?;
         // Nobody makes a container while the write lock is held, so this is not the directory of a new one.
         let moved = self.database().hold(|| {
-            let gone = self.database().begin_read()?.container(id.as_str())?.is_none();
+            let gone = self.begin_read()?.container(id.as_str())?.is_none();
             Ok::<_, Error>(gone && run.discard_container(id, number)?)
         })?;
         moment::pass("run directory discarded");

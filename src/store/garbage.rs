@@ -11,7 +11,7 @@ use crate::disk::{
     self, DeadLocks, DiffName, EntryLock, Layout, LockState, NamedLock, Part, Subdirectory, Trash,
 };
 use crate::error::{Error, MetaError};
-use crate::meta::{NamedNumbers, named_numbers};
+use crate::meta::NamedNumbers;
 use crate::sys::moment;
 
 use super::Store;
@@ -141,7 +141,7 @@ impl<'s> Sweep<'s> {
     /// Removes what no lock announces, and no row names.
     pub(crate) fn unannounced(&mut self) -> Result<(), Error> {
         let store = self.store;
-        let found = find_leftovers(store.layout(), || named_numbers(&store.database().begin_read()?))?;
+        let found = find_leftovers(store.layout(), || store.named_numbers())?;
         let lock = EntryLock::create(store.layout())?;
         let unannounced = found.iter().filter(|leftover| !leftover.is_announced());
         // Someone else may be at it: then it has a lock now.
@@ -158,7 +158,7 @@ impl<'s> Sweep<'s> {
         };
         let mut named = NamedNumbers::default();
         if locks.iter().any(stands) {
-            let read = self.store.database().begin_read().and_then(|txn| named_numbers(&txn));
+            let read = self.store.named_numbers();
             named = read.inspect_err(|_| {
                 // What was made to be looked at under the lock is not announced by it.
                 let made = if announced { &[] } else { locks };

@@ -161,10 +161,11 @@ impl Store {
         let is_done = |txn: &ReadTxn| Ok(!txn.leases()?.iter().any(&which));
         self.write_removing(Mounts::Wait, limit, is_done, |txn| {
             let (mut freed, mut ended) = (Freed::default(), EndedLeases::default());
+            let beside = self.rows_beside(None)?;
             for lease in txn.leases()?.into_iter().filter(&which) {
                 txn.remove_lease(&lease.id)?;
                 for (_, layer) in lease.things.iter().filter(|(code, _)| *code == Owner::Layer.code()) {
-                    self.remove_unneeded(txn, layer, None, &mut freed, &mut ended.layers)?;
+                    self.remove_unneeded(txn, layer, (&beside, None), &mut freed, &mut ended.layers)?;
                 }
                 ended.leases.push(lease.id);
             }

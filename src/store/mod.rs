@@ -3,11 +3,12 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`options`], [`settings`], [`open`] | finding or making a store |
-//! | [`view`] | several stores read as one |
+//! | [`part`], [`view`] | several stores read as one |
 //! | [`query`] | lists, lookups, data items |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`container`], [`remove`] | creating and removing things |
+//! | [`transient`] | containers that a reboot drops |
 //! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
@@ -27,11 +28,13 @@ mod lease;
 mod mount;
 mod open;
 mod options;
+mod part;
 mod query;
 mod remove;
 mod settings;
 mod thing;
 mod tidy;
+mod transient;
 mod unsynced;
 mod usage;
 mod view;

@@ -10,7 +10,6 @@ use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, Moun
 
 use crate::disk::{self, DiffName, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
-use crate::meta::Query;
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
@@ -238,7 +237,7 @@ impl Store {
         self.begin_writing()?;
         let work = self.layout().ensure_workdir(number)?;
         // Who removes the layer removes the workdir too, if it was there by then. One that came later is nobody's.
-        if self.database().begin_read()?.layer(layer)?.is_none() {
+        if self.begin_read()?.layer(layer)?.is_none() {
             remove_quietly(&work);
             return Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into());
         }

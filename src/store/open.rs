@@ -19,6 +19,7 @@ use crate::sys::privileges::Privileges;
 use crate::sys::{beneath, machine, path, random};
 use crate::types::TreeDigest;
 
+use super::part::Others;
 use super::{StoreOptions, SyncMode};
 
 /// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
@@ -54,11 +55,11 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     layout: Layout,
     options: StoreOptions,
-    image_store: Option<Store>,
-    image_stores: Vec<Store>,
+    others: Others,
     database: Database,
     counter: ChangeCounter,
     run: OnceLock<Run>,
+    transient: OnceLock<RunDatabase>,
     privileges: Privileges,
     writable: bool,
     read_only: bool,
@@ -113,15 +114,15 @@ impl Store {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         let counter = ChangeCounter::open(database.path())?;
-        let (image_store, image_stores) = open_others(options, &layout)?;
+        let others = Others::open(options, &layout)?;
         let store = Store(Arc::new(Inner {
             layout,
             options: options.clone(),
-            image_store,
-            image_stores,
+            others,
             database,
             counter,
             run: OnceLock::new(),
+            transient: OnceLock::new(),
             privileges,
             writable,
             read_only,
@@ -153,15 +154,8 @@ impl Store {
         self.0.read_only
     }
 
-    /// The other stores that are read as if they were in this one, in the order in which they are asked. Each can be
-    /// asked for itself, such as by [`check`](Self::check).
-    pub fn image_stores(&self) -> &[Store] {
-        &self.0.image_stores
-    }
-
-    /// The separate store in which the images are: see [`StoreOptions::image_store_root`].
-    pub fn separate_images(&self) -> Option<&Store> {
-        self.0.image_store.as_ref()
+    pub(super) fn others(&self) -> &Others {
+        &self.0.others
     }
 
     /// The store's UUID, which it has for ever.
@@ -235,6 +229,11 @@ impl Store {
         let database =
             RunDatabase::open(&layout.database(), self.boot_id()?, self.uuid(), &self.0.options.database)?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
+    }
+
+    /// The run database with containers that the next boot drops, once it was found.
+    pub(super) fn transient_slot(&self) -> &OnceLock<RunDatabase> {
+        &self.0.transient
     }
 
     /// The database of the run root, if it is there for this boot or may be made.
@@ -338,28 +337,6 @@ impl Store {
     pub(crate) fn open_kept_blob(&self, number: u64) -> Result<File, Error> {
         Ok(File::from(self.0.layout.open_blob(number)?))
     }
-}
-
-/// Opens the stores that are read besides the one with this layout. Overlay mounts join layers of all of them, so they must
-/// be of one class.
-fn open_others(options: &StoreOptions, layout: &Layout) -> Result<(Option<Store>, Vec<Store>), Error> {
-    let check = |store: Store| {
-        if store.uuid() == layout.uuid() {
-            return Err(Error::SameStore { root: layout.path().to_owned() });
-        }
-        if store.layout().xattrs() != layout.xattrs() {
-            let (root, other) = (layout.path().to_owned(), store.root().to_owned());
-            return Err(Error::OtherClass { root, other });
-        }
-        Ok(store)
-    };
-    let others: Vec<Store> = options
-        .image_stores
-        .iter()
-        .map(|root| check(Store::open(&options.for_other(root))?))
-        .collect::<Result<_, _>>()?;
-    let images = options.image_store_root.as_ref().map(|root| check(Store::open(&options.for_images(root))?));
-    Ok((images.transpose()?, others))
 }
 
 fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout, Error> {

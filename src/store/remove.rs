@@ -39,12 +39,14 @@ impl Store {
             let record = txn
                 .image(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
-            let own = txn.containers_of_image(id.as_str())?.into_iter().next();
-            let own = own.map(|container| txn.container(&container)).transpose()?.flatten();
-            let used = match user {
-                Some(user) if own.is_none() => user.container_on(id)?,
-                _ => own,
-            };
+            let beside = self.rows_beside(user)?;
+            let mut used = container_on(txn, id)?;
+            // Rows that have the image themselves need no other.
+            for rows in &beside {
+                if used.is_none() && rows.image(id.as_str())?.is_none() {
+                    used = container_on(rows, id)?;
+                }
+            }
             if let Some(ContainerRecord { id: container, names, .. }) = used {
                 let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
                 return Err(InUseError::ImageOfContainer { image, container }.into());
@@ -56,7 +58,7 @@ impl Store {
             let mut freed = Freed::default();
             let mut layers = Vec::new();
             for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
-                self.remove_unneeded(txn, top, user, &mut freed, &mut layers)?;
+                self.remove_unneeded(txn, top, (&beside, user), &mut freed, &mut layers)?;
             }
             Ok((freed, layers))
         })?;
@@ -74,7 +76,7 @@ impl Store {
                 self.run()?.hold(|| {
                     self.database().hold(|| {
                         self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
-                        match user_of(&self.database().begin_read()?, id.as_str(), &BTreeSet::new())? {
+                        match user_beside(&images.rows_beside(Some(self))?, id.as_str())? {
                             Some(error) => Err(error.into()),
                             None => images.remove_layer(id),
                         }
@@ -93,7 +95,11 @@ impl Store {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
             }
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
-            match user_of(txn, &layer, &BTreeSet::new())? {
+            let user = match user_of(txn, &layer, &BTreeSet::new())? {
+                None => user_beside(&self.rows_beside(None)?, &layer)?,
+                user => user,
+            };
+            match user {
                 Some(error) => Err(error.into()),
                 None => Ok((txn.remove_layer(&layer)?, ())),
             }
@@ -126,33 +132,21 @@ impl Store {
         Ok(own.saturating_add(of_images))
     }
 
-    /// A container that stands on an image, which may be in the separate store.
-    fn container_on(&self, image: &ImageId) -> Result<Option<ContainerRecord>, MetaError> {
-        let txn = self.database().begin_read()?;
-        // If that is here too, it needs no other.
-        if txn.image(image.as_str())?.is_some() {
-            return Ok(None);
-        }
-        let first = txn.containers_of_image(image.as_str())?.into_iter().next();
-        Ok(first.map(|container| txn.container(&container)).transpose()?.flatten())
-    }
-
-    /// Removes `top` and the layers below it as far down as nothing needs them, here or in the store `user`.
+    /// Removes `top` and the layers below it as far down as nothing needs them, here or in the rows beside. One that is
+    /// mounted, here or by the store `user`, is an error.
     pub(super) fn remove_unneeded(
         &self,
         txn: &WriteTxn,
         top: &str,
-        user: Option<&Store>,
+        (beside, user): (&[ReadTxn], Option<&Store>),
         freed: &mut Freed,
         removed: &mut Vec<String>,
     ) -> Result<(), Error> {
         for layer in unneeded(txn, top, &mut BTreeSet::new())? {
+            if user_beside(beside, &layer.id)?.is_some() {
+                break;
+            }
             if let Some(user) = user {
-                let txn = user.database().begin_read()?;
-                // One that has the layer itself needs no other.
-                if txn.layer(&layer.id)?.is_none() && user_of(&txn, &layer.id, &BTreeSet::new())?.is_some() {
-                    break;
-                }
                 user.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
             }
             self.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
@@ -335,6 +329,25 @@ pub(super) fn unneeded(
         found.push(layer);
     }
     Ok(found)
+}
+
+/// A container that stands on an image.
+fn container_on(txn: &impl Query, image: &ImageId) -> Result<Option<ContainerRecord>, MetaError> {
+    let first = txn.containers_of_image(image.as_str())?.into_iter().next();
+    Ok(first.map(|container| txn.container(&container)).transpose()?.flatten())
+}
+
+/// Why a layer cannot be removed, by rows that are not in the store's database. Those that have the layer themselves need no
+/// other.
+fn user_beside(beside: &[ReadTxn], layer: &str) -> Result<Option<InUseError>, Error> {
+    for rows in beside {
+        if rows.layer(layer)?.is_none()
+            && let Some(error) = user_of(rows, layer, &BTreeSet::new())?
+        {
+            return Ok(Some(error));
+        }
+    }
+    Ok(None)
 }
 
 /// Why a layer cannot be removed. The layers in `gone` count as removed.

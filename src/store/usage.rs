@@ -79,7 +79,12 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
-        let (layers, images, containers) = txn.counts()?;
+        let (mut layers, images, mut containers) = txn.counts()?;
+        if let Some(run) = self.transient(&txn)? {
+            let (more_layers, _, more_containers) = run.rows().begin_read()?.counts()?;
+            layers += more_layers;
+            containers += more_containers;
+        }
         let (in_progress, leftovers) = self.count_locks()?;
         let leases = txn.leases()?.into_iter().map(Lease::from_record).collect::<Result<_, _>>()?;
         let (unsynced, unverified) = self.count_unsynced(&txn)?;

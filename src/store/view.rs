@@ -4,10 +4,7 @@
 //! name is not seen. A thing is whole in its store, but for what it stands on: a container or an image here can stand on a
 //! layer there. A layer's files can be taken from any store that has its tree, since a tree digest says what they are.
 
-use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use layerstore_schema::manifest::Manifest;
@@ -16,99 +13,14 @@ use layerstore_schema::record::{
 };
 use layerstore_schema::table::{LayerKey, Owner};
 
-use crate::disk::{DiffName, Layout, Subdirectory};
-use crate::error::{Error, LayoutError, MetaError};
+use crate::error::{Error, MetaError};
 use crate::image::{self, Container, Image};
 use crate::layer::{Layer, Stack};
-use crate::meta::{self, Database, PrefixMatch, Query, ReadTxn};
+use crate::meta::{self, PrefixMatch, Query, ReadTxn};
 use crate::types::TreeDigest;
 
 use super::Store;
-
-/// One of the stores that a handle reads, as far as this operation has looked.
-#[derive(Debug)]
-pub(crate) struct Part<'s> {
-    store: &'s Store,
-    database: &'s Database,
-    role: Role,
-    txn: OnceCell<ReadTxn>,
-}
-
-/// What a store is to the handle.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Role {
-    /// Its own.
-    Own,
-    /// The one in which its images are.
-    Images,
-    /// Read, and never written.
-    Other,
-}
-
-impl<'s> Part<'s> {
-    fn new(store: &'s Store, role: Role) -> Self {
-        Part { store, database: store.database(), role, txn: OnceCell::new() }
-    }
-
-    /// The snapshot, begun when it is needed.
-    pub(crate) fn txn(&self) -> Result<&ReadTxn, MetaError> {
-        if let Some(txn) = self.txn.get() {
-            return Ok(txn);
-        }
-        let txn = self.database.begin_read()?;
-        Ok(self.txn.get_or_init(|| txn))
-    }
-
-    /// A handle of the store.
-    pub(crate) fn store(&self) -> &'s Store {
-        self.store
-    }
-
-    /// Whether the store is not the handle's to write.
-    pub(crate) fn is_other(&self) -> bool {
-        self.role == Role::Other
-    }
-
-    /// The root of a store that is not the handle's to write.
-    fn other(&self) -> Option<PathBuf> {
-        self.is_other().then(|| self.store.root().to_owned())
-    }
-}
-
-/// The directory of a layer, in whichever store.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Directory<'s> {
-    layout: &'s Layout,
-    number: u64,
-}
-
-impl<'s> Directory<'s> {
-    /// A handle on it.
-    pub(crate) fn open(&self) -> Result<OwnedFd, LayoutError> {
-        self.layout.open_entry(Subdirectory::Diffs, self.number)
-    }
-
-    /// Its path.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(self.number))
-    }
-
-    /// The directories that it lies in.
-    pub(crate) fn layout(&self) -> &'s Layout {
-        self.layout
-    }
-
-    /// Its number.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl PartialEq for Directory<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number && self.layout.path() == other.layout.path()
-    }
-}
+use super::part::{Directory, Part, Role};
 
 /// A snapshot of each store, in the order in which they are asked.
 #[derive(Debug)]
@@ -119,9 +31,13 @@ pub(crate) struct View<'s> {
 impl Store {
     /// Begins a snapshot of everything that this handle reads.
     pub(crate) fn begin_read(&self) -> Result<View<'_>, MetaError> {
-        let images = self.separate_images().map(|store| Part::new(store, Role::Images));
-        let others = self.image_stores().iter().map(|store| Part::new(store, Role::Other));
-        let parts = images.into_iter().chain([Part::new(self, Role::Own)]).chain(others).collect();
+        let own = Part::new(self, Role::Own);
+        let run = self.transient(own.txn()?)?;
+        let mut parts = Vec::with_capacity(1);
+        parts.extend(self.separate_images().map(|store| Part::new(store, Role::Images)));
+        parts.push(own);
+        parts.extend(run.map(|run| Part::of_run(self, run)));
+        parts.extend(self.image_stores().iter().map(|store| Part::new(store, Role::Other)));
         Ok(View { parts })
     }
 }
@@ -153,10 +69,22 @@ impl<'s> View<'s> {
         Ok(found)
     }
 
-    /// The own store: containers are in no other.
-    fn own(&self) -> Result<&ReadTxn, MetaError> {
-        let own = self.parts.iter().find(|part| part.role == Role::Own);
-        own.ok_or_else(|| MetaError::Missing { kind: "store", key: "its own".to_owned() })?.txn()
+    /// Where containers are: in no other store.
+    fn own(&self) -> impl Iterator<Item = &Part<'s>> {
+        self.parts.iter().filter(|part| part.has_containers())
+    }
+
+    /// As [`first`](Self::first), of where containers are.
+    fn first_own<T>(
+        &self,
+        ask: impl Fn(&ReadTxn) -> Result<Option<T>, MetaError>,
+    ) -> Result<Option<(&Part<'s>, T)>, MetaError> {
+        for part in self.own() {
+            if let Some(found) = ask(part.txn()?)? {
+                return Ok(Some((part, found)));
+            }
+        }
+        Ok(None)
     }
 
     /// The store that has a thing.
@@ -164,10 +92,7 @@ impl<'s> View<'s> {
         let found = match owner {
             Owner::Layer => self.first(|txn| Ok(txn.layer(id)?.map(drop)))?,
             Owner::Image => self.first(|txn| Ok(txn.image(id)?.map(drop)))?,
-            Owner::Container => {
-                self.own()?.container(id)?;
-                self.parts.iter().find(|part| part.role == Role::Own).map(|part| (part, ()))
-            }
+            Owner::Container => self.first_own(|txn| Ok(txn.container(id)?.map(drop)))?,
         };
         Ok(found.map(|(part, ())| part))
     }
@@ -186,12 +111,17 @@ impl<'s> View<'s> {
     }
 
     pub(crate) fn container(&self, id: &str) -> Result<Option<ContainerRecord>, MetaError> {
-        self.own()?.container(id)
+        Ok(self.first_own(|txn| txn.container(id))?.map(|(_, record)| record))
     }
 
     /// All containers, by id.
     pub(crate) fn containers(&self) -> Result<Vec<ContainerRecord>, MetaError> {
-        self.own()?.containers()
+        let mut containers = Vec::new();
+        for part in self.own() {
+            containers.extend(part.txn()?.containers()?);
+        }
+        containers.sort_by(|a: &ContainerRecord, b| a.id.cmp(&b.id));
+        Ok(containers)
     }
 
     /// All layers: those of the first store by id, then those of the next. Layers of other stores' containers are those
@@ -201,7 +131,7 @@ impl<'s> View<'s> {
         let mut seen = HashSet::new();
         for part in &self.parts {
             for record in part.txn()?.layers()? {
-                let foreign = part.role != Role::Own && part.txn()?.container_of_layer(&record.id)?.is_some();
+                let foreign = !part.has_containers() && part.txn()?.container_of_layer(&record.id)?.is_some();
                 if !foreign && seen.insert(record.id.clone()) {
                     layers.push(Layer { image_store: part.other(), ..Layer::from_record(record)? });
                 }
@@ -251,7 +181,7 @@ impl<'s> View<'s> {
 
     pub(crate) fn named(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError> {
         match owner {
-            Owner::Container => self.own()?.named(owner, name),
+            Owner::Container => Ok(self.first_own(|txn| txn.named(owner, name))?.map(|(_, id)| id)),
             _ => Ok(self.first(|txn| txn.named(owner, name))?.map(|(_, id)| id)),
         }
     }
@@ -269,11 +199,15 @@ impl<'s> View<'s> {
     }
 
     pub(crate) fn containers_of_image(&self, image: &str) -> Result<Vec<String>, MetaError> {
-        self.own()?.containers_of_image(image)
+        let mut found = Vec::new();
+        for part in self.own() {
+            found.extend(part.txn()?.containers_of_image(image)?);
+        }
+        Ok(found)
     }
 
     pub(crate) fn container_of_layer(&self, layer: &str) -> Result<Option<String>, MetaError> {
-        self.own()?.container_of_layer(layer)
+        Ok(self.first_own(|txn| txn.container_of_layer(layer))?.map(|(_, id)| id))
     }
 
     pub(crate) fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
@@ -325,13 +259,13 @@ impl<'s> View<'s> {
                 (part.ok_or_else(|| missing("layer", layer.id.clone()))?, *number)
             }
         };
-        Ok(Directory { layout: part.store.layout(), number })
+        Ok(Directory::new(part.store().layout(), number))
     }
 
     /// The manifest of a sealed layer.
     pub(crate) fn manifest(&self, tree: &TreeDigest) -> Result<Arc<Manifest>, MetaError> {
         match self.diff(tree)? {
-            Some((part, _)) => part.store.manifest(part.txn()?, tree),
+            Some((part, _)) => part.store().manifest(part.txn()?, tree),
             None => Err(MetaError::Missing { kind: "diff", key: tree.to_string() }),
         }
     }
@@ -362,7 +296,7 @@ impl<'s> View<'s> {
     pub(crate) fn verify_layer(&self, layer: &LayerRecord) -> Result<(), Error> {
         let LayerContent::Sealed(tree) = &layer.content else { return Ok(()) };
         match self.diff(&TreeDigest(*tree))? {
-            Some((part, _)) => part.store.verify_layer(part.txn()?, layer),
+            Some((part, _)) => part.store().verify_layer(part.txn()?, layer),
             None => Ok(()),
         }
     }
@@ -394,11 +328,11 @@ impl image::Lookup for View<'_> {
     }
 
     fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError> {
-        if owner == Owner::Container {
-            return Query::by_prefix(self.own()?, owner, prefix);
-        }
         let mut found = PrefixMatch::None;
         for part in &self.parts {
+            if owner == Owner::Container && !part.has_containers() {
+                continue;
+            }
             found = match (found, Query::by_prefix(part.txn()?, owner, prefix)?) {
                 (PrefixMatch::None, next) => next,
                 (PrefixMatch::One(first), PrefixMatch::One(second)) if first != second => {

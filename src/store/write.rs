@@ -17,6 +17,8 @@ pub struct WriteTxn<'t> {
     txn: &'t meta::WriteTxn,
     /// The transaction of the separate store for images, begun by the first change there.
     images: &'t OnceCell<OpenWrite>,
+    /// The transaction of the run database, if there are containers that the next boot drops.
+    run: Option<&'t OpenWrite>,
 }
 
 impl Store {
@@ -28,7 +30,7 @@ impl Store {
     /// writing method of the store, which would wait for this one.
     ///
     /// With a separate store for images there are two transactions, of which that of the images is committed first: if the
-    /// machine goes down between the two, the changes of containers have not happened.
+    /// machine goes down between the two, the changes of containers have not happened. So it is with transient containers.
     ///
     /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long. Nothing is
     /// changed then.
@@ -50,11 +52,16 @@ impl Store {
     /// ```
     pub fn write<T>(&self, body: impl FnOnce(&WriteTxn<'_>) -> Result<T, Error>) -> Result<T, Error> {
         self.begin_writing()?;
+        // The lock of the run database comes before that of the store.
+        let run = match self.transient(&self.database().begin_read()?)? {
+            Some(run) => Some(run.rows().open_write_without_header()?),
+            None => None,
+        };
         self.database().write(|txn| {
             let images = OnceCell::new();
-            let value = body(&WriteTxn { store: self, txn, images: &images })?;
-            if let Some(images) = images.into_inner() {
-                images.commit()?;
+            let value = body(&WriteTxn { store: self, txn, images: &images, run: run.as_ref() })?;
+            for open in images.into_inner().into_iter().chain(run) {
+                open.commit()?;
             }
             Ok(value)
         })
@@ -191,6 +198,12 @@ impl WriteTxn<'_> {
 
     /// The transaction of the store that a thing is in, or would be.
     fn home(&self, of: &ThingId) -> Result<&meta::WriteTxn, Error> {
+        if let Some(run) = self.run
+            && !matches!(of, ThingId::Image(_))
+            && has(run.txn(), of)?
+        {
+            return Ok(run.txn());
+        }
         let Some(images) = self.store.separate_images() else { return Ok(self.txn) };
         if let Some(open) = self.images.get() {
             return Ok(if has(open.txn(), of)? { open.txn() } else { self.txn });

@@ -1,0 +1,41 @@
+//! The note of where the containers are that the next boot drops.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use layerstore_schema::table::{self, TRANSIENT_KEY};
+use redb::ReadableTable;
+
+use super::{Tables, WriteTxn};
+use crate::error::MetaError;
+
+/// In which run root the rows of a boot are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct TransientNote {
+    /// The boot.
+    pub(crate) boot: String,
+    /// The run root, absolute.
+    pub(crate) run_root: PathBuf,
+}
+
+/// The note, if there ever were such containers.
+pub(crate) fn transient_note(txn: &impl Tables) -> Result<Option<TransientNote>, MetaError> {
+    let meta = txn.open(table::META)?;
+    let Some(row) = meta.get(TRANSIENT_KEY)? else { return Ok(None) };
+    let mut parts = row.value().splitn(2, |byte| *byte == b'\n');
+    let (boot, run_root) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let run_root = PathBuf::from(OsStr::from_bytes(run_root));
+    Ok(Some(TransientNote { boot: String::from_utf8_lossy(boot).into_owned(), run_root }))
+}
+
+impl WriteTxn {
+    /// Replaces the note.
+    pub(crate) fn put_transient_note(&self, note: &TransientNote) -> Result<(), MetaError> {
+        let mut bytes = note.boot.clone().into_bytes();
+        bytes.push(b'\n');
+        bytes.extend_from_slice(note.run_root.as_os_str().as_bytes());
+        self.0.open_table(table::META)?.insert(TRANSIENT_KEY, bytes.as_slice())?;
+        Ok(())
+    }
+}

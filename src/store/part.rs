@@ -1,0 +1,154 @@
+//! The stores that a handle reads: its own, and others.
+
+use std::cell::OnceCell;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::disk::{DiffName, Layout, Subdirectory};
+use crate::error::{Error, LayoutError, MetaError};
+use crate::meta::{Database, ReadTxn, RunDatabase};
+
+use super::{Store, StoreOptions};
+
+/// The stores besides its own.
+#[derive(Debug)]
+pub(super) struct Others {
+    /// Where its images are, if that is not here.
+    images: Option<Store>,
+    /// Those that are only read, in the order in which they are asked.
+    read: Vec<Store>,
+}
+
+impl Others {
+    /// Opens them for the store with this layout. Overlay mounts join layers of all of them, so they must be of one class.
+    pub(super) fn open(options: &StoreOptions, layout: &Layout) -> Result<Self, Error> {
+        let open = |options: StoreOptions| {
+            let store = Store::open(&options)?;
+            if store.uuid() == layout.uuid() {
+                return Err(Error::SameStore { root: layout.path().to_owned() });
+            }
+            if store.layout().xattrs() != layout.xattrs() {
+                let (root, other) = (layout.path().to_owned(), store.root().to_owned());
+                return Err(Error::OtherClass { root, other });
+            }
+            Ok(store)
+        };
+        let images = options.image_store_root.as_ref().map(|root: &PathBuf| open(options.for_images(root)));
+        let read = options.image_stores.iter().map(|root: &PathBuf| open(options.for_other(root)));
+        Ok(Others { images: images.transpose()?, read: read.collect::<Result<_, _>>()? })
+    }
+}
+
+impl Store {
+    /// The other stores that are read as if they were in this one, in the order in which they are asked. Each can be
+    /// asked for itself, such as by [`check`](Self::check).
+    pub fn image_stores(&self) -> &[Store] {
+        &self.others().read
+    }
+
+    /// The separate store in which the images are: see [`StoreOptions::image_store_root`].
+    pub fn separate_images(&self) -> Option<&Store> {
+        self.others().images.as_ref()
+    }
+}
+
+/// One of the stores that a handle reads, as far as this operation has looked.
+#[derive(Debug)]
+pub(crate) struct Part<'s> {
+    store: &'s Store,
+    database: &'s Database,
+    role: Role,
+    txn: OnceCell<ReadTxn>,
+}
+
+/// What a store is to the handle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    /// Its own.
+    Own,
+    /// The rows of its containers that the next boot drops.
+    Run,
+    /// The one in which its images are.
+    Images,
+    /// Read, and never written.
+    Other,
+}
+
+impl<'s> Part<'s> {
+    pub(super) fn new(store: &'s Store, role: Role) -> Self {
+        Part { store, database: store.database(), role, txn: OnceCell::new() }
+    }
+
+    /// The rows in the run database of a store.
+    pub(super) fn of_run(store: &'s Store, run: &'s RunDatabase) -> Self {
+        Part { database: run.rows(), ..Part::new(store, Role::Run) }
+    }
+
+    /// The snapshot, begun when it is needed.
+    pub(crate) fn txn(&self) -> Result<&ReadTxn, MetaError> {
+        if let Some(txn) = self.txn.get() {
+            return Ok(txn);
+        }
+        let txn = self.database.begin_read()?;
+        Ok(self.txn.get_or_init(|| txn))
+    }
+
+    /// A handle of the store.
+    pub(crate) fn store(&self) -> &'s Store {
+        self.store
+    }
+
+    /// Whether containers of the handle are here.
+    pub(super) fn has_containers(&self) -> bool {
+        matches!(self.role, Role::Own | Role::Run)
+    }
+
+    /// Whether the store is not the handle's to write.
+    pub(crate) fn is_other(&self) -> bool {
+        self.role == Role::Other
+    }
+
+    /// The root of a store that is not the handle's to write.
+    pub(super) fn other(&self) -> Option<PathBuf> {
+        self.is_other().then(|| self.store.root().to_owned())
+    }
+}
+
+/// The directory of a layer, in whichever store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directory<'s> {
+    layout: &'s Layout,
+    number: u64,
+}
+
+impl<'s> Directory<'s> {
+    pub(super) fn new(layout: &'s Layout, number: u64) -> Self {
+        Directory { layout, number }
+    }
+
+    /// A handle on it.
+    pub(crate) fn open(&self) -> Result<OwnedFd, LayoutError> {
+        self.layout.open_entry(Subdirectory::Diffs, self.number)
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(self.number))
+    }
+
+    /// The directories that it lies in.
+    pub(crate) fn layout(&self) -> &'s Layout {
+        self.layout
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl PartialEq for Directory<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number && self.layout.path() == other.layout.path()
+    }
+}

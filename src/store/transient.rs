@@ -1,0 +1,177 @@
+//! Containers that a reboot drops.
+//!
+//! Their rows, with those of their layers, are in the run database, which is never synced: so creating and removing one costs
+//! no sync. Their directories are in the store like all others, and garbage when the rows are gone. A note in the store says
+//! in which run root the rows of this boot are: whoever opens the store finds them, with whatever run root, and takes
+//! nothing of theirs for garbage.
+
+use layerstore_schema::record::{ContainerRecord, LayerRecord};
+use layerstore_schema::table::Owner;
+
+use crate::disk::RunLayout;
+use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
+use crate::meta::{
+    NamedNumbers, Query, ReadTxn, RunDatabase, TransientNote, WriteTxn, named_numbers, transient_note,
+};
+use crate::sys::machine;
+use crate::types::{ContainerId, ImageId};
+
+use super::Store;
+use super::remove::{Doomed, EVERYTHING, shown};
+
+impl Store {
+    /// The run database with the containers of this boot that the next one drops, if there are any. `own` is a snapshot
+    /// of the store.
+    pub(crate) fn transient(&self, own: &ReadTxn) -> Result<Option<&RunDatabase>, MetaError> {
+        if let Some(known) = self.transient_slot().get() {
+            return Ok(Some(known));
+        }
+        let Some(note) = transient_note(own)? else { return Ok(None) };
+        let boot = machine::boot_id().map_err(|source| MetaError::Open {
+            path: machine::BOOT_ID.into(),
+            source: Box::new(source.into()),
+        })?;
+        let path = RunLayout::database_below(&note.run_root);
+        // The rows went with the run root, or with the boot.
+        if note.boot != boot || !RunDatabase::exists(&path, &boot) {
+            return Ok(None);
+        }
+        let run = RunDatabase::open(&path, &boot, self.uuid(), &self.options().database)?;
+        if !run.has_things()? {
+            return Ok(None);
+        }
+        Ok(Some(self.transient_slot().get_or_init(|| run)))
+    }
+
+    /// The run database for a container that the next boot drops, noted in the store.
+    ///
+    /// Returns [`Error::TransientElsewhere`] if this boot has some in another run root.
+    fn note_transient(&self) -> Result<&RunDatabase, Error> {
+        let boot = self.boot_id()?;
+        let run_root = std::path::absolute(self.run_root()).map_err(|source| Error::Io {
+            action: "find",
+            path: self.run_root(),
+            source,
+        })?;
+        let wanted = TransientNote { boot: boot.to_owned(), run_root };
+        let is_noted = |note: Option<TransientNote>| -> Result<bool, Error> {
+            match note {
+                Some(note) if note == wanted => Ok(true),
+                Some(note)
+                    if note.boot == boot && self.transient(&self.database().begin_read()?)?.is_some() =>
+                {
+                    Err(Error::TransientElsewhere { run_root: note.run_root })
+                }
+                _ => Ok(false),
+            }
+        };
+        if !self.run()?.has_things()? {
+            self.run()?.ensure_things()?;
+        }
+        if !is_noted(transient_note(&self.database().begin_read()?)?)? {
+            self.database().write::<_, Error>(|txn| match is_noted(transient_note(txn)?)? {
+                true => Ok(()),
+                false => Ok(txn.put_transient_note(&wanted)?),
+            })?;
+        }
+        self.run()
+    }
+
+    /// Inserts a container with its layer: into the store, or into the run database if the next boot is to drop it.
+    pub(super) fn insert_container(
+        &self,
+        layer: &LayerRecord,
+        record: &ContainerRecord,
+        image: Option<&ImageId>,
+        before_commit: impl FnOnce(),
+    ) -> Result<(), Error> {
+        let insert = |txn: &WriteTxn| {
+            let view = self.begin_read()?;
+            if txn.container(&record.id)?.is_some() || view.container(&record.id)?.is_some() {
+                return Err(CreateError::IdInUse { kind: "container", id: record.id.clone() }.into());
+            }
+            for name in &record.names {
+                if let Some(holder) = view.named(Owner::Container, name)? {
+                    return Err(MetaError::NameInUse { kind: "container", name: name.clone(), holder }.into());
+                }
+            }
+            // The image may have been removed since its top layer was looked up.
+            if let Some(image) = image
+                && view.image(image.as_str())?.is_none()
+            {
+                return Err(LookupError::NotFound { kind: "image", key: image.to_string() }.into());
+            }
+            txn.put_layer(layer)?;
+            txn.put_container(record)?;
+            before_commit();
+            Ok(())
+        };
+        match self.options().transient {
+            // Removals of images hold the lock of the run database too.
+            true => self.note_transient()?.rows().write_without_header::<_, Error>(insert),
+            false => self.database().write::<_, Error>(insert),
+        }
+    }
+
+    /// Removes a container that the next boot would drop; `false` if it is none of those.
+    pub(super) fn remove_transient(&self, id: &ContainerId) -> Result<bool, Error> {
+        let own = self.database().begin_read()?;
+        let Some(run) = self.transient(&own)? else { return Ok(false) };
+        if run.rows().begin_read()?.container(id.as_str())?.is_none() {
+            return Ok(false);
+        }
+        let mut doomed = None;
+        let removed = run.rows().write_without_header::<_, Error>(|txn| {
+            let missing = || LookupError::NotFound { kind: "container", key: id.to_string() };
+            let record = txn.container(id.as_str())?.ok_or_else(missing)?;
+            self.refuse_mounted(&record.layer, || {
+                format!("the container {}", shown(&record.names, &record.id))
+            })?;
+            let own = self.database().begin_read()?;
+            if let Some(child) =
+                txn.children(&record.layer)?.into_iter().chain(own.children(&record.layer)?).next()
+            {
+                return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
+            }
+            txn.remove_container(id.as_str())?;
+            doomed = Some(Doomed::announce(self, txn.remove_layer(&record.layer)?));
+            Ok(())
+        });
+        match (&removed, doomed) {
+            (Ok(()), Some(doomed)) => doomed.delete(self, EVERYTHING),
+            (Err(error), Some(doomed)) if !error.is_outcome_unknown() => doomed.give_up(),
+            _ => {}
+        }
+        removed.map(|()| true)
+    }
+
+    /// The numbers of all directories and files that rows name, here and in the run database.
+    ///
+    /// Returns what [`named_numbers`] does.
+    pub(crate) fn named_numbers(&self) -> Result<NamedNumbers, MetaError> {
+        let own = self.database().begin_read()?;
+        let mut named = named_numbers(&own)?;
+        if let Some(run) = self.transient(&own)? {
+            let of_run = named_numbers(&run.rows().begin_read()?)?;
+            named.diffs.extend(of_run.diffs);
+            named.work.extend(of_run.work);
+        }
+        Ok(named)
+    }
+
+    /// Snapshots of the rows that may stand on images and layers of this store and are not in its database: those of
+    /// containers that the next boot drops, and of `outer`, the store that has this one for its images.
+    pub(super) fn rows_beside(&self, outer: Option<&Store>) -> Result<Vec<ReadTxn>, MetaError> {
+        let mut rows = Vec::new();
+        for store in [Some(self), outer].into_iter().flatten() {
+            let own = store.database().begin_read()?;
+            if let Some(run) = store.transient(&own)? {
+                rows.push(run.rows().begin_read()?);
+            }
+            if outer.is_some_and(|outer| std::ptr::eq(outer, store)) {
+                rows.push(own);
+            }
+        }
+        Ok(rows)
+    }
+}
