@@ -22,6 +22,8 @@
 //! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
 //! | use the machine's `storage.conf` | [`StoreOptions::from_settings`] with [`config::Settings`] |
+//! | read other stores; keep images in one of their own | [`StoreOptions::image_store`]; [`StoreOptions::image_store_root`] |
+//! | only read; forget containers with the boot | [`StoreOptions::read_only`]; [`StoreOptions::transient`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |

@@ -268,6 +268,32 @@ fn the_program_reads_other_stores() {
 }
 
 #[test]
+fn damage_of_another_store_is_marked_as_such() {
+    let dir = Dir::new("other-store-damage");
+    load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &["one\n"]);
+    let other = dir.join("other");
+    let run = |arguments: &[&str]| {
+        dir.layerstore(["--sync", "off"]).args(arguments).args(["--image-store", other.to_str().unwrap()])
+    };
+    run(&["create-container", "base", "--name", "web"]).assert_success();
+    run(&["check", "--image-stores"]).assert_success();
+    std::fs::remove_dir_all(other.join("diffs")).unwrap();
+    std::fs::create_dir(other.join("diffs")).unwrap();
+    run(&["check"]).assert_success();
+    let output = run(&["check", "--image-stores"]).output();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let marked = format!("directory-missing: in the store {}, only read here: ", other.display());
+    assert!(text.contains(&marked), "{text}");
+    let output = run(&["check", "--image-stores", "--json"]).output();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["findings"], serde_json::json!([]));
+    assert_eq!(json["image_stores"][0]["root"], other.to_str().unwrap());
+    assert_eq!(json["image_stores"][0]["findings"].as_array().unwrap().len(), 2, "{json}");
+    assert!(json["image_stores"][0]["findings"][0]["thing"].as_str().unwrap().contains("layer"));
+}
+
+#[test]
 fn images_have_a_store_of_their_own() {
     let dir = Dir::new("split");
     let old = load(&Store::open(&at(&dir, "own")).unwrap(), &dir, "old", &["old\n"]);

@@ -28,6 +28,12 @@ pub struct CheckArgs {
     #[arg(long, value_name = "LAYER", conflicts_with = "image")]
     pub layer: Option<String>,
 
+    /// Also check the stores of --image-store, each by itself
+    ///
+    /// What is found there is told with the store's directory, and is not this store's to repair.
+    #[arg(long, conflicts_with_all = ["layer", "image"])]
+    pub image_stores: bool,
+
     /// Only this image and its layers
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,

@@ -1,6 +1,7 @@
 //! `layerstore check`.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress};
@@ -25,14 +26,19 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<ExitCode, Failure> {
     options.layer = args.layer.as_deref().map(|key| store.layer(key)).transpose()?.map(|layer| layer.id);
     options.image = args.image.as_deref().map(|key| store.image(key)).transpose()?.map(|image| image.id);
     options.progress = Some(&update);
-    let checked = store.check(&options);
+    let others = if args.image_stores { store.image_stores() } else { &[] };
+    let checked = store.check(&options).and_then(|report| {
+        let others = others.iter().map(|other| Ok((other.root(), other.check(&options)?)));
+        Ok((report, others.collect::<Result<Vec<_>, layerstore::Error>>()?))
+    });
     drop(bars);
-    let report = checked?;
-    print(&report, context)?;
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+    let (report, others) = checked?;
+    print(&report, &others, context)?;
+    let clean = report.is_clean() && others.iter().all(|(_, report)| report.is_clean());
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
-fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
+fn print(report: &CheckReport, others: &[(&Path, CheckReport)], context: &Context) -> Result<(), Failure> {
     let checked = &report.checked;
     if context.out().is_json() {
         let list: Vec<_> = report.findings.iter().map(finding_json).collect();
@@ -43,10 +49,18 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
             .collect();
         let garbage: Vec<_> =
             report.garbage.iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect();
+        let others: Vec<_> = others
+            .iter()
+            .map(|(root, report)| {
+                let findings: Vec<_> = report.findings.iter().map(finding_json).collect();
+                json!({ "root": Bytes(root.as_os_str().as_bytes().to_vec()), "findings": findings })
+            })
+            .collect();
         return context.out().json(&json!({
             "findings": list,
             "notes": notes,
             "garbage": garbage,
+            "image_stores": others,
             "checked": {
                 "records": checked.records,
                 "directories": checked.directories,
@@ -58,6 +72,13 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
     for finding in &report.findings {
         let message = text::printable(&finding.to_string());
         context.out().line(format_args!("{}: {message}", finding.code()))?;
+    }
+    for (root, report) in others {
+        for finding in &report.findings {
+            let text =
+                format!("{}: in the store {}, only read here: {finding}", finding.code(), root.display());
+            context.out().line(format_args!("{}", text::printable(&text)))?;
+        }
     }
     if context.quiet() {
         return Ok(());
@@ -71,7 +92,8 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
         line.push_str(&format!(", {} read", text::size(checked.bytes)));
     }
     let found = |things: usize, word| text::count(u64::try_from(things).unwrap_or(u64::MAX), word);
-    let result = match report.findings.len() {
+    let found_there: usize = others.iter().map(|(_, report)| report.findings.len()).sum();
+    let result = match report.findings.len() + found_there {
         0 => "nothing found".to_owned(),
         some => found(some, "finding"),
     };
