@@ -159,6 +159,45 @@ fn what_others_write_meanwhile_is_read() {
 }
 
 #[test]
+fn readers_see_whole_stores_beside_a_busy_writer() {
+    const ROUNDS: usize = 60;
+    let dir = Dir::new("read-only-busy");
+    let (image, _) = fill(&dir);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                // A handle of its own each time, as a process has.
+                let store = Store::open(&options(&dir)).unwrap();
+                let name = format!("web-{round}");
+                let made = store.create_container(&image.id, &ContainerOptions::named(name)).unwrap();
+                if round % 2 == 0 {
+                    store.remove_container(&made.id).unwrap();
+                }
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut seen = 0;
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let store = Store::open(&options(&dir).read_only(true)).unwrap();
+                    for _ in 0..5 {
+                        let count = store.containers().unwrap().len();
+                        assert!(count >= seen && count <= seen + ROUNDS, "{count} after {seen}");
+                        // Every second one stays.
+                        seen = count.saturating_sub(1);
+                        assert!(store.layers().unwrap().len() >= 3);
+                    }
+                }
+            });
+        }
+    });
+    let store = Store::open(&options(&dir).read_only(true)).unwrap();
+    assert_eq!(store.containers().unwrap().len(), 1 + ROUNDS / 2);
+}
+
+#[test]
 fn a_store_on_a_read_only_filesystem_opens_for_reading() {
     if !machine::is_root() {
         skip!("mounting needs root or a user namespace");

@@ -25,7 +25,7 @@ use crate::sys::file::File;
 use crate::sys::range_lock;
 
 /// The byte that redb's multi-writer mode locks for the length of a write transaction.
-const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
+pub(super) const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
 
 /// The least time to wait for any other lock. They are held for a few reads or writes, by readers too, and a commit in
 /// its middle has no better answer than to wait.
@@ -58,7 +58,7 @@ impl PhaseSwitch {
         self.0.store(phase as u8, Ordering::Release);
     }
 
-    fn is(&self, phase: Phase) -> bool {
+    pub(super) fn is(&self, phase: Phase) -> bool {
         self.0.load(Ordering::Acquire) == phase as u8
     }
 }

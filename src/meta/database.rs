@@ -28,6 +28,9 @@ use crate::sys::file::File;
 use crate::sys::path;
 use crate::sys::stat::{FileId, stat};
 
+/// How often a file that may not be written is opened, beside others who write it.
+const PRIVATE_TRIES: u32 = 100;
+
 /// How a database is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct DatabaseOptions {
@@ -96,11 +99,16 @@ impl Database {
     pub(crate) fn begin_read(&self) -> Result<ReadTxn, MetaError> {
         let found = path::stat(&self.path).map_err(|source| self.io_error(source))?;
         self.check_identity(found.id)?;
-        self.try_begin_read().or_else(|error| {
-            // A handle that has seen an I/O error stays dead, whatever became of its cause.
-            tracing::debug!(%error, "opening the database anew");
-            self.try_begin_read()
-        })
+        // A handle that has seen an I/O error stays dead, whatever became of its cause. One that reads privately ends with
+        // the next commit of whoever may write, which may come at any moment.
+        let mut tries = if self.options.read_only { PRIVATE_TRIES } else { 2 };
+        loop {
+            tries -= 1;
+            match self.try_begin_read() {
+                Err(error) if tries > 0 => tracing::debug!(%error, "opening the database anew"),
+                begun => return begun,
+            }
+        }
     }
 
     fn try_begin_read(&self) -> Result<ReadTxn, MetaError> {
@@ -148,11 +156,12 @@ impl Database {
             let file = File::open(&self.path)?;
             let header = read_header_bytes(&file)?;
             let inner = self.file_backend(file.try_clone()?)?;
-            let backend = PrivateBackend::new(inner, self.options.lock_timeout)?;
+            let phase = PhaseSwitch::new(Phase::Running);
+            let backend = PrivateBackend::new(inner, phase.clone(), self.options.lock_timeout)?;
             let opened = catch_unwind(AssertUnwindSafe(|| self.builder().create_with_backend(backend)));
             let database =
                 opened.map_err(|_| redb::Error::Corrupted("it cannot be repaired".to_owned()))??;
-            Ok(Reader::Private { database, file, header })
+            Ok(Reader::Private { database, file, header, phase })
         };
         open().map_err(|error| self.writer_error(error))
     }
@@ -325,7 +334,7 @@ enum Reader {
     /// It follows the commits of every process.
     Shared(ReadOnlyDatabase),
     /// It sees the file as it was when it was opened, with this header.
-    Private { database: redb::Database, file: File, header: Vec<u8> },
+    Private { database: redb::Database, file: File, header: Vec<u8>, phase: PhaseSwitch },
 }
 
 impl Reader {
@@ -333,12 +342,20 @@ impl Reader {
     fn begin_read(&self) -> Result<ReadTransaction, TransactionError> {
         match self {
             Reader::Shared(database) => database.begin_read(),
-            Reader::Private { database, file, header } => {
+            Reader::Private { database, file, header, .. } => {
                 let txn = database.begin_read()?;
                 // Once the snapshot is registered its pages stay as they are; before that somebody may have written.
                 let now = read_header_bytes(file).map_err(StorageError::from)?;
                 if now == *header { Ok(txn) } else { Err(StorageError::from(changed()).into()) }
             }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Reader::Private { phase, .. } = self {
+            phase.set(Phase::Closing);
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use redb::{BackendError, StorageBackend};
 
+use super::backend::{Phase, PhaseSwitch, WRITER_BYTE};
 use crate::sys::call::{Call, point};
 use crate::sys::file::File;
 
@@ -38,6 +39,7 @@ pub(super) fn read_header_bytes(file: &File) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub(super) struct PrivateBackend {
     inner: Box<dyn StorageBackend>,
+    phase: PhaseSwitch,
     patience: Duration,
     changes: Mutex<Changes>,
 }
@@ -54,10 +56,14 @@ struct Changes {
 
 impl PrivateBackend {
     /// Over a file that is only read. A lock is waited for as long as `patience` lasts.
-    pub(super) fn new(inner: Box<dyn StorageBackend>, patience: Duration) -> io::Result<Self> {
+    pub(super) fn new(
+        inner: Box<dyn StorageBackend>,
+        phase: PhaseSwitch,
+        patience: Duration,
+    ) -> io::Result<Self> {
         let length = inner.len()?;
         let changes = Mutex::new(Changes { length, base: length, pages: BTreeMap::new() });
-        Ok(PrivateBackend { inner, patience, changes })
+        Ok(PrivateBackend { inner, phase, patience, changes })
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -168,6 +174,10 @@ impl StorageBackend for PrivateBackend {
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        // A handle that is dropped would commit once more, on pages that may be others by now.
+        if start == WRITER_BYTE && self.phase.is(Phase::Closing) {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        }
         self.share(start, end)
     }
 
@@ -195,7 +205,8 @@ mod tests {
         let inner = InMemoryBackend::new();
         inner.set_len(10_000).unwrap();
         inner.write(0, &[1; 10_000]).unwrap();
-        let private = PrivateBackend::new(Box::new(inner), Duration::ZERO).unwrap();
+        let private =
+            PrivateBackend::new(Box::new(inner), PhaseSwitch::new(Phase::Running), Duration::ZERO).unwrap();
         private.write(4090, &[2; 4110]).unwrap();
         let mut out = [0; 4200];
         private.read(4080, &mut out).unwrap();

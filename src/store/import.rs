@@ -23,7 +23,7 @@ use layerstore_schema::table::Owner;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{NamedNumbers, PreparedBlob, named_numbers};
+use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
@@ -168,7 +168,13 @@ impl Store {
         let id: LeaseId = rows::lease_id(import).parse()?;
         self.insert(prepared, |rows, prepared| {
             let top = rows.layers(import, chains, prepared)?;
-            let things = top.into_iter().map(|top| (Owner::Layer.code(), top)).collect();
+            // An earlier try may have come further: what it kept must not be left without a lease.
+            let mut things = rows.txn.lease(id.as_str())?.map(|lease| lease.things).unwrap_or_default();
+            if let Some(top) = top.map(|top| (Owner::Layer.code(), top))
+                && !things.contains(&top)
+            {
+                things.push(top);
+            }
             Ok(rows.txn.put_lease(&lease::new_record(id.as_str(), things, duration))?)
         })
     }

@@ -32,8 +32,8 @@ impl Store {
     /// With a separate store for images there are two transactions, of which that of the images is committed first: if the
     /// machine goes down between the two, the changes of containers have not happened. So it is with transient containers.
     ///
-    /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long. Nothing is
-    /// changed then.
+    /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long or the database
+    /// fails. Nothing is changed then, unless [`is_outcome_unknown`](Error::is_outcome_unknown) says otherwise.
     ///
     /// # Examples
     ///
