@@ -13,6 +13,7 @@ use layerstore::{
 use rustix::mount::MountFlags;
 
 use crate::support::Dir;
+use crate::support::database;
 use crate::support::machine;
 use crate::support::oci::{self, Layer};
 use crate::support::tar::Member;
@@ -156,6 +157,20 @@ fn what_others_write_meanwhile_is_read() {
         writer.remove_container(&made.id).unwrap();
         assert_eq!(names(&reader), before);
     }
+}
+
+#[test]
+fn what_was_not_synced_is_verified_and_not_noted() {
+    let dir = Dir::new("read-only-unsynced");
+    let (image, _) = fill(&dir);
+    database::reboot(&dir.root());
+    let before = stamps(&dir.root());
+    let store = Store::open(&options(&dir).read_only(true)).unwrap();
+    let unverified = store.status().unwrap().unverified;
+    assert!(unverified > 0);
+    store.diff(&image, std::io::sink()).unwrap();
+    assert_eq!(store.status().unwrap().unverified, unverified);
+    assert_eq!(stamps(&dir.root()), before);
 }
 
 #[test]

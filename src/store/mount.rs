@@ -10,6 +10,7 @@ use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, Moun
 
 use crate::disk::{self, DiffName, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
+use crate::meta::Query;
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
@@ -217,6 +218,16 @@ impl Store {
             return Ok(());
         }
         Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
+    }
+
+    /// Refuses an operation that takes the files of some layers away, if one of them or one above is mounted.
+    pub(crate) fn refuse_mounted_above(&self, txn: &impl Query, layers: &[String]) -> Result<(), Error> {
+        let mut left = layers.to_vec();
+        while let Some(layer) = left.pop() {
+            self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
+            left.extend(txn.children(&layer)?);
+        }
+        Ok(())
     }
 
     /// The mount namespace that this thread is in: mounts are seen, and counted, in one.
