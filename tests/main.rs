@@ -26,6 +26,7 @@ mod layers;
 mod model;
 mod mounts;
 mod power_cut;
+mod repair;
 mod roundtrip;
 mod sealing;
 mod syncs;

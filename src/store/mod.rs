@@ -56,6 +56,7 @@ pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use owners::ParentOwners;
 pub use staged::{ApplyOptions, StagedDiff};
+pub(crate) use remove::Mounts;
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
 pub use watch::{Watch, WatchOptions};
