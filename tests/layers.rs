@@ -463,3 +463,31 @@ fn a_diff_is_written_in_what_compressions_there_are() {
     options.level = Some(10);
     store.diff_with(&layer, &options, &mut Vec::new()).unwrap_err();
 }
+
+#[test]
+fn a_layer_that_is_not_there_is_no_layer() {
+    let dir = Dir::new("layer-missing");
+    let store = open(&dir);
+    let gone: layerstore::LayerId = "gone".parse().unwrap();
+    let refusals = [
+        store.seal(&gone).unwrap_err(),
+        store.unseal(&gone).unwrap_err(),
+        store.apply_diff(&gone, &*tar(&[]), &ApplyOptions::default()).unwrap_err(),
+        store.changes(&gone).unwrap_err(),
+        store.changes_since(&gone, &gone).unwrap_err(),
+        store.diff(&gone, &mut Vec::new()).unwrap_err(),
+        store.diff_with(&gone, &DiffOptions::since(&gone), &mut Vec::new()).unwrap_err(),
+        store.diff_size(&gone, None).unwrap_err(),
+        store.parent_owners(&gone).unwrap_err(),
+        store.layer_size(&gone).unwrap_err(),
+        store.usage(&gone).unwrap_err(),
+        store.remove_layer(&gone).unwrap_err(),
+        store.mount(&gone, &Default::default()).unwrap_err(),
+        store.mounted(&gone).unwrap_err(),
+    ];
+    for error in refusals {
+        assert!(matches!(error, Error::Lookup(LookupError::NotFound { kind: "layer", .. })), "{error:?}");
+    }
+    assert!(store.layers_by_diff_id(&DiffId(Digest::sha256(b""))).unwrap().is_empty());
+    assert_whole(&store);
+}
