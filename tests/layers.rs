@@ -389,7 +389,7 @@ fn layers_are_found_by_each_of_their_digests() {
     let mut both = vec![first.id.clone(), second.id.clone()];
     both.sort();
     assert_eq!(ids(store.layers_by_diff_id(&DiffId(Digest::sha256(&bytes))).unwrap()), both);
-    assert_eq!(ids(store.layers_by_toc_digest(&Digest::sha256(b"toc")).unwrap()), [first.id.clone()]);
+    assert_eq!(ids(store.layers_by_toc_digest(&Digest::sha256(b"toc")).unwrap()), vec![first.id.clone()]);
     assert_eq!(store.layer(&Digest::sha256(b"toc").to_string()).unwrap(), first);
     store.remove_layer(&second.id).unwrap();
     store.unseal(&first.id).unwrap();
