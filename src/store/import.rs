@@ -23,7 +23,7 @@ use layerstore_schema::table::Owner;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{NamedNumbers, PreparedBlob, named_numbers};
+use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
@@ -120,6 +120,7 @@ impl Store {
         self.tidy_once();
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
+        self.refuse_other_content(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
         let workers = thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_A_TIME);
         thread::scope(|scope| {
@@ -152,6 +153,15 @@ impl Store {
             .collect();
         let image = self.insert(prepared, |rows, prepared| rows.image(import, &chains, prepared, &items))?;
         Ok(Image::from_record(image)?)
+    }
+
+    /// Refuses an import whose layers' ids are taken by others.
+    fn refuse_other_content(&self, import: &ImageImport<'_>, chains: &[ChainId]) -> Result<(), Error> {
+        let txn = self.database().begin_read()?;
+        for (layer, chain) in import.layers.iter().zip(chains) {
+            work::refuse_other(txn.layer(chain.0.hex())?.as_ref(), layer)?;
+        }
+        Ok(())
     }
 
     /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there.

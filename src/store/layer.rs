@@ -1,6 +1,6 @@
 //! Layers as things of their own: empty ones, and copies of others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
@@ -196,7 +196,7 @@ impl Store {
         let txn = self.database().begin_read()?;
         refuse_taken(&txn, &record)?;
         // What is only known to the transaction otherwise, after much was unpacked.
-        for name in &record.names {
+        for name in record.names.iter().collect::<BTreeSet<_>>() {
             if let Some(holder) = txn.named(Owner::Layer, name)? {
                 return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
             }
