@@ -175,7 +175,13 @@ impl Store {
         let id: LeaseId = rows::lease_id(import).parse()?;
         self.insert(prepared, |rows, prepared| {
             let top = rows.layers(import, chains, prepared)?;
-            let things = top.into_iter().map(|top| (Owner::Layer.code(), top)).collect();
+            // An earlier try may have come further: what it kept must not be left without a lease.
+            let mut things = rows.txn.lease(id.as_str())?.map(|lease| lease.things).unwrap_or_default();
+            if let Some(top) = top.map(|top| (Owner::Layer.code(), top))
+                && !things.contains(&top)
+            {
+                things.push(top);
+            }
             Ok(rows.txn.put_lease(&lease::new_record(id.as_str(), things, duration))?)
         })
     }
