@@ -45,7 +45,7 @@ pub(crate) use copy::copy_below;
 pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use inherit::inherit_root;
-pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory};
+pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use reserve::{ensure_reserve, release_reserve};
 pub(crate) use run_layout::RunLayout;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::copy_below;
+use crate::disk::{SyncPoint, copy_below};
 use crate::error::Error;
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::{Query, ReadTxn};
@@ -72,10 +72,10 @@ impl StagedDiff {
     /// mounted, or someone else changes it; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
     /// [`Error::Lookup`] if it is not there.
     pub fn apply_to(self, layer: &LayerId) -> Result<Layer, Error> {
-        let StagedDiff { store, unpacked, options } = self;
+        let StagedDiff { store, unpacked, options, point } = self;
         let target = Target::find(&store, layer.as_str(), &options)?;
         let held = target.hold(&store)?;
-        let applied = target.apply(&store, unpacked, &options);
+        let applied = target.apply(&store, &point, unpacked, &options);
         let record = match held {
             Some(held) => held.release_after(applied),
             None => applied,
@@ -98,7 +98,7 @@ impl Target {
         let record = found(&txn, id)?;
         refuse_used(&txn, &record.id, options.change_under_others)?;
         store.verify_chain(&txn, id)?;
-        store.refuse_mounted_above(&txn, id)?;
+        store.refuse_mounted_above(&txn, std::slice::from_ref(&record.id))?;
         let number = layer::directory(&txn, &record)?;
         let of_container = txn.container_of_layer(id)?.is_some();
         Ok(Target { record, number, of_container })
@@ -115,6 +115,7 @@ impl Target {
     fn apply(
         &self,
         store: &Store,
+        point: &SyncPoint,
         unpacked: UnpackedLayer,
         options: &ApplyOptions,
     ) -> Result<LayerRecord, Error> {
@@ -126,8 +127,8 @@ impl Target {
         let writable = matches!(self.record.content, LayerContent::Writable(_));
         if is_empty && !self.of_container {
             let sealed = store.seal_unpacked(unpacked, &below)?;
-            let durability = store.sync_staged(true)?;
-            let written = self.replace(store, &durability, options, |rows, record| {
+            let sync = || store.sync_staged(point, true);
+            let written = self.replace(store, sync, options, |rows, record| {
                 let needed = rows.insert_sealed(described(record, &sealed.streams, options), &sealed)?;
                 rows.inserted_chain(&self.record.id)?;
                 Ok(needed)
@@ -139,10 +140,9 @@ impl Target {
         let from = store.open_diff(self.number)?;
         copy_below(from.as_fd(), staging.directory(), store.layout().xattrs())?;
         if writable {
-            store.sync_writable(&staging, true)?;
-            let content = LayerContent::Writable(staging.number());
-            let durability = Durability::Synced { also: Vec::new() };
-            let written = self.replace(store, &durability, options, |rows, record| {
+            store.sync_writable(point, &staging, true)?;
+            let written = self.replace(store, Durability::is_done, options, |rows, record| {
+                let content = LayerContent::Writable(staging.number());
                 rows.txn.put_layer(&LayerRecord { content, ..record })?;
                 Ok(true)
             });
@@ -150,8 +150,8 @@ impl Target {
         }
         let content = SealedContent::read(staging.directory(), &contents, store.layout().xattrs())?;
         let directory = staging.filled();
-        let durability = store.sync_staged(true)?;
-        let written = self.replace(store, &durability, options, |rows, record| {
+        let sync = || store.sync_staged(point, true);
+        let written = self.replace(store, sync, options, |rows, record| {
             let needed = rows.insert_tree(directory.number(), &content)?;
             rows.txn.put_layer(&LayerRecord { content: LayerContent::Sealed(content.tree.0), ..record })?;
             rows.inserted_chain(&self.record.id)?;
@@ -175,16 +175,16 @@ impl Target {
     fn replace(
         &self,
         store: &Store,
-        durability: &Durability,
+        sync: impl Fn() -> Result<Durability, Error>,
         options: &ApplyOptions,
-        insert: impl FnOnce(&mut Rows<'_>, LayerRecord) -> Result<bool, Error>,
+        mut insert: impl FnMut(&mut Rows<'_>, LayerRecord) -> Result<bool, Error>,
     ) -> Result<(LayerRecord, bool), Error> {
         let id = &self.record.id;
         // What is mounted above must not lose its directory.
-        store.write_rows(&HashSet::new(), durability, Mounts::Wait, |rows| {
+        store.write_rows(&HashSet::new(), sync, Mounts::Wait, |rows| {
             let current = found(rows.txn, id)?;
             refuse_used(rows.txn, id, options.change_under_others)?;
-            store.refuse_mounted_above(rows.txn, id)?;
+            store.refuse_mounted_above(rows.txn, std::slice::from_ref(id))?;
             if current.content != self.record.content || layer::directory(rows.txn, &current)? != self.number
             {
                 return Err(changed_meanwhile(id));

@@ -20,7 +20,8 @@ use std::time::Duration;
 use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
 
-use crate::error::Error;
+use crate::disk::SyncPoint;
+use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
 use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
@@ -99,6 +100,14 @@ pub(super) enum Durability {
     Unsynced { boot: String },
 }
 
+impl Durability {
+    /// Of what was synced by itself, or has no files.
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a sync can fail")]
+    pub(super) fn is_done() -> Result<Self, Error> {
+        Ok(Durability::Synced { also: Vec::new() })
+    }
+}
+
 /// What the workers made.
 struct Prepared {
     ready: Vec<Ready>,
@@ -118,6 +127,7 @@ impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
         self.tidy_once();
+        let point = self.layout().sync_point()?;
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
         self.refuse_other_content(import, &chains)?;
@@ -137,7 +147,7 @@ impl Store {
             if let Some(duration) = import.keep_finished
                 && !prepared.ready.is_empty()
                 && !error.is_out_of_space()
-                && let Err(why) = self.keep_finished(import, &chains, prepared, duration)
+                && let Err(why) = self.keep_finished(&point, import, &chains, prepared, duration)
             {
                 tracing::warn!(error = %why, "finished layers not kept");
             }
@@ -151,7 +161,8 @@ impl Store {
             .iter()
             .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
             .collect();
-        let image = self.insert(prepared, |rows, prepared| rows.image(import, &chains, prepared, &items))?;
+        let image =
+            self.insert(&point, prepared, |rows, prepared| rows.image(import, &chains, prepared, &items))?;
         Ok(Image::from_record(image)?)
     }
 
@@ -167,13 +178,14 @@ impl Store {
     /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there.
     fn keep_finished(
         &self,
+        point: &SyncPoint,
         import: &ImageImport<'_>,
         chains: &[ChainId],
         prepared: Prepared,
         duration: Duration,
     ) -> Result<(), Error> {
         let id: LeaseId = rows::lease_id(import).parse()?;
-        self.insert(prepared, |rows, prepared| {
+        self.insert(point, prepared, |rows, prepared| {
             let top = rows.layers(import, chains, prepared)?;
             // An earlier try may have come further: what it kept must not be left without a lease.
             let mut things = rows.txn.lease(id.as_str())?.map(|lease| lease.things).unwrap_or_default();
@@ -189,15 +201,16 @@ impl Store {
     /// Brings what was staged to the disk, runs the one transaction of an import, and lets go of what no row names.
     fn insert<T>(
         &self,
+        point: &SyncPoint,
         prepared: Prepared,
-        insert: impl FnOnce(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
+        mut insert: impl FnMut(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let durability = self.sync_staged(prepared.is_staged())?;
-        let insert = |rows: &mut Rows<'_>| {
+        let mounts = if prepared.damaged.is_empty() { Mounts::GoOn } else { Mounts::Wait };
+        let sync = || self.sync_staged(point, prepared.is_staged());
+        let written = self.write_rows(&prepared.damaged, sync, mounts, |rows| {
             let value = insert(rows, &prepared)?;
             Ok((value, std::mem::take(&mut rows.needed)))
-        };
-        let written = self.write_rows(&prepared.damaged, &durability, Mounts::GoOn, insert);
+        });
         match written {
             Ok((value, needed)) => {
                 settle(prepared, &needed);
@@ -217,37 +230,48 @@ impl Store {
         }
     }
 
-    /// Runs a transaction that inserts layers, and deletes what has lost its place.
+    /// Runs a transaction that inserts layers, and deletes what has lost its place. `sync` brings to the disk what the
+    /// layers have, and `insert` is run again if they stand on something that is not there.
     pub(super) fn write_rows<T>(
         &self,
         damaged: &HashSet<u64>,
-        durability: &Durability,
+        sync: impl Fn() -> Result<Durability, Error>,
         mounts: Mounts,
-        insert: impl FnOnce(&mut Rows<'_>) -> Result<T, Error>,
+        mut insert: impl FnMut(&mut Rows<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut doomed = None;
-        let write = || {
-            self.database().write::<_, Error>(|txn| {
-                let mut rows = Rows::new(txn, damaged, durability)?;
-                let value = insert(&mut rows)?;
-                let unsynced = rows.stand_on_unsynced()?;
-                doomed = Some(Doomed::announce(self, rows.freed));
-                moment::pass("before the commit");
-                Ok((value, unsynced))
-            })
-        };
-        let written = match mounts {
-            Mounts::Wait => self.run()?.hold(write),
-            Mounts::GoOn => write(),
+        let written = loop {
+            let durability = sync()?;
+            let mut stands_on_unsynced = false;
+            let mut write = || {
+                self.database().write::<_, Error>(|txn| {
+                    let mut rows = Rows::new(txn, damaged, &durability)?;
+                    let value = insert(&mut rows)?;
+                    stands_on_unsynced = rows.stand_on_unsynced()?;
+                    if stands_on_unsynced {
+                        return Err(ImportError::GivenUp.into());
+                    }
+                    self.refuse_mounted_above(txn, &rows.replaced)?;
+                    doomed = Some(Doomed::announce(self, rows.freed));
+                    moment::pass("before the commit");
+                    Ok(value)
+                })
+            };
+            // While a directory loses its place, nobody mounts it.
+            let written = match mounts {
+                Mounts::Wait => self.run()?.hold(write),
+                Mounts::GoOn => write(),
+            };
+            // Another process has brought in a layer since the sync, and left it to the kernel.
+            if !stands_on_unsynced {
+                break written;
+            }
         };
         moment::pass("after the commit");
         match written {
-            Ok((value, unsynced)) => {
+            Ok(value) => {
                 if let Some(doomed) = doomed {
                     doomed.delete(self, EVERYTHING);
-                }
-                if unsynced {
-                    self.sync()?;
                 }
                 Ok(value)
             }
@@ -264,13 +288,14 @@ impl Store {
     }
 
     /// Brings what was staged to the disk, and with it all that was left unsynced before; or says that it is not there.
-    pub(super) fn sync_staged(&self, staged: bool) -> Result<Durability, Error> {
+    pub(super) fn sync_staged(&self, point: &SyncPoint, staged: bool) -> Result<Durability, Error> {
         if self.sync_mode() != SyncMode::Full {
             return Ok(Durability::Unsynced { boot: self.boot_id()?.to_owned() });
         }
         let also = self.unsynced_now()?;
         if staged || !also.is_empty() {
-            self.sync_filesystem()?;
+            let _span = tracing::info_span!("sync").entered();
+            self.or_distrust(point.sync().map_err(Error::from))?;
         }
         Ok(Durability::Synced { also })
     }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Filled, Stage, Staging, copy_below};
+use crate::disk::{Filled, Stage, Staging, SyncPoint, copy_below};
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, named_numbers};
@@ -97,6 +97,7 @@ impl Store {
         options: &LayerOptions,
     ) -> Result<Layer, Error> {
         self.tidy_once();
+        let point = self.layout().sync_point()?;
         let mut record = self.new_layer(parent.into(), options)?;
         let staging = match &options.template {
             None => self.stage_above_layer(record.parent.as_deref())?,
@@ -106,7 +107,7 @@ impl Store {
                 self.verify_layer(&txn, &template)?;
                 drop(txn);
                 if let LayerContent::Sealed(_) = template.content {
-                    return self.share_template(record, &template);
+                    return self.share_template(&point, &record, &template);
                 }
                 self.stage_copy(&template.id)?
             }
@@ -115,10 +116,10 @@ impl Store {
             let namespace = self.layout().xattrs();
             let content = SealedContent::read(staging.directory(), &HashMap::new(), namespace)?;
             let directory = staging.filled();
-            let durability = self.sync_staged(true)?;
             record.content = LayerContent::Sealed(content.tree.0);
             let number = directory.number();
-            let written = self.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
+            let sync = || self.sync_staged(&point, true);
+            let written = self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
                 refuse_taken(rows.txn, &record)?;
                 let needed = rows.insert_tree(number, &content)?;
                 rows.txn.put_layer(&record)?;
@@ -128,10 +129,9 @@ impl Store {
             self.settle_directory(directory, written)?;
             return Ok(Layer::from_record(record)?);
         }
-        self.sync_writable(&staging, options.template.is_some())?;
+        self.sync_writable(&point, &staging, options.template.is_some())?;
         record.content = LayerContent::Writable(staging.number());
-        let durability = Durability::Synced { also: Vec::new() };
-        let written = self.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
+        let written = self.write_rows(&HashSet::new(), Durability::is_done, Mounts::GoOn, |rows| {
             refuse_taken(rows.txn, &record)?;
             rows.txn.put_layer(&record)?;
             Ok(((), true))
@@ -141,10 +141,15 @@ impl Store {
     }
 
     /// A layer that has the very content of another.
-    fn share_template(&self, record: LayerRecord, template: &LayerRecord) -> Result<Layer, Error> {
-        let durability = self.sync_staged(false)?;
-        let record = self.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
-            let txn = rows.txn;
+    fn share_template(
+        &self,
+        point: &SyncPoint,
+        record: &LayerRecord,
+        template: &LayerRecord,
+    ) -> Result<Layer, Error> {
+        let sync = || self.sync_staged(point, false);
+        let record = self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+            let (txn, record) = (rows.txn, record.clone());
             refuse_taken(txn, &record)?;
             let template = txn.layer(&template.id)?.filter(|now| now.content == template.content);
             let template = template.ok_or_else(|| changed_meanwhile(&record.id))?;
@@ -251,10 +256,15 @@ impl Store {
 
     /// Brings a directory to the disk that is going to be written to. What is written into it later cannot be compared with
     /// anything, so only a throw-away store goes without.
-    pub(super) fn sync_writable(&self, staging: &Staging, has_files: bool) -> Result<(), Error> {
+    pub(super) fn sync_writable(
+        &self,
+        point: &SyncPoint,
+        staging: &Staging,
+        has_files: bool,
+    ) -> Result<(), Error> {
         match (self.sync_mode(), has_files) {
             (SyncMode::Off, _) => Ok(()),
-            (_, true) => self.sync_filesystem(),
+            (_, true) => self.or_distrust(point.sync().map_err(Error::from)),
             (_, false) => Ok(staging.sync()?),
         }
     }

@@ -306,13 +306,13 @@ impl Store {
         Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
     }
 
-    /// Refuses to take the directory of a layer away that a mount shows: its own, or that of a layer above it.
-    pub(super) fn refuse_mounted_above(&self, txn: &impl Query, layer: &str) -> Result<(), Error> {
-        let (mut next, mut seen) = (vec![layer.to_owned()], BTreeSet::new());
-        while let Some(layer) = next.pop() {
+    /// Refuses an operation that takes the files of some layers away, if one of them or one above is mounted.
+    pub(crate) fn refuse_mounted_above(&self, txn: &impl Query, layers: &[String]) -> Result<(), Error> {
+        let (mut left, mut seen) = (layers.to_vec(), BTreeSet::new());
+        while let Some(layer) = left.pop() {
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
             if seen.insert(layer.clone()) {
-                next.extend(txn.children(&layer)?);
+                left.extend(txn.children(&layer)?);
             }
         }
         Ok(())

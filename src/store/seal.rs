@@ -56,10 +56,11 @@ impl Store {
         let record = found(&self.database().begin_read()?, id.as_str())?;
         let LayerContent::Writable(number) = record.content else { return Ok(Layer::from_record(record)?) };
         let held = self.hold_directory(&record.id, number)?;
+        let point = self.layout().sync_point()?;
         let root = self.open_diff(number)?;
         let content = SealedContent::read(root.as_fd(), &HashMap::new(), self.layout().xattrs())?;
-        let durability = self.sync_staged(true)?;
-        let sealed = self.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
+        let sync = || self.sync_staged(&point, true);
+        let sealed = self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
             let current = found(rows.txn, &record.id)?;
             if let Some(container) = rows.txn.container_of_layer(&record.id)? {
                 return Err(InUseError::LayerOfContainer { layer: record.id.clone(), container }.into());
@@ -137,25 +138,25 @@ impl Store {
             rows.release(&current)?;
             Ok(writable)
         };
-        let durability = Durability::Synced { also: Vec::new() };
         if alone {
             if in_doubt && self.sync_mode() != SyncMode::Off {
                 // Nothing says from now on what should be in it.
-                self.sync_filesystem()?;
+                self.or_distrust(self.sync_filesystem())?;
             }
             let held = self.hold_directory(id, number)?;
-            let unsealed =
-                self.write_rows(&HashSet::new(), &durability, Mounts::Wait, |rows| unseal(rows, number));
+            let unsealed = self
+                .write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, |rows| unseal(rows, number));
             return held.release_after(unsealed);
         }
+        let point = self.layout().sync_point()?;
         let staging = match self.stage_copy(id) {
             Err(_) if found(&self.database().begin_read()?, id)?.content != record.content => {
                 return Err(changed_meanwhile(id));
             }
             staging => staging?,
         };
-        self.sync_writable(&staging, true)?;
-        let written = self.write_rows(&HashSet::new(), &durability, Mounts::Wait, |rows| {
+        self.sync_writable(&point, &staging, true)?;
+        let written = self.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, |rows| {
             self.refuse_mounted(id, || format!("the layer {id}"))?;
             unseal(rows, staging.number()).map(|record| (record, true))
         });

@@ -9,7 +9,7 @@ use std::io::Read;
 use layerstore_schema::record::{LayerBlob as BlobRow, LayerRecord};
 
 use crate::compress::Compression;
-use crate::disk::{Stage, Staging};
+use crate::disk::{Stage, Staging, SyncPoint};
 use crate::error::{Error, ImportError};
 use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, UnpackedLayer};
 use crate::meta::Query;
@@ -44,6 +44,8 @@ pub struct StagedDiff {
     pub(super) store: Store,
     pub(super) unpacked: UnpackedLayer,
     pub(super) options: ApplyOptions,
+    /// From before the first file was written.
+    pub(super) point: SyncPoint,
 }
 
 impl Store {
@@ -67,6 +69,7 @@ impl Store {
     /// ```
     pub fn stage_diff(&self, diff: impl Read + Send, options: &ApplyOptions) -> Result<StagedDiff, Error> {
         self.tidy_once();
+        let point = self.layout().sync_point()?;
         let staging = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
         let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let records = self.spool().map_err(ImportError::Io)?;
@@ -76,7 +79,7 @@ impl Store {
             check_digests(unpacked.streams(), options)?;
             Ok(unpacked)
         })?;
-        Ok(StagedDiff { store: self.clone(), unpacked, options: options.clone() })
+        Ok(StagedDiff { store: self.clone(), unpacked, options: options.clone(), point })
     }
 
     /// Creates a layer with the content of an archive, in any compression that is known: all of it or nothing. The layer is
@@ -144,13 +147,13 @@ impl StagedDiff {
         parent: impl Into<Option<&'l LayerId>>,
         options: &LayerOptions,
     ) -> Result<Layer, Error> {
-        let StagedDiff { store, unpacked, options: apply } = self;
+        let StagedDiff { store, unpacked, options: apply, point } = self;
         let record = store.new_layer(parent.into(), options)?;
         let below = store.stack(&store.database().begin_read()?, record.parent.as_deref())?;
         let sealed = store.seal_unpacked(unpacked, &below)?;
-        let durability = store.sync_staged(true)?;
+        let sync = || store.sync_staged(&point, true);
         let record = described(record, &sealed.streams, &apply);
-        let written = store.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
+        let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
             refuse_taken(rows.txn, &record)?;
             let needed = rows.insert_sealed(record.clone(), &sealed)?;
             rows.inserted_chain(&record.id)?;
