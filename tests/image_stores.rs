@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    CheckOptions, ContainerOptions, Error, Image, InUseError, LookupError, MountOptions, Name, Store,
-    StoreOptions, SyncMode, UnmountMode,
+    ApplyOptions, CheckOptions, ContainerOptions, Error, Image, InUseError, LayerOptions, LookupError,
+    MountOptions, Name, Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
 use crate::support::machine;
 use crate::support::oci::{self, Layer};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 
 fn at(dir: &Dir, name: &str) -> StoreOptions {
     StoreOptions::at(dir.join(name)).run_root(dir.join(format!("{name}.run"))).sync(SyncMode::Off).reserve(0)
@@ -424,4 +424,91 @@ fn nothing_is_found_in_empty_stores() {
     assert_eq!(store.drop_blobs(None).unwrap(), 0);
     assert!(store.gc(false).unwrap().removed.is_empty());
     is_clean(&store);
+}
+
+/// The tar of one file.
+fn one_file(path: &str, content: &[u8]) -> Vec<u8> {
+    archive(&[Member::file(path, content)])
+}
+
+#[test]
+fn layers_are_made_in_the_separate_store_and_changed_there() {
+    let dir = Dir::new("split-layers");
+    let options = at(&dir, "store").image_store_root(dir.join("images"));
+    let store = Store::open(&options).unwrap();
+    let images = store.separate_images().unwrap();
+    let base = store.put_layer(None, &LayerOptions::named("base"), &*one_file("a", b"1")).unwrap();
+    let top = store.create_layer(&base.id, &LayerOptions::named("top")).unwrap();
+    assert_eq!(images.layers().unwrap().len(), 2);
+    // One that others stand on stays as it is, and the top is filled, sealed and written to.
+    assert!(matches!(store.unseal(&base.id), Err(Error::InUse(InUseError::LayerHasChild { .. }))));
+    let filled = store.apply_diff(&top.id, &*one_file("b", b"2"), &ApplyOptions::default()).unwrap();
+    assert!(!filled.is_writable());
+    let open = store.unseal(&top.id).unwrap();
+    assert!(open.is_writable());
+    assert!(store.seal(&top.id).unwrap().tree.is_some());
+    let mut copy = LayerOptions::named("copy");
+    copy.template = Some(top.id.clone());
+    assert_eq!(store.create_layer(None, &copy).unwrap().tree, store.layer("top").unwrap().tree);
+    // The layer of a container is in the store itself.
+    let container = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    let layer = container.layer.clone();
+    let applied = store.apply_diff(&layer, &*one_file("c", b"3"), &ApplyOptions::default()).unwrap();
+    assert!(applied.is_writable());
+    let staged = store.stage_diff(&*one_file("d", b"4"), &ApplyOptions::default()).unwrap();
+    staged.apply_to(&layer).unwrap();
+    let changes = store.changes(&container).unwrap();
+    let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(changes, ["A /c", "A /d"]);
+    is_clean(&store);
+    is_clean(images);
+}
+
+#[test]
+fn layers_stand_on_those_of_other_stores_which_stay_as_they_are() {
+    let dir = Dir::new("other-layers");
+    let other = Store::open(&at(&dir, "other")).unwrap();
+    let base = other.put_layer(None, &LayerOptions::named("base"), &*one_file("a", b"1")).unwrap();
+    let open = other.create_layer(None, &LayerOptions::named("open")).unwrap();
+    let store = Store::open(&at(&dir, "store").image_store(other.root())).unwrap();
+    let top = store.put_layer(&base.id, &LayerOptions::named("top"), &*one_file("b", b"2")).unwrap();
+    assert_eq!(top.parent.as_ref(), Some(&base.id));
+    assert_eq!(store.diff_size(&top, None).unwrap(), 1);
+    let writable = store.create_layer(&base.id, &LayerOptions::default()).unwrap();
+    assert!(writable.is_writable());
+    let mut copy = LayerOptions::named("copy");
+    copy.template = Some(base.id.clone());
+    assert_eq!(store.create_layer(None, &copy).unwrap().tree, base.tree);
+    for refused in [
+        store.unseal(&base.id).map(drop),
+        store.seal(&open.id).map(drop),
+        store.apply_diff(&open.id, &*one_file("c", b"3"), &ApplyOptions::default()).map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+    }
+    assert_eq!(other.layers().unwrap().len(), 2);
+    is_clean(&store);
+}
+
+#[test]
+fn mounts_write_to_layers_of_the_separate_store_alone() {
+    if !machine::is_root() {
+        return;
+    }
+    let dir = Dir::new("split-mounts");
+    let other = Store::open(&at(&dir, "other")).unwrap();
+    let open = other.create_layer(None, &LayerOptions::named("open")).unwrap();
+    let options = at(&dir, "store").image_store_root(dir.join("images")).image_store(other.root());
+    let store = Store::open(&options).unwrap();
+    let layer = store.create_layer(None, &LayerOptions::named("layer")).unwrap();
+    let mount = store.mount(&layer, &MountOptions::default()).unwrap();
+    std::fs::write(mount.path().join("new"), b"new").unwrap();
+    assert!(matches!(store.seal(&layer.id), Err(Error::InUse(InUseError::Mounted { .. }))));
+    let applied = store.apply_diff(&layer.id, &*one_file("b", b"2"), &ApplyOptions::default());
+    assert!(matches!(applied, Err(Error::InUse(InUseError::Mounted { .. }))), "{applied:?}");
+    store.unmount(&layer, UnmountMode::Plain).unwrap();
+    assert!(store.seal(&layer.id).unwrap().tree.is_some());
+    let mount = store.mount(&open, &MountOptions::default()).unwrap();
+    assert!(mount.read_only);
+    store.unmount(&open, UnmountMode::Plain).unwrap();
 }

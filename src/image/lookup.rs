@@ -7,7 +7,7 @@ use crate::error::{LookupError, MetaError};
 use crate::meta::{PrefixMatch, Query};
 use crate::types::Digest;
 
-/// What finding a thing asks: of one store, or of several as one.
+/// What finding a thing, or who stands on it, asks: of one store, or of several as one.
 pub(crate) trait Lookup {
     /// A layer by id.
     fn layer(&self, id: &str) -> Result<Option<LayerRecord>, MetaError>;
@@ -21,6 +21,10 @@ pub(crate) trait Lookup {
     fn images_by_digest(&self, digest: &str) -> Result<Vec<String>, MetaError>;
     /// Layers found by a digest of one kind.
     fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError>;
+    /// The layers that stand on a layer.
+    fn children(&self, parent: &str) -> Result<Vec<String>, MetaError>;
+    /// The images whose top layer this is.
+    fn images_of_layer(&self, layer: &str) -> Result<Vec<String>, MetaError>;
     /// What ids of a kind begin with `prefix`.
     fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError>;
 }
@@ -48,6 +52,14 @@ impl<Q: Query> Lookup for Q {
 
     fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
         Query::layers_by(self, key, digest)
+    }
+
+    fn children(&self, parent: &str) -> Result<Vec<String>, MetaError> {
+        Query::children(self, parent)
+    }
+
+    fn images_of_layer(&self, layer: &str) -> Result<Vec<String>, MetaError> {
+        Query::images_of_layer(self, layer)
     }
 
     fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError> {
@@ -79,15 +91,21 @@ where
     find(txn, Owner::Container, key, |id| txn.container(id), || Ok(Vec::new()))
 }
 
-/// Finds a layer by id, name, its diffID or the digest of its blob, or a unique beginning of its id.
+/// Finds a layer by id, name, its diffID, the digest of its blob or of that one's table of contents, or a unique beginning
+/// of its id.
 pub(crate) fn find_layer<E>(txn: &impl Lookup, key: &str) -> Result<LayerRecord, E>
 where
     E: From<MetaError> + From<LookupError>,
 {
     let by_digest = || match key.parse::<Digest>() {
         Ok(_) => {
-            let ids = txn.layers_by(LayerKey::DiffId, key)?;
-            if ids.is_empty() { txn.layers_by(LayerKey::Blob, key) } else { Ok(ids) }
+            for digest in [LayerKey::DiffId, LayerKey::Blob, LayerKey::Toc] {
+                let ids = txn.layers_by(digest, key)?;
+                if !ids.is_empty() {
+                    return Ok(ids);
+                }
+            }
+            Ok(Vec::new())
         }
         Err(_) => Ok(Vec::new()),
     };

@@ -3,10 +3,12 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`options`], [`settings`], [`open`] | finding or making a store |
-//! | [`part`], [`view`] | several stores read as one |
+//! | [`part`], [`view`], [`home`] | several stores read as one, and where a layer is changed |
 //! | [`query`] | lists, lookups, data items |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
+//! | [`layer`](mod@layer), [`staged`], [`apply`] | layers of their own: empty ones, and from archives |
+//! | [`seal`](mod@seal) | from writable to sealed, and back |
 //! | [`container`], [`remove`] | creating and removing things |
 //! | [`transient`] | containers that a reboot drops |
 //! | [`lease`](mod@lease) | keeping things for a while |
@@ -18,20 +20,26 @@
 //! | [`backup`] | a copy of the database, and its size |
 //! | [`usage`] | how much there is, and whose it is |
 
+mod apply;
 mod backup;
 mod container;
 mod content;
 mod event;
 mod garbage;
+mod home;
 mod import;
+mod layer;
 mod lease;
 mod mount;
 mod open;
 mod options;
+mod owners;
 mod part;
 mod query;
 mod remove;
+mod seal;
 mod settings;
+mod staged;
 mod thing;
 mod tidy;
 mod transient;
@@ -43,15 +51,19 @@ mod write;
 
 pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
+pub use content::DiffOptions;
 pub use event::{Aspect, Event, EventKind, Subject};
 pub(crate) use garbage::{Sweep, Swept, find_leftovers};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
+pub use layer::LayerOptions;
 pub use lease::Lease;
 pub(crate) use lease::is_over;
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
+pub use owners::ParentOwners;
 pub(crate) use remove::Mounts;
+pub use staged::{ApplyOptions, StagedDiff};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
 pub(crate) use view::View;

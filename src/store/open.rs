@@ -309,6 +309,7 @@ impl Store {
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },
             limits: Limits::default(),
+            empty_streams: false,
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(FILLERS_OF_A_LAYER),
         }
     }

@@ -98,6 +98,10 @@ impl<'s> Part<'s> {
         self.store
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Whether containers of the handle are here.
     pub(super) fn has_containers(&self) -> bool {
         matches!(self.role, Role::Own | Role::Run)

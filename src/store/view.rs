@@ -5,6 +5,7 @@
 //! layer there. A layer's files can be taken from any store that has its tree, since a tree digest says what they are.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use layerstore_schema::manifest::Manifest;
@@ -15,7 +16,7 @@ use layerstore_schema::table::{LayerKey, Owner};
 
 use crate::error::{Error, MetaError};
 use crate::image::{self, Container, Image};
-use crate::layer::{Layer, Stack};
+use crate::layer::{self, Layer, Stack};
 use crate::meta::{self, PrefixMatch, Query, ReadTxn};
 use crate::types::TreeDigest;
 
@@ -270,18 +271,21 @@ impl<'s> View<'s> {
         }
     }
 
-    /// The manifests of a sealed layer and all below it.
-    pub(crate) fn stack(&self, top: Option<&str>) -> Result<Stack, MetaError> {
-        let Some(top) = top else { return Ok(Stack::default()) };
-        let mut manifests = Vec::new();
-        for layer in self.chain(top)? {
-            match layer.content {
-                LayerContent::Sealed(tree) => manifests.push(self.manifest(&TreeDigest(tree))?),
-                LayerContent::Writable(_) => {
-                    return Err(MetaError::Missing { kind: "sealed layer", key: layer.id });
-                }
+    /// What a layer has. Of one that is written to, only names and metadata are read, as they are now.
+    pub(crate) fn listing(&self, layer: &LayerRecord) -> Result<Arc<Manifest>, Error> {
+        Ok(match layer.content {
+            LayerContent::Sealed(tree) => self.manifest(&TreeDigest(tree))?,
+            LayerContent::Writable(_) => {
+                let directory = self.directory(layer)?;
+                Arc::new(layer::listing(directory.open()?.as_fd(), directory.layout().xattrs())?)
             }
-        }
+        })
+    }
+
+    /// What a layer and all below it show, as [`listing`](Self::listing) says.
+    pub(crate) fn stack(&self, top: Option<&str>) -> Result<Stack, Error> {
+        let Some(top) = top else { return Ok(Stack::default()) };
+        let manifests = self.chain(top)?.iter().map(|layer| self.listing(layer)).collect::<Result<_, _>>()?;
         Ok(Stack::new(manifests))
     }
 
@@ -325,6 +329,14 @@ impl image::Lookup for View<'_> {
 
     fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
         self.layers_by(key, digest)
+    }
+
+    fn children(&self, parent: &str) -> Result<Vec<String>, MetaError> {
+        self.children(parent)
+    }
+
+    fn images_of_layer(&self, layer: &str) -> Result<Vec<String>, MetaError> {
+        self.images_of_layer(layer)
     }
 
     fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError> {

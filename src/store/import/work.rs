@@ -136,13 +136,15 @@ impl<'a> Work<'a> {
         let _span = tracing::info_span!("layer", diff_id = %layer.diff_id).entered();
         let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
         let txn = self.store.database().begin_read()?;
-        if let Some(known) = txn.layer(chain.0.hex())? {
+        let known = txn.layer(chain.0.hex())?;
+        refuse_other(known.as_ref(), layer)?;
+        if let Some(known) = known {
             if self.is_whole(&txn, &known)? {
                 drop(txn);
                 self.known(layer)?;
                 return Ok((Ready::Known, self.stack_of(&known, position)?));
             }
-        } else if let Some(elsewhere) = self.elsewhere(chain)? {
+        } else if let Some(elsewhere) = self.elsewhere(chain, layer)? {
             if let Some(blob) = &layer.blob {
                 self.report(&Progress::LayerKnown { blob: &blob.digest });
             }
@@ -171,18 +173,22 @@ impl<'a> Work<'a> {
         }
         // Its tree may be there already, from another archive.
         let txn = self.store.database().begin_read()?;
-        self.is_whole_tree(&txn, chain.0.hex(), &sealed.tree)?;
-        let stack = below.push(sealed.manifest.clone());
+        self.is_whole_tree(&txn, chain.0.hex(), &sealed.content.tree)?;
+        let stack = below.push(sealed.content.manifest.clone());
         Ok((Ready::Sealed(Box::new(sealed)), stack))
     }
 
     /// A layer that another store has, whole, which this one reads.
-    fn elsewhere(&self, chain: &ChainId) -> Result<Option<LayerRecord>, Error> {
+    fn elsewhere(&self, chain: &ChainId, layer: &LayerImport<'_>) -> Result<Option<LayerRecord>, Error> {
         if self.store.image_stores().is_empty() {
             return Ok(None);
         }
         let view = self.store.begin_read()?;
         let Some(found) = view.layer(chain.0.hex())? else { return Ok(None) };
+        // A layer may have any id.
+        if refuse_other(Some(&found), layer).is_err() {
+            return Ok(None);
+        }
         match view.verify_layer(&found) {
             Err(Error::Unsynced(error)) => {
                 tracing::warn!(%error, "unpacked here");
@@ -370,6 +376,16 @@ fn diagnose(layer: &LayerImport<'_>, error: ImportError) -> ImportError {
     match cause {
         Some(cause @ ImportError::BlobDigest { .. }) => cause,
         _ => ImportError::InLayer { layer: name, source: Box::new(error) },
+    }
+}
+
+/// Refuses a layer that has the id of one of the import and is another.
+pub(super) fn refuse_other(known: Option<&LayerRecord>, layer: &LayerImport<'_>) -> Result<(), ImportError> {
+    match known {
+        Some(known) if known.diff_id.as_deref() != Some(&*layer.diff_id.to_string()) => {
+            Err(ImportError::OtherContent { layer: known.id.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

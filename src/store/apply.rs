@@ -1,0 +1,220 @@
+//! Archives that are put on top of what a layer has.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use layerstore_schema::manifest::{Kind, Manifest};
+use layerstore_schema::record::{LayerContent, LayerRecord};
+
+use crate::disk::{SyncPoint, copy_below};
+use crate::error::{Error, InUseError};
+use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
+use crate::meta::Query;
+use crate::types::LayerId;
+
+use super::home::Home;
+use super::import::{Durability, Rows};
+use super::layer::{changed_meanwhile, found};
+use super::remove::Mounts;
+use super::seal::HeldDirectory;
+use super::staged::described;
+use super::{ApplyOptions, StagedDiff, Store};
+
+impl Store {
+    /// Changes a layer by an archive of changes, in any compression that is known: all of it or nothing.
+    ///
+    /// An empty layer becomes what [`put_layer`](Self::put_layer) makes: sealed, with the archive's digests. A layer that
+    /// has something gets what the archive says on top: names are replaced and deleted, and what was deleted from the layers
+    /// below stays so. It has no diffID then, as no archive has its content. It is sealed if it was, and writable if it was.
+    /// A container's layer stays writable in any case.
+    ///
+    /// The layer gets another directory, so that nobody sees a part of the changes. Until then it takes the space of both.
+    ///
+    /// # Locking
+    ///
+    /// Who wants to mount the layer for writing waits meanwhile, if it is writable.
+    ///
+    /// Returns what [`stage_diff`](Self::stage_diff) and [`StagedDiff::apply_to`] do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{ApplyOptions, ContainerOptions, LayerOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let from = store.create_container(None, &ContainerOptions::default())?;
+    /// let mut tar = Vec::new();
+    /// store.diff(&from, &mut tar)?;
+    /// let layer = store.create_layer(None, &LayerOptions::named("copy"))?;
+    /// let layer = store.apply_diff(&layer.id, &*tar, &ApplyOptions::default())?;
+    /// assert_eq!(layer.diff_size, Some(tar.len() as u64));
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn apply_diff(
+        &self,
+        layer: &LayerId,
+        diff: impl Read + Send,
+        options: &ApplyOptions,
+    ) -> Result<Layer, Error> {
+        // What cannot be changed need not be unpacked.
+        let target = Target::find(self, layer.as_str(), options)?;
+        self.stage_diff_in(target.home.store, diff, options)?.apply_to(layer)
+    }
+}
+
+impl StagedDiff {
+    /// Changes a layer by it, in one transaction: see [`Store::apply_diff`].
+    ///
+    /// Returns [`Error::InUse`] if an image or another layer stands on the layer and
+    /// [`change_under_others`](ApplyOptions::change_under_others) is not set, a lease keeps it, it or a layer above it is
+    /// mounted, or someone else changes it; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
+    /// [`Error::Lookup`] if it is not there.
+    pub fn apply_to(self, layer: &LayerId) -> Result<Layer, Error> {
+        let StagedDiff { store, staged_in, unpacked, options, point } = self;
+        let target = Target::find(&store, layer.as_str(), &options)?;
+        let held = target.hold()?;
+        let applied = target.apply(&staged_in, &point, unpacked, &options);
+        let record = match held {
+            Some(held) => held.release_after(applied),
+            None => applied,
+        }?;
+        Ok(Layer::from_record(record)?)
+    }
+}
+
+/// The layer that is going to be changed.
+struct Target<'s> {
+    home: Home<'s>,
+    record: LayerRecord,
+    number: u64,
+    /// Whether it is a container's.
+    of_container: bool,
+}
+
+impl<'s> Target<'s> {
+    fn find(handle: &'s Store, id: &str, options: &ApplyOptions) -> Result<Self, Error> {
+        let home = handle.layer_home(id)?;
+        home.store.begin_writing()?;
+        let view = home.seen_from().begin_read()?;
+        let container = view.container_of_layer(id)?;
+        if let Some(container) = &container
+            && home.is_transient(id)?
+        {
+            let (layer, container) = (id.to_owned(), container.clone());
+            return Err(InUseError::LayerOfContainer { layer, container }.into());
+        }
+        let txn = home.store.database().begin_read()?;
+        let record = found(&txn, id)?;
+        home.refuse_used(&txn, &record.id, options.change_under_others)?;
+        view.verify_chain(id)?;
+        home.refuse_mounted_above(&record.id)?;
+        let number = layer::directory(&txn, &record)?;
+        Ok(Target { home, record, number, of_container: container.is_some() })
+    }
+
+    /// A sealed directory changes for nobody; one that may be mounted for writing must not be meanwhile.
+    fn hold(&self) -> Result<Option<HeldDirectory>, Error> {
+        match self.record.content {
+            LayerContent::Writable(number) => self.home.hold_directory(&self.record.id, number).map(Some),
+            LayerContent::Sealed(_) => Ok(None),
+        }
+    }
+
+    fn apply(
+        &self,
+        staged_in: &Store,
+        point: &SyncPoint,
+        unpacked: UnpackedLayer,
+        options: &ApplyOptions,
+    ) -> Result<LayerRecord, Error> {
+        let store = self.home.store;
+        let txn = self.home.seen_from().begin_read()?;
+        let own = txn.listing(&self.record)?;
+        let below = txn.stack(self.record.parent.as_deref())?.push(own.clone());
+        drop(txn);
+        let in_place = staged_in.uuid() == store.uuid();
+        let is_empty = is_empty(&own);
+        let writable = matches!(self.record.content, LayerContent::Writable(_));
+        if is_empty && !self.of_container && in_place {
+            let sealed = store.seal_unpacked(unpacked, &below)?;
+            let sync = || store.sync_staged(point, true);
+            let written = self.replace(sync, options, |rows, record| {
+                let needed = rows.insert_sealed(described(record, &sealed.streams, options), &sealed)?;
+                rows.inserted_chain(&self.record.id)?;
+                Ok(needed)
+            });
+            return store.settle_directory(sealed.directory, written);
+        }
+        let import = store.import_options();
+        let (mut staging, contents) = layer::complete(unpacked, &below, &import)?;
+        let mut point = point;
+        let here;
+        if !in_place {
+            here = store.layout().sync_point()?;
+            point = &here;
+            let copy = store.stage()?;
+            layer::prepare_writable(staged_in.layout(), &copy, staging.number())?;
+            copy_below(staging.directory(), copy.directory(), store.layout().xattrs())?;
+            staging = copy;
+        }
+        let from = store.open_diff(self.number)?;
+        copy_below(from.as_fd(), staging.directory(), store.layout().xattrs())?;
+        if writable {
+            store.sync_writable(point, &staging, true)?;
+            let written = self.replace(Durability::is_done, options, |rows, record| {
+                let content = LayerContent::Writable(staging.number());
+                rows.txn.put_layer(&LayerRecord { content, ..record })?;
+                Ok(true)
+            });
+            return store.settle_directory(staging.filled(), written);
+        }
+        let content = SealedContent::read(staging.directory(), &contents, store.layout().xattrs())?;
+        let directory = staging.filled();
+        let sync = || store.sync_staged(point, true);
+        let written = self.replace(sync, options, |rows, record| {
+            let needed = rows.insert_tree(directory.number(), &content)?;
+            rows.txn.put_layer(&LayerRecord { content: LayerContent::Sealed(content.tree.0), ..record })?;
+            rows.inserted_chain(&self.record.id)?;
+            Ok(needed)
+        });
+        store.settle_directory(directory, written)
+    }
+
+    /// Gives the layer what `insert` makes of its record, which says nothing of a content any more, if it is still as it
+    /// was found.
+    fn replace(
+        &self,
+        sync: impl Fn() -> Result<Durability, Error>,
+        options: &ApplyOptions,
+        mut insert: impl FnMut(&mut Rows<'_>, LayerRecord) -> Result<bool, Error>,
+    ) -> Result<(LayerRecord, bool), Error> {
+        let (home, id) = (self.home, &self.record.id);
+        // What is mounted above must not lose its directory.
+        let write = |rows: &mut Rows<'_>| {
+            let current = found(rows.txn, id)?;
+            home.refuse_used(rows.txn, id, options.change_under_others)?;
+            home.refuse_mounted_above(id)?;
+            if current.content != self.record.content || layer::directory(rows.txn, &current)? != self.number
+            {
+                return Err(changed_meanwhile(id));
+            }
+            let mut bare = current.clone();
+            bare.forget_content();
+            let needed = insert(rows, bare)?;
+            rows.release(&current)?;
+            Ok((rows.txn.layer_ref(id)?, needed))
+        };
+        home.hold_user(|| home.store.write_rows(&HashSet::new(), sync, Mounts::Wait, write))
+    }
+}
+
+/// Whether a layer changes nothing but the metadata of the root.
+fn is_empty(manifest: &Manifest) -> bool {
+    match manifest.entries() {
+        [] => true,
+        [root] => root.kind == Kind::Directory { opaque: false },
+        _ => false,
+    }
+}
