@@ -126,11 +126,11 @@ pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use store::{
-    Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, Lease, Mount, MountEntry,
-    MountOptions, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch,
-    WatchOptions, WriteTxn,
+    Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, ImageOptions, Lease, Mount,
+    MountEntry, MountOptions, NewItem, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId,
+    UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
-pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
+pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, LeaseId,
     Metadata, Name, RelPath, Timestamp, TreeDigest,

@@ -27,6 +27,7 @@ mod mounts;
 mod power_cut;
 mod roundtrip;
 mod syncs;
+mod things;
 mod torture;
 mod unsynced;
 mod watch;

@@ -190,6 +190,16 @@ findings! {
         /// The directory.
         path: PathBuf,
     }
+    /// The directory that an image or a container has for its caller is not there, or cannot be opened.
+    DataMissing, "data-missing", "{thing}",
+    "{thing} has its caller's files in {path:?}, which cannot be opened: {reason}; a repair would forget the directory", {
+        /// The image or container.
+        thing: String,
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    }
     /// A layer's directory is not there.
     DirectoryMissing, "directory-missing", "{thing}",
     "{thing} has its files in {path:?}, which is not there; a repair would unpack them again from the kept blob or the \

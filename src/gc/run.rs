@@ -9,13 +9,13 @@ use std::io;
 use std::path::Path;
 
 use super::{GarbageKind, GcReport};
-use crate::disk::RunLayout;
+use crate::disk::{RunDirectory, RunLayout};
 use crate::error::Error;
 use crate::meta::{CountedMount, Query, RunDatabase};
 use crate::overlay;
-use crate::store::Store;
+use crate::store::{Store, ThingId};
 use crate::sys::path;
-use crate::types::{ContainerId, LayerId};
+use crate::types::LayerId;
 
 impl Store {
     pub(super) fn collect_run_state(&self, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
@@ -96,18 +96,29 @@ impl Store {
         dry_run: bool,
         report: &mut GcReport,
     ) -> Result<(), Error> {
-        for name in run.container_directories()? {
-            let Some(id) = String::from_utf8(name).ok().and_then(|name| name.parse::<ContainerId>().ok())
-            else {
-                continue;
+        let of = |names: Vec<Vec<u8>>, parse: fn(&str) -> Option<ThingId>| {
+            names.into_iter().filter_map(move |name| parse(std::str::from_utf8(&name).ok()?))
+        };
+        let containers = of(run.container_directories()?, |id| Some(ThingId::Container(id.parse().ok()?)));
+        let images = of(run.image_directories()?, |id| Some(ThingId::Image(id.parse().ok()?)));
+        for thing in containers.chain(images) {
+            let txn = self.database().begin_read()?;
+            let (directory, is_there) = match &thing {
+                ThingId::Container(id) => {
+                    (RunDirectory::Container(id), txn.container(id.as_str())?.is_some())
+                }
+                ThingId::Image(id) => (RunDirectory::Image(id), txn.image(id.as_str())?.is_some()),
+                ThingId::Layer(_) => continue,
             };
-            if self.database().begin_read()?.container(id.as_str())?.is_some() {
+            if is_there {
                 continue;
             }
-            let (path, bytes) = (run.container(&id), run.measure_container(&id));
-            let removed = if dry_run { Ok(true) } else { self.remove_run_directory(&id) };
+            let (path, bytes) = (run.directory(&directory), run.measure_directory(&directory));
+            let removed = if dry_run { Ok(true) } else { self.remove_run_directory(&thing) };
             match removed {
-                Ok(true) => report.add(GarbageKind::RunDirectory, path, Some(id.to_string()), bytes),
+                Ok(true) => {
+                    report.add(GarbageKind::RunDirectory, path, Some(thing.as_str().to_owned()), bytes);
+                }
                 Ok(false) => {}
                 Err(error) => report.leave(path, error),
             }

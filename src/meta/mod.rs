@@ -43,7 +43,7 @@ pub(crate) use journal::{journal_after, journal_bounds};
 pub(crate) use run::{CountedMount, RunDatabase};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
 pub(crate) use unsynced::{Unsynced, unsynced};
-pub(crate) use write::Freed;
+pub(crate) use write::{Freed, is_manifest};
 
 #[cfg(test)]
 mod tests;

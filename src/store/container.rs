@@ -1,7 +1,5 @@
 //! Creating and removing containers.
 
-use std::path::PathBuf;
-
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
@@ -10,7 +8,7 @@ use crate::error::{CreateError, Error, InUseError, LookupError};
 use crate::image::Container;
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
-use crate::sys::{moment, path};
+use crate::sys::moment;
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::lease::keeper_of;
@@ -91,8 +89,7 @@ impl Store {
             labels: options.labels.clone(),
             mount_options: options.mount_options.clone(),
             mount_label: options.mount_label.clone(),
-            uid_map: Vec::new(),
-            gid_map: Vec::new(),
+            ..ContainerRecord::default()
         };
         let written = self.database().write::<_, Error>(|txn| {
             if txn.container(&record.id)?.is_some() {
@@ -182,42 +179,12 @@ impl Store {
             if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {
                 return Err(kept.into());
             }
-            txn.remove_container(id.as_str())?;
-            Ok((txn.remove_layer(&record.layer)?, ()))
+            let mut freed = txn.remove_container(id.as_str())?;
+            freed.add(txn.remove_layer(&record.layer)?);
+            Ok((freed, ()))
         })?;
-        // What stays is garbage for the next gc, and no failure of this.
-        if let Err(error) = self.remove_run_directory(id) {
-            tracing::warn!(container = %id, %error, "run directory not removed");
-        }
+        self.drop_run_directory(&id.into());
         Ok(())
-    }
-
-    /// Removes the run directory of a container that is gone; `false` if there is none, or if the container is there.
-    pub(crate) fn remove_run_directory(&self, id: &ContainerId) -> Result<bool, Error> {
-        let run = self.run_layout()?;
-        if !path::exists(&run.container(id)).unwrap_or(false) {
-            return Ok(false);
-        }
-        let number = self.fresh_number()?;
-        // Nobody makes a container while the write lock is held, so this is not the directory of a new one.
-        let moved = self.database().hold(|| {
-            let gone = self.database().begin_read()?.container(id.as_str())?.is_none();
-            Ok::<_, Error>(gone && run.discard_container(id, number)?)
-        })?;
-        moment::pass("run directory discarded");
-        if moved {
-            run.delete_trash(number.to_string().as_bytes())?;
-        }
-        Ok(moved)
-    }
-
-    /// The container's directory for what a reboot drops, such as sockets and pid files: `<run root>/containers/<id>`.
-    /// It is made if it is missing, and goes with the container.
-    ///
-    /// Returns [`Error::Lookup`] if the container is not there.
-    pub fn run_directory(&self, id: &ContainerId) -> Result<PathBuf, Error> {
-        let container = self.container(id.as_str())?;
-        Ok(self.run_layout()?.ensure_container(&container.id)?)
     }
 }
 

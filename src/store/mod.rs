@@ -6,7 +6,8 @@
 //! | [`query`] | lists, lookups, data items |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
-//! | [`container`], [`remove`] | creating and removing things |
+//! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
+//! | [`directory`] | directories of images and containers for their callers |
 //! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
@@ -19,8 +20,10 @@
 mod backup;
 mod container;
 mod content;
+mod directory;
 mod event;
 mod garbage;
+mod image;
 mod import;
 mod lease;
 mod mount;
@@ -39,6 +42,7 @@ pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
 pub use event::{Aspect, Event, EventKind, Subject};
 pub(crate) use garbage::{Sweep, Swept, find_leftovers};
+pub use image::{ImageOptions, NewItem};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use lease::Lease;
 pub(crate) use lease::is_over;

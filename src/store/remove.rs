@@ -35,14 +35,14 @@ impl Store {
             if let Some(kept) = keeper_of(txn, Owner::Image, id.as_str())? {
                 return Err(kept.into());
             }
-            txn.remove_image(id.as_str())?;
-            let mut freed = Freed::default();
+            let mut freed = txn.remove_image(id.as_str())?;
             let mut layers = Vec::new();
             for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
                 self.remove_unneeded(txn, top, &mut freed, &mut layers)?;
             }
             Ok((freed, layers))
         })?;
+        self.drop_run_directory(&id.into());
         Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
     }
 
@@ -97,8 +97,7 @@ impl Store {
         for layer in unneeded(txn, top, &mut BTreeSet::new())? {
             self.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
             let more = txn.remove_layer(&layer.id)?;
-            freed.diffs.extend(more.diffs);
-            freed.blobs.extend(more.blobs);
+            freed.add(more);
             removed.push(layer.id);
         }
         Ok(())

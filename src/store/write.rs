@@ -2,10 +2,12 @@
 
 use layerstore_schema::table::Owner;
 
-use crate::error::{Error, LookupError};
+use crate::error::{Error, LookupError, ValueError};
+use crate::image;
 use crate::meta::{self, PreparedBlob, Query};
 use crate::types::{Digest, ImageId, Name};
 
+use super::image::check_item_key;
 use super::{Store, ThingId};
 
 /// The changes of one [`Store::write`].
@@ -81,7 +83,7 @@ impl WriteTxn<'_> {
         self.record(&to.into())?;
         let current = self.txn.named(Owner::Image, name.as_str())?;
         if current.as_deref() != Some(to.as_str()) {
-            self.txn.take_image_name(name.as_str())?;
+            self.txn.take_name(Owner::Image, name.as_str())?;
         }
         self.add_name(to, name)
     }
@@ -108,15 +110,28 @@ impl WriteTxn<'_> {
         Ok(())
     }
 
-    /// Stores a data item under `key`, in place of the one that is there.
+    /// Stores a data item under `key`, in place of the one that is there. An image's items `manifest` and `manifest-...` are
+    /// its manifests: it is found by their digests.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::Value`] if the key is none.
     pub fn put_item(&self, of: impl Into<ThingId>, key: &str, bytes: &[u8]) -> Result<(), Error> {
         let of = of.into();
+        check_item_key(key)?;
         self.record(&of)?;
         let digest = Digest::sha256(bytes).to_string();
         self.txn.put_item(of.owner(), of.as_str(), key, digest, &PreparedBlob::from_bytes(bytes))?;
         Ok(())
+    }
+
+    /// Stores a manifest of an image, which is known by `digest` for its sake, whatever the digest of the bytes is.
+    ///
+    /// Returns [`Error::Lookup`] if the image is not there, and [`Error::Value`] if the key is not that of a manifest.
+    pub fn put_manifest(&self, of: &ImageId, key: &str, bytes: &[u8], digest: &Digest) -> Result<(), Error> {
+        if !meta::is_manifest(key) {
+            return Err(ValueError::ManifestKey(key.to_owned()).into());
+        }
+        self.put_item(of, key, bytes)?;
+        Ok(self.txn.name_manifest(of.as_str(), key, Some(&digest.to_string()))?)
     }
 
     /// Removes a data item.
@@ -138,12 +153,11 @@ impl WriteTxn<'_> {
                 self.txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {
+                let before = record.names.clone();
                 change(&mut record.names);
-                for name in record.names.iter().rev() {
-                    if !record.names_history.contains(name) {
-                        record.names_history.insert(0, name.clone());
-                    }
-                }
+                let given: Vec<_> =
+                    record.names.iter().filter(|name| !before.contains(name)).cloned().collect();
+                image::remember(&mut record, &given);
                 self.txn.put_image(&record)?;
             }
             AnyRecord::Container(mut record) => {
@@ -228,15 +242,7 @@ mod tests {
     fn record(id: &ImageId) -> layerstore_schema::record::ImageRecord {
         layerstore_schema::record::ImageRecord {
             id: id.to_string(),
-            names: Vec::new(),
-            names_history: Vec::new(),
-            metadata: String::new(),
-            created: layerstore_schema::record::Time::default(),
-            top_layer: None,
-            mapped_top_layers: Vec::new(),
-            digests: Vec::new(),
-            flags: Vec::new(),
-            labels: Vec::new(),
+            ..layerstore_schema::record::ImageRecord::default()
         }
     }
 }
