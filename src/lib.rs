@@ -126,9 +126,9 @@ pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use store::{
-    Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, ImageOptions, Lease, Mount,
-    MountEntry, MountOptions, NewItem, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId,
-    UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    Aspect, AutoIdMaps, BackupMode, CompactReport, ContainerOptions, Event, EventKind, IdMapping,
+    ImageOptions, Lease, Mount, MountEntry, MountOptions, NewItem, Status, Store, StoreOptions, Subject,
+    SyncMode, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -1,5 +1,6 @@
 //! Images, containers, and what can be asked of anything: made, named, found, emptied and taken away.
 
+mod containers;
 mod images;
 
 use layerstore::{ContainerOptions, ImageOptions, LayerId, Store, StoreOptions, SyncMode};

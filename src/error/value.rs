@@ -29,6 +29,14 @@ pub enum ValueError {
         /// The value as given.
         value: String,
     },
+    /// An id map that the kernel would not take, or that leaves the container without root.
+    #[error("the id map {map:?} is refused: {reason}")]
+    IdMap {
+        /// The map, or its beginning.
+        map: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A path that is absolute, leads out of its root, or has a part that no filesystem can hold.
     #[error("{path:?} cannot be a path inside a layer: {reason}")]
     Path {

@@ -7,11 +7,13 @@
 //! | [`stack`] | what a stack of layers shows at a path |
 //! | [`changes`](mod@changes) | what a layer changes |
 //! | [`export`] | a layer as a tar stream |
+//! | [`idattr`] | ids inside extended attributes |
 //! | [`writable`] | directories that are written to |
 
 mod changes;
 mod export;
 mod files;
+mod idattr;
 mod import;
 mod pipeline;
 mod progress;
@@ -25,6 +27,6 @@ pub(crate) use export::{export_directory, export_original};
 pub(crate) use import::{ImportOptions, SealedLayer, UnpackedLayer, seal, unpack};
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
-pub(crate) use stack::Stack;
+pub(crate) use stack::{Stack, hides_below};
 pub use thing::{Layer, LayerBlob};
 pub(crate) use writable::{directory, prepare_writable};

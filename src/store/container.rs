@@ -5,15 +5,17 @@ use layerstore_schema::table::Owner;
 
 use crate::disk::{Stage, Staging};
 use crate::error::{CreateError, Error, InUseError, LookupError};
-use crate::image::Container;
+use crate::image::{Container, id_ranges};
 use crate::layer;
-use crate::meta::{Query, ReadTxn};
-use crate::sys::moment;
+use crate::meta::{Query, ReadTxn, WriteTxn};
+use crate::sys::userns::IdMaps;
+use crate::sys::{moment, node, stat};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
+use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::lease::keeper_of;
 use super::remove::{EVERYTHING, Mounts, shown};
-use super::{Store, SyncMode};
+use super::{IdMapping, Store, SyncMode};
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -25,14 +27,24 @@ pub struct ContainerOptions {
     pub names: Vec<String>,
     /// The caller's small string.
     pub metadata: String,
+    /// The id of its layer; a random one if `None`.
+    pub layer: Option<LayerId>,
+    /// Data items.
+    pub items: Vec<NewItem>,
     /// Flags: name and JSON value.
     pub flags: Vec<(String, String)>,
     /// Labels.
     pub labels: Vec<(String, String)>,
-    /// Overlay options for every mount, such as `volatile`.
+    /// Overlay options for every mount, such as `nodev`.
     pub mount_options: Vec<String>,
     /// The SELinux label for every mount.
     pub mount_label: Option<String>,
+    /// The SELinux label of its processes, for whoever starts them.
+    pub process_label: Option<String>,
+    /// Whether its mounts skip syncs: faster, and after a power cut the container is only to be removed.
+    pub volatile: bool,
+    /// How its ids map to the host's.
+    pub ids: IdMapping,
 }
 
 impl ContainerOptions {
@@ -49,7 +61,12 @@ impl Store {
     /// The layer's root directory has the metadata of the layer below it. When the call returns, directory and
     /// records survive a power cut, unless [`SyncMode`] is `Off`.
     ///
-    /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken, [`Error::Meta`] with
+    /// With ids of its own, the layer's directory belongs to the host's id of the container's root, mounts show the files of
+    /// the image with the host's ids, and what comes out by [`diff`](Self::diff) and [`commit`](Self::commit) has the
+    /// container's. Ids that are chosen are another container's at no time.
+    ///
+    /// Returns [`Error::Value`] if a name, flag, key or id map is none, [`Error::Create`] if the id is taken or there are too
+    /// few ids, [`Error::Meta`] with
     /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Unsynced`] if a layer of the image was not on the
     /// disk when the machine went down, and [`Error::Lookup`] if the image is gone.
     pub fn create_container<'i>(
@@ -60,24 +77,18 @@ impl Store {
         self.tidy_once();
         let image = image.into();
         let names = checked_names(&options.names)?;
+        check_flags(&options.flags)?;
+        let items = prepare(&options.items)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
-        let layer_id: LayerId = random_id()?;
-        let (parent, staging) = self.stage_above(image)?;
-        let layer = LayerRecord {
-            id: layer_id.to_string(),
-            parent: parent.map(|parent| parent.id),
-            names: Vec::new(),
-            metadata: String::new(),
-            created: Timestamp::now().into(),
-            content: LayerContent::Writable(staging.number()),
-            diff_id: None,
-            diff_size: None,
-            blobs: Vec::new(),
-            split: None,
-            self_contained: false,
-            flags: Vec::new(),
-            labels: Vec::new(),
+        let layer_id = options.layer.clone().map_or_else(random_id, Ok)?;
+        let wanted = match &options.ids {
+            IdMapping::Auto(auto) => Some(self.wanted_ids(auto, image)?),
+            IdMapping::Maps(maps) => maps.check().map(|()| None)?,
+            IdMapping::Host => None,
         };
+        let (parent, staging) = self.stage_above(image)?;
+        let owner = self.owner_of(&staging)?;
+        let layer = new_layer(&layer_id, parent, staging.number());
         let record = ContainerRecord {
             id: id.to_string(),
             names,
@@ -89,23 +100,41 @@ impl Store {
             labels: options.labels.clone(),
             mount_options: options.mount_options.clone(),
             mount_label: options.mount_label.clone(),
+            process_label: options.process_label.clone(),
+            volatile: options.volatile,
             ..ContainerRecord::default()
         };
-        let written = self.database().write::<_, Error>(|txn| {
-            if txn.container(&record.id)?.is_some() {
-                return Err(CreateError::IdInUse { kind: "container", id: record.id.clone() }.into());
+        let written = loop {
+            let maps = match (&options.ids, &wanted) {
+                (IdMapping::Maps(maps), _) => Some(maps.clone()),
+                (_, Some(wanted)) => Some(wanted.choose(&self.database().begin_read()?.containers()?)?),
+                _ => None,
+            };
+            let record = match &maps {
+                None => record.clone(),
+                Some(maps) => {
+                    self.give_to(&staging, owner, maps)?;
+                    let (uid_map, gid_map) = (id_ranges(&maps.uids), id_ranges(&maps.gids));
+                    ContainerRecord { uid_map, gid_map, ..record.clone() }
+                }
+            };
+            let written = self.database().write::<_, Error>(|txn| {
+                if let (Some(wanted), Some(maps)) = (&wanted, &maps)
+                    && !wanted.are_free(maps, &txn.containers()?)
+                {
+                    return Ok(None);
+                }
+                insert_container(txn, image, &record, &layer, &items)?;
+                moment::pass("before the commit");
+                Ok(Some(record.clone()))
+            });
+            match written {
+                // Another container was given the same ids meanwhile.
+                Ok(None) => {}
+                Ok(Some(record)) => break Ok(record),
+                Err(error) => break Err(error),
             }
-            // The image may have been removed since its top layer was looked up.
-            if let Some(image) = image
-                && txn.image(image.as_str())?.is_none()
-            {
-                return Err(no_image(image).into());
-            }
-            txn.put_layer(&layer)?;
-            txn.put_container(&record)?;
-            moment::pass("before the commit");
-            Ok(())
-        });
+        };
         moment::pass("after the commit");
         // If the commit does not know whether the rows are there, the database does, unless it cannot be read: then the
         // directory stays, and gc finds it if it is not needed.
@@ -119,8 +148,34 @@ impl Store {
         if keep {
             staging.keep();
         }
-        written?;
-        Ok(Container::from_record(record)?)
+        Ok(Container::from_record(written?)?)
+    }
+
+    /// Who owns the root of a staged directory.
+    fn owner_of(&self, staging: &Staging) -> Result<(u32, u32), Error> {
+        let found = stat::stat(staging.directory()).map_err(|source| Error::Io {
+            action: "examine",
+            path: self.diff_path(staging.number()),
+            source,
+        })?;
+        Ok((found.uid, found.gid))
+    }
+
+    /// Gives the root of a staged directory to the host's ids of its owner in the container, or of the container's root
+    /// where the owner is nobody there.
+    fn give_to(&self, staging: &Staging, owner: (u32, u32), maps: &IdMaps) -> Result<(), Error> {
+        let Some((uid, gid)) = maps.to_host(owner.0, owner.1).or_else(|| maps.to_host(0, 0)) else {
+            return Ok(());
+        };
+        node::set_owner(staging.directory(), uid, gid).map_err(|source| Error::Io {
+            action: "change the owner of",
+            path: self.diff_path(staging.number()),
+            source,
+        })?;
+        if self.sync_mode() != SyncMode::Off {
+            staging.sync()?;
+        }
+        Ok(())
     }
 
     /// Makes the directory of a layer above an image's. Returns the image's layer with it.
@@ -186,6 +241,50 @@ impl Store {
         self.drop_run_directory(&id.into());
         Ok(())
     }
+}
+
+/// The record of a container's layer.
+fn new_layer(id: &LayerId, parent: Option<LayerRecord>, number: u64) -> LayerRecord {
+    LayerRecord {
+        id: id.to_string(),
+        parent: parent.map(|parent| parent.id),
+        names: Vec::new(),
+        metadata: String::new(),
+        created: Timestamp::now().into(),
+        content: LayerContent::Writable(number),
+        diff_id: None,
+        diff_size: None,
+        blobs: Vec::new(),
+        split: None,
+        self_contained: false,
+        flags: Vec::new(),
+        labels: Vec::new(),
+    }
+}
+
+fn insert_container(
+    txn: &WriteTxn,
+    image: Option<&ImageId>,
+    record: &ContainerRecord,
+    layer: &LayerRecord,
+    items: &PreparedItems<'_>,
+) -> Result<(), Error> {
+    let taken = |kind, id: &str| CreateError::IdInUse { kind, id: id.to_owned() };
+    if txn.container(&record.id)?.is_some() {
+        return Err(taken("container", &record.id).into());
+    }
+    if txn.layer(&layer.id)?.is_some() {
+        return Err(taken("layer", &layer.id).into());
+    }
+    // The image may have been removed since its top layer was looked up.
+    if let Some(image) = image
+        && txn.image(image.as_str())?.is_none()
+    {
+        return Err(no_image(image).into());
+    }
+    txn.put_layer(layer)?;
+    txn.put_container(record)?;
+    image::insert(txn, Owner::Container, &record.id, items)
 }
 
 fn no_image(id: &ImageId) -> LookupError {

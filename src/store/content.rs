@@ -8,6 +8,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use crate::disk::{self, Subdirectory};
 use crate::error::{Error, LayoutError, LookupError};
+use crate::image;
 use crate::layer::{self, Change, Mark};
 use crate::meta::{Query, ReadTxn, open_blob};
 use crate::types::TreeDigest;
@@ -68,7 +69,11 @@ impl Store {
         }
         let below = self.stack(txn, layer.parent.as_deref())?;
         let inherited = below.find(b"").map(|entry| &entry.metadata);
-        Ok(layer::export_directory(root.as_fd(), self.layout().xattrs(), inherited, out)?)
+        let container =
+            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
+        let maps = container.as_ref().and_then(image::id_maps);
+        let namespace = self.layout().xattrs();
+        Ok(layer::export_directory(root.as_fd(), namespace, inherited, maps.as_ref(), out)?)
     }
 
     /// The record of the layer that a thing is about.

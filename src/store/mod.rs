@@ -8,6 +8,7 @@
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
 //! | [`directory`] | directories of images and containers for their callers |
+//! | [`userns`] | id maps of containers |
 //! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
@@ -15,7 +16,7 @@
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
-//! | [`usage`] | how much there is, and whose it is |
+//! | [`usage`], [`size`] | how much there is, and whose it is |
 
 mod backup;
 mod container;
@@ -31,10 +32,12 @@ mod open;
 mod options;
 mod query;
 mod remove;
+mod size;
 mod thing;
 mod tidy;
 mod unsynced;
 mod usage;
+mod userns;
 mod watch;
 mod write;
 
@@ -51,5 +54,6 @@ pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
+pub use userns::{AutoIdMaps, IdMapping};
 pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

@@ -10,6 +10,7 @@ use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, Moun
 
 use crate::disk::{self, DiffName, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
+use crate::image;
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
@@ -120,7 +121,13 @@ impl Store {
             txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
         let request = self.mount_request(&txn, &layer, container.as_ref(), options)?;
         drop(txn);
-        Ok((layer, overlay::plan(&self.probe()?, &request)?))
+        let plan = overlay::plan(&self.probe()?, &request)?;
+        if request.id_map.is_some() && plan.is_by_program() {
+            let reason =
+                "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";
+            return Err(MountError::IdMap { reason }.into());
+        }
+        Ok((layer, plan))
     }
 
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
@@ -278,6 +285,8 @@ impl Store {
         if let Some(container) = container {
             request.options.clone_from(&container.mount_options);
             request.context = request.context.or_else(|| container.mount_label.clone());
+            request.volatile = container.volatile;
+            request.id_map = image::id_maps(container);
         }
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
