@@ -25,6 +25,7 @@ mod layering;
 mod model;
 mod mounts;
 mod power_cut;
+mod repair;
 mod roundtrip;
 mod syncs;
 mod things;

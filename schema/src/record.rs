@@ -150,8 +150,10 @@ pub struct ImageRecord {
     pub top_layer: Option<String>,
     /// Copies of the top layer for other id maps.
     pub mapped_top_layers: Vec<String>,
-    /// Digests that the image is known by, whatever its data items are.
+    /// The digests of the manifests that the image was loaded with.
     pub digests: Vec<String>,
+    /// Other digests that the image is known by, whatever its data items are.
+    pub given_digests: Vec<String>,
     /// The data items that are manifests: key, and the digest that the image is known by for its sake.
     pub manifests: Vec<(String, String)>,
     /// Flags: name and JSON value.
@@ -168,7 +170,7 @@ impl ImageRecord {
     pub fn known_digests(&self) -> Vec<&str> {
         let mut known: Vec<&str> = Vec::new();
         let of_manifests = self.manifests.iter().map(|(_, digest)| digest);
-        for digest in self.digests.iter().chain(of_manifests) {
+        for digest in self.digests.iter().chain(&self.given_digests).chain(of_manifests) {
             if !known.contains(&digest.as_str()) {
                 known.push(digest);
             }

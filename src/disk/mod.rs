@@ -16,6 +16,7 @@
 //! | [`file_in`] | files in the directories of images and containers |
 //! | [`run_layout`] | the run root and every name that is written there |
 //! | [`reserve`] | space to give up when the disk is full |
+//! | [`parallel`] | many pieces of work on all processors |
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
@@ -29,6 +30,7 @@ mod inherit;
 mod layout;
 mod marker;
 mod overlay_form;
+pub(crate) mod parallel;
 mod remove;
 mod reserve;
 mod run_layout;
@@ -40,7 +42,7 @@ mod usage;
 mod walk;
 
 pub(crate) use damage::{DamagedPath, damaged_path};
-pub(crate) use entry_lock::{DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
+pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
 pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory};

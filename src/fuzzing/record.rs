@@ -161,6 +161,7 @@ fn image(fields: &mut Fields<'_>) -> ImageRecord {
         top_layer: fields.option(Fields::text),
         mapped_top_layers: fields.list(Fields::text),
         digests: fields.list(Fields::text),
+        given_digests: fields.list(Fields::text),
         manifests: fields.list(Fields::pair),
         flags: fields.list(Fields::pair),
         labels: fields.list(Fields::pair),

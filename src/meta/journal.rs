@@ -125,7 +125,8 @@ impl WriteTxn {
         }
     }
 
-    fn names_of(&self, kind: u8, id: &str) -> Result<Vec<String>, MetaError> {
+    /// The names of a thing that is there.
+    pub(super) fn names_of(&self, kind: u8, id: &str) -> Result<Vec<String>, MetaError> {
         let names = match Owner::from_code(kind) {
             Some(Owner::Layer) => self.layer(id)?.map(|record| record.names),
             Some(Owner::Image) => self.image(id)?.map(|record| record.names),
@@ -184,6 +185,6 @@ macro_rules! compared {
 compared! {
     LayerRecord: names => NAMES, metadata => METADATA, flags => FLAGS, labels => LABELS, blobs => DIGESTS;
     ImageRecord: names => NAMES, names_history => NAMES, metadata => METADATA, flags => FLAGS, labels => LABELS,
-        digests => DIGESTS, manifests => DIGESTS;
+        digests => DIGESTS, given_digests => DIGESTS, manifests => DIGESTS;
     ContainerRecord: names => NAMES, metadata => METADATA, flags => FLAGS, labels => LABELS;
 }

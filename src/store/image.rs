@@ -97,7 +97,7 @@ impl Store {
             created: options.created.unwrap_or_else(Timestamp::now).into(),
             top_layer: options.top_layer.as_ref().map(ToString::to_string),
             mapped_top_layers: options.mapped_top_layers.iter().map(ToString::to_string).collect(),
-            digests: options.digests.iter().map(ToString::to_string).collect(),
+            given_digests: options.digests.iter().map(ToString::to_string).collect(),
             flags: options.flags.clone(),
             labels: options.labels.clone(),
             ..ImageRecord::default()

@@ -6,6 +6,7 @@
 )]
 
 mod idmap;
+mod other_side;
 mod ranges;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::error::NamespaceError;
 
 pub(crate) use idmap::to_container;
 pub use idmap::{IdExtent, IdMaps};
+pub(crate) use other_side::OtherSide;
 use ranges::Ranges;
 pub(crate) use ranges::given_to;
 

@@ -1,8 +1,8 @@
 //! Images made of layers that are there: names and their history, manifests and digests, directories.
 
 use layerstore::{
-    CheckOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions, LookupError, NewItem, Store,
-    ValueError,
+    CheckOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions, LookupError, NewItem,
+    RepairOptions, Store, ValueError,
 };
 
 use super::{base, entries, on, open};
@@ -167,7 +167,11 @@ fn the_directory_of_an_image_goes_with_it() {
         .map(layerstore::Finding::code)
         .collect();
     assert_eq!(codes, ["data-missing"]);
-    std::fs::create_dir(&path).unwrap();
+    let report = store.repair(&RepairOptions::default()).unwrap();
+    assert!(report.is_complete(), "{:?}", report.left);
+    assert_eq!(report.repaired[0].code, "forget");
+    let path = store.image_directory(&image.id).unwrap();
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "an empty one");
 
     store.remove_image(&image.id).unwrap();
     assert!(!path.exists() && !run.exists());
@@ -186,9 +190,9 @@ fn a_directory_that_no_image_has_is_garbage() {
     std::fs::create_dir(&stray).unwrap();
     std::fs::create_dir_all(dir.run_root().join("images/gone")).unwrap();
     std::fs::write(dir.root().join("data/notes"), "none of ours").unwrap();
-    let findings = store.check(&CheckOptions::default()).unwrap().findings;
-    let codes: Vec<_> = findings.iter().map(layerstore::Finding::code).collect();
-    assert_eq!(codes, ["garbage", "stray"]);
+    let report = store.check(&CheckOptions::default()).unwrap();
+    let codes: Vec<_> = report.findings.iter().map(layerstore::Finding::code).collect();
+    assert_eq!((codes, report.garbage.len()), (vec!["stray"], 1));
     let dry = store.gc(true).unwrap().removed;
     let removed = store.gc(false).unwrap().removed;
     assert_eq!(dry, removed);
