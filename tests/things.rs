@@ -1,7 +1,9 @@
 //! Images, containers, and what can be asked of anything: made, named, found, emptied and taken away.
 
+mod anything;
 mod containers;
 mod images;
+mod unknown;
 
 use layerstore::{ContainerOptions, ImageOptions, LayerId, Store, StoreOptions, SyncMode};
 

@@ -14,6 +14,7 @@
 //! | [`trash`] | how what has a number goes |
 //! | [`usage`] | what a tree takes on the disk |
 //! | [`file_in`] | files in the directories of images and containers |
+//! | [`digest_lock`] | lock files of digests in the run root |
 //! | [`run_layout`] | the run root and every name that is written there |
 //! | [`reserve`] | space to give up when the disk is full |
 //! | [`parallel`] | many pieces of work on all processors |
@@ -21,6 +22,7 @@
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod damage;
+mod digest_lock;
 mod dir_stack;
 mod entry_lock;
 mod file_in;
@@ -42,6 +44,7 @@ mod usage;
 mod walk;
 
 pub(crate) use damage::{DamagedPath, damaged_path};
+pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
 pub(crate) use inherit::inherit_root;

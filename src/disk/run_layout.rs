@@ -6,6 +6,7 @@
 //! empty                nothing, for good
 //! containers/<id>      run directories handed to callers
 //! images/<id>          the same of images
+//! digests/<digest>     held while someone fetches the blob
 //! trash/<n>            run directories of what is gone
 //! ```
 
@@ -26,6 +27,7 @@ pub(crate) const RUN_DATABASE: &str = "run.redb";
 const MOUNTS: &str = "mnt";
 const CONTAINERS: &str = "containers";
 const IMAGES: &str = "images";
+const DIGESTS: &str = "digests";
 const EMPTY: &str = "empty";
 const TRASH: &str = "trash";
 
@@ -60,7 +62,7 @@ impl RunLayout {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         path::make_directories(path, 0o700).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
-        for name in [MOUNTS, CONTAINERS, IMAGES, EMPTY, TRASH] {
+        for name in [MOUNTS, CONTAINERS, IMAGES, DIGESTS, EMPTY, TRASH] {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
         }
         Ok(RunLayout { root, path: path.to_path_buf() })
@@ -162,6 +164,25 @@ impl RunLayout {
                 Err(LayoutError::Io { path: self.directory(of), action: "move to the trash", source })
             }
         }
+    }
+
+    /// The names of the lock files of digests.
+    pub(super) fn digest_locks(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
+        self.names(DIGESTS)
+    }
+
+    /// The directory of the lock files of digests.
+    pub(super) fn open_digest_locks(&self) -> Result<OwnedFd, LayoutError> {
+        self.open(DIGESTS).map_err(|source| LayoutError::Io {
+            path: self.path.join(DIGESTS),
+            action: "open",
+            source,
+        })
+    }
+
+    /// The path of the lock file of a digest.
+    pub(super) fn digest_lock_path(&self, name: &[u8]) -> PathBuf {
+        self.path.join(DIGESTS).join(OsStr::from_bytes(name))
     }
 
     /// The names in the trash.

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use super::{GarbageKind, GcReport};
-use crate::disk::{RunDirectory, RunLayout};
+use crate::disk::{DigestLockFile, RunDirectory, RunLayout};
 use crate::error::Error;
 use crate::meta::{CountedMount, Query, RunDatabase};
 use crate::overlay;
@@ -31,6 +31,7 @@ impl Store {
             self.collect_mount_points(namespace, report)?;
         }
         self.collect_run_directories(&run, dry_run, report)?;
+        collect_digest_locks(&run, dry_run, report)?;
         collect_trash(&run, dry_run, report)
     }
 
@@ -125,6 +126,18 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Removes lock files of digests whose holders have died.
+fn collect_digest_locks(run: &RunLayout, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
+    let dead = match dry_run {
+        true => run.look_for_dead_digest_locks()?,
+        false => run.dead_digest_locks()?.iter().map(DigestLockFile::path).collect(),
+    };
+    for path in dead {
+        report.add(GarbageKind::Lock, path, None, 0);
+    }
+    Ok(())
 }
 
 fn collect_trash(run: &RunLayout, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {

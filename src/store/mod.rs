@@ -4,12 +4,15 @@
 //! | --- | --- |
 //! | [`options`], [`open`] | finding or making a store |
 //! | [`query`] | lists, lookups, data items |
+//! | [`anything`] | what can be done to a thing of any kind in one call |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
 //! | [`directory`] | directories of images and containers for their callers |
 //! | [`userns`] | id maps of containers |
+//! | [`wipe`] | removing everything, or one thing whoever needs it; ending all mounts |
 //! | [`lease`](mod@lease) | keeping things for a while |
+//! | [`digest_lock`] | locks on digests, for those who fetch blobs |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
@@ -18,9 +21,11 @@
 //! | [`backup`] | a copy of the database, and its size |
 //! | [`usage`], [`size`] | how much there is, and whose it is |
 
+mod anything;
 mod backup;
 mod container;
 mod content;
+mod digest_lock;
 mod directory;
 mod event;
 mod garbage;
@@ -39,10 +44,13 @@ mod unsynced;
 mod usage;
 mod userns;
 mod watch;
+mod wipe;
 mod write;
 
+pub use anything::Things;
 pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
+pub use digest_lock::DigestLock;
 pub use event::{Aspect, Event, EventKind, Subject};
 pub(crate) use garbage::{Sweep, Swept, find_leftovers};
 pub use image::{ImageOptions, NewItem};
@@ -55,6 +63,6 @@ pub use options::{StoreOptions, SyncMode};
 pub(crate) use remove::Mounts;
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
-pub use userns::{AutoIdMaps, IdMapping};
+pub use userns::{AutoIdMaps, HostRanges, IdMapping};
 pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

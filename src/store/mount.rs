@@ -137,49 +137,52 @@ impl Store {
     /// Returns [`Error::Mount`] with [`NotMounted`](crate::MountError::NotMounted) if it is not mounted, and with
     /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then.
     pub fn unmount(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<u64, Error> {
-        self.unmount_counting(&what.into(), mode, |count| count.saturating_sub(1))
+        let layer = self.layer_of(&self.database().begin_read()?, &what.into())?;
+        self.unmount_counting(&layer.id, Some(&layer), mode, |count| count.saturating_sub(1))
     }
 
     /// Unmounts, however many have asked for the mount.
     ///
     /// Returns what [`unmount`](Self::unmount) does.
     pub fn unmount_all(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<(), Error> {
-        self.unmount_counting(&what.into(), mode, |_| 0).map(drop)
+        let layer = self.layer_of(&self.database().begin_read()?, &what.into())?;
+        self.unmount_counting(&layer.id, Some(&layer), mode, |_| 0).map(drop)
     }
 
-    fn unmount_counting(
+    /// `record` is `None` for the mount of a layer that is gone.
+    pub(super) fn unmount_counting(
         &self,
-        what: &ThingId,
+        layer: &str,
+        record: Option<&LayerRecord>,
         mode: UnmountMode,
         next: impl FnOnce(u64) -> u64,
     ) -> Result<u64, Error> {
-        let layer = self.layer_of(&self.database().begin_read()?, what)?;
-        let target = self.mount_point(&layer.id)?;
+        let target = self.mount_point(layer)?;
         let namespace = self.mount_namespace()?;
-        self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
-            let record = &mut slot.record;
-            let left = next(record.as_ref().map_or(1, |record| record.count));
+        self.run()?.update_mount::<_, Error>(layer, namespace, |slot| {
+            let counted = &mut slot.record;
+            let left = next(counted.as_ref().map_or(1, |counted| counted.count));
             if left > 0
-                && let Some(record) = record
+                && let Some(counted) = counted
                 && overlay::is_mounted(&target)?
             {
-                record.count = left;
+                counted.count = left;
                 return Ok(left);
             }
             match overlay::unmount(&target, mode) {
                 // A count that the kernel does not confirm goes with the error that says so.
                 Err(error @ MountError::NotMounted { .. }) => {
-                    return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
+                    return if counted.take().is_some() { Ok(0) } else { Err(error.into()) };
                 }
                 unmounted => unmounted?,
             }
             moment::pass("unmounted");
-            *record = None;
+            *counted = None;
             // With the directory would go what is mounted there in other mount namespaces.
             if !slot.elsewhere {
                 remove_quietly(&target);
             }
-            self.vouch_for_volatile(&layer)?;
+            record.map_or(Ok(()), |layer| self.vouch_for_volatile(layer))?;
             Ok(0)
         })
     }

@@ -6,7 +6,7 @@ use crate::layer::Layer;
 use crate::meta::{Query, read_blob};
 use crate::types::{ContainerId, ImageId, LayerId, Name, stored};
 
-use super::{Store, Thing, ThingId};
+use super::{Store, ThingId};
 
 impl Store {
     /// All layers, by id. One snapshot: no layer in it lacks its parent.
@@ -57,29 +57,6 @@ impl Store {
         Ok(Container::from_record(record)?)
     }
 
-    /// The container, else the image, else the layer that `key` finds.
-    ///
-    /// Returns [`Error::Lookup`] if nothing is found, or more than one thing of the first kind that has any.
-    pub fn thing(&self, key: &str) -> Result<Thing, Error> {
-        let missing = |error: &Error| matches!(error, Error::Lookup(LookupError::NotFound { .. }));
-        let txn = self.database().begin_read()?;
-        match find_container::<Error>(&txn, key) {
-            Err(error) if missing(&error) => {}
-            found => return Ok(Thing::Container(Container::from_record(found?)?)),
-        }
-        match find_image::<Error>(&txn, key) {
-            Err(error) if missing(&error) => {}
-            found => return Ok(Thing::Image(Image::from_record(found?)?)),
-        }
-        match find_layer::<Error>(&txn, key) {
-            Err(error) if missing(&error) => {
-                let kind = "container, image or layer";
-                Err(LookupError::NotFound { kind, key: key.to_owned() }.into())
-            }
-            found => Ok(Thing::Layer(Layer::from_record(found?)?)),
-        }
-    }
-
     /// A layer and all below it, topmost first.
     ///
     /// Returns [`Error::Lookup`] if the layer is not there.
@@ -115,10 +92,14 @@ impl Store {
 
     /// The data items of a thing, by key.
     ///
-    /// Returns [`Error::Meta`] if the database fails.
+    /// Returns [`Error::Lookup`] if the thing is not there.
     pub fn items(&self, of: impl Into<ThingId>) -> Result<Vec<Item>, Error> {
         let of = of.into();
-        let items = self.database().begin_read()?.items(of.owner(), of.as_str())?;
+        let txn = self.database().begin_read()?;
+        let items = txn.items(of.owner(), of.as_str())?;
+        if items.is_empty() {
+            prove_there(&txn, &of)?;
+        }
         Ok(items.into_iter().map(|(key, record)| Item::from_record(key, record)).collect::<Result<_, _>>()?)
     }
 
@@ -141,4 +122,16 @@ impl Store {
     pub fn name_holder(&self, kind: crate::image::Kind, name: &Name) -> Result<Option<String>, Error> {
         Ok(self.database().begin_read()?.named(kind.owner(), name.as_str())?)
     }
+}
+
+/// Returns [`Error::Lookup`] if a thing is not there.
+fn prove_there(txn: &impl Query, of: &ThingId) -> Result<(), Error> {
+    let id = of.as_str();
+    let there = match of {
+        ThingId::Layer(_) => txn.layer(id)?.is_some(),
+        ThingId::Image(_) => txn.image(id)?.is_some(),
+        ThingId::Container(_) => txn.container(id)?.is_some(),
+    };
+    let missing = || LookupError::NotFound { kind: of.kind().word(), key: id.to_owned() };
+    if there { Ok(()) } else { Err(missing().into()) }
 }

@@ -30,6 +30,15 @@ pub enum IdMapping {
     Auto(AutoIdMaps),
 }
 
+/// Ids of the host that containers may have, as first id and count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostRanges {
+    /// Users.
+    pub uids: Vec<(u32, u32)>,
+    /// Groups.
+    pub gids: Vec<(u32, u32)>,
+}
+
 /// How the ids of a container are chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -37,8 +46,8 @@ pub struct AutoIdMaps {
     /// The user whose ranges in `/etc/subuid` and `/etc/subgid` the ids are taken from. `None` is the user `containers`;
     /// in a user namespace it is the namespace itself, without its root.
     pub user: Option<String>,
-    /// The ranges to take from instead, as first id and count: of users, and of groups.
-    pub ranges: Option<[Vec<(u32, u32)>; 2]>,
+    /// The ranges to take from instead.
+    pub ranges: Option<HostRanges>,
     /// How many ids the container gets, from 0 on. `None` is one more than the highest id in the image's `/etc/passwd`
     /// and `/etc/group`, and at least `min_size`.
     pub size: Option<u32>,
@@ -91,7 +100,7 @@ pub(super) struct Wanted {
 impl Store {
     /// Finds out what a container with chosen ids needs.
     pub(super) fn wanted_ids(&self, auto: &AutoIdMaps, image: Option<&ImageId>) -> Result<Wanted, Error> {
-        let (user, [uids, gids]) = match &auto.ranges {
+        let (user, ranges) = match &auto.ranges {
             Some(ranges) => ("the caller".to_owned(), ranges.clone()),
             None => available(auto.user.as_deref())?,
         };
@@ -107,7 +116,7 @@ impl Store {
                 size
             }
         };
-        let (uids, gids) = (IdSet::new(uids), IdSet::new(gids));
+        let (uids, gids) = (IdSet::new(ranges.uids), IdSet::new(ranges.gids));
         Ok(Wanted { size, user, uids, gids, additional: auto.additional.clone() })
     }
 
@@ -184,21 +193,22 @@ fn ids_in<'t>(text: &'t [u8], fields: &'t [usize]) -> impl Iterator<Item = u32> 
 }
 
 /// The ids that containers may have, and whose they are.
-fn available(user: Option<&str>) -> Result<(String, [Vec<(u32, u32)>; 2]), Error> {
+fn available(user: Option<&str>) -> Result<(String, HostRanges), Error> {
     if user.is_none() && userns::in_user_namespace() {
         let failed = |source| Error::Io { action: "read", path: "/proc/self/uid_map".into(), source };
         let maps = userns::own_maps().map_err(failed)?;
         let ids = |map: &[IdExtent]| {
             let ids = IdSet::new(map.iter().map(|extent| (extent.inside, extent.count)));
-            ids.subtract(&IdSet::first_ids(1)).zip(&IdSet::first_ids(u64::MAX))
+            let pairs = ids.subtract(&IdSet::first_ids(1)).zip(&IdSet::first_ids(u64::MAX));
+            pairs.into_iter().map(|(first, _, count)| (first, count)).collect()
         };
-        let ranges = [&maps.uids, &maps.gids]
-            .map(|map| ids(map).into_iter().map(|(first, _, count)| (first, count)).collect());
+        let ranges = HostRanges { uids: ids(&maps.uids), gids: ids(&maps.gids) };
         return Ok(("this user namespace".to_owned(), ranges));
     }
     let user = user.unwrap_or(DEFAULT_USER);
     let failed = |source| Error::Io { action: "read", path: "/etc/subuid".into(), source };
-    Ok((format!("the user {user}"), userns::given_to(user).map_err(failed)?))
+    let [uids, gids] = userns::given_to(user).map_err(failed)?;
+    Ok((format!("the user {user}"), HostRanges { uids, gids }))
 }
 
 impl Wanted {

@@ -1,13 +1,11 @@
 //! Several changes in one transaction: all of them are seen at once, or none is.
 
-use layerstore_schema::table::Owner;
-
 use crate::error::{Error, InUseError, LookupError, ValueError};
 use crate::image;
 use crate::meta::{self, PreparedBlob, Query};
 use crate::types::{Digest, ImageId, Name};
 
-use super::image::check_item_key;
+use super::image::{check_flags, check_item_key};
 use super::{Store, ThingId};
 
 /// The changes of one [`Store::write`].
@@ -75,17 +73,38 @@ impl WriteTxn<'_> {
         self.change_names(&of.into(), |held| held.retain(|other| other != name.as_str()))
     }
 
-    /// Moves a name to an image from whichever image has it.
+    /// Moves a name to a thing from whichever thing of its kind has it.
     ///
-    /// Returns [`Error::Lookup`] if the image is not there.
-    pub fn move_name(&self, to: &ImageId, name: &Name) -> Result<(), Error> {
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn move_name(&self, to: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
+        let to = to.into();
         // Before the name is taken from its holder: the caller may go on after an error.
-        self.record(&to.into())?;
-        let current = self.txn.named(Owner::Image, name.as_str())?;
+        self.record(&to)?;
+        let current = self.txn.named(to.owner(), name.as_str())?;
         if current.as_deref() != Some(to.as_str()) {
-            self.txn.take_name(Owner::Image, name.as_str())?;
+            self.txn.take_name(to.owner(), name.as_str())?;
         }
         self.add_name(to, name)
+    }
+
+    /// Sets a flag of a thing to a JSON value.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::Value`] if the flag has no name or the value is no
+    /// JSON.
+    pub fn set_flag(&self, of: impl Into<ThingId>, flag: &str, value: &str) -> Result<(), Error> {
+        let flag = (flag.to_owned(), value.to_owned());
+        check_flags(std::slice::from_ref(&flag))?;
+        self.change_flags(&of.into(), |flags| match flags.iter_mut().find(|(name, _)| *name == flag.0) {
+            Some(held) => *held = flag,
+            None => flags.push(flag),
+        })
+    }
+
+    /// Takes a flag from a thing; nothing happens if it does not have it.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn clear_flag(&self, of: impl Into<ThingId>, flag: &str) -> Result<(), Error> {
+        self.change_flags(&of.into(), |flags| flags.retain(|(name, _)| name != flag))
     }
 
     /// Replaces a thing's metadata.
@@ -150,6 +169,28 @@ impl WriteTxn<'_> {
         }
         refuse_document(&self.record(&of)?, key, None)?;
         self.txn.remove_item(of.owner(), of.as_str(), key)?;
+        Ok(())
+    }
+
+    fn change_flags(
+        &self,
+        of: &ThingId,
+        change: impl FnOnce(&mut Vec<(String, String)>),
+    ) -> Result<(), Error> {
+        match self.record(of)? {
+            AnyRecord::Layer(mut record) => {
+                change(&mut record.flags);
+                self.txn.put_layer(&record)?;
+            }
+            AnyRecord::Image(mut record) => {
+                change(&mut record.flags);
+                self.txn.put_image(&record)?;
+            }
+            AnyRecord::Container(mut record) => {
+                change(&mut record.flags);
+                self.txn.put_container(&record)?;
+            }
+        }
         Ok(())
     }
 

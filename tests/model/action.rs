@@ -251,7 +251,7 @@ impl Change {
             }
             Change::AddName(of, name) => txn.add_name(of.thing(), &name.parse()?),
             Change::RemoveName(of, name) => txn.remove_name(of.thing(), &name.parse()?),
-            Change::MoveName(to, name) => txn.move_name(&to.parse()?, &name.parse()?),
+            Change::MoveName(to, name) => txn.move_name(&to.parse::<layerstore::ImageId>()?, &name.parse()?),
             Change::SetMetadata(of, text) => txn.set_metadata(of.thing(), text),
             Change::PutItem(of, key, content) => txn.put_item(of.thing(), key, &content.bytes()),
             Change::RemoveItem(of, key) => txn.remove_item(of.thing(), key),

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    AutoIdMaps, CheckOptions, ContainerOptions, CreateError, Error, ExportError, IdExtent, IdMapping, IdMaps,
-    LookupError, MountError, MountOptions, NewItem, Store, UnmountMode, ValueError,
+    AutoIdMaps, CheckOptions, ContainerOptions, CreateError, Error, ExportError, HostRanges, IdExtent,
+    IdMapping, IdMaps, LookupError, MountError, MountOptions, NewItem, Store, UnmountMode, ValueError,
 };
 
 use super::{base, entries, open};
@@ -242,7 +242,7 @@ fn ids_are_mapped_in_mounts_and_back_in_what_comes_out() {
 
 fn auto(ranges: &[(u32, u32)]) -> AutoIdMaps {
     let mut auto = AutoIdMaps::default();
-    auto.ranges = Some([ranges.to_vec(), ranges.to_vec()]);
+    auto.ranges = Some(HostRanges { uids: ranges.to_vec(), gids: ranges.to_vec() });
     auto
 }
 
