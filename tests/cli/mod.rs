@@ -11,6 +11,7 @@ mod items;
 mod lists;
 mod manual;
 mod output;
+mod things;
 mod unshare;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ mod commit;
 mod compact;
 mod completions;
 mod create_container;
+mod create_image;
 mod diff;
 mod du;
 mod events;
@@ -25,11 +26,13 @@ mod repair;
 mod rm;
 mod rmi;
 mod save;
+mod shutdown;
 mod status;
 mod sync;
 mod unmount;
 mod unshare;
 mod version;
+mod wipe;
 
 use clap::{Parser, Subcommand};
 
@@ -39,7 +42,8 @@ pub use check::CheckArgs;
 pub use commit::{CommitArgs, time};
 pub use compact::CompactArgs;
 pub use completions::CompletionsArgs;
-pub use create_container::CreateContainerArgs;
+pub use create_container::{CreateContainerArgs, IdChoice};
+pub use create_image::CreateImageArgs;
 pub use diff::DiffArgs;
 pub use du::DuArgs;
 pub use events::{EventsArgs, Filter, FilterKey, Since};
@@ -57,11 +61,13 @@ pub use repair::RepairArgs;
 pub use rm::RmArgs;
 pub use rmi::RmiArgs;
 pub use save::{CompressionKind, SaveArgs};
+pub use shutdown::ShutdownArgs;
 pub use status::StatusArgs;
 pub use sync::SyncArgs;
 pub use unmount::UnmountArgs;
 pub use unshare::UnshareArgs;
 pub use version::VersionArgs;
+pub use wipe::WipeArgs;
 
 /// Keep container layers, images and containers in a directory, without a daemon
 ///
@@ -102,6 +108,7 @@ pub enum Command {
     Containers(ContainersArgs),
     #[command(visible_alias = "create")]
     CreateContainer(CreateContainerArgs),
+    CreateImage(CreateImageArgs),
     Mount(MountArgs),
     #[command(visible_alias = "umount")]
     Unmount(UnmountArgs),
@@ -121,6 +128,8 @@ pub enum Command {
     Repair(RepairArgs),
     Gc(GcArgs),
     Prune(PruneArgs),
+    Wipe(WipeArgs),
+    Shutdown(ShutdownArgs),
     Backup(BackupArgs),
     Compact(CompactArgs),
     Sync(SyncArgs),

@@ -8,6 +8,7 @@ mod compact;
 mod completions;
 mod containers;
 mod create_container;
+mod create_image;
 mod diff;
 mod du;
 mod events;
@@ -25,11 +26,13 @@ mod repair;
 mod rm;
 mod rmi;
 mod save;
+mod shutdown;
 mod status;
 mod sync;
 mod unmount;
 mod unshare;
 mod version;
+mod wipe;
 
 use std::fs::File;
 use std::io::Write;
@@ -55,6 +58,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Layers(args) => layers::run(&args, context),
         Command::Containers(args) => containers::run(&args, context),
         Command::CreateContainer(args) => create_container::run(args, context),
+        Command::CreateImage(args) => create_image::run(args, context),
         Command::Mount(args) => mount::run(args, context),
         Command::Unmount(args) => unmount::run(&args, context),
         Command::Changes(args) => changes::run(&args, context),
@@ -70,6 +74,8 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Events(args) => events::run(&args, context),
         Command::Gc(args) => gc::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
+        Command::Wipe(args) => wipe::run(&args, context),
+        Command::Shutdown(args) => shutdown::run(&args, context),
         Command::Backup(args) => backup::run(&args, context),
         Command::Compact(args) => compact::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
