@@ -15,6 +15,8 @@ pub const NAMES: &[&str] = &["a", "web", "web:1", "ca", "cab"];
 pub const BAD_NAME: &str = " bad";
 /// The ids that containers are given: each but the last begins another or has a name's text.
 pub const CONTAINERS: &[&str] = &["ca", "cab", "cb", "web"];
+/// The ids that images are given which are made of layers. None has documents.
+pub const MADE: &[&str] = &["ia", "iab"];
 const KEYS: &[&str] = &["spec", "state"];
 const FILES: &[&str] = &["a", "b", "c", "new"];
 
@@ -43,6 +45,7 @@ pub struct Step {
 pub enum Op {
     Load { image: u8, names: Vec<u8> },
     CreateContainer { id: u8, image: Option<u8>, names: Vec<u8> },
+    CreateImage { id: u8, layer: Option<u8>, names: Vec<u8>, content: Content },
     RemoveContainer(u8),
     RemoveImage(u8),
     RemoveLayer(u8),
@@ -130,6 +133,12 @@ fn op(mounts: bool) -> impl Strategy<Value = Op> {
         6 => (0u8..IMAGES, names()).prop_map(|(image, names)| Op::Load { image, names }),
         5 => (any::<u8>(), proptest::option::weighted(0.8, number()), names())
             .prop_map(|(id, image, names)| Op::CreateContainer { id, image, names }),
+        3 => (any::<u8>(), proptest::option::weighted(0.8, number()), names(), 0u8..3).prop_map(
+            |(id, layer, names, seed)| {
+                let content = Content { seed, length: 100 };
+                Op::CreateImage { id, layer, names, content }
+            }
+        ),
         2 => number().prop_map(Op::RemoveContainer),
         2 => number().prop_map(Op::RemoveImage),
         1 => number().prop_map(Op::RemoveLayer),
@@ -192,6 +201,15 @@ impl Op {
                 image: image.as_ref().map(|number| of(Kind::Image, number)),
                 names: names_of(names),
             },
+            Op::CreateImage { id, layer, names, content } => Action::CreateImage {
+                id: choose(MADE, *id),
+                // One that is written to goes with its container.
+                layer: layer
+                    .map(|number| of(Kind::Layer, &number))
+                    .filter(|layer| state.container_of_layer(layer).is_none()),
+                names: names_of(names),
+                content: *content,
+            },
             Op::RemoveContainer(number) => Action::RemoveContainer(of(Kind::Container, number)),
             Op::RemoveImage(number) => Action::RemoveImage(of(Kind::Image, number)),
             Op::RemoveLayer(number) => Action::RemoveLayer(of(Kind::Layer, number)),
@@ -221,7 +239,12 @@ impl Op {
                 names: names_of(names),
                 created: i64::from(serial),
             },
-            Op::Save(number) => Action::Save { image: of(Kind::Image, number), serial },
+            Op::Save(number) => {
+                // What has no documents cannot be written out.
+                let image = of(Kind::Image, number);
+                let image = if MADE.contains(&image.as_str()) { "absent".to_owned() } else { image };
+                Action::Save { image, serial }
+            }
             Op::Gc { dry_run } => Action::Gc { dry_run: *dry_run },
             Op::Check { deep } => Action::Check { deep: *deep },
             Op::Reopen => Action::Reopen,

@@ -1,8 +1,9 @@
 //! Images made of layers that are there: names and their history, manifests and digests, directories.
 
+use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    CheckOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions, LookupError, NewItem,
-    RepairOptions, Store, ValueError,
+    CheckOptions, ContainerOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions,
+    LookupError, NewItem, RepairOptions, Store, ValueError,
 };
 
 use super::{base, entries, on, open};
@@ -199,4 +200,30 @@ fn a_directory_that_no_image_has_is_garbage() {
     let kinds: Vec<_> = removed.iter().map(|garbage| garbage.kind).collect();
     assert_eq!(kinds, [GarbageKind::Data, GarbageKind::RunDirectory]);
     assert!(!stray.exists() && store.image_directory(&image.id).unwrap().exists());
+}
+
+#[test]
+fn a_container_of_an_image_without_documents_is_committed_with_new_ones() {
+    let dir = Dir::new("things");
+    let store = open(&dir);
+    let (_, layer) = base(&store, "base");
+    let made = store.create_image(&on(&layer, "made")).unwrap();
+    let web = store.create_container(&made.id, &ContainerOptions::named("web")).unwrap();
+    let next = store.commit(&web.id, &CommitOptions::named("next")).unwrap();
+    let config: serde_json::Value =
+        serde_json::from_slice(&store.item(&next, &format!("sha256:{}", next.id)).unwrap()).unwrap();
+    let layers = store.layer_chain(next.top_layer.as_ref().unwrap()).unwrap();
+    let diff_ids: Vec<_> =
+        layers.iter().rev().map(|layer| layer.diff_id.as_ref().unwrap().to_string()).collect();
+    assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(diff_ids));
+    assert_eq!((layers.len(), &layers[1].id), (2, &layer));
+    // It can be taken to another store.
+    let to = format!("oci:{}:1", dir.join("layout").display()).parse().unwrap();
+    store.save(&next.id, &to, &SaveOptions::default()).unwrap();
+    let refused = store.save(&made.id, &to, &SaveOptions::default());
+    assert!(refused.is_err(), "{refused:?}");
+    store.wipe().unwrap();
+    let source = Source::open(&to, store.root()).unwrap();
+    let loaded = store.load(&source, &LoadOptions::named("next")).unwrap();
+    assert_eq!((loaded.id, loaded.top_layer), (next.id, next.top_layer));
 }
