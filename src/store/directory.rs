@@ -74,11 +74,17 @@ impl Store {
         write_in(&self.container_directory(id)?, path.as_ref(), bytes, durable)
     }
 
-    /// The bytes of a file in the [container's directory](Self::container_directory).
+    /// The bytes of a file in the [container's directory](Self::container_directory), which is not made for this.
     ///
     /// Returns what [`write_container_file`](Self::write_container_file) does; [`Error::Io`] also if there is no such file.
     pub fn read_container_file(&self, id: &ContainerId, path: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
-        read_in(&self.container_directory(id)?, path.as_ref())
+        let number = directory_number(&self.database().begin_read()?, &id.into())?;
+        let directory = match number {
+            Some(number) => self.layout().entry_path(Subdirectory::Data, DiffName::Entry(number)),
+            // What has none has nothing in it.
+            None => self.layout().path().join(Subdirectory::Data.name()).join("none"),
+        };
+        read_in(&directory, path.as_ref())
     }
 
     /// Writes a file in the [container's run directory](Self::run_directory), whole and in place of what is there.
@@ -93,7 +99,7 @@ impl Store {
         write_in(&self.run_directory(id)?, path.as_ref(), bytes, false)
     }
 
-    /// The bytes of a file in the [container's run directory](Self::run_directory).
+    /// The bytes of a file in the [container's run directory](Self::run_directory), which is not made for this.
     ///
     /// Returns what [`read_container_file`](Self::read_container_file) does.
     pub fn read_container_run_file(
@@ -101,7 +107,9 @@ impl Store {
         id: &ContainerId,
         path: impl AsRef<Path>,
     ) -> Result<Vec<u8>, Error> {
-        read_in(&self.run_directory(id)?, path.as_ref())
+        let of = id.into();
+        directory_number(&self.database().begin_read()?, &of)?;
+        read_in(&self.run_layout()?.directory(&run_directory_of(&of)?), path.as_ref())
     }
 
     fn data_directory(&self, of: &ThingId) -> Result<PathBuf, Error> {

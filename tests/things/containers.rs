@@ -89,6 +89,11 @@ fn files_of_a_container_stay_below_its_directory() {
     let dir = Dir::new("things");
     let store = open(&dir);
     let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    for nothing in [store.read_container_file(&web.id, "a/b"), store.read_container_run_file(&web.id, "pid")]
+    {
+        assert!(matches!(nothing, Err(Error::Io { .. })), "{nothing:?}");
+    }
+    assert!(entries(&dir, "data").is_empty(), "reading makes nothing");
     store.write_container_file(&web.id, "a/b", b"one").unwrap();
     store.write_container_file(&web.id, "a/b", b"two").unwrap();
     store.write_container_run_file(&web.id, "pid", b"7").unwrap();
