@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     BackupMode, CheckLevel, CheckOptions, ContainerOptions, Error, MountOptions, Note, Store, StoreOptions,
-    SyncMode, UnsyncedError,
+    SyncMode, UnmountMode, UnsyncedError,
 };
 use layerstore_schema::table;
 
@@ -311,4 +311,30 @@ fn a_note_about_nothing_is_found() {
     let report = store.check(&CheckOptions::default()).unwrap();
     let codes: Vec<_> = report.findings.iter().map(|finding| finding.code()).collect();
     assert_eq!(codes, ["unsynced-unused"]);
+}
+
+#[test]
+fn what_is_mounted_is_not_replaced() {
+    let (dir, store, image, container) = fixture();
+    database::reboot(&dir.root());
+    let other = open(&dir, SyncMode::Full);
+    // It is found whole, and that cannot be noted: another process is writing.
+    let mut mounted = None;
+    let written = other.write(|_| {
+        mounted = Some(store.mount(&container, &MountOptions::default()));
+        Ok(())
+    });
+    written.unwrap();
+    let Ok(mount) = mounted.unwrap() else { skip!("no right to mount here") };
+    std::fs::write(base(&dir).join("large"), vec![8; 600_000]).unwrap();
+    let layout = dir.join("layout-demo");
+    let source =
+        Source::open(&format!("oci:{}:demo", layout.display()).parse().unwrap(), dir.path()).unwrap();
+    let refused = other.load(&source, &LoadOptions::default()).unwrap_err();
+    assert!(matches!(refused, Error::InUse(_)), "{refused:?}");
+    assert!(mount.path().join("large").exists(), "the kernel reads the directory still");
+    store.unmount(&container, UnmountMode::Plain).unwrap();
+    let again = load(&dir, &other, &self::image(), "demo");
+    assert_eq!(again.id, image.id);
+    assert_sound(&other);
 }

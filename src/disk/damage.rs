@@ -5,12 +5,12 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use layerstore_schema::manifest::{Entry, Manifest, path_order};
+use rustix::io::Errno;
 
 use super::overlay_form::XattrNamespace;
 use super::scan::scan;
@@ -28,7 +28,8 @@ pub(crate) struct DamagedPath {
 
 /// Reads every file of a directory, on all processors, and compares it with its manifest.
 ///
-/// Returns [`ScanError`] if this process may not read it; any other failure to read is damage.
+/// Returns [`ScanError`] if it cannot be read for a reason that says nothing of the directory: no permission, or no
+/// memory or descriptor left.
 pub(crate) fn damaged_path(
     root: BorrowedFd<'_>,
     manifest: &Manifest,
@@ -36,7 +37,7 @@ pub(crate) fn damaged_path(
 ) -> Result<Option<DamagedPath>, ScanError> {
     match scan(root, &HashMap::new(), namespace) {
         Ok(found) => Ok(first_difference(manifest.entries(), found.entries(), namespace)),
-        Err(error) if is_refusal(&error) => Err(error),
+        Err(error) if !is_damage(&error) => Err(error),
         Err(error) => {
             let mut what = format!("cannot be read: {error}");
             if let Some(cause) = std::error::Error::source(&error) {
@@ -47,11 +48,12 @@ pub(crate) fn damaged_path(
     }
 }
 
-fn is_refusal(error: &ScanError) -> bool {
+fn is_damage(error: &ScanError) -> bool {
     let (ScanError::Read { source, .. } | ScanError::Tree(TreeError::Io { source, .. })) = error else {
-        return false;
+        return true;
     };
-    source.kind() == io::ErrorKind::PermissionDenied
+    let of_the_disk = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NOENT, Errno::NOTDIR];
+    Errno::from_io_error(source).is_some_and(|number| of_the_disk.contains(&number))
 }
 
 /// The first path at which two lists in manifest order differ.

@@ -286,13 +286,18 @@ impl Layout {
         self.path.join(which.name()).join(name.to_string())
     }
 
-    /// Writes everything in the store out to the disk. Comes before the commit of rows that name directories.
+    /// Writes everything in the store out to the disk.
     pub(crate) fn sync(&self) -> Result<(), LayoutError> {
-        sync::filesystem(self.root.as_fd()).map_err(|source| LayoutError::Io {
-            path: self.path.clone(),
-            action: "sync the filesystem of",
-            source,
-        })
+        sync_filesystem(self.root.as_fd(), &self.path)
+    }
+
+    /// Comes before the first write of what [`SyncPoint::sync`] is to bring to the disk.
+    pub(crate) fn sync_point(&self) -> Result<SyncPoint, LayoutError> {
+        let path = self.path.clone();
+        match beneath::open_directory_beneath(self.root.as_fd(), b".") {
+            Ok(root) => Ok(SyncPoint { root, path }),
+            Err(source) => Err(LayoutError::Io { path, action: "open", source }),
+        }
     }
 
     /// How much room there is on the store's filesystem.
@@ -329,6 +334,28 @@ impl Layout {
         })?;
         Ok(listed.into_iter().map(|entry| entry.name).collect())
     }
+}
+
+/// A descriptor that one operation syncs by.
+///
+/// The kernel tells of a write that failed once for each descriptor that was open then. With one for all, an operation
+/// could take the error that another must have, and the other would commit what is not on the disk.
+#[derive(Debug)]
+pub(crate) struct SyncPoint {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl SyncPoint {
+    /// Writes everything in the store out to the disk. Comes before the commit of rows that name directories.
+    pub(crate) fn sync(&self) -> Result<(), LayoutError> {
+        sync_filesystem(self.root.as_fd(), &self.path)
+    }
+}
+
+fn sync_filesystem(root: BorrowedFd<'_>, path: &Path) -> Result<(), LayoutError> {
+    let failed = |source| LayoutError::Io { path: path.to_owned(), action: "sync the filesystem of", source };
+    sync::filesystem(root).map_err(failed)
 }
 
 #[cfg(test)]

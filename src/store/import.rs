@@ -20,10 +20,11 @@ use std::time::Duration;
 use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
 
-use crate::error::Error;
+use crate::disk::SyncPoint;
+use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{NamedNumbers, PreparedBlob, named_numbers};
+use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
@@ -116,6 +117,7 @@ impl Store {
     /// Brings an image in: layers, record, names and items, all or nothing.
     pub(crate) fn import_image(&self, import: &ImageImport<'_>) -> Result<Image, Error> {
         self.tidy_once();
+        let point = self.layout().sync_point()?;
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
@@ -134,7 +136,7 @@ impl Store {
             if let Some(duration) = import.keep_finished
                 && !prepared.ready.is_empty()
                 && !error.is_out_of_space()
-                && let Err(why) = self.keep_finished(import, &chains, prepared, duration)
+                && let Err(why) = self.keep_finished(&point, import, &chains, prepared, duration)
             {
                 tracing::warn!(error = %why, "finished layers not kept");
             }
@@ -148,22 +150,30 @@ impl Store {
             .iter()
             .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
             .collect();
-        let image = self.insert(prepared, |rows, prepared| rows.image(import, &chains, prepared, &items))?;
+        let image =
+            self.insert(&point, prepared, |rows, prepared| rows.image(import, &chains, prepared, &items))?;
         Ok(Image::from_record(image)?)
     }
 
     /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there.
     fn keep_finished(
         &self,
+        point: &SyncPoint,
         import: &ImageImport<'_>,
         chains: &[ChainId],
         prepared: Prepared,
         duration: Duration,
     ) -> Result<(), Error> {
         let id: LeaseId = rows::lease_id(import).parse()?;
-        self.insert(prepared, |rows, prepared| {
+        self.insert(point, prepared, |rows, prepared| {
             let top = rows.layers(import, chains, prepared)?;
-            let things = top.into_iter().map(|top| (Owner::Layer.code(), top)).collect();
+            // An earlier try may have come further: what it kept must not be left without a lease.
+            let mut things = rows.txn.lease(id.as_str())?.map(|lease| lease.things).unwrap_or_default();
+            if let Some(top) = top.map(|top| (Owner::Layer.code(), top))
+                && !things.contains(&top)
+            {
+                things.push(top);
+            }
             Ok(rows.txn.put_lease(&lease::new_record(id.as_str(), things, duration))?)
         })
     }
@@ -171,28 +181,41 @@ impl Store {
     /// Brings what was staged to the disk, runs the one transaction of an import, and lets go of what no row names.
     fn insert<T>(
         &self,
+        point: &SyncPoint,
         prepared: Prepared,
-        insert: impl FnOnce(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
+        mut insert: impl FnMut(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let durability = self.sync_staged(prepared.is_staged())?;
         let mut doomed = None;
-        let written = self.database().write::<_, Error>(|txn| {
-            let mut rows = Rows::new(txn, &prepared.damaged, &durability)?;
-            let value = insert(&mut rows, &prepared)?;
-            let unsynced = rows.stand_on_unsynced()?;
-            doomed = Some(Doomed::announce(self, rows.freed));
-            moment::pass("before the commit");
-            Ok((value, rows.needed, unsynced))
-        });
+        let written = loop {
+            let durability = self.sync_staged(point, prepared.is_staged())?;
+            let mut stands_on_unsynced = false;
+            let mut write = || {
+                self.database().write::<_, Error>(|txn| {
+                    let mut rows = Rows::new(txn, &prepared.damaged, &durability)?;
+                    let value = insert(&mut rows, &prepared)?;
+                    stands_on_unsynced = rows.stand_on_unsynced()?;
+                    if stands_on_unsynced {
+                        return Err(ImportError::GivenUp.into());
+                    }
+                    self.refuse_mounted_above(txn, &rows.replaced)?;
+                    doomed = Some(Doomed::announce(self, rows.freed));
+                    moment::pass("before the commit");
+                    Ok((value, rows.needed))
+                })
+            };
+            // While a directory loses its place, nobody mounts it.
+            let written = if prepared.damaged.is_empty() { write() } else { self.run()?.hold(write) };
+            // Another process has brought in a layer since the sync, and left it to the kernel.
+            if !stands_on_unsynced {
+                break written;
+            }
+        };
         moment::pass("after the commit");
         match written {
-            Ok((value, needed, unsynced)) => {
+            Ok((value, needed)) => {
                 settle(prepared, &needed);
                 if let Some(doomed) = doomed {
                     doomed.delete(self, EVERYTHING);
-                }
-                if unsynced {
-                    self.sync()?;
                 }
                 Ok(value)
             }
@@ -213,13 +236,14 @@ impl Store {
     }
 
     /// Brings what was staged to the disk, and with it all that was left unsynced before; or says that it is not there.
-    fn sync_staged(&self, staged: bool) -> Result<Durability, Error> {
+    fn sync_staged(&self, point: &SyncPoint, staged: bool) -> Result<Durability, Error> {
         if self.sync_mode() != SyncMode::Full {
             return Ok(Durability::Unsynced { boot: self.boot_id()?.to_owned() });
         }
         let also = self.unsynced_now()?;
         if staged || !also.is_empty() {
-            self.sync_filesystem()?;
+            let _span = tracing::info_span!("sync").entered();
+            self.or_distrust(point.sync().map_err(Error::from))?;
         }
         Ok(Durability::Synced { also })
     }

@@ -228,6 +228,16 @@ impl Store {
         Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
     }
 
+    /// Refuses an operation that takes the files of some layers away, if one of them or one above is mounted.
+    pub(crate) fn refuse_mounted_above(&self, txn: &impl Query, layers: &[String]) -> Result<(), Error> {
+        let mut left = layers.to_vec();
+        while let Some(layer) = left.pop() {
+            self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
+            left.extend(txn.children(&layer)?);
+        }
+        Ok(())
+    }
+
     /// The mount namespace that this thread is in: mounts are seen, and counted, in one.
     pub(crate) fn mount_namespace(&self) -> Result<u64, Error> {
         sys::mount::namespace().map_err(|source| Error::Io {

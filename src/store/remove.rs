@@ -6,7 +6,7 @@ use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, EntryLock, NamedLock};
-use crate::error::{Error, InUseError, LookupError, MetaError};
+use crate::error::{Error, InUseError, LayoutError, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
 use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId};
@@ -218,18 +218,14 @@ pub(super) struct Doomed {
 impl Doomed {
     pub(super) fn announce(store: &Store, freed: Freed) -> Self {
         let numbers = freed.numbers();
-        let locks = || -> Result<Vec<NamedLock>, Error> {
-            let lock = EntryLock::create(store.layout())?;
-            Ok(numbers.iter().map(|number| lock.name(*number)).collect::<Result<_, _>>()?)
-        };
-        // On a full disk there may be no room for a name, and still things must be removable.
-        let locks = match if numbers.is_empty() { Ok(Vec::new()) } else { locks() } {
-            Ok(locks) => locks,
-            Err(error) => {
-                tracing::warn!(%error, "removing without a lock file");
-                Vec::new()
+        let mut locks = Vec::new();
+        if !numbers.is_empty() {
+            // On a full disk there may be no room for a name, or someone else is at a number: it goes without.
+            let tell = |error: &LayoutError| tracing::warn!(%error, "removing without a lock file");
+            if let Ok(lock) = EntryLock::create(store.layout()).inspect_err(tell) {
+                locks.extend(numbers.iter().filter_map(|number| lock.name(*number).inspect_err(tell).ok()));
             }
-        };
+        }
         Doomed { numbers, locks }
     }
 

@@ -28,11 +28,31 @@ impl Store {
     /// Returns [`Error::Layout`] if the filesystem reports an error, and [`Error::Meta`] if the database fails.
     pub fn sync(&self) -> Result<usize, Error> {
         let numbers = self.unsynced_now()?;
-        self.sync_filesystem()?;
+        self.or_distrust(self.sync_filesystem())?;
         if !numbers.is_empty() {
             self.database().write::<_, Error>(|txn| Ok(txn.forget_unsynced(numbers.iter().copied())?))?;
         }
         Ok(numbers.len())
+    }
+
+    /// After a sync that failed, nothing of this boot is believed any more that was not synced: the kernel told of what it
+    /// could not write, and will not do so again.
+    pub(super) fn or_distrust(&self, synced: Result<(), Error>) -> Result<(), Error> {
+        synced.inspect_err(|_| {
+            if let Err(error) = self.distrust_unsynced() {
+                tracing::warn!(%error, "what was not synced is not noted as lost, perhaps");
+            }
+        })
+    }
+
+    fn distrust_unsynced(&self) -> Result<(), Error> {
+        let boot = self.boot_id()?;
+        self.database().write(|txn| {
+            for (number, _) in unsynced(txn)?.into_iter().filter(|(_, of)| of == boot) {
+                txn.mark_unsynced(number, &lost_in(boot))?;
+            }
+            Ok(())
+        })
     }
 
     /// What is not synced and was written in this boot: a `syncfs` that begins now brings it to the disk.
@@ -158,10 +178,15 @@ impl Store {
     /// it for itself: the use that asked waits for nobody.
     fn vouch_for(&self, number: u64) -> Result<(), Error> {
         self.verified().insert(number);
+        let lost = lost_in(self.boot_id()?);
         let mut options = self.options().database.clone();
         options.lock_timeout = Duration::ZERO;
         let database = Database::new(self.database().path().to_owned(), options);
-        if let Err(error) = database.write::<_, Error>(|txn| Ok(txn.forget_unsynced([number])?)) {
+        if let Err(error) = database.write::<_, Error>(|txn| {
+            // What was read may have been the kernel's memory of what it could not write.
+            let is_on_disk = unsynced(txn)?.get(&number) != Some(&lost);
+            Ok(txn.forget_unsynced(is_on_disk.then_some(number))?)
+        }) {
             tracing::debug!(%error, number, "verified, and not noted");
         }
         Ok(())
@@ -184,5 +209,43 @@ impl Store {
         }
         let found = hasher.finish();
         Ok((found != expected).then(|| format!("its digest is {found}")))
+    }
+}
+
+/// What stands in a row instead of the boot in which a sync failed.
+fn lost_in(boot: &str) -> String {
+    format!("lost {boot}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{StoreOptions, SyncMode};
+
+    #[test]
+    fn a_sync_that_failed_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::at(dir.path().join("store")).run_root(dir.path().join("run")).reserve(0);
+        let store = Store::open(&options.sync(SyncMode::Records)).unwrap();
+        let boot = store.boot_id().unwrap();
+        let mark = |number, boot: &str| {
+            store.database().write::<_, Error>(|txn| Ok(txn.mark_unsynced(number, boot)?)).unwrap();
+        };
+        mark(7, boot);
+        let count = || store.count_unsynced(&store.database().begin_read().unwrap()).unwrap();
+        assert_eq!(count(), (1, 0));
+        let failed =
+            || Err(Error::Io { action: "sync", path: "/".into(), source: io::ErrorKind::Other.into() });
+        store.or_distrust(failed()).unwrap_err();
+        assert_eq!(count(), (0, 1));
+        // The kernel has nothing more to say of what it could not write.
+        assert_eq!(store.sync().unwrap(), 0);
+        assert_eq!(count(), (0, 1));
+        // Nor does its memory say what the disk has. After a reboot what is read is from there.
+        store.vouch_for(7).unwrap();
+        assert_eq!(count(), (0, 1));
+        mark(7, &lost_in("an earlier boot"));
+        store.vouch_for(7).unwrap();
+        assert_eq!(count(), (0, 0));
     }
 }

@@ -55,7 +55,11 @@ pub enum Handle {
 impl Settings {
     pub fn open(&self) -> Result<Store, layerstore::Error> {
         let options = StoreOptions::at(&self.root).run_root(&self.run_root).create(false).reserve(0);
-        let sync = if self.sync { SyncMode::Full } else { SyncMode::Off };
+        let sync = match self.sync {
+            true => SyncMode::Full,
+            false if self.seed % 4 == 0 => SyncMode::Records,
+            false => SyncMode::Off,
+        };
         Store::open(&options.sync(sync).lock_timeout(Duration::from_millis(self.lock_timeout)))
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use layerstore_schema::record::{
     DiffRecord, ImageRecord, KeptBlobRecord, LayerBlob as BlobRow, LayerContent, LayerRecord,
 };
-use layerstore_schema::table::Owner;
+use layerstore_schema::table::{LayerKey, Owner};
 
 use super::work::CopiedBlob;
 use super::{Durability, ImageImport, LayerImport, Needed, Prepared, Ready};
@@ -30,6 +30,8 @@ pub(super) struct Rows<'a> {
     pub(super) needed: Needed,
     /// What has lost its place.
     pub(super) freed: Freed,
+    /// The layers whose files now are in other directories.
+    pub(super) replaced: Vec<String>,
     /// The layers, bottom first.
     layers: Vec<String>,
 }
@@ -43,8 +45,8 @@ impl<'a> Rows<'a> {
         if let Durability::Synced { also } = durability {
             txn.forget_unsynced(also.iter().copied())?;
         }
-        let (needed, freed, layers) = Default::default();
-        Ok(Rows { txn, damaged, durability, needed, freed, layers })
+        let (needed, freed, replaced, layers) = Default::default();
+        Ok(Rows { txn, damaged, durability, needed, freed, replaced, layers })
     }
 
     /// Inserts everything of an import.
@@ -163,6 +165,7 @@ impl<'a> Rows<'a> {
         if !damaged {
             return Ok(false);
         }
+        self.replaced.push(known.id.clone());
         if tree == sealed.tree {
             return self.insert_tree(sealed);
         }
@@ -191,6 +194,7 @@ impl<'a> Rows<'a> {
                 self.txn.put_diff(&sealed.tree, diff, &sealed.manifest_blob)?;
             }
             Some(diff) if self.damaged.contains(&diff.number) => {
+                self.replaced.extend(self.txn.layers_by(LayerKey::Tree, &sealed.tree.to_string())?);
                 let old = self.txn.move_diff(&sealed.tree, number, usage.allocated, usage.inodes)?;
                 self.freed.diffs.push(old);
             }
