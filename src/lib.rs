@@ -10,7 +10,8 @@
 //! | --- | --- |
 //! | open or make a store | [`Store::open`] with [`StoreOptions`] |
 //! | bring an image in | [`Store::load`] from an [`oci::Source`] |
-//! | look around | [`Store::images`], [`Store::containers`], [`Store::layers`], [`Store::thing`] |
+//! | make an image of a layer that is there | [`Store::create_image`] with [`ImageOptions`] |
+//! | look around | [`Store::list`], [`Store::images`], [`Store::containers`], [`Store::layers`], [`Store::thing`] |
 //! | make a container | [`Store::create_container`] with [`ContainerOptions`] |
 //! | see and change its files | [`Store::mount`], [`Store::unmount`] |
 //! | know what was changed | [`Store::changes`], or as a tar [`Store::diff`] |
@@ -19,10 +20,13 @@
 //! | make an image of that | [`Store::commit`] |
 //! | take an image out | [`Store::save`] to an [`oci::Reference`] |
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
+//! | keep files with a container | [`Store::container_directory`], [`Store::write_container_file`] |
+//! | give a container ids of its own | [`IdMapping`] in [`ContainerOptions`] |
 //! | change several records at once | [`Store::write`] |
+//! | fetch a blob only once | [`Store::lock_digest`] |
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
 //! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
-//! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`] |
+//! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`]; everything: [`Store::wipe`] |
 //! | use the machine's `storage.conf` | [`StoreOptions::from_settings`] with [`config::Settings`] |
 //! | read other stores; keep images in one of their own | [`StoreOptions::image_store`]; [`StoreOptions::image_store_root`] |
 //! | only read; forget containers with the boot | [`StoreOptions::read_only`]; [`StoreOptions::transient`] |
@@ -133,11 +137,12 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, BackupMode, CompactReport, ContainerOptions, DiffOptions, Event, EventKind,
-    LayerOptions, Lease, Mount, MountEntry, MountOptions, ParentOwners, StagedDiff, Status, Store,
-    StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    ApplyOptions, Aspect, AutoIdMaps, BackupMode, CompactReport, ContainerOptions, DiffOptions, DigestLock,
+    Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
+    MountOptions, NewItem, ParentOwners, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
+    ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
-pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
+pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, LeaseId,
     Metadata, Name, RelPath, Timestamp, TreeDigest,

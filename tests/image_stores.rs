@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    ApplyOptions, CheckOptions, ContainerOptions, Error, Image, InUseError, LayerOptions, LookupError,
-    MountOptions, Name, Store, StoreOptions, SyncMode, UnmountMode,
+    ApplyOptions, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind, LayerOptions,
+    LookupError, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
@@ -415,7 +415,7 @@ fn nothing_is_found_in_empty_stores() {
         is_not_found(store.write(|txn| txn.add_name(&of, &name("new"))));
         is_not_found(store.write(|txn| txn.set_metadata(&of, "new")));
         is_not_found(store.write(|txn| txn.put_item(&of, "key", b"value")));
-        assert!(store.items(&of).unwrap().is_empty());
+        is_not_found(store.items(&of));
     }
     assert!(store.images_of_layer(&layer).unwrap().is_empty());
     assert!(store.containers_of_image(&image).unwrap().is_empty());
@@ -511,4 +511,39 @@ fn mounts_write_to_layers_of_the_separate_store_alone() {
     let mount = store.mount(&open, &MountOptions::default()).unwrap();
     assert!(mount.read_only);
     store.unmount(&open, UnmountMode::Plain).unwrap();
+}
+
+#[test]
+fn things_are_made_and_changed_in_the_store_that_they_are_in() {
+    let dir = Dir::new("split-things");
+    let options = at(&dir, "store").image_store_root(dir.join("images"));
+    let store = Store::open(&options).unwrap();
+    let images = store.separate_images().unwrap();
+    let layer = store.put_layer(None, &LayerOptions::named("base"), &*one_file("a", b"12")).unwrap();
+    let mut wanted = ImageOptions::named("made");
+    wanted.top_layer = Some(layer.id.clone());
+    wanted.items = vec![NewItem::new("manifest", "{}")];
+    let image = store.create_image(&wanted).unwrap();
+    assert_eq!(images.image("made").unwrap(), image);
+    assert!(store.image_directory(&image.id).unwrap().starts_with(dir.join("images")));
+    let run = store.image_run_directory(&image.id).unwrap();
+    assert!(run.starts_with(dir.join("store.run")));
+    let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    assert!(store.container_directory(&web.id).unwrap().starts_with(dir.join("store")));
+    store.write_container_file(&web.id, "note", b"123").unwrap();
+    store.set_flag(&image, "Kept", "true").unwrap();
+    store.move_names(&layer, &[name("moved")]).unwrap();
+    assert_eq!(images.layer("moved").unwrap().id, layer.id);
+    assert_eq!((store.size(&image).unwrap(), store.size(&web).unwrap()), (4, 3));
+    let listed = store.list(&[Kind::Layer, Kind::Image, Kind::Container]).unwrap();
+    assert_eq!((listed.layers.len(), listed.images.len(), listed.containers.len()), (2, 1, 1));
+    is_clean(&store);
+    is_clean(images);
+    store.remove_regardless(&image).unwrap();
+    assert!(!run.exists());
+    assert!(images.images().unwrap().is_empty());
+    store.wipe().unwrap();
+    assert!(store.layers().unwrap().is_empty() && store.containers().unwrap().is_empty());
+    assert!(images.layers().unwrap().is_empty());
+    assert!(images.gc(true).unwrap().removed.is_empty());
 }

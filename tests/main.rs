@@ -32,6 +32,7 @@ mod repair;
 mod roundtrip;
 mod sealing;
 mod syncs;
+mod things;
 mod torture;
 mod transient;
 mod unsynced;

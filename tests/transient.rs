@@ -165,3 +165,21 @@ fn processes_share_transient_containers() {
     let collected = dir.layerstore(["gc", "--json"]).stdout();
     assert!(collected.contains("directory"), "{collected}");
 }
+
+#[test]
+fn they_have_directories_and_can_be_wiped() {
+    let dir = Dir::new("transient-directories");
+    let store = Store::open(&options(&dir).transient(true)).unwrap();
+    let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    store.write_container_file(&web.id, "note", b"here").unwrap();
+    store.set_flag(&web, "Kept", "true").unwrap();
+    assert!(store.gc(false).unwrap().removed.is_empty());
+    assert_eq!(store.read_container_file(&web.id, "note").unwrap(), b"here");
+    assert_eq!(store.size(&web).unwrap(), 4);
+    let directory = store.container_directory(&web.id).unwrap();
+    store.wipe().unwrap();
+    assert!(store.containers().unwrap().is_empty());
+    assert!(!directory.exists());
+    assert!(store.gc(true).unwrap().removed.is_empty());
+    is_clean(&store);
+}

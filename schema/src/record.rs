@@ -198,7 +198,7 @@ impl LayerRecord {
 }
 
 /// An image.
-#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageRecord {
     /// The permanent id: the key of the row.
     pub id: String,
@@ -214,17 +214,37 @@ pub struct ImageRecord {
     pub top_layer: Option<String>,
     /// Copies of the top layer for other id maps.
     pub mapped_top_layers: Vec<String>,
-    /// The digests of the manifests that the image is known by.
+    /// The digests of the manifests that the image was loaded with.
     pub digests: Vec<String>,
+    /// Other digests that the image is known by, whatever its data items are.
+    pub given_digests: Vec<String>,
+    /// The data items that are manifests: key, and the digest that the image is known by for its sake.
+    pub manifests: Vec<(String, String)>,
     /// Flags: name and JSON value.
     pub flags: Vec<(String, String)>,
     /// Labels.
     pub labels: Vec<(String, String)>,
+    /// The caller's directory is `data/<number>`.
+    pub directory: Option<u64>,
 }
 record!(ImageRecord, "image");
 
+impl ImageRecord {
+    /// Every digest that the image is known by, each once.
+    pub fn known_digests(&self) -> Vec<&str> {
+        let mut known: Vec<&str> = Vec::new();
+        let of_manifests = self.manifests.iter().map(|(_, digest)| digest);
+        for digest in self.digests.iter().chain(&self.given_digests).chain(of_manifests) {
+            if !known.contains(&digest.as_str()) {
+                known.push(digest);
+            }
+        }
+        known
+    }
+}
+
 /// A container.
-#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerRecord {
     /// The permanent id: the key of the row.
     pub id: String,
@@ -246,10 +266,16 @@ pub struct ContainerRecord {
     pub mount_options: Vec<String>,
     /// The SELinux label that every mount of the container gets.
     pub mount_label: Option<String>,
+    /// The SELinux label of the container's processes.
+    pub process_label: Option<String>,
+    /// Whether mounts of the container skip syncs.
+    pub volatile: bool,
     /// How the container's user ids map to the host's.
     pub uid_map: Vec<IdRange>,
     /// How the container's group ids map to the host's.
     pub gid_map: Vec<IdRange>,
+    /// The caller's directory is `data/<number>`.
+    pub directory: Option<u64>,
 }
 record!(ContainerRecord, "container");
 

@@ -38,6 +38,8 @@ pub(crate) enum Casualty {
     Item(u8, String, String),
     /// What was written into a container, by the id of its layer.
     Written(String),
+    /// What an image or a container says about its directory for its caller: kind and id.
+    Data(&'static str, String),
     /// Nothing of the store's.
     Stray,
 }
@@ -49,7 +51,7 @@ impl fmt::Display for Casualty {
             Casualty::Header => f.write_str("header"),
             Casualty::KeptBlob(digest) => write!(f, "kept blob {digest}"),
             Casualty::MountRecord(layer) => write!(f, "mount of {layer}"),
-            Casualty::Name(kind, holder, _) => write!(f, "{kind} {holder}"),
+            Casualty::Name(kind, id, _) | Casualty::Data(kind, id) => write!(f, "{kind} {id}"),
             Casualty::ImageOfContainer(id) | Casualty::Container(id) => write!(f, "container {id}"),
             Casualty::Image(id) => write!(f, "image {id}"),
             Casualty::Layer(id) | Casualty::Split(id) | Casualty::Written(id) => write!(f, "layer {id}"),
@@ -124,6 +126,7 @@ impl Casualty {
             }
             Damage::HeaderWrong { .. } => vec![Casualty::Header],
             Damage::MountRecordDamaged { layer, .. } => vec![Casualty::MountRecord(layer.clone())],
+            Damage::DataMissing { kind, id, .. } => vec![Casualty::Data(kind, id.clone())],
             Damage::Stray { .. } => vec![Casualty::Stray],
         }
     }

@@ -12,7 +12,7 @@ use layerstore_schema::table::Owner;
 use super::bytes::{self, ItemBytes};
 use super::compare::{self, compare_in_any_terms};
 use super::{CheckLevel, CheckOptions, Damage, Part, Scope, SealedTree, chain};
-use crate::disk::{self, parallel};
+use crate::disk::{self, DiffName, Subdirectory, parallel};
 use crate::error::{Error, ExportError, LayoutError, MetaError};
 use crate::layer::{self, Progress};
 use crate::meta::{Query, Records, open_blob, read_blob};
@@ -25,6 +25,8 @@ enum Job<'r> {
     Tree(SealedTree, &'r DiffRecord),
     /// The directory of a layer that is written to.
     Writable(&'r LayerRecord, u64),
+    /// The directory of an image or a container for its caller.
+    Data(&'static str, &'r str, u64),
     /// The archive that a layer with this directory came as.
     Archive(&'r LayerRecord, SealedTree, &'r DiffRecord),
     /// A layer blob as delivered.
@@ -105,6 +107,14 @@ fn other_jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec
             jobs.push(Job::Writable(layer, *number));
         }
     }
+    let images = records.images.values().map(|image| ("image", &image.id, image.directory));
+    let containers =
+        records.containers.values().map(|container| ("container", &container.id, container.directory));
+    for (kind, id, directory) in images.chain(containers) {
+        if let Some(number) = directory.filter(|_| scope.has(kind, id)) {
+            jobs.push(Job::Data(kind, id, number));
+        }
+    }
     for (digest, record) in &records.kept_blobs {
         if scope.is_everything() || blobs.contains(digest.as_str()) {
             jobs.push(Job::KeptBlob(digest, record));
@@ -138,6 +148,16 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
         Job::Writable(layer, number) => {
             open_directory(store, (format!("layer {}", layer.id), None), *number, &mut part);
         }
+        Job::Data(kind, id, number) => {
+            let opened = store.layout().open_entry(Subdirectory::Data, *number);
+            let path = store.layout().entry_path(Subdirectory::Data, DiffName::Entry(*number));
+            part.checked.directories += 1;
+            if let Err(error) = opened {
+                let reason = chain(&error);
+                let (kind, id) = (*kind, (*id).to_owned());
+                part.damages.push(Damage::DataMissing { kind, id, path, reason });
+            }
+        }
         Job::Archive(layer, tree, record) => part.damages.extend(check_archive(store, layer, tree, record)?),
         Job::KeptBlob(digest, record) => bytes::check_kept_blob(store, digest, record, level, &mut part),
         Job::Bytes(hash, items) => bytes::check_stored(store, hash, items, &mut part)?,
@@ -157,6 +177,13 @@ fn is_current(store: &Store, job: &Job<'_>) -> Result<bool, Error> {
             txn.diff(&tree.digest)?.is_some_and(|found| found.number == record.number)
         }
         Job::Writable(layer, _) => txn.layer(&layer.id)?.is_some_and(|found| found.content == layer.content),
+        Job::Data(kind, id, number) => {
+            let directory = match *kind {
+                "image" => txn.image(id)?.and_then(|image| image.directory),
+                _ => txn.container(id)?.and_then(|container| container.directory),
+            };
+            directory == Some(*number)
+        }
         Job::KeptBlob(digest, record) => {
             txn.kept_blob(digest)?.is_some_and(|found| found.number == record.number)
         }

@@ -215,6 +215,18 @@ damages! {
         /// The directory.
         path: PathBuf,
     }
+    /// The directory that an image or a container has for its caller is not there, or cannot be opened.
+    DataMissing, "data-missing", "{kind} {id}",
+    "the {kind} {id} has its caller's files in {path:?}, which cannot be opened: {reason}", {
+        /// `image` or `container`.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    }
     /// A layer's directory is not there.
     DirectoryMissing, "directory-missing", "{thing}",
     "{thing} has its files in {path:?}, which is not there", {

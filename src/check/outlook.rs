@@ -168,7 +168,7 @@ impl<'a> Outlook<'a> {
                 _ => Remedy::RebuildIndex,
             },
             Casualty::Header => Remedy::RebuildIndex,
-            Casualty::MountRecord(_) => Remedy::Forget,
+            Casualty::MountRecord(_) | Casualty::Data(..) => Remedy::Forget,
             Casualty::Name(..) | Casualty::ImageOfContainer(_) => Remedy::RebuildIndex,
             Casualty::KeptBlob(digest) => match self.supplies.outside(digest) {
                 Some(offer) => Remedy::RestoreBlob { from: offer.name() },

@@ -35,13 +35,7 @@ pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
         Err(Error::Meta(MetaError::Record { .. })) => {}
         Err(error) => return Err(error),
     }
-    for which in [
-        Subdirectory::Diffs,
-        Subdirectory::Blobs,
-        Subdirectory::Work,
-        Subdirectory::Locks,
-        Subdirectory::Trash,
-    ] {
+    for which in Subdirectory::LISTED.into_iter().chain([Subdirectory::Locks]) {
         for name in layout.names(which)? {
             if DiffName::parse(&name).and_then(|name| Part::new(which, name)).is_none() {
                 let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));

@@ -11,7 +11,8 @@
 //! blobs/<n>            a compressed layer as delivered
 //! work/<n>             overlay workdir of a writable layer
 //! locks/<n>            held while something with the number is being filled or removed
-//! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work and <n>.aside
+//! data/<n>             a directory that an image or a container has for its caller
+//! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work, <n>.data and <n>.aside
 //! ```
 
 use std::io::{self, Read};
@@ -41,6 +42,8 @@ pub(crate) enum Subdirectory {
     Blobs,
     /// Overlay workdirs.
     Work,
+    /// Directories of images and containers for their callers.
+    Data,
     /// Lock files of numbers that something is being done with.
     Locks,
     /// What is about to be removed.
@@ -48,12 +51,22 @@ pub(crate) enum Subdirectory {
 }
 
 impl Subdirectory {
+    /// Those that hold what has a number, and not its lock.
+    pub(crate) const LISTED: [Subdirectory; 5] = [
+        Subdirectory::Diffs,
+        Subdirectory::Blobs,
+        Subdirectory::Work,
+        Subdirectory::Data,
+        Subdirectory::Trash,
+    ];
+
     /// Its name below the root.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Subdirectory::Diffs => "diffs",
             Subdirectory::Blobs => "blobs",
             Subdirectory::Work => "work",
+            Subdirectory::Data => "data",
             Subdirectory::Locks => "locks",
             Subdirectory::Trash => "trash",
         }
@@ -71,6 +84,8 @@ pub(crate) enum DiffName {
     Work(u64),
     /// In the trash: what was a blob.
     Blob(u64),
+    /// In the trash: what was a caller's directory.
+    Data(u64),
 }
 
 impl DiffName {
@@ -80,7 +95,8 @@ impl DiffName {
             DiffName::Entry(number)
             | DiffName::Aside(number)
             | DiffName::Work(number)
-            | DiffName::Blob(number) => number,
+            | DiffName::Blob(number)
+            | DiffName::Data(number) => number,
         }
     }
 
@@ -92,6 +108,7 @@ impl DiffName {
             Some((number, "aside")) => (number, DiffName::Aside),
             Some((number, "work")) => (number, DiffName::Work),
             Some((number, "blob")) => (number, DiffName::Blob),
+            Some((number, "data")) => (number, DiffName::Data),
             Some(_) => return None,
         };
         let parsed = kind(number.parse().ok()?);
@@ -107,6 +124,7 @@ impl std::fmt::Display for DiffName {
             DiffName::Aside(number) => write!(f, "{number}.aside"),
             DiffName::Work(number) => write!(f, "{number}.work"),
             DiffName::Blob(number) => write!(f, "{number}.blob"),
+            DiffName::Data(number) => write!(f, "{number}.data"),
         }
     }
 }
@@ -392,7 +410,13 @@ mod tests {
 
     #[test]
     fn only_our_names_are_names() {
-        for name in [DiffName::Entry(0), DiffName::Work(7), DiffName::Blob(8), DiffName::Aside(u64::MAX)] {
+        for name in [
+            DiffName::Entry(0),
+            DiffName::Work(7),
+            DiffName::Blob(8),
+            DiffName::Data(9),
+            DiffName::Aside(u64::MAX),
+        ] {
             assert_eq!(DiffName::parse(name.to_string().as_bytes()), Some(name));
         }
         for bad in ["", "01", "+1", "1.tmp", ".aside", "1.work.work", "-1", "x", "18446744073709551616"] {

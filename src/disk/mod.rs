@@ -14,6 +14,8 @@
 //! | [`remove`] | removes trees |
 //! | [`trash`] | how what has a number goes |
 //! | [`usage`] | what a tree takes on the disk |
+//! | [`file_in`] | files in the directories of images and containers |
+//! | [`digest_lock`] | lock files of digests in the run root |
 //! | [`run_layout`] | the run root and every name that is written there |
 //! | [`reserve`] | space to give up when the disk is full |
 //! | [`parallel`] | many pieces of work on all processors |
@@ -22,8 +24,10 @@
 
 mod copy;
 mod damage;
+mod digest_lock;
 mod dir_stack;
 mod entry_lock;
+mod file_in;
 #[cfg(test)]
 mod fixture;
 mod inherit;
@@ -43,14 +47,16 @@ mod walk;
 
 pub(crate) use copy::copy_below;
 pub(crate) use damage::{DamagedPath, damaged_path};
+pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
+pub(crate) use file_in::{read_file, write_file};
 pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use reserve::{ensure_reserve, release_reserve};
-pub(crate) use run_layout::RunLayout;
+pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
-pub(crate) use staging::{Filled, Stage, StagedBlob, Staging};
+pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, Staging};
 pub(crate) use trash::{Part, Trash};
 pub(crate) use tree_writer::{
     DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,

@@ -5,7 +5,9 @@
 //! mnt/<layer id>       mount points
 //! empty                nothing, for good
 //! containers/<id>      run directories handed to callers
-//! trash/<n>            run directories of containers that are gone
+//! images/<id>          the same of images
+//! digests/<digest>     held while someone fetches the blob
+//! trash/<n>            run directories of what is gone
 //! ```
 
 use std::ffi::OsStr;
@@ -18,14 +20,34 @@ use super::remove::remove_tree;
 use super::usage::usage;
 use crate::error::{LayoutError, TreeError};
 use crate::sys::{beneath, directory, node, path};
-use crate::types::{ContainerId, LayerId};
+use crate::types::{ContainerId, ImageId, LayerId};
 
 /// The run root's database file, before the boot is added.
 pub(crate) const RUN_DATABASE: &str = "run.redb";
 const MOUNTS: &str = "mnt";
 const CONTAINERS: &str = "containers";
+const IMAGES: &str = "images";
+const DIGESTS: &str = "digests";
 const EMPTY: &str = "empty";
 const TRASH: &str = "trash";
+
+/// Whose run directory it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RunDirectory<'i> {
+    /// A container's.
+    Container(&'i ContainerId),
+    /// An image's.
+    Image(&'i ImageId),
+}
+
+impl RunDirectory<'_> {
+    fn place(&self) -> (&'static str, &str) {
+        match self {
+            RunDirectory::Container(id) => (CONTAINERS, id.as_str()),
+            RunDirectory::Image(id) => (IMAGES, id.as_str()),
+        }
+    }
+}
 
 /// The run root, open.
 #[derive(Debug)]
@@ -40,7 +62,7 @@ impl RunLayout {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         path::make_directories(path, 0o700).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
-        for name in [MOUNTS, CONTAINERS, EMPTY, TRASH] {
+        for name in [MOUNTS, CONTAINERS, IMAGES, DIGESTS, EMPTY, TRASH] {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
         }
         Ok(RunLayout { root, path: path.to_path_buf() })
@@ -110,39 +132,67 @@ impl RunLayout {
         self.ensure_below(TRASH, &number.to_string())
     }
 
-    /// Makes sure that the container has a run directory, and returns its path.
-    pub(crate) fn ensure_container(&self, id: &ContainerId) -> Result<PathBuf, LayoutError> {
-        self.ensure_below(CONTAINERS, id.as_str())
+    /// Makes sure that there is a run directory, and returns its path.
+    pub(crate) fn ensure_directory(&self, of: &RunDirectory<'_>) -> Result<PathBuf, LayoutError> {
+        let (which, id) = of.place();
+        self.ensure_below(which, id)
     }
 
-    /// The path of a container's run directory.
-    pub(crate) fn container(&self, id: &ContainerId) -> PathBuf {
-        self.path.join(CONTAINERS).join(id.as_str())
+    /// The path of a run directory.
+    pub(crate) fn directory(&self, of: &RunDirectory<'_>) -> PathBuf {
+        let (which, id) = of.place();
+        self.path.join(which).join(id)
     }
 
-    /// The names of all run directories.
+    /// The names of all run directories of containers.
     pub(crate) fn container_directories(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
         self.names(CONTAINERS)
     }
 
-    /// What a run directory takes on the disk; 0 if it cannot be told.
-    pub(crate) fn measure_container(&self, id: &ContainerId) -> u64 {
-        self.measure(CONTAINERS, id.as_str().as_bytes())
+    /// The names of all run directories of images.
+    pub(crate) fn image_directories(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
+        self.names(IMAGES)
     }
 
-    /// Moves the run directory of a container to the trash, under a fresh number; returns false if it has none.
-    pub(crate) fn discard_container(&self, id: &ContainerId, number: u64) -> Result<bool, LayoutError> {
-        let moved = self.open(CONTAINERS).and_then(|from| {
+    /// What a run directory takes on the disk; 0 if it cannot be told.
+    pub(crate) fn measure_directory(&self, of: &RunDirectory<'_>) -> u64 {
+        let (which, id) = of.place();
+        self.measure(which, id.as_bytes())
+    }
+
+    /// Moves a run directory to the trash, under a fresh number; returns false if there is none.
+    pub(crate) fn discard(&self, of: &RunDirectory<'_>, number: u64) -> Result<bool, LayoutError> {
+        let (which, id) = of.place();
+        let moved = self.open(which).and_then(|from| {
             let (to, new) = (self.open(TRASH)?, number.to_string());
-            node::rename_noreplace(from.as_fd(), id.as_str().as_bytes(), to.as_fd(), new.as_bytes())
+            node::rename_noreplace(from.as_fd(), id.as_bytes(), to.as_fd(), new.as_bytes())
         });
         match moved {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => {
-                Err(LayoutError::Io { path: self.container(id), action: "move to the trash", source })
+                Err(LayoutError::Io { path: self.directory(of), action: "move to the trash", source })
             }
         }
+    }
+
+    /// The names of the lock files of digests.
+    pub(super) fn digest_locks(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
+        self.names(DIGESTS)
+    }
+
+    /// The directory of the lock files of digests.
+    pub(super) fn open_digest_locks(&self) -> Result<OwnedFd, LayoutError> {
+        self.open(DIGESTS).map_err(|source| LayoutError::Io {
+            path: self.path.join(DIGESTS),
+            action: "open",
+            source,
+        })
+    }
+
+    /// The path of the lock file of a digest.
+    pub(super) fn digest_lock_path(&self, name: &[u8]) -> PathBuf {
+        self.path.join(DIGESTS).join(OsStr::from_bytes(name))
     }
 
     /// The names in the trash.
@@ -197,7 +247,10 @@ mod tests {
             let layer = "c0ffee".parse().unwrap();
             let mount = run.ensure_mount_point(&layer).unwrap();
             assert!(mount.is_dir() && mount == RunLayout::mount_point(&path, &layer));
-            assert!(run.ensure_container(&"web-1".parse().unwrap()).unwrap().is_dir());
+            let (container, image) = ("web-1".parse().unwrap(), "web-1".parse().unwrap());
+            for of in [RunDirectory::Container(&container), RunDirectory::Image(&image)] {
+                assert!(run.ensure_directory(&of).unwrap().is_dir());
+            }
         }
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     }

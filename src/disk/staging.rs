@@ -159,19 +159,70 @@ impl StagedBlob {
     }
 }
 
+/// A caller's directory that no row names yet. Dropping it removes the directory.
+#[derive(Debug)]
+pub(crate) struct StagedData {
+    held: Held,
+    directory: OwnedFd,
+}
+
+impl StagedData {
+    /// Makes the directory `data/<number>` with mode 0700. The number must never have been used before.
+    pub(crate) fn create(layout: &Layout, number: u64) -> Result<Self, LayoutError> {
+        let stage = Stage::create(layout)?;
+        let parent = layout.subdirectory(Subdirectory::Data)?;
+        let held = Held::take_in(&stage, Subdirectory::Data, Some(parent), number)?;
+        let name = DiffName::Entry(number);
+        let bytes = name.to_string().into_bytes();
+        let directory = node::make_directory(held.parent(), &bytes, 0o700)
+            .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
+            .map_err(|source| held.failed(name, "create", source))?;
+        moment::pass("staged");
+        Ok(StagedData { held, directory })
+    }
+
+    /// The number in the directory's name.
+    pub(crate) fn number(&self) -> u64 {
+        self.held.number()
+    }
+
+    /// Brings the directory and its name to the disk.
+    pub(crate) fn sync(&self) -> Result<(), LayoutError> {
+        sync::file(self.directory.as_fd())
+            .and_then(|()| sync::file(self.held.parent()))
+            .map_err(|source| self.held.failed(DiffName::Entry(self.held.number()), "sync", source))
+    }
+
+    /// Leaves the directory where it is and gives up its lock.
+    pub(crate) fn keep(mut self) {
+        self.held.keep = true;
+    }
+}
+
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
 #[derive(Debug)]
 struct Held {
     lock: NamedLock,
     stage: Stage,
     which: Subdirectory,
+    /// Where it stands, if the stage has no handle of that.
+    parent: Option<OwnedFd>,
     keep: bool,
 }
 
 impl Held {
     fn take(stage: &Stage, which: Subdirectory, number: u64) -> Result<Self, LayoutError> {
+        Self::take_in(stage, which, None, number)
+    }
+
+    fn take_in(
+        stage: &Stage,
+        which: Subdirectory,
+        parent: Option<OwnedFd>,
+        number: u64,
+    ) -> Result<Self, LayoutError> {
         let lock = stage.0.lock.name(number)?;
-        let mut held = Held { lock, stage: stage.clone(), which, keep: false };
+        let mut held = Held { lock, stage: stage.clone(), which, parent, keep: false };
         match stat::stat_at(held.parent(), number.to_string().as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(held),
             found => {
@@ -188,9 +239,10 @@ impl Held {
     }
 
     fn parent(&self) -> BorrowedFd<'_> {
-        match self.which {
-            Subdirectory::Blobs => self.stage.0.blobs.as_fd(),
-            _ => self.stage.0.diffs.as_fd(),
+        match (&self.parent, self.which) {
+            (Some(parent), _) => parent.as_fd(),
+            (None, Subdirectory::Blobs) => self.stage.0.blobs.as_fd(),
+            (None, _) => self.stage.0.diffs.as_fd(),
         }
     }
 

@@ -27,7 +27,7 @@ impl Part {
     pub(crate) fn new(which: Subdirectory, name: DiffName) -> Option<Self> {
         let good = match which {
             Subdirectory::Diffs => matches!(name, DiffName::Entry(_) | DiffName::Aside(_)),
-            Subdirectory::Blobs | Subdirectory::Work | Subdirectory::Locks => {
+            Subdirectory::Blobs | Subdirectory::Work | Subdirectory::Data | Subdirectory::Locks => {
                 matches!(name, DiffName::Entry(_))
             }
             Subdirectory::Trash => true,
@@ -46,23 +46,25 @@ impl Part {
         let name = match self.which {
             Subdirectory::Blobs => DiffName::Blob(number),
             Subdirectory::Work => DiffName::Work(number),
+            Subdirectory::Data => DiffName::Data(number),
             Subdirectory::Diffs | Subdirectory::Locks | Subdirectory::Trash => self.name,
         };
         Part { which: Subdirectory::Trash, name }
     }
 
     /// Every part that a number can have, lock files left out.
-    fn all(number: u64) -> [Part; 8] {
+    fn all(number: u64) -> [Part; 10] {
         let part = |which, name: fn(u64) -> DiffName| Part { which, name: name(number) };
         let standing = [
             part(Subdirectory::Diffs, DiffName::Entry),
             part(Subdirectory::Diffs, DiffName::Aside),
             part(Subdirectory::Work, DiffName::Entry),
             part(Subdirectory::Blobs, DiffName::Entry),
+            part(Subdirectory::Data, DiffName::Entry),
         ];
-        let [entry, aside, work, blob] = standing;
-        let [a, b, c, d] = standing.map(Part::discarded);
-        [entry, aside, work, blob, a, b, c, d]
+        let [entry, aside, work, blob, data] = standing;
+        let [a, b, c, d, e] = standing.map(Part::discarded);
+        [entry, aside, work, blob, data, a, b, c, d, e]
     }
 }
 
@@ -73,6 +75,7 @@ pub(crate) struct Trash<'l> {
     diffs: Option<OwnedFd>,
     work: Option<OwnedFd>,
     blobs: Option<OwnedFd>,
+    data: Option<OwnedFd>,
     trash: Option<OwnedFd>,
 }
 
@@ -88,6 +91,7 @@ impl<'l> Trash<'l> {
             diffs: existing(Subdirectory::Diffs)?,
             work: existing(Subdirectory::Work)?,
             blobs: existing(Subdirectory::Blobs)?,
+            data: existing(Subdirectory::Data)?,
             trash: existing(Subdirectory::Trash)?,
         })
     }
@@ -103,6 +107,7 @@ impl<'l> Trash<'l> {
             Subdirectory::Diffs => self.diffs.as_ref(),
             Subdirectory::Work => self.work.as_ref(),
             Subdirectory::Blobs => self.blobs.as_ref(),
+            Subdirectory::Data => self.data.as_ref(),
             Subdirectory::Trash => self.trash.as_ref(),
             Subdirectory::Locks => None,
         }

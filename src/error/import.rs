@@ -148,6 +148,19 @@ pub enum ExportError {
         /// The file in the layer.
         path: PathBuf,
     },
+    /// A file of a container with id maps belongs to an id that is none of the container's.
+    #[error(
+        "/{} belongs to {uid}:{gid} on the host, which is nobody in the container; give it to one of the container's ids",
+        path.display()
+    )]
+    Unmapped {
+        /// The file in the layer.
+        path: PathBuf,
+        /// Its owner on the host.
+        uid: u32,
+        /// Its group on the host.
+        gid: u32,
+    },
     /// The archive cannot be written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),

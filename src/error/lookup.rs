@@ -70,6 +70,30 @@ pub enum CreateError {
         /// The container.
         container: String,
     },
+    /// The image needs more ids than a container may have.
+    #[error(
+        "the container needs {needed} ids, and no more than {limit} are allowed; give its size, or a larger limit"
+    )]
+    TooManyIds {
+        /// How many it needs.
+        needed: u64,
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// There are not enough free ids.
+    #[error(
+        "the container needs {needed} {kind}s, and {user} has {free} that no container uses; remove containers, or          set more aside in /etc/sub{kind}", kind = short(kind)
+    )]
+    TooFewIds {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// How many it needs.
+        needed: u64,
+        /// How many are free.
+        free: u64,
+        /// Whose ids they are.
+        user: String,
+    },
     /// The image has no layer that a container could stand on.
     #[error("the image {id} has no layers; create the container without an image")]
     NoLayers {
@@ -166,4 +190,9 @@ pub enum InUseError {
         /// Its names.
         names: String,
     },
+}
+
+/// The word for a kind of id in names of files.
+fn short(kind: &str) -> &'static str {
+    if kind == "group" { "gid" } else { "uid" }
 }

@@ -12,7 +12,7 @@ use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use crate::types::TreeDigest;
 use crate::{
     ApplyOptions, CheckLevel, CheckOptions, Compression, Container, ContainerOptions, DiffOptions, Image,
-    LayerOptions, MountOptions, RepairOptions, RepairReport, Store, UnmountMode,
+    ImageOptions, LayerOptions, MountOptions, NewItem, RepairOptions, RepairReport, Store, UnmountMode,
 };
 
 /// What an operation begins with.
@@ -127,6 +127,38 @@ pub(super) const OPERATIONS: &[Operation] = &[
             Ok(())
         })
     },
+    on_store("create_image", |_, store| {
+        let store = store.unwrap();
+        let mut options = ImageOptions::named("base");
+        options.id = Some("second".parse().unwrap());
+        options.top_layer = base(store)?.top_layer;
+        options.items = vec![NewItem::new("manifest", "{}"), NewItem::new("notes", vec![7; 300_000])];
+        store.create_image(&options).map(drop)
+    }),
+    on_store("container_directory", |_, store| {
+        let store = store.unwrap();
+        let path = store.container_directory(&web(store)?.id)?;
+        assert!(path.is_dir());
+        Ok(())
+    }),
+    Operation {
+        prepare: |place| {
+            let store = place.open();
+            store.container_directory(&web(&store).unwrap().id).unwrap();
+        },
+        // The file has its name before that is synced.
+        may_be_done: true,
+        ..on_store("write_container_file", |_, store| {
+            let store = store.unwrap();
+            let id = web(store)?.id;
+            let path = store.container_directory(&id)?.join("a/b");
+            let before = fs::read(&path).ok();
+            let written = store.write_container_file(&id, "a/b", b"whole");
+            let after = fs::read(&path).ok();
+            assert!(after == before || after.as_deref() == Some(b"whole"), "never a part");
+            written
+        })
+    },
     Operation {
         mounts: true,
         // Nothing is known of the kernel then.
@@ -188,6 +220,25 @@ pub(super) const OPERATIONS: &[Operation] = &[
             store.remove_image(&base(store)?.id).map(drop)
         })
     },
+    Operation {
+        // The mount is ended before.
+        may_be_done: true,
+        ..on_store("remove_regardless", |_, store| {
+            let store = store.unwrap();
+            store.remove_regardless(&web(store)?)
+        })
+    },
+    Operation { prepare: make_directories, ..on_store("wipe", |_, store| store.unwrap().wipe()) },
+    on_store("lock_digest", |_, store| {
+        let store = store.unwrap();
+        let digest = crate::Digest::sha256(b"blob");
+        let lock = store.lock_digest(&digest)?;
+        if store.try_lock_digest(&digest)?.is_some() {
+            return Err(other("two have the lock".to_owned()));
+        }
+        drop(lock);
+        Ok(())
+    }),
     on_store("drop_blobs", |_, store| store.unwrap().drop_blobs(None).map(drop)),
     Operation { prepare: make_garbage, ..on_store("gc", gc) },
     on_store("check", |_, store| {
@@ -213,6 +264,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation { mends: true, prepare: lose_rows, ..on_store("repair_rows", repair) },
 ];
+
+/// Gives image and container directories of their callers.
+fn make_directories(place: &Place) {
+    let store = place.open();
+    store.write_container_file(&web(&store).unwrap().id, "file", b"x").unwrap();
+    store.image_directory(&base(&store).unwrap().id).unwrap();
+    store.run_directory(&web(&store).unwrap().id).unwrap();
+}
 
 fn other(text: String) -> Error {
     Error::Io { action: "be content with", path: "the result".into(), source: std::io::Error::other(text) }

@@ -180,8 +180,9 @@ pub(super) fn describe(place: &Place, store: &Store) -> Vec<String> {
         let items = store.items(&container).unwrap();
         let mount = store.mounted(&container).unwrap().map(|mount| (mount.count, mount.read_only));
         let changes: Vec<_> = store.changes(&container).unwrap().iter().map(ToString::to_string).collect();
+        let directory = directory(store, &container);
         lines.push(format!(
-            "container {} {:?} {items:?} {changes:?} {mount:?}",
+            "container {} {:?} {items:?} {changes:?} {mount:?} {directory:?}",
             container.id, container.names
         ));
     }
@@ -196,6 +197,14 @@ pub(super) fn describe(place: &Place, store: &Store) -> Vec<String> {
     // Ids are random, and so is their order.
     lines.sort();
     lines
+}
+
+/// Whether a container has a directory for its caller, with a file in it.
+fn directory(store: &Store, container: &Container) -> Option<Option<Vec<u8>>> {
+    let record = store.database().begin_read().unwrap().container(container.id.as_str()).unwrap().unwrap();
+    let path = record.directory.map(|_| store.container_directory(&container.id).unwrap())?;
+    assert!(path.is_dir());
+    Some(fs::read(path.join("a/b")).ok())
 }
 
 /// An image of a layout, read to its last byte.

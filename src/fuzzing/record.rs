@@ -170,8 +170,11 @@ fn image(fields: &mut Fields<'_>) -> ImageRecord {
         top_layer: fields.option(Fields::text),
         mapped_top_layers: fields.list(Fields::text),
         digests: fields.list(Fields::text),
+        given_digests: fields.list(Fields::text),
+        manifests: fields.list(Fields::pair),
         flags: fields.list(Fields::pair),
         labels: fields.list(Fields::pair),
+        directory: fields.option(Fields::number),
     }
 }
 
@@ -191,8 +194,11 @@ fn container(fields: &mut Fields<'_>) -> ContainerRecord {
         labels: fields.list(Fields::pair),
         mount_options: fields.list(Fields::text),
         mount_label: fields.option(Fields::text),
+        process_label: fields.option(Fields::text),
+        volatile: fields.byte() % 2 == 1,
         uid_map: fields.list(id_range),
         gid_map: fields.list(id_range),
+        directory: fields.option(Fields::number),
     }
 }
 

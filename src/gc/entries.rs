@@ -35,6 +35,7 @@ fn kind(part: Part) -> GarbageKind {
         (Subdirectory::Locks, _) => GarbageKind::Lock,
         (Subdirectory::Work, _) => GarbageKind::Workdir,
         (Subdirectory::Blobs, _) => GarbageKind::Blob,
+        (Subdirectory::Data, _) => GarbageKind::Data,
         (Subdirectory::Diffs, DiffName::Aside(_)) => GarbageKind::Aside,
         (Subdirectory::Diffs, _) => GarbageKind::Directory,
     }

@@ -40,6 +40,8 @@ pub enum GarbageKind {
     Aside,
     /// A blob that was never finished, or whose layers are gone.
     Blob,
+    /// The directory of an image or a container that is gone, or that was never finished.
+    Data,
     /// The workdir of a layer that is gone.
     Workdir,
     /// Something that was being deleted.
@@ -54,7 +56,7 @@ pub enum GarbageKind {
     MountCount,
     /// A mount point where nothing is mounted.
     MountPoint,
-    /// The run directory of a container that is gone.
+    /// The run directory of a container or an image that is gone.
     RunDirectory,
 }
 
@@ -65,6 +67,7 @@ impl GarbageKind {
             GarbageKind::Directory => "directory",
             GarbageKind::Aside => "aside",
             GarbageKind::Blob => "blob",
+            GarbageKind::Data => "data",
             GarbageKind::Workdir => "workdir",
             GarbageKind::Trash => "trash",
             GarbageKind::Lock => "lock",

@@ -9,13 +9,13 @@ use std::io;
 use std::path::Path;
 
 use super::{GarbageKind, GcReport};
-use crate::disk::RunLayout;
+use crate::disk::{DigestLockFile, RunDirectory, RunLayout};
 use crate::error::Error;
 use crate::meta::{CountedMount, RunDatabase};
 use crate::overlay;
-use crate::store::Store;
+use crate::store::{Store, ThingId};
 use crate::sys::path;
-use crate::types::{ContainerId, LayerId};
+use crate::types::LayerId;
 
 impl Store {
     pub(super) fn collect_run_state(&self, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
@@ -31,6 +31,7 @@ impl Store {
             self.collect_mount_points(namespace, report)?;
         }
         self.collect_run_directories(&run, dry_run, report)?;
+        collect_digest_locks(&run, dry_run, report)?;
         collect_trash(&run, dry_run, report)
     }
 
@@ -96,24 +97,47 @@ impl Store {
         dry_run: bool,
         report: &mut GcReport,
     ) -> Result<(), Error> {
-        for name in run.container_directories()? {
-            let Some(id) = String::from_utf8(name).ok().and_then(|name| name.parse::<ContainerId>().ok())
-            else {
-                continue;
+        let of = |names: Vec<Vec<u8>>, parse: fn(&str) -> Option<ThingId>| {
+            names.into_iter().filter_map(move |name| parse(std::str::from_utf8(&name).ok()?))
+        };
+        let containers = of(run.container_directories()?, |id| Some(ThingId::Container(id.parse().ok()?)));
+        let images = of(run.image_directories()?, |id| Some(ThingId::Image(id.parse().ok()?)));
+        for thing in containers.chain(images) {
+            let txn = self.begin_read()?;
+            let (directory, is_there) = match &thing {
+                ThingId::Container(id) => {
+                    (RunDirectory::Container(id), txn.container(id.as_str())?.is_some())
+                }
+                ThingId::Image(id) => (RunDirectory::Image(id), txn.image(id.as_str())?.is_some()),
+                ThingId::Layer(_) => continue,
             };
-            if self.begin_read()?.container(id.as_str())?.is_some() {
+            if is_there {
                 continue;
             }
-            let (path, bytes) = (run.container(&id), run.measure_container(&id));
-            let removed = if dry_run { Ok(true) } else { self.remove_run_directory(&id) };
+            let (path, bytes) = (run.directory(&directory), run.measure_directory(&directory));
+            let removed = if dry_run { Ok(true) } else { self.remove_run_directory(&thing) };
             match removed {
-                Ok(true) => report.add(GarbageKind::RunDirectory, path, Some(id.to_string()), bytes),
+                Ok(true) => {
+                    report.add(GarbageKind::RunDirectory, path, Some(thing.as_str().to_owned()), bytes);
+                }
                 Ok(false) => {}
                 Err(error) => report.leave(path, error),
             }
         }
         Ok(())
     }
+}
+
+/// Removes lock files of digests whose holders have died.
+fn collect_digest_locks(run: &RunLayout, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
+    let dead = match dry_run {
+        true => run.look_for_dead_digest_locks()?,
+        false => run.dead_digest_locks()?.iter().map(DigestLockFile::path).collect(),
+    };
+    for path in dead {
+        report.add(GarbageKind::Lock, path, None, 0);
+    }
+    Ok(())
 }
 
 fn collect_trash(run: &RunLayout, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {

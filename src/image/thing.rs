@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use layerstore_schema::table::Owner;
 
+use crate::sys::userns::IdMaps;
 use crate::types::{ContainerId, Digest, ImageId, LayerId, Name, Timestamp};
 
 /// The kinds of things that a store holds.
@@ -57,8 +58,13 @@ pub struct Image {
     pub created: Timestamp,
     /// The topmost layer; `None` for an image without layers.
     pub top_layer: Option<LayerId>,
-    /// The digests of the manifests that the image is known by.
+    /// Copies of the top layer for other id maps.
+    pub mapped_top_layers: Vec<LayerId>,
+    /// Every digest that the image is known by: those given to it, and those of its manifests.
     pub digests: Vec<Digest>,
+    /// The data items that are manifests (`manifest`, `manifest-...`), with the digest that the image is known by for the
+    /// sake of each.
+    pub manifests: Vec<(String, Digest)>,
     /// Flags: name and JSON value.
     pub flags: Vec<(String, String)>,
     /// Labels.
@@ -94,6 +100,12 @@ pub struct Container {
     pub mount_options: Vec<String>,
     /// The SELinux label that every mount of it gets.
     pub mount_label: Option<String>,
+    /// The SELinux label of its processes.
+    pub process_label: Option<String>,
+    /// Whether its mounts skip syncs.
+    pub volatile: bool,
+    /// How its ids map to the host's; `None` if they are the same.
+    pub id_maps: Option<IdMaps>,
 }
 
 /// What is known of a data item without reading it.

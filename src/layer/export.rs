@@ -9,6 +9,7 @@ use layerstore_schema::manifest::{Kind, Manifest};
 
 use super::changes::ChangeKind;
 use super::compare::{Difference, Shown};
+use super::idattr;
 use crate::archive::split::SplitReader;
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
@@ -16,6 +17,7 @@ use crate::disk::{self, ScannedEntry, ScannedKind, XattrNamespace};
 use crate::error::{ExportError, ScanError, SplitError};
 use crate::sys::beneath;
 use crate::sys::file::File;
+use crate::sys::userns::IdMaps;
 use crate::types::{ContentHash, Metadata, RelPath};
 
 /// Writes the tar that the layer came as. `split` is its tar-split, `manifest` says where its contents lie below
@@ -48,23 +50,45 @@ pub(crate) fn export_original(
 }
 
 /// Writes a deterministic tar of a diff directory: markers for what it deletes, sockets left out. The root
-/// directory stands in it if its metadata is not `inherited`.
+/// directory stands in it if its metadata is not `inherited`. With `id_maps` the directory has the host's ids, and the
+/// tar gets the container's.
 ///
-/// Returns [`ExportError::Scan`] if the directory cannot be read, or changes while it is.
+/// Returns [`ExportError::Scan`] if the directory cannot be read, or changes while it is, and
+/// [`ExportError::Unmapped`] if a file belongs to nobody in the container.
 pub(crate) fn export_directory(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
     inherited: Option<&Metadata>,
+    id_maps: Option<&IdMaps>,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
-    for entry in disk::list(root, namespace)? {
+    for mut entry in disk::list(root, namespace)? {
+        if let Some(maps) = id_maps {
+            map_owner(&mut entry, maps)?;
+        }
         if entry.path.is_empty() && inherited.is_none_or(|inherited| same_root(inherited, &entry.metadata)) {
             continue;
         }
         append(&mut writer, root, &entry)?;
     }
     writer.finish()?;
+    Ok(())
+}
+
+/// Turns the host's ids into the container's.
+fn map_owner(entry: &mut ScannedEntry, maps: &IdMaps) -> Result<(), ExportError> {
+    // Neither a whiteout nor a further name of a file has an owner of its own in an archive.
+    if matches!(entry.kind, ScannedKind::Other(Kind::Whiteout)) {
+        return Ok(());
+    }
+    let Metadata { uid, gid, .. } = entry.metadata;
+    let Some(owner) = maps.to_container(uid, gid) else {
+        let path = RelPath::from_archive(&entry.path)?.as_path().to_owned();
+        return Err(ExportError::Unmapped { path, uid, gid });
+    };
+    (entry.metadata.uid, entry.metadata.gid) = owner;
+    idattr::to_container(&mut entry.metadata.xattrs, maps);
     Ok(())
 }
 
@@ -230,7 +254,7 @@ mod tests {
         std::fs::write(dir.path().join("bin/.wh.sh"), "a file of somebody").unwrap();
         let root = beneath::open_directory(dir.path()).unwrap();
         let mut out = Vec::new();
-        let error = export_directory(root.as_fd(), XattrNamespace::User, None, &mut out).unwrap_err();
+        let error = export_directory(root.as_fd(), XattrNamespace::User, None, None, &mut out).unwrap_err();
         assert!(error.to_string().starts_with("/bin/.wh.sh cannot be written out"), "{error}");
     }
 }

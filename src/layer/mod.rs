@@ -8,12 +8,14 @@
 //! | [`changes`](mod@changes) | what a layer changes |
 //! | [`compare`](mod@compare) | how what two stacks show differs |
 //! | [`export`] | a layer as a tar stream |
+//! | [`idattr`] | ids inside extended attributes |
 //! | [`writable`] | directories that are written to |
 
 mod changes;
 mod compare;
 mod export;
 mod files;
+mod idattr;
 mod import;
 mod pipeline;
 mod progress;
@@ -28,6 +30,6 @@ pub(crate) use export::{export_differences, export_directory, export_original};
 pub(crate) use import::{ImportOptions, SealedContent, SealedLayer, UnpackedLayer, complete, seal, unpack};
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
-pub(crate) use stack::Stack;
+pub(crate) use stack::{Stack, hides_below};
 pub use thing::{Layer, LayerBlob};
 pub(crate) use writable::{directory, listing, prepare_writable};

@@ -59,7 +59,7 @@ impl Stack {
 }
 
 /// Whether `manifest` has something above `path` that hides what lower layers have there.
-fn hides_below(manifest: &Manifest, path: &[u8]) -> bool {
+pub(crate) fn hides_below(manifest: &Manifest, path: &[u8]) -> bool {
     ancestors(path).any(|ancestor| manifest.get(ancestor).is_some_and(|entry| ends_lookup(&entry.kind)))
 }
 

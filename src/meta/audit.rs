@@ -270,6 +270,8 @@ pub(crate) struct NamedNumbers {
     pub(crate) work: HashSet<u64>,
     /// Below `blobs/`.
     pub(crate) blobs: HashSet<u64>,
+    /// Below `data/`.
+    pub(crate) data: HashSet<u64>,
 }
 
 /// Reads which numbers rows name.
@@ -286,5 +288,7 @@ pub(crate) fn named_numbers(txn: &impl Query) -> Result<NamedNumbers, MetaError>
     }
     named.diffs.extend(txn.diffs()?.into_iter().map(|(_, record)| record.number));
     named.blobs.extend(txn.kept_blobs()?.into_iter().map(|(_, record)| record.number));
+    named.data.extend(txn.images()?.into_iter().filter_map(|record| record.directory));
+    named.data.extend(txn.containers()?.into_iter().filter_map(|record| record.directory));
     Ok(named)
 }

@@ -132,8 +132,8 @@ impl Indexed for ImageRecord {
     }
 
     fn own_rows(&self) -> Vec<IndexRow> {
-        let digests =
-            self.digests.iter().map(|digest| IndexRow::ImageDigest(digest.clone(), self.id.clone()));
+        let digests = self.known_digests().into_iter();
+        let digests = digests.map(|digest| IndexRow::ImageDigest(digest.to_owned(), self.id.clone()));
         let tops = self.top_layer.iter().chain(&self.mapped_top_layers);
         digests.chain(tops.map(|layer| IndexRow::ImageLayer(layer.clone(), self.id.clone()))).collect()
     }

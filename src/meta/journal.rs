@@ -185,6 +185,6 @@ macro_rules! compared {
 compared! {
     LayerRecord: names => NAMES, metadata => METADATA, flags => FLAGS, labels => LABELS, blobs => DIGESTS;
     ImageRecord: names => NAMES, names_history => NAMES, metadata => METADATA, flags => FLAGS, labels => LABELS,
-        digests => DIGESTS;
+        digests => DIGESTS, given_digests => DIGESTS, manifests => DIGESTS;
     ContainerRecord: names => NAMES, metadata => METADATA, flags => FLAGS, labels => LABELS;
 }

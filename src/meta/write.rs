@@ -25,13 +25,27 @@ pub(crate) struct Freed {
     pub(crate) diffs: Vec<u64>,
     /// Numbers below `blobs/`.
     pub(crate) blobs: Vec<u64>,
+    /// Numbers below `data/`.
+    pub(crate) data: Vec<u64>,
 }
 
 impl Freed {
+    /// Takes what another removal freed.
+    pub(crate) fn add(&mut self, more: Freed) {
+        self.diffs.extend(more.diffs);
+        self.blobs.extend(more.blobs);
+        self.data.extend(more.data);
+    }
+
     /// All numbers.
     pub(crate) fn numbers(&self) -> Vec<u64> {
-        self.diffs.iter().chain(&self.blobs).copied().collect()
+        self.diffs.iter().chain(&self.blobs).chain(&self.data).copied().collect()
     }
+}
+
+/// Whether a data item of an image is a manifest, by its key.
+pub(crate) fn is_manifest(key: &str) -> bool {
+    key == "manifest" || key.starts_with("manifest-")
 }
 
 impl WriteTxn {
@@ -115,15 +129,17 @@ impl WriteTxn {
     }
 
     /// Removes an image with its items; its layers stay.
-    pub(crate) fn remove_image(&self, id: &str) -> Result<(), MetaError> {
+    pub(crate) fn remove_image(&self, id: &str) -> Result<Freed, MetaError> {
         let record = self.image(id)?.ok_or_else(|| missing("image", id))?;
-        self.remove(table::IMAGES, &record)
+        self.remove(table::IMAGES, &record)?;
+        Ok(Freed { data: record.directory.into_iter().collect(), ..Freed::default() })
     }
 
     /// Removes a container with its items; its layer stays.
-    pub(crate) fn remove_container(&self, id: &str) -> Result<(), MetaError> {
+    pub(crate) fn remove_container(&self, id: &str) -> Result<Freed, MetaError> {
         let record = self.container(id)?.ok_or_else(|| missing("container", id))?;
-        self.remove(table::CONTAINERS, &record)
+        self.remove(table::CONTAINERS, &record)?;
+        Ok(Freed { data: record.directory.into_iter().collect(), ..Freed::default() })
     }
 
     fn remove<R: Record + Indexed>(
@@ -239,7 +255,8 @@ impl WriteTxn {
         }
     }
 
-    /// Stores a data item, in place of the one with this key.
+    /// Stores a data item, in place of the one with this key. If it is a manifest of an image, the image is known by
+    /// `digest` from now on, unless [`name_manifest`](Self::name_manifest) says another.
     pub(crate) fn put_item(
         &self,
         owner: Owner,
@@ -259,7 +276,27 @@ impl WriteTxn {
         if old.as_ref() != Some(&record) {
             self.note_items(owner, id);
         }
+        if owner == Owner::Image && is_manifest(key) {
+            self.name_manifest(id, key, Some(&record.digest))?;
+        }
         Ok(())
+    }
+
+    /// Says by which digest an image is known for the sake of a data item that is a manifest; `None` if by none.
+    pub(crate) fn name_manifest(
+        &self,
+        image: &str,
+        key: &str,
+        digest: Option<&str>,
+    ) -> Result<(), MetaError> {
+        let Some(mut record) = self.image(image)? else { return Ok(()) };
+        let before = record.manifests.clone();
+        match (record.manifests.iter_mut().find(|(held, _)| held == key), digest) {
+            (Some((_, held)), Some(digest)) => digest.clone_into(held),
+            (None, Some(digest)) => record.manifests.push((key.to_owned(), digest.to_owned())),
+            (_, None) => record.manifests.retain(|(held, _)| held != key),
+        }
+        if record.manifests == before { Ok(()) } else { self.put_image(&record) }
     }
 
     /// Removes a data item; `false` if there was none.
@@ -268,15 +305,33 @@ impl WriteTxn {
         self.0.open_table(table::ITEMS)?.remove((owner.code(), id, key))?;
         self.release_blob(&old.blob)?;
         self.note_items(owner, id);
+        if owner == Owner::Image && is_manifest(key) {
+            self.name_manifest(id, key, None)?;
+        }
         Ok(true)
     }
 
-    /// Takes a name from the image that has it; the image keeps it in its history.
-    pub(crate) fn take_image_name(&self, name: &str) -> Result<(), MetaError> {
-        let Some(holder) = self.named(Owner::Image, name)? else { return Ok(()) };
-        let mut image = self.image(&holder)?.ok_or_else(|| missing("image", &holder))?;
-        image.names.retain(|held| held != name);
-        self.put_image(&image)
+    /// Takes a name from the thing of its kind that has it; an image keeps it in its history.
+    pub(crate) fn take_name(&self, owner: Owner, name: &str) -> Result<(), MetaError> {
+        let Some(holder) = self.named(owner, name)? else { return Ok(()) };
+        let gone = || missing(owner.word(), &holder);
+        match owner {
+            Owner::Layer => {
+                let mut layer = self.layer(&holder)?.ok_or_else(gone)?;
+                layer.names.retain(|held| held != name);
+                self.put_layer(&layer)
+            }
+            Owner::Image => {
+                let mut image = self.image(&holder)?.ok_or_else(gone)?;
+                image.names.retain(|held| held != name);
+                self.put_image(&image)
+            }
+            Owner::Container => {
+                let mut container = self.container(&holder)?.ok_or_else(gone)?;
+                container.names.retain(|held| held != name);
+                self.put_container(&container)
+            }
+        }
     }
 
     /// Adds to a sum over all records.

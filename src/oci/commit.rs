@@ -3,6 +3,7 @@
 use std::io::{self, Seek, Write};
 
 use layerstore_schema::record::LayerRecord;
+use layerstore_schema::table::Owner;
 
 use super::config::{History, ImageConfig};
 use super::document::Document;
@@ -56,7 +57,8 @@ impl Store {
     /// The container stays as it is, mounted or not; what is being written while it is read may be in the image or
     /// not.
     ///
-    /// The new layer is stored as a plain tar; saving can compress it.
+    /// The new layer is stored as a plain tar; saving can compress it. Where the image below has no documents, as one that
+    /// [`create_image`](Store::create_image) made, the new image has those that its layers give.
     ///
     /// Returns [`Error::Lookup`] if the container is not there, [`Error::Export`] if its directory cannot be read, and
     /// [`Error::Unsynced`] if a layer below it was not on the disk when the machine went down.
@@ -134,21 +136,52 @@ struct Base<'a> {
 
 impl Base<'_> {
     fn of(store: &Store, txn: &View<'_>, image: Option<&str>, layer: &LayerRecord) -> Result<Self, Error> {
-        let (config, manifest) = match image {
-            Some(image) => documents(store, image)?,
-            None => {
-                let config = ImageConfig::new(&Platform::host());
-                let descriptor = Descriptor::of(&config.to_document());
-                (config, Manifest::new(descriptor, Vec::new()))
-            }
-        };
         let below = match &layer.parent {
             Some(parent) => txn.chain(parent)?,
             None => Vec::new(),
         };
+        // One that was made of a layer has no documents, as a rule.
+        let image = match image {
+            Some(image) if txn.item(Owner::Image, image, MANIFEST_ITEM)?.is_some() => Some(image),
+            _ => None,
+        };
+        let (config, manifest) = match image {
+            Some(image) => documents(store, image)?,
+            None => new_documents(&below)?,
+        };
         let layers = below.iter().rev().map(known_layer).collect::<Result<_, _>>()?;
         Ok(Base { config, manifest, layers })
     }
+}
+
+/// Documents that say of an image what its layers say.
+fn new_documents(below: &[LayerRecord]) -> Result<(ImageConfig, Manifest), Error> {
+    let mut config = ImageConfig::new(&Platform::host());
+    let mut descriptors = Vec::with_capacity(below.len());
+    for record in below.iter().rev() {
+        let diff_id = diff_id_of(record)?;
+        descriptors.push(match record.blobs.first() {
+            Some(blob) => {
+                let digest = stored("layer", &record.id, &blob.digest)?;
+                Descriptor::new(blob.media_type.clone(), digest, blob.size)
+            }
+            None => {
+                let size = record.diff_size.unwrap_or_default();
+                Descriptor::new(media_type::OCI_LAYER, diff_id.0.clone(), size)
+            }
+        });
+        let created = Some(rfc3339(record.created.into()));
+        config.push_layer(diff_id, History { created, ..History::default() });
+    }
+    let mut manifest = Manifest::new(Descriptor::of(&config.to_document()), descriptors);
+    manifest.convert_to_oci()?;
+    Ok((config, manifest))
+}
+
+fn diff_id_of(record: &LayerRecord) -> Result<DiffId, Error> {
+    let missing = || OciError::NoDiffId { layer: record.id.clone() };
+    let text = record.diff_id.as_deref().ok_or_else(missing)?;
+    Ok(DiffId(stored("layer", &record.id, text)?))
 }
 
 fn documents(store: &Store, image: &str) -> Result<(ImageConfig, Manifest), Error> {
@@ -166,11 +199,9 @@ fn documents(store: &Store, image: &str) -> Result<(ImageConfig, Manifest), Erro
 
 /// A layer that the store has: nobody will ask for its bytes.
 fn known_layer(record: &LayerRecord) -> Result<LayerImport<'static>, Error> {
-    let missing = || OciError::NoDiffId { layer: record.id.clone() };
-    let text = record.diff_id.as_deref().ok_or_else(missing)?;
     let id = record.id.clone();
     Ok(LayerImport {
-        diff_id: DiffId(stored("layer", &record.id, text)?),
+        diff_id: diff_id_of(record)?,
         blob: None,
         toc_digest: None,
         unpacked_size: None,

@@ -66,6 +66,9 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
             // A detached mount ends with the descriptor it came as, and the kernel looks at it again in the end.
             let mut trees = Vec::with_capacity(plan.lowers.len());
             configure(plan, &mut |path| {
+                if plan.unmapped.as_deref() == Some(path) {
+                    return sys::open_directory(path);
+                }
                 let tree = mapped(path)?;
                 let root = sys::open_root(tree.as_fd());
                 trees.push(tree);
@@ -75,7 +78,7 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
         // Kernels before 6.15 take no layer from a detached mount. In a mount namespace of its own each mapped mount
         // covers the layer it maps, so every way to name a layer works; only the finished overlay leaves it.
         _ => sys::with_own_mounts(&plan.base, || {
-            for lower in &plan.lowers {
+            for lower in plan.lowers.iter().filter(|lower| plan.unmapped.as_ref() != Some(lower)) {
                 let tree = mapped(lower).map_err(|error| Refusal::new("id-mapped mount", error))?;
                 sys::attach(tree.as_fd(), sys::open_target(lower)?.as_fd())?;
             }

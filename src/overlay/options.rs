@@ -142,12 +142,19 @@ pub(crate) struct MountPlan {
     pub(super) attributes: MountAttrFlags,
     pub(super) context: Option<String>,
     pub(super) id_map: Option<(IdMaps, IdMapSupport)>,
+    /// The lower directory that has the outer ids already: the upper one, where nothing is written.
+    pub(super) unmapped: Option<PathBuf>,
 }
 
 impl MountPlan {
     /// Whether nothing can be written through the mount.
     pub(crate) fn is_read_only(&self) -> bool {
         self.upper.is_none()
+    }
+
+    /// Whether a program makes the mount, and not the kernel.
+    pub(crate) fn is_by_program(&self) -> bool {
+        matches!(self.method, Method::Program(_))
     }
 
     /// The lower directories, topmost first.
@@ -203,7 +210,10 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
         return Err(MountError::Option { option: format!("context={label}"), reason });
     }
     let base = request.base.clone();
-    Ok(MountPlan { method, lowers, upper, base, settings, attributes: extra.attributes, context, id_map })
+    let shown = request.upper.as_ref().filter(|_| upper.is_none()).map(|upper| upper.upper.clone());
+    let unmapped = shown.filter(|_| id_map.is_some());
+    let attributes = extra.attributes;
+    Ok(MountPlan { method, lowers, upper, base, settings, attributes, context, id_map, unmapped })
 }
 
 /// Why [`plan`] takes no such option; `None` if it does.

@@ -356,6 +356,7 @@ impl<'a> Repair<'a> {
             Casualty::Container(container) => self.container(container)?,
             Casualty::Tree(tree) => self.tree(tree)?,
             Casualty::Item(owner, id, key) => self.item(*owner, id, key)?,
+            Casualty::Data(kind, id) => self.data_directory(kind, id)?,
         };
         Ok(what.map(|(code, what)| Repaired { code, thing: casualty.to_string(), what }))
     }

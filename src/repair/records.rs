@@ -121,6 +121,26 @@ impl Repair<'_> {
         Ok(Some(("forget", "forgot how often its mount was asked for".to_owned())))
     }
 
+    /// Lets an image or a container forget a directory that is not there.
+    pub(super) fn data_directory(&self, kind: &str, id: &str) -> Result<Mended, Error> {
+        let (images, containers) = (&self.records.images, &self.records.containers);
+        self.write(|txn| {
+            if kind == Owner::Image.word()
+                && let Some(record) = txn.image(id)?
+                && images.get(id).is_some_and(|seen| seen.directory == record.directory)
+            {
+                txn.replace_image(&ImageRecord { directory: None, ..record })?;
+            } else if kind == Owner::Container.word()
+                && let Some(record) = txn.container(id)?
+                && containers.get(id).is_some_and(|seen| seen.directory == record.directory)
+            {
+                txn.replace_container(&ContainerRecord { directory: None, ..record })?;
+            }
+            Ok(())
+        })?;
+        Ok(Some(("forget", "forgot its directory; the next who asks for it gets an empty one".to_owned())))
+    }
+
     /// Takes a name from one of two things that have it.
     pub(super) fn name(&self, kind: &str, holder: &str, name: &str) -> Result<Mended, Error> {
         self.write(|txn| {
@@ -181,13 +201,8 @@ impl Repair<'_> {
             id: id.to_owned(),
             names_history: names.clone(),
             names,
-            metadata: String::new(),
             created: image.created().into(),
-            top_layer: None,
-            mapped_top_layers: Vec::new(),
-            digests: Vec::new(),
-            flags: Vec::new(),
-            labels: Vec::new(),
+            ..ImageRecord::default()
         });
         let mut record = ImageRecord { top_layer, digests: self.own_manifests(id), ..record };
         if !record.digests.contains(&manifest) {
@@ -236,15 +251,8 @@ impl Repair<'_> {
             id: id.to_owned(),
             names: self.supplies.names(Owner::Container, id),
             image: self.supplies.container_image(&self.records, id),
-            layer: String::new(),
-            metadata: String::new(),
             created: Timestamp::now().into(),
-            flags: Vec::new(),
-            labels: Vec::new(),
-            mount_options: Vec::new(),
-            mount_label: None,
-            uid_map: Vec::new(),
-            gid_map: Vec::new(),
+            ..ContainerRecord::default()
         });
         self.write(|txn| {
             if txn.container(id).ok().flatten().as_ref() != seen {
@@ -255,7 +263,7 @@ impl Repair<'_> {
         Ok(Some(match seen {
             Some(_) => ("restore-record", "set its layer right by the index".to_owned()),
             None => {
-                let lost = "its metadata, mount options, flags and labels are lost";
+                let lost = "its metadata, mount options, id maps, flags and labels are lost";
                 ("restore-record", format!("made its record again from the indexes; {lost}"))
             }
         }))

@@ -26,7 +26,7 @@ impl Store {
         casualties.dedup();
         for casualty in casualties {
             let stays = match &casualty {
-                Casualty::Rows | Casualty::Stray | Casualty::Header => true,
+                Casualty::Rows | Casualty::Stray | Casualty::Header | Casualty::Data(..) => true,
                 // An image can be lived with that cannot be saved.
                 Casualty::Item(owner, id, key) => !document_digests(&seen, *owner, id, key).is_empty(),
                 _ => false,
@@ -70,8 +70,7 @@ impl Store {
                 freed.diffs.extend(now.diffs.get(tree).map(|diff| diff.number));
             }
             let more = txn.normalize(Unused::Remove)?;
-            freed.diffs.extend(more.diffs);
-            freed.blobs.extend(more.blobs);
+            freed.add(more);
             Ok((freed, removed))
         })
     }
@@ -85,8 +84,14 @@ fn erase(txn: &WriteTxn, casualty: &Casualty, records: &Records, freed: &mut Fre
             }
             txn.erase(&RowKey::Layer(id.clone()))?;
         }
-        Casualty::Image(id) => txn.erase(&RowKey::Image(id.clone()))?,
-        Casualty::Container(id) => txn.erase(&RowKey::Container(id.clone()))?,
+        Casualty::Image(id) => {
+            freed.data.extend(records.images.get(id).and_then(|image| image.directory));
+            txn.erase(&RowKey::Image(id.clone()))?;
+        }
+        Casualty::Container(id) => {
+            freed.data.extend(records.containers.get(id).and_then(|container| container.directory));
+            txn.erase(&RowKey::Container(id.clone()))?;
+        }
         Casualty::Item(owner, id, key) => txn.erase(&RowKey::Item(*owner, id.clone(), key.clone()))?,
         Casualty::KeptBlob(digest) => txn.erase(&RowKey::KeptBlob(digest.clone()))?,
         _ => {}

@@ -1,22 +1,24 @@
 //! Creating and removing containers.
 
-use std::path::PathBuf;
-
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{Stage, Staging};
-use crate::error::{CreateError, Error, InUseError, LookupError};
-use crate::image::Container;
+use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
+use crate::image::{Container, id_ranges};
 use crate::layer;
-use crate::meta::{Query, ReadTxn};
-use crate::sys::{moment, path};
+use crate::meta::{Query, ReadTxn, WriteTxn};
+use crate::sys::userns::IdMaps;
+use crate::sys::{moment, node, stat};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
+use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::lease::keeper_of;
 use super::part::Directory;
 use super::remove::{EVERYTHING, Mounts, shown};
-use super::{Store, SyncMode};
+use super::userns::Wanted;
+use super::view::View;
+use super::{IdMapping, Store, SyncMode};
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -28,14 +30,24 @@ pub struct ContainerOptions {
     pub names: Vec<String>,
     /// The caller's small string.
     pub metadata: String,
+    /// The id of its layer; a random one if `None`.
+    pub layer: Option<LayerId>,
+    /// Data items.
+    pub items: Vec<NewItem>,
     /// Flags: name and JSON value.
     pub flags: Vec<(String, String)>,
     /// Labels.
     pub labels: Vec<(String, String)>,
-    /// Overlay options for every mount, such as `volatile`.
+    /// Overlay options for every mount, such as `nodev`.
     pub mount_options: Vec<String>,
     /// The SELinux label for every mount.
     pub mount_label: Option<String>,
+    /// The SELinux label of its processes, for whoever starts them.
+    pub process_label: Option<String>,
+    /// Whether its mounts skip syncs: faster, and after a power cut the container is only to be removed.
+    pub volatile: bool,
+    /// How its ids map to the host's.
+    pub ids: IdMapping,
 }
 
 impl ContainerOptions {
@@ -53,7 +65,12 @@ impl Store {
     /// records survive a power cut, unless [`SyncMode`] is `Off` or the container is
     /// [transient](super::StoreOptions::transient).
     ///
-    /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken, [`Error::Meta`] with
+    /// With ids of its own, the layer's directory belongs to the host's id of the container's root, mounts show the files of
+    /// the image with the host's ids, and what comes out by [`diff`](Self::diff) and [`commit`](Self::commit) has the
+    /// container's. Ids that are chosen are another container's at no time.
+    ///
+    /// Returns [`Error::Value`] if a name, flag, key or id map is none, [`Error::Create`] if the id is taken or there are too
+    /// few ids, [`Error::Meta`] with
     /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Unsynced`] if a layer of the image was not on the
     /// disk when the machine went down, [`Error::TransientElsewhere`] if transient containers are in another run root, and
     /// [`Error::Lookup`] if the image is gone.
@@ -65,14 +82,18 @@ impl Store {
         self.begin_writing()?;
         let image = image.into();
         let names = checked_names(&options.names)?;
+        check_flags(&options.flags)?;
+        let items = prepare(&options.items)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
-        let layer_id: LayerId = random_id()?;
-        let (parent, staging) = self.stage_above(image)?;
-        let content = LayerContent::Writable(staging.number());
-        let layer = LayerRecord {
-            parent: parent.map(|parent| parent.id),
-            ..LayerRecord::new(layer_id.as_str(), Timestamp::now().into(), content)
+        let layer_id = options.layer.clone().map_or_else(random_id, Ok)?;
+        let wanted = match &options.ids {
+            IdMapping::Auto(auto) => Some(self.wanted_ids(auto, image)?),
+            IdMapping::Maps(maps) => maps.check().map(|()| None)?,
+            IdMapping::Host => None,
         };
+        let (parent, staging) = self.stage_above(image)?;
+        let owner = self.owner_of(&staging)?;
+        let layer = new_layer(&layer_id, parent, staging.number());
         let record = ContainerRecord {
             id: id.to_string(),
             names,
@@ -84,10 +105,33 @@ impl Store {
             labels: options.labels.clone(),
             mount_options: options.mount_options.clone(),
             mount_label: options.mount_label.clone(),
-            uid_map: Vec::new(),
-            gid_map: Vec::new(),
+            process_label: options.process_label.clone(),
+            volatile: options.volatile,
+            ..ContainerRecord::default()
         };
-        let written = self.insert_container(&layer, &record, image, || moment::pass("before the commit"));
+        let written = loop {
+            let maps = match (&options.ids, &wanted) {
+                (IdMapping::Maps(maps), _) => Some(maps.clone()),
+                (_, Some(wanted)) => Some(wanted.choose(&self.begin_read()?.containers()?)?),
+                _ => None,
+            };
+            let record = match &maps {
+                None => record.clone(),
+                Some(maps) => {
+                    self.give_to(&staging, owner, maps)?;
+                    let (uid_map, gid_map) = (id_ranges(&maps.uids), id_ranges(&maps.gids));
+                    ContainerRecord { uid_map, gid_map, ..record.clone() }
+                }
+            };
+            let choice = wanted.as_ref().zip(maps.as_ref());
+            let new = NewContainer { image, record: &record, layer: &layer, items: &items, choice };
+            match self.insert_container(&new) {
+                // Another container was given the same ids meanwhile.
+                Ok(false) => {}
+                Ok(true) => break Ok(record),
+                Err(error) => break Err(error),
+            }
+        };
         moment::pass("after the commit");
         // If the commit does not know whether the rows are there, the database does, unless it cannot be read: then the
         // directory stays, and gc finds it if it is not needed.
@@ -101,8 +145,34 @@ impl Store {
         if keep {
             staging.keep();
         }
-        written?;
-        Ok(Container::from_record(record)?)
+        Ok(Container::from_record(written?)?)
+    }
+
+    /// Who owns the root of a staged directory.
+    fn owner_of(&self, staging: &Staging) -> Result<(u32, u32), Error> {
+        let found = stat::stat(staging.directory()).map_err(|source| Error::Io {
+            action: "examine",
+            path: self.diff_path(staging.number()),
+            source,
+        })?;
+        Ok((found.uid, found.gid))
+    }
+
+    /// Gives the root of a staged directory to the host's ids of its owner in the container, or of the container's root
+    /// where the owner is nobody there.
+    fn give_to(&self, staging: &Staging, owner: (u32, u32), maps: &IdMaps) -> Result<(), Error> {
+        let Some((uid, gid)) = maps.to_host(owner.0, owner.1).or_else(|| maps.to_host(0, 0)) else {
+            return Ok(());
+        };
+        node::set_owner(staging.directory(), uid, gid).map_err(|source| Error::Io {
+            action: "change the owner of",
+            path: self.diff_path(staging.number()),
+            source,
+        })?;
+        if self.sync_mode() != SyncMode::Off {
+            staging.sync()?;
+        }
+        Ok(())
     }
 
     /// Makes the directory of a layer above an image's. Returns the image's layer with it.
@@ -153,10 +223,7 @@ impl Store {
         if !self.remove_transient(id)? {
             self.remove_kept_container(id)?;
         }
-        // What stays is garbage for the next gc, and no failure of this.
-        if let Err(error) = self.remove_run_directory(id) {
-            tracing::warn!(container = %id, %error, "run directory not removed");
-        }
+        self.drop_run_directory(&id.into());
         Ok(())
     }
 
@@ -175,37 +242,58 @@ impl Store {
             if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {
                 return Err(kept.into());
             }
-            txn.remove_container(id.as_str())?;
-            Ok((txn.remove_layer(&record.layer)?, ()))
+            let mut freed = txn.remove_container(id.as_str())?;
+            freed.add(txn.remove_layer(&record.layer)?);
+            Ok((freed, ()))
         })
     }
+}
 
-    /// Removes the run directory of a container that is gone; `false` if there is none, or if the container is there.
-    pub(crate) fn remove_run_directory(&self, id: &ContainerId) -> Result<bool, Error> {
-        let run = self.run_layout()?;
-        if !path::exists(&run.container(id)).unwrap_or(false) {
-            return Ok(false);
-        }
-        let number = self.fresh_number()?;
-        // Nobody makes a container while the write lock is held, so this is not the directory of a new one.
-        let moved = self.database().hold(|| {
-            let gone = self.begin_read()?.container(id.as_str())?.is_none();
-            Ok::<_, Error>(gone && run.discard_container(id, number)?)
-        })?;
-        moment::pass("run directory discarded");
-        if moved {
-            run.delete_trash(number.to_string().as_bytes())?;
-        }
-        Ok(moved)
+/// The record of a container's layer.
+fn new_layer(id: &LayerId, parent: Option<LayerRecord>, number: u64) -> LayerRecord {
+    let content = LayerContent::Writable(number);
+    LayerRecord {
+        parent: parent.map(|parent| parent.id),
+        ..LayerRecord::new(id.as_str(), Timestamp::now().into(), content)
     }
+}
 
-    /// The container's directory for what a reboot drops, such as sockets and pid files: `<run root>/containers/<id>`.
-    /// It is made if it is missing, and goes with the container.
-    ///
-    /// Returns [`Error::Lookup`] if the container is not there.
-    pub fn run_directory(&self, id: &ContainerId) -> Result<PathBuf, Error> {
-        let container = self.container(id.as_str())?;
-        Ok(self.run_layout()?.ensure_container(&container.id)?)
+/// A container that is to be inserted.
+pub(super) struct NewContainer<'n> {
+    image: Option<&'n ImageId>,
+    record: &'n ContainerRecord,
+    layer: &'n LayerRecord,
+    items: &'n PreparedItems<'n>,
+    /// The ids that were chosen for it, and what was asked for.
+    pub(super) choice: Option<(&'n Wanted, &'n IdMaps)>,
+}
+
+impl NewContainer<'_> {
+    /// Inserts its rows. `view` is of all that the store reads.
+    pub(super) fn insert(&self, txn: &WriteTxn, view: &View<'_>) -> Result<(), Error> {
+        let (record, layer) = (self.record, self.layer);
+        let taken = |kind, id: &str| CreateError::IdInUse { kind, id: id.to_owned() };
+        if txn.container(&record.id)?.is_some() || view.container(&record.id)?.is_some() {
+            return Err(taken("container", &record.id).into());
+        }
+        let has_layer = view.home(Owner::Layer, &layer.id)?.is_some_and(|part| !part.is_other());
+        if has_layer || txn.layer(&layer.id)?.is_some() {
+            return Err(taken("layer", &layer.id).into());
+        }
+        for name in &record.names {
+            if let Some(holder) = view.named(Owner::Container, name)? {
+                return Err(MetaError::NameInUse { kind: "container", name: name.clone(), holder }.into());
+            }
+        }
+        // The image may have been removed since its top layer was looked up.
+        if let Some(image) = self.image
+            && view.image(image.as_str())?.is_none()
+        {
+            return Err(no_image(image).into());
+        }
+        txn.put_layer(layer)?;
+        txn.put_container(record)?;
+        image::insert(txn, Owner::Container, &record.id, self.items)
     }
 }
 

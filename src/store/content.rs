@@ -12,6 +12,7 @@ use layerstore_schema::table::Owner;
 use crate::compress::{Compression, Encoder};
 use crate::disk::{self, Subdirectory};
 use crate::error::{Error, ExportError, LayoutError, LookupError, MetaError};
+use crate::image;
 use crate::layer::{self, Change, Difference, Mark, Stack};
 use crate::meta::open_blob;
 use crate::sys::beneath;
@@ -247,7 +248,11 @@ impl Store {
         }
         let below = txn.stack(layer.parent.as_deref())?;
         let inherited = below.find(b"").map(|entry| &entry.metadata);
-        Ok(layer::export_directory(root.as_fd(), directory.layout().xattrs(), inherited, out)?)
+        let container =
+            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
+        let maps = container.as_ref().and_then(image::id_maps);
+        let namespace = directory.layout().xattrs();
+        Ok(layer::export_directory(root.as_fd(), namespace, inherited, maps.as_ref(), out)?)
     }
 
     /// The record of the layer that a thing is about.

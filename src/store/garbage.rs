@@ -49,7 +49,7 @@ pub(crate) fn find_leftovers(
     named: impl Fn() -> Result<NamedNumbers, MetaError>,
 ) -> Result<Vec<Leftover>, Error> {
     let mut listed: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
-    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
+    for which in Subdirectory::LISTED {
         for part in layout.entries(which)?.into_iter().filter_map(|name| Part::new(which, name)) {
             listed.entry(part.name.number()).or_default().push(part);
         }
@@ -91,6 +91,7 @@ fn is_named(named: &NamedNumbers, part: Part) -> bool {
         (Subdirectory::Diffs, DiffName::Entry(_)) => &named.diffs,
         (Subdirectory::Work, _) => &named.work,
         (Subdirectory::Blobs, _) => &named.blobs,
+        (Subdirectory::Data, _) => &named.data,
         _ => &none,
     };
     numbers.contains(&part.name.number())

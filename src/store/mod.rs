@@ -5,28 +5,38 @@
 //! | [`options`], [`settings`], [`open`] | finding or making a store |
 //! | [`part`], [`view`], [`home`] | several stores read as one, and where a layer is changed |
 //! | [`query`] | lists, lookups, data items |
+//! | [`anything`] | what can be done to a thing of any kind in one call |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`layer`](mod@layer), [`staged`], [`apply`] | layers of their own: empty ones, and from archives |
 //! | [`seal`](mod@seal) | from writable to sealed, and back |
 //! | [`container`], [`remove`] | creating and removing things |
 //! | [`transient`] | containers that a reboot drops |
+//! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
+//! | [`directory`] | directories of images and containers for their callers |
+//! | [`userns`] | id maps of containers |
+//! | [`wipe`] | removing everything, or one thing whoever needs it; ending all mounts |
 //! | [`lease`](mod@lease) | keeping things for a while |
+//! | [`digest_lock`] | locks on digests, for those who fetch blobs |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
-//! | [`usage`] | how much there is, and whose it is |
+//! | [`usage`], [`size`] | how much there is, and whose it is |
 
+mod anything;
 mod apply;
 mod backup;
 mod container;
 mod content;
+mod digest_lock;
+mod directory;
 mod event;
 mod garbage;
 mod home;
+mod image;
 mod import;
 mod layer;
 mod lease;
@@ -39,21 +49,27 @@ mod query;
 mod remove;
 mod seal;
 mod settings;
+mod size;
 mod staged;
 mod thing;
 mod tidy;
 mod transient;
 mod unsynced;
 mod usage;
+mod userns;
 mod view;
 mod watch;
+mod wipe;
 mod write;
 
+pub use anything::Things;
 pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
 pub use content::DiffOptions;
+pub use digest_lock::DigestLock;
 pub use event::{Aspect, Event, EventKind, Subject};
 pub(crate) use garbage::{Sweep, Swept, find_leftovers};
+pub use image::{ImageOptions, NewItem};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use layer::LayerOptions;
 pub use lease::Lease;
@@ -66,6 +82,7 @@ pub(crate) use remove::Mounts;
 pub use staged::{ApplyOptions, StagedDiff};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
+pub use userns::{AutoIdMaps, HostRanges, IdMapping};
 pub(crate) use view::View;
 pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

@@ -14,6 +14,7 @@ use layerstore_schema::table::Owner;
 
 use crate::disk::{self, DiffName, LockState, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
+use crate::image;
 use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
@@ -212,6 +213,11 @@ impl Store {
         };
         drop(txn);
         let plan = overlay::plan(&self.probe()?, &request)?;
+        if request.id_map.is_some() && plan.is_by_program() {
+            let reason =
+                "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";
+            return Err(MountError::IdMap { reason }.into());
+        }
         Ok(Planned { layer, contents: contents(&chain), written, plan })
     }
 
@@ -222,52 +228,55 @@ impl Store {
     /// Returns [`Error::Mount`] with [`NotMounted`](crate::MountError::NotMounted) if it is not mounted, and with
     /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then.
     pub fn unmount(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<u64, Error> {
-        self.unmount_counting(&what.into(), mode, |count| count.saturating_sub(1))
+        let layer = self.layer_of(&self.begin_read()?, &what.into())?;
+        self.unmount_counting(&layer.id, Some(&layer), mode, |count| count.saturating_sub(1))
     }
 
     /// Unmounts, however many have asked for the mount.
     ///
     /// Returns what [`unmount`](Self::unmount) does.
     pub fn unmount_all(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<(), Error> {
-        self.unmount_counting(&what.into(), mode, |_| 0).map(drop)
+        let layer = self.layer_of(&self.begin_read()?, &what.into())?;
+        self.unmount_counting(&layer.id, Some(&layer), mode, |_| 0).map(drop)
     }
 
-    fn unmount_counting(
+    /// `record` is `None` for the mount of a layer that is gone.
+    pub(super) fn unmount_counting(
         &self,
-        what: &ThingId,
+        layer: &str,
+        record: Option<&LayerRecord>,
         mode: UnmountMode,
         next: impl FnOnce(u64) -> u64,
     ) -> Result<u64, Error> {
+        let target = self.mount_point(layer)?;
         let txn = self.begin_read()?;
-        let layer = self.layer_of(&txn, what)?;
-        let home = txn.home(Owner::Layer, &layer.id)?.map_or(self, Part::store);
+        let home = txn.home(Owner::Layer, layer)?.map_or(self, Part::store);
         drop(txn);
-        let target = self.mount_point(&layer.id)?;
         let namespace = self.mount_namespace()?;
-        self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
-            let record = &mut slot.record;
-            let left = next(record.as_ref().map_or(1, |record| record.count));
+        self.run()?.update_mount::<_, Error>(layer, namespace, |slot| {
+            let counted = &mut slot.record;
+            let left = next(counted.as_ref().map_or(1, |counted| counted.count));
             if left > 0
-                && let Some(record) = record
+                && let Some(counted) = counted
                 && overlay::is_mounted(&target)?
             {
-                record.count = left;
+                counted.count = left;
                 return Ok(left);
             }
             match overlay::unmount(&target, mode) {
                 // A count that the kernel does not confirm goes with the error that says so.
                 Err(error @ MountError::NotMounted { .. }) => {
-                    return if record.take().is_some() { Ok(0) } else { Err(error.into()) };
+                    return if counted.take().is_some() { Ok(0) } else { Err(error.into()) };
                 }
                 unmounted => unmounted?,
             }
             moment::pass("unmounted");
-            *record = None;
+            *counted = None;
             // With the directory would go what is mounted there in other mount namespaces.
             if !slot.elsewhere {
                 remove_quietly(&target);
             }
-            Self::vouch_for_volatile(home, &layer)?;
+            record.map_or(Ok(()), |layer| Self::vouch_for_volatile(home, layer))?;
             Ok(0)
         })
     }
@@ -374,23 +383,32 @@ impl Store {
         request.prefer_program = self.options().prefer_mount_program;
         let allows_volatile = self.options().volatile;
         let mut lowers = chain;
+        let mut container_volatile = false;
         if let Some((layer, below)) = chain.split_first() {
             txn.verify_chain(&layer.id)?;
             request.context.clone_from(&layer.mount_label);
             if let Some(container) = txn.container_of_layer(&layer.id)?
                 && let Some(container) = txn.container(&container)?
             {
+                container_volatile = container.volatile;
+                request.id_map = image::id_maps(&container);
                 request.options.extend(container.mount_options);
                 request.context = container.mount_label.or(request.context);
             }
             if let LayerContent::Writable(number) = layer.content
-                && !view
                 && let Some(home) = txn.home(Owner::Layer, &layer.id)?
+                // What was written with ids of its own is shown so in a view too.
+                && (!view || request.id_map.is_some())
             {
                 lowers = below;
-                let work = absolute(&self.workdir(home.store(), &layer.id, number)?)?;
-                request.upper = Some(Upper { upper: absolute(&txn.directory(layer)?.path())?, work });
-                request.volatile = layer.volatile && allows_volatile;
+                // A mount that cannot be written needs none.
+                let work = match view {
+                    true => home.store().layout().entry_path(Subdirectory::Work, DiffName::Entry(number)),
+                    false => self.workdir(home.store(), &layer.id, number)?,
+                };
+                let upper = absolute(&txn.directory(layer)?.path())?;
+                request.upper = Some(Upper { upper, work: absolute(&work)? });
+                request.volatile = !view && allows_volatile && (layer.volatile || container_volatile);
             }
         }
         for lower in lowers {
@@ -406,7 +424,7 @@ impl Store {
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
             let volatile = option == "volatile";
-            request.volatile |= volatile && allows_volatile && request.upper.is_some();
+            request.volatile |= volatile && allows_volatile && !view && request.upper.is_some();
             !volatile
         });
         Ok(request)

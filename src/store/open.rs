@@ -376,7 +376,7 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
     let uuid = u128::from_str_radix(&digits, 16).unwrap_or_default().swap_bytes().to_le_bytes();
     // Before the root is synced, so that their own names never need it again; and removing needs no inode later.
-    for which in [Subdirectory::Diffs, Subdirectory::Blobs, Subdirectory::Work, Subdirectory::Trash] {
+    for which in Subdirectory::LISTED {
         layout.subdirectory(which)?;
     }
     let header = Header { format: 0, ..Header::new(uuid, flags) };

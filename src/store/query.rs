@@ -8,7 +8,8 @@ use crate::layer::Layer;
 use crate::meta::read_blob;
 use crate::types::{ContainerId, DiffId, Digest, ImageId, LayerId, Name, stored};
 
-use super::{Store, Thing, ThingId};
+use super::view::View;
+use super::{Store, ThingId};
 
 impl Store {
     /// All layers, by id; after those of the store the ones of each other store that it reads, without those of containers
@@ -58,29 +59,6 @@ impl Store {
     pub fn container(&self, key: &str) -> Result<Container, Error> {
         let view = self.begin_read()?;
         Ok(view.container_value(find_container::<Error>(&view, key)?)?)
-    }
-
-    /// The container, else the image, else the layer that `key` finds.
-    ///
-    /// Returns [`Error::Lookup`] if nothing is found, or more than one thing of the first kind that has any.
-    pub fn thing(&self, key: &str) -> Result<Thing, Error> {
-        let missing = |error: &Error| matches!(error, Error::Lookup(LookupError::NotFound { .. }));
-        let txn = self.begin_read()?;
-        match find_container::<Error>(&txn, key) {
-            Err(error) if missing(&error) => {}
-            found => return Ok(Thing::Container(txn.container_value(found?)?)),
-        }
-        match find_image::<Error>(&txn, key) {
-            Err(error) if missing(&error) => {}
-            found => return Ok(Thing::Image(txn.image_value(found?)?)),
-        }
-        match find_layer::<Error>(&txn, key) {
-            Err(error) if missing(&error) => {
-                let kind = "container, image or layer";
-                Err(LookupError::NotFound { kind, key: key.to_owned() }.into())
-            }
-            found => Ok(Thing::Layer(txn.layer_value(found?)?)),
-        }
     }
 
     /// A layer and all below it, topmost first.
@@ -150,10 +128,14 @@ impl Store {
 
     /// The data items of a thing, by key.
     ///
-    /// Returns [`Error::Meta`] if the database fails.
+    /// Returns [`Error::Lookup`] if the thing is not there.
     pub fn items(&self, of: impl Into<ThingId>) -> Result<Vec<Item>, Error> {
         let of = of.into();
-        let items = self.begin_read()?.items(of.owner(), of.as_str())?;
+        let txn = self.begin_read()?;
+        let items = txn.items(of.owner(), of.as_str())?;
+        if items.is_empty() {
+            prove_there(&txn, &of)?;
+        }
         Ok(items.into_iter().map(|(key, record)| Item::from_record(key, record)).collect::<Result<_, _>>()?)
     }
 
@@ -176,4 +158,10 @@ impl Store {
     pub fn name_holder(&self, kind: crate::image::Kind, name: &Name) -> Result<Option<String>, Error> {
         Ok(self.begin_read()?.named(kind.owner(), name.as_str())?)
     }
+}
+
+/// Returns [`Error::Lookup`] if a thing is not there.
+fn prove_there(txn: &View<'_>, of: &ThingId) -> Result<(), Error> {
+    let missing = || LookupError::NotFound { kind: of.kind().word(), key: of.as_str().to_owned() };
+    txn.home(of.owner(), of.as_str())?.map(drop).ok_or_else(|| missing().into())
 }

@@ -28,7 +28,12 @@ impl Store {
             Some(images) if images.database().begin_read()?.image(id.as_str())?.is_some() => {
                 self.begin_writing()?;
                 // Nobody makes a container on it, or mounts a layer of it, meanwhile.
-                self.run()?.hold(|| self.database().hold(|| images.remove_image_used_by(id, Some(self))))
+                let removed =
+                    self.run()?.hold(|| self.database().hold(|| images.remove_image_used_by(id, Some(self))));
+                if removed.is_ok() {
+                    self.drop_run_directory(&id.into());
+                }
+                removed
             }
             _ => self.remove_image_used_by(id, None),
         }
@@ -56,14 +61,14 @@ impl Store {
             if let Some(kept) = keeper_of(txn, Owner::Image, id.as_str())? {
                 return Err(kept.into());
             }
-            txn.remove_image(id.as_str())?;
-            let mut freed = Freed::default();
+            let mut freed = txn.remove_image(id.as_str())?;
             let mut layers = Vec::new();
             for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
                 self.remove_unneeded(txn, top, (&beside, user), &mut freed, &mut layers)?;
             }
             Ok((freed, layers))
         })?;
+        self.drop_run_directory(&id.into());
         Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
     }
 
@@ -153,8 +158,7 @@ impl Store {
             }
             self.refuse_mounted(&layer.id, || format!("the image's layer {}", layer.id))?;
             let more = txn.remove_layer(&layer.id)?;
-            freed.diffs.extend(more.diffs);
-            freed.blobs.extend(more.blobs);
+            freed.add(more);
             removed.push(layer.id);
         }
         Ok(())

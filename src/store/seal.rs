@@ -80,7 +80,13 @@ impl Home<'_> {
         let LayerContent::Writable(number) = record.content else { return Ok(record) };
         let held = self.hold_directory(&record.id, number)?;
         let point = store.layout().sync_point()?;
-        let root = store.open_diff(number)?;
+        let root = match store.open_diff(number) {
+            // It was given up before it was held.
+            Err(_) if found(&store.database().begin_read()?, &record.id)?.content != record.content => {
+                return held.release_after(Err(changed_meanwhile(&record.id)));
+            }
+            root => root?,
+        };
         let content = SealedContent::read(root.as_fd(), &HashMap::new(), store.layout().xattrs())?;
         let sync = || store.sync_staged(&point, true);
         let sealed = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {

@@ -77,6 +77,12 @@ thing_from! {
     Container: ContainerId, Container;
 }
 
+impl From<&Thing> for ThingId {
+    fn from(thing: &Thing) -> Self {
+        thing.id()
+    }
+}
+
 impl From<&ThingId> for ThingId {
     fn from(id: &ThingId) -> Self {
         id.clone()

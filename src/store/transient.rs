@@ -5,18 +5,16 @@
 //! in which run root the rows of this boot are: whoever opens the store finds them, with whatever run root, and takes
 //! nothing of theirs for garbage.
 
-use layerstore_schema::record::{ContainerRecord, LayerRecord};
-use layerstore_schema::table::Owner;
-
 use crate::disk::RunLayout;
-use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
+use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::meta::{
     NamedNumbers, Query, ReadTxn, RunDatabase, TransientNote, WriteTxn, named_numbers, transient_note,
 };
-use crate::sys::machine;
-use crate::types::{ContainerId, ImageId};
+use crate::sys::{machine, moment};
+use crate::types::ContainerId;
 
 use super::Store;
+use super::container::NewContainer;
 use super::remove::{Doomed, EVERYTHING, shown};
 
 impl Store {
@@ -77,39 +75,38 @@ impl Store {
         self.run()
     }
 
-    /// Inserts a container with its layer: into the store, or into the run database if the next boot is to drop it.
-    pub(super) fn insert_container(
-        &self,
-        layer: &LayerRecord,
-        record: &ContainerRecord,
-        image: Option<&ImageId>,
-        before_commit: impl FnOnce(),
-    ) -> Result<(), Error> {
+    /// Inserts a container with its layer: into the store, or into the run database if the next boot is to drop it. `false` if
+    /// the ids that were chosen for it are another's by now.
+    pub(super) fn insert_container(&self, new: &NewContainer<'_>) -> Result<bool, Error> {
         let insert = |txn: &WriteTxn| {
             let view = self.begin_read()?;
-            if txn.container(&record.id)?.is_some() || view.container(&record.id)?.is_some() {
-                return Err(CreateError::IdInUse { kind: "container", id: record.id.clone() }.into());
+            if let Some((wanted, maps)) = new.choice
+                && !wanted.are_free(maps, &view.containers()?)
+            {
+                return Ok(false);
             }
-            for name in &record.names {
-                if let Some(holder) = view.named(Owner::Container, name)? {
-                    return Err(MetaError::NameInUse { kind: "container", name: name.clone(), holder }.into());
+            new.insert(txn, &view)?;
+            moment::pass("before the commit");
+            Ok(true)
+        };
+        let run = match self.options().transient {
+            true => Some(self.note_transient()?),
+            false => None,
+        };
+        match run {
+            // Removals of images hold the lock of the run database too.
+            Some(run) => run.rows().write_without_header::<_, Error>(|txn| match new.choice {
+                // Nor are ids chosen that a container gets in the store itself.
+                Some(_) => self.database().hold(|| insert(txn)),
+                None => insert(txn),
+            }),
+            None => {
+                let write = || self.database().write::<_, Error>(insert);
+                match self.transient(&self.database().begin_read()?)? {
+                    Some(run) if new.choice.is_some() => run.rows().hold(write),
+                    _ => write(),
                 }
             }
-            // The image may have been removed since its top layer was looked up.
-            if let Some(image) = image
-                && view.image(image.as_str())?.is_none()
-            {
-                return Err(LookupError::NotFound { kind: "image", key: image.to_string() }.into());
-            }
-            txn.put_layer(layer)?;
-            txn.put_container(record)?;
-            before_commit();
-            Ok(())
-        };
-        match self.options().transient {
-            // Removals of images hold the lock of the run database too.
-            true => self.note_transient()?.rows().write_without_header::<_, Error>(insert),
-            false => self.database().write::<_, Error>(insert),
         }
     }
 
@@ -133,8 +130,9 @@ impl Store {
             {
                 return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
             }
-            txn.remove_container(id.as_str())?;
-            doomed = Some(Doomed::announce(self, txn.remove_layer(&record.layer)?));
+            let mut freed = txn.remove_container(id.as_str())?;
+            freed.add(txn.remove_layer(&record.layer)?);
+            doomed = Some(Doomed::announce(self, freed));
             Ok(())
         });
         match (&removed, doomed) {
@@ -155,6 +153,7 @@ impl Store {
             let of_run = named_numbers(&run.rows().begin_read()?)?;
             named.diffs.extend(of_run.diffs);
             named.work.extend(of_run.work);
+            named.data.extend(of_run.data);
         }
         Ok(named)
     }

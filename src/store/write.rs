@@ -4,10 +4,12 @@ use std::cell::OnceCell;
 
 use layerstore_schema::table::Owner;
 
-use crate::error::{Error, InUseError, LookupError};
+use crate::error::{Error, InUseError, LookupError, ValueError};
+use crate::image;
 use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
 use crate::types::{Digest, ImageId, Name};
 
+use super::image::{check_flags, check_item_key};
 use super::{Store, ThingId};
 
 /// The changes of one [`Store::write`].
@@ -102,20 +104,40 @@ impl WriteTxn<'_> {
         self.change_names(&of.into(), |held| held.retain(|other| other != name.as_str()))
     }
 
-    /// Moves a name to an image from whichever image has it.
+    /// Moves a name to a thing from whichever thing of its kind has it.
     ///
-    /// Returns [`Error::Lookup`] if the image is not there.
-    pub fn move_name(&self, to: &ImageId, name: &Name) -> Result<(), Error> {
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn move_name(&self, to: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
+        let to = to.into();
         // Before the name is taken from its holder: the caller may go on after an error.
-        let of = to.into();
-        self.copy_up(&of)?;
-        self.record(&of)?;
-        let txn = self.home(&of)?;
-        let current = txn.named(Owner::Image, name.as_str())?;
+        self.copy_up(&to)?;
+        self.record(&to)?;
+        let txn = self.home(&to)?;
+        let current = txn.named(to.owner(), name.as_str())?;
         if current.as_deref() != Some(to.as_str()) {
-            txn.take_image_name(name.as_str())?;
+            txn.take_name(to.owner(), name.as_str())?;
         }
         self.add_name(to, name)
+    }
+
+    /// Sets a flag of a thing to a JSON value.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::Value`] if the flag has no name or the value is no
+    /// JSON.
+    pub fn set_flag(&self, of: impl Into<ThingId>, flag: &str, value: &str) -> Result<(), Error> {
+        let flag = (flag.to_owned(), value.to_owned());
+        check_flags(std::slice::from_ref(&flag))?;
+        self.change_flags(&of.into(), |flags| match flags.iter_mut().find(|(name, _)| *name == flag.0) {
+            Some(held) => *held = flag,
+            None => flags.push(flag),
+        })
+    }
+
+    /// Takes a flag from a thing; nothing happens if it does not have it.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn clear_flag(&self, of: impl Into<ThingId>, flag: &str) -> Result<(), Error> {
+        self.change_flags(&of.into(), |flags| flags.retain(|(name, _)| name != flag))
     }
 
     /// Replaces a thing's metadata.
@@ -141,18 +163,31 @@ impl WriteTxn<'_> {
         Ok(())
     }
 
-    /// Stores a data item under `key`, in place of the one that is there.
+    /// Stores a data item under `key`, in place of the one that is there. An image's items `manifest` and `manifest-...` are
+    /// its manifests: it is found by their digests.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InUse`] with
+    /// Returns [`Error::Lookup`] if the thing is not there, [`Error::InUse`] with
     /// [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an image was loaded
-    /// with, and the bytes are others.
+    /// with, and the bytes are others, and [`Error::Value`] if the key is none.
     pub fn put_item(&self, of: impl Into<ThingId>, key: &str, bytes: &[u8]) -> Result<(), Error> {
         let of = of.into();
+        check_item_key(key)?;
         let record = self.record(&of)?;
         let digest = Digest::sha256(bytes).to_string();
         refuse_document(&record, key, Some(&digest))?;
         self.home(&of)?.put_item(of.owner(), of.as_str(), key, digest, &PreparedBlob::from_bytes(bytes))?;
         Ok(())
+    }
+
+    /// Stores a manifest of an image, which is known by `digest` for its sake, whatever the digest of the bytes is.
+    ///
+    /// Returns [`Error::Lookup`] if the image is not there, and [`Error::Value`] if the key is not that of a manifest.
+    pub fn put_manifest(&self, of: &ImageId, key: &str, bytes: &[u8], digest: &Digest) -> Result<(), Error> {
+        if !meta::is_manifest(key) {
+            return Err(ValueError::ManifestKey(key.to_owned()).into());
+        }
+        self.put_item(of, key, bytes)?;
+        Ok(self.home(&of.into())?.name_manifest(of.as_str(), key, Some(&digest.to_string()))?)
     }
 
     /// Removes a data item.
@@ -171,6 +206,29 @@ impl WriteTxn<'_> {
         Ok(())
     }
 
+    fn change_flags(
+        &self,
+        of: &ThingId,
+        change: impl FnOnce(&mut Vec<(String, String)>),
+    ) -> Result<(), Error> {
+        let txn = self.home(of)?;
+        match self.record(of)? {
+            AnyRecord::Layer(mut record) => {
+                change(&mut record.flags);
+                txn.put_layer(&record)?;
+            }
+            AnyRecord::Image(mut record) => {
+                change(&mut record.flags);
+                txn.put_image(&record)?;
+            }
+            AnyRecord::Container(mut record) => {
+                change(&mut record.flags);
+                txn.put_container(&record)?;
+            }
+        }
+        Ok(())
+    }
+
     fn change_names(&self, of: &ThingId, change: impl FnOnce(&mut Vec<String>)) -> Result<(), Error> {
         self.copy_up(of)?;
         let txn = self.home(of)?;
@@ -180,12 +238,11 @@ impl WriteTxn<'_> {
                 txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {
+                let before = record.names.clone();
                 change(&mut record.names);
-                for name in record.names.iter().rev() {
-                    if !record.names_history.contains(name) {
-                        record.names_history.insert(0, name.clone());
-                    }
-                }
+                let given: Vec<_> =
+                    record.names.iter().filter(|name| !before.contains(name)).cloned().collect();
+                image::remember(&mut record, &given);
                 txn.put_image(&record)?;
             }
             AnyRecord::Container(mut record) => {
@@ -230,6 +287,7 @@ impl WriteTxn<'_> {
         let from = part.txn()?;
         let Some(mut record) = from.image(id.as_str())? else { return Ok(()) };
         let to = self.images_txn()?;
+        record.directory = None;
         let mut names = std::mem::take(&mut record.names);
         for name in names.drain(..) {
             if to.named(Owner::Image, &name)?.is_none() {
@@ -360,15 +418,7 @@ mod tests {
     fn record(id: &ImageId) -> layerstore_schema::record::ImageRecord {
         layerstore_schema::record::ImageRecord {
             id: id.to_string(),
-            names: Vec::new(),
-            names_history: Vec::new(),
-            metadata: String::new(),
-            created: layerstore_schema::record::Time::default(),
-            top_layer: None,
-            mapped_top_layers: Vec::new(),
-            digests: Vec::new(),
-            flags: Vec::new(),
-            labels: Vec::new(),
+            ..layerstore_schema::record::ImageRecord::default()
         }
     }
 }

@@ -31,6 +31,24 @@ pub(crate) fn flock_exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
     call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockExclusive))
 }
 
+/// Takes the `flock` if nobody holds it; returns whether it did.
+pub(crate) fn try_flock_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
+    match call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether someone else holds the `flock`. Asking takes it for a moment.
+pub(crate) fn is_flock_held(file: BorrowedFd<'_>) -> io::Result<bool> {
+    match call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::Unlock)).map(|()| false),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether someone else holds the lock.
 pub(crate) fn is_held(file: BorrowedFd<'_>) -> io::Result<bool> {
     let mut lock = whole_file();

@@ -26,9 +26,11 @@ use super::file::File;
 use super::path;
 use crate::error::NamespaceError;
 
+pub(crate) use idmap::to_container;
 pub use idmap::{IdExtent, IdMaps};
 pub(crate) use other_side::OtherSide;
 use ranges::Ranges;
+pub(crate) use ranges::given_to;
 
 /// The user namespace that the process has entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,12 @@ pub fn is_privileged() -> bool {
 pub(crate) fn in_user_namespace() -> bool {
     let whole = [IdExtent { inside: 0, outside: 0, count: u32::MAX }];
     idmap::read(Path::new("/proc/self/uid_map")).is_ok_and(|map| map != whole)
+}
+
+/// The maps of the user namespace that this process is in.
+pub(crate) fn own_maps() -> io::Result<IdMaps> {
+    let read = |file| idmap::read(Path::new(file));
+    Ok(IdMaps { uids: read("/proc/self/uid_map")?, gids: read("/proc/self/gid_map")? })
 }
 
 /// Moves this process into a user namespace and a mount namespace of its own, in which it is root.

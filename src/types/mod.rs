@@ -2,11 +2,13 @@
 
 mod digest;
 mod id;
+mod id_set;
 mod relpath;
 mod stored;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
 pub use id::{ContainerId, ImageId, LayerId, LeaseId, Name};
+pub(crate) use id_set::IdSet;
 pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
 pub use relpath::RelPath;
 pub(crate) use stored::{stored, stored_list};

@@ -13,6 +13,7 @@ mod layers;
 mod lists;
 mod manual;
 mod output;
+mod things;
 mod unshare;
 
 use std::path::{Path, PathBuf};

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    ApplyOptions, CheckLevel, CheckOptions, ContainerOptions, Error, Finding, Garbage, LayerId, LayerOptions,
-    MountOptions, Name, Store, StoreOptions, SyncMode, ThingId, Timestamp, UnmountMode, ValueError, WriteTxn,
+    ApplyOptions, CheckLevel, CheckOptions, ContainerOptions, Error, Finding, Garbage, ImageOptions, LayerId,
+    LayerOptions, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, ThingId, Timestamp,
+    UnmountMode, ValueError, WriteTxn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,7 @@ impl Target {
 pub enum Action {
     Load { image: u8, names: Vec<String> },
     CreateContainer { id: String, image: Option<String>, names: Vec<String> },
+    CreateImage { id: String, layer: Option<String>, names: Vec<String>, content: Content },
     RemoveContainer(String),
     RemoveImage(String),
     RemoveLayer(String),
@@ -142,6 +144,16 @@ impl Action {
                 let image = image.as_ref().map(|image| image.parse()).transpose()?;
                 let made = store.create_container(image.as_ref(), &options)?;
                 assert_eq!(made.id.as_str(), id);
+                Ok(Value::Nothing)
+            }
+            Action::CreateImage { id, layer, names, content } => {
+                let mut options = ImageOptions::default();
+                options.id = Some(id.parse()?);
+                options.names.clone_from(names);
+                options.top_layer = layer.as_ref().map(|layer| layer.parse()).transpose()?;
+                options.items = vec![NewItem::new("manifest-made", content.bytes())];
+                let made = store.create_image(&options)?;
+                assert_eq!(made, store.image(id)?);
                 Ok(Value::Nothing)
             }
             Action::RemoveContainer(id) => nothing(store.remove_container(&id.parse()?)),
@@ -280,7 +292,7 @@ impl Change {
             }
             Change::AddName(of, name) => txn.add_name(of.thing(), &name.parse()?),
             Change::RemoveName(of, name) => txn.remove_name(of.thing(), &name.parse()?),
-            Change::MoveName(to, name) => txn.move_name(&to.parse()?, &name.parse()?),
+            Change::MoveName(to, name) => txn.move_name(&to.parse::<layerstore::ImageId>()?, &name.parse()?),
             Change::SetMetadata(of, text) => txn.set_metadata(of.thing(), text),
             Change::PutItem(of, key, content) => txn.put_item(of.thing(), key, &content.bytes()),
             Change::RemoveItem(of, key) => txn.remove_item(of.thing(), key),

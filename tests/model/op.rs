@@ -17,6 +17,8 @@ pub const BAD_NAME: &str = " bad";
 pub const CONTAINERS: &[&str] = &["ca", "cab", "cb", "web"];
 /// The ids that layers are given.
 pub const LAYERS: &[&str] = &["la", "lab", "lb", "lc"];
+/// The ids that images are given which are made of layers. None has documents.
+pub const MADE: &[&str] = &["ia", "iab"];
 const KEYS: &[&str] = &["spec", "state"];
 const FILES: &[&str] = &["a", "b", "c", "new"];
 
@@ -45,6 +47,7 @@ pub struct Step {
 pub enum Op {
     Load { image: u8, names: Vec<u8> },
     CreateContainer { id: u8, image: Option<u8>, names: Vec<u8> },
+    CreateImage { id: u8, layer: Option<u8>, names: Vec<u8>, content: Content },
     RemoveContainer(u8),
     RemoveImage(u8),
     RemoveLayer(u8),
@@ -137,6 +140,12 @@ fn op(mounts: bool) -> impl Strategy<Value = Op> {
         6 => (0u8..IMAGES, names()).prop_map(|(image, names)| Op::Load { image, names }),
         5 => (any::<u8>(), proptest::option::weighted(0.8, number()), names())
             .prop_map(|(id, image, names)| Op::CreateContainer { id, image, names }),
+        3 => (any::<u8>(), proptest::option::weighted(0.8, number()), names(), 0u8..3).prop_map(
+            |(id, layer, names, seed)| {
+                let content = Content { seed, length: 100 };
+                Op::CreateImage { id, layer, names, content }
+            }
+        ),
         2 => number().prop_map(Op::RemoveContainer),
         2 => number().prop_map(Op::RemoveImage),
         2 => number().prop_map(Op::RemoveLayer),
@@ -211,6 +220,15 @@ impl Op {
                 image: image.as_ref().map(|number| of(Kind::Image, number)),
                 names: names_of(names),
             },
+            Op::CreateImage { id, layer, names, content } => Action::CreateImage {
+                id: choose(MADE, *id),
+                // One that is written to goes with its container.
+                layer: layer
+                    .map(|number| of(Kind::Layer, &number))
+                    .filter(|layer| state.container_of_layer(layer).is_none()),
+                names: names_of(names),
+                content: *content,
+            },
             Op::RemoveContainer(number) => Action::RemoveContainer(of(Kind::Container, number)),
             Op::RemoveImage(number) => Action::RemoveImage(of(Kind::Image, number)),
             Op::RemoveLayer(number) => Action::RemoveLayer(of(Kind::Layer, number)),
@@ -256,7 +274,12 @@ impl Op {
                 names: names_of(names),
                 created: i64::from(serial),
             },
-            Op::Save(number) => Action::Save { image: of(Kind::Image, number), serial },
+            Op::Save(number) => {
+                // What has no documents cannot be written out.
+                let image = of(Kind::Image, number);
+                let image = if MADE.contains(&image.as_str()) { "absent".to_owned() } else { image };
+                Action::Save { image, serial }
+            }
             Op::Gc { dry_run } => Action::Gc { dry_run: *dry_run },
             Op::Check { deep } => Action::Check { deep: *deep },
             Op::Reopen => Action::Reopen,

@@ -7,6 +7,7 @@ use layerstore::{
 
 use super::action::{Action, Change, Place, Target, Value, roll_back, said};
 use super::images::{self, Files};
+use super::op::Content;
 use super::state::{Container, Image, Kind, Layer, State};
 
 /// An id that the store chooses, until it is known.
@@ -25,6 +26,9 @@ impl State {
             Action::Load { image, names } => self.load(*image, names),
             Action::CreateContainer { id, image, names } => {
                 self.create_container(id, image.as_deref(), names)
+            }
+            Action::CreateImage { id, layer, names, content } => {
+                self.create_image(id, layer.as_deref(), names, *content)
             }
             Action::RemoveContainer(id) => self.remove_container(id, place),
             Action::RemoveImage(id) => self.remove_image(id, place),
@@ -135,9 +139,8 @@ impl State {
                 self.take_image_name(name);
                 image.common.names.push(name.clone());
             }
-            image.history.retain(|old| old != name);
-            image.history.insert(0, name.clone());
         }
+        remember(&mut image.history, names);
         self.images.insert(id.to_owned(), image);
     }
 
@@ -166,6 +169,30 @@ impl State {
         self.containers.insert(id.to_owned(), container);
         self.layers.insert(UNKNOWN.to_owned(), Layer { parent, writable: true, ..Layer::default() });
         self.set_names(&Target { kind: Kind::Container, id: id.to_owned() }, |held| add(held, names))?;
+        Ok(Value::Nothing)
+    }
+
+    fn create_image(
+        &mut self,
+        id: &str,
+        layer: Option<&str>,
+        names: &[String],
+        content: Content,
+    ) -> Result<Value, Error> {
+        checked(names)?;
+        if self.images.contains_key(id) {
+            return Err(CreateError::IdInUse { kind: "image", id: id.to_owned() }.into());
+        }
+        if let Some(layer) = layer.filter(|layer| !self.layers.contains_key(*layer)) {
+            return Err(not_found(Kind::Layer, layer).into());
+        }
+        let mut image = Image { top: layer.map(str::to_owned), ..Image::default() };
+        image.digests = vec![Digest::sha256(&content.bytes()).to_string()];
+        image.common.items.insert("manifest-made".to_owned(), content.bytes());
+        add(&mut image.common.names, names);
+        remember(&mut image.history, names);
+        names.iter().for_each(|name| self.take_image_name(name));
+        self.images.insert(id.to_owned(), image);
         Ok(Value::Nothing)
     }
 
@@ -440,11 +467,9 @@ impl State {
             }
         }
         if let (Kind::Image, Some(image)) = (of.kind, self.images.get_mut(&of.id)) {
-            for name in names.iter().rev() {
-                if !image.history.contains(name) {
-                    image.history.insert(0, name.clone());
-                }
-            }
+            let given: Vec<_> =
+                names.iter().filter(|name| !image.common.names.contains(name)).cloned().collect();
+            remember(&mut image.history, &given);
         }
         self.common_mut(of.kind, &of.id).unwrap().names = names;
         Ok(())
@@ -467,6 +492,14 @@ fn add(held: &mut Vec<String>, names: &[String]) {
             held.push(name.clone());
         }
     }
+}
+
+/// Names that an image was just given come first, and none stands there twice.
+fn remember(history: &mut Vec<String>, given: &[String]) {
+    let mut all: Vec<String> = Vec::new();
+    add(&mut all, given);
+    add(&mut all, history);
+    *history = all;
 }
 
 fn checked(names: &[String]) -> Result<(), Error> {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    ApplyOptions, ContainerOptions, Error, ImageId, ImportError, LayerOptions, MountOptions, Store,
-    UnmountMode,
+    ApplyOptions, ContainerOptions, Error, ImageId, ImageOptions, ImportError, LayerOptions, MountOptions,
+    NewItem, Store, UnmountMode,
 };
 
 use super::random::Random;
@@ -20,6 +20,8 @@ use crate::support::tar::{Member, archive};
 
 /// How many work at a time.
 pub const THREADS: usize = 2;
+/// The file that containers have in their directories.
+const FILE: &str = "kept/file";
 /// How many images each can load.
 const IMAGES: usize = 3;
 
@@ -45,6 +47,8 @@ pub struct Container {
     pub metadata: String,
     pub image: Option<String>,
     pub items: BTreeMap<String, Vec<u8>>,
+    /// The file in its directory.
+    pub file: Option<Vec<u8>>,
 }
 
 impl Part {
@@ -71,6 +75,10 @@ impl Part {
             for item in store.items(&container)? {
                 row.items.insert(item.key.clone(), store.item(&container, &item.key)?);
             }
+            row.file = match store.read_container_file(&container.id, FILE) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+                read => Some(read?),
+            };
             part.containers.insert(container.id.to_string(), row);
         }
         Ok(part)
@@ -84,6 +92,8 @@ pub enum Kind {
     CreateContainer,
     Commit,
     Write,
+    WriteFile,
+    CreateImage,
     RemoveContainer,
     RemoveImage,
     DropBlobs,
@@ -203,6 +213,8 @@ impl Worker<'_> {
             (4, Kind::CreateContainer),
             (5, Kind::Commit),
             (5, Kind::Write),
+            (3, Kind::WriteFile),
+            (2, Kind::CreateImage),
             (2, Kind::RemoveContainer),
             (if unused.is_empty() { 0 } else { 3 }, Kind::RemoveImage),
             (1, Kind::DropBlobs),
@@ -281,6 +293,25 @@ impl Worker<'_> {
                 })?;
                 row.items.insert("first".to_owned(), bytes.clone());
                 row.items.insert("second".to_owned(), bytes);
+            }
+            Kind::WriteFile => {
+                let container = self.container(part);
+                let length = [0, 100, 10_000, 700_000][self.random.below(4)];
+                let bytes = self.random.bytes(length);
+                self.store.write_container_file(&container.parse()?, FILE, &bytes)?;
+                part.containers.get_mut(&container).unwrap().file = Some(bytes);
+            }
+            Kind::CreateImage => {
+                let ids: Vec<_> = part.images.values().cloned().collect();
+                let of: ImageId = self.random.choose(&ids).unwrap().parse()?;
+                let name = format!("{}made{serial}", prefix(self.thread));
+                let mut options = ImageOptions::named(&name);
+                options.top_layer = self.store.image(of.as_str())?.top_layer;
+                // With the documents of that one it can be used like it.
+                for item in self.store.items(&of)? {
+                    options.items.push(NewItem::new(item.key.clone(), self.store.item(&of, &item.key)?));
+                }
+                part.images.insert(name, self.store.create_image(&options)?.id.to_string());
             }
             Kind::RemoveContainer => {
                 let container = self.container(part);

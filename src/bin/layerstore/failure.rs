@@ -85,6 +85,12 @@ pub enum Failure {
         /// What was to be unmounted.
         thing: String,
     },
+    /// Layers are mounted.
+    #[error("{count} layers are mounted")]
+    StillMounted {
+        /// How many.
+        count: usize,
+    },
     /// A name is taken away from something that has it not.
     #[error("{thing:?} does not have the name {name:?}")]
     NoSuchName {
@@ -132,6 +138,7 @@ impl Failure {
                  the mount is seen by what runs in that namespace"
                     .into(),
             ),
+            Failure::StillMounted { .. } => Some("`layerstore shutdown --force` unmounts them".into()),
             Failure::NotMounted { .. } => Some("`layerstore mount` lists the mounts".into()),
             _ => None,
         }

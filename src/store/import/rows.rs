@@ -10,6 +10,7 @@ use layerstore_schema::table::{LayerKey, Owner};
 use super::work::CopiedBlob;
 use super::{Durability, ImageImport, LayerImport, Needed, Prepared, Ready};
 use crate::error::{Error, ImportError};
+use crate::image;
 use crate::layer::{self, SealedContent, SealedLayer};
 use crate::meta::{Freed, PreparedBlob, Query, WriteTxn, unsynced};
 use crate::types::{ChainId, Digest, Timestamp, TreeDigest};
@@ -67,7 +68,8 @@ impl<'a> Rows<'a> {
                 self.txn.remove_item(Owner::Image, &record.id, key)?;
             }
         }
-        Ok(record)
+        // With the digests of its manifests.
+        Ok(self.txn.image(&record.id)?.unwrap_or(record))
     }
 
     /// Inserts the rows of the layers that are ready, the lowest of the image, with those of their blobs. Returns the id
@@ -300,15 +302,9 @@ fn insert_shared(txn: &WriteTxn, record: LayerRecord, donor: &LayerRecord) -> Re
 fn insert_image(txn: &WriteTxn, import: &ImageImport<'_>, top: Option<&str>) -> Result<ImageRecord, Error> {
     let mut record = txn.image(import.id.as_str())?.unwrap_or_else(|| ImageRecord {
         id: import.id.to_string(),
-        names: Vec::new(),
-        names_history: Vec::new(),
-        metadata: String::new(),
         created: import.created.into(),
         top_layer: top.map(str::to_owned),
-        mapped_top_layers: Vec::new(),
-        digests: Vec::new(),
-        flags: Vec::new(),
-        labels: Vec::new(),
+        ..ImageRecord::default()
     });
     for digest in import.digests.iter().map(ToString::to_string) {
         if !record.digests.contains(&digest) {
@@ -318,12 +314,12 @@ fn insert_image(txn: &WriteTxn, import: &ImageImport<'_>, top: Option<&str>) -> 
     for name in &import.names {
         let held = record.names.iter().any(|held| held == name.as_str());
         if !held {
-            txn.take_image_name(name.as_str())?;
+            txn.take_name(Owner::Image, name.as_str())?;
             record.names.push(name.as_str().to_owned());
         }
-        record.names_history.retain(|old| old != name.as_str());
-        record.names_history.insert(0, name.as_str().to_owned());
     }
+    let given: Vec<_> = import.names.iter().map(ToString::to_string).collect();
+    image::remember(&mut record, &given);
     txn.put_image(&record)?;
     Ok(record)
 }

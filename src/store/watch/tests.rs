@@ -2,7 +2,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use layerstore_schema::record::{ImageRecord, KeptBlobRecord, Time};
+use layerstore_schema::record::{ImageRecord, KeptBlobRecord};
 use layerstore_schema::table::JOURNAL_ROWS;
 
 use super::{Wakeup, Watch, WatchOptions};
@@ -15,18 +15,7 @@ fn open(dir: &Path) -> Store {
 }
 
 fn image(id: &str) -> ImageRecord {
-    ImageRecord {
-        id: id.to_owned(),
-        names: Vec::new(),
-        names_history: Vec::new(),
-        metadata: String::new(),
-        created: Time::default(),
-        top_layer: None,
-        mapped_top_layers: Vec::new(),
-        digests: Vec::new(),
-        flags: Vec::new(),
-        labels: Vec::new(),
-    }
+    ImageRecord { id: id.to_owned(), ..ImageRecord::default() }
 }
 
 /// Everything that there is now, as `kind what id aspects`.
@@ -133,7 +122,7 @@ fn a_created_thing_is_told_as_the_transaction_leaves_it() {
             txn.put_image(&image(id.as_str()))?;
             txn.put_image(&ImageRecord { names: vec!["late".into()], ..image(id.as_str()) })?;
             txn.put_image(&image("gone"))?;
-            Ok(txn.remove_image("gone")?)
+            Ok(txn.remove_image("gone").map(drop)?)
         })
         .unwrap();
     assert_eq!(told(&mut watch), ["image created late "]);

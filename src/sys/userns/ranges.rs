@@ -1,6 +1,7 @@
 //! The id ranges that an administrator gives a user in `/etc/subuid` and `/etc/subgid`, and the set-id programs
 //! that map them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::IdExtent;
@@ -28,7 +29,7 @@ impl Ranges {
         let map = |file: &str, own: u32| {
             let text = path::read_to_string(Path::new(file))
                 .map_err(|error| format!("cannot read {file}: {error}"))?;
-            let ranges = parse(&text, user.as_deref(), uid);
+            let ranges = parse(&text, user.as_deref(), Some(uid));
             if ranges.is_empty() {
                 Err(format!("{file} has no range for user {uid}"))
             } else {
@@ -65,10 +66,24 @@ fn run(program: &Path, pid: i32, map: &[IdExtent]) -> Result<(), String> {
     Err(format!("{} failed ({}): {}", program.display(), output.status, said.trim()))
 }
 
+/// The ranges that `/etc/subuid` and `/etc/subgid` give to the user `name`, as first id and count.
+pub(crate) fn given_to(name: &str) -> io::Result<[Vec<(u32, u32)>; 2]> {
+    let user = nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let read = |file| {
+        let text = path::read_to_string(Path::new(file));
+        let text = match text {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text?,
+        };
+        Ok::<_, io::Error>(parse(&text, Some(name), user))
+    };
+    Ok([read("/etc/subuid")?, read("/etc/subgid")?])
+}
+
 /// The ranges of a user in lines such as `name:100000:65536` or `1000:100000:65536`.
-fn parse(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
-    let number = uid.to_string();
-    let owned = |owner: &str| owner == number || Some(owner) == name;
+fn parse(text: &str, name: Option<&str>, uid: Option<u32>) -> Vec<(u32, u32)> {
+    let number = uid.map(|uid| uid.to_string());
+    let owned = |owner: &str| Some(owner) == number.as_deref() || Some(owner) == name;
     let lines = text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let (owner, first, count) =
@@ -97,9 +112,10 @@ mod tests {
     #[test]
     fn ranges_of_a_user_by_name_and_number() {
         let text = "# comment\nann:100000:65536\nbob:1:2\n1000:300000:1000\nann:5:0\nann:x:1\nann:1:1:1\n";
-        assert_eq!(parse(text, Some("ann"), 1000), [(100_000, 65536), (300_000, 1000)]);
-        assert_eq!(parse(text, None, 1000), [(300_000, 1000)]);
-        assert_eq!(parse(text, None, 7), []);
+        assert_eq!(parse(text, Some("ann"), Some(1000)), [(100_000, 65536), (300_000, 1000)]);
+        assert_eq!(parse(text, None, Some(1000)), [(300_000, 1000)]);
+        assert_eq!(parse(text, None, Some(7)), []);
+        assert_eq!(parse(text, Some("bob"), None), [(1, 2)]);
     }
 
     #[test]

@@ -493,6 +493,10 @@ pub const CASES: &[Case] = &[
     case("no file", Blobs, &["path-missing"], |f| {
         in_base(f, "large", |path| std::fs::remove_file(path).unwrap());
     }),
+    case("no directory for the caller", Nothing, &["data-missing"], |f| {
+        f.store.image_directory(&f.image.id).unwrap();
+        std::fs::remove_dir(f.store.container_directory(&f.container.id).unwrap()).unwrap();
+    }),
     case("a path too many", Nothing, &["path-extra"], |f| {
         in_base(f, "etc/new", |path| std::fs::write(path, "x").unwrap());
     }),

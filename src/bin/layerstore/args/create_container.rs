@@ -1,7 +1,7 @@
 //! `layerstore create-container`.
 
 use clap::Args;
-use layerstore::ContainerId;
+use layerstore::{ContainerId, IdExtent, LayerId};
 
 /// Create a container with a writable layer of its own
 ///
@@ -11,6 +11,8 @@ use layerstore::ContainerId;
 Examples:
   layerstore create-container debian:12 --name web
   layerstore create-container debian:12 --name build --mount-option volatile
+  layerstore create-container debian:12 --name apart --uidmap 0:100000:65536
+  layerstore create-container debian:12 --name apart --userns-auto
   layerstore create-container --name scratch")]
 pub struct CreateContainerArgs {
     /// The image: its id, the beginning of it, a name, or a digest; none for an empty container
@@ -24,6 +26,10 @@ pub struct CreateContainerArgs {
     /// The container's id [default: a random one]
     #[arg(long, value_name = "ID")]
     pub id: Option<ContainerId>,
+
+    /// The id of its layer [default: a random one]
+    #[arg(long, value_name = "ID")]
+    pub layer: Option<LayerId>,
 
     /// A small text that is kept with the container
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -40,8 +46,48 @@ pub struct CreateContainerArgs {
     /// The SELinux label for every mount of it
     #[arg(long, value_name = "LABEL")]
     pub mount_label: Option<String>,
+
+    /// The SELinux label of its processes, for whoever starts them
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+
+    /// Skip syncs in every mount of it: faster, and after a power cut it can only be removed
+    #[arg(long)]
+    pub volatile: bool,
+
+    /// A flag with a value in JSON; may be repeated
+    #[arg(long = "flag", value_name = "NAME=JSON", value_parser = key_value)]
+    pub flags: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub ids: IdChoice,
 }
 
+/// Which ids of the host the container's are.
+#[derive(Debug, Args)]
+pub struct IdChoice {
+    /// Which user ids of the host the container's are; may be repeated [default: as --gidmap, else the same]
+    #[arg(long = "uidmap", value_name = "CONTAINER:HOST:COUNT", value_delimiter = ',')]
+    pub uid_map: Vec<IdExtent>,
+
+    /// Which group ids of the host the container's are; may be repeated [default: as --uidmap, else the same]
+    #[arg(long = "gidmap", value_name = "CONTAINER:HOST:COUNT", value_delimiter = ',')]
+    pub gid_map: Vec<IdExtent>,
+
+    /// Choose ids that no other container has, as many as the image's accounts need; maps that are given are kept besides
+    #[arg(long)]
+    pub userns_auto: bool,
+
+    /// How many ids to choose [default: as many as the image's accounts need, at least 1024]
+    #[arg(long, value_name = "COUNT", requires = "userns_auto")]
+    pub userns_size: Option<u32>,
+
+    /// Whose ranges in /etc/subuid and /etc/subgid to choose from [default: those of the user containers]
+    #[arg(long, value_name = "USER", requires = "userns_auto")]
+    pub userns_user: Option<String>,
+}
+
+/// A word, an equals sign, and the rest.
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) | None => Err("not of the form KEY=VALUE".to_owned()),

@@ -10,6 +10,7 @@ mod compact;
 mod completions;
 mod config;
 mod create_container;
+mod create_image;
 mod create_layer;
 mod diff;
 mod du;
@@ -30,11 +31,13 @@ mod rm;
 mod rmi;
 mod save;
 mod seal;
+mod shutdown;
 mod status;
 mod sync;
 mod unmount;
 mod unshare;
 mod version;
+mod wipe;
 
 use clap::{Parser, Subcommand};
 
@@ -46,7 +49,8 @@ pub use commit::{CommitArgs, time};
 pub use compact::CompactArgs;
 pub use completions::CompletionsArgs;
 pub use config::ConfigArgs;
-pub use create_container::CreateContainerArgs;
+pub use create_container::{CreateContainerArgs, IdChoice};
+pub use create_image::CreateImageArgs;
 pub use create_layer::{CreateLayerArgs, NewLayerArgs};
 pub use diff::DiffArgs;
 pub use du::DuArgs;
@@ -67,11 +71,13 @@ pub use rm::RmArgs;
 pub use rmi::RmiArgs;
 pub use save::{CompressionKind, SaveArgs};
 pub use seal::SealArgs;
+pub use shutdown::ShutdownArgs;
 pub use status::StatusArgs;
 pub use sync::SyncArgs;
 pub use unmount::UnmountArgs;
 pub use unshare::UnshareArgs;
 pub use version::VersionArgs;
+pub use wipe::WipeArgs;
 
 /// Keep container layers, images and containers in a directory, without a daemon
 ///
@@ -116,6 +122,7 @@ pub enum Command {
     PutLayer(PutLayerArgs),
     Apply(ApplyArgs),
     Seal(SealArgs),
+    CreateImage(CreateImageArgs),
     Mount(MountArgs),
     #[command(visible_alias = "umount")]
     Unmount(UnmountArgs),
@@ -135,6 +142,8 @@ pub enum Command {
     Repair(RepairArgs),
     Gc(GcArgs),
     Prune(PruneArgs),
+    Wipe(WipeArgs),
+    Shutdown(ShutdownArgs),
     Backup(BackupArgs),
     Compact(CompactArgs),
     Sync(SyncArgs),

@@ -1,8 +1,8 @@
 //! `layerstore create-container`.
 
-use layerstore::ContainerOptions;
+use layerstore::{AutoIdMaps, ContainerOptions, IdMapping, IdMaps};
 
-use crate::args::CreateContainerArgs;
+use crate::args::{CreateContainerArgs, IdChoice};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::ContainerJson;
@@ -17,9 +17,33 @@ pub fn run(args: CreateContainerArgs, context: &Context) -> Result<(), Failure> 
     options.labels = args.labels;
     options.mount_options = args.mount_options;
     options.mount_label = args.mount_label;
+    options.layer = args.layer;
+    options.process_label = args.process_label;
+    options.volatile = args.volatile;
+    options.flags = args.flags;
+    options.ids = mapping(args.ids);
     let container = store.create_container(image.as_ref().map(|image| &image.id), &options)?;
     if context.out().is_json() {
         return context.out().json(&ContainerJson::new(&container, None, None));
     }
     context.out().line(&container.id)
+}
+
+/// One map does for users and groups if the other is not given.
+fn mapping(choice: IdChoice) -> IdMapping {
+    let (mut uids, mut gids) = (choice.uid_map, choice.gid_map);
+    if gids.is_empty() {
+        gids.clone_from(&uids);
+    } else if uids.is_empty() {
+        uids.clone_from(&gids);
+    }
+    let maps = IdMaps { uids, gids };
+    if choice.userns_auto {
+        let mut auto = AutoIdMaps::default();
+        auto.user = choice.userns_user;
+        auto.size = choice.userns_size;
+        auto.additional = maps;
+        return IdMapping::Auto(auto);
+    }
+    if maps == IdMaps::default() { IdMapping::Host } else { IdMapping::Maps(maps) }
 }

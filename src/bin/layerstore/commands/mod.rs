@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod containers;
 mod create_container;
+mod create_image;
 mod create_layer;
 mod diff;
 mod du;
@@ -30,11 +31,13 @@ mod rm;
 mod rmi;
 mod save;
 mod seal;
+mod shutdown;
 mod status;
 mod sync;
 mod unmount;
 mod unshare;
 mod version;
+mod wipe;
 
 use std::fs::File;
 use std::io::Write;
@@ -64,6 +67,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::PutLayer(args) => put_layer::run(args, context),
         Command::Apply(args) => apply::run(args, context),
         Command::Seal(args) => seal::run(&args, context),
+        Command::CreateImage(args) => create_image::run(args, context),
         Command::Mount(args) => mount::run(args, context),
         Command::Unmount(args) => unmount::run(&args, context),
         Command::Changes(args) => changes::run(&args, context),
@@ -79,6 +83,8 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Events(args) => events::run(&args, context),
         Command::Gc(args) => gc::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
+        Command::Wipe(args) => wipe::run(&args, context),
+        Command::Shutdown(args) => shutdown::run(&args, context),
         Command::Backup(args) => backup::run(&args, context),
         Command::Compact(args) => compact::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),

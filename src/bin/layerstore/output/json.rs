@@ -1,7 +1,9 @@
 //! What programs read. Fields are only ever added: `docs/cli.md` lists them.
 
 use jiff::Timestamp;
-use layerstore::{Change, ChangeKind, Container, Event, Image, Item, Layer, Mount, Name, Usage};
+use layerstore::{
+    Change, ChangeKind, Container, Event, IdExtent, IdMaps, Image, Item, Layer, Mount, Name, Usage,
+};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -13,6 +15,7 @@ pub struct ImageJson {
     pub names_history: Vec<String>,
     pub created: Timestamp,
     pub top_layer: Option<String>,
+    pub mapped_top_layers: Vec<String>,
     pub digests: Vec<String>,
     pub size: u64,
     pub metadata: String,
@@ -32,6 +35,7 @@ impl ImageJson {
             names_history: names(&image.names_history),
             created: time(image.created),
             top_layer: image.top_layer.as_ref().map(ToString::to_string),
+            mapped_top_layers: image.mapped_top_layers.iter().map(ToString::to_string).collect(),
             digests: image.digests.iter().map(ToString::to_string).collect(),
             size,
             metadata: image.metadata.clone(),
@@ -131,6 +135,10 @@ pub struct ContainerJson {
     pub labels: Map<String, Value>,
     pub mount_options: Vec<String>,
     pub mount_label: Option<String>,
+    pub process_label: Option<String>,
+    pub volatile: bool,
+    pub uid_map: Vec<String>,
+    pub gid_map: Vec<String>,
 }
 
 impl ContainerJson {
@@ -149,8 +157,16 @@ impl ContainerJson {
             labels: labels(&container.labels),
             mount_options: container.mount_options.clone(),
             mount_label: container.mount_label.clone(),
+            process_label: container.process_label.clone(),
+            volatile: container.volatile,
+            uid_map: extents(container, |maps| &maps.uids),
+            gid_map: extents(container, |maps| &maps.gids),
         }
     }
+}
+
+fn extents(container: &Container, map: fn(&IdMaps) -> &Vec<IdExtent>) -> Vec<String> {
+    container.id_maps.iter().flat_map(map).map(ToString::to_string).collect()
 }
 
 /// A mount.

@@ -1,0 +1,22 @@
+//! `layerstore wipe`.
+
+use layerstore::Kind;
+use serde_json::json;
+
+use crate::args::WipeArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+
+pub fn run(_: &WipeArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let before = store.list(&[Kind::Layer, Kind::Image, Kind::Container])?;
+    store.wipe()?;
+    let (containers, images, layers) = (before.containers.len(), before.images.len(), before.layers.len());
+    if context.out().is_json() {
+        return context.out().json(&json!({ "containers": containers, "images": images, "layers": layers }));
+    }
+    if context.quiet() {
+        return Ok(());
+    }
+    context.out().line(format_args!("removed {containers} containers, {images} images and {layers} layers"))
+}

@@ -1,0 +1,203 @@
+//! Taking everything away, or one thing whoever needs it; and ending all mounts.
+
+use layerstore_schema::record::LayerRecord;
+use layerstore_schema::table::Owner;
+
+use crate::error::{Error, LookupError, MetaError, MountError};
+use crate::meta::{Freed, Query, ReadTxn};
+use crate::overlay::{self, UnmountMode};
+use crate::types::LayerId;
+
+use super::part::Role;
+use super::remove::{EVERYTHING, Mounts};
+use super::{Store, ThingId};
+
+impl Store {
+    /// Removes a thing without looking who needs it: layers above a layer, images and containers on it, leases. They stay,
+    /// and name what is not there; [`check`](Self::check) finds that, and [`repair`](Self::repair) mends it or, with force,
+    /// removes them. A container goes with its layer, an image alone. What is mounted is unmounted, even while
+    /// processes use it.
+    ///
+    /// [`remove_container`](Self::remove_container), [`remove_image`](Self::remove_image) and
+    /// [`remove_layer`](Self::remove_layer) remove what nobody needs.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn remove_regardless(&self, of: impl Into<ThingId>) -> Result<(), Error> {
+        let of = of.into();
+        let missing = || LookupError::NotFound { kind: of.kind().word(), key: of.as_str().to_owned() };
+        let view = self.begin_read()?;
+        let part = view.home(of.owner(), of.as_str())?.ok_or_else(missing)?;
+        let (store, role) = (part.store(), part.role());
+        drop(view);
+        match role {
+            Role::Own => self.remove_own_regardless(&of)?,
+            Role::Images => {
+                if let ThingId::Layer(layer) = &of {
+                    self.unmount_if_mounted(layer)?;
+                }
+                self.run()?.hold(|| {
+                    if let ThingId::Layer(layer) = &of {
+                        self.refuse_mounted(layer.as_str(), || format!("the layer {layer}"))?;
+                    }
+                    store.remove_own_regardless(&of)
+                })?;
+            }
+            Role::Run => {
+                let layer = self.layer_of(&self.begin_read()?, &of)?;
+                self.unmount_if_mounted(&layer.id.parse()?)?;
+                let id = match &of {
+                    ThingId::Container(id) => id.clone(),
+                    _ => self.container_by_layer(&layer.id.parse()?)?.id,
+                };
+                self.remove_transient(&id)?;
+            }
+            Role::Other => return Err(Error::ReadOnly { root: store.root().to_owned() }),
+        }
+        self.drop_run_directory(&of);
+        Ok(())
+    }
+
+    fn remove_own_regardless(&self, of: &ThingId) -> Result<(), Error> {
+        let missing = || LookupError::NotFound { kind: of.kind().word(), key: of.as_str().to_owned() };
+        let layer = {
+            let txn = self.database().begin_read()?;
+            match of {
+                ThingId::Layer(id) => Some(txn.layer(id.as_str())?.ok_or_else(missing)?.id),
+                ThingId::Image(id) => txn.image(id.as_str())?.ok_or_else(missing).map(|_| None)?,
+                ThingId::Container(id) => Some(txn.container(id.as_str())?.ok_or_else(missing)?.layer),
+            }
+        };
+        if let Some(layer) = &layer {
+            self.unmount_if_mounted(&layer.parse()?)?;
+        }
+        let is_done = |txn: &ReadTxn| is_gone(txn, of);
+        self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
+            if is_gone(txn, of)? {
+                return Err(missing().into());
+            }
+            let mut freed = match of {
+                ThingId::Layer(_) => Freed::default(),
+                ThingId::Image(id) => txn.remove_image(id.as_str())?,
+                ThingId::Container(id) => txn.remove_container(id.as_str())?,
+            };
+            if let Some(layer) = &layer
+                && txn.layer(layer)?.is_some()
+            {
+                self.refuse_mounted(layer, || format!("the layer {layer}"))?;
+                freed.add(txn.remove_layer(layer)?);
+            }
+            Ok((freed, ()))
+        })?;
+        self.drop_run_directory(of);
+        Ok(())
+    }
+
+    /// Removes every container, image and layer, with all that was written into them, in one transaction; leases keep
+    /// nothing. What is mounted is unmounted before, unless processes use it. The store stays, empty.
+    ///
+    /// A [separate store for images](crate::StoreOptions::image_store_root) is emptied after that, and
+    /// [transient](crate::StoreOptions::transient) containers go before, in transactions of their own. Stores that are only
+    /// read stay as they are.
+    ///
+    /// Returns [`Error::Mount`] with [`Busy`](MountError::Busy) if a mount is in use, and [`Error::InUse`] if something is
+    /// mounted meanwhile. Nothing is removed then, but for transient containers.
+    pub fn wipe(&self) -> Result<(), Error> {
+        for layer in self.mounted_layers()? {
+            self.unmount_layer(&layer, UnmountMode::Plain)?;
+        }
+        let own = self.database().begin_read()?;
+        if let Some(run) = self.transient(&own)? {
+            for container in run.rows().begin_read()?.containers()? {
+                self.remove_container(&container.id.parse()?)?;
+            }
+        }
+        drop(own);
+        let is_done = |txn: &ReadTxn| Ok(txn.counts()? == (0, 0, 0));
+        let things = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
+            let (mut freed, mut things) = (Freed::default(), Vec::new());
+            for container in txn.containers()? {
+                freed.add(txn.remove_container(&container.id)?);
+                things.push((Owner::Container, container.id));
+            }
+            for image in txn.images()? {
+                freed.add(txn.remove_image(&image.id)?);
+                things.push((Owner::Image, image.id));
+            }
+            for layer in txn.layers()? {
+                self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
+                freed.add(txn.remove_layer(&layer.id)?);
+            }
+            Ok((freed, things))
+        })?;
+        for (owner, id) in things {
+            let thing = match owner {
+                Owner::Container => id.parse().map(ThingId::Container),
+                _ => id.parse().map(ThingId::Image),
+            };
+            // What is no id has no directory.
+            if let Ok(thing) = thing {
+                self.drop_run_directory(&thing);
+            }
+        }
+        if let Some(images) = self.separate_images() {
+            self.run()?.hold(|| {
+                for layer in images.database().begin_read()?.layers()? {
+                    self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
+                }
+                images.wipe()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends all mounts of the store in this mount namespace, if `force` says so, even while processes use them. Returns the
+    /// layers that are mounted after that: all that were, without `force`. Sorted by id.
+    ///
+    /// The store itself has nothing to be shut down: nothing runs when no call does.
+    ///
+    /// Returns [`Error::Mount`] if a mount cannot be taken away, as without the right to.
+    pub fn shutdown(&self, force: bool) -> Result<Vec<LayerId>, Error> {
+        if force {
+            for layer in self.mounted_layers()? {
+                self.unmount_if_mounted(&layer)?;
+            }
+        }
+        self.mounted_layers()
+    }
+
+    /// The layers that the kernel shows mounted here, those that have no record any more included.
+    fn mounted_layers(&self) -> Result<Vec<LayerId>, Error> {
+        let mut mounted = Vec::new();
+        for name in self.run_layout()?.mount_points()? {
+            let Some(layer) = String::from_utf8(name).ok().and_then(|name| name.parse::<LayerId>().ok())
+            else {
+                continue;
+            };
+            if overlay::is_mounted(&self.mount_point(layer.as_str())?)? {
+                mounted.push(layer);
+            }
+        }
+        mounted.sort();
+        Ok(mounted)
+    }
+
+    fn unmount_if_mounted(&self, layer: &LayerId) -> Result<(), Error> {
+        match self.unmount_layer(layer, UnmountMode::Detach) {
+            Err(Error::Mount(MountError::NotMounted { .. })) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn unmount_layer(&self, layer: &LayerId, mode: UnmountMode) -> Result<(), Error> {
+        let record: Option<LayerRecord> = self.begin_read()?.layer(layer.as_str())?;
+        self.unmount_counting(layer.as_str(), record.as_ref(), mode, |_| 0).map(drop)
+    }
+}
+
+fn is_gone(txn: &impl Query, of: &ThingId) -> Result<bool, MetaError> {
+    Ok(match of {
+        ThingId::Layer(id) => txn.layer(id.as_str())?.is_none(),
+        ThingId::Image(id) => txn.image(id.as_str())?.is_none(),
+        ThingId::Container(id) => txn.container(id.as_str())?.is_none(),
+    })
+}
