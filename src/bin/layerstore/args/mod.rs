@@ -6,6 +6,7 @@ mod changes;
 mod check;
 mod commit;
 mod compact;
+mod compat;
 mod completions;
 mod create_container;
 mod diff;
@@ -37,6 +38,7 @@ pub use changes::ChangesArgs;
 pub use check::CheckArgs;
 pub use commit::{CommitArgs, time};
 pub use compact::CompactArgs;
+pub use compat::CompatArgs;
 pub use completions::CompletionsArgs;
 pub use create_container::CreateContainerArgs;
 pub use diff::DiffArgs;
@@ -121,6 +123,7 @@ pub enum Command {
     Compact(CompactArgs),
     Sync(SyncArgs),
     Unshare(UnshareArgs),
+    Compat(CompatArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Version(VersionArgs),

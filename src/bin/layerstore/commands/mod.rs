@@ -5,6 +5,7 @@ mod changes;
 mod check;
 mod commit;
 mod compact;
+mod compat;
 mod completions;
 mod containers;
 mod create_container;
@@ -72,6 +73,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Compact(args) => compact::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),
+        Command::Compat(args) => compat::run(&args),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),
         Command::Version(args) => version::run(&args, context),

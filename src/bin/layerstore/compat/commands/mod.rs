@@ -1,0 +1,16 @@
+//! The commands, in files by what they are about.
+
+pub mod changes;
+pub mod check;
+pub mod containers;
+pub mod create;
+pub mod data;
+pub mod delete;
+pub mod images;
+pub mod layers;
+pub mod metadata;
+pub mod mount;
+pub mod names;
+mod sizes;
+pub mod status;
+pub mod unshare;
