@@ -24,7 +24,7 @@
 //! | use the machine's `storage.conf` | [`config::Settings`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
-//! | find damage; remove what crashes left | [`Store::check`]; [`Store::gc`] |
+//! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
 //! Ids, names and digests are types, so none is taken for another: [`LayerId`], [`ImageId`], [`ContainerId`], [`Name`],
@@ -106,11 +106,12 @@ mod layer;
 mod meta;
 pub mod oci;
 mod overlay;
+mod repair;
 mod store;
 mod sys;
 mod types;
 
-pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Finding, Note, SealedTree};
+pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding, Note, Remedy, SealedTree};
 /// The README's examples are compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -120,11 +121,13 @@ pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
-    ProbeTextError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError, ValueError, WatchError,
+    ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError, ValueError,
+    WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
+pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
     Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, Lease, Mount, MountEntry,
     MountOptions, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch,

@@ -8,138 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Error, Finding, MountOptions, Progress, Store, StoreOptions,
-    SyncMode, UnmountMode,
+    CheckLevel, CheckOptions, ContainerOptions, Damage, Error, Finding, MountOptions, Progress, UnmountMode,
 };
 use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, LeaseRecord, Record, Time};
 use layerstore_schema::table;
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
+use crate::support::damage::{CASES, Fixture, findings, image, load, open, quietly};
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
-use crate::support::{Dir, database, machine};
-
-/// A store with one image of two layers and one container.
-struct Fixture {
-    dir: Dir,
-    store: Store,
-    image: layerstore::Image,
-    container: layerstore::Container,
-}
-
-fn image() -> Image {
-    let base = [
-        Member::directory("etc"),
-        Member::file("etc/passwd", "root:x:0:0\n").mode(0o640).mtime(1_600_000_000, 123),
-        Member::file("etc/shadow", "secret\n").mode(0o600),
-        Member::symlink("etc/link", "passwd"),
-        Member::hard_link("etc/twin", "etc/shadow"),
-        Member::fifo("pipe"),
-        Member::file("large", vec![7; 600_000]),
-    ];
-    let top = [Member::file("app", "v1"), Member::directory("etc"), Member::whiteout("etc/link")];
-    Image::new([Layer::new(base), Layer::new(top)])
-}
-
-fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
-    Store::open(&options).unwrap()
-}
-
-fn load(dir: &Dir, store: &Store, image: &Image, name: &str) -> layerstore::Image {
-    let written = image.write(dir.join(format!("layout-{name}")), name);
-    let source = Source::open(&written.reference().parse().unwrap(), dir.path()).unwrap();
-    store.load(&source, &LoadOptions::named(name)).unwrap()
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let dir = Dir::new("check");
-        let store = open(&dir);
-        let image = load(&dir, &store, &image(), "demo");
-        let container = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
-        Fixture { dir, store, image, container }
-    }
-
-    fn codes(&self, level: CheckLevel) -> Vec<&'static str> {
-        codes(&self.store, level)
-    }
-
-    /// What each level finds, from the quickest to the deepest.
-    #[track_caller]
-    fn finds(&self, quick: &[&str], default: &[&str], deep: &[&str]) {
-        assert_eq!(self.codes(CheckLevel::Quick), quick, "quick");
-        assert_eq!(self.codes(CheckLevel::Default), default, "default");
-        assert_eq!(self.codes(CheckLevel::Deep), deep, "deep");
-    }
-
-    /// The directory of the lower layer.
-    fn base(&self) -> PathBuf {
-        self.below("diffs").into_iter().find(|path| path.join("etc/passwd").exists()).unwrap()
-    }
-
-    fn below(&self, which: &str) -> Vec<PathBuf> {
-        let Ok(entries) = std::fs::read_dir(self.dir.root().join(which)) else { return Vec::new() };
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths
-    }
-
-    /// Changes the database past everything that keeps it right.
-    fn edit(&self, change: impl FnOnce(&WriteTransaction)) {
-        database::edit(&self.dir.root(), change);
-    }
-
-    fn edit_record<R: Record>(
-        &self,
-        definition: TableDefinition<'static, &'static str, &'static [u8]>,
-        id: &str,
-        change: impl FnOnce(&mut R),
-    ) {
-        self.edit(|txn| {
-            let mut rows = txn.open_table(definition).unwrap();
-            let mut record = R::decode(rows.get(id).unwrap().unwrap().value()).unwrap();
-            change(&mut record);
-            rows.insert(id, record.encode().unwrap().as_slice()).unwrap();
-        });
-    }
-
-    fn base_layer(&self) -> String {
-        let top = self.image.top_layer.clone().unwrap();
-        self.store.layer_chain(&top).unwrap().last().unwrap().id.to_string()
-    }
-
-    fn top_layer(&self) -> String {
-        self.image.top_layer.as_ref().unwrap().to_string()
-    }
-}
-
-fn findings(store: &Store, level: CheckLevel) -> Vec<Finding> {
-    let mut options = CheckOptions::default();
-    options.level = level;
-    store.check(&options).unwrap().findings
-}
-
-fn codes(store: &Store, level: CheckLevel) -> Vec<&'static str> {
-    findings(store, level).iter().map(Finding::code).collect()
-}
-
-/// Changes something in a directory, and takes back what that does to the times of the path and its directory.
-fn quietly(path: &Path, change: impl FnOnce(&Path)) {
-    let time = |path: &Path| path.symlink_metadata().ok().map(|found| found.modified().unwrap());
-    let parent = path.parent().unwrap();
-    let (own, above) = (time(path), time(parent).unwrap());
-    change(path);
-    let set = |path: &Path, time| {
-        File::open(path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
-    };
-    if let Some(own) = own
-        && path.symlink_metadata().is_ok_and(|found| found.is_file() || found.is_dir())
-    {
-        set(path, own);
-    }
-    set(parent, above);
-}
+use crate::support::{Dir, machine};
 
 #[test]
 fn a_store_is_clean_through_its_whole_life() {
@@ -332,7 +210,8 @@ fn a_changed_time_is_found() {
     let time = file.metadata().unwrap().modified().unwrap() + std::time::Duration::from_nanos(1);
     file.set_times(FileTimes::new().set_modified(time)).unwrap();
     let found = findings(&fixture.store, CheckLevel::Default);
-    assert!(matches!(&found[..], [Finding::PathChanged { what, .. }] if what == "mtime"), "{found:?}");
+    let [Finding { damage: Damage::PathChanged { what, .. }, .. }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(what, "mtime");
 }
 
 #[test]
@@ -343,7 +222,7 @@ fn a_directory_that_is_another_is_told_in_few_words() {
     }
     let found = findings(&fixture.store, CheckLevel::Default);
     assert_eq!(found.len(), 101);
-    assert!(matches!(found.last(), Some(Finding::MorePaths { count: 51, .. })));
+    assert!(matches!(found.last().unwrap().damage, Damage::MorePaths { count: 51, .. }));
 }
 
 #[test]
@@ -459,7 +338,7 @@ fn a_layer_without_its_tree_is_found() {
         rows.pop_first().unwrap();
     });
     let found = fixture.codes(CheckLevel::Default);
-    for code in ["tree-missing", "blob-users-wrong", "usage-wrong", "garbage"] {
+    for code in ["tree-missing", "blob-users-wrong", "usage-wrong"] {
         assert!(found.contains(&code), "{code}: {found:?}");
     }
 }
@@ -579,12 +458,37 @@ fn a_check_of_one_thing_looks_at_nothing_else() {
     assert!(matches!(fixture.store.check(&options), Err(Error::Lookup(_))));
 }
 
+/// The table of damages that a repair is tested with too.
+#[test]
+fn every_kind_of_damage_is_found_and_tells_its_remedy() {
+    let (mut found_codes, mut wrong): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
+    for case in CASES {
+        let fixture = Fixture::new();
+        (case.make)(&fixture);
+        let found = findings(&fixture.store, CheckLevel::Deep);
+        let mut codes: Vec<_> = found.iter().map(Finding::code).collect();
+        found_codes.extend(&codes);
+        codes.sort_unstable();
+        codes.dedup();
+        if codes != case.codes {
+            wrong.push(format!("{}: {codes:?} and not {:?}", case.name, case.codes));
+        }
+        for finding in &found {
+            let (text, remedy) = (finding.to_string(), finding.remedy.to_string());
+            assert!(text.ends_with(&remedy) && !finding.thing().is_empty(), "{text}");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let missing: Vec<_> = Damage::CODES.iter().filter(|code| !found_codes.contains(code)).collect();
+    assert!(missing.is_empty(), "no case makes {missing:?}");
+}
+
 #[test]
 fn codes_are_words_of_their_own() {
-    let mut codes = Finding::CODES.to_vec();
+    let mut codes = Damage::CODES.to_vec();
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(codes.len(), Finding::CODES.len());
+    assert_eq!(codes.len(), Damage::CODES.len());
     let kebab = |code: &str| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     assert!(codes.iter().all(|code| kebab(code)));
 }
@@ -637,20 +541,10 @@ fn crashes_leave_garbage_and_a_collection_removes_exactly_that() {
     fixture.dir.write("root/diffs/notes.txt", "not ours");
     let mount_point = fixture.dir.create_dir("run/mnt/0123");
 
-    let found = findings(&fixture.store, CheckLevel::Default);
-    let paths = |code: &str| {
-        let of_code = found.iter().filter(|finding| finding.code() == code);
-        let path = |finding: &Finding| match finding {
-            Finding::Garbage { path } | Finding::Stray { path } => path.clone(),
-            other => panic!("{other}"),
-        };
-        let mut paths: Vec<_> = of_code.map(path).collect();
-        paths.sort();
-        paths
-    };
-    assert_eq!(paths("garbage"), garbage);
-    assert_eq!(paths("stray"), [fixture.dir.root().join("diffs/notes.txt")]);
-    assert_eq!(found.len(), garbage.len() + 1);
+    let report = fixture.store.check(&CheckOptions::default()).unwrap();
+    assert_eq!(report.garbage, garbage);
+    let stray = Damage::Stray { path: fixture.dir.root().join("diffs/notes.txt") };
+    assert_eq!(report.findings.iter().map(|finding| &finding.damage).collect::<Vec<_>>(), [&stray]);
 
     let removed = |report: &layerstore::GcReport| {
         let mut paths: Vec<_> = report.removed.iter().map(|garbage| garbage.path.clone()).collect();

@@ -15,7 +15,9 @@ const GROUPS: &[&[&str]] = &[
     &["archive", "config", "disk", "meta"],
     &["layer", "image", "overlay"],
     &["store"],
-    &["gc", "check", "oci"],
+    &["gc", "oci"],
+    &["check"],
+    &["repair"],
     &["snapshotter", "graphdriver", "interop"],
     // What the fuzz targets see of the inside.
     &["fuzzing", "fault_tests"],

@@ -26,6 +26,7 @@ mod layering;
 mod model;
 mod mounts;
 mod power_cut;
+mod repair;
 mod roundtrip;
 mod syncs;
 mod torture;

@@ -3,10 +3,11 @@
 use std::io::{self, Read};
 
 use layerstore_schema::record::KeptBlobRecord;
+use rustix::io::Errno;
 
-use super::{CheckLevel, CheckReport, Finding, chain};
+use super::{CheckLevel, Damage, Part, chain};
 use crate::disk::{DiffName, Subdirectory};
-use crate::error::{Error, LayoutError, MetaError};
+use crate::error::{Error, LayoutError, MetaError, RepairError};
 use crate::meta::open_blob;
 use crate::store::Store;
 use crate::sys::file::File;
@@ -28,45 +29,72 @@ pub(super) fn check_kept_blob(
     digest: &str,
     record: &KeptBlobRecord,
     level: CheckLevel,
-    part: &mut CheckReport,
+    part: &mut Part,
 ) {
     part.checked.files = 1;
     let path = store.layout().entry_path(Subdirectory::Blobs, DiffName::Entry(record.number));
-    let damaged = |reason| Finding::KeptBlobDamaged { digest: digest.to_owned(), path: path.clone(), reason };
+    let damaged = |reason| Damage::KeptBlobDamaged { digest: digest.to_owned(), path: path.clone(), reason };
     let opened = store.open_kept_blob(record.number);
     let file = match opened {
         Ok(file) => file,
         Err(Error::Layout(LayoutError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {
-            part.findings.push(Finding::KeptBlobMissing { digest: digest.to_owned(), path: path.clone() });
+            part.damages.push(Damage::KeptBlobMissing { digest: digest.to_owned(), path: path.clone() });
             return;
         }
         Err(error) => {
-            part.findings.push(damaged(chain(&error)));
+            part.damages.push(damaged(chain(&error)));
             return;
         }
     };
     match file.length() {
         Ok(size) if size != record.size => {
-            part.findings.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
+            part.damages.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
         }
-        Err(error) => part.findings.push(damaged(error.to_string())),
+        Err(error) => part.damages.push(damaged(error.to_string())),
         Ok(size) if level == CheckLevel::Deep => {
             part.checked.bytes = size;
-            part.findings.extend(blob_damage(file, digest).map(damaged));
+            part.damages.extend(blob_damage(file, digest).map(damaged));
         }
         Ok(_) => {}
     }
 }
 
 /// What is wrong with the bytes of a kept blob.
-fn blob_damage(mut file: File, digest: &str) -> Option<String> {
+fn blob_damage(file: File, digest: &str) -> Option<String> {
     let Ok(expected) = digest.parse::<Digest>() else { return Some("its digest is none".to_owned()) };
-    let mut hasher = Hasher::new(expected.algorithm());
-    if let Err(error) = io::copy(&mut file, &mut hasher) {
-        return Some(error.to_string());
+    match digest_of(file, expected.algorithm()) {
+        Ok(found) => (found != expected).then(|| format!("its digest is {found}")),
+        Err(error) => Some(error.to_string()),
     }
-    let found = hasher.finish();
-    (found != expected).then(|| format!("its digest is {found}"))
+}
+
+/// Whether a kept blob is not there, has other bytes, or lies where the disk cannot be read. For who is about to forget
+/// it, after a check has found it damaged: that may have been an error of a moment.
+///
+/// Returns any other error of reading it, which says nothing about the blob.
+pub(crate) fn is_lost(store: &Store, digest: &str, record: &KeptBlobRecord) -> Result<bool, Error> {
+    let Ok(expected) = digest.parse::<Digest>() else { return Ok(true) };
+    let read = || -> Result<bool, Error> {
+        let file = store.open_kept_blob(record.number)?;
+        let found = digest_of(file, expected.algorithm()).map_err(RepairError::Io)?;
+        Ok(found != expected)
+    };
+    match read() {
+        Err(Error::Layout(LayoutError::Io { source, .. }) | Error::Repair(RepairError::Io(source)))
+            if source.kind() == io::ErrorKind::NotFound
+                || Errno::from_io_error(&source) == Some(Errno::IO) =>
+        {
+            Ok(true)
+        }
+        read => read,
+    }
+}
+
+/// Reads a stream to its end through a hasher of its digest.
+pub(crate) fn digest_of(mut reader: impl Read, algorithm: Algorithm) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(algorithm);
+    io::copy(&mut reader, &mut hasher)?;
+    Ok(hasher.finish())
 }
 
 /// Reads bytes in the database, and compares them with their hash and with the digests of the items that they are.
@@ -74,7 +102,7 @@ pub(super) fn check_stored(
     store: &Store,
     hash: &[u8; 32],
     items: &[ItemBytes<'_>],
-    part: &mut CheckReport,
+    part: &mut Part,
 ) -> Result<(), Error> {
     let txn = store.database().begin_read()?;
     let mut reader = match open_blob(&txn, hash) {
@@ -94,7 +122,7 @@ pub(super) fn check_stored(
             }
             Err(error) => {
                 let hash = blake3::Hash::from_bytes(*hash).to_string();
-                part.findings.push(Finding::BlobDamaged { hash, reason: error.to_string() });
+                part.damages.push(Damage::BlobDamaged { hash, reason: error.to_string() });
                 return Ok(());
             }
         }
@@ -102,7 +130,7 @@ pub(super) fn check_stored(
     let found = digest.finish().to_string();
     for item in items.iter().filter(|item| item.digest != found) {
         let (owner, key) = (item.owner.clone(), item.key.to_owned());
-        part.findings.push(Finding::ItemDamaged { owner, key, what: "digest" });
+        part.damages.push(Damage::ItemDamaged { owner, key, what: "digest" });
     }
     Ok(())
 }

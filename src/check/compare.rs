@@ -5,10 +5,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use layerstore_schema::manifest::{Entry, Kind, path_order};
+use layerstore_schema::manifest::{Entry, Kind, Manifest, path_order};
 
-use super::{Finding, SealedTree};
+use super::{Damage, SealedTree};
 use crate::disk::{ScannedEntry, ScannedKind};
+use crate::sys::userns::OtherSide;
 use crate::types::{ContentHash, Metadata};
 
 /// How many paths of one directory are named; the others are counted.
@@ -46,12 +47,57 @@ impl<'a> From<&'a Entry> for Found<'a> {
     }
 }
 
+/// Whether a directory is other than its manifest says; owners count as right if they are in the terms of the user
+/// namespace beside this one.
+pub(crate) fn differences(tree: &SealedTree, expected: &Manifest, found: &Manifest) -> Vec<Damage> {
+    compare_in_any_terms(tree, expected.entries(), found.entries(), |entry| &mut entry.metadata)
+}
+
+/// Whether a directory is as its manifest says, but for owners that are those of the user namespace beside this one.
+pub(crate) fn is_of_other_side(tree: &SealedTree, expected: &Manifest, found: &Manifest) -> bool {
+    let seen = compare(tree, expected.entries(), found.entries().iter().map(Found::from));
+    has_owner_differences(&seen) && !has_owner_differences(&differences(tree, expected, found))
+}
+
+fn has_owner_differences(damages: &[Damage]) -> bool {
+    damages.iter().any(|damage| {
+        matches!(damage, Damage::PathChanged { what, .. } if what.split(", ").any(|word| word == "owner"))
+    })
+}
+
+/// Compares two lists, both in manifest order.
+///
+/// A directory that an ordinary user filled has its owners on record as they were seen there: by the numbers of the
+/// machine, or by those of the user namespace in which it was filled. Seen from the other side every file has another
+/// owner, and is the same file. So owners that all differ in just this way are no difference.
+pub(super) fn compare_in_any_terms<E: Clone>(
+    tree: &SealedTree,
+    expected: &[Entry],
+    found: &[E],
+    metadata: impl Fn(&mut E) -> &mut Metadata,
+) -> Vec<Damage>
+where
+    for<'a> Found<'a>: From<&'a E>,
+{
+    let seen = compare(tree, expected, found.iter().map(Found::from));
+    if !has_owner_differences(&seen) {
+        return seen;
+    }
+    let Some(other_side) = OtherSide::of_this_process() else { return seen };
+    let mut translated = found.to_vec();
+    for metadata in translated.iter_mut().map(metadata) {
+        (metadata.uid, metadata.gid) = (other_side.user(metadata.uid), other_side.group(metadata.gid));
+    }
+    let other = compare(tree, expected, translated.iter().map(Found::from));
+    if has_owner_differences(&other) { seen } else { other }
+}
+
 /// Compares two lists, both in manifest order.
 pub(super) fn compare<'a>(
     tree: &SealedTree,
     expected: &[Entry],
     found: impl Iterator<Item = Found<'a>>,
-) -> Vec<Finding> {
+) -> Vec<Damage> {
     let mut findings = Differences { tree, findings: Vec::new(), more: 0 };
     let mut expected = expected.iter().peekable();
     let mut found = found.peekable();
@@ -67,9 +113,9 @@ pub(super) fn compare<'a>(
         match (entry, other) {
             (Some(entry), Some(other)) => findings.compare(entry, &other),
             (Some(entry), None) => {
-                findings.add(|tree| Finding::PathMissing { tree, path: shown(&entry.path) });
+                findings.add(|tree| Damage::PathMissing { tree, path: shown(&entry.path) });
             }
-            (None, Some(other)) => findings.add(|tree| Finding::PathExtra { tree, path: shown(other.path) }),
+            (None, Some(other)) => findings.add(|tree| Damage::PathExtra { tree, path: shown(other.path) }),
             (None, None) => {}
         }
     }
@@ -77,12 +123,12 @@ pub(super) fn compare<'a>(
 
 struct Differences<'t> {
     tree: &'t SealedTree,
-    findings: Vec<Finding>,
+    findings: Vec<Damage>,
     more: u64,
 }
 
 impl Differences<'_> {
-    fn add(&mut self, finding: impl FnOnce(SealedTree) -> Finding) {
+    fn add(&mut self, finding: impl FnOnce(SealedTree) -> Damage) {
         if self.findings.len() < PATHS_NAMED {
             self.findings.push(finding(self.tree.clone()));
         } else {
@@ -95,7 +141,7 @@ impl Differences<'_> {
         what.extend(metadata_differences(&expected.metadata, found.metadata));
         if !what.is_empty() {
             let what = what.join(", ");
-            self.add(|tree| Finding::PathChanged { tree, path: shown(&expected.path), what });
+            self.add(|tree| Damage::PathChanged { tree, path: shown(&expected.path), what });
         } else if let (
             Kind::File { content: expected_content, .. },
             FoundKind::File { content: Some(content), .. },
@@ -103,7 +149,7 @@ impl Differences<'_> {
             && expected_content != content
         {
             let (wanted, found) = (*expected_content, *content);
-            self.add(|tree| Finding::ContentChanged {
+            self.add(|tree| Damage::ContentChanged {
                 tree,
                 path: shown(&expected.path),
                 expected: wanted,
@@ -112,9 +158,9 @@ impl Differences<'_> {
         }
     }
 
-    fn finish(mut self) -> Vec<Finding> {
+    fn finish(mut self) -> Vec<Damage> {
         if self.more > 0 {
-            self.findings.push(Finding::MorePaths { tree: self.tree.clone(), count: self.more });
+            self.findings.push(Damage::MorePaths { tree: self.tree.clone(), count: self.more });
         }
         self.findings
     }

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
 use layerstore_schema::manifest::{Manifest, digest_of_encoded};
 use layerstore_schema::record::{DiffRecord, KeptBlobRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use super::bytes::{self, ItemBytes};
-use super::compare::{self, Found};
-use super::{CheckLevel, CheckOptions, CheckReport, Finding, Scope, SealedTree, chain, parallel};
-use crate::disk;
+use super::compare::{self, compare_in_any_terms};
+use super::{CheckLevel, CheckOptions, Damage, Part, Scope, SealedTree, chain};
+use crate::disk::{self, parallel};
 use crate::error::{Error, ExportError, LayoutError, MetaError};
 use crate::layer::{self, Progress};
 use crate::meta::{Query, Records, open_blob, read_blob};
@@ -40,18 +39,17 @@ pub(super) fn check(
     options: &CheckOptions<'_>,
     records: &Records,
     scope: &Scope,
-    report: &mut CheckReport,
+    report: &mut Part,
 ) -> Result<(), Error> {
     let level = options.level;
     let (trees, mut others) = (trees(records, scope), other_jobs(records, scope, level));
-    let processors = thread::available_parallelism().map_or(1, usize::from);
     let done = AtomicU64::new(0);
     let archives: usize = match level {
         CheckLevel::Deep => trees.iter().map(|job| archives_of(job, records, scope).count()).sum(),
         CheckLevel::Quick | CheckLevel::Default => 0,
     };
     let total = u64::try_from(trees.len() + archives + others.len()).unwrap_or(u64::MAX);
-    let run = |job: &Job<'_>| {
+    let run = |(): &mut (), job: &Job<'_>| -> Result<Part, Error> {
         let part = run(store, job, level)?;
         if let Some(progress) = options.progress {
             progress(&Progress::Checked { done: done.fetch_add(1, Ordering::Relaxed) + 1, total });
@@ -59,15 +57,17 @@ pub(super) fn check(
         Ok(part)
     };
     // A deep look at one directory keeps all processors busy by itself.
-    let parts = parallel::each(&trees, if level == CheckLevel::Deep { 1 } else { processors }, run)?;
+    let at_a_time = if level == CheckLevel::Deep { 1 } else { parallel::workers(trees.len(), 1) };
+    let parts = parallel::each(&trees, at_a_time, || (), run)?;
     for (job, part) in trees.iter().zip(parts) {
         // With the files as they should be, what else can be wrong is the tar-split.
-        if level == CheckLevel::Deep && part.findings.is_empty() {
+        if level == CheckLevel::Deep && part.damages.is_empty() {
             others.extend(archives_of(job, records, scope));
         }
         report.add(part);
     }
-    parallel::each(&others, processors, run)?.into_iter().for_each(|part| report.add(part));
+    let at_a_time = parallel::workers(others.len(), 1);
+    parallel::each(&others, at_a_time, || (), run)?.into_iter().for_each(|part| report.add(part));
     Ok(())
 }
 
@@ -131,19 +131,19 @@ fn other_jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec
     jobs
 }
 
-fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<CheckReport, Error> {
-    let mut part = CheckReport::default();
+fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
+    let mut part = Part::default();
     match job {
         Job::Tree(tree, record) => check_tree(store, tree, record, level, &mut part)?,
         Job::Writable(layer, number) => {
-            open_directory(store, format!("layer {}", layer.id), *number, &mut part);
+            open_directory(store, (format!("layer {}", layer.id), None), *number, &mut part);
         }
-        Job::Archive(layer, tree, record) => part.findings.extend(check_archive(store, layer, tree, record)?),
+        Job::Archive(layer, tree, record) => part.damages.extend(check_archive(store, layer, tree, record)?),
         Job::KeptBlob(digest, record) => bytes::check_kept_blob(store, digest, record, level, &mut part),
         Job::Bytes(hash, items) => bytes::check_stored(store, hash, items, &mut part)?,
     }
-    if !part.findings.is_empty() && !is_current(store, job)? {
-        part.findings.clear();
+    if !part.damages.is_empty() && !is_current(store, job)? {
+        part.damages.clear();
     }
     Ok(part)
 }
@@ -166,17 +166,22 @@ fn is_current(store: &Store, job: &Job<'_>) -> Result<bool, Error> {
 }
 
 /// Opens a layer's directory, or notes what was found instead.
-fn open_directory(store: &Store, thing: String, number: u64, part: &mut CheckReport) -> Option<OwnedFd> {
+fn open_directory(
+    store: &Store,
+    (thing, tree): (String, Option<TreeDigest>),
+    number: u64,
+    part: &mut Part,
+) -> Option<OwnedFd> {
     part.checked.directories += 1;
     let path = store.diff_path(number);
     let finding = match store.open_diff(number) {
         Ok(directory) => return Some(directory),
         Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Finding::DirectoryMissing { thing, path }
+            Damage::DirectoryMissing { thing, tree, path }
         }
-        Err(error) => Finding::DirectoryUnreadable { thing, path, reason: chain(&error) },
+        Err(error) => Damage::DirectoryUnreadable { thing, tree, path, reason: chain(&error) },
     };
-    part.findings.push(finding);
+    part.damages.push(finding);
     None
 }
 
@@ -185,9 +190,11 @@ fn check_tree(
     tree: &SealedTree,
     record: &DiffRecord,
     level: CheckLevel,
-    part: &mut CheckReport,
+    part: &mut Part,
 ) -> Result<(), Error> {
-    let Some(root) = open_directory(store, tree.to_string(), record.number, part) else { return Ok(()) };
+    let Some(root) = open_directory(store, (tree.to_string(), Some(tree.digest)), record.number, part) else {
+        return Ok(());
+    };
     if level == CheckLevel::Quick {
         return Ok(());
     }
@@ -195,7 +202,7 @@ fn check_tree(
         Ok(Some(manifest)) => compare_tree(store, tree, record.number, &root, &manifest, level, part),
         // The row is gone, or is a finding already because its bytes are missing.
         Ok(None) => {}
-        Err(reason) => part.findings.push(Finding::ManifestDamaged { tree: tree.clone(), reason }),
+        Err(reason) => part.damages.push(Damage::ManifestDamaged { tree: tree.clone(), reason }),
     }
     Ok(())
 }
@@ -231,11 +238,12 @@ fn compare_tree(
     root: &OwnedFd,
     manifest: &Manifest,
     level: CheckLevel,
-    part: &mut CheckReport,
+    part: &mut Part,
 ) {
     let namespace = store.layout().xattrs();
-    let unreadable = |error: &dyn std::error::Error| Finding::DirectoryUnreadable {
+    let unreadable = |error: &dyn std::error::Error| Damage::DirectoryUnreadable {
         thing: tree.to_string(),
+        tree: Some(tree.digest),
         path: store.diff_path(number),
         reason: chain(error),
     };
@@ -244,21 +252,20 @@ fn compare_tree(
             Ok(found) => {
                 part.checked.files = u64::try_from(found.entries().len()).unwrap_or(u64::MAX);
                 part.checked.bytes = found.content_bytes();
-                let entries = found.entries().iter().map(Found::from);
-                part.findings.extend(compare::compare(tree, manifest.entries(), entries));
+                part.damages.extend(compare::differences(tree, manifest, &found));
                 return;
             }
             // The rest is compared as far as it can be.
-            Err(error) => part.findings.push(unreadable(&error)),
+            Err(error) => part.damages.push(unreadable(&error)),
         }
     }
     match disk::list(root.as_fd(), namespace) {
         Ok(found) => {
             part.checked.files = u64::try_from(found.len()).unwrap_or(u64::MAX);
-            let entries = found.iter().map(Found::from);
-            part.findings.extend(compare::compare(tree, manifest.entries(), entries));
+            let damages = compare_in_any_terms(tree, manifest.entries(), &found, |entry| &mut entry.metadata);
+            part.damages.extend(damages);
         }
-        Err(error) if part.findings.is_empty() => part.findings.push(unreadable(&error)),
+        Err(error) if part.damages.is_empty() => part.damages.push(unreadable(&error)),
         Err(_) => {}
     }
 }
@@ -269,7 +276,7 @@ fn check_archive(
     record: &LayerRecord,
     tree: &SealedTree,
     diff: &DiffRecord,
-) -> Result<Option<Finding>, Error> {
+) -> Result<Option<Damage>, Error> {
     let (Some(split), Some(expected)) = (&record.split, &record.diff_id) else { return Ok(None) };
     let Ok(digest) = expected.parse::<Digest>() else { return Ok(None) };
     // Both were there when the directory was checked; if not any more, the layer has been removed since.
@@ -281,18 +288,18 @@ fn check_archive(
         Ok(split) => split,
         // Found as missing bytes, or gone with the layer.
         Err(MetaError::Missing { .. }) => return Ok(None),
-        Err(error) => return Ok(Some(Finding::SplitDamaged { layer, reason: chain(&error) })),
+        Err(error) => return Ok(Some(Damage::SplitDamaged { layer, reason: chain(&error) })),
     };
     let mut hasher = Hasher::new(digest.algorithm());
     match layer::export_original(&layer, split, &manifest, root.as_fd(), &mut hasher) {
         Ok(()) => {
             let found = hasher.finish().to_string();
             let wrong = found != *expected;
-            Ok(wrong.then(|| Finding::DiffIdWrong { layer, expected: expected.clone(), found }))
+            Ok(wrong.then(|| Damage::DiffIdWrong { layer, expected: expected.clone(), found }))
         }
         Err(ExportError::Damaged { source, .. }) => {
-            Ok(Some(Finding::SplitDamaged { layer, reason: chain(&source) }))
+            Ok(Some(Damage::SplitDamaged { layer, reason: chain(&source) }))
         }
-        Err(error) => Ok(Some(Finding::SplitDamaged { layer, reason: chain(&error) })),
+        Err(error) => Ok(Some(Damage::SplitDamaged { layer, reason: chain(&error) })),
     }
 }

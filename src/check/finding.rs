@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Remedy;
 use crate::types::{ContentHash, TreeDigest};
 
 /// A sealed directory, named by the layers whose files it holds.
@@ -25,18 +26,45 @@ impl fmt::Display for SealedTree {
     }
 }
 
-macro_rules! findings {
+/// Something that a check found, and what a repair would do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What is wrong.
+    pub damage: Damage,
+    /// What [`Store::repair`](crate::store::Store::repair) would do.
+    pub remedy: Remedy,
+}
+
+impl Finding {
+    /// A word for the kind of damage, for programs: it stays the same in all releases.
+    pub fn code(&self) -> &'static str {
+        self.damage.code()
+    }
+
+    /// What the damage is in, such as `layer 5f70bf18a086`.
+    pub fn thing(&self) -> String {
+        self.damage.thing()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.damage, self.remedy)
+    }
+}
+
+macro_rules! damages {
     ($(
         $(#[doc = $doc:literal])+
         $variant:ident, $code:literal, $thing:literal, $text:literal, {
             $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)+
         }
     )+) => {
-        /// One damage, or one thing out of place. The text says what is wrong with which thing, and what a repair would
-        /// do about it.
+        /// One kind of damage, or one thing out of place. The text says what is wrong with which thing.
         #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
         #[non_exhaustive]
-        pub enum Finding {
+        pub enum Damage {
             $(
                 $(#[doc = $doc])+
                 #[error($text)]
@@ -44,11 +72,11 @@ macro_rules! findings {
             )+
         }
 
-        impl Finding {
+        impl Damage {
             /// A word for the kind of damage, for programs: it stays the same in all releases.
             pub fn code(&self) -> &'static str {
                 match self {
-                    $(Finding::$variant { .. } => $code,)+
+                    $(Damage::$variant { .. } => $code,)+
                 }
             }
 
@@ -57,7 +85,7 @@ macro_rules! findings {
                 match self {
                     $(
                         #[allow(unused_variables, reason = "one or two of the fields name the thing")]
-                        Finding::$variant { $($field,)+ } => format!($thing),
+                        Damage::$variant { $($field,)+ } => format!($thing),
                     )+
                 }
             }
@@ -68,10 +96,10 @@ macro_rules! findings {
     };
 }
 
-findings! {
+damages! {
     /// A record cannot be read, or says something that no record says.
     RecordDamaged, "record-damaged", "{kind} {key}",
-    "the {kind} record {key} is damaged: {reason}; a repair would remove it, and what only it names", {
+    "the {kind} record {key} is damaged: {reason}", {
         /// Which kind of record.
         kind: &'static str,
         /// Its key.
@@ -81,8 +109,7 @@ findings! {
     }
     /// A layer stands on a layer that is not there.
     ParentMissing, "parent-missing", "layer {layer}",
-    "layer {layer} stands on the layer {parent}, which is not there; a repair would load the missing layer again or \
-     remove this one", {
+    "layer {layer} stands on the layer {parent}, which is not there", {
         /// The layer.
         layer: String,
         /// The missing one.
@@ -90,7 +117,7 @@ findings! {
     }
     /// Layers stand on each other in a circle.
     ParentCycle, "parent-cycle", "layer {layer}",
-    "layer {layer} stands on itself, by way of {length} parents; a repair would remove these layers", {
+    "layer {layer} stands on itself, by way of {length} parents", {
         /// The first layer of the circle by id.
         layer: String,
         /// How many layers the circle has.
@@ -98,7 +125,7 @@ findings! {
     }
     /// An image's top layer is not there.
     ImageLayerMissing, "image-layer-missing", "image {image}",
-    "image {image} has the top layer {layer}, which is not there; a repair would load the image again or remove it", {
+    "image {image} has the top layer {layer}, which is not there", {
         /// The image.
         image: String,
         /// The missing layer.
@@ -106,7 +133,7 @@ findings! {
     }
     /// A container's layer is not there.
     ContainerLayerMissing, "container-layer-missing", "container {container}",
-    "container {container} has the layer {layer}, which is not there; a repair would remove the container", {
+    "container {container} has the layer {layer}, which is not there", {
         /// The container.
         container: String,
         /// The missing layer.
@@ -114,7 +141,7 @@ findings! {
     }
     /// A container's image is not there.
     ContainerImageMissing, "container-image-missing", "container {container}",
-    "container {container} was made from the image {image}, which is not there; a repair would forget the image", {
+    "container {container} was made from the image {image}, which is not there", {
         /// The container.
         container: String,
         /// The missing image.
@@ -122,7 +149,7 @@ findings! {
     }
     /// Several things of one kind have the same name.
     NameShared, "name-shared", "{kind} {holder}",
-    "the {kind} {holder} has the name {name:?}, which {other} has too; a repair would leave it to {other}", {
+    "the {kind} {holder} has the name {name:?}, which {other} has too", {
         /// `layer`, `image` or `container`.
         kind: &'static str,
         /// The name.
@@ -134,7 +161,7 @@ findings! {
     }
     /// A record implies an index row that is not there.
     IndexRowMissing, "index-row-missing", "{thing}",
-    "{thing} is not found by {key:?}: the index {table} lacks its row; a repair would write it", {
+    "{thing} is not found by {key:?}: the index {table} lacks its row", {
         /// Kind and id of the thing.
         thing: String,
         /// The index.
@@ -144,8 +171,7 @@ findings! {
     }
     /// An index row that no record implies.
     IndexRowExtra, "index-row-extra", "{thing}",
-    "{thing} is found by {key:?}, which its record does not say: the index {table} has a row too many; a repair would \
-     remove it", {
+    "{thing} is found by {key:?}, which its record does not say: the index {table} has a row too many", {
         /// Kind and id of the thing that the row leads to.
         thing: String,
         /// The index.
@@ -155,7 +181,7 @@ findings! {
     }
     /// A sum over all records is not their sum.
     UsageWrong, "usage-wrong", "sum {sum}",
-    "the sum {sum} is {stored}, and its records add up to {counted}; a repair would write it again", {
+    "the sum {sum} is {stored}, and its records add up to {counted}", {
         /// Which sum.
         sum: String,
         /// What the database says.
@@ -165,8 +191,7 @@ findings! {
     }
     /// A sealed layer has no row that says where its files are.
     TreeMissing, "tree-missing", "layer {layer}",
-    "layer {layer} has the content {tree}, and no row says which directory holds it; a repair would load the layer \
-     again", {
+    "layer {layer} has the content {tree}, and no row says which directory holds it", {
         /// The layer.
         layer: String,
         /// Its tree digest.
@@ -174,7 +199,7 @@ findings! {
     }
     /// A directory's row has no layer.
     TreeUnused, "tree-unused", "tree {tree}",
-    "the tree {tree} in {path:?} belongs to no layer; a repair would remove it", {
+    "the tree {tree} in {path:?} belongs to no layer", {
         /// The tree digest.
         tree: String,
         /// Its directory.
@@ -182,7 +207,7 @@ findings! {
     }
     /// Two rows name one directory.
     DirectoryShared, "directory-shared", "{thing}",
-    "{path:?} is the directory of {thing} and of {other}; a repair would load them again", {
+    "{path:?} is the directory of {thing} and of {other}", {
         /// One of its users.
         thing: String,
         /// The other.
@@ -192,18 +217,21 @@ findings! {
     }
     /// A layer's directory is not there.
     DirectoryMissing, "directory-missing", "{thing}",
-    "{thing} has its files in {path:?}, which is not there; a repair would unpack them again from the kept blob or the \
-     image", {
+    "{thing} has its files in {path:?}, which is not there", {
         /// The layer or layers.
         thing: String,
+        /// The digest of what should be in it; `None` if the layer is written to.
+        tree: Option<TreeDigest>,
         /// The directory.
         path: PathBuf,
     }
     /// A layer's directory cannot be read.
     DirectoryUnreadable, "directory-unreadable", "{thing}",
-    "{thing}: its directory {path:?} cannot be read: {reason}; a repair would unpack it again", {
+    "{thing}: its directory {path:?} cannot be read: {reason}", {
         /// The layer or layers.
         thing: String,
+        /// The digest of what should be in it; `None` if the layer is written to.
+        tree: Option<TreeDigest>,
         /// The directory.
         path: PathBuf,
         /// Why.
@@ -211,8 +239,7 @@ findings! {
     }
     /// A manifest cannot be read, or is not the one that the tree digest names.
     ManifestDamaged, "manifest-damaged", "{tree}",
-    "{tree}: the manifest is damaged: {reason}; a repair would make it again from the directory if that has the same \
-     digest", {
+    "{tree}: the manifest is damaged: {reason}", {
         /// The layer or layers.
         tree: SealedTree,
         /// What is wrong with it.
@@ -220,7 +247,7 @@ findings! {
     }
     /// A path of a sealed layer is gone.
     PathMissing, "path-missing", "{tree}",
-    "{tree}: {path:?} is missing; a repair would take it from the kept blob", {
+    "{tree}: {path:?} is missing", {
         /// The layer or layers.
         tree: SealedTree,
         /// The path below the layer's root.
@@ -228,7 +255,7 @@ findings! {
     }
     /// A sealed layer has a path that it did not have.
     PathExtra, "path-extra", "{tree}",
-    "{tree}: {path:?} does not belong to it; a repair would remove it", {
+    "{tree}: {path:?} does not belong to it", {
         /// The layer or layers.
         tree: SealedTree,
         /// The path below the layer's root.
@@ -236,7 +263,7 @@ findings! {
     }
     /// A path of a sealed layer is of another kind or size, or has other metadata.
     PathChanged, "path-changed", "{tree}",
-    "{tree}: {path:?} has changed ({what}); a repair would set it right", {
+    "{tree}: {path:?} has changed ({what})", {
         /// The layer or layers.
         tree: SealedTree,
         /// The path below the layer's root.
@@ -246,7 +273,7 @@ findings! {
     }
     /// A file of a sealed layer has other bytes.
     ContentChanged, "content-changed", "{tree}",
-    "{tree}: the content of {path:?} has changed; a repair would take it from the kept blob or a copy", {
+    "{tree}: the content of {path:?} has changed", {
         /// The layer or layers.
         tree: SealedTree,
         /// The path below the layer's root.
@@ -266,8 +293,7 @@ findings! {
     }
     /// The tar-split cannot be joined with the files.
     SplitDamaged, "split-damaged", "layer {layer}",
-    "layer {layer} does not give its original archive: {reason}; a repair would make the tar-split again from the kept \
-     blob", {
+    "layer {layer} does not give its original archive: {reason}", {
         /// The layer.
         layer: String,
         /// What does not fit.
@@ -275,8 +301,7 @@ findings! {
     }
     /// The archive that the layer gives is not the one it came as.
     DiffIdWrong, "diff-id-wrong", "layer {layer}",
-    "layer {layer} gives an archive with the diffID {found}, and its own is {expected}; a repair would make the \
-     tar-split again from the kept blob", {
+    "layer {layer} gives an archive with the diffID {found}, and its own is {expected}", {
         /// The layer.
         layer: String,
         /// The layer's diffID.
@@ -286,7 +311,7 @@ findings! {
     }
     /// A data item belongs to nothing.
     ItemUnowned, "item-unowned", "{owner}",
-    "the data item {key:?} belongs to {owner}, which is not there; a repair would remove it", {
+    "the data item {key:?} belongs to {owner}, which is not there", {
         /// Kind and id of the missing thing.
         owner: String,
         /// The item's key.
@@ -294,7 +319,7 @@ findings! {
     }
     /// A data item's bytes are not those that its record tells of.
     ItemDamaged, "item-damaged", "{owner}",
-    "the data item {key:?} of {owner} does not have its {what}; a repair would remove it", {
+    "the data item {key:?} of {owner} does not have its {what}", {
         /// Kind and id of the thing.
         owner: String,
         /// The item's key.
@@ -304,7 +329,7 @@ findings! {
     }
     /// A record refers to bytes that the database does not have.
     BlobMissing, "blob-missing", "{user}",
-    "{user} needs the bytes {hash}, which the database does not have; a repair would make them again", {
+    "{user} needs the bytes {hash}, which the database does not have", {
         /// Who refers to them.
         user: String,
         /// Their hash.
@@ -312,8 +337,7 @@ findings! {
     }
     /// The count of a blob's users is not their number.
     BlobUsersWrong, "blob-users-wrong", "bytes {hash}",
-    "the bytes {hash} count {stored} users and have {counted}; a repair would write the count again, and remove bytes \
-     without users", {
+    "the bytes {hash} count {stored} users and have {counted}", {
         /// Their hash.
         hash: String,
         /// What the record says.
@@ -323,7 +347,7 @@ findings! {
     }
     /// A blob's chunks are not all there, or belong to no blob.
     BlobChunksWrong, "blob-chunks-wrong", "bytes {hash}",
-    "the bytes {hash} should be stored in {expected} bytes, and {found} are there; a repair would make them again", {
+    "the bytes {hash} should be stored in {expected} bytes, and {found} are there", {
         /// Their hash, or the number of a blob without record.
         hash: String,
         /// The stored bytes there should be.
@@ -333,7 +357,7 @@ findings! {
     }
     /// A blob's bytes do not have their hash.
     BlobDamaged, "blob-damaged", "bytes {hash}",
-    "the bytes {hash} in the database are damaged: {reason}; a repair would make them again", {
+    "the bytes {hash} in the database are damaged: {reason}", {
         /// Their hash.
         hash: String,
         /// What happened when they were read.
@@ -341,7 +365,7 @@ findings! {
     }
     /// A lease keeps something that is not there.
     LeaseDangling, "lease-dangling", "lease {lease}",
-    "the lease {lease} keeps {thing}, which is not there; a repair would end the lease", {
+    "the lease {lease} keeps {thing}, which is not there", {
         /// The lease.
         lease: String,
         /// Kind and id of what is missing.
@@ -349,7 +373,7 @@ findings! {
     }
     /// A kept layer blob has no file.
     KeptBlobMissing, "kept-blob-missing", "kept blob {digest}",
-    "the kept blob {digest} should be in {path:?}, which is not there; a repair would forget it", {
+    "the kept blob {digest} should be in {path:?}, which is not there", {
         /// Its digest.
         digest: String,
         /// The file.
@@ -357,7 +381,7 @@ findings! {
     }
     /// A kept layer blob has another size, or bytes that do not have its digest.
     KeptBlobDamaged, "kept-blob-damaged", "kept blob {digest}",
-    "the kept blob {digest} in {path:?} is damaged: {reason}; a repair would forget it", {
+    "the kept blob {digest} in {path:?} is damaged: {reason}", {
         /// Its digest.
         digest: String,
         /// The file.
@@ -367,25 +391,59 @@ findings! {
     }
     /// A kept layer blob that no layer came from.
     KeptBlobUnused, "kept-blob-unused", "kept blob {digest}",
-    "the kept blob {digest} belongs to no layer; a repair would remove it", {
+    "the kept blob {digest} belongs to no layer", {
         /// Its digest.
         digest: String,
     }
+    /// Two containers write to one layer.
+    ContainerLayerShared, "container-layer-shared", "container {container}",
+    "container {container} has the layer {layer}, which {other} has too", {
+        /// One container.
+        container: String,
+        /// The layer.
+        layer: String,
+        /// The container that the index names for it, or the first.
+        other: String,
+    }
+    /// An image has no longer the manifest or config that it was loaded with.
+    DocumentMissing, "document-missing", "image {image}",
+    "image {image} lacks its document {key:?}, and cannot be saved", {
+        /// The image.
+        image: String,
+        /// The key of the data item.
+        key: String,
+    }
+    /// The header of the database does not fit the marker file.
+    HeaderWrong, "header-wrong", "header",
+    "the database's header does not fit the marker file LAYERSTORE: {what}", {
+        /// What differs.
+        what: String,
+    }
+    /// A row of the journal cannot be read.
+    JournalDamaged, "journal-damaged", "journal",
+    "the journal's row {number} is damaged: {reason}", {
+        /// Its number.
+        number: u64,
+        /// What is wrong.
+        reason: String,
+    }
+    /// A mount's record in the run database cannot be read, or is none of a layer's.
+    MountRecordDamaged, "mount-record-damaged", "mount of {layer}",
+    "the mount record of layer {layer} is damaged: {reason}", {
+        /// The layer's id, as the row has it.
+        layer: String,
+        /// What is wrong.
+        reason: String,
+    }
     /// A note that something is not synced, of something that nothing has.
     UnsyncedUnused, "unsynced-unused", "number {number}",
-    "the number {number} is noted as not synced, and no directory or blob has it; a repair would remove the note", {
+    "the number {number} is noted as not synced, and no directory or blob has it", {
         /// The number.
         number: u64,
     }
-    /// Something that no record names and no process holds.
-    Garbage, "garbage", "{path:?}",
-    "{path:?} is garbage: no record names it; `layerstore gc` removes it", {
-        /// Where it is.
-        path: PathBuf,
-    }
     /// Something in the store's directories that the store never writes.
     Stray, "stray", "{path:?}",
-    "{path:?} is nothing that a store has; a repair would leave it to you", {
+    "{path:?} is nothing that a store has", {
         /// Where it is.
         path: PathBuf,
     }

@@ -3,38 +3,54 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`finding`] | what can be found |
+//! | [`finding`], [`remedy`] | what can be found, and what a repair would do about it |
 //! | [`records`] | records against records and indexes |
 //! | [`directories`] | directories against records and manifests |
 //! | [`compare`] | one directory against its manifest, path by path |
 //! | [`bytes`] | kept blobs, and bytes in the database |
 //! | [`unnamed`] | what no record names |
 //! | [`note`](mod@note) | what is not synced, which is no damage |
-//! | [`parallel`] | many checks on all processors |
+//! | [`casualty`] | what a damage hurts |
+//! | [`supplies`], [`outlook`] | what there is to repair with, and which remedy that gives |
 //!
 //! Other processes go on meanwhile. All records come from one snapshot, so what is found in them is found. What is
 //! found in a directory counts only if a newer snapshot still has the record that names it: a layer that is removed
 //! while it is looked at is no damage.
 
 mod bytes;
+mod casualty;
 mod compare;
 mod directories;
 mod finding;
 mod note;
-mod parallel;
+mod outlook;
 mod records;
+mod remedy;
+mod supplies;
 mod unnamed;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use layerstore_schema::header::Header;
 
 use crate::error::{Error, LookupError};
 use crate::layer::ProgressFn;
-use crate::meta::{Records, stored_rows};
+use crate::meta::{Query, ReadTxn, Records, stored_rows};
+use crate::oci::Source;
 use crate::store::Store;
+use crate::sys::path;
 use crate::types::{ImageId, LayerId};
 
-pub use finding::{Finding, SealedTree};
+pub(crate) use bytes::{digest_of, is_lost};
+pub(crate) use casualty::Casualty;
+pub(crate) use compare::is_of_other_side;
+pub use finding::{Damage, Finding, SealedTree};
 pub use note::Note;
+use outlook::Outlook;
+pub(crate) use outlook::{dependents, document_digests, doomed, intruder};
+pub use remedy::Remedy;
+pub(crate) use supplies::{LayerPlan, Offer, Place, Supplies, equal_files};
 
 /// How closely a store is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,22 +106,34 @@ pub struct Checked {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Every damage, in the order of the things that have it.
+    /// Every damage, in the order of the things that have it, with its remedy.
     pub findings: Vec<Finding>,
     /// What is no damage: layers and blobs that are not known to be on the disk.
     pub notes: Vec<Note>,
+    /// What no record names and no process holds: what is left of processes that were killed. It is no damage, and
+    /// [`Store::gc`] removes it.
+    pub garbage: Vec<PathBuf>,
     /// How much was looked at.
     pub checked: Checked,
 }
 
 impl CheckReport {
-    /// Whether everything is as it should be.
+    /// Whether everything is as it should be, but for garbage.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
+}
 
-    fn add(&mut self, part: CheckReport) {
-        self.findings.extend(part.findings);
+/// What one part of a check found.
+#[derive(Debug, Default)]
+struct Part {
+    damages: Vec<Damage>,
+    checked: Checked,
+}
+
+impl Part {
+    fn add(&mut self, part: Part) {
+        self.damages.extend(part.damages);
         self.checked.records += part.checked.records;
         self.checked.directories += part.checked.directories;
         self.checked.files += part.checked.files;
@@ -120,26 +148,71 @@ impl Store {
     /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the
     /// database itself cannot be read.
     pub fn check(&self, options: &CheckOptions<'_>) -> Result<CheckReport, Error> {
-        let mut report = CheckReport::default();
+        self.check_with(options, &[])
+    }
+
+    /// As [`check`](Self::check), with remedies that count on these images outside the store.
+    pub(crate) fn check_with(
+        &self,
+        options: &CheckOptions<'_>,
+        sources: &[&Source],
+    ) -> Result<CheckReport, Error> {
+        let mut part = Part::default();
         let txn = self.database().begin_read()?;
         let records = Records::read(&txn)?;
         let scope = Scope::new(options, &records)?;
-        report.findings.extend(records::check(&records, &scope));
+        part.damages.extend(records::check(&records, &scope));
         if scope.is_everything() {
-            report.checked.records = records.count();
-            report.findings.extend(records::check_indexes(&records, &stored_rows(&txn)?));
-            report.findings.extend(records::check_sums(&records));
+            part.checked.records = records.count();
+            part.damages.extend(records::check_indexes(&records, &stored_rows(&txn)?));
+            part.damages.extend(records::check_sums(&records));
+            let header = txn.header()?.and_then(|bytes| Header::decode(&bytes).ok());
+            part.damages.extend(records::check_rest(&records, header.as_ref(), self.layout()));
         } else {
-            report.checked.records = scope.record_count();
+            part.checked.records = scope.record_count();
         }
-        report.notes = note::check(self, &records, &scope, &mut report.findings)?;
+        let notes = note::check(self, &records, &scope, &mut part.damages)?;
         // A snapshot that is kept would make the database grow.
         drop(txn);
-        directories::check(self, options, &records, &scope, &mut report)?;
+        directories::check(self, options, &records, &scope, &mut part)?;
+        let mut report = CheckReport { notes, checked: part.checked, ..CheckReport::default() };
         if scope.is_everything() {
-            report.findings.extend(unnamed::check(self)?);
+            let unnamed = unnamed::check(self)?;
+            part.damages.extend(self.check_mount_records()?);
+            part.damages.extend(unnamed.strays.into_iter().map(|path| Damage::Stray { path }));
+            report.garbage = unnamed.garbage;
+        }
+        if !part.damages.is_empty() {
+            let txn = self.database().begin_read()?;
+            report.findings = self.findings(&txn, &records, sources, part.damages)?;
         }
         Ok(report)
+    }
+
+    fn findings(
+        &self,
+        txn: &ReadTxn,
+        records: &Records,
+        sources: &[&Source],
+        damages: Vec<Damage>,
+    ) -> Result<Vec<Finding>, Error> {
+        let mut supplies = Supplies::find(self, txn, records, sources)?;
+        for damage in &damages {
+            if let Damage::KeptBlobDamaged { digest, .. } = damage {
+                supplies.drop_kept(digest);
+            }
+        }
+        let outlook = Outlook::new(self, txn, records, &supplies, &damages);
+        Ok(damages.into_iter().map(|damage| outlook.finding(damage)).collect())
+    }
+
+    fn check_mount_records(&self) -> Result<Vec<Damage>, Error> {
+        // A run root that is not there has no mounts, and is not made for this.
+        if !path::is_directory(&self.run_root()) {
+            return Ok(Vec::new());
+        }
+        let damaged = self.run()?.damaged_mounts()?.into_iter();
+        Ok(damaged.map(|(layer, reason)| Damage::MountRecordDamaged { layer, reason }).collect())
     }
 }
 
@@ -153,8 +226,7 @@ struct Scope {
 impl Scope {
     fn new(options: &CheckOptions<'_>, records: &Records) -> Result<Self, Error> {
         let known = |kind: &'static str, id: &str, good: bool| {
-            let damaged = records.damaged.iter().any(|record| record.kind == kind && record.key == id);
-            if good || damaged {
+            if good || records.is_damaged(kind, id) {
                 return Ok(());
             }
             Err(Error::from(LookupError::NotFound { kind, key: id.to_owned() }))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use layerstore_schema::record::LayerContent;
 
-use super::{Finding, Scope, SealedTree};
+use super::{Damage, Scope, SealedTree};
 use crate::disk::{DiffName, Subdirectory};
 use crate::error::Error;
 use crate::meta::Records;
@@ -54,12 +54,12 @@ impl Note {
     }
 }
 
-/// Notes what is not synced; a number that nothing has is a finding.
+/// Notes what is not synced; a number that nothing has is a damage.
 pub(super) fn check(
     store: &Store,
     records: &Records,
     scope: &Scope,
-    findings: &mut Vec<Finding>,
+    damages: &mut Vec<Damage>,
 ) -> Result<Vec<Note>, Error> {
     let mut notes = Vec::new();
     if records.unsynced.is_empty() {
@@ -82,7 +82,7 @@ pub(super) fn check(
             }
             // Not what is being checked.
             Some((_, None)) => {}
-            None if all_are_known => findings.push(Finding::UnsyncedUnused { number: *number }),
+            None if all_are_known => damages.push(Damage::UnsyncedUnused { number: *number }),
             None => {}
         }
     }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use layerstore_schema::record::{ItemRecord, LayerContent};
-use layerstore_schema::table::{Owner, usage};
+use layerstore_schema::header::{Header, incompatible};
+use layerstore_schema::record::{ImageRecord, ItemRecord, LayerContent};
+use layerstore_schema::table::Owner;
 
-use super::{Finding, Scope};
+use super::{Damage, Scope};
+use crate::disk::{Layout, XattrNamespace};
 use crate::image::{Container, Image};
 use crate::layer::Layer;
 use crate::meta::{IndexRow, Records};
@@ -13,69 +15,64 @@ use crate::store::Lease;
 use crate::types::TreeDigest;
 
 /// Checks what the records say of each other.
-pub(super) fn check(records: &Records, scope: &Scope) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub(super) fn check(records: &Records, scope: &Scope) -> Vec<Damage> {
+    let mut damages = Vec::new();
     for record in &records.damaged {
         if scope.has(record.kind, &record.key) {
             let (kind, key, reason) = (record.kind, record.key.clone(), record.reason.clone());
-            findings.push(Finding::RecordDamaged { kind, key, reason });
+            damages.push(Damage::RecordDamaged { kind, key, reason });
         }
     }
-    check_layers(records, scope, &mut findings);
-    check_images(records, scope, &mut findings);
-    check_containers(records, scope, &mut findings);
+    check_layers(records, scope, &mut damages);
+    check_images(records, scope, &mut damages);
+    check_containers(records, scope, &mut damages);
     for ((owner, id, key), item) in &records.items {
-        check_item(records, scope, (*owner, id, key), item, &mut findings);
+        check_item(records, scope, (*owner, id, key), item, &mut damages);
     }
     if scope.is_everything() {
-        check_diffs(records, &mut findings);
-        check_blobs(records, &mut findings);
-        check_kept_blobs(records, &mut findings);
-        check_leases(records, &mut findings);
+        check_diffs(records, &mut damages);
+        check_blobs(records, &mut damages);
+        check_kept_blobs(records, &mut damages);
+        check_leases(records, &mut damages);
     }
-    findings
+    damages
 }
 
-/// Whether the record is there but cannot be read: then it is found as that, and nothing that refers to it lacks it.
-fn is_damaged(records: &Records, kind: &str, key: &str) -> bool {
-    records.damaged.iter().any(|record| record.kind == kind && record.key == key)
-}
-
-fn damaged_value(kind: &'static str, key: &str, error: &crate::error::MetaError) -> Finding {
+fn damaged_value(kind: &'static str, key: &str, error: &crate::error::MetaError) -> Damage {
     let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    Finding::RecordDamaged { kind, key: key.to_owned(), reason }
+    Damage::RecordDamaged { kind, key: key.to_owned(), reason }
 }
 
-fn check_layers(records: &Records, scope: &Scope, findings: &mut Vec<Finding>) {
+fn check_layers(records: &Records, scope: &Scope, damages: &mut Vec<Damage>) {
     let mut on_circle = BTreeSet::new();
     for (id, layer) in records.layers.iter().filter(|(id, _)| scope.has_layer(id)) {
         if let Err(error) = Layer::from_record(layer.clone()) {
-            findings.push(damaged_value("layer", id, &error));
+            damages.push(damaged_value("layer", id, &error));
         }
         if let Some(parent) = &layer.parent
             && !records.layers.contains_key(parent)
-            && !is_damaged(records, "layer", parent)
+            && !records.is_damaged("layer", parent)
         {
-            findings.push(Finding::ParentMissing { layer: id.clone(), parent: parent.clone() });
+            damages.push(Damage::ParentMissing { layer: id.clone(), parent: parent.clone() });
         }
         if let Some(circle) = circle_of(records, id)
             && on_circle.insert(id.clone())
         {
             let length = u64::try_from(circle.len()).unwrap_or(u64::MAX);
-            findings.push(Finding::ParentCycle { layer: id.clone(), length });
+            damages.push(Damage::ParentCycle { layer: id.clone(), length });
             on_circle.extend(circle);
         }
         if let LayerContent::Sealed(tree) = &layer.content {
             let name = TreeDigest(*tree).to_string();
-            if !records.diffs.contains_key(tree) && !is_damaged(records, "diff", &name) {
-                findings.push(Finding::TreeMissing { layer: id.clone(), tree: name });
+            if !records.diffs.contains_key(tree) && !records.is_damaged("diff", &name) {
+                damages.push(Damage::TreeMissing { layer: id.clone(), tree: name });
             }
         }
         if let Some(split) = &layer.split {
-            check_blob_user(records, || format!("layer {id}"), split, findings);
+            check_blob_user(records, || format!("layer {id}"), split, damages);
         }
     }
-    check_names("layer", records.layers.iter().map(|(id, layer)| (id, &layer.names)), scope, findings);
+    check_names("layer", records.layers.iter().map(|(id, layer)| (id, &layer.names)), scope, damages);
 }
 
 /// The circle of parents that the layer itself is on.
@@ -93,48 +90,70 @@ fn circle_of(records: &Records, id: &str) -> Option<Vec<String>> {
     None
 }
 
-fn check_images(records: &Records, scope: &Scope, findings: &mut Vec<Finding>) {
+fn check_images(records: &Records, scope: &Scope, damages: &mut Vec<Damage>) {
     for (id, image) in records.images.iter().filter(|(id, _)| scope.has_image(id)) {
         if let Err(error) = Image::from_record(image.clone()) {
-            findings.push(damaged_value("image", id, &error));
+            damages.push(damaged_value("image", id, &error));
         }
         for layer in image.top_layer.iter().chain(&image.mapped_top_layers) {
-            if !records.layers.contains_key(layer) && !is_damaged(records, "layer", layer) {
-                findings.push(Finding::ImageLayerMissing { image: id.clone(), layer: layer.clone() });
+            if !records.layers.contains_key(layer) && !records.is_damaged("layer", layer) {
+                damages.push(Damage::ImageLayerMissing { image: id.clone(), layer: layer.clone() });
+            }
+        }
+        for key in document_keys(image) {
+            let row = (Owner::Image.code(), id.clone(), key);
+            let shown = format!("image {id} {}", row.2);
+            if !records.items.contains_key(&row) && !records.is_damaged("item", &shown) {
+                damages.push(Damage::DocumentMissing { image: id.clone(), key: row.2 });
             }
         }
     }
-    check_names("image", records.images.iter().map(|(id, image)| (id, &image.names)), scope, findings);
+    check_names("image", records.images.iter().map(|(id, image)| (id, &image.names)), scope, damages);
 }
 
-fn check_containers(records: &Records, scope: &Scope, findings: &mut Vec<Finding>) {
+/// The keys of the data items that an image was loaded with, and cannot be saved without.
+pub(super) fn document_keys(image: &ImageRecord) -> Vec<String> {
+    if image.digests.is_empty() {
+        return Vec::new();
+    }
+    let own = ["manifest".to_owned(), format!("sha256:{}", image.id)];
+    own.into_iter().chain(image.digests.iter().map(|digest| format!("manifest-{digest}"))).collect()
+}
+
+fn check_containers(records: &Records, scope: &Scope, damages: &mut Vec<Damage>) {
     if !scope.is_everything() {
         return;
     }
+    let mut writers: HashMap<&str, &str> = HashMap::new();
     for (id, container) in &records.containers {
+        let first = *writers.entry(&container.layer).or_insert(id);
+        if first != id {
+            let (container, layer, other) = (id.clone(), container.layer.clone(), first.to_owned());
+            damages.push(Damage::ContainerLayerShared { container, layer, other });
+        }
         if let Err(error) = Container::from_record(container.clone()) {
-            findings.push(damaged_value("container", id, &error));
+            damages.push(damaged_value("container", id, &error));
         }
         let layer = &container.layer;
-        if !records.layers.contains_key(layer) && !is_damaged(records, "layer", layer) {
-            findings.push(Finding::ContainerLayerMissing { container: id.clone(), layer: layer.clone() });
+        if !records.layers.contains_key(layer) && !records.is_damaged("layer", layer) {
+            damages.push(Damage::ContainerLayerMissing { container: id.clone(), layer: layer.clone() });
         }
         if let Some(image) = &container.image
             && !records.images.contains_key(image)
-            && !is_damaged(records, "image", image)
+            && !records.is_damaged("image", image)
         {
-            findings.push(Finding::ContainerImageMissing { container: id.clone(), image: image.clone() });
+            damages.push(Damage::ContainerImageMissing { container: id.clone(), image: image.clone() });
         }
     }
     let named = records.containers.iter().map(|(id, container)| (id, &container.names));
-    check_names("container", named, scope, findings);
+    check_names("container", named, scope, damages);
 }
 
 fn check_names<'r>(
     kind: &'static str,
     things: impl Iterator<Item = (&'r String, &'r Vec<String>)>,
     scope: &Scope,
-    findings: &mut Vec<Finding>,
+    damages: &mut Vec<Damage>,
 ) {
     let mut holders: HashMap<&str, &str> = HashMap::new();
     for (id, names) in things {
@@ -142,7 +161,7 @@ fn check_names<'r>(
             let first = *holders.entry(name).or_insert(id);
             if first != id && scope.has(kind, id) {
                 let (name, holder, other) = (name.clone(), id.clone(), first.to_owned());
-                findings.push(Finding::NameShared { kind, name, holder, other });
+                damages.push(Damage::NameShared { kind, name, holder, other });
             }
         }
     }
@@ -153,7 +172,7 @@ fn check_item(
     scope: &Scope,
     (code, id, key): (u8, &str, &str),
     item: &ItemRecord,
-    findings: &mut Vec<Finding>,
+    damages: &mut Vec<Damage>,
 ) {
     let word = Owner::from_code(code).map_or("thing", Owner::word);
     if !scope.has(word, id) {
@@ -161,12 +180,12 @@ fn check_item(
     }
     let there = is_there(records, code, id);
     let owner = || format!("{word} {id}");
-    if !there && !is_damaged(records, word, id) {
-        findings.push(Finding::ItemUnowned { owner: owner(), key: key.to_owned() });
+    if !there && !records.is_damaged(word, id) {
+        damages.push(Damage::ItemUnowned { owner: owner(), key: key.to_owned() });
     }
-    check_blob_user(records, || format!("the data item {key:?} of {word} {id}"), &item.blob, findings);
+    check_blob_user(records, || format!("the data item {key:?} of {word} {id}"), &item.blob, damages);
     if records.blobs.get(&item.blob).is_some_and(|blob| blob.size != item.size) {
-        findings.push(Finding::ItemDamaged { owner: owner(), key: key.to_owned(), what: "size" });
+        damages.push(Damage::ItemDamaged { owner: owner(), key: key.to_owned(), what: "size" });
     }
 }
 
@@ -174,11 +193,11 @@ fn check_blob_user(
     records: &Records,
     user: impl FnOnce() -> String,
     hash: &[u8; 32],
-    findings: &mut Vec<Finding>,
+    damages: &mut Vec<Damage>,
 ) {
     let name = hash_text(hash);
-    if !records.blobs.contains_key(hash) && !is_damaged(records, "blob", &name) {
-        findings.push(Finding::BlobMissing { user: user(), hash: name });
+    if !records.blobs.contains_key(hash) && !records.is_damaged("blob", &name) {
+        damages.push(Damage::BlobMissing { user: user(), hash: name });
     }
 }
 
@@ -186,24 +205,17 @@ fn hash_text(hash: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*hash).to_string()
 }
 
-fn check_diffs(records: &Records, findings: &mut Vec<Finding>) {
-    let used: BTreeSet<&[u8; 32]> = records
-        .layers
-        .values()
-        .filter_map(|layer| match &layer.content {
-            LayerContent::Sealed(tree) => Some(tree),
-            LayerContent::Writable(_) => None,
-        })
-        .collect();
-    let damaged_layers = records.damaged.iter().any(|record| record.kind == "layer");
+fn check_diffs(records: &Records, damages: &mut Vec<Damage>) {
+    let used = records.used_trees();
+    let damaged_layers = !records.are_readable(&["layer"]);
     for (tree, diff) in &records.diffs {
         let name = TreeDigest(*tree).to_string();
         // A layer that cannot be read may be the one that has it.
         if !used.contains(tree) && !damaged_layers {
             let path = format!("diffs/{}", diff.number).into();
-            findings.push(Finding::TreeUnused { tree: name.clone(), path });
+            damages.push(Damage::TreeUnused { tree: name.clone(), path });
         }
-        check_blob_user(records, || format!("the manifest of the tree {name}"), &diff.manifest, findings);
+        check_blob_user(records, || format!("the manifest of the tree {name}"), &diff.manifest, damages);
     }
     let mut holders: BTreeMap<u64, String> = BTreeMap::new();
     let trees = records.diffs.iter().map(|(tree, diff)| (diff.number, format!("tree {}", TreeDigest(*tree))));
@@ -213,73 +225,63 @@ fn check_diffs(records: &Records, findings: &mut Vec<Finding>) {
     });
     for (number, thing) in trees.chain(writable) {
         if let Some(other) = holders.insert(number, thing.clone()) {
-            findings.push(Finding::DirectoryShared { thing, other, path: format!("diffs/{number}").into() });
+            damages.push(Damage::DirectoryShared { thing, other, path: format!("diffs/{number}").into() });
         }
     }
 }
 
 /// Users and chunks of the bytes in the database.
-fn check_blobs(records: &Records, findings: &mut Vec<Finding>) {
-    let mut users: HashMap<&[u8; 32], u64> = HashMap::new();
-    let items = records.items.values().map(|item| &item.blob);
-    let manifests = records.diffs.values().map(|diff| &diff.manifest);
-    let splits = records.layers.values().filter_map(|layer| layer.split.as_ref());
-    for hash in items.chain(manifests).chain(splits) {
-        *users.entry(hash).or_default() += 1;
-    }
+fn check_blobs(records: &Records, damages: &mut Vec<Damage>) {
+    let users = records.blob_users();
     // What refers to bytes cannot be counted if it cannot be read.
-    let countable = records.damaged.iter().all(|record| !matches!(record.kind, "item" | "diff" | "layer"));
+    let countable = records.are_readable(&["item", "diff", "layer"]);
     let mut numbers = BTreeSet::new();
     for (hash, blob) in &records.blobs {
         numbers.insert(blob.number);
         let counted = users.get(hash).copied().unwrap_or_default();
-        if countable && counted != blob.users {
-            findings.push(Finding::BlobUsersWrong { hash: hash_text(hash), stored: blob.users, counted });
+        if countable && (counted != blob.users || counted == 0) {
+            damages.push(Damage::BlobUsersWrong { hash: hash_text(hash), stored: blob.users, counted });
         }
         let chunks = records.chunks.get(&blob.number).copied().unwrap_or_default();
         let gapless = chunks.count == u64::from(chunks.last) + 1;
         if chunks.bytes != blob.stored || !gapless {
             let (expected, found) = (blob.stored, chunks.bytes);
-            findings.push(Finding::BlobChunksWrong { hash: hash_text(hash), expected, found });
+            damages.push(Damage::BlobChunksWrong { hash: hash_text(hash), expected, found });
         }
     }
-    if records.damaged.iter().any(|record| record.kind == "blob") {
+    if !records.are_readable(&["blob"]) {
         return;
     }
     for (number, chunks) in &records.chunks {
         if !numbers.contains(number) {
             let (hash, found) = (format!("number {number}"), chunks.bytes);
-            findings.push(Finding::BlobChunksWrong { hash, expected: 0, found });
+            damages.push(Damage::BlobChunksWrong { hash, expected: 0, found });
         }
     }
 }
 
-fn check_kept_blobs(records: &Records, findings: &mut Vec<Finding>) {
-    if records.damaged.iter().any(|record| record.kind == "layer") {
+fn check_kept_blobs(records: &Records, damages: &mut Vec<Damage>) {
+    if !records.are_readable(&["layer"]) {
         return;
     }
-    let used: BTreeSet<&str> = records
-        .layers
-        .values()
-        .flat_map(|layer| layer.blobs.iter().map(|blob| blob.digest.as_str()))
-        .collect();
+    let used = records.used_blobs();
     for digest in records.kept_blobs.keys().filter(|digest| !used.contains(digest.as_str())) {
-        findings.push(Finding::KeptBlobUnused { digest: digest.clone() });
+        damages.push(Damage::KeptBlobUnused { digest: digest.clone() });
     }
 }
 
-fn check_leases(records: &Records, findings: &mut Vec<Finding>) {
+fn check_leases(records: &Records, damages: &mut Vec<Damage>) {
     for (id, lease) in &records.leases {
         if *id != lease.id {
             let reason = format!("it says that it is the record of {:?}", lease.id);
-            findings.push(Finding::RecordDamaged { kind: "lease", key: id.clone(), reason });
+            damages.push(Damage::RecordDamaged { kind: "lease", key: id.clone(), reason });
         } else if let Err(error) = Lease::from_record(lease.clone()) {
-            findings.push(damaged_value("lease", id, &error));
+            damages.push(damaged_value("lease", id, &error));
         }
         for (code, thing) in &lease.things {
             let word = Owner::from_code(*code).map_or("thing", Owner::word);
-            if !is_there(records, *code, thing) && !is_damaged(records, word, thing) {
-                findings.push(Finding::LeaseDangling { lease: id.clone(), thing: format!("{word} {thing}") });
+            if !is_there(records, *code, thing) && !records.is_damaged(word, thing) {
+                damages.push(Damage::LeaseDangling { lease: id.clone(), thing: format!("{word} {thing}") });
             }
         }
     }
@@ -295,20 +297,20 @@ fn is_there(records: &Records, code: u8, id: &str) -> bool {
 }
 
 /// Index rows against those that the records imply.
-pub(super) fn check_indexes(records: &Records, stored: &BTreeSet<IndexRow>) -> Vec<Finding> {
+pub(super) fn check_indexes(records: &Records, stored: &BTreeSet<IndexRow>) -> Vec<Damage> {
     let implied = records.index_rows();
     let thing = |row: &IndexRow| {
         let (owner, id) = row.implied_by();
         format!("{} {id}", owner.map_or("thing", Owner::word))
     };
     let missing = implied.difference(stored).filter(|row| !is_contested(row, stored)).map(|row| {
-        Finding::IndexRowMissing { thing: thing(row), table: row.table(), key: row.key().to_owned() }
+        Damage::IndexRowMissing { thing: thing(row), table: row.table(), key: row.key().to_owned() }
     });
     let extra = stored.difference(&implied).filter(|row| {
         let (owner, id) = row.implied_by();
-        !is_damaged(records, owner.map_or("thing", Owner::word), id)
+        !records.is_damaged(owner.map_or("thing", Owner::word), id)
     });
-    let extra = extra.map(|row| Finding::IndexRowExtra {
+    let extra = extra.map(|row| Damage::IndexRowExtra {
         thing: thing(row),
         table: row.table(),
         key: row.key().to_owned(),
@@ -316,30 +318,63 @@ pub(super) fn check_indexes(records: &Records, stored: &BTreeSet<IndexRow>) -> V
     missing.chain(extra).collect()
 }
 
-/// Whether the name that the row is about belongs to another thing that has it too: found as
-/// [`Finding::NameShared`].
+/// Whether what the row is about belongs to another thing that has it too: found as [`Damage::NameShared`] or
+/// [`Damage::ContainerLayerShared`].
 fn is_contested(row: &IndexRow, stored: &BTreeSet<IndexRow>) -> bool {
-    let IndexRow::Name(owner, name, id) = row else { return false };
-    let first = IndexRow::Name(*owner, name.clone(), String::new());
-    stored.range(first..).next().is_some_and(|found| {
-        matches!(found, IndexRow::Name(code, other, holder) if code == owner && other == name && holder != id)
-    })
+    match row {
+        IndexRow::Name(owner, name, id) => {
+            let first = IndexRow::Name(*owner, name.clone(), String::new());
+            stored.range(first..).next().is_some_and(|found| {
+                matches!(found, IndexRow::Name(code, other, holder)
+                    if code == owner && other == name && holder != id)
+            })
+        }
+        IndexRow::ContainerLayer(layer, id) => {
+            let first = IndexRow::ContainerLayer(layer.clone(), String::new());
+            stored.range(first..).next().is_some_and(
+                |found| matches!(found, IndexRow::ContainerLayer(other, holder) if other == layer && holder != id),
+            )
+        }
+        _ => false,
+    }
 }
 
 /// The sums over all records.
-pub(super) fn check_sums(records: &Records) -> Vec<Finding> {
-    // A record that cannot be read counts in the sum, nobody knows how much.
-    let readable = |kind: &str| records.damaged.iter().all(|record| record.kind != kind);
-    let sums: [(&str, &str, u64); 4] = [
-        (usage::DIFF_BYTES, "diff", records.diffs.values().map(|diff| diff.disk_bytes).sum()),
-        (usage::DIFF_INODES, "diff", records.diffs.values().map(|diff| diff.inodes).sum()),
-        (usage::KEPT_BLOB_BYTES, "kept blob", records.kept_blobs.values().map(|blob| blob.size).sum()),
-        (usage::BLOB_BYTES, "blob", records.blobs.values().map(|blob| blob.stored).sum()),
-    ];
-    let wrong = sums.into_iter().filter_map(|(sum, kind, counted)| {
+pub(super) fn check_sums(records: &Records) -> Vec<Damage> {
+    let sums = records.sums();
+    let mut damages = Vec::new();
+    for (sum, kind, counted) in sums {
         let stored = records.usage.get(sum).copied().unwrap_or_default();
-        let wrong = readable(kind) && stored != counted;
-        wrong.then(|| Finding::UsageWrong { sum: sum.to_owned(), stored, counted })
-    });
-    wrong.collect()
+        // A record that cannot be read counts in the sum, nobody knows how much.
+        if records.are_readable(&[kind]) && stored != counted {
+            damages.push(Damage::UsageWrong { sum: sum.to_owned(), stored, counted });
+        }
+    }
+    for (sum, stored) in &records.usage {
+        if sums.iter().all(|(known, ..)| known != sum) {
+            damages.push(Damage::UsageWrong { sum: sum.clone(), stored: *stored, counted: 0 });
+        }
+    }
+    damages
+}
+
+/// Rows that are no records of things: the header and the journal.
+pub(super) fn check_rest(records: &Records, header: Option<&Header>, layout: &Layout) -> Vec<Damage> {
+    let rows = records.journal.iter();
+    let mut damages: Vec<_> = rows
+        .map(|(number, reason)| Damage::JournalDamaged { number: *number, reason: reason.clone() })
+        .collect();
+    if let Some(header) = header {
+        let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
+        let own: String = header.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        if digits != own {
+            damages.push(Damage::HeaderWrong { what: format!("it has the UUID {own}") });
+        }
+        let user = header.incompatible & incompatible::USER_XATTRS != 0;
+        if user != (layout.xattrs() == XattrNamespace::User) {
+            let what = "it is of another class of extended attributes".to_owned();
+            damages.push(Damage::HeaderWrong { what });
+        }
+    }
+    damages
 }

@@ -2,10 +2,10 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use super::Finding;
 use crate::disk::{DiffName, Part, Subdirectory};
 use crate::error::{Error, MetaError};
 use crate::meta::named_numbers;
@@ -16,14 +16,21 @@ use crate::sys::path;
 const REMOVAL_PAUSES: u32 = 20;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
+/// What stands in the store's directories and should not.
+pub(super) struct Unnamed {
+    /// What no record names and no process holds.
+    pub(super) garbage: Vec<PathBuf>,
+    /// What is none of the store's.
+    pub(super) strays: Vec<PathBuf>,
+}
+
 /// Finds garbage, and what is none of the store's.
-pub(super) fn check(store: &Store) -> Result<Vec<Finding>, Error> {
+pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
     let layout = store.layout();
-    let mut findings = Vec::new();
+    let mut found = Unnamed { garbage: Vec::new(), strays: Vec::new() };
     match find_leftovers(layout, || named_numbers(&store.database().begin_read()?)) {
-        Ok(found) => {
-            let paths = found.iter().flat_map(|leftover| leftover.paths(layout));
-            findings.extend(paths.map(|path| Finding::Garbage { path }));
+        Ok(leftovers) => {
+            found.garbage.extend(leftovers.iter().flat_map(|leftover| leftover.paths(layout)));
         }
         // It is found already, and what it names is not known.
         Err(Error::Meta(MetaError::Record { .. })) => {}
@@ -39,21 +46,21 @@ pub(super) fn check(store: &Store) -> Result<Vec<Finding>, Error> {
         for name in layout.names(which)? {
             if DiffName::parse(&name).and_then(|name| Part::new(which, name)).is_none() {
                 let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));
-                findings.push(Finding::Stray { path });
+                found.strays.push(path);
             }
         }
     }
     // What another process is just removing gets a moment to go.
     for _ in 0..REMOVAL_PAUSES {
-        findings.retain(|finding| match finding {
-            Finding::Garbage { path } | Finding::Stray { path } => path::exists(path).unwrap_or(true),
-            _ => true,
-        });
-        if findings.is_empty() {
+        for paths in [&mut found.garbage, &mut found.strays] {
+            paths.retain(|path| path::exists(path).unwrap_or(true));
+        }
+        if found.garbage.is_empty() && found.strays.is_empty() {
             break;
         }
         thread::sleep(REMOVAL_PAUSE);
     }
-    findings.sort_by_key(Finding::thing);
-    Ok(findings)
+    found.garbage.sort();
+    found.strays.sort();
+    Ok(found)
 }

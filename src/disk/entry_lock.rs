@@ -99,6 +99,40 @@ impl NamedLock {
     }
 }
 
+/// What has a number and no row, kept from collections while a row for it is written.
+///
+/// Dropping it leaves things announced as they were: the name of a dead lock stays.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    lock: NamedLock,
+    was_dead: bool,
+}
+
+impl Claim {
+    /// Takes the lock of a number that has been used; nothing if someone is at it.
+    pub(crate) fn take(layout: &Layout, number: u64) -> Result<Option<Self>, LayoutError> {
+        let taken = DeadLocks { layout, groups: Vec::new().into_iter() }.take_over(&[number])?;
+        if let Some(lock) = taken.into_iter().next() {
+            return Ok(Some(Claim { lock, was_dead: true }));
+        }
+        match EntryLock::create(layout)?.name(number) {
+            Ok(lock) => Ok(Some(Claim { lock, was_dead: false })),
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.was_dead
+            && let Err(error) = self.lock.remove()
+        {
+            tracing::warn!(%error, "lock file not removed");
+        }
+    }
+}
+
 /// The numbers that have a lock file.
 pub(crate) fn locked_numbers(layout: &Layout) -> Result<Vec<u64>, LayoutError> {
     let names = layout.entries(Subdirectory::Locks)?.into_iter();
@@ -254,6 +288,16 @@ mod tests {
         drop(taken);
         assert_eq!(lock_state(&layout, 3).unwrap(), LockState::Free);
         assert_eq!(lock_state(&layout, 4).unwrap(), LockState::Dead, "left for the next");
+
+        assert!(Claim::take(&layout, 1).unwrap().is_none(), "someone is at it");
+        for (number, before) in [(4, LockState::Dead), (5, LockState::Free)] {
+            let claim = Claim::take(&layout, number).unwrap().unwrap();
+            assert_eq!(lock_state(&layout, number).unwrap(), LockState::Held);
+            let dead: Vec<_> = DeadLocks::list(&layout).unwrap().flat_map(Result::unwrap).collect();
+            assert!(dead.iter().all(|lock| lock.number() != number), "{dead:?}");
+            drop((claim, dead));
+            assert_eq!(lock_state(&layout, number).unwrap(), before, "announced as it was");
+        }
 
         first.remove().unwrap();
         second.remove().unwrap();

@@ -15,6 +15,7 @@
 //! | [`usage`] | what a tree takes on the disk |
 //! | [`run_layout`] | the run root and every name that is written there |
 //! | [`reserve`] | space to give up when the disk is full |
+//! | [`parallel`] | many pieces of work on all processors |
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
@@ -27,6 +28,7 @@ mod inherit;
 mod layout;
 mod marker;
 mod overlay_form;
+pub(crate) mod parallel;
 mod remove;
 mod reserve;
 mod run_layout;
@@ -38,7 +40,7 @@ mod usage;
 mod walk;
 
 pub(crate) use damage::{DamagedPath, damaged_path};
-pub(crate) use entry_lock::{DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
+pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};

@@ -12,11 +12,23 @@ use crate::sys::{beneath, moment, node, stat};
 /// Removes what stands at `name` in `parent`, a tree or a file; nothing happens if nothing does.
 ///
 /// Modes that keep the owner out are lifted. Nothing is followed, and no mount is crossed:
-/// [`TreeError::Mount`] names the first, and everything in its directory from there on stays.
+/// [`TreeError::Mount`] names the first, and everything in its directory from there on stays. Several processes may
+/// remove one tree at a time, and each returns when it is gone.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
-    let mut limit = u64::MAX;
-    remove_tree_within(parent, name, &mut limit).map(drop)
+    let mut tries = TRIES;
+    loop {
+        let mut limit = u64::MAX;
+        tries -= 1;
+        match remove_tree_within(parent, name, &mut limit) {
+            // Another was faster, somewhere in the tree.
+            Err(TreeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && tries > 0 => {}
+            removed => return removed.map(drop),
+        }
+    }
 }
+
+/// How often a tree is begun anew that vanishes while it is being removed. Each time somebody has removed something.
+const TRIES: u32 = 1000;
 
 /// As [`remove_tree`], and stops when `limit` names have been removed, which is counted down. Returns whether all is
 /// gone.
@@ -118,6 +130,23 @@ mod tests {
         remove_tree(parent.as_fd(), b"tree").unwrap();
         remove_tree(parent.as_fd(), b"tree").unwrap();
         assert!(!tree.exists() && victim.join("file").exists());
+    }
+
+    #[test]
+    fn several_may_remove_one_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = beneath::open_directory(dir.path()).unwrap();
+        for _ in 0..20 {
+            for sub in 0..20 {
+                std::fs::create_dir_all(dir.path().join(format!("tree/{sub}/below"))).unwrap();
+            }
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| remove_tree(parent.as_fd(), b"tree").unwrap());
+                }
+            });
+            assert!(!dir.path().join("tree").exists());
+        }
     }
 
     /// Deeper than the handles that a walk keeps, and with a path far longer than the kernel resolves at once.

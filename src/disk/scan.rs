@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use rustix::fs::FileType;
 
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace};
+use super::parallel;
 use super::walk::{Access, Step, Walker, failed, path_buf};
 use crate::error::ScanError;
 use crate::sys::file::File;
@@ -18,6 +17,9 @@ use crate::sys::stat::{FileId, Stat};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, extent, node, stat};
 use crate::types::{ContentHash, Metadata, Timestamp};
+
+/// A thread for fewer files would cost more than it gains.
+const FILES_OF_A_THREAD: usize = 16;
 
 /// One path of a diff directory, its content not looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -227,38 +229,12 @@ fn scanned_kind(
 
 /// Hashes files on all processors; the answer is by inode.
 fn hash_all(root: BorrowedFd<'_>, files: &[&ScannedEntry]) -> Result<HashMap<u64, ContentHash>, ScanError> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut hashes = Vec::new();
-        let mut buffer = vec![0; 256 * 1024];
-        while let Some(entry) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match hash_entry(root, entry, &mut buffer) {
-                Ok(hash) => hashes.push((entry.inode, hash)),
-                Err(error) => {
-                    // The others stop at their next file.
-                    next.store(files.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(hashes)
+    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| {
+        hash_entry(root, entry, buffer).map(|hash| (entry.inode, hash))
     };
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let helpers = processors.min(files.len().div_ceil(16)).saturating_sub(1);
-    let results: Vec<Result<Vec<_>, ScanError>> = thread::scope(|scope| {
-        let spawned: Vec<_> =
-            (0..helpers).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
-        let own = work();
-        let joined = spawned
-            .into_iter()
-            .map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        std::iter::once(own).chain(joined).collect()
-    });
-    let mut hashes = HashMap::with_capacity(files.len());
-    for result in results {
-        hashes.extend(result?);
-    }
-    Ok(hashes)
+    let workers = parallel::workers(files.len(), FILES_OF_A_THREAD);
+    let hashes = parallel::each(files, workers, || vec![0; 256 * 1024], hash)?;
+    Ok(hashes.into_iter().collect())
 }
 
 fn hash_entry(

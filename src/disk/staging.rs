@@ -133,6 +133,11 @@ impl StagedBlob {
         Ok(StagedBlob { held, file })
     }
 
+    /// The number in the file's name.
+    pub(crate) fn number(&self) -> u64 {
+        self.held.number()
+    }
+
     /// Fills the empty file with a part of another: by reflink where the filesystem can.
     pub(crate) fn fill_from(&self, from: &File, offset: u64, length: u64) -> Result<(), LayoutError> {
         let mut done = 0;

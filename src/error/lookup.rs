@@ -110,6 +110,14 @@ pub enum InUseError {
         /// One of its containers.
         container: String,
     },
+    /// A data item is a document that an image was loaded with.
+    #[error("the data item {key:?} is a document of the image {image} itself; choose another key")]
+    DocumentOfImage {
+        /// The image.
+        image: String,
+        /// The item's key.
+        key: String,
+    },
     /// A layer is mounted.
     #[error("{what} is mounted at {target}; unmount it first")]
     Mounted {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError,
-    OciError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
+    OciError, RepairError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -49,6 +49,9 @@ pub enum Error {
     /// Changes cannot be followed any more, or not without a gap.
     #[error(transparent)]
     Watch(#[from] WatchError),
+    /// Something cannot be repaired.
+    #[error(transparent)]
+    Repair(#[from] RepairError),
     /// A layer's directory cannot be read.
     #[error("cannot read a layer's directory")]
     Scan(#[from] ScanError),

@@ -1,12 +1,19 @@
 //! The operations that are tried.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use layerstore_schema::record::LayerContent;
 
 use super::place::Place;
 use crate::error::Error;
+use crate::meta::{Query, RowKey};
 use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
-use crate::{CheckLevel, CheckOptions, Container, ContainerOptions, Image, MountOptions, Store, UnmountMode};
+use crate::types::TreeDigest;
+use crate::{
+    CheckLevel, CheckOptions, Container, ContainerOptions, Image, MountOptions, RepairOptions, RepairReport,
+    Store, UnmountMode,
+};
 
 /// What an operation begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +33,8 @@ pub(super) struct Operation {
     pub(super) mounts: bool,
     /// Whether an error can come after all is done: a save ends with bringing names to the disk.
     pub(super) may_be_done: bool,
+    /// Whether the store is damaged until it succeeds. A user sees no difference, so it is always done again.
+    pub(super) mends: bool,
     /// Makes a copy of the template ready.
     pub(super) prepare: fn(&Place),
     pub(super) run: fn(&Place, Option<&Store>) -> Result<(), Error>,
@@ -33,7 +42,15 @@ pub(super) struct Operation {
 
 /// One on an open store.
 const fn on_store(name: &'static str, run: fn(&Place, Option<&Store>) -> Result<(), Error>) -> Operation {
-    Operation { name, start: Start::Open, mounts: false, may_be_done: false, prepare: |_| {}, run }
+    Operation {
+        name,
+        start: Start::Open,
+        mounts: false,
+        may_be_done: false,
+        mends: false,
+        prepare: |_| {},
+        run,
+    }
 }
 
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -130,6 +147,22 @@ pub(super) const OPERATIONS: &[Operation] = &[
         // What cannot be read is a finding.
         if report.is_clean() { Ok(()) } else { Err(other(format!("{:?}", report.findings))) }
     }),
+    Operation { mends: true, prepare: lose_a_file, ..on_store("repair_by_a_blob", repair) },
+    Operation { mends: true, prepare: lose_a_link, ..on_store("repair_by_a_file", repair) },
+    Operation {
+        mends: true,
+        // A repair ends with a check.
+        may_be_done: true,
+        prepare: |place| {
+            place.open().drop_blobs(None).unwrap();
+            lose_a_file(place);
+        },
+        ..on_store("repair_by_force", |_, store| {
+            let options = RepairOptions { force: true, ..RepairOptions::default() };
+            complete(&store.unwrap().repair(&options)?)
+        })
+    },
+    Operation { mends: true, prepare: lose_rows, ..on_store("repair_rows", repair) },
 ];
 
 fn other(text: String) -> Error {
@@ -202,4 +235,39 @@ fn make_garbage(place: &Place) {
 fn gc(_: &Place, store: Option<&Store>) -> Result<(), Error> {
     let report = store.unwrap().gc(false)?;
     if report.left.is_empty() { Ok(()) } else { Err(other(format!("{report:?}"))) }
+}
+
+/// The directory of the image's layer, and the key of its row.
+fn sealed(store: &Store) -> (PathBuf, [u8; 32]) {
+    let txn = store.database().begin_read().unwrap();
+    let layer = base(store).unwrap().top_layer.unwrap();
+    let LayerContent::Sealed(tree) = txn.layer_ref(layer.as_str()).unwrap().content else { panic!() };
+    (store.diff_path(txn.diff(&TreeDigest(tree)).unwrap().unwrap().number), tree)
+}
+
+/// Nothing but the kept blob has its bytes.
+fn lose_a_file(place: &Place) {
+    fs::remove_file(sealed(&place.open()).0.join("etc/motd")).unwrap();
+}
+
+/// The other link has the same bytes.
+fn lose_a_link(place: &Place) {
+    fs::remove_file(sealed(&place.open()).0.join("bin/tool")).unwrap();
+}
+
+/// The row of a directory, which stays where it is.
+fn lose_rows(place: &Place) {
+    let store = place.open();
+    // Its changes are not seen without the row.
+    store.remove_container(&web(&store).unwrap().id).unwrap();
+    let tree = sealed(&store).1;
+    store.database().write::<_, Error>(|txn| Ok(txn.erase(&RowKey::Diff(tree))?)).unwrap();
+}
+
+fn repair(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    complete(&store.unwrap().repair(&RepairOptions::default())?)
+}
+
+fn complete(report: &RepairReport) -> Result<(), Error> {
+    if report.is_complete() { Ok(()) } else { Err(other(format!("{report:?}"))) }
 }

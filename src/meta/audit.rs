@@ -1,12 +1,12 @@
 //! Reading everything, damaged records included: for a check, which goes on where everything else stops.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use layerstore_schema::record::{
-    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerContent,
-    LayerRecord, LeaseRecord, Record,
+    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, JournalRecord, KeptBlobRecord,
+    LayerContent, LayerRecord, LeaseRecord, Record,
 };
-use layerstore_schema::table::{self, Owner};
+use layerstore_schema::table::{self, Owner, usage};
 use redb::{ReadableTable, TableDefinition};
 
 use super::index::{IndexRow, Indexed};
@@ -39,13 +39,38 @@ pub(crate) struct Records {
     pub(crate) unsynced: Unsynced,
     /// The sums as stored.
     pub(crate) usage: BTreeMap<String, u64>,
+    /// Rows of the journal that cannot be read: number and reason.
+    pub(crate) journal: Vec<(u64, String)>,
     /// Records that cannot be read.
     pub(crate) damaged: Vec<DamagedRecord>,
+}
+
+/// The key of a row that holds a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RowKey {
+    /// Of a layer.
+    Layer(String),
+    /// Of an image.
+    Image(String),
+    /// Of a container.
+    Container(String),
+    /// Of a sealed directory.
+    Diff([u8; 32]),
+    /// Of a data item: kind, id and key.
+    Item(u8, String, String),
+    /// Of bytes in the database.
+    Blob([u8; 32]),
+    /// Of a kept blob.
+    KeptBlob(String),
+    /// Of a lease.
+    Lease(String),
 }
 
 /// A record that cannot be read.
 #[derive(Debug)]
 pub(crate) struct DamagedRecord {
+    /// Where it stands.
+    pub(crate) row: RowKey,
     /// Which kind of record.
     pub(crate) kind: &'static str,
     /// Its key.
@@ -72,38 +97,43 @@ impl Records {
     pub(crate) fn read(txn: &impl Query) -> Result<Self, MetaError> {
         let mut records = Records::default();
         let damaged = &mut records.damaged;
-        records.layers = things(txn, table::LAYERS, "layer", damaged)?;
-        records.images = things(txn, table::IMAGES, "image", damaged)?;
-        records.containers = things(txn, table::CONTAINERS, "container", damaged)?;
+        records.layers = things(txn, table::LAYERS, "layer", RowKey::Layer, damaged)?;
+        records.images = things(txn, table::IMAGES, "image", RowKey::Image, damaged)?;
+        records.containers = things(txn, table::CONTAINERS, "container", RowKey::Container, damaged)?;
         for row in txn.open(table::DIFFS)?.iter()? {
             let (key, value) = row?;
             let tree = *key.value();
-            let name = || TreeDigest(tree).to_string();
+            let name = || (RowKey::Diff(tree), TreeDigest(tree).to_string());
             records.diffs.extend(keep(value.value(), "diff", name, damaged).map(|record| (tree, record)));
         }
         for row in txn.open(table::ITEMS)?.iter()? {
             let (key, value) = row?;
             let (owner, id, name) = key.value();
             let key = (owner, id.to_owned(), name.to_owned());
-            let shown = || format!("{} {id} {name}", Owner::from_code(owner).map_or("?", Owner::word));
+            let shown = || {
+                let shown = format!("{} {id} {name}", Owner::from_code(owner).map_or("?", Owner::word));
+                (RowKey::Item(owner, id.to_owned(), name.to_owned()), shown)
+            };
             records.items.extend(keep(value.value(), "item", shown, damaged).map(|record| (key, record)));
         }
         for row in txn.open(table::BLOBS)?.iter()? {
             let (key, value) = row?;
             let hash = *key.value();
-            let name = || blake3::Hash::from_bytes(hash).to_string();
+            let name = || (RowKey::Blob(hash), blake3::Hash::from_bytes(hash).to_string());
             records.blobs.extend(keep(value.value(), "blob", name, damaged).map(|record| (hash, record)));
         }
         for row in txn.open(table::KEPT_BLOBS)?.iter()? {
             let (key, value) = row?;
             let digest = key.value().to_owned();
-            let kept = keep(value.value(), "kept blob", || digest.clone(), damaged);
+            let name = || (RowKey::KeptBlob(digest.clone()), digest.clone());
+            let kept = keep(value.value(), "kept blob", name, damaged);
             records.kept_blobs.extend(kept.map(|record| (digest.clone(), record)));
         }
         for row in txn.open(table::LEASES)?.iter()? {
             let (key, value) = row?;
             let id = key.value().to_owned();
-            let lease = keep(value.value(), "lease", || id.clone(), damaged);
+            let name = || (RowKey::Lease(id.clone()), id.clone());
+            let lease = keep(value.value(), "lease", name, damaged);
             records.leases.extend(lease.map(|record| (id.clone(), record)));
         }
         for row in txn.open(table::BLOB_CHUNKS)?.iter()? {
@@ -119,7 +149,58 @@ impl Records {
             let (key, value) = row?;
             records.usage.insert(key.value().to_owned(), value.value());
         }
+        for row in txn.open(table::JOURNAL)?.iter()? {
+            let (key, value) = row?;
+            let bad = JournalRecord::decode(value.value()).err();
+            records.journal.extend(bad.map(|error| (key.value(), error.reason)));
+        }
         Ok(records)
+    }
+
+    /// Whether a record is there that cannot be read.
+    pub(crate) fn is_damaged(&self, kind: &str, key: &str) -> bool {
+        self.damaged.iter().any(|record| record.kind == kind && record.key == key)
+    }
+
+    /// Whether every record of these kinds can be read: only then is it known what nothing refers to.
+    pub(crate) fn are_readable(&self, kinds: &[&str]) -> bool {
+        self.damaged.iter().all(|record| !kinds.contains(&record.kind))
+    }
+
+    /// How many rows refer to each of the bytes in the database.
+    pub(crate) fn blob_users(&self) -> HashMap<[u8; 32], u64> {
+        let mut users = HashMap::new();
+        let items = self.items.values().map(|item| item.blob);
+        let manifests = self.diffs.values().map(|diff| diff.manifest);
+        let splits = self.layers.values().filter_map(|layer| layer.split);
+        for hash in items.chain(manifests).chain(splits) {
+            *users.entry(hash).or_default() += 1;
+        }
+        users
+    }
+
+    /// The trees that layers have.
+    pub(crate) fn used_trees(&self) -> BTreeSet<[u8; 32]> {
+        let trees = self.layers.values().filter_map(|layer| match layer.content {
+            LayerContent::Sealed(tree) => Some(tree),
+            LayerContent::Writable(_) => None,
+        });
+        trees.collect()
+    }
+
+    /// The digests of the blobs that layers came as.
+    pub(crate) fn used_blobs(&self) -> BTreeSet<&str> {
+        self.layers.values().flat_map(|layer| layer.blobs.iter().map(|blob| blob.digest.as_str())).collect()
+    }
+
+    /// The four sums over all records, with the kind of record that each adds up.
+    pub(crate) fn sums(&self) -> [(&'static str, &'static str, u64); 4] {
+        [
+            (usage::DIFF_BYTES, "diff", self.diffs.values().map(|diff| diff.disk_bytes).sum()),
+            (usage::DIFF_INODES, "diff", self.diffs.values().map(|diff| diff.inodes).sum()),
+            (usage::KEPT_BLOB_BYTES, "kept blob", self.kept_blobs.values().map(|blob| blob.size).sum()),
+            (usage::BLOB_BYTES, "blob", self.blobs.values().map(|blob| blob.stored).sum()),
+        ]
     }
 
     /// Every index row that the readable records imply.
@@ -144,13 +225,14 @@ impl Records {
 fn keep<R: Record>(
     bytes: &[u8],
     kind: &'static str,
-    key: impl FnOnce() -> String,
+    name: impl FnOnce() -> (RowKey, String),
     damaged: &mut Vec<DamagedRecord>,
 ) -> Option<R> {
     match R::decode(bytes) {
         Ok(record) => Some(record),
         Err(error) => {
-            damaged.push(DamagedRecord { kind, key: key(), reason: error.reason });
+            let (row, key) = name();
+            damaged.push(DamagedRecord { row, kind, key, reason: error.reason });
             None
         }
     }
@@ -160,18 +242,20 @@ fn things<R: Record + Indexed>(
     txn: &impl Tables,
     definition: TableDefinition<'static, &'static str, &'static [u8]>,
     kind: &'static str,
+    row_of: fn(String) -> RowKey,
     damaged: &mut Vec<DamagedRecord>,
 ) -> Result<BTreeMap<String, R>, MetaError> {
     let mut records = BTreeMap::new();
     for row in txn.open(definition)?.iter()? {
         let (key, value) = row?;
         let id = key.value().to_owned();
-        let Some(record) = keep::<R>(value.value(), kind, || id.clone(), damaged) else { continue };
+        let name = || (row_of(id.clone()), id.clone());
+        let Some(record) = keep::<R>(value.value(), kind, name, damaged) else { continue };
         if record.id() == id {
             records.insert(id, record);
         } else {
             let reason = format!("it says that it is the record of {:?}", record.id());
-            damaged.push(DamagedRecord { kind, key: id, reason });
+            damaged.push(DamagedRecord { row: row_of(id.clone()), kind, key: id, reason });
         }
     }
     Ok(records)

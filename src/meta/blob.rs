@@ -68,7 +68,6 @@ impl PreparedBlob {
     }
 
     /// The BLAKE3 hash of the bytes: the key they will have.
-    #[cfg(test)]
     pub(crate) fn hash(&self) -> [u8; 32] {
         self.hash
     }
@@ -126,7 +125,7 @@ impl WriteTxn {
         self.add_usage(table::usage::BLOB_BYTES, -record.stored.cast_signed())
     }
 
-    fn put_blob_record(&self, hash: &[u8; 32], record: &BlobRecord) -> Result<(), MetaError> {
+    pub(super) fn put_blob_record(&self, hash: &[u8; 32], record: &BlobRecord) -> Result<(), MetaError> {
         let bytes = record.encode().map_err(MetaError::Encode)?;
         self.0.open_table(table::BLOBS)?.insert(hash, bytes.as_slice())?;
         Ok(())

@@ -125,7 +125,8 @@ impl WriteTxn {
         }
     }
 
-    fn names_of(&self, kind: u8, id: &str) -> Result<Vec<String>, MetaError> {
+    /// The names of a thing that is there.
+    pub(super) fn names_of(&self, kind: u8, id: &str) -> Result<Vec<String>, MetaError> {
         let names = match Owner::from_code(kind) {
             Some(Owner::Layer) => self.layer(id)?.map(|record| record.names),
             Some(Owner::Image) => self.image(id)?.map(|record| record.names),

@@ -12,6 +12,7 @@
 //! | [`journal`] | what each commit changed, in order |
 //! | [`index`] | which index rows a record implies |
 //! | [`audit`] | every record, damaged ones included |
+//! | [`mend`] | changes where the rows do not fit together |
 //! | [`counter`] | whether anything was committed, by a memory read |
 //! | [`blob`] | bytes kept in the database |
 //! | [`unsynced`] | which directories and blobs may not be on the disk yet |
@@ -27,6 +28,7 @@ mod database;
 mod holder;
 mod index;
 mod journal;
+mod mend;
 #[cfg(test)]
 mod recorder;
 mod run;
@@ -34,12 +36,13 @@ mod txn;
 mod unsynced;
 mod write;
 
-pub(crate) use audit::{NamedNumbers, Records, named_numbers};
+pub(crate) use audit::{NamedNumbers, Records, RowKey, named_numbers};
 pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
 pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions};
 pub(crate) use index::{IndexRow, stored_rows};
 pub(crate) use journal::{journal_after, journal_bounds};
+pub(crate) use mend::Unused;
 pub(crate) use run::{CountedMount, RunDatabase};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, read_header};
 pub(crate) use unsynced::{Unsynced, unsynced};

@@ -91,6 +91,28 @@ impl RunDatabase {
         Ok(found)
     }
 
+    /// The rows of mounts that cannot be read: layer id and reason.
+    pub(crate) fn damaged_mounts(&self) -> Result<Vec<(String, String)>, MetaError> {
+        let txn = self.0.begin_read()?;
+        let mut found = Vec::new();
+        for row in txn.open(table::MOUNTS)?.iter()? {
+            let (key, value) = row?;
+            let error = MountRecord::decode(value.value()).err();
+            found.extend(error.map(|error| (key.value().0.to_owned(), error.reason)));
+        }
+        Ok(found)
+    }
+
+    /// Forgets the rows of a layer's mounts that cannot be read. The kernel's table is the truth about mounts.
+    pub(crate) fn forget_damaged_mounts(&self, layer: &str) -> Result<(), MetaError> {
+        self.0.write_without_header(|txn| {
+            let mut mounts = txn.0.open_table(table::MOUNTS)?;
+            let rows = (layer, 0)..=(layer, u64::MAX);
+            mounts.retain_in(rows, |_, value| MountRecord::decode(value).is_ok())?;
+            Ok(())
+        })
+    }
+
     /// Runs `body` while no other process mounts or unmounts.
     ///
     /// # Locking

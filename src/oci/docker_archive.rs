@@ -73,7 +73,18 @@ impl DockerArchive {
 
     /// Describes the image with this name, or the only one if none is given.
     pub(super) fn image(&self, tag: Option<&str>) -> Result<DockerImage, OciError> {
-        let entry = self.choose(tag)?;
+        self.describe(self.choose(tag)?)
+    }
+
+    /// Describes the image with this name, or all that can be read if none is given.
+    pub(super) fn images(&self, tag: Option<&str>) -> Result<Vec<DockerImage>, OciError> {
+        match tag {
+            Some(tag) => Ok(vec![self.image(Some(tag))?]),
+            None => Ok(self.images.iter().filter_map(|entry| self.describe(entry).ok()).collect()),
+        }
+    }
+
+    fn describe(&self, entry: &Entry) -> Result<DockerImage, OciError> {
         let config = self.member(&entry.config)?;
         let mut bytes = Vec::new();
         super::document::check_size(config.length(), &entry.config)?;
@@ -163,7 +174,7 @@ impl DockerArchive {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), extent);
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.files.path().to_owned()
     }
 }

@@ -91,6 +91,10 @@ impl Layout {
         Ok(Layout { files, index })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        self.files.path()
+    }
+
     /// The images and indexes that the layout's own index lists.
     pub(super) fn entries(&self) -> &[Descriptor] {
         &self.index.manifests

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::config::ImageConfig;
-use super::manifest::{CONTAINERD_NAME, REF_NAME};
+use super::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
 use super::media_type::LayerCompression;
 use super::platform::Platform;
 use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
@@ -15,7 +15,7 @@ use crate::sys::file::duplicate;
 use crate::types::{Name, Timestamp};
 
 /// The key of the data item that holds an image's manifest, byte for byte as it came.
-pub(super) const MANIFEST_ITEM: &str = "manifest";
+pub(crate) const MANIFEST_ITEM: &str = "manifest";
 
 /// The key of the data item that holds what the source's index said about the image.
 pub(super) const ANNOTATIONS_ITEM: &str = "index-annotations";
@@ -155,14 +155,17 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
         },
         // A plain tar comes back from the tar-split, byte for byte.
         keep_blob: layer.compression != LayerCompression::None,
-        open: Box::new(move || {
-            let blob = source.blob(descriptor)?;
-            let extent = blob.extent();
-            let file = duplicate(extent.file()).map_err(ImportError::Io)?;
-            let extent = Some((file.into(), extent.offset(), extent.length()));
-            Ok(BlobInput { reader: Box::new(blob), extent })
-        }),
+        open: Box::new(move || blob_input(source, descriptor)),
     }
+}
+
+/// Opens a blob of a source, with its place in a file where it has one.
+pub(crate) fn blob_input(source: &Source, descriptor: &Descriptor) -> Result<BlobInput, Error> {
+    let blob = source.blob(descriptor)?;
+    let extent = blob.extent();
+    let file = duplicate(extent.file()).map_err(ImportError::Io)?;
+    let extent = Some((file.into(), extent.offset(), extent.length()));
+    Ok(BlobInput { reader: Box::new(blob), extent })
 }
 
 fn items(resolved: &ResolvedImage) -> Vec<(String, Vec<u8>)> {

@@ -32,6 +32,7 @@ pub use commit::CommitOptions;
 pub use config::{History, ImageConfig};
 pub use document::{Document, MAX_DOCUMENT};
 pub use load::LoadOptions;
+pub(crate) use load::{MANIFEST_ITEM, blob_input};
 pub use manifest::{Annotations, CONTAINERD_NAME, Descriptor, Index, Manifest, REF_NAME};
 pub use media_type::{LayerCompression, LayerType};
 pub use platform::Platform;

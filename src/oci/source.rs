@@ -9,13 +9,14 @@ use super::config::ImageConfig;
 use super::dir::Dir;
 use super::docker_archive::DockerArchive;
 use super::document::Document;
-use super::layout::{Files, Layout, tag_of};
+use super::layout::{Files, Layout, check_digest, tag_of};
+use super::load;
 use super::manifest::{Annotations, Descriptor, Manifest};
-use super::media_type::{LayerCompression, LayerType};
+use super::media_type::{self, LayerCompression, LayerType};
 use super::platform::{Platform, choose};
 use super::reference::{Reference, Transport};
 use crate::error::{Choices, OciError};
-use crate::types::DiffId;
+use crate::types::{DiffId, Timestamp};
 
 /// A layout or archive that is open for reading. It can be shared between threads that each read a blob.
 ///
@@ -144,6 +145,42 @@ impl Source {
         Ok(image)
     }
 
+    /// All images in it that can be read, or those with the tag it was opened with.
+    ///
+    /// Returns [`OciError::TagMissing`] if no image has that tag.
+    pub(crate) fn images(&self) -> Result<Vec<ResolvedImage>, OciError> {
+        let mut images = Vec::new();
+        match &self.kind {
+            Kind::Layout(layout) => {
+                let roots = match &self.tag {
+                    Some(tag) => layout.tagged(Some(tag))?,
+                    None => layout.entries().iter().collect(),
+                };
+                for descriptor in layout.images(&roots)? {
+                    let image = layout.document(&descriptor).and_then(|manifest| {
+                        let parsed = Manifest::parse(&manifest, &descriptor.digest.to_string())?;
+                        ResolvedImage::new(manifest, layout.document(&parsed.config)?)
+                    });
+                    images.extend(image.ok());
+                }
+            }
+            Kind::Docker(archive) => {
+                for image in archive.images(self.tag.as_deref())? {
+                    images.extend(ResolvedImage::new(image.manifest, image.config).ok());
+                }
+            }
+        }
+        Ok(images)
+    }
+
+    /// Where it is, for messages.
+    pub(crate) fn name(&self) -> String {
+        match &self.kind {
+            Kind::Layout(layout) => layout.path().display().to_string(),
+            Kind::Docker(archive) => archive.path().display().to_string(),
+        }
+    }
+
     /// Opens a blob; it is checked while it is read. In a docker archive, only the blobs of images that were
     /// resolved are known.
     ///
@@ -183,6 +220,24 @@ fn resolve_layout(
 }
 
 impl ResolvedImage {
+    /// When the image was made, as its config says; else now.
+    pub(crate) fn created(&self) -> Timestamp {
+        let config = ImageConfig::parse(&self.config, &self.config.digest.to_string());
+        config.map_or_else(|_| Timestamp::now(), |config| load::created(&config))
+    }
+
+    /// Joins the documents of an image that was loaded before.
+    pub(crate) fn of_documents(manifest: Vec<u8>, config: Vec<u8>) -> Result<Self, OciError> {
+        let manifest = Document::new(manifest, "");
+        let media_type = media_type::of_manifest(&manifest)?;
+        let manifest = Document::new(manifest.bytes, media_type);
+        let parsed = Manifest::parse(&manifest, &manifest.digest.to_string())?;
+        check_digest(&config, &parsed.config.digest)?;
+        let digest = parsed.config.digest.clone();
+        let config = Document { bytes: config, digest, media_type: parsed.config.media_type };
+        ResolvedImage::new(manifest, config)
+    }
+
     /// Joins a manifest and its config, which must agree on the number of layers.
     fn new(manifest: Document, config: Document) -> Result<Self, OciError> {
         let (manifest_name, config_name) = (manifest.digest.to_string(), config.digest.to_string());

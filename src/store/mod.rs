@@ -45,6 +45,7 @@ pub(crate) use lease::is_over;
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
+pub(crate) use remove::Mounts;
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
 pub use watch::{Watch, WatchOptions};

@@ -210,7 +210,7 @@ impl Store {
     }
 
     /// Refuses an operation that a mount forbids.
-    pub(super) fn refuse_mounted(&self, layer: &str, what: impl FnOnce() -> String) -> Result<(), Error> {
+    pub(crate) fn refuse_mounted(&self, layer: &str, what: impl FnOnce() -> String) -> Result<(), Error> {
         let path = self.mount_point(layer)?;
         if !overlay::is_mounted(&path)? {
             return Ok(());

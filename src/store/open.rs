@@ -247,7 +247,7 @@ impl Store {
     }
 
     /// Brings everything written to the store's filesystem to the disk.
-    pub(super) fn sync_filesystem(&self) -> Result<(), Error> {
+    pub(crate) fn sync_filesystem(&self) -> Result<(), Error> {
         let _span = tracing::info_span!("sync").entered();
         Ok(self.0.layout.sync()?)
     }

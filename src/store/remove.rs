@@ -7,7 +7,7 @@ use layerstore_schema::table::Owner;
 
 use crate::disk::{self, EntryLock, NamedLock};
 use crate::error::{Error, InUseError, LookupError, MetaError};
-use crate::meta::{Freed, Query, ReadTxn, WriteTxn};
+use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
 use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId};
 
@@ -169,12 +169,39 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Runs a write transaction of a repair, and deletes what no row names after it. `body` looks for itself whether what
+    /// it is about is still as it was.
+    pub(crate) fn write_mending<T: Clone>(
+        &self,
+        mounts: Mounts,
+        mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
+    ) -> Result<T, Error> {
+        self.write_removing(
+            mounts,
+            EVERYTHING,
+            |_| Ok(false),
+            |txn| {
+                let (mut freed, value) = body(txn)?;
+                if !freed.numbers().is_empty() {
+                    // Where rows do not fit together, two can name one number.
+                    let records = Records::read(txn)?;
+                    freed.diffs.retain(|number| !records.names(*number));
+                    freed.blobs.retain(|number| !records.names(*number));
+                    txn.forget_unsynced(freed.numbers())?;
+                }
+                Ok((freed, value))
+            },
+        )
+    }
+}
+
 /// For a removal that deletes all it frees.
 pub(super) const EVERYTHING: u64 = u64::MAX;
 
 /// Whether others may mount while things are removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Mounts {
+pub(crate) enum Mounts {
     /// Nobody does: what is not mounted during the transaction is not mounted when it is committed.
     Wait,
     /// They may.

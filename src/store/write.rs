@@ -2,7 +2,7 @@
 
 use layerstore_schema::table::Owner;
 
-use crate::error::{Error, LookupError};
+use crate::error::{Error, InUseError, LookupError};
 use crate::meta::{self, PreparedBlob, Query};
 use crate::types::{Digest, ImageId, Name, stored_list};
 
@@ -123,25 +123,32 @@ impl WriteTxn<'_> {
 
     /// Stores a data item under `key`, in place of the one that is there.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InUse`] with
+    /// [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an image was loaded
+    /// with, and the bytes are others.
     pub fn put_item(&self, of: impl Into<ThingId>, key: &str, bytes: &[u8]) -> Result<(), Error> {
         let of = of.into();
-        self.record(&of)?;
+        let record = self.record(&of)?;
         let digest = Digest::sha256(bytes).to_string();
+        refuse_document(&record, key, Some(&digest))?;
         self.txn.put_item(of.owner(), of.as_str(), key, digest, &PreparedBlob::from_bytes(bytes))?;
         Ok(())
     }
 
     /// Removes a data item.
     ///
-    /// Returns [`Error::Lookup`] if the thing has none with this key.
+    /// Returns [`Error::Lookup`] if the thing has none with this key, and [`Error::InUse`] with
+    /// [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an image was loaded
+    /// with.
     pub fn remove_item(&self, of: impl Into<ThingId>, key: &str) -> Result<(), Error> {
         let of = of.into();
-        if self.txn.remove_item(of.owner(), of.as_str(), key)? {
-            return Ok(());
+        if self.txn.item(of.owner(), of.as_str(), key)?.is_none() {
+            let (kind, id) = (of.kind().word(), of.as_str().to_owned());
+            return Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into());
         }
-        let (kind, id) = (of.kind().word(), of.as_str().to_owned());
-        Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into())
+        refuse_document(&self.record(&of)?, key, None)?;
+        self.txn.remove_item(of.owner(), of.as_str(), key)?;
+        Ok(())
     }
 
     fn change_names(&self, of: &ThingId, change: impl FnOnce(&mut Vec<String>)) -> Result<(), Error> {
@@ -177,6 +184,27 @@ impl WriteTxn<'_> {
         let missing = LookupError::NotFound { kind: of.kind().word(), key: id.to_owned() };
         record.ok_or_else(|| missing.into())
     }
+}
+
+/// Refuses to change a document that an image was loaded with, without which it could not be saved.
+fn refuse_document(record: &AnyRecord, key: &str, digest: Option<&str>) -> Result<(), Error> {
+    let AnyRecord::Image(image) = record else { return Ok(()) };
+    let config = key.parse::<Digest>().is_ok_and(|config| config.hex() == image.id);
+    let own = match key.strip_prefix("manifest-") {
+        Some(manifest) => image.digests.iter().any(|digest| digest == manifest).then_some(manifest),
+        None => config.then_some(key),
+    };
+    let allowed = match own {
+        Some(own) => digest == Some(own),
+        None if key == "manifest" && !image.digests.is_empty() => {
+            digest.is_some_and(|digest| image.digests.iter().any(|own| own == digest))
+        }
+        None => true,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(InUseError::DocumentOfImage { image: image.id.clone(), key: key.to_owned() }.into())
 }
 
 enum AnyRecord {

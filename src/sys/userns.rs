@@ -6,6 +6,7 @@
 )]
 
 mod idmap;
+mod other_side;
 mod ranges;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use super::path;
 use crate::error::NamespaceError;
 
 pub use idmap::{IdExtent, IdMaps};
+pub(crate) use other_side::OtherSide;
 use ranges::Ranges;
 
 /// The user namespace that the process has entered.

@@ -1,4 +1,4 @@
-//! check and gc.
+//! check, repair and gc.
 
 use serde_json::json;
 
@@ -30,6 +30,35 @@ fn damage_is_status_3_and_named() {
 }
 
 #[test]
+fn damage_is_mended_or_status_3() {
+    let dir = Dir::new("repair");
+    let written = load_base(&dir);
+    assert_eq!(dir.layerstore(["repair"]).stdout(), "nothing to repair\n");
+    dir.layerstore(["prune", "--blobs"]).assert_success();
+    let directory = std::fs::read_dir(dir.root().join("diffs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let output = dir.layerstore(["repair"]).output();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("left: directory-missing: ") && text.contains("with --force it removes"), "{text}");
+    let report = dir.layerstore(["check", "--json"]).output();
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["findings"][0]["remedy"]["action"], "needs-source");
+
+    let from = ["repair", "--from", &written.reference()];
+    let planned = dir.layerstore([&from[..], &["--dry-run", "--json"]].concat()).json();
+    assert_eq!((&planned["repaired"][0]["action"], &planned["left"]), (&json!("unpack-layer"), &json!([])));
+    assert!(!directory.exists() && entries(&dir, "diffs") == 1, "nothing was done");
+    let text = dir.layerstore(from).stdout();
+    assert!(
+        text.contains("unpacked it again from") && text.contains("done: 1 repair; left: 0 findings"),
+        "{text}"
+    );
+    dir.layerstore(["check", "--deep"]).assert_success();
+    dir.layerstore(["repair", "--from", "oci:nowhere"]).assert_exit(1);
+}
+
+#[test]
 fn one_layer_or_image_can_be_checked() {
     let dir = Dir::new("check-one");
     let written = load_base(&dir);
@@ -48,6 +77,8 @@ fn garbage_is_shown_then_removed() {
     dir.write("root/diffs/12345/file", "left behind");
     let shown = dir.layerstore(["gc", "--dry-run"]).stdout();
     assert!(shown.contains("diffs/12345") && shown.contains("would remove 1 leftover"), "{shown}");
+    let checked = dir.layerstore(["check"]).stdout();
+    assert!(checked.contains("nothing found") && checked.contains("1 leftover of processes"), "{checked}");
     assert_eq!(entries(&dir, "diffs"), 3);
     let report = dir.layerstore(["gc", "--json"]).json();
     assert_eq!((&report["dry_run"], &report["left"]), (&json!(false), &json!([])));

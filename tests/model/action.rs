@@ -192,7 +192,8 @@ impl Action {
                 options.level = if *deep { CheckLevel::Deep } else { CheckLevel::Default };
                 let report = store.check(&options)?;
                 let line = |finding: &Finding| format!("{}: {finding}", finding.code());
-                Ok(Value::Found(report.findings.iter().map(line).collect()))
+                let garbage = report.garbage.iter().map(|path| format!("{GARBAGE}{}", path.display()));
+                Ok(Value::Found(report.findings.iter().map(line).chain(garbage).collect()))
             }
             Action::Reopen => Ok(Value::Nothing),
         }

@@ -145,6 +145,7 @@ impl World {
         options.level = CheckLevel::Deep;
         let report = store.check(&options).map_err(said)?;
         same(|| "findings".to_owned(), &report.findings, &Vec::new())?;
+        same(|| "garbage".to_owned(), &report.garbage, &Vec::new())?;
         self.state.compare(&store)
     }
 }

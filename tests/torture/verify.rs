@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Finding, Garbage, GarbageKind, LayerId, Store, UnmountMode,
+    CheckLevel, CheckOptions, ContainerOptions, Garbage, GarbageKind, LayerId, Store, UnmountMode,
 };
 
 use super::images::SharedImage;
@@ -161,8 +161,9 @@ pub fn settle(store: &Store, known: &mut Known, history: &History) -> Result<(),
 pub fn check(store: &Store) -> Result<(), Trouble> {
     let mut options = CheckOptions::default();
     options.level = CheckLevel::Deep;
-    let findings: Vec<Finding> = store.check(&options)?.findings;
-    if findings.is_empty() { Ok(()) } else { Err(format!("check found {findings:?}").into()) }
+    let report = store.check(&options)?;
+    let is_whole = report.is_clean() && report.garbage.is_empty();
+    if is_whole { Ok(()) } else { Err(format!("check found {report:?}").into()) }
 }
 
 /// Counts the directories, without asking the store what it thinks of them.

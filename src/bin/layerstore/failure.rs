@@ -9,7 +9,7 @@ use layerstore::{LookupError, NamespaceError};
 use crate::args::Color;
 use crate::output::report;
 
-/// The exit status of `check` when it found something.
+/// The exit status of `check` when it found something, and of `repair` when it left something.
 pub const FOUND: u8 = 3;
 
 /// Why a command failed.
@@ -95,6 +95,15 @@ pub enum Failure {
     Left {
         /// Where it is.
         path: PathBuf,
+        /// The cause.
+        #[source]
+        source: layerstore::Error,
+    },
+    /// Damage that could not be mended.
+    #[error("cannot repair {thing}")]
+    Unrepaired {
+        /// What is damaged.
+        thing: String,
         /// The cause.
         #[source]
         source: layerstore::Error,

@@ -38,6 +38,11 @@ impl Ranges {
         Ok(Ranges { uids: map("/etc/subuid", uid)?, gids: map("/etc/subgid", gid)?, newuidmap, newgidmap })
     }
 
+    /// The maps alone: users, groups.
+    pub(super) fn into_maps(self) -> (Vec<IdExtent>, Vec<IdExtent>) {
+        (self.uids, self.gids)
+    }
+
     /// Maps the ids of `process`. Groups first: if they fail, no user map has been written either, and the
     /// process can still map its single ids itself.
     ///

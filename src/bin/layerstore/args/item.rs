@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 /// Read and write data items: named blobs that are kept with a thing
 ///
-/// An image has its manifest and its config as items (`item list` shows them). Saving and committing need those: leave
-/// them as they are, and give items of your own other keys.
+/// An image has its manifest and its config as items (`item list` shows them). Saving and committing need those, so they
+/// are neither replaced nor removed: give items of your own other keys.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -22,6 +22,7 @@ mod man;
 mod mount;
 mod names;
 mod prune;
+mod repair;
 mod rm;
 mod rmi;
 mod save;
@@ -54,6 +55,7 @@ pub use man::ManArgs;
 pub use mount::MountArgs;
 pub use names::NamesArgs;
 pub use prune::PruneArgs;
+pub use repair::RepairArgs;
 pub use rm::RmArgs;
 pub use rmi::RmiArgs;
 pub use save::{CompressionKind, SaveArgs};
@@ -88,7 +90,8 @@ Examples:
   layerstore save web:1 oci:web.oci:1
   layerstore unmount web && layerstore rm web
 
-Exit status: 0 if it was done, 1 if it failed, 2 if the command line is wrong, 3 if `check` found something.";
+Exit status: 0 if it was done, 1 if it failed, 2 if the command line is wrong, 3 if `check` found \
+something, or `repair` left something.";
 
 /// The commands, in the order in which the help lists them.
 #[derive(Debug, Subcommand)]
@@ -117,6 +120,7 @@ pub enum Command {
     Events(EventsArgs),
     #[command(visible_alias = "fsck")]
     Check(CheckArgs),
+    Repair(RepairArgs),
     Gc(GcArgs),
     Prune(PruneArgs),
     Backup(BackupArgs),

@@ -1,13 +1,15 @@
 //! `layerstore check`.
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use layerstore::{CheckLevel, CheckOptions, CheckReport, Progress};
+use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress};
 use serde_json::json;
 
 use crate::args::CheckArgs;
 use crate::context::Context;
 use crate::failure::{FOUND, Failure};
+use crate::output::json::Bytes;
 use crate::output::text;
 
 pub fn run(args: &CheckArgs, context: &Context) -> Result<ExitCode, Failure> {
@@ -33,19 +35,18 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<ExitCode, Failure> {
 fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
     let checked = &report.checked;
     if context.out().is_json() {
-        let list: Vec<_> = report
-            .findings
-            .iter()
-            .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
-            .collect();
+        let list: Vec<_> = report.findings.iter().map(finding_json).collect();
         let notes: Vec<_> = report
             .notes
             .iter()
             .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
             .collect();
+        let garbage: Vec<_> =
+            report.garbage.iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect();
         return context.out().json(&json!({
             "findings": list,
             "notes": notes,
+            "garbage": garbage,
             "checked": {
                 "records": checked.records,
                 "directories": checked.directories,
@@ -64,12 +65,39 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
     for note in &report.notes {
         context.out().line(format_args!("note: {}", text::printable(&note.to_string())))?;
     }
-    let found = u64::try_from(report.findings.len()).unwrap_or(u64::MAX);
     let mut line =
         format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "file"));
     if checked.bytes > 0 {
         line.push_str(&format!(", {} read", text::size(checked.bytes)));
     }
-    let result = if found == 0 { "nothing found".to_owned() } else { text::count(found, "finding") };
-    context.out().line(format_args!("checked {line}: {result}"))
+    let found = |things: usize, word| text::count(u64::try_from(things).unwrap_or(u64::MAX), word);
+    let result = match report.findings.len() {
+        0 => "nothing found".to_owned(),
+        some => found(some, "finding"),
+    };
+    context.out().line(format_args!("checked {line}: {result}"))?;
+    if report.garbage.is_empty() {
+        return Ok(());
+    }
+    let leftovers = found(report.garbage.len(), "leftover");
+    context
+        .out()
+        .line(format_args!("{leftovers} of processes that were killed: `layerstore gc` removes them"))
+}
+
+/// A finding with its remedy, as `check` and `repair` print it.
+pub fn finding_json(finding: &Finding) -> serde_json::Value {
+    let remedy = &finding.remedy;
+    json!({
+        "code": finding.code(),
+        "thing": finding.thing(),
+        "message": finding.damage.to_string(),
+        "remedy": {
+            "action": remedy.code(),
+            "from": remedy.from(),
+            "wanted": remedy.wanted(),
+            "removes": remedy.removes(),
+            "message": remedy.to_string(),
+        },
+    })
 }

@@ -22,6 +22,7 @@ mod man;
 mod mount;
 mod names;
 mod prune;
+mod repair;
 mod rm;
 mod rmi;
 mod save;
@@ -48,6 +49,7 @@ use crate::output::{Noting, text};
 pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     let done = match command {
         Command::Check(args) => return check::run(&args, context),
+        Command::Repair(args) => return repair::run(&args, context),
         Command::Load(args) => load::run(args, context),
         Command::Save(args) => save::run(&args, context),
         Command::Images(args) => images::run(&args, context),

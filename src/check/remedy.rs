@@ -1,0 +1,138 @@
+//! What a repair would do about what a check found.
+
+use std::fmt;
+
+/// What [`Store::repair`](crate::store::Store::repair) would do, told without touching anything. Whether the copy that
+/// it names is good shows when it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Rows that follow from the records are written again.
+    RebuildIndex,
+    /// The record is made again.
+    RestoreRecord {
+        /// From what.
+        from: String,
+    },
+    /// The content of a file comes from another place.
+    RestoreFile {
+        /// From which.
+        from: String,
+    },
+    /// The path gets what the manifest says: its metadata, or itself where it has no content.
+    RestoreMetadata,
+    /// The layer is unpacked again.
+    UnpackLayer {
+        /// From what.
+        from: String,
+    },
+    /// The manifest is made again from the directory.
+    RebuildManifest,
+    /// The tar-split is made again.
+    RebuildSplit {
+        /// From what.
+        from: String,
+    },
+    /// The data item's bytes are put back.
+    RestoreItem {
+        /// From what.
+        from: String,
+    },
+    /// The kept blob is put back.
+    RestoreBlob {
+        /// From what.
+        from: String,
+    },
+    /// It is removed, and nothing is lost with it.
+    Forget,
+    /// It can be had again from an image outside the store. Without one it can only be removed.
+    NeedsSource {
+        /// What an image given by `--from` has to hold.
+        wanted: Vec<String>,
+        /// What goes with `--force`; nothing, if it can be lived with.
+        removes: Vec<String>,
+    },
+    /// It cannot be had again: with `--force` it is removed.
+    RemoveWithForce {
+        /// What goes.
+        removes: Vec<String>,
+    },
+    /// Nothing: it is not the store's.
+    Leave,
+}
+
+impl Remedy {
+    /// A word for the remedy, for programs: it stays the same in all releases.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Remedy::RebuildIndex => "rebuild-index",
+            Remedy::RestoreRecord { .. } => "restore-record",
+            Remedy::RestoreFile { .. } => "restore-file",
+            Remedy::RestoreMetadata => "restore-metadata",
+            Remedy::UnpackLayer { .. } => "unpack-layer",
+            Remedy::RebuildManifest => "rebuild-manifest",
+            Remedy::RebuildSplit { .. } => "rebuild-split",
+            Remedy::RestoreItem { .. } => "restore-item",
+            Remedy::RestoreBlob { .. } => "restore-blob",
+            Remedy::Forget => "forget",
+            Remedy::NeedsSource { .. } => "needs-source",
+            Remedy::RemoveWithForce { .. } => "remove-with-force",
+            Remedy::Leave => "leave",
+        }
+    }
+
+    /// What a repair takes it from.
+    pub fn from(&self) -> Option<&str> {
+        match self {
+            Remedy::RestoreRecord { from }
+            | Remedy::RestoreFile { from }
+            | Remedy::UnpackLayer { from }
+            | Remedy::RebuildSplit { from }
+            | Remedy::RestoreItem { from }
+            | Remedy::RestoreBlob { from } => Some(from),
+            _ => None,
+        }
+    }
+
+    /// What an image outside the store has to hold.
+    pub fn wanted(&self) -> &[String] {
+        if let Remedy::NeedsSource { wanted, .. } = self { wanted } else { &[] }
+    }
+
+    /// What is removed with force, for want of anything else.
+    pub fn removes(&self) -> &[String] {
+        match self {
+            Remedy::NeedsSource { removes, .. } | Remedy::RemoveWithForce { removes } => removes,
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remedy::RebuildIndex => f.write_str("a repair sets the rows right"),
+            Remedy::RestoreRecord { from } => write!(f, "a repair makes the record again from {from}"),
+            Remedy::RestoreFile { from } => write!(f, "a repair takes the content from {from}"),
+            Remedy::RestoreMetadata => f.write_str("a repair sets it right by the manifest"),
+            Remedy::UnpackLayer { from } => write!(f, "a repair unpacks the layer again from {from}"),
+            Remedy::RebuildManifest => f.write_str("a repair makes the manifest again from the directory"),
+            Remedy::RebuildSplit { from } => write!(f, "a repair makes the tar-split again from {from}"),
+            Remedy::RestoreItem { from } | Remedy::RestoreBlob { from } => {
+                write!(f, "a repair takes it from {from}")
+            }
+            Remedy::Forget => f.write_str("a repair removes it, and nothing is lost"),
+            Remedy::NeedsSource { wanted, removes } => {
+                write!(f, "a repair needs an image (--from) with {}", wanted.join(" or "))?;
+                if removes.is_empty() {
+                    return Ok(());
+                }
+                write!(f, "; with --force it removes {}", removes.join(", "))
+            }
+            Remedy::RemoveWithForce { removes } => {
+                write!(f, "it cannot be had again; a repair with --force removes {}", removes.join(", "))
+            }
+            Remedy::Leave => f.write_str("a repair leaves it to you"),
+        }
+    }
+}

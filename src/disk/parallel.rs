@@ -1,0 +1,73 @@
+//! Many independent pieces of work on all processors.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// How many threads are worth having for `items` pieces of work, if one thread does not mind `each` of them.
+pub(crate) fn workers(items: usize, each: usize) -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    processors.min(items.div_ceil(each))
+}
+
+/// Runs `work` for each item on up to `workers` threads, the calling one included; the results are in the order of the
+/// items. `scratch` makes what each thread has for itself, such as a buffer.
+///
+/// Returns the first error; the other threads stop at their next item.
+pub(crate) fn each<T: Sync, S, R: Send, E: Send>(
+    items: &[T],
+    workers: usize,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let next = AtomicUsize::new(0);
+    let run = || -> Result<Vec<(usize, R)>, E> {
+        let (mut own, mut results) = (scratch(), Vec::new());
+        loop {
+            let position = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(position) else { return Ok(results) };
+            match work(&mut own, item) {
+                Ok(result) => results.push((position, result)),
+                Err(error) => {
+                    next.store(items.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let helpers = workers.min(items.len()).saturating_sub(1);
+    let results: Vec<_> = thread::scope(|scope| {
+        // Fewer do as well, where a limit of processes refuses more.
+        let spawned: Vec<_> =
+            (0..helpers).filter_map(|_| thread::Builder::new().spawn_scoped(scope, run).ok()).collect();
+        let own = run();
+        let joined = spawned
+            .into_iter()
+            .map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(own).chain(joined).collect()
+    });
+    let mut all = Vec::with_capacity(items.len());
+    for result in results {
+        all.extend(result?);
+    }
+    all.sort_unstable_by_key(|(position, _)| *position);
+    Ok(all.into_iter().map(|(_, result)| result).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_have_the_order_of_the_items() {
+        let items: Vec<u32> = (0..100).collect();
+        let doubled = each(&items, 4, || (), |(), item| Ok::<_, ()>(item * 2));
+        assert_eq!(doubled.unwrap(), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_error_stops_all() {
+        let items: Vec<u32> = (0..100).collect();
+        let failed = each(&items, 4, || (), |(), item| if *item == 7 { Err(*item) } else { Ok(()) });
+        assert_eq!(failed, Err(7));
+    }
+}

@@ -1,0 +1,144 @@
+//! A new diff directory from a manifest, and from files with the right contents wherever they are.
+//!
+//! Each file is hashed while it is copied, so what was good when somebody looked and is not now does no harm: the next
+//! copy is tried. Whether the whole is right says its digest in the end.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use layerstore_schema::manifest::{Entry, Kind, Manifest};
+
+use crate::check::Place;
+use crate::disk::{self, DeviceKind, Staging, TreeWriter, UnpackOptions};
+use crate::error::{Error, ImportError, RepairError};
+use crate::sys::file::{File, duplicate};
+use crate::sys::{beneath, extent, stat};
+use crate::types::{ContentHash, RelPath};
+
+/// The size of the pieces in which files are copied.
+const PIECE: usize = 128 * 1024;
+
+/// Where contents may be found: directories by number, and places in them.
+pub(super) struct Contents<'c> {
+    /// Open directories.
+    pub(super) directories: HashMap<u64, OwnedFd>,
+    /// The number of the directory that is being replaced.
+    pub(super) old: Option<u64>,
+    /// Files that should have a content.
+    pub(super) places: &'c HashMap<ContentHash, Vec<Place>>,
+}
+
+impl Contents<'_> {
+    /// Every place where the content of an entry may be, the likeliest first.
+    fn of<'p>(
+        &'p self,
+        entry: &'p Entry,
+        content: &ContentHash,
+    ) -> impl Iterator<Item = (&'p OwnedFd, &'p [u8])> {
+        let own = self.old.map(|number| (number, entry.path.as_slice()));
+        let others = self.places.get(content).into_iter().flatten();
+        let all = own.into_iter().chain(others.map(|place| (place.number, place.path.as_slice())));
+        all.filter_map(|(number, path)| Some((self.directories.get(&number)?, path)))
+    }
+}
+
+/// Fills a staged directory by a manifest, and returns the manifest of what came out.
+///
+/// Returns [`RepairError::NoContent`] if no place has the content of a file.
+pub(super) fn assemble(
+    staging: &Staging,
+    manifest: &Manifest,
+    contents: &Contents<'_>,
+    options: &UnpackOptions,
+) -> Result<Manifest, Error> {
+    let own = |fd: BorrowedFd<'_>| duplicate(fd).map_err(RepairError::Io);
+    let (root, aside) = (own(staging.directory())?, own(staging.aside())?);
+    let mut tree = TreeWriter::new(root, aside, options.clone());
+    let mut known = HashMap::new();
+    for entry in manifest.entries() {
+        make(&mut tree, entry, contents, &mut known)?;
+    }
+    tree.finish().map_err(ImportError::from)?;
+    Ok(disk::scan(staging.directory(), &known, options.xattr_namespace)?)
+}
+
+fn make(
+    tree: &mut TreeWriter,
+    entry: &Entry,
+    contents: &Contents<'_>,
+    known: &mut HashMap<u64, ContentHash>,
+) -> Result<(), Error> {
+    let path = if entry.path.is_empty() { RelPath::root() } else { RelPath::from_archive(&entry.path)? };
+    let metadata = &entry.metadata;
+    let made = match &entry.kind {
+        Kind::Directory { opaque } => tree.directory(&path, metadata).and_then(|()| match opaque {
+            true => tree.opaque(&path),
+            false => Ok(()),
+        }),
+        Kind::File { size, content } => return copy_any(tree, entry, (*size, content), contents, known),
+        Kind::Symlink { target } => tree.symlink(&path, target, metadata),
+        Kind::HardLink { target } => tree.hard_link(&path, &RelPath::from_archive(target)?),
+        Kind::CharDevice { major, minor } => tree.device(&path, DeviceKind::Char, (*major, *minor), metadata),
+        Kind::BlockDevice { major, minor } => {
+            tree.device(&path, DeviceKind::Block, (*major, *minor), metadata)
+        }
+        Kind::Fifo => tree.fifo(&path, metadata),
+        Kind::Whiteout => tree.whiteout(&path),
+        // No archive has one.
+        Kind::Socket => return Err(RepairError::Kind { path: path.as_path().to_owned() }.into()),
+    };
+    Ok(made.map_err(ImportError::from)?)
+}
+
+/// Makes a file from the first place that really has its content.
+fn copy_any(
+    tree: &mut TreeWriter,
+    entry: &Entry,
+    (size, content): (u64, &ContentHash),
+    contents: &Contents<'_>,
+    known: &mut HashMap<u64, ContentHash>,
+) -> Result<(), Error> {
+    let path = RelPath::from_archive(&entry.path)?;
+    for (directory, place) in contents.of(entry, content) {
+        let Ok(file) = beneath::open_file_beneath(directory.as_fd(), place) else { continue };
+        let is_right = stat::stat(file.as_fd())
+            .is_ok_and(|found| found.kind == rustix::fs::FileType::RegularFile && found.size == size);
+        if !is_right {
+            continue;
+        }
+        // What was made of a wrong copy is replaced by the next.
+        let writer = tree.file(&path, &entry.metadata, size).map_err(ImportError::from)?;
+        if let Some(written) = copy(&File::from(file), size, writer)?
+            && written.content == *content
+        {
+            known.insert(written.inode, written.content);
+            return Ok(());
+        }
+    }
+    Err(RepairError::NoContent { content: content.to_string(), path: path.as_path().to_owned() }.into())
+}
+
+/// Copies a file with its holes; `None` if it cannot be read to its end.
+fn copy(from: &File, size: u64, mut to: disk::FileWriter) -> Result<Option<disk::WrittenFile>, Error> {
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    while at < size {
+        // A filesystem that knows no holes has none.
+        let (start, end) =
+            extent::next_data(from.as_fd(), at).unwrap_or(Some((at, size))).unwrap_or((size, size));
+        let (start, end) = (start.clamp(at, size), end.min(size));
+        to.skip(start - at).map_err(ImportError::from)?;
+        at = start;
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+            let buffer = piece.get_mut(..wanted).unwrap_or_default();
+            if from.read_exact_at(buffer, at).is_err() {
+                return Ok(None);
+            }
+            to.write_all(buffer).map_err(ImportError::from)?;
+            at += u64::try_from(wanted).unwrap_or_default();
+        }
+    }
+    Ok(Some(to.finish().map_err(ImportError::from)?))
+}

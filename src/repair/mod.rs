@@ -1,0 +1,361 @@
+//! Mending what a check finds, as far as there is something to mend it with.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`layers`] | records and tar-splits of layers, unpacked again from a blob |
+//! | [`trees`] | sealed directories and their manifests |
+//! | [`assemble`] | a new directory from a manifest and files from anywhere |
+//! | [`records`] | records of images and containers, data items, kept blobs, single rows |
+//! | [`remove`](mod@remove) | what cannot be had again, with all that stands on it |
+//!
+//! A repair goes in rounds: a check says what is hurt, each of these is mended by itself, and the next check says what
+//! that has brought to light. Each step is one transaction, prepared without a lock, in which what was seen is looked at
+//! again; so it can die at any moment, and other processes go on meanwhile.
+
+mod assemble;
+mod layers;
+mod records;
+mod remove;
+mod trees;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::check::{
+    self, Casualty, CheckLevel, CheckOptions, CheckReport, Damage, Finding, Remedy, Supplies,
+};
+use crate::disk::Stage;
+use crate::error::Error;
+use crate::layer::ProgressFn;
+use crate::meta::{Records, Unused};
+use crate::oci::Source;
+use crate::store::{Mounts, Store};
+use crate::types::{ImageId, LayerId};
+
+/// Each round mends what the one before has brought to light. More than a few mean that something is not what it seems.
+const ROUNDS: usize = 8;
+
+/// What is repaired, and with what.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct RepairOptions<'a> {
+    /// Images outside the store that layers, blobs and documents may be taken from.
+    pub sources: Vec<&'a Source>,
+    /// Only this layer.
+    pub layer: Option<LayerId>,
+    /// Only this image and its layers.
+    pub image: Option<ImageId>,
+    /// Remove what cannot be had again, with everything that stands on it: containers too, and what was written into
+    /// them.
+    pub force: bool,
+    /// Touch nothing, and report what would be done.
+    pub dry_run: bool,
+    /// Where progress is reported to.
+    pub progress: Option<&'a ProgressFn<'a>>,
+}
+
+impl fmt::Debug for RepairOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepairOptions")
+            .field("sources", &self.sources)
+            .field("layer", &self.layer)
+            .field("image", &self.image)
+            .field("force", &self.force)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that was mended, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// A word for what was done, for programs: that of a [`Remedy`], or `removed`. It stays the same in all releases.
+    pub code: &'static str,
+    /// What it was done to, such as `layer 5f70bf18a086`.
+    pub thing: String,
+    /// What was done.
+    pub what: String,
+}
+
+impl fmt::Display for Repaired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.thing, self.what)
+    }
+}
+
+/// Something that could not be mended, though there seemed to be something to mend it with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Unrepaired {
+    /// What it is.
+    pub thing: String,
+    /// Why it is as it was.
+    pub error: Error,
+}
+
+/// What a repair did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// What was mended, in the order in which it was; or would be.
+    pub repaired: Vec<Repaired>,
+    /// What was tried in vain.
+    pub failed: Vec<Unrepaired>,
+    /// The damage that is left, as a check finds it.
+    pub left: Vec<Finding>,
+}
+
+impl RepairReport {
+    /// Whether no damage is left.
+    pub fn is_complete(&self) -> bool {
+        self.left.is_empty()
+    }
+}
+
+impl Store {
+    /// Checks the store as [`check`](Self::check) does at its deepest, and mends what was found: rows that follow from
+    /// others; paths, directories, manifests and tar-splits of layers, from equal files, kept blobs and
+    /// [`sources`](RepairOptions::sources); documents of images. Every byte is verified before it counts, and what was
+    /// mended is checked again.
+    ///
+    /// Nothing that cannot be had again is removed unless [`force`](RepairOptions::force) says so; the report lists it.
+    /// A directory is never changed in place: a new one takes its place. So a layer that is mounted is not mended;
+    /// the report says that it has to be unmounted first.
+    ///
+    /// # Locking
+    ///
+    /// Reads and writes data with no lock but those of the new directories, as an import does; each mended thing is one
+    /// short write transaction. Safe beside other processes.
+    ///
+    /// Returns [`Error::Lookup`] if the layer or image is not there, [`Error::Oci`] if a source cannot be read, and
+    /// [`Error::Meta`] if the database itself cannot be read or written. What fails for one thing alone is in the report.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{RepairOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let report = store.repair(&RepairOptions::default())?;
+    /// assert!(report.is_complete());
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn repair(&self, options: &RepairOptions<'_>) -> Result<RepairReport, Error> {
+        let check = CheckOptions {
+            level: CheckLevel::Deep,
+            layer: options.layer.clone(),
+            image: options.image.clone(),
+            progress: options.progress,
+        };
+        let mut found = self.check_with(&check, &options.sources)?;
+        if options.dry_run {
+            return Ok(planned(found, options.force));
+        }
+        // What no row names may be what a row is missing for.
+        self.begin_tidying();
+        let (mut report, mut mended) = (RepairReport::default(), BTreeSet::new());
+        let mut rows: Vec<Finding> = Vec::new();
+        for _ in 0..ROUNDS {
+            let new =
+                |finding: &&Finding| is_of_rows(finding) && (mended.is_empty() || !is_among(finding, &rows));
+            let new: Vec<Finding> = found.findings.iter().filter(new).cloned().collect();
+            rows.extend(new);
+            if found.is_clean() || !self.repair_round(&found, options, &mut mended, &mut report)? {
+                break;
+            }
+            found = self.check_with(&check, &options.sources)?;
+        }
+        if !found.is_clean() {
+            if options.force {
+                // What is removed is gone: an error of a moment must not be why.
+                let before = found.findings;
+                found = self.check_with(&check, &options.sources)?;
+                let lost = found.findings.iter().filter(|finding| is_among(finding, &before));
+                let lost: Vec<Finding> = lost.cloned().collect();
+                self.remove_lost(&lost, &mut report)?;
+            }
+            // What nothing refers to is needed by nothing, unless something is left that may be made again from it.
+            let settled = |finding: &Finding| {
+                is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Forget)
+            };
+            if options.force || found.findings.iter().all(settled) {
+                self.normalize(Unused::Remove)?;
+                found = self.check_with(&check, &options.sources)?;
+            }
+        }
+        rows.retain(|row| !is_among(row, &found.findings));
+        report.repaired.extend(rows.iter().map(repaired_row));
+        report.left = found.findings;
+        Ok(report)
+    }
+
+    /// Mends what was found and was not mended before; `false` if there was nothing to mend. What failed is tried again
+    /// in the next round: the one thing may have waited for the other.
+    fn repair_round(
+        &self,
+        found: &CheckReport,
+        options: &RepairOptions<'_>,
+        mended: &mut BTreeSet<Casualty>,
+        report: &mut RepairReport,
+    ) -> Result<bool, Error> {
+        let mut repair = Repair::begin(self, options, &found.findings)?;
+        // Before anything else is written: other changes count on indexes and counts.
+        self.normalize(Unused::Keep)?;
+        let mut casualties = repair.casualties(&found.findings);
+        let before = mended.len();
+        casualties.retain(|casualty| !mended.contains(casualty));
+        report.failed.clear();
+        for casualty in casualties {
+            match repair.mend(&casualty) {
+                Ok(Some(repaired)) => {
+                    report.repaired.push(repaired);
+                    mended.insert(casualty);
+                }
+                // The rows were set right above.
+                Ok(None) if casualty == Casualty::Rows => drop(mended.insert(casualty)),
+                Ok(None) => {}
+                Err(error) => report.failed.push(Unrepaired { thing: casualty.to_string(), error }),
+            }
+        }
+        Ok(mended.len() > before)
+    }
+
+    fn normalize(&self, unused: Unused) -> Result<(), Error> {
+        self.write_mending(Mounts::GoOn, |txn| Ok((txn.normalize(unused)?, ())))
+    }
+}
+
+/// Whether the same was found before. Reasons tell of addresses, and are never the same.
+fn is_among(finding: &Finding, others: &[Finding]) -> bool {
+    others.iter().any(|other| (other.code(), other.thing()) == (finding.code(), finding.thing()))
+}
+
+/// Whether a finding is about rows that follow from others.
+fn is_of_rows(finding: &Finding) -> bool {
+    Casualty::of(&finding.damage, &Records::default()) == [Casualty::Rows]
+}
+
+fn repaired_row(finding: &Finding) -> Repaired {
+    let what = format!("put right what follows from records ({})", finding.damage);
+    Repaired { code: finding.remedy.code(), thing: finding.thing(), what }
+}
+
+/// What a repair would do.
+fn planned(found: CheckReport, force: bool) -> RepairReport {
+    let mut report = RepairReport::default();
+    for finding in found.findings {
+        let (code, what) = match &finding.remedy {
+            Remedy::NeedsSource { removes, .. } | Remedy::RemoveWithForce { removes } if force => {
+                ("removed", format!("would remove {}", removes.join(", ")))
+            }
+            Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => {
+                report.left.push(finding);
+                continue;
+            }
+            remedy => (remedy.code(), finding.to_string()),
+        };
+        report.repaired.push(Repaired { code, thing: finding.thing(), what });
+    }
+    report
+}
+
+/// One round: what is there at its beginning, to mend and to mend with.
+struct Repair<'a> {
+    store: &'a Store,
+    records: Records,
+    supplies: Supplies<'a>,
+}
+
+impl<'a> Repair<'a> {
+    fn begin(store: &'a Store, options: &'a RepairOptions<'_>, findings: &[Finding]) -> Result<Self, Error> {
+        let txn = store.database().begin_read()?;
+        let records = Records::read(&txn)?;
+        let mut supplies = Supplies::find(store, &txn, &records, &options.sources)?;
+        for finding in findings {
+            if let Damage::KeptBlobDamaged { digest, .. } = &finding.damage
+                && let Some(record) = records.kept_blobs.get(digest)
+                && check::is_lost(store, digest, record).unwrap_or(true)
+            {
+                supplies.drop_kept(digest);
+            }
+        }
+        Ok(Repair { store, records, supplies })
+    }
+
+    /// What is hurt, in the order in which it is mended: layers need those below them.
+    fn casualties(&self, findings: &[Finding]) -> Vec<Casualty> {
+        let mut hurt: BTreeSet<Casualty> =
+            findings.iter().flat_map(|finding| Casualty::of(&finding.damage, &self.records)).collect();
+        let missing: Vec<String> = hurt.iter().flat_map(|casualty| self.missing_below(casualty)).collect();
+        hurt.extend(missing.into_iter().map(Casualty::Layer));
+        let mut hurt: Vec<Casualty> = hurt.into_iter().collect();
+        hurt.sort_by_key(|casualty| match casualty {
+            Casualty::Layer(id) => (1, self.depth(id)),
+            Casualty::Tree(tree) => {
+                (1, self.layers_of(tree).iter().map(|id| self.depth(id)).min().unwrap_or(0))
+            }
+            Casualty::Container(_) | Casualty::Split(_) | Casualty::Written(_) => (2, 0),
+            _ => (0, 0),
+        });
+        hurt
+    }
+
+    /// The lock of one new directory or blob: when its last entry has gone, no other can be locked with it.
+    fn stage(&self) -> Result<Stage, Error> {
+        Ok(Stage::create(self.store.layout())?)
+    }
+
+    /// The layers below one that is to be made again which are not there either: nothing names them but documents.
+    fn missing_below(&self, casualty: &Casualty) -> Vec<String> {
+        let (mut missing, mut next) = (Vec::new(), None);
+        if let Casualty::Layer(id) = casualty {
+            next = self.supplies.plan(id, self.records.layers.get(id)).and_then(|plan| plan.parent);
+        }
+        while let Some(id) = next.take_if(|id| !self.records.layers.contains_key(id) && !missing.contains(id))
+        {
+            next = self.supplies.plan(&id, None).and_then(|plan| plan.parent);
+            missing.push(id);
+        }
+        missing
+    }
+
+    /// How many layers lie below one.
+    fn depth(&self, id: &str) -> usize {
+        let (mut seen, mut next) = (BTreeSet::new(), Some(id.to_owned()));
+        while let Some(id) = next.take_if(|id| seen.insert(id.clone())) {
+            next = self.supplies.plan(&id, self.records.layers.get(&id)).and_then(|plan| plan.parent);
+        }
+        seen.len()
+    }
+
+    /// The layers whose content a tree is.
+    fn layers_of(&self, tree: &[u8; 32]) -> Vec<String> {
+        let content = layerstore_schema::record::LayerContent::Sealed(*tree);
+        let layers = self.records.layers.values().filter(|layer| layer.content == content);
+        layers.map(|layer| layer.id.clone()).collect()
+    }
+
+    /// Mends one thing; `None` if there is nothing to mend it with.
+    fn mend(&mut self, casualty: &Casualty) -> Result<Option<Repaired>, Error> {
+        let _span = tracing::info_span!("mend", %casualty).entered();
+        let what = match casualty {
+            Casualty::Rows | Casualty::Stray | Casualty::Written(_) => None,
+            Casualty::Header => self.header()?,
+            Casualty::KeptBlob(digest) => self.kept_blob(digest)?,
+            Casualty::MountRecord(layer) => self.mount_record(layer)?,
+            Casualty::Name(kind, holder, name) => self.name(kind, holder, name)?,
+            Casualty::ImageOfContainer(container) => self.image_of_container(container)?,
+            Casualty::Image(image) => self.image(image)?,
+            Casualty::Layer(layer) | Casualty::Split(layer) => self.layer(layer, casualty)?,
+            Casualty::Container(container) => self.container(container)?,
+            Casualty::Tree(tree) => self.tree(tree)?,
+            Casualty::Item(owner, id, key) => self.item(*owner, id, key)?,
+        };
+        Ok(what.map(|(code, what)| Repaired { code, thing: casualty.to_string(), what }))
+    }
+}
+
+/// A word for what was done, and what it was.
+type Mended = Option<(&'static str, String)>;

@@ -1,0 +1,385 @@
+//! Every kind of damage is mended with what it needs, and left as it is without.
+
+use std::fs::File;
+
+use layerstore::oci::{SaveOptions, Source};
+use layerstore::{
+    CheckLevel, ContainerOptions, Error, Finding, InUseError, MountOptions, RepairOptions, RepairReport,
+    Store, UnmountMode,
+};
+use layerstore_schema::record::{KeptBlobRecord, LayerContent};
+use layerstore_schema::table;
+
+use crate::support::damage::{CASES, Case, Fixture, Needs, findings, load, open, quietly};
+use crate::support::oci::{Image, Layer};
+use crate::support::tar::Member;
+use crate::support::{database, machine};
+
+fn repair<'s>(store: &Store, change: impl FnOnce(&mut RepairOptions<'s>)) -> RepairReport {
+    let mut options = RepairOptions::default();
+    change(&mut options);
+    store.repair(&options).unwrap()
+}
+
+fn codes(report: &RepairReport) -> Vec<&'static str> {
+    report.repaired.iter().map(|one| one.code).collect()
+}
+
+/// What went wrong with one case, if anything.
+fn try_case(case: &Case) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut expect = |right: bool, what: &str, report: &RepairReport| {
+        if !right {
+            let list =
+                |findings: &[Finding]| -> Vec<String> { findings.iter().map(ToString::to_string).collect() };
+            let failed: Vec<_> =
+                report.failed.iter().map(|one| format!("{} {:?}", one.thing, one.error)).collect();
+            let done: Vec<_> = report.repaired.iter().map(ToString::to_string).collect();
+            let left = list(&report.left);
+            wrong.push(format!(
+                "{}: {what}\n  done {done:#?}\n  failed {failed:#?}\n  left {left:#?}",
+                case.name
+            ));
+        }
+    };
+    let fixture = Fixture::new();
+    if case.needs == Needs::Source || case.needs == Needs::Force {
+        fixture.store.drop_blobs(None).unwrap();
+    }
+    (case.make)(&fixture);
+    let before = fixture.store.change_counter();
+    let planned = repair(&fixture.store, |options| options.dry_run = true);
+    expect(fixture.store.change_counter() == before, "a dry run changes nothing", &planned);
+
+    let report = repair(&fixture.store, |_| {});
+    match case.needs {
+        Needs::Nothing | Needs::Blobs => {
+            expect(report.is_complete(), "it is mended", &report);
+            expect(planned.is_complete(), "it was promised to be mended", &planned);
+            expect(!report.repaired.is_empty() && report.failed.is_empty(), "it says how", &report);
+        }
+        Needs::Source | Needs::Force | Needs::Somebody => {
+            expect(!report.is_complete() && !planned.is_complete(), "it is left", &report);
+        }
+    }
+    if case.needs == Needs::Source {
+        let source = fixture.source();
+        let report = repair(&fixture.store, |options| options.sources.push(&source));
+        expect(report.is_complete(), "it is mended from outside", &report);
+    }
+    if case.needs == Needs::Force {
+        let removes = |finding: &Finding| !finding.remedy.removes().is_empty();
+        expect(report.left.iter().all(removes), "it says what would go", &report);
+        let report = repair(&fixture.store, |options| options.force = true);
+        expect(report.is_complete(), "it is removed", &report);
+        expect(report.repaired.iter().any(|one| one.code == "removed"), "it says what went", &report);
+    }
+    if case.needs != Needs::Somebody {
+        let after = findings(&fixture.store, CheckLevel::Deep);
+        expect(after.is_empty(), &format!("the store is clean: {after:?}"), &report);
+    }
+    wrong
+}
+
+/// As [`try_case`], where the blobs were dropped before: it is left, and mended from outside.
+fn try_without_blobs(case: &Case) -> Vec<String> {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    (case.make)(&fixture);
+    let mut wrong = Vec::new();
+    let report = repair(&fixture.store, |_| {});
+    if !report.left.iter().any(|finding| !finding.remedy.wanted().is_empty()) {
+        wrong.push(format!("{}: it is left without blobs: {report:#?}", case.name));
+    }
+    let source = fixture.source();
+    let report = repair(&fixture.store, |options| options.sources.push(&source));
+    let after = findings(&fixture.store, CheckLevel::Deep);
+    if !report.is_complete() || !after.is_empty() {
+        wrong.push(format!("{}: it is mended from outside: {report:#?} {after:#?}", case.name));
+    }
+    wrong
+}
+
+/// Runs the cases that a test is about, side by side.
+fn try_all(try_case: fn(&Case) -> Vec<String>, wanted: impl Fn(&Case) -> bool) {
+    let cases: Vec<&Case> = CASES.iter().filter(|case| wanted(case)).collect();
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let halves: Vec<_> = cases.chunks(cases.len().div_ceil(2)).collect();
+        let tried: Vec<_> = halves
+            .into_iter()
+            .map(|half| scope.spawn(move || half.iter().flat_map(|case| try_case(case)).collect::<Vec<_>>()))
+            .collect();
+        tried.into_iter().flat_map(|one| one.join().unwrap()).collect()
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_the_store_itself_can_mend_is_mended() {
+    try_all(try_case, |case| case.needs == Needs::Nothing);
+}
+
+#[test]
+fn what_kept_blobs_can_mend_is_mended() {
+    try_all(try_case, |case| case.needs == Needs::Blobs);
+}
+
+#[test]
+fn what_kept_blobs_could_mend_is_mended_from_outside() {
+    try_all(try_without_blobs, |case| case.needs == Needs::Blobs);
+}
+
+#[test]
+fn what_needs_more_is_left_until_there_is_more() {
+    try_all(try_case, |case| matches!(case.needs, Needs::Source | Needs::Force | Needs::Somebody));
+}
+
+/// A copy of a file in another layer is as good as the blob.
+#[test]
+fn an_equal_file_of_another_layer_is_taken() {
+    let fixture = Fixture::new();
+    let twin = Image::new([Layer::new([Member::file("copy", vec![7; 600_000])])]);
+    load(&fixture.dir, &fixture.store, &twin, "twin");
+    fixture.store.drop_blobs(None).unwrap();
+    let large = fixture.base().join("large");
+    quietly(&large, |path| std::fs::write(path, vec![8; 600_000]).unwrap());
+    let found = findings(&fixture.store, CheckLevel::Deep);
+    assert!(found[0].remedy.from().is_some_and(|from| from.ends_with("/copy")), "{found:?}");
+    let report = repair(&fixture.store, |_| {});
+    assert!(report.is_complete() && codes(&report) == ["restore-file"], "{report:?}");
+    assert_eq!(std::fs::read(fixture.base().join("large")).unwrap(), vec![7; 600_000]);
+    assert!(!large.exists(), "the old directory is gone");
+    assert!(fixture.store.gc(true).unwrap().removed.is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn a_damaged_copy_is_not_taken() {
+    let fixture = Fixture::new();
+    let twin = Image::new([Layer::new([Member::file("copy", vec![7; 600_000])])]);
+    load(&fixture.dir, &fixture.store, &twin, "twin");
+    fixture.store.drop_blobs(None).unwrap();
+    for path in fixture.below("diffs") {
+        for name in ["large", "copy"] {
+            let path = path.join(name);
+            if path.exists() {
+                quietly(&path, |path| std::fs::write(path, vec![8; 600_000]).unwrap());
+            }
+        }
+    }
+    let before = findings(&fixture.store, CheckLevel::Deep);
+    let report = repair(&fixture.store, |_| {});
+    assert!(report.repaired.is_empty() && report.left == before, "{report:?}");
+    let source = fixture.source();
+    assert!(repair(&fixture.store, |options| options.sources.push(&source)).is_complete());
+}
+
+#[test]
+fn archives_are_sources_too() {
+    for form in ["oci-archive", "docker-archive"] {
+        let fixture = Fixture::new();
+        let archive = format!("{form}:{}", fixture.dir.join("archive.tar").display());
+        let tagged = format!("{archive}:demo:1").parse().unwrap();
+        fixture.store.save(&fixture.image.id, &tagged, &SaveOptions::default()).unwrap();
+        fixture.store.drop_blobs(None).unwrap();
+        std::fs::remove_dir_all(fixture.base()).unwrap();
+        let source = Source::open(&archive.parse().unwrap(), fixture.dir.path()).unwrap();
+        let report = repair(&fixture.store, |options| options.sources.push(&source));
+        assert!(report.is_complete() && codes(&report) == ["unpack-layer"], "{form}: {report:?}");
+    }
+}
+
+#[test]
+fn a_kept_blob_comes_back_from_outside() {
+    let fixture = Fixture::new();
+    for path in fixture.below("blobs") {
+        std::fs::remove_file(path).unwrap();
+    }
+    let source = fixture.source();
+    let report = repair(&fixture.store, |options| options.sources.push(&source));
+    assert!(report.is_complete() && codes(&report) == ["restore-blob"; 2], "{report:?}");
+    assert_eq!(fixture.below("blobs").len(), 2);
+}
+
+/// The image that is given holds another layer than the one that is wanted.
+#[test]
+fn a_wrong_source_changes_nothing() {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    std::fs::remove_file(fixture.base().join("large")).unwrap();
+    let other = Image::new([Layer::new([Member::file("large", vec![7; 600_001])])]);
+    let other = other.write(fixture.dir.join("other"), "other");
+    let source = Source::open(&other.reference().parse().unwrap(), fixture.dir.path()).unwrap();
+    let before = findings(&fixture.store, CheckLevel::Deep);
+    let report = repair(&fixture.store, |options| options.sources.push(&source));
+    assert!(report.repaired.is_empty() && report.left == before, "{report:?}");
+}
+
+#[test]
+fn only_what_was_asked_for_is_mended() {
+    let fixture = Fixture::new();
+    std::fs::remove_file(fixture.base().join("large")).unwrap();
+    let top = fixture.top_layer().parse().unwrap();
+    let report = repair(&fixture.store, |options| options.layer = Some(top));
+    assert!(report.is_complete() && report.repaired.is_empty(), "{report:?}");
+    let image = fixture.image.id.clone();
+    let report = repair(&fixture.store, |options| options.image = Some(image));
+    assert_eq!(codes(&report), ["unpack-layer"], "{report:?}");
+}
+
+#[test]
+fn what_force_removes_is_told_before() {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    std::fs::remove_file(fixture.base().join("large")).unwrap();
+    let report = repair(&fixture.store, |_| {});
+    let removes: Vec<_> = report.left.iter().flat_map(|finding| finding.remedy.removes()).collect();
+    for text in ["the container web", "all that was written into it", "the image demo"] {
+        assert!(removes.iter().any(|one| one.contains(text)), "{text}: {removes:?}");
+    }
+    assert_eq!(fixture.store.containers().unwrap().len(), 1);
+    let report = repair(&fixture.store, |options| options.force = true);
+    assert!(report.is_complete(), "{report:?}");
+    assert!(fixture.store.containers().unwrap().is_empty() && fixture.store.images().unwrap().is_empty());
+    for which in ["diffs", "blobs", "work", "trash"] {
+        assert!(fixture.below(which).is_empty(), "{which}");
+    }
+}
+
+#[test]
+fn what_is_mounted_is_left_until_it_is_not() {
+    let fixture = Fixture::new();
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    match fixture.store.mount(&fixture.container, &MountOptions::default()) {
+        Err(Error::Mount(error)) => skip!("cannot mount: {error}"),
+        mounted => drop(mounted.unwrap()),
+    }
+    let base = fixture.base();
+    std::fs::remove_file(base.join("large")).unwrap();
+    let report = repair(&fixture.store, |_| {});
+    assert!(matches!(report.failed[0].error, Error::InUse(InUseError::Mounted { .. })), "{report:?}");
+    assert!(!report.is_complete() && base.exists());
+    let report = repair(&fixture.store, |options| options.force = true);
+    assert!(!report.is_complete() && base.exists(), "{report:?}");
+    fixture.store.unmount(&fixture.container, UnmountMode::Plain).unwrap();
+    assert!(repair(&fixture.store, |_| {}).is_complete());
+}
+
+#[test]
+fn repairs_run_beside_each_other_and_beside_writers() {
+    let fixture = Fixture::new();
+    std::fs::remove_file(fixture.base().join("large")).unwrap();
+    fixture.edit(|txn| drop(txn.open_table(table::USAGE).unwrap().insert("sins", 7).unwrap()));
+    let other = Image::new([Layer::new([Member::file("file", "x")])]);
+    std::thread::scope(|scope| {
+        let repairs: Vec<_> = (0..3).map(|_| scope.spawn(|| repair(&fixture.store, |_| {}))).collect();
+        for round in 0..5 {
+            let image = load(&fixture.dir, &fixture.store, &other, &format!("churn-{round}"));
+            fixture.store.create_container(&image.id, &ContainerOptions::default()).unwrap();
+        }
+        repairs.into_iter().for_each(|one| drop(one.join().unwrap()));
+    });
+    assert_eq!(findings(&fixture.store, CheckLevel::Deep), []);
+    assert!(fixture.store.gc(true).unwrap().removed.is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn the_documents_of_an_image_are_not_overwritten() {
+    let fixture = Fixture::new();
+    let Fixture { store, image, .. } = &fixture;
+    let config = format!("sha256:{}", image.id);
+    let manifest = format!("manifest-{}", image.digests[0]);
+    for key in ["manifest", &manifest, &config] {
+        let put = store.write(|txn| txn.put_item(image, key, b"{}"));
+        assert!(matches!(put, Err(Error::InUse(InUseError::DocumentOfImage { .. }))), "{key}");
+        let removed = store.write(|txn| txn.remove_item(image, key));
+        assert!(matches!(removed, Err(Error::InUse(InUseError::DocumentOfImage { .. }))), "{key}");
+        let same = store.item(image, key).unwrap();
+        store.write(|txn| txn.put_item(image, key, &same)).unwrap();
+    }
+    store.write(|txn| txn.put_item(image, "notes", b"mine")).unwrap();
+    store.write(|txn| txn.remove_item(image, "notes")).unwrap();
+    assert_eq!(findings(store, CheckLevel::Deep), []);
+}
+
+#[test]
+fn a_directory_that_lost_its_row_is_no_garbage_to_a_repair() {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    let base = fixture.base();
+    let LayerContent::Sealed(tree) = fixture.layer_record(&fixture.base_layer()).content else { panic!() };
+    fixture.edit(|txn| drop(txn.open_table(table::DIFFS).unwrap().remove(&tree).unwrap()));
+    // After a boot, the first write through any other handle collects what no row names.
+    std::fs::remove_file(fixture.dir.root().join("collected")).unwrap();
+    let report = repair(&open(&fixture.dir), |_| {});
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(codes(&report)[0], "rebuild-manifest");
+    assert!(base.exists());
+    assert!(fixture.below("locks").is_empty());
+    let collected = fixture.store.gc(false).unwrap();
+    assert!(collected.removed.is_empty(), "{collected:?}");
+}
+
+#[test]
+fn a_directory_that_somebody_fills_or_removes_is_left_to_them() {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    let LayerContent::Sealed(tree) = fixture.layer_record(&fixture.base_layer()).content else { panic!() };
+    fixture.edit(|txn| drop(txn.open_table(table::DIFFS).unwrap().remove(&tree).unwrap()));
+    let locks = fixture.dir.root().join("locks");
+    std::fs::create_dir_all(&locks).unwrap();
+    let lock = File::create(locks.join(fixture.base().file_name().unwrap())).unwrap();
+    hold(&lock);
+    assert!(!repair(&fixture.store, |_| {}).is_complete());
+    // Its holder has died.
+    drop(lock);
+    assert!(repair(&fixture.store, |_| {}).is_complete());
+    fixture.store.gc(false).unwrap();
+    assert_eq!(findings(&fixture.store, CheckLevel::Deep), []);
+}
+
+/// Takes the lock that the library takes.
+fn hold(file: &File) {
+    let lock = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+}
+
+#[test]
+fn what_something_else_has_the_number_of_stays() {
+    let fixture = Fixture::new();
+    let base = fixture.base();
+    let number = base.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let layer = fixture.layer_record(&fixture.base_layer());
+    let digest = layer.blobs[0].digest.clone();
+    fixture.edit_record(table::KEPT_BLOBS, &digest, |record: &mut KeptBlobRecord| record.number = number);
+    let report = repair(&fixture.store, |_| {});
+    assert!(report.is_complete(), "{report:?}");
+    // The blob, and that its number was not synced.
+    assert_eq!(codes(&report), ["forget", "forget"]);
+    assert!(base.join("etc/passwd").exists());
+}
+
+#[test]
+fn what_a_power_cut_left_half_written_is_mended() {
+    let fixture = Fixture::new();
+    quietly(&fixture.base().join("large"), |path| {
+        File::options().write(true).open(path).unwrap().set_len(9).unwrap()
+    });
+    database::reboot(&fixture.dir.root());
+    let store = open(&fixture.dir);
+    let refused = store
+        .diff(&fixture.image, std::io::sink())
+        .and(store.mount(&fixture.image, &MountOptions::default()).map(drop));
+    assert!(refused.is_err(), "{refused:?}");
+    let report = repair(&store, |_| {});
+    assert!(report.is_complete(), "{report:?}");
+    let layer = store.layer(&fixture.base_layer()).unwrap();
+    open(&fixture.dir).diff(&layer, std::io::sink()).unwrap();
+}
