@@ -2,6 +2,7 @@
 
 mod containers;
 mod damage;
+mod differential;
 mod images;
 mod invocation;
 mod mounts;

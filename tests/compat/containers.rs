@@ -71,24 +71,24 @@ fn layers_tell_who_stands_on_them() {
     let dir = Dir::new("compat-layers");
     Session::layerstore(&dir).expect(
         "
-$ create-container -i a -n first ''
-a
+$ create-container -i x -n first ''
+x
 \tfirst
-$ create-container -i b ''
-b
+$ create-container -i y ''
+y
 $ layers
 ID1
-\tcontainer: a
+\tcontainer: x
 \t\tname: first
 ID2
-\tcontainer: b
+\tcontainer: y
 $ layers --tree
 (base)
 \u{251c}\u{2500}ID1
-\u{2502} container: a
+\u{2502} container: x
 \u{2502} container name: first
 \u{2514}\u{2500}ID2
-  container: b
+  container: y
 $ layers -j
 [{\"id\":\"ID1\",\"created\":\"TIME\"},{\"id\":\"ID2\",\"created\":\"TIME\"}]
 $ layer nope
@@ -105,32 +105,32 @@ fn names_move() {
     let dir = Dir::new("compat-names");
     Session::layerstore(&dir).expect(
         r#"
-$ create-container -i a -n one ''
-a
+$ create-container -i x -n one ''
+x
 	one
-$ create-container -i b ''
-b
-$ add-names -n two -n one -n three a
-$ get-names a
+$ create-container -i y ''
+y
+$ add-names -n two -n one -n three x
+$ get-names x
 two
 one
 three
-$ get-names -j a
+$ get-names -j x
 ["two","one","three"]
-$ add-names -j -n two b ignored
+$ add-names -j -n two y ignored
 ["two"]
-$ getnames a
+$ getnames x
 one
 three
-$ remove-names -j -n one -n never a
+$ remove-names -j -n one -n never x
 ["three"]
-$ set-names -j -n three -n four b
+$ set-names -j -n three -n four y
 ["three","four"]
-$ get-names -j a
+$ get-names -j x
 []
-$ set-names -j b
+$ set-names -j y
 null
-$ addnames a
+$ addnames x
 $ get-names nope
 ! layer not known
 = 1
@@ -147,51 +147,51 @@ fn metadata_is_kept_and_things_exist() {
     dir.write("text", "of a file\n");
     Session::layerstore(&dir).expect(
         r#"
-$ create-container -i a -m '<m>&' ''
-a
-$ create-container -i b -f text ''
-b
-$ metadata a nope b
-a: <m>&
+$ create-container -i x -m '<m>&' ''
+x
+$ create-container -i y -f text ''
+y
+$ metadata x nope y
+x: <m>&
 nope: 
-b: of a file
+y: of a file
 = 1
-$ metadata -q b
+$ metadata -q y
 of a file
-$ metadata -j b a
-{"a":"\u003cm\u003e\u0026","b":"of a file"}
+$ metadata -j y x
+{"x":"\u003cm\u003e\u0026","y":"of a file"}
 $ metadata -j nope
 {}
 = 1
-$ set-metadata a
+$ set-metadata x
 ! no new metadata provided
 = 1
 $ set-metadata -m new nope
 ! identifier is not a layer, image, or container
 = 1
-$ set-metadata -f none a
+$ set-metadata -f none x
 ! open none: no such file or directory
 = 1
-$ setmetadata -m new a
-$ metadata a
-a: new
-$ exists a nope
-a: true
+$ setmetadata -m new x
+$ metadata x
+x: new
+$ exists x nope
+x: true
 nope: false
 = 1
-$ exists -c a b
-a: true
-b: true
-$ exists -i a
-a: true
+$ exists -c x y
+x: true
+y: true
+$ exists -i x
+x: true
 = 1
-$ exists -l -c a
-a: true
+$ exists -l -c x
+x: true
 = 1
 $ exists -q nope
 = 1
-$ exists -j b a nope
-{"a":true,"b":true,"nope":false}
+$ exists -j y x nope
+{"nope":false,"x":true,"y":true}
 = 1
 "#,
     );
@@ -204,36 +204,36 @@ fn data_items_are_bytes() {
     let mut session = Session::layerstore(&dir);
     session.expect(
         r#"
-$ create-container -i a ''
-a
-$ list-container-data a
-$ list-container-data -j a
+$ create-container -i x ''
+x
+$ list-container-data x
+$ list-container-data -j x
 null
-$ set-container-data a key < one
-$ set-container-data -f file a other
-$ set-container-data a key < three
-$ listcontainerdata a
+$ set-container-data x key < one
+$ set-container-data -f file x other
+$ set-container-data x key < three
+$ listcontainerdata x
 key
 other
-$ list-container-data -j a
+$ list-container-data -j x
 ["key","other"]
-$ get-container-data a key
+$ get-container-data x key
 three
-$ get-container-data-size a key
+$ get-container-data-size x key
 5
-$ getcontainerdatadigest a key
+$ getcontainerdatadigest x key
 sha256:8b5b9db0c13db24256c829aa364aa90c6d2eba318b9232a4ab9313b954d3555f
-$ get-container-data -f out a other
-$ get-container-data a none
-! open ROOT/overlay-containers/a/none: no such file or directory
+$ get-container-data -f out x other
+$ get-container-data x none
+! open ROOT/overlay-containers/x/none: no such file or directory
 = 1
-$ get-container-data-size a none
+$ get-container-data-size x none
 ! size is not known
 = 1
-$ get-container-data-digest a none
+$ get-container-data-digest x none
 ! could not compute digest of item
 = 1
-$ set-container-data a '' < x
+$ set-container-data x '' < x
 ! can't set empty name for container big data item: not a valid name for a big data item
 = 1
 $ set-container-data nope key < x
@@ -250,19 +250,19 @@ $ get-layer-data nope key
     assert_eq!(std::fs::read(dir.join("out")).unwrap(), b"of a file");
     let bytes: Vec<u8> = (0..=255).collect();
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    session.command(words("set-container-data a raw")).stdin(bytes.clone()).assert_success();
-    assert_eq!(session.command(words("get-container-data a raw")).stdout_bytes(), bytes);
+    session.command(words("set-container-data x raw")).stdin(bytes.clone()).assert_success();
+    assert_eq!(session.command(words("get-container-data x raw")).stdout_bytes(), bytes);
 }
 
 #[test]
 fn run_directory_is_there_and_goes_with_the_container() {
     let dir = Dir::new("compat-run-dir");
     let mut session = Session::layerstore(&dir);
-    session.run("create-container -i a ''");
-    let words = ["get-container-run-dir".to_owned(), "a".to_owned()];
+    session.run("create-container -i x ''");
+    let words = ["get-container-run-dir".to_owned(), "x".to_owned()];
     let path = session.command(words).stdout_path();
     assert!(path.is_dir() && path.starts_with(dir.run_root()), "{}", path.display());
-    session.run("delete-container a");
+    session.run("delete-container x");
     assert!(!path.exists());
-    session.expect("$ get-container-run-dir a\n! container not known\n= 1\n");
+    session.expect("$ get-container-run-dir x\n! container not known\n= 1\n");
 }

@@ -12,41 +12,41 @@ fn mounts_are_counted_and_told() {
     let dir = Dir::new("compat-mounts");
     Session::layerstore(&dir).expect(
         r#"
-$ create-container -i a -n web ''
-a
+$ create-container -i x -n web ''
+x
 	web
-$ mounted a
-$ mount a
+$ mounted x
+$ mount x
 MOUNT
 $ mount -j web nope
 [{"id":"web","mountpoint":"MOUNT","error":""},{"id":"nope","mountpoint":"","error":"layer not known"}]
 = 1
-$ mount nope a
+$ mount nope x
 (empty)
 MOUNT
 ! layer not known while mounting nope
 = 1
-$ mounted a nope
-a mounted
+$ mounted x nope
+x mounted
 ! layer not known checking if nope is mounted
 = 1
-$ mounted -j a
-a mounted
-[{"id":"a","error":""}]
-$ unmount a
-$ unmount a
-$ umount a
-a mountpoint unmounted
-$ unmount -j a nope
-a mountpoint unmounted
-[{"id":"a","error":""},{"id":"nope","error":"layer not known"}]
+$ mounted -j x
+x mounted
+[{"id":"x","error":""}]
+$ unmount x
+$ unmount x
+$ umount x
+x mountpoint unmounted
+$ unmount -j x nope
+x mountpoint unmounted
+[{"id":"x","error":""},{"id":"nope","error":"layer not known"}]
 = 1
-$ mount a
+$ mount x
 MOUNT
-$ mount a
+$ mount x
 MOUNT
-$ unmount -f a
-a mountpoint unmounted
+$ unmount -f x
+x mountpoint unmounted
 $ unmount nope
 ! layer not known while unmounting nope
 = 1
@@ -63,19 +63,19 @@ fn what_is_written_is_listed() {
     let dir = Dir::new("compat-written");
     Session::layerstore(&dir).expect(
         r#"
-$ create-container -i a ''
-a
-$ mount a
+$ create-container -i x ''
+x
+$ mount x
 MOUNT
 % mkdir "$MOUNT/d" && printf 12345 > "$MOUNT/d/f"
-$ unmount a
-a mountpoint unmounted
-$ container a
-ID: a
+$ unmount x
+x mountpoint unmounted
+$ container x
+ID: x
 Image: 
 Size: 5
 Layer: ID1
-$ delete-container a
+$ delete-container x
 "#,
     );
 }
@@ -92,29 +92,29 @@ fn shutdown_ends_all_mounts_if_forced() {
 $ shutdown
 $ shutdown -j
 ""
-$ create-container -i a ''
-a
-$ mount a
+$ create-container -i x ''
+x
+$ mount x
 MOUNT
 $ shutdown
 ! shutdown: a layer is mounted: layer is in use by a container
 = 1
-$ mounted a
-a mounted
+$ mounted x
+x mounted
 $ shutdown -f
 ! shutdown: a layer is mounted: layer is in use by a container
 = 1
-$ mounted a
-$ mount a
+$ mounted x
+$ mount x
 MOUNT
 $ gc
 ! shutdown: a layer is mounted: layer is in use by a container
-$ mounted a
+$ mounted x
 $ gc -j
 ""
-$ mount a
+$ mount x
 MOUNT
-$ delete-container a
+$ delete-container x
 "#,
     );
     assert!(dir.mounts().is_empty());

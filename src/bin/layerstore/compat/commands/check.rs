@@ -26,8 +26,9 @@ pub fn check(call: &Call<'_>) -> Result<(), Failure> {
     let found = call.store.check(&options)?;
     let mut report = Report::default();
     for finding in &found.findings {
-        report.add(finding, is_quick);
+        report.add(&finding.damage, is_quick);
     }
+    found.garbage.iter().for_each(|path| report.add_garbage(path));
     report.add_unused(call, max)?;
     report.inherit(call)?;
     if call.is_json() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use layerstore::{Finding, LayerId, SealedTree};
+use layerstore::{Damage, LayerId, SealedTree};
 use serde_json::{Map, Value, json};
 
 use super::super::super::call::Call;
@@ -99,46 +99,41 @@ impl Report {
     }
 
     /// A finding of the library. The quick form does not say which files differ.
-    pub fn add(&mut self, finding: &Finding, is_quick: bool) {
+    pub fn add(&mut self, damage: &Damage, is_quick: bool) {
         const WRONG_DIGEST: &str = "layer content incorrect digest";
-        match finding {
-            Finding::ParentMissing { layer, .. } => self.line(Group::Layer, layer, "layer is missing"),
-            Finding::ImageLayerMissing { image, layer } => {
+        match damage {
+            Damage::ParentMissing { layer, .. } => self.line(Group::Layer, layer, "layer is missing"),
+            Damage::ImageLayerMissing { image, layer } => {
                 self.line(Group::Image, image, format_args!("layer {layer}: image layer is missing"));
             }
-            Finding::ContainerImageMissing { container, .. } => {
+            Damage::ContainerImageMissing { container, .. } => {
                 self.line(Group::Container, container, "image missing");
             }
-            Finding::ContainerLayerMissing { container, layer } => {
+            Damage::ContainerLayerMissing { container, layer } => {
                 self.line(Group::Container, container, format_args!("layer {layer}: layer is missing"));
             }
-            Finding::PathMissing { tree, .. }
-            | Finding::PathExtra { tree, .. }
-            | Finding::PathChanged { tree, .. }
-            | Finding::ContentChanged { tree, .. }
+            Damage::PathMissing { tree, .. }
+            | Damage::PathExtra { tree, .. }
+            | Damage::PathChanged { tree, .. }
+            | Damage::ContentChanged { tree, .. }
                 if is_quick =>
             {
                 self.of_tree(tree, WRONG_DIGEST);
             }
-            Finding::PathMissing { tree, path } => self.path(tree, '-', path),
-            Finding::PathExtra { tree, path } => self.path(tree, '+', path),
-            Finding::PathChanged { tree, path, .. } | Finding::ContentChanged { tree, path, .. } => {
+            Damage::PathMissing { tree, path } => self.path(tree, '-', path),
+            Damage::PathExtra { tree, path } => self.path(tree, '+', path),
+            Damage::PathChanged { tree, path, .. } | Damage::ContentChanged { tree, path, .. } => {
                 self.path(tree, '-', path);
                 self.path(tree, '+', path);
             }
-            Finding::DiffIdWrong { layer, .. } => self.line(Group::Layer, layer, WRONG_DIGEST),
-            Finding::SplitDamaged { layer, .. } => {
+            Damage::DiffIdWrong { layer, .. } => self.line(Group::Layer, layer, WRONG_DIGEST),
+            Damage::SplitDamaged { layer, .. } => {
                 self.line(Group::Layer, layer, "file integrity checksum failed");
             }
-            Finding::ItemDamaged { owner, key, what } => {
+            Damage::ItemDamaged { owner, key, what } => {
                 let wrong =
                     |kind: &str| format!("data item \"{key}\": {kind} data item has incorrect {what}");
                 self.of_owner(owner, wrong);
-            }
-            Finding::Garbage { path } if is_layer_directory(path) => {
-                let number =
-                    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                self.line(Group::Layer, &number, "layer in lower level storage driver not accounted for");
             }
             // The reference has nothing like it; it is told nevertheless.
             other => {
@@ -148,6 +143,15 @@ impl Report {
                     None => self.line(Group::Layer, &thing, other),
                 }
             }
+        }
+    }
+
+    /// Something that no record names. What is no directory of a layer, the reference knows nothing of.
+    pub fn add_garbage(&mut self, path: &Path) {
+        let is_layer = path.parent().is_some_and(|parent| parent.ends_with("diffs"));
+        if let Some(number) = path.file_name().filter(|_| is_layer) {
+            let text = "layer in lower level storage driver not accounted for";
+            self.line(Group::Layer, &number.to_string_lossy(), text);
         }
     }
 
@@ -235,8 +239,4 @@ fn kind_and_id(thing: &str) -> Option<(Group, &str)> {
         _ => return None,
     };
     Some((group, id))
-}
-
-fn is_layer_directory(path: &Path) -> bool {
-    path.parent().is_some_and(|parent| parent.ends_with("diffs"))
 }
