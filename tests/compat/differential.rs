@@ -223,7 +223,7 @@ fn compare(scripts: &[&str]) {
             });
             match excuse {
                 _ if our == their => {}
-                Some(known) => println!("{line}: {}", known.reason),
+                Some(known) => eprintln!("{line}: {}", known.reason),
                 None => {
                     differences.push_str(&format!("---- layerstore\n{our}---- containers-storage\n{their}"))
                 }
