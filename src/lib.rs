@@ -129,9 +129,9 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, Lease, Mount, MountEntry,
-    MountOptions, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch,
-    WatchOptions, WriteTxn,
+    ApplyOptions, Aspect, BackupMode, CompactReport, ContainerOptions, DiffOptions, Event, EventKind,
+    LayerOptions, Lease, Mount, MountEntry, MountOptions, ParentOwners, StagedDiff, Status, Store,
+    StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

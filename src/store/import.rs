@@ -28,9 +28,9 @@ use crate::sys::file::File;
 use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
 
-use self::rows::Rows;
+pub(super) use self::rows::Rows;
 use self::work::{CopiedBlobs, Work};
-use super::remove::{Doomed, EVERYTHING};
+use super::remove::{Doomed, EVERYTHING, Mounts};
 use super::{Store, SyncMode, lease};
 
 /// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
@@ -63,6 +63,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,
+    /// The digest of the blob's table of contents, where somebody has said it.
+    pub(crate) toc_digest: Option<Digest>,
     /// How many bytes of tar are in it, where somebody has said so: nobody has checked it.
     pub(crate) unpacked_size: Option<u64>,
     /// Whether the blob is worth keeping beside the files.
@@ -90,7 +92,7 @@ enum Ready {
 }
 
 /// Whether what was staged is on the disk.
-enum Durability {
+pub(super) enum Durability {
     /// It is, and so are these numbers, which were noted as unsynced before.
     Synced { also: Vec<u64> },
     /// It was written in this boot, and is the kernel's.
@@ -175,25 +177,14 @@ impl Store {
         insert: impl FnOnce(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let durability = self.sync_staged(prepared.is_staged())?;
-        let mut doomed = None;
-        let written = self.database().write::<_, Error>(|txn| {
-            let mut rows = Rows::new(txn, &prepared.damaged, &durability)?;
-            let value = insert(&mut rows, &prepared)?;
-            let unsynced = rows.stand_on_unsynced()?;
-            doomed = Some(Doomed::announce(self, rows.freed));
-            moment::pass("before the commit");
-            Ok((value, rows.needed, unsynced))
-        });
-        moment::pass("after the commit");
+        let insert = |rows: &mut Rows<'_>| {
+            let value = insert(rows, &prepared)?;
+            Ok((value, std::mem::take(&mut rows.needed)))
+        };
+        let written = self.write_rows(&prepared.damaged, &durability, Mounts::GoOn, insert);
         match written {
-            Ok((value, needed, unsynced)) => {
+            Ok((value, needed)) => {
                 settle(prepared, &needed);
-                if let Some(doomed) = doomed {
-                    doomed.delete(self, EVERYTHING);
-                }
-                if unsynced {
-                    self.sync()?;
-                }
                 Ok(value)
             }
             Err(error) => {
@@ -204,7 +195,51 @@ impl Store {
                     let needed =
                         named.map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &prepared));
                     settle(prepared, &needed);
-                } else if let Some(doomed) = doomed {
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a transaction that inserts layers, and deletes what has lost its place.
+    pub(super) fn write_rows<T>(
+        &self,
+        damaged: &HashSet<u64>,
+        durability: &Durability,
+        mounts: Mounts,
+        insert: impl FnOnce(&mut Rows<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut doomed = None;
+        let write = || {
+            self.database().write::<_, Error>(|txn| {
+                let mut rows = Rows::new(txn, damaged, durability)?;
+                let value = insert(&mut rows)?;
+                let unsynced = rows.stand_on_unsynced()?;
+                doomed = Some(Doomed::announce(self, rows.freed));
+                moment::pass("before the commit");
+                Ok((value, unsynced))
+            })
+        };
+        let written = match mounts {
+            Mounts::Wait => self.run()?.hold(write),
+            Mounts::GoOn => write(),
+        };
+        moment::pass("after the commit");
+        match written {
+            Ok((value, unsynced)) => {
+                if let Some(doomed) = doomed {
+                    doomed.delete(self, EVERYTHING);
+                }
+                if unsynced {
+                    self.sync()?;
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                // If it is not known what became of the rows, who finds the locks dead will ask them.
+                if let Some(doomed) = doomed
+                    && !error.is_outcome_unknown()
+                {
                     doomed.give_up();
                 }
                 Err(error)
@@ -213,7 +248,7 @@ impl Store {
     }
 
     /// Brings what was staged to the disk, and with it all that was left unsynced before; or says that it is not there.
-    fn sync_staged(&self, staged: bool) -> Result<Durability, Error> {
+    pub(super) fn sync_staged(&self, staged: bool) -> Result<Durability, Error> {
         if self.sync_mode() != SyncMode::Full {
             return Ok(Durability::Unsynced { boot: self.boot_id()?.to_owned() });
         }

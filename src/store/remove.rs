@@ -1,12 +1,13 @@
 //! Removing images and layers, and giving back what they held.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, EntryLock, NamedLock};
-use crate::error::{Error, InUseError, LookupError, MetaError};
+use crate::error::{Error, InUseError, LayoutError, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
 use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId};
@@ -221,7 +222,12 @@ impl Doomed {
         let numbers = freed.numbers();
         let locks = || -> Result<Vec<NamedLock>, Error> {
             let lock = EntryLock::create(store.layout())?;
-            Ok(numbers.iter().map(|number| lock.name(*number)).collect::<Result<_, _>>()?)
+            let named = numbers.iter().filter_map(|number| match lock.name(*number) {
+                // Announced by who has been working on it, such as this process.
+                Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => None,
+                named => Some(named),
+            });
+            Ok(named.collect::<Result<_, _>>()?)
         };
         // On a full disk there may be no room for a name, and still things must be removable.
         let locks = match if numbers.is_empty() { Ok(Vec::new()) } else { locks() } {
@@ -280,16 +286,27 @@ pub(super) fn unneeded(
 /// Why a layer cannot be removed. The layers in `gone` count as removed.
 fn user_of(txn: &impl Query, layer: &str, gone: &BTreeSet<String>) -> Result<Option<InUseError>, Error> {
     let name = || layer.to_owned();
-    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.contains(child)) {
-        return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
-    }
-    if let Some(image) = txn.images_of_layer(layer)?.into_iter().next() {
-        return Ok(Some(InUseError::LayerOfImage { layer: name(), image }));
+    if let Some(above) = standing_on(txn, layer, gone)? {
+        return Ok(Some(above));
     }
     if let Some(container) = txn.container_of_layer(layer)? {
         return Ok(Some(InUseError::LayerOfContainer { layer: name(), container }));
     }
     Ok(keeper_of(txn, Owner::Layer, layer)?)
+}
+
+/// What shows the content of a layer as a part of its own: another layer, or an image. The layers in `gone` do not count.
+pub(super) fn standing_on(
+    txn: &impl Query,
+    layer: &str,
+    gone: &BTreeSet<String>,
+) -> Result<Option<InUseError>, Error> {
+    let name = || layer.to_owned();
+    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.contains(child)) {
+        return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
+    }
+    let image = txn.images_of_layer(layer)?.into_iter().next();
+    Ok(image.map(|image| InUseError::LayerOfImage { layer: name(), image }))
 }
 
 #[cfg(test)]

@@ -136,7 +136,13 @@ impl<'a> Work<'a> {
         let _span = tracing::info_span!("layer", diff_id = %layer.diff_id).entered();
         let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
         let txn = self.store.database().begin_read()?;
-        if let Some(known) = txn.layer(chain.0.hex())?
+        let known = txn.layer(chain.0.hex())?;
+        if let Some(known) = &known
+            && known.diff_id.as_deref() != Some(&*layer.diff_id.to_string())
+        {
+            return Err(ImportError::OtherContent { layer: known.id.clone() }.into());
+        }
+        if let Some(known) = known
             && self.is_whole(&txn, &known)?
         {
             drop(txn);
@@ -166,8 +172,8 @@ impl<'a> Work<'a> {
         }
         // Its tree may be there already, from another archive.
         let txn = self.store.database().begin_read()?;
-        self.is_whole_tree(&txn, chain.0.hex(), &sealed.tree)?;
-        let stack = below.push(sealed.manifest.clone());
+        self.is_whole_tree(&txn, chain.0.hex(), &sealed.content.tree)?;
+        let stack = below.push(sealed.content.manifest.clone());
         Ok((Ready::Sealed(Box::new(sealed)), stack))
     }
 
