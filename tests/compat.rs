@@ -5,6 +5,7 @@ mod damage;
 mod differential;
 mod images;
 mod invocation;
+mod layers;
 mod mounts;
 
 use crate::support::machine;

@@ -61,6 +61,8 @@ pub mod known {
     pub const USED_BY_IMAGE: &str = "layer is in use by an image";
     pub const USED_BY_CONTAINER: &str = "layer is in use by a container";
     pub const IMAGE_USED: &str = "image is in use by a container";
+    pub const PARENT_IS_CONTAINER: &str = "would-be parent layer is a container";
+    pub const NOT_MOUNTED: &str = "layer is not mounted";
     pub const NO_SIZE: &str = "size is not known";
     pub const NO_DIGEST: &str = "could not compute digest of item";
     pub const BAD_ITEM_NAME: &str = "not a valid name for a big data item";
@@ -77,6 +79,7 @@ pub fn text(error: &Error) -> String {
         Error::Lookup(LookupError::NotFound { kind, .. } | LookupError::Ambiguous { kind, .. }) => {
             not_known(kind).to_owned()
         }
+        Error::Create(CreateError::ParentOfContainer { .. }) => known::PARENT_IS_CONTAINER.to_owned(),
         Error::Create(CreateError::IdInUse { .. }) => known::DUPLICATE_ID.to_owned(),
         Error::Meta(MetaError::NameInUse { .. }) => known::DUPLICATE_NAME.to_owned(),
         Error::InUse(error) => in_use(error),
@@ -146,6 +149,8 @@ mod tests {
         assert_eq!(of(missing("image")), "image not known");
         assert_eq!(of(missing("container")), "container not known");
         assert_eq!(of(CreateError::IdInUse { kind: "layer", id: "x".into() }), "that ID is already in use");
+        let parent = CreateError::ParentOfContainer { layer: "l".into(), container: "c".into() };
+        assert_eq!(of(parent), "would-be parent layer is a container");
         let name = MetaError::NameInUse { kind: "layer", name: "n".into(), holder: "x".into() };
         assert_eq!(of(name), "that name is already in use");
         let (layer, child) = ("l".to_owned(), "c".to_owned());

@@ -11,6 +11,7 @@
 //! | [`place`] | what the global flags mean |
 //! | [`call`] | what a command works with |
 //! | [`lookup`] | words to things |
+//! | [`idmap`] | id maps of flags |
 //! | [`records`] | layers, images and containers as JSON |
 //! | [`golang`] | how Go prints |
 //! | [`console`] | where everything is printed |
@@ -23,6 +24,7 @@ mod console;
 mod failure;
 mod flags;
 mod golang;
+mod idmap;
 mod lookup;
 mod place;
 mod records;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use layerstore::{Container, Digest, Image, Item, Layer, Name, Store};
+use layerstore::{Compression, Container, Digest, IdExtent, Image, Item, Layer, Name, Store};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -10,9 +10,27 @@ use super::failure::Failure;
 use super::golang;
 
 /// What the reference writes for a compression.
-mod compression {
-    pub const GZIP: u8 = 2;
-    pub const ZSTD: u8 = 4;
+fn compression_number(compression: Option<Compression>) -> u8 {
+    match compression {
+        Some(Compression::Bzip2) => 1,
+        Some(Compression::Gzip) => 2,
+        Some(Compression::Xz) => 3,
+        Some(Compression::Zstd) => 4,
+        _ => 0,
+    }
+}
+
+/// A run of ids.
+#[derive(Debug, Serialize)]
+struct IdMap {
+    container_id: u32,
+    host_id: u32,
+    size: u32,
+}
+
+fn id_maps(map: &[IdExtent]) -> Vec<IdMap> {
+    let one = |run: &IdExtent| IdMap { container_id: run.inside, host_id: run.outside, size: run.count };
+    map.iter().map(one).collect()
 }
 
 /// A layer.
@@ -26,6 +44,8 @@ pub struct LayerRecord {
     parent: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     metadata: String,
+    #[serde(skip_serializing_if = "String::is_empty", rename = "mountlabel")]
+    mount_label: String,
     created: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     compressed_diff_digest: String,
@@ -33,12 +53,22 @@ pub struct LayerRecord {
     compressed_size: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     diff_digest: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    toc_digest: String,
     #[serde(skip_serializing_if = "is_zero")]
     diff_size: u64,
     #[serde(skip_serializing_if = "is_none")]
     compression: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "uidset")]
+    uids: Vec<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "gidset")]
+    gids: Vec<u32>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     flags: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "uidmap")]
+    uid_map: Vec<IdMap>,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "gidmap")]
+    gid_map: Vec<IdMap>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     big_data_names: Vec<String>,
 }
@@ -47,7 +77,6 @@ impl LayerRecord {
     /// The layer, with the data items that the store has of it.
     pub fn new(layer: &Layer, store: &Store) -> Result<Self, Failure> {
         let blob = layer.blobs.first();
-        let media_type = blob.map_or("", |blob| blob.media_type.as_str());
         Ok(LayerRecord {
             id: layer.id.to_string(),
             names: texts(&layer.names),
@@ -58,11 +87,13 @@ impl LayerRecord {
             compressed_size: blob.map_or(0, |blob| blob.size),
             diff_digest: layer.diff_id.as_ref().map(ToString::to_string).unwrap_or_default(),
             diff_size: layer.diff_size.unwrap_or_default(),
-            compression: match media_type {
-                name if name.ends_with("gzip") => compression::GZIP,
-                name if name.ends_with("zstd") => compression::ZSTD,
-                _ => 0,
-            },
+            compression: compression_number(layer.compression),
+            mount_label: layer.mount_label.clone().unwrap_or_default(),
+            toc_digest: layer.toc_digest.as_ref().map(ToString::to_string).unwrap_or_default(),
+            uids: layer.uids.clone(),
+            gids: layer.gids.clone(),
+            uid_map: id_maps(&layer.uid_map),
+            gid_map: id_maps(&layer.gid_map),
             flags: flags(&layer.flags),
             big_data_names: keys(&store.items(layer)?),
         })

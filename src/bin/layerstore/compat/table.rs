@@ -2,7 +2,8 @@
 
 use super::call::Call;
 use super::commands::{
-    changes, check, containers, create, data, delete, images, layers, metadata, mount, names, status, unshare,
+    changes, check, containers, create, data, delete, images, layers, metadata, mount, names, owners, status,
+    unshare,
 };
 use super::failure::Failure;
 use super::flags::{Flag, Takes};
@@ -31,9 +32,14 @@ pub static UNSHARE: Flag = switch(&["--unshare", "-U"], "run in a user namespace
 pub static GLOBAL: &[&Flag] = &[&GRAPH, &RUN, &DRIVER, &STORAGE_OPT, &DEBUG, &UNSHARE];
 
 // What some commands take.
+pub static BZIP2: Flag = switch(&["--bzip2", "--bz2", "-b"], "compress with bzip2, which is refused");
 pub static CONTAINER: Flag = switch(&["--container", "-c"], "succeed only for containers");
 pub static FILE: Flag = text(&["--file", "-f"], "a file in place of standard input or output");
 pub static FORCE: Flag = switch(&["--force", "-f"], "unmount whatever uses it");
+pub static GID_MAP: Flag = text(&["--gidmap"], "the map of groups, CONTAINER:HOST:SIZE");
+pub static GZIP: Flag = switch(&["--gzip", "-c"], "compress with gzip");
+pub static HOST_GID_MAP: Flag = switch(&["--hostgidmap"], "map no groups");
+pub static HOST_UID_MAP: Flag = switch(&["--hostuidmap"], "map no users");
 pub static ID: Flag = text(&["--id", "-i"], "the id, in place of a random one");
 pub static IMAGE: Flag = switch(&["--image", "-i"], "succeed only for images");
 pub static JSON: Flag = switch(&["--json", "-j"], "print JSON");
@@ -48,9 +54,15 @@ pub static QUICK: Flag = switch(&["--quick", "-q"], "print ids only");
 pub static QUICK_CHECK: Flag = switch(&["--quick", "-q"], "do not compare files one by one");
 pub static QUIET: Flag = switch(&["--quiet", "-q"], "print less");
 pub static READ_ONLY: Flag = switch(&["--read-only", "--ro", "-r"], "mount an image for reading");
+pub static READ_ONLY_LAYER: Flag = switch(&["--readonly", "-r"], "never mount it for writing");
+pub static SUB_GID_MAP: Flag = text(&["--subgidmap"], "the group whose subordinate ids are mapped");
+pub static SUB_UID_MAP: Flag = text(&["--subuidmap"], "the user whose subordinate ids are mapped");
 pub static TEST: Flag = switch(&["--test", "-t"], "tell what would be removed, and remove nothing");
 pub static TREE: Flag = switch(&["--tree", "-t"], "draw a tree");
+pub static UID_MAP: Flag = text(&["--uidmap"], "the map of users, CONTAINER:HOST:SIZE");
+pub static UNCOMPRESSED: Flag = switch(&["--uncompressed", "-u"], "do not compress");
 pub static VOLATILE: Flag = switch(&["--volatile"], "mount without syncs");
+pub static XZ: Flag = switch(&["--xz", "-x"], "compress with xz, which is refused");
 
 /// A command.
 #[derive(Debug)]
@@ -137,10 +149,24 @@ const fn row_of_many(
 /// The commands, by name.
 pub static COMMANDS: &[Command] = &[
     row_of_many(&["add-names", "addnames"], "THING", &[&NAME, &JSON], "Give a thing more names", names::add),
-    row(&["changes"], ("LAYER", 1, 1), &[&JSON], "List what a layer changes", changes::changes),
+    row(
+        &["applydiff", "apply-diff"],
+        ("LAYER", 1, 1),
+        &[&FILE],
+        "Put the content of a tar into a layer",
+        changes::apply_diff,
+    ),
+    row(&["changes"], ("LAYER [BASE]", 1, 2), &[&JSON], "List what a layer changes", changes::changes),
     row(&["check"], ("", 0, 0), &[&MAX, &QUICK_CHECK, &JSON], "Look for damage", check::check),
     row(&["config"], ("[FILE]", 0, 1), &[], "Print the configuration", status::config),
     row_of_many(&["container"], "CONTAINER ...", &[&JSON], "Show containers", containers::show),
+    row_of_many(
+        &["container-parent-owners"],
+        "CONTAINER ...",
+        &[&JSON],
+        "List owners above the mounts of containers that have no number in them",
+        owners::of_containers,
+    ),
     row(&["containers"], ("", 0, 0), &[&JSON], "List containers", containers::list),
     row(
         &["create-container", "createcontainer"],
@@ -148,6 +174,25 @@ pub static COMMANDS: &[Command] = &[
         &[&NAME, &ID, &METADATA, &METADATA_FILE, &VOLATILE, &JSON],
         "Create a container",
         create::container,
+    ),
+    row(
+        &["create-layer", "createlayer"],
+        ("[PARENT]", 0, 1),
+        &[
+            &NAME,
+            &ID,
+            &LABEL,
+            &READ_ONLY_LAYER,
+            &HOST_UID_MAP,
+            &HOST_GID_MAP,
+            &UID_MAP,
+            &GID_MAP,
+            &SUB_UID_MAP,
+            &SUB_GID_MAP,
+            &JSON,
+        ],
+        "Create an empty layer",
+        create::layer,
     ),
     row_of_many(
         &["delete-container", "deletecontainer"],
@@ -169,6 +214,20 @@ pub static COMMANDS: &[Command] = &[
         &[&JSON],
         "Delete layers that nothing uses",
         delete::layers,
+    ),
+    row(
+        &["diff"],
+        ("LAYER [BASE]", 1, 2),
+        &[&FILE, &UNCOMPRESSED, &GZIP, &BZIP2, &XZ],
+        "Write what a layer changes as a tar",
+        changes::diff,
+    ),
+    row(
+        &["diffsize", "diff-size"],
+        ("LAYER [BASE]", 1, 2),
+        &[],
+        "Print the size of what a layer changes",
+        changes::diff_size,
     ),
     row_of_many(
         &["exists"],
@@ -244,7 +303,34 @@ pub static COMMANDS: &[Command] = &[
         "List the images with a digest",
         images::list_by_digest,
     ),
+    row(
+        &["import-layer", "importlayer"],
+        ("[PARENT]", 0, 1),
+        &[
+            &NAME,
+            &ID,
+            &LABEL,
+            &READ_ONLY_LAYER,
+            &HOST_UID_MAP,
+            &HOST_GID_MAP,
+            &UID_MAP,
+            &GID_MAP,
+            &SUB_UID_MAP,
+            &SUB_GID_MAP,
+            &JSON,
+            &FILE,
+        ],
+        "Create a layer from a tar",
+        create::import_layer,
+    ),
     row_of_many(&["layer"], "LAYER ...", &[&JSON], "Show layers", layers::show),
+    row_of_many(
+        &["layer-parent-owners"],
+        "LAYER ...",
+        &[&JSON],
+        "List owners above the mounts of layers that have no number in them",
+        owners::of_layers,
+    ),
     row(&["layers"], ("", 0, 0), &[&TREE, &QUICK, &JSON], "List layers", layers::list),
     row(
         &["list-container-data", "listcontainerdata"],
@@ -320,6 +406,7 @@ pub static COMMANDS: &[Command] = &[
     ),
     row(&["shutdown"], ("", 0, 0), &[&FORCE, &JSON], "Unmount everything", mount::shutdown),
     row(&["status"], ("", 0, 0), &[&JSON], "Print where and what the store is", status::status),
+    row(&["storage-layers"], ("", 0, 0), &[&JSON], "List the ids of layers", owners::storage_layers),
     row_of_many(&["unmount", "umount"], "THING ...", &[&FORCE, &JSON], "Unmount", mount::unmount),
     Command {
         names: &["unshare"],

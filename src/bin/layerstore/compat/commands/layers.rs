@@ -68,6 +68,13 @@ fn records(call: &Call<'_>, layers: &[Layer]) -> Result<Vec<LayerRecord>, Failur
 
 fn describe(call: &Call<'_>, layer: &Layer) -> Result<(), Failure> {
     call.console.line(format_args!("ID: {}", layer.id))?;
+    for (kind, map) in [("UID", &layer.uid_map), ("GID", &layer.gid_map)] {
+        for run in map {
+            let (inside, outside, count) = (run.inside, run.outside, run.count);
+            call.console
+                .line(format_args!("{kind} mapping: (container={inside}, host={outside}, size={count})"))?;
+        }
+    }
     if let Some(parent) = &layer.parent {
         call.console.line(format_args!("Parent: {parent}"))?;
     }

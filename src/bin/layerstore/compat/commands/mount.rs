@@ -51,7 +51,12 @@ fn mount_one(call: &Call<'_>, word: &str) -> Result<String, Failure> {
         options.read_only = true;
         (&lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::IMAGE))?).into()
     } else {
-        (&lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?).into()
+        let layer = lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
+        // Whoever mounts a layer here writes to it, whatever stands on it; then it is not what it was, and loses its
+        // digests.
+        options.unseal = !layer.read_only;
+        options.change_under_others = true;
+        (&layer).into()
     };
     Ok(call.store.mount(&thing, &options)?.path().display().to_string())
 }

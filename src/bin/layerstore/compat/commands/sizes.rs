@@ -35,5 +35,5 @@ fn located(store: &Store, id: &LayerId) -> Result<Layer, Failure> {
 
 /// The length of the files that a layer changes.
 fn difference(store: &Store, layer: &Layer) -> Result<u64, Failure> {
-    Ok(store.usage(layer)?.content)
+    Ok(store.diff_size(layer, None)?)
 }
