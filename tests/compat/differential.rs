@@ -233,10 +233,8 @@ const LAYERS: &[&str] = &[
      create-layer -i other
      changes base
      changes -j base
-     changes two nope
      changes other
      changes -j other
-     changes two other
      diffsize base
      diffsize two
      diffsize two base
