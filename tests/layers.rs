@@ -389,7 +389,7 @@ fn layers_are_found_by_each_of_their_digests() {
     let mut both = vec![first.id.clone(), second.id.clone()];
     both.sort();
     assert_eq!(ids(store.layers_by_diff_id(&DiffId(Digest::sha256(&bytes))).unwrap()), both);
-    assert_eq!(ids(store.layers_by_toc_digest(&Digest::sha256(b"toc")).unwrap()), [first.id.clone()]);
+    assert_eq!(ids(store.layers_by_toc_digest(&Digest::sha256(b"toc")).unwrap()), vec![first.id.clone()]);
     assert_eq!(store.layer(&Digest::sha256(b"toc").to_string()).unwrap(), first);
     store.remove_layer(&second.id).unwrap();
     store.unseal(&first.id).unwrap();
@@ -462,4 +462,32 @@ fn a_diff_is_written_in_what_compressions_there_are() {
     let mut options = DiffOptions::default().compression(Compression::Gzip);
     options.level = Some(10);
     store.diff_with(&layer, &options, &mut Vec::new()).unwrap_err();
+}
+
+#[test]
+fn a_layer_that_is_not_there_is_no_layer() {
+    let dir = Dir::new("layer-missing");
+    let store = open(&dir);
+    let gone: layerstore::LayerId = "gone".parse().unwrap();
+    let refusals = [
+        store.seal(&gone).unwrap_err(),
+        store.unseal(&gone).unwrap_err(),
+        store.apply_diff(&gone, &*tar(&[]), &ApplyOptions::default()).unwrap_err(),
+        store.changes(&gone).unwrap_err(),
+        store.changes_since(&gone, &gone).unwrap_err(),
+        store.diff(&gone, &mut Vec::new()).unwrap_err(),
+        store.diff_with(&gone, &DiffOptions::since(&gone), &mut Vec::new()).unwrap_err(),
+        store.diff_size(&gone, None).unwrap_err(),
+        store.parent_owners(&gone).unwrap_err(),
+        store.layer_size(&gone).unwrap_err(),
+        store.usage(&gone).unwrap_err(),
+        store.remove_layer(&gone).unwrap_err(),
+        store.mount(&gone, &Default::default()).unwrap_err(),
+        store.mounted(&gone).unwrap_err(),
+    ];
+    for error in refusals {
+        assert!(matches!(error, Error::Lookup(LookupError::NotFound { kind: "layer", .. })), "{error:?}");
+    }
+    assert!(store.layers_by_diff_id(&DiffId(Digest::sha256(b""))).unwrap().is_empty());
+    assert_whole(&store);
 }

@@ -287,3 +287,138 @@ fn nobody_mounts_for_writing_what_is_being_sealed() {
     });
     assert_whole(&store);
 }
+
+/// Several threads, each with a handle of its own, do what they like to a few layers. None of them sees an error that is
+/// not about the others, and what is left is whole.
+#[test]
+fn layers_that_many_change_at_once_stay_whole() {
+    let dir = Dir::new("layer-stress");
+    let store = open(&dir);
+    let mounts = machine::is_root();
+    let base = put(&store, None, "base", &[("a", "a")]);
+    let twin = put(&store, None, "twin", &[("a", "a")]);
+    let child = put(&store, Some(&base), "child", &[("b", "b")]);
+    let ids = [base.id, twin.id, child.id];
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let (dir, ids) = (&dir, &ids);
+            scope.spawn(move || {
+                let store = open(dir);
+                let mut random = thread * 0x9e37_79b9 + 1;
+                for round in 0..60 {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    let (id, choice) = (&ids[(random >> 33) as usize % 3], (random >> 40) % 8);
+                    let mut apply = layerstore::ApplyOptions::default();
+                    apply.change_under_others = random >> 50 & 1 == 1;
+                    let more = tar(&[(["a", "c", "d/e"][round % 3], "x")]);
+                    let done = match choice {
+                        0 => store.seal(id).map(drop),
+                        1 => store.unseal(id).map(drop),
+                        2 | 3 => store.apply_diff(id, &*more, &apply).map(drop),
+                        4 => store.diff(id, std::io::sink()),
+                        5 => store.gc(false).map(drop),
+                        6 => {
+                            let mut options = named(&format!("copy-{thread}-{round}"));
+                            options.template = Some(id.clone());
+                            store.create_layer(None, &options).and_then(|copy| store.remove_layer(&copy.id))
+                        }
+                        _ if mounts => {
+                            let mut options = writing();
+                            options.change_under_others = apply.change_under_others;
+                            store.mount(id, &options).and_then(|mount| {
+                                if !mount.read_only {
+                                    std::fs::write(mount.path().join(format!("file-{thread}")), "x").unwrap();
+                                }
+                                store.unmount(id, UnmountMode::Plain).map(drop)
+                            })
+                        }
+                        _ => Ok(()),
+                    };
+                    match done {
+                        // A directory that is given up, or written to, while it is read.
+                        Ok(()) | Err(Error::InUse(_)) => {}
+                        Err(error)
+                            if matches!(choice, 2 | 3 | 4 | 6) && is_about_a_lost_directory(&error) => {}
+                        // Another thread was there between the unmounting of two.
+                        Err(error @ Error::Mount(_)) => {
+                            assert!(error.to_string().contains("mounted"), "{error:?}")
+                        }
+                        Err(error) => panic!("{choice}: {error:?}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(store.layers().unwrap().len(), 3);
+    assert_whole(&store);
+}
+
+/// Nothing keeps a directory from being given up while it is read.
+fn is_about_a_lost_directory(error: &Error) -> bool {
+    matches!(error, Error::Layout(_) | Error::Export(_) | Error::Scan(_) | Error::Tree(_) | Error::Import(_))
+}
+
+#[test]
+fn what_is_deleted_and_made_again_is_told_so() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("layer-echo");
+    let store = open(&dir);
+    for depth in 1..=10 {
+        let parts: Vec<_> = (0..depth).map(|part| format!("d{part}")).collect();
+        let path = parts.join("/");
+        let modified = |upto: usize| (1..=upto).map(|length| format!("C /{}", parts[..length].join("/")));
+        let base = store.create_layer(None, &named(&format!("base-{depth}"))).unwrap();
+        let mount = store.mount(&base, &MountOptions::default()).unwrap();
+        std::fs::create_dir_all(mount.path().join(&path)).unwrap();
+        std::fs::write(mount.path().join(&path).join("file"), "below").unwrap();
+        store.unmount(&base, UnmountMode::Plain).unwrap();
+
+        let child = store.create_layer(&base.id, &LayerOptions::default()).unwrap();
+        let mount = store.mount(&child, &MountOptions::default()).unwrap();
+        std::fs::remove_dir_all(mount.path().join(&path)).unwrap();
+        store.unmount(&child, UnmountMode::Plain).unwrap();
+        let mut expected: Vec<_> = modified(depth - 1).collect();
+        expected.push(format!("D /{path}"));
+        assert_eq!(changes(&store, &child), expected);
+
+        let grandchild = store.create_layer(&child.id, &LayerOptions::default()).unwrap();
+        let mount = store.mount(&grandchild, &MountOptions::default()).unwrap();
+        std::fs::create_dir_all(mount.path().join(&path)).unwrap();
+        std::fs::write(mount.path().join(&path).join("new"), "above").unwrap();
+        store.unmount(&grandchild, UnmountMode::Plain).unwrap();
+        let mut expected: Vec<_> = modified(depth - 1).collect();
+        expected.extend([format!("A /{path}"), format!("A /{path}/new")]);
+        assert_eq!(changes(&store, &grandchild), expected);
+        for layer in [&base, &child, &grandchild] {
+            store.seal(&layer.id).unwrap();
+        }
+        assert_eq!(changes(&store, &grandchild), expected, "sealed, it is the same");
+    }
+    assert_whole(&store);
+}
+
+#[test]
+fn the_root_of_a_layer_is_that_of_the_one_below() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let dir = Dir::new("layer-root");
+    let store = open(&dir);
+    let base = store.create_layer(None, &named("base")).unwrap();
+    let child = store.create_layer(&base.id, &named("child")).unwrap();
+    let mount = store.mount(&child, &MountOptions::default()).unwrap();
+    std::fs::set_permissions(mount.path(), PermissionsExt::from_mode(0o1711)).unwrap();
+    store.unmount(&child, UnmountMode::Plain).unwrap();
+    let empty = store.create_layer(&child.id, &named("empty")).unwrap();
+    let filled = put(&store, Some(&child), "filled", &[("a", "a")]);
+    for layer in [&empty, &filled] {
+        let mount = store.mount(layer, &MountOptions::default()).unwrap();
+        assert_eq!(std::fs::metadata(mount.path()).unwrap().permissions().mode() & 0o7777, 0o1711);
+        store.unmount(layer, UnmountMode::Plain).unwrap();
+    }
+}

@@ -165,12 +165,12 @@ mod tests {
         let top = layer(&[("a", OPAQUE), ("a/2", Kind::Fifo), ("b", Kind::Whiteout)]);
         let flat = layer(&[("a", DIRECTORY), ("a/2", Kind::Fifo)]);
         assert_eq!(between(&[base.clone(), top.clone()], std::slice::from_ref(&flat)), [""; 0]);
-        assert_eq!(between(&[flat.clone()], &[base.clone(), top.clone()]), [""; 0]);
+        assert_eq!(between(std::slice::from_ref(&flat), &[base.clone(), top.clone()]), [""; 0]);
         assert_eq!(
             between(&[base.clone(), top.clone()], std::slice::from_ref(&base)),
             ["C /a", "D /a/1", "D /b"]
         );
-        assert_eq!(between(&[base.clone()], &[base, top]), ["C /a", "A /a/1", "A /b"]);
+        assert_eq!(between(std::slice::from_ref(&base), &[base.clone(), top]), ["C /a", "A /a/1", "A /b"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What was typed. One file per command; a doc comment is the help text. What it means is for
 //! [`Context`](crate::context::Context) and the commands.
 
+mod apply;
 mod backup;
 mod changes;
 mod check;
@@ -9,6 +10,7 @@ mod compact;
 mod compat;
 mod completions;
 mod create_container;
+mod create_layer;
 mod diff;
 mod du;
 mod events;
@@ -22,10 +24,12 @@ mod man;
 mod mount;
 mod names;
 mod prune;
+mod put_layer;
 mod repair;
 mod rm;
 mod rmi;
 mod save;
+mod seal;
 mod status;
 mod sync;
 mod unmount;
@@ -34,6 +38,7 @@ mod version;
 
 use clap::{Parser, Subcommand};
 
+pub use apply::ApplyArgs;
 pub use backup::BackupArgs;
 pub use changes::ChangesArgs;
 pub use check::CheckArgs;
@@ -42,6 +47,7 @@ pub use compact::CompactArgs;
 pub use compat::CompatArgs;
 pub use completions::CompletionsArgs;
 pub use create_container::CreateContainerArgs;
+pub use create_layer::{CreateLayerArgs, NewLayerArgs};
 pub use diff::DiffArgs;
 pub use du::DuArgs;
 pub use events::{EventsArgs, Filter, FilterKey, Since};
@@ -55,10 +61,12 @@ pub use man::ManArgs;
 pub use mount::MountArgs;
 pub use names::NamesArgs;
 pub use prune::PruneArgs;
+pub use put_layer::{ArchiveArgs, PutLayerArgs};
 pub use repair::RepairArgs;
 pub use rm::RmArgs;
 pub use rmi::RmiArgs;
 pub use save::{CompressionKind, SaveArgs};
+pub use seal::SealArgs;
 pub use status::StatusArgs;
 pub use sync::SyncArgs;
 pub use unmount::UnmountArgs;
@@ -104,6 +112,10 @@ pub enum Command {
     Containers(ContainersArgs),
     #[command(visible_alias = "create")]
     CreateContainer(CreateContainerArgs),
+    CreateLayer(CreateLayerArgs),
+    PutLayer(PutLayerArgs),
+    Apply(ApplyArgs),
+    Seal(SealArgs),
     Mount(MountArgs),
     #[command(visible_alias = "umount")]
     Unmount(UnmountArgs),
