@@ -3,6 +3,7 @@
 mod containers;
 mod damage;
 mod differential;
+mod documented;
 mod images;
 mod invocation;
 mod layers;

@@ -36,6 +36,7 @@ pub static BZIP2: Flag = switch(&["--bzip2", "--bz2", "-b"], "compress with bzip
 pub static CONTAINER: Flag = switch(&["--container", "-c"], "succeed only for containers");
 pub static FILE: Flag = text(&["--file", "-f"], "a file in place of standard input or output");
 pub static FORCE: Flag = switch(&["--force", "-f"], "unmount whatever uses it");
+pub static FORCE_REPAIR: Flag = switch(&["--force", "-f"], "remove damaged containers, too");
 pub static GID_MAP: Flag = text(&["--gidmap"], "the map of groups, CONTAINER:HOST:SIZE");
 pub static GZIP: Flag = switch(&["--gzip", "-c"], "compress with gzip");
 pub static HOST_GID_MAP: Flag = switch(&["--hostgidmap"], "map no groups");
@@ -55,6 +56,7 @@ pub static QUICK_CHECK: Flag = switch(&["--quick", "-q"], "do not compare files 
 pub static QUIET: Flag = switch(&["--quiet", "-q"], "print less");
 pub static READ_ONLY: Flag = switch(&["--read-only", "--ro", "-r"], "mount an image for reading");
 pub static READ_ONLY_LAYER: Flag = switch(&["--readonly", "-r"], "never mount it for writing");
+pub static REPAIR: Flag = switch(&["--repair", "-r"], "mend or remove what is damaged");
 pub static SUB_GID_MAP: Flag = text(&["--subgidmap"], "the group whose subordinate ids are mapped");
 pub static SUB_UID_MAP: Flag = text(&["--subuidmap"], "the user whose subordinate ids are mapped");
 pub static TEST: Flag = switch(&["--test", "-t"], "tell what would be removed, and remove nothing");
@@ -157,7 +159,13 @@ pub static COMMANDS: &[Command] = &[
         changes::apply_diff,
     ),
     row(&["changes"], ("LAYER [BASE]", 1, 2), &[&JSON], "List what a layer changes", changes::changes),
-    row(&["check"], ("", 0, 0), &[&MAX, &QUICK_CHECK, &JSON], "Look for damage", check::check),
+    row(
+        &["check"],
+        ("", 0, 0),
+        &[&MAX, &REPAIR, &FORCE_REPAIR, &QUICK_CHECK, &JSON],
+        "Look for damage",
+        check::check,
+    ),
     row(&["config"], ("[FILE]", 0, 1), &[], "Print the configuration", status::config),
     row_of_many(&["container"], "CONTAINER ...", &[&JSON], "Show containers", containers::show),
     row_of_many(

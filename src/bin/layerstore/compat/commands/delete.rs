@@ -22,22 +22,28 @@ pub fn containers(call: &Call<'_>) -> Result<(), Failure> {
 pub fn layers(call: &Call<'_>) -> Result<(), Failure> {
     each(call, |word| {
         let layer = lookup::layer(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_LAYER))?;
-        match call.store.remove_layer(&layer.id) {
-            Err(Error::InUse(layerstore::InUseError::Mounted { .. })) => {
-                // Those who use it are told before those who mounted it.
-                unmount(&call.store, &(&layer).into())?;
-                Ok(call.store.remove_layer(&layer.id)?)
-            }
-            removed => Ok(removed?),
-        }
+        remove_layer(call, &layer)
     })
+}
+
+/// Removes a layer that nothing stands on, mounted or not.
+pub fn remove_layer(call: &Call<'_>, layer: &Layer) -> Result<(), Failure> {
+    match call.store.remove_layer(&layer.id) {
+        Err(Error::InUse(layerstore::InUseError::Mounted { .. })) => {
+            // Those who use it are told before those who mounted it.
+            unmount(&call.store, &layer.into())?;
+            Ok(call.store.remove_layer(&layer.id)?)
+        }
+        removed => Ok(removed?),
+    }
 }
 
 pub fn images(call: &Call<'_>) -> Result<(), Failure> {
     let mut all_done = true;
     let mut deleted = BTreeMap::new();
     for word in &call.args {
-        let result = remove_image(call, word);
+        let image = lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_IMAGE));
+        let result = image.and_then(|image| remove_image(call, &image));
         let value = match &result {
             Ok(layers) if layers.is_empty() => json!({}),
             Ok(layers) => json!({ "deleted-layers": layers.iter().map(LayerId::as_str).collect::<Vec<_>>() }),
@@ -62,12 +68,11 @@ fn result_is_ok(deleted: &BTreeMap<&str, Value>, word: &str) -> bool {
 }
 
 /// Removes an image and the layers that nothing else uses, and tells which.
-fn remove_image(call: &Call<'_>, word: &str) -> Result<Vec<LayerId>, Failure> {
-    let image = lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_IMAGE))?;
+pub fn remove_image(call: &Call<'_>, image: &Image) -> Result<Vec<LayerId>, Failure> {
     if let Some(container) = call.store.containers_of_image(&image.id)?.first() {
         return Err(Failure::Text(format!("image used by {container}: {}", known::IMAGE_USED)));
     }
-    let going = layers_of(&call.store, &image)?;
+    let going = layers_of(&call.store, image)?;
     if call.flags.is(&TEST) {
         return Ok(going);
     }

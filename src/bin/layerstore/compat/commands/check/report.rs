@@ -1,6 +1,6 @@
 //! What a check found, in the reference's groups and words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,10 +22,12 @@ pub enum Group {
 }
 
 impl Group {
-    const ALL: [Group; 5] =
+    /// All of them.
+    pub const ALL: [Group; 5] =
         [Group::Layer, Group::ReadOnlyLayer, Group::Image, Group::ReadOnlyImage, Group::Container];
 
-    fn heading(self) -> &'static str {
+    /// How a finding begins.
+    pub fn heading(self) -> &'static str {
         match self {
             Group::Layer => "layer",
             Group::ReadOnlyLayer => "read-only layer",
@@ -61,6 +63,11 @@ impl Report {
     /// How many findings a group has.
     pub fn count(&self, group: Group) -> usize {
         self.of(group).map(|(_, lines)| lines.len()).sum()
+    }
+
+    /// The ids of a group that have findings.
+    pub fn ids(&self, group: Group) -> impl Iterator<Item = &str> {
+        self.of(group).map(|(id, _)| id)
     }
 
     /// Prints the groups.
@@ -173,20 +180,8 @@ impl Report {
 
     /// Layers that no image and no container stands on, if they are older than `max`.
     pub fn add_unused(&mut self, call: &Call<'_>, max: Duration) -> Result<(), Failure> {
-        let layers = call.store.layers()?;
-        let mut used = BTreeSet::new();
-        let tops = call.store.images()?.into_iter().filter_map(|image| image.top_layer);
-        for top in tops.chain(call.store.containers()?.into_iter().map(|container| container.layer)) {
-            used.extend(chain(call, &top)?);
-        }
-        for layer in layers.iter().filter(|layer| !used.contains(&layer.id)) {
-            if super::age(layer.created) >= max {
-                self.line(
-                    Group::Layer,
-                    layer.id.as_str(),
-                    "layer not referenced by any images or containers",
-                );
-            }
+        for layer in super::unused_layers(call, max)? {
+            self.line(Group::Layer, layer.id.as_str(), "layer not referenced by any images or containers");
         }
         Ok(())
     }
@@ -216,7 +211,7 @@ impl Report {
 }
 
 /// A layer and those below it, as far as they are there.
-fn chain(call: &Call<'_>, top: &LayerId) -> Result<Vec<LayerId>, Failure> {
+pub fn chain(call: &Call<'_>, top: &LayerId) -> Result<Vec<LayerId>, Failure> {
     let mut ids: Vec<LayerId> = Vec::new();
     let mut next = Some(top.clone());
     while let Some(id) = next {
