@@ -32,7 +32,10 @@ impl Session {
         if !link.exists() {
             std::os::unix::fs::symlink(super::command::binary(), &link).unwrap();
         }
-        Self::new(dir, link)
+        let mut session = Self::new(dir, link);
+        // An ordinary user stays one: not every machine lets it have a namespace.
+        session.words.push("--unshare=false".into());
+        session
     }
 
     /// The containers-storage of this machine, with a store in `dir`.
