@@ -491,3 +491,40 @@ fn a_layer_that_is_not_there_is_no_layer() {
     assert!(store.layers_by_diff_id(&DiffId(Digest::sha256(b""))).unwrap().is_empty());
     assert_whole(&store);
 }
+
+/// Copies, changes and removals in any order keep the records right.
+#[test]
+fn layers_that_share_are_changed_apart() {
+    let dir = Dir::new("layer-sharing");
+    let store = open(&dir);
+    let mut ids: Vec<layerstore::LayerId> = Vec::new();
+    let mut history = Vec::new();
+    let mut random = 7_u64;
+    for round in 0..150 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let content = round.to_string();
+        let members = tar(&[(&format!("file-{round}"), &content)]);
+        let fresh: layerstore::LayerId = format!("layer-{round}").parse().unwrap();
+        let choice = if ids.is_empty() { 0 } else { (random >> 40) % 6 };
+        let at = (random >> 33) as usize % ids.len().max(1);
+        history.push(format!("{round}: {choice} on {:?}", ids.get(at)));
+        let mut options = LayerOptions::with_id(fresh.clone());
+        match choice {
+            0 => drop(store.put_layer(None, &options, &*members).unwrap()),
+            1 => {
+                options.template = Some(ids[at].clone());
+                store.create_layer(None, &options).unwrap();
+            }
+            2 => drop(store.apply_diff(&ids[at], &*members, &ApplyOptions::default()).unwrap()),
+            3 => drop(store.unseal(&ids[at]).unwrap()),
+            4 => drop(store.seal(&ids[at]).unwrap()),
+            _ => store.remove_layer(&ids.swap_remove(at)).unwrap(),
+        }
+        if choice < 2 {
+            ids.push(fresh);
+        }
+        let report = store.check(&CheckOptions::default()).unwrap();
+        assert!(report.is_clean(), "{:?} after {history:?}", report.findings);
+    }
+    assert_whole(&store);
+}

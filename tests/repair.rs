@@ -246,6 +246,17 @@ fn what_force_removes_is_told_before() {
 }
 
 #[test]
+fn a_layer_that_force_removes_is_reported() {
+    let fixture = Fixture::new();
+    fixture.store.drop_blobs(None).unwrap();
+    std::fs::remove_file(fixture.base().join("large")).unwrap();
+    let layer = fixture.base_layer().parse().unwrap();
+    let report = repair(&fixture.store, |options| (options.layer, options.force) = (Some(layer), true));
+    assert!(report.is_complete() && codes(&report).contains(&"removed"), "{report:?}");
+    assert!(fixture.store.layers().unwrap().is_empty());
+}
+
+#[test]
 fn what_is_mounted_is_left_until_it_is_not() {
     let fixture = Fixture::new();
     if !machine::is_root() {
@@ -377,7 +388,7 @@ fn what_a_power_cut_left_half_written_is_mended() {
     let refused = store
         .diff(&fixture.image, std::io::sink())
         .and(store.mount(&fixture.image, &MountOptions::default()).map(drop));
-    assert!(refused.is_err(), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Unsynced(_))), "{refused:?}");
     let report = repair(&store, |_| {});
     assert!(report.is_complete(), "{report:?}");
     let layer = store.layer(&fixture.base_layer()).unwrap();

@@ -9,26 +9,18 @@ use super::walk::{Access, Step, Walker, failed, path_buf};
 use crate::error::TreeError;
 use crate::sys::{beneath, moment, node, stat};
 
+/// How often a tree is begun anew that vanishes while it is being removed. Each time somebody has removed something.
+const TRIES: u32 = 1000;
+
 /// Removes what stands at `name` in `parent`, a tree or a file; nothing happens if nothing does.
 ///
 /// Modes that keep the owner out are lifted. Nothing is followed, and no mount is crossed:
 /// [`TreeError::Mount`] names the first, and everything in its directory from there on stays. Several processes may
 /// remove one tree at a time, and each returns when it is gone.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
-    let mut tries = TRIES;
-    loop {
-        let mut limit = u64::MAX;
-        tries -= 1;
-        match remove_tree_within(parent, name, &mut limit) {
-            // Another was faster, somewhere in the tree.
-            Err(TreeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && tries > 0 => {}
-            removed => return removed.map(drop),
-        }
-    }
+    let mut limit = u64::MAX;
+    remove_tree_within(parent, name, &mut limit).map(drop)
 }
-
-/// How often a tree is begun anew that vanishes while it is being removed. Each time somebody has removed something.
-const TRIES: u32 = 1000;
 
 /// As [`remove_tree`], and stops when `limit` names have been removed, which is counted down. Returns whether all is
 /// gone.
@@ -37,6 +29,17 @@ pub(super) fn remove_tree_within(
     name: &[u8],
     limit: &mut u64,
 ) -> Result<bool, TreeError> {
+    for _ in 1..TRIES {
+        match remove_once(parent, name, limit) {
+            // Another was faster, somewhere in the tree.
+            Err(TreeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            removed => return removed,
+        }
+    }
+    remove_once(parent, name, limit)
+}
+
+fn remove_once(parent: BorrowedFd<'_>, name: &[u8], limit: &mut u64) -> Result<bool, TreeError> {
     let found = match stat::stat_at(parent, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         found => found.map_err(failed(name, "examine"))?,

@@ -1,7 +1,7 @@
 //! The run root: what a reboot drops.
 //!
 //! ```text
-//! run.<boot id>.redb   mount counts, transient containers, probe results
+//! run.<boot id>.redb   mount counts, probe results
 //! mnt/<layer id>       mount points
 //! empty                nothing, for good
 //! containers/<id>      run directories handed to callers

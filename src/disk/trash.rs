@@ -153,22 +153,9 @@ impl<'l> Trash<'l> {
     }
 
     /// Deletes a part in the trash, as far as `limit` goes: it counts names, and is counted down. Returns whether
-    /// the part is gone.
+    /// the part is gone. Several processes may do so at once.
     pub(crate) fn delete(&self, part: Part, limit: &mut u64) -> Result<bool, TreeError> {
         let Some(dir) = self.directory(part.which) else { return Ok(true) };
-        let name = part.name.to_string().into_bytes();
-        let gone =
-            || stat::stat_at(dir.as_fd(), &name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        // Whoever deletes what has lost its lock file deletes beside others, and names vanish under its hands.
-        let mut tries = 0;
-        loop {
-            match remove_tree_within(dir.as_fd(), &name, limit) {
-                Err(error @ TreeError::Mount { .. }) => return Err(error),
-                Err(_) if gone() => return Ok(true),
-                Err(error) if tries == 2 => return Err(error),
-                Err(_) => tries += 1,
-                Ok(done) => return Ok(done),
-            }
-        }
+        remove_tree_within(dir.as_fd(), &part.name.to_string().into_bytes(), limit)
     }
 }

@@ -58,7 +58,7 @@ pub enum MetaError {
         /// The path.
         path: PathBuf,
     },
-    /// A backup could not be written. Nothing of it is left.
+    /// A backup could not be written. Nothing of it is left, unless only bringing its name to the disk failed.
     #[error("cannot write the backup {}", path.display())]
     Backup {
         /// Where it was to be.

@@ -46,14 +46,14 @@ impl Store {
             let path = self.mount_point(&mount.layer)?;
             if mount.namespace != namespace {
                 elsewhere.insert(mount.layer);
-            } else if !is_mounted(&path)? {
+            } else if !overlay::is_mounted(&path)? {
                 report.add(GarbageKind::MountCount, path, Some(mount.layer), 0);
             }
         }
         for layer in layers(run)?.filter(|layer| !elsewhere.contains(layer.as_str())) {
             let path = self.mount_point(layer.as_str())?;
             // One with a count that is not mounted loses the count first.
-            if !is_mounted(&path)? && path::list(&path).is_ok_and(|entries| entries.is_empty()) {
+            if !overlay::is_mounted(&path)? && path::list(&path).is_ok_and(|entries| entries.is_empty()) {
                 report.add(GarbageKind::MountPoint, path, Some(layer.to_string()), 0);
             }
         }
@@ -66,7 +66,7 @@ impl Store {
             let path = self.mount_point(&mount.layer)?;
             // The write transaction keeps others from mounting there meanwhile.
             let dead = self.run()?.update_mount::<_, Error>(&mount.layer, namespace, |slot| {
-                Ok(!is_mounted(&path)? && slot.record.take().is_some())
+                Ok(!overlay::is_mounted(&path)? && slot.record.take().is_some())
             })?;
             if dead {
                 report.add(GarbageKind::MountCount, path, Some(mount.layer), 0);
@@ -81,7 +81,7 @@ impl Store {
             let path = self.mount_point(layer.as_str())?;
             let removed = self.run()?.update_mount::<_, Error>(layer.as_str(), namespace, |slot| {
                 let free = slot.record.is_none() && !slot.elsewhere;
-                Ok(free && !is_mounted(&path)? && remove_mount_point(&path)?)
+                Ok(free && !overlay::is_mounted(&path)? && remove_mount_point(&path)?)
             })?;
             if removed {
                 report.add(GarbageKind::MountPoint, path, Some(layer.to_string()), 0);
@@ -131,10 +131,6 @@ fn collect_trash(run: &RunLayout, dry_run: bool, report: &mut GcReport) -> Resul
 fn layers(run: &RunLayout) -> Result<impl Iterator<Item = LayerId>, Error> {
     let names = run.mount_points()?.into_iter();
     Ok(names.filter_map(|name| String::from_utf8(name).ok()?.parse().ok()))
-}
-
-fn is_mounted(path: &Path) -> Result<bool, Error> {
-    Ok(path::exists(path).unwrap_or(false) && overlay::is_mounted(path)?)
 }
 
 /// Returns false if something lies in it: somebody's files, which are not ours to remove.

@@ -2,6 +2,7 @@ mod deaths;
 mod leases;
 mod support;
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use super::*;
@@ -120,4 +121,36 @@ fn a_mount_in_the_trash_is_reported_and_left() {
     assert_eq!(report.left[0].path, dir.path().join("root/trash/5"));
     let kinds: Vec<_> = store.gc(false).unwrap().removed.iter().map(|garbage| garbage.kind).collect();
     assert_eq!(kinds, [GarbageKind::Trash, GarbageKind::Lock], "it is announced since");
+}
+
+/// As when fuse-overlayfs has died: the mount cannot be looked at, and is there.
+#[test]
+fn a_mount_whose_server_died_stays_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let path = store.run_layout().unwrap().ensure_mount_point(&"dead".parse().unwrap()).unwrap();
+    let Ok(server) = std::fs::File::options().read(true).write(true).open("/dev/fuse") else {
+        eprintln!("skipped: there is no /dev/fuse");
+        return;
+    };
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+    let flags = nix::mount::MsFlags::empty();
+    if nix::mount::mount(Some("dead"), &path, Some("fuse"), flags, Some(options.as_str())).is_err() {
+        eprintln!("skipped: this process may not mount");
+        return;
+    }
+    drop(server);
+    let record = layerstore_schema::record::MountRecord { count: 1, target: String::new(), read_only: false };
+    let here = store.mount_namespace().unwrap();
+    let put = store.run().unwrap().update_mount::<_, Error>("dead", here, |slot| {
+        slot.record = Some(record);
+        Ok(())
+    });
+    put.unwrap();
+    let reports = [true, false].map(|dry_run| store.gc(dry_run));
+    nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    for report in reports {
+        assert_eq!(report.unwrap().removed, []);
+    }
+    assert_eq!(store.run().unwrap().mounts().unwrap().len(), 1);
 }

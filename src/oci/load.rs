@@ -71,7 +71,8 @@ impl Store {
     /// read again.
     ///
     /// The image's id is the digest of its config, so loading it twice gives one image. Every digest and size is
-    /// checked while the bytes pass; when the call returns, all of it is on the disk.
+    /// checked while the bytes pass; when the call returns, all of it is on the disk, unless the store was opened with
+    /// another [`SyncMode`](crate::SyncMode) than `Full`.
     ///
     /// # Locking
     ///

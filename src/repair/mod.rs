@@ -182,7 +182,11 @@ impl Store {
             };
             if options.force || found.findings.iter().all(settled) {
                 self.normalize(Unused::Remove)?;
-                found = self.check_with(&check, &options.sources)?;
+                found = match self.check_with(&check, &options.sources) {
+                    // The layer or image itself was removed.
+                    Err(Error::Lookup(_)) if options.force => CheckReport::default(),
+                    found => found?,
+                };
             }
         }
         rows.retain(|row| !is_among(row, &found.findings));

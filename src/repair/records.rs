@@ -45,7 +45,7 @@ impl Repair<'_> {
         if let Some(old) = old
             && !check::is_lost(self.store, digest, old)?
         {
-            return Ok(None);
+            return self.kept_blob_size(digest, old);
         }
         let old = old.map(|record| record.number);
         let restored = match self.supplies.outside(digest) {
@@ -76,6 +76,22 @@ impl Repair<'_> {
                 ("forget", "forgot it; the layer has its files, and a save compresses them anew".to_owned())
             }
         }))
+    }
+
+    /// Sets the size of a kept blob right by its file, which has the digest.
+    fn kept_blob_size(&self, digest: &str, old: &KeptBlobRecord) -> Result<Mended, Error> {
+        let size = self.store.open_kept_blob(old.number)?.length().map_err(RepairError::Io)?;
+        if size == old.size {
+            return Ok(None);
+        }
+        self.write(|txn| {
+            if txn.kept_blob(digest)?.as_ref() != Some(old) {
+                return Err(RepairError::Changed { thing: format!("the kept blob {digest}") }.into());
+            }
+            txn.put_kept_blob(digest, &KeptBlobRecord { number: old.number, size })?;
+            Ok(())
+        })?;
+        Ok(Some(("restore-record", "set its size right by its file".to_owned())))
     }
 
     /// Copies a blob into the store and verifies the copy.

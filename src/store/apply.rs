@@ -105,7 +105,7 @@ impl Target {
     }
 
     /// A sealed directory changes for nobody; one that may be mounted for writing must not be meanwhile.
-    fn hold<'s>(&self, store: &'s Store) -> Result<Option<HeldDirectory<'s>>, Error> {
+    fn hold(&self, store: &Store) -> Result<Option<HeldDirectory>, Error> {
         match self.record.content {
             LayerContent::Writable(number) => store.hold_directory(&self.record.id, number).map(Some),
             LayerContent::Sealed(_) => Ok(None),

@@ -106,8 +106,8 @@ impl Store {
     /// Of what is deleted, only the top is listed, and the time of a directory is no change. Reads the files of layers that
     /// are written to.
     ///
-    /// Returns what [`changes`](Self::changes) does, and [`Error::Unsynced`] if a layer was not on the disk when the machine
-    /// went down.
+    /// Returns what [`changes`](Self::changes) does, [`Error::Unsynced`] if a layer was not on the disk when the machine
+    /// went down, and [`Error::Scan`] if a file of a layer is written to meanwhile.
     pub fn changes_since(
         &self,
         of: impl Into<ThingId>,

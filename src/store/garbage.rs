@@ -5,12 +5,13 @@
 //! directories with the rows.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 
 use crate::disk::{
     self, DeadLocks, DiffName, EntryLock, Layout, LockState, NamedLock, Part, Subdirectory, Trash,
 };
-use crate::error::{Error, MetaError};
+use crate::error::{Error, LayoutError, MetaError};
 use crate::meta::{NamedNumbers, named_numbers};
 use crate::sys::moment;
 
@@ -143,9 +144,15 @@ impl<'s> Sweep<'s> {
         let store = self.store;
         let found = find_leftovers(store.layout(), || named_numbers(&store.database().begin_read()?))?;
         let lock = EntryLock::create(store.layout())?;
-        let unannounced = found.iter().filter(|leftover| !leftover.is_announced());
-        // Someone else may be at it: then it has a lock now.
-        let locks: Vec<_> = unannounced.filter_map(|leftover| lock.name(leftover.number).ok()).collect();
+        let mut locks = Vec::new();
+        for leftover in found.into_iter().filter(|leftover| !leftover.is_announced()) {
+            match lock.name(leftover.number) {
+                Ok(named) => locks.push(named),
+                // Someone else is at it by now.
+                Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => self.tell(Swept::Left(lock_part(leftover.number), error.into())),
+            }
+        }
         self.remove(&locks, false)
     }
 

@@ -23,7 +23,7 @@ use layerstore_schema::table::Owner;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
-use crate::meta::{NamedNumbers, PreparedBlob, named_numbers};
+use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
@@ -120,6 +120,7 @@ impl Store {
         self.tidy_once();
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
+        self.refuse_other_content(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
         let workers = thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_A_TIME);
         thread::scope(|scope| {
@@ -154,6 +155,15 @@ impl Store {
         Ok(Image::from_record(image)?)
     }
 
+    /// Refuses an import whose layers' ids are taken by others.
+    fn refuse_other_content(&self, import: &ImageImport<'_>, chains: &[ChainId]) -> Result<(), Error> {
+        let txn = self.database().begin_read()?;
+        for (layer, chain) in import.layers.iter().zip(chains) {
+            work::refuse_other(txn.layer(chain.0.hex())?.as_ref(), layer)?;
+        }
+        Ok(())
+    }
+
     /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there.
     fn keep_finished(
         &self,
@@ -165,7 +175,13 @@ impl Store {
         let id: LeaseId = rows::lease_id(import).parse()?;
         self.insert(prepared, |rows, prepared| {
             let top = rows.layers(import, chains, prepared)?;
-            let things = top.into_iter().map(|top| (Owner::Layer.code(), top)).collect();
+            // An earlier try may have come further: what it kept must not be left without a lease.
+            let mut things = rows.txn.lease(id.as_str())?.map(|lease| lease.things).unwrap_or_default();
+            if let Some(top) = top.map(|top| (Owner::Layer.code(), top))
+                && !things.contains(&top)
+            {
+                things.push(top);
+            }
             Ok(rows.txn.put_lease(&lease::new_record(id.as_str(), things, duration))?)
         })
     }

@@ -1,14 +1,15 @@
 //! Layers as things of their own: empty ones, and copies of others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::AsFd;
 
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{Filled, Stage, Staging, copy_below};
-use crate::error::{CreateError, Error, LookupError, MetaError};
+use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
 use crate::layer::{self, Layer, SealedContent};
-use crate::meta::{Query, WriteTxn, named_numbers};
+use crate::meta::{Query, named_numbers};
 use crate::sys::userns::IdExtent;
 use crate::types::{LayerId, Timestamp};
 
@@ -117,7 +118,7 @@ impl Store {
             let durability = self.sync_staged(true)?;
             record.content = LayerContent::Sealed(content.tree.0);
             let number = directory.number();
-            let written = self.write_rows(&Default::default(), &durability, Mounts::GoOn, |rows| {
+            let written = self.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
                 refuse_taken(rows.txn, &record)?;
                 let needed = rows.insert_tree(number, &content)?;
                 rows.txn.put_layer(&record)?;
@@ -129,13 +130,11 @@ impl Store {
         }
         self.sync_writable(&staging, options.template.is_some())?;
         record.content = LayerContent::Writable(staging.number());
-        let insert = |txn: &WriteTxn| {
-            refuse_taken(txn, &record)?;
-            Ok(txn.put_layer(&record)?)
-        };
         let durability = Durability::Synced { also: Vec::new() };
-        let written = self.write_rows(&Default::default(), &durability, Mounts::GoOn, |rows| {
-            insert(rows.txn).map(|()| ((), true))
+        let written = self.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
+            refuse_taken(rows.txn, &record)?;
+            rows.txn.put_layer(&record)?;
+            Ok(((), true))
         });
         self.settle_directory(staging.filled(), written)?;
         Ok(Layer::from_record(record)?)
@@ -143,7 +142,9 @@ impl Store {
 
     /// A layer that has the very content of another.
     fn share_template(&self, record: LayerRecord, template: &LayerRecord) -> Result<Layer, Error> {
-        let record = self.database().write::<_, Error>(|txn| {
+        let durability = self.sync_staged(false)?;
+        let record = self.write_rows(&HashSet::new(), &durability, Mounts::GoOn, |rows| {
+            let txn = rows.txn;
             refuse_taken(txn, &record)?;
             let template = txn.layer(&template.id)?.filter(|now| now.content == template.content);
             let template = template.ok_or_else(|| changed_meanwhile(&record.id))?;
@@ -168,6 +169,7 @@ impl Store {
                 ..template
             };
             txn.put_layer(&record)?;
+            rows.inserted_chain(&record.id)?;
             Ok(record)
         })?;
         Ok(Layer::from_record(record)?)
@@ -196,7 +198,7 @@ impl Store {
         let txn = self.database().begin_read()?;
         refuse_taken(&txn, &record)?;
         // What is only known to the transaction otherwise, after much was unpacked.
-        for name in &record.names {
+        for name in record.names.iter().collect::<BTreeSet<_>>() {
             if let Some(holder) = txn.named(Owner::Layer, name)? {
                 return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
             }
@@ -220,7 +222,7 @@ impl Store {
         self.stage_like(of, |staging, number| {
             layer::prepare_writable(self.layout(), staging, Some(number))?;
             let from = self.open_diff(number)?;
-            Ok(copy_below(std::os::fd::AsFd::as_fd(&from), staging.directory(), self.layout().xattrs())?)
+            Ok(copy_below(from.as_fd(), staging.directory(), self.layout().xattrs())?)
         })
     }
 
@@ -298,8 +300,9 @@ pub(super) fn found(txn: &impl Query, id: &str) -> Result<LayerRecord, Error> {
     Ok(txn.layer(id)?.ok_or_else(missing)?)
 }
 
+/// A layer is not any more what it was when its content was looked at.
 pub(super) fn changed_meanwhile(layer: &str) -> Error {
-    crate::error::InUseError::Changed { layer: layer.to_owned() }.into()
+    InUseError::Changed { layer: layer.to_owned() }.into()
 }
 
 fn range(extent: &IdExtent) -> IdRange {

@@ -220,23 +220,18 @@ pub(super) struct Doomed {
 impl Doomed {
     pub(super) fn announce(store: &Store, freed: Freed) -> Self {
         let numbers = freed.numbers();
-        let locks = || -> Result<Vec<NamedLock>, Error> {
-            let lock = EntryLock::create(store.layout())?;
-            let named = numbers.iter().filter_map(|number| match lock.name(*number) {
-                // Announced by who has been working on it, such as this process.
-                Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => None,
-                named => Some(named),
-            });
-            Ok(named.collect::<Result<_, _>>()?)
-        };
-        // On a full disk there may be no room for a name, and still things must be removable.
-        let locks = match if numbers.is_empty() { Ok(Vec::new()) } else { locks() } {
-            Ok(locks) => locks,
-            Err(error) => {
-                tracing::warn!(%error, "removing without a lock file");
-                Vec::new()
+        let mut locks = Vec::new();
+        if !numbers.is_empty() {
+            // On a full disk there may be no room for a name: it goes without. Or someone is at a number, such as this
+            // process, which announces it as well.
+            let tell = |error: &LayoutError| match error {
+                LayoutError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {}
+                error => tracing::warn!(%error, "removing without a lock file"),
+            };
+            if let Ok(lock) = EntryLock::create(store.layout()).inspect_err(tell) {
+                locks.extend(numbers.iter().filter_map(|number| lock.name(*number).inspect_err(tell).ok()));
             }
-        };
+        }
         Doomed { numbers, locks }
     }
 

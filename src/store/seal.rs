@@ -74,6 +74,13 @@ impl Store {
             rows.inserted_chain(&record.id)?;
             Ok(sealed)
         });
+        if sealed.is_ok() {
+            // While the lock is held: nobody makes it writable again.
+            match Sweep::limited(self, u64::MAX) {
+                Ok(mut sweep) => sweep.workdir(number),
+                Err(error) => tracing::warn!(%error, "left for the next collection"),
+            }
+        }
         let sealed = held.release_after(sealed)?;
         Ok(Layer::from_record(sealed)?)
     }
@@ -86,11 +93,10 @@ impl Store {
     /// [`read_only`](crate::LayerOptions::read_only); [`Error::Unsynced`] if it was not on the disk when the machine went
     /// down; and [`Error::Lookup`] if it is not there.
     pub fn unseal(&self, id: &LayerId) -> Result<Layer, Error> {
-        self.unseal_layer(id.as_str(), false)?;
-        self.layer(id.as_str())
+        Ok(Layer::from_record(self.unseal_layer(id.as_str(), false)?)?)
     }
 
-    pub(super) fn unseal_layer(&self, id: &str, change_under_others: bool) -> Result<(), Error> {
+    pub(super) fn unseal_layer(&self, id: &str, change_under_others: bool) -> Result<LayerRecord, Error> {
         self.tidy_once();
         let mut tries = TRIES;
         loop {
@@ -102,10 +108,10 @@ impl Store {
         }
     }
 
-    fn try_unseal(&self, id: &str, change_under_others: bool) -> Result<(), Error> {
+    fn try_unseal(&self, id: &str, change_under_others: bool) -> Result<LayerRecord, Error> {
         let txn = self.database().begin_read()?;
         let record = found(&txn, id)?;
-        let LayerContent::Sealed(tree) = record.content else { return Ok(()) };
+        let LayerContent::Sealed(tree) = record.content else { return Ok(record) };
         let tree = TreeDigest(tree);
         refuse_change(&txn, &record, change_under_others)?;
         self.verify_layer(&txn, &record)?;
@@ -128,7 +134,8 @@ impl Store {
             let mut writable = LayerRecord { content: LayerContent::Writable(number), ..current.clone() };
             writable.forget_content();
             rows.txn.put_layer(&writable)?;
-            rows.release(&current)
+            rows.release(&current)?;
+            Ok(writable)
         };
         let durability = Durability::Synced { also: Vec::new() };
         if alone {
@@ -150,7 +157,7 @@ impl Store {
         self.sync_writable(&staging, true)?;
         let written = self.write_rows(&HashSet::new(), &durability, Mounts::Wait, |rows| {
             self.refuse_mounted(id, || format!("the layer {id}"))?;
-            unseal(rows, staging.number()).map(|()| ((), true))
+            unseal(rows, staging.number()).map(|record| (record, true))
         });
         self.settle_directory(staging.filled(), written)
     }
@@ -158,7 +165,7 @@ impl Store {
     /// Keeps the directory of a layer from being mounted for writing, and from being given up.
     ///
     /// Returns [`Error::InUse`] if it is mounted, or someone else does the same.
-    pub(super) fn hold_directory(&self, layer: &str, number: u64) -> Result<HeldDirectory<'_>, Error> {
+    pub(super) fn hold_directory(&self, layer: &str, number: u64) -> Result<HeldDirectory, Error> {
         let hold = || {
             self.run()?.hold(|| {
                 self.refuse_mounted(layer, || format!("the layer {layer}"))?;
@@ -177,31 +184,21 @@ impl Store {
         }
         match held {
             Err(error) if is_taken(&error) => Err(InUseError::Busy { layer: layer.to_owned() }.into()),
-            held => Ok(HeldDirectory { store: self, lock: held? }),
+            held => Ok(HeldDirectory { lock: held? }),
         }
     }
 }
 
 /// A layer's directory that nobody mounts for writing.
-pub(super) struct HeldDirectory<'s> {
-    store: &'s Store,
+pub(super) struct HeldDirectory {
     lock: NamedLock,
 }
 
-impl HeldDirectory<'_> {
+impl HeldDirectory {
     /// Lets go of it after the transaction that was to give it, or take from it, a place. If nobody knows whether that was
     /// committed, the name of the lock stays, and who finds it dead asks the rows.
     pub(super) fn release_after<T>(self, written: Result<T, Error>) -> Result<T, Error> {
         if !written.as_ref().is_err_and(Error::is_outcome_unknown) {
-            let number = self.lock.number();
-            let row = self.store.database().begin_read().and_then(|txn| crate::meta::named_numbers(&txn));
-            // What is sealed has no workdir.
-            if row.is_ok_and(|named| named.diffs.contains(&number) && !named.work.contains(&number)) {
-                match Sweep::limited(self.store, u64::MAX) {
-                    Ok(mut sweep) => sweep.workdir(number),
-                    Err(error) => tracing::warn!(%error, "left for the next collection"),
-                }
-            }
             garbage::give_up(&self.lock);
         }
         written

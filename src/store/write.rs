@@ -22,8 +22,8 @@ impl Store {
     /// Only one write transaction runs at a time, over all processes: do nothing slow in `body`, and call no other
     /// writing method of the store, which would wait for this one.
     ///
-    /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long. Nothing is
-    /// changed then.
+    /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long or the database
+    /// fails. Nothing is changed then, unless [`is_outcome_unknown`](Error::is_outcome_unknown) says otherwise.
     ///
     /// # Examples
     ///

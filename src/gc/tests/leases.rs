@@ -53,6 +53,24 @@ fn the_next_load_goes_on_from_what_was_kept() {
     is_clean(&store);
 }
 
+/// The second of two loads that fail does not come as far as the first.
+#[test]
+fn what_an_earlier_load_kept_stays_leased() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    load(dir.path(), &store, "demo");
+    let demo = store.image("demo").unwrap();
+    let mut import = ImageImport { keep_finished: Some(HOUR), ..image(dir.path(), "new", false) };
+    let lease = format!("load-{}", import.id).parse().unwrap();
+    store.lease(&lease, demo.top_layer.unwrap(), HOUR).unwrap();
+    assert_eq!(store.remove_image(&demo.id).unwrap(), [] as [LayerId; 0]);
+    import.layers.splice(..1, image(dir.path(), "demo", true).layers.drain(..1));
+    store.import_image(&import).unwrap_err();
+    assert_eq!(store.end_lease(&lease).unwrap().len(), 2);
+    assert!(store.layers().unwrap().is_empty());
+    is_clean(&store);
+}
+
 #[test]
 fn what_only_a_lease_kept_goes_when_it_is_over() {
     let dir = tempfile::tempdir().unwrap();

@@ -137,11 +137,7 @@ impl<'a> Work<'a> {
         let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
         let txn = self.store.database().begin_read()?;
         let known = txn.layer(chain.0.hex())?;
-        if let Some(known) = &known
-            && known.diff_id.as_deref() != Some(&*layer.diff_id.to_string())
-        {
-            return Err(ImportError::OtherContent { layer: known.id.clone() }.into());
-        }
+        refuse_other(known.as_ref(), layer)?;
         if let Some(known) = known
             && self.is_whole(&txn, &known)?
         {
@@ -355,6 +351,16 @@ fn diagnose(layer: &LayerImport<'_>, error: ImportError) -> ImportError {
     match cause {
         Some(cause @ ImportError::BlobDigest { .. }) => cause,
         _ => ImportError::InLayer { layer: name, source: Box::new(error) },
+    }
+}
+
+/// Refuses a layer that has the id of one of the import and is another.
+pub(super) fn refuse_other(known: Option<&LayerRecord>, layer: &LayerImport<'_>) -> Result<(), ImportError> {
+    match known {
+        Some(known) if known.diff_id.as_deref() != Some(&*layer.diff_id.to_string()) => {
+            Err(ImportError::OtherContent { layer: known.id.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

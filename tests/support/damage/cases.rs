@@ -410,6 +410,9 @@ pub const CASES: &[Case] = &[
         bytes[20] ^= 1;
         std::fs::write(kept_file(f), bytes).unwrap();
     }),
+    case("a wrong size of a kept blob", Nothing, &["kept-blob-damaged", "usage-wrong"], |f| {
+        f.edit_record(table::KEPT_BLOBS, &kept(f), |record: &mut KeptBlobRecord| record.size += 1);
+    }),
     case("the end of a kept blob", Nothing, &["kept-blob-damaged"], |f| {
         let bytes = std::fs::read(kept_file(f)).unwrap();
         std::fs::write(kept_file(f), &bytes[1..]).unwrap();
