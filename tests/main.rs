@@ -16,6 +16,7 @@ mod support;
 
 mod check;
 mod cli;
+mod compat;
 mod debian;
 mod depth;
 mod format;

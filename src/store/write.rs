@@ -7,7 +7,7 @@ use layerstore_schema::table::Owner;
 use crate::error::{Error, InUseError, LookupError, ValueError};
 use crate::image;
 use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
-use crate::types::{Digest, ImageId, Name};
+use crate::types::{Digest, ImageId, Name, stored_list};
 
 use super::image::{check_flags, check_item_key};
 use super::{Store, ThingId};
@@ -78,6 +78,19 @@ impl Store {
 }
 
 impl WriteTxn<'_> {
+    /// The names of a thing, with what this transaction changed.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there.
+    pub fn names(&self, of: impl Into<ThingId>) -> Result<Vec<Name>, Error> {
+        let of = of.into();
+        let names = match self.record(&of)? {
+            AnyRecord::Layer(record) => record.names,
+            AnyRecord::Image(record) => record.names,
+            AnyRecord::Container(record) => record.names,
+        };
+        Ok(stored_list(of.kind().word(), of.as_str(), &names)?)
+    }
+
     /// Gives a thing exactly these names.
     ///
     /// Returns [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if another thing of the kind has one.

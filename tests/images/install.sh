@@ -14,6 +14,7 @@ newuidmap:uidmap
 setcap:libcap2-bin
 setfattr:attr
 useradd:passwd
+containers-storage:containers-storage
 unshare:util-linux
 mount:mount
 mkfs.ext4:e2fsprogs

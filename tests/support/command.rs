@@ -26,7 +26,10 @@ impl TestCommand {
             .env_remove("STORAGE_OPTS")
             .env_remove("LAYERSTORE_LOG")
             .env_remove("NO_COLOR")
-            .env_remove("CLICOLOR_FORCE");
+            .env_remove("CLICOLOR_FORCE")
+            .env_remove("CONTAINERS_STORAGE_CONF_OVERRIDE")
+            .env_remove("STORAGE_DRIVER")
+            .env_remove("STORAGE_OPTS");
         Self { command, stdin: Vec::new() }
     }
 

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod oci;
 pub mod source;
 pub mod tar;
+pub mod transcript;
 pub mod tree;
 
 pub use command::TestCommand;

@@ -8,14 +8,18 @@
 //! | [`commands`] | the commands, one file each |
 //! | [`output`] | everything that is printed |
 //! | [`failure`] | what went wrong, and the exit status |
+//! | [`compat`] | the command line of containers-storage |
 
 mod args;
 mod commands;
+mod compat;
 mod context;
 mod effective;
 mod failure;
 mod output;
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,7 +28,19 @@ use args::Args;
 use context::Context;
 use failure::Failure;
 
+/// The name under which this program is another one.
+const REFERENCE: &str = "containers-storage";
+
 fn main() -> ExitCode {
+    // Before anything is parsed: the other command line has rules of its own.
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    if Path::new(&program).file_name() == Some(OsStr::new(REFERENCE)) {
+        return compat::run(REFERENCE, words);
+    }
+    if words.next().is_some_and(|word| word == "compat") {
+        return compat::run("layerstore compat", words);
+    }
     let args = Args::parse();
     let context = match Context::new(&args.global) {
         Ok(context) => context,

@@ -7,6 +7,7 @@ mod changes;
 mod check;
 mod commit;
 mod compact;
+mod compat;
 mod completions;
 mod config;
 mod create_container;
@@ -47,6 +48,7 @@ pub use changes::ChangesArgs;
 pub use check::CheckArgs;
 pub use commit::{CommitArgs, time};
 pub use compact::CompactArgs;
+pub use compat::CompatArgs;
 pub use completions::CompletionsArgs;
 pub use config::ConfigArgs;
 pub use create_container::{CreateContainerArgs, IdChoice};
@@ -149,6 +151,7 @@ pub enum Command {
     Sync(SyncArgs),
     Config(ConfigArgs),
     Unshare(UnshareArgs),
+    Compat(CompatArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Version(VersionArgs),

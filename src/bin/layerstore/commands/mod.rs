@@ -6,6 +6,7 @@ mod changes;
 mod check;
 mod commit;
 mod compact;
+mod compat;
 mod completions;
 mod config;
 mod containers;
@@ -90,6 +91,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sync(args) => sync::run(&args, context),
         Command::Config(args) => config::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),
+        Command::Compat(args) => compat::run(&args),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),
         Command::Version(args) => version::run(&args, context),

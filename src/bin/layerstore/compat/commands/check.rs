@@ -1,0 +1,119 @@
+//! `check`, `gc`.
+
+mod report;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use layerstore::{CheckLevel, CheckOptions, Layer, RepairOptions};
+
+use super::super::call::Call;
+use super::super::failure::{self, Failure};
+use super::super::golang;
+use super::super::lookup;
+use super::super::table::{FORCE_REPAIR, MAX, QUICK_CHECK, REPAIR};
+use super::{delete, mount};
+use report::{Group, Report};
+
+/// How old a layer that nothing uses may be.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub fn check(call: &Call<'_>) -> Result<(), Failure> {
+    let max = call.flags.text(&MAX).map_or(Ok(DAY), golang::duration).map_err(Failure::Text)?;
+    let report = examine(call, max)?;
+    if call.is_json() {
+        call.console.json(&report.document())?;
+    } else {
+        report.print(call.console)?;
+    }
+    let forced = call.flags.is(&FORCE_REPAIR);
+    let left = match report.is_clean() {
+        false if forced || call.flags.is(&REPAIR) => repair(call, max, forced),
+        is_clean => Ok(if is_clean { None } else { Some(summary(&report, &Group::ALL)) }),
+    };
+    mount::end_all(call)?;
+    left?.map_or(Ok(()), |left| Err(Failure::Text(left)))
+}
+
+/// Everything that is wrong.
+fn examine(call: &Call<'_>, max: Duration) -> Result<Report, Failure> {
+    let mut options = CheckOptions::default();
+    // Also the quick form reads every byte: it only does not say which files differ.
+    options.level = CheckLevel::Deep;
+    let found = call.store.check(&options)?;
+    let mut report = Report::default();
+    for finding in &found.findings {
+        report.add(&finding.damage, call.flags.is(&QUICK_CHECK));
+    }
+    found.garbage.iter().for_each(|path| report.add_garbage(path));
+    report.add_unused(call, max)?;
+    report.inherit(call)?;
+    Ok(report)
+}
+
+/// Mends what can be mended, and removes the rest: images and layers, and containers if `forced`. Returns what is
+/// left.
+fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>, Failure> {
+    let mut options = RepairOptions::default();
+    options.force = forced;
+    let mut failures: Vec<String> =
+        call.store.repair(&options)?.failed.iter().map(|failed| failure::text(&failed.error)).collect();
+    call.store.gc(false)?;
+    let damaged = examine(call, max)?;
+    for id in damaged.ids(Group::Image) {
+        // With its containers, an image is theirs to lose.
+        if let Some(image) = lookup::image(&call.store, id)?
+            && call.store.containers_of_image(&image.id)?.is_empty()
+            && let Err(failure) = delete::remove_image(call, &image)
+        {
+            failures.push(failure.text());
+        }
+    }
+    let mut unused = unused_layers(call, max)?;
+    unused.sort_by_key(|layer| std::cmp::Reverse(layer.created));
+    for layer in unused {
+        if let Err(failure) = delete::remove_layer(call, &layer) {
+            failures.push(failure.text());
+        }
+    }
+    if !failures.is_empty() {
+        return Ok(Some(failures.join("\n")));
+    }
+    let after = examine(call, max)?;
+    let groups: &[Group] = match forced {
+        true => &[Group::ReadOnlyLayer, Group::ReadOnlyImage],
+        false => &[Group::ReadOnlyLayer, Group::ReadOnlyImage, Group::Container],
+    };
+    Ok(if after.is_clean() { None } else { Some(summary(&after, groups)) })
+}
+
+fn summary(report: &Report, groups: &[Group]) -> String {
+    let texts: Vec<String> =
+        groups.iter().map(|group| format!("{} {} errors", report.count(*group), group.heading())).collect();
+    texts.join(", ")
+}
+
+pub fn gc(call: &Call<'_>) -> Result<(), Failure> {
+    call.store.gc(false)?;
+    mount::end_all(call)?;
+    if call.is_json() { call.console.json(&"") } else { Ok(()) }
+}
+
+/// The layers that no image and no container stands on, if they are older than `max`.
+fn unused_layers(call: &Call<'_>, max: Duration) -> Result<Vec<Layer>, Failure> {
+    let mut used = BTreeSet::new();
+    let tops = call.store.images()?.into_iter().filter_map(|image| image.top_layer);
+    for top in tops.chain(call.store.containers()?.into_iter().map(|container| container.layer)) {
+        used.extend(report::chain(call, &top)?);
+    }
+    let mut layers = call.store.layers()?;
+    layers.retain(|layer| !used.contains(&layer.id) && age(layer.created) >= max);
+    Ok(layers)
+}
+
+/// How long ago something was made.
+fn age(created: layerstore::Timestamp) -> Duration {
+    let age = Timestamp::now().duration_since(crate::output::json::time(created));
+    age.try_into().unwrap_or_default()
+}

@@ -1,0 +1,92 @@
+//! `create-layer`, `import-layer`, `create-container`.
+
+use layerstore::{ContainerOptions, Error, Layer, LayerOptions};
+
+use super::super::call::Call;
+use super::super::failure::{Failure, known};
+use super::super::idmap;
+use super::super::lookup;
+use super::super::records::{ContainerRecord, LayerRecord, texts};
+use super::super::table::{ID, LABEL, NAME, READ_ONLY_LAYER, VOLATILE};
+use super::input::Input;
+use super::metadata;
+
+pub fn layer(call: &Call<'_>) -> Result<(), Failure> {
+    let (parent, options) = layer_options(call)?;
+    let layer = call.store.create_layer(parent.as_ref().map(|parent| &parent.id), &options)?;
+    print_layer(call, &layer)
+}
+
+pub fn import_layer(call: &Call<'_>) -> Result<(), Failure> {
+    let (parent, options) = layer_options(call)?;
+    let mut input = Input::open(call)?;
+    let put = call.store.put_layer(parent.as_ref().map(|parent| &parent.id), &options, &mut input);
+    let layer = put.map_err(|error| input.explain(&error))?;
+    print_layer(call, &layer)
+}
+
+/// The parent of a new layer, and what flags say of it.
+fn layer_options(call: &Call<'_>) -> Result<(Option<Layer>, LayerOptions), Failure> {
+    // Layers have the owners that came in, whoever looks at them: a map is checked, and takes effect in a container.
+    idmap::given(call)?;
+    let parent = match call.arg(0) {
+        "" => None,
+        word => Some(lookup::known_layer(&call.store, word)?),
+    };
+    let mut options = LayerOptions::default();
+    options.id = call.flags.text(&ID).map(str::parse).transpose().map_err(Error::from)?;
+    options.names = names(call);
+    options.mount_label = call.flags.text(&LABEL).map(str::to_owned);
+    options.read_only = call.flags.is(&READ_ONLY_LAYER);
+    Ok((parent, options))
+}
+
+fn print_layer(call: &Call<'_>, layer: &Layer) -> Result<(), Failure> {
+    if call.is_json() {
+        return call.console.json(&LayerRecord::new(layer, &call.store)?);
+    }
+    created_thing(call, layer.id.as_str(), &texts(&layer.names))
+}
+
+pub fn container(call: &Call<'_>) -> Result<(), Failure> {
+    let image = match call.arg(0) {
+        "" => None,
+        word => Some(lookup::known_image(&call.store, word)?),
+    };
+    let mut options = ContainerOptions::default();
+    options.id = call.flags.text(&ID).map(str::parse).transpose().map_err(Error::from)?;
+    options.names = names(call);
+    options.metadata = metadata::given(call)?;
+    if call.flags.is(&VOLATILE) {
+        options.mount_options.push("volatile".to_owned());
+    }
+    // An image without layers is as good as none.
+    let base = image.as_ref().filter(|image| image.top_layer.is_some()).map(|image| &image.id);
+    let created = call.store.create_container(base, &options);
+    let container = created.map_err(|error| explained(&error))?;
+    if call.is_json() {
+        return call.console.json(&ContainerRecord::new(&container, &call.store)?);
+    }
+    created_thing(call, container.id.as_str(), &texts(&container.names))
+}
+
+fn names(call: &Call<'_>) -> Vec<String> {
+    call.flags.list(&NAME).into_iter().map(str::to_owned).collect()
+}
+
+/// Prints a new thing: its id, and below it its names.
+fn created_thing(call: &Call<'_>, id: &str, names: &[String]) -> Result<(), Failure> {
+    call.console.line(id)?;
+    names.iter().try_for_each(|name| call.console.line(format_args!("\t{name}")))
+}
+
+fn explained(error: &Error) -> Failure {
+    match error {
+        Error::Meta(layerstore::MetaError::NameInUse { name, holder, .. }) => Failure::Text(format!(
+            "the container name \"{name}\" is already in use by {holder}. \
+             You have to remove that container to be able to reuse that name: {}",
+            known::DUPLICATE_NAME
+        )),
+        error => Failure::Text(super::super::failure::text(error)),
+    }
+}

@@ -1,0 +1,186 @@
+//! `mount`, `unmount`, `mounted`, `shutdown`.
+
+use layerstore::{Error, Layer, MountError, MountOptions, Store, ThingId, UnmountMode};
+use serde::Serialize;
+
+use super::super::call::Call;
+use super::super::failure::{Failure, known};
+use super::super::lookup;
+use super::super::table::{FORCE, LABEL, READ_ONLY};
+
+#[derive(Serialize)]
+struct Mounted<'a> {
+    id: &'a str,
+    mountpoint: String,
+    error: String,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    id: &'a str,
+    error: String,
+}
+
+pub fn mount(call: &Call<'_>) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for word in &call.args {
+        let (mountpoint, error) = match mount_one(call, word) {
+            Ok(path) => (path, String::new()),
+            Err(failure) => (String::new(), failure.text()),
+        };
+        all.push(Mounted { id: word, mountpoint, error });
+    }
+    if call.is_json() {
+        call.console.json(&all)?;
+    } else {
+        for one in &all {
+            if !one.error.is_empty() {
+                call.console.tell(format_args!("{} while mounting {}", one.error, one.id));
+            }
+            call.console.line(&one.mountpoint)?;
+        }
+    }
+    if all.iter().all(|one| one.error.is_empty()) { Ok(()) } else { Err(Failure::Told) }
+}
+
+fn mount_one(call: &Call<'_>, word: &str) -> Result<String, Failure> {
+    let mut options = MountOptions::default();
+    options.options.clone_from(&call.place.mount_options);
+    options.label = call.flags.text(&LABEL).map(str::to_owned);
+    let thing: ThingId = if call.flags.is(&READ_ONLY) {
+        options.read_only = true;
+        (&lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::IMAGE))?).into()
+    } else {
+        let layer = lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
+        // Whoever mounts a layer here writes to it, whatever stands on it; then it is not what it was, and loses its
+        // digests.
+        options.unseal = !layer.read_only;
+        options.change_under_others = true;
+        (&layer).into()
+    };
+    Ok(call.store.mount(&thing, &options)?.path().display().to_string())
+}
+
+pub fn unmount(call: &Call<'_>) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for word in &call.args {
+        let error = match unmount_one(call, word) {
+            Ok(left) => {
+                if left == Some(0) {
+                    call.console.line(format_args!("{word} mountpoint unmounted"))?;
+                }
+                String::new()
+            }
+            Err(failure) => failure.text(),
+        };
+        all.push(Done { id: word, error });
+    }
+    finish(call, &all, |one| format!("{} while unmounting {}", one.error, one.id))
+}
+
+/// How many still use the mount; `None` if it was an image's, of which the reference says nothing.
+fn unmount_one(call: &Call<'_>, word: &str) -> Result<Option<u64>, Failure> {
+    if let Some(layer) = lookup::mountable(&call.store, word)? {
+        return give_back(call, &(&layer).into()).map(Some);
+    }
+    let image = lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
+    give_back(call, &(&image).into()).map(|_| None)
+}
+
+fn give_back(call: &Call<'_>, thing: &ThingId) -> Result<u64, Failure> {
+    let done = if call.flags.is(&FORCE) {
+        call.store.unmount_all(thing, UnmountMode::Detach).map(|()| 0)
+    } else {
+        call.store.unmount(thing, UnmountMode::Plain)
+    };
+    match done {
+        // What is not mounted is as it should be.
+        Err(Error::Mount(MountError::NotMounted { .. })) => Ok(0),
+        left => Ok(left?),
+    }
+}
+
+pub fn mounted(call: &Call<'_>) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for word in &call.args {
+        let error = match is_mounted(call, word) {
+            Ok(true) => {
+                call.console.line(format_args!("{word} mounted"))?;
+                String::new()
+            }
+            Ok(false) => String::new(),
+            Err(failure) => failure.text(),
+        };
+        all.push(Done { id: word, error });
+    }
+    finish(call, &all, |one| format!("{} checking if {} is mounted", one.error, one.id))
+}
+
+fn is_mounted(call: &Call<'_>, word: &str) -> Result<bool, Failure> {
+    let layer = lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
+    Ok(call.store.mounted(&layer)?.is_some())
+}
+
+/// Tells what failed, all together at the end.
+fn finish(call: &Call<'_>, all: &[Done<'_>], text: impl Fn(&Done<'_>) -> String) -> Result<(), Failure> {
+    let failed: Vec<_> = all.iter().filter(|one| !one.error.is_empty()).collect();
+    if call.is_json() {
+        call.console.json(&all)?;
+    } else {
+        failed.iter().for_each(|one| call.console.tell(text(one)));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
+pub fn shutdown(call: &Call<'_>) -> Result<(), Failure> {
+    let mounted = mounted_layers(&call.store)?;
+    if mounted.is_empty() {
+        return if call.is_json() { call.console.json(&"") } else { Ok(()) };
+    }
+    if call.flags.is(&FORCE) {
+        unmount_everything(&call.store, &mounted)?;
+    }
+    // Also if nothing is mounted any more: scripts know it so.
+    let text = shutdown_text();
+    if call.is_json() {
+        call.console.json(&text)?;
+        return Err(Failure::Told);
+    }
+    Err(Failure::Text(text))
+}
+
+/// Ends all mounts, as some commands do at their end, and tells if there were any.
+pub fn end_all(call: &Call<'_>) -> Result<(), Failure> {
+    let mounted = mounted_layers(&call.store)?;
+    if !mounted.is_empty() {
+        unmount_everything(&call.store, &mounted)?;
+        call.console.tell(shutdown_text());
+    }
+    Ok(())
+}
+
+fn shutdown_text() -> String {
+    format!("shutdown: a layer is mounted: {}", known::USED_BY_CONTAINER)
+}
+
+fn mounted_layers(store: &Store) -> Result<Vec<Layer>, Failure> {
+    let mut mounted = Vec::new();
+    for (layer, _) in store.status()?.mounts {
+        if let Some(layer) = lookup::layer(store, &layer)?
+            && store.mounted(&layer)?.is_some()
+        {
+            mounted.push(layer);
+        }
+    }
+    Ok(mounted)
+}
+
+fn unmount_everything(store: &Store, layers: &[Layer]) -> Result<(), Failure> {
+    for layer in layers {
+        match store.unmount_all(layer, UnmountMode::Detach) {
+            Ok(()) | Err(Error::Mount(MountError::NotMounted { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

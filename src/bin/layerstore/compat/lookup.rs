@@ -1,0 +1,77 @@
+//! Words to things. What is exact wins: the id, then a name, then the beginning of one id.
+
+use layerstore::{Container, Error, Image, Layer, LookupError, Store, Thing};
+
+use super::failure::{Failure, known};
+
+/// The layer that a word names.
+pub fn layer(store: &Store, word: &str) -> Result<Option<Layer>, Failure> {
+    found(store.layer(word))
+}
+
+/// The image that a word names.
+pub fn image(store: &Store, word: &str) -> Result<Option<Image>, Failure> {
+    found(store.image(word))
+}
+
+/// The container that a word names.
+pub fn container(store: &Store, word: &str) -> Result<Option<Container>, Failure> {
+    found(store.container(word))
+}
+
+/// The layer, image or container that a word names, in this order.
+pub fn thing(store: &Store, word: &str) -> Result<Option<Thing>, Failure> {
+    if let Some(layer) = layer(store, word)? {
+        return Ok(Some(Thing::Layer(layer)));
+    }
+    if let Some(image) = image(store, word)? {
+        return Ok(Some(Thing::Image(image)));
+    }
+    Ok(container(store, word)?.map(Thing::Container))
+}
+
+/// The layer that a word names.
+///
+/// Returns [`Failure::Text`] if there is none.
+pub fn known_layer(store: &Store, word: &str) -> Result<Layer, Failure> {
+    layer(store, word)?.ok_or_else(|| Failure::new(known::LAYER))
+}
+
+/// The image that a word names.
+///
+/// Returns [`Failure::Text`] if there is none.
+pub fn known_image(store: &Store, word: &str) -> Result<Image, Failure> {
+    let missing = || Failure::Text(format!("locating image with ID \"{word}\": {}", known::IMAGE));
+    image(store, word)?.ok_or_else(missing)
+}
+
+/// The container that a word names.
+///
+/// Returns [`Failure::Text`] if there is none.
+pub fn known_container(store: &Store, word: &str) -> Result<Container, Failure> {
+    container(store, word)?.ok_or_else(|| Failure::new(known::CONTAINER))
+}
+
+/// The layer, image or container that a word names.
+///
+/// Returns [`Failure::Text`] if there is none.
+pub fn known_thing(store: &Store, word: &str) -> Result<Thing, Failure> {
+    thing(store, word)?.ok_or_else(|| Failure::new(known::LAYER))
+}
+
+/// A container, of which its layer is meant, or a layer.
+pub fn mountable(store: &Store, word: &str) -> Result<Option<Layer>, Failure> {
+    match container(store, word)? {
+        Some(container) => layer(store, container.layer.as_str()),
+        None => layer(store, word),
+    }
+}
+
+/// A word that could mean several things means none.
+fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Failure> {
+    match result {
+        Ok(thing) => Ok(Some(thing)),
+        Err(Error::Lookup(LookupError::NotFound { .. } | LookupError::Ambiguous { .. })) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,17 @@
+//! The command line of containers-storage: what a script sees of it, and whether the other program says the same.
+
+mod containers;
+mod damage;
+mod differential;
+mod documented;
+mod images;
+mod invocation;
+mod layers;
+mod mounts;
+
+use crate::support::machine;
+
+/// Whether this process may mount.
+fn can_mount() -> bool {
+    machine::is_root()
+}
