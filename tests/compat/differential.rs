@@ -148,6 +148,54 @@ const PLAIN: &[&str] = &[
      list-layer-data nope
      get-layer-data nope k
      set-layer-data nope k < x",
+    // Images.
+    "create-layer -i top
+     create-image -i img -n localhost/img:1 -m meta top
+     set-image-data img item < hello
+     set-image-data img manifest < m1
+     images
+     images -j
+     image img
+     image -j localhost/img:1
+     list-image-data img
+     get-image-data img item
+     get-image-data img none
+     get-image-data-size img item
+     get-image-data-digest img item
+     create-image -j
+     create-image -i img
+     create-image -n localhost/img:1
+     create-image nope
+     create-image -d junk
+     set-names -n two -n one img
+     get-names img
+     images -q
+     create-container -i ctr -m text img
+     container ctr
+     containers -j
+     layers
+     layers -t
+     delete-layer top
+     delete-image img
+     delete-image -j img
+     delete-container ctr
+     delete-layer top
+     delete-image img
+     layers -q
+     delete nope
+     wipe
+     wipe -j
+     images -j
+     containers -j",
+    "create-layer -i top
+     create-image -i img top
+     create-container -i ctr img
+     delete img
+     container ctr
+     delete ctr
+     layers
+     delete -j top
+     layers",
     // Images and layers that are not there.
     "images
      images -j

@@ -5,6 +5,139 @@ use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
 use crate::support::transcript::Session;
 
+#[test]
+fn images_are_made_of_layers() {
+    let dir = Dir::new("compat-create-image");
+    let digest = format!("sha256:{}", "1".repeat(64));
+    Session::layerstore(&dir).expect(
+        &format!(
+            r#"
+$ create-layer -i top
+top
+$ create-image -i img -n localhost/img:1 -m meta top
+img
+	localhost/img:1
+$ set-image-data img item < hello
+$ set-image-data img manifest < m1
+$ images
+img
+	name: localhost/img:1
+	digest: sha256:4b8d7d65f3f2de3ce0bca2c2ef5b8a4ab87b8fde2c3e0d0a0e0c4ef7ba4f8f0e
+	data: item
+	data: manifest
+$ createimage -j -d {digest}
+{{"id":"ID1","digest":"{digest}","created":"TIME"}}
+$ images-by-digest -q {digest}
+ID1
+$ create-image -i img
+! an image with ID "img" already exists: that ID is already in use
+= 1
+$ create-image -n localhost/img:1
+! image name "localhost/img:1" is already associated with image "img": that name is already in use
+= 1
+$ create-image nope
+! layer not known
+= 1
+$ create-image -d junk
+! validating digests for new image: validating image digest "junk": invalid checksum digest format
+= 1
+$ create-container -i ctr img
+ctr
+$ container ctr
+ID: ctr
+Image: img
+Image name: localhost/img:1
+Size: 0
+Layer: ID2
+$ delete-layer top
+! top: used by layer ID2: layer has children
+= 1
+$ delete-container ctr
+$ delete-layer top
+! top: layer top used by image img: layer is in use by an image
+= 1
+$ set-names -n other img
+$ delete-image img
+! img: top
+"#
+        )
+        .replace(
+            "4b8d7d65f3f2de3ce0bca2c2ef5b8a4ab87b8fde2c3e0d0a0e0c4ef7ba4f8f0e",
+            layerstore::Digest::sha256(b"m1").hex(),
+        ),
+    );
+}
+
+#[test]
+fn delete_asks_nobody_and_wipe_leaves_nothing() {
+    let dir = Dir::new("compat-delete");
+    let mut session = Session::layerstore(&dir);
+    session.expect(
+        r#"
+$ create-layer -i top
+top
+$ create-image -i img top
+img
+$ create-container -i ctr img
+ctr
+$ delete img nope
+! nope: layer not known
+= 1
+$ container ctr
+ID: ctr
+Image: img
+Size: 0
+Layer: ID1
+$ delete -j ctr
+{"ctr":""}
+$ layers -q
+top
+$ delete top
+$ layers -q
+$ wipe
+$ wipe -j
+""
+$ create-layer -i base
+base
+$ create-image -i img base
+img
+$ create-container -i ctr img
+ctr
+"#,
+    );
+    if super::can_mount() {
+        session.expect("$ mount ctr\nMOUNT\n");
+    }
+    session.expect("$ wipe\n$ layers -j\nnull\n$ images -j\nnull\n$ containers -j\n[]\n$ shutdown\n");
+    assert!(dir.mounts().is_empty());
+}
+
+#[test]
+fn directories_are_there_and_go_with_their_owner() {
+    let dir = Dir::new("compat-directories");
+    let mut session = Session::layerstore(&dir);
+    session.run("create-image -i img\ncreate-container -i ctr ''");
+    let path = |command: &str, id: &str| {
+        let path = session.command([command.to_owned(), id.to_owned()]).stdout_path();
+        assert!(path.is_dir(), "{}", path.display());
+        path
+    };
+    let paths = [
+        path("get-image-dir", "img"),
+        path("get-image-run-dir", "img"),
+        path("get-container-dir", "ctr"),
+        path("get-container-run-dir", "ctr"),
+    ];
+    for (path, below) in paths.iter().zip([dir.root(), dir.run_root(), dir.root(), dir.run_root()]) {
+        assert!(path.starts_with(&below), "{}", path.display());
+    }
+    session.expect(
+        "$ delete-container ctr\n$ delete-image img\n$ get-container-dir ctr\n! container not known\n= 1\n",
+    );
+    assert!(paths.iter().all(|path| !path.exists()), "{paths:?}");
+    session.expect("$ get-image-dir img\n! locating image with ID \"img\": image not known\n= 1\n");
+}
+
 /// A store with the image `base`, which has two layers.
 fn with_image(name: &str) -> Dir {
     let dir = Dir::new(name);

@@ -88,6 +88,8 @@ UIDs: []
 GIDs: []
 $ container-parent-owners -j ctr
 {"ID":"ctr","UIDs":null,"GIDs":null}
+$ create-container -j -i mapped --uidmap 0:100000:65536 ''
+{"id":"mapped","image":"","layer":"ID1","created":"TIME","uidmap":[{"container_id":0,"host_id":100000,"size":65536}],"gidmap":[{"container_id":0,"host_id":100000,"size":65536}],"flags":{"MountLabel":"","ProcessLabel":""}}
 "#,
     );
 }

@@ -1,23 +1,16 @@
 //! Id maps, as flags give them.
 
-use layerstore::IdExtent;
+use layerstore::{IdExtent, IdMaps};
 
 use super::call::Call;
 use super::failure::Failure;
 use super::golang::{call_failed, quoted};
 use super::table::{GID_MAP, HOST_GID_MAP, HOST_UID_MAP, SUB_GID_MAP, SUB_UID_MAP, UID_MAP};
 
-/// How users and groups are mapped; empty if they are not.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Maps {
-    pub uids: Vec<IdExtent>,
-    pub gids: Vec<IdExtent>,
-}
-
-/// The maps that the flags of a command give.
+/// The maps that the flags of a command give; empty if they give none.
 ///
 /// Returns [`Failure::Text`] if they contradict each other, are malformed, or name nobody.
-pub fn given(call: &Call<'_>) -> Result<Maps, Failure> {
+pub fn given(call: &Call<'_>) -> Result<IdMaps, Failure> {
     let flags = &call.flags;
     let (uid_map, gid_map) = (flags.text(&UID_MAP), flags.text(&GID_MAP));
     if flags.is(&HOST_UID_MAP) && uid_map.is_some() {
@@ -31,7 +24,7 @@ pub fn given(call: &Call<'_>) -> Result<Maps, Failure> {
         Some(name) => ranges_of(file, &read(file)?, name),
         None => Ok(Vec::new()),
     };
-    let mut maps = Maps {
+    let mut maps = IdMaps {
         uids: subordinate("/etc/subuid", user.or(group))?,
         gids: subordinate("/etc/subgid", group.or(user))?,
     };

@@ -113,6 +113,8 @@ pub struct ImageRecord {
     names_history: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     layer: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mapped_layers: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     metadata: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -138,6 +140,7 @@ impl ImageRecord {
             names_history: if history == names { Vec::new() } else { history },
             names,
             layer: image.top_layer.as_ref().map(ToString::to_string).unwrap_or_default(),
+            mapped_layers: image.mapped_top_layers.iter().map(ToString::to_string).collect(),
             metadata: image.metadata.clone(),
             big_data_names: keys(items),
             big_data_sizes: sizes(items),
@@ -166,6 +169,10 @@ pub struct ContainerRecord {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     big_data_digests: BTreeMap<String, String>,
     created: String,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "uidmap")]
+    uid_map: Vec<IdMap>,
+    #[serde(skip_serializing_if = "Vec::is_empty", rename = "gidmap")]
+    gid_map: Vec<IdMap>,
     flags: BTreeMap<String, Value>,
 }
 
@@ -183,6 +190,8 @@ impl ContainerRecord {
             big_data_sizes: sizes(&items),
             big_data_digests: item_digests(&items),
             created: golang::time(container.created),
+            uid_map: id_maps(container.id_maps.as_ref().map_or(&[], |maps| &maps.uids)),
+            gid_map: id_maps(container.id_maps.as_ref().map_or(&[], |maps| &maps.gids)),
             flags: container_flags(container),
         })
     }
@@ -220,17 +229,14 @@ fn item_digests(items: &[Item]) -> BTreeMap<String, String> {
 
 /// The flags that a container was given, and those that are said of it in other words here.
 fn container_flags(container: &Container) -> BTreeMap<String, Value> {
-    let label = container.mount_label.clone().unwrap_or_default();
-    let mut all: BTreeMap<String, Value> = [("MountLabel", label), ("ProcessLabel", String::new())]
-        .map(|(name, text)| (name.to_owned(), text.into()))
-        .into();
-    let (volatile, options): (Vec<&String>, _) =
-        container.mount_options.iter().partition(|option| *option == "volatile");
-    if !volatile.is_empty() {
+    let labels = [("MountLabel", &container.mount_label), ("ProcessLabel", &container.process_label)];
+    let mut all: BTreeMap<String, Value> =
+        labels.map(|(name, label)| (name.to_owned(), label.clone().unwrap_or_default().into())).into();
+    if container.volatile {
         all.insert("Volatile".to_owned(), true.into());
     }
-    if !options.is_empty() {
-        all.insert("MountOpts".to_owned(), options.iter().map(|option| option.as_str()).collect());
+    if !container.mount_options.is_empty() {
+        all.insert("MountOpts".to_owned(), container.mount_options.clone().into());
     }
     all.extend(flags(&container.flags));
     all

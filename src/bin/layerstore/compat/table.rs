@@ -34,6 +34,7 @@ pub static GLOBAL: &[&Flag] = &[&GRAPH, &RUN, &DRIVER, &STORAGE_OPT, &DEBUG, &UN
 // What some commands take.
 pub static BZIP2: Flag = switch(&["--bzip2", "--bz2", "-b"], "compress with bzip2, which is refused");
 pub static CONTAINER: Flag = switch(&["--container", "-c"], "succeed only for containers");
+pub static DIGEST: Flag = text(&["--digest", "-d"], "the digest that the image is known by");
 pub static FILE: Flag = text(&["--file", "-f"], "a file in place of standard input or output");
 pub static FORCE: Flag = switch(&["--force", "-f"], "unmount whatever uses it");
 pub static FORCE_REPAIR: Flag = switch(&["--force", "-f"], "remove damaged containers, too");
@@ -179,9 +180,29 @@ pub static COMMANDS: &[Command] = &[
     row(
         &["create-container", "createcontainer"],
         ("IMAGE", 1, 1),
-        &[&NAME, &ID, &METADATA, &METADATA_FILE, &VOLATILE, &JSON],
+        &[
+            &NAME,
+            &ID,
+            &METADATA,
+            &METADATA_FILE,
+            &VOLATILE,
+            &HOST_UID_MAP,
+            &HOST_GID_MAP,
+            &UID_MAP,
+            &GID_MAP,
+            &SUB_UID_MAP,
+            &SUB_GID_MAP,
+            &JSON,
+        ],
         "Create a container",
         create::container,
+    ),
+    row(
+        &["create-image", "createimage"],
+        ("[LAYER]", 0, 1),
+        &[&NAME, &ID, &DIGEST, &METADATA, &METADATA_FILE, &JSON],
+        "Create an image",
+        create::image,
     ),
     row(
         &["create-layer", "createlayer"],
@@ -201,6 +222,13 @@ pub static COMMANDS: &[Command] = &[
         ],
         "Create an empty layer",
         create::layer,
+    ),
+    row_of_many(
+        &["delete"],
+        "THING ...",
+        &[&JSON],
+        "Delete things without looking who needs them",
+        delete::anything,
     ),
     row_of_many(
         &["delete-container", "deletecontainer"],
@@ -267,6 +295,13 @@ pub static COMMANDS: &[Command] = &[
         data::size_of_container,
     ),
     row(
+        &["get-container-dir", "getcontainerdir"],
+        ("CONTAINER", 1, 1),
+        &[],
+        "Print the directory of a container",
+        containers::directory,
+    ),
+    row(
         &["get-container-run-dir", "getcontainerrundir"],
         ("CONTAINER", 1, 1),
         &[],
@@ -293,6 +328,20 @@ pub static COMMANDS: &[Command] = &[
         &[],
         "Print the size of a data item of an image",
         data::size_of_image,
+    ),
+    row(
+        &["get-image-dir", "getimagedir"],
+        ("IMAGE", 1, 1),
+        &[],
+        "Print the directory of an image",
+        containers::image_directory,
+    ),
+    row(
+        &["get-image-run-dir", "getimagerundir"],
+        ("IMAGE", 1, 1),
+        &[],
+        "Print the directory of an image that a reboot drops",
+        containers::image_run_directory,
     ),
     row(
         &["get-layer-data", "getlayerdata"],
@@ -426,6 +475,7 @@ pub static COMMANDS: &[Command] = &[
         run: Run::Alone(unshare::unshare),
     },
     row(&["version"], ("", 0, 0), &[&JSON], "Print the version", status::version),
+    row(&["wipe"], ("", 0, 0), &[&JSON], "Delete everything", delete::wipe),
 ];
 
 #[cfg(test)]

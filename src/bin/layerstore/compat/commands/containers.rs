@@ -1,4 +1,4 @@
-//! `containers`, `container`, `get-container-run-dir`.
+//! `containers`, `container`, and the directories of containers and images.
 
 use layerstore::Container;
 
@@ -39,9 +39,24 @@ pub fn show(call: &Call<'_>) -> Result<(), Failure> {
     if containers.len() == call.args.len() { Ok(()) } else { Err(Failure::Told) }
 }
 
+pub fn directory(call: &Call<'_>) -> Result<(), Failure> {
+    let container = lookup::known_container(&call.store, call.arg(0))?;
+    call.console.line(call.store.container_directory(&container.id)?.display())
+}
+
 pub fn run_directory(call: &Call<'_>) -> Result<(), Failure> {
     let container = lookup::known_container(&call.store, call.arg(0))?;
     call.console.line(call.store.run_directory(&container.id)?.display())
+}
+
+pub fn image_directory(call: &Call<'_>) -> Result<(), Failure> {
+    let image = lookup::known_image(&call.store, call.arg(0))?;
+    call.console.line(call.store.image_directory(&image.id)?.display())
+}
+
+pub fn image_run_directory(call: &Call<'_>) -> Result<(), Failure> {
+    let image = lookup::known_image(&call.store, call.arg(0))?;
+    call.console.line(call.store.image_run_directory(&image.id)?.display())
 }
 
 fn records(call: &Call<'_>, containers: &[Container]) -> Result<Vec<ContainerRecord>, Failure> {

@@ -1,13 +1,13 @@
-//! `create-layer`, `import-layer`, `create-container`.
+//! `create-layer`, `import-layer`, `create-image`, `create-container`.
 
-use layerstore::{ContainerOptions, Error, Layer, LayerOptions};
+use layerstore::{ContainerOptions, Error, IdMapping, IdMaps, ImageOptions, Kind, Layer, LayerOptions, Name};
 
 use super::super::call::Call;
 use super::super::failure::{Failure, known};
 use super::super::idmap;
 use super::super::lookup;
-use super::super::records::{ContainerRecord, LayerRecord, texts};
-use super::super::table::{ID, LABEL, NAME, READ_ONLY_LAYER, VOLATILE};
+use super::super::records::{ContainerRecord, ImageRecord, LayerRecord, texts};
+use super::super::table::{DIGEST, ID, LABEL, NAME, READ_ONLY_LAYER, VOLATILE};
 use super::input::Input;
 use super::metadata;
 
@@ -48,7 +48,57 @@ fn print_layer(call: &Call<'_>, layer: &Layer) -> Result<(), Failure> {
     created_thing(call, layer.id.as_str(), &texts(&layer.names))
 }
 
+pub fn image(call: &Call<'_>) -> Result<(), Failure> {
+    let layer = match call.arg(0) {
+        "" => None,
+        word => Some(lookup::known_layer(&call.store, word)?),
+    };
+    let mut options = ImageOptions::default();
+    options.id = call.flags.text(&ID).map(str::parse).transpose().map_err(Error::from)?;
+    options.names = names(call);
+    options.top_layer = layer.map(|layer| layer.id);
+    options.metadata = metadata::given(call)?;
+    if let Some(text) = call.flags.text(&DIGEST) {
+        let invalid = || {
+            Failure::Text(format!(
+                "validating digests for new image: validating image digest \"{text}\": {}",
+                known::BAD_DIGEST
+            ))
+        };
+        options.digests.push(text.parse().map_err(|_| invalid())?);
+    }
+    refuse_taken(call, &options)?;
+    let image = call.store.create_image(&options)?;
+    if call.is_json() {
+        return call.console.json(&ImageRecord::new(&image, &call.store.items(&image)?));
+    }
+    created_thing(call, image.id.as_str(), &texts(&image.names))
+}
+
+/// The library lets a new image take names from others, and the reference does not.
+fn refuse_taken(call: &Call<'_>, options: &ImageOptions) -> Result<(), Failure> {
+    if let Some(id) = &options.id
+        && lookup::image(&call.store, id.as_str())?.is_some_and(|image| image.id == *id)
+    {
+        return Err(Failure::Text(format!(
+            "an image with ID \"{id}\" already exists: {}",
+            known::DUPLICATE_ID
+        )));
+    }
+    for name in &options.names {
+        let parsed: Name = name.parse().map_err(Error::from)?;
+        if let Some(holder) = call.store.name_holder(Kind::Image, &parsed)? {
+            return Err(Failure::Text(format!(
+                "image name \"{name}\" is already associated with image \"{holder}\": {}",
+                known::DUPLICATE_NAME
+            )));
+        }
+    }
+    Ok(())
+}
+
 pub fn container(call: &Call<'_>) -> Result<(), Failure> {
+    let maps = idmap::given(call)?;
     let image = match call.arg(0) {
         "" => None,
         word => Some(lookup::known_image(&call.store, word)?),
@@ -57,8 +107,9 @@ pub fn container(call: &Call<'_>) -> Result<(), Failure> {
     options.id = call.flags.text(&ID).map(str::parse).transpose().map_err(Error::from)?;
     options.names = names(call);
     options.metadata = metadata::given(call)?;
-    if call.flags.is(&VOLATILE) {
-        options.mount_options.push("volatile".to_owned());
+    options.volatile = call.flags.is(&VOLATILE);
+    if maps != IdMaps::default() {
+        options.ids = IdMapping::Maps(maps);
     }
     // An image without layers is as good as none.
     let base = image.as_ref().filter(|image| image.top_layer.is_some()).map(|image| &image.id);

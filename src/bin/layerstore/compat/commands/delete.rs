@@ -1,4 +1,4 @@
-//! `delete-container`, `delete-image`, `delete-layer`.
+//! `delete`, `delete-container`, `delete-image`, `delete-layer`, `wipe`.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,26 @@ use super::super::call::Call;
 use super::super::failure::{Failure, known};
 use super::super::lookup;
 use super::super::table::TEST;
+
+/// Deletes things without looking who needs them.
+pub fn anything(call: &Call<'_>) -> Result<(), Failure> {
+    each(call, |word| {
+        let container = lookup::container(&call.store, word)?.map(|container| ThingId::from(&container));
+        let image = || Ok::<_, Failure>(lookup::image(&call.store, word)?.map(|image| ThingId::from(&image)));
+        let thing = match container.map_or_else(image, |container| Ok(Some(container)))? {
+            Some(thing) => thing,
+            None => (&lookup::known_layer(&call.store, word)?).into(),
+        };
+        Ok(call.store.remove_regardless(&thing)?)
+    })
+}
+
+pub fn wipe(call: &Call<'_>) -> Result<(), Failure> {
+    // Also what processes use.
+    call.store.shutdown(true)?;
+    call.store.wipe()?;
+    if call.is_json() { call.console.json(&"") } else { Ok(()) }
+}
 
 pub fn containers(call: &Call<'_>) -> Result<(), Failure> {
     each(call, |word| {

@@ -86,6 +86,9 @@ fn describe(call: &Call<'_>, image: &Image, items: &[Item]) -> Result<(), Failur
     }
     let top = image.top_layer.as_ref().map(ToString::to_string).unwrap_or_default();
     console.line(format_args!("Top Layer: {top}"))?;
+    for layer in &image.mapped_top_layers {
+        console.line(format_args!("Top Layer: {layer}"))?;
+    }
     for digest in digests(image, items) {
         console.line(format_args!("Digest: {digest}"))?;
     }

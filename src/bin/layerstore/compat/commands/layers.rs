@@ -93,7 +93,10 @@ impl Users {
     }
 
     fn images_of(&self, layer: &Layer) -> impl Iterator<Item = &Image> {
-        self.images.iter().filter(|image| image.top_layer.as_ref() == Some(&layer.id))
+        let is_top = |image: &&Image| {
+            image.top_layer.iter().chain(&image.mapped_top_layers).any(|top| *top == layer.id)
+        };
+        self.images.iter().filter(is_top)
     }
 
     fn containers_of(&self, layer: &Layer) -> impl Iterator<Item = &Container> {

@@ -1,6 +1,6 @@
 //! `mount`, `unmount`, `mounted`, `shutdown`.
 
-use layerstore::{Error, Layer, MountError, MountOptions, Store, ThingId, UnmountMode};
+use layerstore::{Error, MountError, MountOptions, ThingId, UnmountMode};
 use serde::Serialize;
 
 use super::super::call::Call;
@@ -133,12 +133,11 @@ fn finish(call: &Call<'_>, all: &[Done<'_>], text: impl Fn(&Done<'_>) -> String)
 }
 
 pub fn shutdown(call: &Call<'_>) -> Result<(), Failure> {
-    let mounted = mounted_layers(&call.store)?;
-    if mounted.is_empty() {
+    if call.store.shutdown(false)?.is_empty() {
         return if call.is_json() { call.console.json(&"") } else { Ok(()) };
     }
     if call.flags.is(&FORCE) {
-        unmount_everything(&call.store, &mounted)?;
+        call.store.shutdown(true)?;
     }
     // Also if nothing is mounted any more: scripts know it so.
     let text = shutdown_text();
@@ -151,9 +150,8 @@ pub fn shutdown(call: &Call<'_>) -> Result<(), Failure> {
 
 /// Ends all mounts, as some commands do at their end, and tells if there were any.
 pub fn end_all(call: &Call<'_>) -> Result<(), Failure> {
-    let mounted = mounted_layers(&call.store)?;
-    if !mounted.is_empty() {
-        unmount_everything(&call.store, &mounted)?;
+    if !call.store.shutdown(false)?.is_empty() {
+        call.store.shutdown(true)?;
         call.console.tell(shutdown_text());
     }
     Ok(())
@@ -161,26 +159,4 @@ pub fn end_all(call: &Call<'_>) -> Result<(), Failure> {
 
 fn shutdown_text() -> String {
     format!("shutdown: a layer is mounted: {}", known::USED_BY_CONTAINER)
-}
-
-fn mounted_layers(store: &Store) -> Result<Vec<Layer>, Failure> {
-    let mut mounted = Vec::new();
-    for (layer, _) in store.status()?.mounts {
-        if let Some(layer) = lookup::layer(store, &layer)?
-            && store.mounted(&layer)?.is_some()
-        {
-            mounted.push(layer);
-        }
-    }
-    Ok(mounted)
-}
-
-fn unmount_everything(store: &Store, layers: &[Layer]) -> Result<(), Failure> {
-    for layer in layers {
-        match store.unmount_all(layer, UnmountMode::Detach) {
-            Ok(()) | Err(Error::Mount(MountError::NotMounted { .. })) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

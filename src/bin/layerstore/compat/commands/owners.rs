@@ -1,6 +1,9 @@
 //! `layer-parent-owners`, `container-parent-owners`, `storage-layers`.
 
-use layerstore::{Error, Layer, MountError};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+
+use layerstore::{Error, IdExtent, MountError};
 use serde::Serialize;
 
 use super::super::call::Call;
@@ -21,15 +24,29 @@ struct Owners {
 pub fn of_layers(call: &Call<'_>) -> Result<(), Failure> {
     print(call, false, |word| {
         let layer = lookup::known_layer(&call.store, word)?;
-        Ok((layer.id.to_string(), layer))
+        let owners = match call.store.parent_owners(&layer.id) {
+            Err(Error::Mount(MountError::NotMounted { .. })) => {
+                return Err(Failure::Text(format!("LayerParentOwner: {}", known::NOT_MOUNTED)));
+            }
+            owners => owners?,
+        };
+        Ok(Owners::new(layer.id.to_string(), owners.uids, owners.gids))
     })
 }
 
 pub fn of_containers(call: &Call<'_>) -> Result<(), Failure> {
     print(call, true, |word| {
         let container = lookup::known_container(&call.store, word)?;
-        let layer = lookup::known_layer(&call.store, container.layer.as_str())?;
-        Ok((container.id.to_string(), layer))
+        let maps = container.id_maps.clone().unwrap_or_default();
+        let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
+        // Where it is mounted, or would be, up to what is everyone's.
+        let mounts = call.place.run_root.join("mnt");
+        for directory in mounts.ancestors().filter(|directory| directory.parent().is_some()) {
+            let Ok(found) = std::fs::metadata(directory) else { continue };
+            uids.extend(Some(found.uid()).filter(|uid| !is_mapped(&maps.uids, *uid)));
+            gids.extend(Some(found.gid()).filter(|gid| !is_mapped(&maps.gids, *gid)));
+        }
+        Ok(Owners::new(container.id.to_string(), uids.into_iter().collect(), gids.into_iter().collect()))
     })
 }
 
@@ -37,12 +54,12 @@ pub fn of_containers(call: &Call<'_>) -> Result<(), Failure> {
 fn print(
     call: &Call<'_>,
     empty: bool,
-    find: impl Fn(&str) -> Result<(String, Layer), Failure>,
+    owners: impl Fn(&str) -> Result<Owners, Failure>,
 ) -> Result<(), Failure> {
     let mut all = Vec::new();
     let mut all_done = true;
     for word in &call.args {
-        match find(word).and_then(|(id, layer)| owners(call, id, &layer)) {
+        match owners(word) {
             Ok(owners) => all.push(owners),
             Err(failure) => {
                 all_done = false;
@@ -66,15 +83,17 @@ fn print(
     if all_done { Ok(()) } else { Err(Failure::Told) }
 }
 
-fn owners(call: &Call<'_>, id: String, layer: &Layer) -> Result<Owners, Failure> {
-    let owners = match call.store.parent_owners(&layer.id) {
-        Err(Error::Mount(MountError::NotMounted { .. })) => {
-            return Err(Failure::Text(format!("LayerParentOwner: {}", known::NOT_MOUNTED)));
-        }
-        owners => owners?,
-    };
-    let some = |ids: Vec<u32>| if ids.is_empty() { None } else { Some(ids) };
-    Ok(Owners { id, uids: some(owners.uids), gids: some(owners.gids) })
+impl Owners {
+    fn new(id: String, uids: Vec<u32>, gids: Vec<u32>) -> Self {
+        let some = |ids: Vec<u32>| if ids.is_empty() { None } else { Some(ids) };
+        Owners { id, uids: some(uids), gids: some(gids) }
+    }
+}
+
+/// Whether a number of the host has one in the map. No map is a map of everything.
+fn is_mapped(map: &[IdExtent], outside: u32) -> bool {
+    let has = |run: &IdExtent| outside.checked_sub(run.outside).is_some_and(|offset| offset < run.count);
+    map.is_empty() || map.iter().any(has)
 }
 
 /// The layers that have a directory here are those that have a record: there are no others.

@@ -14,6 +14,10 @@ pub fn of_image(store: &Store, image: &Image, items: &[Item]) -> Result<u64, Fai
         size = size.saturating_add(layer.diff_size.map_or_else(|| difference(store, &layer), Ok)?);
         next = layer.parent;
     }
+    for id in &image.mapped_top_layers {
+        let layer = located(store, id)?;
+        size = size.saturating_add(layer.diff_size.map_or_else(|| difference(store, &layer), Ok)?);
+    }
     Ok(size)
 }
 

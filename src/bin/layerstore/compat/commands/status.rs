@@ -14,7 +14,7 @@ pub fn status(call: &Call<'_>) -> Result<(), Failure> {
         ("Supports d_type", "true"),
         ("Native Overlay Diff", "true"),
         ("Using metacopy", "false"),
-        ("Supports shifting", "false"),
+        ("Supports shifting", "true"),
         ("Supports volatile", "true"),
     ];
     pairs.extend(of_driver.map(|(name, value)| (name, value.to_owned())));
