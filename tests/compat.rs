@@ -1,6 +1,7 @@
 //! The command line of containers-storage: what a script sees of it, and whether the other program says the same.
 
 mod containers;
+mod copying;
 mod damage;
 mod differential;
 mod documented;

@@ -38,6 +38,8 @@ const KNOWN: &[Known] = &[
     known("remove-names", "", "unrecognized command", "1.43 has no such command"),
     known("layers -q", "", "not defined: -q", "1.43 has no such flag"),
     known("layers -j", "\nnull\n", "\n[]\n", "1.43 prints an empty list where 1.63 prints null"),
+    known("copy base:/none", "error copying", "error copying", "the paths are those in the layers here"),
+    known("copy tree/f1 relative", "should be absolute", "", "1.43 takes it"),
     known("applydiff", "unpacking failed", "processing tar file", "1.43 says it in other words"),
     known("import-layer -f junk", "unpacking failed", "processing tar file", "1.43 says it in other words"),
     known("create-container", "\n\tc1\n\ttwo\n", "\n\tc1\ttwo\n", "1.43 prints all names on one line"),
@@ -332,6 +334,16 @@ const MOUNTING: &[&str] = &[
      mount x
      delete-container x
      layers -j",
+    "create-layer -i base
+     copy tree base:/tree
+     copy tree/f1 base:/a/b/c
+     copy --chown 5:6 tree base:/given
+     copy base:/tree base:/again
+     changes base
+     diffsize base
+     copy base:/none base:/x
+     copy tree/f1 nope:/x
+     copy tree/f1 relative",
     "create-layer -i base
      mount base
      % mkdir \"$MOUNT/d\" && printf 1 > \"$MOUNT/d/f\" && printf 12 > \"$MOUNT/g\" && ln -s d \"$MOUNT/l\"

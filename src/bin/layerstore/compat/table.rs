@@ -2,8 +2,8 @@
 
 use super::call::Call;
 use super::commands::{
-    changes, check, containers, create, data, delete, images, layers, metadata, mount, names, owners, status,
-    unshare,
+    changes, check, containers, copy, create, data, delete, images, layers, metadata, mount, names, owners,
+    status, unshare,
 };
 use super::failure::Failure;
 use super::flags::{Flag, Takes};
@@ -33,6 +33,7 @@ pub static GLOBAL: &[&Flag] = &[&GRAPH, &RUN, &DRIVER, &STORAGE_OPT, &DEBUG, &UN
 
 // What some commands take.
 pub static BZIP2: Flag = switch(&["--bzip2", "--bz2", "-b"], "compress with bzip2, which is refused");
+pub static CHOWN: Flag = text(&["--chown", "-o"], "the owner of the copies, UID[:GID]");
 pub static CONTAINER: Flag = switch(&["--container", "-c"], "succeed only for containers");
 pub static DIGEST: Flag = text(&["--digest", "-d"], "the digest that the image is known by");
 pub static FILE: Flag = text(&["--file", "-f"], "a file in place of standard input or output");
@@ -177,6 +178,15 @@ pub static COMMANDS: &[Command] = &[
         owners::of_containers,
     ),
     row(&["containers"], ("", 0, 0), &[&JSON], "List containers", containers::list),
+    Command {
+        names: &["copy"],
+        arguments: "[LAYER:]PATH ... [LAYER:]PATH",
+        arguments_least: 2,
+        arguments_most: None,
+        flags: &[&CHOWN, &JSON],
+        about: "Copy files into layers and out of them",
+        run: Run::OnStore(copy::copy),
+    },
     row(
         &["create-container", "createcontainer"],
         ("IMAGE", 1, 1),

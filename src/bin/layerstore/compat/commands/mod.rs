@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod check;
 pub mod containers;
+pub mod copy;
 pub mod create;
 pub mod data;
 pub mod delete;

@@ -1,6 +1,8 @@
 //! `mount`, `unmount`, `mounted`, `shutdown`.
 
-use layerstore::{Error, MountError, MountOptions, ThingId, UnmountMode};
+use std::path::PathBuf;
+
+use layerstore::{Error, Layer, MountError, MountOptions, ThingId, UnmountMode};
 use serde::Serialize;
 
 use super::super::call::Call;
@@ -44,21 +46,31 @@ pub fn mount(call: &Call<'_>) -> Result<(), Failure> {
 }
 
 fn mount_one(call: &Call<'_>, word: &str) -> Result<String, Failure> {
+    if call.flags.is(&READ_ONLY) {
+        let image = lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::IMAGE))?;
+        let mut options = options(call);
+        options.read_only = true;
+        return Ok(call.store.mount(&image, &options)?.path().display().to_string());
+    }
+    let layer = lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
+    Ok(mount_layer(call, &layer, false)?.display().to_string())
+}
+
+/// Mounts a layer. Who does that for writing writes to it whatever stands on it; then it is not what it was, and loses
+/// its digests.
+pub fn mount_layer(call: &Call<'_>, layer: &Layer, read_only: bool) -> Result<PathBuf, Failure> {
+    let mut options = options(call);
+    options.read_only = read_only;
+    options.unseal = !read_only && !layer.read_only;
+    options.change_under_others = true;
+    Ok(call.store.mount(layer, &options)?.path().to_owned())
+}
+
+fn options(call: &Call<'_>) -> MountOptions {
     let mut options = MountOptions::default();
     options.options.clone_from(&call.place.mount_options);
     options.label = call.flags.text(&LABEL).map(str::to_owned);
-    let thing: ThingId = if call.flags.is(&READ_ONLY) {
-        options.read_only = true;
-        (&lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::IMAGE))?).into()
-    } else {
-        let layer = lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
-        // Whoever mounts a layer here writes to it, whatever stands on it; then it is not what it was, and loses its
-        // digests.
-        options.unseal = !layer.read_only;
-        options.change_under_others = true;
-        (&layer).into()
-    };
-    Ok(call.store.mount(&thing, &options)?.path().display().to_string())
+    options
 }
 
 pub fn unmount(call: &Call<'_>) -> Result<(), Failure> {
