@@ -99,7 +99,7 @@ impl OverlayOptions {
             }
             // A check that nobody makes any more.
             "override_kernel_check" => {}
-            _ => return Err("is unknown".to_owned()),
+            _ => return Err(ConfigError::UNKNOWN.to_owned()),
         }
         Ok(())
     }

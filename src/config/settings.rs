@@ -95,6 +95,13 @@ pub struct DriverOption {
     pub origin: Origin,
 }
 
+impl DriverOption {
+    /// An option, `key=value`.
+    pub fn new(text: impl Into<String>, origin: Origin) -> Self {
+        DriverOption { text: text.into(), origin }
+    }
+}
+
 /// The configuration of a machine or user, as the files and variables make it together.
 ///
 /// # Examples

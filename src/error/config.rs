@@ -80,3 +80,8 @@ pub enum ConfigError {
         path: PathBuf,
     },
 }
+
+impl ConfigError {
+    /// The [reason](ConfigError::Option) why an option cannot be used that nobody knows.
+    pub const UNKNOWN: &'static str = "is unknown";
+}

@@ -34,7 +34,16 @@ fn every_command_has_a_row() {
 }
 
 /// The flags of every command.
-const GLOBAL: &[&str] = &["--graph", "--run", "--storage-driver", "--storage-opt", "--debug", "--unshare"];
+const GLOBAL: &[&str] = &[
+    "--graph",
+    "--run",
+    "--storage-driver",
+    "--storage-opt",
+    "--image-store",
+    "--transient-store",
+    "--debug",
+    "--unshare",
+];
 
 fn first_cell(row: &str) -> &str {
     row.split('|').nth(1).unwrap_or_default()

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use layerstore::config::{Environment, Settings};
-use layerstore::{Store, StoreOptions, SyncMode};
+use layerstore::config::{DriverOption, Environment, Origin, Settings};
+use layerstore::{ConfigError, Store, StoreOptions};
 
 use super::failure::{Failure, known};
-use super::flags::{Flags, boolean};
-use super::table::{DRIVER, GRAPH, RUN, STORAGE_OPT};
+use super::flags::Flags;
+use super::table::{DRIVER, GRAPH, IMAGE_STORE, RUN, STORAGE_OPT, TRANSIENT_STORE};
 
 /// The only driver that there is.
 const OVERLAY: &str = "overlay";
@@ -21,8 +21,6 @@ pub struct Place {
     pub run_root: PathBuf,
     /// The driver options, as they were given.
     pub driver_options: Vec<String>,
-    /// Options for every mount.
-    pub mount_options: Vec<String>,
     /// The configuration of the machine.
     pub settings: Settings,
     options: StoreOptions,
@@ -44,20 +42,32 @@ impl Place {
         }
         let configured = settings.driver().map(|driver| driver.value.as_str());
         check_driver(if from_settings { configured } else { driver })?;
-        let driver_options: Vec<String> = if from_settings {
-            settings.driver_options().iter().map(|option| option.text.clone()).collect()
-        } else {
-            given.into_iter().map(str::to_owned).collect()
-        };
+        let mut effective = settings.clone();
         let root = absolute(graph.map_or(settings.graph_root().value.as_path(), Path::new))?;
         let run_root = absolute(run.map_or(settings.run_root().value.as_path(), Path::new))?;
-        let options = StoreOptions::at(&root).run_root(&run_root);
-        let mut place =
-            Place { root, run_root, driver_options, mount_options: Vec::new(), settings, options };
-        for option in place.driver_options.clone() {
-            place.take_option(&option)?;
+        effective.set_graph_root(root.clone(), Origin::Flag("--graph"));
+        effective.set_run_root(run_root.clone(), Origin::Flag("--run"));
+        effective.set_driver(OVERLAY, Origin::Flag("--storage-driver"));
+        if !from_settings {
+            let given = given.into_iter().map(|text| DriverOption::new(text, Origin::Flag("--storage-opt")));
+            effective.set_driver_options(given.collect());
+            effective.set_image_store(None);
+            effective.set_transient_store(false, Origin::Flag("--transient-store"));
         }
-        Ok(place)
+        if let Some(store) = flags.text(&IMAGE_STORE) {
+            let store = absolute(Path::new(store))?;
+            effective.set_image_store(Some((store, Origin::Flag("--image-store"))));
+        }
+        if flags.is(&TRANSIENT_STORE) {
+            effective.set_transient_store(true, Origin::Flag("--transient-store"));
+        }
+        let driver_options: Vec<String> =
+            effective.driver_options().iter().map(|option| option.text.clone()).collect();
+        if let Some(option) = driver_options.iter().find(|option| !option.contains('=')) {
+            return Err(Failure::Text(format!("unable to parse key/value option: {option}")));
+        }
+        let options = StoreOptions::from_settings(&effective).map_err(of_option)?;
+        Ok(Place { root, run_root, driver_options, settings, options })
     }
 
     /// Opens the store, which is made if it is missing.
@@ -80,48 +90,16 @@ impl Place {
             ("Driver Options", super::golang::list(&self.driver_options)),
         ]
     }
-
-    fn take_option(&mut self, option: &str) -> Result<(), Failure> {
-        let Some((key, value)) = option.split_once('=') else {
-            return Err(Failure::Text(format!("unable to parse key/value option: {option}")));
-        };
-        let key = match key.split_once('.') {
-            None | Some(("" | OVERLAY | "overlay2", _)) => key.rsplit('.').next().unwrap_or(key),
-            // Another driver's.
-            Some(("vfs" | "btrfs" | "zfs", _)) => return Ok(()),
-            Some(_) => return Err(unknown_option(key, option)),
-        };
-        let options = self.options.clone();
-        match key.to_ascii_lowercase().as_str() {
-            "mountopt" => {
-                self.mount_options =
-                    value.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect();
-            }
-            "mount_program" => self.options = options.mount_program(value),
-            "sync" if value == "none" => self.options = options.sync(SyncMode::Records),
-            "sync" if value == "filesystem" => self.options = options.sync(SyncMode::Full),
-            // They change nothing that can be seen here.
-            "skip_mount_home" | "ignore_chown_errors" if boolean(value).is_some() => {}
-            "use_composefs" if boolean(value) == Some(false) => {}
-            "skip_mount_home"
-            | "ignore_chown_errors"
-            | "use_composefs"
-            | "sync"
-            | "force_mask"
-            | "size"
-            | "inodes"
-            | "imagestore"
-            | "additionalimagestore"
-            | "additionallayerstore" => {
-                return Err(Failure::Text(format!("the option {option:?} is not supported")));
-            }
-            _ => return Err(unknown_option(key, option)),
-        }
-        Ok(())
-    }
 }
 
-fn unknown_option(key: &str, option: &str) -> Failure {
+/// An option that is unknown is told in the other program's words.
+fn of_option(error: ConfigError) -> Failure {
+    let ConfigError::Option { option, reason, .. } = &error else { return Failure::new(error.to_string()) };
+    if reason != ConfigError::UNKNOWN {
+        return Failure::Text(error.to_string());
+    }
+    let key = option.split('=').next().unwrap_or(option);
+    let key = key.rsplit('.').next().unwrap_or(key);
     Failure::Text(format!("unknown option {key:?} ({option:?})"))
 }
 

@@ -25,11 +25,14 @@ pub static GRAPH: Flag = text(&["--graph", "-g"], "the directory of the store");
 pub static RUN: Flag = text(&["--run", "-R"], "the directory for what a reboot drops");
 pub static DRIVER: Flag = text(&["--storage-driver", "-s"], "the storage driver: overlay");
 pub static STORAGE_OPT: Flag = list(&["--storage-opt"], "an option of the driver, KEY=VALUE");
+pub static IMAGE_STORE: Flag = text(&["--image-store"], "a separate store for images");
+pub static TRANSIENT_STORE: Flag = switch(&["--transient-store"], "drop containers with the next boot");
 pub static DEBUG: Flag = switch(&["--debug", "-D"], "tell what is done on standard error");
 pub static UNSHARE: Flag = switch(&["--unshare", "-U"], "run in a user namespace");
 
 /// The flags of every command.
-pub static GLOBAL: &[&Flag] = &[&GRAPH, &RUN, &DRIVER, &STORAGE_OPT, &DEBUG, &UNSHARE];
+pub static GLOBAL: &[&Flag] =
+    &[&GRAPH, &RUN, &IMAGE_STORE, &TRANSIENT_STORE, &DRIVER, &STORAGE_OPT, &DEBUG, &UNSHARE];
 
 // What some commands take.
 pub static BZIP2: Flag = switch(&["--bzip2", "--bz2", "-b"], "compress with bzip2, which is refused");

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use layerstore::{CheckLevel, CheckOptions, Layer, RepairOptions};
+use layerstore::{CheckLevel, CheckOptions, Layer, RepairOptions, Store};
 
 use super::super::call::Call;
 use super::super::failure::{self, Failure};
@@ -41,15 +41,25 @@ fn examine(call: &Call<'_>, max: Duration) -> Result<Report, Failure> {
     let mut options = CheckOptions::default();
     // Also the quick form reads every byte: it only does not say which files differ.
     options.level = CheckLevel::Deep;
-    let found = call.store.check(&options)?;
     let mut report = Report::default();
-    for finding in &found.findings {
-        report.add(&finding.damage, call.flags.is(&QUICK_CHECK));
+    let own = own_stores(call).map(|store| (store, false));
+    for (store, is_other) in own.chain(call.store.image_stores().iter().map(|store| (store, true))) {
+        report.of_other(is_other);
+        let found = store.check(&options)?;
+        for finding in &found.findings {
+            report.add(&finding.damage, call.flags.is(&QUICK_CHECK));
+        }
+        found.garbage.iter().for_each(|path| report.add_garbage(path));
     }
-    found.garbage.iter().for_each(|path| report.add_garbage(path));
+    report.of_other(false);
     report.add_unused(call, max)?;
     report.inherit(call)?;
     Ok(report)
+}
+
+/// The store, and the one that it has for its images.
+fn own_stores<'c>(call: &'c Call<'_>) -> impl Iterator<Item = &'c Store> {
+    std::iter::once(&call.store).chain(call.store.separate_images())
 }
 
 /// Mends what can be mended, and removes the rest: images and layers, and containers if `forced`. Returns what is
@@ -57,9 +67,11 @@ fn examine(call: &Call<'_>, max: Duration) -> Result<Report, Failure> {
 fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>, Failure> {
     let mut options = RepairOptions::default();
     options.force = forced;
-    let mut failures: Vec<String> =
-        call.store.repair(&options)?.failed.iter().map(|failed| failure::text(&failed.error)).collect();
-    call.store.gc(false)?;
+    let mut failures: Vec<String> = Vec::new();
+    for store in own_stores(call) {
+        failures.extend(store.repair(&options)?.failed.iter().map(|failed| failure::text(&failed.error)));
+        store.gc(false)?;
+    }
     let damaged = examine(call, max)?;
     for id in damaged.ids(Group::Image) {
         // With its containers, an image is theirs to lose.
@@ -108,7 +120,9 @@ fn unused_layers(call: &Call<'_>, max: Duration) -> Result<Vec<Layer>, Failure> 
         used.extend(report::chain(call, &top)?);
     }
     let mut layers = call.store.layers()?;
-    layers.retain(|layer| !used.contains(&layer.id) && age(layer.created) >= max);
+    layers.retain(|layer| {
+        layer.image_store.is_none() && !used.contains(&layer.id) && age(layer.created) >= max
+    });
     Ok(layers)
 }
 

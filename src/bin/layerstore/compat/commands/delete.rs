@@ -41,7 +41,9 @@ pub fn containers(call: &Call<'_>) -> Result<(), Failure> {
 
 pub fn layers(call: &Call<'_>) -> Result<(), Failure> {
     each(call, |word| {
-        let layer = lookup::layer(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_LAYER))?;
+        // What is in a store that is only read is none of those that can go.
+        let layer = lookup::layer(&call.store, word)?.filter(|layer| layer.image_store.is_none());
+        let layer = layer.ok_or_else(|| Failure::new(known::NOT_LAYER))?;
         remove_layer(call, &layer)
     })
 }
@@ -62,7 +64,8 @@ pub fn images(call: &Call<'_>) -> Result<(), Failure> {
     let mut all_done = true;
     let mut deleted = BTreeMap::new();
     for word in &call.args {
-        let image = lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_IMAGE));
+        let image = lookup::image(&call.store, word)?.filter(|image| image.image_store.is_none());
+        let image = image.ok_or_else(|| Failure::new(known::NOT_IMAGE));
         let result = image.and_then(|image| remove_image(call, &image));
         let value = match &result {
             Ok(layers) if layers.is_empty() => json!({}),
@@ -117,7 +120,8 @@ fn layers_of(store: &Store, image: &Image) -> Result<Vec<LayerId>, Failure> {
     let layers = store.layers()?;
     let mut going: Vec<LayerId> = Vec::new();
     let mut next = image.top_layer.clone();
-    while let Some(layer) = next.as_ref().and_then(|id| layers.iter().find(|layer| layer.id == *id)) {
+    let own = |id: &LayerId| layers.iter().find(|layer| layer.id == *id && layer.image_store.is_none());
+    while let Some(layer) = next.as_ref().and_then(own) {
         let has_other_child = layers.iter().any(|other| is_child(other, layer) && !going.contains(&other.id));
         let has_other_image = store.images_of_layer(&layer.id)?.iter().any(|id| *id != image.id);
         if has_other_child || has_other_image || store.container_of_layer(&layer.id)?.is_some() {

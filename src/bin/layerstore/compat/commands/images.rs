@@ -96,7 +96,8 @@ fn describe(call: &Call<'_>, image: &Image, items: &[Item]) -> Result<(), Failur
         console.line(format_args!("Data: {key}"))?;
     }
     match sizes::of_image(&call.store, image, items) {
-        Ok(size) => console.line(format_args!("Size: {size}")),
-        Err(failure) => console.line(format_args!("Size unknown: {}", failure.text())),
+        Ok(size) => console.line(format_args!("Size: {size}"))?,
+        Err(failure) => console.line(format_args!("Size unknown: {}", failure.text()))?,
     }
+    if image.image_store.is_some() { console.line("Read Only: true") } else { Ok(()) }
 }

@@ -78,7 +78,8 @@ fn describe(call: &Call<'_>, layer: &Layer) -> Result<(), Failure> {
     if let Some(parent) = &layer.parent {
         call.console.line(format_args!("Parent: {parent}"))?;
     }
-    layer.names.iter().try_for_each(|name| call.console.line(format_args!("Name: {name}")))
+    layer.names.iter().try_for_each(|name| call.console.line(format_args!("Name: {name}")))?;
+    if layer.image_store.is_some() { call.console.line("Read Only: true") } else { Ok(()) }
 }
 
 /// Who stands on which layer.

@@ -68,7 +68,6 @@ pub fn mount_layer(call: &Call<'_>, layer: &Layer, read_only: bool) -> Result<Pa
 
 fn options(call: &Call<'_>) -> MountOptions {
     let mut options = MountOptions::default();
-    options.options.clone_from(&call.place.mount_options);
     options.label = call.flags.text(&LABEL).map(str::to_owned);
     options
 }

@@ -52,6 +52,7 @@ impl Group {
 #[derive(Debug, Default)]
 pub struct Report {
     things: BTreeMap<(Group, String), Vec<String>>,
+    is_other: bool,
 }
 
 impl Report {
@@ -96,8 +97,18 @@ impl Report {
         things.map(|((_, id), lines)| (id.as_str(), lines))
     }
 
+    /// Says whether what is added next is about a store that is only read.
+    pub fn of_other(&mut self, is_other: bool) {
+        self.is_other = is_other;
+    }
+
     /// A line about a thing. What is the same in several words is told once.
     fn line(&mut self, group: Group, id: &str, text: impl std::fmt::Display) {
+        let group = match group {
+            Group::Layer if self.is_other => Group::ReadOnlyLayer,
+            Group::Image if self.is_other => Group::ReadOnlyImage,
+            group => group,
+        };
         let line = format!("{} {id}: {text}", group.heading());
         let lines = self.things.entry((group, id.to_owned())).or_default();
         if !lines.contains(&line) {
@@ -190,13 +201,18 @@ impl Report {
     pub fn inherit(&mut self, call: &Call<'_>) -> Result<(), Failure> {
         for image in call.store.images()? {
             let Some(top) = &image.top_layer else { continue };
+            let group = if image.image_store.is_some() { Group::ReadOnlyImage } else { Group::Image };
             for layer in chain(call, top)? {
-                self.copy((Group::Layer, layer.as_str()), (Group::Image, image.id.as_str()));
+                for from in [Group::Layer, Group::ReadOnlyLayer] {
+                    self.copy((from, layer.as_str()), (group, image.id.as_str()));
+                }
             }
         }
         for container in call.store.containers()? {
             if let Some(image) = &container.image {
-                self.copy((Group::Image, image.as_str()), (Group::Container, container.id.as_str()));
+                for from in [Group::Image, Group::ReadOnlyImage] {
+                    self.copy((from, image.as_str()), (Group::Container, container.id.as_str()));
+                }
             }
         }
         Ok(())
