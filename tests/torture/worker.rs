@@ -57,7 +57,7 @@ impl Settings {
         let options = StoreOptions::at(&self.root).run_root(&self.run_root).create(false).reserve(0);
         let sync = match self.sync {
             true => SyncMode::Full,
-            false if self.seed % 4 == 0 => SyncMode::Records,
+            false if self.seed.is_multiple_of(4) => SyncMode::Records,
             false => SyncMode::Off,
         };
         Store::open(&options.sync(sync).lock_timeout(Duration::from_millis(self.lock_timeout)))
