@@ -10,7 +10,7 @@ use layerstore::{
 use layerstore_schema::record::{KeptBlobRecord, LayerContent};
 use layerstore_schema::table;
 
-use crate::support::damage::{CASES, Case, Fixture, Needs, findings, load, open, quietly};
+use crate::support::damage::{CASES, Case, Fixture, Needs, findings, image, load, open, quietly};
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
 use crate::support::{database, machine};
@@ -375,6 +375,30 @@ fn what_something_else_has_the_number_of_stays() {
     // The blob, and that its number was not synced.
     assert_eq!(codes(&report), ["forget", "forget"]);
     assert!(base.join("etc/passwd").exists());
+}
+
+/// Whoever loads an image again wants it whole, also where it is known.
+#[test]
+fn loading_again_brings_a_missing_directory_back() {
+    let fixture = Fixture::new();
+    let Fixture { dir, store, .. } = &fixture;
+    for path in fixture.below("diffs") {
+        std::fs::remove_dir_all(path).unwrap();
+    }
+    // The container's own directory is not the image's.
+    store.remove_container(&fixture.container.id).unwrap();
+    load(dir, store, &image(), "demo");
+    assert_eq!(findings(store, CheckLevel::Deep), []);
+
+    // A layer of the same archive elsewhere is not shared without its directory.
+    let alone = || Layer::new([Member::directory("."), Member::file("alone", "x")]);
+    let first = load(dir, store, &Image::new([alone()]), "first");
+    let path = fixture.below("diffs").into_iter().find(|path| path.join("alone").exists()).unwrap();
+    std::fs::remove_dir_all(path).unwrap();
+    load(dir, store, &Image::new([Layer::new([Member::file("below", "y")]), alone()]), "twin");
+    let layer = store.layer(first.top_layer.as_ref().unwrap().as_str()).unwrap();
+    store.diff(&layer, std::io::sink()).unwrap();
+    assert_eq!(findings(store, CheckLevel::Deep), []);
 }
 
 #[test]

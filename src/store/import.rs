@@ -102,7 +102,8 @@ enum Durability {
 struct Prepared {
     ready: Vec<Ready>,
     blobs: CopiedBlobs,
-    /// Numbers of directories and blobs that were found damaged after a reboot: what was made takes their places.
+    /// Numbers of directories that are missing, and of directories and blobs that were found damaged after a reboot: what
+    /// was made takes their places.
     damaged: HashSet<u64>,
 }
 
