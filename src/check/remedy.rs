@@ -132,7 +132,7 @@ impl fmt::Display for Remedy {
             Remedy::RemoveWithForce { removes } => {
                 write!(f, "it cannot be had again; a repair with --force removes {}", removes.join(", "))
             }
-            Remedy::Leave => f.write_str("a repair leaves it to you"),
+            Remedy::Leave => f.write_str("remove it or move it out of the store"),
         }
     }
 }

@@ -14,8 +14,10 @@
 //! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work and <n>.aside
 //! ```
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::marker::{self, MarkerProblem};
@@ -31,6 +33,11 @@ pub(crate) const DATABASE: &str = "store.redb";
 pub(crate) const RESERVE: &str = "reserve";
 /// The boot in which garbage was last looked for everywhere.
 pub(crate) const COLLECTED: &str = "collected";
+
+/// Every file of the root.
+const FILES: [&str; 5] = [marker::NAME, DATABASE, HOLDER, RESERVE, COLLECTED];
+/// Who holds the write lock: the database makes it beside its file.
+const HOLDER: &str = "store.holder";
 
 /// A directory of the store that holds numbered entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,6 +55,15 @@ pub(crate) enum Subdirectory {
 }
 
 impl Subdirectory {
+    /// All of them.
+    pub(crate) const ALL: [Subdirectory; 5] = [
+        Subdirectory::Diffs,
+        Subdirectory::Blobs,
+        Subdirectory::Work,
+        Subdirectory::Locks,
+        Subdirectory::Trash,
+    ];
+
     /// Its name below the root.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -299,6 +315,22 @@ impl Layout {
     /// Every entry of one of the directories that has one of our names, in no order.
     pub(crate) fn entries(&self, which: Subdirectory) -> Result<Vec<DiffName>, LayoutError> {
         Ok(self.names(which)?.iter().filter_map(|name| DiffName::parse(name)).collect())
+    }
+
+    /// What stands in the root and is none of a store's names, in no order.
+    pub(crate) fn strays(&self) -> Result<Vec<PathBuf>, LayoutError> {
+        let is_ours = |name: &[u8]| {
+            FILES.iter().any(|file| file.as_bytes() == name)
+                || Subdirectory::ALL.iter().any(|which| which.name().as_bytes() == name)
+                || name.starts_with(marker::DRAFT.as_bytes())
+        };
+        let listed = directory::list(self.root.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.clone(),
+            action: "read",
+            source,
+        })?;
+        let strays = listed.into_iter().filter(|entry| !is_ours(&entry.name));
+        Ok(strays.map(|entry| self.path.join(OsStr::from_bytes(&entry.name))).collect())
     }
 
     /// Every name in one of the directories, ours or not; none if the directory is not there.

@@ -125,7 +125,7 @@ impl StoreOptions {
         &self.root
     }
 
-    pub(super) fn run_root_path(&self) -> PathBuf {
+    pub(crate) fn run_root_path(&self) -> PathBuf {
         self.run_root.clone().unwrap_or_else(|| self.root.join("run"))
     }
 }

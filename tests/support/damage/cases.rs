@@ -445,6 +445,9 @@ pub const CASES: &[Case] = &[
     case("something that is not the store's", Somebody, &["stray"], |f| {
         f.dir.write("root/diffs/notes.txt", "not ours");
     }),
+    case("something that is not the store's, in its root", Somebody, &["stray"], |f| {
+        f.dir.write("root/xyz", "not ours");
+    }),
     // Paths.
     case("a file's content", Blobs, &["content-changed"], |f| {
         in_base(f, "etc/passwd", |path| std::fs::write(path, "ROOT:x:0:0\n").unwrap());
