@@ -280,12 +280,14 @@ impl Scope {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. Some send their reader to a check, which this is.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let without_advice =
+        |text: String| text.split("; run `layerstore check").next().map(str::to_owned).unwrap_or(text);
+    let mut text = without_advice(error.to_string());
     let mut next = error.source();
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
+        let cause_text = without_advice(cause.to_string());
         // Some errors repeat what their cause says.
         if !text.ends_with(&cause_text) {
             text = format!("{text}: {cause_text}");
