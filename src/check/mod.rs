@@ -44,11 +44,13 @@ use crate::types::{ImageId, LayerId};
 
 pub(crate) use bytes::{digest_of, is_lost};
 pub(crate) use casualty::Casualty;
+use compare::LostFile;
 pub(crate) use compare::is_of_other_side;
+pub(crate) use finding::{Cure, tree_of};
 pub use finding::{Damage, Finding, SealedTree};
 pub use note::Note;
 use outlook::Outlook;
-pub(crate) use outlook::{dependents, document_digests, doomed, intruder};
+pub(crate) use outlook::{dependents, document_digests, doomed};
 pub use remedy::Remedy;
 pub(crate) use supplies::{LayerPlan, Offer, Place, Supplies, equal_files};
 
@@ -128,12 +130,28 @@ impl CheckReport {
 #[derive(Debug, Default)]
 struct Part {
     damages: Vec<Damage>,
+    losses: Losses,
     checked: Checked,
 }
 
+/// What sealed directories do not have any more, as far as was looked. All of it, where findings name only some.
+#[derive(Debug, Default)]
+struct Losses {
+    files: Vec<LostFile>,
+    /// Trees whose directory is not what they are.
+    directories: BTreeSet<[u8; 32]>,
+}
+
 impl Part {
+    fn differ(&mut self, differences: compare::Differences) {
+        self.damages.extend(differences.damages);
+        self.losses.files.extend(differences.lost);
+    }
+
     fn add(&mut self, part: Part) {
         self.damages.extend(part.damages);
+        self.losses.files.extend(part.losses.files);
+        self.losses.directories.extend(part.losses.directories);
         self.checked.records += part.checked.records;
         self.checked.directories += part.checked.directories;
         self.checked.files += part.checked.files;
@@ -184,7 +202,7 @@ impl Store {
         }
         if !part.damages.is_empty() {
             let txn = self.database().begin_read()?;
-            report.findings = self.findings(&txn, &records, sources, part.damages)?;
+            report.findings = self.findings(&txn, &records, sources, part)?;
         }
         Ok(report)
     }
@@ -194,16 +212,16 @@ impl Store {
         txn: &ReadTxn,
         records: &Records,
         sources: &[&Source],
-        damages: Vec<Damage>,
+        part: Part,
     ) -> Result<Vec<Finding>, Error> {
         let mut supplies = Supplies::find(self, txn, records, sources)?;
-        for damage in &damages {
+        for damage in &part.damages {
             if let Damage::KeptBlobDamaged { digest, .. } = damage {
                 supplies.drop_kept(digest);
             }
         }
-        let outlook = Outlook::new(self, txn, records, &supplies, &damages);
-        Ok(damages.into_iter().map(|damage| outlook.finding(damage)).collect())
+        let outlook = Outlook::new(self, txn, records, &supplies, (&part.damages, &part.losses));
+        Ok(part.damages.into_iter().map(|damage| outlook.finding(damage)).collect())
     }
 
     fn check_mount_records(&self) -> Result<Vec<Damage>, Error> {
