@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{entries, lists, load_base};
+use super::{TAG, entries, image, lists, load_base};
 use crate::support::Dir;
 use crate::support::oci::{Fault, Image, Layer};
 use crate::support::tar::Member;
@@ -40,7 +40,12 @@ fn damage_is_mended_or_status_3() {
     let output = dir.layerstore(["repair"]).output();
     assert_eq!(output.status.code(), Some(3));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("left: directory-missing: ") && text.contains("with --force it removes"), "{text}");
+    assert!(
+        text.contains("left: layer ")
+            && text.contains("\n  directory-missing: ")
+            && text.contains("with --force it removes"),
+        "{text}"
+    );
     let report = dir.layerstore(["check", "--json"]).output();
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!(report["findings"][0]["remedy"]["action"], "needs-source");
@@ -56,6 +61,63 @@ fn damage_is_mended_or_status_3() {
     );
     dir.layerstore(["check", "--deep"]).assert_success();
     dir.layerstore(["repair", "--from", "oci:nowhere"]).assert_exit(1);
+}
+
+/// Each layer once, short, and by the name of its image; and before a repair the same as after it.
+#[test]
+fn damage_is_told_by_layer() {
+    let dir = Dir::new("told");
+    let written = load_base(&dir);
+    dir.layerstore(["prune", "--blobs"]).assert_success();
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    let diffs = std::fs::read_dir(dir.root().join("diffs")).unwrap().map(|entry| entry.unwrap().path());
+    let base = diffs.map(|path| path.join("etc")).find(|path| path.join("hostname").exists()).unwrap();
+    std::fs::write(base.join("hostname"), "ONE\n").unwrap();
+    std::fs::write(base.join("old"), "OLD\n").unwrap();
+    let told = |command: &[&str]| String::from_utf8(dir.layerstore(command).output().stdout).unwrap();
+
+    let layer = format!("layer {} (image base)", &written.diff_ids[0]["sha256:".len()..][..12]);
+    let all = [&["check", "--deep"][..], &["repair", "--dry-run"], &["repair"]];
+    for (command, head) in all.into_iter().zip(["", "left: ", "left: "]) {
+        let text = told(command);
+        assert_eq!(text.lines().filter(|line| *line == format!("{head}{layer}")).count(), 1, "{text}");
+        for path in ["hostname", "old"] {
+            assert!(
+                text.contains(&format!("  content-changed: the content of \"/etc/{path}\" has changed")),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            text.matches("a repair needs an image (--from oci:DIR) with the layer sha256:").count(),
+            1,
+            "{text}"
+        );
+        let removes: Vec<_> = text.lines().filter(|line| line.starts_with("      the ")).collect();
+        assert_eq!(removes.len(), 5, "{text}");
+        assert!(text.lines().all(|line| line.len() < 160), "{text}");
+        assert!(text.contains("4 findings"), "{text}");
+    }
+    assert!(told(&["check"]).contains("`layerstore check --deep` tells"));
+
+    let (planned, done) = (told(&["repair", "--force", "--dry-run"]), told(&["repair", "--force"]));
+    assert_eq!(planned.replace("would remove", "removed").replace("would do", "done"), done);
+    assert!(done.contains(&format!("{layer}: removed the container web (")), "{done}");
+    assert!(done.ends_with("done: 5 repairs; left: 0 findings\n"), "{done}");
+}
+
+#[test]
+fn what_is_not_synced_is_counted() {
+    let dir = Dir::new("counted");
+    let written = image().write(dir.join("base.oci"), TAG);
+    dir.layerstore(["load", &written.reference(), "--sync", "records"]).assert_success();
+    let text = dir.layerstore(["check"]).stdout();
+    let notes: Vec<_> = text.lines().filter(|line| line.starts_with("note: ")).collect();
+    assert_eq!(notes.len(), 1, "{text}");
+    assert!(
+        notes[0].starts_with("note: 2 layers and 2 kept blobs are not synced; `layerstore sync`"),
+        "{text}"
+    );
+    assert_eq!(dir.layerstore(["check", "--json"]).json()["notes"].as_array().unwrap().len(), 4);
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress};
+use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress, Remedy};
 use serde_json::json;
 
 use crate::args::CheckArgs;
 use crate::context::Context;
 use crate::failure::{FOUND, Failure};
+use crate::output::findings::{self, Names};
 use crate::output::json::Bytes;
 use crate::output::text;
 
@@ -25,46 +26,54 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<ExitCode, Failure> {
     options.layer = args.layer.as_deref().map(|key| store.layer(key)).transpose()?.map(|layer| layer.id);
     options.image = args.image.as_deref().map(|key| store.image(key)).transpose()?.map(|image| image.id);
     options.progress = Some(&update);
-    let checked = store.check(&options);
+    let (checked, level) = (store.check(&options), options.level);
     drop(bars);
     let report = checked?;
-    print(&report, context)?;
+    if context.out().is_json() {
+        print_json(&report, context)?;
+    } else {
+        print(&report, &Names::of(&store), level, context)?;
+    }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
-fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
+fn print_json(report: &CheckReport, context: &Context) -> Result<(), Failure> {
     let checked = &report.checked;
-    if context.out().is_json() {
-        let list: Vec<_> = report.findings.iter().map(finding_json).collect();
-        let notes: Vec<_> = report
-            .notes
-            .iter()
-            .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
-            .collect();
-        let garbage: Vec<_> =
-            report.garbage.iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect();
-        return context.out().json(&json!({
-            "findings": list,
-            "notes": notes,
-            "garbage": garbage,
-            "checked": {
-                "records": checked.records,
-                "directories": checked.directories,
-                "files": checked.files,
-                "bytes": checked.bytes,
-            },
-        }));
-    }
-    for finding in &report.findings {
-        let message = text::printable(&finding.to_string());
-        context.out().line(format_args!("{}: {message}", finding.code()))?;
-    }
+    let list: Vec<_> = report.findings.iter().map(finding_json).collect();
+    let notes: Vec<_> = report
+        .notes
+        .iter()
+        .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
+        .collect();
+    let garbage: Vec<_> =
+        report.garbage.iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect();
+    context.out().json(&json!({
+        "findings": list,
+        "notes": notes,
+        "garbage": garbage,
+        "checked": {
+            "records": checked.records,
+            "directories": checked.directories,
+            "files": checked.files,
+            "bytes": checked.bytes,
+        },
+    }))
+}
+
+fn print(report: &CheckReport, names: &Names, level: CheckLevel, context: &Context) -> Result<(), Failure> {
+    let out = context.out();
+    findings::print(&report.findings, names, "", out)?;
     if context.quiet() {
         return Ok(());
     }
-    for note in &report.notes {
-        context.out().line(format_args!("note: {}", text::printable(&note.to_string())))?;
+    let of_metadata = |finding: &Finding| finding.remedy == Remedy::RestoreMetadata;
+    if level != CheckLevel::Deep && report.findings.iter().any(of_metadata) {
+        out.line(
+            "note: no file was read: `layerstore check --deep` tells whether contents have changed too",
+        )?;
     }
+    findings::print_notes(&report.notes, out)?;
+    let checked = &report.checked;
     let mut line =
         format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "file"));
     if checked.bytes > 0 {
@@ -75,14 +84,12 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
         0 => "nothing found".to_owned(),
         some => found(some, "finding"),
     };
-    context.out().line(format_args!("checked {line}: {result}"))?;
+    out.line(format_args!("checked {line}: {result}"))?;
     if report.garbage.is_empty() {
         return Ok(());
     }
     let leftovers = found(report.garbage.len(), "leftover");
-    context
-        .out()
-        .line(format_args!("{leftovers} of processes that were killed: `layerstore gc` removes them"))
+    out.line(format_args!("{leftovers} of processes that were killed: `layerstore gc` removes them"))
 }
 
 /// A finding with its remedy, as `check` and `repair` print it.
