@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerstore::oci::{SaveOptions, Source};
 use layerstore::{
-    CheckLevel, ContainerOptions, Error, Finding, InUseError, MountOptions, Progress, RepairOptions,
-    RepairReport, Store, UnmountMode,
+    CheckLevel, ContainerOptions, Error, Finding, InUseError, MountOptions, Progress, RepairError,
+    RepairOptions, RepairReport, Store, UnmountMode,
 };
 use layerstore_schema::record::{KeptBlobRecord, LayerContent};
 use layerstore_schema::table;
@@ -314,6 +314,32 @@ fn a_repair_that_fails_is_no_leave_to_remove() {
     });
     assert!(!report.is_complete() && report.repaired.is_empty() && !report.failed.is_empty(), "{report:#?}");
     assert_eq!(fixture.store.containers().unwrap().len(), 1);
+}
+
+/// It was not there when the repair looked what would go.
+#[test]
+fn a_container_that_came_later_is_not_removed() {
+    let fixture = Fixture::new();
+    let Fixture { store, image, .. } = &fixture;
+    store.drop_blobs(None).unwrap();
+    std::fs::remove_file(fixture.base().join("large")).unwrap();
+    let checks = AtomicUsize::new(0);
+    let progress = |progress: &Progress<'_>| {
+        if matches!(progress, Progress::Checked { done: 1, .. })
+            && checks.fetch_add(1, Ordering::Relaxed) == 1
+        {
+            store.create_container(&image.id, &ContainerOptions::named("late")).unwrap();
+        }
+    };
+    let report = repair(store, |options| {
+        options.progress = Some(&progress);
+        options.force = true;
+    });
+    let failed: Vec<_> = report.failed.iter().map(|one| &one.error).collect();
+    assert!(matches!(failed[..], [Error::Repair(RepairError::NotAnnounced { .. })]), "{report:#?}");
+    assert!(!report.is_complete() && report.repaired.is_empty(), "{report:#?}");
+    assert_eq!(store.containers().unwrap().len(), 2);
+    assert!(repair(store, |options| options.force = true).is_complete());
 }
 
 /// The store is lost while the last check reads it.
