@@ -58,6 +58,26 @@ pub enum MetaError {
         /// The path.
         path: PathBuf,
     },
+    /// A backup would replace the store's own database, or lie in a directory of the store.
+    #[error(
+        "a backup cannot be written to {}: that is the database of the store {} itself, or in a directory of the store; \
+         choose a path outside of it",
+        path.display(), root.display()
+    )]
+    BackupInStore {
+        /// The path.
+        path: PathBuf,
+        /// The root directory of the store.
+        root: PathBuf,
+    },
+    /// Something that is no regular file stands where a backup is to be written.
+    #[error("{} is {what}; a backup is a file: name one", path.display())]
+    BackupNotFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// A backup could not be written. Nothing of it is left, unless only bringing its name to the disk failed.
     #[error("cannot write the backup {}", path.display())]
     Backup {

@@ -100,6 +100,7 @@ impl Error {
             Error::Meta(MetaError::Locked { .. }) => {
                 Some("wait for that process to end, or give a longer --lock-timeout")
             }
+            Error::Meta(MetaError::BackupExists { .. }) => Some("`layerstore backup --force` replaces it"),
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")
             }
