@@ -1,5 +1,8 @@
 //! check, repair and gc.
 
+use std::time::Duration;
+
+use layerstore::{Store, StoreOptions};
 use serde_json::json;
 
 use super::{entries, lists, load_base};
@@ -106,6 +109,22 @@ fn what_a_dead_process_left_shows_in_the_status() {
     dir.layerstore(["create-container"]).assert_success();
     assert_eq!(dir.layerstore(["status", "--json"]).json()["leftovers"], 0);
     assert_eq!((entries(&dir, "diffs"), entries(&dir, "locks")), (3, 0));
+}
+
+#[test]
+fn leases_that_are_over_end_with_the_others() {
+    let dir = Dir::new("lease-over");
+    dir.layerstore(["create-container", "--name", "web"]).assert_success();
+    let store = Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root())).unwrap();
+    let web = store.container("web").unwrap();
+    for (id, seconds) in [("a", 3600), ("b", 0), ("c", 0)] {
+        store.lease(&id.parse().unwrap(), &web, Duration::from_secs(seconds)).unwrap();
+    }
+    drop(store);
+    // The first write of the program collects those that are over, before their turn comes.
+    let ended = dir.layerstore(["prune", "--leases", "--json"]).json();
+    assert_eq!(ended["leases"], 3);
+    assert_eq!(dir.layerstore(["status", "--json"]).json()["leases"], json!([]));
 }
 
 #[test]
