@@ -116,6 +116,9 @@ impl Error {
             Error::Import(error) if error.is_damaged_stream() => {
                 Some("the blob is damaged, or not what its media type says; fetch the image again")
             }
+            Error::Layout(LayoutError::Missing { .. }) => {
+                Some("check --root; `layerstore load` makes a store, and so does `create-container` without an image")
+            }
             Error::Layout(LayoutError::NotAStore { .. }) => {
                 Some("check --root; a new store is made in an empty or missing directory")
             }

@@ -82,7 +82,8 @@ impl Store {
     ///
     /// The root of a new store gets mode 0700: the set-id programs of images must be out of other users' reach.
     ///
-    /// Returns [`Error::Layout`] if the directory is not empty and no store, or of a newer format;
+    /// Returns [`Error::Layout`] if the directory is not empty and no store, or of a newer format, or if there is no store
+    /// and none may be made ([`Missing`](LayoutError::Missing));
     /// [`Error::DatabaseMissing`] if its database is gone; [`Error::Meta`] if the database cannot be opened; and
     /// [`Error::NeedsRoot`] if the machine's root made it and this process is someone else.
     pub fn open(options: &StoreOptions) -> Result<Self, Error> {
@@ -312,7 +313,7 @@ fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout
     let namespace = if privileges.is_machine_root() { XattrNamespace::Trusted } else { XattrNamespace::User };
     let path = options.root.as_path();
     let layout = match Layout::open(path) {
-        Err(LayoutError::NotAStore { .. }) if options.create => match Layout::create(path, namespace) {
+        Err(LayoutError::Missing { .. } | LayoutError::NotAStore { .. }) if options.create => match Layout::create(path, namespace) {
             // Another process was faster.
             Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,
             // The more helpful of the two messages: nobody asked for a new store in a full directory.

@@ -1,7 +1,9 @@
 //! `layerstore load`.
 
-use layerstore::Progress;
-use layerstore::oci::{LoadOptions, Source};
+use std::path::Path;
+
+use layerstore::{Error, LayoutError, Progress, Store};
+use layerstore::oci::{LoadOptions, Selection, Source};
 
 use crate::args::LoadArgs;
 use crate::context::Context;
@@ -9,8 +11,7 @@ use crate::failure::Failure;
 use crate::output::json::ImageJson;
 
 pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
-    let source = Source::open(&args.source, store.root()).map_err(layerstore::Error::from)?;
+    let (store, source) = open(&args, context)?;
     let bars = context.progress();
     let update = |progress: &Progress<'_>| bars.update(progress);
     let mut options = LoadOptions::default();
@@ -27,4 +28,27 @@ pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
         return context.out().json(&ImageJson::new(&image, size));
     }
     context.out().line(&image.id)
+}
+
+/// The store and the source. A store is made when there is an image to bring in, and not for a mistake.
+fn open(args: &LoadArgs, context: &Context) -> Result<(Store, Source), Failure> {
+    let source = |tmp_dir: &Path| Source::open(&args.source, tmp_dir).map_err(Error::from);
+    match context.existing_store() {
+        Err(Failure::Store(Error::Layout(LayoutError::Missing { .. }))) => {
+            // Where the store will be: on the same disk, as a rule.
+            let above = std::path::absolute(context.root())
+                .map_err(|source| Failure::File { action: "find", path: context.root().to_owned(), source })?;
+            let above = above.ancestors().find(|directory| directory.is_dir()).unwrap_or(Path::new("/"));
+            let source = source(above)?;
+            let selection =
+                Selection { tag: args.source.tag().map(str::to_owned), platform: args.platform.clone() };
+            source.resolve(&selection).map_err(Error::from)?;
+            Ok((context.store()?, source))
+        }
+        store => {
+            let store = store?;
+            let source = source(store.root())?;
+            Ok((store, source))
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::output::json::{Bytes, time};
 use crate::output::text;
 
 pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.existing_store()?;
     let status = store.status()?;
     let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
     if context.out().is_json() {
