@@ -114,17 +114,21 @@ impl ImportError {
     }
 }
 
+fn damaged_file(path: &Option<PathBuf>) -> String {
+    path.as_ref().map_or_else(String::new, |path| format!(": /{} is damaged", path.display()))
+}
+
 /// A layer cannot be written out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
     /// The tar-split and the files do not fit together.
-    #[error(
-        "the layer {layer} does not give its original bytes; run `layerstore check --deep --layer {layer}`"
-    )]
+    #[error("the layer {layer} does not give its original bytes{}", damaged_file(path))]
     Damaged {
         /// The layer.
         layer: String,
+        /// The file in the layer that is missing or has changed, if it is a file.
+        path: Option<PathBuf>,
         /// What does not fit.
         #[source]
         source: SplitError,

@@ -55,6 +55,14 @@ pub enum Error {
     /// A layer's directory cannot be read.
     #[error("cannot read a layer's directory")]
     Scan(#[from] ScanError),
+    /// The directory of a layer is not there.
+    #[error("the directory {} of the layer {layer} is missing", path.display())]
+    LayerMissing {
+        /// The layer.
+        layer: String,
+        /// Where its directory should be.
+        path: PathBuf,
+    },
     /// A directory tree cannot be copied, measured or removed.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -116,6 +124,10 @@ impl Error {
             Error::Import(error) if error.is_damaged_stream() => {
                 Some("the blob is damaged, or not what its media type says; fetch the image again")
             }
+            Error::LayerMissing { .. } | Error::Export(ExportError::Damaged { .. }) => Some(
+                "`layerstore check --deep` says all that is damaged, and `layerstore repair` mends what it can; with \
+                 --from it takes what is lost from the image",
+            ),
             Error::Layout(LayoutError::Missing { .. }) => {
                 Some("check --root; `layerstore load` makes a store, and so does `create-container` without an image")
             }

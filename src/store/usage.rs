@@ -140,7 +140,7 @@ impl Store {
         for layer in &chain {
             match layer.content {
                 LayerContent::Writable(number) => {
-                    let measured = disk::usage(self.open_diff(number)?.as_fd())?;
+                    let measured = disk::usage(self.open_layer(&layer.id, number)?.as_fd())?;
                     let unique = going.contains(&layer.id);
                     usage.add(measured.allocated, measured.apparent, measured.inodes, unique);
                 }

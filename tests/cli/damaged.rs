@@ -1,0 +1,49 @@
+//! What commands say of a store that is damaged: what, whose it is, and what to do.
+
+use std::path::PathBuf;
+
+use layerstore::{Store, StoreOptions};
+
+use super::{can_mount, load_base};
+use crate::support::Dir;
+
+/// Where the files of the image's two layers lie: of the one that has `file`.
+fn directory_with(dir: &Dir, file: &str) -> PathBuf {
+    let mut directories = std::fs::read_dir(dir.root().join("diffs")).unwrap().map(|entry| entry.unwrap().path());
+    directories.find(|directory| directory.join(file).exists()).unwrap()
+}
+
+#[test]
+fn a_missing_directory_is_the_layers() {
+    let dir = Dir::new("missing-directory");
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    let store = Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root())).unwrap();
+    let layers = store.layers().unwrap();
+    let base = layers.iter().find(|layer| layer.parent.is_none()).unwrap();
+    std::fs::remove_dir_all(directory_with(&dir, "etc/hostname")).unwrap();
+    let mut commands = vec![["diff", base.id.as_str()]];
+    if can_mount() {
+        commands.push(["mount", "web"]);
+    }
+    for command in commands {
+        let error = dir.layerstore(command).assert_exit(1);
+        let named = format!("of the layer {} is missing", base.id);
+        assert!(error.contains(&named), "{command:?}: {error}");
+        assert!(error.contains("`layerstore check --deep`") && error.contains("`layerstore repair`"), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    let dir = Dir::new("damaged-file");
+    load_base(&dir);
+    dir.layerstore(["prune", "--blobs"]).assert_success();
+    std::fs::write(directory_with(&dir, "etc/motd").join("etc/motd"), "HELLO\n").unwrap();
+    for command in [&["diff", "base"][..], &["save", "base", "oci-archive:out.tar"], &["save", "base", "oci:out"]] {
+        let error = dir.layerstore(command).assert_exit(1);
+        assert!(error.contains(": /etc/motd is damaged"), "{error}");
+        assert!(error.contains("of the layer") || error.contains("the layer "), "{error}");
+        assert!(error.contains("`layerstore repair`"), "{error}");
+    }
+}
