@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use layerstore::{Store, StoreOptions};
 
-use super::{can_mount, load_base};
+use super::{TAG, can_mount, load_base};
 use crate::support::Dir;
+use crate::support::oci::{Image, Layer};
+use crate::support::tar::Member;
 
 /// Where the files of the image's two layers lie: of the one that has `file`.
 fn directory_with(dir: &Dir, file: &str) -> PathBuf {
@@ -46,4 +48,26 @@ fn a_damaged_file_is_named() {
         assert!(error.contains("of the layer") || error.contains("the layer "), "{error}");
         assert!(error.contains("`layerstore repair`"), "{error}");
     }
+}
+
+#[test]
+fn a_layout_that_does_not_become_complete_is_removed() {
+    let dir = Dir::new("save-fails");
+    load_base(&dir);
+    let other = Image::new([Layer::new([Member::file("other", "fine")])]).write(dir.join("other.oci"), TAG);
+    dir.layerstore(["load", &other.reference(), "--name", "other"]).assert_success();
+    dir.layerstore(["prune", "--blobs"]).assert_success();
+    std::fs::write(directory_with(&dir, "etc/motd").join("etc/motd"), "HELLO\n").unwrap();
+    dir.layerstore(["save", "base", "oci:new"]).assert_exit(1);
+    assert!(!dir.join("new").exists());
+    // A directory that was there stays, empty as it was.
+    dir.create_dir("empty");
+    dir.layerstore(["save", "base", "oci:empty"]).assert_exit(1);
+    assert_eq!(std::fs::read_dir(dir.join("empty")).unwrap().count(), 0);
+    // And so does a layout with its image.
+    dir.layerstore(["save", "other", "oci:kept:x"]).assert_success();
+    dir.layerstore(["save", "base", "oci:kept:y"]).assert_exit(1);
+    Dir::new("save-fails-other")
+        .layerstore(["load", &format!("oci:{}:x", dir.join("kept").display())])
+        .assert_success();
 }
