@@ -26,7 +26,7 @@ mod entry_lock;
 mod fixture;
 mod inherit;
 mod layout;
-mod marker;
+pub(crate) mod marker;
 mod overlay_form;
 pub(crate) mod parallel;
 mod remove;

@@ -1,5 +1,6 @@
 //! Errors of the database.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub enum MetaError {
         source: Box<redb::Error>,
     },
     /// The database file is damaged in a way that its library does not expect.
-    #[error("the database {} is damaged; restore a backup of it", path.display())]
+    #[error("the database {} is damaged", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -184,6 +185,23 @@ impl MetaError {
     /// Whether a commit failed in a way that leaves open what is on the disk: what it would have stored may be there.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, MetaError::Database { action: COMMITTED, .. })
+    }
+
+    /// Whether the file of the store's database is none any more: damaged or cut short, so that only a copy helps.
+    pub(super) fn is_damaged_file(&self) -> bool {
+        let is_damage = |error: &redb::Error| match error {
+            redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+            redb::Error::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+            }
+            _ => false,
+        };
+        match self {
+            MetaError::Open { path, source } => path.ends_with("store.redb") && is_damage(source),
+            MetaError::Database { source, .. } => is_damage(source),
+            MetaError::Damaged { .. } | MetaError::NoHeader { .. } => true,
+            _ => false,
+        }
     }
 
     /// Wraps an error of redb that came up while the database `action`.
