@@ -65,14 +65,17 @@ pub enum ImportError {
     Io(#[from] io::Error),
     /// The disk is too full for the image, even if nothing of it grew when it is unpacked.
     #[error(
-        "the image needs at least {} MB and {} MB are free",
-        needed.div_ceil(1_000_000), free / 1_000_000
+        "the image needs at least {} MB and {} MB are free{}",
+        needed.div_ceil(1_000_000), free / 1_000_000, held_back(*reserved)
     )]
     NoSpace {
         /// The bytes of its layers: of their tars where they are known, else of their blobs.
         needed: u64,
         /// The bytes that are free.
         free: u64,
+        /// The bytes that the store holds back beside them, so that removing works on a full disk: see
+        /// [`StoreOptions::reserve`](crate::StoreOptions::reserve).
+        reserved: u64,
     },
     /// The filesystem has too few inodes for the image, even if each layer were an empty directory.
     #[error("the image needs at least {needed} inodes and {free} are free")]
@@ -111,6 +114,16 @@ impl ImportError {
             ImportError::Io(error) => error.raw_os_error().is_none(),
             _ => false,
         }
+    }
+}
+
+fn held_back(reserved: u64) -> String {
+    match reserved / 1_000_000 {
+        0 => String::new(),
+        megabytes => format!(
+            "; the store's file `reserve` holds {megabytes} MB back, with which removing works on a full disk \
+             (StoreOptions::reserve)"
+        ),
     }
 }
 

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 const COMMITTED: &str = "committed";
 
+fn after(waited: &Duration) -> String {
+    if waited.is_zero() { "at once".to_owned() } else { format!("after {waited:.1?}") }
+}
+
 /// The database could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,11 +30,11 @@ pub enum MetaError {
         path: PathBuf,
     },
     /// Another process held the write lock for the whole time that the caller was willing to wait.
-    #[error("the store is being written by {holder}; gave up after {waited:?}")]
+    #[error("the store is being written by {holder}; gave up {}", after(waited))]
     Locked {
         /// Process id and command of the holder, as far as they are known.
         holder: String,
-        /// How long this call waited.
+        /// How long this call waited; zero if it was to try only once.
         waited: Duration,
     },
     /// The database reported an error. Nothing of the operation was stored, unless
