@@ -200,7 +200,7 @@ impl Store {
         self.mount_of_layer(&layer.id)
     }
 
-    fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
+    pub(super) fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
         let path = self.mount_point(layer)?;
         if !overlay::is_mounted(&path)? {
             return Ok(None);
