@@ -80,9 +80,9 @@ fn print(report: &CheckReport, context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     let leftovers = found(report.garbage.len(), "leftover");
-    context
-        .out()
-        .line(format_args!("{leftovers} of processes that were killed: `layerstore gc` removes them"))
+    context.out().line(format_args!(
+        "{leftovers} that no record names: `layerstore gc` removes them, `gc --dry-run` lists them"
+    ))
 }
 
 /// A finding with its remedy, as `check` and `repair` print it.
