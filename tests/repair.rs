@@ -372,6 +372,27 @@ fn a_layer_that_force_removes_is_reported() {
 }
 
 #[test]
+fn what_others_can_be_made_again_from_stays_when_one_is_removed() {
+    let fixture = Fixture::new();
+    let twin = Image::new([Layer::new([Member::file("copy", vec![9; 1000])])]);
+    let twin = load(&fixture.dir, &fixture.store, &twin, "twin");
+    let chain = fixture.store.layer_chain(fixture.image.top_layer.as_ref().unwrap()).unwrap();
+    let blobs: Vec<_> =
+        chain.iter().flat_map(|layer| layer.blobs.iter().map(|blob| blob.digest.clone())).collect();
+    fixture.store.drop_blobs(Some(&blobs)).unwrap();
+    let id = twin.top_layer.unwrap().to_string();
+    fixture.edit(|txn| drop(txn.open_table(table::LAYERS).unwrap().remove(id.as_str()).unwrap()));
+    std::fs::remove_file(fixture.base().join("large")).unwrap();
+    repair(&fixture.store, |options| {
+        options.layer = Some(fixture.base_layer().parse().unwrap());
+        options.force = true;
+    });
+    let rest = repair(&fixture.store, |_| {});
+    assert!(rest.is_complete(), "{rest:?}");
+    assert!(fixture.store.layer(&id).is_ok() && findings(&fixture.store, CheckLevel::Deep).is_empty());
+}
+
+#[test]
 fn what_is_mounted_is_left_until_it_is_not() {
     let fixture = Fixture::new();
     if !machine::is_root() {

@@ -167,17 +167,28 @@ impl Layout {
 
     /// Opens the store at `path`.
     ///
-    /// Returns [`LayoutError::NotAStore`] if there is no marker, [`LayoutError::NewerFormat`] if a later
+    /// Returns [`LayoutError::Missing`] if there is nothing, [`LayoutError::NotAStore`] if there are other things and
+    /// no marker, [`LayoutError::NewerFormat`] if a later
     /// release made it, and [`LayoutError::Damaged`] if the marker is not one.
     pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
-        let not_a_store = || LayoutError::NotAStore { path: path.to_path_buf() };
+        let missing = || LayoutError::Missing { path: path.to_path_buf() };
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         let root = match beneath::open_directory(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
             root => root.map_err(failed("open"))?,
         };
         let file = match beneath::open_file_beneath(root.as_fd(), marker::NAME.as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let entries = directory::list(root.as_fd()).map_err(failed("read"))?;
+                // Somebody is making it just now, or was.
+                let is_marker = |name: &[u8]| {
+                    name == marker::NAME.as_bytes() || name.starts_with(marker::DRAFT.as_bytes())
+                };
+                return Err(match entries.iter().all(|entry| is_marker(&entry.name)) {
+                    true => missing(),
+                    false => LayoutError::NotAStore { path: path.to_path_buf() },
+                });
+            }
             file => file.map_err(failed("open the marker of"))?,
         };
         let mut bytes = Vec::new();
@@ -382,7 +393,7 @@ mod tests {
     fn a_store_is_made_once_and_opened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/store");
-        assert!(matches!(Layout::open(&path), Err(LayoutError::NotAStore { .. })));
+        assert!(matches!(Layout::open(&path), Err(LayoutError::Missing { .. })));
         let made = Layout::create(&path, XattrNamespace::User).unwrap();
         let opened = Layout::open(&path).unwrap();
         assert_eq!((opened.uuid(), opened.xattrs()), (made.uuid(), XattrNamespace::User));

@@ -26,7 +26,7 @@ mod entry_lock;
 mod fixture;
 mod inherit;
 mod layout;
-mod marker;
+pub(crate) mod marker;
 mod overlay_form;
 pub(crate) mod parallel;
 mod remove;
@@ -44,7 +44,7 @@ pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, l
 pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
-pub(crate) use reserve::{ensure_reserve, release_reserve};
+pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::RunLayout;
 pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
 pub(crate) use staging::{Filled, Stage, StagedBlob, Staging};

@@ -190,6 +190,9 @@ impl Store {
         report: &mut RepairReport,
     ) -> Result<Vec<Finding>, Error> {
         let announced = announced(&found.findings);
+        // Something that was not looked at may be made again from what nothing refers to.
+        let is_of_everything = options.layer.is_none() && options.image.is_none();
+        let unused = if is_of_everything { Unused::Remove } else { Unused::Keep };
         let mut mended = BTreeSet::new();
         for _ in 0..ROUNDS {
             if found.is_clean() {
@@ -212,11 +215,11 @@ impl Store {
                 found = self.check_with(check, &options.sources)?;
                 let lost = found.findings.iter().filter(|finding| is_among(finding, &before));
                 let lost: Vec<Finding> = lost.cloned().collect();
-                self.remove_lost(&lost, &announced, report)?;
+                self.remove_lost(&lost, &announced, unused, report)?;
             }
             // What nothing refers to is needed by nothing, unless something is left that may be made again from it.
             if options.force || found.findings.iter().all(is_settled) {
-                self.normalize(Unused::Remove)?;
+                self.normalize(unused)?;
                 found = match self.check_with(check, &options.sources) {
                     // The layer or image itself was removed.
                     Err(Error::Lookup(_)) if options.force => CheckReport::default(),

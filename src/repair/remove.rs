@@ -16,12 +16,13 @@ impl Store {
         &self,
         findings: &[Finding],
         announced: &BTreeSet<Casualty>,
+        unused: Unused,
         report: &mut RepairReport,
     ) -> Result<(), Error> {
         let seen = Records::read(&self.database().begin_read()?)?;
         for casualty in to_remove(findings) {
             let thing = thing(&seen, &casualty);
-            match self.remove_casualty(&casualty, &seen, announced) {
+            match self.remove_casualty(&casualty, &seen, announced, unused) {
                 Ok(removed) => report.repaired.extend(removed.into_iter().map(|what| Repaired {
                     code: "removed",
                     thing: thing.clone(),
@@ -39,6 +40,7 @@ impl Store {
         casualty: &Casualty,
         seen: &Records,
         announced: &BTreeSet<Casualty>,
+        unused: Unused,
     ) -> Result<Vec<String>, Error> {
         self.write_mending(Mounts::Wait, |txn| {
             let now = Records::read(txn)?;
@@ -62,7 +64,7 @@ impl Store {
                 txn.erase(&RowKey::Diff(*tree))?;
                 freed.diffs.extend(now.diffs.get(tree).map(|diff| diff.number));
             }
-            let more = txn.normalize(Unused::Remove)?;
+            let more = txn.normalize(unused)?;
             freed.diffs.extend(more.diffs);
             freed.blobs.extend(more.blobs);
             Ok((freed, removed))

@@ -1,6 +1,6 @@
 //! What layers contain: changes, and tar streams.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use layerstore_schema::manifest::Manifest;
@@ -31,7 +31,7 @@ impl Store {
                 layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
             }
             LayerContent::Writable(number) => {
-                let root = self.open_diff(number)?;
+                let root = self.open_layer(&layer.id, number)?;
                 drop(txn);
                 let entries = disk::list(root.as_fd(), self.layout().xattrs())?;
                 let marks = entries.iter().map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind)));
@@ -45,7 +45,7 @@ impl Store {
     /// For a layer that came from a tar these are the very bytes that came in, each file verified on its way; for
     /// one that is written to, a deterministic archive of its directory as it is now.
     ///
-    /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::Unsynced`] if the layer was not on the
+    /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::LayerMissing`] if the directory is gone, [`Error::Unsynced`] if the layer was not on the
     /// disk when the machine went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn diff(&self, of: impl Into<ThingId>, mut out: impl Write) -> Result<(), Error> {
         let txn = self.database().begin_read()?;
@@ -60,7 +60,7 @@ impl Store {
         out: &mut impl Write,
     ) -> Result<(), Error> {
         self.verify_layer(txn, layer)?;
-        let root = self.open_diff(layer::directory(txn, layer)?)?;
+        let root = self.open_layer(&layer.id, layer::directory(txn, layer)?)?;
         if let (LayerContent::Sealed(tree), Some(split)) = (&layer.content, &layer.split) {
             let manifest: &Manifest = &*self.manifest(txn, &TreeDigest(*tree))?;
             let split = open_blob(txn, split)?;
@@ -84,6 +84,18 @@ impl Store {
             ThingId::Container(_) => txn.container(id)?.ok_or_else(not_found)?.layer,
         };
         Ok(txn.layer_ref(&layer)?)
+    }
+
+    /// Opens the directory of a layer.
+    ///
+    /// Returns [`Error::LayerMissing`] if it is not there.
+    pub(super) fn open_layer(&self, layer: &str, number: u64) -> Result<OwnedFd, Error> {
+        self.open_diff(number).map_err(|error| match error {
+            LayoutError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::LayerMissing { layer: layer.to_owned(), path }
+            }
+            error => error.into(),
+        })
     }
 
     pub(crate) fn open_diff(&self, number: u64) -> Result<OwnedFd, LayoutError> {

@@ -65,7 +65,8 @@ impl Store {
     ///
     /// Holds the write lock of the run database while the kernel mounts.
     ///
-    /// Returns [`Error::Mount`] if the kernel refuses, [`Error::Unsynced`] if a layer was not on the disk when the machine
+    /// Returns [`Error::Mount`] if the kernel refuses, [`Error::LayerMissing`] if the directory of a layer is gone,
+    /// [`Error::Unsynced`] if a layer was not on the disk when the machine
     /// went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
         let (layer, plan) = self.plan_mount(&what.into(), options)?;
@@ -199,7 +200,7 @@ impl Store {
         self.mount_of_layer(&layer.id)
     }
 
-    fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
+    pub(super) fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
         let path = self.mount_point(layer)?;
         if !overlay::is_mounted(&path)? {
             return Ok(None);
@@ -272,6 +273,8 @@ impl Store {
         let mut lowers = txn.chain(&layer.id)?;
         if let LayerContent::Writable(number) = layer.content {
             lowers.remove(0);
+            // The kernel would say that a path is not there, and not whose it is.
+            self.open_layer(&layer.id, number)?;
             let work = absolute(&self.workdir(&layer.id, number)?)?;
             request.upper = Some(Upper { upper: diff(number), work });
         }
@@ -279,7 +282,7 @@ impl Store {
             let number = layer::directory(txn, lower)?;
             request.lowers.push(diff(number));
             // The kernel does not look whether a root is opaque.
-            if disk::is_opaque(self.open_diff(number)?.as_fd(), self.layout().xattrs())? {
+            if disk::is_opaque(self.open_layer(&lower.id, number)?.as_fd(), self.layout().xattrs())? {
                 break;
             }
         }

@@ -31,6 +31,20 @@ pub(crate) fn flock_exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
     call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockExclusive))
 }
 
+/// Shares the `flock` of an open file or directory, and waits for who has it alone. It ends with the handle.
+pub(crate) fn flock_shared(file: BorrowedFd<'_>) -> io::Result<()> {
+    call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockShared))
+}
+
+/// Takes the `flock` alone if nobody else has it or shares it; returns whether it did. One that was shared before is given
+/// up in either case.
+pub(crate) fn try_flock_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
+    match call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+        locked => locked.map(|()| true),
+    }
+}
+
 /// Whether someone else holds the lock.
 pub(crate) fn is_held(file: BorrowedFd<'_>) -> io::Result<bool> {
     let mut lock = whole_file();

@@ -109,6 +109,7 @@ fn an_image_whose_size_is_known_is_refused_before_it_is_unpacked() {
     for image in [&plain, &told] {
         let error = dir.layerstore(["load", &image.reference()]).assert_exit(1);
         assert!(error.contains("the image needs at least 61 MB"), "{error}");
+        assert!(error.contains("file `reserve` holds 16 MB back"), "{error}");
         assert!(error.contains("hint: remove images or containers"), "{error}");
     }
     let error = dir.layerstore(["load", &untold.reference()]).assert_exit(1);

@@ -4,6 +4,7 @@ mod backup;
 mod bad_input;
 mod checking;
 mod containers;
+mod damaged;
 mod full_disk;
 mod images;
 mod invocation;

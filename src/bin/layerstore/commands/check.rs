@@ -89,7 +89,9 @@ fn print(report: &CheckReport, names: &Names, level: CheckLevel, context: &Conte
         return Ok(());
     }
     let leftovers = found(report.garbage.len(), "leftover");
-    out.line(format_args!("{leftovers} of processes that were killed: `layerstore gc` removes them"))
+    out.line(format_args!(
+        "{leftovers} that no record names: `layerstore gc` removes them, `gc --dry-run` lists them"
+    ))
 }
 
 /// A finding with its remedy, as `check` and `repair` print it.
