@@ -2,11 +2,11 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`key`] | which keys there are, and what each takes |
-//! | [`document`] | one file: values with their lines |
-//! | [`search`] | which files are read, in which order |
-//! | [`environment`] | what is asked of the process: user, home, variables |
-//! | [`settings`] | the effective value of each key, and where it came from |
+//! | `key` | which keys there are, and what each takes |
+//! | `document` | one file: values with their lines |
+//! | `search` | which files are read, in which order |
+//! | `environment` | what is asked of the process: user, home, variables |
+//! | `settings` | the effective value of each key, and where it came from |
 //!
 //! The format and the search order are those of containers-storage.conf(5) and containers-config(5).
 
