@@ -14,6 +14,8 @@
 //! | make a container | [`Store::create_container`] with [`ContainerOptions`] |
 //! | see and change its files | [`Store::mount`], [`Store::unmount`] |
 //! | know what was changed | [`Store::changes`], or as a tar [`Store::diff`] |
+//! | compare any two things | [`Store::changes_since`], [`Store::diff_with`], [`Store::diff_size`] |
+//! | make layers of one's own | [`Store::create_layer`], [`Store::put_layer`], [`Store::apply_diff`], [`Store::seal`] |
 //! | make an image of that | [`Store::commit`] |
 //! | take an image out | [`Store::save`] to an [`oci::Reference`] |
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
@@ -129,9 +131,9 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    Aspect, BackupMode, CompactReport, ContainerOptions, Event, EventKind, Lease, Mount, MountEntry,
-    MountOptions, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch,
-    WatchOptions, WriteTxn,
+    ApplyOptions, Aspect, BackupMode, CompactReport, ContainerOptions, DiffOptions, Event, EventKind,
+    LayerOptions, Lease, Mount, MountEntry, MountOptions, ParentOwners, StagedDiff, Status, Store,
+    StoreOptions, Subject, SyncMode, Thing, ThingId, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::support::oci::{Image, Layer};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 use crate::support::{Dir, TestCommand, command, machine};
 
 const CALLS: [&str; 5] = ["syncfs", "fsync", "fdatasync", "sync", "sync_file_range"];
@@ -159,5 +159,28 @@ fn off_syncs_nothing() {
             _ => [0; 3],
         };
         assert_eq!(found, expected, "{operation}");
+    }
+}
+
+/// What is written to later can be compared with nothing, so it is synced as long as anything is.
+#[test]
+fn layers_are_synced_as_images_are_and_writable_ones_always() {
+    if !can_trace() {
+        skip!("strace is not here, or may not trace");
+    }
+    for (mode, create, fill, unseal) in [
+        ("full", [0, 2, 2], [1, 0, 2], [0, 0, 2]),
+        ("records", [0, 2, 2], [0, 0, 2], [1, 0, 2]),
+        ("off", [0; 3], [0; 3], [0; 3]),
+    ] {
+        let dir = Dir::new("layer-syncs");
+        dir.write("tar", archive(&[Member::file("a", "a")]));
+        dir.layerstore(["--sync", mode, "layers"]).assert_success();
+        let run = |arguments: &[&str]| syncs(&dir, mode, arguments);
+        assert_eq!(run(&["create-layer", "--name", "own"]), create, "{mode}");
+        assert_eq!(run(&["put-layer", "--name", "put", "--file", "tar"]), fill, "{mode}");
+        assert_eq!(run(&["apply", "put", "--file", "tar"]), fill, "{mode}");
+        assert_eq!(run(&["seal", "own"]), fill, "{mode}");
+        assert_eq!(run(&["seal", "--unseal", "own"]), unseal, "{mode}");
     }
 }

@@ -133,8 +133,72 @@ pub struct LayerRecord {
     pub flags: Vec<(String, String)>,
     /// Labels.
     pub labels: Vec<(String, String)>,
+    /// How the blob was compressed that the layer came from: a name of [`COMPRESSIONS`].
+    pub compression: Option<String>,
+    /// The digest of the table of contents of a blob that can be read in parts.
+    pub toc_digest: Option<String>,
+    /// The users that own something in the tar, ascending, at most [`OWNERS_KEPT`].
+    pub uids: Vec<u32>,
+    /// The groups.
+    pub gids: Vec<u32>,
+    /// The SELinux label that every mount of the layer gets.
+    pub mount_label: Option<String>,
+    /// Whether its mounts leave out syncs.
+    pub volatile: bool,
+    /// Whether it is never mounted for writing.
+    pub read_only: bool,
+    /// How user ids map to the host's.
+    pub uid_map: Vec<IdRange>,
+    /// How group ids map to the host's.
+    pub gid_map: Vec<IdRange>,
 }
 record!(LayerRecord, "layer");
+
+/// What can stand in [`LayerRecord::compression`].
+pub const COMPRESSIONS: [&str; 5] = ["none", "gzip", "zstd", "bzip2", "xz"];
+
+/// How many owners of each kind a layer's record keeps: the lowest.
+pub const OWNERS_KEPT: usize = 4096;
+
+impl LayerRecord {
+    /// A layer with nothing but an id, a time and a content.
+    pub fn new(id: impl Into<String>, created: Time, content: LayerContent) -> Self {
+        LayerRecord {
+            id: id.into(),
+            parent: None,
+            names: Vec::new(),
+            metadata: String::new(),
+            created,
+            content,
+            diff_id: None,
+            diff_size: None,
+            blobs: Vec::new(),
+            split: None,
+            self_contained: false,
+            flags: Vec::new(),
+            labels: Vec::new(),
+            compression: None,
+            toc_digest: None,
+            uids: Vec::new(),
+            gids: Vec::new(),
+            mount_label: None,
+            volatile: false,
+            read_only: false,
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
+        }
+    }
+
+    /// Forgets what was known of the content, which is going to be another.
+    pub fn forget_content(&mut self) {
+        (self.diff_id, self.diff_size, self.split) = (None, None, None);
+        (self.compression, self.toc_digest) = (None, None);
+        self.self_contained = false;
+        self.blobs.clear();
+        self.uids.clear();
+        self.gids.clear();
+    }
+}
 
 /// An image.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

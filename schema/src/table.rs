@@ -151,6 +151,8 @@ pub enum LayerKey {
     Blob = 1,
     /// Its uncompressed tar.
     DiffId = 2,
+    /// The table of contents of a blob.
+    Toc = 3,
     /// Its tree digest, in hex.
     Tree = 4,
 }

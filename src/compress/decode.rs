@@ -66,7 +66,6 @@ impl<R: Read> Decoder<R> {
     }
 
     /// The compression that was found.
-    #[cfg(test)]
     pub(crate) fn compression(&self) -> Compression {
         self.compression
     }

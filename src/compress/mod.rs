@@ -52,6 +52,11 @@ impl Compression {
         }
     }
 
+    /// The compression with this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::None, Self::Gzip, Self::Zstd, Self::Bzip2, Self::Xz].into_iter().find(|one| one.name() == name)
+    }
+
     /// The name, as media types and messages write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`damage`] | whether a directory still is what its manifest says |
+//! | [`copy`] | a copy of a diff directory, or of what is visible of it |
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees |
 //! | [`trash`] | how what has a number goes |
@@ -19,6 +20,7 @@
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
+mod copy;
 mod damage;
 mod dir_stack;
 mod entry_lock;
@@ -39,6 +41,7 @@ mod tree_writer;
 mod usage;
 mod walk;
 
+pub(crate) use copy::copy_below;
 pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use inherit::inherit_root;

@@ -3,17 +3,18 @@
 //! The number of each is locked for as long as its guard lives. A guard that is dropped removes what it guards;
 //! `keep` leaves it, and is called only when the rows that name it are committed.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::copy::copy_bytes;
 use super::entry_lock::{EntryLock, NamedLock};
 use super::layout::{DiffName, Layout, Subdirectory};
 use super::remove::remove_tree;
 use crate::error::LayoutError;
-use crate::sys::file::{File, duplicate};
-use crate::sys::{beneath, extent, moment, node, stat, sync};
+use crate::sys::file::File;
+use crate::sys::{beneath, moment, node, stat, sync};
 
 /// Where one operation fills entries: their lock, and the directories that they stand in. Hundreds of layers take no
 /// more descriptors than one does.
@@ -140,29 +141,8 @@ impl StagedBlob {
 
     /// Fills the empty file with a part of another: by reflink where the filesystem can.
     pub(crate) fn fill_from(&self, from: &File, offset: u64, length: u64) -> Result<(), LayoutError> {
-        let mut done = 0;
-        let copied: io::Result<()> = loop {
-            let rest = length.saturating_sub(done);
-            if rest == 0 {
-                break Ok(());
-            }
-            let from_at = offset.saturating_add(done);
-            match extent::copy_range(from.as_fd(), from_at, self.file.as_fd(), done, rest) {
-                Ok(0) => break Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => done = done.saturating_add(count),
-                Err(error) if is_unsupported(&error) => break self.copy(from, from_at, rest),
-                Err(error) => break Err(error),
-            }
-        };
-        copied.map_err(|source| self.held.failed(DiffName::Entry(self.held.number()), "fill", source))
-    }
-
-    fn copy(&self, from: &File, offset: u64, length: u64) -> io::Result<()> {
-        let mut to = File::from(duplicate(self.file.as_fd())?);
-        let mut from = from.try_clone()?;
-        from.seek(SeekFrom::Start(offset))?;
-        let copied = io::copy(&mut from.take(length), &mut to)?;
-        if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        copy_bytes(from, offset, self.file.as_fd(), 0, length)
+            .map_err(|source| self.held.failed(DiffName::Entry(self.held.number()), "fill", source))
     }
 
     /// The file from its beginning, for reading.
@@ -177,13 +157,6 @@ impl StagedBlob {
     pub(crate) fn filled(self) -> Filled {
         Filled(self.held)
     }
-}
-
-/// Old kernels copy inside the kernel on some filesystems only.
-fn is_unsupported(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let unsupported = [Errno::XDEV, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL];
-    Errno::from_io_error(error).is_some_and(|error| unsupported.contains(&error))
 }
 
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.

@@ -94,6 +94,16 @@ pub enum ImportError {
         #[source]
         source: Box<ImportError>,
     },
+    /// A layer that has the id of one to be loaded is another one: it was made with this id, or written to since it was
+    /// loaded.
+    #[error(
+        "the layer {layer} is not what the image has by this id, or has been changed; remove it and what stands on it \
+         first"
+    )]
+    OtherContent {
+        /// The layer.
+        layer: String,
+    },
     /// A layer that was there when the import began was removed meanwhile.
     #[error("the layer {layer} was removed while the image was loaded; load it again")]
     Vanished {

@@ -60,11 +60,15 @@ pub enum CreateError {
         /// The id.
         id: String,
     },
-    /// A layer that is written to cannot carry others.
-    #[error("the layer {id} is written to and cannot have children; commit it first")]
-    ParentWritable {
+    /// A container's layer cannot carry others.
+    #[error(
+        "the layer {layer} belongs to the container {container} and cannot have children; commit that first"
+    )]
+    ParentOfContainer {
         /// The layer.
-        id: String,
+        layer: String,
+        /// The container.
+        container: String,
     },
     /// The image has no layer that a container could stand on.
     #[error("the image {id} has no layers; create the container without an image")]
@@ -125,6 +129,24 @@ pub enum InUseError {
         what: String,
         /// The mount point.
         target: String,
+    },
+    /// A layer is never to be written to.
+    #[error("the layer {layer} is read-only; make a layer above it")]
+    ReadOnly {
+        /// The layer.
+        layer: String,
+    },
+    /// Someone else is changing a layer.
+    #[error("the layer {layer} is just being filled, sealed or copied; try again when that is done")]
+    Busy {
+        /// The layer.
+        layer: String,
+    },
+    /// A layer was changed while it was worked on.
+    #[error("the layer {layer} was changed by another process meanwhile; try again")]
+    Changed {
+        /// The layer.
+        layer: String,
     },
     /// A lease keeps a thing for a while.
     #[error("{what} is kept by the lease {lease} until {expires}; wait, or end the lease")]

@@ -143,6 +143,14 @@ pub enum OciError {
         /// How many diffIDs the config has.
         diff_ids: usize,
     },
+    /// A layer that was never a tar, or is no more what it was, below what is to be committed.
+    #[error(
+        "the layer {layer} has no diffID, as it did not come from a tar or was written to; no image can name it"
+    )]
+    NoDiffId {
+        /// The layer.
+        layer: String,
+    },
     /// A manifest that describes something else than an image, such as a signature or a chart.
     #[error("{digest} is no container image but an artifact of type {artifact_type:?}")]
     NotAnImage {

@@ -11,8 +11,8 @@ use crate::meta::{Query, RowKey};
 use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use crate::types::TreeDigest;
 use crate::{
-    CheckLevel, CheckOptions, Container, ContainerOptions, Image, MountOptions, RepairOptions, RepairReport,
-    Store, UnmountMode,
+    ApplyOptions, CheckLevel, CheckOptions, Compression, Container, ContainerOptions, DiffOptions, Image,
+    LayerOptions, MountOptions, RepairOptions, RepairReport, Store, UnmountMode,
 };
 
 /// What an operation begins with.
@@ -78,6 +78,55 @@ pub(super) const OPERATIONS: &[Operation] = &[
         options.id = Some("second".parse().unwrap());
         store.create_container(&store.image("base")?.id, &options).map(drop)
     }),
+    on_store("create_layer", |_, store| {
+        let store = store.unwrap();
+        let top = base(store)?.top_layer.unwrap();
+        store.create_layer(&top, &LayerOptions::named("new")).map(drop)
+    }),
+    on_store("put_layer", |_, store| {
+        let store = store.unwrap();
+        let top = base(store)?.top_layer.unwrap();
+        store.put_layer(&top, &LayerOptions::named("new"), &*archive("etc/new")).map(drop)
+    }),
+    Operation { prepare: |place| put(&place.open(), "layer"), ..on_store("apply_diff", apply) },
+    Operation {
+        // It is copied, and stays writable.
+        prepare: |place| {
+            let store = place.open();
+            put(&store, "layer");
+            store.unseal(&store.layer("layer").unwrap().id).unwrap();
+        },
+        ..on_store("apply_diff_to_writable", apply)
+    },
+    Operation {
+        prepare: |place| {
+            let store = place.open();
+            put(&store, "layer");
+            store.unseal(&store.layer("layer").unwrap().id).unwrap();
+        },
+        ..on_store("seal", |_, store| {
+            let store = store.unwrap();
+            store.seal(&store.layer("layer")?.id).map(drop)
+        })
+    },
+    Operation { prepare: |place| put(&place.open(), "layer"), ..on_store("unseal", unseal) },
+    Operation {
+        prepare: |place| ["layer", "equal"].iter().for_each(|name| put(&place.open(), name)),
+        ..on_store("unseal_shared", unseal)
+    },
+    Operation {
+        prepare: |place| put(&place.open(), "layer"),
+        ..on_store("compare", |_, store| {
+            let store = store.unwrap();
+            let (layer, web) = (store.layer("layer")?, web(store)?);
+            let mut tar = Vec::new();
+            store.diff_with(&layer, &DiffOptions::since(&web).compression(Compression::Zstd), &mut tar)?;
+            let changes = store.changes_since(&layer, &web)?;
+            let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+            assert_eq!(changes, ["C /etc", "A /etc/file", "C /etc/motd", "D /new"]);
+            Ok(())
+        })
+    },
     Operation {
         mounts: true,
         // Nothing is known of the kernel then.
@@ -175,6 +224,33 @@ fn web(store: &Store) -> Result<Container, Error> {
 
 fn base(store: &Store) -> Result<Image, Error> {
     store.image("base")
+}
+
+/// A tar of one file.
+fn archive(path: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    header.set_mode(0o644);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_data(&mut header, path, &b"file"[..]).unwrap();
+    builder.into_inner().unwrap()
+}
+
+/// Makes a layer on the base image's.
+fn put(store: &Store, name: &str) {
+    let top = base(store).unwrap().top_layer.unwrap();
+    store.put_layer(&top, &LayerOptions::named(name), &*archive("etc/file")).unwrap();
+}
+
+fn apply(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let store = store.unwrap();
+    let layer = store.layer("layer")?;
+    store.apply_diff(&layer.id, &*archive("more"), &ApplyOptions::default()).map(drop)
+}
+
+fn unseal(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let store = store.unwrap();
+    store.unseal(&store.layer("layer")?.id).map(drop)
 }
 
 fn open(place: &Place, _: Option<&Store>) -> Result<(), Error> {

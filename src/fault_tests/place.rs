@@ -171,6 +171,11 @@ pub(super) fn describe(place: &Place, store: &Store) -> Vec<String> {
         }
         lines.push(format!("image {:?} {trees:?} {} items", image.names, items.len()));
     }
+    for layer in store.layers().unwrap().iter().filter(|layer| !layer.names.is_empty()) {
+        let changes: Vec<_> = store.changes(layer).unwrap().iter().map(ToString::to_string).collect();
+        let known = (layer.tree, &layer.diff_id, layer.blobs.len());
+        lines.push(format!("layer {:?} {known:?} {changes:?}", layer.names));
+    }
     for container in store.containers().unwrap() {
         let items = store.items(&container).unwrap();
         let mount = store.mounted(&container).unwrap().map(|mount| (mount.count, mount.read_only));

@@ -148,6 +148,15 @@ fn layer(fields: &mut Fields<'_>) -> LayerRecord {
         self_contained: fields.byte() % 2 == 1,
         flags: fields.list(Fields::pair),
         labels: fields.list(Fields::pair),
+        compression: fields.option(Fields::text),
+        toc_digest: fields.option(Fields::text),
+        uids: fields.list(Fields::half),
+        gids: fields.list(Fields::half),
+        mount_label: fields.option(Fields::text),
+        volatile: fields.byte() % 2 == 1,
+        read_only: fields.byte() % 2 == 1,
+        uid_map: fields.list(id_range),
+        gid_map: fields.list(id_range),
     }
 }
 
@@ -166,12 +175,11 @@ fn image(fields: &mut Fields<'_>) -> ImageRecord {
     }
 }
 
+fn id_range(fields: &mut Fields<'_>) -> IdRange {
+    IdRange { container: fields.half(), host: fields.half(), length: fields.half() }
+}
+
 fn container(fields: &mut Fields<'_>) -> ContainerRecord {
-    let range = |fields: &mut Fields<'_>| IdRange {
-        container: fields.half(),
-        host: fields.half(),
-        length: fields.half(),
-    };
     ContainerRecord {
         id: fields.text(),
         names: fields.list(Fields::text),
@@ -183,8 +191,8 @@ fn container(fields: &mut Fields<'_>) -> ContainerRecord {
         labels: fields.list(Fields::pair),
         mount_options: fields.list(Fields::text),
         mount_label: fields.option(Fields::text),
-        uid_map: fields.list(range),
-        gid_map: fields.list(range),
+        uid_map: fields.list(id_range),
+        gid_map: fields.list(id_range),
     }
 }
 

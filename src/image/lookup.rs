@@ -31,15 +31,21 @@ where
     find(txn, Owner::Container, key, |id| txn.container(id), || Ok(Vec::new()))
 }
 
-/// Finds a layer by id, name, its diffID or the digest of its blob, or a unique beginning of its id.
+/// Finds a layer by id, name, its diffID, the digest of its blob or of that one's table of contents, or a unique beginning
+/// of its id.
 pub(crate) fn find_layer<E>(txn: &impl Query, key: &str) -> Result<LayerRecord, E>
 where
     E: From<MetaError> + From<LookupError>,
 {
     let by_digest = || match key.parse::<Digest>() {
         Ok(_) => {
-            let ids = txn.layers_by(LayerKey::DiffId, key)?;
-            if ids.is_empty() { txn.layers_by(LayerKey::Blob, key) } else { Ok(ids) }
+            for digest in [LayerKey::DiffId, LayerKey::Blob, LayerKey::Toc] {
+                let ids = txn.layers_by(digest, key)?;
+                if !ids.is_empty() {
+                    return Ok(ids);
+                }
+            }
+            Ok(Vec::new())
         }
         Err(_) => Ok(Vec::new()),
     };

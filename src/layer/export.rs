@@ -9,11 +9,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use layerstore_schema::manifest::{Kind, Manifest};
 
+use super::changes::ChangeKind;
+use super::compare::{Difference, Shown};
 use crate::archive::split::SplitReader;
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
 use crate::disk::{self, ScannedEntry, ScannedKind, XattrNamespace};
-use crate::error::{ExportError, SplitError};
+use crate::error::{ExportError, ScanError, SplitError};
 use crate::sys::beneath;
 use crate::sys::file::File;
 use crate::types::{ContentHash, Metadata, RelPath};
@@ -82,6 +84,86 @@ fn same_root(inherited: &Metadata, found: &Metadata) -> bool {
     *inherited == found
 }
 
+/// Writes a deterministic tar of what turns one tree into another, as [`compare`](super::compare) found it. `open` gives the
+/// file at a path in the layer with a position.
+///
+/// Returns [`ExportError::Scan`] if a file is not what was compared.
+pub(crate) fn export_differences(
+    differences: &[Difference<'_>],
+    open: impl Fn(usize, &[u8]) -> io::Result<File>,
+    out: &mut impl Write,
+) -> Result<(), ExportError> {
+    let mut writer = Writer::new(out);
+    let mut written: HashMap<(usize, &[u8]), &[u8]> = HashMap::new();
+    for difference in differences {
+        let Some(Shown { layer, entry: found }) = difference.shown else {
+            append_marker(&mut writer, &whiteout::marker(&RelPath::from_archive(difference.path)?)?)?;
+            continue;
+        };
+        if difference.path.is_empty() && difference.kind == ChangeKind::Modified && !difference.of_itself {
+            continue;
+        }
+        let kind = match found.kind {
+            Kind::File { size, .. } => ScannedKind::File { size },
+            ref kind => ScannedKind::Other(kind.clone()),
+        };
+        let Some(kind) = entry_kind(&kind) else { continue };
+        refuse_marker_name(difference.path)?;
+        let path = if difference.path.is_empty() { b"./" } else { difference.path };
+        // A second name of a file that stands in the archive already.
+        if kind != EntryKind::Directory
+            && let Some(first) = written.insert((layer, &found.path), difference.path)
+        {
+            let mut link = Entry::new(path, EntryKind::HardLink);
+            link.link = first.to_vec();
+            writer.append(&link, &mut io::empty())?;
+            written.insert((layer, &found.path), first);
+            continue;
+        }
+        let mut entry = described(path, kind, &found.metadata);
+        match &found.kind {
+            Kind::File { size, content } => {
+                (entry.size, entry.stored) = (*size, *size);
+                let mut file = Hashing { inner: open(layer, &found.path)?, hasher: blake3::Hasher::new() };
+                writer.append(&entry, &mut file)?;
+                if file.hasher.finalize().as_bytes() != &content.0 {
+                    let path = RelPath::from_archive(difference.path)?.as_path().to_owned();
+                    return Err(ScanError::Changed { path }.into());
+                }
+            }
+            Kind::Symlink { target } => {
+                entry.link.clone_from(target);
+                writer.append(&entry, &mut io::empty())?;
+            }
+            _ => writer.append(&entry, &mut io::empty())?,
+        }
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+/// Hashes what is read through it.
+struct Hashing<R> {
+    inner: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: io::Read> io::Read for Hashing<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.hasher.update(out.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+fn described(path: &[u8], kind: EntryKind, metadata: &Metadata) -> Entry {
+    let mut entry = Entry::new(path, kind);
+    (entry.mode, entry.uid, entry.gid, entry.mtime) =
+        (metadata.mode, metadata.uid, metadata.gid, metadata.mtime);
+    entry.xattrs.clone_from(&metadata.xattrs);
+    entry
+}
+
 fn append<W: Write>(
     writer: &mut Writer<W>,
     root: BorrowedFd<'_>,
@@ -96,11 +178,7 @@ fn append<W: Write>(
         return Ok(());
     };
     refuse_marker_name(&scanned.path)?;
-    let mut entry = Entry::new(path, kind);
-    let metadata = &scanned.metadata;
-    (entry.mode, entry.uid, entry.gid, entry.mtime) =
-        (metadata.mode, metadata.uid, metadata.gid, metadata.mtime);
-    entry.xattrs.clone_from(&metadata.xattrs);
+    let mut entry = described(&path, kind, &scanned.metadata);
     match &scanned.kind {
         ScannedKind::File { size } => {
             (entry.size, entry.stored) = (*size, *size);

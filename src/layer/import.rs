@@ -3,12 +3,14 @@
 //! Two steps, because layers of one image are unpacked at the same time: [`unpack`] needs nothing but the
 //! stream, [`seal`] wants to know what lies below.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read, Seek};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::thread;
 
 use layerstore_schema::manifest::{Kind, Manifest};
+use layerstore_schema::record::OWNERS_KEPT;
 
 use super::files::{Contents, FilePool, SMALL_FILE};
 use super::pipeline::{Streams, read_layer};
@@ -16,7 +18,9 @@ use super::stack::Stack;
 use crate::archive::split::{self, Content, SplitBuilder};
 use crate::archive::whiteout::Meaning;
 use crate::archive::{Entry, EntryKind, Limits, Reader};
-use crate::disk::{self, FileWriter, Filled, Staging, TreeWriter, UnpackOptions, UnpackedTree};
+use crate::disk::{
+    self, FileWriter, Filled, Staging, TreeWriter, UnpackOptions, UnpackedTree, XattrNamespace,
+};
 use crate::error::ImportError;
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
@@ -35,6 +39,8 @@ pub(crate) struct ImportOptions {
     pub(crate) limits: Limits,
     /// Threads that fill files.
     pub(crate) workers: usize,
+    /// Whether a stream without a byte is an archive without members, and not one that was cut off.
+    pub(crate) empty_streams: bool,
 }
 
 /// A layer whose files are all there, and whose directory is not sealed.
@@ -44,24 +50,70 @@ pub(crate) struct UnpackedLayer {
     streams: Streams,
     contents: Contents,
     tree: UnpackedTree,
+    owners: Owners,
     /// The records of the tar-split.
     records: File,
+}
+
+/// Who owns something in an archive, ascending: the lowest [`OWNERS_KEPT`] of each kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owners {
+    pub(crate) uids: BTreeSet<u32>,
+    pub(crate) gids: BTreeSet<u32>,
+}
+
+impl Owners {
+    fn add(&mut self, entry: &Entry) {
+        for (set, id) in [(&mut self.uids, entry.uid), (&mut self.gids, entry.gid)] {
+            if set.insert(id) && set.len() > OWNERS_KEPT {
+                set.pop_last();
+            }
+        }
+    }
 }
 
 /// A layer ready for its rows.
 #[derive(Debug)]
 pub(crate) struct SealedLayer {
     pub(crate) directory: Filled,
+    pub(crate) content: SealedContent,
     pub(crate) streams: Streams,
-    pub(crate) tree: TreeDigest,
-    pub(crate) manifest: Arc<Manifest>,
-    pub(crate) manifest_blob: PreparedBlob,
     pub(crate) split: PreparedBlob,
-    pub(crate) usage: disk::Usage,
+    /// Who owns something in the archive.
+    pub(crate) owners: Owners,
     /// Whether every directory but the root was named by the archive.
     pub(crate) self_contained: bool,
     /// What the process may not make, and left out.
     pub(crate) left_out: Vec<disk::LeftOut>,
+}
+
+/// What is in a directory that nothing is written to any more.
+#[derive(Debug)]
+pub(crate) struct SealedContent {
+    pub(crate) tree: TreeDigest,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) manifest_blob: PreparedBlob,
+    pub(crate) usage: disk::Usage,
+}
+
+impl SealedContent {
+    /// Reads a directory, but for the files whose inodes are `known`.
+    ///
+    /// Returns [`ImportError::Scan`] if it cannot be read, or changes while it is.
+    pub(crate) fn read(
+        directory: BorrowedFd<'_>,
+        known: &HashMap<u64, ContentHash>,
+        namespace: XattrNamespace,
+    ) -> Result<Self, ImportError> {
+        let manifest = disk::scan(directory, known, namespace)?;
+        let encoded = manifest.encode();
+        Ok(SealedContent {
+            tree: layerstore_schema::manifest::digest_of_encoded(&encoded),
+            manifest: Arc::new(manifest),
+            manifest_blob: PreparedBlob::from_bytes(&encoded),
+            usage: disk::usage(directory)?,
+        })
+    }
 }
 
 /// Unpacks the layer that `blob` carries into `staging`, in any known compression.
@@ -74,9 +126,17 @@ pub(crate) fn unpack(
     records: File,
     options: &ImportOptions,
 ) -> Result<UnpackedLayer, ImportError> {
-    let ((contents, tree, records), streams) =
+    let (Unpacked { contents, tree, owners, records }, streams) =
         read_layer(blob, algorithm, |input| unpack_archive(input, &staging, records, options))?;
-    Ok(UnpackedLayer { staging, streams, contents, tree, records })
+    Ok(UnpackedLayer { staging, streams, contents, tree, owners, records })
+}
+
+/// What came of an archive's members.
+struct Unpacked {
+    contents: Contents,
+    tree: UnpackedTree,
+    owners: Owners,
+    records: File,
 }
 
 fn unpack_archive(
@@ -84,19 +144,30 @@ fn unpack_archive(
     staging: &Staging,
     records: File,
     options: &ImportOptions,
-) -> Result<(Contents, UnpackedTree, File), ImportError> {
+) -> Result<Unpacked, ImportError> {
     let (directory, aside) = (duplicate(staging.directory())?, duplicate(staging.aside())?);
     let mut tree = TreeWriter::new(directory, aside, options.unpack.clone());
-    let mut reader = Reader::with_limits(input, SplitBuilder::new(records)?, options.limits);
+    let mut first = [0; 1];
+    let read = input.read(&mut first)?;
+    let records = SplitBuilder::new(records)?;
+    if read == 0 && options.empty_streams {
+        let (records, _) = records.finish()?;
+        let (contents, owners) = Default::default();
+        return Ok(Unpacked { contents, tree: tree.finish()?, owners, records });
+    }
+    let input = first.get(..read).unwrap_or_default().chain(input);
+    let mut reader = Reader::with_limits(input, records, options.limits);
+    let mut owners = Owners::default();
     let contents = thread::scope(|scope| {
         let mut files = FilePool::start(scope, options.workers)?;
         while let Some(entry) = reader.next_entry()? {
+            owners.add(&entry);
             apply(&entry, &mut reader, &mut tree, &mut files)?;
         }
         Ok::<_, ImportError>(files.finish()?)
     })?;
     let (records, _) = reader.into_tap().finish()?;
-    Ok((contents, tree.finish()?, records))
+    Ok(Unpacked { contents, tree: tree.finish()?, owners, records })
 }
 
 /// Does what one member of the archive says.
@@ -203,26 +274,47 @@ pub(crate) fn seal(
     spool: impl FnOnce() -> Result<File, ImportError>,
     options: &ImportOptions,
 ) -> Result<SealedLayer, ImportError> {
-    let UnpackedLayer { staging, streams, contents, tree, records } = unpacked;
-    for path in &tree.implicit {
-        if let Some(metadata) = inherited(below, path) {
-            disk::apply_metadata(staging.directory(), path, &metadata, &options.unpack)?;
-        }
-    }
-    let manifest = disk::scan(staging.directory(), contents.by_inode(), options.unpack.xattr_namespace)?;
-    let encoded = manifest.encode();
-    let split = assemble_split(&staging, &contents, &tree, &manifest, records, spool)?;
+    describe_implied(&unpacked, below, options)?;
+    let UnpackedLayer { staging, streams, contents, tree, owners, records } = unpacked;
+    let namespace = options.unpack.xattr_namespace;
+    let content = SealedContent::read(staging.directory(), contents.by_inode(), namespace)?;
+    let split = assemble_split(&staging, &contents, &tree, &content.manifest, records, spool)?;
     Ok(SealedLayer {
-        usage: disk::usage(staging.directory())?,
-        tree: layerstore_schema::manifest::digest_of_encoded(&encoded),
-        manifest: Arc::new(manifest),
-        manifest_blob: PreparedBlob::from_bytes(&encoded),
+        content,
         self_contained: tree.implicit.iter().all(RelPath::is_root),
         left_out: tree.left_out,
+        owners,
         directory: staging.filled(),
         streams,
         split,
     })
+}
+
+/// Finishes a directory that is not going to be sealed as it is: as [`seal`] does, without manifest and tar-split. Returns
+/// the hashes of its files by their inodes.
+///
+/// Returns [`ImportError`] if the directory cannot be changed.
+pub(crate) fn complete(
+    unpacked: UnpackedLayer,
+    below: &Stack,
+    options: &ImportOptions,
+) -> Result<(Staging, HashMap<u64, ContentHash>), ImportError> {
+    describe_implied(&unpacked, below, options)?;
+    Ok((unpacked.staging, unpacked.contents.by_inode().clone()))
+}
+
+/// Gives the directories that the archive did not name the metadata that the layers below have for them.
+fn describe_implied(
+    unpacked: &UnpackedLayer,
+    below: &Stack,
+    options: &ImportOptions,
+) -> Result<(), ImportError> {
+    for path in &unpacked.tree.implicit {
+        if let Some(metadata) = inherited(below, path) {
+            disk::apply_metadata(unpacked.staging.directory(), path, &metadata, &options.unpack)?;
+        }
+    }
+    Ok(())
 }
 
 fn inherited(below: &Stack, path: &RelPath) -> Option<Metadata> {
@@ -268,5 +360,10 @@ impl UnpackedLayer {
     /// What was learned about the streams.
     pub(crate) fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// Who owns something in the archive.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.owners
     }
 }

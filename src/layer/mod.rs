@@ -6,10 +6,12 @@
 //! | [`import`], [`files`] | a stream into a directory, and the directory sealed |
 //! | [`stack`] | what a stack of layers shows at a path |
 //! | [`changes`](mod@changes) | what a layer changes |
+//! | [`compare`](mod@compare) | how what two stacks show differs |
 //! | [`export`] | a layer as a tar stream |
 //! | [`writable`] | directories that are written to |
 
 mod changes;
+mod compare;
 mod export;
 mod files;
 mod import;
@@ -21,10 +23,11 @@ mod writable;
 
 pub use changes::{Change, ChangeKind};
 pub(crate) use changes::{Mark, changes};
-pub(crate) use export::{export_directory, export_original};
-pub(crate) use import::{ImportOptions, SealedLayer, UnpackedLayer, seal, unpack};
+pub(crate) use compare::{Difference, compare};
+pub(crate) use export::{export_differences, export_directory, export_original};
+pub(crate) use import::{ImportOptions, SealedContent, SealedLayer, UnpackedLayer, complete, seal, unpack};
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
 pub(crate) use stack::Stack;
 pub use thing::{Layer, LayerBlob};
-pub(crate) use writable::{directory, prepare_writable};
+pub(crate) use writable::{directory, listing, prepare_writable};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::compress::Decoder;
+use crate::compress::{Compression, Decoder};
 use crate::types::{Algorithm, DiffId, Digest, Hasher};
 
 /// The size of the pieces that go from thread to thread.
@@ -27,6 +27,10 @@ const QUEUE: usize = 8;
 pub(crate) struct Streams {
     /// The digest of the blob as delivered.
     pub(crate) blob_digest: Digest,
+    /// The length of the blob.
+    pub(crate) blob_size: u64,
+    /// How the blob is compressed.
+    pub(crate) compression: Compression,
     /// The digest of the uncompressed stream.
     pub(crate) diff_id: DiffId,
     /// The length of the uncompressed stream.
@@ -57,9 +61,16 @@ pub(crate) fn read_layer<T, E: From<io::Error>>(
         let decoded = decoder.join().map_err(|_| io::Error::other("the decompression thread died"))?;
         let (diff_id, diff_size) = hasher.join().map_err(|_| io::Error::other("the hashing thread died"))?;
         let value = consumed?;
-        let blob_digest = decoded?;
-        Ok((value, Streams { blob_digest, diff_id, diff_size }))
+        let DecodedBlob { digest: blob_digest, size: blob_size, compression } = decoded?;
+        Ok((value, Streams { blob_digest, blob_size, compression, diff_id, diff_size }))
     })
+}
+
+/// What was learned about a blob.
+struct DecodedBlob {
+    digest: Digest,
+    size: u64,
+    compression: Compression,
 }
 
 fn decode(
@@ -67,10 +78,10 @@ fn decode(
     algorithm: Algorithm,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
-) -> io::Result<Digest> {
-    let mut blob = HashingReader { inner: blob, hasher: Hasher::new(algorithm) };
+) -> io::Result<DecodedBlob> {
+    let mut blob = HashingReader { inner: blob, hasher: Hasher::new(algorithm), count: 0 };
     match decode_pieces(&mut blob, to_parser, to_hasher) {
-        Ok(()) => Ok(blob.hasher.finish()),
+        Ok(compression) => Ok(DecodedBlob { digest: blob.hasher.finish(), size: blob.count, compression }),
         Err(error) => {
             let copy = io::Error::new(error.kind(), error.to_string());
             // The parser takes the error itself, with its source; if it has gone, it has one of its own.
@@ -85,8 +96,9 @@ fn decode_pieces(
     blob: &mut HashingReader<impl Read>,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
-) -> io::Result<()> {
+) -> io::Result<Compression> {
     let mut decoder = Decoder::new(&mut *blob)?;
+    let compression = decoder.compression();
     let limit = u64::try_from(PIECE).unwrap_or(u64::MAX);
     loop {
         let mut piece = Vec::with_capacity(PIECE);
@@ -103,7 +115,7 @@ fn decode_pieces(
     drop(decoder);
     // What stands behind the compressed stream belongs to the blob and its digest.
     io::copy(blob, &mut io::sink())?;
-    Ok(())
+    Ok(compression)
 }
 
 fn hash(pieces: &Receiver<Piece>) -> (DiffId, u64) {
@@ -140,16 +152,18 @@ impl Read for PieceReader {
     }
 }
 
-/// Hashes what is read through it.
+/// Hashes and counts what is read through it.
 struct HashingReader<R> {
     inner: R,
     hasher: Hasher,
+    count: u64,
 }
 
 impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(out)?;
         self.hasher.update(out.get(..read).unwrap_or_default());
+        self.count = self.count.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
         Ok(read)
     }
 }
@@ -173,6 +187,7 @@ mod tests {
         let (out, streams) = read_all(&blob).unwrap();
         assert_eq!(out, plain);
         assert_eq!(streams.blob_digest, Digest::sha256(&blob));
+        assert_eq!((streams.blob_size, streams.compression), (blob.len() as u64, Compression::Zstd));
         assert_eq!(streams.diff_id.0, Digest::sha256(&plain));
         assert_eq!(streams.diff_size, plain.len() as u64);
     }

@@ -22,6 +22,11 @@ impl Stack {
         Stack(manifests)
     }
 
+    /// The manifests, topmost first.
+    pub(super) fn manifests(&self) -> &[Arc<Manifest>] {
+        &self.0
+    }
+
     /// What an overlay mount of the stack shows at `path`. A hard link gives the entry of its first name.
     pub(crate) fn find(&self, path: &[u8]) -> Option<&Entry> {
         for manifest in &self.0 {

@@ -1,8 +1,10 @@
 //! The value that describes a layer.
 
-use layerstore_schema::record::{LayerContent, LayerRecord};
+use layerstore_schema::record::{IdRange, LayerContent, LayerRecord, RecordError};
 
+use crate::compress::Compression;
 use crate::error::MetaError;
+use crate::sys::userns::IdExtent;
 use crate::types::{DiffId, Digest, LayerId, Name, Timestamp, TreeDigest, stored};
 
 /// A layer: a file tree as changes to its parent.
@@ -29,6 +31,24 @@ pub struct Layer {
     pub diff_size: Option<u64>,
     /// The blobs that carried it.
     pub blobs: Vec<LayerBlob>,
+    /// How the blob was compressed that it came from.
+    pub compression: Option<Compression>,
+    /// The digest of the table of contents of that blob, as it was told with it; nothing has checked it.
+    pub toc_digest: Option<Digest>,
+    /// The users that own something in its tar, ascending; at most the lowest 4096.
+    pub uids: Vec<u32>,
+    /// The groups.
+    pub gids: Vec<u32>,
+    /// The SELinux label that every mount of it gets.
+    pub mount_label: Option<String>,
+    /// Whether its mounts leave out syncs.
+    pub volatile: bool,
+    /// Whether it is never mounted for writing.
+    pub read_only: bool,
+    /// How user ids map to the host's: kept for the caller.
+    pub uid_map: Vec<IdExtent>,
+    /// How group ids map to the host's.
+    pub gid_map: Vec<IdExtent>,
     /// Flags: name and JSON value.
     pub flags: Vec<(String, String)>,
     /// Labels.
@@ -51,6 +71,11 @@ impl Layer {
     /// Whether the layer can be written to.
     pub fn is_writable(&self) -> bool {
         self.tree.is_none()
+    }
+
+    /// The length of the blob that it came from.
+    pub fn blob_size(&self) -> Option<u64> {
+        self.blobs.first().map(|blob| blob.size)
     }
 
     /// Reads a record.
@@ -77,10 +102,30 @@ impl Layer {
                 .map(|digest| stored("layer", id, digest).map(DiffId))
                 .transpose()?,
             blobs: record.blobs.into_iter().map(blob).collect::<Result<_, MetaError>>()?,
+            compression: record.compression.as_deref().map(|name| compression(id, name)).transpose()?,
+            toc_digest: record.toc_digest.as_deref().map(|digest| stored("layer", id, digest)).transpose()?,
+            uids: record.uids,
+            gids: record.gids,
+            mount_label: record.mount_label,
+            volatile: record.volatile,
+            read_only: record.read_only,
+            uid_map: record.uid_map.iter().map(extent).collect(),
+            gid_map: record.gid_map.iter().map(extent).collect(),
             metadata: record.metadata,
             diff_size: record.diff_size,
             flags: record.flags,
             labels: record.labels,
         })
     }
+}
+
+fn compression(id: &str, name: &str) -> Result<Compression, MetaError> {
+    Compression::from_name(name).ok_or_else(|| {
+        let source = RecordError { kind: "layer", reason: format!("there is no compression {name:?}") };
+        MetaError::Record { kind: "layer", key: id.to_owned(), source }
+    })
+}
+
+fn extent(range: &IdRange) -> IdExtent {
+    IdExtent { inside: range.container, outside: range.host, count: range.length }
 }

@@ -1,13 +1,14 @@
 //! Layers that are written to: a directory of their own, with a workdir beside it.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{self, DiffName, Layout, Staging, Subdirectory};
-use crate::error::{LayoutError, MetaError};
+use crate::disk::{self, DiffName, Layout, ScannedEntry, ScannedKind, Staging, Subdirectory, XattrNamespace};
+use crate::error::{LayoutError, MetaError, ScanError};
 use crate::meta::Query;
-use crate::types::TreeDigest;
+use crate::types::{ContentHash, TreeDigest};
 
 /// The number of the directory that holds a layer's files.
 ///
@@ -22,6 +23,21 @@ pub(crate) fn directory(txn: &impl Query, layer: &LayerRecord) -> Result<u64, Me
                 .ok_or_else(|| MetaError::Missing { kind: "diff", key: tree.to_string() })
         }
     }
+}
+
+/// What stands in a directory that may be written to, as a manifest in which all contents are zero: for what only asks for
+/// names and metadata.
+///
+/// Returns [`ScanError`] if the directory cannot be read.
+pub(crate) fn listing(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Manifest, ScanError> {
+    let entry = |found: ScannedEntry| {
+        let kind = match found.kind {
+            ScannedKind::File { size } => Kind::File { size, content: ContentHash([0; 32]) },
+            ScannedKind::Other(kind) => kind,
+        };
+        Entry { path: found.path, kind, metadata: found.metadata }
+    };
+    Ok(Manifest::new(disk::list(root, namespace)?.into_iter().map(entry).collect())?)
 }
 
 /// Makes a staged directory ready for writing above the directory `parent`: its root gets the metadata of the root

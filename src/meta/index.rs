@@ -111,6 +111,7 @@ impl Indexed for LayerRecord {
         let mut rows = Vec::new();
         rows.extend(self.parent.iter().map(|parent| IndexRow::Child(parent.clone(), self.id.clone())));
         rows.extend(self.diff_id.iter().map(|digest| by(LayerKey::DiffId, digest)));
+        rows.extend(self.toc_digest.iter().map(|digest| by(LayerKey::Toc, digest)));
         rows.extend(self.blobs.iter().map(|blob| by(LayerKey::Blob, &blob.digest)));
         if let LayerContent::Sealed(tree) = self.content {
             rows.push(by(LayerKey::Tree, &TreeDigest(tree).to_string()));

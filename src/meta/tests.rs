@@ -55,19 +55,13 @@ fn store(dir: &Path) -> Database {
 
 fn layer(id: &str, parent: Option<&str>) -> LayerRecord {
     LayerRecord {
-        id: id.into(),
         parent: parent.map(Into::into),
         names: vec![format!("name-of-{id}")],
-        metadata: String::new(),
-        created: Time::default(),
-        content: LayerContent::Sealed([7; 32]),
         diff_id: Some("sha256:d".into()),
         diff_size: Some(1),
         blobs: vec![LayerBlob { digest: "sha256:b".into(), size: 1, media_type: "m".into() }],
-        split: None,
         self_contained: true,
-        flags: Vec::new(),
-        labels: Vec::new(),
+        ..LayerRecord::new(id, Time::default(), LayerContent::Sealed([7; 32]))
     }
 }
 

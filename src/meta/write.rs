@@ -91,6 +91,29 @@ impl WriteTxn {
         Ok(freed)
     }
 
+    /// Gives back what a layer had by its record `old` and has not by the one that stands there now. A directory that has
+    /// only changed from sealed to writable, or back, stays.
+    pub(crate) fn release_content(&self, old: &LayerRecord) -> Result<Freed, MetaError> {
+        let new = self.layer_ref(&old.id)?;
+        if let Some(split) = &old.split {
+            self.release_blob(split)?;
+        }
+        let mut freed = Freed::default();
+        match old.content {
+            LayerContent::Writable(number) => freed.diffs.push(number),
+            LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(tree))?),
+        }
+        let kept = match new.content {
+            LayerContent::Writable(number) => Some(number),
+            LayerContent::Sealed(tree) => self.diff(&TreeDigest(tree))?.map(|diff| diff.number),
+        };
+        freed.diffs.retain(|number| Some(*number) != kept);
+        for blob in &old.blobs {
+            freed.blobs.extend(self.drop_kept_blob_if_unused(&blob.digest)?);
+        }
+        Ok(freed)
+    }
+
     /// Removes an image with its items; its layers stay.
     pub(crate) fn remove_image(&self, id: &str) -> Result<(), MetaError> {
         let record = self.image(id)?.ok_or_else(|| missing("image", id))?;

@@ -10,7 +10,7 @@ use super::load::{MANIFEST_ITEM, created};
 use super::manifest::{Descriptor, Manifest};
 use super::media_type;
 use super::platform::Platform;
-use crate::error::{Error, ImportError, LookupError, MetaError};
+use crate::error::{Error, ImportError, LookupError, OciError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::meta::{Query, ReadTxn};
@@ -166,12 +166,13 @@ fn documents(store: &Store, image: &str) -> Result<(ImageConfig, Manifest), Erro
 
 /// A layer that the store has: nobody will ask for its bytes.
 fn known_layer(record: &LayerRecord) -> Result<LayerImport<'static>, Error> {
-    let missing = || MetaError::Missing { kind: "diffID of the layer", key: record.id.clone() };
+    let missing = || OciError::NoDiffId { layer: record.id.clone() };
     let text = record.diff_id.as_deref().ok_or_else(missing)?;
     let id = record.id.clone();
     Ok(LayerImport {
         diff_id: DiffId(stored("layer", &record.id, text)?),
         blob: None,
+        toc_digest: None,
         unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || Err(ImportError::Vanished { layer: id.clone() }.into())),
@@ -183,6 +184,7 @@ fn new_layer(tar: &File, diff_id: DiffId, size: u64) -> LayerImport<'_> {
     LayerImport {
         blob: Some(LayerBlob { digest: diff_id.0.clone(), size, media_type }),
         diff_id,
+        toc_digest: None,
         unpacked_size: Some(size),
         keep_blob: false,
         open: Box::new(move || {

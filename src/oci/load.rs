@@ -25,6 +25,9 @@ const TRIES: usize = 3;
 /// The annotation of a layer's descriptor that tells the length of its tar. What gzip says at its end is that length
 /// modulo 4 GiB, and of the last member only.
 const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
+/// The annotations of a layer's descriptor that tell the digest of the blob's table of contents: zstd:chunked, eStargz.
+const TOC_DIGESTS: [&str; 2] =
+    ["io.github.containers.zstd-chunked.manifest-checksum", "containerd.io/snapshot/stargz/toc.digest"];
 
 /// How an image is loaded.
 #[derive(Clone, Default)]
@@ -151,6 +154,10 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
             size: descriptor.size,
             media_type: descriptor.media_type.clone(),
         }),
+        toc_digest: TOC_DIGESTS
+            .iter()
+            .find_map(|key| descriptor.annotations.get(*key))
+            .and_then(|digest| digest.parse().ok()),
         unpacked_size: match layer.compression {
             LayerCompression::None => Some(descriptor.size),
             _ => descriptor.annotations.get(UNCOMPRESSED_SIZE).and_then(|size| size.parse().ok()),

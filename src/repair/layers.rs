@@ -56,9 +56,9 @@ impl Repair<'_> {
             let of_split = matches!(casualty, Casualty::Split(_));
             if of_split
                 && let Some(LayerContent::Sealed(tree)) = seen.as_ref().map(|seen| &seen.content)
-                && *tree != sealed.tree.0
+                && *tree != sealed.content.tree.0
             {
-                let (tree, found) = (TreeDigest(*tree).to_string(), sealed.tree.to_string());
+                let (tree, found) = (TreeDigest(*tree).to_string(), sealed.content.tree.to_string());
                 failed = Some(RepairError::TreeDiffers { tree, found }.into());
                 continue;
             }
@@ -84,19 +84,22 @@ impl Repair<'_> {
                 return Err(RepairError::Changed { thing: format!("the layer {}", plan.id) }.into());
             }
             // A row that is there may name a damaged directory: that is found by itself.
-            let new_tree = !matches!(txn.diff(&sealed.tree), Ok(Some(_)));
+            let new_tree = !matches!(txn.diff(&sealed.content.tree), Ok(Some(_)));
             if new_tree {
-                let record = record_of(number, &sealed.manifest, sealed.usage);
-                txn.replace_diff(&sealed.tree, &record, &sealed.manifest_blob)?;
+                let record = record_of(number, &sealed.content.manifest, sealed.content.usage);
+                txn.replace_diff(&sealed.content.tree, &record, &sealed.content.manifest_blob)?;
             }
             let split = txn.replace_blob(&sealed.split)?;
             txn.replace_layer(&LayerRecord {
                 parent: plan.parent.clone(),
-                content: LayerContent::Sealed(sealed.tree.0),
+                content: LayerContent::Sealed(sealed.content.tree.0),
                 diff_id: Some(plan.diff_id.to_string()),
                 diff_size: Some(sealed.streams.diff_size),
                 split: Some(split),
                 self_contained: sealed.self_contained,
+                compression: Some(sealed.streams.compression.name().to_owned()),
+                uids: sealed.owners.uids.iter().copied().collect(),
+                gids: sealed.owners.gids.iter().copied().collect(),
                 ..self.base_record(plan, seen)
             })?;
             txn.normalize(Unused::Keep)?;
@@ -121,19 +124,9 @@ impl Repair<'_> {
             media_type: plan.blob.media_type.clone(),
         };
         LayerRecord {
-            id: plan.id.clone(),
-            parent: None,
             names: self.supplies.names(Owner::Layer, &plan.id),
-            metadata: String::new(),
-            created: Timestamp::now().into(),
-            content: LayerContent::Sealed([0; 32]),
-            diff_id: None,
-            diff_size: None,
             blobs: vec![blob],
-            split: None,
-            self_contained: false,
-            flags: Vec::new(),
-            labels: Vec::new(),
+            ..LayerRecord::new(plan.id.as_str(), Timestamp::now().into(), LayerContent::Sealed([0; 32]))
         }
     }
 }

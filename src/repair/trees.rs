@@ -102,15 +102,15 @@ impl Repair<'_> {
                     }
                 };
                 let what = format!("unpacked it again from {}", offer.name());
-                if sealed.tree == *digest {
-                    let SealedLayer { directory, manifest, usage, .. } = sealed;
-                    let record = record_of(directory.number(), &manifest, usage);
-                    self.replace(digest, old, replacement(Some(directory), &manifest, record))?;
+                if sealed.content.tree == *digest {
+                    let SealedLayer { directory, content, .. } = sealed;
+                    let record = record_of(directory.number(), &content.manifest, content.usage);
+                    self.replace(digest, old, replacement(Some(directory), &content.manifest, record))?;
                     return Ok(Some(("unpack-layer", what)));
                 }
                 // Other metadata, and yet the same contents: enough for whoever has the manifest.
                 let Some(manifest) = manifest else {
-                    let (tree, found) = (digest.to_string(), sealed.tree.to_string());
+                    let (tree, found) = (digest.to_string(), sealed.content.tree.to_string());
                     failed = Some(RepairError::TreeDiffers { tree, found }.into());
                     continue;
                 };
@@ -192,7 +192,7 @@ impl Repair<'_> {
         let mut places = equal_files(self.store, &txn, &self.records, &wanted);
         drop(txn);
         if let Some(sealed) = unpacked {
-            for (content, path) in contents_of(&sealed.manifest) {
+            for (content, path) in contents_of(&sealed.content.manifest) {
                 let place = Place { number: sealed.directory.number(), path: path.to_vec() };
                 places.entry(content).or_default().push(place);
             }

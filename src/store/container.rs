@@ -65,20 +65,10 @@ impl Store {
         let id = options.id.clone().map_or_else(random_id, Ok)?;
         let layer_id: LayerId = random_id()?;
         let (parent, staging) = self.stage_above(image)?;
+        let content = LayerContent::Writable(staging.number());
         let layer = LayerRecord {
-            id: layer_id.to_string(),
             parent: parent.map(|parent| parent.id),
-            names: Vec::new(),
-            metadata: String::new(),
-            created: Timestamp::now().into(),
-            content: LayerContent::Writable(staging.number()),
-            diff_id: None,
-            diff_size: None,
-            blobs: Vec::new(),
-            split: None,
-            self_contained: false,
-            flags: Vec::new(),
-            labels: Vec::new(),
+            ..LayerRecord::new(layer_id.as_str(), Timestamp::now().into(), content)
         };
         let record = ContainerRecord {
             id: id.to_string(),

@@ -1,18 +1,64 @@
 //! What layers contain: changes, and tar streams.
 
-use std::io::{self, Write};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use layerstore_schema::manifest::Manifest;
+use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
+use crate::compress::{Compression, Encoder};
 use crate::disk::{self, Subdirectory};
-use crate::error::{Error, LayoutError, LookupError};
-use crate::layer::{self, Change, Mark};
+use crate::error::{Error, ExportError, LayoutError, LookupError};
+use crate::layer::{self, Change, Difference, Mark, Stack};
 use crate::meta::{Query, ReadTxn, open_blob};
+use crate::sys::beneath;
+use crate::sys::file::File;
 use crate::types::TreeDigest;
 
 use super::{Store, ThingId};
+
+/// How a layer is written out.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DiffOptions {
+    /// What the tar turns into the layer; if `None`, what the layer stands on.
+    pub base: Option<ThingId>,
+    /// How the tar is compressed: not with [`Bzip2`](Compression::Bzip2) or [`Xz`](Compression::Xz), which are only read.
+    pub compression: Compression,
+    /// How hard: 0 to 9 for gzip, 1 to 22 for zstd; if `None`, 6 and 3.
+    pub level: Option<i32>,
+}
+
+impl DiffOptions {
+    /// What turns `base` into a layer.
+    pub fn since(base: impl Into<ThingId>) -> Self {
+        DiffOptions { base: Some(base.into()), ..DiffOptions::default() }
+    }
+
+    /// Compressed like this.
+    #[must_use]
+    pub fn compression(self, compression: Compression) -> Self {
+        DiffOptions { compression, ..self }
+    }
+}
+
+/// All that a thing shows.
+struct Compared {
+    stack: Stack,
+    /// The numbers of the layers' directories, topmost first.
+    numbers: Vec<u64>,
+}
+
+/// The bytes of a thing, as its length says.
+fn length(kind: &Kind) -> u64 {
+    match kind {
+        Kind::File { size, .. } => *size,
+        Kind::Symlink { target } => u64::try_from(target.len()).unwrap_or(u64::MAX),
+        _ => 0,
+    }
+}
 
 impl Store {
     /// What a layer, a container's layer or an image's top layer changes, in order of paths. Reads the layer's own
@@ -51,6 +97,138 @@ impl Store {
         let txn = self.database().begin_read()?;
         let layer = self.layer_of(&txn, &of.into())?;
         self.export(&txn, &layer, &mut out)
+    }
+
+    /// What is to be changed in `base` to get what a layer, a container's layer or an image's top layer shows, with all below
+    /// it. The two need not have a layer in common. For a layer's parent that is what [`changes`](Self::changes) says,
+    /// without what changes nothing.
+    ///
+    /// Of what is deleted, only the top is listed, and the time of a directory is no change. Reads the files of layers that
+    /// are written to.
+    ///
+    /// Returns what [`changes`](Self::changes) does, [`Error::Unsynced`] if a layer was not on the disk when the machine
+    /// went down, and [`Error::Scan`] if a file of a layer is written to meanwhile.
+    pub fn changes_since(
+        &self,
+        of: impl Into<ThingId>,
+        base: impl Into<ThingId>,
+    ) -> Result<Vec<Change>, Error> {
+        let (of, base) = self.compared(&of.into(), &base.into())?;
+        Ok(layer::compare(&of.stack, &base.stack).iter().filter_map(Difference::change).collect())
+    }
+
+    /// Writes the tar of a layer, a container's layer or an image's top layer to `out`, as [`diff`](Self::diff) does, and
+    /// compressed; or with a [`base`](DiffOptions::base), what turns that into it.
+    ///
+    /// Returns what [`diff`](Self::diff) does, and [`Error::Export`] with [`Compress`](crate::ExportError::Compress) if the
+    /// compression is one that is only read, or has no such level.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{Compression, ContainerOptions, DiffOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let web = store.create_container(None, &ContainerOptions::named("web"))?;
+    /// let other = store.create_container(None, &ContainerOptions::named("other"))?;
+    /// let mut tar = Vec::new();
+    /// store.diff_with(&web, &DiffOptions::since(&other).compression(Compression::Zstd), &mut tar)?;
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn diff_with(
+        &self,
+        of: impl Into<ThingId>,
+        options: &DiffOptions,
+        out: impl Write,
+    ) -> Result<(), Error> {
+        let of = of.into();
+        let encoder = Encoder::new(out, options.compression, options.level).map_err(ExportError::Compress)?;
+        let mut out = BufWriter::with_capacity(128 * 1024, encoder);
+        match &options.base {
+            Some(base) if !self.is_parent(&of, base)? => self.write_differences(&of, base, &mut out)?,
+            _ => self.diff(of, &mut out)?,
+        }
+        let encoder = out.into_inner().map_err(|error| ExportError::Io(error.into_error()))?;
+        encoder.finish().and_then(|mut out| out.flush()).map_err(ExportError::Io)?;
+        Ok(())
+    }
+
+    /// The length of the files that a layer, a container's layer or an image's top layer brings, or with a `base`, of those
+    /// that differ from it: an inode with several names counts once, a symbolic link as long as its target is. No tar is
+    /// made.
+    ///
+    /// Returns what [`changes_since`](Self::changes_since) does.
+    pub fn diff_size<'b>(
+        &self,
+        of: impl Into<ThingId>,
+        base: impl Into<Option<&'b ThingId>>,
+    ) -> Result<u64, Error> {
+        let of = of.into();
+        if let Some(base) = base.into()
+            && !self.is_parent(&of, base)?
+        {
+            let (of, base) = self.compared(&of, base)?;
+            let differences = layer::compare(&of.stack, &base.stack);
+            let shown: BTreeMap<_, _> = (differences.iter().filter_map(|found| found.shown))
+                .map(|shown| ((shown.layer, &shown.entry.path), &shown.entry.kind))
+                .collect();
+            return Ok(shown.into_values().map(length).sum());
+        }
+        let txn = self.database().begin_read()?;
+        let layer = self.layer_of(&txn, &of)?;
+        let own = match layer.content {
+            LayerContent::Sealed(tree) => self.manifest(&txn, &TreeDigest(tree))?,
+            LayerContent::Writable(number) => {
+                Arc::new(layer::listing(self.open_diff(number)?.as_fd(), self.layout().xattrs())?)
+            }
+        };
+        Ok(own.entries().iter().map(|entry| length(&entry.kind)).sum())
+    }
+
+    fn write_differences(&self, of: &ThingId, base: &ThingId, out: &mut impl Write) -> Result<(), Error> {
+        let (of, base) = self.compared(of, base)?;
+        let differences = layer::compare(&of.stack, &base.stack);
+        let open = |layer: usize, path: &[u8]| {
+            let number = of.numbers.get(layer).ok_or(io::ErrorKind::NotFound)?;
+            // A process has not as many descriptors as an image may have layers.
+            let root = self.open_diff(*number).map_err(io::Error::other)?;
+            Ok(File::from(beneath::open_file_beneath(root.as_fd(), path)?))
+        };
+        Ok(layer::export_differences(&differences, open, out)?)
+    }
+
+    /// Whether `base` is what a thing's own layer is given as changes to.
+    fn is_parent(&self, of: &ThingId, base: &ThingId) -> Result<bool, Error> {
+        let txn = self.database().begin_read()?;
+        let base = self.layer_of(&txn, base)?.id;
+        Ok(self.layer_of(&txn, of)?.parent == Some(base))
+    }
+
+    /// All that two things show, with the contents of files.
+    fn compared(&self, of: &ThingId, base: &ThingId) -> Result<(Compared, Compared), Error> {
+        let txn = self.database().begin_read()?;
+        let mut scanned = HashMap::new();
+        let mut read = |thing: &ThingId| -> Result<Compared, Error> {
+            let top = self.layer_of(&txn, thing)?;
+            self.verify_chain(&txn, &top.id)?;
+            let (mut manifests, mut numbers) = (Vec::new(), Vec::new());
+            for layer in txn.chain(&top.id)? {
+                let number = layer::directory(&txn, &layer)?;
+                numbers.push(number);
+                manifests.push(match (layer.content, scanned.get(&number)) {
+                    (_, Some(known)) => Arc::clone(known),
+                    (LayerContent::Sealed(tree), None) => self.manifest(&txn, &TreeDigest(tree))?,
+                    (LayerContent::Writable(_), None) => {
+                        let root = self.open_diff(number)?;
+                        Arc::new(disk::scan(root.as_fd(), &HashMap::new(), self.layout().xattrs())?)
+                    }
+                });
+                scanned.extend(manifests.last().map(|manifest| (number, Arc::clone(manifest))));
+            }
+            Ok(Compared { stack: Stack::new(manifests), numbers })
+        };
+        Ok((read(of)?, read(base)?))
     }
 
     pub(crate) fn export(

@@ -231,6 +231,11 @@ impl<'s> Sweep<'s> {
         }
     }
 
+    /// Removes the workdir of a directory that nobody writes to any more. Its lock is the caller's.
+    pub(super) fn workdir(&mut self, number: u64) {
+        self.remove_number(number, |part| part.which == Subdirectory::Diffs);
+    }
+
     fn tell(&mut self, swept: Swept) {
         match (&mut self.report, swept) {
             (Some(report), swept) => report(swept),

@@ -29,9 +29,9 @@ use crate::sys::file::File;
 use crate::sys::moment;
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
 
-use self::rows::Rows;
+pub(super) use self::rows::Rows;
 use self::work::{CopiedBlobs, Work};
-use super::remove::{Doomed, EVERYTHING};
+use super::remove::{Doomed, EVERYTHING, Mounts};
 use super::{Store, SyncMode, lease};
 
 /// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
@@ -64,6 +64,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,
+    /// The digest of the blob's table of contents, where somebody has said it.
+    pub(crate) toc_digest: Option<Digest>,
     /// How many bytes of tar are in it, where somebody has said so: nobody has checked it.
     pub(crate) unpacked_size: Option<u64>,
     /// Whether the blob is worth keeping beside the files.
@@ -91,11 +93,19 @@ enum Ready {
 }
 
 /// Whether what was staged is on the disk.
-enum Durability {
+pub(super) enum Durability {
     /// It is, and so are these numbers, which were noted as unsynced before.
     Synced { also: Vec<u64> },
     /// It was written in this boot, and is the kernel's.
     Unsynced { boot: String },
+}
+
+impl Durability {
+    /// Of what was synced by itself, or has no files.
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a sync can fail")]
+    pub(super) fn is_done() -> Result<Self, Error> {
+        Ok(Durability::Synced { also: Vec::new() })
+    }
 }
 
 /// What the workers made.
@@ -121,6 +131,7 @@ impl Store {
         let point = self.layout().sync_point()?;
         let chains = chain_ids(&import.layers);
         self.refuse_without_space(import, &chains)?;
+        self.refuse_other_content(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
         let workers = thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_A_TIME);
         thread::scope(|scope| {
@@ -163,6 +174,15 @@ impl Store {
         Ok(Image::from_record(image)?)
     }
 
+    /// Refuses an import whose layers' ids are taken by others.
+    fn refuse_other_content(&self, import: &ImageImport<'_>, chains: &[ChainId]) -> Result<(), Error> {
+        let txn = self.database().begin_read()?;
+        for (layer, chain) in import.layers.iter().zip(chains) {
+            work::refuse_other(txn.layer(chain.0.hex())?.as_ref(), layer)?;
+        }
+        Ok(())
+    }
+
     /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there. Returns
     /// when the lease ends: one that an earlier try was given for longer keeps its end, and what it keeps.
     fn keep_finished(
@@ -202,38 +222,15 @@ impl Store {
         prepared: Prepared,
         mut insert: impl FnMut(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut doomed = None;
-        let written = loop {
-            let durability = self.sync_staged(point, prepared.is_staged())?;
-            let mut stands_on_unsynced = false;
-            let mut write = || {
-                self.database().write::<_, Error>(|txn| {
-                    let mut rows = Rows::new(txn, &prepared.damaged, &durability)?;
-                    let value = insert(&mut rows, &prepared)?;
-                    stands_on_unsynced = rows.stand_on_unsynced()?;
-                    if stands_on_unsynced {
-                        return Err(ImportError::GivenUp.into());
-                    }
-                    self.refuse_mounted_above(txn, &rows.replaced)?;
-                    doomed = Some(Doomed::announce(self, rows.freed));
-                    moment::pass("before the commit");
-                    Ok((value, rows.needed))
-                })
-            };
-            // While a directory loses its place, nobody mounts it.
-            let written = if prepared.damaged.is_empty() { write() } else { self.run()?.hold(write) };
-            // Another process has brought in a layer since the sync, and left it to the kernel.
-            if !stands_on_unsynced {
-                break written;
-            }
-        };
-        moment::pass("after the commit");
+        let mounts = if prepared.damaged.is_empty() { Mounts::GoOn } else { Mounts::Wait };
+        let sync = || self.sync_staged(point, prepared.is_staged());
+        let written = self.write_rows(&prepared.damaged, sync, mounts, |rows| {
+            let value = insert(rows, &prepared)?;
+            Ok((value, std::mem::take(&mut rows.needed)))
+        });
         match written {
             Ok((value, needed)) => {
                 settle(prepared, &needed);
-                if let Some(doomed) = doomed {
-                    doomed.delete(self, EVERYTHING);
-                }
                 Ok(value)
             }
             Err(error) => {
@@ -244,7 +241,62 @@ impl Store {
                     let needed =
                         named.map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &prepared));
                     settle(prepared, &needed);
-                } else if let Some(doomed) = doomed {
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a transaction that inserts layers, and deletes what has lost its place. `sync` brings to the disk what the
+    /// layers have, and `insert` is run again if they stand on something that is not there.
+    pub(super) fn write_rows<T>(
+        &self,
+        damaged: &HashSet<u64>,
+        sync: impl Fn() -> Result<Durability, Error>,
+        mounts: Mounts,
+        mut insert: impl FnMut(&mut Rows<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut doomed = None;
+        let written = loop {
+            let durability = sync()?;
+            let mut stands_on_unsynced = false;
+            let mut write = || {
+                self.database().write::<_, Error>(|txn| {
+                    let mut rows = Rows::new(txn, damaged, &durability)?;
+                    let value = insert(&mut rows)?;
+                    stands_on_unsynced = rows.stand_on_unsynced()?;
+                    if stands_on_unsynced {
+                        return Err(ImportError::GivenUp.into());
+                    }
+                    self.refuse_mounted_above(txn, &rows.replaced)?;
+                    doomed = Some(Doomed::announce(self, rows.freed));
+                    moment::pass("before the commit");
+                    Ok(value)
+                })
+            };
+            // While a directory loses its place, nobody mounts it.
+            let written = match mounts {
+                Mounts::Wait => self.run()?.hold(write),
+                Mounts::GoOn => write(),
+            };
+            // Another process has brought in a layer since the sync, and left it to the kernel.
+            if !stands_on_unsynced {
+                break written;
+            }
+        };
+        moment::pass("after the commit");
+        match written {
+            Ok(value) => {
+                if let Some(doomed) = doomed {
+                    doomed.delete(self, EVERYTHING);
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                // If it is not known what became of the rows, who finds the locks dead will ask them.
+                if let Some(doomed) = doomed
+                    && !error.is_outcome_unknown()
+                {
                     doomed.give_up();
                 }
                 Err(error)
@@ -253,7 +305,7 @@ impl Store {
     }
 
     /// Brings what was staged to the disk, and with it all that was left unsynced before; or says that it is not there.
-    fn sync_staged(&self, point: &SyncPoint, staged: bool) -> Result<Durability, Error> {
+    pub(super) fn sync_staged(&self, point: &SyncPoint, staged: bool) -> Result<Durability, Error> {
         if self.sync_mode() != SyncMode::Full {
             return Ok(Durability::Unsynced { boot: self.boot_id()?.to_owned() });
         }

@@ -3,12 +3,15 @@
 //! A layer has one mount point, `<run root>/mnt/<layer id>`, and a count of those who asked for it. Whether it *is*
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord, MountRecord};
+use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 
-use crate::disk::{self, DiffName, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, LockState, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer;
 use crate::meta::{Query, ReadTxn};
@@ -16,6 +19,7 @@ use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, Xa
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
+use super::remove::standing_on;
 use super::{Store, SyncMode, ThingId};
 
 pub use crate::overlay::{MountEntry, UnmountMode};
@@ -27,11 +31,17 @@ const PROBE_FACT: &str = "probe";
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct MountOptions {
-    /// Mount read-only. A layer that is sealed is always mounted so.
+    /// Mount read-only. An image, and a layer that is sealed, is always mounted so.
     pub read_only: bool,
+    /// Make a sealed layer writable first, which loses its digests: see [`Store::unseal`]. Not one that is
+    /// [`read_only`](crate::LayerOptions::read_only).
+    pub unseal: bool,
+    /// Mount a layer for writing even if images or other layers stand on it. They show what is written; those of them that are
+    /// mounted then may show anything.
+    pub change_under_others: bool,
     /// Overlay and mount options besides the container's own, such as `nodev` or `volatile`.
     pub options: Vec<String>,
-    /// The SELinux label, in place of the container's own.
+    /// The SELinux label, in place of the container's or layer's own.
     pub label: Option<String>,
 }
 
@@ -57,27 +67,73 @@ impl Mount {
     }
 }
 
+/// A mount that can be made, if everything still is as it was when it was planned.
+struct Planned {
+    layer: LayerRecord,
+    /// What the layer and all below it had as their contents.
+    contents: Vec<LayerContent>,
+    /// The number of the directory that is going to be written to.
+    written: Option<u64>,
+    plan: MountPlan,
+}
+
+/// What came of a plan.
+enum Attempt {
+    Mounted(Mount),
+    /// A layer has got another directory since.
+    Changed,
+    /// Someone is at the directory that is to be written to.
+    Busy,
+}
+
+/// How long a mount waits before it looks again whether a layer is still being sealed or filled.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+fn contents(chain: &[LayerRecord]) -> Vec<LayerContent> {
+    chain.iter().map(|layer| layer.content.clone()).collect()
+}
+
 impl Store {
-    /// Mounts a container for writing, or a layer or image for reading. What is mounted already is counted once
-    /// more, and keeps the options it was mounted with.
+    /// Mounts a container or a writable layer for writing, and an image or a sealed layer for reading. What is mounted
+    /// already is counted once more, and keeps the options it was mounted with.
+    ///
+    /// With [`unseal`](MountOptions::unseal), a sealed layer is made writable first, as [`unseal`](Self::unseal) does.
     ///
     /// # Locking
     ///
-    /// Holds the write lock of the run database while the kernel mounts.
+    /// Holds the write lock of the run database while the kernel mounts. Waits for who is just sealing or filling a layer
+    /// that is to be written to.
     ///
-    /// Returns [`Error::Mount`] if the kernel refuses, [`Error::LayerMissing`] if the directory of a layer is gone,
-    /// [`Error::Unsynced`] if a layer was not on the disk when the machine
-    /// went down, and [`Error::Lookup`] if the thing is not there or has no layer.
+    /// Returns [`Error::Mount`] if the kernel refuses, [`Error::InUse`] if a layer would be written to that others stand on
+    /// (see [`change_under_others`](MountOptions::change_under_others)), [`Error::LayerMissing`] if the directory of a layer
+    /// is gone, [`Error::Unsynced`] if a layer was not on the disk when the machine went down, and [`Error::Lookup`] if the
+    /// thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
-        let (layer, plan) = self.plan_mount(&what.into(), options)?;
+        let what = what.into();
+        let deadline = Instant::now() + self.options().database.lock_timeout;
+        loop {
+            let planned = self.plan_mount(&what, options)?;
+            match self.mount_planned(&planned, options)? {
+                Attempt::Mounted(mount) => return Ok(mount),
+                Attempt::Changed => {}
+                Attempt::Busy if Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+                Attempt::Busy => return Err(InUseError::Busy { layer: planned.layer.id }.into()),
+            }
+        }
+    }
+
+    fn mount_planned(&self, planned: &Planned, options: &MountOptions) -> Result<Attempt, Error> {
+        let Planned { layer, plan, .. } = planned;
         let layer_id: LayerId = layer.id.parse()?;
         let target = self.mount_point(&layer.id)?;
         let read_only = plan.is_read_only();
         let mut mounted = false;
         let namespace = self.mount_namespace()?;
         let counted = self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
-            // A removal holds the same lock: what is here now stays until it is mounted.
-            if self.database().begin_read()?.layer(&layer.id)?.is_none() {
+            // A removal holds the same lock, and so does who gives a layer another directory: what is here now stays
+            // until it is mounted.
+            let txn = self.database().begin_read()?;
+            if txn.layer(&layer.id)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
             }
             self.run_layout()?.ensure_mount_point(&layer_id)?;
@@ -85,24 +141,41 @@ impl Store {
             match &mut slot.record {
                 Some(record) if is_mounted => {
                     record.count = record.count.saturating_add(1);
-                    return Ok(record.clone());
+                    return Ok(Ok(record.clone()));
                 }
                 _ if is_mounted => {}
                 _ => {
-                    overlay::mount(&plan, &target)?;
+                    if contents(&txn.chain(&layer.id)?) != planned.contents {
+                        return Ok(Err(Attempt::Changed));
+                    }
+                    if let Some(number) = planned.written {
+                        if disk::lock_state(self.layout(), number)? == LockState::Held {
+                            return Ok(Err(Attempt::Busy));
+                        }
+                        if !options.change_under_others
+                            && let Some(above) = standing_on(&txn, &layer.id, &BTreeSet::new())?
+                        {
+                            return Err(above.into());
+                        }
+                    }
+                    overlay::mount(plan, &target)?;
                     mounted = true;
                     moment::pass("mounted");
                 }
             }
             let target = target.to_string_lossy().into_owned();
-            Ok(slot.record.insert(MountRecord { count: 1, target, read_only }).clone())
+            Ok(Ok(slot.record.insert(MountRecord { count: 1, target, read_only }).clone()))
         });
         if counted.is_err() && mounted {
             // Nobody would know of the mount.
             overlay::unmount(&target, UnmountMode::Detach)?;
         }
-        let record = counted?;
-        Ok(Mount { path: target, count: record.count, read_only: record.read_only })
+        Ok(match counted? {
+            Ok(record) => {
+                Attempt::Mounted(Mount { path: target, count: record.count, read_only: record.read_only })
+            }
+            Err(again) => again,
+        })
     }
 
     /// What [`mount`](Self::mount) would give the kernel, for a caller that mounts by itself. Nothing is counted.
@@ -110,18 +183,33 @@ impl Store {
     /// Returns [`Error::Mount`] if the mount cannot be said in options of `mount(2)`, and [`Error::Lookup`] if the
     /// thing is not there or has no layer.
     pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
-        let (_, plan) = self.plan_mount(&what.into(), options)?;
-        Ok(plan.entry(EntryPaths::Absolute)?)
+        let planned = self.plan_mount(&what.into(), options)?;
+        Ok(planned.plan.entry(EntryPaths::Absolute)?)
     }
 
-    fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<(LayerRecord, MountPlan), Error> {
-        let txn = self.database().begin_read()?;
-        let layer = self.layer_of(&txn, what)?;
-        let container =
-            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
-        let request = self.mount_request(&txn, &layer, container.as_ref(), options)?;
+    fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<Planned, Error> {
+        let mut txn = self.database().begin_read()?;
+        let mut layer = self.layer_of(&txn, what)?;
+        let view = options.read_only || layer.read_only || matches!(what, ThingId::Image(_));
+        let unseal = !view && (options.unseal || matches!(what, ThingId::Container(_)));
+        if unseal
+            && matches!(layer.content, LayerContent::Sealed(_))
+            && !overlay::is_mounted(&self.mount_point(&layer.id)?)?
+        {
+            drop(txn);
+            self.unseal_layer(&layer.id, options.change_under_others)?;
+            txn = self.database().begin_read()?;
+            layer = self.layer_of(&txn, what)?;
+        }
+        let chain = txn.chain(&layer.id)?;
+        let request = self.mount_request(&txn, &chain, view, options)?;
         drop(txn);
-        Ok((layer, overlay::plan(&self.probe()?, &request)?))
+        let written = match layer.content {
+            LayerContent::Writable(number) if !view => Some(number),
+            _ => None,
+        };
+        let plan = overlay::plan(&self.probe()?, &request)?;
+        Ok(Planned { layer, contents: contents(&chain), written, plan })
     }
 
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
@@ -221,10 +309,12 @@ impl Store {
 
     /// Refuses an operation that takes the files of some layers away, if one of them or one above is mounted.
     pub(crate) fn refuse_mounted_above(&self, txn: &impl Query, layers: &[String]) -> Result<(), Error> {
-        let mut left = layers.to_vec();
+        let (mut left, mut seen) = (layers.to_vec(), BTreeSet::new());
         while let Some(layer) = left.pop() {
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
-            left.extend(txn.children(&layer)?);
+            if seen.insert(layer.clone()) {
+                left.extend(txn.children(&layer)?);
+            }
         }
         Ok(())
     }
@@ -253,11 +343,12 @@ impl Store {
         Ok(work)
     }
 
+    /// How the layers of a chain, topmost first, are mounted.
     fn mount_request(
         &self,
         txn: &ReadTxn,
-        layer: &LayerRecord,
-        container: Option<&ContainerRecord>,
+        chain: &[LayerRecord],
+        view: bool,
         options: &MountOptions,
     ) -> Result<MountRequest, Error> {
         let root = absolute(self.root())?;
@@ -269,16 +360,28 @@ impl Store {
         };
         let empty = absolute(&self.run_layout()?.empty_directory())?;
         let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
-        self.verify_chain(txn, &layer.id)?;
-        let mut lowers = txn.chain(&layer.id)?;
-        if let LayerContent::Writable(number) = layer.content {
-            lowers.remove(0);
-            // The kernel would say that a path is not there, and not whose it is.
-            self.open_layer(&layer.id, number)?;
-            let work = absolute(&self.workdir(&layer.id, number)?)?;
-            request.upper = Some(Upper { upper: diff(number), work });
+        let mut lowers = chain;
+        if let Some((layer, below)) = chain.split_first() {
+            self.verify_chain(txn, &layer.id)?;
+            request.context.clone_from(&layer.mount_label);
+            if let Some(container) = txn.container_of_layer(&layer.id)?
+                && let Some(container) = txn.container(&container)?
+            {
+                request.options.clone_from(&container.mount_options);
+                request.context = container.mount_label.or(request.context);
+            }
+            if let LayerContent::Writable(number) = layer.content
+                && !view
+            {
+                lowers = below;
+                // The kernel would say that a path is not there, and not whose it is.
+                self.open_layer(&layer.id, number)?;
+                let work = absolute(&self.workdir(&layer.id, number)?)?;
+                request.upper = Some(Upper { upper: diff(number), work });
+                request.volatile = layer.volatile;
+            }
         }
-        for lower in &lowers {
+        for lower in lowers {
             let number = layer::directory(txn, lower)?;
             request.lowers.push(diff(number));
             // The kernel does not look whether a root is opaque.
@@ -286,16 +389,12 @@ impl Store {
                 break;
             }
         }
-        request.read_only = options.read_only;
-        request.context.clone_from(&options.label);
-        if let Some(container) = container {
-            request.options.clone_from(&container.mount_options);
-            request.context = request.context.or_else(|| container.mount_label.clone());
-        }
+        request.read_only = view;
+        request.context = options.label.clone().or(request.context);
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
             let volatile = option == "volatile";
-            request.volatile |= volatile;
+            request.volatile |= volatile && request.upper.is_some();
             !volatile
         });
         Ok(request)

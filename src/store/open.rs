@@ -2,17 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
+use layerstore_schema::record::LayerContent;
 
 use crate::archive::Limits;
 use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace, marker};
 use crate::error::{Error, LayoutError, MetaError};
-use crate::layer::{ImportOptions, Stack};
+use crate::layer::{self, ImportOptions, Stack};
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
@@ -262,6 +264,7 @@ impl Store {
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },
             limits: Limits::default(),
+            empty_streams: false,
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(FILLERS_OF_A_LAYER),
         }
     }
@@ -286,19 +289,18 @@ impl Store {
         Ok(manifest)
     }
 
-    /// The manifests of a sealed layer and all below it.
-    pub(crate) fn stack(&self, txn: &ReadTxn, top: Option<&str>) -> Result<Stack, MetaError> {
+    /// What a layer and all below it show. Of what is written to, only names and metadata are read, as they are now.
+    pub(crate) fn stack(&self, txn: &ReadTxn, top: Option<&str>) -> Result<Stack, Error> {
         let Some(top) = top else { return Ok(Stack::default()) };
         let mut manifests = Vec::new();
         for layer in txn.chain(top)? {
-            match layer.content {
-                layerstore_schema::record::LayerContent::Sealed(tree) => {
-                    manifests.push(self.manifest(txn, &TreeDigest(tree))?);
+            manifests.push(match layer.content {
+                LayerContent::Sealed(tree) => self.manifest(txn, &TreeDigest(tree))?,
+                LayerContent::Writable(number) => {
+                    let root = self.0.layout.open_entry(Subdirectory::Diffs, number)?;
+                    Arc::new(layer::listing(root.as_fd(), self.0.layout.xattrs())?)
                 }
-                layerstore_schema::record::LayerContent::Writable(_) => {
-                    return Err(MetaError::Missing { kind: "sealed layer", key: layer.id });
-                }
-            }
+            });
         }
         Ok(Stack::new(manifests))
     }

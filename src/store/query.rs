@@ -1,10 +1,12 @@
 //! Reading the store: lists, lookups, data items.
 
+use layerstore_schema::table::LayerKey;
+
 use crate::error::{Error, LookupError};
 use crate::image::{Container, Image, Item, find_container, find_image, find_layer};
 use crate::layer::Layer;
 use crate::meta::{Query, read_blob};
-use crate::types::{ContainerId, ImageId, LayerId, Name, stored};
+use crate::types::{ContainerId, DiffId, Digest, ImageId, LayerId, Name, stored};
 
 use super::{Store, Thing, ThingId};
 
@@ -33,7 +35,8 @@ impl Store {
         Ok(records.into_iter().map(Container::from_record).collect::<Result<_, _>>()?)
     }
 
-    /// The layer with this id, name, diffID or blob digest, or the only one whose id begins like this.
+    /// The layer with this id, name, diffID, blob digest or digest of a table of contents, or the only one whose id begins
+    /// like this.
     ///
     /// Returns [`Error::Lookup`] if there is none, or more than one.
     pub fn layer(&self, key: &str) -> Result<Layer, Error> {
@@ -87,6 +90,34 @@ impl Store {
         let txn = self.database().begin_read()?;
         find_layer::<Error>(&txn, top.as_str())?;
         Ok(txn.chain(top.as_str())?.into_iter().map(Layer::from_record).collect::<Result<_, _>>()?)
+    }
+
+    /// The layers that a blob with this digest carried, by id.
+    ///
+    /// Returns [`Error::Meta`] if the database fails.
+    pub fn layers_by_blob_digest(&self, digest: &Digest) -> Result<Vec<Layer>, Error> {
+        self.layers_by(LayerKey::Blob, &digest.to_string())
+    }
+
+    /// The layers whose uncompressed tar has this digest, by id.
+    ///
+    /// Returns [`Error::Meta`] if the database fails.
+    pub fn layers_by_diff_id(&self, diff_id: &DiffId) -> Result<Vec<Layer>, Error> {
+        self.layers_by(LayerKey::DiffId, &diff_id.to_string())
+    }
+
+    /// The layers that came with this digest of their blob's table of contents, by id. Nothing has checked what they came
+    /// with.
+    ///
+    /// Returns [`Error::Meta`] if the database fails.
+    pub fn layers_by_toc_digest(&self, digest: &Digest) -> Result<Vec<Layer>, Error> {
+        self.layers_by(LayerKey::Toc, &digest.to_string())
+    }
+
+    fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<Layer>, Error> {
+        let txn = self.database().begin_read()?;
+        let layer = |id: &String| Ok(Layer::from_record(txn.layer_ref(id)?)?);
+        txn.layers_by(key, digest)?.iter().map(layer).collect()
     }
 
     /// The images whose top layer this is.

@@ -1,6 +1,7 @@
 //! Removing images and layers, and giving back what they held.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
@@ -221,8 +222,12 @@ impl Doomed {
         let numbers = freed.numbers();
         let mut locks = Vec::new();
         if !numbers.is_empty() {
-            // On a full disk there may be no room for a name, or someone else is at a number: it goes without.
-            let tell = |error: &LayoutError| tracing::warn!(%error, "removing without a lock file");
+            // On a full disk there may be no room for a name: it goes without. Or someone is at a number, such as this
+            // process, which announces it as well.
+            let tell = |error: &LayoutError| match error {
+                LayoutError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {}
+                error => tracing::warn!(%error, "removing without a lock file"),
+            };
             if let Ok(lock) = EntryLock::create(store.layout()).inspect_err(tell) {
                 locks.extend(numbers.iter().filter_map(|number| lock.name(*number).inspect_err(tell).ok()));
             }
@@ -276,16 +281,27 @@ pub(super) fn unneeded(
 /// Why a layer cannot be removed. The layers in `gone` count as removed.
 fn user_of(txn: &impl Query, layer: &str, gone: &BTreeSet<String>) -> Result<Option<InUseError>, Error> {
     let name = || layer.to_owned();
-    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.contains(child)) {
-        return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
-    }
-    if let Some(image) = txn.images_of_layer(layer)?.into_iter().next() {
-        return Ok(Some(InUseError::LayerOfImage { layer: name(), image }));
+    if let Some(above) = standing_on(txn, layer, gone)? {
+        return Ok(Some(above));
     }
     if let Some(container) = txn.container_of_layer(layer)? {
         return Ok(Some(InUseError::LayerOfContainer { layer: name(), container }));
     }
     Ok(keeper_of(txn, Owner::Layer, layer)?)
+}
+
+/// What shows the content of a layer as a part of its own: another layer, or an image. The layers in `gone` do not count.
+pub(super) fn standing_on(
+    txn: &impl Query,
+    layer: &str,
+    gone: &BTreeSet<String>,
+) -> Result<Option<InUseError>, Error> {
+    let name = || layer.to_owned();
+    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.contains(child)) {
+        return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
+    }
+    let image = txn.images_of_layer(layer)?.into_iter().next();
+    Ok(image.map(|image| InUseError::LayerOfImage { layer: name(), image }))
 }
 
 #[cfg(test)]

@@ -25,7 +25,6 @@ pub(crate) enum NodeKind {
     /// A named pipe.
     Fifo,
     /// A socket without anyone behind it.
-    #[cfg(test)]
     Socket,
 }
 
@@ -46,7 +45,6 @@ pub(crate) fn make_node(
         NodeKind::CharDevice => SFlag::S_IFCHR,
         NodeKind::BlockDevice => SFlag::S_IFBLK,
         NodeKind::Fifo => SFlag::S_IFIFO,
-        #[cfg(test)]
         NodeKind::Socket => SFlag::S_IFSOCK,
     };
     call(Call::MakeNode, || nix::sys::stat::mknodat(dir, name, kind, bits(mode), libc::makedev(major, minor)))

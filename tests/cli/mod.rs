@@ -9,6 +9,7 @@ mod full_disk;
 mod images;
 mod invocation;
 mod items;
+mod layers;
 mod lists;
 mod manual;
 mod output;

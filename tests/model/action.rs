@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Error, Finding, Garbage, MountOptions, Name, Store,
-    StoreOptions, SyncMode, ThingId, Timestamp, UnmountMode, ValueError, WriteTxn,
+    ApplyOptions, CheckLevel, CheckOptions, ContainerOptions, Error, Finding, Garbage, LayerId, LayerOptions,
+    MountOptions, Name, Store, StoreOptions, SyncMode, ThingId, Timestamp, UnmountMode, ValueError, WriteTxn,
 };
 use serde::{Deserialize, Serialize};
 
-use super::images;
+use super::images::{self, Files};
 use super::op::Content;
 use super::state::Kind;
 use super::world::GARBAGE;
@@ -42,6 +42,11 @@ pub enum Action {
     RemoveContainer(String),
     RemoveImage(String),
     RemoveLayer(String),
+    CreateLayer { id: String, parent: Option<String>, names: Vec<String> },
+    PutLayer { id: String, parent: Option<String>, names: Vec<String>, files: Files },
+    ApplyDiff { layer: String, files: Files },
+    Seal(String),
+    Unseal(String),
     Write { changes: Vec<Change>, go_on: bool, roll_back: bool },
     DropBlobs(Option<Vec<String>>),
     Mount(Target),
@@ -145,6 +150,20 @@ impl Action {
                 Ok(Value::Layers(removed.iter().map(ToString::to_string).collect()))
             }
             Action::RemoveLayer(id) => nothing(store.remove_layer(&id.parse()?)),
+            Action::CreateLayer { id, parent, names } => {
+                let (parent, options) = new_layer(id, parent.as_deref(), names)?;
+                nothing(store.create_layer(parent.as_ref(), &options).map(drop))
+            }
+            Action::PutLayer { id, parent, names, files } => {
+                let (parent, options) = new_layer(id, parent.as_deref(), names)?;
+                nothing(store.put_layer(parent.as_ref(), &options, &*images::tar(files)).map(drop))
+            }
+            Action::ApplyDiff { layer, files } => {
+                let tar = images::tar(files);
+                nothing(store.apply_diff(&layer.parse()?, &*tar, &ApplyOptions::default()).map(drop))
+            }
+            Action::Seal(id) => nothing(store.seal(&id.parse()?).map(drop)),
+            Action::Unseal(id) => nothing(store.unseal(&id.parse()?).map(drop)),
             Action::Write { changes, go_on, roll_back } => write(store, changes, *go_on, *roll_back),
             Action::DropBlobs(digests) => {
                 let digests = digests
@@ -206,6 +225,16 @@ impl Action {
             Action::Mount(_) | Action::Unmount { .. } | Action::WriteFile { .. } | Action::RemoveFile { .. }
         )
     }
+}
+
+fn new_layer(
+    id: &str,
+    parent: Option<&str>,
+    names: &[String],
+) -> Result<(Option<LayerId>, LayerOptions), Error> {
+    let mut options = LayerOptions::with_id(id.parse()?);
+    options.names = names.to_vec();
+    Ok((parent.map(str::parse).transpose()?, options))
 }
 
 fn nothing(result: Result<(), Error>) -> Result<Value, Error> {

@@ -107,14 +107,10 @@ impl State {
     /// A layer as the store has it; its files are those of the model.
     fn layer_row(&self, store: &Store, layer: &LayerValue) -> Result<Layer, String> {
         let id = layer.id.to_string();
-        same(
-            || format!("whether {id} is written to"),
-            &layer.is_writable(),
-            &self.container_of_layer(&id).is_some(),
-        )?;
         Ok(Layer {
             common: common(store, &layer.into(), &layer.names, &layer.metadata)?,
             parent: layer.parent.as_ref().map(ToString::to_string),
+            writable: layer.is_writable(),
             diff_id: layer.diff_id.as_ref().map(ToString::to_string),
             blobs: layer.blobs.iter().map(|blob| blob.digest.to_string()).collect(),
             files: self.layers.get(&id).map(|row| row.files.clone()).unwrap_or_default(),
@@ -192,10 +188,10 @@ impl State {
     }
 
     fn compare_mounts(&self, store: &Store) -> Same {
-        for (id, container) in &self.containers {
-            let changes = store.changes(Target { kind: Kind::Container, id: id.clone() }.thing());
+        for id in self.layers.keys() {
+            let changes = store.changes(Target { kind: Kind::Layer, id: id.clone() }.thing());
             let changes: Vec<_> = changes.map_err(said)?.iter().map(ToString::to_string).collect();
-            same(|| format!("changes of {id}"), &changes, &self.changes(&container.layer))?;
+            same(|| format!("changes of {id}"), &changes, &self.changes(id))?;
         }
         for layer in self.layers.keys() {
             let mount =
@@ -203,8 +199,7 @@ impl State {
             let count = mount.as_ref().map(|mount| mount.count);
             same(|| format!("mounts of {layer}"), &count, &self.mounts.get(layer).copied())?;
             let Some(mount) = mount else { continue };
-            let is_sealed = self.container_of_layer(layer).is_none();
-            same(|| format!("whether {layer} is read-only"), &mount.read_only, &is_sealed)?;
+            same(|| format!("whether {layer} is read-only"), &mount.read_only, &self.views.contains(layer))?;
             let mut files = BTreeMap::new();
             for entry in std::fs::read_dir(mount.path()).unwrap() {
                 let entry = entry.unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::Dir;
 use crate::support::oci::{Compression, Image, Layer, blob_path};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 
 /// How many there are.
 pub const IMAGES: u8 = 6;
@@ -73,6 +73,11 @@ fn layers(number: u8) -> Vec<(Files, Compression)> {
         4 => vec![(top, Compression::Zstd), (middle, Compression::Gzip)],
         _ => Vec::new(),
     }
+}
+
+/// A tar of these files.
+pub fn tar(files: &Files) -> Vec<u8> {
+    archive(&members(files))
 }
 
 fn members(files: &Files) -> Vec<Member> {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Change, Target};
-use super::images::IMAGES;
+use super::images::{Files, IMAGES};
 use super::state::{Kind, State};
 
 /// The names that things are given. Two are ids of containers, one begins like another.
@@ -15,6 +15,8 @@ pub const NAMES: &[&str] = &["a", "web", "web:1", "ca", "cab"];
 pub const BAD_NAME: &str = " bad";
 /// The ids that containers are given: each but the last begins another or has a name's text.
 pub const CONTAINERS: &[&str] = &["ca", "cab", "cb", "web"];
+/// The ids that layers are given.
+pub const LAYERS: &[&str] = &["la", "lab", "lb", "lc"];
 const KEYS: &[&str] = &["spec", "state"];
 const FILES: &[&str] = &["a", "b", "c", "new"];
 
@@ -46,6 +48,11 @@ pub enum Op {
     RemoveContainer(u8),
     RemoveImage(u8),
     RemoveLayer(u8),
+    CreateLayer { id: u8, parent: Option<u8>, names: Vec<u8> },
+    PutLayer { id: u8, parent: Option<u8>, names: Vec<u8>, files: Vec<(u8, u8)> },
+    ApplyDiff { layer: u8, files: Vec<(u8, u8)> },
+    Seal(u8),
+    Unseal(u8),
     Write { changes: Vec<ChangeOp>, go_on: bool, roll_back: bool },
     DropBlobs(Option<u8>),
     Mount(Pick),
@@ -132,7 +139,14 @@ fn op(mounts: bool) -> impl Strategy<Value = Op> {
             .prop_map(|(id, image, names)| Op::CreateContainer { id, image, names }),
         2 => number().prop_map(Op::RemoveContainer),
         2 => number().prop_map(Op::RemoveImage),
-        1 => number().prop_map(Op::RemoveLayer),
+        2 => number().prop_map(Op::RemoveLayer),
+        2 => (any::<u8>(), proptest::option::of(number()), names())
+            .prop_map(|(id, parent, names)| Op::CreateLayer { id, parent, names }),
+        3 => (any::<u8>(), proptest::option::of(number()), names(), files())
+            .prop_map(|(id, parent, names, files)| Op::PutLayer { id, parent, names, files }),
+        4 => (number(), files()).prop_map(|(layer, files)| Op::ApplyDiff { layer, files }),
+        3 => number().prop_map(Op::Seal),
+        3 => number().prop_map(Op::Unseal),
         8 => (vec(change(), 1..5), any::<bool>(), proptest::bool::weighted(0.2))
             .prop_map(|(changes, go_on, roll_back)| Op::Write { changes, go_on, roll_back }),
         1 => proptest::option::of(number()).prop_map(Op::DropBlobs),
@@ -147,6 +161,11 @@ fn op(mounts: bool) -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(|deep| Op::Check { deep }),
         1 => Just(Op::Reopen),
     ]
+}
+
+/// Names and contents. Few contents, so that some layers are equal.
+fn files() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    vec((any::<u8>(), 0u8..3), 0..3)
 }
 
 fn change() -> impl Strategy<Value = ChangeOp> {
@@ -195,6 +214,22 @@ impl Op {
             Op::RemoveContainer(number) => Action::RemoveContainer(of(Kind::Container, number)),
             Op::RemoveImage(number) => Action::RemoveImage(of(Kind::Image, number)),
             Op::RemoveLayer(number) => Action::RemoveLayer(of(Kind::Layer, number)),
+            Op::CreateLayer { id, parent, names } => Action::CreateLayer {
+                id: choose(LAYERS, *id),
+                parent: parent.as_ref().map(|number| of(Kind::Layer, number)),
+                names: names_of(names),
+            },
+            Op::PutLayer { id, parent, names, files } => Action::PutLayer {
+                id: choose(LAYERS, *id),
+                parent: parent.as_ref().map(|number| of(Kind::Layer, number)),
+                names: names_of(names),
+                files: files_of(files),
+            },
+            Op::ApplyDiff { layer, files } => {
+                Action::ApplyDiff { layer: of(Kind::Layer, layer), files: files_of(files) }
+            }
+            Op::Seal(number) => Action::Seal(of(Kind::Layer, number)),
+            Op::Unseal(number) => Action::Unseal(of(Kind::Layer, number)),
             Op::Write { changes, go_on, roll_back } => Action::Write {
                 changes: changes.iter().map(|change| change.resolve(state)).collect(),
                 go_on: *go_on,
@@ -244,6 +279,10 @@ impl ChangeOp {
             ChangeOp::RemoveItem(of, key) => Change::RemoveItem(target(of), choose(KEYS, *key)),
         }
     }
+}
+
+fn files_of(numbers: &[(u8, u8)]) -> Files {
+    numbers.iter().map(|(name, content)| (choose(FILES, *name), Some(vec![*content; 10]))).collect()
 }
 
 fn pick_id(state: &State, kind: Kind, number: u8) -> String {

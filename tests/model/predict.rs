@@ -1,11 +1,12 @@
 //! What an operation must do to the model, and what it must answer.
 
 use layerstore::{
-    ContainerId, CreateError, Error, ImageId, InUseError, LookupError, MetaError, MountError, Name,
+    ContainerId, CreateError, Digest, Error, ImageId, ImportError, InUseError, LookupError, MetaError,
+    MountError, Name, OciError,
 };
 
 use super::action::{Action, Change, Place, Target, Value, roll_back, said};
-use super::images;
+use super::images::{self, Files};
 use super::state::{Container, Image, Kind, Layer, State};
 
 /// An id that the store chooses, until it is known.
@@ -28,6 +29,17 @@ impl State {
             Action::RemoveContainer(id) => self.remove_container(id, place),
             Action::RemoveImage(id) => self.remove_image(id, place),
             Action::RemoveLayer(id) => self.remove_layer(id, place),
+            Action::CreateLayer { id, parent, names } => {
+                self.new_layer(id, parent.as_deref(), names)?.writable = true;
+                Ok(Value::Nothing)
+            }
+            Action::PutLayer { id, parent, names, files } => {
+                self.new_layer(id, parent.as_deref(), names)?.fill(files);
+                Ok(Value::Nothing)
+            }
+            Action::ApplyDiff { layer, files } => self.apply_diff(layer, files, place),
+            Action::Seal(id) => self.seal(id, place),
+            Action::Unseal(id) => self.unseal(id, place),
             Action::Write { changes, go_on, roll_back } => self.write(changes, *go_on, *roll_back),
             Action::DropBlobs(digests) => {
                 let asked = |digest: &String| digests.as_ref().is_none_or(|list| list.contains(digest));
@@ -37,6 +49,13 @@ impl State {
             }
             Action::Mount(of) => {
                 let layer = self.layer_of(of)?;
+                if !self.mounts.contains_key(&layer) {
+                    if of.kind == Kind::Image || !self.layers[&layer].writable {
+                        self.views.insert(layer.clone());
+                    } else if let Some(above) = self.standing_on(&layer) {
+                        return Err(above.into());
+                    }
+                }
                 let count = self.mounts.entry(layer).or_default();
                 *count += 1;
                 Ok(Value::Number(*count))
@@ -71,6 +90,13 @@ impl State {
         let known = &images::ALL.1[usize::from(number)];
         let names = if names.is_empty() { std::slice::from_ref(&known.tag) } else { names };
         checked(names)?;
+        for layer in &known.layers {
+            if let Some(row) = self.layers.get(&layer.id)
+                && row.diff_id.as_ref() != Some(&layer.diff_id)
+            {
+                return Err(ImportError::OtherContent { layer: layer.id.clone() }.into());
+            }
+        }
         let mut below = None;
         for layer in &known.layers {
             let row = self.layers.entry(layer.id.clone()).or_insert_with(|| Layer {
@@ -138,7 +164,7 @@ impl State {
             Container { image: image.map(str::to_owned), layer: UNKNOWN.to_owned(), ..Container::default() };
         container.common.metadata = format!("of {id}");
         self.containers.insert(id.to_owned(), container);
-        self.layers.insert(UNKNOWN.to_owned(), Layer { parent, ..Layer::default() });
+        self.layers.insert(UNKNOWN.to_owned(), Layer { parent, writable: true, ..Layer::default() });
         self.set_names(&Target { kind: Kind::Container, id: id.to_owned() }, |held| add(held, names))?;
         Ok(Value::Nothing)
     }
@@ -189,15 +215,90 @@ impl State {
     }
 
     fn user_of(&self, id: &str) -> Option<InUseError> {
+        self.standing_on(id).or_else(|| {
+            let container = self.container_of_layer(id)?;
+            Some(InUseError::LayerOfContainer { layer: id.to_owned(), container })
+        })
+    }
+
+    fn standing_on(&self, id: &str) -> Option<InUseError> {
         let layer = id.to_owned();
         if let Some(child) = self.children(id).first().cloned() {
             return Some(InUseError::LayerHasChild { layer, child });
         }
-        if let Some(image) = self.images_of_layer(id).first().cloned() {
-            return Some(InUseError::LayerOfImage { layer, image });
+        let image = self.images_of_layer(id).first().cloned()?;
+        Some(InUseError::LayerOfImage { layer, image })
+    }
+
+    fn new_layer(&mut self, id: &str, parent: Option<&str>, names: &[String]) -> Result<&mut Layer, Error> {
+        checked(names)?;
+        if self.layers.contains_key(id) {
+            return Err(CreateError::IdInUse { kind: "layer", id: id.to_owned() }.into());
         }
-        let container = self.container_of_layer(id)?;
-        Some(InUseError::LayerOfContainer { layer, container })
+        if let Some(parent) = parent {
+            self.layers.get(parent).ok_or_else(|| not_found(Kind::Layer, parent))?;
+            if let Some(container) = self.container_of_layer(parent) {
+                return Err(CreateError::ParentOfContainer { layer: parent.to_owned(), container }.into());
+            }
+        }
+        self.layers.insert(id.to_owned(), Layer { parent: parent.map(str::to_owned), ..Layer::default() });
+        self.set_names(&Target { kind: Kind::Layer, id: id.to_owned() }, |held| add(held, names))?;
+        Ok(self.layers.get_mut(id).unwrap())
+    }
+
+    fn apply_diff(&mut self, id: &str, files: &Files, place: &Place) -> Result<Value, Error> {
+        let row = self.layers.get(id).ok_or_else(|| not_found(Kind::Layer, id))?;
+        let stays_writable = row.writable && !row.files.is_empty() || self.container_of_layer(id).is_some();
+        let is_empty = row.files.is_empty();
+        if let Some(above) = self.standing_on(id) {
+            return Err(above.into());
+        }
+        self.refuse_mounted(id, format!("the layer {id}"), place)?;
+        self.forget_digests(id);
+        let row = self.layers.get_mut(id).unwrap();
+        row.writable = stays_writable;
+        if is_empty && !stays_writable {
+            row.fill(files);
+        } else {
+            row.files.extend(files.clone());
+        }
+        Ok(Value::Nothing)
+    }
+
+    fn seal(&mut self, id: &str, place: &Place) -> Result<Value, Error> {
+        let row = self.layers.get(id).ok_or_else(|| not_found(Kind::Layer, id))?;
+        if row.writable {
+            self.refuse_mounted(id, format!("the layer {id}"), place)?;
+            if let Some(container) = self.container_of_layer(id) {
+                return Err(InUseError::LayerOfContainer { layer: id.to_owned(), container }.into());
+            }
+            self.layers.get_mut(id).unwrap().writable = false;
+        }
+        Ok(Value::Nothing)
+    }
+
+    fn unseal(&mut self, id: &str, place: &Place) -> Result<Value, Error> {
+        let row = self.layers.get(id).ok_or_else(|| not_found(Kind::Layer, id))?;
+        if !row.writable {
+            if let Some(above) = self.standing_on(id) {
+                return Err(above.into());
+            }
+            self.refuse_mounted(id, format!("the layer {id}"), place)?;
+            self.forget_digests(id);
+            self.layers.get_mut(id).unwrap().writable = true;
+        }
+        Ok(Value::Nothing)
+    }
+
+    /// The content of a layer is going to be another, so its digests go, with the blobs that no other has.
+    fn forget_digests(&mut self, id: &str) {
+        let row = self.layers.get_mut(id).unwrap();
+        row.diff_id = None;
+        for blob in std::mem::take(&mut row.blobs) {
+            if self.layers.values().all(|other| !other.blobs.contains(&blob)) {
+                self.kept.remove(&blob);
+            }
+        }
     }
 
     fn refuse_mounted(&self, layer: &str, what: String, place: &Place) -> Result<(), Error> {
@@ -241,6 +342,7 @@ impl State {
         let left = *count;
         if left == 0 {
             self.mounts.remove(&layer);
+            self.views.remove(&layer);
         }
         Ok(if all { Value::Nothing } else { Value::Number(left) })
     }
@@ -263,6 +365,11 @@ impl State {
     fn commit(&mut self, container: &str, names: &[String]) -> Result<Value, Error> {
         let row = self.containers.get(container).ok_or_else(|| not_found(Kind::Container, container))?;
         let below = self.layers[&row.layer].clone();
+        for layer in self.chain(below.parent.as_deref()).into_iter().rev() {
+            if self.layers[&layer].diff_id.is_none() {
+                return Err(OciError::NoDiffId { layer }.into());
+            }
+        }
         checked(names)?;
         let layer = Layer { parent: below.parent, files: below.files, ..Layer::default() };
         self.layers.insert(UNKNOWN.to_owned(), layer);
@@ -341,6 +448,16 @@ impl State {
         }
         self.common_mut(of.kind, &of.id).unwrap().names = names;
         Ok(())
+    }
+}
+
+impl Layer {
+    /// Makes it what a tar of these files is.
+    fn fill(&mut self, files: &Files) {
+        let digest = Digest::sha256(&images::tar(files)).to_string();
+        self.diff_id = Some(digest.clone());
+        self.blobs = vec![digest];
+        self.files.clone_from(files);
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Common {
 pub struct Layer {
     pub common: Common,
     pub parent: Option<String>,
-    /// `None` for one that is written to.
+    pub writable: bool,
     pub diff_id: Option<String>,
     pub blobs: Vec<String>,
     /// What it changes.
@@ -70,6 +70,8 @@ pub struct State {
     pub kept: BTreeMap<String, u64>,
     /// How many have asked for a layer's mount.
     pub mounts: BTreeMap<String, u64>,
+    /// Which of them were mounted read-only.
+    pub views: BTreeSet<String>,
     /// Whether a process was killed since the last collection.
     pub littered: bool,
 }
@@ -144,15 +146,16 @@ impl State {
         files
     }
 
-    /// What a container's layer changes, as the store writes it.
+    /// What a layer changes, as the store writes it.
     pub fn changes(&self, layer: &str) -> Vec<String> {
         let below = self.merged(self.layers[layer].parent.as_deref());
-        let line = |(name, content): (&String, &Option<Vec<u8>>)| match content {
-            None => format!("D /{name}"),
-            Some(_) if below.contains_key(name) => format!("C /{name}"),
-            Some(_) => format!("A /{name}"),
+        let line = |(name, content): (&String, &Option<Vec<u8>>)| match (content, below.contains_key(name)) {
+            (None, true) => Some(format!("D /{name}")),
+            (None, false) => None,
+            (Some(_), true) => Some(format!("C /{name}")),
+            (Some(_), false) => Some(format!("A /{name}")),
         };
-        self.layers[layer].files.iter().map(line).collect()
+        self.layers[layer].files.iter().filter_map(line).collect()
     }
 
     /// What a lookup of `key` must find.

@@ -78,7 +78,10 @@ impl World {
         let handle = if is_first { &self.first } else { &self.second }.clone();
         let removed = match action {
             Action::RemoveImage(id) => Some((Kind::Image, id)),
-            Action::RemoveLayer(id) => Some((Kind::Layer, id)),
+            // What is written to is in no sum.
+            Action::RemoveLayer(id) if self.state.layers.get(id).is_some_and(|layer| !layer.writable) => {
+                Some((Kind::Layer, id))
+            }
             _ => None,
         };
         let frees = match removed {

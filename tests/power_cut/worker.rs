@@ -3,17 +3,20 @@
 //! Some threads work side by side, each on things of its own, known by a prefix of their names. Before and after each
 //! operation a mark goes into the record: of what is marked as done nothing may be missing after a cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
-use layerstore::{ContainerOptions, Error, ImageId, ImportError, MountOptions, Store, UnmountMode};
+use layerstore::{
+    ApplyOptions, ContainerOptions, Error, ImageId, ImportError, LayerOptions, MountOptions, Store,
+    UnmountMode,
+};
 
 use super::random::Random;
 use crate::support::oci::{Compression, Image, Layer};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 
 /// How many work at a time.
 pub const THREADS: usize = 2;
@@ -26,6 +29,15 @@ pub struct Part {
     /// Ids by name.
     pub images: BTreeMap<String, String>,
     pub containers: BTreeMap<String, Container>,
+    /// Layers of the thread's own making, by id.
+    pub layers: BTreeMap<String, OwnLayer>,
+}
+
+/// A layer above nothing.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct OwnLayer {
+    pub writable: bool,
+    pub files: BTreeSet<String>,
 }
 
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
@@ -44,6 +56,11 @@ impl Part {
             for name in image.names.iter().filter(|name| name.as_str().starts_with(&own)) {
                 part.images.insert(name.to_string(), image.id.to_string());
             }
+        }
+        for layer in store.layers()?.into_iter().filter(|layer| layer.id.as_str().starts_with(&own)) {
+            let changes = store.changes(&layer)?;
+            let files = changes.iter().map(|change| change.path.to_string()).collect();
+            part.layers.insert(layer.id.to_string(), OwnLayer { writable: layer.is_writable(), files });
         }
         for container in store.containers()? {
             if !container.id.as_str().starts_with(&own) {
@@ -71,6 +88,12 @@ pub enum Kind {
     RemoveImage,
     DropBlobs,
     Gc,
+    PutLayer,
+    CopyLayer,
+    ApplyDiff,
+    Unseal,
+    Seal,
+    RemoveLayer,
 }
 
 /// What a thread did: its part before the first operation and after each.
@@ -174,6 +197,7 @@ impl Worker<'_> {
             return Kind::CreateContainer;
         }
         let unused = unused_images(part);
+        let own = usize::from(!part.layers.is_empty());
         let kinds = [
             (6, Kind::Load),
             (4, Kind::CreateContainer),
@@ -183,6 +207,12 @@ impl Worker<'_> {
             (if unused.is_empty() { 0 } else { 3 }, Kind::RemoveImage),
             (1, Kind::DropBlobs),
             (2, Kind::Gc),
+            (3, Kind::PutLayer),
+            (own, Kind::CopyLayer),
+            (2 * own, Kind::ApplyDiff),
+            (2 * own, Kind::Unseal),
+            (2 * own, Kind::Seal),
+            (own, Kind::RemoveLayer),
         ];
         let mut choice = self.random.below(kinds.iter().map(|(weight, _)| weight).sum());
         for (weight, kind) in kinds {
@@ -262,10 +292,57 @@ impl Worker<'_> {
                 self.store.remove_image(&id.parse()?)?;
                 part.images.retain(|_, other| *other != id);
             }
+            Kind::PutLayer => {
+                let id = format!("{}layer{serial}", prefix(self.thread));
+                let (tar, files) = self.tar(serial);
+                self.store.put_layer(None, &LayerOptions::with_id(id.parse()?), &*tar)?;
+                part.layers.insert(id, OwnLayer { writable: false, files });
+            }
+            Kind::CopyLayer => {
+                let (from, id) = (self.layer(part), format!("{}layer{serial}", prefix(self.thread)));
+                let mut options = LayerOptions::with_id(id.parse()?);
+                options.template = Some(from.parse()?);
+                self.store.create_layer(None, &options)?;
+                let row = part.layers[&from].clone();
+                part.layers.insert(id, row);
+            }
+            Kind::ApplyDiff => {
+                let id = self.layer(part);
+                let (tar, files) = self.tar(serial);
+                self.store.apply_diff(&id.parse()?, &*tar, &ApplyOptions::default())?;
+                part.layers.get_mut(&id).unwrap().files.extend(files);
+            }
+            Kind::Unseal => {
+                let id = self.layer(part);
+                self.store.unseal(&id.parse()?)?;
+                part.layers.get_mut(&id).unwrap().writable = true;
+            }
+            Kind::Seal => {
+                let id = self.layer(part);
+                self.store.seal(&id.parse()?)?;
+                part.layers.get_mut(&id).unwrap().writable = false;
+            }
+            Kind::RemoveLayer => {
+                let id = self.layer(part);
+                self.store.remove_layer(&id.parse()?)?;
+                part.layers.remove(&id);
+            }
             Kind::DropBlobs => drop(self.store.drop_blobs(None)?),
             Kind::Gc => drop(self.store.gc(false)?),
         }
         Ok(())
+    }
+
+    /// A tar of some files, and their names.
+    fn tar(&mut self, serial: usize) -> (Vec<u8>, BTreeSet<String>) {
+        let names: BTreeSet<_> = (0..20).map(|number| format!("file{serial}-{number}")).collect();
+        let members: Vec<_> = names.iter().map(|name| Member::file(name, self.random.bytes(3000))).collect();
+        (archive(&members), names)
+    }
+
+    fn layer(&mut self, part: &Part) -> String {
+        let ids: Vec<_> = part.layers.keys().cloned().collect();
+        self.random.choose(&ids).unwrap().clone()
     }
 
     fn container(&mut self, part: &Part) -> String {

@@ -5,10 +5,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
+use layerstore_schema::record::LayerContent;
+
 use super::support::{is_clean, load, open};
 use crate::error::Error;
 use crate::gc::{GarbageKind, GcReport};
-use crate::store::{ContainerOptions, MountOptions, Store, UnmountMode};
+use crate::meta::Query;
+use crate::store::{ApplyOptions, ContainerOptions, LayerOptions, MountOptions, Store, UnmountMode};
+use crate::types::LayerId;
 
 const NAME: &str = "gc::tests::deaths::a_process_that_dies";
 
@@ -21,6 +25,11 @@ fn a_process_that_dies() {
     match task.as_str() {
         "load" => load(&dir, &store, "new"),
         "create" => drop(store.create_container(None, &ContainerOptions::named("new")).unwrap()),
+        "create-layer" => drop(store.create_layer(None, &LayerOptions::named("new")).unwrap()),
+        "put-layer" => put(&store, "new"),
+        "apply" => drop(store.apply_diff(&layer(&store), &*tar("more"), &ApplyOptions::default()).unwrap()),
+        "seal" => drop(store.seal(&layer(&store)).unwrap()),
+        "unseal" => drop(store.unseal(&layer(&store)).unwrap()),
         "rm" => store.remove_container(&store.container("web").unwrap().id).unwrap(),
         "rmi" => drop(store.remove_image(&store.image("old").unwrap().id).unwrap()),
         "prune" => drop(store.drop_blobs(None).unwrap()),
@@ -34,6 +43,22 @@ fn a_process_that_dies() {
         other => panic!("{other}"),
     }
     panic!("it has not died");
+}
+
+fn tar(path: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut header, path, &b"file"[..]).unwrap();
+    tar.into_inner().unwrap()
+}
+
+fn put(store: &Store, name: &str) {
+    store.put_layer(None, &LayerOptions::named(name), &*tar("file")).unwrap();
+}
+
+fn layer(store: &Store) -> LayerId {
+    store.layer("layer").unwrap().id
 }
 
 /// Runs a task up to the moment of its death.
@@ -128,6 +153,54 @@ fn a_load_can_die_at_any_moment() {
 fn creating_a_container_can_die_at_any_moment() {
     for moment in ["locked", "staged", "before the commit", "after the commit", "settled"] {
         survives("create", moment, |_, _| ());
+    }
+}
+
+#[test]
+fn making_a_layer_can_die_at_any_moment() {
+    for moment in ["locked", "staged", "before the commit", "after the commit", "settled"] {
+        survives("create-layer", moment, |_, _| ());
+        survives("put-layer", moment, |_, _| ());
+    }
+}
+
+#[test]
+fn changing_a_layer_can_die_at_any_moment() {
+    let sealed = |_: &Path, store: &Store| put(store, "layer");
+    let shared = |_: &Path, store: &Store| ["layer", "equal"].iter().for_each(|name| put(store, name));
+    let writable = |_: &Path, store: &Store| {
+        put(store, "layer");
+        store.unseal(&layer(store)).unwrap();
+        // As a mount leaves it.
+        let txn = store.database().begin_read().unwrap();
+        let LayerContent::Writable(own) = txn.layer_ref(layer(store).as_str()).unwrap().content else {
+            panic!()
+        };
+        std::fs::create_dir_all(store.root().join(format!("work/{own}/work"))).unwrap();
+    };
+    for moment in
+        ["locked", "staged", "locked:1", "before the commit", "after the commit", "deleted", "settled"]
+    {
+        survives("apply", moment, sealed);
+    }
+    for moment in
+        ["locked", "locked:1", "staged", "before the commit", "after the commit", "discarded", "settled"]
+    {
+        survives("apply", moment, writable);
+    }
+    for moment in ["locked", "before the commit", "after the commit"] {
+        survives("seal", moment, writable);
+        survives("unseal", moment, sealed);
+    }
+    // Its directory is needed no more, when there is an equal one.
+    for moment in ["after the commit", "discarded", "discarded:1"] {
+        survives("seal", moment, |dir, store| {
+            writable(dir, store);
+            put(store, "equal");
+        });
+    }
+    for moment in ["locked", "staged", "before the commit", "after the commit", "settled"] {
+        survives("unseal", moment, shared);
     }
 }
 

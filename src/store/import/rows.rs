@@ -10,7 +10,7 @@ use layerstore_schema::table::{LayerKey, Owner};
 use super::work::CopiedBlob;
 use super::{Durability, ImageImport, LayerImport, Needed, Prepared, Ready};
 use crate::error::{Error, ImportError};
-use crate::layer::{self, SealedLayer};
+use crate::layer::{self, SealedContent, SealedLayer};
 use crate::meta::{Freed, PreparedBlob, Query, WriteTxn, unsynced};
 use crate::types::{ChainId, Digest, Timestamp, TreeDigest};
 
@@ -20,15 +20,15 @@ pub(super) fn lease_id(import: &ImageImport<'_>) -> String {
 }
 
 /// The rows of one import, being inserted.
-pub(super) struct Rows<'a> {
-    pub(super) txn: &'a WriteTxn,
+pub(in crate::store) struct Rows<'a> {
+    pub(in crate::store) txn: &'a WriteTxn,
     /// Numbers whose places are taken by what was staged.
     damaged: &'a HashSet<u64>,
     durability: &'a Durability,
     /// Which of what was staged they name.
     pub(super) needed: Needed,
     /// What has lost its place.
-    pub(super) freed: Freed,
+    pub(in crate::store) freed: Freed,
     /// The layers whose files now are in other directories.
     pub(super) replaced: Vec<String>,
     /// The layers, bottom first.
@@ -108,6 +108,10 @@ impl<'a> Rows<'a> {
         });
         // Another process may have brought the same layer in meanwhile.
         if let Some(mut known) = self.txn.layer(id)? {
+            let expected = (Some(layer.diff_id.to_string()), self.layers.last());
+            if (known.diff_id.clone(), known.parent.as_ref()) != expected {
+                return Err(ImportError::OtherContent { layer: id.to_owned() }.into());
+            }
             if let Some(row) = blob_row
                 && known.blobs.iter().all(|blob| blob.digest != row.digest)
             {
@@ -120,19 +124,11 @@ impl<'a> Rows<'a> {
             };
         }
         let record = LayerRecord {
-            id: id.to_owned(),
             parent: self.layers.last().cloned(),
-            names: Vec::new(),
-            metadata: String::new(),
-            created: Timestamp::now().into(),
-            content: LayerContent::Sealed([0; 32]),
             diff_id: Some(layer.diff_id.to_string()),
-            diff_size: None,
             blobs: blob_row.into_iter().collect(),
-            split: None,
-            self_contained: true,
-            flags: Vec::new(),
-            labels: Vec::new(),
+            toc_digest: layer.toc_digest.as_ref().map(ToString::to_string),
+            ..LayerRecord::new(id, Timestamp::now().into(), LayerContent::Sealed([0; 32]))
         };
         match ready {
             Ready::Sealed(sealed) => self.insert_sealed(record, sealed),
@@ -142,14 +138,23 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn insert_sealed(&mut self, record: LayerRecord, sealed: &SealedLayer) -> Result<bool, Error> {
-        let needed = self.insert_tree(sealed)?;
+    /// Inserts the row of a layer that was unpacked, but for the digest of its stream; `false` if its staged directory
+    /// is not needed.
+    pub(in crate::store) fn insert_sealed(
+        &mut self,
+        record: LayerRecord,
+        sealed: &SealedLayer,
+    ) -> Result<bool, Error> {
+        let needed = self.insert_tree(sealed.directory.number(), &sealed.content)?;
         let split = self.txn.put_blob(&sealed.split)?;
         self.txn.put_layer(&LayerRecord {
-            content: LayerContent::Sealed(sealed.tree.0),
+            content: LayerContent::Sealed(sealed.content.tree.0),
             diff_size: Some(sealed.streams.diff_size),
             split: Some(split),
             self_contained: sealed.self_contained,
+            compression: Some(sealed.streams.compression.name().to_owned()),
+            uids: sealed.owners.uids.iter().copied().collect(),
+            gids: sealed.owners.gids.iter().copied().collect(),
             ..record
         })?;
         Ok(needed)
@@ -164,8 +169,8 @@ impl<'a> Rows<'a> {
             return Ok(false);
         }
         self.replaced.push(known.id.clone());
-        if tree == sealed.tree {
-            return self.insert_tree(sealed);
+        if tree == sealed.content.tree {
+            return self.insert_tree(sealed.directory.number(), &sealed.content);
         }
         // Unpacked by a process of other privileges, or above a layer to which the same has happened.
         let split = known.split;
@@ -177,9 +182,13 @@ impl<'a> Rows<'a> {
         Ok(needed)
     }
 
-    /// Says that a tree is in the staged directory, unless it is in a good one already.
-    fn insert_tree(&mut self, sealed: &SealedLayer) -> Result<bool, Error> {
-        let (number, usage) = (sealed.directory.number(), &sealed.usage);
+    /// Says that a tree is in the directory with this number, unless it is in a good one already.
+    pub(in crate::store) fn insert_tree(
+        &mut self,
+        number: u64,
+        sealed: &SealedContent,
+    ) -> Result<bool, Error> {
+        let usage = &sealed.usage;
         match self.txn.diff(&sealed.tree)? {
             None => {
                 let diff = DiffRecord {
@@ -221,6 +230,20 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Gives back what the layer had by its record `old` and has no more.
+    pub(in crate::store) fn release(&mut self, old: &LayerRecord) -> Result<(), Error> {
+        let freed = self.txn.release_content(old)?;
+        self.freed.diffs.extend(freed.diffs);
+        self.freed.blobs.extend(freed.blobs);
+        Ok(())
+    }
+
+    /// Notes that this layer was inserted, and that it must not stand on what is not synced.
+    pub(in crate::store) fn inserted_chain(&mut self, layer: &str) -> Result<(), Error> {
+        self.layers.extend(self.txn.chain(layer)?.into_iter().map(|layer| layer.id));
+        Ok(())
+    }
+
     /// Whether the layers stand on something that another process has brought in since, and not synced.
     pub(super) fn stand_on_unsynced(&self) -> Result<bool, Error> {
         if matches!(self.durability, Durability::Unsynced { .. }) {
@@ -242,7 +265,9 @@ impl<'a> Rows<'a> {
 
 fn insert_shared(txn: &WriteTxn, record: LayerRecord, donor: &LayerRecord) -> Result<(), Error> {
     let gone = || ImportError::Vanished { layer: donor.id.clone() };
-    let donor = txn.layer(&donor.id)?.ok_or_else(gone)?;
+    // It may have been unsealed since, and perhaps sealed with another content.
+    let current = txn.layer(&donor.id)?.filter(|current| current.content == donor.content);
+    let donor = current.filter(|current| current.diff_id == record.diff_id).ok_or_else(gone)?;
     if let Some(split) = &donor.split {
         txn.share_blob(split)?;
     }
@@ -251,6 +276,9 @@ fn insert_shared(txn: &WriteTxn, record: LayerRecord, donor: &LayerRecord) -> Re
         diff_size: donor.diff_size,
         split: donor.split,
         self_contained: donor.self_contained,
+        compression: donor.compression,
+        uids: donor.uids,
+        gids: donor.gids,
         ..record
     })?;
     Ok(())

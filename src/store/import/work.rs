@@ -137,7 +137,9 @@ impl<'a> Work<'a> {
         let _span = tracing::info_span!("layer", diff_id = %layer.diff_id).entered();
         let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
         let txn = self.store.database().begin_read()?;
-        if let Some(known) = txn.layer(chain.0.hex())?
+        let known = txn.layer(chain.0.hex())?;
+        refuse_other(known.as_ref(), layer)?;
+        if let Some(known) = known
             && self.is_whole(&txn, &known)?
         {
             drop(txn);
@@ -167,8 +169,8 @@ impl<'a> Work<'a> {
         }
         // Its tree may be there already, from another archive.
         let txn = self.store.database().begin_read()?;
-        self.is_whole_tree(&txn, chain.0.hex(), &sealed.tree)?;
-        let stack = below.push(sealed.manifest.clone());
+        self.is_whole_tree(&txn, chain.0.hex(), &sealed.content.tree)?;
+        let stack = below.push(sealed.content.manifest.clone());
         Ok((Ready::Sealed(Box::new(sealed)), stack))
     }
 
@@ -360,6 +362,16 @@ fn diagnose(layer: &LayerImport<'_>, error: ImportError) -> ImportError {
     match cause {
         Some(cause @ ImportError::BlobDigest { .. }) => cause,
         _ => ImportError::InLayer { layer: name, source: Box::new(error) },
+    }
+}
+
+/// Refuses a layer that has the id of one of the import and is another.
+pub(super) fn refuse_other(known: Option<&LayerRecord>, layer: &LayerImport<'_>) -> Result<(), ImportError> {
+    match known {
+        Some(known) if known.diff_id.as_deref() != Some(&*layer.diff_id.to_string()) => {
+            Err(ImportError::OtherContent { layer: known.id.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

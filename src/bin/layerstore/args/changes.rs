@@ -11,12 +11,17 @@ use clap::Args;
 #[command(after_help = "\
 Examples:
   layerstore changes web
+  layerstore changes debian:13 --since debian:12
   layerstore changes web --null | tr '\\0' '\\n'
   layerstore changes web --json | jq -r '.[] | select(.kind == \"deleted\") | .path'")]
 pub struct ChangesArgs {
     /// The container, image or layer
     #[arg(value_name = "THING")]
     pub thing: String,
+
+    /// List what turns this container, image or layer into it
+    #[arg(long, value_name = "THING")]
+    pub since: Option<String>,
 
     /// End each line with a NUL byte, and print paths as they are
     #[arg(short = '0', long, conflicts_with = "json")]

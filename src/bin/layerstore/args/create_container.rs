@@ -42,7 +42,7 @@ pub struct CreateContainerArgs {
     pub mount_label: Option<String>,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) | None => Err("not of the form KEY=VALUE".to_owned()),
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),

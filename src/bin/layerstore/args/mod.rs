@@ -1,6 +1,7 @@
 //! What was typed. One file per command; a doc comment is the help text. What it means is for
 //! [`Context`](crate::context::Context) and the commands.
 
+mod apply;
 mod backup;
 mod changes;
 mod check;
@@ -8,6 +9,7 @@ mod commit;
 mod compact;
 mod completions;
 mod create_container;
+mod create_layer;
 mod diff;
 mod du;
 mod events;
@@ -21,10 +23,12 @@ mod man;
 mod mount;
 mod names;
 mod prune;
+mod put_layer;
 mod repair;
 mod rm;
 mod rmi;
 mod save;
+mod seal;
 mod status;
 mod sync;
 mod unmount;
@@ -33,6 +37,7 @@ mod version;
 
 use clap::{Parser, Subcommand};
 
+pub use apply::ApplyArgs;
 pub use backup::BackupArgs;
 pub use changes::ChangesArgs;
 pub use check::CheckArgs;
@@ -40,6 +45,7 @@ pub use commit::{CommitArgs, time};
 pub use compact::CompactArgs;
 pub use completions::CompletionsArgs;
 pub use create_container::CreateContainerArgs;
+pub use create_layer::{CreateLayerArgs, NewLayerArgs};
 pub use diff::DiffArgs;
 pub use du::DuArgs;
 pub use events::{EventsArgs, Filter, FilterKey, Since};
@@ -53,10 +59,12 @@ pub use man::ManArgs;
 pub use mount::MountArgs;
 pub use names::NamesArgs;
 pub use prune::PruneArgs;
+pub use put_layer::{ArchiveArgs, PutLayerArgs};
 pub use repair::RepairArgs;
 pub use rm::RmArgs;
 pub use rmi::RmiArgs;
 pub use save::{CompressionKind, SaveArgs};
+pub use seal::SealArgs;
 pub use status::StatusArgs;
 pub use sync::SyncArgs;
 pub use unmount::UnmountArgs;
@@ -102,6 +110,10 @@ pub enum Command {
     Containers(ContainersArgs),
     #[command(visible_alias = "create")]
     CreateContainer(CreateContainerArgs),
+    CreateLayer(CreateLayerArgs),
+    PutLayer(PutLayerArgs),
+    Apply(ApplyArgs),
+    Seal(SealArgs),
     Mount(MountArgs),
     #[command(visible_alias = "umount")]
     Unmount(UnmountArgs),

@@ -4,7 +4,7 @@ use clap::Args;
 
 /// Mount a container, image or layer, and print where
 ///
-/// A container is mounted for writing, an image or a layer for reading. What is mounted already is counted once more and
+/// A container and a writable layer are mounted for writing, an image and a sealed layer for reading. What is mounted already is counted once more and
 /// keeps the options it has; it is unmounted when `unmount` was called as often.
 ///
 /// Without root, mounts are made inside a user namespace: see `layerstore unshare`.
@@ -25,11 +25,19 @@ pub struct MountArgs {
     #[arg(short, long, requires = "thing")]
     pub read_only: bool,
 
+    /// Make a sealed layer writable first; it loses its digests
+    #[arg(long, requires = "thing", conflicts_with = "read_only")]
+    pub unseal: bool,
+
+    /// Mount for writing even if images or other layers stand on the layer, which then show what is written
+    #[arg(long, requires = "thing", conflicts_with = "read_only")]
+    pub change_under_others: bool,
+
     /// A mount option such as nodev or volatile; may be repeated
     #[arg(short, long = "option", value_name = "OPTION", requires = "thing")]
     pub options: Vec<String>,
 
-    /// The SELinux label, in place of the container's own
+    /// The SELinux label, in place of the container's or layer's own
     #[arg(long, value_name = "LABEL", requires = "thing")]
     pub label: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! `layerstore save`.
 
 use clap::{Args, ValueEnum};
+use layerstore::Compression;
 use layerstore::oci::Reference;
 
 /// Write an image out as an OCI layout or an archive
@@ -45,4 +46,14 @@ pub enum CompressionKind {
     Gzip,
     /// Smaller and faster
     Zstd,
+}
+
+impl From<CompressionKind> for Compression {
+    fn from(kind: CompressionKind) -> Self {
+        match kind {
+            CompressionKind::None => Compression::None,
+            CompressionKind::Gzip => Compression::Gzip,
+            CompressionKind::Zstd => Compression::Zstd,
+        }
+    }
 }

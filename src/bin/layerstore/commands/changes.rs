@@ -9,7 +9,10 @@ use crate::output::text;
 pub fn run(args: &ChangesArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let thing = store.thing(&args.thing)?.id();
-    let changes = store.changes(&thing)?;
+    let changes = match &args.since {
+        Some(base) => store.changes_since(&thing, store.thing(base)?.id())?,
+        None => store.changes(&thing)?,
+    };
     if context.out().is_json() {
         let list: Vec<_> = changes.iter().map(ChangeJson::from).collect();
         return context.out().json(&list);

@@ -1,5 +1,7 @@
 //! `layerstore diff`.
 
+use layerstore::DiffOptions;
+
 use crate::args::DiffArgs;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -7,5 +9,9 @@ use crate::failure::Failure;
 pub fn run(args: &DiffArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let thing = store.thing(&args.thing)?.id();
-    super::write_to(&args.output, "a tar archive", context, |out| Ok(store.diff(&thing, out)?))
+    let mut options = DiffOptions::default();
+    options.base = args.since.as_deref().map(|key| store.thing(key)).transpose()?.map(|base| base.id());
+    options.compression = args.compression.into();
+    options.level = args.level;
+    super::write_to(&args.output, "a tar archive", context, |out| Ok(store.diff_with(&thing, &options, out)?))
 }

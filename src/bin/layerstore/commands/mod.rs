@@ -1,5 +1,6 @@
 //! The commands: one file each, one call of the library each.
 
+mod apply;
 mod backup;
 mod changes;
 mod check;
@@ -8,6 +9,7 @@ mod compact;
 mod completions;
 mod containers;
 mod create_container;
+mod create_layer;
 mod diff;
 mod du;
 mod events;
@@ -21,10 +23,12 @@ mod man;
 mod mount;
 mod names;
 mod prune;
+mod put_layer;
 mod repair;
 mod rm;
 mod rmi;
 mod save;
+mod seal;
 mod status;
 mod sync;
 mod unmount;
@@ -55,6 +59,10 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Layers(args) => layers::run(&args, context),
         Command::Containers(args) => containers::run(&args, context),
         Command::CreateContainer(args) => create_container::run(args, context),
+        Command::CreateLayer(args) => create_layer::run(args, context),
+        Command::PutLayer(args) => put_layer::run(args, context),
+        Command::Apply(args) => apply::run(args, context),
+        Command::Seal(args) => seal::run(&args, context),
         Command::Mount(args) => mount::run(args, context),
         Command::Unmount(args) => unmount::run(&args, context),
         Command::Changes(args) => changes::run(&args, context),

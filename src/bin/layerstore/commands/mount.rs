@@ -20,6 +20,8 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     context.require_mounts(&key)?;
     let mut options = MountOptions::default();
     options.read_only = args.read_only;
+    options.unseal = args.unseal;
+    options.change_under_others = args.change_under_others;
     options.options = args.options;
     options.label = args.label;
     let mount = store.mount(&thing, &options)?;

@@ -1,10 +1,10 @@
 //! `layerstore save`.
 
+use layerstore::Progress;
 use layerstore::oci::SaveOptions;
-use layerstore::{Compression, Progress};
 use serde_json::json;
 
-use crate::args::{CompressionKind, SaveArgs};
+use crate::args::SaveArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -14,11 +14,7 @@ pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
     let bars = context.progress();
     let update = |progress: &Progress<'_>| bars.update(progress);
     let mut options = SaveOptions::default();
-    options.compression = args.compression.map(|kind| match kind {
-        CompressionKind::None => Compression::None,
-        CompressionKind::Gzip => Compression::Gzip,
-        CompressionKind::Zstd => Compression::Zstd,
-    });
+    options.compression = args.compression.map(Into::into);
     options.level = args.level;
     options.progress = Some(&update);
     let saved = store.save(&image.id, &args.destination, &options);

@@ -1,0 +1,17 @@
+//! `layerstore apply`.
+
+use super::create_layer::print;
+use super::put_layer::{apply_options, open};
+use crate::args::ApplyArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+
+pub fn run(args: ApplyArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.existing_store()?;
+    let layer = store.layer(&args.layer)?;
+    let input = open(&args.archive)?;
+    let mut options = apply_options(args.archive);
+    options.change_under_others = args.change_under_others;
+    let layer = store.apply_diff(&layer.id, input, &options)?;
+    print(&store, &layer, context)
+}

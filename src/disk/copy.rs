@@ -1,0 +1,410 @@
+//! Copying a diff directory, or what another one leaves visible of it.
+//!
+//! The copy is of the changeset: whiteouts, opaque directories, hard links, owners, attributes, times and holes come
+//! along; what overlayfs keeps for itself about one upper directory does not. File content is shared by reflink where
+//! the filesystem can.
+
+use std::collections::HashMap;
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::FileType;
+
+use super::dir_stack::{DirStack, Popped};
+use super::overlay_form::{HAS_XATTR_WHITEOUTS, Meaning, OPAQUE, XattrNamespace, is_whiteout};
+use super::walk::{Access, Item, Step, Walker, failed, path_buf};
+use crate::error::TreeError;
+use crate::sys::file::{File, duplicate};
+use crate::sys::node::{self, NodeKind};
+use crate::sys::stat::{FileId, Stat};
+use crate::sys::xattr::{self, Target};
+use crate::sys::{beneath, directory, extent, stat};
+
+/// Adds to the diff directory `to` what it leaves visible of the diff directory `from`, as if `to` were mounted above
+/// it: the two become one changeset. An empty `to` gets everything. Nobody else may change `to` meanwhile.
+///
+/// The metadata of `to` itself stays. What is in `from` is read as it is found: a name that vanishes meanwhile is left
+/// out.
+pub(crate) fn copy_below(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+) -> Result<(), TreeError> {
+    let here = || failed(b".", "copy into");
+    if is_marked_opaque(Target::File(to), namespace).map_err(here())? {
+        return Ok(());
+    }
+    let kept = stat::stat(to).map_err(here())?;
+    let targets = duplicate(to).and_then(DirStack::new).map_err(here())?;
+    let mut copy =
+        Copy { root: to, namespace, targets, frames: Vec::new(), hidden: 0, names: HashMap::new() };
+    let mut walker = Walker::new(from, Access::AsIs)?;
+    while let Some(step) = walker.next_step()? {
+        let path = walker.path();
+        match step {
+            Step::Enter(item) => copy.enter(path, &item)?,
+            Step::Leaf(item) => copy.leaf(path, &item)?,
+            Step::Leave(item) => copy.leave(path, &item)?,
+        }
+    }
+    let finish = || {
+        if is_marked_opaque(Target::File(from), namespace)? {
+            make_opaque(to, namespace)?;
+        }
+        node::set_mtime(to, kept.mtime)
+    };
+    finish().map_err(here())
+}
+
+struct Copy<'a> {
+    root: BorrowedFd<'a>,
+    namespace: XattrNamespace,
+    /// The directories in the copy, from its root down to where the walk is.
+    targets: DirStack,
+    /// What is to be done with each of them when the walk leaves it, without the root.
+    frames: Vec<Frame>,
+    /// How many directories above the walk are hidden, and not copied.
+    hidden: usize,
+    /// Where inodes with several names have their first one in the copy.
+    names: HashMap<FileId, Vec<u8>>,
+}
+
+/// A directory of the copy.
+enum Frame {
+    /// It is new, and gets everything from the one that is copied.
+    New,
+    /// It was there, and keeps its time.
+    Merged((i64, u32)),
+}
+
+impl Copy<'_> {
+    fn target(&self) -> BorrowedFd<'_> {
+        self.targets.current().as_fd()
+    }
+
+    fn found(&self, path: &[u8], name: &[u8]) -> Result<Option<Stat>, TreeError> {
+        match stat::stat_at(self.target(), name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map(Some).map_err(failed(path, "examine the copy of")),
+        }
+    }
+
+    fn enter(&mut self, path: &[u8], item: &Item) -> Result<(), TreeError> {
+        if self.hidden > 0 {
+            self.hidden += 1;
+            return Ok(());
+        }
+        let name = &item.name;
+        let frame = match self.found(path, name)? {
+            None => {
+                node::make_directory(self.target(), name, 0o700).map_err(failed(path, "make the copy of"))?;
+                Frame::New
+            }
+            Some(there) if there.kind == FileType::Directory => Frame::Merged(there.mtime),
+            // Whatever it is, it stands in the directory's place.
+            Some(_) => {
+                self.hidden = 1;
+                return Ok(());
+            }
+        };
+        let opened = beneath::open_directory_beneath(self.target(), name);
+        let opened = opened.map_err(failed(path, "open the copy of"))?;
+        if let Frame::Merged(_) = frame
+            && is_marked_opaque(Target::File(opened.as_fd()), self.namespace)
+                .map_err(failed(path, "examine the copy of"))?
+        {
+            self.hidden = 1;
+            return Ok(());
+        }
+        self.frames.push(frame);
+        self.targets.push(opened).map_err(failed(path, "open the copy of"))
+    }
+
+    fn leave(&mut self, path: &[u8], item: &Item) -> Result<(), TreeError> {
+        if self.hidden > 0 {
+            self.hidden -= 1;
+            return Ok(());
+        }
+        let directory = self.targets.current().clone();
+        if self.targets.pop().map_err(failed(path, "leave the copy of"))? == Popped::Moved {
+            return Err(TreeError::Moved { path: path_buf(path) });
+        }
+        let source = Target::Name(item.dir.as_fd(), &item.name);
+        let target = directory.as_fd();
+        let finish = || match self.frames.last() {
+            Some(Frame::Merged(mtime)) => {
+                if is_marked_opaque(source, self.namespace)? {
+                    make_opaque(target, self.namespace)?;
+                }
+                node::set_mtime(target, *mtime)
+            }
+            // Last of all, since what is made in a directory inherits from it and changes its time.
+            _ => self.describe(source, target, &item.stat),
+        };
+        finish().map_err(failed(path, "describe the copy of"))?;
+        self.frames.pop();
+        Ok(())
+    }
+
+    fn leaf(&mut self, path: &[u8], item: &Item) -> Result<(), TreeError> {
+        if self.hidden > 0 {
+            return Ok(());
+        }
+        let (source, name) = (Target::Name(item.dir.as_fd(), &item.name), item.name.as_slice());
+        match self.found(path, name)? {
+            Some(there) if there.kind == FileType::Directory => {
+                // It hides what is below it, and so does what stands above it.
+                return beneath::open_directory_beneath(self.target(), name)
+                    .and_then(|directory| {
+                        make_opaque(directory.as_fd(), self.namespace)?;
+                        node::set_mtime(directory.as_fd(), there.mtime)
+                    })
+                    .map_err(failed(path, "make opaque the copy of"));
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let whiteout = is_whiteout(&item.stat, source, self.namespace).map_err(failed(path, "examine"))?;
+        if item.stat.links > 1 && !whiteout {
+            if let Some(first) = self.names.get(&item.stat.id) {
+                return self.link(first, name).map_err(failed(path, "link the copy of"));
+            }
+            self.names.insert(item.stat.id, path.to_vec());
+        }
+        if whiteout && item.stat.kind == FileType::RegularFile {
+            // The kernel looks for such whiteouts only where it is told of them.
+            self.mark_for_whiteouts().map_err(failed(path, "mark the directory of the copy of"))?;
+        }
+        match self.make(item, source) {
+            // It vanished since the walk came by.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            made => made.map_err(failed(path, "copy")),
+        }
+    }
+
+    fn link(&self, first: &[u8], name: &[u8]) -> io::Result<()> {
+        let cut = first.iter().rposition(|&byte| byte == b'/');
+        let (above, old) = match cut {
+            Some(at) => (first.get(..at).unwrap_or_default(), first.get(at + 1..).unwrap_or_default()),
+            None => (&b""[..], first),
+        };
+        let above = beneath::open_directory_beneath(self.root, above)?;
+        node::make_hard_link(above.as_fd(), old, self.target(), name)
+    }
+
+    fn mark_for_whiteouts(&self) -> io::Result<()> {
+        for directory in [self.target(), self.root] {
+            if xattr::get(Target::File(directory), self.namespace.opaque())?.is_none() {
+                xattr::set(Target::File(directory), self.namespace.opaque(), HAS_XATTR_WHITEOUTS)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the copy of anything but a directory.
+    fn make(&self, item: &Item, source: Target<'_>) -> io::Result<()> {
+        let (dir, name, found) = (item.dir.as_fd(), item.name.as_slice(), &item.stat);
+        let kind = match found.kind {
+            FileType::RegularFile => {
+                let from = File::from(beneath::open_file_beneath(dir, name)?);
+                let to = beneath::create_file(self.target(), name, 0o600)?;
+                copy_content(&from, to.as_fd())?;
+                return self.describe(source, to.as_fd(), found);
+            }
+            FileType::Symlink => {
+                node::make_symlink(self.target(), name, &node::read_symlink(dir, name)?)?;
+                return self.describe_name(source, name, found);
+            }
+            FileType::CharacterDevice => NodeKind::CharDevice,
+            FileType::BlockDevice => NodeKind::BlockDevice,
+            FileType::Fifo => NodeKind::Fifo,
+            FileType::Socket => NodeKind::Socket,
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        node::make_node(self.target(), name, kind, found.mode, found.device)?;
+        self.describe_name(source, name, found)
+    }
+
+    /// Gives an open copy the metadata of the original.
+    fn describe(&self, source: Target<'_>, copy: BorrowedFd<'_>, found: &Stat) -> io::Result<()> {
+        // A change of the owner takes set-id bits and capabilities away.
+        let made = stat::stat(copy)?;
+        if (made.uid, made.gid) != (found.uid, found.gid) {
+            node::set_owner(copy, found.uid, found.gid)?;
+        }
+        self.copy_xattrs(source, Target::File(copy))?;
+        node::set_mode(copy, found.mode)?;
+        node::set_mtime(copy, found.mtime)
+    }
+
+    fn describe_name(&self, source: Target<'_>, name: &[u8], found: &Stat) -> io::Result<()> {
+        let made = stat::stat_at(self.target(), name)?;
+        if (made.uid, made.gid) != (found.uid, found.gid) {
+            node::set_owner_at(self.target(), name, found.uid, found.gid)?;
+        }
+        self.copy_xattrs(source, Target::Name(self.target(), name))?;
+        if found.kind != FileType::Symlink {
+            node::set_mode_at(self.target(), name, found.mode)?;
+        }
+        node::set_mtime_at(self.target(), name, found.mtime)
+    }
+
+    fn copy_xattrs(&self, from: Target<'_>, to: Target<'_>) -> io::Result<()> {
+        for name in xattr::list(from)? {
+            // What says that content lies elsewhere comes along: whoever reads the copy finds that, too.
+            if self.namespace.meaning(&name) != Meaning::Private
+                && let Some(value) = xattr::get(from, &name)?
+            {
+                xattr::set(to, &name, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_marked_opaque(directory: Target<'_>, namespace: XattrNamespace) -> io::Result<bool> {
+    Ok(xattr::get(directory, namespace.opaque())?.as_deref() == Some(OPAQUE))
+}
+
+/// Makes a directory hide everything below it. Its whiteouts hide nothing then, and those in xattr form would be seen.
+fn make_opaque(directory: BorrowedFd<'_>, namespace: XattrNamespace) -> io::Result<()> {
+    xattr::set(Target::File(directory), namespace.opaque(), OPAQUE)?;
+    for entry in directory::list(directory)? {
+        let found = stat::stat_at(directory, &entry.name)?;
+        if is_whiteout(&found, Target::Name(directory, &entry.name), namespace)? {
+            node::remove_file(directory, &entry.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file's bytes and holes into an empty one.
+fn copy_content(from: &File, to: BorrowedFd<'_>) -> io::Result<()> {
+    let length = from.length()?;
+    let mut at = 0;
+    while at < length {
+        let Some((start, end)) = extent::next_data(from.as_fd(), at)? else { break };
+        let end = end.min(length);
+        copy_bytes(from, start, to, start, end.saturating_sub(start))?;
+        at = end;
+    }
+    extent::set_length(to, length)
+}
+
+/// Copies bytes from one file to another: by reflink where the filesystem can.
+///
+/// Returns [`io::ErrorKind::UnexpectedEof`] if there are fewer.
+pub(super) fn copy_bytes(
+    from: &File,
+    read_at: u64,
+    to: BorrowedFd<'_>,
+    write_at: u64,
+    length: u64,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < length {
+        let (from_at, to_at) = (read_at.saturating_add(done), write_at.saturating_add(done));
+        let rest = length.saturating_sub(done);
+        match extent::copy_range(from.as_fd(), from_at, to, to_at, rest) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => done = done.saturating_add(count),
+            Err(error) if is_unsupported(&error) => {
+                return copy_by_reading(from, from_at, duplicate(to)?, to_at, rest);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_reading(from: &File, from_at: u64, to: OwnedFd, to_at: u64, length: u64) -> io::Result<()> {
+    let (mut from, mut to) = (from.try_clone()?, File::from(to));
+    from.seek(SeekFrom::Start(from_at))?;
+    to.seek(SeekFrom::Start(to_at))?;
+    let copied = io::copy(&mut io::Read::take(from, length), &mut to)?;
+    if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Old kernels copy inside the kernel on some filesystems only.
+fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let unsupported = [Errno::XDEV, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL];
+    Errno::from_io_error(error).is_some_and(|error| unsupported.contains(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::super::fixture::Member::{D, F, H, L, Opaque, Whiteout};
+    use super::super::fixture::{Member, Place, namespace, shape};
+    use super::*;
+
+    /// A directory with the members of `lower` below those of `upper`, as one.
+    fn merged(lower: &[Member<'_>], upper: &[Member<'_>]) -> Vec<String> {
+        let (below, unpacked) = Place::unpack(lower);
+        unpacked.unwrap();
+        let (above, unpacked) = Place::unpack(upper);
+        unpacked.unwrap();
+        copy_below(below.open("diff").as_fd(), above.open("diff").as_fd(), namespace()).unwrap();
+        shape(&above.manifest("diff"))
+    }
+
+    #[test]
+    fn a_copy_is_the_same() {
+        let (place, unpacked) = Place::unpack(&[
+            D("a"),
+            F("a/file"),
+            H("a/link", "a/file"),
+            L("a/soft", "nowhere"),
+            Opaque("b"),
+            F("b/x"),
+            Whiteout("c"),
+            D("d"),
+            Whiteout("d/e"),
+        ]);
+        unpacked.unwrap();
+        let file = place.path("diff/a/file");
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o4755)).unwrap();
+        let sparse = std::fs::File::create(place.path("diff/sparse")).unwrap();
+        sparse.set_len(1 << 20).unwrap();
+        std::os::unix::net::UnixListener::bind(place.path("diff/socket")).unwrap();
+        xattr::set(Target::File(place.open("diff/a").as_fd()), b"user.note", b"n").unwrap();
+        xattr::set(Target::File(place.open("diff/a").as_fd()), &private(b"origin"), b"o").unwrap();
+        let (from, to) = (place.open("diff"), place.open("copy"));
+        crate::disk::inherit_root(from.as_fd(), to.as_fd(), namespace()).unwrap();
+        copy_below(from.as_fd(), to.as_fd(), namespace()).unwrap();
+        assert_eq!(place.manifest("copy").entries(), place.manifest("diff").entries());
+        let copied = std::fs::metadata(place.path("copy/sparse")).unwrap();
+        assert_eq!((copied.len(), copied.blocks()), (1 << 20, 0), "a hole stays one");
+        let origin = xattr::get(Target::File(place.open("copy/a").as_fd()), &private(b"origin"));
+        assert_eq!(origin.unwrap(), None, "what overlayfs keeps for itself stays behind");
+    }
+
+    fn private(name: &[u8]) -> Vec<u8> {
+        [namespace().opaque().strip_suffix(b"opaque").unwrap(), name].concat()
+    }
+
+    #[test]
+    fn what_stands_above_hides_what_is_below() {
+        let lower = [D("a"), F("a/1"), F("a/2"), D("b"), F("b/1"), F("c"), D("d"), F("d/1"), Whiteout("e")];
+        let upper = [D("a"), Whiteout("a/1"), F("a/3"), Opaque("b"), F("b/2"), D("c"), F("c/1"), F("d")];
+        let expected = ["d a", "w a/1", "f a/2", "f a/3", "o b", "f b/2", "o c", "f c/1", "f d", "w e"];
+        assert_eq!(merged(&lower, &upper), expected);
+    }
+
+    #[test]
+    fn what_hid_lower_layers_hides_them_still() {
+        let lower = [Opaque("a"), F("a/1"), F("a/2"), Whiteout("b"), Whiteout("c")];
+        let upper = [D("a"), Whiteout("a/1"), D("b"), Whiteout("b/x"), F("c")];
+        assert_eq!(merged(&lower, &upper), ["o a", "f a/2", "o b", "f c"]);
+        assert_eq!(merged(&[Opaque(""), F("a")], &[F("b"), Whiteout("x")]), ["f a", "f b"]);
+        assert_eq!(merged(&[F("a")], &[Opaque(""), F("b")]), ["f b"]);
+    }
+
+    #[test]
+    fn links_stay_links_where_one_of_them_is_hidden() {
+        let lower = [D("a"), F("a/1"), H("a/2", "a/1"), H("b", "a/1"), H("c", "a/1")];
+        assert_eq!(merged(&lower, &[Whiteout("a")]), ["w a", "f b", "h c"]);
+    }
+}

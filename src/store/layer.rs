@@ -1,0 +1,320 @@
+//! Layers as things of their own: empty ones, and copies of others.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::AsFd;
+
+use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
+use layerstore_schema::table::Owner;
+
+use crate::disk::{Filled, Stage, Staging, SyncPoint, copy_below};
+use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
+use crate::layer::{self, Layer, SealedContent};
+use crate::meta::{Query, named_numbers};
+use crate::sys::userns::IdExtent;
+use crate::types::{LayerId, Timestamp};
+
+use super::container::{checked_names, random_id};
+use super::import::Durability;
+use super::remove::Mounts;
+use super::staged::ApplyOptions;
+use super::{Store, SyncMode};
+
+/// What a new layer is given.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LayerOptions {
+    /// The id; a random one if `None`.
+    pub id: Option<LayerId>,
+    /// The names.
+    pub names: Vec<String>,
+    /// The caller's small string.
+    pub metadata: String,
+    /// Flags: name and JSON value.
+    pub flags: Vec<(String, String)>,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// The SELinux label for every mount.
+    pub mount_label: Option<String>,
+    /// Its mounts leave out syncs, as with the mount option `volatile`.
+    pub volatile: bool,
+    /// It is never mounted for writing. One that is made empty is sealed at once.
+    pub read_only: bool,
+    /// How user ids map to the host's: kept for the caller.
+    pub uid_map: Vec<IdExtent>,
+    /// How group ids map to the host's.
+    pub gid_map: Vec<IdExtent>,
+    /// Begin with what this layer has, its own changes, without those of the layers below it. Only for
+    /// [`Store::create_layer`].
+    pub template: Option<LayerId>,
+    /// What is known of the archive that the layer is filled from. Only for [`Store::put_layer`].
+    pub apply: ApplyOptions,
+}
+
+impl LayerOptions {
+    /// A layer with one name.
+    pub fn named(name: impl Into<String>) -> Self {
+        LayerOptions { names: vec![name.into()], ..LayerOptions::default() }
+    }
+
+    /// A layer with this id.
+    pub fn with_id(id: LayerId) -> Self {
+        LayerOptions { id: Some(id), ..LayerOptions::default() }
+    }
+}
+
+impl Store {
+    /// Creates a layer above another, or above nothing: an empty one that mounts write to, or with
+    /// [`read_only`](LayerOptions::read_only) an empty one that is sealed. Others may stand on either.
+    ///
+    /// With a [`template`](LayerOptions::template), it begins with that layer's changes. If the template is sealed, both
+    /// share its directory, and the new layer is sealed with the same digests, until one of them is
+    /// [unsealed](Self::unseal); if it is writable, its directory is copied, by reflink where the filesystem can.
+    ///
+    /// Its root directory has the metadata of that of the layer below it. When the call returns, directory and
+    /// record survive a power cut, unless [`SyncMode`] is `Off`.
+    ///
+    /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken or the parent belongs to a
+    /// container, [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if a name is taken,
+    /// [`Error::Lookup`] if parent or template are not there, and [`Error::Unsynced`] if one of them was not on the disk
+    /// when the machine went down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{LayerOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let base = store.create_layer(None, &LayerOptions::named("base"))?;
+    /// let next = store.create_layer(&base.id, &LayerOptions::default())?;
+    /// assert!(next.is_writable());
+    /// assert_eq!(next.parent, Some(base.id));
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn create_layer<'l>(
+        &self,
+        parent: impl Into<Option<&'l LayerId>>,
+        options: &LayerOptions,
+    ) -> Result<Layer, Error> {
+        self.tidy_once();
+        let point = self.layout().sync_point()?;
+        let mut record = self.new_layer(parent.into(), options)?;
+        let staging = match &options.template {
+            None => self.stage_above_layer(record.parent.as_deref())?,
+            Some(template) => {
+                let txn = self.database().begin_read()?;
+                let template = self.layer_of(&txn, &template.into())?;
+                self.verify_layer(&txn, &template)?;
+                drop(txn);
+                if let LayerContent::Sealed(_) = template.content {
+                    return self.share_template(&point, &record, &template);
+                }
+                self.stage_copy(&template.id)?
+            }
+        };
+        if options.read_only {
+            let namespace = self.layout().xattrs();
+            let content = SealedContent::read(staging.directory(), &HashMap::new(), namespace)?;
+            let directory = staging.filled();
+            record.content = LayerContent::Sealed(content.tree.0);
+            let number = directory.number();
+            let sync = || self.sync_staged(&point, true);
+            let written = self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+                refuse_taken(rows.txn, &record)?;
+                let needed = rows.insert_tree(number, &content)?;
+                rows.txn.put_layer(&record)?;
+                rows.inserted_chain(&record.id)?;
+                Ok(((), needed))
+            });
+            self.settle_directory(directory, written)?;
+            return Ok(Layer::from_record(record)?);
+        }
+        self.sync_writable(&point, &staging, options.template.is_some())?;
+        record.content = LayerContent::Writable(staging.number());
+        let written = self.write_rows(&HashSet::new(), Durability::is_done, Mounts::GoOn, |rows| {
+            refuse_taken(rows.txn, &record)?;
+            rows.txn.put_layer(&record)?;
+            Ok(((), true))
+        });
+        self.settle_directory(staging.filled(), written)?;
+        Ok(Layer::from_record(record)?)
+    }
+
+    /// A layer that has the very content of another.
+    fn share_template(
+        &self,
+        point: &SyncPoint,
+        record: &LayerRecord,
+        template: &LayerRecord,
+    ) -> Result<Layer, Error> {
+        let sync = || self.sync_staged(point, false);
+        let record = self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+            let (txn, record) = (rows.txn, record.clone());
+            refuse_taken(txn, &record)?;
+            let template = txn.layer(&template.id)?.filter(|now| now.content == template.content);
+            let template = template.ok_or_else(|| changed_meanwhile(&record.id))?;
+            if let Some(split) = &template.split {
+                txn.share_blob(split)?;
+            }
+            let record = LayerRecord {
+                // What the tar did not name may come from layers that are not below this one.
+                self_contained: template.self_contained && template.parent == record.parent,
+                id: record.id,
+                parent: record.parent,
+                names: record.names,
+                metadata: record.metadata,
+                created: record.created,
+                flags: record.flags,
+                labels: record.labels,
+                mount_label: record.mount_label,
+                volatile: record.volatile,
+                read_only: record.read_only,
+                uid_map: record.uid_map,
+                gid_map: record.gid_map,
+                ..template
+            };
+            txn.put_layer(&record)?;
+            rows.inserted_chain(&record.id)?;
+            Ok(record)
+        })?;
+        Ok(Layer::from_record(record)?)
+    }
+
+    /// The record of a new layer, with no content yet, if nothing is in its way now.
+    pub(super) fn new_layer(
+        &self,
+        parent: Option<&LayerId>,
+        options: &LayerOptions,
+    ) -> Result<LayerRecord, Error> {
+        let id: LayerId = options.id.clone().map_or_else(random_id, Ok)?;
+        let record = LayerRecord {
+            parent: parent.map(ToString::to_string),
+            names: checked_names(&options.names)?,
+            metadata: options.metadata.clone(),
+            flags: options.flags.clone(),
+            labels: options.labels.clone(),
+            mount_label: options.mount_label.clone(),
+            volatile: options.volatile,
+            read_only: options.read_only,
+            uid_map: options.uid_map.iter().map(range).collect(),
+            gid_map: options.gid_map.iter().map(range).collect(),
+            ..LayerRecord::new(id.as_str(), Timestamp::now().into(), LayerContent::Writable(0))
+        };
+        let txn = self.database().begin_read()?;
+        refuse_taken(&txn, &record)?;
+        // What is only known to the transaction otherwise, after much was unpacked.
+        for name in record.names.iter().collect::<BTreeSet<_>>() {
+            if let Some(holder) = txn.named(Owner::Layer, name)? {
+                return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
+            }
+        }
+        if let Some(parent) = &record.parent {
+            self.verify_chain(&txn, parent)?;
+        }
+        Ok(record)
+    }
+
+    /// Makes an empty directory for a layer above `parent`, whose root's metadata it gets.
+    pub(super) fn stage_above_layer(&self, parent: Option<&str>) -> Result<Staging, Error> {
+        let Some(parent) = parent else { return self.stage() };
+        self.stage_like(parent, |staging, below| {
+            layer::prepare_writable(self.layout(), staging, Some(below)).map_err(Error::from)
+        })
+    }
+
+    /// Makes a copy of a layer's directory.
+    pub(super) fn stage_copy(&self, of: &str) -> Result<Staging, Error> {
+        self.stage_like(of, |staging, number| {
+            layer::prepare_writable(self.layout(), staging, Some(number))?;
+            let from = self.open_diff(number)?;
+            Ok(copy_below(from.as_fd(), staging.directory(), self.layout().xattrs())?)
+        })
+    }
+
+    /// Makes a directory with the help of the directory of a layer, which may be another one from one moment to the next.
+    fn stage_like(
+        &self,
+        layer: &str,
+        fill: impl Fn(&Staging, u64) -> Result<(), Error>,
+    ) -> Result<Staging, Error> {
+        let number = || -> Result<u64, Error> {
+            let txn = self.database().begin_read()?;
+            Ok(layer::directory(&txn, &found(&txn, layer)?)?)
+        };
+        loop {
+            let (staging, from) = (self.stage()?, number()?);
+            match fill(&staging, from) {
+                Err(_) if number()? != from => {}
+                filled => return filled.map(|()| staging),
+            }
+        }
+    }
+
+    fn stage(&self) -> Result<Staging, Error> {
+        Ok(Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?)
+    }
+
+    /// Brings a directory to the disk that is going to be written to. What is written into it later cannot be compared with
+    /// anything, so only a throw-away store goes without.
+    pub(super) fn sync_writable(
+        &self,
+        point: &SyncPoint,
+        staging: &Staging,
+        has_files: bool,
+    ) -> Result<(), Error> {
+        match (self.sync_mode(), has_files) {
+            (SyncMode::Off, _) => Ok(()),
+            (_, true) => self.or_distrust(point.sync().map_err(Error::from)),
+            (_, false) => Ok(staging.sync()?),
+        }
+    }
+
+    /// Lets go of a directory after the transaction that should have given it a row, and says whether it did.
+    pub(super) fn settle_directory<T>(
+        &self,
+        directory: Filled,
+        written: Result<(T, bool), Error>,
+    ) -> Result<T, Error> {
+        let keep = match &written {
+            // The database knows, unless it cannot be read: then it stays, and gc finds it if it is not needed.
+            Err(error) if error.is_outcome_unknown() => {
+                let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
+                named.map_or(true, |named| named.diffs.contains(&directory.number()))
+            }
+            written => matches!(written, Ok((_, true))),
+        };
+        if keep {
+            directory.keep();
+        }
+        written.map(|(value, _)| value)
+    }
+}
+
+/// Refuses a new layer whose id is taken, or whose parent cannot be one.
+pub(super) fn refuse_taken(txn: &impl Query, record: &LayerRecord) -> Result<(), Error> {
+    if txn.layer(&record.id)?.is_some() {
+        return Err(CreateError::IdInUse { kind: "layer", id: record.id.clone() }.into());
+    }
+    if let Some(parent) = &record.parent {
+        found(txn, parent)?;
+        if let Some(container) = txn.container_of_layer(parent)? {
+            return Err(CreateError::ParentOfContainer { layer: parent.clone(), container }.into());
+        }
+    }
+    Ok(())
+}
+
+/// A layer that the caller has named.
+pub(super) fn found(txn: &impl Query, id: &str) -> Result<LayerRecord, Error> {
+    let missing = || LookupError::NotFound { kind: "layer", key: id.to_owned() };
+    Ok(txn.layer(id)?.ok_or_else(missing)?)
+}
+
+/// A layer is not any more what it was when its content was looked at.
+pub(super) fn changed_meanwhile(layer: &str) -> Error {
+    InUseError::Changed { layer: layer.to_owned() }.into()
+}
+
+fn range(extent: &IdExtent) -> IdRange {
+    IdRange { container: extent.inside, host: extent.outside, length: extent.count }
+}

@@ -1,0 +1,74 @@
+//! Who owns the directories above a mount.
+
+use std::collections::BTreeSet;
+
+use layerstore_schema::record::IdRange;
+
+use crate::error::{Error, MountError};
+use crate::sys::path;
+use crate::types::LayerId;
+
+use super::Store;
+use super::layer::found;
+
+/// Owners of directories that have no number inside a layer's id maps, ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParentOwners {
+    /// The users.
+    pub uids: Vec<u32>,
+    /// The groups.
+    pub gids: Vec<u32>,
+}
+
+impl Store {
+    /// The owners of the directories above a layer's mount point that have no number in the layer's id maps. A process
+    /// that has only the mapped ids needs others to look through these directories. Without maps, every owner has a number.
+    ///
+    /// Returns [`Error::Mount`] with [`NotMounted`](MountError::NotMounted) if the layer has maps and is not mounted, and
+    /// [`Error::Lookup`] if it is not there.
+    pub fn parent_owners(&self, layer: &LayerId) -> Result<ParentOwners, Error> {
+        let record = found(&self.database().begin_read()?, layer.as_str())?;
+        if record.uid_map.is_empty() && record.gid_map.is_empty() {
+            return Ok(ParentOwners::default());
+        }
+        let target = self.mount_point(&record.id)?;
+        if self.mounted(layer)?.is_none() {
+            return Err(MountError::NotMounted { target }.into());
+        }
+        let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
+        // The root directory is everyone's.
+        for directory in target.ancestors().skip(1).filter(|directory| directory.parent().is_some()) {
+            let found = path::stat(directory).map_err(|source| Error::Io {
+                action: "examine",
+                path: directory.to_owned(),
+                source,
+            })?;
+            uids.extend(Some(found.uid).filter(|uid| !is_mapped(&record.uid_map, *uid)));
+            gids.extend(Some(found.gid).filter(|gid| !is_mapped(&record.gid_map, *gid)));
+        }
+        Ok(ParentOwners { uids: uids.into_iter().collect(), gids: gids.into_iter().collect() })
+    }
+}
+
+/// Whether an id outside has a number inside. No map is a map of everything.
+fn is_mapped(map: &[IdRange], outside: u32) -> bool {
+    let has = |range: &IdRange| outside.checked_sub(range.host).is_some_and(|offset| offset < range.length);
+    map.is_empty() || map.iter().any(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_beyond_the_ends_of_a_range_are_not_mapped() {
+        let map =
+            [IdRange { container: 0, host: 100, length: 2 }, IdRange { container: 2, host: 7, length: 1 }];
+        assert_eq!(
+            [6, 7, 8, 99, 100, 101, 102].map(|id| is_mapped(&map, id)),
+            [false, true, false, false, true, true, false]
+        );
+        assert!(is_mapped(&[], 5));
+    }
+}

@@ -1,0 +1,232 @@
+//! A layer that was written to becomes a sealed one, and a sealed one writable.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::os::fd::AsFd;
+
+use layerstore_schema::record::{LayerContent, LayerRecord};
+use layerstore_schema::table::{LayerKey, Owner};
+
+use crate::disk::{self, EntryLock, LockState, NamedLock};
+use crate::error::{Error, InUseError, LayoutError};
+use crate::layer::{self, Layer, SealedContent};
+use crate::meta::{Query, unsynced};
+use crate::types::{LayerId, TreeDigest};
+
+use super::garbage::{self, Sweep};
+use super::import::{Durability, Rows};
+use super::layer::{changed_meanwhile, found};
+use super::lease::keeper_of;
+use super::remove::{Mounts, standing_on};
+use super::{Store, SyncMode};
+
+/// How often something is tried that others can come in the way of.
+const TRIES: usize = 3;
+
+/// How many names are deleted at the most when a dead process is found at a layer.
+const LIMIT: u64 = 1000;
+
+impl Store {
+    /// Seals a layer that was written to: its directory is read, gets a tree digest, and is never written to again. From
+    /// then on it is shared with equal ones, and [`check`](Self::check) finds what is changed in it. A layer that is sealed
+    /// stays as it is.
+    ///
+    /// # Locking
+    ///
+    /// Who wants to mount the layer for writing waits meanwhile.
+    ///
+    /// Returns [`Error::InUse`] if the layer is mounted, someone else is sealing or filling it, or it belongs to a container;
+    /// [`Error::Import`] if its directory cannot be read, and [`Error::Lookup`] if it is not there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{LayerOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let layer = store.create_layer(None, &LayerOptions::default())?;
+    /// let layer = store.seal(&layer.id)?;
+    /// assert!(layer.tree.is_some());
+    /// assert!(store.unseal(&layer.id)?.tree.is_none());
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn seal(&self, id: &LayerId) -> Result<Layer, Error> {
+        self.tidy_once();
+        let record = found(&self.database().begin_read()?, id.as_str())?;
+        let LayerContent::Writable(number) = record.content else { return Ok(Layer::from_record(record)?) };
+        let held = self.hold_directory(&record.id, number)?;
+        let point = self.layout().sync_point()?;
+        let root = self.open_diff(number)?;
+        let content = SealedContent::read(root.as_fd(), &HashMap::new(), self.layout().xattrs())?;
+        let sync = || self.sync_staged(&point, true);
+        let sealed = self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+            let current = found(rows.txn, &record.id)?;
+            if let Some(container) = rows.txn.container_of_layer(&record.id)? {
+                return Err(InUseError::LayerOfContainer { layer: record.id.clone(), container }.into());
+            }
+            if current.content != record.content {
+                return Err(changed_meanwhile(&record.id));
+            }
+            rows.insert_tree(number, &content)?;
+            let sealed = LayerRecord { content: LayerContent::Sealed(content.tree.0), ..current.clone() };
+            rows.txn.put_layer(&sealed)?;
+            rows.release(&current)?;
+            rows.inserted_chain(&record.id)?;
+            Ok(sealed)
+        });
+        if sealed.is_ok() {
+            // While the lock is held: nobody makes it writable again.
+            match Sweep::limited(self, u64::MAX) {
+                Ok(mut sweep) => sweep.workdir(number),
+                Err(error) => tracing::warn!(%error, "left for the next collection"),
+            }
+        }
+        let sealed = held.release_after(sealed)?;
+        Ok(Layer::from_record(sealed)?)
+    }
+
+    /// Makes a sealed layer writable. Its tree digest, diffID, blobs and sizes go, as what they said is no longer so. If no
+    /// other layer shares its directory, that is the one that is written to; else it gets a copy, by reflink where the
+    /// filesystem can. A layer that is writable stays as it is.
+    ///
+    /// Returns [`Error::InUse`] if an image or another layer stands on the layer, it is mounted, a lease keeps it, or it is
+    /// [`read_only`](crate::LayerOptions::read_only); [`Error::Unsynced`] if it was not on the disk when the machine went
+    /// down; and [`Error::Lookup`] if it is not there.
+    pub fn unseal(&self, id: &LayerId) -> Result<Layer, Error> {
+        Ok(Layer::from_record(self.unseal_layer(id.as_str(), false)?)?)
+    }
+
+    pub(super) fn unseal_layer(&self, id: &str, change_under_others: bool) -> Result<LayerRecord, Error> {
+        self.tidy_once();
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match self.try_unseal(id, change_under_others) {
+                Err(Error::InUse(InUseError::Changed { .. })) if tries > 0 => {}
+                unsealed => return unsealed,
+            }
+        }
+    }
+
+    fn try_unseal(&self, id: &str, change_under_others: bool) -> Result<LayerRecord, Error> {
+        let txn = self.database().begin_read()?;
+        let record = found(&txn, id)?;
+        let LayerContent::Sealed(tree) = record.content else { return Ok(record) };
+        let tree = TreeDigest(tree);
+        refuse_change(&txn, &record, change_under_others)?;
+        self.verify_layer(&txn, &record)?;
+        let number = layer::directory(&txn, &record)?;
+        let alone = is_alone(&txn, &record, &tree)?;
+        let in_doubt = unsynced(&txn)?.contains_key(&number);
+        drop(txn);
+        let checked = |rows: &mut Rows<'_>| {
+            let current = found(rows.txn, id)?;
+            refuse_change(rows.txn, &current, change_under_others)?;
+            let same = current.content == record.content && layer::directory(rows.txn, &current)? == number;
+            if same && is_alone(rows.txn, &current, &tree)? == alone {
+                Ok(current)
+            } else {
+                Err(changed_meanwhile(id))
+            }
+        };
+        let unseal = |rows: &mut Rows<'_>, number| {
+            let current = checked(rows)?;
+            let mut writable = LayerRecord { content: LayerContent::Writable(number), ..current.clone() };
+            writable.forget_content();
+            rows.txn.put_layer(&writable)?;
+            rows.release(&current)?;
+            Ok(writable)
+        };
+        if alone {
+            if in_doubt && self.sync_mode() != SyncMode::Off {
+                // Nothing says from now on what should be in it.
+                self.or_distrust(self.sync_filesystem())?;
+            }
+            let held = self.hold_directory(id, number)?;
+            let unsealed = self
+                .write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, |rows| unseal(rows, number));
+            return held.release_after(unsealed);
+        }
+        let point = self.layout().sync_point()?;
+        let staging = match self.stage_copy(id) {
+            Err(_) if found(&self.database().begin_read()?, id)?.content != record.content => {
+                return Err(changed_meanwhile(id));
+            }
+            staging => staging?,
+        };
+        self.sync_writable(&point, &staging, true)?;
+        let written = self.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, |rows| {
+            self.refuse_mounted(id, || format!("the layer {id}"))?;
+            unseal(rows, staging.number()).map(|record| (record, true))
+        });
+        self.settle_directory(staging.filled(), written)
+    }
+
+    /// Keeps the directory of a layer from being mounted for writing, and from being given up.
+    ///
+    /// Returns [`Error::InUse`] if it is mounted, or someone else does the same.
+    pub(super) fn hold_directory(&self, layer: &str, number: u64) -> Result<HeldDirectory, Error> {
+        let hold = || {
+            self.run()?.hold(|| {
+                self.refuse_mounted(layer, || format!("the layer {layer}"))?;
+                Ok::<_, Error>(EntryLock::create(self.layout())?.name(number)?)
+            })
+        };
+        let is_taken = |error: &Error| {
+            let Error::Layout(LayoutError::Io { source, .. }) = error else { return false };
+            source.kind() == io::ErrorKind::AlreadyExists
+        };
+        let mut held = hold();
+        if held.as_ref().is_err_and(is_taken) && disk::lock_state(self.layout(), number)? != LockState::Held {
+            // By someone who died.
+            Sweep::limited(self, LIMIT)?.announced()?;
+            held = hold();
+        }
+        match held {
+            Err(error) if is_taken(&error) => Err(InUseError::Busy { layer: layer.to_owned() }.into()),
+            held => Ok(HeldDirectory { lock: held? }),
+        }
+    }
+}
+
+/// A layer's directory that nobody mounts for writing.
+pub(super) struct HeldDirectory {
+    lock: NamedLock,
+}
+
+impl HeldDirectory {
+    /// Lets go of it after the transaction that was to give it, or take from it, a place. If nobody knows whether that was
+    /// committed, the name of the lock stays, and who finds it dead asks the rows.
+    pub(super) fn release_after<T>(self, written: Result<T, Error>) -> Result<T, Error> {
+        if !written.as_ref().is_err_and(Error::is_outcome_unknown) {
+            garbage::give_up(&self.lock);
+        }
+        written
+    }
+}
+
+/// Refuses to write to a layer that is read-only, or that others need as it is.
+fn refuse_change(txn: &impl Query, layer: &LayerRecord, change_under_others: bool) -> Result<(), Error> {
+    if layer.read_only {
+        return Err(InUseError::ReadOnly { layer: layer.id.clone() }.into());
+    }
+    refuse_used(txn, &layer.id, change_under_others)
+}
+
+/// Refuses to change a layer that others need as it is.
+pub(super) fn refuse_used(txn: &impl Query, layer: &str, change_under_others: bool) -> Result<(), Error> {
+    if !change_under_others && let Some(above) = standing_on(txn, layer, &BTreeSet::new())? {
+        return Err(above.into());
+    }
+    match keeper_of(txn, Owner::Layer, layer)? {
+        Some(kept) => Err(kept.into()),
+        None => Ok(()),
+    }
+}
+
+/// Whether no other layer shares the directory of a sealed one.
+fn is_alone(txn: &impl Query, layer: &LayerRecord, tree: &TreeDigest) -> Result<bool, Error> {
+    let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
+    Ok(sharers.iter().all(|sharer| *sharer == layer.id))
+}

@@ -1,0 +1,221 @@
+//! Layers from archives: unpacked first, then inserted as a layer, or put on top of what a layer has.
+//!
+//! While data moves no transaction is open. What was unpacked is held by a value, and goes with it unless one
+//! transaction gives it a row.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use layerstore_schema::record::{LayerBlob as BlobRow, LayerRecord};
+
+use crate::compress::Compression;
+use crate::disk::{Stage, Staging, SyncPoint};
+use crate::error::{Error, ImportError};
+use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, UnpackedLayer};
+use crate::meta::Query;
+use crate::types::{Algorithm, DiffId, Digest, LayerId};
+
+use super::layer::refuse_taken;
+use super::remove::Mounts;
+use super::{LayerOptions, Store};
+
+/// What is known of an archive before it is read, and what may be done with it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ApplyOptions {
+    /// The digest that the archive must have, as it is, compressed or not.
+    pub blob_digest: Option<Digest>,
+    /// The digest that it must have uncompressed.
+    pub diff_id: Option<DiffId>,
+    /// The digest of its table of contents, if it can be read in parts. Kept with the layer; nothing checks it.
+    pub toc_digest: Option<Digest>,
+    /// Change a layer even if images or other layers stand on it, which then show something else than they did. Only for
+    /// [`Store::apply_diff`] and [`StagedDiff::apply_to`].
+    pub change_under_others: bool,
+}
+
+/// An archive that was unpacked into the store and belongs to no layer yet. Made by [`Store::stage_diff`].
+///
+/// # Close semantics
+///
+/// Dropping the value removes what was unpacked. If the process dies, it is garbage for [`Store::gc`].
+#[derive(Debug)]
+pub struct StagedDiff {
+    pub(super) store: Store,
+    pub(super) unpacked: UnpackedLayer,
+    pub(super) options: ApplyOptions,
+    /// From before the first file was written.
+    pub(super) point: SyncPoint,
+}
+
+impl Store {
+    /// Unpacks an archive of changes, in any compression that is known, for a layer to be made of it later.
+    ///
+    /// Nobody waits for it, and it waits for nobody, however large it is. An empty stream is an archive of no changes.
+    ///
+    /// Returns [`Error::Import`] if the archive is damaged, or not what `options` say.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{ApplyOptions, LayerOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let staged = store.stage_diff(std::io::empty(), &ApplyOptions::default())?;
+    /// let layer = staged.insert(None, &LayerOptions::named("empty"))?;
+    /// assert!(!layer.is_writable());
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn stage_diff(&self, diff: impl Read + Send, options: &ApplyOptions) -> Result<StagedDiff, Error> {
+        self.tidy_once();
+        let point = self.layout().sync_point()?;
+        let staging = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
+        let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let records = self.spool().map_err(ImportError::Io)?;
+        let import = ImportOptions { empty_streams: true, ..self.import_options() };
+        let unpacked = layer::unpack(diff, algorithm, staging, records, &import);
+        let unpacked = unpacked.and_then(|unpacked| {
+            check_digests(unpacked.streams(), options)?;
+            Ok(unpacked)
+        })?;
+        Ok(StagedDiff { store: self.clone(), unpacked, options: options.clone(), point })
+    }
+
+    /// Creates a layer with the content of an archive, in any compression that is known: all of it or nothing. The layer is
+    /// sealed, and gives the archive back byte for byte.
+    ///
+    /// The layer is inserted in one transaction after everything is unpacked; nothing is seen of it before.
+    ///
+    /// Returns what [`stage_diff`](Self::stage_diff) and [`StagedDiff::insert`] do.
+    pub fn put_layer<'l>(
+        &self,
+        parent: impl Into<Option<&'l LayerId>>,
+        options: &LayerOptions,
+        diff: impl Read + Send,
+    ) -> Result<Layer, Error> {
+        let parent = parent.into();
+        // What cannot be inserted need not be unpacked.
+        self.new_layer(parent, options)?;
+        self.stage_diff(diff, &options.apply)?.insert(parent, options)
+    }
+}
+
+impl StagedDiff {
+    /// The digest of the archive as it came.
+    pub fn blob_digest(&self) -> &Digest {
+        &self.streams().blob_digest
+    }
+
+    /// Its length as it came.
+    pub fn blob_size(&self) -> u64 {
+        self.streams().blob_size
+    }
+
+    /// How it was compressed.
+    pub fn compression(&self) -> Compression {
+        self.streams().compression
+    }
+
+    /// The digest of the uncompressed archive.
+    pub fn diff_id(&self) -> &DiffId {
+        &self.streams().diff_id
+    }
+
+    /// The length of the uncompressed archive.
+    pub fn diff_size(&self) -> u64 {
+        self.streams().diff_size
+    }
+
+    /// The users that own something in it, ascending; at most the lowest 4096.
+    pub fn uids(&self) -> Vec<u32> {
+        self.unpacked.owners().uids.iter().copied().collect()
+    }
+
+    /// The groups that own something in it, ascending; at most the lowest 4096.
+    pub fn gids(&self) -> Vec<u32> {
+        self.unpacked.owners().gids.iter().copied().collect()
+    }
+
+    /// Makes a layer of it above `parent`, in one transaction.
+    ///
+    /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken or the parent belongs to a
+    /// container, [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if a name is taken, [`Error::Lookup`]
+    /// if the parent is not there, and [`Error::Unsynced`] if it was not on the disk when the machine went down.
+    pub fn insert<'l>(
+        self,
+        parent: impl Into<Option<&'l LayerId>>,
+        options: &LayerOptions,
+    ) -> Result<Layer, Error> {
+        let StagedDiff { store, unpacked, options: apply, point } = self;
+        let record = store.new_layer(parent.into(), options)?;
+        let below = store.stack(&store.database().begin_read()?, record.parent.as_deref())?;
+        let sealed = store.seal_unpacked(unpacked, &below)?;
+        let sync = || store.sync_staged(&point, true);
+        let record = described(record, &sealed.streams, &apply);
+        let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+            refuse_taken(rows.txn, &record)?;
+            let needed = rows.insert_sealed(record.clone(), &sealed)?;
+            rows.inserted_chain(&record.id)?;
+            Ok((rows.txn.layer_ref(&record.id)?, needed))
+        });
+        let record = store.settle_directory(sealed.directory, written)?;
+        Ok(Layer::from_record(record)?)
+    }
+
+    fn streams(&self) -> &Streams {
+        self.unpacked.streams()
+    }
+}
+
+impl Store {
+    /// Seals what was unpacked, as a layer above `below`.
+    pub(super) fn seal_unpacked(&self, unpacked: UnpackedLayer, below: &Stack) -> Result<SealedLayer, Error> {
+        let spool = || Ok(self.spool()?);
+        let sealed = layer::seal(unpacked, below, spool, &self.import_options())?;
+        for left_out in &sealed.left_out {
+            tracing::warn!(%left_out, "left out of the layer");
+        }
+        Ok(sealed)
+    }
+}
+
+/// The record with what is known of the archive that the layer came from.
+pub(super) fn described(record: LayerRecord, streams: &Streams, options: &ApplyOptions) -> LayerRecord {
+    LayerRecord {
+        diff_id: Some(streams.diff_id.to_string()),
+        blobs: vec![BlobRow {
+            digest: streams.blob_digest.to_string(),
+            size: streams.blob_size,
+            media_type: media_type(streams.compression).to_owned(),
+        }],
+        toc_digest: options.toc_digest.as_ref().map(ToString::to_string),
+        ..record
+    }
+}
+
+fn media_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "application/vnd.oci.image.layer.v1.tar",
+        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        // OCI has no names for these; docker's archives do.
+        Compression::Bzip2 => "application/vnd.docker.image.rootfs.diff.tar.bzip2",
+        Compression::Xz => "application/vnd.docker.image.rootfs.diff.tar.xz",
+    }
+}
+
+fn check_digests(streams: &Streams, options: &ApplyOptions) -> Result<(), ImportError> {
+    if let Some(expected) = options.blob_digest.as_ref().filter(|digest| **digest != streams.blob_digest) {
+        let (expected, found) = (expected.to_string(), streams.blob_digest.to_string());
+        return Err(ImportError::BlobDigest { expected, found });
+    }
+    if let Some(expected) = options.diff_id.as_ref().filter(|diff_id| **diff_id != streams.diff_id) {
+        return Err(ImportError::DiffId {
+            blob: streams.blob_digest.to_string(),
+            expected: expected.to_string(),
+            found: streams.diff_id.to_string(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Layers of their own: create-layer, put-layer, apply, seal, and mounts of them.
+
+use serde_json::json;
+
+use super::{can_mount, mount, read};
+use crate::support::Dir;
+use crate::support::tar::{Member, archive};
+
+fn tar(members: &[(&str, &str)]) -> Vec<u8> {
+    archive(&members.iter().map(|(path, content)| Member::file(path, content)).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_layer_is_made_and_filled() {
+    let dir = Dir::new("cli-layers");
+    let arguments = [
+        "create-layer",
+        "--id",
+        "base",
+        "--name",
+        "base:1",
+        "--label",
+        "a=b",
+        "--volatile",
+        "--metadata",
+        "m",
+    ];
+    assert_eq!(dir.layerstore(arguments).stdout(), "base\n");
+    dir.write("top.tar", tar(&[("a", "a")]));
+    let top = dir.layerstore(["put-layer", "base:1", "--file", "top.tar", "--id", "top", "--json"]).json();
+    let shown = (&top["parent"], &top["writable"], &top["compression"]);
+    assert_eq!(shown, (&json!("base"), &json!(false), &json!("none")));
+    assert_eq!(dir.layerstore(["diff", "top"]).stdout_bytes(), tar(&[("a", "a")]));
+    let other = format!("sha256:{}", "0".repeat(64));
+    dir.layerstore(["put-layer", "--file", "top.tar", "--diff-id", &other]).assert_failure();
+
+    let mut applied = dir.layerstore(["apply", "base", "--change-under-others"]).stdin(tar(&[("b", "b")]));
+    assert_eq!(applied.stdout(), "base\n");
+    dir.layerstore(["apply", "base", "--file", "top.tar"]).assert_failure();
+    assert_eq!(dir.layerstore(["changes", "base"]).stdout(), "A /b\n");
+    let base = dir.layerstore(["inspect", "base"]).json();
+    assert_eq!((&base[0]["volatile"], &base[0]["labels"]["a"]), (&json!(true), &json!("b")));
+    assert_eq!(dir.layerstore(["changes", "top", "--since", "base"]).stdout(), "A /a\n");
+    assert_eq!(dir.layerstore(["changes", "base", "--since", "top"]).stdout(), "D /a\n");
+    let zstd = dir.layerstore(["diff", "base", "--since", "top", "--compression", "zstd"]).stdout_bytes();
+    assert_eq!(&zstd[..4], &[0x28, 0xb5, 0x2f, 0xfd]);
+
+    dir.layerstore(["create-layer", "--template", "top", "--name", "copy"]).assert_success();
+    assert_eq!(dir.layerstore(["diff", "copy"]).stdout_bytes(), tar(&[("a", "a")]));
+    dir.layerstore(["seal", "--unseal", "copy"]).assert_success();
+    let sealed = dir.layerstore(["seal", "copy", "top", "--json"]).json();
+    assert_eq!(sealed[0]["tree"], sealed[1]["tree"]);
+    dir.layerstore(["check", "--deep"]).assert_success();
+}
+
+#[test]
+fn a_layer_is_mounted_for_writing() {
+    if !can_mount() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("cli-layer-mounts");
+    dir.write("base.tar", tar(&[("a", "a")]));
+    dir.layerstore(["put-layer", "--file", "base.tar", "--name", "base"]).assert_success();
+    dir.layerstore(["create-layer", "base", "--name", "next"]).assert_success();
+    let next = mount(&dir, "next");
+    std::fs::write(next.join("b"), "b").unwrap();
+    assert_eq!(read(next.join("a")), "a");
+    dir.layerstore(["unmount", "next"]).assert_success();
+    assert_eq!(dir.layerstore(["changes", "next"]).stdout(), "A /b\n");
+    let refused = dir.layerstore(["mount", "base", "--unseal"]).assert_failure();
+    assert!(refused.contains("has a layer above it"), "{refused}");
+    let base = dir.layerstore(["mount", "base", "--unseal", "--change-under-others"]).stdout();
+    std::fs::write(std::path::Path::new(base.trim_end()).join("c"), "c").unwrap();
+    dir.layerstore(["unmount", "base"]).assert_success();
+    dir.layerstore(["seal", "base", "next"]).assert_success();
+    assert_eq!(dir.layerstore(["changes", "base"]).stdout(), "A /a\nA /c\n");
+    dir.layerstore(["check", "--deep"]).assert_success();
+}
