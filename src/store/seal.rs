@@ -56,11 +56,29 @@ impl Store {
         let record = found(&self.database().begin_read()?, id.as_str())?;
         let LayerContent::Writable(number) = record.content else { return Ok(Layer::from_record(record)?) };
         let held = self.hold_directory(&record.id, number)?;
+        let sealed = self.seal_held(&record, number);
+        if sealed.is_ok() {
+            // While the lock is held: nobody makes it writable again.
+            match Sweep::limited(self, u64::MAX) {
+                Ok(mut sweep) => sweep.workdir(number),
+                Err(error) => tracing::warn!(%error, "left for the next collection"),
+            }
+        }
+        let sealed = held.release_after(sealed)?;
+        Ok(Layer::from_record(sealed)?)
+    }
+
+    /// Seals what is in `diffs/<number>`, which this process holds.
+    fn seal_held(&self, record: &LayerRecord, number: u64) -> Result<LayerRecord, Error> {
+        // It may have been given up before it was held.
+        if found(&self.database().begin_read()?, &record.id)?.content != record.content {
+            return Err(changed_meanwhile(&record.id));
+        }
         let point = self.layout().sync_point()?;
         let root = self.open_diff(number)?;
         let content = SealedContent::read(root.as_fd(), &HashMap::new(), self.layout().xattrs())?;
         let sync = || self.sync_staged(&point, true);
-        let sealed = self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+        self.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
             let current = found(rows.txn, &record.id)?;
             if let Some(container) = rows.txn.container_of_layer(&record.id)? {
                 return Err(InUseError::LayerOfContainer { layer: record.id.clone(), container }.into());
@@ -74,16 +92,7 @@ impl Store {
             rows.release(&current)?;
             rows.inserted_chain(&record.id)?;
             Ok(sealed)
-        });
-        if sealed.is_ok() {
-            // While the lock is held: nobody makes it writable again.
-            match Sweep::limited(self, u64::MAX) {
-                Ok(mut sweep) => sweep.workdir(number),
-                Err(error) => tracing::warn!(%error, "left for the next collection"),
-            }
-        }
-        let sealed = held.release_after(sealed)?;
-        Ok(Layer::from_record(sealed)?)
+        })
     }
 
     /// Makes a sealed layer writable. Its tree digest, diffID, blobs and sizes go, as what they said is no longer so. If no
