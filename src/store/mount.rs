@@ -86,6 +86,9 @@ enum Attempt {
     Busy,
 }
 
+/// How often a mount is planned anew because a directory was not where it had been.
+const TRIES: usize = 4;
+
 /// How long a mount waits before it looks again whether a layer is still being sealed or filled.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -111,8 +114,16 @@ impl Store {
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
         let what = what.into();
         let deadline = Instant::now() + self.options().database.lock_timeout;
+        let mut tries = TRIES;
         loop {
-            let planned = self.plan_mount(&what, options)?;
+            let planned = match self.plan_mount(&what, options) {
+                // It may have been given up for another between reading its record and looking for it.
+                Err(Error::LayerMissing { .. }) if tries > 0 => {
+                    tries -= 1;
+                    continue;
+                }
+                planned => planned?,
+            };
             match self.mount_planned(&planned, options)? {
                 Attempt::Mounted(mount) => return Ok(mount),
                 Attempt::Changed => {}
@@ -130,6 +141,8 @@ impl Store {
         let mut mounted = false;
         let namespace = self.mount_namespace()?;
         let counted = self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
+            // Before the records are read: who has sealed the layer, and let go of it, is seen in them.
+            let held = planned.written.map(|number| disk::lock_state(self.layout(), number)).transpose()?;
             // A removal holds the same lock, and so does who gives a layer another directory: what is here now stays
             // until it is mounted.
             let txn = self.database().begin_read()?;
@@ -148,8 +161,8 @@ impl Store {
                     if contents(&txn.chain(&layer.id)?) != planned.contents {
                         return Ok(Err(Attempt::Changed));
                     }
-                    if let Some(number) = planned.written {
-                        if disk::lock_state(self.layout(), number)? == LockState::Held {
+                    if let Some(state) = held {
+                        if state == LockState::Held {
                             return Ok(Err(Attempt::Busy));
                         }
                         if !options.change_under_others
@@ -157,6 +170,10 @@ impl Store {
                         {
                             return Err(above.into());
                         }
+                    }
+                    if let Some(number) = planned.written {
+                        // It went if the layer was sealed meanwhile, even if it is as before now.
+                        self.layout().ensure_workdir(number)?;
                     }
                     overlay::mount(plan, &target)?;
                     mounted = true;
