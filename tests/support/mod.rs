@@ -17,6 +17,7 @@ pub mod database;
 pub mod dir;
 pub mod machine;
 pub mod oci;
+pub mod random;
 pub mod source;
 pub mod tar;
 pub mod tree;
