@@ -4,26 +4,13 @@ use std::path::Path;
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Error, GarbageKind, ImportError, InUseError, Layer,
-    LayerOptions, MetaError, MountError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+    ContainerOptions, Error, GarbageKind, ImportError, InUseError, Layer, LayerOptions, MetaError,
+    MountError, MountOptions, Store, UnmountMode,
 };
 
+use crate::support::store::{assert_whole, open};
 use crate::support::tar::{Member, archive};
 use crate::support::{Dir, machine, oci};
-
-fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
-    Store::open(&options).unwrap()
-}
-
-fn assert_whole(store: &Store) {
-    let mut options = CheckOptions::default();
-    options.level = CheckLevel::Deep;
-    let report = store.check(&options).unwrap();
-    assert!(report.is_clean(), "{:?}", report.findings);
-    let garbage = store.gc(true).unwrap();
-    assert!(garbage.removed.is_empty(), "{garbage:?}");
-}
 
 fn named(name: &str) -> LayerOptions {
     LayerOptions::named(name)

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod oci;
 pub mod random;
 pub mod source;
+pub mod store;
 pub mod tar;
 pub mod tree;
 
