@@ -318,7 +318,7 @@ fn a_damaged_header_is_named() {
     let dir = unpacked(1);
     std::fs::write(dir.root().join("LAYERSTORE"), "not a marker\n").unwrap();
     let error = refusal(&dir);
-    assert!(matches!(error, Error::Layout(LayoutError::Damaged { .. })), "{error:?}");
+    assert!(matches!(error, Error::Marker { .. }), "{error:?}");
 }
 
 #[test]

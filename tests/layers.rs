@@ -3,28 +3,14 @@
 use std::io::Write;
 
 use layerstore::{
-    Algorithm, ApplyOptions, CheckLevel, CheckOptions, Compression, ContainerOptions, CreateError, DiffId,
-    DiffOptions, Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError,
-    MetaError, Store, StoreOptions, SyncMode, ThingId,
+    Algorithm, ApplyOptions, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
+    Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError, MetaError, Store,
+    ThingId,
 };
 
 use crate::support::Dir;
+use crate::support::store::{assert_whole, open};
 use crate::support::tar::{Member, archive};
-
-fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
-    Store::open(&options).unwrap()
-}
-
-/// Nothing is damaged, and nothing lies about.
-fn assert_whole(store: &Store) {
-    let mut options = CheckOptions::default();
-    options.level = CheckLevel::Deep;
-    let report = store.check(&options).unwrap();
-    assert!(report.is_clean(), "{:?}", report.findings);
-    let garbage = store.gc(true).unwrap();
-    assert!(garbage.removed.is_empty(), "{garbage:?}");
-}
 
 fn tar(members: &[(&str, &str)]) -> Vec<u8> {
     archive(&members.iter().map(|(path, content)| Member::file(path, content)).collect::<Vec<_>>())

@@ -14,7 +14,6 @@
 
 mod disk;
 mod fuse;
-mod random;
 mod session;
 mod verify;
 mod worker;

@@ -175,7 +175,7 @@ fn layers_are_synced_as_images_are_and_writable_ones_always() {
     ] {
         let dir = Dir::new("layer-syncs");
         dir.write("tar", archive(&[Member::file("a", "a")]));
-        dir.layerstore(["--sync", mode, "layers"]).assert_success();
+        dir.layerstore(["--sync", mode, "create-layer"]).assert_success();
         let run = |arguments: &[&str]| syncs(&dir, mode, arguments);
         assert_eq!(run(&["create-layer", "--name", "own"]), create, "{mode}");
         assert_eq!(run(&["put-layer", "--name", "put", "--file", "tar"]), fill, "{mode}");

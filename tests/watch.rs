@@ -338,6 +338,47 @@ fn the_program_follows_and_brings_each_line_out() {
     assert_eq!(said, "");
 }
 
+/// Puts a copy of the database in its place, as the documentation says.
+fn restore(dir: &Dir) {
+    let copy = dir.join("copy");
+    dir.layerstore(["backup", "copy"]).assert_success();
+    std::fs::copy(copy, dir.root().join("store.redb.new")).unwrap();
+    std::fs::rename(dir.root().join("store.redb.new"), dir.root().join("store.redb")).unwrap();
+}
+
+#[test]
+fn a_database_that_is_replaced_ends_a_watch() {
+    let dir = Dir::new("watch-replaced");
+    let store = open(&dir);
+    store.create_container(None, &ContainerOptions::named("before")).unwrap();
+    let mut watch = store.watch(&WatchOptions::default()).unwrap();
+    assert_eq!(watch.try_next().unwrap(), None);
+    // Nothing is said to the one that follows but by the path.
+    restore(&dir);
+    let replaced = watch.next(PATIENCE);
+    assert!(matches!(replaced, Err(Error::Watch(WatchError::Replaced { .. }))), "{replaced:?}");
+    let replaced = watch.try_next();
+    assert!(matches!(replaced, Err(Error::Watch(WatchError::Replaced { .. }))), "{replaced:?}");
+    let mut watch = open(&dir).watch(&WatchOptions::default()).unwrap();
+    open(&dir).create_container(None, &ContainerOptions::named("after")).unwrap();
+    assert_eq!(next(&mut watch).kind, EventKind::Created);
+}
+
+#[test]
+fn the_program_ends_when_the_database_is_replaced() {
+    let dir = Dir::new("events-replaced");
+    let store = open(&dir);
+    store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    let mut follower = Follower::start(&dir, &["--follow", "--since", "oldest", "--timeout", "60"]);
+    assert!(follower.line().contains(" layer created "));
+    assert!(follower.line().contains(" container created "));
+    restore(&dir);
+    assert_eq!(follower.line(), "");
+    let (status, said) = follower.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("was replaced") && said.contains("list anew"), "{said}");
+}
+
 #[test]
 fn the_program_ends_when_nobody_reads() {
     let dir = Dir::new("events-pipe");

@@ -41,8 +41,11 @@ macro_rules! record {
             }
 
             fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-                rkyv::from_bytes::<Self, rkyv::rancor::Error>(bytes)
-                    .map_err(|error| RecordError { kind: $kind, reason: error.to_string() })
+                // What rkyv says tells of memory addresses, and is never the same.
+                rkyv::from_bytes::<Self, rkyv::rancor::Failure>(bytes).map_err(|_| RecordError {
+                    kind: $kind,
+                    reason: format!("its {} bytes are no such record", bytes.len()),
+                })
             }
         }
     };
@@ -430,5 +433,8 @@ mod tests {
             assert_ne!(ItemRecord::decode(&bytes[..end]).as_ref(), Ok(&record), "cut at {end}");
         }
         assert!(LayerRecord::decode(&bytes).is_err());
+        let reason = |bytes: &[u8]| LayerRecord::decode(bytes).unwrap_err().reason;
+        assert_eq!(reason(&bytes[..7]), "its 7 bytes are no such record");
+        assert_eq!(reason(&[bytes.clone(), vec![0; 7]].concat()), reason(&[vec![0; 7], bytes].concat()));
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn check_kept_blob(
         Ok(size) if size != record.size => {
             part.damages.push(damaged(format!("it has {size} bytes instead of {}", record.size)));
         }
-        Err(error) => part.damages.push(damaged(error.to_string())),
+        Err(error) => part.damages.push(damaged(chain(&error))),
         Ok(size) if level == CheckLevel::Deep => {
             part.checked.bytes = size;
             part.damages.extend(blob_damage(file, digest).map(damaged));
@@ -64,7 +64,7 @@ fn blob_damage(file: File, digest: &str) -> Option<String> {
     let Ok(expected) = digest.parse::<Digest>() else { return Some("its digest is none".to_owned()) };
     match digest_of(file, expected.algorithm()) {
         Ok(found) => (found != expected).then(|| format!("its digest is {found}")),
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(chain(&error)),
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) fn check_stored(
             }
             Err(error) => {
                 let hash = blake3::Hash::from_bytes(*hash).to_string();
-                part.damages.push(Damage::BlobDamaged { hash, reason: error.to_string() });
+                part.damages.push(Damage::BlobDamaged { hash, reason: chain(&error) });
                 return Ok(());
             }
         }

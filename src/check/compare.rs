@@ -47,9 +47,26 @@ impl<'a> From<&'a Entry> for Found<'a> {
     }
 }
 
+/// In what a directory is other than its manifest says.
+#[derive(Default)]
+pub(super) struct Differences {
+    /// The first of them, and how many more there are.
+    pub(super) damages: Vec<Damage>,
+    /// Every file whose content is not there, as far as was looked.
+    pub(super) lost: Vec<LostFile>,
+}
+
+/// A file of a sealed directory that does not have its content.
+#[derive(Clone, Debug)]
+pub(super) struct LostFile {
+    pub(super) tree: [u8; 32],
+    pub(super) path: Vec<u8>,
+    pub(super) content: ContentHash,
+}
+
 /// Whether a directory is other than its manifest says; owners count as right if they are in the terms of the user
 /// namespace beside this one.
-pub(crate) fn differences(tree: &SealedTree, expected: &Manifest, found: &Manifest) -> Vec<Damage> {
+pub(super) fn differences(tree: &SealedTree, expected: &Manifest, found: &Manifest) -> Differences {
     compare_in_any_terms(tree, expected.entries(), found.entries(), |entry| &mut entry.metadata)
 }
 
@@ -59,8 +76,8 @@ pub(crate) fn is_of_other_side(tree: &SealedTree, expected: &Manifest, found: &M
     has_owner_differences(&seen) && !has_owner_differences(&differences(tree, expected, found))
 }
 
-fn has_owner_differences(damages: &[Damage]) -> bool {
-    damages.iter().any(|damage| {
+fn has_owner_differences(differences: &Differences) -> bool {
+    differences.damages.iter().any(|damage| {
         matches!(damage, Damage::PathChanged { what, .. } if what.split(", ").any(|word| word == "owner"))
     })
 }
@@ -75,7 +92,7 @@ pub(super) fn compare_in_any_terms<E: Clone>(
     expected: &[Entry],
     found: &[E],
     metadata: impl Fn(&mut E) -> &mut Metadata,
-) -> Vec<Damage>
+) -> Differences
 where
     for<'a> Found<'a>: From<&'a E>,
 {
@@ -97,8 +114,8 @@ pub(super) fn compare<'a>(
     tree: &SealedTree,
     expected: &[Entry],
     found: impl Iterator<Item = Found<'a>>,
-) -> Vec<Damage> {
-    let mut findings = Differences { tree, findings: Vec::new(), more: 0 };
+) -> Differences {
+    let mut findings = Comparison { tree, found: Differences::default(), more: 0 };
     let mut expected = expected.iter().peekable();
     let mut found = found.peekable();
     loop {
@@ -113,6 +130,7 @@ pub(super) fn compare<'a>(
         match (entry, other) {
             (Some(entry), Some(other)) => findings.compare(entry, &other),
             (Some(entry), None) => {
+                findings.lose(entry);
                 findings.add(|tree| Damage::PathMissing { tree, path: shown(&entry.path) });
             }
             (None, Some(other)) => findings.add(|tree| Damage::PathExtra { tree, path: shown(other.path) }),
@@ -121,48 +139,66 @@ pub(super) fn compare<'a>(
     }
 }
 
-struct Differences<'t> {
+struct Comparison<'t> {
     tree: &'t SealedTree,
-    findings: Vec<Damage>,
+    found: Differences,
     more: u64,
 }
 
-impl Differences<'_> {
+impl Comparison<'_> {
     fn add(&mut self, finding: impl FnOnce(SealedTree) -> Damage) {
-        if self.findings.len() < PATHS_NAMED {
-            self.findings.push(finding(self.tree.clone()));
+        if self.found.damages.len() < PATHS_NAMED {
+            self.found.damages.push(finding(self.tree.clone()));
         } else {
             self.more += 1;
         }
     }
 
+    /// Notes that an entry does not have its content, if it should have one.
+    fn lose(&mut self, entry: &Entry) {
+        if let Kind::File { content, .. } = entry.kind {
+            self.found.lost.push(LostFile { tree: self.tree.digest.0, path: entry.path.clone(), content });
+        }
+    }
+
     fn compare(&mut self, expected: &Entry, found: &Found<'_>) {
-        let mut what = kind_differences(&expected.kind, &found.kind);
+        let kind = kind_differences(&expected.kind, &found.kind);
+        let other_kind = !kind.is_empty();
+        let mut what = kind;
         what.extend(metadata_differences(&expected.metadata, found.metadata));
-        if !what.is_empty() {
+        if other_kind {
+            self.lose(expected);
+        }
+        let is_told = !what.is_empty();
+        if is_told {
             let what = what.join(", ");
             self.add(|tree| Damage::PathChanged { tree, path: shown(&expected.path), what });
-        } else if let (
-            Kind::File { content: expected_content, .. },
-            FoundKind::File { content: Some(content), .. },
-        ) = (&expected.kind, &found.kind)
-            && expected_content != content
+        }
+        // Of another size, it has another content for sure.
+        if let (false, Kind::File { content: wanted, .. }, FoundKind::File { content: Some(content), .. }) =
+            (other_kind, &expected.kind, &found.kind)
+            && wanted != content
         {
-            let (wanted, found) = (*expected_content, *content);
+            self.lose(expected);
+            // Paths are counted once.
+            if is_told && self.found.damages.len() >= PATHS_NAMED {
+                return;
+            }
+            let (expected_content, found) = (*wanted, *content);
             self.add(|tree| Damage::ContentChanged {
                 tree,
                 path: shown(&expected.path),
-                expected: wanted,
+                expected: expected_content,
                 found,
             });
         }
     }
 
-    fn finish(mut self) -> Vec<Damage> {
+    fn finish(mut self) -> Differences {
         if self.more > 0 {
-            self.findings.push(Damage::MorePaths { tree: self.tree.clone(), count: self.more });
+            self.found.damages.push(Damage::MorePaths { tree: self.tree.clone(), count: self.more });
         }
-        self.findings
+        self.found
     }
 }
 

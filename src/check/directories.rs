@@ -11,7 +11,7 @@ use layerstore_schema::table::Owner;
 
 use super::bytes::{self, ItemBytes};
 use super::compare::{self, compare_in_any_terms};
-use super::{CheckLevel, CheckOptions, Damage, Part, Scope, SealedTree, chain};
+use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain};
 use crate::disk::{self, DiffName, Subdirectory, parallel};
 use crate::error::{Error, ExportError, LayoutError, MetaError};
 use crate::layer::{self, Progress};
@@ -164,6 +164,7 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
     }
     if !part.damages.is_empty() && !is_current(store, job)? {
         part.damages.clear();
+        part.losses = Losses::default();
     }
     Ok(part)
 }
@@ -220,16 +221,28 @@ fn check_tree(
     part: &mut Part,
 ) -> Result<(), Error> {
     let Some(root) = open_directory(store, (tree.to_string(), Some(tree.digest)), record.number, part) else {
+        part.losses.directories.insert(tree.digest.0);
         return Ok(());
     };
     if level == CheckLevel::Quick {
         return Ok(());
     }
     match read_manifest(store, tree, record)? {
-        Ok(Some(manifest)) => compare_tree(store, tree, record.number, &root, &manifest, level, part),
+        Ok(Some(manifest)) => {
+            compare_tree(store, tree, record.number, &root, &manifest, level, part);
+            return Ok(());
+        }
         // The row is gone, or is a finding already because its bytes are missing.
         Ok(None) => {}
         Err(reason) => part.damages.push(Damage::ManifestDamaged { tree: tree.clone(), reason }),
+    }
+    // From a directory that is not as it was, the manifest cannot be made again.
+    let is_whole = || {
+        disk::scan(root.as_fd(), &HashMap::new(), store.layout().xattrs())
+            .is_ok_and(|found| found.digest() == tree.digest)
+    };
+    if level == CheckLevel::Deep && !is_whole() {
+        part.losses.directories.insert(tree.digest.0);
     }
     Ok(())
 }
@@ -279,20 +292,25 @@ fn compare_tree(
             Ok(found) => {
                 part.checked.files = u64::try_from(found.entries().len()).unwrap_or(u64::MAX);
                 part.checked.bytes = found.content_bytes();
-                part.damages.extend(compare::differences(tree, manifest, &found));
+                part.differ(compare::differences(tree, manifest, &found));
                 return;
             }
             // The rest is compared as far as it can be.
-            Err(error) => part.damages.push(unreadable(&error)),
+            Err(error) => {
+                part.damages.push(unreadable(&error));
+                part.losses.directories.insert(tree.digest.0);
+            }
         }
     }
     match disk::list(root.as_fd(), namespace) {
         Ok(found) => {
             part.checked.files = u64::try_from(found.len()).unwrap_or(u64::MAX);
-            let damages = compare_in_any_terms(tree, manifest.entries(), &found, |entry| &mut entry.metadata);
-            part.damages.extend(damages);
+            part.differ(compare_in_any_terms(tree, manifest.entries(), &found, |entry| &mut entry.metadata));
         }
-        Err(error) if part.damages.is_empty() => part.damages.push(unreadable(&error)),
+        Err(error) if part.damages.is_empty() => {
+            part.damages.push(unreadable(&error));
+            part.losses.directories.insert(tree.digest.0);
+        }
         Err(_) => {}
     }
 }

@@ -1,9 +1,13 @@
 //! What a check can find: one variant and one stable code for each kind of damage.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Remedy;
+use layerstore_schema::record::LayerContent;
+
+use super::{Casualty, Remedy};
+use crate::meta::Records;
 use crate::types::{ContentHash, TreeDigest};
 
 /// A sealed directory, named by the layers whose files it holds.
@@ -14,6 +18,13 @@ pub struct SealedTree {
     pub digest: TreeDigest,
     /// The ids of the layers.
     pub layers: Vec<String>,
+}
+
+/// A tree with the layers whose content it is.
+pub(crate) fn tree_of(records: &Records, tree: &[u8; 32]) -> SealedTree {
+    let content = LayerContent::Sealed(*tree);
+    let layers = records.layers.values().filter(|layer| layer.content == content);
+    SealedTree { digest: TreeDigest(*tree), layers: layers.map(|layer| layer.id.clone()).collect() }
 }
 
 impl fmt::Display for SealedTree {
@@ -34,6 +45,17 @@ pub struct Finding {
     pub damage: Damage,
     /// What [`Store::repair`](crate::store::Store::repair) would do.
     pub remedy: Remedy,
+    /// What it hurts, with the remedy for each of these as a whole.
+    pub(crate) cures: Vec<Cure>,
+}
+
+/// What a repair would do about one thing that is hurt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cure {
+    pub(crate) casualty: Casualty,
+    pub(crate) remedy: Remedy,
+    /// All that goes with `--force`.
+    pub(crate) removes: BTreeSet<Casualty>,
 }
 
 impl Finding {

@@ -44,11 +44,13 @@ use crate::types::{ImageId, LayerId};
 
 pub(crate) use bytes::{digest_of, is_lost};
 pub(crate) use casualty::Casualty;
+use compare::LostFile;
 pub(crate) use compare::is_of_other_side;
+pub(crate) use finding::{Cure, tree_of};
 pub use finding::{Damage, Finding, SealedTree};
 pub use note::Note;
 use outlook::Outlook;
-pub(crate) use outlook::{dependents, document_digests, doomed, intruder};
+pub(crate) use outlook::{dependents, document_digests, doomed};
 pub use remedy::Remedy;
 pub(crate) use supplies::{LayerPlan, Offer, Place, Supplies, equal_files};
 
@@ -139,12 +141,28 @@ impl CheckReport {
 #[derive(Debug, Default)]
 struct Part {
     damages: Vec<Damage>,
+    losses: Losses,
     checked: Checked,
 }
 
+/// What sealed directories do not have any more, as far as was looked. All of it, where findings name only some.
+#[derive(Debug, Default)]
+struct Losses {
+    files: Vec<LostFile>,
+    /// Trees whose directory is not what they are.
+    directories: BTreeSet<[u8; 32]>,
+}
+
 impl Part {
+    fn differ(&mut self, differences: compare::Differences) {
+        self.damages.extend(differences.damages);
+        self.losses.files.extend(differences.lost);
+    }
+
     fn add(&mut self, part: Part) {
         self.damages.extend(part.damages);
+        self.losses.files.extend(part.losses.files);
+        self.losses.directories.extend(part.losses.directories);
         self.checked.records += part.checked.records;
         self.checked.directories += part.checked.directories;
         self.checked.files += part.checked.files;
@@ -212,7 +230,7 @@ impl Store {
         forget_what_is_elsewhere(self, &mut part.damages)?;
         if !part.damages.is_empty() {
             let txn = self.database().begin_read()?;
-            report.findings = self.findings(&txn, &records, sources, part.damages)?;
+            report.findings = self.findings(&txn, &records, sources, part)?;
         }
         Ok(report)
     }
@@ -222,16 +240,16 @@ impl Store {
         txn: &ReadTxn,
         records: &Records,
         sources: &[&Source],
-        damages: Vec<Damage>,
+        part: Part,
     ) -> Result<Vec<Finding>, Error> {
         let mut supplies = Supplies::find(self, txn, records, sources)?;
-        for damage in &damages {
+        for damage in &part.damages {
             if let Damage::KeptBlobDamaged { digest, .. } = damage {
                 supplies.drop_kept(digest);
             }
         }
-        let outlook = Outlook::new(self, txn, records, &supplies, &damages);
-        Ok(damages.into_iter().map(|damage| outlook.finding(damage)).collect())
+        let outlook = Outlook::new(self, txn, records, &supplies, (&part.damages, &part.losses));
+        Ok(part.damages.into_iter().map(|damage| outlook.finding(damage)).collect())
     }
 
     fn check_mount_records(&self) -> Result<Vec<Damage>, Error> {
@@ -332,12 +350,14 @@ impl Scope {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. Some send their reader to a check, which this is.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let without_advice =
+        |text: String| text.split("; run `layerstore check").next().map(str::to_owned).unwrap_or(text);
+    let mut text = without_advice(error.to_string());
     let mut next = error.source();
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
+        let cause_text = without_advice(cause.to_string());
         // Some errors repeat what their cause says.
         if !text.ends_with(&cause_text) {
             text = format!("{text}: {cause_text}");

@@ -1,7 +1,9 @@
 //! Which remedy there is for what was found. Looks at records and documents, and at manifests for files that lie
 //! somewhere else too; reads no content.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use layerstore_schema::manifest::{Entry, Kind};
@@ -9,12 +11,13 @@ use layerstore_schema::record::LayerContent;
 use layerstore_schema::table::Owner;
 
 use super::casualty::Casualty;
+use super::finding::{Cure, tree_of};
 use super::supplies::{Offer, Place, Supplies, equal_files};
-use super::{Damage, Finding, Remedy, SealedTree, compare};
+use super::{Damage, Finding, Losses, LostFile, Remedy, SealedTree};
 use crate::meta::{Query, ReadTxn, Records, read_blob};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Store;
-use crate::types::{ContentHash, Digest};
+use crate::types::{ContentHash, Digest, TreeDigest};
 
 /// Tells remedies.
 pub(super) struct Outlook<'a> {
@@ -22,50 +25,79 @@ pub(super) struct Outlook<'a> {
     txn: &'a ReadTxn,
     records: &'a Records,
     supplies: &'a Supplies<'a>,
-    /// Where else the contents of damaged files are.
+    /// What is lost of each tree that is damaged.
+    lost: BTreeMap<[u8; 32], BTreeSet<ContentHash>>,
+    /// Where else the lost contents are.
     copies: HashMap<ContentHash, Vec<Place>>,
     /// Directories and paths that are found damaged, and are no copies.
-    damaged: BTreeSet<(PathBuf, PathBuf)>,
+    damaged: BTreeSet<(u64, &'a [u8])>,
+    /// Trees whose directory is not what they are.
+    directories: &'a BTreeSet<[u8; 32]>,
+    /// Trees whose manifest is damaged.
+    manifests: BTreeSet<[u8; 32]>,
 }
 
 impl<'a> Outlook<'a> {
-    /// Looks where else the contents are that `damages` are about.
+    /// Looks where else the contents are that were lost.
     pub(super) fn new(
         store: &'a Store,
         txn: &'a ReadTxn,
         records: &'a Records,
         supplies: &'a Supplies<'a>,
-        damages: &[Damage],
+        (damages, losses): (&[Damage], &'a Losses),
     ) -> Self {
-        let damaged = damages.iter().filter_map(|damage| {
-            let (tree, path) = path_of(damage)?;
-            let number = records.diffs.get(&tree.digest.0)?.number;
-            Some((store.diff_path(number), path.clone()))
-        });
-        let damaged = damaged.collect();
-        let mut outlook = Outlook { store, txn, records, supplies, copies: HashMap::new(), damaged };
-        let contents = damages.iter().filter_map(|damage| match outlook.entry(damage)?.kind {
-            Kind::File { content, .. } => Some(content),
+        let (mut lost, mut damaged) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
+        for LostFile { tree, path, content } in &losses.files {
+            lost.entry(*tree).or_default().insert(*content);
+            damaged.extend(records.diffs.get(tree).map(|diff| (diff.number, path.as_slice())));
+        }
+        for tree in &losses.directories {
+            if let Ok(manifest) = store.manifest(txn, &TreeDigest(*tree)) {
+                let contents = manifest.entries().iter().filter_map(|entry| match entry.kind {
+                    Kind::File { content, .. } => Some(content),
+                    _ => None,
+                });
+                lost.entry(*tree).or_default().extend(contents);
+            }
+        }
+        let of_manifests = damages.iter().filter(|damage| is_of_manifest(damage));
+        let manifests = of_manifests.flat_map(|damage| Casualty::of(damage, records));
+        let manifests = manifests.filter_map(|casualty| match casualty {
+            Casualty::Tree(tree) => Some(tree),
             _ => None,
         });
-        let wanted = contents.collect();
-        outlook.copies = equal_files(store, txn, records, &wanted);
-        outlook
+        let manifests = manifests.collect();
+        let wanted = lost.values().flatten().copied().collect();
+        let copies = equal_files(store, txn, records, &wanted);
+        let directories = &losses.directories;
+        Outlook { store, txn, records, supplies, lost, copies, damaged, directories, manifests }
     }
 
     /// The damage with its remedy.
     pub(super) fn finding(&self, damage: Damage) -> Finding {
-        let remedy = self.of_path(&damage).or_else(|| {
-            let casualties = Casualty::of(&damage, self.records);
-            let mut remedies: Vec<_> = casualties
-                .iter()
-                .filter(|casualty| casualties.len() == 1 || !self.is_intact(casualty))
-                .map(|casualty| self.remedy(casualty, &damage))
-                .collect();
-            let own = remedies.iter().position(|remedy| remedy.removes().is_empty()).unwrap_or(0);
-            (own < remedies.len()).then(|| remedies.swap_remove(own))
-        });
-        Finding { remedy: remedy.unwrap_or(Remedy::Leave), damage }
+        let casualties = Casualty::of(&damage, self.records);
+        let mut cures: Vec<Cure> = casualties
+            .iter()
+            .filter(|casualty| casualties.len() == 1 || !self.is_intact(casualty))
+            .map(|casualty| {
+                let remedy = self.remedy(casualty, &damage);
+                let casualty = match intruder(self.txn, &damage) {
+                    Some(intruder) if !remedy.removes().is_empty() => intruder,
+                    _ => casualty.clone(),
+                };
+                let removes = match remedy.removes() {
+                    [] => BTreeSet::new(),
+                    _ => doomed(self.records, [casualty.clone()]),
+                };
+                Cure { casualty, remedy, removes }
+            })
+            .collect();
+        // Of several that may be wrong, one that can be set right is.
+        if cures.iter().any(|cure| cure.removes.is_empty()) {
+            cures.retain(|cure| cure.removes.is_empty());
+        }
+        let remedy = self.of_path(&damage, &cures).or_else(|| told(&cures));
+        Finding { remedy: remedy.unwrap_or(Remedy::Leave), damage, cures }
     }
 
     /// Whether a record is as the documents of its image say.
@@ -90,8 +122,12 @@ impl<'a> Outlook<'a> {
         manifest.get(path.as_os_str().as_encoded_bytes()).cloned()
     }
 
-    /// The remedy for one path.
-    fn of_path(&self, damage: &Damage) -> Option<Remedy> {
+    /// The remedy for one path. With a content lost for good, its whole directory is.
+    fn of_path(&self, damage: &Damage, cures: &[Cure]) -> Option<Remedy> {
+        let (tree, _) = path_of(damage)?;
+        if let Some(Cure { remedy: remedy @ Remedy::NeedsSource { .. }, .. }) = cures.first() {
+            return Some(remedy.clone());
+        }
         if matches!(damage, Damage::PathExtra { .. }) {
             return Some(Remedy::Forget);
         }
@@ -100,7 +136,6 @@ impl<'a> Outlook<'a> {
             Damage::PathChanged { what, .. } => !what.split(", ").any(|word| matches!(word, "size" | "kind")),
             _ => false,
         };
-        let (tree, _) = path_of(damage)?;
         match entry.kind {
             Kind::File { content, .. } if !intact => Some(self.of_content(&content, tree)),
             _ => Some(Remedy::RestoreMetadata),
@@ -108,13 +143,9 @@ impl<'a> Outlook<'a> {
     }
 
     fn of_content(&self, content: &ContentHash, tree: &SealedTree) -> Remedy {
-        let places = self.copies.get(content).into_iter().flatten();
-        let good = places.map(|place| (self.store.diff_path(place.number), compare::shown(&place.path)));
-        if let Some((directory, path)) = good.into_iter().find(|place| !self.damaged.contains(place)) {
-            let path = path.strip_prefix("/").unwrap_or(&path);
-            return Remedy::RestoreFile {
-                from: format!("the equal file {}", directory.join(path).display()),
-            };
+        if let Some(Place { number, path }) = self.copy_of(content) {
+            let path = self.store.diff_path(*number).join(OsStr::from_bytes(path));
+            return Remedy::RestoreFile { from: format!("the equal file {}", path.display()) };
         }
         match self.offer(&tree.digest.0) {
             Some(offer) => Remedy::RestoreFile { from: offer.name() },
@@ -122,10 +153,41 @@ impl<'a> Outlook<'a> {
         }
     }
 
+    /// A file with a lost content that is not known to be damaged itself.
+    fn copy_of(&self, content: &ContentHash) -> Option<&Place> {
+        let mut places = self.copies.get(content)?.iter();
+        places.find(|place| {
+            let lies_in = |tree: &&[u8; 32]| {
+                self.records.diffs.get(*tree).is_some_and(|diff| diff.number == place.number)
+            };
+            !self.damaged.contains(&(place.number, place.path.as_slice()))
+                && !self.directories.iter().any(|tree| lies_in(&tree))
+        })
+    }
+
+    /// The remedy for a sealed directory, its row or its manifest.
+    fn of_tree(&self, tree: &[u8; 32]) -> Remedy {
+        if self.layers_of(tree).is_empty() && self.records.are_readable(&["layer"]) {
+            return Remedy::Forget;
+        }
+        if self.manifests.contains(tree) {
+            if !self.directories.contains(tree) {
+                return Remedy::RebuildManifest;
+            }
+        } else if self.store.manifest(self.txn, &TreeDigest(*tree)).is_ok() {
+            let mut lost = self.lost.get(tree).into_iter().flatten();
+            if lost.all(|content| self.copy_of(content).is_some()) {
+                return Remedy::RestoreFile { from: "the files that are good, and equal ones".to_owned() };
+            }
+        }
+        match self.offer(tree) {
+            Some(offer) => Remedy::UnpackLayer { from: offer.name() },
+            None => self.needs_source(tree),
+        }
+    }
+
     fn layers_of(&self, tree: &[u8; 32]) -> Vec<String> {
-        let content = LayerContent::Sealed(*tree);
-        let layers = self.records.layers.values().filter(|layer| layer.content == content);
-        layers.map(|layer| layer.id.clone()).collect()
+        tree_of(self.records, tree).layers
     }
 
     /// A blob from which a tree can be unpacked.
@@ -140,7 +202,7 @@ impl<'a> Outlook<'a> {
     fn needs_source(&self, tree: &[u8; 32]) -> Remedy {
         let layers = self.layers_of(tree);
         let wanted = layers.iter().map(|layer| self.wanted(layer)).collect();
-        let removes = dependents(self.records, layers.iter().map(|layer| Casualty::Layer(layer.clone())));
+        let removes = dependents(self.records, &doomed(self.records, [Casualty::Tree(*tree)]));
         Remedy::NeedsSource { wanted, removes }
     }
 
@@ -154,13 +216,16 @@ impl<'a> Outlook<'a> {
     }
 
     fn remedy(&self, casualty: &Casualty, damage: &Damage) -> Remedy {
-        let removes =
-            || dependents(self.records, [intruder(self.txn, damage).unwrap_or_else(|| casualty.clone())]);
+        let removes = || {
+            let first = intruder(self.txn, damage).unwrap_or_else(|| casualty.clone());
+            dependents(self.records, &doomed(self.records, [first]))
+        };
         match casualty {
             Casualty::Rows => match damage {
                 Damage::TreeUnused { .. }
                 | Damage::ItemUnowned { .. }
                 | Damage::KeptBlobUnused { .. }
+                | Damage::BlobUsersWrong { counted: 0, .. }
                 | Damage::LeaseDangling { .. }
                 | Damage::RecordDamaged { kind: "lease", .. }
                 | Damage::JournalDamaged { .. }
@@ -169,21 +234,15 @@ impl<'a> Outlook<'a> {
             },
             Casualty::Header => Remedy::RebuildIndex,
             Casualty::MountRecord(_) | Casualty::Data(..) => Remedy::Forget,
+            Casualty::ImageOfContainer(id) if self.has_documents_of(id) => {
+                Remedy::RestoreRecord { from: "the manifest and config of its image".to_owned() }
+            }
             Casualty::Name(..) | Casualty::ImageOfContainer(_) => Remedy::RebuildIndex,
             Casualty::KeptBlob(digest) => match self.supplies.outside(digest) {
                 Some(offer) => Remedy::RestoreBlob { from: offer.name() },
                 None => Remedy::Forget,
             },
-            Casualty::Tree(_) if is_of_manifest(damage) => Remedy::RebuildManifest,
-            Casualty::Tree(tree)
-                if self.layers_of(tree).is_empty() && self.records.are_readable(&["layer"]) =>
-            {
-                Remedy::Forget
-            }
-            Casualty::Tree(tree) => match self.offer(tree) {
-                Some(offer) => Remedy::UnpackLayer { from: offer.name() },
-                None => self.needs_source(tree),
-            },
+            Casualty::Tree(tree) => self.of_tree(tree),
             Casualty::Split(layer) => match self.offer_for(layer) {
                 Some(offer) => Remedy::RebuildSplit { from: offer.name() },
                 None => Remedy::NeedsSource { wanted: vec![self.wanted(layer)], removes: removes() },
@@ -208,6 +267,12 @@ impl<'a> Outlook<'a> {
         }
     }
 
+    /// Whether the image of a container can be made again.
+    fn has_documents_of(&self, container: &str) -> bool {
+        let image = self.records.containers.get(container).and_then(|container| container.image.as_ref());
+        image.is_some_and(|image| self.supplies.images.contains_key(image))
+    }
+
     fn of_item(&self, owner: u8, id: &str, key: &str, removes: Vec<String>) -> Remedy {
         let digests = document_digests(self.records, owner, id, key);
         let row = self.records.items.get(&(owner, id.to_owned(), key.to_owned()));
@@ -225,6 +290,19 @@ impl<'a> Outlook<'a> {
             }
         }
     }
+}
+
+/// The remedy that stands for all.
+fn told(cures: &[Cure]) -> Option<Remedy> {
+    let mut told = cures.first()?.remedy.clone();
+    if let Remedy::NeedsSource { removes, .. } | Remedy::RemoveWithForce { removes } = &mut told {
+        for other in cures.iter().flat_map(|cure| cure.remedy.removes()) {
+            if !removes.contains(other) {
+                removes.push(other.clone());
+            }
+        }
+    }
+    Some(told)
 }
 
 /// Whether the manifest is what is damaged of a tree.
@@ -265,22 +343,21 @@ pub(crate) fn document_digests(records: &Records, owner: u8, id: &str, key: &str
 }
 
 /// Of two containers with one layer, the one that is not found by it.
-pub(crate) fn intruder(query: &impl Query, damage: &Damage) -> Option<Casualty> {
+fn intruder(query: &impl Query, damage: &Damage) -> Option<Casualty> {
     let Damage::ContainerLayerShared { container, layer, other } = damage else { return None };
     let holder = query.container_of_layer(layer).ok().flatten();
     let intruder = if holder.as_ref() == Some(container) { other } else { container };
     Some(Casualty::Container(intruder.clone()))
 }
 
-/// Everything that goes when these things go, as messages name it.
-pub(crate) fn dependents(records: &Records, first: impl IntoIterator<Item = Casualty>) -> Vec<String> {
-    let doomed = doomed(records, first);
+/// What goes, as messages name it.
+pub(crate) fn dependents(records: &Records, doomed: &BTreeSet<Casualty>) -> Vec<String> {
     let names = |names: &[String], id: &str| match names.first() {
         Some(name) => format!("{name} ({id})"),
         None => id.to_owned(),
     };
     let mut shown = Vec::new();
-    for casualty in &doomed {
+    for casualty in doomed {
         shown.push(match casualty {
             Casualty::Container(id) => {
                 let of = records.containers.get(id).map(|container| container.names.as_slice());

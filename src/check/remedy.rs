@@ -123,7 +123,7 @@ impl fmt::Display for Remedy {
             }
             Remedy::Forget => f.write_str("a repair removes it, and nothing is lost"),
             Remedy::NeedsSource { wanted, removes } => {
-                write!(f, "a repair needs an image (--from) with {}", wanted.join(" or "))?;
+                write!(f, "a repair needs an image (--from oci:DIR) with {}", wanted.join(" or "))?;
                 if removes.is_empty() {
                     return Ok(());
                 }
@@ -132,7 +132,7 @@ impl fmt::Display for Remedy {
             Remedy::RemoveWithForce { removes } => {
                 write!(f, "it cannot be had again; a repair with --force removes {}", removes.join(", "))
             }
-            Remedy::Leave => f.write_str("a repair leaves it to you"),
+            Remedy::Leave => f.write_str("remove it or move it out of the store"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::disk::{DiffName, Part, Subdirectory};
 use crate::error::{Error, MetaError};
-use crate::store::{Store, find_leftovers};
+use crate::store::{Store, StoreOptions, find_leftovers};
 use crate::sys::path;
 
 /// How long a check waits for others to remove what no record names.
@@ -35,7 +35,15 @@ pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
         Err(Error::Meta(MetaError::Record { .. })) => {}
         Err(error) => return Err(error),
     }
-    for which in Subdirectory::LISTED.into_iter().chain([Subdirectory::Locks]) {
+    // A run root may lie in the store, and that of another process is no stray in mine.
+    let run_roots = [store.run_root(), StoreOptions::at(layout.path()).run_root_path()];
+    found.strays.extend(
+        layout
+            .strays()?
+            .into_iter()
+            .filter(|path| !run_roots.iter().any(|run_root| run_root.starts_with(path))),
+    );
+    for which in Subdirectory::ALL {
         for name in layout.names(which)? {
             if DiffName::parse(&name).and_then(|name| Part::new(which, name)).is_none() {
                 let path = layout.path().join(which.name()).join(OsStr::from_bytes(&name));

@@ -2,12 +2,12 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`key`] | which keys there are, and what each takes |
-//! | [`document`] | one file: values with their lines |
-//! | [`search`] | which files are read, in which order |
-//! | [`environment`] | what is asked of the process: user, home, variables |
-//! | [`overlay`] | the options of the overlay driver, as values |
-//! | [`settings`] | the effective value of each key, and where it came from |
+//! | `key` | which keys there are, and what each takes |
+//! | `document` | one file: values with their lines |
+//! | `search` | which files are read, in which order |
+//! | `environment` | what is asked of the process: user, home, variables |
+//! | `overlay` | the options of the overlay driver, as values |
+//! | `settings` | the effective value of each key, and where it came from |
 //!
 //! The format and the search order are those of containers-storage.conf(5) and containers-config(5).
 

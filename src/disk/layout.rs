@@ -15,8 +15,10 @@
 //! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work, <n>.data and <n>.aside
 //! ```
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::marker::{self, MarkerProblem};
@@ -32,6 +34,11 @@ pub(crate) const DATABASE: &str = "store.redb";
 pub(crate) const RESERVE: &str = "reserve";
 /// The boot in which garbage was last looked for everywhere.
 pub(crate) const COLLECTED: &str = "collected";
+
+/// Every file of the root.
+const FILES: [&str; 5] = [marker::NAME, DATABASE, HOLDER, RESERVE, COLLECTED];
+/// Who holds the write lock: the database makes it beside its file.
+const HOLDER: &str = "store.holder";
 
 /// A directory of the store that holds numbered entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -51,6 +58,15 @@ pub(crate) enum Subdirectory {
 }
 
 impl Subdirectory {
+    /// All of them.
+    pub(crate) const ALL: [Subdirectory; 6] = [
+        Subdirectory::Diffs,
+        Subdirectory::Blobs,
+        Subdirectory::Work,
+        Subdirectory::Data,
+        Subdirectory::Trash,
+        Subdirectory::Locks,
+    ];
     /// Those that hold what has a number, and not its lock.
     pub(crate) const LISTED: [Subdirectory; 5] = [
         Subdirectory::Diffs,
@@ -169,17 +185,28 @@ impl Layout {
 
     /// Opens the store at `path`.
     ///
-    /// Returns [`LayoutError::NotAStore`] if there is no marker, [`LayoutError::NewerFormat`] if a later
+    /// Returns [`LayoutError::Missing`] if there is nothing, [`LayoutError::NotAStore`] if there are other things and
+    /// no marker, [`LayoutError::NewerFormat`] if a later
     /// release made it, and [`LayoutError::Damaged`] if the marker is not one.
     pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
-        let not_a_store = || LayoutError::NotAStore { path: path.to_path_buf() };
+        let missing = || LayoutError::Missing { path: path.to_path_buf() };
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         let root = match beneath::open_directory(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
             root => root.map_err(failed("open"))?,
         };
         let file = match beneath::open_file_beneath(root.as_fd(), marker::NAME.as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_store()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let entries = directory::list(root.as_fd()).map_err(failed("read"))?;
+                // Somebody is making it just now, or was.
+                let is_marker = |name: &[u8]| {
+                    name == marker::NAME.as_bytes() || name.starts_with(marker::DRAFT.as_bytes())
+                };
+                return Err(match entries.iter().all(|entry| is_marker(&entry.name)) {
+                    true => missing(),
+                    false => LayoutError::NotAStore { path: path.to_path_buf() },
+                });
+            }
             file => file.map_err(failed("open the marker of"))?,
         };
         let mut bytes = Vec::new();
@@ -328,6 +355,22 @@ impl Layout {
         Ok(self.names(which)?.iter().filter_map(|name| DiffName::parse(name)).collect())
     }
 
+    /// What stands in the root and is none of a store's names, in no order.
+    pub(crate) fn strays(&self) -> Result<Vec<PathBuf>, LayoutError> {
+        let is_ours = |name: &[u8]| {
+            FILES.iter().any(|file| file.as_bytes() == name)
+                || Subdirectory::ALL.iter().any(|which| which.name().as_bytes() == name)
+                || name.starts_with(marker::DRAFT.as_bytes())
+        };
+        let listed = directory::list(self.root.as_fd()).map_err(|source| LayoutError::Io {
+            path: self.path.clone(),
+            action: "read",
+            source,
+        })?;
+        let strays = listed.into_iter().filter(|entry| !is_ours(&entry.name));
+        Ok(strays.map(|entry| self.path.join(OsStr::from_bytes(&entry.name))).collect())
+    }
+
     /// Every name in one of the directories, ours or not; none if the directory is not there.
     pub(crate) fn names(&self, which: Subdirectory) -> Result<Vec<Vec<u8>>, LayoutError> {
         let dir = match self.existing_subdirectory(which) {
@@ -377,7 +420,7 @@ mod tests {
     fn a_store_is_made_once_and_opened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/store");
-        assert!(matches!(Layout::open(&path), Err(LayoutError::NotAStore { .. })));
+        assert!(matches!(Layout::open(&path), Err(LayoutError::Missing { .. })));
         let made = Layout::create(&path, XattrNamespace::User).unwrap();
         let opened = Layout::open(&path).unwrap();
         assert_eq!((opened.uuid(), opened.xattrs()), (made.uuid(), XattrNamespace::User));

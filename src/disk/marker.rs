@@ -12,6 +12,8 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use layerstore_schema::header::{Header, incompatible};
+
 use super::overlay_form::XattrNamespace;
 use crate::sys::file::File;
 use crate::sys::{beneath, node, random, sync};
@@ -19,7 +21,7 @@ use crate::sys::{beneath, node, random, sync};
 /// The store format of this release.
 pub(super) const FORMAT: u32 = 1;
 /// Its name in the root.
-pub(super) const NAME: &str = "LAYERSTORE";
+pub(crate) const NAME: &str = "LAYERSTORE";
 /// Beginning of the name under which a marker is written before it gets its own.
 pub(super) const DRAFT: &str = "LAYERSTORE.new-";
 /// No release writes a marker longer than this.
@@ -96,10 +98,22 @@ fn is_uuid(text: &str) -> bool {
 /// A random UUID (RFC 9562, version 4).
 pub(super) fn random_uuid() -> io::Result<String> {
     let random = u128::from_le_bytes(random::bytes()?);
-    let bits = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
+    Ok(uuid_text(random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62)))
+}
+
+fn uuid_text(bits: u128) -> String {
     let hex = format!("{bits:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    Ok(format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)))
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// The marker of the store whose database has this header.
+pub(crate) fn of_header(header: &Header) -> String {
+    let xattrs = match header.incompatible & incompatible::USER_XATTRS {
+        0 => XattrNamespace::Trusted,
+        _ => XattrNamespace::User,
+    };
+    text(&uuid_text(u128::from_le_bytes(header.uuid).swap_bytes()), xattrs)
 }
 
 #[cfg(test)]

@@ -33,6 +33,11 @@ pub(crate) fn ensure_reserve(layout: &Layout, bytes: u64) -> Result<bool, Layout
     }
 }
 
+/// How many bytes are held back now.
+pub(crate) fn reserved(layout: &Layout) -> u64 {
+    stat::stat_at(layout.root(), RESERVE.as_bytes()).map_or(0, |found| found.allocated)
+}
+
 /// Gives the reserved space up. Returns how many bytes that set free.
 pub(crate) fn release_reserve(layout: &Layout) -> Result<u64, LayoutError> {
     let released = stat::stat_at(layout.root(), RESERVE.as_bytes())

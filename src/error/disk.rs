@@ -7,6 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
+    /// There is no such directory, or nothing in it.
+    #[error("there is no store at {path:?}")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory has no marker file, so nothing in it may be taken for a store's.
     #[error("{path:?} is no store: it has no LAYERSTORE file")]
     NotAStore {

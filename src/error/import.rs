@@ -65,14 +65,17 @@ pub enum ImportError {
     Io(#[from] io::Error),
     /// The disk is too full for the image, even if nothing of it grew when it is unpacked.
     #[error(
-        "the image needs at least {} MB and {} MB are free",
-        needed.div_ceil(1_000_000), free / 1_000_000
+        "the image needs at least {} MB and {} MB are free{}",
+        needed.div_ceil(1_000_000), free / 1_000_000, held_back(*reserved)
     )]
     NoSpace {
         /// The bytes of its layers: of their tars where they are known, else of their blobs.
         needed: u64,
         /// The bytes that are free.
         free: u64,
+        /// The bytes that the store holds back beside them, so that removing works on a full disk: see
+        /// [`StoreOptions::reserve`](crate::StoreOptions::reserve).
+        reserved: u64,
     },
     /// The filesystem has too few inodes for the image, even if each layer were an empty directory.
     #[error("the image needs at least {needed} inodes and {free} are free")]
@@ -124,17 +127,31 @@ impl ImportError {
     }
 }
 
+fn held_back(reserved: u64) -> String {
+    match reserved / 1_000_000 {
+        0 => String::new(),
+        megabytes => format!(
+            "; the store's file `reserve` holds {megabytes} MB back, with which removing works on a full disk \
+             (StoreOptions::reserve)"
+        ),
+    }
+}
+
+fn damaged_file(path: &Option<PathBuf>) -> String {
+    path.as_ref().map_or_else(String::new, |path| format!(": /{} is damaged", path.display()))
+}
+
 /// A layer cannot be written out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
     /// The tar-split and the files do not fit together.
-    #[error(
-        "the layer {layer} does not give its original bytes; run `layerstore check --deep --layer {layer}`"
-    )]
+    #[error("the layer {layer} does not give its original bytes{}", damaged_file(path))]
     Damaged {
         /// The layer.
         layer: String,
+        /// The file in the layer that is missing or has changed, if it is a file.
+        path: Option<PathBuf>,
         /// What does not fit.
         #[source]
         source: SplitError,

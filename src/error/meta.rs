@@ -1,9 +1,14 @@
 //! Errors of the database.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const COMMITTED: &str = "committed";
+
+fn after(waited: &Duration) -> String {
+    if waited.is_zero() { "at once".to_owned() } else { format!("after {waited:.1?}") }
+}
 
 /// The database could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -19,17 +24,17 @@ pub enum MetaError {
         source: Box<redb::Error>,
     },
     /// The database file is damaged in a way that its library does not expect.
-    #[error("the database {} is damaged; restore a backup of it", path.display())]
+    #[error("the database {} is damaged", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
     /// Another process held the write lock for the whole time that the caller was willing to wait.
-    #[error("the store is being written by {holder}; gave up after {waited:?}")]
+    #[error("the store is being written by {holder}; gave up {}", after(waited))]
     Locked {
         /// Process id and command of the holder, as far as they are known.
         holder: String,
-        /// How long this call waited.
+        /// How long this call waited; zero if it was to try only once.
         waited: Duration,
     },
     /// The database reported an error. Nothing of the operation was stored, unless
@@ -57,6 +62,26 @@ pub enum MetaError {
     BackupExists {
         /// The path.
         path: PathBuf,
+    },
+    /// A backup would replace the store's own database, or lie in a directory of the store.
+    #[error(
+        "a backup cannot be written to {}: that is the database of the store {} itself, or in a directory of the store; \
+         choose a path outside of it",
+        path.display(), root.display()
+    )]
+    BackupInStore {
+        /// The path.
+        path: PathBuf,
+        /// The root directory of the store.
+        root: PathBuf,
+    },
+    /// Something that is no regular file stands where a backup is to be written.
+    #[error("{} is {what}; a backup is a file: name one", path.display())]
+    BackupNotFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// A backup could not be written. Nothing of it is left, unless only bringing its name to the disk failed.
     #[error("cannot write the backup {}", path.display())]
@@ -170,6 +195,23 @@ impl MetaError {
     /// Whether a commit failed in a way that leaves open what is on the disk: what it would have stored may be there.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, MetaError::Database { action: COMMITTED, .. })
+    }
+
+    /// Whether the file of the store's database is none any more: damaged or cut short, so that only a copy helps.
+    pub(super) fn is_damaged_file(&self) -> bool {
+        let is_damage = |error: &redb::Error| match error {
+            redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+            redb::Error::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+            }
+            _ => false,
+        };
+        match self {
+            MetaError::Open { path, source } => path.ends_with("store.redb") && is_damage(source),
+            MetaError::Database { source, .. } => is_damage(source),
+            MetaError::Damaged { .. } | MetaError::NoHeader { .. } => true,
+            _ => false,
+        }
     }
 
     /// Wraps an error of redb that came up while the database `action`.

@@ -56,6 +56,17 @@ pub enum RepairError {
         /// What.
         thing: String,
     },
+    /// More would be removed than was lost when the repair began.
+    #[error(
+        "{thing} stays: with it would go {more}, which was not found to be lost when the repair began; see what \
+         `layerstore repair --force --dry-run` says now, and repair again"
+    )]
+    NotAnnounced {
+        /// What cannot be had again.
+        thing: String,
+        /// What was not announced.
+        more: String,
+    },
     /// A blob cannot be read or copied.
     #[error("cannot read or write the data of a repair")]
     Io(#[from] io::Error),

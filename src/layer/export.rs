@@ -2,8 +2,10 @@
 //! its directory.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 
 use layerstore_schema::manifest::{Kind, Manifest};
 
@@ -43,7 +45,15 @@ pub(crate) fn export_original(
     };
     let failed = |source| match source {
         SplitError::Write { source, .. } => ExportError::Io(source),
-        source => ExportError::Damaged { layer: layer.to_owned(), source },
+        source => {
+            let content = match &source {
+                SplitError::Mismatch { content } | SplitError::Content { content, .. } => Some(content),
+                _ => None,
+            };
+            let path = places.iter().find(|(hash, _)| content.is_some_and(|text| *text == hash.to_string()));
+            let path = path.map(|(_, path)| OsStr::from_bytes(path).into());
+            ExportError::Damaged { layer: layer.to_owned(), path, source }
+        }
     };
     SplitReader::new(split).map_err(failed)?.join(out, &mut open).map_err(failed)?;
     Ok(())

@@ -1,6 +1,6 @@
 //! What long operations report while they run.
 
-use crate::types::{DiffId, Digest};
+use crate::types::{DiffId, Digest, Timestamp};
 
 /// Something that a long operation did.
 #[derive(Clone, Debug)]
@@ -47,6 +47,13 @@ pub enum Progress<'a> {
     },
     /// Data is being brought to the disk.
     Syncing,
+    /// A load fails, and its finished layers are kept for the next try.
+    FinishedKept {
+        /// How many they are, the lowest of the image.
+        layers: u64,
+        /// When their lease ends.
+        expires: Timestamp,
+    },
 }
 
 /// Where progress is reported to: called often, and from several threads.

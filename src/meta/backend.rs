@@ -130,7 +130,9 @@ impl Backend {
             try_lock()?;
             return Ok(());
         }
-        let timeout = LockTimeout { holder: self.holder.describe(), waited: begun.elapsed() };
+        // One try is no wait, however long it took.
+        let waited = if timeout.is_zero() { Duration::ZERO } else { begun.elapsed() };
+        let timeout = LockTimeout { holder: self.holder.describe(), waited };
         Err(io::Error::new(io::ErrorKind::TimedOut, timeout).into())
     }
 }

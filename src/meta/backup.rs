@@ -6,6 +6,7 @@ use std::path::Path;
 
 use layerstore_schema::table::{TableVisitor, visit_all};
 use redb::{CompactionError, Key, ReadableTable, TableDefinition, TableHandle, Value};
+use rustix::fs::FileType;
 
 use super::create::{Draft, Place};
 use super::{Database, DatabaseOptions, ReadTxn, Tables, WriteTxn};
@@ -25,10 +26,23 @@ impl Database {
     ///
     /// Others read and write meanwhile; the space of what they replace is not used again before the end.
     ///
-    /// Returns [`MetaError::BackupExists`] if something stands there and `replace` does not allow it, and
-    /// [`MetaError::UnknownTable`] if there is more to copy than this build can read.
+    /// Returns [`MetaError::BackupExists`] if a file stands there and `replace` does not allow it,
+    /// [`MetaError::BackupNotFile`] if something else does, and [`MetaError::UnknownTable`] if there is more to copy than
+    /// this build can read.
     pub(crate) fn backup(&self, to: &Path, replace: bool) -> Result<u64, MetaError> {
         let failed = |source: io::Error| backup_error(to, source.into());
+        match path::stat(to).map(|found| found.kind) {
+            Ok(FileType::Directory) => {
+                return Err(MetaError::BackupNotFile { path: to.to_owned(), what: "a directory" });
+            }
+            Ok(kind) if kind != FileType::RegularFile => {
+                return Err(MetaError::BackupNotFile {
+                    path: to.to_owned(),
+                    what: "a device, fifo or socket",
+                });
+            }
+            _ => {}
+        }
         let place = Place::of(to).map_err(failed)?;
         if !replace && place.is_taken().map_err(failed)? {
             return Err(MetaError::BackupExists { path: to.to_owned() });

@@ -166,6 +166,15 @@ impl Database {
         open().map_err(|error| self.writer_error(error))
     }
 
+    /// Whether the path leads to another file than at the first use, or to none.
+    pub(crate) fn is_replaced(&self) -> Result<bool, MetaError> {
+        match path::stat(&self.path) {
+            Ok(found) => Ok(self.check_identity(found.id).is_err()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(self.io_error(error)),
+        }
+    }
+
     /// A handle on a file that is not the store's any more would go on with what nobody else sees.
     fn check_identity(&self, found: FileId) -> Result<(), MetaError> {
         let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);

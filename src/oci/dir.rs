@@ -44,10 +44,13 @@ impl Dir {
         Ok(Dir { fd, path: path.to_owned() })
     }
 
-    /// Opens a directory, which is created first if it is not there.
-    pub(super) fn ensure(path: &Path) -> Result<Self, OciError> {
-        or_exists(path::make_directory(path, 0o755)).map_err(io_error("create the directory", path))?;
-        Dir::open(path)
+    /// Opens a directory, which is created first if it is not there; returns whether it was.
+    pub(super) fn ensure(path: &Path) -> Result<(Self, bool), OciError> {
+        let is_new = match path::make_directory(path, 0o755) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            made => made.map(|()| true).map_err(io_error("create the directory", path))?,
+        };
+        Ok((Dir::open(path)?, is_new))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -146,6 +149,30 @@ impl Dir {
             .and_then(|fd| lock::flock_exclusive(fd.as_fd()).map(|()| fd))
             .map_err(io_error("lock the directory", &self.path))
     }
+
+    /// Shares a lock on the directory with all who ask for it in this way. It ends with the handle returned.
+    pub(super) fn lock_shared(&self) -> Result<OwnedFd, OciError> {
+        beneath::open_directory_beneath(self.fd.as_fd(), b"")
+            .and_then(|fd| lock::flock_shared(fd.as_fd()).map(|()| fd))
+            .map_err(io_error("lock the directory", &self.path))
+    }
+
+    /// Whether nobody but the holder of this shared lock has it; then it is exclusive from now on.
+    pub(super) fn child_lock_is_ours(&self, shared: &OwnedFd) -> Result<bool, OciError> {
+        lock::try_flock_exclusive(shared.as_fd()).map_err(io_error("lock the directory", &self.path))
+    }
+
+    /// Removes the directory `name` with all that is in it, if it is there.
+    pub(super) fn remove_child_tree(&self, name: &str) -> Result<(), OciError> {
+        let path = self.path.join(name);
+        ignore_missing(path::remove_tree(&path)).map_err(io_error("remove", &path))
+    }
+
+    /// Removes the file `name`, if it is there.
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), OciError> {
+        ignore_missing(node::remove_file(self.fd.as_fd(), name.as_bytes()))
+            .map_err(io_error("remove", &self.path.join(name)))
+    }
 }
 
 impl AsFd for Dir {
@@ -209,6 +236,11 @@ pub(super) fn anonymous_file(dir: &Path) -> Result<File, OciError> {
 
 fn errno(error: &io::Error) -> Option<Errno> {
     Errno::from_io_error(error)
+}
+
+/// What is gone already need not be removed.
+fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// What is there already need not be made.

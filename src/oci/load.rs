@@ -41,8 +41,9 @@ pub struct LoadOptions<'a> {
     /// Which image of a source with several, by tag; if `None`, that of the reference.
     pub tag: Option<String>,
     /// Whether the lowest layers that were finished are kept for so long if a later one fails, under a lease with the id
-    /// `load-<image id>`: the next try does not read them again. Nothing is kept when the disk is full. If `None`, a load
-    /// that fails leaves nothing.
+    /// `load-<image id>`: the next try does not read them again. The lease of an earlier try keeps its end if that is
+    /// later; [`Progress::FinishedKept`](crate::Progress::FinishedKept) tells the end. Nothing is kept when the disk is
+    /// full. If `None`, a load that fails leaves nothing.
     pub keep_finished: Option<Duration>,
     /// Where progress is reported to.
     pub progress: Option<&'a ProgressFn<'a>>,

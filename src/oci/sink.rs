@@ -22,8 +22,8 @@ use crate::types::{Algorithm, Digest, Hasher};
 /// A layout or archive that is open for writing.
 ///
 /// Put the blobs of an image first, then add the image, and finish at the end. A sink that is dropped without
-/// [`Sink::finish`] leaves an archive that was there before as it was; a layout may keep blobs that no image
-/// names.
+/// [`Sink::finish`] leaves an archive that was there before as it was; a layout that was there may keep
+/// blobs that no image names; one that was not is removed, unless another process writes to it too.
 ///
 /// # Locking
 ///

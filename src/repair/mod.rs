@@ -7,6 +7,7 @@
 //! | [`assemble`] | a new directory from a manifest and files from anywhere |
 //! | [`records`] | records of images and containers, data items, kept blobs, single rows |
 //! | [`remove`](mod@remove) | what cannot be had again, with all that stands on it |
+//! | [`plan`] | the same, told and not done |
 //!
 //! A repair goes in rounds: a check says what is hurt, each of these is mended by itself, and the next check says what
 //! that has brought to light. Each step is one transaction, prepared without a lock, in which what was seen is looked at
@@ -14,6 +15,7 @@
 
 mod assemble;
 mod layers;
+mod plan;
 mod records;
 mod remove;
 mod trees;
@@ -22,7 +24,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::check::{
-    self, Casualty, CheckLevel, CheckOptions, CheckReport, Damage, Finding, Remedy, Supplies,
+    self, Casualty, CheckLevel, CheckOptions, CheckReport, Cure, Damage, Finding, Remedy, Supplies,
 };
 use crate::disk::Stage;
 use crate::error::Error;
@@ -100,16 +102,18 @@ pub struct Unrepaired {
 pub struct RepairReport {
     /// What was mended, in the order in which it was; or would be.
     pub repaired: Vec<Repaired>,
-    /// What was tried in vain.
+    /// What was tried in vain; in a dry run, what would be refused because it is mounted.
     pub failed: Vec<Unrepaired>,
-    /// The damage that is left, as a check finds it.
+    /// The damage that is left, as a check finds it. Nothing is known of it if the repair has [`ended`](Self::ended).
     pub left: Vec<Finding>,
+    /// Why the repair ended before its last check, after something was mended.
+    pub ended: Option<Error>,
 }
 
 impl RepairReport {
-    /// Whether no damage is left.
+    /// Whether it is known that no damage is left.
     pub fn is_complete(&self) -> bool {
-        self.left.is_empty()
+        self.left.is_empty() && self.ended.is_none()
     }
 }
 
@@ -119,8 +123,9 @@ impl Store {
     /// [`sources`](RepairOptions::sources); documents of images. Every byte is verified before it counts, and what was
     /// mended is checked again.
     ///
-    /// Nothing that cannot be had again is removed unless [`force`](RepairOptions::force) says so; the report lists it.
-    /// A directory is never changed in place: a new one takes its place. So a layer that is mounted is not mended;
+    /// Nothing that cannot be had again is removed unless [`force`](RepairOptions::force) says so; the report lists it. With
+    /// it, nothing is removed but what the first look has found to be lost, as a [`dry_run`](RepairOptions::dry_run) tells
+    /// it: a repair that fails, or what comes to light on the way, is no reason to remove more. A directory is never changed in place: a new one takes its place. So a layer that is mounted is not mended;
     /// the report says that it has to be unmounted first.
     ///
     /// # Locking
@@ -129,7 +134,8 @@ impl Store {
     /// short write transaction. Safe beside other processes.
     ///
     /// Returns [`Error::Lookup`] if the layer or image is not there, [`Error::Oci`] if a source cannot be read, and
-    /// [`Error::Meta`] if the database itself cannot be read or written. What fails for one thing alone is in the report.
+    /// [`Error::Meta`] if the database itself cannot be read or written. What fails for one thing alone is in the report, and
+    /// so is such an error once something was mended: see [`RepairReport::ended`].
     ///
     /// # Examples
     ///
@@ -149,50 +155,79 @@ impl Store {
             image: options.image.clone(),
             progress: options.progress,
         };
-        let mut found = self.check_with(&check, &options.sources)?;
+        let found = self.check_with(&check, &options.sources)?;
         if options.dry_run {
-            return Ok(planned(found, options.force));
+            return self.planned(found.findings, options);
         }
         // What no row names may be what a row is missing for.
         self.begin_collecting()?;
-        let (mut report, mut mended) = (RepairReport::default(), BTreeSet::new());
-        let mut rows: Vec<Finding> = Vec::new();
+        let (mut report, mut rows) = (RepairReport::default(), Vec::new());
+        match self.repair_found(found, &check, options, &mut rows, &mut report) {
+            Ok(left) => {
+                rows.retain(|row| !is_among(row, &left));
+                report.left = left;
+            }
+            Err(error) => {
+                // These are in order as soon as a round was made.
+                rows.retain(|row| row.remedy == Remedy::RebuildIndex);
+                if report.repaired.is_empty() && rows.is_empty() {
+                    return Err(error);
+                }
+                report.ended = Some(error);
+            }
+        }
+        report.repaired.extend(rows.iter().map(|row| of_row(row, "put right")));
+        Ok(report)
+    }
+
+    /// Mends what was found, and returns what is left. `rows` are findings about rows that may have been put right.
+    fn repair_found(
+        &self,
+        mut found: CheckReport,
+        check: &CheckOptions<'_>,
+        options: &RepairOptions<'_>,
+        rows: &mut Vec<Finding>,
+        report: &mut RepairReport,
+    ) -> Result<Vec<Finding>, Error> {
+        let announced = announced(&found.findings);
+        // Something that was not looked at may be made again from what nothing refers to.
+        let is_of_everything = options.layer.is_none() && options.image.is_none();
+        let unused = if is_of_everything { Unused::Remove } else { Unused::Keep };
+        let mut mended = BTreeSet::new();
         for _ in 0..ROUNDS {
-            let new =
-                |finding: &&Finding| is_of_rows(finding) && (mended.is_empty() || !is_among(finding, &rows));
-            let new: Vec<Finding> = found.findings.iter().filter(new).cloned().collect();
-            rows.extend(new);
-            if found.is_clean() || !self.repair_round(&found, options, &mut mended, &mut report)? {
+            if found.is_clean() {
                 break;
             }
-            found = self.check_with(&check, &options.sources)?;
+            let new =
+                |finding: &&Finding| is_of_rows(finding) && (mended.is_empty() || !is_among(finding, rows));
+            let new: Vec<Finding> = found.findings.iter().filter(new).cloned().collect();
+            let goes_on = self.repair_round(&found, options, &mut mended, report)?;
+            rows.extend(new);
+            if !goes_on {
+                break;
+            }
+            found = self.check_with(check, &options.sources)?;
         }
         if !found.is_clean() {
             if options.force {
                 // What is removed is gone: an error of a moment must not be why.
                 let before = found.findings;
-                found = self.check_with(&check, &options.sources)?;
+                found = self.check_with(check, &options.sources)?;
                 let lost = found.findings.iter().filter(|finding| is_among(finding, &before));
                 let lost: Vec<Finding> = lost.cloned().collect();
-                self.remove_lost(&lost, &mut report)?;
+                self.remove_lost(&lost, &announced, unused, report)?;
             }
             // What nothing refers to is needed by nothing, unless something is left that may be made again from it.
-            let settled = |finding: &Finding| {
-                is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Forget)
-            };
-            if options.force || found.findings.iter().all(settled) {
-                self.normalize(Unused::Remove)?;
-                found = match self.check_with(&check, &options.sources) {
+            if options.force || found.findings.iter().all(is_settled) {
+                self.normalize(unused)?;
+                found = match self.check_with(check, &options.sources) {
                     // The layer or image itself was removed.
                     Err(Error::Lookup(_)) if options.force => CheckReport::default(),
                     found => found?,
                 };
             }
         }
-        rows.retain(|row| !is_among(row, &found.findings));
-        report.repaired.extend(rows.iter().map(repaired_row));
-        report.left = found.findings;
-        Ok(report)
+        Ok(found.findings)
     }
 
     /// Mends what was found and was not mended before; `false` if there was nothing to mend. What failed is tried again
@@ -212,6 +247,7 @@ impl Store {
         casualties.retain(|casualty| !mended.contains(casualty));
         report.failed.clear();
         for casualty in casualties {
+            let thing = repair.thing(&casualty);
             match repair.mend(&casualty) {
                 Ok(Some(repaired)) => {
                     report.repaired.push(repaired);
@@ -220,7 +256,7 @@ impl Store {
                 // The rows were set right above.
                 Ok(None) if casualty == Casualty::Rows => drop(mended.insert(casualty)),
                 Ok(None) => {}
-                Err(error) => report.failed.push(Unrepaired { thing: casualty.to_string(), error }),
+                Err(error) => report.failed.push(Unrepaired { thing, error }),
             }
         }
         Ok(mended.len() > before)
@@ -231,38 +267,44 @@ impl Store {
     }
 }
 
-/// Whether the same was found before. Reasons tell of addresses, and are never the same.
+/// Whether the same was found before, whatever the reason is now.
 fn is_among(finding: &Finding, others: &[Finding]) -> bool {
     others.iter().any(|other| (other.code(), other.thing()) == (finding.code(), finding.thing()))
 }
 
 /// Whether a finding is about rows that follow from others.
 fn is_of_rows(finding: &Finding) -> bool {
-    Casualty::of(&finding.damage, &Records::default()) == [Casualty::Rows]
+    matches!(finding.cures.as_slice(), [Cure { casualty: Casualty::Rows, .. }])
 }
 
-fn repaired_row(finding: &Finding) -> Repaired {
-    let what = format!("put right what follows from records ({})", finding.damage);
-    Repaired { code: finding.remedy.code(), thing: finding.thing(), what }
-}
-
-/// What a repair would do.
-fn planned(found: CheckReport, force: bool) -> RepairReport {
-    let mut report = RepairReport::default();
-    for finding in found.findings {
-        let (code, what) = match &finding.remedy {
-            Remedy::NeedsSource { removes, .. } | Remedy::RemoveWithForce { removes } if force => {
-                ("removed", format!("would remove {}", removes.join(", ")))
-            }
-            Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => {
-                report.left.push(finding);
-                continue;
-            }
-            remedy => (remedy.code(), finding.to_string()),
-        };
-        report.repaired.push(Repaired { code, thing: finding.thing(), what });
+/// What is done about a row, or would be: the thing is not named twice.
+fn of_row(finding: &Finding, done: &str) -> Repaired {
+    let (thing, damage) = (finding.thing(), finding.damage.to_string());
+    let wrong =
+        damage.strip_prefix(&thing).map_or(damage.as_str(), |rest| rest.trim_start_matches([':', ' ']));
+    Repaired {
+        code: finding.remedy.code(),
+        what: format!("{done} what follows from records ({wrong})"),
+        thing,
     }
-    report
+}
+
+/// Whether nothing that is left could be made again from what nothing refers to.
+fn is_settled(finding: &Finding) -> bool {
+    is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Forget)
+}
+
+/// Everything that may go with force: what was told before.
+fn announced(findings: &[Finding]) -> BTreeSet<Casualty> {
+    findings.iter().flat_map(|finding| &finding.cures).flat_map(|cure| cure.removes.iter().cloned()).collect()
+}
+
+/// A thing as a check names it.
+fn thing(records: &Records, casualty: &Casualty) -> String {
+    match casualty {
+        Casualty::Tree(tree) => check::tree_of(records, tree).to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// One round: what is there at its beginning, to mend and to mend with.
@@ -334,11 +376,13 @@ impl<'a> Repair<'a> {
         seen.len()
     }
 
+    fn thing(&self, casualty: &Casualty) -> String {
+        thing(&self.records, casualty)
+    }
+
     /// The layers whose content a tree is.
     fn layers_of(&self, tree: &[u8; 32]) -> Vec<String> {
-        let content = layerstore_schema::record::LayerContent::Sealed(*tree);
-        let layers = self.records.layers.values().filter(|layer| layer.content == content);
-        layers.map(|layer| layer.id.clone()).collect()
+        check::tree_of(&self.records, tree).layers
     }
 
     /// Mends one thing; `None` if there is nothing to mend it with.
@@ -358,7 +402,7 @@ impl<'a> Repair<'a> {
             Casualty::Item(owner, id, key) => self.item(*owner, id, key)?,
             Casualty::Data(kind, id) => self.data_directory(kind, id)?,
         };
-        Ok(what.map(|(code, what)| Repaired { code, thing: casualty.to_string(), what }))
+        Ok(what.map(|(code, what)| Repaired { code, thing: self.thing(casualty), what }))
     }
 }
 

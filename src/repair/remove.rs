@@ -1,53 +1,47 @@
 //! What cannot be had again, with everything that stands on it.
 
+use std::collections::BTreeSet;
+
 use layerstore_schema::record::LayerContent;
 
-use super::{RepairReport, Repaired, Unrepaired};
-use crate::check::{Casualty, Finding, Remedy, dependents, document_digests, doomed, intruder};
-use crate::error::Error;
+use super::{RepairReport, Repaired, Unrepaired, thing};
+use crate::check::{Casualty, Finding, dependents, doomed};
+use crate::error::{Error, RepairError};
 use crate::meta::{Freed, Records, RowKey, Unused, WriteTxn};
 use crate::store::{Mounts, Store};
 
 impl Store {
-    /// Removes what was found and has no other remedy.
-    pub(super) fn remove_lost(&self, findings: &[Finding], report: &mut RepairReport) -> Result<(), Error> {
-        let txn = self.database().begin_read()?;
-        let seen = Records::read(&txn)?;
-        let mut casualties = Vec::new();
-        for finding in findings {
-            match (intruder(&txn, &finding.damage), &finding.remedy) {
-                (_, Remedy::RebuildIndex | Remedy::Leave) => {}
-                (Some(intruder), _) => casualties.push(intruder),
-                (None, _) => casualties.extend(Casualty::of(&finding.damage, &seen)),
-            }
-        }
-        drop(txn);
-        casualties.sort();
-        casualties.dedup();
-        for casualty in casualties {
-            let stays = match &casualty {
-                Casualty::Rows | Casualty::Stray | Casualty::Header | Casualty::Data(..) => true,
-                // An image can be lived with that cannot be saved.
-                Casualty::Item(owner, id, key) => !document_digests(&seen, *owner, id, key).is_empty(),
-                _ => false,
-            };
-            if stays {
-                continue;
-            }
-            match self.remove_casualty(&casualty, &seen) {
+    /// Removes what was found and has no other remedy, as far as it was announced.
+    pub(super) fn remove_lost(
+        &self,
+        findings: &[Finding],
+        announced: &BTreeSet<Casualty>,
+        unused: Unused,
+        report: &mut RepairReport,
+    ) -> Result<(), Error> {
+        let seen = Records::read(&self.database().begin_read()?)?;
+        for casualty in to_remove(findings) {
+            let thing = thing(&seen, &casualty);
+            match self.remove_casualty(&casualty, &seen, announced, unused) {
                 Ok(removed) => report.repaired.extend(removed.into_iter().map(|what| Repaired {
                     code: "removed",
-                    thing: casualty.to_string(),
+                    thing: thing.clone(),
                     what: format!("removed {what}"),
                 })),
-                Err(error) => report.failed.push(Unrepaired { thing: casualty.to_string(), error }),
+                Err(error) => report.failed.push(Unrepaired { thing, error }),
             }
         }
         Ok(())
     }
 
     /// Removes one thing with all that stands on it; returns what went.
-    fn remove_casualty(&self, casualty: &Casualty, seen: &Records) -> Result<Vec<String>, Error> {
+    fn remove_casualty(
+        &self,
+        casualty: &Casualty,
+        seen: &Records,
+        announced: &BTreeSet<Casualty>,
+        unused: Unused,
+    ) -> Result<Vec<String>, Error> {
         self.write_mending(Mounts::Wait, |txn| {
             let now = Records::read(txn)?;
             // It went with another, or somebody has mended it meanwhile.
@@ -55,12 +49,13 @@ impl Store {
                 return Ok((Freed::default(), Vec::new()));
             }
             let going = doomed(&now, [casualty.clone()]);
-            for one in &going {
-                if let Casualty::Layer(id) = one {
-                    self.refuse_mounted(id, || format!("the layer {id}"))?;
-                }
+            if !going.is_subset(announced) {
+                let more =
+                    going.difference(announced).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(RepairError::NotAnnounced { thing: thing(&now, casualty), more }.into());
             }
-            let removed = dependents(&now, [casualty.clone()]);
+            self.refuse_mounted_of(&now, &going)?;
+            let removed = dependents(&now, &going);
             let mut freed = Freed::default();
             for one in &going {
                 erase(txn, one, &now, &mut freed)?;
@@ -69,10 +64,43 @@ impl Store {
                 txn.erase(&RowKey::Diff(*tree))?;
                 freed.diffs.extend(now.diffs.get(tree).map(|diff| diff.number));
             }
-            let more = txn.normalize(Unused::Remove)?;
-            freed.add(more);
+            freed.add(txn.normalize(unused)?);
             Ok((freed, removed))
         })
+    }
+
+    /// Fails if one of these layers is mounted: the kernel reads its directory, and those below it.
+    pub(super) fn refuse_mounted_of(
+        &self,
+        records: &Records,
+        going: &BTreeSet<Casualty>,
+    ) -> Result<(), Error> {
+        for one in going {
+            if let Casualty::Layer(layer) = one {
+                self.refuse_mounted(layer, || mounted_by(records, layer))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is removed for want of anything else.
+pub(super) fn to_remove(findings: &[Finding]) -> BTreeSet<Casualty> {
+    let cures = findings.iter().flat_map(|finding| &finding.cures);
+    cures.filter(|cure| !cure.removes.is_empty()).map(|cure| cure.casualty.clone()).collect()
+}
+
+/// What has to be unmounted for a layer, as `unmount` takes it.
+fn mounted_by(records: &Records, layer: &str) -> String {
+    let named = |kind: &str, names: &[String], id: &str| {
+        names.first().map_or_else(|| format!("the {kind} {id}"), |name| format!("the {kind} {name} ({id})"))
+    };
+    let container = records.containers.values().find(|container| container.layer == layer);
+    let image = || records.images.values().find(|image| image.top_layer.as_deref() == Some(layer));
+    match container {
+        Some(container) => named("container", &container.names, &container.id),
+        None => image()
+            .map_or_else(|| format!("the layer {layer}"), |image| named("image", &image.names, &image.id)),
     }
 }
 

@@ -132,6 +132,20 @@ impl Repair<'_> {
 
     /// Looks for a directory that no row names, and that has the digest. Nobody collects it while it is claimed.
     fn find_unnamed(&self, digest: &TreeDigest) -> Result<Option<(Claim, u64, Manifest)>, Error> {
+        let claimed = |number| {
+            let claim = Claim::take(self.store.layout(), number)?;
+            // Garbage goes at once or not at all, so what still stands there is what was scanned.
+            Ok(claim.filter(|_| self.store.open_diff(number).is_ok()))
+        };
+        self.find_unclaimed(digest, claimed)
+    }
+
+    /// Looks for a directory that no row names, that has the digest, and that can be claimed.
+    pub(super) fn find_unclaimed<C>(
+        &self,
+        digest: &TreeDigest,
+        claim: impl Fn(u64) -> Result<Option<C>, Error>,
+    ) -> Result<Option<(C, u64, Manifest)>, Error> {
         // It could be the one that a container writes to.
         if !self.records.are_readable(&["layer"]) {
             return Ok(None);
@@ -145,9 +159,7 @@ impl Repair<'_> {
             }
             // It is claimed when it is known to be the one: a claim that dies makes it garbage for the next writer.
             if let Some(found) = self.scan(number).filter(|found| found.digest() == *digest)
-                && let Some(claim) = Claim::take(self.store.layout(), number)?
-                // Garbage goes at once or not at all, so what still stands there is what was scanned.
-                && self.store.open_diff(number).is_ok()
+                && let Some(claim) = claim(number)?
             {
                 return Ok(Some((claim, number, found)));
             }
@@ -254,13 +266,7 @@ impl Repair<'_> {
     /// Fails if a layer that has the tree, or one above it, is mounted: the kernel reads the old directory then.
     fn refuse_mounted(&self, txn: &WriteTxn, tree: &[u8; 32]) -> Result<(), Error> {
         let records = Records::read(txn)?;
-        let first = [Casualty::Tree(*tree)];
-        for casualty in check::doomed(&records, first) {
-            if let Casualty::Layer(layer) = casualty {
-                self.store.refuse_mounted(&layer, || format!("the layer {layer}"))?;
-            }
-        }
-        Ok(())
+        self.store.refuse_mounted_of(&records, &check::doomed(&records, [Casualty::Tree(*tree)]))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::error::Error;
+use crate::error::{Error, MetaError};
+use crate::sys::path;
 
 use super::Store;
 
@@ -34,9 +35,11 @@ impl Store {
     /// no process has the store open; what the store got since is garbage then, for [`Store::gc`], and what it lost
     /// since is found by [`Store::check`].
     ///
-    /// Returns [`Error::Meta`] with [`BackupExists`](crate::MetaError::BackupExists) if something stands there and
-    /// `mode` is [`BackupMode::New`], and with [`UnknownTable`](crate::MetaError::UnknownTable) if a newer version has
-    /// put more into the store than this one can copy.
+    /// Returns [`Error::Meta`] with [`BackupInStore`](crate::MetaError::BackupInStore) if `to` leads to the store's own
+    /// database or lies in its root or run root, whatever `mode` is; with [`BackupExists`](crate::MetaError::BackupExists)
+    /// if a file stands there and `mode` is [`BackupMode::New`]; with [`BackupNotFile`](crate::MetaError::BackupNotFile)
+    /// if something else does; and with [`UnknownTable`](crate::MetaError::UnknownTable) if a newer version has put more
+    /// into the store than this one can copy.
     ///
     /// # Locking
     ///
@@ -54,7 +57,20 @@ impl Store {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn backup(&self, to: &Path, mode: BackupMode) -> Result<u64, Error> {
+        if self.is_own_place(to) {
+            return Err(MetaError::BackupInStore { path: to.to_owned(), root: self.root().to_owned() }.into());
+        }
         Ok(self.database().backup(to, mode == BackupMode::Replace)?)
+    }
+
+    /// Whether `to` leads to the database, or lies below the root or the run root, by whatever path. What cannot be
+    /// examined is none of them: the store would not have been opened.
+    fn is_own_place(&self, to: &Path) -> bool {
+        let id = |path: &Path| path::stat(path).ok().map(|found| found.id);
+        let own = [id(self.database().path()), id(self.root()), id(&self.run_root())];
+        let is_own = |path: &Path| id(path).is_some_and(|id| own.contains(&Some(id)));
+        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        is_own(to) || path::resolve(parent).is_ok_and(|parent| parent.ancestors().any(is_own))
     }
 
     /// Gives space in the database file that nothing needs back to the filesystem. The file never shrinks by itself to

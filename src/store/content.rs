@@ -51,8 +51,8 @@ impl DiffOptions {
 /// All that a thing shows.
 struct Compared<'s> {
     stack: Stack,
-    /// The layers' directories, topmost first.
-    directories: Vec<Directory<'s>>,
+    /// The layers' ids and directories, topmost first.
+    directories: Vec<(String, Directory<'s>)>,
 }
 
 /// The bytes of a thing, as its length says.
@@ -82,7 +82,7 @@ impl Store {
             }
             LayerContent::Writable(_) => {
                 let directory = txn.directory(&layer)?;
-                let root = directory.open()?;
+                let root = directory.open(&layer.id)?;
                 drop(txn);
                 let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
                 let marks = entries.iter().map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind)));
@@ -96,7 +96,7 @@ impl Store {
     /// For a layer that came from a tar these are the very bytes that came in, each file verified on its way; for
     /// one that is written to, a deterministic archive of its directory as it is now.
     ///
-    /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::Unsynced`] if the layer was not on the
+    /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::LayerMissing`] if the directory is gone, [`Error::Unsynced`] if the layer was not on the
     /// disk when the machine went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn diff(&self, of: impl Into<ThingId>, mut out: impl Write) -> Result<(), Error> {
         let txn = self.begin_read()?;
@@ -189,9 +189,9 @@ impl Store {
         let (of, base) = self.compared(of, base)?;
         let differences = layer::compare(&of.stack, &base.stack);
         let open = |layer: usize, path: &[u8]| {
-            let directory = of.directories.get(layer).ok_or(io::ErrorKind::NotFound)?;
+            let (layer, directory) = of.directories.get(layer).ok_or(io::ErrorKind::NotFound)?;
             // A process has not as many descriptors as an image may have layers.
-            let root = directory.open().map_err(io::Error::other)?;
+            let root = directory.open(layer).map_err(io::Error::other)?;
             Ok(File::from(beneath::open_file_beneath(root.as_fd(), path)?))
         };
         Ok(layer::export_differences(&differences, open, out)?)
@@ -214,12 +214,12 @@ impl Store {
             let (mut manifests, mut directories) = (Vec::new(), Vec::new());
             for layer in txn.chain(&top.id)? {
                 let directory = txn.directory(&layer)?;
-                directories.push(directory);
+                directories.push((layer.id.clone(), directory));
                 manifests.push(match (layer.content, scanned.get(&directory.path())) {
                     (_, Some(known)) => Arc::clone(known),
                     (LayerContent::Sealed(tree), None) => txn.manifest(&TreeDigest(tree))?,
                     (LayerContent::Writable(_), None) => {
-                        let (root, namespace) = (directory.open()?, directory.layout().xattrs());
+                        let (root, namespace) = (directory.open(&layer.id)?, directory.layout().xattrs());
                         Arc::new(disk::scan(root.as_fd(), &HashMap::new(), namespace)?)
                     }
                 });
@@ -238,7 +238,7 @@ impl Store {
     ) -> Result<(), Error> {
         txn.verify_layer(layer)?;
         let directory = txn.directory(layer)?;
-        let root = directory.open()?;
+        let root = directory.open(&layer.id)?;
         if let (LayerContent::Sealed(tree), Some(split)) = (&layer.content, &layer.split) {
             let manifest: &Manifest = &*txn.manifest(&TreeDigest(*tree))?;
             let missing = || MetaError::Missing { kind: "layer", key: layer.id.clone() };

@@ -114,7 +114,8 @@ impl Durability {
 struct Prepared {
     ready: Vec<Ready>,
     blobs: CopiedBlobs,
-    /// Numbers of directories and blobs that were found damaged after a reboot: what was made takes their places.
+    /// Numbers of directories that are missing, and of directories and blobs that were found damaged after a reboot: what
+    /// was made takes their places.
     damaged: HashSet<u64>,
 }
 
@@ -152,9 +153,16 @@ impl Store {
             if let Some(duration) = import.keep_finished
                 && !prepared.ready.is_empty()
                 && !error.is_out_of_space()
-                && let Err(why) = self.keep_finished(&point, import, &chains, prepared, duration)
             {
-                tracing::warn!(error = %why, "finished layers not kept");
+                let layers = u64::try_from(prepared.ready.len()).unwrap_or(u64::MAX);
+                match self.keep_finished(&point, import, &chains, prepared, duration) {
+                    Ok(expires) => {
+                        if let Some(progress) = import.progress {
+                            progress(&Progress::FinishedKept { layers, expires });
+                        }
+                    }
+                    Err(why) => tracing::warn!(error = %why, "finished layers not kept"),
+                }
             }
             return Err(error);
         }
@@ -180,7 +188,8 @@ impl Store {
         Ok(())
     }
 
-    /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there.
+    /// Commits the lowest layers of an import that failed, under a lease, so that the next try goes on from there. Returns
+    /// when the lease ends: one that an earlier try was given for longer keeps its end, and what it keeps.
     fn keep_finished(
         &self,
         point: &SyncPoint,
@@ -188,18 +197,26 @@ impl Store {
         chains: &[ChainId],
         prepared: Prepared,
         duration: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<Timestamp, Error> {
         let id: LeaseId = rows::lease_id(import).parse()?;
         self.insert(point, prepared, |rows, prepared| {
             let top = rows.layers(import, chains, prepared)?;
             // An earlier try may have come further: what it kept must not be left without a lease.
-            let mut things = rows.txn.lease(id.as_str())?.map(|lease| lease.things).unwrap_or_default();
+            let earlier = rows.txn.lease(id.as_str())?;
+            let mut things = earlier.as_ref().map(|lease| lease.things.clone()).unwrap_or_default();
             if let Some(top) = top.map(|top| (Owner::Layer.code(), top))
                 && !things.contains(&top)
             {
                 things.push(top);
             }
-            Ok(rows.txn.put_lease(&lease::new_record(id.as_str(), things, duration))?)
+            let mut record = lease::new_record(id.as_str(), things, duration);
+            if let Some(earlier) = earlier
+                && Timestamp::from(earlier.expires) > Timestamp::from(record.expires)
+            {
+                record.expires = earlier.expires;
+            }
+            rows.txn.put_lease(&record)?;
+            Ok(record.expires.into())
         })
     }
 

@@ -241,7 +241,7 @@ impl Home<'_> {
     pub(super) fn stage_copy(&self, of: &str) -> Result<Staging, Error> {
         self.stage_like(of, |staging, from| {
             layer::prepare_writable(from.layout(), staging, from.number())?;
-            Ok(copy_below(from.open()?.as_fd(), staging.directory(), from.layout().xattrs())?)
+            Ok(copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?)
         })
     }
 

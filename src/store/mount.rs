@@ -88,6 +88,9 @@ enum Attempt {
     Busy,
 }
 
+/// How often a mount is planned anew because a directory was not where it had been.
+const TRIES: usize = 4;
+
 /// How long a mount waits before it looks again whether a layer is still being sealed or filled.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -108,13 +111,22 @@ impl Store {
     ///
     /// Returns [`Error::ReadOnly`] if a layer is to be written to and its store is only read, or if the run root is in such
     /// a store; [`Error::Mount`] if the kernel refuses, [`Error::InUse`] if a layer would be written to that others stand on
-    /// (see [`change_under_others`](MountOptions::change_under_others)), [`Error::Unsynced`] if a layer was not on the disk
-    /// when the machine went down, and [`Error::Lookup`] if the thing is not there or has no layer.
+    /// (see [`change_under_others`](MountOptions::change_under_others)), [`Error::LayerMissing`] if the directory of a layer
+    /// is gone, [`Error::Unsynced`] if a layer was not on the disk when the machine went down, and [`Error::Lookup`] if the
+    /// thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
         let what = what.into();
         let deadline = Instant::now() + self.options().database.lock_timeout;
+        let mut tries = TRIES;
         loop {
-            let planned = self.plan_mount(&what, options)?;
+            let planned = match self.plan_mount(&what, options) {
+                // It may have been given up for another between reading its record and looking for it.
+                Err(Error::LayerMissing { .. }) if tries > 0 => {
+                    tries -= 1;
+                    continue;
+                }
+                planned => planned?,
+            };
             match self.mount_planned(&planned, options)? {
                 Attempt::Mounted(mount) => return Ok(mount),
                 Attempt::Changed => {}
@@ -132,6 +144,11 @@ impl Store {
         let mut mounted = false;
         let namespace = self.mount_namespace()?;
         let counted = self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
+            // Before the records are read: who has sealed the layer, and let go of it, is seen in them.
+            let held = planned
+                .written
+                .map(|written| disk::lock_state(written.layout(), written.number()))
+                .transpose()?;
             // A removal holds the same lock, and so does who gives a layer another directory: what is here now stays
             // until it is mounted.
             let txn = self.begin_read()?;
@@ -150,8 +167,8 @@ impl Store {
                     if contents(&txn.chain(&layer.id)?) != planned.contents {
                         return Ok(Err(Attempt::Changed));
                     }
-                    if let Some(written) = planned.written {
-                        if disk::lock_state(written.layout(), written.number())? == LockState::Held {
+                    if let Some(state) = held {
+                        if state == LockState::Held {
                             return Ok(Err(Attempt::Busy));
                         }
                         if !options.change_under_others
@@ -159,6 +176,10 @@ impl Store {
                         {
                             return Err(above.into());
                         }
+                    }
+                    if let Some(written) = planned.written {
+                        // It went if the layer was sealed meanwhile, even if it is as before now.
+                        written.layout().ensure_workdir(written.number())?;
                     }
                     overlay::mount(plan, &target)?;
                     mounted = true;
@@ -303,7 +324,7 @@ impl Store {
         self.mount_of_layer(&layer.id)
     }
 
-    fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
+    pub(super) fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {
         let path = self.mount_point(layer)?;
         if !overlay::is_mounted(&path)? {
             return Ok(None);
@@ -401,12 +422,15 @@ impl Store {
                 && (!view || request.id_map.is_some())
             {
                 lowers = below;
+                // The kernel would say that a path is not there, and not whose it is.
+                let directory = txn.directory(layer)?;
+                directory.open(&layer.id)?;
                 // A mount that cannot be written needs none.
                 let work = match view {
                     true => home.store().layout().entry_path(Subdirectory::Work, DiffName::Entry(number)),
                     false => self.workdir(home.store(), &layer.id, number)?,
                 };
-                let upper = absolute(&txn.directory(layer)?.path())?;
+                let upper = absolute(&directory.path())?;
                 request.upper = Some(Upper { upper, work: absolute(&work)? });
                 request.volatile = !view && allows_volatile && (layer.volatile || container_volatile);
             }
@@ -415,7 +439,7 @@ impl Store {
             let directory = txn.directory(lower)?;
             request.lowers.push(absolute(&directory.path())?);
             // The kernel does not look whether a root is opaque.
-            if disk::is_opaque(directory.open()?.as_fd(), directory.layout().xattrs())? {
+            if disk::is_opaque(directory.open(&lower.id)?.as_fd(), directory.layout().xattrs())? {
                 break;
             }
         }

@@ -10,7 +10,7 @@ use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
 
 use crate::archive::Limits;
-use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace};
+use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace, marker};
 use crate::error::{Error, LayoutError, MetaError};
 use crate::layer::ImportOptions;
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
@@ -86,7 +86,8 @@ impl Store {
     ///
     /// The root of a new store gets mode 0700: the set-id programs of images must be out of other users' reach.
     ///
-    /// Returns [`Error::Layout`] if the directory is not empty and no store, or of a newer format;
+    /// Returns [`Error::Layout`] if the directory is not empty and no store, or of a newer format, or if there is no store
+    /// and none may be made ([`Missing`](LayoutError::Missing));
     /// [`Error::DatabaseMissing`] if its database is gone, or would have to be made where nothing may be;
     /// [`Error::Meta`] if the database cannot be opened; and
     /// [`Error::NeedsRoot`] if the machine's root made it and this process is someone else.
@@ -344,24 +345,49 @@ fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout
     let namespace = if privileges.is_machine_root() { XattrNamespace::Trusted } else { XattrNamespace::User };
     let path = options.root.as_path();
     let layout = match Layout::open(path) {
-        Err(LayoutError::NotAStore { .. }) if options.create && !options.read_only => {
+        Err(LayoutError::Missing { .. } | LayoutError::NotAStore { .. })
+            if options.create && !options.read_only =>
+        {
             match Layout::create(path, namespace) {
                 // Another process was faster.
                 Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,
                 // The more helpful of the two messages: nobody asked for a new store in a full directory.
                 Err(LayoutError::NotEmpty { .. }) => {
-                    return Err(LayoutError::NotAStore { path: path.to_owned() }.into());
+                    return Err(explain_marker(options, LayoutError::NotAStore { path: path.to_owned() }));
                 }
                 made => made?,
             }
         }
-        opened => opened?,
+        opened => opened.map_err(|error| explain_marker(options, error))?,
     };
     // Root may use the attributes of either kind.
     if layout.xattrs() == XattrNamespace::Trusted && namespace == XattrNamespace::User {
         return Err(Error::NeedsRoot { root: path.to_owned() });
     }
     Ok(layout)
+}
+
+/// Says of a marker that is missing or damaged what has to be in it, if there is a database that knows.
+fn explain_marker(options: &StoreOptions, error: LayoutError) -> Error {
+    let problem = match &error {
+        LayoutError::NotAStore { .. } => "is missing".to_owned(),
+        LayoutError::Damaged { reason, .. } => format!("is damaged ({reason})"),
+        _ => return error.into(),
+    };
+    let path = options.root.join(disk::DATABASE);
+    // Nothing is made: what is no store is left as it is.
+    if !path::is_file(&path) {
+        return error.into();
+    }
+    let database = Database::new(path.clone(), options.database.clone());
+    match database.begin_read().and_then(|txn| read_header(&txn, &path)) {
+        Ok(header) => Error::Marker {
+            path: options.root.join(marker::NAME),
+            problem,
+            content: marker::of_header(&header),
+        },
+        Err(_) => error.into(),
+    }
 }
 
 /// Makes the database of a new store, with its header. Directories of layers without a database mean a loss, and no new store.

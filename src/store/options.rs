@@ -265,7 +265,7 @@ impl StoreOptions {
         }
     }
 
-    pub(super) fn run_root_path(&self) -> PathBuf {
+    pub(crate) fn run_root_path(&self) -> PathBuf {
         self.run_root.clone().unwrap_or_else(|| self.root.join("run"))
     }
 }

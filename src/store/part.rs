@@ -1,6 +1,7 @@
 //! The stores that a handle reads: its own, and others.
 
 use std::cell::OnceCell;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -130,9 +131,16 @@ impl<'s> Directory<'s> {
         Directory { layout, number }
     }
 
-    /// A handle on it.
-    pub(crate) fn open(&self) -> Result<OwnedFd, LayoutError> {
-        self.layout.open_entry(Subdirectory::Diffs, self.number)
+    /// A handle on it, of the layer with this id.
+    ///
+    /// Returns [`Error::LayerMissing`] if it is not there.
+    pub(crate) fn open(&self, layer: &str) -> Result<OwnedFd, Error> {
+        self.layout.open_entry(Subdirectory::Diffs, self.number).map_err(|error| match error {
+            LayoutError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::LayerMissing { layer: layer.to_owned(), path }
+            }
+            error => error.into(),
+        })
     }
 
     /// Its path.

@@ -79,20 +79,32 @@ impl Home<'_> {
         let record = found(&store.database().begin_read()?, id.as_str())?;
         let LayerContent::Writable(number) = record.content else { return Ok(record) };
         let held = self.hold_directory(&record.id, number)?;
-        let point = store.layout().sync_point()?;
-        let root = match store.open_diff(number) {
-            // It was given up before it was held.
-            Err(_) if found(&store.database().begin_read()?, &record.id)?.content != record.content => {
-                return held.release_after(Err(changed_meanwhile(&record.id)));
+        let sealed = self.seal_held(&record, number);
+        if sealed.is_ok() {
+            // While the lock is held: nobody makes it writable again.
+            match Sweep::limited(store, u64::MAX) {
+                Ok(mut sweep) => sweep.workdir(number),
+                Err(error) => tracing::warn!(%error, "left for the next collection"),
             }
-            root => root?,
-        };
+        }
+        held.release_after(sealed)
+    }
+
+    /// Seals what is in `diffs/<number>`, which this process holds.
+    fn seal_held(&self, record: &LayerRecord, number: u64) -> Result<LayerRecord, Error> {
+        let store = self.store;
+        // It may have been given up before it was held.
+        if found(&store.database().begin_read()?, &record.id)?.content != record.content {
+            return Err(changed_meanwhile(&record.id));
+        }
+        let point = store.layout().sync_point()?;
+        let root = store.open_diff(number)?;
         let content = SealedContent::read(root.as_fd(), &HashMap::new(), store.layout().xattrs())?;
         let sync = || store.sync_staged(&point, true);
-        let sealed = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+        store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
             let current = found(rows.txn, &record.id)?;
             if let Some(container) = rows.txn.container_of_layer(&record.id)? {
-                return Err(of_container(container).into());
+                return Err(InUseError::LayerOfContainer { layer: record.id.clone(), container }.into());
             }
             if current.content != record.content {
                 return Err(changed_meanwhile(&record.id));
@@ -103,15 +115,7 @@ impl Home<'_> {
             rows.release(&current)?;
             rows.inserted_chain(&record.id)?;
             Ok(sealed)
-        });
-        if sealed.is_ok() {
-            // While the lock is held: nobody makes it writable again.
-            match Sweep::limited(store, u64::MAX) {
-                Ok(mut sweep) => sweep.workdir(number),
-                Err(error) => tracing::warn!(%error, "left for the next collection"),
-            }
-        }
-        held.release_after(sealed)
+        })
     }
 
     /// Makes a sealed layer writable, as [`Store::unseal`] does.

@@ -55,7 +55,9 @@ impl Store {
 
     fn content_of(&self, txn: &View<'_>, layer: &LayerRecord) -> Result<u64, Error> {
         match layer.content {
-            LayerContent::Writable(_) => Ok(disk::usage(txn.directory(layer)?.open()?.as_fd())?.apparent),
+            LayerContent::Writable(_) => {
+                Ok(disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?.apparent)
+            }
             LayerContent::Sealed(tree) => {
                 let tree = TreeDigest(tree);
                 let missing = || MetaError::Missing { kind: "diff", key: tree.to_string() };

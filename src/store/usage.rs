@@ -1,7 +1,7 @@
 //! How much there is, and whose it is. Sizes were counted when the layers came in; nothing is measured here but what
 //! is written to.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::AsFd;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
@@ -62,7 +62,7 @@ pub struct Status {
     pub unverified: u64,
     /// Leases, with those that are over.
     pub leases: Vec<Lease>,
-    /// Layers that are mounted: id, and how many asked for it.
+    /// Layers that are mounted in this mount namespace, as the kernel says: id, and how many asked for it.
     pub mounts: Vec<(String, u64)>,
 }
 
@@ -123,15 +123,17 @@ impl Store {
         Ok((held, dead))
     }
 
-    /// How many have asked for each layer's mount, in all mount namespaces together.
+    /// Which layers are mounted, by the kernel's word, and how many have asked for each. A count alone is none.
     fn mount_counts(&self) -> Result<Vec<(String, u64)>, Error> {
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         let Some(run) = self.run_if_usable()? else { return Ok(Vec::new()) };
-        for mount in run.mounts()? {
-            let count = counts.entry(mount.layer).or_default();
-            *count = count.saturating_add(mount.record.count);
+        let layers: BTreeSet<String> = run.mounts()?.into_iter().map(|mount| mount.layer).collect();
+        let mut counts = Vec::new();
+        for layer in layers {
+            if let Some(mount) = self.mount_of_layer(&layer)? {
+                counts.push((layer, mount.count));
+            }
         }
-        Ok(counts.into_iter().collect())
+        Ok(counts)
     }
 
     /// What a layer, image or container takes on the disk. The directory of a layer that is written to is
@@ -152,7 +154,7 @@ impl Store {
         for layer in &chain {
             match layer.content {
                 LayerContent::Writable(_) => {
-                    let measured = disk::usage(txn.directory(layer)?.open()?.as_fd())?;
+                    let measured = disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?;
                     let unique = going.contains(&layer.id);
                     usage.add(measured.allocated, measured.apparent, measured.inodes, unique);
                 }

@@ -160,7 +160,7 @@ impl Store {
                 }
             }
             let directory = txn.directory(&layer)?;
-            let root = directory.open()?;
+            let root = directory.open(&layer.id)?;
             match beneath::open_file_beneath(root.as_fd(), &path) {
                 // Of a layer that is written to nothing else is known.
                 Err(_) if matches!(layer.content, LayerContent::Writable(_)) => continue,

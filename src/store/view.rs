@@ -277,7 +277,7 @@ impl<'s> View<'s> {
             LayerContent::Sealed(tree) => self.manifest(&TreeDigest(tree))?,
             LayerContent::Writable(_) => {
                 let directory = self.directory(layer)?;
-                Arc::new(layer::listing(directory.open()?.as_fd(), directory.layout().xattrs())?)
+                Arc::new(layer::listing(directory.open(&layer.id)?.as_fd(), directory.layout().xattrs())?)
             }
         })
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, WatchError};
+use crate::error::{Error, MetaError, WatchError};
 use crate::meta::{journal_after, journal_bounds};
 use crate::sys::wakeup::Wakeup;
 
@@ -17,8 +17,8 @@ use super::{Event, Store};
 /// How many events are read in one transaction, and held in memory, at the most.
 const BATCH: usize = 256;
 
-/// How long a wait lasts at the most before the counter is looked at, wake-up or not. For filesystems that take an
-/// inotify watch and do not tell everything.
+/// How long a wait lasts at the most before the counter and the database's path are looked at, wake-up or not. For
+/// filesystems that take an inotify watch and do not tell everything.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(5);
 
 /// How often the counter is looked at where there is no inotify.
@@ -76,6 +76,11 @@ impl WatchOptions {
 /// number of changes that it will not be told, and goes on after the newest. Whoever keeps a picture of the store lists
 /// anew then, as at the beginning: first the watch, then the list, then the events, so that nothing falls between.
 ///
+/// # When the database is replaced
+///
+/// A copy of the database that is put in its place is another history: each further call returns
+/// [`WatchError::Replaced`]. Open the store again, and begin anew.
+///
 /// # Event loops
 ///
 /// The descriptor ([`AsFd`]) becomes readable when there may be something new. Wait for it to be readable, then call
@@ -91,6 +96,8 @@ pub struct Watch {
     seen: Option<u64>,
     /// Whether somebody else may wait for the descriptor, which then has to be cleared without a wait.
     is_polled: AtomicBool,
+    /// Until when the path of the database need not be looked at, unless something wakes; `None` is at once.
+    trusted_until: Option<Instant>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -161,6 +168,7 @@ impl Watch {
             pending: VecDeque::new(),
             seen: None,
             is_polled: AtomicBool::new(false),
+            trusted_until: None,
         })
     }
 
@@ -173,12 +181,12 @@ impl Watch {
     /// system call more once the descriptor was asked for.
     ///
     /// Returns [`Error::Watch`] with [`Lost`](WatchError::Lost) or [`Ahead`](WatchError::Ahead) if events cannot be told;
-    /// the next call goes on after them. Returns [`Error::Meta`] if the database fails; the next call tries again.
+    /// the next call goes on after them; and with [`Replaced`](WatchError::Replaced) if the database was replaced. Returns [`Error::Meta`] if the database fails; the next call tries again.
     pub fn try_next(&mut self) -> Result<Option<Event>, Error> {
         if self.pending.is_empty() {
             // Before the look: what is written after it wakes again.
             if self.is_polled.load(Ordering::Relaxed) {
-                self.wakeup.clear().map_err(WatchError::Wait)?;
+                self.clear()?;
             }
             self.look()?;
         }
@@ -201,8 +209,29 @@ impl Watch {
                 return Ok(None);
             }
             let wait = rest.map_or(LOOK_AT_LEAST, |rest| rest.min(LOOK_AT_LEAST));
-            self.wakeup.wait(wait).and_then(|()| self.wakeup.clear()).map_err(WatchError::Wait)?;
+            self.wakeup.wait(wait).map_err(WatchError::Wait)?;
+            self.clear()?;
         }
+    }
+
+    fn clear(&mut self) -> Result<(), WatchError> {
+        if self.wakeup.clear().map_err(WatchError::Wait)? {
+            self.trusted_until = None;
+        }
+        Ok(())
+    }
+
+    /// The counter is in the file that was opened, and says nothing of another in its place.
+    fn require_same_database(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.trusted_until.is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        if self.store.database().is_replaced()? {
+            return Err(WatchError::Replaced { path: self.store.database().path().to_owned() }.into());
+        }
+        self.trusted_until = now.checked_add(LOOK_AT_LEAST);
+        Ok(())
     }
 
     /// The events as an iterator that waits for each and has no end.
@@ -225,11 +254,15 @@ impl Watch {
     fn look(&mut self) -> Result<(), Error> {
         // Read before the transaction begins: a commit between the two makes the next call look once for nothing.
         let counter = self.store.change_counter();
+        self.require_same_database()?;
         if self.seen == Some(counter) {
             return Ok(());
         }
         let since = self.read;
-        let txn = self.store.database().begin_read()?;
+        let txn = match self.store.database().begin_read() {
+            Err(MetaError::Replaced { path }) => return Err(WatchError::Replaced { path }.into()),
+            begun => begun?,
+        };
         let (oldest, newest) = journal_bounds(&txn)?.unwrap_or((1, 0));
         if since > newest {
             self.read = newest;

@@ -31,12 +31,17 @@ pub(crate) fn flock_exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
     call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockExclusive))
 }
 
-/// Takes the `flock` if nobody holds it; returns whether it did.
+/// Shares the `flock` of an open file or directory, and waits for who has it alone. It ends with the handle.
+pub(crate) fn flock_shared(file: BorrowedFd<'_>) -> io::Result<()> {
+    call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockShared))
+}
+
+/// Takes the `flock` alone if nobody else has it or shares it; returns whether it did. One that was shared before is given
+/// up in either case.
 pub(crate) fn try_flock_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
     match call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
-        Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
+        locked => locked.map(|()| true),
     }
 }
 

@@ -16,12 +16,15 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 pub(crate) struct Wakeup(OwnedFd);
 
 impl Wakeup {
-    /// Wakes when somebody has written to the file at `path`, through any descriptor.
+    /// Wakes when somebody has written to the file at `path`, through any descriptor, and when the path may lead to
+    /// another file from now on.
     ///
     /// Returns an error where the user's inotify instances or watches are used up, among others.
     pub(crate) fn on_write(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        inotify.add_watch(path, AddWatchFlags::IN_MODIFY)?;
+        // A file that loses a name, with another put in its place, changes its attributes: it has fewer links.
+        let replaced = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
+        inotify.add_watch(path, AddWatchFlags::IN_MODIFY | replaced)?;
         Ok(Wakeup(inotify.into()))
     }
 
@@ -45,14 +48,17 @@ impl Wakeup {
         }
     }
 
-    /// Makes the descriptor unreadable until it wakes again. Comes before the look, so that nothing is missed.
-    pub(crate) fn clear(&self) -> io::Result<()> {
+    /// Makes the descriptor unreadable until it wakes again, and returns whether it was readable. Comes before the look, so
+    /// that nothing is missed.
+    pub(crate) fn clear(&self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
+        let mut woken = false;
         loop {
             match nix::unistd::read(self.0.as_fd(), &mut buffer) {
                 // A full buffer may not be all.
-                Ok(read) if read > buffer.len() / 2 => {}
-                Ok(_) | Err(Errno::EAGAIN) => return Ok(()),
+                Ok(read) if read > buffer.len() / 2 => woken = true,
+                Ok(_) => return Ok(true),
+                Err(Errno::EAGAIN) => return Ok(woken),
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }

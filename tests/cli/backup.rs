@@ -29,6 +29,43 @@ fn a_copy_takes_the_place_of_the_database() {
 }
 
 #[test]
+fn a_copy_is_never_written_over_the_store() {
+    let dir = Dir::new("backup-own");
+    load_base(&dir);
+    let database = dir.root().join("store.redb");
+    std::os::unix::fs::symlink(&database, dir.join("link")).unwrap();
+    std::fs::hard_link(&database, dir.join("hard")).unwrap();
+    std::os::unix::fs::symlink(dir.root(), dir.join("door")).unwrap();
+    let before = lists(&dir);
+    for own in
+        ["root/store.redb", "link", "hard", "door/store.redb", "root/copy", "root/diffs/copy", "run/copy"]
+    {
+        let refused = dir.layerstore(["backup", "--force", own]).assert_exit(1);
+        assert!(refused.contains("choose a path outside of it"), "{own}: {refused}");
+    }
+    // What is committed after is seen by all: it is the same file.
+    dir.layerstore(["create-container", "base", "--name", "since"]).assert_success();
+    assert_ne!(lists(&dir), before);
+    assert!(!dir.root().join("copy").exists());
+}
+
+#[test]
+fn a_copy_is_written_to_files_alone() {
+    let dir = Dir::new("backup-kinds");
+    load_base(&dir);
+    dir.create_dir("there");
+    dir.write("taken", "");
+    let taken = dir.layerstore(["backup", "taken"]).assert_exit(1);
+    assert!(taken.contains("--force"), "{taken}");
+    for force in [&[][..], &["--force"]] {
+        let refused = dir.layerstore(["backup", "there"]).args(force).assert_exit(1);
+        assert!(refused.contains("there is a directory"), "{refused}");
+        let refused = dir.layerstore(["backup", "/dev/null"]).args(force).assert_exit(1);
+        assert!(refused.contains("a device"), "{refused}");
+    }
+}
+
+#[test]
 fn a_copy_of_a_store_that_did_not_change_is_clean() {
     let dir = Dir::new("backup-clean");
     load_base(&dir);
@@ -53,7 +90,10 @@ fn a_process_that_has_the_store_open_goes_on_after_a_compaction() {
 
     let locked =
         store.write(|_| Ok(dir.layerstore(["--lock-timeout", "0", "compact"]).assert_exit(1))).unwrap();
-    assert!(locked.contains("is being written by process"), "{locked}");
+    assert!(
+        locked.contains("is being written by process") && locked.contains("; gave up at once"),
+        "{locked}"
+    );
     let report = dir.layerstore(["compact", "--json"]).json();
     let bytes = |name: &str| report[name].as_u64().unwrap();
     assert!(bytes("bytes_after") < bytes("bytes_before") / 2, "{report}");

@@ -62,6 +62,23 @@ fn paths_that_are_no_text_stay_whole() {
 }
 
 #[test]
+fn what_is_unmounted_by_hand_is_mounted_nowhere() {
+    if !can_mount() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("by-hand");
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    let path = mount(&dir, "web");
+    let mounts = || dir.layerstore(["status", "--json"]).json()["mounts"].as_array().unwrap().len();
+    assert_eq!(mounts(), 1);
+    rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty()).unwrap();
+    assert_eq!(dir.layerstore(["mount", "-q"]).stdout(), "");
+    assert_eq!(mounts(), 0);
+    assert!(dir.layerstore(["status"]).stdout().contains("mounted     0 layers\n"));
+}
+
+#[test]
 fn mounts_are_counted() {
     if !can_mount() {
         skip!("mounting needs root or a user namespace");

@@ -3,7 +3,8 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
@@ -49,7 +50,7 @@ fn removal_on_a_full_disk_gets_the_reserve() {
         Err(error) => skip!("cannot mount a tmpfs: {error}"),
     };
     load_base(&dir);
-    let mut fill = File::create(root.join("fill")).unwrap();
+    let mut fill = File::create(beside(&root).join("fill")).unwrap();
     while fill.write_all(&[1; 4096]).is_ok() {}
     let error = dir.layerstore(["create-container", "base"]).assert_exit(1);
     assert!(error.contains("hint: remove images or containers"), "{error}");
@@ -108,6 +109,7 @@ fn an_image_whose_size_is_known_is_refused_before_it_is_unpacked() {
     for image in [&plain, &told] {
         let error = dir.layerstore(["load", &image.reference()]).assert_exit(1);
         assert!(error.contains("the image needs at least 61 MB"), "{error}");
+        assert!(error.contains("file `reserve` holds 16 MB back"), "{error}");
         assert!(error.contains("hint: remove images or containers"), "{error}");
     }
     let error = dir.layerstore(["load", &untold.reference()]).assert_exit(1);
@@ -146,7 +148,8 @@ fn everything_can_be_removed_when_the_inodes_are_used_up() {
     assert!(error.contains("No space left"), "{error}");
     assert!(error.contains("hint: remove images or containers"), "{error}");
     assert_eq!(used(&dir), before, "nothing of it stays");
-    let filler = (0..).take_while(|n| File::create(root.join(format!("filler-{n}"))).is_ok()).count();
+    let place = beside(&root);
+    let filler = (0..).take_while(|n| File::create(place.join(format!("filler-{n}"))).is_ok()).count();
     assert!(filler > 0);
     let error = layerstore(&["load", &many.reference()]).assert_exit(1);
     assert!(error.contains("the image needs at least 2 inodes and 0 are free"), "{error}");
@@ -171,7 +174,7 @@ fn everything_can_be_removed_when_the_last_byte_is_used_up() {
     dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
     dir.layerstore(["names", "web", "--add", "www"]).assert_success();
     dir.write("root/diffs/12345/file", "left behind");
-    let mut fill = File::create(root.join("fill")).unwrap();
+    let mut fill = File::create(beside(&root).join("fill")).unwrap();
     while fill.write_all(&[1; 4096]).is_ok() {}
     while fill.write_all(&[1]).is_ok() {}
     empty(&dir);
@@ -192,6 +195,13 @@ fn empty(dir: &Dir) {
         on_one_disk(dir, arguments).assert_success();
     }
     assert_eq!(used(dir), [0; 3]);
+}
+
+/// A place on the disk of a store that is none of the store's.
+fn beside(root: &Path) -> PathBuf {
+    let run = root.join("run");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&run).unwrap();
+    run
 }
 
 /// Mounts a small disk where the store will be.

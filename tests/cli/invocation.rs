@@ -1,5 +1,6 @@
 //! The command line itself: usage, exit statuses, environment.
 
+use super::{TAG, entries, image};
 use crate::support::{Dir, TestCommand};
 
 #[test]
@@ -39,12 +40,53 @@ fn help_and_version_are_no_failures() {
 fn environment_names_the_store() {
     let dir = Dir::new("environment");
     let root = dir.join("elsewhere");
+    TestCommand::layerstore().arg("create-container").env("LAYERSTORE_ROOT", &root).assert_success();
+    dir.layerstore(["create-container"]).assert_success();
     let status = TestCommand::layerstore().args(["status", "--json"]).env("LAYERSTORE_ROOT", &root).json();
     assert_eq!(status["root"], root.to_str().unwrap());
     // Not a place that other stores have too.
     assert_eq!(status["run_root"], root.join("run").to_str().unwrap());
     let status = dir.layerstore(["status", "--json"]).env("LAYERSTORE_ROOT", &root).json();
     assert_eq!(status["root"], dir.root().to_str().unwrap(), "the flag wins");
+}
+
+#[test]
+fn a_store_is_made_by_what_puts_something_in() {
+    let dir = Dir::new("no-store");
+    image().write(dir.join("base.oci"), TAG);
+    dir.write("damaged.tar", "no archive");
+    let reading =
+        ["status", "du", "images", "containers", "layers", "events", "check", "gc", "mount", "sync"];
+    let others = [
+        &["inspect", "web"][..],
+        &["create-container", "nope"],
+        &["backup", "copy"],
+        &["load", "oci:/nonexistent"],
+        &["load", "oci-archive:damaged.tar"],
+        &["load", "oci:base.oci:nope"],
+        &["load", "oci:base.oci", "--platform", "plan9/mips"],
+    ];
+    for command in reading.iter().map(std::slice::from_ref).chain(others) {
+        for empty in [false, true] {
+            if empty {
+                dir.create_dir("root");
+            }
+            let error = dir.layerstore(command).assert_exit(1);
+            if command[0] != "load" {
+                assert!(
+                    error.contains("there is no store at") && error.contains("`layerstore load`"),
+                    "{error}"
+                );
+            }
+            assert!(!empty || entries(&dir, "") == 0, "{command:?} has made a store");
+            // Fails if there is something in it.
+            std::fs::remove_dir(dir.root()).or_else(|error| if empty { Err(error) } else { Ok(()) }).unwrap();
+            assert!(!dir.root().exists() && !dir.run_root().exists(), "{command:?} has made a directory");
+        }
+    }
+    assert!(!dir.join("copy").exists());
+    dir.layerstore(["load", &format!("oci:base.oci:{TAG}")]).assert_success();
+    assert!(dir.root().join("store.redb").exists());
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::support::Dir;
 #[test]
 fn empty_store_has_empty_lists() {
     let dir = Dir::new("empty");
+    dir.layerstore(["create-container", "--name", "gone"]).assert_success();
+    dir.layerstore(["rm", "gone"]).assert_success();
     assert_eq!(lists(&dir), [json!([]), json!([]), json!([])]);
     assert_eq!(dir.layerstore(["images"]).stdout(), "IMAGE  CREATED  SIZE  NAMES\n");
     assert_eq!(dir.layerstore(["images", "-n"]).stdout(), "");

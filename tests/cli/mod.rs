@@ -5,6 +5,7 @@ mod bad_input;
 mod checking;
 mod config;
 mod containers;
+mod damaged;
 mod full_disk;
 mod images;
 mod invocation;

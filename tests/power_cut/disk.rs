@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::random::Random;
+use crate::support::random::Random;
 
 /// The unit that is written whole or not at all.
 pub const BLOCK: usize = 4096;

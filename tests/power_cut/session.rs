@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Cache, Content, Event, Replay};
 use super::fuse::Recorder;
-use super::random::Random;
 use super::verify::{Progress, open, progress, verify_data, verify_doubtful_data, verify_records};
 use super::worker::{History, Mark, THREADS, Worker, write_images};
+use crate::support::random::Random;
 use crate::support::{Dir, TestCommand, database};
 
 const ORDER: &str = "LAYERSTORE_POWER_CUT_SESSION";

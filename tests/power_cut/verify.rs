@@ -10,9 +10,9 @@ use layerstore::{
 };
 
 use super::disk::Event;
-use super::random::Random;
 use super::worker::{self, History, Mark, Part, THREADS};
 use crate::support::oci::ReadImage;
+use crate::support::random::Random;
 
 /// The operations of each thread that were done before a cut, and whether one more had begun.
 #[derive(Clone, Copy, Debug, Default)]

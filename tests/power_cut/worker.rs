@@ -14,8 +14,8 @@ use layerstore::{
     NewItem, Store, UnmountMode,
 };
 
-use super::random::Random;
 use crate::support::oci::{Compression, Image, Layer};
+use crate::support::random::Random;
 use crate::support::tar::{Member, archive};
 
 /// How many work at a time.

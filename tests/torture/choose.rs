@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::content::{Content, Random};
+use super::content::Content;
 use super::images::SharedImage;
 use super::model::{Owned, is_contended};
 use super::op::{Change, Op};
+use crate::support::random::Random;
 
 /// How many things of its own a worker keeps, so that a round stays short.
 const CONTAINERS: usize = 4;

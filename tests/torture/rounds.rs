@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use layerstore::{ContainerOptions, MountOptions, Store, StoreOptions, SyncMode, UnmountMode};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::content::Random;
 use super::images::{self, SharedImage};
 use super::log::{History, Line, Log, Worker};
 use super::verify::{self, Known, RunState};
 use super::worker::{Handle, Settings, VARIABLE};
 use crate::support::Dir;
 use crate::support::machine;
+use crate::support::random::Random;
 
 /// The test that is a worker when [`VARIABLE`] says so.
 const WORKER_TEST: &str = "torture::worker_process";
@@ -64,7 +64,7 @@ impl Torture {
     pub fn new(seed: u64) -> Self {
         let dir = Dir::new("torture");
         let images = images::write(&dir.create_dir("images"));
-        let mut random = Random::new(seed, "rounds");
+        let mut random = Random::for_purpose(seed, "rounds");
         let slots = 2 + random.below(7);
         let sync = random.once_in(4);
         let store = open(&dir);
@@ -188,7 +188,7 @@ impl Torture {
         operations: usize,
         log: &std::path::Path,
     ) -> Settings {
-        let mut random = Random::new(self.seed, &format!("{}-{slot}-{incarnation}", self.round));
+        let mut random = Random::for_purpose(self.seed, &format!("{}-{slot}-{incarnation}", self.round));
         Settings {
             worker: Worker { slot, incarnation: format!("{}.{incarnation}", self.round) },
             root: self.dir.root(),

@@ -7,13 +7,13 @@ use layerstore::{Store, StoreOptions, SyncMode};
 use serde::{Deserialize, Serialize};
 
 use super::choose::Chooser;
-use super::content::Random;
 use super::images::{self, SharedImage};
 use super::log::{Line, Log, Worker};
 use super::model::Owned;
 use super::observe::{self, Trouble};
 use super::op::{Op, Outcome, Refusal};
 use super::perform;
+use crate::support::random::Random;
 
 /// The variable that makes a test executable a worker. Its value is [`Settings`].
 pub const VARIABLE: &str = "LAYERSTORE_TORTURE_WORKER";
@@ -110,7 +110,7 @@ impl Work {
         Work {
             images: images::read(&settings.images),
             log: Log::append_to(&settings.log),
-            random: Random::new(settings.seed, &format!("{:?}", settings.worker)),
+            random: Random::for_purpose(settings.seed, &format!("{:?}", settings.worker)),
             store: None,
             owned: Owned::default(),
             held: Vec::new(),

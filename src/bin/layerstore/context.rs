@@ -62,7 +62,7 @@ impl Context {
         Ok(Store::open(&self.effective.options)?)
     }
 
-    /// The store, which must be there: for commands that mean nothing for a new one.
+    /// The store, which must be there: for commands that put nothing in. A mistyped `--root` makes none.
     pub fn existing_store(&self) -> Result<Store, Failure> {
         self.tell_warnings();
         Ok(Store::open(&self.effective.options.clone().create(false))?)

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use layerstore_schema::table::LayerKey;
 
 use super::{ImageImport, LayerImport};
+use crate::disk;
 use crate::error::{Error, ImportError};
 use crate::store::Store;
 use crate::types::ChainId;
@@ -32,7 +33,8 @@ impl Store {
             inodes += 1 + u64::from(layer.keep_blob && self.options().keep_blobs);
         }
         if bytes > free.bytes {
-            return Err(ImportError::NoSpace { needed: bytes, free: free.bytes }.into());
+            let reserved = disk::reserved(self.layout());
+            return Err(ImportError::NoSpace { needed: bytes, free: free.bytes, reserved }.into());
         }
         match free.inodes {
             Some(free) if inodes > free => Err(ImportError::NoInodes { needed: inodes, free }.into()),

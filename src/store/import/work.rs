@@ -16,6 +16,7 @@ use crate::error::{BlobError, Error, ImportError, OciError};
 use crate::layer::{self, LayerBlob, Progress, Stack};
 use crate::meta::{Query, ReadTxn};
 use crate::store::Store;
+use crate::sys::path;
 use crate::types::{Algorithm, ChainId, Digest, Hasher, TreeDigest};
 
 /// A blob copied into the store.
@@ -213,7 +214,8 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Whether the files of a layer can be used again: not if they were not on the disk when the machine went down.
+    /// Whether the files of a layer can be used again: not if their directory is gone, or they were not on the disk when
+    /// the machine went down.
     fn is_whole(&self, txn: &ReadTxn, layer: &LayerRecord) -> Result<bool, Error> {
         match &layer.content {
             LayerContent::Sealed(tree) => self.is_whole_tree(txn, &layer.id, &TreeDigest(*tree)),
@@ -222,6 +224,15 @@ impl<'a> Work<'a> {
     }
 
     fn is_whole_tree(&self, txn: &ReadTxn, layer: &str, tree: &TreeDigest) -> Result<bool, Error> {
+        if let Some(diff) = txn.diff(tree)?
+            && !path::exists(&self.store.diff_path(diff.number)).unwrap_or(true)
+            // Whoever removes a layer takes the row first.
+            && self.store.database().begin_read()?.diff(tree)?.is_some_and(|now| now.number == diff.number)
+        {
+            tracing::warn!(layer, number = diff.number, "its directory is missing: unpacked again");
+            self.state().damaged.insert(diff.number);
+            return Ok(false);
+        }
         match self.store.verify_tree(txn, layer, tree) {
             Err(Error::Unsynced(error)) => {
                 tracing::warn!(%error, "unpacked again");

@@ -7,7 +7,9 @@ use layerstore_schema::table::JOURNAL_ROWS;
 
 use super::{Wakeup, Watch, WatchOptions};
 use crate::error::{Error, WatchError};
-use crate::store::{Aspect, ContainerOptions, Event, EventKind, Store, StoreOptions, SyncMode, ThingId};
+use crate::store::{
+    Aspect, BackupMode, ContainerOptions, Event, EventKind, Store, StoreOptions, SyncMode, ThingId,
+};
 use crate::types::ImageId;
 
 fn open(dir: &Path) -> Store {
@@ -302,5 +304,21 @@ fn a_descriptor_that_was_asked_for_is_cleared_by_looking() {
         assert_eq!(event.aspects, Vec::<Aspect>::new());
         assert_eq!(watch.try_next().unwrap(), None);
         assert!(!readable(&watch));
+    }
+}
+
+#[test]
+fn a_database_that_is_replaced_is_noticed_without_inotify() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let timer = Wakeup::every(Duration::from_millis(1)).unwrap();
+    let mut watch = Watch::new(&store, &WatchOptions::default(), timer).unwrap();
+    assert_eq!(watch.try_next().unwrap(), None);
+    let copy = dir.path().join("copy");
+    store.backup(&copy, BackupMode::New).unwrap();
+    std::fs::rename(copy, store.root().join("store.redb")).unwrap();
+    for _ in 0..2 {
+        let replaced = watch.next(Some(Duration::from_secs(60)));
+        assert!(matches!(replaced, Err(Error::Watch(WatchError::Replaced { .. }))), "{replaced:?}");
     }
 }

@@ -14,7 +14,7 @@ use layerstore_schema::table::{self, Owner, usage};
 use redb::ReadableTable;
 
 use super::Needs::{Blobs, Force, Nothing, Somebody, Source};
-use super::{Case, Fixture, load, quietly};
+use super::{Case, Fixture, load, overwrite, quietly};
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::Member;
 
@@ -445,7 +445,13 @@ pub const CASES: &[Case] = &[
     case("something that is not the store's", Somebody, &["stray"], |f| {
         f.dir.write("root/diffs/notes.txt", "not ours");
     }),
+    case("something that is not the store's, in its root", Somebody, &["stray"], |f| {
+        f.dir.write("root/xyz", "not ours");
+    }),
     // Paths.
+    case("a file's content and time", Blobs, &["content-changed", "path-changed"], |f| {
+        overwrite(&f.base().join("large"));
+    }),
     case("a file's content", Blobs, &["content-changed"], |f| {
         in_base(f, "etc/passwd", |path| std::fs::write(path, "ROOT:x:0:0\n").unwrap());
     }),

@@ -4,8 +4,8 @@ use clap::Args;
 
 /// Compare the store with itself, and report what does not fit
 ///
-/// Reads only, and works while other processes use the store. Prints one line for each finding: a code that does not
-/// change between versions, what it is about, and what to do. The exit status is 3 if there are findings.
+/// Reads only, and works while other processes use the store. Prints each damaged thing with its findings: a code that does not
+/// change between versions, what is wrong, and what to do about it. The exit status is 3 if there are findings.
 ///
 /// Without a flag, it compares records, indexes, and the kind, size and metadata of every path of every layer.
 #[derive(Debug, Args)]

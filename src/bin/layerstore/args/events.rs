@@ -29,7 +29,7 @@ pub struct EventsArgs {
     #[arg(short, long)]
     pub follow: bool,
 
-    /// End after this time
+    /// End after this time; only with --follow, and else wrong usage (status 2)
     #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "follow")]
     pub timeout: Option<Duration>,
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Remove what processes left behind that died or were killed
+/// Remove what no record names, such as what killed processes left behind
 ///
 /// Such leftovers harm nothing but take space, and the next command that writes removes most of them anyway. Layers
 /// that only a lease has kept go when it is over. It is safe at any time, also while other processes use the store:

@@ -13,7 +13,7 @@ const HEADING: &str = "Global options";
 pub struct GlobalArgs {
     /// The directory of the store [env: LAYERSTORE_ROOT]
     ///
-    /// Made if it is missing. The default is /var/lib/layerstore for root, and else layerstore in
+    /// `load`, and `create-container` without an image, make it if it is missing. The default is /var/lib/layerstore for root, and else layerstore in
     /// $XDG_DATA_HOME or ~/.local/share.
     #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
     pub root: Option<PathBuf>,

@@ -33,7 +33,8 @@ pub struct LoadArgs {
 
     /// If a layer fails, keep the finished layers below it for so long, such as 1h or 2d: the next try goes on from there
     ///
-    /// `gc` removes them when the time is over, and `prune --leases` at any time.
+    /// The lease of an earlier try that ends later keeps its end. `gc` removes the layers when the time is over, and
+    /// `prune --leases` at any time; `status` shows the leases.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub lease: Option<Duration>,
 
@@ -43,11 +44,12 @@ pub struct LoadArgs {
 }
 
 /// A time with its unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::Span = text.parse().map_err(|error: jiff::Error| error.to_string())?;
-    let days = jiff::SpanRelativeTo::days_are_24_hours();
-    let time = span.to_duration(days).map_err(|error| error.to_string())?;
-    Duration::try_from(time).map_err(|_| "a time in the past".to_owned())
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "write 30m, 1h or 2d";
+    let span: jiff::Span = text.parse().map_err(|_| FORM)?;
+    let time = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| FORM)?;
+    // A lease of no time keeps nothing.
+    Duration::try_from(time).ok().filter(|time| !time.is_zero()).ok_or(FORM)
 }
 
 #[cfg(test)]
@@ -60,8 +62,8 @@ mod tests {
         {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "1", "-1h", "1 month", "soon"] {
-            assert!(duration(bad).is_err(), "{bad}");
+        for bad in ["", "0", "0s", "1", "x", "-1h", "1 month", "soon"] {
+            assert_eq!(duration(bad), Err("write 30m, 1h or 2d"), "{bad}");
         }
     }
 }

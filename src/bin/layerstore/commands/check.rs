@@ -1,17 +1,20 @@
 //! `layerstore check`.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::ExitCode;
 
-use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress};
+use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress, Remedy, Store};
 use serde_json::json;
 
 use crate::args::CheckArgs;
 use crate::context::Context;
 use crate::failure::{FOUND, Failure};
+use crate::output::findings::{self, Names};
 use crate::output::json::Bytes;
 use crate::output::text;
+
+/// A store that is only read, and what was found in it.
+type Other<'s> = (&'s Store, CheckReport);
 
 pub fn run(args: &CheckArgs, context: &Context) -> Result<ExitCode, Failure> {
     let store = context.existing_store()?;
@@ -26,66 +29,78 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<ExitCode, Failure> {
     options.layer = args.layer.as_deref().map(|key| store.layer(key)).transpose()?.map(|layer| layer.id);
     options.image = args.image.as_deref().map(|key| store.image(key)).transpose()?.map(|image| image.id);
     options.progress = Some(&update);
+    let level = options.level;
     let others = if args.image_stores { store.image_stores() } else { &[] };
     let checked = store.check(&options).and_then(|report| {
-        let others = others.iter().map(|other| Ok((other.root(), other.check(&options)?)));
+        let others = others.iter().map(|other| Ok((other, other.check(&options)?)));
         Ok((report, others.collect::<Result<Vec<_>, layerstore::Error>>()?))
     });
     drop(bars);
     let (report, others) = checked?;
-    print(&report, &others, context)?;
+    if context.out().is_json() {
+        print_json(&report, &others, context)?;
+    } else {
+        print(&store, &report, &others, level, context)?;
+    }
     let clean = report.is_clean() && others.iter().all(|(_, report)| report.is_clean());
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
-fn print(report: &CheckReport, others: &[(&Path, CheckReport)], context: &Context) -> Result<(), Failure> {
+fn print_json(report: &CheckReport, others: &[Other<'_>], context: &Context) -> Result<(), Failure> {
     let checked = &report.checked;
-    if context.out().is_json() {
-        let list: Vec<_> = report.findings.iter().map(finding_json).collect();
-        let notes: Vec<_> = report
-            .notes
-            .iter()
-            .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
-            .collect();
-        let garbage: Vec<_> =
-            report.garbage.iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect();
-        let others: Vec<_> = others
-            .iter()
-            .map(|(root, report)| {
-                let findings: Vec<_> = report.findings.iter().map(finding_json).collect();
-                json!({ "root": Bytes(root.as_os_str().as_bytes().to_vec()), "findings": findings })
-            })
-            .collect();
-        return context.out().json(&json!({
-            "findings": list,
-            "notes": notes,
-            "garbage": garbage,
-            "image_stores": others,
-            "checked": {
-                "records": checked.records,
-                "directories": checked.directories,
-                "files": checked.files,
-                "bytes": checked.bytes,
-            },
-        }));
-    }
-    for finding in &report.findings {
-        let message = text::printable(&finding.to_string());
-        context.out().line(format_args!("{}: {message}", finding.code()))?;
-    }
-    for (root, report) in others {
-        for finding in &report.findings {
-            let text =
-                format!("{}: in the store {}, only read here: {finding}", finding.code(), root.display());
-            context.out().line(format_args!("{}", text::printable(&text)))?;
-        }
+    let list: Vec<_> = report.findings.iter().map(finding_json).collect();
+    let notes: Vec<_> = report
+        .notes
+        .iter()
+        .map(|one| json!({ "code": one.code(), "thing": one.thing(), "message": one.to_string() }))
+        .collect();
+    let garbage: Vec<_> =
+        report.garbage.iter().map(|path| Bytes(path.as_os_str().as_bytes().to_vec())).collect();
+    let others: Vec<_> = others
+        .iter()
+        .map(|(store, report)| {
+            let findings: Vec<_> = report.findings.iter().map(finding_json).collect();
+            json!({ "root": Bytes(store.root().as_os_str().as_bytes().to_vec()), "findings": findings })
+        })
+        .collect();
+    context.out().json(&json!({
+        "findings": list,
+        "notes": notes,
+        "garbage": garbage,
+        "image_stores": others,
+        "checked": {
+            "records": checked.records,
+            "directories": checked.directories,
+            "files": checked.files,
+            "bytes": checked.bytes,
+        },
+    }))
+}
+
+fn print(
+    store: &Store,
+    report: &CheckReport,
+    others: &[Other<'_>],
+    level: CheckLevel,
+    context: &Context,
+) -> Result<(), Failure> {
+    let out = context.out();
+    findings::print(&report.findings, &Names::of(store), "", out)?;
+    for (other, report) in others.iter().filter(|(_, report)| !report.is_clean()) {
+        let root = text::printable(&other.root().display().to_string());
+        findings::print(&report.findings, &Names::of(other), &format!("{root}, only read here: "), out)?;
     }
     if context.quiet() {
         return Ok(());
     }
-    for note in &report.notes {
-        context.out().line(format_args!("note: {}", text::printable(&note.to_string())))?;
+    let of_metadata = |finding: &Finding| finding.remedy == Remedy::RestoreMetadata;
+    if level != CheckLevel::Deep && report.findings.iter().any(of_metadata) {
+        out.line(
+            "note: no file was read: `layerstore check --deep` tells whether contents have changed too",
+        )?;
     }
+    findings::print_notes(&report.notes, out)?;
+    let checked = &report.checked;
     let mut line =
         format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "file"));
     if checked.bytes > 0 {
@@ -97,14 +112,14 @@ fn print(report: &CheckReport, others: &[(&Path, CheckReport)], context: &Contex
         0 => "nothing found".to_owned(),
         some => found(some, "finding"),
     };
-    context.out().line(format_args!("checked {line}: {result}"))?;
+    out.line(format_args!("checked {line}: {result}"))?;
     if report.garbage.is_empty() {
         return Ok(());
     }
     let leftovers = found(report.garbage.len(), "leftover");
-    context
-        .out()
-        .line(format_args!("{leftovers} of processes that were killed: `layerstore gc` removes them"))
+    out.line(format_args!(
+        "{leftovers} that no record names: `layerstore gc` removes them, `gc --dry-run` lists them"
+    ))
 }
 
 /// A finding with its remedy, as `check` and `repair` print it.

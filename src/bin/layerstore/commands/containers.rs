@@ -12,7 +12,7 @@ use crate::output::table::{Align, Table};
 use crate::output::text;
 
 pub fn run(args: &ContainersArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.existing_store()?;
     let mut containers = store.containers()?;
     containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     if context.quiet() && !context.out().is_json() {

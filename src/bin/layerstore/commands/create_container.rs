@@ -8,7 +8,8 @@ use crate::failure::Failure;
 use crate::output::json::ContainerJson;
 
 pub fn run(args: CreateContainerArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    // A new store has no image.
+    let store = if args.image.is_some() { context.existing_store()? } else { context.store()? };
     let image = args.image.as_deref().map(|key| store.image(key)).transpose()?;
     let mut options = ContainerOptions::default();
     options.id = args.id;

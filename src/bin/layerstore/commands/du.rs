@@ -11,7 +11,7 @@ use crate::output::table::{Align, Table};
 use crate::output::text;
 
 pub fn run(args: &DuArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.existing_store()?;
     if args.things.is_empty() {
         return all(&store, args, context);
     }

@@ -8,7 +8,7 @@ use crate::output::table::{Align, Table};
 use crate::output::text;
 
 pub fn run(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.existing_store()?;
     let mut images = store.images()?;
     images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     if context.quiet() && !context.out().is_json() {

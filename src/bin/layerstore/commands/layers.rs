@@ -13,7 +13,7 @@ use crate::output::text;
 use crate::output::tree::Lines;
 
 pub fn run(args: &LayersArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.existing_store()?;
     let mut layers = store.layers()?;
     // As images and containers are listed. One import makes a layer after its parent.
     layers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));

@@ -1,18 +1,29 @@
 //! `layerstore load`.
 
-use layerstore::Progress;
-use layerstore::oci::{LoadOptions, Source};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use layerstore::oci::{LoadOptions, Selection, Source};
+use layerstore::{Error, LayoutError, Progress, Store};
+use serde_json::json;
 
 use crate::args::LoadArgs;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::json::ImageJson;
+use crate::output::json::{ImageJson, time};
+use crate::output::text;
 
 pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
-    let source = Source::open(&args.source, store.root()).map_err(layerstore::Error::from)?;
+    let (store, source) = open(&args, context)?;
     let bars = context.progress();
-    let update = |progress: &Progress<'_>| bars.update(progress);
+    let kept = Mutex::new(None);
+    let update = |progress: &Progress<'_>| match progress {
+        Progress::FinishedKept { layers, expires } => {
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((*layers, time(*expires)));
+        }
+        progress => bars.update(progress),
+    };
     let mut options = LoadOptions::default();
     options.names = args.names;
     options.platform = args.platform;
@@ -21,10 +32,54 @@ pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
     options.progress = Some(&update);
     let loaded = store.load(&source, &options);
     drop(bars);
-    let image = loaded?;
+    let image = match loaded {
+        Ok(image) => image,
+        Err(error) => {
+            if let Some((layers, until)) = *kept.lock().unwrap_or_else(PoisonError::into_inner) {
+                tell_kept(layers, until, context)?;
+            }
+            return Err(error.into());
+        }
+    };
     if context.out().is_json() {
         let size = store.usage(&image)?.total;
         return context.out().json(&ImageJson::new(&image, size));
     }
     context.out().line(&image.id)
+}
+
+/// Says that a load that fails has left something in the store.
+fn tell_kept(layers: u64, until: Timestamp, context: &Context) -> Result<(), Failure> {
+    let (count, are) = (text::count(layers, "layer"), if layers == 1 { "is" } else { "are" });
+    context.note(&format!("{count} {are} kept until {until:.0}; the next try goes on from there"));
+    if context.out().is_json() {
+        context.out().json(&json!({ "kept": { "layers": layers, "until": until } }))?;
+    }
+    Ok(())
+}
+
+/// The store and the source. A store is made when there is an image to bring in, and not for a mistake.
+fn open(args: &LoadArgs, context: &Context) -> Result<(Store, Source), Failure> {
+    let source = |tmp_dir: &Path| Source::open(&args.source, tmp_dir).map_err(Error::from);
+    match context.existing_store() {
+        Err(Failure::Store(Error::Layout(LayoutError::Missing { .. }))) => {
+            // Where the store will be: on the same disk, as a rule.
+            let above = std::path::absolute(context.root()).map_err(|source| Failure::File {
+                action: "find",
+                path: context.root().to_owned(),
+                source,
+            })?;
+            let above = above.ancestors().find(|directory| directory.is_dir()).unwrap_or(Path::new("/"));
+            let source = source(above)?;
+            let selection =
+                Selection { tag: args.source.tag().map(str::to_owned), platform: args.platform.clone() };
+            source.resolve(&selection).map_err(Error::from)?;
+            Ok((context.store()?, source))
+        }
+        store => {
+            let store = store?;
+            let source = source(store.root())?;
+            Ok((store, source))
+        }
+    }
 }

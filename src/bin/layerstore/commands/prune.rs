@@ -1,5 +1,6 @@
 //! `layerstore prune`.
 
+use layerstore::{Error, LookupError};
 use serde_json::json;
 
 use crate::args::PruneArgs;
@@ -12,7 +13,11 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<(), Failure> {
     let (mut ended, mut layers) = (0, Vec::new());
     if args.leases {
         for lease in store.leases()? {
-            layers.extend(store.end_lease(&lease.id)?);
+            match store.end_lease(&lease.id) {
+                // Its time was over, and a writer that came by, this one perhaps, has collected it.
+                Err(Error::Lookup(LookupError::NoLease { .. })) => {}
+                removed => layers.extend(removed?),
+            }
             ended += 1;
         }
     }

@@ -10,6 +10,7 @@ use super::check::finding_json;
 use crate::args::RepairArgs;
 use crate::context::Context;
 use crate::failure::{FOUND, Failure};
+use crate::output::findings::{self, Names};
 use crate::output::text;
 
 pub fn run(args: &RepairArgs, context: &Context) -> Result<ExitCode, Failure> {
@@ -24,52 +25,64 @@ pub fn run(args: &RepairArgs, context: &Context) -> Result<ExitCode, Failure> {
     options.image = args.image.as_deref().map(|key| store.image(key)).transpose()?.map(|image| image.id);
     (options.force, options.dry_run) = (args.force, args.dry_run);
     options.progress = Some(&update);
+    // What goes has its names before.
+    let names = Names::of(&store);
     let repaired = store.repair(&options);
     drop(bars);
     let report = repaired?;
-    print(&report, args.dry_run, context)?;
+    if context.out().is_json() {
+        print_json(&report, args.dry_run, context)?;
+    } else {
+        print(&report, &names, args.dry_run, context)?;
+    }
     let complete = report.is_complete();
     for failed in report.failed {
-        context.tell(&Failure::Unrepaired { thing: failed.thing, source: failed.error });
+        context.tell(&Failure::Unrepaired { thing: names.thing(&failed.thing), source: failed.error });
+    }
+    if let Some(error) = report.ended {
+        return Err(error.into());
     }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
-fn print(report: &RepairReport, dry_run: bool, context: &Context) -> Result<(), Failure> {
-    if context.out().is_json() {
-        let repaired: Vec<_> = report
-            .repaired
-            .iter()
-            .map(|one| json!({ "action": one.code, "thing": one.thing, "message": one.what }))
-            .collect();
-        let failed: Vec<_> = report
-            .failed
-            .iter()
-            .map(|one| json!({ "thing": one.thing, "message": one.error.to_string() }))
-            .collect();
-        let left: Vec<_> = report.left.iter().map(finding_json).collect();
-        return context.out().json(&json!({
-            "dry_run": dry_run,
-            "repaired": repaired,
-            "failed": failed,
-            "left": left,
-        }));
-    }
+fn print_json(report: &RepairReport, dry_run: bool, context: &Context) -> Result<(), Failure> {
+    let repaired: Vec<_> = report
+        .repaired
+        .iter()
+        .map(|one| json!({ "action": one.code, "thing": one.thing, "message": one.what }))
+        .collect();
+    let failed: Vec<_> = report
+        .failed
+        .iter()
+        .map(|one| json!({ "thing": one.thing, "message": one.error.to_string() }))
+        .collect();
+    let left: Vec<_> = report.left.iter().map(finding_json).collect();
+    context.out().json(&json!({
+        "dry_run": dry_run,
+        "repaired": repaired,
+        "failed": failed,
+        "left": left,
+        "ended": report.ended.as_ref().map(ToString::to_string),
+    }))
+}
+
+fn print(report: &RepairReport, names: &Names, dry_run: bool, context: &Context) -> Result<(), Failure> {
+    let out = context.out();
     for one in &report.repaired {
-        context.out().line(text::printable(&one.to_string()))?;
+        out.line(format_args!("{}: {}", names.thing(&one.thing), findings::shown(&one.what)))?;
     }
-    for finding in &report.left {
-        let message = text::printable(&finding.to_string());
-        context.out().line(format_args!("left: {}: {message}", finding.code()))?;
-    }
+    findings::print(&report.left, names, "left: ", out)?;
     if context.quiet() {
         return Ok(());
     }
-    if report.repaired.is_empty() && report.left.is_empty() {
-        return context.out().line("nothing to repair");
-    }
     let count = |things: usize, word| text::count(u64::try_from(things).unwrap_or(u64::MAX), word);
     let did = if dry_run { "would do" } else { "done" };
-    let (repaired, left) = (count(report.repaired.len(), "repair"), count(report.left.len(), "finding"));
-    context.out().line(format_args!("{did}: {repaired}; left: {left}"))
+    let repaired = count(report.repaired.len(), "repair");
+    if report.ended.is_some() {
+        return out.line(format_args!("{did}: {repaired}; what is left is not known"));
+    }
+    if report.repaired.is_empty() && report.left.is_empty() {
+        return out.line("nothing to repair");
+    }
+    out.line(format_args!("{did}: {repaired}; left: {}", count(report.left.len(), "finding")))
 }

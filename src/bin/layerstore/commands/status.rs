@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use layerstore::Lease;
 use serde_json::json;
 
 use crate::args::StatusArgs;
@@ -12,7 +13,7 @@ use crate::output::json::{Bytes, time};
 use crate::output::text;
 
 pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.existing_store()?;
     let status = store.status()?;
     let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
     if context.out().is_json() {
@@ -21,7 +22,9 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         let leases: Vec<_> = status
             .leases
             .iter()
-            .map(|lease| json!({ "id": lease.id.as_str(), "expires": time(lease.expires) }))
+            .map(|lease| {
+                json!({ "id": lease.id.as_str(), "expires": time(lease.expires), "over": lease.is_expired() })
+            })
             .collect();
         return context.out().json(&json!({
             "root": bytes(context.root()),
@@ -57,7 +60,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         (now, 0) => format!("{now}; see `layerstore sync`"),
         (now, before) => format!("{now}, and {before} since before this boot: verified when they are used"),
     };
-    let lines = [
+    let mut lines = vec![
         ("root", path(context.root())),
         ("run root", path(context.run_root())),
         ("uuid", store.uuid().to_owned()),
@@ -73,5 +76,17 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         ("mounted", count(status.mounts.len(), "layer")),
         ("can mount", can_mount.to_owned()),
     ];
+    let leases = lines.iter().position(|(name, _)| *name == "leases").map_or(lines.len(), |at| at + 1);
+    let each = status.leases.iter().map(|lease| ("", until(lease)));
+    lines.splice(leases..leases, each);
     lines.iter().try_for_each(|(name, value)| context.out().line(format_args!("{name:<11} {value}")))
+}
+
+/// `load-0123456789ab until 2026-01-31T12:00:00Z`
+fn until(lease: &Lease) -> String {
+    let (id, end) = (text::printable(lease.id.as_str()), time(lease.expires));
+    // What begins like this is the id of an image, in whole.
+    let id =
+        id.strip_prefix("load-").map_or(id.clone(), |image| format!("load-{}", text::short(image, false)));
+    if lease.is_expired() { format!("{id} over since {end:.0}") } else { format!("{id} until {end:.0}") }
 }

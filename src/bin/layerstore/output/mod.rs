@@ -1,5 +1,6 @@
 //! Everything that is printed: lines, tables and JSON to standard output, the rest to standard error.
 
+pub mod findings;
 pub mod json;
 pub mod log;
 mod progress;

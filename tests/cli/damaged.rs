@@ -1,0 +1,124 @@
+//! What commands say of a store that is damaged: what, whose it is, and what to do.
+
+use std::path::PathBuf;
+
+use layerstore::{Store, StoreOptions};
+
+use super::{TAG, can_mount, load_base};
+use crate::support::Dir;
+use crate::support::oci::{Image, Layer};
+use crate::support::tar::Member;
+
+/// Where the files of the image's two layers lie: of the one that has `file`.
+fn directory_with(dir: &Dir, file: &str) -> PathBuf {
+    let mut directories =
+        std::fs::read_dir(dir.root().join("diffs")).unwrap().map(|entry| entry.unwrap().path());
+    directories.find(|directory| directory.join(file).exists()).unwrap()
+}
+
+#[test]
+fn a_missing_directory_is_the_layers() {
+    let dir = Dir::new("missing-directory");
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    let store = Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root())).unwrap();
+    let layers = store.layers().unwrap();
+    let base = layers.iter().find(|layer| layer.parent.is_none()).unwrap();
+    std::fs::remove_dir_all(directory_with(&dir, "etc/hostname")).unwrap();
+    let mut commands = vec![["diff", base.id.as_str()]];
+    if can_mount() {
+        commands.push(["mount", "web"]);
+    }
+    for command in commands {
+        let error = dir.layerstore(command).assert_exit(1);
+        let named = format!("of the layer {} is missing", base.id);
+        assert!(error.contains(&named), "{command:?}: {error}");
+        assert!(
+            error.contains("`layerstore check --deep`") && error.contains("`layerstore repair`"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    let dir = Dir::new("damaged-file");
+    load_base(&dir);
+    dir.layerstore(["prune", "--blobs"]).assert_success();
+    std::fs::write(directory_with(&dir, "etc/motd").join("etc/motd"), "HELLO\n").unwrap();
+    for command in
+        [&["diff", "base"][..], &["save", "base", "oci-archive:out.tar"], &["save", "base", "oci:out"]]
+    {
+        let error = dir.layerstore(command).assert_exit(1);
+        assert!(error.contains(": /etc/motd is damaged"), "{error}");
+        assert!(error.contains("of the layer") || error.contains("the layer "), "{error}");
+        assert!(error.contains("`layerstore repair`"), "{error}");
+    }
+}
+
+#[test]
+fn a_layout_that_does_not_become_complete_is_removed() {
+    let dir = Dir::new("save-fails");
+    load_base(&dir);
+    let other = Image::new([Layer::new([Member::file("other", "fine")])]).write(dir.join("other.oci"), TAG);
+    dir.layerstore(["load", &other.reference(), "--name", "other"]).assert_success();
+    dir.layerstore(["prune", "--blobs"]).assert_success();
+    std::fs::write(directory_with(&dir, "etc/motd").join("etc/motd"), "HELLO\n").unwrap();
+    dir.layerstore(["save", "base", "oci:new"]).assert_exit(1);
+    assert!(!dir.join("new").exists());
+    // A directory that was there stays, empty as it was.
+    dir.create_dir("empty");
+    dir.layerstore(["save", "base", "oci:empty"]).assert_exit(1);
+    assert_eq!(std::fs::read_dir(dir.join("empty")).unwrap().count(), 0);
+    // And so does a layout with its image.
+    dir.layerstore(["save", "other", "oci:kept:x"]).assert_success();
+    dir.layerstore(["save", "base", "oci:kept:y"]).assert_exit(1);
+    Dir::new("save-fails-other")
+        .layerstore(["load", &format!("oci:{}:x", dir.join("kept").display())])
+        .assert_success();
+}
+
+#[test]
+fn a_damaged_database_is_restored_from_a_copy() {
+    let dir = Dir::new("damaged-database");
+    load_base(&dir);
+    let database = dir.root().join("store.redb");
+    let whole = std::fs::read(&database).unwrap();
+    let noise: Vec<u8> = whole.iter().map(|byte| byte ^ 0x5a).collect();
+    let cut: [&[u8]; 4] = [&whole[..whole.len() / 2], &whole[..4096], &whole[..0], &noise];
+    for bytes in cut {
+        std::fs::write(&database, bytes).unwrap();
+        for command in [&["images"][..], &["create-container", "base"], &["check"]] {
+            let error = dir.layerstore(command).assert_exit(1);
+            assert!(error.contains("restore a copy made by `layerstore backup`"), "{} {error}", bytes.len());
+        }
+    }
+    let help = dir.layerstore(["help", "backup"]).stdout();
+    assert!(help.contains("To put it back"), "{help}");
+}
+
+#[test]
+fn a_marker_is_written_again_as_the_error_says() {
+    let dir = Dir::new("marker");
+    load_base(&dir);
+    let marker = dir.root().join("LAYERSTORE");
+    let whole = std::fs::read_to_string(&marker).unwrap();
+    for damaged in [None, Some("layerstore 1\n"), Some("")] {
+        match damaged {
+            None => std::fs::remove_file(&marker).unwrap(),
+            Some(text) => std::fs::write(&marker, text).unwrap(),
+        }
+        let error = dir.layerstore(["images"]).assert_exit(1);
+        assert!(error.contains(&marker.display().to_string()), "{error}");
+        let (_, lines) = error.split_once("write these lines into the file: ").unwrap();
+        let lines = lines.lines().next().unwrap().replace("`, `", "\n").replace('`', "");
+        assert_eq!(format!("{lines}\n"), whole);
+        // Nor is another store made over it.
+        dir.layerstore(["create-container"]).assert_exit(1);
+    }
+    // Where the database cannot say it either, the form of the file is told.
+    std::fs::write(dir.root().join("store.redb"), "").unwrap();
+    let error = dir.layerstore(["images"]).assert_exit(1);
+    assert!(error.contains("LAYERSTORE") && error.contains("`uuid UUID`"), "{error}");
+    std::fs::write(&marker, whole).unwrap();
+}
