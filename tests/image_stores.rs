@@ -283,8 +283,8 @@ fn damage_of_another_store_is_marked_as_such() {
     let output = run(&["check", "--image-stores"]).output();
     assert_eq!(output.status.code(), Some(3));
     let text = String::from_utf8(output.stdout).unwrap();
-    let marked = format!("directory-missing: in the store {}, only read here: ", other.display());
-    assert!(text.contains(&marked), "{text}");
+    let marked = format!("{}, only read here: layer ", other.display());
+    assert!(text.contains(&marked) && text.contains("  directory-missing: "), "{text}");
     let output = run(&["check", "--image-stores", "--json"]).output();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["findings"], serde_json::json!([]));

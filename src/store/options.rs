@@ -247,6 +247,11 @@ impl StoreOptions {
         &self.root
     }
 
+    /// Whether images are read from, or are kept in, other stores.
+    pub fn has_other_stores(&self) -> bool {
+        !self.image_stores.is_empty() || self.image_store_root.is_some()
+    }
+
     /// How another store is opened that is read beside this one.
     pub(super) fn for_other(&self, root: &Path) -> Self {
         let mut options = StoreOptions::at(root).create(false).read_only(true);

@@ -62,10 +62,13 @@ impl Context {
         Ok(Store::open(&self.effective.options)?)
     }
 
-    /// The store, which must be there: for commands that put nothing in. A mistyped `--root` makes none.
+    /// The store, which must be there: for commands that put nothing in. A mistyped `--root` makes none. One whose images
+    /// are in other stores is made, as there is something to see in it from the beginning.
     pub fn existing_store(&self) -> Result<Store, Failure> {
         self.tell_warnings();
-        Ok(Store::open(&self.effective.options.clone().create(false))?)
+        let options = self.effective.options.clone();
+        let has_others = options.has_other_stores();
+        Ok(Store::open(&options.create(has_others))?)
     }
 
     /// Tells what in the configuration has no effect.
