@@ -72,7 +72,7 @@ $ create-layer --hostgidmap --gidmap 0:1:1
 $ create-layer --subuidmap nobody-has-this-name
 ! initializing ID mappings: no ranges found for "nobody-has-this-name" in /etc/subuid
 = 1
-$ create-layer -j -i mapped --uidmap 0:100000:65536
+$ create-layer -j -i mapped --uidmap 0:1000:5000
 {"id":"mapped","created":"TIME"}
 $ layer-parent-owners mapped
 ID: mapped
@@ -88,8 +88,8 @@ UIDs: []
 GIDs: []
 $ container-parent-owners -j ctr
 {"ID":"ctr","UIDs":null,"GIDs":null}
-$ create-container -j -i mapped --uidmap 0:100000:65536 ''
-{"id":"mapped","image":"","layer":"ID1","created":"TIME","uidmap":[{"container_id":0,"host_id":100000,"size":65536}],"gidmap":[{"container_id":0,"host_id":100000,"size":65536}],"flags":{"MountLabel":"","ProcessLabel":""}}
+$ create-container -j -i mapped --uidmap 0:1000:5000 ''
+{"id":"mapped","image":"","layer":"ID1","created":"TIME","uidmap":[{"container_id":0,"host_id":1000,"size":5000}],"gidmap":[{"container_id":0,"host_id":1000,"size":5000}],"flags":{"MountLabel":"","ProcessLabel":""}}
 "#,
     );
 }
