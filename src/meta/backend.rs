@@ -29,7 +29,7 @@ pub(super) const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
 
 /// The least time to wait for any other lock. They are held for a few reads or writes, by readers too, and a commit in
 /// its middle has no better answer than to wait.
-const SHORT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const SHORT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the handle is doing, which decides what its syncs and locks mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

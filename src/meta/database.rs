@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use layerstore_schema::header::Access;
 use redb::backends::FileBackend;
@@ -18,13 +18,14 @@ use redb::{
     StorageBackend, StorageError, TransactionError,
 };
 
-use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch};
+use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT};
 use super::holder::HolderFile;
 use super::private::{PrivateBackend, read_header_bytes};
 use super::{Query, ReadTxn, WriteTxn, read_header};
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
 use crate::sys::file::File;
+use crate::sys::moment;
 use crate::sys::path;
 use crate::sys::stat::{FileId, stat};
 
@@ -140,14 +141,34 @@ impl Database {
                 return Ok(reader);
             }
             Err(DatabaseError::RepairAborted) => {
-                let _writer = self.open_writer()?;
-                open().map_err(|error| self.open_error(error))?
+                moment::pass("to look after the last writer");
+                self.open_looked_after(open)?
             }
             other => other.map_err(|error| self.open_error(error))?,
         };
         let reader = Arc::new(Reader::Shared(reader));
         *slot = Some(Arc::clone(&reader));
         Ok(reader)
+    }
+
+    /// Opens a file whose last writer left without a word, after a look at it. Whoever has come to write meanwhile has had
+    /// that look, so this waits for nobody: a caller may hold the very lock that the writer waits for.
+    fn open_looked_after(
+        &self,
+        open: impl Fn() -> Result<ReadOnlyDatabase, DatabaseError>,
+    ) -> Result<ReadOnlyDatabase, MetaError> {
+        let begun = Instant::now();
+        loop {
+            let writer = match self.open_writer_within(Duration::ZERO) {
+                Err(MetaError::Locked { .. }) if begun.elapsed() < SHORT_LOCK_TIMEOUT => None,
+                writer => Some(writer?),
+            };
+            match open() {
+                // The writer has left again, like the last one.
+                Err(DatabaseError::RepairAborted) if writer.is_none() => std::thread::yield_now(),
+                opened => return opened.map_err(|error| self.open_error(error)),
+            }
+        }
     }
 
     /// Opens a file that may not be written, as the last writer left it.
@@ -277,6 +298,10 @@ impl Database {
     }
 
     pub(super) fn open_writer(&self) -> Result<Writer, MetaError> {
+        self.open_writer_within(self.options.lock_timeout)
+    }
+
+    fn open_writer_within(&self, lock_timeout: Duration) -> Result<Writer, MetaError> {
         self.require_open_for_writing()?;
         let open = || -> io::Result<_> {
             let file = File::open_to_write(&self.path)?;
@@ -291,7 +316,8 @@ impl Database {
         let phase = PhaseSwitch::new(Phase::Opening);
         let holder = HolderFile::open(&self.path.with_extension("holder"));
         let inner = self.file_backend(same).map_err(|error| self.writer_error(error))?;
-        let backend = Backend::new(inner, file, phase.clone(), holder, &self.options);
+        let options = DatabaseOptions { lock_timeout, ..self.options.clone() };
+        let backend = Backend::new(inner, file, phase.clone(), holder, &options);
         let mut builder = self.builder();
         let repairing = phase.clone();
         builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));

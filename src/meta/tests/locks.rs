@@ -51,6 +51,23 @@ fn impatient(dir: &Path, millis: u64) -> Database {
 }
 
 #[test]
+fn who_opens_to_read_does_not_wait_for_who_has_come_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = impatient(dir.path(), 60_000);
+    database.create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) }).map(drop)).unwrap();
+    database.write::<_, MetaError>(|_| Ok(())).unwrap();
+    // A writer that waits for a lock of the reader's would wait for ever.
+    let held = std::rc::Rc::new(std::cell::RefCell::new(None));
+    let (slot, other) = (std::rc::Rc::clone(&held), impatient(dir.path(), 60_000));
+    crate::sys::moment::meanwhile("to look after the last writer", move || {
+        *slot.borrow_mut() = Some(other.open_write().unwrap());
+    });
+    let reader = impatient(dir.path(), 100);
+    assert!(reader.begin_read().unwrap().layers().unwrap().is_empty());
+    assert!(held.borrow().is_some());
+}
+
+#[test]
 fn the_default_is_a_minute() {
     assert_eq!(DatabaseOptions::default().lock_timeout, Duration::from_secs(60));
 }
