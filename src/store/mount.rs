@@ -155,7 +155,6 @@ impl Store {
             if txn.layer(&layer.id)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
             }
-            self.run_layout()?.ensure_mount_point(&layer_id)?;
             let is_mounted = overlay::is_mounted(&target)?;
             match &mut slot.record {
                 Some(record) if is_mounted => {
@@ -181,7 +180,14 @@ impl Store {
                         // It went if the layer was sealed meanwhile, even if it is as before now.
                         written.layout().ensure_workdir(written.number())?;
                     }
-                    overlay::mount(plan, &target)?;
+                    self.run_layout()?.ensure_mount_point(&layer_id)?;
+                    if let Err(error) = overlay::mount(plan, &target) {
+                        // Unless somebody has it mounted in another mount namespace.
+                        if slot.record.is_none() && !slot.elsewhere {
+                            remove_quietly(&target);
+                        }
+                        return Err(error.into());
+                    }
                     mounted = true;
                     moment::pass("mounted");
                 }
@@ -376,13 +382,17 @@ impl Store {
     /// The workdir of a layer that is written to.
     fn workdir(&self, home: &Store, layer: &str, number: u64) -> Result<PathBuf, Error> {
         home.begin_writing()?;
+        moment::pass("workdir to be made");
         let work = home.layout().ensure_workdir(number)?;
-        // Who removes the layer removes the workdir too, if it was there by then. One that came later is nobody's.
-        if self.begin_read()?.layer(layer)?.is_none() {
+        // Who removes or seals the layer removes the workdir too, if it was there by then. One that came later is nobody's.
+        let now = self.begin_read()?.layer(layer)?;
+        if now.as_ref().is_none_or(|now| now.content != LayerContent::Writable(number)) {
             remove_quietly(&work);
-            return Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into());
         }
-        Ok(work)
+        match now {
+            Some(_) => Ok(work),
+            None => Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into()),
+        }
     }
 
     /// How the layers of a chain, topmost first, are mounted.

@@ -35,7 +35,8 @@ impl Store {
     ///
     /// Who wants to mount the layer for writing waits meanwhile.
     ///
-    /// Returns [`Error::InUse`] if the layer is mounted, someone else is sealing or filling it, or it belongs to a container;
+    /// Returns [`Error::InUse`] if the layer is mounted, or a layer above it is while an equal layer has a directory that both
+    /// are to share; if someone else is sealing or filling it, or it belongs to a container;
     /// [`Error::Import`] if its directory cannot be read, and [`Error::Lookup`] if it is not there.
     ///
     /// # Examples
@@ -101,7 +102,7 @@ impl Home<'_> {
         let root = store.open_diff(number)?;
         let content = SealedContent::read(root.as_fd(), &HashMap::new(), store.layout().xattrs())?;
         let sync = || store.sync_staged(&point, true);
-        store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+        let seal = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, &record.id)?;
             if let Some(container) = rows.txn.container_of_layer(&record.id)? {
                 return Err(InUseError::LayerOfContainer { layer: record.id.clone(), container }.into());
@@ -109,13 +110,17 @@ impl Home<'_> {
             if current.content != record.content {
                 return Err(changed_meanwhile(&record.id));
             }
-            rows.insert_tree(number, &content)?;
+            if !rows.insert_tree(number, &content)? {
+                // An equal layer has a directory, and this one goes.
+                self.refuse_mounted_above(&record.id)?;
+            }
             let sealed = LayerRecord { content: LayerContent::Sealed(content.tree.0), ..current.clone() };
             rows.txn.put_layer(&sealed)?;
             rows.release(&current)?;
             rows.inserted_chain(&record.id)?;
             Ok(sealed)
-        })
+        };
+        self.hold_user(|| store.write_rows(&HashSet::new(), sync, Mounts::Wait, seal))
     }
 
     /// Makes a sealed layer writable, as [`Store::unseal`] does.
