@@ -514,6 +514,27 @@ fn mounts_write_to_layers_of_the_separate_store_alone() {
 }
 
 #[test]
+fn a_layer_that_is_mounted_here_stays_when_its_lease_there_ends() {
+    if !machine::is_root() {
+        return;
+    }
+    let dir = Dir::new("split-lease");
+    let store = Store::open(&at(&dir, "store").image_store_root(dir.join("images"))).unwrap();
+    let mut options = LayerOptions::default();
+    options.id = Some("kept".parse().unwrap());
+    let layer = store.put_layer(None, &options, &*one_file("a", b"1")).unwrap();
+    let lease = "for-now".parse().unwrap();
+    store.lease(&lease, &layer, std::time::Duration::from_secs(600)).unwrap();
+    let mount = store.mount(&layer, &MountOptions::default()).unwrap();
+    let refused = store.end_lease(&lease);
+    assert!(matches!(refused, Err(Error::InUse(InUseError::Mounted { .. }))), "{refused:?}");
+    assert_eq!(std::fs::read(mount.path().join("a")).unwrap(), b"1");
+    store.unmount(&layer, UnmountMode::Plain).unwrap();
+    assert_eq!(store.end_lease(&lease).unwrap(), [layer.id]);
+    assert!(store.gc(true).unwrap().removed.is_empty());
+}
+
+#[test]
 fn things_are_made_and_changed_in_the_store_that_they_are_in() {
     let dir = Dir::new("split-things");
     let options = at(&dir, "store").image_store_root(dir.join("images"));

@@ -131,9 +131,16 @@ impl Store {
         if let Some(images) = self.separate_images()
             && images.database().begin_read()?.lease(id.as_str())?.is_some()
         {
-            return images.end_lease(id);
+            self.begin_writing()?;
+            // Nobody mounts a layer of it, or makes a container on one, meanwhile.
+            return self.run()?.hold(|| self.database().hold(|| images.end_lease_used_by(id, Some(self))));
         }
-        let removed = self.end_leases(EVERYTHING, |lease| lease.id == id.as_str())?;
+        self.end_lease_used_by(id, None)
+    }
+
+    /// Ends a lease of this store; `user` is the store whose things stand on layers here.
+    fn end_lease_used_by(&self, id: &LeaseId, user: Option<&Store>) -> Result<Vec<LayerId>, Error> {
+        let removed = self.end_leases(EVERYTHING, user, |lease| lease.id == id.as_str())?;
         if removed.leases.is_empty() {
             return Err(LookupError::NoLease { id: id.to_string() }.into());
         }
@@ -154,18 +161,23 @@ impl Store {
         if over.is_empty() {
             return Ok(EndedLeases::default());
         }
-        self.end_leases(limit, |lease| over.contains(&lease.id) && is_over(lease, now))
+        self.end_leases(limit, None, |lease| over.contains(&lease.id) && is_over(lease, now))
     }
 
-    fn end_leases(&self, limit: u64, which: impl Fn(&LeaseRecord) -> bool) -> Result<EndedLeases, Error> {
+    fn end_leases(
+        &self,
+        limit: u64,
+        user: Option<&Store>,
+        which: impl Fn(&LeaseRecord) -> bool,
+    ) -> Result<EndedLeases, Error> {
         let is_done = |txn: &ReadTxn| Ok(!txn.leases()?.iter().any(&which));
         self.write_removing(Mounts::Wait, limit, is_done, |txn| {
             let (mut freed, mut ended) = (Freed::default(), EndedLeases::default());
-            let beside = self.rows_beside(None)?;
+            let beside = self.rows_beside(user)?;
             for lease in txn.leases()?.into_iter().filter(&which) {
                 txn.remove_lease(&lease.id)?;
                 for (_, layer) in lease.things.iter().filter(|(code, _)| *code == Owner::Layer.code()) {
-                    self.remove_unneeded(txn, layer, (&beside, None), &mut freed, &mut ended.layers)?;
+                    self.remove_unneeded(txn, layer, (&beside, user), &mut freed, &mut ended.layers)?;
                 }
                 ended.leases.push(lease.id);
             }
