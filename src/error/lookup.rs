@@ -62,7 +62,7 @@ pub enum CreateError {
     },
     /// A container's layer cannot carry others.
     #[error(
-        "the layer {layer} belongs to the container {container} and cannot have children; commit that first"
+        "the layer {layer} belongs to the container {container}, and nothing else can stand on it; commit that first"
     )]
     ParentOfContainer {
         /// The layer.

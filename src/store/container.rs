@@ -1,10 +1,12 @@
 //! Creating and removing containers.
 
+use std::collections::BTreeSet;
+
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{Stage, Staging};
-use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
+use crate::error::{CreateError, Error, LookupError, MetaError};
 use crate::image::{Container, id_ranges};
 use crate::layer;
 use crate::meta::{Query, ReadTxn, WriteTxn};
@@ -15,7 +17,7 @@ use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::lease::keeper_of;
 use super::part::Directory;
-use super::remove::{EVERYTHING, Mounts, shown};
+use super::remove::{EVERYTHING, Mounts, shown, standing_on};
 use super::userns::Wanted;
 use super::view::View;
 use super::{IdMapping, Store, SyncMode};
@@ -91,7 +93,26 @@ impl Store {
             IdMapping::Maps(maps) => maps.check().map(|()| None)?,
             IdMapping::Host => None,
         };
+        loop {
+            let ids = (id.clone(), layer_id.clone(), names.clone());
+            if let Some(record) = self.try_create(image, options, ids, &items, wanted.as_ref())? {
+                return Ok(Container::from_record(record)?);
+            }
+        }
+    }
+
+    /// Creates a container above what an image is now; `None` if it is another one by the time that the container is
+    /// inserted.
+    fn try_create(
+        &self,
+        image: Option<&ImageId>,
+        options: &ContainerOptions,
+        (id, layer_id, names): (ContainerId, LayerId, Vec<String>),
+        items: &PreparedItems<'_>,
+        wanted: Option<&Wanted>,
+    ) -> Result<Option<ContainerRecord>, Error> {
         let (parent, staging) = self.stage_above(image)?;
+        moment::pass("staged");
         let owner = self.owner_of(&staging)?;
         let layer = new_layer(&layer_id, parent, staging.number());
         let record = ContainerRecord {
@@ -110,7 +131,7 @@ impl Store {
             ..ContainerRecord::default()
         };
         let written = loop {
-            let maps = match (&options.ids, &wanted) {
+            let maps = match (&options.ids, wanted) {
                 (IdMapping::Maps(maps), _) => Some(maps.clone()),
                 (_, Some(wanted)) => Some(wanted.choose(&self.begin_read()?.containers()?)?),
                 _ => None,
@@ -123,12 +144,12 @@ impl Store {
                     ContainerRecord { uid_map, gid_map, ..record.clone() }
                 }
             };
-            let choice = wanted.as_ref().zip(maps.as_ref());
-            let new = NewContainer { image, record: &record, layer: &layer, items: &items, choice };
+            let choice = wanted.zip(maps.as_ref());
+            let new = NewContainer { image, record: &record, layer: &layer, items, choice };
             match self.insert_container(&new) {
-                // Another container was given the same ids meanwhile.
-                Ok(false) => {}
-                Ok(true) => break Ok(record),
+                Ok(Insertion::IdsTaken) => {}
+                Ok(Insertion::OtherImage) => return Ok(None),
+                Ok(Insertion::Done) => break Ok(record),
                 Err(error) => break Err(error),
             }
         };
@@ -145,7 +166,7 @@ impl Store {
         if keep {
             staging.keep();
         }
-        Ok(Container::from_record(written?)?)
+        written.map(Some)
     }
 
     /// Who owns the root of a staged directory.
@@ -236,8 +257,8 @@ impl Store {
             self.refuse_mounted(&record.layer, || {
                 format!("the container {}", shown(&record.names, &record.id))
             })?;
-            if let Some(child) = txn.children(&record.layer)?.into_iter().next() {
-                return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
+            if let Some(above) = standing_on(txn, &record.layer, &BTreeSet::new())? {
+                return Err(above.into());
             }
             if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {
                 return Err(kept.into());
@@ -268,9 +289,19 @@ pub(super) struct NewContainer<'n> {
     pub(super) choice: Option<(&'n Wanted, &'n IdMaps)>,
 }
 
+/// What came of inserting a container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Insertion {
+    Done,
+    /// Another container was given the same ids meanwhile.
+    IdsTaken,
+    /// The image was removed, and another one made with its id, on another layer.
+    OtherImage,
+}
+
 impl NewContainer<'_> {
     /// Inserts its rows. `view` is of all that the store reads.
-    pub(super) fn insert(&self, txn: &WriteTxn, view: &View<'_>) -> Result<(), Error> {
+    pub(super) fn insert(&self, txn: &WriteTxn, view: &View<'_>) -> Result<Insertion, Error> {
         let (record, layer) = (self.record, self.layer);
         let taken = |kind, id: &str| CreateError::IdInUse { kind, id: id.to_owned() };
         if txn.container(&record.id)?.is_some() || view.container(&record.id)?.is_some() {
@@ -286,14 +317,16 @@ impl NewContainer<'_> {
             }
         }
         // The image may have been removed since its top layer was looked up.
-        if let Some(image) = self.image
-            && view.image(image.as_str())?.is_none()
-        {
-            return Err(no_image(image).into());
+        if let Some(image) = self.image {
+            let now = view.image(image.as_str())?.ok_or_else(|| no_image(image))?;
+            if now.top_layer != layer.parent {
+                return Ok(Insertion::OtherImage);
+            }
         }
         txn.put_layer(layer)?;
         txn.put_container(record)?;
-        image::insert(txn, Owner::Container, &record.id, self.items)
+        image::insert(txn, Owner::Container, &record.id, self.items)?;
+        Ok(Insertion::Done)
     }
 }
 

@@ -192,10 +192,14 @@ impl Store {
             return Ok(false);
         }
         let number = self.fresh_number()?;
-        // Nobody makes a thing while the write lock is held, so this is not the directory of a new one.
-        let moved = self.database().hold(|| {
+        let discard = || {
             let there = self.begin_read()?.home(of.owner(), of.as_str())?.is_some();
             Ok::<_, Error>(!there && run.discard(&directory, number)?)
+        };
+        // Nobody makes a thing while the write lock is held, so this is not the directory of a new one.
+        let moved = self.hold_containers(|| match self.separate_images() {
+            Some(images) if matches!(of, ThingId::Image(_)) => images.database().hold(discard),
+            _ => discard(),
         })?;
         moment::pass("run directory discarded");
         if moved {

@@ -69,8 +69,8 @@ impl Store {
     /// Makes an image of a layer that is there. One transaction: the image is seen with all that it is given, or not
     /// at all.
     ///
-    /// Returns [`Error::Value`] if a name, a flag or an item's key is none, [`Error::Create`] if the id is taken, and
-    /// [`Error::Lookup`] if a layer is not there.
+    /// Returns [`Error::Value`] if a name, a flag or an item's key is none, [`Error::Create`] if the id is taken or a layer
+    /// is a container's, and [`Error::Lookup`] if a layer is not there.
     ///
     /// # Examples
     ///
@@ -116,6 +116,9 @@ impl Store {
             for layer in record.top_layer.iter().chain(&record.mapped_top_layers) {
                 if view.layer(layer)?.is_none() {
                     return Err(LookupError::NotFound { kind: "layer", key: layer.clone() }.into());
+                }
+                if let Some(container) = view.container_of_layer(layer)? {
+                    return Err(CreateError::ParentOfContainer { layer: layer.clone(), container }.into());
                 }
             }
             for name in &record.names {

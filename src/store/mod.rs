@@ -51,6 +51,8 @@ mod seal;
 mod settings;
 mod size;
 mod staged;
+#[cfg(test)]
+mod tests;
 mod thing;
 mod tidy;
 mod transient;

@@ -14,7 +14,7 @@ use crate::sys::{machine, moment};
 use crate::types::ContainerId;
 
 use super::Store;
-use super::container::NewContainer;
+use super::container::{Insertion, NewContainer};
 use super::remove::{Doomed, EVERYTHING, shown};
 
 impl Store {
@@ -75,37 +75,66 @@ impl Store {
         self.run()
     }
 
-    /// Inserts a container with its layer: into the store, or into the run database if the next boot is to drop it. `false` if
-    /// the ids that were chosen for it are another's by now.
-    pub(super) fn insert_container(&self, new: &NewContainer<'_>) -> Result<bool, Error> {
+    /// Inserts a container with its layer: into the store, or into the run database if the next boot is to drop it.
+    pub(super) fn insert_container(&self, new: &NewContainer<'_>) -> Result<Insertion, Error> {
         let insert = |txn: &WriteTxn| {
             let view = self.begin_read()?;
             if let Some((wanted, maps)) = new.choice
                 && !wanted.are_free(maps, &view.containers()?)
             {
-                return Ok(false);
+                return Ok(Insertion::IdsTaken);
             }
-            new.insert(txn, &view)?;
+            let inserted = new.insert(txn, &view)?;
             moment::pass("before the commit");
-            Ok(true)
+            Ok(inserted)
         };
-        let run = match self.options().transient {
-            true => Some(self.note_transient()?),
-            false => None,
-        };
-        match run {
-            // Removals of images hold the lock of the run database too.
-            Some(run) => run.rows().write_without_header::<_, Error>(|txn| match new.choice {
-                // Nor are ids chosen that a container gets in the store itself.
-                Some(_) => self.database().hold(|| insert(txn)),
-                None => insert(txn),
-            }),
-            None => {
-                let write = || self.database().write::<_, Error>(insert);
-                match self.transient(&self.database().begin_read()?)? {
-                    Some(run) if new.choice.is_some() => run.rows().hold(write),
-                    _ => write(),
-                }
+        if self.options().transient {
+            // Whoever makes a container in the store, and removals of images, hold the lock of the run database too.
+            return self.note_transient()?.rows().write_without_header::<_, Error>(insert);
+        }
+        loop {
+            let run = self.transient(&self.database().begin_read()?)?;
+            moment::pass("transient looked for");
+            let write = || {
+                self.database().write::<_, Error>(|txn| match self.is_outdated(run)? {
+                    true => Ok(None),
+                    false => insert(txn).map(Some),
+                })
+            };
+            let inserted = match run {
+                Some(run) => run.rows().hold(write),
+                None => write(),
+            };
+            if let Some(inserted) = inserted? {
+                return Ok(inserted);
+            }
+        }
+    }
+
+    /// Whether another process has made the first transient container since there was none. Only then can the answer change
+    /// while one has the lock of the store, and that of the run database comes before it.
+    pub(super) fn is_outdated<T>(&self, run: Option<T>) -> Result<bool, MetaError> {
+        Ok(run.is_none() && self.transient(&self.database().begin_read()?)?.is_some())
+    }
+
+    /// Runs `body` while nobody makes a container, of either kind.
+    pub(super) fn hold_containers<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let mut body = Some(body);
+        loop {
+            let run = self.transient(&self.database().begin_read()?)?;
+            moment::pass("transient looked for");
+            let mut hold = || {
+                self.database().hold(|| {
+                    let outdated = self.is_outdated(run)?;
+                    body.take_if(|_| !outdated).map(|body| body()).transpose()
+                })
+            };
+            let done = match run {
+                Some(run) => run.rows().hold(hold),
+                None => hold(),
+            };
+            if let Some(value) = done? {
+                return Ok(value);
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Taking everything away, or one thing whoever needs it; and ending all mounts.
 
-use layerstore_schema::record::LayerRecord;
+use layerstore_schema::record::{ContainerRecord, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::error::{Error, LookupError, MetaError, MountError};
 use crate::meta::{Freed, Query, ReadTxn};
 use crate::overlay::{self, UnmountMode};
+use crate::sys::moment;
 use crate::types::LayerId;
 
 use super::part::Role;
@@ -105,16 +106,51 @@ impl Store {
         for layer in self.mounted_layers()? {
             self.unmount_layer(&layer, UnmountMode::Plain)?;
         }
-        let own = self.database().begin_read()?;
-        if let Some(run) = self.transient(&own)? {
-            for container in run.rows().begin_read()?.containers()? {
-                self.remove_container(&container.id.parse()?)?;
+        while !self.wipe_own()? || !self.wipe_images()? {}
+        Ok(())
+    }
+
+    /// Empties the separate store for images, if there is one; `false` if somebody has made a container since the own store
+    /// was emptied.
+    fn wipe_images(&self) -> Result<bool, Error> {
+        let Some(images) = self.separate_images() else { return Ok(true) };
+        moment::pass("own wiped");
+        self.run()?.hold(|| {
+            self.database().hold(|| {
+                if !self.begin_read()?.containers()?.is_empty() {
+                    return Ok(false);
+                }
+                for layer in images.database().begin_read()?.layers()? {
+                    self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
+                }
+                images.wipe().map(|()| true)
+            })
+        })
+    }
+
+    /// The containers that the next boot drops.
+    fn transient_containers(&self) -> Result<Vec<ContainerRecord>, Error> {
+        match self.transient(&self.database().begin_read()?)? {
+            Some(run) => Ok(run.rows().begin_read()?.containers()?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Empties the store itself; `false` if somebody has made a transient container meanwhile.
+    fn wipe_own(&self) -> Result<bool, Error> {
+        for container in self.transient_containers()? {
+            match self.remove_container(&container.id.parse()?) {
+                Err(Error::Lookup(LookupError::NotFound { .. })) => {}
+                removed => removed?,
             }
         }
-        drop(own);
+        moment::pass("transient wiped");
         let is_done = |txn: &ReadTxn| Ok(txn.counts()? == (0, 0, 0));
         let things = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
             let (mut freed, mut things) = (Freed::default(), Vec::new());
+            if !self.transient_containers()?.is_empty() {
+                return Ok((freed, None));
+            }
             for container in txn.containers()? {
                 freed.add(txn.remove_container(&container.id)?);
                 things.push((Owner::Container, container.id));
@@ -127,8 +163,9 @@ impl Store {
                 self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
                 freed.add(txn.remove_layer(&layer.id)?);
             }
-            Ok((freed, things))
+            Ok((freed, Some(things)))
         })?;
+        let Some(things) = things else { return Ok(false) };
         for (owner, id) in things {
             let thing = match owner {
                 Owner::Container => id.parse().map(ThingId::Container),
@@ -139,15 +176,7 @@ impl Store {
                 self.drop_run_directory(&thing);
             }
         }
-        if let Some(images) = self.separate_images() {
-            self.run()?.hold(|| {
-                for layer in images.database().begin_read()?.layers()? {
-                    self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
-                }
-                images.wipe()
-            })?;
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// Ends all mounts of the store in this mount namespace, if `force` says so, even while processes use them. Returns the

@@ -4,9 +4,10 @@ use std::cell::OnceCell;
 
 use layerstore_schema::table::Owner;
 
-use crate::error::{Error, InUseError, LookupError, ValueError};
+use crate::error::{Error, InUseError, LookupError, MetaError, ValueError};
 use crate::image;
 use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
+use crate::sys::moment;
 use crate::types::{Digest, ImageId, Name, stored_list};
 
 use super::image::{check_flags, check_item_key};
@@ -32,7 +33,8 @@ impl Store {
     /// writing method of the store, which would wait for this one.
     ///
     /// With a separate store for images there are two transactions, of which that of the images is committed first: if the
-    /// machine goes down between the two, the changes of containers have not happened. So it is with transient containers.
+    /// machine goes down between the two, or the second cannot be committed, the changes of containers have not happened.
+    /// So it is with transient containers.
     ///
     /// Returns the error of `body`, or [`Error::Meta`] if another process keeps the lock for too long or the database
     /// fails. Nothing is changed then, unless [`is_outcome_unknown`](Error::is_outcome_unknown) says otherwise.
@@ -54,19 +56,28 @@ impl Store {
     /// ```
     pub fn write<T>(&self, body: impl FnOnce(&WriteTxn<'_>) -> Result<T, Error>) -> Result<T, Error> {
         self.begin_writing()?;
-        // The lock of the run database comes before that of the store.
-        let run = match self.transient(&self.database().begin_read()?)? {
-            Some(run) => Some(run.rows().open_write_without_header()?),
-            None => None,
-        };
-        self.database().write(|txn| {
-            let images = OnceCell::new();
-            let value = body(&WriteTxn { store: self, txn, images: &images, run: run.as_ref() })?;
-            for open in images.into_inner().into_iter().chain(run) {
-                open.commit()?;
+        let mut body = Some(body);
+        loop {
+            // The lock of the run database comes before that of the store.
+            let run = match self.transient(&self.database().begin_read()?)? {
+                Some(run) => Some(run.rows().open_write_without_header()?),
+                None => None,
+            };
+            moment::pass("transient looked for");
+            let written = self.database().write::<_, Error>(|txn| {
+                let outdated = self.is_outdated(run.as_ref())?;
+                let Some(body) = body.take_if(|_| !outdated) else { return Ok(None) };
+                let images = OnceCell::new();
+                let value = body(&WriteTxn { store: self, txn, images: &images, run: run.as_ref() })?;
+                for open in images.into_inner().into_iter().chain(run) {
+                    open.commit()?;
+                }
+                Ok(Some(value))
+            })?;
+            if let Some(value) = written {
+                return Ok(value);
             }
-            Ok(value)
-        })
+        }
     }
 }
 
@@ -126,6 +137,11 @@ impl WriteTxn<'_> {
         self.copy_up(&to)?;
         self.record(&to)?;
         let txn = self.home(&to)?;
+        if let Some(beside) = self.beside(&to)?
+            && beside.named(to.owner(), name.as_str())?.is_some()
+        {
+            beside.take_name(to.owner(), name.as_str())?;
+        }
         let current = txn.named(to.owner(), name.as_str())?;
         if current.as_deref() != Some(to.as_str()) {
             txn.take_name(to.owner(), name.as_str())?;
@@ -248,6 +264,7 @@ impl WriteTxn<'_> {
         match self.record(of)? {
             AnyRecord::Layer(mut record) => {
                 change(&mut record.names);
+                self.refuse_taken(of, &record.names)?;
                 txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {
@@ -260,7 +277,26 @@ impl WriteTxn<'_> {
             }
             AnyRecord::Container(mut record) => {
                 change(&mut record.names);
+                self.refuse_taken(of, &record.names)?;
                 txn.put_container(&record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The other rows that have names of a thing's kind, if there are any: containers are in the store and in the run database.
+    fn beside(&self, of: &ThingId) -> Result<Option<&meta::WriteTxn>, Error> {
+        let Some(run) = self.run.filter(|_| !matches!(of, ThingId::Image(_))) else { return Ok(None) };
+        Ok(Some(if has(run.txn(), of)? { self.txn } else { run.txn() }))
+    }
+
+    /// Refuses names that a thing has in the rows beside.
+    fn refuse_taken(&self, of: &ThingId, names: &[String]) -> Result<(), Error> {
+        let Some(beside) = self.beside(of)? else { return Ok(()) };
+        for name in names {
+            if let Some(holder) = beside.named(of.owner(), name)? {
+                let (kind, name) = (of.kind().word(), name.clone());
+                return Err(MetaError::NameInUse { kind, name, holder }.into());
             }
         }
         Ok(())

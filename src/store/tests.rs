@@ -1,0 +1,180 @@
+//! Others are faster: what comes of an operation if something happens between two of its steps.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{CreateError, Error, LookupError, MetaError};
+use crate::meta::Query;
+use crate::store::{
+    ContainerOptions, ImageOptions, LayerOptions, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+};
+use crate::sys::moment;
+use crate::types::ImageId;
+use crate::{CheckLevel, CheckOptions};
+
+fn options(dir: &Path) -> StoreOptions {
+    StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off).reserve(0)
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(&options(dir)).unwrap()
+}
+
+fn transient(dir: &Path) -> Store {
+    Store::open(&options(dir).transient(true)).unwrap()
+}
+
+/// Nothing is damaged, and nothing is left.
+fn is_whole(store: &Store) {
+    let options = CheckOptions { level: CheckLevel::Deep, ..CheckOptions::default() };
+    let report = store.check(&options).unwrap();
+    assert!(report.is_clean() && report.garbage.is_empty(), "{report:?}");
+    let left = store.gc(true).unwrap().removed;
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn is_name_in_use<T: std::fmt::Debug>(result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::Meta(MetaError::NameInUse { .. }))), "{result:?}");
+}
+
+/// An image on a layer of its own, both with this id.
+fn make_image(store: &Store, id: &str, layer: &str) -> ImageId {
+    let top = store.create_layer(None, &LayerOptions::with_id(layer.parse().unwrap())).unwrap();
+    let mut options = ImageOptions::named(id);
+    options.id = Some(id.parse().unwrap());
+    options.top_layer = Some(top.id);
+    store.create_image(&options).unwrap().id
+}
+
+#[test]
+fn a_transient_container_and_another_never_have_one_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, other) = (open(dir.path()), transient(dir.path()));
+    // The first of all, made when the other has found that there is none.
+    let first = other.clone();
+    moment::meanwhile("transient looked for", move || {
+        first.create_container(None, &ContainerOptions::named("web")).unwrap();
+    });
+    is_name_in_use(store.create_container(None, &ContainerOptions::named("web")));
+    let db = store.create_container(None, &ContainerOptions::named("db")).unwrap();
+    is_name_in_use(store.write(|txn| txn.add_name(&db, &"web".parse()?)));
+    let web = store.container("web").unwrap();
+    is_name_in_use(store.write(|txn| txn.set_names(&web, &["db".parse()?])));
+    // A name that is moved leaves whoever has it, wherever.
+    store.write(|txn| txn.move_name(&db, &"web".parse()?)).unwrap();
+    assert_eq!(store.container("web").unwrap().id, db.id);
+    assert!(store.container(web.id.as_str()).unwrap().names.is_empty());
+    store.write(|txn| txn.move_name(&web, &"db".parse()?)).unwrap();
+    assert_eq!(store.container("db").unwrap().id, web.id);
+    is_whole(&store);
+}
+
+#[test]
+fn who_makes_a_transient_container_keeps_others_from_making_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = transient(dir.path());
+    other.create_container(None, &ContainerOptions::named("first")).unwrap();
+    let at = dir.path().to_owned();
+    moment::meanwhile("before the commit", move || {
+        let hasty = Store::open(&options(&at).lock_timeout(Duration::from_millis(50))).unwrap();
+        let refused = hasty.create_container(None, &ContainerOptions::named("web"));
+        assert!(matches!(refused, Err(Error::Meta(MetaError::Locked { .. }))), "{refused:?}");
+    });
+    other.create_container(None, &ContainerOptions::named("web")).unwrap();
+}
+
+#[test]
+fn changes_see_the_first_transient_container() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let db = store.create_container(None, &ContainerOptions::named("db")).unwrap();
+    let other = transient(dir.path());
+    moment::meanwhile("transient looked for", move || {
+        other.create_container(None, &ContainerOptions::named("web")).unwrap();
+    });
+    is_name_in_use(store.write(|txn| txn.add_name(&db, &"web".parse()?)));
+}
+
+#[test]
+fn an_image_that_is_made_anew_has_its_new_layers_below_a_container() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let image = make_image(&store, "base", "old");
+    let other = open(dir.path());
+    let id = image.clone();
+    moment::meanwhile("staged", move || {
+        other.remove_image(&id).unwrap();
+        make_image(&other, "base", "new");
+    });
+    let web = store.create_container(&image, &ContainerOptions::named("web")).unwrap();
+    let below = store.layer(web.layer.as_str()).unwrap().parent;
+    assert_eq!(below.as_ref().map(ToString::to_string).as_deref(), Some("new"));
+    is_whole(&store);
+    // Gone for good.
+    let other = open(dir.path());
+    let (id, web) = (image.clone(), web.id);
+    moment::meanwhile("staged", move || {
+        other.remove_container(&web).unwrap();
+        other.remove_image(&id).unwrap();
+    });
+    let refused = store.create_container(&image, &ContainerOptions::named("web"));
+    assert!(matches!(refused, Err(Error::Lookup(LookupError::NotFound { .. }))), "{refused:?}");
+    is_whole(&store);
+}
+
+#[test]
+fn nothing_stands_on_the_layer_of_a_container() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    for copy in [false, true] {
+        let mut options = ImageOptions::named("web:1");
+        match copy {
+            true => options.mapped_top_layers = vec![web.layer.clone()],
+            false => options.top_layer = Some(web.layer.clone()),
+        }
+        let refused = store.create_image(&options);
+        assert!(matches!(refused, Err(Error::Create(CreateError::ParentOfContainer { .. }))), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_wipe_takes_what_is_made_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path()).image_store_root(dir.path().join("images"));
+    let (store, other) =
+        (Store::open(&options).unwrap(), Store::open(&options.clone().transient(true)).unwrap());
+    let image = make_image(&store, "base", "layer");
+    other.create_container(&image, &ContainerOptions::named("first")).unwrap();
+    let (id, second) = (image.clone(), other);
+    moment::meanwhile("transient wiped", move || {
+        second.create_container(&id, &ContainerOptions::named("second")).unwrap();
+    });
+    let third = store.clone();
+    moment::meanwhile("own wiped", move || {
+        third.create_container(&image, &ContainerOptions::named("third")).unwrap();
+    });
+    store.wipe().unwrap();
+    assert_eq!(store.database().begin_read().unwrap().counts().unwrap(), (0, 0, 0));
+    assert!(store.containers().unwrap().is_empty() && store.images().unwrap().is_empty());
+    is_whole(&store);
+}
+
+#[test]
+fn a_mount_leaves_no_workdir_of_a_layer_that_is_sealed_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let layer = store.create_layer(None, &LayerOptions::named("layer")).unwrap();
+    let (other, id) = (open(dir.path()), layer.id.clone());
+    // In the planning, before the look at the records.
+    moment::meanwhile("workdir to be made", move || drop(other.seal(&id).unwrap()));
+    match store.mount(&layer, &MountOptions::default()) {
+        Ok(mount) => {
+            assert!(mount.read_only);
+            store.unmount(&layer, UnmountMode::Plain).unwrap();
+        }
+        // Who may not mount has planned all the same.
+        Err(error) => assert!(matches!(error, Error::Mount(_)), "{error}"),
+    }
+    is_whole(&store);
+}
