@@ -25,7 +25,7 @@ use operations::{OPERATIONS, Operation, Start};
 use place::{Place, describe, descriptors};
 
 /// How many faults of an operation are tried when not all are.
-const TRIED: usize = 32;
+const TRIED: usize = 20;
 
 /// Set in the process of one operation.
 const CHILD: &str = "LAYERSTORE_FAULTS_CHILD";
@@ -70,6 +70,45 @@ tests!(
     unseal_shared,
     compare,
     create_image,
+    create_layer_like_a_sealed_one,
+    create_layer_like_a_writable_one,
+    stage_and_apply,
+    stage_and_put,
+    seal_like_another,
+    mount_unsealed,
+    image_directory,
+    run_directory,
+    create_container_with_ids,
+    set_flag_and_metadata,
+    move_name,
+    lease,
+    end_lease,
+    backup,
+    compact,
+    sync,
+    watch,
+    shutdown,
+    load_into_separate,
+    put_layer_into_separate,
+    apply_diff_in_separate,
+    seal_in_separate,
+    unseal_in_separate,
+    create_image_in_separate,
+    create_container_on_separate,
+    remove_image_of_separate,
+    write_to_both,
+    wipe_both,
+    create_transient,
+    create_transient_again,
+    remove_transient,
+    directory_of_transient,
+    write_beside_transient,
+    wipe_transient,
+    load_records,
+    put_layer_records,
+    unseal_records,
+    create_container_off,
+    apply_diff_off,
     container_directory,
     write_container_file,
     mount_first,
@@ -119,7 +158,7 @@ fn try_faults(operation: &Operation) {
         eprintln!("skipped: {} needs the right to mount, and overlayfs", operation.name);
         return;
     }
-    let template = Place::template();
+    let template = Place::template(operation.variant.or_as_told());
     let mut trial = Trial::new(&template, operation);
     let clean = trial.run(usize::MAX - 1, Fault::Broken);
     clean.value.unwrap();
@@ -181,6 +220,7 @@ fn try_fault(template: &Place, operation: &Operation, planned: Planned, after: &
     let is = |state: &[String]| found == state;
     match result {
         Ok(()) => assert!(is(after), "acknowledged, but\n{}", difference(after, &found)),
+        Err(_) if operation.in_steps => {}
         Err(_) if unknown || operation.may_be_done => {
             assert!(is(&before) || is(after), "neither done nor not: {}", difference(after, &found))
         }
@@ -194,7 +234,7 @@ fn try_fault(template: &Place, operation: &Operation, planned: Planned, after: &
     if !operation.mends || result.is_ok() {
         whole(&fresh, result);
     }
-    if is(&before) && result.is_err() {
+    if result.is_err() && (is(&before) || operation.in_steps) {
         let store = trial.store.take().unwrap();
         let store = if operation.start == Start::Open { Some(store) } else { None };
         if let Err(error) = (operation.run)(&trial.place, store.as_ref()) {
@@ -245,7 +285,9 @@ impl<'o> Trial<'o> {
 
     fn run(&mut self, at: usize, fault: Fault) -> Outcome<Result<(), Error>> {
         let outcome = during(at, fault, || (self.operation.run)(&self.place, self.store.as_ref()));
-        assert!(descriptors() <= self.descriptors, "{:?} leaked descriptors", outcome.value);
+        // The first transient container opens the rows of all for the handle.
+        let kept = if self.operation.variant.transient { 2 } else { 0 };
+        assert!(descriptors() <= self.descriptors + kept, "{:?} leaked descriptors", outcome.value);
         outcome
     }
 

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use layerstore_schema::record::LayerContent;
 
-use super::place::Place;
+use super::place::{Place, Variant};
 use crate::error::Error;
 use crate::meta::{Query, RowKey};
 use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use crate::types::TreeDigest;
 use crate::{
-    ApplyOptions, CheckLevel, CheckOptions, Compression, Container, ContainerOptions, DiffOptions, Image,
-    ImageOptions, LayerOptions, MountOptions, NewItem, RepairOptions, RepairReport, Store, UnmountMode,
+    ApplyOptions, AutoIdMaps, BackupMode, CheckLevel, CheckOptions, Compression, Container, ContainerOptions,
+    DiffOptions, HostRanges, IdMapping, Image, ImageOptions, LayerOptions, MountOptions, NewItem,
+    RepairOptions, RepairReport, Store, SyncMode, UnmountMode, WatchOptions,
 };
 
 /// What an operation begins with.
@@ -29,10 +31,14 @@ pub(super) enum Start {
 pub(super) struct Operation {
     pub(super) name: &'static str,
     pub(super) start: Start,
+    /// How the store is opened.
+    pub(super) variant: Variant,
     /// Whether it needs the right to mount.
     pub(super) mounts: bool,
     /// Whether an error can come after all is done: a save ends with bringing names to the disk.
     pub(super) may_be_done: bool,
+    /// Whether it is several transactions, so that an error can leave a part of it done. Doing it again does the rest.
+    pub(super) in_steps: bool,
     /// Whether the store is damaged until it succeeds. A user sees no difference, so it is always done again.
     pub(super) mends: bool,
     /// Makes a copy of the template ready.
@@ -45,8 +51,10 @@ const fn on_store(name: &'static str, run: fn(&Place, Option<&Store>) -> Result<
     Operation {
         name,
         start: Start::Open,
+        variant: Variant::PLAIN,
         mounts: false,
         may_be_done: false,
+        in_steps: false,
         mends: false,
         prepare: |_| {},
         run,
@@ -263,7 +271,269 @@ pub(super) const OPERATIONS: &[Operation] = &[
         })
     },
     Operation { mends: true, prepare: lose_rows, ..on_store("repair_rows", repair) },
+    Operation {
+        prepare: |place| put(&place.open(), "layer"),
+        ..on_store("create_layer_like_a_sealed_one", create_like)
+    },
+    Operation { prepare: put_writable, ..on_store("create_layer_like_a_writable_one", create_like) },
+    Operation {
+        prepare: |place| put(&place.open(), "layer"),
+        ..on_store("stage_and_apply", |_, store| {
+            let store = store.unwrap();
+            let staged = store.stage_diff(&*archive("more"), &ApplyOptions::default())?;
+            staged.apply_to(&store.layer("layer")?.id).map(drop)
+        })
+    },
+    on_store("stage_and_put", |_, store| {
+        let store = store.unwrap();
+        let staged = store.stage_diff(&*archive("more"), &ApplyOptions::default())?;
+        let top = base(store)?.top_layer;
+        staged.insert(top.as_ref(), &LayerOptions::named("new")).map(drop)
+    }),
+    Operation {
+        prepare: |place| {
+            put_writable(place);
+            put(&place.open(), "equal");
+        },
+        ..on_store("seal_like_another", seal)
+    },
+    Operation {
+        mounts: true,
+        // It stays unsealed if it cannot be mounted then.
+        may_be_done: true,
+        prepare: |place| put(&place.open(), "layer"),
+        ..on_store("mount_unsealed", |_, store| {
+            let store = store.unwrap();
+            let layer = store.layer("layer")?;
+            store.mount(&layer, &MountOptions { unseal: true, ..MountOptions::default() })?;
+            store.unmount(&layer, UnmountMode::Plain).map(drop)
+        })
+    },
+    on_store("image_directory", |_, store| {
+        let store = store.unwrap();
+        assert!(store.image_directory(&base(store)?.id)?.is_dir());
+        Ok(())
+    }),
+    on_store("run_directory", |_, store| {
+        let store = store.unwrap();
+        let (image, container) = (base(store)?.id, web(store)?.id);
+        assert!(store.image_run_directory(&image)?.is_dir());
+        store.write_container_run_file(&container, "pid", b"1")?;
+        assert_eq!(store.read_container_run_file(&container, "pid")?, b"1");
+        Ok(())
+    }),
+    on_store("create_container_with_ids", |_, store| {
+        // All that this user has, so that anybody may give them a directory.
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let mut auto = AutoIdMaps::default();
+        auto.ranges = Some(HostRanges { uids: vec![(uid, 1)], gids: vec![(gid, 1)] });
+        auto.size = Some(1);
+        create(store.unwrap(), IdMapping::Auto(auto))
+    }),
+    on_store("set_flag_and_metadata", |_, store| {
+        let store = store.unwrap();
+        let (web, image) = (web(store)?, base(store)?);
+        store.write(|txn| {
+            txn.set_flag(&web, "kept", "true")?;
+            txn.set_metadata(&image, "text")
+        })
+    }),
+    on_store("move_name", |_, store| {
+        let store = store.unwrap();
+        let bare = store.container("bare")?;
+        store.write(|txn| txn.move_name(&bare, &"web".parse()?))
+    }),
+    on_store("lease", |_, store| {
+        let store = store.unwrap();
+        store.lease(&"new".parse()?, &base(store)?, Duration::from_secs(600)).map(drop)
+    }),
+    Operation {
+        // The layer goes with it.
+        prepare: |place| {
+            let store = place.open();
+            put(&store, "layer");
+            let layer = store.layer("layer").unwrap();
+            store.lease(&"kept".parse().unwrap(), &layer, Duration::from_secs(600)).unwrap();
+            store.write(|txn| txn.remove_name(&layer, &"layer".parse()?)).unwrap();
+        },
+        ..on_store("end_lease", |_, store| {
+            assert_eq!(store.unwrap().end_lease(&"kept".parse()?)?.len(), 1);
+            Ok(())
+        })
+    },
+    Operation {
+        // It has its name before that is synced.
+        may_be_done: true,
+        ..on_store("backup", |place, store| {
+            let to = place.path("backup");
+            store.unwrap().backup(&to, BackupMode::Replace).map(drop)
+        })
+    },
+    on_store("compact", |_, store| store.unwrap().compact().map(drop)),
+    Operation {
+        prepare: |place| {
+            let store = Store::open(&place.options().sync(SyncMode::Records)).unwrap();
+            put(&store, "layer");
+        },
+        ..on_store("sync", |_, store| store.unwrap().sync().map(drop))
+    },
+    on_store("watch", |_, store| {
+        let store = store.unwrap();
+        let mut watch = store.watch(&WatchOptions::oldest())?;
+        let mut told = 0;
+        while watch.try_next()?.is_some() {
+            told += 1;
+        }
+        assert!(told > 3, "{told}");
+        assert!(watch.next(Some(Duration::ZERO))?.is_none());
+        Ok(())
+    }),
+    on_store("shutdown", |_, store| store.unwrap().shutdown(true).map(drop)),
+    separate("load_into_separate", |place, store| load(place, store, "oci", "in", "next")),
+    separate("put_layer_into_separate", |_, store| put_on(store.unwrap(), "new")),
+    Operation { prepare: |place| put(&place.open(), "layer"), ..separate("apply_diff_in_separate", apply) },
+    Operation { prepare: put_writable, ..separate("seal_in_separate", seal) },
+    Operation { prepare: |place| put(&place.open(), "layer"), ..separate("unseal_in_separate", unseal) },
+    separate("create_image_in_separate", |_, store| {
+        let store = store.unwrap();
+        let mut options = ImageOptions::named("second");
+        options.id = Some("second".parse().unwrap());
+        options.top_layer = base(store)?.top_layer;
+        options.items = vec![NewItem::new("manifest", "{}")];
+        store.create_image(&options).map(drop)
+    }),
+    separate("create_container_on_separate", |_, store| create(store.unwrap(), IdMapping::Host)),
+    Operation {
+        prepare: |place| {
+            let store = place.open();
+            store.remove_container(&web(&store).unwrap().id).unwrap();
+        },
+        ..separate("remove_image_of_separate", |_, store| {
+            let store = store.unwrap();
+            store.remove_image(&base(store)?.id).map(drop)
+        })
+    },
+    Operation {
+        // Two transactions, of which that of the images is the first.
+        in_steps: true,
+        ..separate("write_to_both", |_, store| {
+            let store = store.unwrap();
+            let (image, web) = (base(store)?, web(store)?);
+            store.write(|txn| {
+                txn.put_item(&web, "note", b"1")?;
+                txn.put_item(&image, "note", b"1")
+            })
+        })
+    },
+    Operation { in_steps: true, ..separate("wipe_both", |_, store| store.unwrap().wipe()) },
+    transient("create_transient", |_, store| create(store.unwrap(), IdMapping::Host)),
+    Operation {
+        prepare: make_transient,
+        ..transient("create_transient_again", |_, store| create(store.unwrap(), IdMapping::Host))
+    },
+    Operation {
+        prepare: make_transient,
+        ..transient("remove_transient", |_, store| {
+            let store = store.unwrap();
+            store.remove_container(&store.container("gone")?.id)
+        })
+    },
+    Operation {
+        prepare: make_transient,
+        ..transient("directory_of_transient", |_, store| {
+            let store = store.unwrap();
+            store.container_directory(&store.container("gone")?.id).map(drop)
+        })
+    },
+    Operation {
+        prepare: make_transient,
+        // Two transactions, of which that of the transient ones is the first.
+        in_steps: true,
+        ..transient("write_beside_transient", |_, store| {
+            let store = store.unwrap();
+            let (gone, web) = (store.container("gone")?, web(store)?);
+            store.write(|txn| {
+                txn.add_name(&gone, &"other".parse()?)?;
+                txn.put_item(&web, "note", b"1")
+            })
+        })
+    },
+    Operation {
+        prepare: make_transient,
+        in_steps: true,
+        ..transient("wipe_transient", |_, store| store.unwrap().wipe())
+    },
+    Operation {
+        variant: RECORDS,
+        ..on_store("load_records", |place, store| load(place, store, "oci", "in", "next"))
+    },
+    Operation { variant: RECORDS, ..on_store("put_layer_records", |_, store| put_on(store.unwrap(), "new")) },
+    Operation {
+        variant: RECORDS,
+        prepare: |place| put(&place.open(), "layer"),
+        ..on_store("unseal_records", unseal)
+    },
+    Operation {
+        variant: OFF,
+        ..on_store("create_container_off", |_, store| create(store.unwrap(), IdMapping::Host))
+    },
+    Operation {
+        variant: OFF,
+        prepare: |place| put(&place.open(), "layer"),
+        ..on_store("apply_diff_off", apply)
+    },
 ];
+
+const RECORDS: Variant = Variant { sync: SyncMode::Records, ..Variant::PLAIN };
+const OFF: Variant = Variant { sync: SyncMode::Off, ..Variant::PLAIN };
+
+/// One on a store whose images have a store of their own.
+const fn separate(name: &'static str, run: fn(&Place, Option<&Store>) -> Result<(), Error>) -> Operation {
+    Operation { variant: Variant::SEPARATE, ..on_store(name, run) }
+}
+
+/// One with containers that the next boot drops.
+const fn transient(name: &'static str, run: fn(&Place, Option<&Store>) -> Result<(), Error>) -> Operation {
+    Operation { variant: Variant::TRANSIENT, ..on_store(name, run) }
+}
+
+fn make_transient(place: &Place) {
+    let store = place.open();
+    let mut options = ContainerOptions::named("gone");
+    options.id = Some("gone".parse().unwrap());
+    store.create_container(&base(&store).unwrap().id, &options).unwrap();
+}
+
+fn create(store: &Store, ids: IdMapping) -> Result<(), Error> {
+    let mut options = ContainerOptions::named("second");
+    options.id = Some("second".parse().unwrap());
+    options.ids = ids;
+    store.create_container(&base(store)?.id, &options).map(drop)
+}
+
+fn create_like(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let store = store.unwrap();
+    let mut options = LayerOptions::named("new");
+    options.template = Some(store.layer("layer")?.id);
+    store.create_layer(base(store)?.top_layer.as_ref(), &options).map(drop)
+}
+
+fn put_writable(place: &Place) {
+    let store = place.open();
+    put(&store, "layer");
+    store.unseal(&store.layer("layer").unwrap().id).unwrap();
+}
+
+fn put_on(store: &Store, name: &str) -> Result<(), Error> {
+    store
+        .put_layer(&base(store)?.top_layer.unwrap(), &LayerOptions::named(name), &*archive("etc/new"))
+        .map(drop)
+}
+
+fn seal(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+    let store = store.unwrap();
+    store.seal(&store.layer("layer")?.id).map(drop)
+}
 
 /// Gives image and container directories of their callers.
 fn make_directories(place: &Place) {

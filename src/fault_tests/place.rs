@@ -13,10 +13,39 @@ use layerstore_schema::record::LayerContent;
 use crate::meta::Query;
 use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Selection, Source};
 use crate::sys::{mount, node};
-use crate::{Compression, Container, ContainerOptions, MountOptions, Store, StoreOptions, UnmountMode};
+use crate::{
+    Compression, Container, ContainerOptions, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+};
 
 /// Where the store, its run root and the layouts are.
-pub(super) struct Place(tempfile::TempDir);
+pub(super) struct Place(tempfile::TempDir, Variant);
+
+/// How the store is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Variant {
+    /// Images have a store of their own.
+    pub(super) separate: bool,
+    /// The next boot drops containers.
+    pub(super) transient: bool,
+    /// What is synced.
+    pub(super) sync: SyncMode,
+}
+
+impl Variant {
+    pub(super) const PLAIN: Variant = Variant { separate: false, transient: false, sync: SyncMode::Full };
+    pub(super) const SEPARATE: Variant = Variant { separate: true, ..Variant::PLAIN };
+    pub(super) const TRANSIENT: Variant = Variant { transient: true, ..Variant::PLAIN };
+
+    /// `LAYERSTORE_FAULTS_SYNC` gives all operations another mode: `records` or `off`.
+    pub(super) fn or_as_told(self) -> Self {
+        let sync = match std::env::var("LAYERSTORE_FAULTS_SYNC").as_deref() {
+            Ok("records") => SyncMode::Records,
+            Ok("off") => SyncMode::Off,
+            _ => self.sync,
+        };
+        Variant { sync, ..self }
+    }
+}
 
 /// On one processor the library uses as few threads as it can, so the calls come in the same order each time; and
 /// mounts end with this thread.
@@ -46,7 +75,8 @@ impl Place {
         let memory = Path::new("/dev/shm");
         let fits = fs::metadata(memory).is_ok_and(|found| found.permissions().mode() & 0o1777 == 0o1777);
         let builder = tempfile::Builder::new().prefix("layerstore-faults-").to_owned();
-        Place(if fits { builder.tempdir_in(memory) } else { builder.tempdir() }.unwrap())
+        let dir = if fits { builder.tempdir_in(memory) } else { builder.tempdir() }.unwrap();
+        Place(dir, Variant::PLAIN)
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -54,7 +84,9 @@ impl Place {
     }
 
     pub(super) fn options(&self) -> StoreOptions {
-        StoreOptions::at(self.path("store")).run_root(self.path("run")).reserve(64 << 10)
+        let options = StoreOptions::at(self.path("store")).run_root(self.path("run")).reserve(64 << 10);
+        let options = options.sync(self.1.sync).transient(self.1.transient);
+        if self.1.separate { options.image_store_root(self.path("images")) } else { options }
     }
 
     /// Opens the store, with every handle that it keeps.
@@ -65,7 +97,8 @@ impl Place {
     }
 
     pub(super) fn copy(&self) -> Place {
-        let copy = Place::new();
+        let mut copy = Place::new();
+        copy.1 = self.1;
         let from = self.0.path().join(".");
         let done = Command::new("cp").arg("-a").arg(from).arg(copy.0.path()).status().unwrap();
         assert!(done.success());
@@ -74,8 +107,10 @@ impl Place {
 
     /// A store with an image of two layers that kept its blobs, a container on it with changes, and one without an
     /// image. Beside it are a layout and an archive, each with an image of two layers, of which the lower is in the store.
-    pub(super) fn template() -> Place {
-        let place = Place::new();
+    pub(super) fn template(variant: Variant) -> Place {
+        let mut place = Place::new();
+        // Where transient containers are is told by a path, which a copy has not.
+        place.1 = Variant { transient: false, ..variant };
         place.make_images();
         let store = place.open();
         let source = Source::open(&place.reference("oci", "in", "base"), store.root()).unwrap();
@@ -96,6 +131,8 @@ impl Place {
         if store.mount(&web, &MountOptions::default()).is_ok() {
             store.unmount(&web, UnmountMode::Plain).unwrap();
         }
+        drop(store);
+        place.1 = variant;
         place
     }
 
@@ -173,7 +210,7 @@ pub(super) fn describe(place: &Place, store: &Store) -> Vec<String> {
     }
     for layer in store.layers().unwrap().iter().filter(|layer| !layer.names.is_empty()) {
         let changes: Vec<_> = store.changes(layer).unwrap().iter().map(ToString::to_string).collect();
-        let known = (layer.tree, &layer.diff_id, layer.blobs.len());
+        let known = (layer.tree, &layer.diff_id, layer.blobs.len(), &layer.metadata);
         lines.push(format!("layer {:?} {known:?} {changes:?}", layer.names));
     }
     for container in store.containers().unwrap() {
@@ -182,9 +219,15 @@ pub(super) fn describe(place: &Place, store: &Store) -> Vec<String> {
         let changes: Vec<_> = store.changes(&container).unwrap().iter().map(ToString::to_string).collect();
         let directory = directory(store, &container);
         lines.push(format!(
-            "container {} {:?} {items:?} {changes:?} {mount:?} {directory:?}",
-            container.id, container.names
+            "container {} {:?} {items:?} {changes:?} {mount:?} {directory:?} {:?} {:?}",
+            container.id, container.names, container.flags, container.id_maps
         ));
+    }
+    for lease in store.leases().unwrap() {
+        lines.push(format!("lease {} of {} things", lease.id, lease.things.len()));
+    }
+    if fs::metadata(place.path("backup")).is_ok() {
+        lines.push("a backup".to_owned());
     }
     let status = store.status().unwrap();
     lines.push(format!("{} layers, {} bytes of blobs", status.layers, status.kept_blob_bytes));
@@ -201,7 +244,7 @@ pub(super) fn describe(place: &Place, store: &Store) -> Vec<String> {
 
 /// Whether a container has a directory for its caller, with a file in it.
 fn directory(store: &Store, container: &Container) -> Option<Option<Vec<u8>>> {
-    let record = store.database().begin_read().unwrap().container(container.id.as_str()).unwrap().unwrap();
+    let record = store.begin_read().unwrap().container(container.id.as_str()).unwrap().unwrap();
     let path = record.directory.map(|_| store.container_directory(&container.id).unwrap())?;
     assert!(path.is_dir());
     Some(fs::read(path.join("a/b")).ok())
