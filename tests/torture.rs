@@ -11,7 +11,7 @@
 //! | [`op`], [`choose`], [`perform`] | operations: which there are, which is next, and doing it |
 //! | [`worker`] | the process |
 //! | [`log`] | what was begun, and what came of it |
-//! | [`model`], [`shared`] | what must be, of things with one owner and with many |
+//! | [`model`], [`own`], [`shared`] | what must be, of things with one owner and with many |
 //! | [`observe`], [`verify`] | what is, and whether it must be |
 //! | [`rounds`] | workers, signals, verification, again and again |
 //!
@@ -24,6 +24,7 @@ mod log;
 mod model;
 mod observe;
 mod op;
+mod own;
 mod perform;
 mod rounds;
 mod shared;

@@ -12,6 +12,7 @@ use crate::support::random::Random;
 const CONTAINERS: usize = 4;
 const IMAGES: usize = 3;
 const LAYERS: usize = 2;
+const OWN_LAYERS: usize = 5;
 /// How many names and items all workers want.
 const CONTENDED: usize = 3;
 
@@ -22,6 +23,10 @@ pub struct Chooser<'a> {
     pub held: &'a [usize],
     pub images: &'a [SharedImage],
     pub mounts: bool,
+    /// Whether it works on the store of the images alone, which does not know who stands on them.
+    pub direct: bool,
+    /// Whether it waits for locks as long as it takes.
+    pub patient: bool,
     /// What nothing else in the store is called; it begins as all of the worker's own things do.
     pub word: String,
 }
@@ -29,7 +34,9 @@ pub struct Chooser<'a> {
 impl Chooser<'_> {
     pub fn choose(&mut self) -> Op {
         loop {
-            let chosen = match self.random.below(100) {
+            let chosen = match self.random.below(130) {
+                _ if self.direct && self.random.once_in(2) => self.change_own(),
+                100.. => self.change_own(),
                 0..12 => self.create(),
                 12..22 => self.delete(),
                 22..36 => self.update(),
@@ -37,8 +44,9 @@ impl Chooser<'_> {
                 54..58 => self.commit(),
                 58..62 => self.change_images(),
                 62..85 => Some(self.change_shared()),
-                85..90 => Some(self.put_shared()),
-                90..94 => Some(Op::ReadShared),
+                85..90 if !self.direct => Some(self.put_shared()),
+                90..92 if !self.direct => Some(Op::ReadShared),
+                92..94 if !self.direct => Some(Op::LockDigest { number: self.random.below(CONTENDED) }),
                 94..98 => Some(Op::Gc),
                 98 => Some(Op::Check { deep: self.random.once_in(4) }),
                 _ => None,
@@ -50,7 +58,7 @@ impl Chooser<'_> {
     }
 
     fn create(&mut self) -> Option<Op> {
-        if self.owned.containers.len() >= CONTAINERS {
+        if self.direct || self.owned.containers.len() >= CONTAINERS {
             return None;
         }
         let own: Vec<String> = self.owned.image_ids().map(str::to_owned).collect();
@@ -64,11 +72,17 @@ impl Chooser<'_> {
             image,
             names: self.names(&BTreeSet::new()),
             metadata: format!("made as {}", self.word),
+            volatile: self.random.once_in(6),
+            // Only the machine's root may give a directory to others.
+            ids: self.mounts && self.random.once_in(4),
         })
     }
 
     fn delete(&mut self) -> Option<Op> {
-        self.container().map(|id| Op::Delete { id })
+        let id = self.container()?;
+        // It is unmounted before, and not removed if a lock is not to be had then.
+        let regardless = self.random.once_in(6) && (self.patient || self.owned.mounts_of(&id).is_none());
+        Some(if regardless { Op::DeleteRegardless { id } } else { Op::Delete { id } })
     }
 
     /// Names that nobody else wants, and perhaps one that all want.
@@ -96,6 +110,9 @@ impl Chooser<'_> {
         if self.random.once_in(2) {
             change.metadata = Some(format!("as of {}", self.word));
         }
+        if self.random.once_in(4) {
+            change.flag = Some(format!("\"{}\"", self.word));
+        }
         if self.random.once_in(3)
             && let Some(key) = self.random.pick(container.items.keys().cloned())
         {
@@ -115,10 +132,24 @@ impl Chooser<'_> {
     }
 
     fn use_mount(&mut self) -> Option<Op> {
-        let id = self.container()?;
-        let mounts = self.owned.containers.get(&id)?.mounts.unwrap_or(0);
+        let id = match self.random.once_in(3) {
+            true => self.random.pick(self.owned.own.keys().cloned())?,
+            false => self.container()?,
+        };
+        let mounts = self.owned.mounts_of(&id).unwrap_or(0);
+        let (container, layer) = (self.owned.containers.get(&id), self.owned.own.get(&id));
+        // With ids of its own, what root writes into it is nobody's.
+        if container.is_some_and(|container| container.ids)
+            || layer.is_some() && mounts == 0 && self.random.once_in(2)
+        {
+            return container.map(|_| Op::UseRunDirectory { id });
+        }
+        if layer.is_some_and(|layer| layer.sealed || mounts == 0) {
+            return Some(if mounts == 0 { Op::Mount { id } } else { Op::Unmount { id } });
+        }
         Some(match (mounts, self.random.below(8)) {
-            (0, 0) => Op::UseRunDirectory { id },
+            (0, 0) if container.is_some() => Op::UseRunDirectory { id },
+            (0, 1) if container.is_some() => Op::WriteData { id, content: self.content(&self.word.clone()) },
             (0, _) | (1, 0) => Op::Mount { id },
             (_, 1..5) => {
                 let path = match self.random.below(3) {
@@ -136,7 +167,11 @@ impl Chooser<'_> {
         if self.owned.images.len() >= IMAGES {
             return None;
         }
-        Some(Op::Commit { id: self.container()?, name: format!("{}-image", self.word) })
+        let id = self.container()?;
+        let container = &self.owned.containers[&id];
+        // What stands on a layer of nobody's archive cannot be saved, nor what has an owner who is nobody.
+        let made = container.image.as_ref().is_some_and(|image| image.starts_with('w'));
+        (!made && !container.ids).then(|| Op::Commit { id, name: format!("{}-image", self.word) })
     }
 
     fn change_images(&mut self) -> Option<Op> {
@@ -150,7 +185,8 @@ impl Chooser<'_> {
                 let image = &self.owned.images[&name];
                 let (_, layer) = image.made.clone()?;
                 // The layer of a container without files may be another worker's too.
-                let is_ours = !image.files.is_empty() && !self.owned.layers.contains_key(&layer);
+                let known = self.owned.layers.contains_key(&layer) || self.owned.own.contains_key(&layer);
+                let is_ours = !image.files.is_empty() && !known;
                 is_ours.then(|| Op::NameLayer { layer, name: format!("{}-layer", self.word) })
             }
             (_, Some(name)) => {
@@ -161,10 +197,57 @@ impl Chooser<'_> {
         }
     }
 
+    /// Layers of its own, and images on them.
+    fn change_own(&mut self) -> Option<Op> {
+        let own = &self.owned.own;
+        let ids: Vec<String> = own.keys().cloned().collect();
+        // What is mounted for writing changes under who stands on it.
+        let still: Vec<String> = ids.iter().filter(|id| own[*id].mounts.is_none()).cloned().collect();
+        let word = self.word.clone();
+        Some(match self.random.below(12) {
+            0..4 if ids.len() < OWN_LAYERS => {
+                let parent = match self.random.below(3) {
+                    0 => None,
+                    1 => self.random.pick(still.clone()),
+                    _ => Some(self.images[self.image()].top().to_owned()),
+                };
+                let template = if self.random.once_in(3) { self.random.pick(still) } else { None };
+                let files = (template.is_none() && self.random.once_in(2)).then(|| self.files());
+                Op::MakeLayer { name: format!("{word}-own"), id: word, parent, template, files }
+            }
+            4 | 5 => Op::ApplyDiff { id: self.random.pick(ids)?, files: self.files() },
+            6 => Op::Seal { id: self.random.pick(ids)? },
+            7 => Op::Unseal { id: self.random.pick(ids)? },
+            8 if self.owned.images.len() < IMAGES => {
+                let top = self.random.pick(still)?;
+                Op::MakeImage { name: format!("{word}-made"), id: word, top }
+            }
+            9 => return self.change_images(),
+            _ => Op::DeleteOwn { id: self.random.pick(ids)? },
+        })
+    }
+
+    /// What an archive brings.
+    fn files(&mut self) -> std::collections::BTreeMap<String, Content> {
+        let word = self.word.clone();
+        (0..self.random.below(4))
+            .map(|number| {
+                let path = match self.random.below(3) {
+                    0 => "etc/motd".to_owned(),
+                    1 => format!("base/file-{}", self.random.below(4)),
+                    _ => format!("new/{word}-{number}"),
+                };
+                let content = self.content(&format!("{word}-{number}"));
+                (path, content)
+            })
+            .collect()
+    }
+
     fn change_shared(&mut self) -> Op {
         let image = self.image();
         let name = format!("shared-{}", self.random.below(CONTENDED));
         match self.random.below(16) {
+            5..8 | 12 if self.direct => Op::Export { image },
             0..5 => Op::Load { image, name },
             5..8 => Op::Remove { image },
             8 | 9 => Op::MoveName { name, image },

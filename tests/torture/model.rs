@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::content::Content;
 use super::log::Entry;
 use super::op::{Answer, Change, Op, Outcome, Refusal};
+use super::own::OwnLayer;
 
 /// The things of one slot.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct Owned {
     pub images: BTreeMap<String, Image>,
     /// Layers with a name, by id.
     pub layers: BTreeMap<String, String>,
+    /// Layers that were made as such, by id.
+    #[serde(default)]
+    pub own: BTreeMap<String, OwnLayer>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +29,12 @@ pub struct Container {
     pub image: Option<String>,
     pub names: BTreeSet<String>,
     pub metadata: String,
+    pub flag: Option<String>,
+    pub volatile: bool,
+    /// Whether it has ids of its own.
+    pub ids: bool,
+    /// The file in its directory.
+    pub data: Option<Content>,
     pub items: BTreeMap<String, Content>,
     /// What was written into it, by path.
     pub files: BTreeMap<String, Content>,
@@ -67,6 +77,9 @@ impl Owned {
             container.mounts = None;
             container.run_directory = false;
         }
+        for layer in self.own.values_mut() {
+            layer.mounts = None;
+        }
     }
 
     /// Does what the operation did, or explains why it cannot have had this outcome.
@@ -79,12 +92,17 @@ impl Owned {
     }
 
     fn done(&mut self, op: &Op, answer: &Answer) -> Result<(), String> {
+        if let Some(done) = self.done_to_own(op, answer) {
+            return done;
+        }
         match op {
-            Op::Create { id, image, names, metadata } => {
+            Op::Create { id, image, names, metadata, volatile, ids } => {
                 let container = Container {
                     image: image.clone(),
                     names: names.clone(),
                     metadata: metadata.clone(),
+                    volatile: *volatile,
+                    ids: *ids,
                     ..Container::default()
                 };
                 must(self.containers.insert(id.clone(), container).is_none(), "the id was taken")
@@ -116,6 +134,10 @@ impl Owned {
                 self.container(id)?.run_directory = true;
                 Ok(())
             }
+            Op::WriteData { id, content } => {
+                self.container(id)?.data = Some(content.clone());
+                Ok(())
+            }
             Op::Commit { id, name } => {
                 let files = self.container(id)?.files.clone();
                 let image = Image { made: answer.image.clone(), files };
@@ -124,6 +146,9 @@ impl Owned {
             Op::Delete { id } => {
                 let container = self.containers.remove(id).ok_or("there is no such container")?;
                 must(container.mounts.is_none(), "it is mounted")
+            }
+            Op::DeleteRegardless { id } => {
+                self.containers.remove(id).map(drop).ok_or_else(|| "there is no such container".to_owned())
             }
             Op::DeleteImage { name, id } => {
                 self.images.remove(name).ok_or("there is no such image")?;
@@ -146,6 +171,9 @@ impl Owned {
     }
 
     fn refused(&mut self, op: &Op, refusal: Refusal) -> Result<(), String> {
+        if let Some(refused) = self.refused_to_own(op, refusal) {
+            return refused;
+        }
         match (op, refusal) {
             // Whether these may be is a question of the other workers.
             (_, Refusal::Locked) | (Op::Create { .. }, Refusal::NotFound) => Ok(()),
@@ -196,7 +224,7 @@ impl Owned {
         // What a mount answers is known; an image that was made has yet to be seen.
         match op {
             Op::Mount { id } | Op::Unmount { id } => {
-                let mounts = self.containers.get(id).and_then(|container| container.mounts).unwrap_or(0);
+                let mounts = self.mounts_of(id).unwrap_or(0);
                 let mounting = matches!(op, Op::Mount { .. });
                 answer.count = Some(if mounting { mounts + 1 } else { mounts.saturating_sub(1) });
             }
@@ -209,19 +237,33 @@ impl Owned {
         let mut states = vec![after];
         match op {
             // Mounted, and not yet counted.
-            Op::Mount { id } if self.containers[id].mounts.is_none() => {
+            Op::Mount { id } if self.mounts_of(id).is_none() => {
                 let mut uncounted = self.clone();
-                uncounted.containers.get_mut(id).unwrap().mounts = Some(0);
+                match uncounted.own.get_mut(id) {
+                    Some(layer) => layer.mounts = Some(0),
+                    None => uncounted.containers.get_mut(id).unwrap().mounts = Some(0),
+                }
                 states.push(uncounted);
             }
-            // Gone from the store, and its run directory not yet.
-            _ => {}
+            // Unmounted, and not yet gone.
+            Op::DeleteRegardless { id } => {
+                let mut unmounted = self.clone();
+                unmounted.containers.get_mut(id).unwrap().mounts = None;
+                states.push(unmounted);
+            }
+            _ => states.extend(self.half_written(op)),
         }
         states
     }
 
     pub fn has_containers(&self, image: &str) -> bool {
         self.containers.values().any(|container| container.image.as_deref() == Some(image))
+    }
+
+    /// How many have asked for the mount of a container or a layer.
+    pub fn mounts_of(&self, id: &str) -> Option<u64> {
+        let of_container = self.containers.get(id).and_then(|container| container.mounts);
+        of_container.or_else(|| self.own.get(id)?.mounts)
     }
 
     fn container(&mut self, id: &str) -> Result<&mut Container, String> {
@@ -242,6 +284,9 @@ impl Container {
         if let Some(metadata) = &change.metadata {
             self.metadata.clone_from(metadata);
         }
+        if let Some(flag) = &change.flag {
+            self.flag = Some(flag.clone());
+        }
         for key in &change.remove {
             self.items.remove(key);
         }
@@ -254,7 +299,7 @@ pub fn is_contended(name: &str) -> bool {
     name.starts_with("wanted-")
 }
 
-fn must(good: bool, why: impl Into<String>) -> Result<(), String> {
+pub(super) fn must(good: bool, why: impl Into<String>) -> Result<(), String> {
     if good { Ok(()) } else { Err(why.into()) }
 }
 
@@ -328,4 +373,5 @@ fn differences(expected: &Owned, seen: &Owned) -> String {
     maps("container", &expected.containers, &seen.containers)
         + &maps("image", &expected.images, &seen.images)
         + &maps("layer", &expected.layers, &seen.layers)
+        + &maps("own layer", &expected.own, &seen.own)
 }

@@ -10,9 +10,14 @@ use super::images::SharedImage;
 use super::log::Worker;
 use super::model::{Container, Image, Owned};
 use super::op::Shared;
+use super::own::OwnLayer;
 
 /// The id of the container whose items and metadata all workers change.
 pub const ARENA: &str = "arena";
+/// The flag that workers set.
+pub const FLAG: &str = "torture";
+/// The file in a container's directory.
+pub const DATA: &str = "state/file";
 /// Where the arena's metadata stands in [`Shared::items`].
 pub const METADATA: &str = "the metadata";
 /// The items that are only written together, and together with the metadata.
@@ -75,6 +80,10 @@ pub fn owned(store: &Store, slot: usize) -> Result<Owned, Trouble> {
                 image: container.image.as_ref().map(ToString::to_string),
                 names: container.names.iter().map(ToString::to_string).collect(),
                 metadata: container.metadata.clone(),
+                flag: container.flags.iter().find(|flag| flag.0 == FLAG).map(|flag| flag.1.clone()),
+                volatile: container.volatile,
+                ids: container.id_maps.is_some(),
+                data: data(store, &container)?,
                 items,
                 files: files(store, &container)?,
                 mounts: mount.map(|mount| mount.count),
@@ -93,11 +102,51 @@ pub fn owned(store: &Store, slot: usize) -> Result<Owned, Trouble> {
         seen.images.insert(name.to_string(), Image { made, files: files(store, &image)? });
     }
     for layer in store.layers()? {
-        if let Some(name) = layer.names.iter().find(|name| name.as_str().starts_with(&prefix)) {
+        let name = layer.names.iter().find(|name| name.as_str().starts_with(&prefix));
+        if layer.id.as_str().starts_with(&prefix) {
+            seen.own.insert(layer.id.to_string(), own(store, &layer)?);
+        } else if let Some(name) = name {
             seen.layers.insert(layer.id.to_string(), name.to_string());
         }
     }
     Ok(seen)
+}
+
+/// A layer that a worker made as such.
+fn own(store: &Store, layer: &Layer) -> Result<OwnLayer, Trouble> {
+    let [name] = &layer.names[..] else {
+        return Err(format!("the layer {} has the names {:?}", layer.id, layer.names).into());
+    };
+    Ok(OwnLayer {
+        name: name.to_string(),
+        parent: layer.parent.as_ref().map(ToString::to_string),
+        files: files(store, layer)?,
+        sealed: !layer.is_writable(),
+        blank: is_blank(store, layer)?,
+        mounts: store.mounted(layer)?.map(|mount| mount.count),
+    })
+}
+
+/// Whether a layer has nothing of its own.
+fn is_blank(store: &Store, layer: &Layer) -> Result<bool, Trouble> {
+    let mut tar = Vec::new();
+    store.diff(layer, &mut tar)?;
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let entries = archive.entries().map_err(|error| Trouble::Wrong(error.to_string()))?;
+    let named = entries.filter(|entry| {
+        let path = entry.as_ref().map(|entry| entry.path_bytes().into_owned());
+        path.is_ok_and(|path| !matches!(&path[..], b"." | b"./" | b"/" | b""))
+    });
+    Ok(named.count() == 0)
+}
+
+/// The file in a container's directory, if there is one.
+fn data(store: &Store, container: &layerstore::Container) -> Result<Option<Content>, Trouble> {
+    match store.read_container_file(&container.id, DATA) {
+        Ok(bytes) => Ok(Some(Content::of(&bytes)?)),
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The files that workers wrote into a container, or into the container that an image was made of.
@@ -170,7 +219,7 @@ pub fn check_layers(store: &Store, images: &[SharedImage]) -> Result<Vec<LayerId
         if let Some(top) = &image.top_layer {
             need(top.as_str())?;
         }
-        if store.item(&image, "manifest")?.is_empty() {
+        if image.digests.is_empty() || store.item(&image, "manifest")?.is_empty() {
             return Err(format!("the image {} has an empty manifest", image.id).into());
         }
         let Some(shared) = images.iter().find(|shared| shared.id == image.id.as_str()) else { continue };
@@ -183,7 +232,15 @@ pub fn check_layers(store: &Store, images: &[SharedImage]) -> Result<Vec<LayerId
             );
         }
     }
+    let mut ids = BTreeMap::new();
     for container in store.containers()? {
+        for extent in container.id_maps.iter().flat_map(|maps| &maps.uids) {
+            let end = extent.outside + extent.count;
+            if ids.range(..end).next_back().is_some_and(|(_, taken)| *taken > extent.outside) {
+                return Err(format!("another container has ids of {}: {extent:?}", container.id).into());
+            }
+            ids.insert(extent.outside, end);
+        }
         need(container.layer.as_str())?;
         if store.container_of_layer(&container.layer)? != Some(container.id.clone()) {
             return Err(format!("the layer of the container {} is another's", container.id).into());

@@ -17,6 +17,12 @@ pub enum Op {
         image: Option<String>,
         names: BTreeSet<String>,
         metadata: String,
+        /// Its mounts leave out syncs.
+        #[serde(default)]
+        volatile: bool,
+        /// It gets ids that no other container has.
+        #[serde(default)]
+        ids: bool,
     },
     /// Several changes of one container in one transaction, whose body fails in the end if it is to.
     Update {
@@ -30,7 +36,7 @@ pub enum Op {
     Unmount {
         id: String,
     },
-    /// Writes a file into a mounted container.
+    /// Writes a file into a mounted container or layer.
     WriteFile {
         id: String,
         path: String,
@@ -40,12 +46,21 @@ pub enum Op {
     UseRunDirectory {
         id: String,
     },
+    /// Writes the file in the container's directory.
+    WriteData {
+        id: String,
+        content: Content,
+    },
     /// Makes an image of a container.
     Commit {
         id: String,
         name: String,
     },
     Delete {
+        id: String,
+    },
+    /// Removes a container, mounted or not.
+    DeleteRegardless {
         id: String,
     },
     DeleteImage {
@@ -59,6 +74,34 @@ pub enum Op {
     },
     DeleteLayer {
         layer: String,
+    },
+    /// Makes a layer: an empty one, one like another, or one with files. It stands on one of the worker's own, on that of
+    /// a shared image, or on nothing.
+    MakeLayer {
+        id: String,
+        name: String,
+        parent: Option<String>,
+        template: Option<String>,
+        files: Option<BTreeMap<String, Content>>,
+    },
+    ApplyDiff {
+        id: String,
+        files: BTreeMap<String, Content>,
+    },
+    Seal {
+        id: String,
+    },
+    Unseal {
+        id: String,
+    },
+    DeleteOwn {
+        id: String,
+    },
+    /// Makes an image of a layer that is there.
+    MakeImage {
+        id: String,
+        name: String,
+        top: String,
     },
 
     /// Loads a shared image, with a name that others have too.
@@ -102,6 +145,10 @@ pub enum Op {
     },
     /// Lists images and names in one snapshot, and reads the items.
     ReadShared,
+    /// Does something that only one may do at a time.
+    LockDigest {
+        number: usize,
+    },
 
     Gc,
     Check {
@@ -115,6 +162,9 @@ pub enum Op {
 pub struct Change {
     pub names: Option<BTreeSet<String>>,
     pub metadata: Option<String>,
+    /// The value of the flag that all containers have.
+    #[serde(default)]
+    pub flag: Option<String>,
     pub put: BTreeMap<String, Content>,
     pub remove: BTreeSet<String>,
 }

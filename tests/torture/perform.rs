@@ -6,15 +6,17 @@ use std::path::Path;
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Digest, Error, ImageId, ImportError, InUseError, LayerId,
-    LookupError, MetaError, MountOptions, Name, Store, Uncollected, UnmountMode, ValueError,
+    ApplyOptions, AutoIdMaps, CheckLevel, CheckOptions, ContainerOptions, Digest, Error, HostRanges,
+    IdMapping, ImageId, ImageOptions, ImportError, InUseError, LayerId, LayerOptions, LookupError, MetaError,
+    MountOptions, Name, NewItem, Store, ThingId, Uncollected, UnmountMode, ValueError,
 };
 
 use super::content::Content;
 use super::images::SharedImage;
 use super::model::Owned;
-use super::observe::{self, ARENA, PAIR, Trouble};
+use super::observe::{self, ARENA, DATA, FLAG, PAIR, Trouble};
 use super::op::{Answer, Change, Op, Outcome, Refusal};
+use crate::support::tar::{self, Member};
 
 /// Does it. Errors that other workers can cause are outcomes; any other is trouble.
 pub fn perform(
@@ -86,32 +88,44 @@ fn answer(
     let arena = container(ARENA)?;
     let mut answer = Answer::default();
     match op {
-        Op::Create { id, image, names, metadata } => {
+        Op::Create { id, image, names, metadata, volatile, ids } => {
             let mut options = ContainerOptions::default();
             options.id = Some(container(id)?);
             options.names = names.iter().cloned().collect();
             options.metadata.clone_from(metadata);
+            options.volatile = *volatile;
+            if *ids {
+                let mut auto = AutoIdMaps::default();
+                let free = vec![(200_000, 2000)];
+                auto.ranges = Some(HostRanges { uids: free.clone(), gids: free });
+                auto.size = Some(10);
+                options.ids = IdMapping::Auto(auto);
+            }
             let image = image.as_ref().map(|id| id.parse::<ImageId>()).transpose().map_err(Error::from)?;
             let made = store.create_container(image.as_ref(), &options)?;
             expect(made == store.container(id)?, || format!("{made:?} is not what the store has"))?;
         }
         Op::Update { id, change, fails } => update(store, &container(id)?, change, *fails)?,
         Op::Mount { id } => {
-            let mount = store.mount(container(id)?, &MountOptions::default())?;
+            let mount = store.mount(thing(owned, id)?, &MountOptions::default())?;
             answer.count = Some(mount.count);
-            for (path, content) in &owned.containers[id].files {
+            let files = owned.own.get(id).map_or_else(|| &owned.containers[id].files, |layer| &layer.files);
+            for (path, content) in files {
                 expect_file(&mount.path().join(path), content)?;
             }
         }
-        Op::Unmount { id } => answer.count = Some(store.unmount(container(id)?, UnmountMode::Plain)?),
+        Op::Unmount { id } => answer.count = Some(store.unmount(thing(owned, id)?, UnmountMode::Plain)?),
         Op::WriteFile { id, path, content } => {
             let mount =
-                store.mounted(container(id)?)?.ok_or_else(|| format!("{id} is not mounted any more"))?;
+                store.mounted(thing(owned, id)?)?.ok_or_else(|| format!("{id} is not mounted any more"))?;
             write_file(&mount.path().join(path), content, sync)?;
         }
         Op::UseRunDirectory { id } => {
             let path = store.run_directory(&container(id)?)?;
             std::fs::write(path.join("pid"), id).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Op::WriteData { id, content } => {
+            store.write_container_file(&container(id)?, DATA, &content.bytes())?
         }
         Op::Commit { id, name } => {
             let mut options = CommitOptions::named(name);
@@ -122,6 +136,47 @@ fn answer(
             answer.image = Some((image.id.to_string(), top.to_string()));
         }
         Op::Delete { id } => store.remove_container(&container(id)?)?,
+        Op::DeleteRegardless { id } => store.remove_regardless(&container(id)?)?,
+        Op::MakeLayer { id, name, parent, template, files } => {
+            let mut options = LayerOptions::named(name);
+            options.id = Some(layer_id(id)?);
+            options.template = template.as_deref().map(layer_id).transpose()?;
+            let parent = parent.as_deref().map(layer_id).transpose()?;
+            let made = match files {
+                None => store.create_layer(parent.as_ref(), &options)?,
+                Some(files) => store.put_layer(parent.as_ref(), &options, &*archive(files))?,
+            };
+            expect(made == store.layer(id)?, || format!("{made:?} is not what the store has"))?;
+        }
+        Op::ApplyDiff { id, files } => {
+            let (layer, tar, options) = (layer_id(id)?, archive(files), ApplyOptions::default());
+            // In one step or in two.
+            let changed = match files.len() % 2 {
+                0 => store.apply_diff(&layer, &*tar, &options)?,
+                _ => store.stage_diff(&*tar, &options)?.apply_to(&layer)?,
+            };
+            expect(changed == store.layer(id)?, || format!("{changed:?} is not what the store has"))?;
+        }
+        Op::Seal { id } => {
+            let sealed = store.seal(&layer_id(id)?)?;
+            expect(!sealed.is_writable(), || format!("{sealed:?} is not sealed"))?;
+        }
+        Op::Unseal { id } => {
+            let unsealed = store.unseal(&layer_id(id)?)?;
+            expect(unsealed.is_writable(), || format!("{unsealed:?} is sealed"))?;
+        }
+        Op::DeleteOwn { id } => store.remove_layer(&layer_id(id)?)?,
+        Op::MakeImage { id, name, top } => {
+            let mut options = ImageOptions::named(name);
+            options.id = Some(id.parse::<ImageId>().map_err(Error::from)?);
+            options.top_layer = Some(layer_id(top)?);
+            options.items = ["manifest", "manifest-other", "notes"]
+                .map(|key| NewItem::new(key, format!("{key} of {id}").into_bytes()))
+                .to_vec();
+            let made = store.create_image(&options)?;
+            let found = store.images_by_digest(&Digest::sha256(format!("manifest of {id}").as_bytes()))?;
+            expect(found == [made], || format!("{found:?} has the digest of {id}"))?;
+        }
         Op::DeleteImage { id, .. } => {
             store.remove_image(&id.parse().map_err(Error::from)?)?;
         }
@@ -182,6 +237,18 @@ fn answer(
                 txn.put_item(&arena, PAIR[1], &bytes)
             })?;
         }
+        Op::LockDigest { number } => {
+            let lock = store.lock_digest(&Digest::sha256(number.to_string().as_bytes()))?;
+            let path = store.run_root().with_file_name(format!("locked-{number}"));
+            let me = std::process::id().to_string();
+            let alone = std::fs::write(&path, &me)
+                .and_then(|()| {
+                    std::thread::yield_now();
+                    std::fs::read_to_string(&path)
+                })
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            expect(alone == me, || format!("{alone} has {:?} too", lock.path()))?;
+        }
         Op::ReadShared => answer.shared = Some(observe::shared(store)?),
         Op::Gc => {
             let report = store.gc(false)?;
@@ -225,6 +292,9 @@ fn update(store: &Store, id: &layerstore::ContainerId, change: &Change, fails: b
         if let Some(metadata) = &change.metadata {
             txn.set_metadata(id, metadata)?;
         }
+        if let Some(flag) = &change.flag {
+            txn.set_flag(id, FLAG, flag)?;
+        }
         if let Some(names) = &names {
             txn.set_names(id, names)?;
         }
@@ -258,6 +328,19 @@ fn expect_file(path: &Path, content: &Content) -> Result<(), Trouble> {
 
 fn expect(good: bool, why: impl FnOnce() -> String) -> Result<(), Trouble> {
     if good { Ok(()) } else { Err(Trouble::Wrong(why())) }
+}
+
+/// A container or a layer of the worker's own.
+fn thing(owned: &Owned, id: &str) -> Result<ThingId, Error> {
+    Ok(match owned.own.contains_key(id) {
+        true => ThingId::Layer(id.parse()?),
+        false => ThingId::Container(id.parse()?),
+    })
+}
+
+fn archive(files: &std::collections::BTreeMap<String, Content>) -> Vec<u8> {
+    let members: Vec<_> = files.iter().map(|(path, content)| Member::file(path, content.bytes())).collect();
+    tar::archive(&members)
 }
 
 fn layer_id(text: &str) -> Result<LayerId, Error> {

@@ -30,7 +30,17 @@ pub struct Torture {
     known: Known,
     mounts: bool,
     sync: bool,
+    kind: StoreKind,
     round: usize,
+}
+
+/// What kind of store is tortured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreKind {
+    /// The images have a store of their own, which one of the workers uses alone.
+    separate: bool,
+    /// Some of the containers are gone with the next boot.
+    transient: bool,
 }
 
 /// What happens in a round.
@@ -67,10 +77,11 @@ impl Torture {
         let mut random = Random::for_purpose(seed, "rounds");
         let slots = 2 + random.below(7);
         let sync = random.once_in(4);
-        let store = open(&dir);
+        let kind = StoreKind { separate: !seed.is_multiple_of(2), transient: seed.is_multiple_of(5) };
+        let store = open(&dir, kind);
         let known = verify::prepare(&store, slots);
         let mounts = can_mount(&store);
-        Self { dir, seed, random, images, known, mounts, sync, round: 0 }
+        Self { dir, seed, random, images, known, mounts, sync, kind, round: 0 }
     }
 
     /// Whether containers are mounted.
@@ -113,7 +124,7 @@ impl Torture {
     }
 
     fn verify(&mut self, history: &History) -> Result<(), String> {
-        let store = open(&self.dir);
+        let store = open(&self.dir, self.kind);
         let verified = verify::history(&store, &self.images, &self.known, history, RunState::Kept);
         self.known = verified.map_err(|trouble| trouble.to_string())?;
         verify::settle(&store, &mut self.known, history).map_err(|trouble| trouble.to_string())?;
@@ -125,7 +136,9 @@ impl Torture {
 
     /// Removes everything through the store, of which nothing may be left.
     pub fn finish(self) -> Result<(), String> {
-        verify::empty(&open(&self.dir)).map_err(|trouble| format!("when all was removed: {trouble}"))
+        let at_once = self.seed.is_multiple_of(3);
+        verify::empty(&open(&self.dir, self.kind), at_once)
+            .map_err(|trouble| format!("when all was removed: {trouble}"))
     }
 
     fn work(&mut self, kind: Kind, log: &std::path::Path) {
@@ -189,16 +202,26 @@ impl Torture {
         log: &std::path::Path,
     ) -> Settings {
         let mut random = Random::for_purpose(self.seed, &format!("{}-{slot}-{incarnation}", self.round));
+        let images_root = self.kind.separate.then(|| images_root(&self.dir));
+        // The last of several.
+        let direct = self.kind.separate && slot > 1 && slot + 1 == self.known.owned.len();
+        let (root, run_root) = match &images_root {
+            Some(images) if direct => (images.clone(), images.join("run")),
+            _ => (self.dir.root(), self.dir.run_root()),
+        };
         Settings {
             worker: Worker { slot, incarnation: format!("{}.{incarnation}", self.round) },
-            root: self.dir.root(),
-            run_root: self.dir.run_root(),
+            root,
+            run_root,
+            images_root: images_root.filter(|_| !direct),
+            direct,
+            transient: self.kind.transient && !direct && random.once_in(2),
             images: self.dir.join("images"),
             log: log.to_owned(),
             seed: random.next(),
             operations: operations as u64,
             stop: self.dir.join("stop"),
-            mounts: self.mounts,
+            mounts: self.mounts && !direct,
             // Beside each other: what one leaves to the kernel, another brings to the disk.
             sync: self.sync || random.once_in(4),
             // Some give up at once.
@@ -208,9 +231,16 @@ impl Torture {
     }
 }
 
-fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+fn open(dir: &Dir, kind: StoreKind) -> Store {
+    let mut options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+    if kind.separate {
+        options = options.image_store_root(images_root(dir));
+    }
     Store::open(&options).unwrap()
+}
+
+fn images_root(dir: &Dir) -> PathBuf {
+    dir.join("separate")
 }
 
 /// Whether a container can be mounted here, found out by doing it.

@@ -230,16 +230,21 @@ fn is_legal(
     let mut done = history.attempts().filter(may_be_done);
     let id = |image: &usize| images[*image].id.as_str();
     let why = match (&attempt.op, &attempt.outcome) {
-        (Op::RemoveLayerOfImage { .. }, Some(Outcome::Done(_))) => {
+        (Op::RemoveLayerOfImage { .. }, Some(Outcome::Done(_))) if !may_leave_lonely_layers(history) => {
             "a layer that something stands on was removed"
         }
         (_, Some(Outcome::Refused(Refusal::Locked))) if attempt.patient => "nobody keeps a lock for so long",
         (op, Some(Outcome::Refused(Refusal::Vanished))) => {
             let removes = |other: &Attempt| {
-                matches!(other.op, Op::Remove { .. } | Op::DeleteImage { .. } | Op::DeleteLayer { .. })
+                let of_layer = matches!(
+                    other.op,
+                    Op::DeleteLayer { .. } | Op::DeleteOwn { .. } | Op::RemoveLayerOfImage { .. }
+                );
+                of_layer || matches!(other.op, Op::Remove { .. } | Op::DeleteImage { .. })
             };
             let may_vanish =
-                matches!(op, Op::Load { .. } | Op::Commit { .. } | Op::Export { .. } | Op::MountImage { .. });
+                matches!(op, Op::Load { .. } | Op::Commit { .. } | Op::Export { .. } | Op::MountImage { .. })
+                    || matches!(op, Op::MakeLayer { .. });
             if may_vanish && done.any(|other| removes(other) && other.overlaps(attempt)) {
                 return Ok(());
             }
@@ -295,7 +300,8 @@ fn is_legal(
 /// Removing a layer leaves those below it, also if nothing else stands on them.
 pub fn may_leave_lonely_layers(history: &History) -> bool {
     let is_refused = |attempt: &Attempt| matches!(attempt.outcome, Some(Outcome::Refused(_)));
-    history.attempts().any(|attempt| matches!(attempt.op, Op::DeleteLayer { .. }) && !is_refused(attempt))
+    let removes = |op: &Op| matches!(op, Op::DeleteLayer { .. } | Op::DeleteOwn { .. });
+    history.attempts().any(|attempt| removes(&attempt.op) && !is_refused(attempt))
 }
 
 fn may_be_taken(

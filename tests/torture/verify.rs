@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Garbage, GarbageKind, LayerId, Store, UnmountMode,
+    CheckLevel, CheckOptions, ContainerOptions, Garbage, GarbageKind, Layer, LayerId, Store, UnmountMode,
 };
 
 use super::images::SharedImage;
@@ -102,7 +102,9 @@ fn refuse_strangers(store: &Store, images: &[SharedImage], known: &Known) -> Res
         }
     }
     for layer in store.layers()?.iter().filter(|layer| !layer.names.is_empty()) {
-        if !known.owned.values().any(|owned| owned.layers.contains_key(layer.id.as_str())) {
+        let id = layer.id.as_str();
+        let has = |owned: &Owned| owned.layers.contains_key(id) || owned.own.contains_key(id);
+        if !known.owned.values().any(has) {
             return Err(format!("nobody has named the layer {}: {:?}", layer.id, layer.names).into());
         }
     }
@@ -136,6 +138,9 @@ pub fn settle(store: &Store, known: &mut Known, history: &History) -> Result<(),
     for container in known.owned.values_mut().flat_map(|owned| owned.containers.values_mut()) {
         container.mounts = None;
     }
+    for layer in known.owned.values_mut().flat_map(|owned| owned.own.values_mut()) {
+        layer.mounts = None;
+    }
     for layer in known.lonely.drain(..) {
         store.remove_layer(&layer)?;
     }
@@ -149,6 +154,8 @@ pub fn settle(store: &Store, known: &mut Known, history: &History) -> Result<(),
     }
     check(store)?;
     leftovers(store, known)?;
+    let images = store.separate_images();
+    images.map_or(Ok(()), |images| check(images).and_then(|()| entries(images, images.layers()?)))?;
     let counts = store.status()?.mounts;
     if counts.is_empty() {
         Ok(())
@@ -168,7 +175,24 @@ pub fn check(store: &Store) -> Result<(), Trouble> {
 
 /// Counts the directories, without asking the store what it thinks of them.
 fn leftovers(store: &Store, known: &Known) -> Result<(), Trouble> {
-    let layers = store.layers()?;
+    let mut layers = store.layers()?;
+    if let Some(images) = store.separate_images() {
+        let elsewhere = images.layers()?;
+        layers.retain(|layer| elsewhere.iter().all(|other| other.id != layer.id));
+    }
+    entries(store, layers)?;
+    let containers = known.owned.values().flat_map(|owned| &owned.containers);
+    let expected: BTreeSet<String> =
+        containers.filter(|(_, container)| container.run_directory).map(|(id, _)| id.clone()).collect();
+    let run_directories: BTreeSet<String> = names(&store.run_root().join("containers")).into_iter().collect();
+    if run_directories != expected {
+        return Err(format!("the run directories {run_directories:?} should be {expected:?}").into());
+    }
+    Ok(())
+}
+
+/// Counts the directories of a store that has these layers.
+fn entries(store: &Store, layers: Vec<Layer>) -> Result<(), Trouble> {
     let writable = layers.iter().filter(|layer| layer.is_writable()).count();
     let trees: BTreeSet<String> =
         layers.iter().filter_map(|layer| layer.tree.as_ref()).map(ToString::to_string).collect();
@@ -186,13 +210,6 @@ fn leftovers(store: &Store, known: &Known) -> Result<(), Trouble> {
     if workdirs.len() > writable {
         expect(root.join("work"), workdirs, writable)?;
     }
-    let containers = known.owned.values().flat_map(|owned| &owned.containers);
-    let expected: BTreeSet<String> =
-        containers.filter(|(_, container)| container.run_directory).map(|(id, _)| id.clone()).collect();
-    let run_directories: BTreeSet<String> = names(&run.join("containers")).into_iter().collect();
-    if run_directories != expected {
-        return Err(format!("the run directories {run_directories:?} should be {expected:?}").into());
-    }
     Ok(())
 }
 
@@ -201,8 +218,11 @@ fn names(dir: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Removes everything. A store with nothing in it has no directory, no blob and no byte.
-pub fn empty(store: &Store) -> Result<(), Trouble> {
+/// Removes everything, one after the other or at once. A store with nothing in it has no directory, no blob and no byte.
+pub fn empty(store: &Store, at_once: bool) -> Result<(), Trouble> {
+    if at_once {
+        store.wipe()?;
+    }
     for container in store.containers()? {
         store.remove_container(&container.id)?;
     }
@@ -221,13 +241,16 @@ pub fn empty(store: &Store) -> Result<(), Trouble> {
     if sums != [0; 4] {
         return Err(format!("an empty store with {status:?}").into());
     }
-    for dir in ["diffs", "blobs", "work", "trash", "locks"] {
-        let names = names(&store.root().join(dir));
-        if !names.is_empty() {
-            return Err(format!("an empty store with {dir}/{names:?}").into());
+    for store in std::iter::once(store).chain(store.separate_images()) {
+        for dir in ["diffs", "data", "blobs", "work", "trash", "locks"] {
+            let names = names(&store.root().join(dir));
+            if !names.is_empty() {
+                return Err(format!("an empty store with {dir}/{names:?}").into());
+            }
         }
+        check(store)?;
     }
-    check(store)
+    Ok(())
 }
 
 fn layer_id(text: &str) -> LayerId {

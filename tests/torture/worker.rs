@@ -24,6 +24,12 @@ pub struct Settings {
     pub worker: Worker,
     pub root: PathBuf,
     pub run_root: PathBuf,
+    /// Where the images are, if not in the store.
+    pub images_root: Option<PathBuf>,
+    /// Whether the store is that of the images alone.
+    pub direct: bool,
+    /// Whether its containers are gone with the next boot.
+    pub transient: bool,
     /// Where [`images::write`] wrote the images.
     pub images: PathBuf,
     pub log: PathBuf,
@@ -54,7 +60,11 @@ pub enum Handle {
 
 impl Settings {
     pub fn open(&self) -> Result<Store, layerstore::Error> {
-        let options = StoreOptions::at(&self.root).run_root(&self.run_root).create(false).reserve(0);
+        let mut options = StoreOptions::at(&self.root).run_root(&self.run_root).create(false).reserve(0);
+        options = options.transient(self.transient);
+        if let Some(images) = &self.images_root {
+            options = options.image_store_root(images);
+        }
         let sync = match self.sync {
             true => SyncMode::Full,
             false if self.seed.is_multiple_of(4) => SyncMode::Records,
@@ -142,6 +152,8 @@ impl Work {
                     held: &self.held,
                     images: &self.images,
                     mounts: self.settings.mounts,
+                    direct: self.settings.direct,
+                    patient: self.settings.is_patient(),
                     word: self.settings.worker.word(self.number),
                 };
                 chooser.choose()
@@ -157,8 +169,9 @@ impl Work {
 
     fn unmount_containers(&mut self) -> Result<(), String> {
         loop {
-            let mounted = self.owned.containers.iter().find(|(_, container)| container.mounts.is_some());
-            let Some(id) = mounted.map(|(id, _)| id.clone()) else { return Ok(()) };
+            let mut ids = self.owned.containers.keys().chain(self.owned.own.keys());
+            let mounted = ids.find(|id| self.owned.mounts_of(id).is_some());
+            let Some(id) = mounted.cloned() else { return Ok(()) };
             self.attempt(Op::Unmount { id })?;
         }
     }
