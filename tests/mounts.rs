@@ -62,5 +62,15 @@ fn a_volatile_mount_can_be_made_again() {
     }
     let mount = store.mount(&web, &MountOptions::default()).unwrap();
     assert_eq!(names(mount.path()), ["file", "first", "second"]);
+    // So can one that another has ended: a program, or a process that died before it said so.
+    let end = || rustix::mount::unmount(mount.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    end();
+    store.mount(&web, &MountOptions::default()).unwrap();
+    end();
+    assert_eq!(store.unmount(&web, UnmountMode::Plain).unwrap(), 0);
+    store.mount(&web, &MountOptions::default()).unwrap();
+    end();
+    store.gc(false).unwrap();
+    store.mount(&web, &MountOptions::default()).unwrap();
     store.unmount(&web, UnmountMode::Plain).unwrap();
 }

@@ -67,7 +67,11 @@ impl Store {
             let path = self.mount_point(&mount.layer)?;
             // The write transaction keeps others from mounting there meanwhile.
             let dead = self.run()?.update_mount::<_, Error>(&mount.layer, namespace, |slot| {
-                Ok(!overlay::is_mounted(&path)? && slot.record.take().is_some())
+                let dead = !overlay::is_mounted(&path)? && slot.record.take().is_some();
+                if dead && !slot.elsewhere {
+                    self.vouch_for_ended(&mount.layer)?;
+                }
+                Ok(dead)
             })?;
             if dead {
                 report.add(GarbageKind::MountCount, path, Some(mount.layer), 0);

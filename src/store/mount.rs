@@ -180,6 +180,9 @@ impl Store {
                         // It went if the layer was sealed meanwhile, even if it is as before now.
                         written.layout().ensure_workdir(written.number())?;
                     }
+                    if slot.record.is_some() && !slot.elsewhere {
+                        self.vouch_for_ended(&layer.id)?;
+                    }
                     self.run_layout()?.ensure_mount_point(&layer_id)?;
                     if let Err(error) = overlay::mount(plan, &target) {
                         // Unless somebody has it mounted in another mount namespace.
@@ -293,7 +296,11 @@ impl Store {
             match overlay::unmount(&target, mode) {
                 // A count that the kernel does not confirm goes with the error that says so.
                 Err(error @ MountError::NotMounted { .. }) => {
-                    return if counted.take().is_some() { Ok(0) } else { Err(error.into()) };
+                    if counted.take().is_none() {
+                        return Err(error.into());
+                    }
+                    self.vouch_for_ended(layer)?;
+                    return Ok(0);
                 }
                 unmounted => unmounted?,
             }
@@ -306,6 +313,14 @@ impl Store {
             record.map_or(Ok(()), |layer| Self::vouch_for_volatile(home, layer))?;
             Ok(0)
         })
+    }
+
+    /// A mount of this boot has ended, and whoever ended it has not said so: the process died, or was another program. What
+    /// was written is the kernel's still.
+    pub(crate) fn vouch_for_ended(&self, layer: &str) -> Result<(), Error> {
+        let txn = self.begin_read()?;
+        let home = txn.home(Owner::Layer, layer)?.map_or(self, Part::store);
+        txn.layer(layer)?.map_or(Ok(()), |record| Self::vouch_for_volatile(home, &record))
     }
 
     /// The kernel refuses to mount a directory again that was mounted without syncs, until somebody says that its
