@@ -8,9 +8,10 @@ use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use crate::disk::{SyncPoint, copy_below};
-use crate::error::{Error, InUseError};
+use crate::error::{Error, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
+use crate::sys::moment;
 use crate::types::LayerId;
 
 use super::home::Home;
@@ -75,7 +76,9 @@ impl StagedDiff {
         let StagedDiff { store, staged_in, unpacked, options, point } = self;
         let target = Target::find(&store, layer.as_str(), &options)?;
         let held = target.hold()?;
+        moment::pass("to be sealed");
         let applied = target.apply(&staged_in, &point, unpacked, &options);
+        let applied = applied.or_else(|error| Err(target.explain(error)?));
         let record = match held {
             Some(held) => held.release_after(applied),
             None => applied,
@@ -120,6 +123,15 @@ impl<'s> Target<'s> {
             LayerContent::Writable(number) => self.home.hold_directory(&self.record.id, number).map(Some),
             LayerContent::Sealed(_) => Ok(None),
         }
+    }
+
+    /// What an error means that says that files or rows of the layer are missing: it may be gone, or have others.
+    fn explain(&self, error: Error) -> Result<Error, Error> {
+        if !matches!(error, Error::Meta(MetaError::Missing { .. }) | Error::LayerMissing { .. }) {
+            return Ok(error);
+        }
+        let now = found(&self.home.store.database().begin_read()?, &self.record.id)?;
+        Ok(if now.content == self.record.content { error } else { changed_meanwhile(&now.id) })
     }
 
     fn apply(

@@ -224,7 +224,9 @@ impl Home<'_> {
             }
         }
         if let Some(parent) = &record.parent {
-            self.seen_from().begin_read()?.verify_chain(parent)?;
+            let view = self.seen_from().begin_read()?;
+            found(&view, parent)?;
+            view.verify_chain(parent)?;
         }
         Ok(record)
     }

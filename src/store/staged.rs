@@ -13,8 +13,10 @@ use crate::disk::{Stage, Staging, SyncPoint};
 use crate::error::{Error, ImportError};
 use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, UnpackedLayer};
 use crate::meta::Query;
+use crate::sys::moment;
 use crate::types::{Algorithm, DiffId, Digest, LayerId};
 
+use super::layer::found;
 use super::remove::Mounts;
 use super::{LayerOptions, Store};
 
@@ -169,7 +171,12 @@ impl StagedDiff {
         let home = handle.home_of_new();
         let store = home.store;
         let record = home.new_layer(parent.into(), options)?;
-        let below = handle.begin_read()?.stack(record.parent.as_deref())?;
+        moment::pass("to be sealed");
+        let view = handle.begin_read()?;
+        // It may have been removed while the archive was unpacked.
+        record.parent.as_deref().map(|parent| found(&view, parent)).transpose()?;
+        let below = view.stack(record.parent.as_deref())?;
+        drop(view);
         let sealed = store.seal_unpacked(unpacked, &below)?;
         let sync = || store.sync_staged(&point, true);
         let record = described(record, &sealed.streams, &apply);

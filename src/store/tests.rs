@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{CreateError, Error, LookupError, MetaError};
+use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
 use crate::meta::Query;
 use crate::store::{
-    ContainerOptions, ImageOptions, LayerOptions, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+    ApplyOptions, ContainerOptions, ImageOptions, LayerOptions, MountOptions, Store, StoreOptions, SyncMode,
+    UnmountMode,
 };
 use crate::sys::moment;
-use crate::types::ImageId;
+use crate::types::{ImageId, LayerId};
 use crate::{CheckLevel, CheckOptions};
 
 fn options(dir: &Path) -> StoreOptions {
@@ -176,5 +177,37 @@ fn a_mount_leaves_no_workdir_of_a_layer_that_is_sealed_meanwhile() {
         // Who may not mount has planned all the same.
         Err(error) => assert!(matches!(error, Error::Mount(_)), "{error}"),
     }
+    is_whole(&store);
+}
+
+#[test]
+fn what_goes_while_an_archive_is_unpacked_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let tar = |name: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append_data(&mut header, name, &b"file"[..]).unwrap();
+        tar.into_inner().unwrap()
+    };
+    let put = || store.put_layer(None, &LayerOptions::named("layer"), &*tar("file")).unwrap().id;
+    let remove = |id: &LayerId| {
+        let (other, id) = (open(dir.path()), id.clone());
+        move || other.remove_layer(&id).unwrap()
+    };
+    let layer = put();
+    moment::meanwhile("to be sealed", remove(&layer));
+    let refused = store.put_layer(&layer, &LayerOptions::named("above"), &*tar("more"));
+    assert!(matches!(refused, Err(Error::Lookup(LookupError::NotFound { .. }))), "{refused:?}");
+    let layer = put();
+    moment::meanwhile("to be sealed", remove(&layer));
+    let refused = store.apply_diff(&layer, &*tar("more"), &ApplyOptions::default());
+    assert!(matches!(refused, Err(Error::Lookup(LookupError::NotFound { .. }))), "{refused:?}");
+    let layer = put();
+    let (other, id) = (open(dir.path()), layer.clone());
+    moment::meanwhile("to be sealed", move || drop(other.unseal(&id).unwrap()));
+    let refused = store.apply_diff(&layer, &*tar("more"), &ApplyOptions::default());
+    assert!(matches!(refused, Err(Error::InUse(InUseError::Changed { .. }))), "{refused:?}");
     is_whole(&store);
 }
