@@ -71,7 +71,6 @@ const CALLS: &[Call] = calls! {
     "read_container_file": |store| store.read_container_file(&container(), "file"),
     "write_container_run_file": |store| store.write_container_run_file(&container(), "file", b"x"),
     "read_container_run_file": |store| store.read_container_run_file(&container(), Path::new("file")),
-    "container_parent_owners": |store| store.container_parent_owners(&container()),
     "put_manifest": |store| {
         store.write(|txn| txn.put_manifest(&image(), "manifest", b"{}", &Digest::sha256(b"{}")))
     },
@@ -105,6 +104,8 @@ const CALLS_OF: &[CallOf] = calls_of! {
     "size": |store, of| store.size(of),
     "usage": |store, of| store.usage(of),
     "changes": |store, of| store.changes(of),
+    "parent_owners": |store, of| store.parent_owners(of),
+    "diff_size": |store, of| store.diff_size(of, None),
     "diff": |store, of| store.diff(of, &mut Vec::new()),
     "mount": |store, of| store.mount(of, &MountOptions::default()),
     "mount_entry": |store, of| store.mount_entry(of, &MountOptions::default()),
