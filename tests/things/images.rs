@@ -2,8 +2,8 @@
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    CheckOptions, ContainerOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions,
-    LookupError, NewItem, RepairOptions, Store, ValueError,
+    CheckOptions, ContainerOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions, InUseError,
+    LayerOptions, LookupError, NewItem, RepairOptions, Store, ValueError,
 };
 
 use super::{base, entries, on, open};
@@ -226,4 +226,28 @@ fn a_container_of_an_image_without_documents_is_committed_with_new_ones() {
     let source = Source::open(&to, store.root()).unwrap();
     let loaded = store.load(&source, &LoadOptions::named("next")).unwrap();
     assert_eq!((loaded.id, loaded.top_layer), (next.id, next.top_layer));
+}
+
+#[test]
+fn what_goes_with_an_image_is_known_before() {
+    let dir = Dir::new("things");
+    let store = open(&dir);
+    let (_, layer) = base(&store, "base");
+    let middle = store.create_layer(&layer, &LayerOptions::default()).unwrap();
+    let top = store.create_layer(&middle.id, &LayerOptions::default()).unwrap();
+    let mapped = store.create_layer(&middle.id, &LayerOptions::default()).unwrap();
+    let mut options = on(&top.id, "demo");
+    options.mapped_top_layers = vec![mapped.id.clone()];
+    let image = store.create_image(&options).unwrap();
+    let going = store.layers_removed_with(&image.id).unwrap();
+    assert_eq!(going, [top.id.clone(), mapped.id, middle.id], "the base is another image's");
+    store.add_names(&top, &["kept".parse().unwrap()]).unwrap();
+    assert_eq!(store.layers_removed_with(&image.id).unwrap(), going[1..2], "a name keeps what it is on");
+    store.remove_names(&top, &["kept".parse().unwrap()]).unwrap();
+    let web = store.create_container(&image.id, &ContainerOptions::default()).unwrap();
+    let refused = store.layers_removed_with(&image.id);
+    assert!(matches!(refused, Err(Error::InUse(InUseError::ImageOfContainer { .. }))), "{refused:?}");
+    store.remove_container(&web.id).unwrap();
+    assert_eq!(store.layers().unwrap().len(), 4, "nothing is removed");
+    assert_eq!(store.remove_image(&image.id).unwrap(), going);
 }

@@ -61,6 +61,7 @@ const CALLS: &[Call] = calls! {
         store.save(&image(), &to.parse().unwrap(), &SaveOptions::default())
     },
     "remove_layer": |store| store.remove_layer(&layer()),
+    "layers_removed_with": |store| store.layers_removed_with(&image()),
     "remove_image": |store| store.remove_image(&image()),
     "remove_container": |store| store.remove_container(&container()),
     "image_directory": |store| store.image_directory(&image()),
