@@ -25,6 +25,7 @@ fn an_image_has_all_that_it_is_given() {
     let mut options = on(&layer, "demo:1");
     options.id = Some("0f1e2d".parse().unwrap());
     options.names.push("demo:1".to_owned());
+    options.names_history = vec!["old:2".to_owned(), "demo:1".to_owned(), "old:1".to_owned()];
     options.mapped_top_layers = vec![layer.clone()];
     options.metadata = "a text".to_owned();
     options.created = Some(layerstore::Timestamp { seconds: 7, nanoseconds: 8 });
@@ -35,6 +36,7 @@ fn an_image_has_all_that_it_is_given() {
     let image = store.create_image(&options).unwrap();
     assert_eq!(store.image("0f1e2d").unwrap(), image);
     assert_eq!(names(&image), ["demo:1"], "a name is given once");
+    assert_eq!(history(&store, "demo:1"), ["demo:1", "old:2", "old:1"]);
     assert_eq!(image.digests, [Digest::sha256(b"elsewhere"), Digest::sha256(b"{}")]);
     assert_eq!((image.created.seconds, image.created.nanoseconds), (7, 8));
     assert_eq!((image.top_layer, image.mapped_top_layers), (Some(layer.clone()), vec![layer.clone()]));
