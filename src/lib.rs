@@ -119,6 +119,9 @@ mod store;
 mod sys;
 mod types;
 
+/// The version of this library.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding, Note, Remedy, SealedTree};
 /// The README's examples are compiled with the tests.
 #[cfg(doctest)]

@@ -241,6 +241,11 @@ impl StoreOptions {
     pub fn pull_options(&self) -> &BTreeMap<String, String> {
         &self.pull_options
     }
+    /// Whether new containers are dropped by a reboot.
+    pub fn is_transient(&self) -> bool {
+        self.transient
+    }
+
 
     /// The root directory.
     pub fn root(&self) -> &Path {
