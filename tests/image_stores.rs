@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     ApplyOptions, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind, LayerOptions,
-    LookupError, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, UnmountMode,
+    LookupError, MetaError, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
@@ -96,8 +96,7 @@ fn what_another_store_has_is_read_as_if_it_were_here() {
     let top = image.top_layer.clone().unwrap();
     is_not_found(store.remove_image(&image.id));
     is_not_found(store.remove_layer(&top));
-    is_not_found(store.write(|txn| txn.put_item(&image, "key", b"value")));
-    is_not_found(store.write(|txn| txn.add_name(&top, &name("layer"))));
+    is_not_found(store.layers_removed_with(&image.id));
     is_not_found(store.container("theirs"));
     is_clean(&store);
     assert!(store.gc(false).unwrap().removed.is_empty());
@@ -546,4 +545,34 @@ fn things_are_made_and_changed_in_the_store_that_they_are_in() {
     assert!(store.layers().unwrap().is_empty() && store.containers().unwrap().is_empty());
     assert!(images.layers().unwrap().is_empty());
     assert!(images.gc(true).unwrap().removed.is_empty());
+}
+
+#[test]
+fn a_name_is_given_once_in_the_store_and_that_for_its_images() {
+    let dir = Dir::new("split-names");
+    let old = load(&Store::open(&at(&dir, "own")).unwrap(), &dir, "old", &["old\n"]);
+    let old_layer = old.top_layer.clone().unwrap();
+    let store = Store::open(&at(&dir, "own").image_store_root(dir.join("images"))).unwrap();
+    let new = load(&store, &dir, "new", &["new\n"]);
+    let layer = store.create_layer(None, &LayerOptions::named("layer")).unwrap();
+    store.add_names(&old_layer, &[name("old-layer")]).unwrap();
+    for refused in [
+        store.add_names(&old, &[name("new")]),
+        store.set_names(&new, &[name("new"), name("old")]),
+        store.add_names(&layer, &[name("old-layer")]),
+        store.add_names(&old_layer, &[name("layer")]),
+        store.create_layer(None, &LayerOptions::named("old-layer")).map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::Meta(MetaError::NameInUse { .. }))), "{refused:?}");
+    }
+    // Moving takes it from whoever has it.
+    store.move_names(&old, &[name("new")]).unwrap();
+    assert_eq!(
+        (names(&store.image("new").unwrap()), store.image("new").unwrap().id),
+        (vec!["old", "new"], old.id)
+    );
+    store.move_names(&new, &[name("new"), name("old")]).unwrap();
+    assert_eq!(names(&store.image(new.id.as_str()).unwrap()), ["new", "old"]);
+    is_clean(&store);
+    is_clean(store.separate_images().unwrap());
 }

@@ -226,12 +226,6 @@ impl Home<'_> {
         };
         let txn = self.store.database().begin_read()?;
         self.refuse_taken(&txn, &record)?;
-        // What is only known to the transaction otherwise, after much was unpacked.
-        for name in record.names.iter().collect::<BTreeSet<_>>() {
-            if let Some(holder) = txn.named(Owner::Layer, name)? {
-                return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
-            }
-        }
         if let Some(parent) = &record.parent {
             self.seen_from().begin_read()?.verify_chain(parent)?;
         }
@@ -273,7 +267,7 @@ impl Home<'_> {
         }
     }
 
-    /// Refuses a new layer whose id is taken, or whose parent cannot be one. `txn` is of the store that gets it.
+    /// Refuses a new layer whose id or name is taken, or whose parent cannot be one. `txn` is of the store that gets it.
     pub(super) fn refuse_taken(&self, txn: &impl Query, record: &LayerRecord) -> Result<(), Error> {
         let view = self.seen_from().begin_read()?;
         let taken = view.home(Owner::Layer, &record.id)?.is_some_and(|part| !part.is_other());
@@ -284,6 +278,11 @@ impl Home<'_> {
             found(&view, parent)?;
             if let Some(container) = view.container_of_layer(parent)? {
                 return Err(CreateError::ParentOfContainer { layer: parent.clone(), container }.into());
+            }
+        }
+        for name in record.names.iter().collect::<BTreeSet<_>>() {
+            if let Some(holder) = view.named_here(Owner::Layer, name)? {
+                return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
             }
         }
         Ok(())

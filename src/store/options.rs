@@ -206,7 +206,9 @@ impl StoreOptions {
 
     /// A separate store for images and their layers, such as one on another disk, made if it is missing. Containers, with
     /// what is written into them, stay in this one; images that are here stay visible and can be removed. The
-    /// directory is a store of its own, complete without this one.
+    /// directory is a store of its own, complete without this one. No name is given to an image or layer in one of the
+    /// two that another has in either; but a new image takes names only from those in the separate store, and hides one
+    /// here that has the same.
     #[must_use]
     pub fn image_store_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.image_store_root = Some(root.into());

@@ -89,25 +89,35 @@ impl Store {
             moment::pass("before the commit");
             Ok(true)
         };
-        let run = match self.options().transient {
-            true => Some(self.note_transient()?),
-            false => None,
-        };
-        match run {
+        if self.options().transient {
             // Removals of images hold the lock of the run database too.
-            Some(run) => run.rows().write_without_header::<_, Error>(|txn| match new.choice {
-                // Nor are ids chosen that a container gets in the store itself.
-                Some(_) => self.database().hold(|| insert(txn)),
-                None => insert(txn),
-            }),
-            None => {
-                let write = || self.database().write::<_, Error>(insert);
-                match self.transient(&self.database().begin_read()?)? {
-                    Some(run) if new.choice.is_some() => run.rows().hold(write),
-                    _ => write(),
-                }
+            return self.note_transient()?.rows().write_without_header(insert);
+        }
+        loop {
+            let run = self.transient(&self.database().begin_read()?)?;
+            let write = || {
+                self.database().write::<_, Error>(|txn| {
+                    if run.is_none() && self.has_new_transient()? {
+                        return Ok(None);
+                    }
+                    insert(txn).map(Some)
+                })
+            };
+            // Nobody is given a name, an id or a range of ids there meanwhile.
+            let inserted = match run {
+                Some(run) => run.rows().hold(write),
+                None => write(),
+            };
+            if let Some(inserted) = inserted? {
+                return Ok(inserted);
             }
         }
+    }
+
+    /// Whether the first container that the next boot drops came while the caller waited for the lock of the store, which he
+    /// has: without the other one, something could be given away twice.
+    pub(super) fn has_new_transient(&self) -> Result<bool, MetaError> {
+        Ok(self.transient(&self.database().begin_read()?)?.is_some())
     }
 
     /// Removes a container that the next boot would drop; `false` if it is none of those.

@@ -1,10 +1,11 @@
 //! Several changes in one transaction: all of them are seen at once, or none is.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use layerstore_schema::table::Owner;
 
-use crate::error::{Error, InUseError, LookupError, ValueError};
+use crate::error::{Error, InUseError, LookupError, MetaError, ValueError};
 use crate::image;
 use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
 use crate::types::{Digest, ImageId, Name, stored_list};
@@ -54,19 +55,29 @@ impl Store {
     /// ```
     pub fn write<T>(&self, body: impl FnOnce(&WriteTxn<'_>) -> Result<T, Error>) -> Result<T, Error> {
         self.begin_writing()?;
-        // The lock of the run database comes before that of the store.
-        let run = match self.transient(&self.database().begin_read()?)? {
-            Some(run) => Some(run.rows().open_write_without_header()?),
-            None => None,
-        };
-        self.database().write(|txn| {
-            let images = OnceCell::new();
-            let value = body(&WriteTxn { store: self, txn, images: &images, run: run.as_ref() })?;
-            for open in images.into_inner().into_iter().chain(run) {
-                open.commit()?;
+        let mut body = Some(body);
+        loop {
+            // The lock of the run database comes before that of the store.
+            let run = match self.transient(&self.database().begin_read()?)? {
+                Some(run) => Some(run.rows().open_write_without_header()?),
+                None => None,
+            };
+            let written = self.database().write::<_, Error>(|txn| {
+                if run.is_none() && self.has_new_transient()? {
+                    return Ok(None);
+                }
+                let Some(body) = body.take() else { return Ok(None) };
+                let images = OnceCell::new();
+                let value = body(&WriteTxn { store: self, txn, images: &images, run: run.as_ref() })?;
+                for open in images.into_inner().into_iter().chain(run) {
+                    open.commit()?;
+                }
+                Ok(Some(value))
+            })?;
+            if let Some(value) = written {
+                return Ok(value);
             }
-            Ok(value)
-        })
+        }
     }
 }
 
@@ -125,10 +136,11 @@ impl WriteTxn<'_> {
         // Before the name is taken from its holder: the caller may go on after an error.
         self.copy_up(&to)?;
         self.record(&to)?;
-        let txn = self.home(&to)?;
-        let current = txn.named(to.owner(), name.as_str())?;
-        if current.as_deref() != Some(to.as_str()) {
-            txn.take_name(to.owner(), name.as_str())?;
+        for txn in self.all_with(to.owner())? {
+            let holder = txn.named(to.owner(), name.as_str())?;
+            if holder.is_some_and(|holder| holder != to.as_str()) {
+                txn.take_name(to.owner(), name.as_str())?;
+            }
         }
         self.add_name(to, name)
     }
@@ -210,11 +222,12 @@ impl WriteTxn<'_> {
     /// with.
     pub fn remove_item(&self, of: impl Into<ThingId>, key: &str) -> Result<(), Error> {
         let of = of.into();
+        let record = self.record(&of)?;
         if self.home(&of)?.item(of.owner(), of.as_str(), key)?.is_none() {
             let (kind, id) = (of.kind().word(), of.as_str().to_owned());
             return Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into());
         }
-        refuse_document(&self.record(&of)?, key, None)?;
+        refuse_document(&record, key, None)?;
         self.home(&of)?.remove_item(of.owner(), of.as_str(), key)?;
         Ok(())
     }
@@ -247,23 +260,58 @@ impl WriteTxn<'_> {
         let txn = self.home(of)?;
         match self.record(of)? {
             AnyRecord::Layer(mut record) => {
-                change(&mut record.names);
+                self.change_list(of, &mut record.names, change)?;
                 txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {
-                let before = record.names.clone();
-                change(&mut record.names);
-                let given: Vec<_> =
-                    record.names.iter().filter(|name| !before.contains(name)).cloned().collect();
+                let given = self.change_list(of, &mut record.names, change)?;
                 image::remember(&mut record, &given);
                 txn.put_image(&record)?;
             }
             AnyRecord::Container(mut record) => {
-                change(&mut record.names);
+                self.change_list(of, &mut record.names, change)?;
                 txn.put_container(&record)?;
             }
         }
         Ok(())
+    }
+
+    /// Changes the names of a record. Returns those that are new, and nobody else's of the kind.
+    fn change_list(
+        &self,
+        of: &ThingId,
+        names: &mut Vec<String>,
+        change: impl FnOnce(&mut Vec<String>),
+    ) -> Result<Vec<String>, Error> {
+        let before = names.clone();
+        change(names);
+        let given: Vec<_> = names.iter().filter(|name| !before.contains(name)).cloned().collect();
+        if given.is_empty() {
+            return Ok(given);
+        }
+        let all = self.all_with(of.owner())?;
+        for name in given.iter().collect::<BTreeSet<_>>() {
+            for txn in &all {
+                if let Some(holder) = txn.named(of.owner(), name)?.filter(|holder| holder != of.as_str()) {
+                    let (kind, name) = (of.kind().word(), name.clone());
+                    return Err(MetaError::NameInUse { kind, name, holder }.into());
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    /// The transactions of all databases that have things of a kind and can be written: a name belongs to one thing of all
+    /// of them.
+    fn all_with(&self, owner: Owner) -> Result<Vec<&meta::WriteTxn>, Error> {
+        let mut all = vec![self.txn];
+        if owner != Owner::Container && self.store.separate_images().is_some() {
+            all.push(self.images_txn()?);
+        }
+        if owner != Owner::Image {
+            all.extend(self.run.map(OpenWrite::txn));
+        }
+        Ok(all)
     }
 
     /// The transaction of the store that a thing is in, or would be.
