@@ -483,7 +483,7 @@ fn layers_stand_on_those_of_other_stores_which_stay_as_they_are() {
         store.seal(&open.id).map(drop),
         store.apply_diff(&open.id, &*one_file("c", b"3"), &ApplyOptions::default()).map(drop),
     ] {
-        assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::InOtherStore { .. })), "{refused:?}");
     }
     assert_eq!(other.layers().unwrap().len(), 2);
     is_clean(&store);
@@ -545,6 +545,59 @@ fn things_are_made_and_changed_in_the_store_that_they_are_in() {
     assert!(store.layers().unwrap().is_empty() && store.containers().unwrap().is_empty());
     assert!(images.layers().unwrap().is_empty());
     assert!(images.gc(true).unwrap().removed.is_empty());
+}
+
+#[test]
+fn what_another_store_has_is_changed_there_or_named_here() {
+    let dir = Dir::new("other-store-changes");
+    let other = Store::open(&at(&dir, "other")).unwrap();
+    let layer = other.put_layer(None, &LayerOptions::named("layer"), &*one_file("a", b"1")).unwrap();
+    let image = load(&other, &dir, "base", &["one\n"]);
+    let store = Store::open(&at(&dir, "own").image_store(other.root())).unwrap();
+    type Change = fn(&Store, &layerstore::ThingId) -> Result<(), Error>;
+    let changes: [(&str, Change); 5] = [
+        ("metadata", |store, of| store.set_metadata(of, "new")),
+        ("item", |store, of| store.put_item(of, "key", b"value")),
+        ("no item", |store, of| store.remove_item(of, "manifest")),
+        ("flag", |store, of| store.set_flag(of, "flag", "1")),
+        ("no flag", |store, of| store.clear_flag(of, "flag")),
+    ];
+    for (what, change) in changes {
+        for of in [(&layer).into(), (&image).into()] {
+            let refused = change(&store, &of).unwrap_err();
+            assert!(
+                matches!(&refused, Error::InOtherStore { root, .. } if root == other.root()),
+                "{what}: {refused:?}"
+            );
+            let advice = if of.kind() == Kind::Image { "give it a name first" } else { "open that store" };
+            assert!(refused.to_string().contains(advice), "{what}: {refused}");
+        }
+    }
+    let refused = store.image_directory(&image.id).unwrap_err();
+    assert!(matches!(refused, Error::InOtherStore { .. }), "{refused:?}");
+    let refused = store.add_names(&layer, &[name("more")]).unwrap_err();
+    assert!(matches!(refused, Error::InOtherStore { .. }), "{refused:?}");
+    // What the message says helps.
+    store.add_names(&image, &[name("mine")]).unwrap();
+    for (what, change) in &changes[..2] {
+        change(&store, &(&image).into()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    store.image_directory(&image.id).unwrap();
+    assert_eq!(
+        (store.metadata(&image).unwrap().as_str(), other.metadata(&image).unwrap().as_str()),
+        ("new", "")
+    );
+    assert!(other.item(&image, "key").is_err());
+    is_clean(&store);
+    // Who opens the store without the other one is told that there may be one.
+    let alone = Store::open(&at(&dir, "own")).unwrap();
+    let found = alone.check(&CheckOptions::default()).unwrap().findings;
+    assert_eq!(found.iter().map(layerstore::Finding::code).collect::<Vec<_>>(), ["image-layer-missing"]);
+    assert!(
+        found[0].to_string().contains("if it is in another store, open that one too (--image-store)"),
+        "{}",
+        found[0]
+    );
 }
 
 #[test]

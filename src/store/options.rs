@@ -189,7 +189,9 @@ impl StoreOptions {
     /// it names several, which are asked in this order after the own store.
     ///
     /// Containers can stand on images there, and images that are loaded on layers. Giving such an image other names
-    /// makes a record of it in the own store, which stands on the layers there; removing that leaves the original. For removals what is only there is not found. Nobody tells the other store who stands on it: who
+    /// makes a record of it in the own store, which stands on the layers there; removing that leaves the original. Every other
+    /// change of what is there is refused with [`Error::InOtherStore`](crate::Error::InOtherStore), and for removals it is not
+    /// found. Nobody tells the other store who stands on it: who
     /// removes things there, or has its directory no more, breaks the images and containers here that need them.
     #[must_use]
     pub fn image_store(mut self, root: impl Into<PathBuf>) -> Self {
@@ -239,15 +241,15 @@ impl StoreOptions {
         &self.ignored
     }
 
-    /// Options for programs that pull images, kept for those.
-    pub fn pull_options(&self) -> &BTreeMap<String, String> {
-        &self.pull_options
-    }
     /// Whether new containers are dropped by a reboot.
     pub fn is_transient(&self) -> bool {
         self.transient
     }
 
+    /// Options for programs that pull images, kept for those.
+    pub fn pull_options(&self) -> &BTreeMap<String, String> {
+        &self.pull_options
+    }
 
     /// The root directory.
     pub fn root(&self) -> &Path {

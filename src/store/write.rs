@@ -11,6 +11,7 @@ use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
 use crate::types::{Digest, ImageId, Name, stored_list};
 
 use super::image::{check_flags, check_item_key};
+use super::part::Part;
 use super::{Store, ThingId};
 
 /// The changes of one [`Store::write`].
@@ -167,7 +168,8 @@ impl WriteTxn<'_> {
 
     /// Replaces a thing's metadata.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InOtherStore`] if it is in a store that is only
+    /// read.
     pub fn set_metadata(&self, of: impl Into<ThingId>, metadata: &str) -> Result<(), Error> {
         let of = of.into();
         let txn = self.home(&of)?;
@@ -191,9 +193,9 @@ impl WriteTxn<'_> {
     /// Stores a data item under `key`, in place of the one that is there. An image's items `manifest` and `manifest-...` are
     /// its manifests: it is found by their digests.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there, [`Error::InUse`] with
-    /// [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an image was loaded
-    /// with, and the bytes are others, and [`Error::Value`] if the key is none.
+    /// Returns [`Error::Lookup`] if the thing is not there, [`Error::InOtherStore`] if it is in a store that is only read,
+    /// [`Error::InUse`] with [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an
+    /// image was loaded with, and the bytes are others, and [`Error::Value`] if the key is none.
     pub fn put_item(&self, of: impl Into<ThingId>, key: &str, bytes: &[u8]) -> Result<(), Error> {
         let of = of.into();
         check_item_key(key)?;
@@ -217,9 +219,9 @@ impl WriteTxn<'_> {
 
     /// Removes a data item.
     ///
-    /// Returns [`Error::Lookup`] if the thing has none with this key, and [`Error::InUse`] with
-    /// [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an image was loaded
-    /// with.
+    /// Returns [`Error::Lookup`] if the thing is not there or has none with this key, [`Error::InOtherStore`] if it is in a
+    /// store that is only read, and [`Error::InUse`] with [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is
+    /// the manifest or config that an image was loaded with.
     pub fn remove_item(&self, of: impl Into<ThingId>, key: &str) -> Result<(), Error> {
         let of = of.into();
         let record = self.record(&of)?;
@@ -381,8 +383,22 @@ impl WriteTxn<'_> {
             ThingId::Image(_) => txn.image(id)?.map(AnyRecord::Image),
             ThingId::Container(_) => txn.container(id)?.map(AnyRecord::Container),
         };
-        let missing = LookupError::NotFound { kind: of.kind().word(), key: id.to_owned() };
-        record.ok_or_else(|| missing.into())
+        match record {
+            Some(record) => Ok(record),
+            None => Err(self.store.not_here(of)?),
+        }
+    }
+}
+
+impl Store {
+    /// Why a thing that the store itself does not have cannot be changed.
+    fn not_here(&self, of: &ThingId) -> Result<Error, Error> {
+        let (kind, id) = (of.kind().word(), of.as_str().to_owned());
+        let other = self.begin_read()?.home(of.owner(), &id)?.and_then(Part::other);
+        Ok(match other {
+            Some(root) => Error::InOtherStore { kind, id, root },
+            None => LookupError::NotFound { kind, key: id }.into(),
+        })
     }
 }
 
