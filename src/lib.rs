@@ -90,7 +90,8 @@
 //!
 //! [Why it is as it is](https://github.com/layerstore/layerstore/blob/main/docs/design.md),
 //! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md),
-//! [what is left after which event](https://github.com/layerstore/layerstore/blob/main/docs/durability.md), and
+//! [what is left after which event](https://github.com/layerstore/layerstore/blob/main/docs/durability.md),
+//! [where what containers-storage has is here](https://github.com/layerstore/layerstore/blob/main/docs/compat.md), and
 //! [the format on disk](https://github.com/layerstore/layerstore/blob/main/schema/FORMAT.md).
 //!
 //! # Features
