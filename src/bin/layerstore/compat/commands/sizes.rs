@@ -22,10 +22,10 @@ pub fn of_image(store: &Store, image: &Image, items: &[Item]) -> Result<u64, Fai
     Ok(size)
 }
 
-/// The data items of a container, and what its layer changes.
+/// The data items of a container, the files in its directories, and what its layer changes.
 pub fn of_container(store: &Store, container: &Container) -> Result<u64, Failure> {
-    let items = of_items(&store.items(container)?);
-    Ok(items.saturating_add(store.diff_size(container, None)?))
+    let beside = store.size(container)?.saturating_sub(store.size(&container.layer)?);
+    Ok(beside.saturating_add(store.diff_size(container, None)?))
 }
 
 fn of_items(items: &[Item]) -> u64 {
