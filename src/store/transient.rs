@@ -97,7 +97,7 @@ impl Store {
             let run = self.transient(&self.database().begin_read()?)?;
             let write = || {
                 self.database().write::<_, Error>(|txn| {
-                    if run.is_none() && self.has_new_transient()? {
+                    if run.is_none() && self.has_new_transient(txn)? {
                         return Ok(None);
                     }
                     insert(txn).map(Some)
@@ -115,9 +115,10 @@ impl Store {
     }
 
     /// Whether the first container that the next boot drops came while the caller waited for the lock of the store, which he
-    /// has: without the other one, something could be given away twice.
-    pub(super) fn has_new_transient(&self) -> Result<bool, MetaError> {
-        Ok(self.transient(&self.database().begin_read()?)?.is_some())
+    /// has with `txn`: without the other one, something could be given away twice.
+    pub(super) fn has_new_transient(&self, txn: &WriteTxn) -> Result<bool, MetaError> {
+        // Most stores never had one, and need no snapshot for this.
+        Ok(transient_note(txn)?.is_some() && self.transient(&self.database().begin_read()?)?.is_some())
     }
 
     /// Removes a container that the next boot would drop; `false` if it is none of those.

@@ -64,7 +64,7 @@ impl Store {
                 None => None,
             };
             let written = self.database().write::<_, Error>(|txn| {
-                if run.is_none() && self.has_new_transient()? {
+                if run.is_none() && self.has_new_transient(txn)? {
                     return Ok(None);
                 }
                 let Some(body) = body.take() else { return Ok(None) };
