@@ -90,7 +90,8 @@
 //!
 //! [Why it is as it is](https://github.com/layerstore/layerstore/blob/main/docs/design.md),
 //! [every lock](https://github.com/layerstore/layerstore/blob/main/docs/locking.md),
-//! [what is left after which event](https://github.com/layerstore/layerstore/blob/main/docs/durability.md), and
+//! [what is left after which event](https://github.com/layerstore/layerstore/blob/main/docs/durability.md),
+//! [where what containers-storage has is here](https://github.com/layerstore/layerstore/blob/main/docs/compat.md), and
 //! [the format on disk](https://github.com/layerstore/layerstore/blob/main/schema/FORMAT.md).
 //!
 //! # Features
@@ -118,6 +119,9 @@ mod repair;
 mod store;
 mod sys;
 mod types;
+
+/// The version of this library.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding, Note, Remedy, SealedTree};
 /// The README's examples are compiled with the tests.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Damage, Error, Finding, MountOptions, Progress, UnmountMode,
+    CheckLevel, CheckOptions, ContainerOptions, Damage, Error, Finding, LayerOptions, MountOptions, Progress,
+    UnmountMode,
 };
 use layerstore_schema::record::{ContainerRecord, ItemRecord, LayerRecord, LeaseRecord, Record, Time};
 use layerstore_schema::table;
@@ -16,7 +17,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use crate::support::damage::{CASES, Fixture, findings, image, load, open, quietly};
 use crate::support::oci::{Image, Layer};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 use crate::support::{Dir, machine};
 
 #[test]
@@ -201,6 +202,52 @@ fn changed_paths_are_found() {
         let text = findings(&fixture.store, CheckLevel::Deep)[0].to_string();
         assert!(text.contains(&format!("/{path}")), "{text}");
     }
+}
+
+#[test]
+fn what_an_archive_deletes_is_checked_too() {
+    let dir = Dir::new("check-markers");
+    let store = open(&dir);
+    let base =
+        archive(&[Member::file("kept/a", "a"), Member::file("hidden/b", "b"), Member::file("gone", "c")]);
+    let base = store.put_layer(None, &LayerOptions::default(), &*base).unwrap();
+    let top = archive(&[
+        Member::directory("kept"),
+        Member::directory("plain"),
+        Member::opaque("hidden"),
+        Member::file("hidden/new", "d"),
+        Member::whiteout("gone"),
+        Member::whiteout("kept/a"),
+    ]);
+    store.put_layer(&base.id, &LayerOptions::default(), &*top).unwrap();
+    let codes = || {
+        let mut found: Vec<_> = findings(&store, CheckLevel::Default).iter().map(Finding::code).collect();
+        found.dedup();
+        found
+    };
+    assert_eq!(codes(), [""; 0]);
+    let diffs: Vec<_> =
+        std::fs::read_dir(dir.root().join("diffs")).unwrap().map(|it| it.unwrap().path()).collect();
+    let top_directory = diffs.iter().find(|path| path.join("hidden/new").exists()).unwrap();
+    let name = ["trusted", "user"].map(|class| format!("{class}.overlay.opaque"));
+    let mark = |path: &str, class: &str| {
+        let flags = rustix::fs::XattrFlags::empty();
+        quietly(&top_directory.join(path), |path| rustix::fs::setxattr(path, class, b"y", flags).unwrap());
+    };
+    let clear = |path: &str| -> String {
+        let removed =
+            |name: &&String| rustix::fs::removexattr(top_directory.join(path), name.as_str()).is_ok();
+        name.iter().find(removed).unwrap().clone()
+    };
+    let class = clear("hidden");
+    assert_eq!(codes(), ["path-changed"], "what lies below would show");
+    mark("hidden", &class);
+    assert_eq!(codes(), [""; 0]);
+    mark("plain", &class);
+    assert_eq!(codes(), ["path-changed"], "what lies below would not show");
+    clear("plain");
+    quietly(&top_directory.join("gone"), |path| std::fs::remove_file(path).unwrap());
+    assert_eq!(codes(), ["path-missing"]);
 }
 
 #[test]

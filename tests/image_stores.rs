@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     ApplyOptions, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind, LayerOptions,
-    LookupError, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, UnmountMode,
+    LookupError, MetaError, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
@@ -96,8 +96,7 @@ fn what_another_store_has_is_read_as_if_it_were_here() {
     let top = image.top_layer.clone().unwrap();
     is_not_found(store.remove_image(&image.id));
     is_not_found(store.remove_layer(&top));
-    is_not_found(store.write(|txn| txn.put_item(&image, "key", b"value")));
-    is_not_found(store.write(|txn| txn.add_name(&top, &name("layer"))));
+    is_not_found(store.layers_removed_with(&image.id));
     is_not_found(store.container("theirs"));
     is_clean(&store);
     assert!(store.gc(false).unwrap().removed.is_empty());
@@ -484,7 +483,7 @@ fn layers_stand_on_those_of_other_stores_which_stay_as_they_are() {
         store.seal(&open.id).map(drop),
         store.apply_diff(&open.id, &*one_file("c", b"3"), &ApplyOptions::default()).map(drop),
     ] {
-        assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::InOtherStore { .. })), "{refused:?}");
     }
     assert_eq!(other.layers().unwrap().len(), 2);
     is_clean(&store);
@@ -567,4 +566,87 @@ fn things_are_made_and_changed_in_the_store_that_they_are_in() {
     assert!(store.layers().unwrap().is_empty() && store.containers().unwrap().is_empty());
     assert!(images.layers().unwrap().is_empty());
     assert!(images.gc(true).unwrap().removed.is_empty());
+}
+
+#[test]
+fn what_another_store_has_is_changed_there_or_named_here() {
+    let dir = Dir::new("other-store-changes");
+    let other = Store::open(&at(&dir, "other")).unwrap();
+    let layer = other.put_layer(None, &LayerOptions::named("layer"), &*one_file("a", b"1")).unwrap();
+    let image = load(&other, &dir, "base", &["one\n"]);
+    let store = Store::open(&at(&dir, "own").image_store(other.root())).unwrap();
+    type Change = fn(&Store, &layerstore::ThingId) -> Result<(), Error>;
+    let changes: [(&str, Change); 5] = [
+        ("metadata", |store, of| store.set_metadata(of, "new")),
+        ("item", |store, of| store.put_item(of, "key", b"value")),
+        ("no item", |store, of| store.remove_item(of, "manifest")),
+        ("flag", |store, of| store.set_flag(of, "flag", "1")),
+        ("no flag", |store, of| store.clear_flag(of, "flag")),
+    ];
+    for (what, change) in changes {
+        for of in [(&layer).into(), (&image).into()] {
+            let refused = change(&store, &of).unwrap_err();
+            assert!(
+                matches!(&refused, Error::InOtherStore { root, .. } if root == other.root()),
+                "{what}: {refused:?}"
+            );
+            let advice = if of.kind() == Kind::Image { "give it a name first" } else { "open that store" };
+            assert!(refused.to_string().contains(advice), "{what}: {refused}");
+        }
+    }
+    let refused = store.image_directory(&image.id).unwrap_err();
+    assert!(matches!(refused, Error::InOtherStore { .. }), "{refused:?}");
+    let refused = store.add_names(&layer, &[name("more")]).unwrap_err();
+    assert!(matches!(refused, Error::InOtherStore { .. }), "{refused:?}");
+    // What the message says helps.
+    store.add_names(&image, &[name("mine")]).unwrap();
+    for (what, change) in &changes[..2] {
+        change(&store, &(&image).into()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    store.image_directory(&image.id).unwrap();
+    assert_eq!(
+        (store.metadata(&image).unwrap().as_str(), other.metadata(&image).unwrap().as_str()),
+        ("new", "")
+    );
+    assert!(other.item(&image, "key").is_err());
+    is_clean(&store);
+    // Who opens the store without the other one is told that there may be one.
+    let alone = Store::open(&at(&dir, "own")).unwrap();
+    let found = alone.check(&CheckOptions::default()).unwrap().findings;
+    assert_eq!(found.iter().map(layerstore::Finding::code).collect::<Vec<_>>(), ["image-layer-missing"]);
+    assert!(
+        found[0].to_string().contains("if it is in another store, open that one too (--image-store)"),
+        "{}",
+        found[0]
+    );
+}
+
+#[test]
+fn a_name_is_given_once_in_the_store_and_that_for_its_images() {
+    let dir = Dir::new("split-names");
+    let old = load(&Store::open(&at(&dir, "own")).unwrap(), &dir, "old", &["old\n"]);
+    let old_layer = old.top_layer.clone().unwrap();
+    let store = Store::open(&at(&dir, "own").image_store_root(dir.join("images"))).unwrap();
+    let new = load(&store, &dir, "new", &["new\n"]);
+    let layer = store.create_layer(None, &LayerOptions::named("layer")).unwrap();
+    store.add_names(&old_layer, &[name("old-layer")]).unwrap();
+    for refused in [
+        store.add_names(&old, &[name("new")]),
+        store.set_names(&new, &[name("new"), name("old")]),
+        store.add_names(&layer, &[name("old-layer")]),
+        store.add_names(&old_layer, &[name("layer")]),
+        store.create_layer(None, &LayerOptions::named("old-layer")).map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::Meta(MetaError::NameInUse { .. }))), "{refused:?}");
+    }
+    // Moving takes it from whoever has it.
+    store.move_names(&old, &[name("new")]).unwrap();
+    assert_eq!(
+        (names(&store.image("new").unwrap()), store.image("new").unwrap().id),
+        (vec!["old", "new"], old.id)
+    );
+    store.move_names(&new, &[name("new"), name("old")]).unwrap();
+    assert_eq!(names(&store.image(new.id.as_str()).unwrap()), ["new", "old"]);
+    is_clean(&store);
+    is_clean(store.separate_images().unwrap());
 }

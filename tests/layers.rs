@@ -4,8 +4,8 @@ use std::io::Write;
 
 use layerstore::{
     Algorithm, ApplyOptions, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
-    Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError, MetaError, Store,
-    ThingId,
+    Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError, MetaError,
+    NewItem, Store, ThingId,
 };
 
 use crate::support::Dir;
@@ -58,6 +58,9 @@ fn an_empty_layer_has_what_it_is_given() {
     options.labels = vec![("key".into(), "value".into())];
     options.mount_label = Some("system_u:object_r:container_file_t:s0".into());
     options.volatile = true;
+    options.items = vec![NewItem::new("key", b"value"), NewItem::new("manifest", b"no image's")];
+    options.uid_map = vec!["0:1000:5".parse().unwrap(), "5:9:1".parse().unwrap()];
+    options.gid_map = vec!["0:2000:5".parse().unwrap()];
     let child = store.create_layer(&base.id, &options).unwrap();
     assert_eq!(store.layer("other").unwrap(), child);
     assert_eq!(child.parent.as_ref(), Some(&base.id));
@@ -65,12 +68,16 @@ fn an_empty_layer_has_what_it_is_given() {
     assert_eq!((child.metadata.as_str(), child.flags.clone()), ("text", options.flags));
     assert_eq!((child.labels.clone(), child.mount_label.clone()), (options.labels, options.mount_label));
     assert!(child.volatile && !child.read_only && child.is_writable());
+    assert_eq!((&child.uid_map, &child.gid_map), (&options.uid_map, &options.gid_map));
+    assert_eq!(store.item(&child, "key").unwrap(), b"value");
     assert_eq!(changes(&store, &child), [""; 0]);
 
     let mut options = LayerOptions::named("sealed");
     options.read_only = true;
+    options.items = vec![NewItem::new("key", b"other")];
     let sealed = store.create_layer(&child.id, &options).unwrap();
     assert!(sealed.tree.is_some() && sealed.read_only);
+    assert_eq!(store.items(&sealed).unwrap().len(), 1);
     assert_eq!(changes(&store, &sealed), [""; 0]);
     assert_whole(&store);
     for layer in [&sealed, &child, &base] {
@@ -98,8 +105,14 @@ fn a_layer_that_cannot_be_made_leaves_nothing() {
     assert!(matches!(taken, Error::Create(CreateError::IdInUse { kind: "layer", .. })), "{taken:?}");
     let taken = put(None, &LayerOptions::named("base"));
     assert!(matches!(taken, Error::Meta(MetaError::NameInUse { .. })), "{taken:?}");
-    let bad = put(None, &LayerOptions::named(" bad"));
-    assert!(matches!(bad, Error::Value(_)), "{bad:?}");
+    let mut flag = LayerOptions::default();
+    flag.flags = vec![("flag".to_owned(), "no JSON".to_owned())];
+    let mut item = LayerOptions::default();
+    item.items = vec![NewItem::new("", b"value")];
+    for bad in [LayerOptions::named(" bad"), flag, item] {
+        let bad = put(None, &bad);
+        assert!(matches!(bad, Error::Value(_)), "{bad:?}");
+    }
     let mut gone = base.clone();
     gone.id = "gone".parse().unwrap();
     let gone = put(Some(&gone), &LayerOptions::default());
@@ -132,7 +145,9 @@ fn an_archive_comes_out_as_it_went_in() {
         options.apply.blob_digest = Some(Digest::sha256(&blob));
         options.apply.diff_id = Some(DiffId(Digest::sha256(&bytes)));
         options.apply.toc_digest = Some(Digest::sha256(b"toc"));
+        options.items = vec![NewItem::new("key", b"value")];
         let layer = store.put_layer(&below.id, &options, &*blob).unwrap();
+        assert_eq!(store.item(&layer, "key").unwrap(), b"value");
         assert_eq!(store.layer(compression.name()).unwrap(), layer);
         assert_eq!(layer.diff_id, options.apply.diff_id);
         assert_eq!(layer.diff_size, Some(bytes.len() as u64));
@@ -216,12 +231,14 @@ fn a_template_gives_its_content_and_no_more() {
     let template = store.put_layer(&base.id, &LayerOptions::named("template"), &*tar(&[("a", "a")])).unwrap();
     let mut options = LayerOptions::named("copy");
     options.template = Some(template.id.clone());
+    options.items = vec![NewItem::new("key", b"value")];
     let copy = store.create_layer(&base.id, &options).unwrap();
     assert_eq!(
         (&copy.tree, &copy.diff_id, &copy.blobs),
         (&template.tree, &template.diff_id, &template.blobs)
     );
     assert_eq!(exported(&store, &copy), exported(&store, &template));
+    assert_eq!((store.items(&copy).unwrap().len(), store.items(&template).unwrap().len()), (1, 0));
     assert_whole(&store);
     store.remove_layer(&template.id).unwrap();
     assert_eq!(changes(&store, &copy), ["A /a"]);

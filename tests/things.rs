@@ -9,9 +9,12 @@ use layerstore::{ContainerOptions, ImageOptions, LayerId, Store, StoreOptions, S
 
 use crate::support::Dir;
 
+fn options(dir: &Dir) -> StoreOptions {
+    StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0)
+}
+
 fn open(dir: &Dir) -> Store {
-    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
-    Store::open(&options).unwrap()
+    Store::open(&options(dir)).unwrap()
 }
 
 /// An image of one empty layer, made from nothing.

@@ -2,8 +2,8 @@
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckOptions, ContainerOptions, CreateError, Error, GarbageKind, Image, InUseError, LookupError,
-    MetaError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+    CheckOptions, ContainerOptions, CreateError, Error, GarbageKind, Image, InUseError, LayerOptions,
+    LookupError, MetaError, MountOptions, Name, Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
@@ -182,4 +182,59 @@ fn they_have_directories_and_can_be_wiped() {
     assert!(!directory.exists());
     assert!(store.gc(true).unwrap().removed.is_empty());
     is_clean(&store);
+}
+
+#[test]
+fn a_name_is_given_once_whether_its_holder_goes_with_the_reboot_or_not() {
+    let dir = Dir::new("transient-names");
+    let name = |name: &str| name.parse::<Name>().unwrap();
+    let transient = Store::open(&options(&dir).transient(true)).unwrap();
+    let store = Store::open(&options(&dir)).unwrap();
+    let kept = store.create_container(None, &ContainerOptions::named("kept")).unwrap();
+    let web = transient.create_container(None, &ContainerOptions::named("web")).unwrap();
+    store.add_names(&web.layer, &[name("layer")]).unwrap();
+    for refused in [
+        store.add_names(&kept, &[name("web")]),
+        store.add_names(&web, &[name("kept")]),
+        store.set_names(&kept, &[name("new"), name("web")]),
+        store.add_names(&kept.layer, &[name("layer")]),
+        store.create_layer(None, &LayerOptions::named("layer")).map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::Meta(MetaError::NameInUse { .. }))), "{refused:?}");
+    }
+    assert!(store.container("new").is_err(), "all or nothing");
+    store.move_names(&kept, &[name("web")]).unwrap();
+    assert_eq!(store.container("web").unwrap().id, kept.id);
+    assert!(store.container(web.id.as_str()).unwrap().names.is_empty());
+    store.move_names(&web, &[name("kept"), name("web")]).unwrap();
+    assert_eq!(store.container("kept").unwrap().id, web.id);
+    assert!(store.container(kept.id.as_str()).unwrap().names.is_empty());
+    is_clean(&store);
+}
+
+#[test]
+fn containers_of_both_kinds_that_are_made_at_once_share_no_name() {
+    for round in 0..6 {
+        // Each time the first transient container comes while the others are made.
+        let dir = Dir::new(&format!("transient-race-{round}"));
+        let stores = [false, true].map(|transient| Store::open(&options(&dir).transient(transient)).unwrap());
+        let begin = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (store, begin) = (stores[worker % 2].clone(), &begin);
+                scope.spawn(move || {
+                    begin.wait();
+                    for number in 0..8 {
+                        let options = ContainerOptions::named(format!("web-{number}"));
+                        match store.create_container(None, &options).map(drop) {
+                            Ok(()) | Err(Error::Meta(MetaError::NameInUse { .. })) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+        });
+        let all: Vec<_> = (0..8).map(|number| format!("web-{number}")).collect();
+        assert_eq!(names(&stores[0]), all, "round {round}");
+    }
 }

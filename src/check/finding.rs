@@ -131,7 +131,8 @@ damages! {
     }
     /// A layer stands on a layer that is not there.
     ParentMissing, "parent-missing", "layer {layer}",
-    "layer {layer} stands on the layer {parent}, which is not there", {
+    "layer {layer} stands on the layer {parent}, which is not there; if it is in another store, open that one too \
+     (--image-store)", {
         /// The layer.
         layer: String,
         /// The missing one.
@@ -147,7 +148,8 @@ damages! {
     }
     /// An image's top layer is not there.
     ImageLayerMissing, "image-layer-missing", "image {image}",
-    "image {image} has the top layer {layer}, which is not there", {
+    "image {image} has the top layer {layer}, which is not there; if it is in another store, open that one too \
+     (--image-store)", {
         /// The image.
         image: String,
         /// The missing layer.
@@ -163,7 +165,8 @@ damages! {
     }
     /// A container's image is not there.
     ContainerImageMissing, "container-image-missing", "container {container}",
-    "container {container} was made from the image {image}, which is not there", {
+    "container {container} was made from the image {image}, which is not there; if it is in another store, open that one \
+     too (--image-store)", {
         /// The container.
         container: String,
         /// The missing image.

@@ -95,6 +95,20 @@ pub enum Error {
         /// The root directory.
         root: PathBuf,
     },
+    /// A thing that was to be changed is in another store, which is only read.
+    #[error(
+        "the {kind} {id} is in the store {}, which is only read here; {}",
+        root.display(),
+        if *kind == "image" { "give it a name first, which makes a record of it here" } else { "open that store to change it" }
+    )]
+    InOtherStore {
+        /// `layer` or `image`.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// The root directory of the other store.
+        root: PathBuf,
+    },
     /// A store was named as another one to read beside itself.
     #[error("{} and the store for images to read beside it are one store; leave the second out", root.display())]
     SameStore {

@@ -10,7 +10,7 @@ use super::{GarbageKind, GcReport};
 use crate::disk::{DiffName, Part, Subdirectory, Trash};
 use crate::error::Error;
 use crate::meta::{Query, ReadTxn};
-use crate::store::{Store, is_over};
+use crate::store::{Gone, Store, is_over};
 use crate::types::{Timestamp, TreeDigest};
 
 impl Store {
@@ -35,7 +35,7 @@ impl Store {
 
     fn list_leases(&self, report: &mut GcReport) -> Result<(), Error> {
         let (txn, now) = (self.database().begin_read()?, Timestamp::now());
-        let (mut gone, mut layers) = (BTreeSet::new(), Vec::new());
+        let (mut gone, mut layers) = (Gone::default(), Vec::new());
         for lease in txn.leases()?.into_iter().filter(|lease| is_over(lease, now)) {
             let mut with_it = gone.clone();
             let found = self.unneeded_of(&txn, &lease, &mut with_it)?;
@@ -47,7 +47,7 @@ impl Store {
         }
         let mut counted = HashSet::new();
         for layer in layers {
-            let (path, bytes) = self.freed_by(&txn, &layer, &gone, &mut counted)?;
+            let (path, bytes) = self.freed_by(&txn, &layer, &gone.layers, &mut counted)?;
             report.add(GarbageKind::Layer, path, Some(layer.id), bytes);
         }
         Ok(())

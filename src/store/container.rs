@@ -1,7 +1,5 @@
 //! Creating and removing containers.
 
-use std::collections::BTreeSet;
-
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
@@ -257,7 +255,7 @@ impl Store {
             self.refuse_mounted(&record.layer, || {
                 format!("the container {}", shown(&record.names, &record.id))
             })?;
-            if let Some(above) = standing_on(txn, &record.layer, &BTreeSet::new())? {
+            if let Some(above) = standing_on(txn, &record.layer, &Default::default())? {
                 return Err(above.into());
             }
             if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {

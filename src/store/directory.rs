@@ -18,7 +18,8 @@ impl Store {
     /// The image's directory for files of the caller's own, below the root. It is made if it is missing, and goes with
     /// the image.
     ///
-    /// Returns [`Error::Lookup`] if the image is not there.
+    /// Returns [`Error::Lookup`] if the image is not there, and [`Error::InOtherStore`] if it is in a store that is only read
+    /// and has none.
     pub fn image_directory(&self, id: &ImageId) -> Result<PathBuf, Error> {
         self.data_directory(&id.into())
     }
@@ -123,7 +124,10 @@ impl Store {
         drop(view);
         let number = match (known, role) {
             (Some(number), _) => number,
-            (None, Role::Other) => return Err(Error::ReadOnly { root: store.root().to_owned() }),
+            (None, Role::Other) => {
+                let (kind, id) = (of.kind().word(), of.as_str().to_owned());
+                return Err(Error::InOtherStore { kind, id, root: store.root().to_owned() });
+            }
             (None, role) => store.make_data_directory(of, role)?,
         };
         let path = store.layout().entry_path(Subdirectory::Data, DiffName::Entry(number));

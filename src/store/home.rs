@@ -31,7 +31,7 @@ impl Store {
 
     /// Where a layer is, to change it.
     ///
-    /// Returns [`Error::Lookup`] if it is nowhere, and [`Error::ReadOnly`] if it is in a store that is only read.
+    /// Returns [`Error::Lookup`] if it is nowhere, and [`Error::InOtherStore`] if it is in a store that is only read.
     pub(super) fn layer_home(&self, layer: &str) -> Result<Home<'_>, Error> {
         let view = self.begin_read()?;
         let home = view.home(Owner::Layer, layer)?;
@@ -39,7 +39,10 @@ impl Store {
         Ok(match home.role() {
             Role::Images => self.home_of_new(),
             Role::Own | Role::Run => Home { store: self, user: None },
-            Role::Other => return Err(Error::ReadOnly { root: home.store().root().to_owned() }),
+            Role::Other => {
+                let (id, root) = (layer.to_owned(), home.store().root().to_owned());
+                return Err(Error::InOtherStore { kind: "layer", id, root });
+            }
         })
     }
 }

@@ -40,6 +40,8 @@ pub struct ImageOptions {
     pub id: Option<ImageId>,
     /// The names. An image that has one of them loses it, and keeps it in its history.
     pub names: Vec<String>,
+    /// Names that it had elsewhere, the newest first: they come after its names in its history.
+    pub names_history: Vec<String>,
     /// The topmost layer; `None` for an image without layers.
     pub top_layer: Option<LayerId>,
     /// Copies of the top layer for other id maps.
@@ -91,12 +93,14 @@ impl Store {
         }
         self.begin_writing()?;
         let names = checked_names(&options.names)?;
+        let names_history = checked_names(&options.names_history)?;
         check_flags(&options.flags)?;
         let items = prepare(&options.items)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
         let mut record = ImageRecord {
             id: id.to_string(),
             names,
+            names_history,
             metadata: options.metadata.clone(),
             created: options.created.unwrap_or_else(Timestamp::now).into(),
             top_layer: options.top_layer.as_ref().map(ToString::to_string),

@@ -16,6 +16,7 @@ use crate::types::{LayerId, Timestamp};
 
 use super::container::{checked_names, random_id};
 use super::home::Home;
+use super::image::{NewItem, PreparedItems, check_flags, insert as insert_items, prepare};
 use super::import::Durability;
 use super::part::Directory;
 use super::remove::Mounts;
@@ -36,6 +37,8 @@ pub struct LayerOptions {
     pub flags: Vec<(String, String)>,
     /// Labels.
     pub labels: Vec<(String, String)>,
+    /// Data items.
+    pub items: Vec<NewItem>,
     /// The SELinux label for every mount.
     pub mount_label: Option<String>,
     /// Its mounts leave out syncs, as with the mount option `volatile`.
@@ -77,8 +80,8 @@ impl Store {
     /// Its root directory has the metadata of that of the layer below it. When the call returns, directory and
     /// record survive a power cut, unless [`SyncMode`] is `Off`.
     ///
-    /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken or the parent belongs to a
-    /// container, [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if a name is taken,
+    /// Returns [`Error::Value`] if a name, a flag or an item's key is none, [`Error::Create`] if the id is taken or the parent
+    /// belongs to a container, [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if a name is taken,
     /// [`Error::Lookup`] if parent or template are not there, and [`Error::Unsynced`] if one of them was not on the disk
     /// when the machine went down.
     ///
@@ -110,6 +113,7 @@ impl Home<'_> {
         let store = self.store;
         store.begin_writing()?;
         let point = store.layout().sync_point()?;
+        let items = prepare(&options.items)?;
         let mut record = self.new_layer(parent, options)?;
         let mut sealed = options.read_only;
         let staging = match &options.template {
@@ -121,7 +125,7 @@ impl Home<'_> {
                 drop(txn);
                 if let LayerContent::Sealed(_) = template.content {
                     if store.database().begin_read()?.layer(&template.id)?.is_some() {
-                        return self.share_template(&point, &record, &template);
+                        return self.share_template(&point, &record, &items, &template);
                     }
                     sealed = true;
                 }
@@ -139,6 +143,7 @@ impl Home<'_> {
                 self.refuse_taken(rows.txn, &record)?;
                 let needed = rows.insert_tree(number, &content)?;
                 rows.txn.put_layer(&record)?;
+                insert_items(rows.txn, Owner::Layer, &record.id, &items)?;
                 rows.inserted_chain(&record.id)?;
                 Ok(((), needed))
             });
@@ -150,6 +155,7 @@ impl Home<'_> {
         let written = store.write_rows(&HashSet::new(), Durability::is_done, Mounts::GoOn, |rows| {
             self.refuse_taken(rows.txn, &record)?;
             rows.txn.put_layer(&record)?;
+            insert_items(rows.txn, Owner::Layer, &record.id, &items)?;
             Ok(((), true))
         });
         store.settle_directory(staging.filled(), written)?;
@@ -161,6 +167,7 @@ impl Home<'_> {
         &self,
         point: &SyncPoint,
         record: &LayerRecord,
+        items: &PreparedItems<'_>,
         template: &LayerRecord,
     ) -> Result<LayerRecord, Error> {
         let sync = || self.store.sync_staged(point, false);
@@ -190,6 +197,7 @@ impl Home<'_> {
                 ..template
             };
             txn.put_layer(&record)?;
+            insert_items(txn, Owner::Layer, &record.id, items)?;
             rows.inserted_chain(&record.id)?;
             Ok(record)
         })
@@ -201,6 +209,7 @@ impl Home<'_> {
         parent: Option<&LayerId>,
         options: &LayerOptions,
     ) -> Result<LayerRecord, Error> {
+        check_flags(&options.flags)?;
         let id: LayerId = options.id.clone().map_or_else(random_id, Ok)?;
         let record = LayerRecord {
             parent: parent.map(ToString::to_string),
@@ -217,12 +226,6 @@ impl Home<'_> {
         };
         let txn = self.store.database().begin_read()?;
         self.refuse_taken(&txn, &record)?;
-        // What is only known to the transaction otherwise, after much was unpacked.
-        for name in record.names.iter().collect::<BTreeSet<_>>() {
-            if let Some(holder) = txn.named(Owner::Layer, name)? {
-                return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
-            }
-        }
         if let Some(parent) = &record.parent {
             let view = self.seen_from().begin_read()?;
             found(&view, parent)?;
@@ -266,7 +269,7 @@ impl Home<'_> {
         }
     }
 
-    /// Refuses a new layer whose id is taken, or whose parent cannot be one. `txn` is of the store that gets it.
+    /// Refuses a new layer whose id or name is taken, or whose parent cannot be one. `txn` is of the store that gets it.
     pub(super) fn refuse_taken(&self, txn: &impl Query, record: &LayerRecord) -> Result<(), Error> {
         let view = self.seen_from().begin_read()?;
         let taken = view.home(Owner::Layer, &record.id)?.is_some_and(|part| !part.is_other());
@@ -277,6 +280,11 @@ impl Home<'_> {
             found(&view, parent)?;
             if let Some(container) = view.container_of_layer(parent)? {
                 return Err(CreateError::ParentOfContainer { layer: parent.clone(), container }.into());
+            }
+        }
+        for name in record.names.iter().collect::<BTreeSet<_>>() {
+            if let Some(holder) = view.named_here(Owner::Layer, name)? {
+                return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
             }
         }
         Ok(())

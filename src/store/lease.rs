@@ -13,7 +13,7 @@ use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn};
 use crate::types::{LayerId, LeaseId, Timestamp, stored};
 
-use super::remove::{self, EVERYTHING, Mounts};
+use super::remove::{self, EVERYTHING, Gone, Mounts};
 use super::{Store, ThingId};
 
 /// Things that are kept for a while.
@@ -153,7 +153,7 @@ impl Store {
         let txn = self.database().begin_read()?;
         let mut over = BTreeSet::new();
         for lease in txn.leases()?.into_iter().filter(|lease| is_over(lease, now)) {
-            if self.is_unmounted(&self.unneeded_of(&txn, &lease, &mut BTreeSet::new())?)? {
+            if self.is_unmounted(&self.unneeded_of(&txn, &lease, &mut Gone::default())?)? {
                 over.insert(lease.id);
             }
         }
@@ -190,7 +190,7 @@ impl Store {
         &self,
         txn: &impl Query,
         lease: &LeaseRecord,
-        gone: &mut BTreeSet<String>,
+        gone: &mut Gone,
     ) -> Result<Vec<LayerRecord>, Error> {
         let mut found = Vec::new();
         for (_, layer) in lease.things.iter().filter(|(code, _)| *code == Owner::Layer.code()) {

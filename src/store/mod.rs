@@ -80,7 +80,7 @@ pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use owners::ParentOwners;
-pub(crate) use remove::Mounts;
+pub(crate) use remove::{Gone, Mounts};
 pub use staged::{ApplyOptions, StagedDiff};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};

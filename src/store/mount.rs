@@ -20,7 +20,7 @@ use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
 use super::part::{Directory, Part};
-use super::remove::standing_on;
+use super::remove::{Gone, standing_on};
 use super::view::View;
 use super::{Store, SyncMode, ThingId};
 
@@ -171,7 +171,7 @@ impl Store {
                             return Ok(Err(Attempt::Busy));
                         }
                         if !options.change_under_others
-                            && let Some(above) = standing_on(&txn, &layer.id, &BTreeSet::new())?
+                            && let Some(above) = standing_on(&txn, &layer.id, &Gone::default())?
                         {
                             return Err(above.into());
                         }

@@ -191,7 +191,8 @@ impl Store {
         &self.0.layout
     }
 
-    pub(crate) fn options(&self) -> &StoreOptions {
+    /// What it was opened with.
+    pub fn options(&self) -> &StoreOptions {
         &self.0.options
     }
 

@@ -189,7 +189,9 @@ impl StoreOptions {
     /// it names several, which are asked in this order after the own store.
     ///
     /// Containers can stand on images there, and images that are loaded on layers. Giving such an image other names
-    /// makes a record of it in the own store, which stands on the layers there; removing that leaves the original. For removals what is only there is not found. Nobody tells the other store who stands on it: who
+    /// makes a record of it in the own store, which stands on the layers there; removing that leaves the original. Every other
+    /// change of what is there is refused with [`Error::InOtherStore`](crate::Error::InOtherStore), and for removals it is not
+    /// found. Nobody tells the other store who stands on it: who
     /// removes things there, or has its directory no more, breaks the images and containers here that need them.
     #[must_use]
     pub fn image_store(mut self, root: impl Into<PathBuf>) -> Self {
@@ -206,7 +208,9 @@ impl StoreOptions {
 
     /// A separate store for images and their layers, such as one on another disk, made if it is missing. Containers, with
     /// what is written into them, stay in this one; images that are here stay visible and can be removed. The
-    /// directory is a store of its own, complete without this one.
+    /// directory is a store of its own, complete without this one. No name is given to an image or layer in one of the
+    /// two that another has in either; but a new image takes names only from those in the separate store, and hides one
+    /// here that has the same.
     #[must_use]
     pub fn image_store_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.image_store_root = Some(root.into());
@@ -235,6 +239,11 @@ impl StoreOptions {
     /// What was asked for and has no effect: see [`from_settings`](Self::from_settings).
     pub fn ignored(&self) -> &[Ignored] {
         &self.ignored
+    }
+
+    /// Whether new containers are dropped by a reboot.
+    pub fn is_transient(&self) -> bool {
+        self.transient
     }
 
     /// Options for programs that pull images, kept for those.

@@ -6,12 +6,10 @@ use layerstore_schema::record::IdRange;
 
 use crate::error::{Error, MountError};
 use crate::sys::path;
-use crate::types::LayerId;
 
-use super::Store;
-use super::layer::found;
+use super::{Store, ThingId};
 
-/// Owners of directories that have no number inside a layer's id maps, ascending.
+/// Owners of directories that have no number inside id maps, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParentOwners {
@@ -22,18 +20,27 @@ pub struct ParentOwners {
 }
 
 impl Store {
-    /// The owners of the directories above a layer's mount point that have no number in the layer's id maps. A process
-    /// that has only the mapped ids needs others to look through these directories. Without maps, every owner has a number.
+    /// The owners of the directories above the mount point of a container, a layer or an image that have no number in its id
+    /// maps. A process that has only the mapped ids needs others to look through these directories. Without maps, every
+    /// owner has a number.
     ///
-    /// Returns [`Error::Mount`] with [`NotMounted`](MountError::NotMounted) if the layer has maps and is not mounted, and
-    /// [`Error::Lookup`] if it is not there.
-    pub fn parent_owners(&self, layer: &LayerId) -> Result<ParentOwners, Error> {
-        let record = found(&self.begin_read()?, layer.as_str())?;
-        if record.uid_map.is_empty() && record.gid_map.is_empty() {
+    /// Returns [`Error::Mount`] with [`NotMounted`](MountError::NotMounted) if there are maps and no mount, and
+    /// [`Error::Lookup`] if the thing is not there or has no layer.
+    pub fn parent_owners(&self, of: impl Into<ThingId>) -> Result<ParentOwners, Error> {
+        let of = of.into();
+        let txn = self.begin_read()?;
+        let layer = self.layer_of(&txn, &of)?;
+        let container =
+            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
+        let (uid_map, gid_map) = match container {
+            Some(container) => (container.uid_map, container.gid_map),
+            None => (layer.uid_map, layer.gid_map),
+        };
+        if uid_map.is_empty() && gid_map.is_empty() {
             return Ok(ParentOwners::default());
         }
-        let target = self.mount_point(&record.id)?;
-        if self.mounted(layer)?.is_none() {
+        let target = self.mount_point(&layer.id)?;
+        if self.mounted(&of)?.is_none() {
             return Err(MountError::NotMounted { target }.into());
         }
         let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
@@ -44,8 +51,8 @@ impl Store {
                 path: directory.to_owned(),
                 source,
             })?;
-            uids.extend(Some(found.uid).filter(|uid| !is_mapped(&record.uid_map, *uid)));
-            gids.extend(Some(found.gid).filter(|gid| !is_mapped(&record.gid_map, *gid)));
+            uids.extend(Some(found.uid).filter(|uid| !is_mapped(&uid_map, *uid)));
+            gids.extend(Some(found.gid).filter(|gid| !is_mapped(&gid_map, *gid)));
         }
         Ok(ParentOwners { uids: uids.into_iter().collect(), gids: gids.into_iter().collect() })
     }

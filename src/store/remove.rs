@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use layerstore_schema::record::{ContainerRecord, LayerRecord};
+use layerstore_schema::record::{ContainerRecord, ImageRecord, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, EntryLock, NamedLock};
@@ -43,24 +43,8 @@ impl Store {
     fn remove_image_used_by(&self, id: &ImageId, user: Option<&Store>) -> Result<Vec<LayerId>, Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.image(id.as_str())?.is_none());
         let layers = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
-            let record = txn
-                .image(id.as_str())?
-                .ok_or_else(|| LookupError::NotFound { kind: "image", key: id.to_string() })?;
             let beside = self.rows_beside(user)?;
-            let mut used = container_on(txn, id)?;
-            // Rows that have the image themselves need no other.
-            for rows in &beside {
-                if used.is_none() && rows.image(id.as_str())?.is_none() {
-                    used = container_on(rows, id)?;
-                }
-            }
-            if let Some(ContainerRecord { id: container, names, .. }) = used {
-                let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
-                return Err(InUseError::ImageOfContainer { image, container }.into());
-            }
-            if let Some(kept) = keeper_of(txn, Owner::Image, id.as_str())? {
-                return Err(kept.into());
-            }
+            let record = unused_image(txn, id, &beside)?;
             let mut freed = txn.remove_image(id.as_str())?;
             let mut layers = Vec::new();
             for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
@@ -70,6 +54,32 @@ impl Store {
         })?;
         self.drop_run_directory(&id.into());
         Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
+    }
+
+    /// The layers that [`remove_image`](Self::remove_image) would remove with an image, the topmost first. Nothing is changed.
+    ///
+    /// Returns [`Error::InUse`] if a container stands on the image or a lease keeps it, and [`Error::Lookup`] if it is not
+    /// there. Mounts are not looked for.
+    pub fn layers_removed_with(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
+        let (store, user) = match self.separate_images() {
+            Some(images) if images.has(&id.into())? => (images, Some(self)),
+            _ => (self, None),
+        };
+        let txn = store.database().begin_read()?;
+        let beside = store.rows_beside(user)?;
+        let record = unused_image(&txn, id, &beside)?;
+        let mut gone = Gone { image: Some(record.id), ..Gone::default() };
+        let mut layers = Vec::new();
+        for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
+            for layer in unneeded(&txn, top, &mut gone.clone())? {
+                if user_beside(&beside, &layer.id)?.is_some() {
+                    break;
+                }
+                layers.push(layer.id.parse()?);
+                gone.layers.insert(layer.id);
+            }
+        }
+        Ok(layers)
     }
 
     /// Removes a layer that nothing stands on.
@@ -102,7 +112,7 @@ impl Store {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
             }
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
-            let user = match user_of(txn, &layer, &BTreeSet::new())? {
+            let user = match user_of(txn, &layer, &Gone::default())? {
                 None => user_beside(&self.rows_beside(None)?, &layer)?,
                 user => user,
             };
@@ -149,7 +159,7 @@ impl Store {
         freed: &mut Freed,
         removed: &mut Vec<String>,
     ) -> Result<(), Error> {
-        for layer in unneeded(txn, top, &mut BTreeSet::new())? {
+        for layer in unneeded(txn, top, &mut Gone::default())? {
             if user_beside(beside, &layer.id)?.is_some() {
                 break;
             }
@@ -317,24 +327,48 @@ pub(super) fn shown(names: &[String], id: &str) -> String {
     names.first().map_or_else(|| id.to_owned(), |name| format!("{name} ({id})"))
 }
 
-/// `top` and the layers below it as far down as nothing needs them, but for the layers in `gone`, which gets them. A
-/// name is a need: somebody gave it.
-pub(super) fn unneeded(
-    txn: &impl Query,
-    top: &str,
-    gone: &mut BTreeSet<String>,
-) -> Result<Vec<LayerRecord>, Error> {
+/// What counts as removed, though it is still there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gone {
+    pub(crate) layers: BTreeSet<String>,
+    image: Option<String>,
+}
+
+/// `top` and the layers below it as far down as nothing needs them, but for what is `gone`, which gets them. A name is a need:
+/// somebody gave it.
+pub(super) fn unneeded(txn: &impl Query, top: &str, gone: &mut Gone) -> Result<Vec<LayerRecord>, Error> {
     let mut found = Vec::new();
     let mut next = Some(top.to_owned());
     while let Some(id) = next {
         let Some(layer) = txn.layer(&id)? else { break };
-        if !layer.names.is_empty() || user_of(txn, &id, gone)?.is_some() || !gone.insert(id) {
+        if !layer.names.is_empty() || user_of(txn, &id, gone)?.is_some() || !gone.layers.insert(id) {
             break;
         }
         next = layer.parent.clone();
         found.push(layer);
     }
     Ok(found)
+}
+
+/// An image that nothing uses, here or in the rows beside.
+fn unused_image(txn: &impl Query, id: &ImageId, beside: &[ReadTxn]) -> Result<ImageRecord, Error> {
+    let missing = || LookupError::NotFound { kind: "image", key: id.to_string() };
+    let record = txn.image(id.as_str())?.ok_or_else(missing)?;
+    let mut used = container_on(txn, id)?;
+    // Rows that have the image themselves need no other.
+    for rows in beside {
+        if used.is_none() && rows.image(id.as_str())?.is_none() {
+            used = container_on(rows, id)?;
+        }
+    }
+    if let Some(ContainerRecord { id: container, names, .. }) = used {
+        let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
+        return Err(InUseError::ImageOfContainer { image, container }.into());
+    }
+    match keeper_of(txn, Owner::Image, id.as_str())? {
+        Some(kept) => Err(kept.into()),
+        None => Ok(record),
+    }
 }
 
 /// A container that stands on an image.
@@ -348,7 +382,7 @@ fn container_on(txn: &impl Query, image: &ImageId) -> Result<Option<ContainerRec
 fn user_beside(beside: &[ReadTxn], layer: &str) -> Result<Option<InUseError>, Error> {
     for rows in beside {
         if rows.layer(layer)?.is_none()
-            && let Some(error) = user_of(rows, layer, &BTreeSet::new())?
+            && let Some(error) = user_of(rows, layer, &Gone::default())?
         {
             return Ok(Some(error));
         }
@@ -356,8 +390,8 @@ fn user_beside(beside: &[ReadTxn], layer: &str) -> Result<Option<InUseError>, Er
     Ok(None)
 }
 
-/// Why a layer cannot be removed. The layers in `gone` count as removed.
-fn user_of(txn: &impl Query, layer: &str, gone: &BTreeSet<String>) -> Result<Option<InUseError>, Error> {
+/// Why a layer cannot be removed, but for what is `gone`.
+fn user_of(txn: &impl Query, layer: &str, gone: &Gone) -> Result<Option<InUseError>, Error> {
     let name = || layer.to_owned();
     if let Some(above) = standing_on(txn, layer, gone)? {
         return Ok(Some(above));
@@ -368,17 +402,17 @@ fn user_of(txn: &impl Query, layer: &str, gone: &BTreeSet<String>) -> Result<Opt
     Ok(keeper_of(txn, Owner::Layer, layer)?)
 }
 
-/// What shows the content of a layer as a part of its own: another layer, or an image. The layers in `gone` do not count.
+/// What shows the content of a layer as a part of its own: another layer, or an image; but for what is `gone`.
 pub(super) fn standing_on(
     txn: &impl image::Lookup,
     layer: &str,
-    gone: &BTreeSet<String>,
+    gone: &Gone,
 ) -> Result<Option<InUseError>, Error> {
     let name = || layer.to_owned();
-    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.contains(child)) {
+    if let Some(child) = txn.children(layer)?.into_iter().find(|child| !gone.layers.contains(child)) {
         return Ok(Some(InUseError::LayerHasChild { layer: name(), child }));
     }
-    let image = txn.images_of_layer(layer)?.into_iter().next();
+    let image = txn.images_of_layer(layer)?.into_iter().find(|image| gone.image.as_ref() != Some(image));
     Ok(image.map(|image| InUseError::LayerOfImage { layer: name(), image }))
 }
 

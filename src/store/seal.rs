@@ -62,7 +62,7 @@ impl Store {
     /// filesystem can. A layer that is writable stays as it is.
     ///
     /// Returns [`Error::InUse`] if an image or another layer stands on the layer, it is mounted, a lease keeps it, or it is
-    /// [`read_only`](crate::LayerOptions::read_only); [`Error::ReadOnly`] if it is in a store that is only read;
+    /// [`read_only`](crate::LayerOptions::read_only); [`Error::InOtherStore`] if it is in a store that is only read;
     /// [`Error::Unsynced`] if it was not on the disk when the machine went down; and [`Error::Lookup`] if it is not there.
     pub fn unseal(&self, id: &LayerId) -> Result<Layer, Error> {
         Ok(Layer::from_record(self.layer_home(id.as_str())?.unseal(id.as_str(), false)?)?)

@@ -1,16 +1,14 @@
 //! What a thing holds, in bytes of content: what its files say, and not what they take on the disk.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use crate::disk;
-use crate::error::{Error, LookupError, MetaError, MountError};
-use crate::image::{Container, id_maps};
-use crate::sys::path;
-use crate::sys::userns::to_container;
-use crate::types::{ContainerId, LayerId, TreeDigest};
+use crate::error::{Error, LookupError, MetaError};
+use crate::image::Container;
+use crate::types::{LayerId, TreeDigest};
 
 use super::view::View;
 use super::{Store, ThingId};
@@ -78,31 +76,5 @@ impl Store {
         let id = txn.container_of_layer(layer.as_str())?.ok_or_else(|| missing("container"))?;
         let record = txn.container(&id)?.ok_or(MetaError::Missing { kind: "container", key: id })?;
         Ok(txn.container_value(record)?)
-    }
-
-    /// The owners, and the groups, of the directories above a container's mount that are nobody in the container: its
-    /// processes need somebody's leave to pass through those. Both are sorted; empty for a container without ids of
-    /// its own.
-    ///
-    /// Returns [`Error::Lookup`] if the container is not there, and [`Error::Mount`] with
-    /// [`NotMounted`](MountError::NotMounted) if it has ids of its own and is not mounted.
-    pub fn container_parent_owners(&self, id: &ContainerId) -> Result<(Vec<u32>, Vec<u32>), Error> {
-        let missing = || LookupError::NotFound { kind: "container", key: id.to_string() };
-        let record = self.begin_read()?.container(id.as_str())?.ok_or_else(missing)?;
-        let Some(maps) = id_maps(&record) else { return Ok(Default::default()) };
-        let Some(mount) = self.mounted(id)? else {
-            return Err(MountError::NotMounted { target: self.mount_point(&record.layer)? }.into());
-        };
-        let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
-        for above in mount.path().ancestors().skip(1).filter(|above| above.parent().is_some()) {
-            let found = path::stat(above).map_err(|source| Error::Io {
-                action: "examine",
-                path: above.to_owned(),
-                source,
-            })?;
-            uids.extend(to_container(&maps.uids, found.uid).is_none().then_some(found.uid));
-            gids.extend(to_container(&maps.gids, found.gid).is_none().then_some(found.gid));
-        }
-        Ok((uids.into_iter().collect(), gids.into_iter().collect()))
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use layerstore_schema::record::{LayerBlob as BlobRow, LayerRecord};
+use layerstore_schema::table::Owner;
 
 use crate::compress::Compression;
 use crate::disk::{Stage, Staging, SyncPoint};
@@ -16,6 +17,7 @@ use crate::meta::Query;
 use crate::sys::moment;
 use crate::types::{Algorithm, DiffId, Digest, LayerId};
 
+use super::image::{insert as insert_items, prepare};
 use super::layer::found;
 use super::remove::Mounts;
 use super::{LayerOptions, Store};
@@ -159,8 +161,8 @@ impl StagedDiff {
 
     /// Makes a layer of it above `parent`, in one transaction.
     ///
-    /// Returns [`Error::Value`] if a name is none, [`Error::Create`] if the id is taken or the parent belongs to a
-    /// container, [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if a name is taken, [`Error::Lookup`]
+    /// Returns [`Error::Value`] if a name, a flag or an item's key is none, [`Error::Create`] if the id is taken or the parent
+    /// belongs to a container, [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if a name is taken, [`Error::Lookup`]
     /// if the parent is not there, and [`Error::Unsynced`] if it was not on the disk when the machine went down.
     pub fn insert<'l>(
         self,
@@ -170,6 +172,7 @@ impl StagedDiff {
         let StagedDiff { store: handle, unpacked, options: apply, point, .. } = self;
         let home = handle.home_of_new();
         let store = home.store;
+        let items = prepare(&options.items)?;
         let record = home.new_layer(parent.into(), options)?;
         moment::pass("to be sealed");
         let view = handle.begin_read()?;
@@ -183,6 +186,7 @@ impl StagedDiff {
         let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
             home.refuse_taken(rows.txn, &record)?;
             let needed = rows.insert_sealed(record.clone(), &sealed)?;
+            insert_items(rows.txn, Owner::Layer, &record.id, &items)?;
             rows.inserted_chain(&record.id)?;
             Ok((rows.txn.layer_ref(&record.id)?, needed))
         });

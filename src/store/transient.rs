@@ -96,11 +96,14 @@ impl Store {
             let run = self.transient(&self.database().begin_read()?)?;
             moment::pass("transient looked for");
             let write = || {
-                self.database().write::<_, Error>(|txn| match self.is_outdated(run)? {
-                    true => Ok(None),
-                    false => insert(txn).map(Some),
+                self.database().write::<_, Error>(|txn| {
+                    match run.is_none() && self.has_new_transient(txn)? {
+                        true => Ok(None),
+                        false => insert(txn).map(Some),
+                    }
                 })
             };
+            // Nobody is given a name, an id or a range of ids there meanwhile.
             let inserted = match run {
                 Some(run) => run.rows().hold(write),
                 None => write(),
@@ -111,10 +114,11 @@ impl Store {
         }
     }
 
-    /// Whether another process has made the first transient container since there was none. Only then can the answer change
-    /// while one has the lock of the store, and that of the run database comes before it.
-    pub(super) fn is_outdated<T>(&self, run: Option<T>) -> Result<bool, MetaError> {
-        Ok(run.is_none() && self.transient(&self.database().begin_read()?)?.is_some())
+    /// Whether the first container that the next boot drops came while the caller waited for the lock of the store, which he
+    /// has, and sees its rows with `txn`: without the other one, something could be given away twice.
+    pub(super) fn has_new_transient(&self, txn: &impl Query) -> Result<bool, MetaError> {
+        // Most stores never had one, and need no snapshot for this.
+        Ok(transient_note(txn)?.is_some() && self.transient(&self.database().begin_read()?)?.is_some())
     }
 
     /// Runs `body` while nobody makes a container, of either kind.
@@ -125,7 +129,7 @@ impl Store {
             moment::pass("transient looked for");
             let mut hold = || {
                 self.database().hold(|| {
-                    let outdated = self.is_outdated(run)?;
+                    let outdated = run.is_none() && self.has_new_transient(&self.database().begin_read()?)?;
                     body.take_if(|_| !outdated).map(|body| body()).transpose()
                 })
             };

@@ -187,6 +187,16 @@ impl<'s> View<'s> {
         }
     }
 
+    /// The thing that has a name in a store that is not only read: of all of these, no two have one.
+    pub(crate) fn named_here(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError> {
+        for part in self.parts.iter().filter(|part| !part.is_other()) {
+            if let Some(id) = part.txn()?.named(owner, name)? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     pub(crate) fn children(&self, parent: &str) -> Result<Vec<String>, MetaError> {
         self.all(|txn| txn.children(parent))
     }

@@ -1,6 +1,7 @@
 //! Several changes in one transaction: all of them are seen at once, or none is.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use layerstore_schema::table::Owner;
 
@@ -11,6 +12,7 @@ use crate::sys::moment;
 use crate::types::{Digest, ImageId, Name, stored_list};
 
 use super::image::{check_flags, check_item_key};
+use super::part::Part;
 use super::{Store, ThingId};
 
 /// The changes of one [`Store::write`].
@@ -65,8 +67,10 @@ impl Store {
             };
             moment::pass("transient looked for");
             let written = self.database().write::<_, Error>(|txn| {
-                let outdated = self.is_outdated(run.as_ref())?;
-                let Some(body) = body.take_if(|_| !outdated) else { return Ok(None) };
+                if run.is_none() && self.has_new_transient(txn)? {
+                    return Ok(None);
+                }
+                let Some(body) = body.take() else { return Ok(None) };
                 let images = OnceCell::new();
                 let value = body(&WriteTxn { store: self, txn, images: &images, run: run.as_ref() })?;
                 for open in images.into_inner().into_iter().chain(run) {
@@ -136,15 +140,11 @@ impl WriteTxn<'_> {
         // Before the name is taken from its holder: the caller may go on after an error.
         self.copy_up(&to)?;
         self.record(&to)?;
-        let txn = self.home(&to)?;
-        if let Some(beside) = self.beside(&to)?
-            && beside.named(to.owner(), name.as_str())?.is_some()
-        {
-            beside.take_name(to.owner(), name.as_str())?;
-        }
-        let current = txn.named(to.owner(), name.as_str())?;
-        if current.as_deref() != Some(to.as_str()) {
-            txn.take_name(to.owner(), name.as_str())?;
+        for txn in self.all_with(to.owner())? {
+            let holder = txn.named(to.owner(), name.as_str())?;
+            if holder.is_some_and(|holder| holder != to.as_str()) {
+                txn.take_name(to.owner(), name.as_str())?;
+            }
         }
         self.add_name(to, name)
     }
@@ -171,7 +171,8 @@ impl WriteTxn<'_> {
 
     /// Replaces a thing's metadata.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InOtherStore`] if it is in a store that is only
+    /// read.
     pub fn set_metadata(&self, of: impl Into<ThingId>, metadata: &str) -> Result<(), Error> {
         let of = of.into();
         let txn = self.home(&of)?;
@@ -195,9 +196,9 @@ impl WriteTxn<'_> {
     /// Stores a data item under `key`, in place of the one that is there. An image's items `manifest` and `manifest-...` are
     /// its manifests: it is found by their digests.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there, [`Error::InUse`] with
-    /// [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an image was loaded
-    /// with, and the bytes are others, and [`Error::Value`] if the key is none.
+    /// Returns [`Error::Lookup`] if the thing is not there, [`Error::InOtherStore`] if it is in a store that is only read,
+    /// [`Error::InUse`] with [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an
+    /// image was loaded with, and the bytes are others, and [`Error::Value`] if the key is none.
     pub fn put_item(&self, of: impl Into<ThingId>, key: &str, bytes: &[u8]) -> Result<(), Error> {
         let of = of.into();
         check_item_key(key)?;
@@ -221,16 +222,17 @@ impl WriteTxn<'_> {
 
     /// Removes a data item.
     ///
-    /// Returns [`Error::Lookup`] if the thing has none with this key, and [`Error::InUse`] with
-    /// [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an image was loaded
-    /// with.
+    /// Returns [`Error::Lookup`] if the thing is not there or has none with this key, [`Error::InOtherStore`] if it is in a
+    /// store that is only read, and [`Error::InUse`] with [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is
+    /// the manifest or config that an image was loaded with.
     pub fn remove_item(&self, of: impl Into<ThingId>, key: &str) -> Result<(), Error> {
         let of = of.into();
+        let record = self.record(&of)?;
         if self.home(&of)?.item(of.owner(), of.as_str(), key)?.is_none() {
             let (kind, id) = (of.kind().word(), of.as_str().to_owned());
             return Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into());
         }
-        refuse_document(&self.record(&of)?, key, None)?;
+        refuse_document(&record, key, None)?;
         self.home(&of)?.remove_item(of.owner(), of.as_str(), key)?;
         Ok(())
     }
@@ -263,43 +265,58 @@ impl WriteTxn<'_> {
         let txn = self.home(of)?;
         match self.record(of)? {
             AnyRecord::Layer(mut record) => {
-                change(&mut record.names);
-                self.refuse_taken(of, &record.names)?;
+                self.change_list(of, &mut record.names, change)?;
                 txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {
-                let before = record.names.clone();
-                change(&mut record.names);
-                let given: Vec<_> =
-                    record.names.iter().filter(|name| !before.contains(name)).cloned().collect();
+                let given = self.change_list(of, &mut record.names, change)?;
                 image::remember(&mut record, &given);
                 txn.put_image(&record)?;
             }
             AnyRecord::Container(mut record) => {
-                change(&mut record.names);
-                self.refuse_taken(of, &record.names)?;
+                self.change_list(of, &mut record.names, change)?;
                 txn.put_container(&record)?;
             }
         }
         Ok(())
     }
 
-    /// The other rows that have names of a thing's kind, if there are any: containers are in the store and in the run database.
-    fn beside(&self, of: &ThingId) -> Result<Option<&meta::WriteTxn>, Error> {
-        let Some(run) = self.run.filter(|_| !matches!(of, ThingId::Image(_))) else { return Ok(None) };
-        Ok(Some(if has(run.txn(), of)? { self.txn } else { run.txn() }))
-    }
-
-    /// Refuses names that a thing has in the rows beside.
-    fn refuse_taken(&self, of: &ThingId, names: &[String]) -> Result<(), Error> {
-        let Some(beside) = self.beside(of)? else { return Ok(()) };
-        for name in names {
-            if let Some(holder) = beside.named(of.owner(), name)? {
-                let (kind, name) = (of.kind().word(), name.clone());
-                return Err(MetaError::NameInUse { kind, name, holder }.into());
+    /// Changes the names of a record. Returns those that are new, and nobody else's of the kind.
+    fn change_list(
+        &self,
+        of: &ThingId,
+        names: &mut Vec<String>,
+        change: impl FnOnce(&mut Vec<String>),
+    ) -> Result<Vec<String>, Error> {
+        let before = names.clone();
+        change(names);
+        let given: Vec<_> = names.iter().filter(|name| !before.contains(name)).cloned().collect();
+        if given.is_empty() {
+            return Ok(given);
+        }
+        let all = self.all_with(of.owner())?;
+        for name in given.iter().collect::<BTreeSet<_>>() {
+            for txn in &all {
+                if let Some(holder) = txn.named(of.owner(), name)?.filter(|holder| holder != of.as_str()) {
+                    let (kind, name) = (of.kind().word(), name.clone());
+                    return Err(MetaError::NameInUse { kind, name, holder }.into());
+                }
             }
         }
-        Ok(())
+        Ok(given)
+    }
+
+    /// The transactions of all databases that have things of a kind and can be written: a name belongs to one thing of all
+    /// of them.
+    fn all_with(&self, owner: Owner) -> Result<Vec<&meta::WriteTxn>, Error> {
+        let mut all = vec![self.txn];
+        if owner != Owner::Container && self.store.separate_images().is_some() {
+            all.push(self.images_txn()?);
+        }
+        if owner != Owner::Image {
+            all.extend(self.run.map(OpenWrite::txn));
+        }
+        Ok(all)
     }
 
     /// The transaction of the store that a thing is in, or would be.
@@ -369,8 +386,22 @@ impl WriteTxn<'_> {
             ThingId::Image(_) => txn.image(id)?.map(AnyRecord::Image),
             ThingId::Container(_) => txn.container(id)?.map(AnyRecord::Container),
         };
-        let missing = LookupError::NotFound { kind: of.kind().word(), key: id.to_owned() };
-        record.ok_or_else(|| missing.into())
+        match record {
+            Some(record) => Ok(record),
+            None => Err(self.store.not_here(of)?),
+        }
+    }
+}
+
+impl Store {
+    /// Why a thing that the store itself does not have cannot be changed.
+    fn not_here(&self, of: &ThingId) -> Result<Error, Error> {
+        let (kind, id) = (of.kind().word(), of.as_str().to_owned());
+        let other = self.begin_read()?.home(of.owner(), &id)?.and_then(Part::other);
+        Ok(match other {
+            Some(root) => Error::InOtherStore { kind, id, root },
+            None => LookupError::NotFound { kind, key: id }.into(),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Layers of their own: create-layer, put-layer, apply, seal, and mounts of them.
 
+use layerstore::{LayerOptions, Store, StoreOptions};
 use serde_json::json;
 
 use super::{can_mount, mount, read};
@@ -50,6 +51,13 @@ fn a_layer_is_made_and_filled() {
     dir.layerstore(["seal", "--unseal", "copy"]).assert_success();
     let sealed = dir.layerstore(["seal", "copy", "top", "--json"]).json();
     assert_eq!(sealed[0]["tree"], sealed[1]["tree"]);
+
+    let store = Store::open(&StoreOptions::at(dir.root()).run_root(dir.run_root())).unwrap();
+    let mut mapped = LayerOptions::named("mapped");
+    mapped.uid_map = vec!["0:1000:5".parse().unwrap(), "5:2000:1".parse().unwrap()];
+    store.create_layer(None, &mapped).unwrap();
+    let shown = &dir.layerstore(["inspect", "mapped"]).json()[0];
+    assert_eq!((&shown["uid_map"], &shown["gid_map"]), (&json!(["0:1000:5", "5:2000:1"]), &json!([])));
     dir.layerstore(["check", "--deep"]).assert_success();
 }
 

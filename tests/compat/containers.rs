@@ -262,6 +262,11 @@ fn run_directory_is_there_and_goes_with_the_container() {
     let words = ["get-container-run-dir".to_owned(), "x".to_owned()];
     let path = session.command(words).stdout_path();
     assert!(path.is_dir() && path.starts_with(dir.run_root()), "{}", path.display());
+    std::fs::write(path.join("socket"), "12345").unwrap();
+    let kept = session.command(["get-container-dir".to_owned(), "x".to_owned()]).stdout_path();
+    std::fs::write(kept.join("file"), "123").unwrap();
+    let told = session.run("container x");
+    assert!(told.contains("\nSize: 8\n"), "{told}");
     session.run("delete-container x");
     assert!(!path.exists());
     session.expect("$ get-container-run-dir x\n! container not known\n= 1\n");

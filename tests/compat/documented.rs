@@ -1,11 +1,15 @@
-//! docs/compat.md has a row for every command and its flags.
+//! docs/compat.md has a row for every command and its flags, and names no test and no item that is not there.
 
 use crate::support::TestCommand;
 use crate::support::machine::repository;
 
+fn page() -> String {
+    std::fs::read_to_string(repository().join("docs/compat.md")).unwrap()
+}
+
 #[test]
 fn every_command_has_a_row() {
-    let page = std::fs::read_to_string(repository().join("docs/compat.md")).unwrap();
+    let page = page();
     let help = TestCommand::layerstore().args(["compat", "--help"]).stdout();
     let names: Vec<&str> = help
         .lines()
@@ -47,4 +51,117 @@ const GLOBAL: &[&str] = &[
 
 fn first_cell(row: &str) -> &str {
     row.split('|').nth(1).unwrap_or_default()
+}
+
+/// A test that the page names: its modules, its name, and whether it is one in `src`.
+#[derive(Clone, Debug)]
+struct Named {
+    modules: Vec<String>,
+    name: String,
+    is_unit: bool,
+}
+
+#[test]
+fn every_test_that_is_named_is_there() {
+    let mut named = 0;
+    // In which directory modules are, in `tests` and in `src`.
+    let mut places = ["tests/compat", "src/bin/layerstore/compat"];
+    let mut has_tests = false;
+    for line in page().lines() {
+        if line == "## Library" {
+            places = ["tests", "src"];
+        }
+        has_tests = line.starts_with('|') && (has_tests || last_cell(line) == "test");
+        let tests = tests_in(line, has_tests);
+        for test in &tests {
+            let place = repository().join(places[usize::from(test.is_unit)]).join(test.modules.join("/"));
+            let found = ["rs", "mod.rs"].iter().find_map(|end| {
+                let file = if *end == "rs" { place.with_extension(end) } else { place.join(end) };
+                std::fs::read_to_string(file).ok()
+            });
+            let code = found.unwrap_or_else(|| panic!("there is no module for {test:?} of {line}"));
+            assert!(code.contains(&format!("fn {}(", test.name)), "there is no {test:?} of {line}");
+        }
+        let is_row = has_tests && last_cell(line) != "test" && !line.starts_with("| ---");
+        if is_row && places[0] == "tests" {
+            let here = line.split('|').nth(2).unwrap();
+            assert!(!tests.is_empty() || here.contains("none"), "no test shows this: {line}");
+        }
+        named += tests.len();
+    }
+    assert!(named > 200, "{named} tests were found");
+}
+
+/// The tests that a line names. In a column for tests, what follows one is a test of the same module.
+fn tests_in(line: &str, has_tests: bool) -> Vec<Named> {
+    let mut tests: Vec<Named> = Vec::new();
+    let cells: Vec<&str> =
+        if has_tests { line.trim_end_matches('|').split('|').collect() } else { vec![line] };
+    for (position, cell) in cells.iter().enumerate() {
+        let is_for_tests = has_tests && position + 1 == cells.len();
+        let parts: Vec<&str> = cell.split('`').collect();
+        for pair in parts.chunks_exact(2) {
+            let (before, word) = (pair[0], pair[1]);
+            let is_name =
+                word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
+            match word.rsplit_once("::") {
+                Some((modules, name)) if is_name => tests.push(Named {
+                    modules: modules.split("::").map(str::to_owned).collect(),
+                    name: name.to_owned(),
+                    is_unit: before.ends_with("unit test "),
+                }),
+                None if is_name && is_for_tests && word.contains('_') => {
+                    let before = tests.last().unwrap_or_else(|| panic!("{word} is in no module: {line}"));
+                    tests.push(Named { name: word.to_owned(), ..before.clone() });
+                }
+                _ => {}
+            }
+        }
+    }
+    tests
+}
+
+fn last_cell(row: &str) -> &str {
+    row.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim()
+}
+
+#[test]
+fn every_item_that_is_named_is_there() {
+    let mut code = String::new();
+    read_all(&repository().join("src"), &mut code);
+    let words: std::collections::HashSet<&str> =
+        code.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+    let page = page();
+    let (_, library) = page.split_once("## Library").unwrap();
+    let mut named = 0;
+    for word in library.split('`').skip(1).step_by(2) {
+        let Some((kind, item)) = word.split_once("::") else { continue };
+        if !kind.starts_with(char::is_uppercase) {
+            continue;
+        }
+        named += 1;
+        let has = |what: &str, name: &str| {
+            let found = format!("{what} {name}");
+            let mut ends = code.match_indices(&found).map(|(at, _)| &code[at + found.len()..]);
+            ends.any(|rest| rest.starts_with(['(', '<', ':', ' ', ';']))
+        };
+        assert!(has("pub struct", kind) || has("pub enum", kind), "there is no {kind} for {word}");
+        let is_variant = item.starts_with(char::is_uppercase);
+        assert!(
+            if is_variant { words.contains(item) } else { has("fn", item) || has("pub", item) },
+            "no {word}"
+        );
+    }
+    assert!(named > 150, "{named} items were found");
+}
+
+fn read_all(directory: &std::path::Path, code: &mut String) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, code);
+        } else {
+            code.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
 }

@@ -74,6 +74,15 @@ $ create-layer --subuidmap nobody-has-this-name
 = 1
 $ create-layer -j -i mapped --uidmap 0:1000:5000
 {"id":"mapped","created":"TIME"}
+$ create-layer -j -i pieces --uidmap 0:1000:10:10:5000:10
+{"id":"pieces","created":"TIME","uidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}],"gidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}]}
+$ create-layer -j -i child pieces
+{"id":"child","parent":"pieces","created":"TIME","uidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}],"gidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}]}
+$ create-layer -j -i host --hostuidmap --hostgidmap pieces
+{"id":"host","parent":"pieces","created":"TIME"}
+$ layer-parent-owners pieces
+! LayerParentOwner: layer is not mounted
+= 1
 $ layer-parent-owners mapped
 ID: mapped
 $ layer-parent-owners -j mapped nope

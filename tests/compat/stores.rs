@@ -33,6 +33,12 @@ fn what_is_in_another_store_is_read_only() {
     assert!(!is_done && text.contains("identifier is not an image"), "{text}");
     let (text, is_done) = on(&["delete-layer", "base"]);
     assert!(!is_done && text.contains("identifier is not a layer"), "{text}");
+    let (text, is_done) = on(&["set-metadata", "-m", "new", "img"]);
+    assert!(!is_done && text.contains("identifier is not a layer, image, or container"), "{text}");
+    dir.write("data", "1");
+    let file = dir.join("data").display().to_string();
+    let (text, is_done) = on(&["set-image-data", "-f", &file, "img", "key"]);
+    assert!(!is_done && text.contains("image not known"), "{text}");
     assert!(on(&["check", "-m", "0"]).1);
     assert_eq!(done(&dir, "other", &["layers", "-q"]), "base\n");
 }

@@ -158,7 +158,10 @@ impl Action {
             }
             Action::RemoveContainer(id) => nothing(store.remove_container(&id.parse()?)),
             Action::RemoveImage(id) => {
-                let removed = store.remove_image(&id.parse()?)?;
+                let id = id.parse()?;
+                let known = store.layers_removed_with(&id);
+                let removed = store.remove_image(&id)?;
+                assert_eq!(known?, removed, "what was said before");
                 Ok(Value::Layers(removed.iter().map(ToString::to_string).collect()))
             }
             Action::RemoveLayer(id) => nothing(store.remove_layer(&id.parse()?)),

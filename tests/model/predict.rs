@@ -446,8 +446,8 @@ impl State {
                 Ok(())
             }
             Change::RemoveItem(of, key) => {
-                let row = self.common_mut(of.kind, &of.id);
-                let removed = row.and_then(|row| row.items.remove(key));
+                let row = self.common_mut(of.kind, &of.id).ok_or_else(|| not_found(of.kind, &of.id))?;
+                let removed = row.items.remove(key);
                 let (kind, id, key) = (of.kind.word(), of.id.clone(), key.clone());
                 removed.map(drop).ok_or_else(|| LookupError::NoItem { kind, id, key }.into())
             }

@@ -1,8 +1,9 @@
 //! What can be asked of and done to anything: lists of one moment, lookups, single changes, locks on digests, removal.
 
+use layerstore::config::{Environment, Settings};
 use layerstore::{
     CheckOptions, ContainerOptions, Digest, Error, GarbageKind, InUseError, Kind, LookupError, MetaError,
-    MountError, MountOptions, RepairOptions, Store, Thing, UnmountMode, ValueError,
+    MountError, MountOptions, RepairOptions, Store, StoreOptions, Thing, UnmountMode, ValueError,
 };
 
 use super::{base, entries, on, open};
@@ -311,4 +312,33 @@ fn a_shutdown_tells_what_is_mounted() {
     let again = store.mount(&web, &MountOptions::default()).unwrap();
     assert_eq!(again.count, 1);
     store.unmount(&web, UnmountMode::Plain).unwrap();
+}
+
+#[test]
+fn a_store_tells_how_it_was_opened() {
+    let dir = Dir::new("things");
+    let (root, images, other) = (dir.root(), dir.join("images"), dir.join("other"));
+    Store::open(&StoreOptions::at(&other)).unwrap();
+    let file = dir.write(
+        "storage.conf",
+        format!(
+            "[storage]\ngraphroot = '{}'\nrunroot = '{}'\nimagestore = '{}'\ntransient_store = true\n[storage.options]\n\
+             additionalimagestores = ['{}']\npull_options = {{convert_images = 'true'}}\n",
+            root.display(),
+            dir.run_root().display(),
+            images.display(),
+            other.display()
+        ),
+    );
+    let mut environment = Environment::of_this_process();
+    environment.user = 0;
+    environment.variables.clear();
+    let settings = Settings::load_file(&environment, &file).unwrap();
+    let store = Store::open(&StoreOptions::from_settings(&settings).unwrap()).unwrap();
+    assert_eq!((store.root(), &*store.run_root()), (root.as_path(), dir.run_root().as_path()));
+    assert_eq!(store.separate_images().unwrap().root(), images);
+    assert_eq!(store.image_stores().iter().map(Store::root).collect::<Vec<_>>(), [&other]);
+    assert!(store.options().is_transient() && !store.is_read_only());
+    assert_eq!(store.options().pull_options()["convert_images"], "true");
+    assert!(!open(&Dir::new("things")).options().is_transient());
 }

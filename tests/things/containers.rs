@@ -171,7 +171,7 @@ fn ids_are_mapped_in_mounts_and_back_in_what_comes_out() {
     let web = store
         .create_container(&image.id, &with_ids("web", IdMapping::Maps(maps("0:100000:1000 1000:300000:50"))))
         .unwrap();
-    let refused = store.container_parent_owners(&web.id);
+    let refused = store.parent_owners(&web);
     assert!(matches!(refused, Err(Error::Mount(MountError::NotMounted { .. }))), "{refused:?}");
     let mount = match store.mount(&web, &MountOptions::default()) {
         Err(Error::Mount(MountError::IdMap { reason })) => skip!("{reason}"),
@@ -189,7 +189,10 @@ fn ids_are_mapped_in_mounts_and_back_in_what_comes_out() {
     ] {
         assert_eq!(owner(path), host, "{path}");
     }
-    assert_eq!(store.container_parent_owners(&web.id).unwrap(), (vec![0], vec![0]));
+    let above = store.parent_owners(&web).unwrap();
+    assert_eq!((&above.uids[..], &above.gids[..]), (&[0][..], &[0][..]));
+    assert_eq!(store.parent_owners(&web.layer).unwrap(), above);
+    assert_eq!(store.parent_owners(&image).unwrap(), Default::default(), "the image has no maps");
 
     // Changed in place, given away, made, removed.
     let at = |path: &str| mount.path().join(path);

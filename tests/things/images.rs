@@ -2,8 +2,8 @@
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    CheckOptions, ContainerOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions,
-    LookupError, NewItem, RepairOptions, Store, ValueError,
+    CheckOptions, ContainerOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions, InUseError,
+    LayerOptions, LookupError, NewItem, RepairOptions, Store, ValueError,
 };
 
 use super::{base, entries, on, open};
@@ -25,6 +25,7 @@ fn an_image_has_all_that_it_is_given() {
     let mut options = on(&layer, "demo:1");
     options.id = Some("0f1e2d".parse().unwrap());
     options.names.push("demo:1".to_owned());
+    options.names_history = vec!["old:2".to_owned(), "demo:1".to_owned(), "old:1".to_owned()];
     options.mapped_top_layers = vec![layer.clone()];
     options.metadata = "a text".to_owned();
     options.created = Some(layerstore::Timestamp { seconds: 7, nanoseconds: 8 });
@@ -35,6 +36,7 @@ fn an_image_has_all_that_it_is_given() {
     let image = store.create_image(&options).unwrap();
     assert_eq!(store.image("0f1e2d").unwrap(), image);
     assert_eq!(names(&image), ["demo:1"], "a name is given once");
+    assert_eq!(history(&store, "demo:1"), ["demo:1", "old:2", "old:1"]);
     assert_eq!(image.digests, [Digest::sha256(b"elsewhere"), Digest::sha256(b"{}")]);
     assert_eq!((image.created.seconds, image.created.nanoseconds), (7, 8));
     assert_eq!((image.top_layer, image.mapped_top_layers), (Some(layer.clone()), vec![layer.clone()]));
@@ -226,4 +228,28 @@ fn a_container_of_an_image_without_documents_is_committed_with_new_ones() {
     let source = Source::open(&to, store.root()).unwrap();
     let loaded = store.load(&source, &LoadOptions::named("next")).unwrap();
     assert_eq!((loaded.id, loaded.top_layer), (next.id, next.top_layer));
+}
+
+#[test]
+fn what_goes_with_an_image_is_known_before() {
+    let dir = Dir::new("things");
+    let store = open(&dir);
+    let (_, layer) = base(&store, "base");
+    let middle = store.create_layer(&layer, &LayerOptions::default()).unwrap();
+    let top = store.create_layer(&middle.id, &LayerOptions::default()).unwrap();
+    let mapped = store.create_layer(&middle.id, &LayerOptions::default()).unwrap();
+    let mut options = on(&top.id, "demo");
+    options.mapped_top_layers = vec![mapped.id.clone()];
+    let image = store.create_image(&options).unwrap();
+    let going = store.layers_removed_with(&image.id).unwrap();
+    assert_eq!(going, [top.id.clone(), mapped.id, middle.id], "the base is another image's");
+    store.add_names(&top, &["kept".parse().unwrap()]).unwrap();
+    assert_eq!(store.layers_removed_with(&image.id).unwrap(), going[1..2], "a name keeps what it is on");
+    store.remove_names(&top, &["kept".parse().unwrap()]).unwrap();
+    let web = store.create_container(&image.id, &ContainerOptions::default()).unwrap();
+    let refused = store.layers_removed_with(&image.id);
+    assert!(matches!(refused, Err(Error::InUse(InUseError::ImageOfContainer { .. }))), "{refused:?}");
+    store.remove_container(&web.id).unwrap();
+    assert_eq!(store.layers().unwrap().len(), 4, "nothing is removed");
+    assert_eq!(store.remove_image(&image.id).unwrap(), going);
 }

@@ -8,7 +8,7 @@ use layerstore::{
     LookupError, MountOptions, Store, ThingId, UnmountMode,
 };
 
-use super::open;
+use super::{open, options};
 use crate::support::Dir;
 
 /// A call, and what it came to without its value.
@@ -61,6 +61,7 @@ const CALLS: &[Call] = calls! {
         store.save(&image(), &to.parse().unwrap(), &SaveOptions::default())
     },
     "remove_layer": |store| store.remove_layer(&layer()),
+    "layers_removed_with": |store| store.layers_removed_with(&image()),
     "remove_image": |store| store.remove_image(&image()),
     "remove_container": |store| store.remove_container(&container()),
     "image_directory": |store| store.image_directory(&image()),
@@ -71,7 +72,6 @@ const CALLS: &[Call] = calls! {
     "read_container_file": |store| store.read_container_file(&container(), "file"),
     "write_container_run_file": |store| store.write_container_run_file(&container(), "file", b"x"),
     "read_container_run_file": |store| store.read_container_run_file(&container(), Path::new("file")),
-    "container_parent_owners": |store| store.container_parent_owners(&container()),
     "put_manifest": |store| {
         store.write(|txn| txn.put_manifest(&image(), "manifest", b"{}", &Digest::sha256(b"{}")))
     },
@@ -104,6 +104,8 @@ const CALLS_OF: &[CallOf] = calls_of! {
     "remove_item": |store, of| store.remove_item(of, "key"),
     "size": |store, of| store.size(of),
     "usage": |store, of| store.usage(of),
+    "parent_owners": |store, of| store.parent_owners(of),
+    "diff_size": |store, of| store.diff_size(of, None),
     "changes": |store, of| store.changes(of),
     "diff": |store, of| store.diff(of, &mut Vec::new()),
     "mount": |store, of| store.mount(of, &MountOptions::default()),
@@ -131,14 +133,21 @@ fn not_found(name: &str, done: Result<(), Error>) {
 #[test]
 fn calls_on_what_is_not_there_fail() {
     let dir = Dir::new("things");
-    let store = open(&dir);
+    fail_on_what_is_not_there(&open(&dir));
+    let split = options(&dir).image_store_root(dir.join("images"));
+    fail_on_what_is_not_there(&Store::open(&split).unwrap());
+    fail_on_what_is_not_there(&Store::open(&split.transient(true)).unwrap());
+}
+
+#[track_caller]
+fn fail_on_what_is_not_there(store: &Store) {
     let before = store.change_counter();
     for (name, call) in CALLS {
-        not_found(name, call(&store));
+        not_found(name, call(store));
     }
     for of in [ThingId::Layer(layer()), ThingId::Image(image()), ThingId::Container(container())] {
         for (name, call) in CALLS_OF {
-            not_found(&format!("{name} of {}", of.kind()), call(&store, &of));
+            not_found(&format!("{name} of {}", of.kind()), call(store, &of));
         }
     }
     for of in ["layer", "image"] {
@@ -157,7 +166,12 @@ fn calls_on_what_is_not_there_fail() {
 #[test]
 fn an_empty_store_answers_what_asks_for_all() {
     let dir = Dir::new("things");
-    let store = open(&dir);
+    answers_when_empty(open(&dir));
+    let split = options(&dir).image_store_root(dir.join("images"));
+    answers_when_empty(Store::open(&split).unwrap());
+}
+
+fn answers_when_empty(store: Store) {
     assert!(!store.exists("beef").unwrap() && !store.exists("").unwrap());
     assert_eq!(store.list(&[Kind::Layer, Kind::Image, Kind::Container]).unwrap(), Default::default());
     assert_eq!(store.images_by_digest(&Digest::sha256(b"x")).unwrap(), []);

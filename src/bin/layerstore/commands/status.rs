@@ -30,7 +30,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "root": bytes(context.root()),
             "run_root": bytes(context.run_root()),
             "uuid": store.uuid(),
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": layerstore::VERSION,
             "can_mount": layerstore::is_privileged(),
             "layers": status.layers,
             "images": status.images,

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 
 pub fn run(_: &VersionArgs, context: &Context) -> Result<(), Failure> {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = layerstore::VERSION;
     if context.out().is_json() {
         return context.out().json(&json!({ "version": version }));
     }

@@ -79,6 +79,8 @@ pub fn text(error: &Error) -> String {
         Error::Lookup(LookupError::NotFound { kind, .. } | LookupError::Ambiguous { kind, .. }) => {
             not_known(kind).to_owned()
         }
+        // The reference looks only where it can write.
+        Error::InOtherStore { kind, .. } => not_known(kind).to_owned(),
         Error::Create(CreateError::ParentOfContainer { .. }) => known::PARENT_IS_CONTAINER.to_owned(),
         Error::Create(CreateError::IdInUse { .. }) => known::DUPLICATE_ID.to_owned(),
         Error::Meta(MetaError::NameInUse { .. }) => known::DUPLICATE_NAME.to_owned(),

@@ -44,6 +44,28 @@ pub fn given(call: &Call<'_>) -> Result<IdMaps, Failure> {
     Ok(maps)
 }
 
+/// The maps that a new layer keeps: those that flags give, or else those of its parent. Layers have the owners that came in,
+/// whoever looks at them; so the reference does where mounts can map them, and keeps only maps that are in pieces.
+pub fn of_layer(call: &Call<'_>, given: IdMaps, uids: &[IdExtent], gids: &[IdExtent]) -> IdMaps {
+    let mut maps = given;
+    if maps.uids.is_empty() && !call.flags.is(&HOST_UID_MAP) {
+        maps.uids = uids.to_vec();
+    }
+    if maps.gids.is_empty() && !call.flags.is(&HOST_GID_MAP) {
+        maps.gids = gids.to_vec();
+    }
+    if is_one_piece(&maps.uids) && is_one_piece(&maps.gids) { IdMaps::default() } else { maps }
+}
+
+/// Whether the ids of a map follow each other without a gap, on either side.
+fn is_one_piece(map: &[IdExtent]) -> bool {
+    [|run: &IdExtent| run.inside, |run: &IdExtent| run.outside].iter().all(|side| {
+        let mut runs: Vec<_> = map.iter().map(|run| (u64::from(side(run)), u64::from(run.count))).collect();
+        runs.sort_unstable();
+        runs.iter().zip(runs.iter().skip(1)).all(|((first, count), (next, _))| first + count == *next)
+    })
+}
+
 /// Reads `CONTAINER:HOST:SIZE`, with further triples behind it.
 fn parse(what: &str, text: &str) -> Result<Vec<IdExtent>, Failure> {
     let malformed = || {
@@ -105,6 +127,21 @@ mod tests {
                 "initializing ID mappings: gid setting is malformed expected [\"uint32:uint32:uint32\"]: [\"{bad}\"]"
             );
             assert_eq!(parse("gid", bad).unwrap_err().text(), expected);
+        }
+    }
+
+    #[test]
+    fn a_map_is_in_one_piece_on_either_side_or_not() {
+        for (map, one) in [
+            ("", true),
+            ("0:1000:10", true),
+            ("0:1000:10 10:1010:5", true),
+            ("10:1000:10 0:1010:10", true),
+            ("0:1000:10 10:2000:5", false),
+            ("0:1000:10 20:1010:5", false),
+        ] {
+            let map: Vec<IdExtent> = map.split_whitespace().map(|run| run.parse().unwrap()).collect();
+            assert_eq!(is_one_piece(&map), one, "{map:?}");
         }
     }
 

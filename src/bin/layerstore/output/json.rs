@@ -1,9 +1,7 @@
 //! What programs read. Fields are only ever added: `docs/cli.md` lists them.
 
 use jiff::Timestamp;
-use layerstore::{
-    Change, ChangeKind, Container, Event, IdExtent, IdMaps, Image, Item, Layer, Mount, Name, Usage,
-};
+use layerstore::{Change, ChangeKind, Container, Event, IdExtent, Image, Item, Layer, Mount, Name, Usage};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -67,6 +65,8 @@ pub struct LayerJson {
     pub mount_label: Option<String>,
     pub volatile: bool,
     pub read_only: bool,
+    pub uid_map: Vec<String>,
+    pub gid_map: Vec<String>,
     pub metadata: String,
     pub flags: Map<String, Value>,
     pub labels: Map<String, Value>,
@@ -102,6 +102,8 @@ impl LayerJson {
             mount_label: layer.mount_label.clone(),
             volatile: layer.volatile,
             read_only: layer.read_only,
+            uid_map: texts(&layer.uid_map),
+            gid_map: texts(&layer.gid_map),
             metadata: layer.metadata.clone(),
             flags: flags(&layer.flags),
             labels: labels(&layer.labels),
@@ -159,14 +161,14 @@ impl ContainerJson {
             mount_label: container.mount_label.clone(),
             process_label: container.process_label.clone(),
             volatile: container.volatile,
-            uid_map: extents(container, |maps| &maps.uids),
-            gid_map: extents(container, |maps| &maps.gids),
+            uid_map: container.id_maps.as_ref().map_or_else(Vec::new, |maps| texts(&maps.uids)),
+            gid_map: container.id_maps.as_ref().map_or_else(Vec::new, |maps| texts(&maps.gids)),
         }
     }
 }
 
-fn extents(container: &Container, map: fn(&IdMaps) -> &Vec<IdExtent>) -> Vec<String> {
-    container.id_maps.iter().flat_map(map).map(ToString::to_string).collect()
+fn texts(map: &[IdExtent]) -> Vec<String> {
+    map.iter().map(ToString::to_string).collect()
 }
 
 /// A mount.

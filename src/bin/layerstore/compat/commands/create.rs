@@ -27,8 +27,7 @@ pub fn import_layer(call: &Call<'_>) -> Result<(), Failure> {
 
 /// The parent of a new layer, and what flags say of it.
 fn layer_options(call: &Call<'_>) -> Result<(Option<Layer>, LayerOptions), Failure> {
-    // Layers have the owners that came in, whoever looks at them: a map is checked, and takes effect in a container.
-    idmap::given(call)?;
+    let maps = idmap::given(call)?;
     let parent = match call.arg(0) {
         "" => None,
         word => Some(lookup::known_layer(&call.store, word)?),
@@ -38,6 +37,9 @@ fn layer_options(call: &Call<'_>) -> Result<(Option<Layer>, LayerOptions), Failu
     options.names = names(call);
     options.mount_label = call.flags.text(&LABEL).map(str::to_owned);
     options.read_only = call.flags.is(&READ_ONLY_LAYER);
+    let (uids, gids) = parent.as_ref().map_or((&[][..], &[][..]), |layer| (&layer.uid_map, &layer.gid_map));
+    let maps = idmap::of_layer(call, maps, uids, gids);
+    (options.uid_map, options.gid_map) = (maps.uids, maps.gids);
     Ok((parent, options))
 }
 

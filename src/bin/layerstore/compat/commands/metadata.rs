@@ -1,6 +1,6 @@
 //! `exists`, `metadata`, `set-metadata`.
 
-use layerstore::Thing;
+use layerstore::{Error, Thing};
 use serde_json::{Map, Value};
 
 use super::super::call::Call;
@@ -60,8 +60,13 @@ pub fn set(call: &Call<'_>) -> Result<(), Failure> {
     if metadata.is_empty() {
         return Err(Failure::new("no new metadata provided"));
     }
-    let thing = lookup::thing(&call.store, call.arg(0))?.ok_or_else(|| Failure::new(known::NOT_ANYTHING))?;
-    Ok(call.store.write(|txn| txn.set_metadata(thing.id(), &metadata))?)
+    let unknown = || Failure::new(known::NOT_ANYTHING);
+    let thing = lookup::thing(&call.store, call.arg(0))?.ok_or_else(unknown)?;
+    match call.store.set_metadata(&thing, &metadata) {
+        // What is in a store that is only read is none of those that can be changed.
+        Err(Error::InOtherStore { .. }) => Err(unknown()),
+        done => Ok(done?),
+    }
 }
 
 /// The metadata that flags give, as text or as a file; empty if they give none.

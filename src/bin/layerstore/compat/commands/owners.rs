@@ -1,9 +1,6 @@
 //! `layer-parent-owners`, `container-parent-owners`, `storage-layers`.
 
-use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
-
-use layerstore::{Error, IdExtent, MountError};
+use layerstore::{Error, MountError, ParentOwners};
 use serde::Serialize;
 
 use super::super::call::Call;
@@ -37,16 +34,12 @@ pub fn of_layers(call: &Call<'_>) -> Result<(), Failure> {
 pub fn of_containers(call: &Call<'_>) -> Result<(), Failure> {
     print(call, true, |word| {
         let container = lookup::known_container(&call.store, word)?;
-        let maps = container.id_maps.clone().unwrap_or_default();
-        let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
-        // Where it is mounted, or would be, up to what is everyone's.
-        let mounts = call.place.run_root.join("mnt");
-        for directory in mounts.ancestors().filter(|directory| directory.parent().is_some()) {
-            let Ok(found) = std::fs::metadata(directory) else { continue };
-            uids.extend(Some(found.uid()).filter(|uid| !is_mapped(&maps.uids, *uid)));
-            gids.extend(Some(found.gid()).filter(|gid| !is_mapped(&maps.gids, *gid)));
-        }
-        Ok(Owners::new(container.id.to_string(), uids.into_iter().collect(), gids.into_iter().collect()))
+        let owners = match call.store.parent_owners(&container) {
+            // The reference knows of none where it uses id-mapped mounts.
+            Err(Error::Mount(MountError::NotMounted { .. })) => ParentOwners::default(),
+            owners => owners?,
+        };
+        Ok(Owners::new(container.id.to_string(), owners.uids, owners.gids))
     })
 }
 
@@ -88,12 +81,6 @@ impl Owners {
         let some = |ids: Vec<u32>| if ids.is_empty() { None } else { Some(ids) };
         Owners { id, uids: some(uids), gids: some(gids) }
     }
-}
-
-/// Whether a number of the host has one in the map. No map is a map of everything.
-fn is_mapped(map: &[IdExtent], outside: u32) -> bool {
-    let has = |run: &IdExtent| outside.checked_sub(run.outside).is_some_and(|offset| offset < run.count);
-    map.is_empty() || map.iter().any(has)
 }
 
 /// The layers that have a directory here are those that have a record: there are no others.

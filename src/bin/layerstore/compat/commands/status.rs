@@ -22,7 +22,7 @@ pub fn status(call: &Call<'_>) -> Result<(), Failure> {
 }
 
 pub fn version(call: &Call<'_>) -> Result<(), Failure> {
-    tell(call, &[("Version", env!("CARGO_PKG_VERSION").to_owned())])
+    tell(call, &[("Version", layerstore::VERSION.to_owned())])
 }
 
 pub fn config(call: &Call<'_>) -> Result<(), Failure> {
