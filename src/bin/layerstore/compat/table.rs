@@ -2,8 +2,8 @@
 
 use super::call::Call;
 use super::commands::{
-    changes, check, containers, copy, create, data, delete, images, layers, metadata, mount, names, owners,
-    status, unshare,
+    changes, check, containers, copy, create, data, dedup, delete, images, layers, metadata, mount, names,
+    owners, status, unshare,
 };
 use super::failure::Failure;
 use super::flags::{Flag, Takes};
@@ -44,6 +44,8 @@ pub static FORCE: Flag = switch(&["--force", "-f"], "unmount whatever uses it");
 pub static FORCE_REPAIR: Flag = switch(&["--force", "-f"], "remove damaged containers, too");
 pub static GID_MAP: Flag = text(&["--gidmap"], "the map of groups, CONTAINER:HOST:SIZE");
 pub static GZIP: Flag = switch(&["--gzip", "-c"], "compress with gzip");
+pub static HASH_METHOD: Flag =
+    text(&["--hash-method"], "how equal files are looked for: crc, size or sha256, to the same effect");
 pub static HOST_GID_MAP: Flag = switch(&["--hostgidmap"], "map no groups");
 pub static HOST_UID_MAP: Flag = switch(&["--hostuidmap"], "map no users");
 pub static ID: Flag = text(&["--id", "-i"], "the id, in place of a random one");
@@ -235,6 +237,13 @@ pub static COMMANDS: &[Command] = &[
         ],
         "Create an empty layer",
         create::layer,
+    ),
+    row(
+        &["dedup"],
+        ("", 0, 0),
+        &[&HASH_METHOD, &JSON],
+        "Let equal files of layers share their space",
+        dedup::dedup,
     ),
     row_of_many(
         &["delete"],

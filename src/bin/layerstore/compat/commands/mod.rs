@@ -6,6 +6,7 @@ pub mod containers;
 pub mod copy;
 pub mod create;
 pub mod data;
+pub mod dedup;
 pub mod delete;
 pub mod images;
 mod input;
