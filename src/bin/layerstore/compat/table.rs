@@ -3,7 +3,7 @@
 use super::call::Call;
 use super::commands::{
     changes, check, containers, copy, create, data, dedup, delete, images, layers, metadata, mount, names,
-    owners, status, unshare,
+    owners, staging, status, unshare,
 };
 use super::failure::Failure;
 use super::flags::{Flag, Takes};
@@ -165,6 +165,13 @@ pub static COMMANDS: &[Command] = &[
         "Put the content of a tar into a layer",
         changes::apply_diff,
     ),
+    row(
+        &["applydiff-using-staging-dir"],
+        ("LAYER DIRECTORY", 2, 2),
+        &[],
+        "Put the content of a directory into a layer",
+        staging::apply,
+    ),
     row(&["changes"], ("LAYER [BASE]", 1, 2), &[&JSON], "List what a layer changes", changes::changes),
     row(
         &["check"],
@@ -237,6 +244,24 @@ pub static COMMANDS: &[Command] = &[
         ],
         "Create an empty layer",
         create::layer,
+    ),
+    row(
+        &["create-storage-layer"],
+        ("[PARENT]", 0, 1),
+        &[
+            &ID,
+            &LABEL,
+            &READ_ONLY_LAYER,
+            &HOST_UID_MAP,
+            &HOST_GID_MAP,
+            &UID_MAP,
+            &GID_MAP,
+            &SUB_UID_MAP,
+            &SUB_GID_MAP,
+            &JSON,
+        ],
+        "Create a layer that no list has",
+        create::storage_layer,
     ),
     row(
         &["dedup"],

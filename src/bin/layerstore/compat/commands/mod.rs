@@ -16,5 +16,6 @@ pub mod mount;
 pub mod names;
 pub mod owners;
 mod sizes;
+pub mod staging;
 pub mod status;
 pub mod unshare;

@@ -96,7 +96,7 @@ fn is_mapped(map: &[IdExtent], outside: u32) -> bool {
     map.is_empty() || map.iter().any(has)
 }
 
-/// The layers that have a directory here are those that have a record: there are no others.
+/// All layers that have a directory, those too that other commands do not know.
 pub fn storage_layers(call: &Call<'_>) -> Result<(), Failure> {
     let mut ids: Vec<String> = call.store.layers()?.iter().map(|layer| layer.id.to_string()).collect();
     ids.sort();
