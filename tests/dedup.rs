@@ -84,16 +84,17 @@ fn share(store: &Store, one: &str, other: &str) -> bool {
     places(&find(store, one)) == places(&find(store, other))
 }
 
-/// What must stay as it is: length, mode, times and inode.
-fn stamps(store: &Store) -> BTreeMap<PathBuf, (u64, u32, i64, i64, i64, i64, u64)> {
+/// What must stay as it is: length, mode, inode, and the times of the content and of the inode.
+type Stamp = (u64, u32, u64, [i64; 4]);
+
+fn stamps(store: &Store) -> BTreeMap<PathBuf, Stamp> {
     let mut stamps = BTreeMap::new();
     for entry in std::fs::read_dir(store.root().join("diffs")).unwrap() {
         for file in std::fs::read_dir(entry.unwrap().path()).unwrap() {
             let path = file.unwrap().path();
             let found = path.metadata().unwrap();
-            let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
-            let stamp = (found.len(), found.mode(), times.0, times.1, times.2, times.3, found.ino());
-            stamps.insert(path, stamp);
+            let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+            stamps.insert(path, (found.len(), found.mode(), found.ino(), times));
         }
     }
     stamps

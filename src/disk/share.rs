@@ -53,3 +53,29 @@ pub(crate) fn can_share(mut one: &File, mut other: &File) -> io::Result<bool> {
 }
 
 pub(crate) use sharing::is_unsupported as shares_nothing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::beneath;
+
+    /// The machine's temporary directory may be on any filesystem: on each, what cannot be shared is an error that is known,
+    /// and nothing changes.
+    #[test]
+    fn what_cannot_be_shared_is_told_from_failures() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let unnamed = || File::from(beneath::unnamed_file(root.as_fd()).unwrap());
+        let (one, other) = (unnamed(), unnamed());
+        let can = can_share(&one, &other).unwrap();
+        let asked = share_extents(one.as_fd(), other.as_fd(), 64 * 1024);
+        match asked {
+            Ok(sharing) => assert!(can && sharing == Sharing { shared: 64 * 1024, differ: false }),
+            Err(error) => assert!(!can && shares_nothing(&error), "{error}"),
+        }
+        assert!(!share_all(one.as_fd(), other.as_fd()) || can);
+        // A directory is none of the files that filesystems share.
+        let error = share_extents(root.as_fd(), other.as_fd(), 4096).unwrap_err();
+        assert!(!shares_nothing(&error), "{error}");
+    }
+}

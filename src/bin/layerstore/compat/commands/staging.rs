@@ -28,7 +28,7 @@ pub fn apply(call: &Call<'_>) -> Result<(), Failure> {
         return Err(Failure::new(known::NOT_PARTIAL));
     }
     let target = match lookup::layer(&call.store, call.arg(0))? {
-        Some(layer) => Target::Known(layer),
+        Some(layer) => Target::Known(layer.id),
         None => Target::New(call.arg(0).parse().map_err(Error::from)?),
     };
     // The digest of the table has to be known before the archive is read.
@@ -42,7 +42,7 @@ pub fn apply(call: &Call<'_>) -> Result<(), Failure> {
     options.change_under_others = true;
     let staged = call.store.stage_diff(spool, &options)?;
     let layer = match target {
-        Target::Known(layer) => staged.apply_to(&layer.id)?,
+        Target::Known(id) => staged.apply_to(&id)?,
         Target::New(id) => staged.insert(None, &LayerOptions::with_id(id))?,
     };
     keep_contents(call, &layer, &contents)
@@ -50,7 +50,7 @@ pub fn apply(call: &Call<'_>) -> Result<(), Failure> {
 
 /// The layer that gets the content.
 enum Target {
-    Known(Layer),
+    Known(LayerId),
     New(LayerId),
 }
 
