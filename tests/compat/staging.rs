@@ -30,10 +30,10 @@ $ create-storage-layer --uidmap junk
 = 1
 $ create-layer -i real
 real
-$ create-storage-layer real
-ID1
+$ create-storage-layer -i above real
+above
 $ storage-layers -j
-["ID1","bottom","real","top"]
+["above","bottom","real","top"]
 $ layers
 real
 $ layer top
@@ -47,8 +47,8 @@ $ delete-layer top
 ! top: identifier is not a layer
 = 1
 $ check
-layer ID1:
- layer ID1: layer in lower level storage driver not accounted for
+layer above:
+ layer above: layer in lower level storage driver not accounted for
 layer bottom:
  layer bottom: layer in lower level storage driver not accounted for
 layer top:
@@ -65,6 +65,8 @@ layer again:
  layer again: layer in lower level storage driver not accounted for
 $ storage-layers
 real
+$ create-storage-layer
+ID1
 "#,
     );
 }
