@@ -243,10 +243,12 @@ fn files_that_were_written_are_read_if_asked() {
     let store = open(&root, &dir);
     fill(&store);
     dedup(&store);
-    let containers: Vec<_> = ["web", "other"]
-        .map(|name| store.create_container(None, &ContainerOptions::named(name)).unwrap())
-        .into_iter()
-        .collect();
+    let transient = StoreOptions::at(&root).run_root(dir.run_root()).sync(SyncMode::Off).transient(true);
+    let containers = [
+        store.create_container(None, &ContainerOptions::named("web")).unwrap(),
+        // One without a row in the store's database.
+        Store::open(&transient).unwrap().create_container(None, &ContainerOptions::named("other")).unwrap(),
+    ];
     for (number, container) in containers.iter().enumerate() {
         let mount = store.mount(container, &MountOptions::default()).unwrap();
         std::fs::write(mount.path().join(format!("written-{number}")), noise(1, LONG)).unwrap();

@@ -70,11 +70,16 @@ impl Candidates {
             }
             trees.push(Tree { number: record.number, content: TreeContent::Sealed(tree) });
         }
-        let writable: Vec<u64> = match options.writable {
-            true => txn.layers()?.iter().filter_map(|layer| number_of_writable(&layer.content)).collect(),
-            false => Vec::new(),
-        };
+        let mut layers = Vec::new();
+        if options.writable {
+            layers = txn.layers()?;
+            for rows in store.rows_beside(None)? {
+                layers.extend(rows.layers()?);
+            }
+        }
         drop(txn);
+        let writable: Vec<u64> =
+            layers.iter().filter_map(|layer| number_of_writable(&layer.content)).collect();
         trees.extend(read_writable(store, &writable, options, &mut contents, report)?);
         let (repeated, bytes) = contents.repeated();
         Ok(Candidates { trees, repeated, bytes })
