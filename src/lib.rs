@@ -32,6 +32,7 @@
 //! | only read; forget containers with the boot | [`StoreOptions::read_only`]; [`StoreOptions::transient`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
+//! | let equal files take their space once | [`Store::dedup`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -102,6 +103,7 @@ mod archive;
 mod check;
 mod compress;
 pub mod config;
+mod dedup;
 mod disk;
 mod error;
 #[cfg(test)]
@@ -130,6 +132,7 @@ pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding,
 struct Readme;
 
 pub use compress::Compression;
+pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{
     ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
     ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,

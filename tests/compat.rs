@@ -9,6 +9,7 @@ mod images;
 mod invocation;
 mod layers;
 mod mounts;
+mod staging;
 mod stores;
 
 use crate::support::machine;

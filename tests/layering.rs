@@ -15,7 +15,7 @@ const GROUPS: &[&[&str]] = &[
     &["archive", "config", "disk", "meta"],
     &["layer", "image", "overlay"],
     &["store"],
-    &["gc", "oci"],
+    &["gc", "dedup", "oci"],
     &["check"],
     &["repair"],
     &["snapshotter", "graphdriver", "interop"],

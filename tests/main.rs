@@ -18,6 +18,7 @@ mod check;
 mod cli;
 mod compat;
 mod debian;
+mod dedup;
 mod depth;
 mod format;
 mod gc;

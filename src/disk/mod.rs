@@ -10,6 +10,7 @@
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`damage`] | whether a directory still is what its manifest says |
 //! | [`copy`] | a copy of a diff directory, or of what is visible of it |
+//! | [`share`] | equal files that take their space once |
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees |
 //! | [`trash`] | how what has a number goes |
@@ -39,6 +40,7 @@ mod remove;
 mod reserve;
 mod run_layout;
 mod scan;
+mod share;
 mod staging;
 mod trash;
 mod tree_writer;
@@ -55,7 +57,8 @@ pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory, Syn
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
-pub(crate) use scan::{ScannedEntry, ScannedKind, list, scan};
+pub(crate) use scan::{ScannedEntry, ScannedKind, hash_content, list, scan};
+pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, Staging};
 pub(crate) use trash::{Part, Trash};
 pub(crate) use tree_writer::{

@@ -260,6 +260,11 @@ fn hash_entry(
     }
 }
 
+/// The hash of a file of `size` bytes; UnexpectedEof if it has fewer or more.
+pub(crate) fn hash_content(file: File, size: u64) -> io::Result<ContentHash> {
+    hash_file(file, size, false, &mut vec![0; 128 * 1024])
+}
+
 /// Hashes exactly `size` bytes; UnexpectedEof if the file has fewer or more.
 fn hash_file(mut file: File, size: u64, sparse: bool, buffer: &mut [u8]) -> io::Result<ContentHash> {
     let mut hasher = blake3::Hasher::new();

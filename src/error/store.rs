@@ -109,6 +109,14 @@ pub enum Error {
         /// The root directory of the other store.
         root: PathBuf,
     },
+    /// Files on the store's filesystem cannot share their extents.
+    #[error("files on {filesystem} cannot share their space, and the store {} is there", root.display())]
+    CannotShare {
+        /// The root directory.
+        root: PathBuf,
+        /// The type of the filesystem, as the kernel's mount table has it.
+        filesystem: String,
+    },
     /// A store was named as another one to read beside itself.
     #[error("{} and the store for images to read beside it are one store; leave the second out", root.display())]
     SameStore {
@@ -181,6 +189,10 @@ impl Error {
             Error::Meta(MetaError::Locked { .. }) => {
                 Some("wait for that process to end, or give a longer --lock-timeout")
             }
+            Error::CannotShare { .. } => Some(
+                "only Btrfs can, and XFS that was made with reflinks (`mkfs.xfs -m reflink=1`); move the store's directory \
+                 there, or save its images and load them into a store there",
+            ),
             Error::Meta(MetaError::BackupExists { .. }) => Some("`layerstore backup --force` replaces it"),
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")

@@ -45,6 +45,13 @@ pub enum Progress<'a> {
         /// How many there are.
         total: u64,
     },
+    /// So many bytes of the files that may share their extents were compared, or need not be.
+    Sharing {
+        /// How many are done.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
     /// Data is being brought to the disk.
     Syncing,
     /// A load fails, and its finished layers are kept for the next try.

@@ -193,7 +193,7 @@ impl Store {
 
     /// Snapshots of the rows that may stand on images and layers of this store and are not in its database: those of
     /// containers that the next boot drops, and of `outer`, the store that has this one for its images.
-    pub(super) fn rows_beside(&self, outer: Option<&Store>) -> Result<Vec<ReadTxn>, MetaError> {
+    pub(crate) fn rows_beside(&self, outer: Option<&Store>) -> Result<Vec<ReadTxn>, MetaError> {
         let mut rows = Vec::new();
         for store in [Some(self), outer].into_iter().flatten() {
             let own = store.database().begin_read()?;

@@ -11,6 +11,7 @@
 //! | [`stat`] | `statx` |
 //! | [`xattr`] | extended attributes of descriptors and of names |
 //! | [`extent`] | reflinks, `copy_file_range`, holes, preallocation |
+//! | [`sharing`] | extents that several files share |
 //! | [`lock`] | locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
@@ -42,6 +43,7 @@ pub(crate) mod privileges;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod range_lock;
+pub(crate) mod sharing;
 pub(crate) mod stat;
 pub(crate) mod sync;
 pub(crate) mod userns;

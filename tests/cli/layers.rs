@@ -84,3 +84,54 @@ fn a_layer_is_mounted_for_writing() {
     assert_eq!(dir.layerstore(["changes", "base"]).stdout(), "A /a\nA /c\n");
     dir.layerstore(["check", "--deep"]).assert_success();
 }
+
+#[test]
+fn layers_are_removed_from_the_top() {
+    let dir = Dir::new("cli-layer-rm");
+    for arguments in
+        [&["--id", "base"][..], &["base", "--id", "next"], &["next", "--id", "top", "--name", "t:1"]]
+    {
+        dir.layerstore([&["create-layer"], arguments].concat()).assert_success();
+    }
+    dir.layerstore(["create-image", "top", "--name", "image"]).assert_success();
+    let error = dir.layerstore(["rm", "--layer", "next"]).assert_exit(1);
+    assert!(error.contains("the layer next has a layer above it: top; remove that first"), "{error}");
+    let error = dir.layerstore(["rm", "--layer", "base", "top", "next"]).assert_exit(1);
+    assert!(error.contains("the layer top belongs to the image"), "{error}");
+    assert!(error.contains("error: 3 of 3 failed"), "{error}");
+    for (command, key, text, hint) in [
+        ("rm", "t:1", "\"t:1\" is a layer, and no container", "`layerstore rm --layer` removes layers"),
+        ("rmi", "base", "\"base\" is a layer, and no image", "`layerstore rm --layer` removes layers"),
+        ("rm", "image", "\"image\" is an image, and no container", "`layerstore rmi` removes images"),
+    ] {
+        let error = dir.layerstore([command, key]).assert_exit(1);
+        assert!(error.contains(text) && error.contains(hint), "{error}");
+        dir.layerstore([command, key, "--ignore"]).assert_success();
+    }
+    // A layer with a name stays with those below it.
+    dir.layerstore(["rmi", "image"]).assert_success();
+    let removed = dir.layerstore(["rm", "--layer", "base", "t:1", "next", "--json"]).json();
+    let layer = |id: &str| json!({ "kind": "layer", "id": id });
+    assert_eq!(removed, json!([layer("top"), layer("next"), layer("base")]));
+    assert_eq!(dir.layerstore(["layers", "-q"]).stdout(), "");
+    dir.layerstore(["check", "--deep"]).assert_success();
+}
+
+#[test]
+fn a_mount_costs_a_sealed_layer_nothing() {
+    if !can_mount() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("cli-layer-ro");
+    dir.write("base.tar", tar(&[("a", "a")]));
+    dir.layerstore(["put-layer", "--file", "base.tar", "--name", "base"]).assert_success();
+    let record = dir.layerstore(["inspect", "base"]).json();
+    let at = mount(&dir, "base");
+    assert_eq!(read(at.join("a")), "a");
+    assert!(std::fs::write(at.join("a"), "b").is_err(), "it is mounted for reading");
+    assert_eq!(dir.layerstore(["inspect", "base"]).json(), record);
+    let error = dir.layerstore(["rm", "--layer", "base"]).assert_exit(1);
+    assert!(error.contains("is mounted at") && error.contains("unmount it first"), "{error}");
+    dir.layerstore(["rm", "--layer", "--force", "base"]).assert_success();
+    assert!(dir.mounts().is_empty());
+}

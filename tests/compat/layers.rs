@@ -2,7 +2,7 @@
 
 use super::can_mount;
 use crate::support::transcript::Session;
-use crate::support::{Dir, TestCommand};
+use crate::support::{Dir, TestCommand, disk};
 
 /// A directory with `tree.tar`, of files that belong to 5 and 6 inside.
 fn with_tar(name: &str) -> Dir {
@@ -277,4 +277,42 @@ $ delete-layer next base
 "#,
     );
     assert!(dir.mounts().is_empty());
+}
+
+#[test]
+fn equal_files_share_their_space() {
+    let dir = Dir::new("compat-dedup");
+    if let Err(why) = disk::mount(&dir, "root", "xfs", &[]) {
+        skip!("{why}");
+    }
+    dir.write("tree/file", vec![7; 300_000]);
+    dir.write("tree/small", "small");
+    TestCommand::new("tar")
+        .args(["-cf", "a.tar", "-C", "tree", "."])
+        .current_dir(dir.path())
+        .assert_success();
+    let other = ["-cf", "b.tar", "-C", "tree", "file"];
+    TestCommand::new("tar").args(other).current_dir(dir.path()).assert_success();
+    Session::layerstore(&dir).expect(
+        r#"
+$ import-layer -i one -f a.tar
+one
+$ import-layer -i two -f b.tar
+two
+$ create-layer -i three
+three
+$ copy tree/file three:/another
+$ dedup --hash-method junk
+! invalid hash method: junk
+= 1
+$ dedup
+Deduplicated 600000 bytes
+$ dedup --hash-method size
+Deduplicated 600000 bytes
+$ dedup --hash-method=crc -j
+{"Deduped":600000}
+$ dedup --hash-method sha256
+Deduplicated 600000 bytes
+"#,
+    );
 }

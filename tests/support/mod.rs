@@ -15,6 +15,7 @@ pub mod command;
 pub mod damage;
 pub mod database;
 pub mod dir;
+pub mod disk;
 pub mod machine;
 pub mod oci;
 pub mod random;

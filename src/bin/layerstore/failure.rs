@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use layerstore::{LookupError, NamespaceError};
+use layerstore::{Kind, LookupError, NamespaceError};
 
 use crate::args::Color;
 use crate::output::report;
@@ -79,6 +79,16 @@ pub enum Failure {
         /// What is needed.
         wanted: &'static str,
     },
+    /// A thing is to be removed that is of another kind than the command removes.
+    #[error("{key:?} is {}, and no {wanted}", with_article(*found))]
+    OtherKind {
+        /// What was asked for.
+        key: String,
+        /// What it is.
+        found: Kind,
+        /// What the command removes.
+        wanted: Kind,
+    },
     /// A mount is given back that is not there.
     #[error("{thing} is not mounted")]
     NotMounted {
@@ -138,6 +148,11 @@ impl Failure {
                  the mount is seen by what runs in that namespace"
                     .into(),
             ),
+            Failure::OtherKind { found, .. } => Some(match found {
+                Kind::Container => "`layerstore rm` removes containers".into(),
+                Kind::Image => "`layerstore rmi` removes images".into(),
+                Kind::Layer => "`layerstore rm --layer` removes layers".into(),
+            }),
             Failure::StillMounted { .. } => Some("`layerstore shutdown --force` unmounts them".into()),
             Failure::NotMounted { .. } => Some("`layerstore mount` lists the mounts".into()),
             _ => None,
@@ -156,5 +171,13 @@ impl Failure {
             Failure::Setting { .. } | Failure::Config(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
+    }
+}
+
+fn with_article(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Container => "a container",
+        Kind::Image => "an image",
+        Kind::Layer => "a layer",
     }
 }

@@ -69,6 +69,15 @@ fn unescape(field: &[u8]) -> OsString {
     OsString::from_vec(bytes)
 }
 
+/// The type of the filesystem that `path` lies on, such as `ext4`; `None` if the table does not have it.
+pub(crate) fn filesystem_of(path: &Path) -> io::Result<Option<String>> {
+    let path = path::resolve(path)?;
+    let above = read()?.into_iter().filter(|mount| path.starts_with(&mount.target));
+    // Of those at one place, the last is on top.
+    let nearest = above.max_by_key(|mount| mount.target.components().count());
+    Ok(nearest.map(|mount| mount.kind.to_string_lossy().into_owned()))
+}
+
 /// `path` as the table writes it: its directory resolved, its last part as it is. The last part may be a mount
 /// whose server is dead, so nothing is asked of it.
 pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {

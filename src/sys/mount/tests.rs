@@ -28,6 +28,14 @@ fn the_live_table_agrees_with_statx() {
 }
 
 #[test]
+fn paths_lie_on_the_nearest_filesystem() {
+    let of = |path: &str| info::filesystem_of(Path::new(path)).unwrap();
+    assert_eq!(of("/proc/self").as_deref(), Some("proc"));
+    assert_ne!(of("/").as_deref(), Some("proc"));
+    assert!(info::filesystem_of(Path::new("/no/such/place")).is_err());
+}
+
+#[test]
 fn a_refusal_has_the_words_of_the_kernel() {
     let context = match FsContext::open("overlay") {
         Ok(context) => context,

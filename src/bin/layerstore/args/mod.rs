@@ -13,6 +13,7 @@ mod config;
 mod create_container;
 mod create_image;
 mod create_layer;
+mod dedup;
 mod diff;
 mod du;
 mod events;
@@ -54,6 +55,7 @@ pub use config::ConfigArgs;
 pub use create_container::{CreateContainerArgs, IdChoice};
 pub use create_image::CreateImageArgs;
 pub use create_layer::{CreateLayerArgs, NewLayerArgs};
+pub use dedup::DedupArgs;
 pub use diff::DiffArgs;
 pub use du::DuArgs;
 pub use events::{EventsArgs, Filter, FilterKey, Since};
@@ -143,6 +145,7 @@ pub enum Command {
     Check(CheckArgs),
     Repair(RepairArgs),
     Gc(GcArgs),
+    Dedup(DedupArgs),
     Prune(PruneArgs),
     Wipe(WipeArgs),
     Shutdown(ShutdownArgs),

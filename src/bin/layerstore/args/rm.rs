@@ -2,25 +2,28 @@
 
 use clap::Args;
 
-/// Remove containers, with everything written into them
+/// Remove containers, with everything written into them, or layers
 ///
-/// A container that is mounted stays, unless --force is given. Prints the id of each one that is removed.
+/// What is mounted stays, unless --force is given. With --layer, layers are removed instead: those that nothing stands on, be it a
+/// layer, an image or a container. Of several in one call those above others go first, so a whole stack can be given in any
+/// order. Prints the id of each one that is removed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   layerstore rm web
   layerstore rm --force $(layerstore containers -q)
-  layerstore rm --layer 3fa2b1")]
+  layerstore rm --layer 3fa2b1
+  layerstore rm --layer base next top")]
 pub struct RmArgs {
-    /// The containers: ids, beginnings of them, or names
+    /// The containers, or with --layer the layers: ids, beginnings of them, or names
     #[arg(value_name = "CONTAINER", required = true)]
     pub things: Vec<String>,
 
     /// Unmount first, even while processes use the mount
-    #[arg(short, long, conflicts_with = "layer")]
+    #[arg(short, long)]
     pub force: bool,
 
-    /// Do not complain about containers that are not there
+    /// Do not complain about what is not there
     #[arg(short, long)]
     pub ignore: bool,
 

@@ -13,6 +13,7 @@ mod containers;
 mod create_container;
 mod create_image;
 mod create_layer;
+mod dedup;
 mod diff;
 mod du;
 mod events;
@@ -83,6 +84,7 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Status(args) => status::run(&args, context),
         Command::Events(args) => events::run(&args, context),
         Command::Gc(args) => gc::run(&args, context),
+        Command::Dedup(args) => dedup::run(&args, context),
         Command::Prune(args) => prune::run(&args, context),
         Command::Wipe(args) => wipe::run(&args, context),
         Command::Shutdown(args) => shutdown::run(&args, context),

@@ -1,6 +1,8 @@
 //! `layerstore rm`.
 
-use layerstore::{Container, MountError, Store, UnmountMode};
+use std::cmp::Reverse;
+
+use layerstore::{Kind, MountError, Store, ThingId, UnmountMode};
 use serde_json::json;
 
 use crate::args::RmArgs;
@@ -10,10 +12,20 @@ use crate::failure::Failure;
 pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let mut removed = Vec::new();
-    let done = super::each(&args.things, context, |key| {
+    let mut things = args.things.clone();
+    if args.layer {
+        // Those above others first: what is given in one call is no user of what else is.
+        let height = |key: &String| store.layer_chain(&store.layer(key)?.id).map(|chain| chain.len());
+        things.sort_by_cached_key(|key| Reverse(height(key).unwrap_or(usize::MAX)));
+    }
+    let done = super::each(&things, context, |key| {
         let id = match remove(&store, key, args) {
             Ok(id) => id,
             Err(failure) if args.ignore && failure.is_not_found() => return Ok(()),
+            Err(failure) if failure.is_not_found() => {
+                let wanted = if args.layer { Kind::Layer } else { Kind::Container };
+                return Err(other_kind(&store, key, wanted)?.unwrap_or(failure));
+            }
             Err(failure) => return Err(failure),
         };
         if !context.out().is_json() {
@@ -31,6 +43,9 @@ pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
 fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
     if args.layer {
         let layer = store.layer(key)?;
+        if args.force {
+            unmount(store, &layer)?;
+        }
         store.remove_layer(&layer.id)?;
         return Ok(layer.id.to_string());
     }
@@ -42,9 +57,22 @@ fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
     Ok(container.id.to_string())
 }
 
+/// What is said where `key` is a thing, and of a kind that another command removes.
+pub fn other_kind(store: &Store, key: &str, wanted: Kind) -> Result<Option<Failure>, Failure> {
+    match store.thing(key).map_err(Failure::from) {
+        Ok(thing) => {
+            let found = thing.id().kind();
+            let failure = Failure::OtherKind { key: key.to_owned(), found, wanted };
+            Ok(Some(failure).filter(|_| found != wanted))
+        }
+        Err(failure) if failure.is_not_found() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Takes the mount away, even while processes use it.
-pub fn unmount(store: &Store, container: &Container) -> Result<(), Failure> {
-    match store.unmount_all(container, UnmountMode::Detach) {
+pub fn unmount(store: &Store, what: impl Into<ThingId>) -> Result<(), Failure> {
+    match store.unmount_all(what, UnmountMode::Detach) {
         Err(layerstore::Error::Mount(MountError::NotMounted { .. })) => Ok(()),
         unmounted => Ok(unmounted?),
     }

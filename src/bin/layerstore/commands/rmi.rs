@@ -1,6 +1,6 @@
 //! `layerstore rmi`.
 
-use layerstore::{Image, Store};
+use layerstore::{Image, Kind, Store};
 use serde_json::{Value, json};
 
 use super::rm;
@@ -15,6 +15,9 @@ pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
         let done = match store.image(key).map_err(Failure::from) {
             Ok(image) => remove(&store, &image, key, args.force)?,
             Err(failure) if args.ignore && failure.is_not_found() => return Ok(()),
+            Err(failure) if failure.is_not_found() => {
+                return Err(rm::other_kind(&store, key, Kind::Image)?.unwrap_or(failure));
+            }
             Err(failure) => return Err(failure),
         };
         match (done, context.out().is_json()) {

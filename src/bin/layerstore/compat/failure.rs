@@ -68,6 +68,7 @@ pub mod known {
     pub const BAD_ITEM_NAME: &str = "not a valid name for a big data item";
     pub const BAD_DIGEST: &str = "invalid checksum digest format";
     pub const NO_FILE: &str = "file does not exist";
+    pub const NOT_PARTIAL: &str = "partial images are disabled";
     pub const NOT_SUPPORTED: &str = "driver not supported";
     pub const INCOMPLETE: &str = "missing necessary StoreOptions";
 }

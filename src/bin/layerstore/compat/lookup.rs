@@ -4,9 +4,29 @@ use layerstore::{Container, Error, Image, Layer, LookupError, Store, Thing};
 
 use super::failure::{Failure, known};
 
+/// The flag of a layer that the reference would have in its driver alone.
+pub const WITHOUT_RECORD: &str = "storage-layer";
+
+/// Whether a layer is one that most commands do not know.
+pub fn is_without_record(layer: &Layer) -> bool {
+    layer.flags.iter().any(|(name, _)| name == WITHOUT_RECORD)
+}
+
+/// The layers that have a record.
+pub fn layers(store: &Store) -> Result<Vec<Layer>, Failure> {
+    let mut layers = store.layers()?;
+    layers.retain(|layer| !is_without_record(layer));
+    Ok(layers)
+}
+
 /// The layer that a word names.
 pub fn layer(store: &Store, word: &str) -> Result<Option<Layer>, Failure> {
-    found(store.layer(word))
+    Ok(found(store.layer(word))?.filter(|layer| !is_without_record(layer)))
+}
+
+/// The layer with this id, whether it has a record or not.
+pub fn storage_layer(store: &Store, id: &str) -> Result<Option<Layer>, Failure> {
+    Ok(found(store.layer(id))?.filter(|layer| layer.id.as_str() == id))
 }
 
 /// The image that a word names.

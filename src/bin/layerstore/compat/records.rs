@@ -76,7 +76,11 @@ pub struct LayerRecord {
 impl LayerRecord {
     /// The layer, with the data items that the store has of it.
     pub fn new(layer: &Layer, store: &Store) -> Result<Self, Failure> {
-        let blob = layer.blobs.first();
+        // With a table of contents it was never fetched as the plain archive that it was taken in as.
+        let is_staged = |digest: &Digest| {
+            layer.toc_digest.is_some() && layer.diff_id.as_ref().is_some_and(|id| id.0 == *digest)
+        };
+        let blob = layer.blobs.first().filter(|blob| !is_staged(&blob.digest));
         Ok(LayerRecord {
             id: layer.id.to_string(),
             names: texts(&layer.names),

@@ -2,8 +2,8 @@
 
 use super::call::Call;
 use super::commands::{
-    changes, check, containers, copy, create, data, delete, images, layers, metadata, mount, names, owners,
-    status, unshare,
+    changes, check, containers, copy, create, data, dedup, delete, images, layers, metadata, mount, names,
+    owners, staging, status, unshare,
 };
 use super::failure::Failure;
 use super::flags::{Flag, Takes};
@@ -44,6 +44,8 @@ pub static FORCE: Flag = switch(&["--force", "-f"], "unmount whatever uses it");
 pub static FORCE_REPAIR: Flag = switch(&["--force", "-f"], "remove damaged containers, too");
 pub static GID_MAP: Flag = text(&["--gidmap"], "the map of groups, CONTAINER:HOST:SIZE");
 pub static GZIP: Flag = switch(&["--gzip", "-c"], "compress with gzip");
+pub static HASH_METHOD: Flag =
+    text(&["--hash-method"], "how equal files are looked for: crc, size or sha256, to the same effect");
 pub static HOST_GID_MAP: Flag = switch(&["--hostgidmap"], "map no groups");
 pub static HOST_UID_MAP: Flag = switch(&["--hostuidmap"], "map no users");
 pub static ID: Flag = text(&["--id", "-i"], "the id, in place of a random one");
@@ -163,6 +165,13 @@ pub static COMMANDS: &[Command] = &[
         "Put the content of a tar into a layer",
         changes::apply_diff,
     ),
+    row(
+        &["applydiff-using-staging-dir"],
+        ("LAYER DIRECTORY", 2, 2),
+        &[],
+        "Put the content of a directory into a layer",
+        staging::apply,
+    ),
     row(&["changes"], ("LAYER [BASE]", 1, 2), &[&JSON], "List what a layer changes", changes::changes),
     row(
         &["check"],
@@ -235,6 +244,31 @@ pub static COMMANDS: &[Command] = &[
         ],
         "Create an empty layer",
         create::layer,
+    ),
+    row(
+        &["create-storage-layer"],
+        ("[PARENT]", 0, 1),
+        &[
+            &ID,
+            &LABEL,
+            &READ_ONLY_LAYER,
+            &HOST_UID_MAP,
+            &HOST_GID_MAP,
+            &UID_MAP,
+            &GID_MAP,
+            &SUB_UID_MAP,
+            &SUB_GID_MAP,
+            &JSON,
+        ],
+        "Create a layer that no list has",
+        create::storage_layer,
+    ),
+    row(
+        &["dedup"],
+        ("", 0, 0),
+        &[&HASH_METHOD, &JSON],
+        "Let equal files of layers share their space",
+        dedup::dedup,
     ),
     row_of_many(
         &["delete"],

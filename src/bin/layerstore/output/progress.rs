@@ -12,6 +12,7 @@ use super::text;
 const LAYER: &str = "{prefix:12}  {bar:26.cyan/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {msg}";
 const TOTAL: &str = "{prefix:12}  {bar:26.green/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}  {decimal_bytes_per_sec}";
 const CHECK: &str = "checking  {bar:30.green/dim}  {pos} / {len}";
+const SHARE: &str = "comparing  {bar:30.green/dim}  {decimal_bytes:>10} / {decimal_total_bytes:10}";
 const SPINNER: &str = "{spinner} {msg}";
 
 /// Bars on standard error, if that is a terminal. They go away when dropped.
@@ -71,6 +72,11 @@ impl ProgressBars {
                 self.total.set_length(*total);
                 self.total.set_position(*done);
             }
+            Progress::Sharing { done, total } => {
+                self.total.set_style(style(SHARE));
+                self.total.set_length(*total);
+                self.total.set_position(*done);
+            }
             _ => {}
         }
     }
@@ -97,7 +103,7 @@ mod tests {
 
     #[test]
     fn templates_are_well_formed() {
-        for template in [LAYER, TOTAL, CHECK, SPINNER] {
+        for template in [LAYER, TOTAL, CHECK, SHARE, SPINNER] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

@@ -52,6 +52,7 @@ fn examine(call: &Call<'_>, max: Duration) -> Result<Report, Failure> {
         found.garbage.iter().for_each(|path| report.add_garbage(path));
     }
     report.of_other(false);
+    unaccounted_layers(call)?.iter().for_each(|layer| report.add_unaccounted(layer.id.as_str()));
     report.add_unused(call, max)?;
     report.inherit(call)?;
     Ok(report)
@@ -84,7 +85,7 @@ fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>
     }
     let mut unused = unused_layers(call, max)?;
     unused.sort_by_key(|layer| std::cmp::Reverse(layer.created));
-    for layer in unused {
+    for layer in unaccounted_layers(call)?.into_iter().chain(unused) {
         if let Err(failure) = delete::remove_layer(call, &layer) {
             failures.push(failure.text());
         }
@@ -108,8 +109,19 @@ fn summary(report: &Report, groups: &[Group]) -> String {
 
 pub fn gc(call: &Call<'_>) -> Result<(), Failure> {
     call.store.gc(false)?;
+    for layer in unaccounted_layers(call)? {
+        delete::remove_layer(call, &layer)?;
+    }
     mount::end_all(call)?;
     if call.is_json() { call.console.json(&"") } else { Ok(()) }
+}
+
+/// The layers that the reference's driver would have alone, those above others first.
+fn unaccounted_layers(call: &Call<'_>) -> Result<Vec<Layer>, Failure> {
+    let mut layers = call.store.layers()?;
+    layers.retain(|layer| layer.image_store.is_none() && lookup::is_without_record(layer));
+    layers.sort_by_key(|layer| std::cmp::Reverse(layer.created));
+    Ok(layers)
 }
 
 /// The layers that no image and no container stands on, if they are older than `max`.
@@ -119,7 +131,7 @@ fn unused_layers(call: &Call<'_>, max: Duration) -> Result<Vec<Layer>, Failure> 
     for top in tops.chain(call.store.containers()?.into_iter().map(|container| container.layer)) {
         used.extend(report::chain(call, &top)?);
     }
-    let mut layers = call.store.layers()?;
+    let mut layers = lookup::layers(&call.store)?;
     layers.retain(|layer| {
         layer.image_store.is_none() && !used.contains(&layer.id) && age(layer.created) >= max
     });

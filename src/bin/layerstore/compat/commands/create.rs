@@ -1,4 +1,4 @@
-//! `create-layer`, `import-layer`, `create-image`, `create-container`.
+//! `create-layer`, `create-storage-layer`, `import-layer`, `create-image`, `create-container`.
 
 use layerstore::{ContainerOptions, Error, IdMapping, IdMaps, ImageOptions, Kind, Layer, LayerOptions, Name};
 
@@ -25,6 +25,20 @@ pub fn import_layer(call: &Call<'_>) -> Result<(), Failure> {
     print_layer(call, &layer)
 }
 
+/// A layer that the reference's driver has and its records have not. Here it has a record, with a flag by which all other
+/// commands but `storage-layers`, `check` and `gc` leave it out.
+pub fn storage_layer(call: &Call<'_>) -> Result<(), Failure> {
+    let maps = idmap::given(call)?;
+    let parent = match call.arg(0) {
+        "" => None,
+        id => Some(lookup::storage_layer(&call.store, id)?.ok_or_else(|| Failure::new(known::LAYER))?),
+    };
+    let mut options = options_of_flags(call, maps, parent.as_ref())?;
+    options.flags.push((lookup::WITHOUT_RECORD.to_owned(), "true".to_owned()));
+    let layer = call.store.create_layer(parent.as_ref().map(|parent| &parent.id), &options)?;
+    if call.is_json() { call.console.json(&layer.id.as_str()) } else { call.console.line(&layer.id) }
+}
+
 /// The parent of a new layer, and what flags say of it.
 fn layer_options(call: &Call<'_>) -> Result<(Option<Layer>, LayerOptions), Failure> {
     let maps = idmap::given(call)?;
@@ -32,15 +46,20 @@ fn layer_options(call: &Call<'_>) -> Result<(Option<Layer>, LayerOptions), Failu
         "" => None,
         word => Some(lookup::known_layer(&call.store, word)?),
     };
+    let options = options_of_flags(call, maps, parent.as_ref())?;
+    Ok((parent, options))
+}
+
+fn options_of_flags(call: &Call<'_>, maps: IdMaps, parent: Option<&Layer>) -> Result<LayerOptions, Failure> {
     let mut options = LayerOptions::default();
     options.id = call.flags.text(&ID).map(str::parse).transpose().map_err(Error::from)?;
     options.names = names(call);
     options.mount_label = call.flags.text(&LABEL).map(str::to_owned);
     options.read_only = call.flags.is(&READ_ONLY_LAYER);
-    let (uids, gids) = parent.as_ref().map_or((&[][..], &[][..]), |layer| (&layer.uid_map, &layer.gid_map));
+    let (uids, gids) = parent.map_or((&[][..], &[][..]), |layer| (&layer.uid_map, &layer.gid_map));
     let maps = idmap::of_layer(call, maps, uids, gids);
     (options.uid_map, options.gid_map) = (maps.uids, maps.gids);
-    Ok((parent, options))
+    Ok(options)
 }
 
 fn print_layer(call: &Call<'_>, layer: &Layer) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use super::super::records::LayerRecord;
 use super::super::table::{QUICK, TREE};
 
 pub fn list(call: &Call<'_>) -> Result<(), Failure> {
-    let mut layers = call.store.layers()?;
+    let mut layers = lookup::layers(&call.store)?;
     layers.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     if call.flags.is(&TREE) {
         return Tree::new(call, &layers)?.print();

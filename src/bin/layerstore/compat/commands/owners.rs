@@ -83,7 +83,7 @@ impl Owners {
     }
 }
 
-/// The layers that have a directory here are those that have a record: there are no others.
+/// All layers that have a directory, those too that other commands do not know.
 pub fn storage_layers(call: &Call<'_>) -> Result<(), Failure> {
     let mut ids: Vec<String> = call.store.layers()?.iter().map(|layer| layer.id.to_string()).collect();
     ids.sort();

@@ -168,9 +168,13 @@ impl Report {
     pub fn add_garbage(&mut self, path: &Path) {
         let is_layer = path.parent().is_some_and(|parent| parent.ends_with("diffs"));
         if let Some(number) = path.file_name().filter(|_| is_layer) {
-            let text = "layer in lower level storage driver not accounted for";
-            self.line(Group::Layer, &number.to_string_lossy(), text);
+            self.add_unaccounted(&number.to_string_lossy());
         }
+    }
+
+    /// Something that would be a layer of the reference's driver, without a record.
+    pub fn add_unaccounted(&mut self, id: &str) {
+        self.line(Group::Layer, id, "layer in lower level storage driver not accounted for");
     }
 
     fn of_tree(&mut self, tree: &SealedTree, text: &str) {
