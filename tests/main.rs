@@ -38,3 +38,4 @@ mod torture;
 mod transient;
 mod unsynced;
 mod watch;
+mod written;
