@@ -278,7 +278,7 @@ fn each_kind_of_change_is_told_as_what_it_is() {
     let base = store.put_layer(None, &LayerOptions::named("base"), &*archive(&members)).unwrap();
     for (what, action, expected) in CASES {
         let layer = store.create_layer(&base.id, &LayerOptions::named(*what)).unwrap();
-        mounted(&store, &layer, |path| action(path));
+        mounted(&store, &layer, action);
         assert_eq!(changes(&store, &layer), *expected, "{what}");
         let tar = exported(&store, &layer);
         let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
@@ -287,6 +287,9 @@ fn each_kind_of_change_is_told_as_what_it_is() {
     }
     assert_whole(&store);
 }
+
+/// What is done in a mount, and how much the changes are.
+type Weighed = (&'static str, fn(&Path), u64);
 
 #[test]
 fn sizes_count_content_once_and_nothing_for_what_is_gone() {
@@ -299,7 +302,7 @@ fn sizes_count_content_once_and_nothing_for_what_is_gone() {
     // To the parent, the changes are those on record; to another layer, the trees are compared.
     let [base, twin] =
         ["base", "twin"].map(|name| store.put_layer(None, &LayerOptions::named(name), &*bytes).unwrap());
-    let cases: &[(&str, fn(&Path), u64)] = &[
+    let cases: &[Weighed] = &[
         ("nothing", |_| {}, 0),
         (
             "deletions",
@@ -331,7 +334,7 @@ fn sizes_count_content_once_and_nothing_for_what_is_gone() {
     ];
     for (what, action, expected) in cases {
         let layer = store.create_layer(&base.id, &LayerOptions::named(*what)).unwrap();
-        mounted(&store, &layer, |path| action(path));
+        mounted(&store, &layer, action);
         for sealed in [false, true] {
             let sizes = [None, Some(&base), Some(&twin)]
                 .map(|from| store.diff_size(&layer, from.map(ThingId::from).as_ref()).unwrap());
