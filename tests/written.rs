@@ -1,11 +1,12 @@
 //! What is written through a mount: how it is told, what it weighs, and that it comes out and in again.
 
+use std::collections::BTreeMap;
 use std::fs::{File, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use layerstore::{Layer, LayerOptions, MountOptions, Store, ThingId, UnmountMode};
+use layerstore::{DiffOptions, Layer, LayerOptions, MountOptions, Store, ThingId, UnmountMode};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use crate::support::store::{assert_whole, open};
@@ -150,6 +151,65 @@ fn what_is_written_comes_out_and_in_again() {
     tree.nodes.remove(b"sticky/socket".as_slice());
     tree.assert_same(&expected);
     assert_whole(&store);
+}
+
+/// What an archive says of a path, but for its content: its type, mode, owner, time and extended records.
+type Header = (tar::EntryType, u32, u64, u64, u64, Vec<(String, Vec<u8>)>);
+
+fn headers(tar: &[u8]) -> BTreeMap<String, Header> {
+    let mut headers = BTreeMap::new();
+    for entry in tar::Archive::new(tar).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let records = entry.pax_extensions().unwrap().into_iter().flatten().map(|record| {
+            let record = record.unwrap();
+            (record.key().unwrap().to_owned(), record.value_bytes().to_vec())
+        });
+        let records = records.collect();
+        let header = entry.header();
+        let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
+        let said = (header.entry_type(), header.mode().unwrap(), uid, gid, header.mtime().unwrap(), records);
+        headers.insert(String::from_utf8(entry.path_bytes().into_owned()).unwrap(), said);
+    }
+    headers
+}
+
+/// Programs that unpack a name of a file again give the file what the header of that name says.
+#[test]
+fn each_name_of_a_file_says_what_the_first_one_says() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("written-names");
+    let store = open(&dir);
+    let bytes = archive(&[Member::file("below", "below")]);
+    let [base, twin] =
+        ["base", "twin"].map(|name| store.put_layer(None, &LayerOptions::named(name), &*bytes).unwrap());
+    let layer = store.create_layer(&base.id, &LayerOptions::named("layer")).unwrap();
+    mounted(&store, &layer, |root| {
+        std::fs::create_dir(root.join("d")).unwrap();
+        std::fs::write(root.join("a"), "text").unwrap();
+        std::fs::hard_link(root.join("a"), root.join("d/b")).unwrap();
+        std::fs::hard_link(root.join("a"), root.join("c")).unwrap();
+        rustix::fs::setxattr(root.join("a"), "user.note", b"x", XattrFlags::empty()).unwrap();
+        if machine::is_real_root() {
+            chown(root.join("a"), Some(5), Some(6)).unwrap();
+        }
+        set_mode(&root.join("a"), 0o4750);
+        set_time(&root.join("a"), SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_000_500));
+    });
+    let mut since = Vec::new();
+    store.diff_with(&layer, &DiffOptions::since(&twin), &mut since).unwrap();
+    for tar in [exported(&store, &layer), since] {
+        let headers = headers(&tar);
+        let first = headers["a"].clone();
+        assert_eq!((first.0, first.1, first.4), (tar::EntryType::Regular, 0o4750, 1_000_000_000));
+        assert_eq!(first.5.len(), 2, "a time with a fraction, and an attribute: {first:?}");
+        for name in ["c", "d/b"] {
+            let mut expected = first.clone();
+            expected.0 = tar::EntryType::Link;
+            assert_eq!(headers[name], expected, "{name}");
+        }
+    }
 }
 
 /// What is done in a mount, and the lines that tell it.
