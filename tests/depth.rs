@@ -37,7 +37,7 @@ fn five_hundred_layers_are_mounted() {
     let image = load(&dir, &store, 500);
     let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
     let mount = store.mount(&web, &MountOptions::default()).unwrap();
-    for number in [0, 1, 250, 499] {
+    for number in 0..500 {
         let name = format!("layer-{number}");
         assert_eq!(std::fs::read_to_string(mount.path().join(&name)).unwrap(), name);
     }

@@ -1,6 +1,6 @@
 //! Layers of their own: made empty, from archives and from each other.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use layerstore::{
     Algorithm, ApplyOptions, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
@@ -10,7 +10,7 @@ use layerstore::{
 
 use crate::support::Dir;
 use crate::support::store::{assert_whole, open};
-use crate::support::tar::{Member, archive};
+use crate::support::tar::{Member, archive, pax_record};
 
 fn tar(members: &[(&str, &str)]) -> Vec<u8> {
     archive(&members.iter().map(|(path, content)| Member::file(path, content)).collect::<Vec<_>>())
@@ -201,6 +201,144 @@ fn an_archive_that_is_not_what_was_said_leaves_nothing() {
     let empty = store.put_layer(None, &LayerOptions::named("empty"), std::io::empty()).unwrap();
     assert_eq!((empty.diff_size, changes(&store, &empty).len()), (Some(0), 0));
     assert_whole(&store);
+}
+
+/// Attributes that no filesystem here has, and headers that are no member, are part of the archive all the same.
+#[test]
+fn what_an_archive_says_beside_its_files_is_kept() {
+    let dir = Dir::new("layer-beside");
+    let store = open(&dir);
+    let mut comment = Vec::new();
+    pax_record(&mut comment, b"comment", b"1d2e3f");
+    pax_record(&mut comment, b"gid", b"4");
+    let flags = |member: Member| member.pax("SCHILY.fflags", "uarch,schg");
+    let bytes = archive(&[
+        Member::file("pax_global_header", &comment).entry_type(b'g'),
+        flags(Member::directory("sub")),
+        flags(Member::file("sub/no-parent/file", "x")).pax("atime", "5.5").pax("SUN.unknown", "y"),
+        Member::file("pax_global_header", &comment).entry_type(b'g'),
+    ]);
+    let layer = store.put_layer(None, &LayerOptions::named("layer"), &*bytes).unwrap();
+    assert_eq!(changes(&store, &layer), ["A /sub", "A /sub/no-parent", "A /sub/no-parent/file"]);
+    assert_eq!(layer.gids, [4], "what holds for all members holds for each");
+    assert_eq!(exported(&store, &layer), bytes);
+    assert_whole(&store);
+}
+
+#[test]
+fn what_else_lies_in_its_directory_is_not_in_a_sealed_layers_tar() {
+    let dir = Dir::new("layer-foreign");
+    let store = open(&dir);
+    let bytes = tar(&[("a", "a"), ("d/b", "b")]);
+    let layer = store.put_layer(None, &LayerOptions::named("layer"), &*bytes).unwrap();
+    let directory = std::fs::read_dir(store.root().join("diffs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(directory.join("d/foreign"), "x").unwrap();
+    assert_eq!(exported(&store, &layer), bytes);
+    assert_eq!(changes(&store, &layer), ["A /a", "A /d", "A /d/b"]);
+    assert!(!store.check(&CheckOptions::default()).unwrap().is_clean(), "the check tells of it");
+    // One that is written to is what its directory is.
+    store.unseal(&layer.id).unwrap();
+    assert_eq!(changes(&store, &layer), ["A /a", "A /d", "A /d/b", "A /d/foreign"]);
+}
+
+/// A source that gives what it has byte by byte, and is interrupted in between.
+struct Slow<'a> {
+    bytes: &'a [u8],
+    interrupted: bool,
+}
+
+impl Read for Slow<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.interrupted = !self.interrupted;
+        if self.interrupted {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        let length = buffer.len().min(1);
+        self.bytes.read(&mut buffer[..length])
+    }
+}
+
+#[test]
+fn a_slow_source_gives_the_same_layer() {
+    let dir = Dir::new("layer-slow");
+    let store = open(&dir);
+    let bytes = tar(&[("dir/file", &"content".repeat(100)), ("empty", ""), ("last", "x")]);
+    for compression in
+        [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Bzip2, Compression::Xz]
+    {
+        let blob = packed(compression, &bytes);
+        let slow = Slow { bytes: &blob, interrupted: false };
+        let layer = store.put_layer(None, &LayerOptions::default(), slow).unwrap();
+        assert_eq!(layer.diff_id, Some(DiffId(Digest::sha256(&bytes))));
+        assert_eq!(layer.compression, Some(compression));
+        assert_eq!(exported(&store, &layer), bytes);
+    }
+    assert_whole(&store);
+}
+
+/// Whatever an archive comes in by, no name in it leaves the layer, and no link that it brings is followed.
+#[test]
+fn names_that_leave_the_layer_are_refused_wherever_they_come_in() {
+    let dir = Dir::new("layer-names");
+    let victim = dir.write("victim/file", "untouched");
+    let outside = victim.parent().unwrap().to_str().unwrap();
+    let store = open(&dir);
+    let empty = store.create_layer(None, &LayerOptions::named("empty")).unwrap();
+    let full = store.put_layer(None, &LayerOptions::named("full"), &*tar(&[("a", "a")])).unwrap();
+    let below = store
+        .put_layer(None, &LayerOptions::named("below"), &*archive(&[Member::symlink("out", outside)]))
+        .unwrap();
+    let above = store.create_layer(&below.id, &LayerOptions::named("above")).unwrap();
+    let through = |member: Member| archive(&[Member::symlink("out", outside), member]);
+    for bytes in [
+        tar(&[("../victim/file", "x")]),
+        tar(&[("a/../../../victim/file", "x")]),
+        archive(&[Member::whiteout("../victim/file")]),
+        archive(&[Member::opaque("../victim")]),
+        archive(&[Member::hard_link("h", "../../victim/file")]),
+        archive(&[Member::hard_link("h", format!("{outside}/file"))]),
+        through(Member::file("out/file", "x")),
+        through(Member::whiteout("out/file")),
+        through(Member::hard_link("h", "out/file")),
+        through(Member::directory("out/dir")),
+    ] {
+        let refusals = [
+            store.put_layer(None, &LayerOptions::default(), &*bytes).unwrap_err(),
+            store.put_layer(&below.id, &LayerOptions::default(), &*bytes).unwrap_err(),
+            store.apply_diff(&empty.id, &*bytes, &ApplyOptions::default()).unwrap_err(),
+            store.apply_diff(&full.id, &*bytes, &ApplyOptions::default()).unwrap_err(),
+            store.stage_diff(&*bytes, &ApplyOptions::default()).unwrap_err(),
+        ];
+        for error in refusals {
+            assert!(matches!(error, Error::Import(_)), "{error:?}");
+        }
+    }
+    // A link of a layer below is hidden by the directory, not followed.
+    let applied = store.apply_diff(&above.id, &*tar(&[("out/file", "x")]), &ApplyOptions::default()).unwrap();
+    assert_eq!(changes(&store, &applied), ["C /out", "A /out/file"]);
+    assert_eq!(std::fs::read_dir(outside).unwrap().count(), 1);
+    assert_eq!(std::fs::read_to_string(victim).unwrap(), "untouched");
+    assert_whole(&store);
+}
+
+/// Size and time are no proof: what differs is told by the content.
+#[test]
+fn files_are_compared_by_their_content() {
+    let dir = Dir::new("layer-content");
+    let store = open(&dir);
+    let [old, new] = ["old", "new"].map(|content| {
+        let bytes = tar(&[("d/equal", "same"), ("d/file", content)]);
+        store.put_layer(None, &LayerOptions::named(content), &*bytes).unwrap()
+    });
+    let since = |of: &Layer, from: &Layer| -> Vec<String> {
+        store.changes_since(of, from).unwrap().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(since(&new, &old), ["C /d", "C /d/file"]);
+    assert_eq!(since(&old, &old), [""; 0]);
+    // An archive that brings what is there already changes nothing of what is shown.
+    let twice = store.put_layer(&old.id, &LayerOptions::default(), &*tar(&[("d/equal", "same")])).unwrap();
+    assert_eq!(changes(&store, &twice), ["C /d", "C /d/equal"]);
+    assert_eq!(since(&twice, &old), [""; 0]);
 }
 
 #[test]

@@ -39,3 +39,4 @@ mod torture;
 mod transient;
 mod unsynced;
 mod watch;
+mod written;

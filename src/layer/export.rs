@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use layerstore_schema::manifest::{Kind, Manifest};
+use layerstore_schema::manifest::{Kind, Manifest, path_order};
 
 use super::changes::ChangeKind;
 use super::compare::{Difference, Shown};
@@ -73,14 +73,15 @@ pub(crate) fn export_directory(
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
-    for mut entry in disk::list(root, namespace)? {
-        if let Some(maps) = id_maps {
-            map_owner(&mut entry, maps)?;
-        }
+    let mut entries = disk::list(root, namespace)?;
+    if let Some(maps) = id_maps {
+        entries.iter_mut().try_for_each(|entry| map_owner(entry, maps))?;
+    }
+    for entry in &entries {
         if entry.path.is_empty() && inherited.is_none_or(|inherited| same_root(inherited, &entry.metadata)) {
             continue;
         }
-        append(&mut writer, root, &entry)?;
+        append(&mut writer, root, entry, file_metadata(entry, &entries))?;
     }
     writer.finish()?;
     Ok(())
@@ -88,8 +89,8 @@ pub(crate) fn export_directory(
 
 /// Turns the host's ids into the container's.
 fn map_owner(entry: &mut ScannedEntry, maps: &IdMaps) -> Result<(), ExportError> {
-    // Neither a whiteout nor a further name of a file has an owner of its own in an archive.
-    if matches!(entry.kind, ScannedKind::Other(Kind::Whiteout)) {
+    // Neither a whiteout nor a further name of a file has an owner of its own in a listing.
+    if matches!(entry.kind, ScannedKind::Other(Kind::Whiteout | Kind::HardLink { .. })) {
         return Ok(());
     }
     let Metadata { uid, gid, .. } = entry.metadata;
@@ -100,6 +101,14 @@ fn map_owner(entry: &mut ScannedEntry, maps: &IdMaps) -> Result<(), ExportError>
     (entry.metadata.uid, entry.metadata.gid) = owner;
     idattr::to_container(&mut entry.metadata.xattrs, maps);
     Ok(())
+}
+
+/// The metadata of the file that an entry is a name of; a listing has it with the first name. Each header repeats it: there
+/// are programs that give a file the owner, mode and time of the last name that they read.
+fn file_metadata<'e>(entry: &'e ScannedEntry, listing: &'e [ScannedEntry]) -> &'e Metadata {
+    let ScannedKind::Other(Kind::HardLink { target }) = &entry.kind else { return &entry.metadata };
+    let first = listing.binary_search_by(|other| path_order(&other.path, target));
+    first.ok().and_then(|at| listing.get(at)).map_or(&entry.metadata, |first| &first.metadata)
 }
 
 /// The time of a root directory is no change: making anything in it changes that.
@@ -138,7 +147,7 @@ pub(crate) fn export_differences(
         if kind != EntryKind::Directory
             && let Some(first) = written.insert((layer, &found.path), difference.path)
         {
-            let mut link = Entry::new(path, EntryKind::HardLink);
+            let mut link = described(path, EntryKind::HardLink, &found.metadata);
             link.link = first.to_vec();
             writer.append(&link, &mut io::empty())?;
             written.insert((layer, &found.path), first);
@@ -192,6 +201,7 @@ fn append<W: Write>(
     writer: &mut Writer<W>,
     root: BorrowedFd<'_>,
     scanned: &ScannedEntry,
+    metadata: &Metadata,
 ) -> Result<(), ExportError> {
     let path = if scanned.path.is_empty() { b"./".to_vec() } else { scanned.path.clone() };
     let Some(kind) = entry_kind(&scanned.kind) else {
@@ -202,7 +212,7 @@ fn append<W: Write>(
         return Ok(());
     };
     refuse_marker_name(&scanned.path)?;
-    let mut entry = described(&path, kind, &scanned.metadata);
+    let mut entry = described(&path, kind, metadata);
     match &scanned.kind {
         ScannedKind::File { size } => {
             (entry.size, entry.stored) = (*size, *size);

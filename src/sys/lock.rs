@@ -88,4 +88,23 @@ mod tests {
         drop(file);
         exclusive(second.as_fd()).unwrap();
     }
+
+    #[test]
+    fn many_share_what_one_has_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let opened = || std::fs::File::open(file.path()).unwrap();
+        let (first, second, third) = (opened(), opened(), opened());
+        flock_shared(first.as_fd()).unwrap();
+        flock_shared(second.as_fd()).unwrap();
+        assert!(!is_flock_held(third.as_fd()).unwrap(), "it can be shared by one more");
+        assert!(!try_flock_exclusive(third.as_fd()).unwrap(), "but not be had alone");
+        drop(first);
+        assert!(!try_flock_exclusive(third.as_fd()).unwrap());
+        drop(second);
+        assert!(try_flock_exclusive(third.as_fd()).unwrap());
+        let late = opened();
+        assert!(is_flock_held(late.as_fd()).unwrap());
+        drop(third);
+        flock_exclusive(late.as_fd()).unwrap();
+    }
 }

@@ -345,6 +345,20 @@ const MOUNTING: &[&str] = &[
      copy tree/f1 nope:/x
      copy tree/f1 relative",
     "create-layer -i base
+     % ln -s f1 tree/to-file && ln -s d tree/to-dir && mkdir other && printf 123 > other/d && mkdir other/f1
+     copy tree/to-file base:/file
+     copy tree/to-dir base:/dir
+     copy tree/to-dir/ base:/slash
+     copy tree base:/tree
+     copy base:/tree/to-dir/ base:/link
+     copy base:/tree/to-file/ base:/followed
+     copy tree/f1 base:/none/../up
+     copy tree/f1 base:/tree/to-dir
+     copy other base:/tree
+     copy tree other base:/several
+     changes base
+     diffsize base",
+    "create-layer -i base
      mount base
      % mkdir \"$MOUNT/d\" && printf 1 > \"$MOUNT/d/f\" && printf 12 > \"$MOUNT/g\" && ln -s d \"$MOUNT/l\"
      layers -t

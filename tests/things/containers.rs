@@ -202,8 +202,11 @@ fn ids_are_mapped_in_mounts_and_back_in_what_comes_out() {
     std::fs::create_dir(at("new")).unwrap();
     chown(at("new"), Some(100_000), Some(100_000)).unwrap();
     std::fs::remove_file(at("www/other")).unwrap();
+    std::fs::hard_link(at("www/page"), at("www/same")).unwrap();
     let changes: Vec<_> = store.changes(&web).unwrap().iter().map(ToString::to_string).collect();
-    assert_eq!(changes, ["C /etc", "C /etc/passwd", "A /new", "C /www", "D /www/other", "C /www/page"]);
+    let expected =
+        ["C /etc", "C /etc/passwd", "A /new", "C /www", "D /www/other", "C /www/page", "A /www/same"];
+    assert_eq!(changes, expected);
     let mut tar = Vec::new();
     store.diff(&web, &mut tar).unwrap();
     let expected = [
@@ -213,6 +216,7 @@ fn ids_are_mapped_in_mounts_and_back_in_what_comes_out() {
         ("www/", (33, 34)),
         ("www/.wh.other", (0, 0)),
         ("www/page", (33, 34)),
+        ("www/same", (33, 34)),
     ];
     assert_eq!(owners(&tar), expected.map(|(path, ids)| (path.to_owned(), ids)).into());
 

@@ -193,6 +193,10 @@ mod tests {
             assert_eq!(maps.to_host(unmapped.0, unmapped.1), None);
         }
         assert_eq!(maps.to_container(0, 500), None);
+        // What nobody has checked does not overflow either.
+        let beyond = IdMaps::both(extents("0:4294967290:10 4294967290:0:10"));
+        assert_eq!(beyond.to_host(5, 5), Some((u32::MAX, u32::MAX)));
+        assert_eq!((beyond.to_host(6, 0), beyond.to_container(6, 0)), (None, None));
     }
 
     #[test]

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn subordinate_ranges_follow_each_other() {
-        let lines = "web:100000:10\nother:1:1\nweb:200000:5\nweb:x:1\n";
+        let lines = "# web\n#web:7:7\n\nweb:100000:10\nother:1:1\n  web:200000:5\nweb:x:1\nweb\n";
         assert_eq!(ranges_of("f", lines, "web").unwrap(), [extent(0, 100_000, 10), extent(10, 200_000, 5)]);
         assert!(ranges_of("f", lines, "nobody").unwrap_err().text().contains("\"nobody\""));
     }

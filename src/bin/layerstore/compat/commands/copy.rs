@@ -3,7 +3,7 @@
 mod tree;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use layerstore::{Error, IdMaps, Layer, MountError, Store, UnmountMode};
 use rustix::fs::{Mode, OFlags};
@@ -25,9 +25,15 @@ struct Side {
 pub fn copy(call: &Call<'_>) -> Result<(), Failure> {
     let Some((target, sources)) = call.args.split_last() else { return Ok(()) };
     let chown = call.flags.text(&CHOWN).map(owner).transpose()?;
-    let to = side(call, target)?;
+    let mut to = side(call, target)?;
     if to.layer.is_none() && Path::new(target).is_relative() {
         return Err(Failure::Text(format!("path: {target} should be absolute")));
+    }
+    if to.layer.is_none() {
+        to.path = cleaned(&to.path);
+        if target.ends_with('/') {
+            to.path.push("");
+        }
     }
     let mut mounts = Mounts { store: &call.store, layers: Vec::new() };
     // Nothing of a mount is open when it is given back.
@@ -66,14 +72,30 @@ fn side(call: &Call<'_>, word: &str) -> Result<Side, Failure> {
         Some((name, path)) if !name.contains('/') => {
             let missing = || Failure::Text(format!("error finding layer \"{name}\": {}", known::LAYER));
             let layer = lookup::layer(&call.store, name)?.ok_or_else(missing)?;
-            Ok(Side { layer: Some(layer), path: path.into() })
+            Ok(Side { layer: Some(layer), path: cleaned(Path::new(path)) })
         }
         _ => {
-            let path = std::path::absolute(word)
+            let mut path = std::path::absolute(word)
                 .map_err(|error| Failure::Text(call_failed("getwd", word, &error)))?;
+            if word.ends_with("/.") {
+                path.push("");
+            }
             Ok(Side { layer: None, path })
         }
     }
+}
+
+/// A path from the root, in which `..` takes the name before it away, whatever that is.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
 }
 
 /// Reads `UID[:GID]`; one number is both.

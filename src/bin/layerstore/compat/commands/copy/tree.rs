@@ -1,10 +1,10 @@
 //! Copying a file or a tree from one root directory to another. Links lead nowhere out of either.
 
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -57,78 +57,137 @@ pub struct Copier<'a> {
 impl Copier<'_> {
     /// Copies a file to the file `to`, or the content of a directory into the directory `to`.
     ///
+    /// What is copied is what `from` leads to. Two paths mean something else than they say, as scripts rely on it: a link to
+    /// a directory is put into the directory `to` itself, unless `from` ends in `/`; and if `to` does, a file gets its own
+    /// name there.
+    ///
     /// Returns the text of the failed call.
     pub fn copy(&self, from: &Path, to: &Path) -> Result<(), String> {
-        let source = open_below(self.from, from).map_err(failed("open", from))?;
+        let source = open_below(self.from, from, OFlags::PATH).map_err(failed("stat", from))?;
         let stat = rustix::fs::fstat(&source).map_err(failed("stat", from))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            let (parent, name) = (to.parent().unwrap_or(Path::new("/")), to.file_name());
-            let name = name.ok_or_else(|| failed("open", to)(Errno::ISDIR))?;
-            let parent = self.make_directories(parent)?;
-            let (above, last) =
-                (from.parent().unwrap_or(Path::new("/")), from.file_name().unwrap_or_default());
-            let above = open_below(self.from, above).map_err(failed("open", from))?;
-            return self.copy_other(above.as_fd(), last, parent.as_fd(), name).map_err(failed("copy", to));
+        if kind_of(&stat) != FileType::Directory {
+            return self.copy_file(from, to, &stat);
         }
-        let target = self.make_directories(to)?;
-        let tree = Tree { copier: self, from: &source, to: &target };
+        let target = self.make_directories(to, Mode::from(0o755))?;
+        if let Some((above, name)) = self.link(from) {
+            let copied = self.copy_other(above.as_fd(), &name, target.as_fd());
+            return copied.map_err(failed("copy", from));
+        }
+        let itself = rustix::fs::fstat(&target).map_err(failed("stat", to))?;
+        let tree = Tree { copier: self, from: &source, to: &target, itself: (itself.st_dev, itself.st_ino) };
         tree.copy().map_err(|(path, error)| failed("copy", &from.join(path))(error))
     }
 
-    /// Copies what is no directory, in place of what is there.
-    fn copy_other(
-        &self,
-        from: BorrowedFd<'_>,
-        name: impl rustix::path::Arg + Copy,
-        to: BorrowedFd<'_>,
-        as_name: impl rustix::path::Arg + Copy,
-    ) -> Result<(), Errno> {
-        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        remove(to, as_name)?;
-        let mode = Mode::from_raw_mode(stat.st_mode);
-        match FileType::from_raw_mode(stat.st_mode) {
+    /// Copies to a path what is no directory.
+    fn copy_file(&self, from: &Path, to: &Path, stat: &Stat) -> Result<(), String> {
+        let to = match from.file_name() {
+            Some(name) if ends_in_slash(to) => &to.join(name),
+            _ => to,
+        };
+        let name = to.file_name().ok_or_else(|| failed("open", to)(Errno::ISDIR))?;
+        let parent = self.make_directories(to.parent().unwrap_or(Path::new("/")), Mode::from(0o700))?;
+        let content = match kind_of(stat) {
             FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let source = File::from(rustix::fs::openat(from, name, flags, Mode::empty())?);
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let target = File::from(rustix::fs::openat(to, as_name, flags, Mode::from(0o600))?);
-                io::copy(&mut &source, &mut &target).map_err(errno)?;
-                copy_xattrs(&source, &target)?;
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+                Content::File(open_below(self.from, from, flags).map_err(failed("open", from))?.into())
             }
-            FileType::Symlink => {
-                let link = rustix::fs::readlinkat(from, name, Vec::new())?;
-                rustix::fs::symlinkat(link, to, as_name)?;
-            }
-            kind => rustix::fs::mknodat(to, as_name, kind, mode, stat.st_rdev)?,
-        }
-        let (user, group) = self.owners.of(&stat);
-        rustix::fs::chownat(to, as_name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            // Changing the owner takes set-id bits away.
-            rustix::fs::chmodat(to, as_name, mode, AtFlags::empty())?;
-        }
-        rustix::fs::utimensat(to, as_name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
+            FileType::Socket => return Err(failed("open", from)(Errno::NXIO)),
+            _ => Content::Node,
+        };
+        let removed = remove(parent.as_fd(), name);
+        removed.and_then(|()| self.put(content, stat, parent.as_fd(), name)).map_err(failed("copy", to))
     }
 
-    /// Opens a directory of the target, and makes it and those above it if they are missing.
-    fn make_directories(&self, path: &Path) -> Result<OwnedFd, String> {
+    /// The link that a path is, if it is one: the directory that it is in, and its name.
+    fn link(&self, path: &Path) -> Option<(OwnedFd, CString)> {
+        let name = path.file_name().filter(|_| !ends_in_slash(path))?;
+        let above = open_below(self.from, path.parent()?, OFlags::PATH).ok()?;
+        let stat = rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let name = CString::new(name.as_bytes()).ok()?;
+        (kind_of(&stat) == FileType::Symlink).then_some((above, name))
+    }
+
+    /// Copies an entry that is no directory into another directory, in place of what has the name there. Sockets are
+    /// left out: nobody listens at a copy.
+    fn copy_other(&self, from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>) -> Result<(), Errno> {
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let content = match kind_of(&stat) {
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                Content::File(rustix::fs::openat(from, name, flags, Mode::empty())?.into())
+            }
+            FileType::Symlink => Content::Link(rustix::fs::readlinkat(from, name, Vec::new())?),
+            FileType::Socket => return Ok(()),
+            _ => Content::Node,
+        };
+        remove_all(to, name)?;
+        self.put(content, &stat, to, name)
+    }
+
+    /// Makes what is no directory where nothing is, with owner, mode and times.
+    fn put(
+        &self,
+        content: Content,
+        stat: &Stat,
+        to: BorrowedFd<'_>,
+        name: impl rustix::path::Arg + Copy,
+    ) -> Result<(), Errno> {
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        match &content {
+            Content::File(source) => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let target = File::from(rustix::fs::openat(to, name, flags, Mode::from(0o600))?);
+                io::copy(&mut &*source, &mut &target).map_err(errno)?;
+                copy_xattrs(source, &target)?;
+            }
+            Content::Link(text) => rustix::fs::symlinkat(text, to, name)?,
+            Content::Node => rustix::fs::mknodat(to, name, kind_of(stat), mode, stat.st_rdev)?,
+        }
+        let (user, group) = self.owners.of(stat);
+        rustix::fs::chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        if !matches!(content, Content::Link(_)) {
+            // Changing the owner takes set-id bits away.
+            rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
+        }
+        rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Opens a directory of the target, and makes it and those above it if they are missing. Those are the root user's.
+    fn make_directories(&self, path: &Path, mode: Mode) -> Result<OwnedFd, String> {
         let mut made = PathBuf::from("/");
+        let mut directory = open_below(self.to, &made, OFlags::PATH).map_err(failed("open", &made))?;
         for component in path.components() {
             let Component::Normal(name) = component else { continue };
-            let parent = open_below(self.to, &made).map_err(failed("open", &made))?;
             made.push(name);
-            match rustix::fs::mkdirat(&parent, name, Mode::from(0o700)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+            let is_new = match rustix::fs::mkdirat(&directory, name, mode) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
                 Err(error) => return Err(failed("mkdir", &made)(error)),
+            };
+            // A link that leads nowhere is in the way too.
+            directory = open_below(self.to, &made, OFlags::PATH)
+                .map_err(|error| failed("mkdir", &made)(if is_new { error } else { Errno::EXIST }))?;
+            let stat = rustix::fs::fstat(&directory).map_err(failed("stat", &made))?;
+            if kind_of(&stat) != FileType::Directory {
+                return Err(failed("mkdir", &made)(Errno::NOTDIR));
+            }
+            if is_new && self.owners.to != IdMaps::default() {
+                let (user, group) = (outside(&self.owners.to.uids, 0), outside(&self.owners.to.gids, 0));
+                let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+                rustix::fs::chownat(&directory, "", user, group, AtFlags::EMPTY_PATH)
+                    .map_err(failed("chown", &made))?;
             }
         }
-        let directory = open_below(self.to, &made).map_err(failed("open", &made))?;
-        let stat = rustix::fs::fstat(&directory).map_err(failed("stat", &made))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Ok(directory),
-            _ => Err(failed("mkdir", &made)(Errno::NOTDIR)),
-        }
+        Ok(directory)
     }
+}
+
+/// What a file that is no directory is made of.
+enum Content {
+    File(File),
+    Link(CString),
+    /// A device or a fifo.
+    Node,
 }
 
 /// A directory whose content becomes that of another. Directories are held by their paths: there may be more of them than a
@@ -137,6 +196,8 @@ struct Tree<'a> {
     copier: &'a Copier<'a>,
     from: &'a OwnedFd,
     to: &'a OwnedFd,
+    /// What the target is, which is not copied into itself.
+    itself: (u64, u64),
 }
 
 impl Tree<'_> {
@@ -152,14 +213,15 @@ impl Tree<'_> {
             finished.push((path, stat));
         }
         // Writing into a directory changes its time, so it is set last, and those below first.
-        for (path, stat) in finished.into_iter().rev() {
+        for (path, stat) in finished.into_iter().rev().filter(|(path, _)| !is_root(path)) {
             let set = inside_of(self.to, &path).and_then(|to| rustix::fs::futimens(&to, &times(&stat)));
             set.map_err(|error| (path, error))?;
         }
         Ok(())
     }
 
-    /// Copies the entries of a directory, and its own owner, mode and attributes.
+    /// Copies the entries of a directory, and its own owner, mode and attributes: but of the topmost only the entries, as
+    /// its place is the caller's.
     fn copy_directory(
         &self,
         path: &Path,
@@ -170,11 +232,13 @@ impl Tree<'_> {
         let from = inside_of(self.from, path).map_err(at)?;
         let to = inside_of(self.to, path).map_err(at)?;
         let stat = rustix::fs::fstat(&from).map_err(at)?;
-        let (user, group) = self.copier.owners.of(&stat);
-        rustix::fs::fchown(&to, Some(user), Some(group))
-            .and_then(|()| rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode)))
-            .and_then(|()| copy_xattrs(&from, &to))
-            .map_err(at)?;
+        if !is_root(path) {
+            let (user, group) = self.copier.owners.of(&stat);
+            rustix::fs::fchown(&to, Some(user), Some(group))
+                .and_then(|()| rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode)))
+                .and_then(|()| copy_xattrs(&from, &to))
+                .map_err(at)?;
+        }
         for entry in Dir::read_from(&from).map_err(at)? {
             let entry = entry.map_err(at)?;
             let name = entry.file_name();
@@ -201,37 +265,51 @@ impl Tree<'_> {
         links: &mut HashMap<(u64, u64), PathBuf>,
     ) -> Result<bool, Errno> {
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return match rustix::fs::mkdirat(to, name, Mode::from(0o700)) {
-                Ok(()) | Err(Errno::EXIST) => Ok(true),
-                Err(error) => Err(error),
-            };
+        if kind_of(&stat) == FileType::Directory {
+            if (stat.st_dev, stat.st_ino) == self.itself {
+                return Ok(false);
+            }
+            make_directory(to.as_fd(), name)?;
+            return Ok(true);
         }
         if stat.st_nlink > 1 {
             if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
-                remove(to.as_fd(), name)?;
+                remove_all(to.as_fd(), name)?;
                 rustix::fs::linkat(self.to, first, to, name, AtFlags::empty())?;
                 return Ok(false);
             }
             links.insert((stat.st_dev, stat.st_ino), path.to_owned());
         }
-        self.copier.copy_other(from.as_fd(), name, to.as_fd(), name)?;
+        self.copier.copy_other(from.as_fd(), name, to.as_fd())?;
         Ok(false)
     }
 }
 
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Whether a path within a tree is the tree itself.
+fn is_root(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+fn ends_in_slash(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b"/")
+}
+
 /// Opens a directory of a tree for reading; links are not followed.
 fn inside_of(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if is_root(path) { Path::new(".") } else { path };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 /// Opens what a path leads to, with `root` for its `/`.
-fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+fn open_below(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Removes a name that is no directory, if it is there.
@@ -239,6 +317,29 @@ fn remove(directory: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Result<(),
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Removes whatever has a name, of a directory all that is in it.
+fn remove_all(directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    match remove(directory, name) {
+        Err(Errno::ISDIR) => {
+            let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+            std::fs::remove_dir_all(path.join(std::ffi::OsStr::from_bytes(name.to_bytes()))).map_err(errno)
+        }
+        removed => removed,
+    }
+}
+
+/// Makes a directory, in place of what has its name and is none.
+fn make_directory(above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let make = || rustix::fs::mkdirat(above, name, Mode::from(0o700));
+    match make() {
+        Err(Errno::EXIST) => match remove(above, name) {
+            Err(Errno::ISDIR) => Ok(()),
+            removed => removed.and_then(|()| make()),
+        },
+        made => made,
     }
 }
 
