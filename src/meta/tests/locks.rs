@@ -108,6 +108,11 @@ fn no_time_means_one_try_and_no_thread_in_a_queue() {
         for (millis, threads) in [(0, 0), (20, 1)] {
             let refused = impatient(Path::new(&dir), millis).write::<_, MetaError>(|_| Ok(()));
             assert!(matches!(refused, Err(MetaError::Locked { .. })));
+            // A thread gives itself its name, when it comes to run.
+            let deadline = std::time::Instant::now() + Duration::from_secs(30);
+            while waiting() < threads && std::time::Instant::now() < deadline {
+                std::thread::yield_now();
+            }
             assert_eq!(waiting(), threads);
         }
         return;
