@@ -1,7 +1,7 @@
 //! Writing a layer as a tar stream: the very bytes it came as, if it came as a tar, else a deterministic archive of
 //! its directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -73,22 +73,39 @@ pub(crate) fn export_directory(
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
-    for mut entry in disk::list(root, namespace)? {
-        if let Some(maps) = id_maps {
+    let listed = disk::list(root, namespace)?;
+    let linked: HashSet<Vec<u8>> = listed.iter().filter_map(link_target).cloned().collect();
+    let mut of_linked: HashMap<Vec<u8>, Metadata> = HashMap::new();
+    for mut entry in listed {
+        // Some programs that unpack give a file what its last name in the archive says.
+        if let Some(metadata) = link_target(&entry).and_then(|target| of_linked.get(target)) {
+            entry.metadata.clone_from(metadata);
+        } else if let Some(maps) = id_maps {
             map_owner(&mut entry, maps)?;
         }
         if entry.path.is_empty() && inherited.is_none_or(|inherited| same_root(inherited, &entry.metadata)) {
             continue;
         }
         append(&mut writer, root, &entry)?;
+        if linked.contains(&entry.path) {
+            of_linked.insert(entry.path, entry.metadata);
+        }
     }
     writer.finish()?;
     Ok(())
 }
 
+/// The first name of a file, if this is a further one.
+fn link_target(entry: &ScannedEntry) -> Option<&Vec<u8>> {
+    match &entry.kind {
+        ScannedKind::Other(Kind::HardLink { target }) => Some(target),
+        _ => None,
+    }
+}
+
 /// Turns the host's ids into the container's.
 fn map_owner(entry: &mut ScannedEntry, maps: &IdMaps) -> Result<(), ExportError> {
-    // Neither a whiteout nor a further name of a file has an owner of its own in an archive.
+    // A whiteout has no owner in an archive.
     if matches!(entry.kind, ScannedKind::Other(Kind::Whiteout)) {
         return Ok(());
     }
@@ -138,7 +155,7 @@ pub(crate) fn export_differences(
         if kind != EntryKind::Directory
             && let Some(first) = written.insert((layer, &found.path), difference.path)
         {
-            let mut link = Entry::new(path, EntryKind::HardLink);
+            let mut link = described(path, EntryKind::HardLink, &found.metadata);
             link.link = first.to_vec();
             writer.append(&link, &mut io::empty())?;
             written.insert((layer, &found.path), first);
