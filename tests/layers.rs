@@ -1,7 +1,5 @@
 //! Layers of their own: made empty, from archives and from each other.
 
-use std::io::Write;
-
 use layerstore::{
     Algorithm, ApplyOptions, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
     Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError, MetaError, Store,
@@ -9,6 +7,7 @@ use layerstore::{
 };
 
 use crate::support::Dir;
+use crate::support::compressed::packed;
 use crate::support::store::{assert_whole, open};
 use crate::support::tar::{Member, archive};
 
@@ -24,24 +23,6 @@ fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
 
 fn changes(store: &Store, layer: &Layer) -> Vec<String> {
     store.changes(layer).unwrap().iter().map(ToString::to_string).collect()
-}
-
-fn packed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
-    match compression {
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(bytes).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Zstd => zstd::bulk::compress(bytes, 1).unwrap(),
-        Compression::Bzip2 => {
-            let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-            encoder.write_all(bytes).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Xz => liblzma::encode_all(bytes, 1).unwrap(),
-        _ => bytes.to_vec(),
-    }
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn side(call: &Call<'_>, word: &str) -> Result<Side, Failure> {
         Some((name, path)) if !name.contains('/') => {
             let missing = || Failure::Text(format!("error finding layer \"{name}\": {}", known::LAYER));
             let layer = lookup::layer(&call.store, name)?.ok_or_else(missing)?;
+            let path = if path.is_empty() { "/" } else { path };
             Ok(Side { layer: Some(layer), path: path.into() })
         }
         _ => {

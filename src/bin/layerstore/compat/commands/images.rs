@@ -3,7 +3,7 @@
 use layerstore::{Digest, Image, Item};
 
 use super::super::call::Call;
-use super::super::failure::{Failure, known};
+use super::super::failure::{self, Failure};
 use super::super::lookup;
 use super::super::records::{ImageRecord, digests, keys};
 use super::super::table::QUIET;
@@ -19,7 +19,8 @@ pub fn list(call: &Call<'_>) -> Result<(), Failure> {
 
 pub fn list_by_digest(call: &Call<'_>) -> Result<(), Failure> {
     let word = call.arg(0);
-    let digest: Digest = word.parse().map_err(|_| Failure::Text(format!("{word}: {}", known::BAD_DIGEST)))?;
+    let digest: Digest =
+        word.parse().map_err(|_| Failure::Text(format!("{word}: {}", failure::of_digest(word))))?;
     let mut images = all(call)?;
     images.retain(|(image, items)| digests(image, items).contains(&digest));
     print(call, &images)

@@ -60,8 +60,18 @@ pub fn set(call: &Call<'_>) -> Result<(), Failure> {
     if metadata.is_empty() {
         return Err(Failure::new("no new metadata provided"));
     }
-    let thing = lookup::thing(&call.store, call.arg(0))?.ok_or_else(|| Failure::new(known::NOT_ANYTHING))?;
+    let thing = lookup::thing(&call.store, call.arg(0))?.filter(is_own);
+    let thing = thing.ok_or_else(|| Failure::new(known::NOT_ANYTHING))?;
     Ok(call.store.write(|txn| txn.set_metadata(thing.id(), &metadata))?)
+}
+
+/// Whether a thing is not in a store that is only read.
+fn is_own(thing: &Thing) -> bool {
+    match thing {
+        Thing::Layer(layer) => layer.image_store.is_none(),
+        Thing::Image(image) => image.image_store.is_none(),
+        _ => true,
+    }
 }
 
 /// The metadata that flags give, as text or as a file; empty if they give none.

@@ -109,7 +109,10 @@ impl Report {
             Group::Image if self.is_other => Group::ReadOnlyImage,
             group => group,
         };
-        let line = format!("{} {id}: {text}", group.heading());
+        self.add_line(group, id, format!("{} {id}: {text}", group.heading()));
+    }
+
+    fn add_line(&mut self, group: Group, id: &str, line: String) {
         let lines = self.things.entry((group, id.to_owned())).or_default();
         if !lines.contains(&line) {
             lines.push(line);
@@ -124,8 +127,8 @@ impl Report {
             Damage::ImageLayerMissing { image, layer } => {
                 self.line(Group::Image, image, format_args!("layer {layer}: image layer is missing"));
             }
-            Damage::ContainerImageMissing { container, .. } => {
-                self.line(Group::Container, container, "image missing");
+            Damage::ContainerImageMissing { container, image } => {
+                self.add_line(Group::Container, container, format!("image {image}: image missing"));
             }
             Damage::ContainerLayerMissing { container, layer } => {
                 self.line(Group::Container, container, format_args!("layer {layer}: layer is missing"));
