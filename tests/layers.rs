@@ -495,3 +495,51 @@ fn layers_that_share_are_changed_apart() {
     }
     assert_whole(&store);
 }
+
+/// Programs of the Docker family give a file what its last name in the archive says.
+#[test]
+fn hard_links_say_what_their_file_has() {
+    let dir = Dir::new("layer-links");
+    let store = open(&dir);
+    let members = [
+        Member::file("a/file", "text")
+            .mode(0o4750)
+            .owner(7, 8)
+            .mtime(1_600_000_000, 5)
+            .xattr("user.key", "value"),
+        Member::hard_link("b", "a/file"),
+        Member::hard_link("c", "a/file"),
+    ];
+    let sealed = store.put_layer(None, &LayerOptions::named("sealed"), &*archive(&members)).unwrap();
+    let other = store.create_layer(None, &LayerOptions::named("other")).unwrap();
+    let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    let written = store.apply_diff(&web.layer, &*archive(&members), &ApplyOptions::default()).unwrap();
+    assert!(written.is_writable());
+    let mut against_other = Vec::new();
+    let mut options = DiffOptions::default();
+    options.base = Some(ThingId::from(&other));
+    store.diff_with(&sealed, &options, &mut against_other).unwrap();
+    for bytes in [exported(&store, &written), against_other] {
+        let mut seen = Vec::new();
+        for entry in tar::Archive::new(&*bytes).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let (is_link, path) =
+                (entry.header().entry_type().is_hard_link(), entry.path().unwrap().into_owned());
+            let records = entry.pax_extensions().unwrap().into_iter().flatten();
+            let keys: Vec<_> = records.map(|record| record.unwrap().key().unwrap().to_owned()).collect();
+            let header = entry.header();
+            let owner = (header.uid().unwrap(), header.gid().unwrap());
+            if entry.path().unwrap() != std::path::Path::new("a/") {
+                assert_eq!(
+                    (header.mode().unwrap(), owner, header.mtime().unwrap(), keys),
+                    (0o4750, (7, 8), 1_600_000_000, vec!["mtime".into(), "SCHILY.xattr.user.key".into()]),
+                    "{}",
+                    path.display()
+                );
+                seen.push((path.display().to_string(), is_link));
+            }
+        }
+        assert_eq!(seen, [("a/file".to_owned(), false), ("b".to_owned(), true), ("c".to_owned(), true)]);
+    }
+    assert_whole(&store);
+}

@@ -1,6 +1,7 @@
 //! What the scripts of users do: long chains of commands, each a process of its own, on both command lines.
 
 mod chains;
+mod damage;
 mod depth;
 mod junk;
 mod processes;

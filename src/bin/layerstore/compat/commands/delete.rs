@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use layerstore::{Error, Image, Layer, LayerId, MountError, Store, ThingId, UnmountMode};
+use layerstore::{Container, Error, Image, Layer, LayerId, MountError, Store, ThingId, UnmountMode};
 use serde_json::{Value, json};
 
 use super::super::call::Call;
@@ -35,9 +35,14 @@ pub fn containers(call: &Call<'_>) -> Result<(), Failure> {
     each(call, |word| {
         let container =
             lookup::container(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_CONTAINER))?;
-        unmount(&call.store, &(&container).into())?;
-        Ok(call.store.remove_container(&container.id)?)
+        remove_container(call, &container)
     })
+}
+
+/// Removes a container, mounted or not.
+pub fn remove_container(call: &Call<'_>, container: &Container) -> Result<(), Failure> {
+    unmount(&call.store, &container.into())?;
+    Ok(call.store.remove_container(&container.id)?)
 }
 
 pub fn layers(call: &Call<'_>) -> Result<(), Failure> {

@@ -42,10 +42,12 @@ pub fn show(call: &Call<'_>) -> Result<(), Failure> {
     if images.len() == call.args.len() { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// Every image with its data items, the oldest first.
+/// Every image with its data items: the own ones and then those of each other store, the oldest first.
 fn all(call: &Call<'_>) -> Result<Vec<(Image, Vec<Item>)>, Failure> {
     let mut images = call.store.images()?;
-    images.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    images.sort_by_cached_key(|image| {
+        (call.store_order(image.image_store.as_deref()), image.created, image.id.clone())
+    });
     let with_items = images.into_iter().map(|image| {
         let items = call.store.items(&image)?;
         Ok((image, items))
