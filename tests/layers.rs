@@ -516,9 +516,7 @@ fn hard_links_say_what_their_file_has() {
     let written = store.apply_diff(&web.layer, &*archive(&members), &ApplyOptions::default()).unwrap();
     assert!(written.is_writable());
     let mut against_other = Vec::new();
-    let mut options = DiffOptions::default();
-    options.base = Some(ThingId::from(&other));
-    store.diff_with(&sealed, &options, &mut against_other).unwrap();
+    store.diff_with(&sealed, &DiffOptions::since(&other), &mut against_other).unwrap();
     for bytes in [exported(&store, &written), against_other] {
         let mut seen = Vec::new();
         for entry in tar::Archive::new(&*bytes).entries().unwrap() {
