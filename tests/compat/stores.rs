@@ -63,8 +63,8 @@ own
 base
 $ layers -t
 (base)
-├─own
-└─base
+|-own
+'-base
   name: b
   image: img
   image name: image:1
@@ -206,6 +206,7 @@ Read Only: true
     let option = "--storage-opt overlay.imagestore=DIR/other ";
     let transcript =
         transcript.replace("\n$ ", &format!("\n$ {option}")).replace("DIGEST", &digest.to_string());
+    let transcript = transcript.replace("\n|-", "\n\u{251c}\u{2500}").replace("\n'-", "\n\u{2514}\u{2500}");
     session.expect(&transcript);
     session.expect(
         "$ wipe\n$ -g DIR/other -R DIR/other-run layers -q\nbase\n$ -g DIR/other -R DIR/other-run images -q\nimg\n",

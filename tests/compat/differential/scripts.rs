@@ -543,7 +543,7 @@ pub const DATA: &[&str] = &[
      get-image-data img 'e/f g'
      set-image-data img manifest < y
      set-image-data img manifest-x < x
-     set-image-data img übung < z
+     set-image-data img \u{fc}bung < z
      list-image-data img
      list-image-data -j img
      image img
