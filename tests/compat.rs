@@ -8,7 +8,9 @@ mod documented;
 mod images;
 mod invocation;
 mod layers;
+mod maps;
 mod mounts;
+mod ordinary;
 mod staging;
 mod stores;
 

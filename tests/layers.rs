@@ -1,6 +1,6 @@
 //! Layers of their own: made empty, from archives and from each other.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use layerstore::{
     Algorithm, ApplyOptions, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
@@ -9,6 +9,7 @@ use layerstore::{
 };
 
 use crate::support::Dir;
+use crate::support::compressed::packed;
 use crate::support::store::{assert_whole, open};
 use crate::support::tar::{Member, archive, pax_record};
 
@@ -24,24 +25,6 @@ fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
 
 fn changes(store: &Store, layer: &Layer) -> Vec<String> {
     store.changes(layer).unwrap().iter().map(ToString::to_string).collect()
-}
-
-fn packed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
-    match compression {
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(bytes).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Zstd => zstd::bulk::compress(bytes, 1).unwrap(),
-        Compression::Bzip2 => {
-            let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-            encoder.write_all(bytes).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Xz => liblzma::encode_all(bytes, 1).unwrap(),
-        _ => bytes.to_vec(),
-    }
 }
 
 #[test]
@@ -666,6 +649,52 @@ fn layers_that_share_are_changed_apart() {
         }
         let report = store.check(&CheckOptions::default()).unwrap();
         assert!(report.is_clean(), "{:?} after {history:?}", report.findings);
+    }
+    assert_whole(&store);
+}
+
+/// Programs of the Docker family give a file what its last name in the archive says.
+#[test]
+fn hard_links_say_what_their_file_has() {
+    let dir = Dir::new("layer-links");
+    let store = open(&dir);
+    let members = [
+        Member::file("a/file", "text")
+            .mode(0o4750)
+            .owner(7, 8)
+            .mtime(1_600_000_000, 5)
+            .xattr("user.key", "value"),
+        Member::hard_link("b", "a/file"),
+        Member::hard_link("c", "a/file"),
+    ];
+    let sealed = store.put_layer(None, &LayerOptions::named("sealed"), &*archive(&members)).unwrap();
+    let other = store.create_layer(None, &LayerOptions::named("other")).unwrap();
+    let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    let written = store.apply_diff(&web.layer, &*archive(&members), &ApplyOptions::default()).unwrap();
+    assert!(written.is_writable());
+    let mut against_other = Vec::new();
+    store.diff_with(&sealed, &DiffOptions::since(&other), &mut against_other).unwrap();
+    for bytes in [exported(&store, &written), against_other] {
+        let mut seen = Vec::new();
+        for entry in tar::Archive::new(&*bytes).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let (is_link, path) =
+                (entry.header().entry_type().is_hard_link(), entry.path().unwrap().into_owned());
+            let records = entry.pax_extensions().unwrap().into_iter().flatten();
+            let keys: Vec<_> = records.map(|record| record.unwrap().key().unwrap().to_owned()).collect();
+            let header = entry.header();
+            let owner = (header.uid().unwrap(), header.gid().unwrap());
+            if entry.path().unwrap() != std::path::Path::new("a/") {
+                assert_eq!(
+                    (header.mode().unwrap(), owner, header.mtime().unwrap(), keys),
+                    (0o4750, (7, 8), 1_600_000_000, vec!["mtime".into(), "SCHILY.xattr.user.key".into()]),
+                    "{}",
+                    path.display()
+                );
+                seen.push((path.display().to_string(), is_link));
+            }
+        }
+        assert_eq!(seen, [("a/file".to_owned(), false), ("b".to_owned(), true), ("c".to_owned(), true)]);
     }
     assert_whole(&store);
 }

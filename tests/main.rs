@@ -32,6 +32,7 @@ mod power_cut;
 mod read_only;
 mod repair;
 mod roundtrip;
+mod scripts;
 mod sealing;
 mod syncs;
 mod things;

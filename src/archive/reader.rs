@@ -169,7 +169,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
                 }
                 Err(NoHeader::Zeros) => self.read_end(start).map(|()| None),
             },
-            _ if start == 0 => Err(ArchiveError::NotTar),
+            _ if start == 0 => Err(ArchiveError::Short { length }),
             _ => Err(self.truncated("inside a header")),
         }
     }

@@ -66,6 +66,12 @@ pub enum ArchiveError {
     /// The first block is no tar header.
     #[error("not a tar archive: its first 512 bytes are no tar header")]
     NotTar,
+    /// The stream is shorter than a tar header.
+    #[error("not a tar archive: it has {length} bytes, and a tar header alone has 512")]
+    Short {
+        /// How many bytes there are.
+        length: usize,
+    },
     /// The bytes end too early.
     #[error("the archive is cut off {place}: fetch it again")]
     Truncated {

@@ -1,6 +1,7 @@
 //! Who owns the directories above a mount.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use layerstore_schema::record::IdRange;
 
@@ -22,9 +23,9 @@ pub struct ParentOwners {
 impl Store {
     /// The owners of the directories above the mount point of a container, a layer or an image that have no number in its id
     /// maps. A process that has only the mapped ids needs others to look through these directories. Without maps, every
-    /// owner has a number.
+    /// owner has a number. Of a container these are the directories where it is mounted, or would be.
     ///
-    /// Returns [`Error::Mount`] with [`NotMounted`](MountError::NotMounted) if there are maps and no mount, and
+    /// Returns [`Error::Mount`] with [`NotMounted`](MountError::NotMounted) if a layer has maps and no mount, and
     /// [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn parent_owners(&self, of: impl Into<ThingId>) -> Result<ParentOwners, Error> {
         let of = of.into();
@@ -40,17 +41,19 @@ impl Store {
             return Ok(ParentOwners::default());
         }
         let target = self.mount_point(&layer.id)?;
-        if self.mounted(&of)?.is_none() {
+        if !matches!(of, ThingId::Container(_)) && self.mounted(&of)?.is_none() {
             return Err(MountError::NotMounted { target }.into());
         }
         let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
         // The root directory is everyone's.
         for directory in target.ancestors().skip(1).filter(|directory| directory.parent().is_some()) {
-            let found = path::stat(directory).map_err(|source| Error::Io {
-                action: "examine",
-                path: directory.to_owned(),
-                source,
-            })?;
+            let found = match path::stat(directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => {
+                    return Err(Error::Io { action: "examine", path: directory.to_owned(), source });
+                }
+                Ok(found) => found,
+            };
             uids.extend(Some(found.uid).filter(|uid| !is_mapped(&uid_map, *uid)));
             gids.extend(Some(found.gid).filter(|gid| !is_mapped(&gid_map, *gid)));
         }

@@ -56,54 +56,6 @@ fn parents_are_no_containers() {
 }
 
 #[test]
-fn maps_are_checked() {
-    let dir = Dir::new("compat-maps");
-    Session::layerstore(&dir).expect(
-        r#"
-$ create-layer --uidmap junk
-! initializing ID mappings: uid setting is malformed expected ["uint32:uint32:uint32"]: ["junk"]
-= 1
-$ create-layer --hostuidmap --uidmap 0:1:1
-! host uid map specified along with UID mapping
-= 1
-$ create-layer --hostgidmap --gidmap 0:1:1
-! host gid map specified along with GID mapping
-= 1
-$ create-layer --subuidmap nobody-has-this-name
-! initializing ID mappings: no ranges found for "nobody-has-this-name" in /etc/subuid
-= 1
-$ create-layer -j -i mapped --uidmap 0:1000:5000
-{"id":"mapped","created":"TIME"}
-$ create-layer -j -i pieces --uidmap 0:1000:10:10:5000:10
-{"id":"pieces","created":"TIME","uidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}],"gidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}]}
-$ create-layer -j -i child pieces
-{"id":"child","parent":"pieces","created":"TIME","uidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}],"gidmap":[{"container_id":0,"host_id":1000,"size":10},{"container_id":10,"host_id":5000,"size":10}]}
-$ create-layer -j -i host --hostuidmap --hostgidmap pieces
-{"id":"host","parent":"pieces","created":"TIME"}
-$ layer-parent-owners pieces
-! LayerParentOwner: layer is not mounted
-= 1
-$ layer-parent-owners mapped
-ID: mapped
-$ layer-parent-owners -j mapped nope
-{"ID":"mapped","UIDs":null,"GIDs":null}
-! layer not known
-= 1
-$ create-container -i ctr ''
-ctr
-$ container-parent-owners ctr
-ID: ctr
-UIDs: []
-GIDs: []
-$ container-parent-owners -j ctr
-{"ID":"ctr","UIDs":null,"GIDs":null}
-$ create-container -j -i mapped --uidmap 0:1000:5000 ''
-{"id":"mapped","image":"","layer":"ID1","created":"TIME","uidmap":[{"container_id":0,"host_id":1000,"size":5000}],"gidmap":[{"container_id":0,"host_id":1000,"size":5000}],"flags":{"MountLabel":"","ProcessLabel":""}}
-"#,
-    );
-}
-
-#[test]
 fn tars_come_out_as_they_went_in() {
     let dir = with_tar("compat-tars");
     let tar = std::fs::read(dir.join("tree.tar")).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::support::Dir;
 use crate::support::command::TestCommand;
+use crate::support::transcript::Session;
 
 /// Runs a command on the store `name`, with more global flags, and returns what it says and whether it succeeds.
 fn run(dir: &Dir, name: &str, words: &[&str]) -> (String, bool) {
@@ -41,6 +42,223 @@ fn what_is_in_another_store_is_read_only() {
     assert!(!is_done && text.contains("image not known"), "{text}");
     assert!(on(&["check", "-m", "0"]).1);
     assert_eq!(done(&dir, "other", &["layers", "-q"]), "base\n");
+}
+
+/// Every command on what another store has, in text and JSON.
+#[test]
+fn each_command_reads_other_stores_and_none_changes_them() {
+    let dir = Dir::new("compat-other-store-commands");
+    let mut session = Session::layerstore(&dir);
+    session.run(
+        "-g DIR/other -R DIR/other-run create-layer -i base -n b
+         -g DIR/other -R DIR/other-run set-layer-data base key < value
+         -g DIR/other -R DIR/other-run create-image -i img -n image:1 -m meta base
+         -g DIR/other -R DIR/other-run set-image-data img manifest < m1
+         create-layer -i own",
+    );
+    let digest = layerstore::Digest::sha256(b"m1");
+    let transcript = r#"
+$ layers
+own
+base
+	name: b
+	image: img
+		name: image:1
+$ layers -q
+own
+base
+$ layers -t
+(base)
+|-own
+'-base
+  name: b
+  image: img
+  image name: image:1
+$ layers -j
+[{"id":"own","created":"TIME"},{"id":"base","names":["b"],"created":"TIME","big-data-names":["key"]}]
+$ layer b own
+ID: base
+Name: b
+Read Only: true
+ID: own
+$ layer -j base
+[{"id":"base","names":["b"],"created":"TIME","big-data-names":["key"]}]
+$ images
+img
+	name: image:1
+	digest: DIGEST
+	data: manifest
+$ images -j
+[{"id":"img","digest":"DIGEST","names":["image:1"],"layer":"base","metadata":"meta","big-data-names":["manifest"],"big-data-sizes":{"manifest":2},"big-data-digests":{"manifest":"DIGEST"},"created":"TIME"}]
+$ images-by-digest DIGEST
+img
+	name: image:1
+	digest: DIGEST
+	data: manifest
+$ image image:1
+ID: img
+Name: image:1
+Top Layer: base
+Digest: DIGEST
+Data: manifest
+Size: 2
+Read Only: true
+$ image -j img
+[{"id":"img","digest":"DIGEST","names":["image:1"],"layer":"base","metadata":"meta","big-data-names":["manifest"],"big-data-sizes":{"manifest":2},"big-data-digests":{"manifest":"DIGEST"},"created":"TIME"}]
+$ get-image-data img manifest
+m1
+$ list-layer-data -j base
+["key"]
+$ get-layer-data base key
+value
+$ metadata img
+img: meta
+$ get-names -j b
+["b"]
+$ exists -l -q base
+$ exists -i img
+img: true
+$ changes base
+$ diffsize base
+0
+$ set-image-data img key < value
+! locating image with ID "img": image not known
+= 1
+$ set-layer-data base key < other
+! locating layer with ID "base" to write bigdata: layer not known
+= 1
+$ set-metadata -m x img
+! identifier is not a layer, image, or container
+= 1
+$ set-metadata -m x base
+! identifier is not a layer, image, or container
+= 1
+$ add-names -n x base
+! layer not known
+= 1
+$ set-names base
+! layer not known
+= 1
+$ remove-names -n b base
+! layer not known
+= 1
+$ applydiff base
+! layer not known
+= 1
+$ mount base
+(empty)
+! mounting read/only store images is not allowed: called a write method on a read-only store while mounting base
+= 1
+$ mounted base
+! layer not known checking if base is mounted
+= 1
+$ unmount base
+! layer not known while unmounting base
+= 1
+$ layer-parent-owners base
+! LayerParentOwner: layer not known
+= 1
+$ delete-layer -j base
+{"base":"identifier is not a layer"}
+= 1
+$ delete-image img
+! img: identifier is not an image
+= 1
+$ delete img base
+! img: layer not known
+! base: layer not known
+= 1
+$ check -m 100h
+$ create-layer -j -i top b
+{"id":"top","parent":"base","created":"TIME"}
+$ create-container -i ctr image:1
+ctr
+$ container ctr
+ID: ctr
+Image: img
+Image name: image:1
+Size: 0
+Layer: ID1
+$ delete-container ctr
+$ add-names -j -n image:2 img
+["image:2","image:1"]
+$ image img
+ID: img
+Name: image:2
+Name: image:1
+Top Layer: base
+Digest: DIGEST
+Data: manifest
+Size: 2
+$ remove-names -n image:1 -n image:2 img
+$ get-names -j img
+[]
+$ delete-image img
+$ get-names img
+image:1
+$ set-names -j -n other img
+["other"]
+$ delete-image -j other
+{"other":{}}
+$ image img
+ID: img
+Name: image:1
+Top Layer: base
+Digest: DIGEST
+Data: manifest
+Size: 2
+Read Only: true
+"#;
+    let option = "--storage-opt overlay.imagestore=DIR/other ";
+    let transcript =
+        transcript.replace("\n$ ", &format!("\n$ {option}")).replace("DIGEST", &digest.to_string());
+    let transcript = transcript.replace("\n|-", "\n\u{251c}\u{2500}").replace("\n'-", "\n\u{2514}\u{2500}");
+    session.expect(&transcript);
+    session.expect(
+        "$ wipe\n$ -g DIR/other -R DIR/other-run layers -q\nbase\n$ -g DIR/other -R DIR/other-run images -q\nimg\n",
+    );
+}
+
+#[test]
+fn damage_of_another_store_is_read_only() {
+    let dir = Dir::new("compat-other-store-damage");
+    let mut session = Session::layerstore(&dir);
+    let option = "--storage-opt overlay.imagestore=DIR/other";
+    session.expect(&format!(
+        "
+% mkdir tree && echo text > tree/file && tar -C tree -cf tar file
+$ -g DIR/other -R DIR/other-run import-layer -i base -f tar
+base
+$ -g DIR/other -R DIR/other-run create-image -i img base
+img
+$ {option} create-container -i ctr img
+ctr
+$ {option} check
+% d=$(echo other/diffs/*) && touch -r $d stamp && rm $d/file && touch -r stamp $d
+$ {option} check
+read-only layer base:
+ read-only layer base: -/file, layer content modified
+read-only image img:
+ read-only layer base: -/file, layer content modified
+container ctr:
+ read-only layer base: -/file, layer content modified
+! 0 layer errors, 1 read-only layer errors, 0 image errors, 1 read-only image errors, 1 container errors
+= 1
+$ {option} check -j
+{{\"Layers\":{{}},\"ROLayers\":{{\"base\":[{{}}]}},\"Images\":{{}},\"ROImages\":{{\"img\":[{{}}]}},\"Containers\":{{\"ctr\":[{{}}]}}}}
+! 0 layer errors, 1 read-only layer errors, 0 image errors, 1 read-only image errors, 1 container errors
+= 1
+$ {option} check -q -r
+read-only layer base:
+ read-only layer base: layer content incorrect digest
+read-only image img:
+ read-only layer base: layer content incorrect digest
+container ctr:
+ read-only layer base: layer content incorrect digest
+! 1 read-only layer errors, 1 read-only image errors, 1 container errors
+= 1
+"
+    ));
 }
 
 #[test]

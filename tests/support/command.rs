@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A program with its arguments, not yet run.
 ///
@@ -76,6 +76,11 @@ impl TestCommand {
         std::io::Seek::rewind(&mut input).unwrap();
         let result = self.command.stdin(Stdio::from(input)).output();
         result.unwrap_or_else(|error| panic!("cannot run {:?}: {error}", self.command))
+    }
+
+    /// Starts it with a pipe as standard input, its output thrown away.
+    pub fn spawn_with_pipe(&mut self) -> Child {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Runs it, expects success, returns the bytes of standard output.

@@ -12,6 +12,7 @@ macro_rules! skip {
 }
 
 pub mod command;
+pub mod compressed;
 pub mod damage;
 pub mod database;
 pub mod dir;

@@ -6,7 +6,8 @@
 //! `= STATUS` unless that is 0.
 //!
 //! What differs from run to run is masked: random ids become `ID1`, `ID2` in the order in which they come up, times `TIME`,
-//! the store's directories `ROOT` and `RUN`, and mount points `MOUNT`.
+//! the store's directories `ROOT` and `RUN`, mount points `MOUNT`, and the directory that all of them are in `DIR`, which a
+//! script may write as `DIR/`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -104,7 +105,9 @@ impl Session {
             Some((words, input)) => (words, input),
             None => (line, ""),
         };
-        let output = self.command(split(words)).stdin(input).output();
+        let directory = format!("{}/", self.directory.display());
+        let arguments = split(words).into_iter().map(|word| word.replace("DIR/", &directory));
+        let output = self.command(arguments).stdin(input).output();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let mut told = format!("$ {line}\n");
         for (lines, before) in [(out, ""), (err, "! ")] {
@@ -129,6 +132,7 @@ impl Session {
         let (root, run) = (self.root.to_str().unwrap(), self.run_root.to_str().unwrap());
         // One is not the beginning of the other.
         let text = line.replace(run, "RUN").replace(root, "ROOT");
+        let text = text.replace(self.directory.to_str().unwrap(), "DIR");
         let text = mask_mounts(&mask_times(&text));
         self.mask_ids(&text)
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use layerstore::Store;
 
@@ -36,6 +37,13 @@ impl Call<'_> {
     /// Whether JSON is asked for.
     pub fn is_json(&self) -> bool {
         self.flags.is(&JSON)
+    }
+
+    /// Where things of another store stand in a list: behind the own ones, in the order in which stores are asked.
+    pub fn store_order(&self, other: Option<&Path>) -> usize {
+        let Some(other) = other else { return 0 };
+        let before = self.store.image_stores().iter().take_while(|store| store.root() != other).count();
+        before.saturating_add(1)
     }
 
     /// Prints to a file that `--file` names, or to standard output.

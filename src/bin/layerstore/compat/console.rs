@@ -69,19 +69,23 @@ impl Console {
     }
 
     fn checked(&self, written: io::Result<()>) -> Result<(), Failure> {
+        self.noted(written).map_err(Failure::Output)
+    }
+
+    fn noted<T>(&self, written: io::Result<T>) -> io::Result<T> {
         if matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
             self.closed.set(true);
         }
-        written.map_err(Failure::Output)
+        written
     }
 }
 
 impl Write for &Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.borrow_mut().write(bytes)
+        self.noted(self.out.borrow_mut().write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.borrow_mut().flush()
+        self.noted(self.out.borrow_mut().flush())
     }
 }

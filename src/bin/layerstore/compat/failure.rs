@@ -62,14 +62,19 @@ pub mod known {
     pub const USED_BY_CONTAINER: &str = "layer is in use by a container";
     pub const IMAGE_USED: &str = "image is in use by a container";
     pub const PARENT_IS_CONTAINER: &str = "would-be parent layer is a container";
+    pub const READ_ONLY_MOUNT: &str =
+        "mounting read/only store images is not allowed: called a write method on a read-only store";
     pub const NOT_MOUNTED: &str = "layer is not mounted";
     pub const NO_SIZE: &str = "size is not known";
     pub const NO_DIGEST: &str = "could not compute digest of item";
     pub const BAD_ITEM_NAME: &str = "not a valid name for a big data item";
     pub const BAD_DIGEST: &str = "invalid checksum digest format";
+    pub const BAD_DIGEST_LENGTH: &str = "invalid checksum digest length";
+    pub const BAD_ALGORITHM: &str = "unsupported digest algorithm";
     pub const NO_FILE: &str = "file does not exist";
     pub const NOT_PARTIAL: &str = "partial images are disabled";
     pub const NOT_SUPPORTED: &str = "driver not supported";
+    pub const INVALID_MAPS: &str = "invalid mappings specified";
     pub const INCOMPLETE: &str = "missing necessary StoreOptions";
 }
 
@@ -88,6 +93,24 @@ pub fn text(error: &Error) -> String {
         Error::InUse(error) => in_use(error),
         error => chain(error),
     }
+}
+
+/// What is wrong with a digest that cannot be read.
+pub fn of_digest(text: &str) -> &'static str {
+    let Some((algorithm, hex)) = text.split_once(':') else { return known::BAD_DIGEST };
+    let is_word = |word: &str, more: &[u8]| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    if !is_word(algorithm, b"+._-") || !is_word(hex, b"=_-") {
+        return known::BAD_DIGEST;
+    }
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return known::BAD_ALGORITHM,
+    };
+    if hex.len() == length { known::BAD_DIGEST } else { known::BAD_DIGEST_LENGTH }
 }
 
 fn not_known(kind: &str) -> &'static str {
@@ -173,6 +196,17 @@ mod tests {
             let error = InUseError::ImageOfContainer { image: "i".into(), container: container.into() };
             assert_eq!(of(error), "image used by c: image is in use by a container");
         }
+    }
+
+    #[test]
+    fn digests_are_wrong_in_several_ways() {
+        let hex = "a".repeat(64);
+        assert_eq!(of_digest("junk"), known::BAD_DIGEST);
+        assert_eq!(of_digest("sha256:"), known::BAD_DIGEST);
+        assert_eq!(of_digest(&format!("sha256:{}", hex.to_uppercase())), known::BAD_DIGEST);
+        assert_eq!(of_digest("sha256:x"), known::BAD_DIGEST_LENGTH);
+        assert_eq!(of_digest(&format!("sha512:{hex}")), known::BAD_DIGEST_LENGTH);
+        assert_eq!(of_digest(&format!("md5:{hex}")), known::BAD_ALGORITHM);
     }
 
     #[test]

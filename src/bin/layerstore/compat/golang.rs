@@ -40,6 +40,29 @@ pub fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String 
     format!("[{}]", texts.join(" "))
 }
 
+/// What a signal is called.
+pub fn signal_text(number: i32) -> String {
+    let name = match number {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        5 => "trace/breakpoint trap",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        10 => "user defined signal 1",
+        11 => "segmentation fault",
+        12 => "user defined signal 2",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        _ => return format!("signal {number}"),
+    };
+    name.to_owned()
+}
+
 /// Bytes in double quotes. What is not printable is escaped, and so are bytes that are no UTF-8.
 pub fn quoted(bytes: &[u8]) -> String {
     let mut text = String::from("\"");

@@ -39,6 +39,16 @@ pub fn container(store: &Store, word: &str) -> Result<Option<Container>, Failure
     found(store.container(word))
 }
 
+/// The layer that a word names, if it is not in a store that is only read.
+pub fn own_layer(store: &Store, word: &str) -> Result<Option<Layer>, Failure> {
+    Ok(layer(store, word)?.filter(|layer| layer.image_store.is_none()))
+}
+
+/// The image that a word names, if it is not in a store that is only read.
+pub fn own_image(store: &Store, word: &str) -> Result<Option<Image>, Failure> {
+    Ok(image(store, word)?.filter(|image| image.image_store.is_none()))
+}
+
 /// The layer, image or container that a word names, in this order.
 pub fn thing(store: &Store, word: &str) -> Result<Option<Thing>, Failure> {
     if let Some(layer) = layer(store, word)? {
@@ -63,6 +73,13 @@ pub fn known_layer(store: &Store, word: &str) -> Result<Layer, Failure> {
 pub fn known_image(store: &Store, word: &str) -> Result<Image, Failure> {
     let missing = || Failure::Text(format!("locating image with ID \"{word}\": {}", known::IMAGE));
     image(store, word)?.ok_or_else(missing)
+}
+
+/// The layer that a word names.
+///
+/// Returns [`Failure::Text`] if there is none, or it is in a store that is only read.
+pub fn known_own_layer(store: &Store, word: &str) -> Result<Layer, Failure> {
+    own_layer(store, word)?.ok_or_else(|| Failure::new(known::LAYER))
 }
 
 /// The container that a word names.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::golang;
+use super::idmap;
 
 /// What the reference writes for a compression.
 fn compression_number(compression: Option<Compression>) -> u8 {
@@ -184,6 +185,7 @@ impl ContainerRecord {
     /// The container, with the data items that the store has of it.
     pub fn new(container: &Container, store: &Store) -> Result<Self, Failure> {
         let items = store.items(container)?;
+        let maps = container.id_maps.as_ref().map(idmap::shown).transpose()?.unwrap_or_default();
         Ok(ContainerRecord {
             id: container.id.to_string(),
             names: texts(&container.names),
@@ -194,8 +196,8 @@ impl ContainerRecord {
             big_data_sizes: sizes(&items),
             big_data_digests: item_digests(&items),
             created: golang::time(container.created),
-            uid_map: id_maps(container.id_maps.as_ref().map_or(&[], |maps| &maps.uids)),
-            gid_map: id_maps(container.id_maps.as_ref().map_or(&[], |maps| &maps.gids)),
+            uid_map: id_maps(&maps.uids),
+            gid_map: id_maps(&maps.gids),
             flags: container_flags(container),
         })
     }

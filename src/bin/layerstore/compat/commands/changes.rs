@@ -10,7 +10,7 @@ use super::super::failure::Failure;
 use super::super::golang::quoted;
 use super::super::lookup;
 use super::super::table::{BZIP2, GZIP, UNCOMPRESSED, XZ};
-use super::input::Input;
+use super::input::{self, Input};
 
 #[derive(Serialize)]
 struct ChangeRecord {
@@ -57,13 +57,13 @@ pub fn diff_size(call: &Call<'_>) -> Result<(), Failure> {
 }
 
 pub fn apply_diff(call: &Call<'_>) -> Result<(), Failure> {
-    let layer = lookup::known_layer(&call.store, call.arg(0))?;
+    let layer = lookup::known_own_layer(&call.store, call.arg(0))?;
     let mut options = ApplyOptions::default();
     // Here nobody is asked.
     options.change_under_others = true;
     let mut input = Input::open(call)?;
     let applied = call.store.apply_diff(&layer.id, &mut input, &options);
-    applied.map(drop).map_err(|error| input.explain(&error))
+    applied.map(drop).map_err(|error| input::explained(&error))
 }
 
 /// The layer, and what it is to be compared with if that is not its parent. A base that is not known is the parent.

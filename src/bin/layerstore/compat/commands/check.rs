@@ -52,9 +52,16 @@ fn examine(call: &Call<'_>, max: Duration) -> Result<Report, Failure> {
         found.garbage.iter().for_each(|path| report.add_garbage(path));
     }
     report.of_other(false);
-    unaccounted_layers(call)?.iter().for_each(|layer| report.add_unaccounted(layer.id.as_str()));
-    report.add_unused(call, max)?;
-    report.inherit(call)?;
+    let unaccounted = unaccounted_layers(call)
+        .map(|layers| layers.iter().for_each(|layer| report.add_unaccounted(layer.id.as_str())));
+    // Where a record cannot be read, nobody knows what is used by what; the record is told above.
+    let related = unaccounted
+        .and_then(|()| report.add_unreadable_items(call))
+        .and_then(|()| report.add_unused(call, max))
+        .and_then(|()| report.inherit(call));
+    if report.is_clean() {
+        related?;
+    }
     Ok(report)
 }
 
@@ -74,6 +81,14 @@ fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>
         store.gc(false)?;
     }
     let damaged = examine(call, max)?;
+    let containers = if forced { damaged.ids(Group::Container).collect() } else { Vec::new() };
+    for id in containers {
+        if let Some(container) = lookup::container(&call.store, id)?
+            && let Err(failure) = delete::remove_container(call, &container)
+        {
+            failures.push(failure.text());
+        }
+    }
     for id in damaged.ids(Group::Image) {
         // With its containers, an image is theirs to lose.
         if let Some(image) = lookup::image(&call.store, id)?

@@ -3,12 +3,12 @@
 use layerstore::{ContainerOptions, Error, IdMapping, IdMaps, ImageOptions, Kind, Layer, LayerOptions, Name};
 
 use super::super::call::Call;
-use super::super::failure::{Failure, known};
+use super::super::failure::{self, Failure, known};
 use super::super::idmap;
 use super::super::lookup;
 use super::super::records::{ContainerRecord, ImageRecord, LayerRecord, texts};
 use super::super::table::{DIGEST, ID, LABEL, NAME, READ_ONLY_LAYER, VOLATILE};
-use super::input::Input;
+use super::input::{self, Input};
 use super::metadata;
 
 pub fn layer(call: &Call<'_>) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub fn import_layer(call: &Call<'_>) -> Result<(), Failure> {
     let (parent, options) = layer_options(call)?;
     let mut input = Input::open(call)?;
     let put = call.store.put_layer(parent.as_ref().map(|parent| &parent.id), &options, &mut input);
-    let layer = put.map_err(|error| input.explain(&error))?;
+    let layer = put.map_err(|error| input::explained(&error))?;
     print_layer(call, &layer)
 }
 
@@ -83,7 +83,7 @@ pub fn image(call: &Call<'_>) -> Result<(), Failure> {
         let invalid = || {
             Failure::Text(format!(
                 "validating digests for new image: validating image digest \"{text}\": {}",
-                known::BAD_DIGEST
+                failure::of_digest(text)
             ))
         };
         options.digests.push(text.parse().map_err(|_| invalid())?);
@@ -99,7 +99,7 @@ pub fn image(call: &Call<'_>) -> Result<(), Failure> {
 /// The library lets a new image take names from others, and the reference does not.
 fn refuse_taken(call: &Call<'_>, options: &ImageOptions) -> Result<(), Failure> {
     if let Some(id) = &options.id
-        && lookup::image(&call.store, id.as_str())?.is_some_and(|image| image.id == *id)
+        && lookup::own_image(&call.store, id.as_str())?.is_some_and(|image| image.id == *id)
     {
         return Err(Failure::Text(format!(
             "an image with ID \"{id}\" already exists: {}",
@@ -108,7 +108,9 @@ fn refuse_taken(call: &Call<'_>, options: &ImageOptions) -> Result<(), Failure> 
     }
     for name in &options.names {
         let parsed: Name = name.parse().map_err(Error::from)?;
-        if let Some(holder) = call.store.name_holder(Kind::Image, &parsed)? {
+        if let Some(holder) = call.store.name_holder(Kind::Image, &parsed)?
+            && lookup::own_image(&call.store, holder.as_str())?.is_some()
+        {
             return Err(Failure::Text(format!(
                 "image name \"{name}\" is already associated with image \"{holder}\": {}",
                 known::DUPLICATE_NAME
@@ -119,7 +121,7 @@ fn refuse_taken(call: &Call<'_>, options: &ImageOptions) -> Result<(), Failure> 
 }
 
 pub fn container(call: &Call<'_>) -> Result<(), Failure> {
-    let maps = idmap::given(call)?;
+    let maps = idmap::complete(idmap::given(call)?)?;
     let image = match call.arg(0) {
         "" => None,
         word => Some(lookup::known_image(&call.store, word)?),
@@ -159,6 +161,6 @@ fn explained(error: &Error) -> Failure {
              You have to remove that container to be able to reuse that name: {}",
             known::DUPLICATE_NAME
         )),
-        error => Failure::Text(super::super::failure::text(error)),
+        error => Failure::Text(failure::text(error)),
     }
 }

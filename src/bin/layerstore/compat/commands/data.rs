@@ -62,7 +62,7 @@ fn digest(call: &Call<'_>, kind: Kind) -> Result<(), Failure> {
 }
 
 fn set(call: &Call<'_>, kind: Kind) -> Result<(), Failure> {
-    let owner = owner(call, kind)?;
+    let owner = own_owner(call, kind)?;
     let key = call.arg(1);
     if key.is_empty() {
         let text = format!("can't set empty name for {kind} big data item: {}", known::BAD_ITEM_NAME);
@@ -79,6 +79,21 @@ fn owner(call: &Call<'_>, kind: Kind) -> Result<ThingId, Failure> {
         Kind::Image => (&lookup::known_image(&call.store, word)?).into(),
         Kind::Container => (&lookup::known_container(&call.store, word)?).into(),
     })
+}
+
+/// The same, if it is not in a store that is only read.
+fn own_owner(call: &Call<'_>, kind: Kind) -> Result<ThingId, Failure> {
+    let (store, word) = (&call.store, call.arg(0));
+    let text = match kind {
+        Kind::Layer if lookup::known_layer(store, word)?.image_store.is_some() => {
+            format!("locating layer with ID \"{word}\" to write bigdata: {}", known::LAYER)
+        }
+        Kind::Image if lookup::known_image(store, word)?.image_store.is_some() => {
+            format!("locating image with ID \"{word}\": {}", known::IMAGE)
+        }
+        _ => return owner(call, kind),
+    };
+    Err(Failure::Text(text))
 }
 
 fn item(call: &Call<'_>, owner: &ThingId) -> Result<Option<Item>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use layerstore::{Error, Image, Layer, LayerId, MountError, Store, ThingId, UnmountMode};
+use layerstore::{Container, Error, Image, Layer, LayerId, MountError, Store, ThingId, UnmountMode};
 use serde_json::{Value, json};
 
 use super::super::call::Call;
@@ -14,10 +14,11 @@ use super::super::table::TEST;
 pub fn anything(call: &Call<'_>) -> Result<(), Failure> {
     each(call, |word| {
         let container = lookup::container(&call.store, word)?.map(|container| ThingId::from(&container));
-        let image = || Ok::<_, Failure>(lookup::image(&call.store, word)?.map(|image| ThingId::from(&image)));
+        let image =
+            || Ok::<_, Failure>(lookup::own_image(&call.store, word)?.map(|image| ThingId::from(&image)));
         let thing = match container.map_or_else(image, |container| Ok(Some(container)))? {
             Some(thing) => thing,
-            None => (&lookup::known_layer(&call.store, word)?).into(),
+            None => (&lookup::known_own_layer(&call.store, word)?).into(),
         };
         Ok(call.store.remove_regardless(&thing)?)
     })
@@ -34,16 +35,20 @@ pub fn containers(call: &Call<'_>) -> Result<(), Failure> {
     each(call, |word| {
         let container =
             lookup::container(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_CONTAINER))?;
-        unmount(&call.store, &(&container).into())?;
-        Ok(call.store.remove_container(&container.id)?)
+        remove_container(call, &container)
     })
+}
+
+/// Removes a container, mounted or not.
+pub fn remove_container(call: &Call<'_>, container: &Container) -> Result<(), Failure> {
+    unmount(&call.store, &container.into())?;
+    Ok(call.store.remove_container(&container.id)?)
 }
 
 pub fn layers(call: &Call<'_>) -> Result<(), Failure> {
     each(call, |word| {
         // What is in a store that is only read is none of those that can go.
-        let layer = lookup::layer(&call.store, word)?.filter(|layer| layer.image_store.is_none());
-        let layer = layer.ok_or_else(|| Failure::new(known::NOT_LAYER))?;
+        let layer = lookup::own_layer(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_LAYER))?;
         remove_layer(call, &layer)
     })
 }
@@ -64,8 +69,7 @@ pub fn images(call: &Call<'_>) -> Result<(), Failure> {
     let mut all_done = true;
     let mut deleted = BTreeMap::new();
     for word in &call.args {
-        let image = lookup::image(&call.store, word)?.filter(|image| image.image_store.is_none());
-        let image = image.ok_or_else(|| Failure::new(known::NOT_IMAGE));
+        let image = lookup::own_image(&call.store, word)?.ok_or_else(|| Failure::new(known::NOT_IMAGE));
         let result = image.and_then(|image| remove_image(call, &image));
         let value = match &result {
             Ok(layers) if layers.is_empty() => json!({}),

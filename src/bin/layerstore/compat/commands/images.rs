@@ -3,7 +3,7 @@
 use layerstore::{Digest, Image, Item};
 
 use super::super::call::Call;
-use super::super::failure::{Failure, known};
+use super::super::failure::{self, Failure};
 use super::super::lookup;
 use super::super::records::{ImageRecord, digests, keys};
 use super::super::table::QUIET;
@@ -19,7 +19,8 @@ pub fn list(call: &Call<'_>) -> Result<(), Failure> {
 
 pub fn list_by_digest(call: &Call<'_>) -> Result<(), Failure> {
     let word = call.arg(0);
-    let digest: Digest = word.parse().map_err(|_| Failure::Text(format!("{word}: {}", known::BAD_DIGEST)))?;
+    let digest: Digest =
+        word.parse().map_err(|_| Failure::Text(format!("{word}: {}", failure::of_digest(word))))?;
     let mut images = all(call)?;
     images.retain(|(image, items)| digests(image, items).contains(&digest));
     print(call, &images)
@@ -41,10 +42,12 @@ pub fn show(call: &Call<'_>) -> Result<(), Failure> {
     if images.len() == call.args.len() { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// Every image with its data items, the oldest first.
+/// Every image with its data items: the own ones and then those of each other store, the oldest first.
 fn all(call: &Call<'_>) -> Result<Vec<(Image, Vec<Item>)>, Failure> {
     let mut images = call.store.images()?;
-    images.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    images.sort_by_cached_key(|image| {
+        (call.store_order(image.image_store.as_deref()), image.created, image.id.clone())
+    });
     let with_items = images.into_iter().map(|image| {
         let items = call.store.items(&image)?;
         Ok((image, items))

@@ -12,7 +12,10 @@ use super::super::table::{QUICK, TREE};
 
 pub fn list(call: &Call<'_>) -> Result<(), Failure> {
     let mut layers = lookup::layers(&call.store)?;
-    layers.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    // Those of other stores stand behind the own ones.
+    layers.sort_by_cached_key(|layer| {
+        (call.store_order(layer.image_store.as_deref()), layer.created, layer.id.clone())
+    });
     if call.flags.is(&TREE) {
         return Tree::new(call, &layers)?.print();
     }

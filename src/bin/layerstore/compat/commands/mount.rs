@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use layerstore::{Error, Layer, MountError, MountOptions, ThingId, UnmountMode};
 use serde::Serialize;
+use serde_json::Map;
 
 use super::super::call::Call;
 use super::super::failure::{Failure, known};
@@ -47,12 +48,15 @@ pub fn mount(call: &Call<'_>) -> Result<(), Failure> {
 
 fn mount_one(call: &Call<'_>, word: &str) -> Result<String, Failure> {
     if call.flags.is(&READ_ONLY) {
-        let image = lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::IMAGE))?;
+        let image = lookup::known_image(&call.store, word)?;
         let mut options = options(call);
         options.read_only = true;
         return Ok(call.store.mount(&image, &options)?.path().display().to_string());
     }
     let layer = lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
+    if layer.image_store.is_some() {
+        return Err(Failure::new(known::READ_ONLY_MOUNT));
+    }
     Ok(mount_layer(call, &layer, false)?.display().to_string())
 }
 
@@ -91,7 +95,7 @@ pub fn unmount(call: &Call<'_>) -> Result<(), Failure> {
 
 /// How many still use the mount; `None` if it was an image's, of which the reference says nothing.
 fn unmount_one(call: &Call<'_>, word: &str) -> Result<Option<u64>, Failure> {
-    if let Some(layer) = lookup::mountable(&call.store, word)? {
+    if let Some(layer) = own_mountable(call, word)? {
         return give_back(call, &(&layer).into()).map(Some);
     }
     let image = lookup::image(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
@@ -128,8 +132,13 @@ pub fn mounted(call: &Call<'_>) -> Result<(), Failure> {
 }
 
 fn is_mounted(call: &Call<'_>, word: &str) -> Result<bool, Failure> {
-    let layer = lookup::mountable(&call.store, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
+    let layer = own_mountable(call, word)?.ok_or_else(|| Failure::new(known::LAYER))?;
     Ok(call.store.mounted(&layer)?.is_some())
+}
+
+/// What of a store that is only read is mounted, is so by its image.
+fn own_mountable(call: &Call<'_>, word: &str) -> Result<Option<Layer>, Failure> {
+    Ok(lookup::mountable(&call.store, word)?.filter(|layer| layer.image_store.is_none()))
 }
 
 /// Tells what failed, all together at the end.
@@ -151,12 +160,12 @@ pub fn shutdown(call: &Call<'_>) -> Result<(), Failure> {
         call.store.shutdown(true)?;
     }
     // Also if nothing is mounted any more: scripts know it so.
-    let text = shutdown_text();
     if call.is_json() {
-        call.console.json(&text)?;
+        // What the reference makes of any error.
+        call.console.json(&Map::new())?;
         return Err(Failure::Told);
     }
-    Err(Failure::Text(text))
+    Err(Failure::Text(shutdown_text()))
 }
 
 /// Ends all mounts, as some commands do at their end, and tells if there were any.

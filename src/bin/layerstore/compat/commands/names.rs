@@ -40,7 +40,14 @@ fn change(call: &Call<'_>, names: impl Fn(Vec<Name>, Vec<Name>) -> Vec<Name>) ->
     let id = thing.id();
     let changed = call.store.write(|txn| {
         let mut wanted: Vec<Name> = Vec::new();
-        for name in names(txn.names(&id)?, given.clone()) {
+        let held = match txn.names(&id) {
+            // An image of a store that is only read gets a record here, with its names.
+            Err(Error::Lookup(LookupError::NotFound { .. })) if id.kind() == Kind::Image => {
+                names_of(&thing).to_vec()
+            }
+            held => held?,
+        };
+        for name in names(held, given.clone()) {
             if !wanted.contains(&name) {
                 wanted.push(name);
             }

@@ -1,6 +1,6 @@
 //! `layer-parent-owners`, `container-parent-owners`, `storage-layers`.
 
-use layerstore::{Error, MountError, ParentOwners};
+use layerstore::{Error, MountError, Store};
 use serde::Serialize;
 
 use super::super::call::Call;
@@ -19,47 +19,44 @@ struct Owners {
 }
 
 pub fn of_layers(call: &Call<'_>) -> Result<(), Failure> {
-    print(call, false, |word| {
-        let layer = lookup::known_layer(&call.store, word)?;
-        let owners = match call.store.parent_owners(&layer.id) {
-            Err(Error::Mount(MountError::NotMounted { .. })) => {
-                return Err(Failure::Text(format!("LayerParentOwner: {}", known::NOT_MOUNTED)));
-            }
-            owners => owners?,
-        };
-        Ok(Owners::new(layer.id.to_string(), owners.uids, owners.gids))
-    })
+    let layers = found(call, lookup::layer)?;
+    let owners = layers.iter().map(|layer| match call.store.parent_owners(&layer.id) {
+        _ if layer.image_store.is_some() => Err(Failure::Text(format!("LayerParentOwner: {}", known::LAYER))),
+        Err(Error::Mount(MountError::NotMounted { .. })) => {
+            Err(Failure::Text(format!("LayerParentOwner: {}", known::NOT_MOUNTED)))
+        }
+        owners => {
+            let owners = owners?;
+            Ok(Owners::new(layer.id.to_string(), owners.uids, owners.gids))
+        }
+    });
+    print(call, false, owners)
 }
 
 pub fn of_containers(call: &Call<'_>) -> Result<(), Failure> {
-    print(call, true, |word| {
-        let container = lookup::known_container(&call.store, word)?;
-        let owners = match call.store.parent_owners(&container) {
-            // The reference knows of none where it uses id-mapped mounts.
-            Err(Error::Mount(MountError::NotMounted { .. })) => ParentOwners::default(),
-            owners => owners?,
-        };
+    let containers = found(call, lookup::container)?;
+    let owners = containers.iter().map(|container| {
+        let owners = call.store.parent_owners(container)?;
         Ok(Owners::new(container.id.to_string(), owners.uids, owners.gids))
-    })
+    });
+    print(call, true, owners)
+}
+
+/// The things that the words name. What is unknown is left out without a word, and shows in the status.
+fn found<T>(
+    call: &Call<'_>,
+    find: fn(&Store, &str) -> Result<Option<T>, Failure>,
+) -> Result<Vec<T>, Failure> {
+    call.args.iter().filter_map(|word| find(&call.store, word).transpose()).collect()
 }
 
 /// Prints the owners of each thing; `empty` says whether lists that are empty are shown.
 fn print(
     call: &Call<'_>,
     empty: bool,
-    owners: impl Fn(&str) -> Result<Owners, Failure>,
+    owners: impl Iterator<Item = Result<Owners, Failure>>,
 ) -> Result<(), Failure> {
-    let mut all = Vec::new();
-    let mut all_done = true;
-    for word in &call.args {
-        match owners(word) {
-            Ok(owners) => all.push(owners),
-            Err(failure) => {
-                all_done = false;
-                call.console.tell(failure.text());
-            }
-        }
-    }
+    let all = owners.collect::<Result<Vec<_>, _>>()?;
     // Each is a document of its own.
     if call.is_json() {
         all.iter().try_for_each(|one| call.console.json(one))?;
@@ -73,7 +70,7 @@ fn print(
             }
         }
     }
-    if all_done { Ok(()) } else { Err(Failure::Told) }
+    if all.len() == call.args.len() { Ok(()) } else { Err(Failure::Told) }
 }
 
 impl Owners {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use layerstore::{Damage, LayerId, SealedTree};
+use layerstore::{Damage, LayerId, SealedTree, ThingId};
 use serde_json::{Map, Value, json};
 
 use super::super::super::call::Call;
@@ -53,6 +53,8 @@ impl Group {
 pub struct Report {
     things: BTreeMap<(Group, String), Vec<String>>,
     is_other: bool,
+    /// Whether bytes are damaged that data items may have.
+    has_damaged_bytes: bool,
 }
 
 impl Report {
@@ -109,7 +111,10 @@ impl Report {
             Group::Image if self.is_other => Group::ReadOnlyImage,
             group => group,
         };
-        let line = format!("{} {id}: {text}", group.heading());
+        self.add_line(group, id, format!("{} {id}: {text}", group.heading()));
+    }
+
+    fn add_line(&mut self, group: Group, id: &str, line: String) {
         let lines = self.things.entry((group, id.to_owned())).or_default();
         if !lines.contains(&line) {
             lines.push(line);
@@ -119,13 +124,14 @@ impl Report {
     /// A finding of the library. The quick form does not say which files differ.
     pub fn add(&mut self, damage: &Damage, is_quick: bool) {
         const WRONG_DIGEST: &str = "layer content incorrect digest";
+        self.has_damaged_bytes |= damage.thing().starts_with("bytes ");
         match damage {
             Damage::ParentMissing { layer, .. } => self.line(Group::Layer, layer, "layer is missing"),
             Damage::ImageLayerMissing { image, layer } => {
                 self.line(Group::Image, image, format_args!("layer {layer}: image layer is missing"));
             }
-            Damage::ContainerImageMissing { container, .. } => {
-                self.line(Group::Container, container, "image missing");
+            Damage::ContainerImageMissing { container, image } => {
+                self.add_line(Group::Container, container, format!("image {image}: image missing"));
             }
             Damage::ContainerLayerMissing { container, layer } => {
                 self.line(Group::Container, container, format_args!("layer {layer}: layer is missing"));
@@ -191,6 +197,27 @@ impl Report {
             Some((group, id)) => self.line(group, id, text(group.heading())),
             None => self.line(Group::Layer, owner, text("layer")),
         }
+    }
+
+    /// Data items that cannot be read: the library tells of the bytes, and scripts ask whose they are.
+    pub fn add_unreadable_items(&mut self, call: &Call<'_>) -> Result<(), Failure> {
+        if !self.has_damaged_bytes {
+            return Ok(());
+        }
+        let layers = call.store.layers()?.into_iter().map(|layer| (Group::Layer, ThingId::Layer(layer.id)));
+        let images = call.store.images()?.into_iter().map(|image| (Group::Image, ThingId::Image(image.id)));
+        let containers = call.store.containers()?.into_iter();
+        let containers = containers.map(|container| (Group::Container, ThingId::Container(container.id)));
+        for (group, owner) in layers.chain(images).chain(containers) {
+            for item in call.store.items(&owner)? {
+                if call.store.item(&owner, &item.key).is_err() {
+                    let (key, kind) = (&item.key, group.heading());
+                    let text = format_args!("data item \"{key}\": {kind} data item is missing");
+                    self.line(group, owner.as_str(), text);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Layers that no image and no container stands on, if they are older than `max`.

@@ -1,0 +1,214 @@
+//! Users who are not root: the program enters a user namespace by itself.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use crate::support::{Dir, TestCommand, machine};
+
+/// A user of this machine, who is not root, and a place to write.
+struct User {
+    dir: Dir,
+    uid: u32,
+    gid: u32,
+}
+
+/// Nobody has ranges of ids.
+const NOBODY: u32 = 65534;
+
+impl User {
+    fn new(name: &str, uid: u32, gid: u32) -> Self {
+        let dir = Dir::new(name);
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        // Where the program was built, others may not read.
+        std::fs::copy(crate::support::command::binary(), dir.join("containers-storage")).unwrap();
+        dir.write("storage.conf", "[storage]\ndriver = \"overlay\"\n");
+        User { dir, uid, gid }
+    }
+
+    fn program(&self) -> PathBuf {
+        self.dir.join("containers-storage")
+    }
+
+    fn flags(&self) -> [String; 2] {
+        [("graph", self.dir.root()), ("run", self.dir.run_root())]
+            .map(|(flag, path)| format!("--{flag}={}", path.display()))
+    }
+
+    fn command(&self, words: &[&str]) -> TestCommand {
+        TestCommand::new("setpriv")
+            .args([format!("--reuid={}", self.uid), format!("--regid={}", self.gid)])
+            .args(["--clear-groups", "--"])
+            .arg(self.program())
+            .args(self.flags())
+            .args(words)
+            .env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"))
+            .env("HOME", self.dir.path())
+            .current_dir(self.dir.path())
+    }
+
+    fn told(&self, words: &[&str]) -> String {
+        self.command(words).stdout()
+    }
+
+    /// Runs a script in a namespace, with the program as `$CS`.
+    fn in_namespace(&self, script: &str) -> TestCommand {
+        let program = format!("{} {}", self.program().display(), self.flags().join(" "));
+        self.command(&["unshare", "sh", "-euc", script]).env("CS", program)
+    }
+}
+
+/// Why nobody else can be tried.
+fn obstacle() -> Option<&'static str> {
+    if !machine::is_real_root() || !machine::has_program("setpriv") {
+        return Some("becoming another user needs real root and setpriv");
+    }
+    let probe = TestCommand::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "--user", "--mount", "true"])
+        .output();
+    (!probe.status.success()).then_some("this machine lets no ordinary user make namespaces")
+}
+
+/// A user with ranges of ids, by the files and by the programs that write maps.
+fn user_with_ranges() -> Option<(u32, u32, u32)> {
+    let has_programs = machine::has_program("newuidmap") && machine::has_program("newgidmap");
+    let users = std::fs::read_to_string("/etc/passwd").ok().filter(|_| has_programs)?;
+    let (uids, gids) =
+        (std::fs::read_to_string("/etc/subuid").ok()?, std::fs::read_to_string("/etc/subgid").ok()?);
+    let first = |lines: &str, name: &str| {
+        let line = lines.lines().find(|line| line.split(':').next() == Some(name))?;
+        line.split(':').nth(1)?.parse::<u32>().ok()
+    };
+    users.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        first(&gids, fields[0])?;
+        Some((fields[2].parse().ok()?, fields[3].parse().ok()?, first(&uids, fields[0])?))
+    })
+}
+
+#[test]
+fn commands_enter_a_namespace_by_themselves() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-nobody", NOBODY, NOBODY);
+    assert_eq!(user.told(&["create-layer", "-i", "base", "-n", "first"]), "base\n\tfirst\n");
+    let file = user.dir.write("file", "text");
+    std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+    assert_eq!(user.told(&["copy", "file", "base:/d/f"]), "", "a mount in the namespace of one command");
+    assert_eq!(user.told(&["changes", "base"]), "Add \"/d\"\nAdd \"/d/f\"\n");
+    assert_eq!(user.told(&["create-image", "-i", "img", "base"]), "img\n");
+    assert_eq!(user.told(&["create-container", "-i", "ctr", "img"]), "ctr\n");
+    // The mount ends with its process.
+    assert_eq!(user.told(&["mount", "ctr"]).lines().count(), 1);
+    assert_eq!(user.told(&["mounted", "ctr"]), "");
+    assert!(user.dir.mounts().is_empty());
+    let script = "path=$($CS mount ctr); test \"$($CS mounted ctr)\" = 'ctr mounted'; cat \"$path/d/f\"; \
+                  echo new > \"$path/new\"; $CS unmount ctr";
+    assert_eq!(user.in_namespace(script).stdout(), "textctr mountpoint unmounted\n");
+    assert!(user.told(&["container", "ctr"]).contains("Size: 4\n"));
+    assert_eq!(user.told(&["--unshare=false", "containers"]), "ctr\n");
+    user.command(&["check"]).assert_success();
+    user.command(&["delete-container", "ctr"]).assert_success();
+    assert_eq!(user.command(&["delete-image", "img"]).assert_exit(0), "img: base\n");
+    user.command(&["wipe"]).assert_success();
+    assert_eq!(user.told(&["layers", "-j"]), "null\n");
+}
+
+#[test]
+fn without_a_namespace_nothing_is_mounted() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-unshare-not", NOBODY, NOBODY);
+    user.command(&["--unshare=false", "create-layer", "-i", "base"]).assert_success();
+    let error = user.command(&["-U=0", "mount", "base"]).assert_exit(1);
+    assert!(
+        error.contains("inside a user namespace") && error.ends_with(" while mounting base\n"),
+        "{error}"
+    );
+    assert_eq!(user.told(&["mount", "base"]).lines().count(), 1);
+}
+
+#[test]
+fn statuses_pass_through_a_namespace() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-statuses", NOBODY, NOBODY);
+    // The commands' own.
+    assert_eq!(user.command(&["exists", "nope"]).output().status.code(), Some(1));
+    assert_eq!(user.command(&["images", "--nope"]).output().status.code(), Some(125));
+    assert_eq!(user.command(&["layer", "nope"]).output().status.code(), Some(1));
+    assert_eq!(user.command(&["delete-layer", "nope"]).assert_exit(1), "nope: identifier is not a layer\n");
+    // Those of a command that is run inside.
+    let unshare = |words: &[&str]| user.command(&[&["unshare"], words].concat());
+    assert_eq!(unshare(&["id", "-u"]).stdout(), "0\n");
+    assert_eq!(unshare(&["--", "sh", "-c", "exit 7"]).assert_exit(1), "exit status 7\n");
+    assert_eq!(unshare(&["sh", "-c", "kill -9 $$"]).assert_exit(1), "signal: killed\n");
+    assert_eq!(
+        unshare(&["no-such-program"]).assert_exit(1),
+        "exec: \"no-such-program\": executable file not found in $PATH\n"
+    );
+    assert_eq!(
+        unshare(&["/nowhere/program"]).assert_exit(1),
+        "fork/exec /nowhere/program: no such file or directory\n"
+    );
+    assert_eq!(unshare(&["sh", "-c", "echo $_CONTAINERS_ROOTLESS_UID"]).stdout(), "65534\n");
+}
+
+#[test]
+fn without_ranges_there_is_one_id() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-one-id", NOBODY, NOBODY);
+    let script = "awk '{ print $1, $2, $3 }' /proc/self/uid_map /proc/self/gid_map";
+    assert_eq!(user.in_namespace(script).stdout(), "0 65534 1\n0 65534 1\n");
+    // Files of others are the user's on the disk, and come out as they came in.
+    let script = "echo text > f && tar -cf tar --owner=5 --group=6 f";
+    TestCommand::new("sh").args(["-c", script]).current_dir(user.dir.path()).assert_success();
+    user.command(&["import-layer", "-i", "base", "-f", "tar"]).assert_success();
+    assert_eq!(user.command(&["diff", "base"]).stdout_bytes(), std::fs::read(user.dir.join("tar")).unwrap());
+    let script = "path=$($CS mount base); stat -c %u:%g \"$path/f\"";
+    assert_eq!(user.in_namespace(script).stdout(), "0:0\n");
+    assert_eq!(
+        user.command(&["create-layer", "--subuidmap", "nobody-has-this"]).assert_exit(1),
+        "no subuid ranges found for user \"nobody-has-this\" in /etc/subuid\n"
+    );
+}
+
+#[test]
+fn with_ranges_files_have_their_owners() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let Some((uid, gid, first)) = user_with_ranges() else {
+        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    };
+    let user = User::new("compat-ranges", uid, gid);
+    let script = "echo text > f && tar -cf tar --owner=5 --group=6 f";
+    TestCommand::new("sh").args(["-c", script]).current_dir(user.dir.path()).assert_success();
+    user.command(&["import-layer", "-i", "base", "-f", "tar"]).assert_success();
+    let script = "path=$($CS mount base); stat -c %u:%g \"$path/f\"";
+    assert_eq!(user.in_namespace(script).stdout(), "5:6\n");
+    let script = format!("find {} -name f -uid $((5 - 1 + {first})) | wc -l", user.dir.root().display());
+    assert_eq!(TestCommand::new("sh").args(["-c", &script]).stdout(), "1\n", "on the disk it is the range's");
+    user.command(&["check"]).assert_success();
+    // What has owners of the range can be removed by the program alone.
+    user.command(&["wipe"]).assert_success();
+    assert_eq!(std::fs::read_dir(user.dir.root().join("diffs")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_store_of_the_machines_root_is_none_of_theirs() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-roots-store", NOBODY, NOBODY);
+    let as_root = TestCommand::new(user.program()).args(user.flags()).args(["create-layer", "-i", "base"]);
+    { as_root }.env("CONTAINERS_STORAGE_CONF", user.dir.join("storage.conf")).assert_success();
+    let output = user.command(&["layers"]).output();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.starts_with("error initializing: "), "{told}");
+}
