@@ -72,7 +72,11 @@ fn is_vanished_layer(error: &ImportError) -> bool {
 fn is_vanished(error: &Error) -> bool {
     matches!(
         error,
-        Error::Export(_) | Error::Layout(_) | Error::Mount(_) | Error::Meta(MetaError::Missing { .. })
+        Error::Export(_)
+            | Error::Layout(_)
+            | Error::LayerMissing { .. }
+            | Error::Mount(_)
+            | Error::Meta(MetaError::Missing { .. })
     )
 }
 
