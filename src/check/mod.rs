@@ -39,7 +39,7 @@ use crate::layer::ProgressFn;
 use crate::meta::{Query, ReadTxn, Records, stored_rows};
 use crate::oci::Source;
 use crate::store::Store;
-use crate::sys::path;
+use crate::sys::{moment, path};
 use crate::types::{ImageId, LayerId};
 
 pub(crate) use bytes::{digest_of, is_lost};
@@ -268,8 +268,9 @@ fn forget_what_is_elsewhere(store: &Store, damages: &mut Vec<Damage>) -> Result<
     if store.separate_images().is_none() && store.image_stores().is_empty() {
         return Ok(());
     }
+    moment::pass("own rows read");
     let view = store.begin_read()?;
-    let mut kept = Vec::with_capacity(damages.len());
+    let mut missing = Vec::with_capacity(damages.len());
     for damage in damages.drain(..) {
         let elsewhere = match &damage {
             Damage::ParentMissing { parent: layer, .. } | Damage::ImageLayerMissing { layer, .. } => {
@@ -279,10 +280,22 @@ fn forget_what_is_elsewhere(store: &Store, damages: &mut Vec<Damage>) -> Result<
             _ => false,
         };
         if !elsewhere {
-            kept.push(damage);
+            missing.push(damage);
         }
     }
-    *damages = kept;
+    // What was missed went perhaps together with what it was missed by, after the own rows were read.
+    let view = store.begin_read()?;
+    for damage in missing {
+        let is_missed = match &damage {
+            Damage::ParentMissing { layer, .. } => view.layer(layer)?.is_some(),
+            Damage::ImageLayerMissing { image, .. } => view.image(image)?.is_some(),
+            Damage::ContainerImageMissing { container, .. } => view.container(container)?.is_some(),
+            _ => true,
+        };
+        if is_missed {
+            damages.push(damage);
+        }
+    }
     Ok(())
 }
 

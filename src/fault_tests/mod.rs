@@ -6,7 +6,8 @@
 //! operation can be done again.
 //!
 //! Each operation has a process of its own: a fault counts the calls of all threads, and descriptors are counted too.
-//! As a rule a part of the faults is tried, always the same ones; `LAYERSTORE_FAULTS=all` tries all.
+//! As a rule a part of the faults is tried, always the same ones; `LAYERSTORE_FAULTS=all` tries all, and
+//! `LAYERSTORE_FAULTS_SYNC=records` or `off` lets every operation sync less.
 
 mod operations;
 mod place;

@@ -325,9 +325,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     on_store("create_container_with_ids", |_, store| {
         // All that this user has, so that anybody may give them a directory.
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let mut auto = AutoIdMaps::default();
-        auto.ranges = Some(HostRanges { uids: vec![(uid, 1)], gids: vec![(gid, 1)] });
-        auto.size = Some(1);
+        let ranges = HostRanges { uids: vec![(uid, 1)], gids: vec![(gid, 1)] };
+        let auto = AutoIdMaps { ranges: Some(ranges), size: Some(1), ..AutoIdMaps::default() };
         create(store.unwrap(), IdMapping::Auto(auto))
     }),
     on_store("set_flag_and_metadata", |_, store| {

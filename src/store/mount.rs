@@ -76,6 +76,8 @@ struct Planned<'s> {
     contents: Vec<LayerContent>,
     /// The directory that is going to be written to.
     written: Option<Directory<'s>>,
+    /// The workdir, if the mount leaves out syncs.
+    volatile: Option<PathBuf>,
     plan: MountPlan,
 }
 
@@ -127,13 +129,47 @@ impl Store {
                 }
                 planned => planned?,
             };
-            match self.mount_planned(&planned, options)? {
+            let announced = self.announce_volatile(&planned)?;
+            let attempt = self.mount_planned(&planned, options);
+            if announced && !matches!(attempt, Ok(Attempt::Mounted(_))) {
+                self.forget_announced(&planned.layer.id)?;
+            }
+            match attempt? {
                 Attempt::Mounted(mount) => return Ok(mount),
                 Attempt::Changed => {}
                 Attempt::Busy if Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
                 Attempt::Busy => return Err(InUseError::Busy { layer: planned.layer.id }.into()),
             }
         }
+    }
+
+    /// Notes that the kernel is going to mark a workdir as one whose files are in doubt, before it does: so whoever finds the
+    /// mark, and that the process has died, knows that it is of this boot. Returns whether it is noted by this call.
+    fn announce_volatile(&self, planned: &Planned<'_>) -> Result<bool, Error> {
+        let Some(work) = &planned.volatile else { return Ok(false) };
+        let target = self.mount_point(&planned.layer.id)?.to_string_lossy().into_owned();
+        let namespace = self.mount_namespace()?;
+        self.run()?.update_mount::<_, Error>(&planned.layer.id, namespace, |slot| {
+            // One that is there already may be of another boot.
+            let announce = slot.record.is_none() && !overlay::has_volatile_mark(work);
+            if announce {
+                slot.record = Some(MountRecord { count: 0, target, read_only: false });
+            }
+            Ok(announce)
+        })
+    }
+
+    /// Nothing has come of it.
+    fn forget_announced(&self, layer: &str) -> Result<(), Error> {
+        let target = self.mount_point(layer)?;
+        self.run()?.update_mount::<_, Error>(layer, self.mount_namespace()?, |slot| {
+            if slot.record.as_ref().is_some_and(|record| record.count == 0) && !overlay::is_mounted(&target)?
+            {
+                self.vouch_for_ended(layer)?;
+                slot.record = None;
+            }
+            Ok(())
+        })
     }
 
     fn mount_planned(&self, planned: &Planned<'_>, options: &MountOptions) -> Result<Attempt, Error> {
@@ -248,7 +284,8 @@ impl Store {
                 "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";
             return Err(MountError::IdMap { reason }.into());
         }
-        Ok(Planned { layer, contents: contents(&chain), written, plan })
+        let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
+        Ok(Planned { layer, contents: contents(&chain), written, volatile, plan })
     }
 
     /// Gives one mount back, and unmounts with the last. Returns how many are left.

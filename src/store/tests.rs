@@ -211,3 +211,24 @@ fn what_goes_while_an_archive_is_unpacked_is_told() {
     assert!(matches!(refused, Err(Error::InUse(InUseError::Changed { .. }))), "{refused:?}");
     is_whole(&store);
 }
+
+#[test]
+fn what_goes_from_two_stores_during_a_check_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path()).image_store_root(dir.path().join("images"));
+    let (store, other) = (Store::open(&options).unwrap(), Store::open(&options).unwrap());
+    let image = make_image(&store, "base", "layer");
+    let web = store.create_container(&image, &ContainerOptions::named("web")).unwrap();
+    let id = image.clone();
+    moment::meanwhile("own rows read", move || {
+        other.remove_container(&web.id).unwrap();
+        other.remove_image(&id).unwrap();
+    });
+    is_whole(&store);
+    // But what is missing for good is.
+    make_image(&store, "base", "layer");
+    store.create_container(&image, &ContainerOptions::named("web")).unwrap();
+    store.separate_images().unwrap().remove_image(&image).unwrap();
+    let found = store.check(&CheckOptions::default()).unwrap().findings;
+    assert_eq!(found.len(), 2, "{found:?}");
+}

@@ -44,13 +44,17 @@ pub enum Action {
     RemoveContainer(String),
     RemoveImage(String),
     RemoveLayer(String),
-    CreateLayer { id: String, parent: Option<String>, names: Vec<String> },
+    CreateLayer { id: String, parent: Option<String>, template: Option<String>, names: Vec<String> },
     PutLayer { id: String, parent: Option<String>, names: Vec<String>, files: Files },
     ApplyDiff { layer: String, files: Files },
     Seal(String),
     Unseal(String),
     Write { changes: Vec<Change>, go_on: bool, roll_back: bool },
     DropBlobs(Option<Vec<String>>),
+    WriteData { container: String, content: Vec<u8> },
+    MakeDirectory(Target),
+    RemoveRegardless(String),
+    Wipe,
     Mount(Target),
     Unmount { of: Target, all: bool },
     WriteFile { container: String, file: String, content: Vec<u8> },
@@ -70,9 +74,16 @@ pub enum Change {
     RemoveName(Target, String),
     MoveName(String, String),
     SetMetadata(Target, String),
+    SetFlag(Target, String),
+    ClearFlag(Target),
     PutItem(Target, String, Content),
     RemoveItem(Target, String),
 }
+
+/// The one flag.
+const FLAG: &str = "flag";
+/// The file in a container's directory.
+pub const DATA: &str = "sub/file";
 
 /// What an operation returned: the value, as far as the model knows it, or the error.
 pub type Outcome = Result<Value, String>;
@@ -165,8 +176,9 @@ impl Action {
                 Ok(Value::Layers(removed.iter().map(ToString::to_string).collect()))
             }
             Action::RemoveLayer(id) => nothing(store.remove_layer(&id.parse()?)),
-            Action::CreateLayer { id, parent, names } => {
-                let (parent, options) = new_layer(id, parent.as_deref(), names)?;
+            Action::CreateLayer { id, parent, template, names } => {
+                let (parent, mut options) = new_layer(id, parent.as_deref(), names)?;
+                options.template = template.as_ref().map(|template| template.parse()).transpose()?;
                 nothing(store.create_layer(parent.as_ref(), &options).map(drop))
             }
             Action::PutLayer { id, parent, names, files } => {
@@ -186,6 +198,20 @@ impl Action {
                     .map(|digests| digests.iter().map(|digest| digest.parse().unwrap()).collect::<Vec<_>>());
                 Ok(Value::Number(store.drop_blobs(digests.as_deref())?))
             }
+            Action::WriteData { container, content } => {
+                nothing(store.write_container_file(&container.parse()?, DATA, content))
+            }
+            Action::MakeDirectory(of) => {
+                let path = match of.thing() {
+                    ThingId::Container(id) => store.container_directory(&id)?,
+                    ThingId::Image(id) => store.image_directory(&id)?,
+                    ThingId::Layer(id) => store.layer(id.as_str()).map(|_| place.root.clone())?,
+                };
+                assert!(path.is_dir());
+                Ok(Value::Nothing)
+            }
+            Action::RemoveRegardless(id) => nothing(store.remove_regardless(ThingId::Container(id.parse()?))),
+            Action::Wipe => nothing(store.wipe()),
             Action::Mount(of) => Ok(Value::Number(store.mount(of.thing(), &MountOptions::default())?.count)),
             Action::Unmount { of, all: false } => {
                 Ok(Value::Number(store.unmount(of.thing(), UnmountMode::Plain)?))
@@ -238,7 +264,7 @@ impl Action {
         matches!(
             self,
             Action::Mount(_) | Action::Unmount { .. } | Action::WriteFile { .. } | Action::RemoveFile { .. }
-        )
+        ) || matches!(self, Action::Wipe | Action::RemoveRegardless(_))
     }
 }
 
@@ -297,6 +323,8 @@ impl Change {
             Change::RemoveName(of, name) => txn.remove_name(of.thing(), &name.parse()?),
             Change::MoveName(to, name) => txn.move_name(&to.parse::<layerstore::ImageId>()?, &name.parse()?),
             Change::SetMetadata(of, text) => txn.set_metadata(of.thing(), text),
+            Change::SetFlag(of, value) => txn.set_flag(of.thing(), FLAG, value),
+            Change::ClearFlag(of) => txn.clear_flag(of.thing(), FLAG),
             Change::PutItem(of, key, content) => txn.put_item(of.thing(), key, &content.bytes()),
             Change::RemoveItem(of, key) => txn.remove_item(of.thing(), key),
         }

@@ -8,7 +8,7 @@ use layerstore::{
     Layer as LayerValue, Name, Store, Thing, ThingId,
 };
 
-use super::action::{Action, Target, said};
+use super::action::{Action, DATA, Target, said};
 use super::op::NAMES;
 use super::predict::UNKNOWN;
 use super::state::{Common, Container, Image, Kind, Layer, State};
@@ -108,7 +108,7 @@ impl State {
     fn layer_row(&self, store: &Store, layer: &LayerValue) -> Result<Layer, String> {
         let id = layer.id.to_string();
         Ok(Layer {
-            common: common(store, &layer.into(), &layer.names, &layer.metadata)?,
+            common: common(store, &layer.into(), &layer.names, &layer.metadata, &layer.flags)?,
             parent: layer.parent.as_ref().map(ToString::to_string),
             writable: layer.is_writable(),
             diff_id: layer.diff_id.as_ref().map(ToString::to_string),
@@ -227,7 +227,7 @@ fn compare_maps<T: PartialEq + Debug>(
 
 fn image_row(store: &Store, image: &ImageValue) -> Result<Image, String> {
     Ok(Image {
-        common: common(store, &image.into(), &image.names, &image.metadata)?,
+        common: common(store, &image.into(), &image.names, &image.metadata, &image.flags)?,
         history: texts(&image.names_history),
         top: image.top_layer.as_ref().map(ToString::to_string),
         digests: texts(&image.digests),
@@ -236,14 +236,22 @@ fn image_row(store: &Store, image: &ImageValue) -> Result<Image, String> {
 
 fn container_row(store: &Store, container: &ContainerValue) -> Result<Container, String> {
     Ok(Container {
-        common: common(store, &container.into(), &container.names, &container.metadata)?,
+        common: common(store, &container.into(), &container.names, &container.metadata, &container.flags)?,
         image: container.image.as_ref().map(ToString::to_string),
         layer: container.layer.to_string(),
+        data: store.read_container_file(&container.id, DATA).ok(),
     })
 }
 
-fn common(store: &Store, of: &ThingId, names: &[Name], metadata: &str) -> Result<Common, String> {
-    Ok(Common { names: texts(names), metadata: metadata.to_owned(), items: items(store, of)? })
+fn common(
+    store: &Store,
+    of: &ThingId,
+    names: &[Name],
+    metadata: &str,
+    flags: &[(String, String)],
+) -> Result<Common, String> {
+    let (names, metadata, flags) = (texts(names), metadata.to_owned(), flags.to_vec());
+    Ok(Common { names, metadata, flags, items: items(store, of)? })
 }
 
 fn items(store: &Store, of: &ThingId) -> Result<BTreeMap<String, Vec<u8>>, String> {

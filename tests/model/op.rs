@@ -51,13 +51,17 @@ pub enum Op {
     RemoveContainer(u8),
     RemoveImage(u8),
     RemoveLayer(u8),
-    CreateLayer { id: u8, parent: Option<u8>, names: Vec<u8> },
+    CreateLayer { id: u8, parent: Option<u8>, template: Option<u8>, names: Vec<u8> },
     PutLayer { id: u8, parent: Option<u8>, names: Vec<u8>, files: Vec<(u8, u8)> },
     ApplyDiff { layer: u8, files: Vec<(u8, u8)> },
     Seal(u8),
     Unseal(u8),
     Write { changes: Vec<ChangeOp>, go_on: bool, roll_back: bool },
     DropBlobs(Option<u8>),
+    WriteData { container: u8, content: u8 },
+    MakeDirectory(Pick),
+    RemoveRegardless(u8),
+    Wipe,
     Mount(Pick),
     Unmount { of: Pick, all: bool },
     WriteFile { container: u8, file: u8, content: u8 },
@@ -84,6 +88,8 @@ pub enum ChangeOp {
     RemoveName(Pick, u8),
     MoveName(u8, u8),
     SetMetadata(Pick, u8),
+    SetFlag(Pick, u8),
+    ClearFlag(Pick),
     PutItem(Pick, u8, Content),
     RemoveItem(Pick, u8),
 }
@@ -149,8 +155,11 @@ fn op(mounts: bool) -> impl Strategy<Value = Op> {
         2 => number().prop_map(Op::RemoveContainer),
         2 => number().prop_map(Op::RemoveImage),
         2 => number().prop_map(Op::RemoveLayer),
-        2 => (any::<u8>(), proptest::option::of(number()), names())
-            .prop_map(|(id, parent, names)| Op::CreateLayer { id, parent, names }),
+        3 => (any::<u8>(), proptest::option::of(number()), proptest::option::of(number()), names())
+            .prop_map(|(id, parent, template, names)| Op::CreateLayer { id, parent, template, names }),
+        2 => (number(), any::<u8>()).prop_map(|(container, content)| Op::WriteData { container, content }),
+        1 => pick().prop_map(Op::MakeDirectory),
+        1 => number().prop_map(Op::RemoveRegardless),
         3 => (any::<u8>(), proptest::option::of(number()), names(), files())
             .prop_map(|(id, parent, names, files)| Op::PutLayer { id, parent, names, files }),
         4 => (number(), files()).prop_map(|(layer, files)| Op::ApplyDiff { layer, files }),
@@ -168,7 +177,8 @@ fn op(mounts: bool) -> impl Strategy<Value = Op> {
         1 => number().prop_map(Op::Save),
         2 => any::<bool>().prop_map(|dry_run| Op::Gc { dry_run }),
         1 => any::<bool>().prop_map(|deep| Op::Check { deep }),
-        1 => Just(Op::Reopen),
+        2 => Just(Op::Reopen),
+        1 => proptest::bool::weighted(0.5).prop_map(|wipes| if wipes { Op::Wipe } else { Op::Reopen }),
     ]
 }
 
@@ -185,6 +195,8 @@ fn change() -> impl Strategy<Value = ChangeOp> {
         (pick(), any::<u8>()).prop_map(|(of, name)| ChangeOp::RemoveName(of, name)),
         (number(), any::<u8>()).prop_map(|(to, name)| ChangeOp::MoveName(to, name)),
         (pick(), any::<u8>()).prop_map(|(of, text)| ChangeOp::SetMetadata(of, text)),
+        (pick(), any::<u8>()).prop_map(|(of, value)| ChangeOp::SetFlag(of, value)),
+        pick().prop_map(ChangeOp::ClearFlag),
         (pick(), any::<u8>(), 0u8..3, content).prop_map(|(of, key, seed, length)| ChangeOp::PutItem(
             of,
             key,
@@ -222,18 +234,16 @@ impl Op {
             },
             Op::CreateImage { id, layer, names, content } => Action::CreateImage {
                 id: choose(MADE, *id),
-                // One that is written to goes with its container.
-                layer: layer
-                    .map(|number| of(Kind::Layer, &number))
-                    .filter(|layer| state.container_of_layer(layer).is_none()),
+                layer: layer.map(|number| of(Kind::Layer, &number)),
                 names: names_of(names),
                 content: *content,
             },
             Op::RemoveContainer(number) => Action::RemoveContainer(of(Kind::Container, number)),
             Op::RemoveImage(number) => Action::RemoveImage(of(Kind::Image, number)),
             Op::RemoveLayer(number) => Action::RemoveLayer(of(Kind::Layer, number)),
-            Op::CreateLayer { id, parent, names } => Action::CreateLayer {
+            Op::CreateLayer { id, parent, template, names } => Action::CreateLayer {
                 id: choose(LAYERS, *id),
+                template: template.as_ref().map(|number| of(Kind::Layer, number)),
                 parent: parent.as_ref().map(|number| of(Kind::Layer, number)),
                 names: names_of(names),
             },
@@ -246,7 +256,17 @@ impl Op {
             Op::ApplyDiff { layer, files } => {
                 Action::ApplyDiff { layer: of(Kind::Layer, layer), files: files_of(files) }
             }
-            Op::Seal(number) => Action::Seal(of(Kind::Layer, number)),
+            Op::Seal(number) => {
+                // The model does not know whether an equal layer has a directory, which those above must not lose theirs for.
+                let layer = of(Kind::Layer, number);
+                Action::Seal(if state.is_shown(&layer) { "absent".to_owned() } else { layer })
+            }
+            Op::WriteData { container, content } => {
+                Action::WriteData { container: of(Kind::Container, container), content: vec![*content; 20] }
+            }
+            Op::MakeDirectory(pick) => Action::MakeDirectory(target(pick)),
+            Op::RemoveRegardless(number) => Action::RemoveRegardless(of(Kind::Container, number)),
+            Op::Wipe => Action::Wipe,
             Op::Unseal(number) => Action::Unseal(of(Kind::Layer, number)),
             Op::Write { changes, go_on, roll_back } => Action::Write {
                 changes: changes.iter().map(|change| change.resolve(state)).collect(),
@@ -298,6 +318,8 @@ impl ChangeOp {
                 Change::MoveName(pick_id(state, Kind::Image, *to), choose(NAMES, *name))
             }
             ChangeOp::SetMetadata(of, text) => Change::SetMetadata(target(of), format!("metadata {text}")),
+            ChangeOp::SetFlag(of, value) => Change::SetFlag(target(of), value.to_string()),
+            ChangeOp::ClearFlag(of) => Change::ClearFlag(target(of)),
             ChangeOp::PutItem(of, key, content) => Change::PutItem(target(of), choose(KEYS, *key), *content),
             ChangeOp::RemoveItem(of, key) => Change::RemoveItem(target(of), choose(KEYS, *key)),
         }

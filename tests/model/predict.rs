@@ -33,8 +33,36 @@ impl State {
             Action::RemoveContainer(id) => self.remove_container(id, place),
             Action::RemoveImage(id) => self.remove_image(id, place),
             Action::RemoveLayer(id) => self.remove_layer(id, place),
-            Action::CreateLayer { id, parent, names } => {
+            Action::CreateLayer { id, parent, template, names } => {
                 self.new_layer(id, parent.as_deref(), names)?.writable = true;
+                if let Some(template) = template {
+                    // The id of the new layer itself is none yet.
+                    let there = self.layers.get(template).filter(|_| template != id);
+                    let from = there.ok_or_else(|| not_found(Kind::Layer, template))?.clone();
+                    let made = self.layers.get_mut(id).unwrap();
+                    let (common, parent) = (std::mem::take(&mut made.common), made.parent.take());
+                    *made = Layer { common, parent, ..from };
+                }
+                Ok(Value::Nothing)
+            }
+            Action::WriteData { container, content } => {
+                let row = self.containers.get_mut(container);
+                row.ok_or_else(|| not_found(Kind::Container, container))?.data = Some(content.clone());
+                Ok(Value::Nothing)
+            }
+            Action::MakeDirectory(of) => {
+                let known = self.common(of.kind, &of.id).is_some();
+                known.then_some(Value::Nothing).ok_or_else(|| not_found(of.kind, &of.id).into())
+            }
+            Action::RemoveRegardless(id) => {
+                let row = self.containers.get(id).ok_or_else(|| not_found(Kind::Container, id))?;
+                let layer = row.layer.clone();
+                self.mounts.remove(&layer);
+                self.views.remove(&layer);
+                self.remove_container(id, place)
+            }
+            Action::Wipe => {
+                *self = State { littered: self.littered, ..State::default() };
                 Ok(Value::Nothing)
             }
             Action::PutLayer { id, parent, names, files } => {
@@ -185,6 +213,11 @@ impl State {
         }
         if let Some(layer) = layer.filter(|layer| !self.layers.contains_key(*layer)) {
             return Err(not_found(Kind::Layer, layer).into());
+        }
+        if let Some((layer, container)) =
+            layer.and_then(|layer| Some((layer, self.container_of_layer(layer)?)))
+        {
+            return Err(CreateError::ParentOfContainer { layer: layer.to_owned(), container }.into());
         }
         let mut image = Image { top: layer.map(str::to_owned), ..Image::default() };
         image.digests = vec![Digest::sha256(&content.bytes()).to_string()];
@@ -438,6 +471,16 @@ impl State {
             Change::SetMetadata(of, text) => {
                 let row = self.common_mut(of.kind, &of.id).ok_or_else(|| not_found(of.kind, &of.id))?;
                 row.metadata.clone_from(text);
+                Ok(())
+            }
+            Change::SetFlag(of, value) => {
+                let row = self.common_mut(of.kind, &of.id).ok_or_else(|| not_found(of.kind, &of.id))?;
+                row.flags = vec![("flag".to_owned(), value.clone())];
+                Ok(())
+            }
+            Change::ClearFlag(of) => {
+                let row = self.common_mut(of.kind, &of.id).ok_or_else(|| not_found(of.kind, &of.id))?;
+                row.flags.clear();
                 Ok(())
             }
             Change::PutItem(of, key, content) => {

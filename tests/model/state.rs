@@ -31,6 +31,7 @@ impl Kind {
 pub struct Common {
     pub names: Vec<String>,
     pub metadata: String,
+    pub flags: Vec<(String, String)>,
     pub items: BTreeMap<String, Vec<u8>>,
 }
 
@@ -58,6 +59,8 @@ pub struct Container {
     pub common: Common,
     pub image: Option<String>,
     pub layer: String,
+    /// The file in its directory.
+    pub data: Option<Vec<u8>>,
 }
 
 /// A whole store.
@@ -124,6 +127,11 @@ impl State {
     pub fn containers_of_image(&self, image: &str) -> Vec<String> {
         let stands = |entry: &(&String, &Container)| entry.1.image.as_deref() == Some(image);
         self.containers.iter().filter(stands).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether a layer above this one is mounted.
+    pub fn is_shown(&self, layer: &str) -> bool {
+        self.children(layer).iter().any(|child| self.mounts.contains_key(child) || self.is_shown(child))
     }
 
     /// A layer and all below it, the topmost first.

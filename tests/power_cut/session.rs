@@ -6,14 +6,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use layerstore::{Store, StoreOptions, SyncMode};
+use layerstore::{Store, SyncMode};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Cache, Content, Event, Replay};
 use super::fuse::Recorder;
-use super::verify::{Progress, open, progress, verify_data, verify_doubtful_data, verify_records};
+use super::verify::{Progress, open, options, progress, verify_data, verify_doubtful_data, verify_records};
 use super::worker::{History, Mark, THREADS, Worker, write_images};
 use crate::support::random::Random;
 use crate::support::{Dir, TestCommand, database};
@@ -156,6 +156,11 @@ impl Session {
         if self.seed.is_multiple_of(2) { 1 } else { THREADS }
     }
 
+    /// Whether the images are in a store of their own, in another directory of the same disk.
+    fn is_separate(self) -> bool {
+        self.seed / 2 % 2 == 1
+    }
+
     fn run(self) -> Tally {
         let dir = Dir::new("power-cut");
         enter_mount_namespace(dir.path());
@@ -205,14 +210,19 @@ impl Session {
         // What a reboot drops.
         let after = tempfile::tempdir_in(dir.path()).unwrap();
         let run_root = after.path().join("run");
-        let store = open(&top, &run_root, is_made)?;
+        let options = options(&top, &run_root, self.is_separate());
+        // It belongs to another boot, whose files nobody looks at.
+        std::fs::remove_dir_all(top.join("images/run")).ok();
+        let store = open(&options, is_made)?;
         verify_records(&store, histories, progress)?;
         if self.sync == Sync::Everything {
             return verify_data(&store, &images, random).map(|()| 0);
         }
         drop(store);
-        database::reboot(&top.join("store"));
-        verify_doubtful_data(&open(&top, &run_root, is_made)?, &images, after.path())
+        for store in ["store", "images"].iter().filter(|store| top.join(store).exists()) {
+            database::reboot(&top.join(store));
+        }
+        verify_doubtful_data(&open(&options, is_made)?, &images, after.path())
     }
 
     /// Makes a store on a new filesystem, works on it, and returns what its disk was sent meanwhile.
@@ -227,7 +237,7 @@ impl Session {
         self.filesystem.make(&recorder.disk());
         let (_, before) = recorder.take();
         let mounted = self.filesystem.mount(&recorder.disk(), top);
-        let options = StoreOptions::at(top.join("store")).run_root(dir.join("run"));
+        let options = options(top, &dir.join("run"), self.is_separate());
         let store = Store::open(&options.reserve(1 << 20).sync(self.sync.mode())).unwrap();
         let opened = recorder.position();
         let histories = std::thread::scope(|scope| {

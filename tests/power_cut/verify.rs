@@ -34,10 +34,16 @@ pub fn progress(events: &[Event]) -> [Progress; THREADS] {
     all
 }
 
-/// Opens the store below `top`. One that was not yet made is no loss, but nothing of it may be in the way of making it.
-pub fn open(top: &Path, run_root: &Path, is_made: bool) -> Result<Store, String> {
-    let options = StoreOptions::at(top.join("store")).run_root(run_root).sync(SyncMode::Off).reserve(0);
-    Store::open(&options.create(!is_made)).map_err(|error| format!("the store does not open: {error:?}"))
+/// The store below `top`, whose images are perhaps in one beside it.
+pub fn options(top: &Path, run_root: &Path, separate: bool) -> StoreOptions {
+    let options = StoreOptions::at(top.join("store")).run_root(run_root);
+    if separate { options.image_store_root(top.join("images")) } else { options }
+}
+
+/// Opens a store. One that was not yet made is no loss, but nothing of it may be in the way of making it.
+pub fn open(options: &StoreOptions, is_made: bool) -> Result<Store, String> {
+    let options = options.clone().sync(SyncMode::Off).reserve(0).create(!is_made);
+    Store::open(&options).map_err(|error| format!("the store does not open: {error:?}"))
 }
 
 /// Whether every record is there that was written, and nothing else.

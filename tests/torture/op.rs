@@ -207,6 +207,8 @@ pub enum Refusal {
     NotFound,
     NameInUse,
     InUse,
+    /// Somebody is at the directory: a collection, perhaps, that looks after who died there.
+    Busy,
     Mounted,
     /// The write lock was not to be had in the time that this worker waits.
     Locked,

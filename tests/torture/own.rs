@@ -128,6 +128,10 @@ impl Owned {
                 Op::ApplyDiff { .. } | Op::DeleteOwn { .. } | Op::Seal { .. } | Op::Unseal { .. },
                 Refusal::Mounted,
             ) => must(mounted(), "nothing is mounted"),
+            (
+                Op::ApplyDiff { .. } | Op::Seal { .. } | Op::Unseal { .. } | Op::Mount { .. },
+                Refusal::Busy,
+            ) => Ok(()),
             (Op::Mount { id }, Refusal::InUse) => {
                 let layer = self.own.get(id)?;
                 let good = self.is_used(id) && !layer.sealed && layer.mounts.is_none();

@@ -52,6 +52,7 @@ pub fn refusal(error: &Error) -> Option<Refusal> {
     Some(match error {
         Error::Lookup(LookupError::NotFound { .. }) => Refusal::NotFound,
         Error::InUse(InUseError::Mounted { .. }) => Refusal::Mounted,
+        Error::InUse(InUseError::Busy { .. }) => Refusal::Busy,
         Error::InUse(_) => Refusal::InUse,
         Error::Meta(MetaError::NameInUse { .. }) => Refusal::NameInUse,
         Error::Meta(MetaError::Locked { .. }) => Refusal::Locked,
@@ -72,7 +73,11 @@ fn is_vanished_layer(error: &ImportError) -> bool {
 fn is_vanished(error: &Error) -> bool {
     matches!(
         error,
-        Error::Export(_) | Error::Layout(_) | Error::Mount(_) | Error::Meta(MetaError::Missing { .. })
+        Error::Export(_)
+            | Error::Layout(_)
+            | Error::LayerMissing { .. }
+            | Error::Mount(_)
+            | Error::Meta(MetaError::Missing { .. })
     )
 }
 

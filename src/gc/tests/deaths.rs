@@ -8,7 +8,7 @@ use std::process::Command;
 use layerstore_schema::record::LayerContent;
 
 use super::support::{is_clean, load, open};
-use crate::error::Error;
+use crate::error::{Error, MountError};
 use crate::gc::{GarbageKind, GcReport};
 use crate::meta::Query;
 use crate::store::{ApplyOptions, ContainerOptions, LayerOptions, MountOptions, Store, UnmountMode};
@@ -36,6 +36,9 @@ fn a_process_that_dies() {
         "gc" => drop(store.gc(false).unwrap()),
         "mount" => {
             drop(store.mount(&store.container("web").unwrap(), &MountOptions::default()).unwrap());
+        }
+        "mount-volatile" => {
+            drop(store.mount(&store.container("volatile").unwrap(), &MountOptions::default()).unwrap());
         }
         "unmount" => {
             store.unmount(&store.container("web").unwrap(), UnmountMode::Plain).unwrap();
@@ -268,6 +271,39 @@ fn a_mount_that_nobody_counted_is_used_by_the_next() {
     let mount = store.mount(&web, &MountOptions::default()).unwrap();
     assert_eq!(mount.count, 1);
     store.unmount(&web, UnmountMode::Plain).unwrap();
+    assert_eq!(store.gc(false).unwrap().removed, []);
+}
+
+#[test]
+fn a_volatile_mount_of_this_boot_is_made_again_and_none_of_another() {
+    let (dir, store) = prepared();
+    if !can_mount(&store) {
+        return;
+    }
+    let mut options = ContainerOptions::named("volatile");
+    options.volatile = true;
+    let container = store.create_container(None, &options).unwrap();
+    let path = store.mount_point(container.layer.as_str()).unwrap();
+    let mount = || store.mount(&container, &MountOptions::default());
+    let end = || crate::sys::mount::unmount(&path, false).unwrap();
+    // Its maker died before it was counted, and it is gone: the mark of the kernel is left.
+    die(dir.path(), "mount-volatile", "mounted");
+    end();
+    assert_eq!(mount().unwrap().count, 1);
+    // Nothing is known of it, as after a reboot.
+    end();
+    let namespace = store.mount_namespace().unwrap();
+    let run = store.run().unwrap();
+    run.update_mount::<_, Error>(container.layer.as_str(), namespace, |slot| {
+        slot.record = None;
+        Ok(())
+    })
+    .unwrap();
+    for _ in 0..2 {
+        let refused = mount();
+        assert!(matches!(refused, Err(Error::Mount(MountError::VolatileLeft { .. }))), "{refused:?}");
+    }
+    store.remove_container(&container.id).unwrap();
     assert_eq!(store.gc(false).unwrap().removed, []);
 }
 
