@@ -99,6 +99,7 @@
 
 mod archive;
 mod check;
+mod chunked;
 mod compress;
 pub mod config;
 mod disk;
@@ -125,12 +126,13 @@ pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding,
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use chunked::{ChunkedBlob, Span};
 pub use compress::Compression;
 pub use error::{
-    ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
-    ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
-    ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError, ValueError,
-    WatchError,
+    ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,
+    ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError,
+    OciError, ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError,
+    ValueError, WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};

@@ -27,7 +27,9 @@ pub use changes::{Change, ChangeKind};
 pub(crate) use changes::{Mark, changes};
 pub(crate) use compare::{Difference, compare};
 pub(crate) use export::{export_differences, export_directory, export_original};
-pub(crate) use import::{ImportOptions, SealedContent, SealedLayer, UnpackedLayer, complete, seal, unpack};
+pub(crate) use import::{
+    ImportOptions, SealedContent, SealedLayer, TocFound, UnpackedLayer, complete, seal, unpack,
+};
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
 pub(crate) use stack::{Stack, hides_below};

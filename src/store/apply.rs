@@ -141,7 +141,7 @@ impl<'s> Target<'s> {
             let sealed = store.seal_unpacked(unpacked, &below)?;
             let sync = || store.sync_staged(point, true);
             let written = self.replace(sync, options, |rows, record| {
-                let needed = rows.insert_sealed(described(record, &sealed.streams, options), &sealed)?;
+                let needed = rows.insert_sealed(described(record, &sealed, options), &sealed)?;
                 rows.inserted_chain(&self.record.id)?;
                 Ok(needed)
             });

@@ -8,6 +8,7 @@ use std::io::Read;
 
 use layerstore_schema::record::{LayerBlob as BlobRow, LayerRecord};
 
+use crate::chunked::ChunkedBlob;
 use crate::compress::Compression;
 use crate::disk::{Stage, Staging, SyncPoint};
 use crate::error::{Error, ImportError};
@@ -26,8 +27,12 @@ pub struct ApplyOptions {
     pub blob_digest: Option<Digest>,
     /// The digest that it must have uncompressed.
     pub diff_id: Option<DiffId>,
-    /// The digest of its table of contents, if it can be read in parts. Kept with the layer; nothing checks it.
+    /// The digest of its table of contents, if it can be read in parts. Kept with the layer; nothing checks it, unless
+    /// `chunked` is given.
     pub toc_digest: Option<Digest>,
+    /// Where it has a table of contents in the form zstd:chunked. That is compared with all of the archive, and its digest
+    /// kept with the layer.
+    pub chunked: Option<ChunkedBlob>,
     /// Change a layer even if images or other layers stand on it, which then show something else than they did. Only for
     /// [`Store::apply_diff`] and [`StagedDiff::apply_to`].
     pub change_under_others: bool,
@@ -55,7 +60,8 @@ impl Store {
     ///
     /// Nobody waits for it, and it waits for nobody, however large it is. An empty stream is an archive of no changes.
     ///
-    /// Returns [`Error::Import`] if the archive is damaged, or not what `options` say.
+    /// Returns [`Error::Import`] if the archive is damaged, or not what `options` say; with
+    /// [`ImportError::Chunked`](crate::ImportError::Chunked) if its table of contents is, or says something else than it.
     ///
     /// # Examples
     ///
@@ -85,11 +91,12 @@ impl Store {
         let staging = Staging::create(&Stage::create(home.layout())?, home.fresh_number()?)?;
         let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let records = home.spool().map_err(ImportError::Io)?;
-        let import = ImportOptions { empty_streams: true, ..self.import_options() };
+        let import =
+            ImportOptions { empty_streams: true, chunked: options.chunked.clone(), ..self.import_options() };
         let unpacked = layer::unpack(diff, algorithm, staging, records, &import);
         let unpacked = unpacked.and_then(|unpacked| {
             check_digests(unpacked.streams(), options)?;
-            Ok(unpacked)
+            unpacked.require_toc()
         })?;
         Ok(StagedDiff {
             store: self.clone(),
@@ -172,7 +179,7 @@ impl StagedDiff {
         let below = handle.begin_read()?.stack(record.parent.as_deref())?;
         let sealed = store.seal_unpacked(unpacked, &below)?;
         let sync = || store.sync_staged(&point, true);
-        let record = described(record, &sealed.streams, &apply);
+        let record = described(record, &sealed, &apply);
         let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
             home.refuse_taken(rows.txn, &record)?;
             let needed = rows.insert_sealed(record.clone(), &sealed)?;
@@ -201,7 +208,8 @@ impl Store {
 }
 
 /// The record with what is known of the archive that the layer came from.
-pub(super) fn described(record: LayerRecord, streams: &Streams, options: &ApplyOptions) -> LayerRecord {
+pub(super) fn described(record: LayerRecord, sealed: &SealedLayer, options: &ApplyOptions) -> LayerRecord {
+    let streams = &sealed.streams;
     LayerRecord {
         diff_id: Some(streams.diff_id.to_string()),
         blobs: vec![BlobRow {
@@ -209,7 +217,7 @@ pub(super) fn described(record: LayerRecord, streams: &Streams, options: &ApplyO
             size: streams.blob_size,
             media_type: media_type(streams.compression).to_owned(),
         }],
-        toc_digest: options.toc_digest.as_ref().map(ToString::to_string),
+        toc_digest: sealed.toc_digest.as_ref().or(options.toc_digest.as_ref()).map(ToString::to_string),
         ..record
     }
 }
