@@ -226,7 +226,7 @@ fn media_type(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "application/vnd.oci.image.layer.v1.tar",
         Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        Compression::Zstd | Compression::ZstdChunked => "application/vnd.oci.image.layer.v1.tar+zstd",
         // OCI has no names for these; docker's archives do.
         Compression::Bzip2 => "application/vnd.docker.image.rootfs.diff.tar.bzip2",
         Compression::Xz => "application/vnd.docker.image.rootfs.diff.tar.xz",

@@ -1,0 +1,300 @@
+//! Layers with a table of contents: zstd:chunked.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use layerstore::oci::{LoadOptions, SaveOptions, Source};
+use layerstore::{
+    ApplyOptions, ChunkedBlob, ChunkedError, Compression as Form, DiffOptions, Digest, Error, ExportError,
+    Image, ImportError, LayerOptions, Store, StoreOptions,
+};
+use serde_json::Value;
+
+use crate::support::command::TestCommand;
+use crate::support::dir::Dir;
+use crate::support::machine;
+use crate::support::oci::{self, Compression, blob_path};
+use crate::support::random::Random;
+use crate::support::store::{assert_whole, open};
+use crate::support::tar::Member;
+
+/// Files of all kinds: small, empty, in several parts, with zeros, and linked.
+fn members() -> Vec<Member> {
+    let mut random = Random::new(7);
+    let holes = [random.bytes(5000), vec![0; 200_000], random.bytes(5000), vec![0; 3000]].concat();
+    vec![
+        Member::directory("etc").owner(7, 8),
+        Member::file("etc/motd", "hello").mode(0o4755).mtime(1_700_000_000, 0),
+        Member::file("etc/empty", ""),
+        Member::file("large", random.bytes(900_000)).xattr("user.a", b"1\0\xff"),
+        Member::file("holes", holes),
+        Member::file("zeros", vec![0; 5000]),
+        Member::symlink("link", "etc/motd"),
+        Member::hard_link("hard", "large"),
+        Member::fifo("fifo"),
+        Member::whiteout("etc/old"),
+    ]
+}
+
+/// An image of one layer, as skopeo writes it with a table of contents.
+fn by_skopeo(dir: &Dir) -> Option<std::path::PathBuf> {
+    let plain = oci::Image::new([oci::Layer::new(members()).compression(Compression::None)])
+        .write(dir.join("plain"), "1");
+    let chunked = dir.join("skopeo");
+    let to = format!("oci:{}:1", chunked.display());
+    TestCommand::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", "--dest-compress-format", "zstd:chunked"])
+        .args([&plain.reference(), &to])
+        .assert_success();
+    // Early versions do not compress what is not compressed.
+    descriptor(&chunked)["annotations"].is_object().then_some(chunked)
+}
+
+/// The descriptor of the layout's only layer.
+fn descriptor(layout: &Path) -> Value {
+    let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let index = read(&layout.join("index.json"));
+    let manifest = read(&blob_path(layout, index["manifests"][0]["digest"].as_str().unwrap()));
+    manifest["layers"][0].clone()
+}
+
+fn annotations(descriptor: &Value) -> BTreeMap<String, String> {
+    serde_json::from_value(descriptor["annotations"].clone()).unwrap()
+}
+
+fn load(store: &Store, layout: &Path) -> Result<Image, Error> {
+    let source = Source::open(&format!("oci:{}:1", layout.display()).parse().unwrap(), store.root()).unwrap();
+    store.load(&source, &LoadOptions::named("it"))
+}
+
+#[test]
+fn what_skopeo_writes_is_compared_and_known_by_its_table() {
+    if !machine::has_program("skopeo") {
+        skip!("skopeo is not installed");
+    }
+    let dir = Dir::new("chunked-skopeo");
+    let Some(layout) = by_skopeo(&dir) else { skip!("this skopeo writes no tables of contents") };
+    let store = open(&dir);
+    load(&store, &layout).unwrap();
+    let descriptor = descriptor(&layout);
+    let blob = ChunkedBlob::from_annotations(&annotations(&descriptor)).unwrap().unwrap();
+    let [layer] = &store.layers_by_toc_digest(&blob.toc_digest).unwrap()[..] else { panic!("no layer") };
+    assert_eq!(layer.toc_digest.as_ref(), Some(&blob.toc_digest));
+
+    let bytes = std::fs::read(blob_path(&layout, descriptor["digest"].as_str().unwrap())).unwrap();
+    let footer = ChunkedBlob::from_footer(&bytes[bytes.len() - 72..], blob.toc_digest.clone()).unwrap();
+    assert_eq!(footer, blob);
+
+    // Without a manifest, a caller says where the table is.
+    let put = |blob: ChunkedBlob| {
+        let mut options = LayerOptions::default();
+        options.apply.chunked = Some(blob);
+        store.put_layer(None, &options, &*bytes)
+    };
+    assert_eq!(put(blob.clone()).unwrap().toc_digest, Some(blob.toc_digest.clone()));
+    let mut other = blob;
+    other.toc_digest = Digest::sha256(b"other");
+    let error = put(other).unwrap_err();
+    assert!(matches!(error, Error::Import(ImportError::Chunked(ChunkedError::Digest { .. }))), "{error:?}");
+    assert_whole(&store);
+}
+
+/// Gives a blob another table of contents, and returns both.
+fn with_table(bytes: &[u8], blob: &ChunkedBlob, change: impl FnOnce(&mut Value)) -> (Vec<u8>, ChunkedBlob) {
+    let span = |offset: u64, length: u64| {
+        usize::try_from(offset).unwrap()..usize::try_from(offset + length).unwrap()
+    };
+    let old = &bytes[span(blob.toc.offset, blob.toc.length)];
+    let mut table: Value = serde_json::from_slice(&zstd::decode_all(old).unwrap()).unwrap();
+    change(&mut table);
+    let json = serde_json::to_vec(&table).unwrap();
+    let packed = zstd::encode_all(&json[..], 1).unwrap();
+    let start = usize::try_from(blob.toc.offset).unwrap();
+    let mut changed = bytes[..start - 4].to_vec();
+    changed.extend(u32::try_from(packed.len()).unwrap().to_le_bytes());
+    changed.extend(&packed);
+    let position = format!("{start}:{}:{}:1", packed.len(), json.len());
+    let annotations = BTreeMap::from([
+        (
+            "io.github.containers.zstd-chunked.manifest-checksum".to_owned(),
+            Digest::sha256(&packed).to_string(),
+        ),
+        ("io.github.containers.zstd-chunked.manifest-position".to_owned(), position),
+    ]);
+    (changed, ChunkedBlob::from_annotations(&annotations).unwrap().unwrap())
+}
+
+#[test]
+fn a_table_that_lies_is_refused_and_the_entry_named() {
+    if !machine::has_program("skopeo") {
+        skip!("skopeo is not installed");
+    }
+    let dir = Dir::new("chunked-lies");
+    let Some(layout) = by_skopeo(&dir) else { skip!("this skopeo writes no tables of contents") };
+    let store = open(&dir);
+    let descriptor = descriptor(&layout);
+    let blob = ChunkedBlob::from_annotations(&annotations(&descriptor)).unwrap().unwrap();
+    let bytes = std::fs::read(blob_path(&layout, descriptor["digest"].as_str().unwrap())).unwrap();
+    let stage = |change: fn(&mut Value)| {
+        let (bytes, blob) = with_table(&bytes, &blob, change);
+        let mut options = ApplyOptions::default();
+        options.chunked = Some(blob);
+        store.stage_diff(&*bytes, &options).map(drop)
+    };
+    stage(|_| {}).unwrap();
+    let lies: [(fn(&mut Value), &str); 4] = [
+        (|table| table["entries"][1]["mode"] = 0o755.into(), "etc/motd"),
+        (|table| table["entries"][1]["digest"] = Digest::sha256(b"x").to_string().into(), "etc/motd"),
+        (|table| table["entries"].as_array_mut().unwrap().truncate(2), "etc/empty"),
+        (
+            |table| {
+                let more = serde_json::json!({ "type": "dir", "name": "more" });
+                table["entries"].as_array_mut().unwrap().push(more);
+            },
+            "more",
+        ),
+    ];
+    for (lie, named) in lies {
+        match stage(lie) {
+            Err(Error::Import(ImportError::Chunked(ChunkedError::Disagrees { entry, .. }))) => {
+                assert_eq!(entry, named);
+            }
+            other => panic!("{named}: {other:?}"),
+        }
+    }
+    assert_whole(&store);
+}
+
+#[test]
+fn annotations_of_another_blob_are_no_reason_to_refuse_a_layer() {
+    let dir = Dir::new("chunked-stale");
+    let store = open(&dir);
+    let layout = dir.join("stale");
+    oci::Image::new([oci::Layer::new(members()).compression(Compression::Zstd)])
+        .manifest(|manifest| {
+            manifest["layers"][0]["annotations"] = serde_json::json!({
+                "io.github.containers.zstd-chunked.manifest-checksum": oci::digest(b"table"),
+                "io.github.containers.zstd-chunked.manifest-position": "100:50:500:1",
+            });
+        })
+        .write(&layout, "1");
+    load(&store, &layout).unwrap();
+    let layers = store.layers().unwrap();
+    assert_eq!((layers.len(), &layers[0].toc_digest), (1, &None));
+    assert!(store.layers_by_toc_digest(&Digest::sha256(b"table")).unwrap().is_empty());
+}
+
+fn save(store: &Store, image: &Image, layout: &Path, compression: Option<Form>) {
+    let mut options = SaveOptions::default();
+    options.compression = compression;
+    store.save(&image.id, &format!("oci:{}:1", layout.display()).parse().unwrap(), &options).unwrap();
+}
+
+/// The entries of the table of a layout's only layer, without their places in the blob and in the order of names.
+fn table(layout: &Path) -> Vec<Value> {
+    let descriptor = descriptor(layout);
+    let blob = ChunkedBlob::from_annotations(&annotations(&descriptor)).unwrap().unwrap();
+    let bytes = std::fs::read(blob_path(layout, descriptor["digest"].as_str().unwrap())).unwrap();
+    let range = usize::try_from(blob.toc.offset).unwrap()..usize::try_from(blob.toc.end()).unwrap();
+    let mut table: Value = serde_json::from_slice(&zstd::decode_all(&bytes[range]).unwrap()).unwrap();
+    let entries = table["entries"].as_array_mut().unwrap();
+    for entry in &mut *entries {
+        let entry = entry.as_object_mut().unwrap();
+        // Early versions write the times that an archive does not have.
+        entry.retain(|key, value| {
+            !["offset", "endOffset"].contains(&key.as_str()) && value != "0001-01-01T00:00:00Z"
+        });
+    }
+    entries.clone()
+}
+
+#[test]
+fn a_table_that_is_written_is_the_one_that_skopeo_writes() {
+    if !machine::has_program("skopeo") {
+        skip!("skopeo is not installed");
+    }
+    let dir = Dir::new("chunked-same");
+    let Some(layout) = by_skopeo(&dir) else { skip!("this skopeo writes no tables of contents") };
+    let store = open(&dir);
+    let image = load(&store, &dir.join("plain")).unwrap();
+    let saved = dir.join("saved");
+    save(&store, &image, &saved, Some(Form::ZstdChunked));
+    let (ours, theirs) = (table(&saved), table(&layout));
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs);
+    }
+}
+
+#[test]
+fn what_is_saved_with_a_table_is_read_by_everyone() {
+    if !machine::has_program("skopeo") {
+        skip!("skopeo is not installed");
+    }
+    let dir = Dir::new("chunked-saved");
+    let plain = oci::Image::new([oci::Layer::new(members()).compression(Compression::None)])
+        .write(dir.join("plain"), "1");
+    let store = open(&dir);
+    let image = load(&store, &plain.layout).unwrap();
+    let saved = dir.join("saved");
+    save(&store, &image, &saved, Some(Form::ZstdChunked));
+    let said = descriptor(&saved);
+    assert_eq!(said["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    let blob = ChunkedBlob::from_annotations(&annotations(&said)).unwrap().unwrap();
+    assert!(blob.tar_split.is_some());
+
+    // Skopeo reads every blob, and compresses it anew.
+    let again = dir.join("again");
+    TestCommand::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", "--dest-compress-format", "gzip"])
+        .args([format!("oci:{}:1", saved.display()), format!("oci:{}:1", again.display())])
+        .assert_success();
+    assert_eq!(oci::ReadImage::open(&saved, "1").measured_diff_ids(), plain.diff_ids);
+    assert_eq!(oci::ReadImage::open(&again, "1").measured_diff_ids(), plain.diff_ids);
+
+    let other = Store::open(&StoreOptions::at(dir.join("other")).run_root(dir.join("other-run"))).unwrap();
+    let same = load(&other, &saved).unwrap();
+    assert_eq!(same.id, image.id);
+    assert_eq!(other.layers_by_toc_digest(&blob.toc_digest).unwrap().len(), 1);
+    assert_whole(&other);
+
+    // As it came, in the same form without the blob, and in another form.
+    let forms = |layout: &str, compression| {
+        save(&other, &same, &dir.join(layout), compression);
+        descriptor(&dir.join(layout))
+    };
+    assert_eq!(forms("kept", None), said);
+    assert_eq!(forms("zstd", Some(Form::Zstd)), said, "it is zstd");
+    let gzip = forms("gzip", Some(Form::Gzip));
+    assert!(gzip.get("annotations").is_none(), "{gzip}");
+    let options = StoreOptions::at(dir.join("third")).run_root(dir.join("third-run")).keep_blobs(false);
+    let third = Store::open(&options).unwrap();
+    let image = load(&third, &saved).unwrap();
+    save(&third, &image, &dir.join("remade"), None);
+    assert_eq!(descriptor(&dir.join("remade")), said, "the same bytes every time");
+}
+
+#[test]
+fn a_diff_with_a_table_says_where_it_is() {
+    let dir = Dir::new("chunked-diff");
+    let store = open(&dir);
+    let tar = crate::support::tar::archive(&members());
+    let layer = store.put_layer(None, &LayerOptions::default(), &*tar).unwrap();
+    let options = DiffOptions::default().compression(Form::ZstdChunked);
+    let mut out = Vec::new();
+    let blob = store.diff_with(&layer, &options, &mut out).unwrap().unwrap();
+    assert_eq!(ChunkedBlob::from_footer(&out[out.len() - 72..], blob.toc_digest.clone()).unwrap(), blob);
+    assert!(zstd::decode_all(&out[..]).unwrap() == tar);
+    let mut apply = LayerOptions::default();
+    apply.apply.chunked = Some(blob.clone());
+    assert_eq!(store.put_layer(None, &apply, &*out).unwrap().toc_digest, Some(blob.toc_digest));
+
+    let twice = crate::support::tar::archive(&[Member::file("a", "1"), Member::file("a", "2")]);
+    let layer = store.put_layer(None, &LayerOptions::default(), &*twice).unwrap();
+    let error = store.diff_with(&layer, &options, &mut Vec::new()).unwrap_err();
+    let unrepresentable =
+        matches!(&error, Error::Export(ExportError::Chunked(ChunkedError::Unrepresentable { .. })));
+    assert!(unrepresentable, "{error:?}");
+    let full = store.diff_with(&layer, &options, &mut [0u8; 5][..]).unwrap_err();
+    assert!(matches!(full, Error::Export(_)), "{full:?}");
+}
