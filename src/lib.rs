@@ -17,6 +17,7 @@
 //! | know what was changed | [`Store::changes`], or as a tar [`Store::diff`] |
 //! | compare any two things | [`Store::changes_since`], [`Store::diff_with`], [`Store::diff_size`] |
 //! | make layers of one's own | [`Store::create_layer`], [`Store::put_layer`], [`Store::apply_diff`], [`Store::seal`] |
+//! | fetch only the parts of a layer that are not there | [`Store::stage_chunked`] from a [`RangeSource`] |
 //! | make an image of that | [`Store::commit`] |
 //! | take an image out | [`Store::save`] to an [`oci::Reference`] |
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
@@ -126,7 +127,7 @@ pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding,
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use chunked::{ChunkedBlob, Span};
+pub use chunked::{ChunkedBlob, RangeSource, Span};
 pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,

@@ -1,12 +1,14 @@
 //! Layers with a table of contents: zstd:chunked.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use layerstore::oci::{LoadOptions, SaveOptions, Source};
 use layerstore::{
-    ApplyOptions, ChunkedBlob, ChunkedError, Compression as Form, DiffOptions, Digest, Error, ExportError,
-    Image, ImportError, LayerOptions, Store, StoreOptions,
+    ApplyOptions, ChunkedBlob, ChunkedError, Compression as Form, DiffId, DiffOptions, Digest, Error,
+    ExportError, Image, ImportError, Layer, LayerOptions, RangeSource, Store, StoreOptions,
 };
 use serde_json::Value;
 
@@ -114,13 +116,21 @@ fn with_table(bytes: &[u8], blob: &ChunkedBlob, change: impl FnOnce(&mut Value))
     changed.extend(u32::try_from(packed.len()).unwrap().to_le_bytes());
     changed.extend(&packed);
     let position = format!("{start}:{}:{}:1", packed.len(), json.len());
-    let annotations = BTreeMap::from([
+    let mut annotations = BTreeMap::from([
         (
             "io.github.containers.zstd-chunked.manifest-checksum".to_owned(),
             Digest::sha256(&packed).to_string(),
         ),
         ("io.github.containers.zstd-chunked.manifest-position".to_owned(), position),
     ]);
+    if let Some(split) = blob.tar_split {
+        let at = changed.len() + 8;
+        changed.extend(&bytes[span(split.offset - 8, split.length + 8)]);
+        annotations.insert(
+            "io.github.containers.zstd-chunked.tarsplit-position".to_owned(),
+            format!("{at}:{}:{}", split.length, split.unpacked),
+        );
+    }
     (changed, ChunkedBlob::from_annotations(&annotations).unwrap().unwrap())
 }
 
@@ -297,4 +307,199 @@ fn a_diff_with_a_table_says_where_it_is() {
     assert!(unrepresentable, "{error:?}");
     let full = store.diff_with(&layer, &options, &mut [0u8; 5][..]).unwrap_err();
     assert!(matches!(full, Error::Export(_)), "{full:?}");
+}
+
+/// A blob in memory that counts what is asked of it, and may lie.
+struct Memory<'b> {
+    blob: &'b [u8],
+    asked: Vec<Range<u64>>,
+    calls: usize,
+    /// The call that fails.
+    fails: Option<usize>,
+    /// How many bytes the second call gives at the most.
+    short: Option<u64>,
+}
+
+impl<'b> Memory<'b> {
+    fn new(blob: &'b [u8]) -> Self {
+        Memory { blob, asked: Vec::new(), calls: 0, fails: None, short: None }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.asked.iter().map(|range| range.end - range.start).sum()
+    }
+}
+
+impl RangeSource for Memory<'_> {
+    fn read_ranges(&mut self, ranges: &[Range<u64>]) -> io::Result<Box<dyn Read + Send + '_>> {
+        self.calls += 1;
+        if self.fails == Some(self.calls) {
+            return Err(io::Error::other("the network is down"));
+        }
+        assert!(ranges.iter().all(|range| range.start < range.end), "{ranges:?}");
+        self.asked.extend_from_slice(ranges);
+        let bytes: Vec<u8> = ranges
+            .iter()
+            .flat_map(|range| {
+                &self.blob[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
+            })
+            .copied()
+            .collect();
+        let most = self.short.filter(|_| self.calls == 2).unwrap_or(u64::MAX);
+        Ok(Box::new(io::Cursor::new(bytes).take(most)))
+    }
+}
+
+/// The blob of an archive, by way of a store of its own.
+fn blob_of(dir: &Dir, tar: &[u8]) -> (Vec<u8>, ChunkedBlob) {
+    let store = Store::open(&StoreOptions::at(dir.join("maker")).run_root(dir.join("maker-run"))).unwrap();
+    let layer = store.put_layer(None, &LayerOptions::default(), tar).unwrap();
+    let mut out = Vec::new();
+    let options = DiffOptions::default().compression(Form::ZstdChunked);
+    let blob = store.diff_with(&layer, &options, &mut out).unwrap().unwrap();
+    (out, blob)
+}
+
+fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
+    let mut out = Vec::new();
+    store.diff(layer, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn only_what_is_not_there_is_fetched() {
+    let dir = Dir::new("chunked-partial");
+    let store = open(&dir);
+    let mut random = Random::new(11);
+    let old = crate::support::tar::archive(&members());
+    store.put_layer(None, &LayerOptions::default(), &*old).unwrap();
+    let mut newer = members();
+    newer.push(Member::file("new", random.bytes(70_000)));
+    newer.push(Member::file("moved/motd", "hello"));
+    // As long as one that is there.
+    newer.push(Member::file("other", random.bytes(900_000)));
+    newer.push(Member::file("more zeros", vec![0; 600_000]));
+    let tar = crate::support::tar::archive(&newer);
+    let (bytes, blob) = blob_of(&dir, &tar);
+
+    let mut source = Memory::new(&bytes);
+    let mut options = ApplyOptions::default();
+    options.diff_id = Some(DiffId(Digest::sha256(&tar)));
+    let staged = store.stage_chunked(&blob, &mut source, &options).unwrap();
+    assert_eq!(staged.fetched(), Some(source.bytes()));
+    let needed = 970_000 + blob.toc.length + blob.tar_split.unwrap().length;
+    assert!((needed..needed + 10_000).contains(&source.bytes()), "{} for {needed}", source.bytes());
+    assert_eq!((source.calls, staged.diff_id().clone()), (2, options.diff_id.clone().unwrap()));
+    let layer = staged.insert(None, &LayerOptions::named("new")).unwrap();
+    assert_eq!(layer.toc_digest.as_ref(), Some(&blob.toc_digest));
+    assert!(exported(&store, &layer) == tar);
+
+    // All of it is there now, and only the table is fetched.
+    let mut source = Memory::new(&bytes);
+    let again = store.stage_chunked(&blob, &mut source, &options).unwrap();
+    assert_eq!((source.calls, again.fetched().unwrap()), (1, needed - 970_000));
+    drop(again);
+
+    // A store without anything fetches everything but zeros.
+    let empty = Store::open(&StoreOptions::at(dir.join("empty")).run_root(dir.join("empty-run"))).unwrap();
+    let mut source = Memory::new(&bytes);
+    let staged = empty.stage_chunked(&blob, &mut source, &options).unwrap();
+    assert!(source.bytes() < bytes.len() as u64);
+    let layer = staged.insert(None, &LayerOptions::default()).unwrap();
+    assert!(exported(&empty, &layer) == tar);
+    assert_whole(&empty);
+    assert_whole(&store);
+}
+
+#[test]
+fn a_file_that_is_damaged_here_is_fetched() {
+    let dir = Dir::new("chunked-damaged");
+    let store = open(&dir);
+    let tar = crate::support::tar::archive(&members());
+    let (bytes, blob) = blob_of(&dir, &tar);
+    store.put_layer(None, &LayerOptions::default(), &*tar).unwrap();
+    let diffs: Vec<_> = std::fs::read_dir(dir.root().join("diffs")).unwrap().collect();
+    let [Ok(diff)] = &diffs[..] else { panic!("{diffs:?}") };
+    let large = diff.path().join("large");
+    let mut content = std::fs::read(&large).unwrap();
+    content[5] ^= 1;
+    std::fs::write(&large, content).unwrap();
+    let mut source = Memory::new(&bytes);
+    let mut options = ApplyOptions::default();
+    options.diff_id = Some(DiffId(Digest::sha256(&tar)));
+    store.stage_chunked(&blob, &mut source, &options).unwrap();
+    assert!((900_000..910_000).contains(&source.bytes()), "{}", source.bytes());
+}
+
+#[test]
+fn a_source_that_fails_leaves_nothing() {
+    let dir = Dir::new("chunked-source");
+    let store = open(&dir);
+    let tar = crate::support::tar::archive(&members());
+    let (bytes, blob) = blob_of(&dir, &tar);
+    let entries = || {
+        let names = ["diffs", "blobs", "work", "trash", "locks"];
+        names.map(|name| std::fs::read_dir(dir.root().join(name)).map_or(0, Iterator::count))
+    };
+    let before = entries();
+    let stage = |source: &mut Memory<'_>, blob: &ChunkedBlob| {
+        let staged = store.stage_chunked(blob, source, &ApplyOptions::default()).map(drop);
+        assert_eq!(entries(), before);
+        staged.map_err(|error| match error {
+            Error::Import(ImportError::Chunked(error)) => error,
+            other => panic!("{other:?}"),
+        })
+    };
+    stage(&mut Memory::new(&bytes), &blob).unwrap();
+    for call in [1, 2] {
+        let error = stage(&mut Memory { fails: Some(call), ..Memory::new(&bytes) }, &blob).unwrap_err();
+        assert!(
+            matches!(&error, ChunkedError::Source { source, .. } if source.to_string().contains("network")),
+            "{error:?}"
+        );
+    }
+    for short in [0, 1, 100_000] {
+        let error = stage(&mut Memory { short: Some(short), ..Memory::new(&bytes) }, &blob).unwrap_err();
+        let ends = |source: &io::Error| source.kind() == io::ErrorKind::UnexpectedEof;
+        assert!(matches!(&error, ChunkedError::Source { source, .. } if ends(source)), "{short}: {error:?}");
+    }
+    // One wrong byte anywhere is noticed, or is in none of the parts that are used.
+    let mut noticed = 0;
+    for at in (0..bytes.len()).step_by(bytes.len() / 60) {
+        let mut wrong = bytes.clone();
+        wrong[at] ^= 0x20;
+        match stage(&mut Memory::new(&wrong), &blob) {
+            Ok(()) => {}
+            Err(ChunkedError::Chunk { .. } | ChunkedError::Digest { .. }) => noticed += 1,
+            Err(other) => panic!("{at}: {other:?}"),
+        }
+    }
+    assert!(noticed > 50, "{noticed}");
+
+    // A table that says something else than the tar-split.
+    let lies: [fn(&mut Value); 3] = [
+        |table| table["entries"][1]["mode"] = 0o755.into(),
+        |table| table["entries"][1]["name"] = "etc/other".into(),
+        |table| table["entries"][2]["name"] = "etc/other".into(),
+    ];
+    for lie in lies {
+        let (lying, place) = with_table(&bytes, &blob, lie);
+        let error = stage(&mut Memory::new(&lying), &place).unwrap_err();
+        assert!(
+            matches!(&error, ChunkedError::Disagrees { entry, .. } if entry.starts_with("etc/")),
+            "{error:?}"
+        );
+    }
+    // Without a tar-split, or with one that nobody vouches for.
+    let (bare, place) = with_table(&bytes, &blob, |table| table["tarSplitDigest"] = "".into());
+    assert!(matches!(stage(&mut Memory::new(&bare), &place), Err(ChunkedError::NoSplit)));
+    let mut place = blob.clone();
+    place.tar_split = None;
+    assert!(matches!(stage(&mut Memory::new(&bytes), &place), Err(ChunkedError::NoSplit)));
+    let mut options = ApplyOptions::default();
+    options.diff_id = Some(DiffId(Digest::sha256(b"other")));
+    let error = store.stage_chunked(&blob, &mut Memory::new(&bytes), &options).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Import(ImportError::DiffId { .. })), "{error:?}");
+    assert_eq!(entries(), before);
+    assert_whole(&store);
 }

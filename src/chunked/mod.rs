@@ -18,6 +18,7 @@
 //! | [`tar_split`] | tar-splits in the form that others have for them |
 //! | [`rollsum`] | where files are cut into chunks |
 //! | [`write`](mod@write) | an archive into a blob of this form |
+//! | [`assemble`] | the archive of a blob of which only parts are fetched |
 //! | [`pipe`](mod@pipe) | what one function writes is what another reads |
 //!
 //! The form is that of the project containers/storage, whose comments are its only description: `pkg/chunked/internal/minimal`
@@ -27,6 +28,7 @@
 //!
 //! Everything here is attacker input: no number is believed before it is compared with what is there.
 
+mod assemble;
 mod compare;
 mod pipe;
 mod place;
@@ -35,6 +37,8 @@ mod tar_split;
 mod toc;
 mod write;
 
+pub use assemble::RangeSource;
+pub(crate) use assemble::{Plan, fetch_table, read_ranges};
 pub(crate) use compare::Listing;
 pub(crate) use pipe::pipe;
 pub(crate) use place::is_of_blob;

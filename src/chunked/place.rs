@@ -169,6 +169,11 @@ impl ChunkedBlob {
         annotations
     }
 
+    /// The bytes of table and tar-split.
+    pub(crate) fn fetched_first(&self) -> u64 {
+        self.toc.length.saturating_add(self.tar_split.map_or(0, |split| split.length))
+    }
+
     /// Where the frames with the archive end.
     pub(crate) fn end_of_archive(&self) -> u64 {
         let first = self.tar_split.map_or(self.toc.offset, |split| split.offset.min(self.toc.offset));

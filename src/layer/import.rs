@@ -44,8 +44,48 @@ pub(crate) struct ImportOptions {
     pub(crate) workers: usize,
     /// Whether a stream without a byte is an archive without members, and not one that was cut off.
     pub(crate) empty_streams: bool,
-    /// Where the blob should have a table of contents, which is then compared with the archive.
-    pub(crate) chunked: Option<ChunkedBlob>,
+    /// The table of contents that the archive is compared with.
+    pub(crate) table: Option<Table>,
+}
+
+/// A table of contents.
+#[derive(Clone, Debug)]
+pub(crate) enum Table {
+    /// It should be in the blob.
+    InBlob(ChunkedBlob),
+    /// It was read before, and has this digest.
+    Known(Digest, Arc<Toc>),
+}
+
+impl Table {
+    fn span(&self) -> Option<Span> {
+        match self {
+            Table::InBlob(blob) => Some(blob.toc),
+            Table::Known(..) => None,
+        }
+    }
+
+    /// Compares an archive with it, in a blob that has these bytes where the table should be. Returns its digest.
+    fn compare(
+        &self,
+        bytes: &[u8],
+        listing: &Listing,
+        compression: Compression,
+    ) -> Result<&Digest, ChunkedError> {
+        match self {
+            Table::InBlob(_) if compression != Compression::Zstd => {
+                Err(ChunkedError::Absent("it is not compressed with zstd"))
+            }
+            Table::InBlob(blob) => {
+                listing.agrees_with(&Toc::read(blob, bytes)?)?;
+                Ok(&blob.toc_digest)
+            }
+            Table::Known(digest, toc) => {
+                listing.agrees_with(toc)?;
+                Ok(digest)
+            }
+        }
+    }
 }
 
 /// What was found of the table of contents that a blob should have.
@@ -146,34 +186,21 @@ pub(crate) fn unpack(
     options: &ImportOptions,
 ) -> Result<UnpackedLayer, ImportError> {
     let window = Mutex::default();
-    let blob = Window::new(blob, options.chunked.as_ref().map(|chunked| chunked.toc), &window);
+    let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &window);
     let (Unpacked { contents, tree, owners, listing, records }, streams) =
         read_layer(blob, algorithm, |input| unpack_archive(input, &staging, records, options))?;
-    let toc = match &options.chunked {
+    let toc = match &options.table {
         None => TocFound::None,
-        Some(chunked) => {
-            let table = window.into_inner().unwrap_or_else(PoisonError::into_inner);
-            match compare(chunked, &table, &listing, streams.compression) {
-                Ok(()) => TocFound::Agrees(chunked.toc_digest.clone()),
+        Some(table) => {
+            let bytes = window.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match table.compare(&bytes, &listing, streams.compression) {
+                Ok(digest) => TocFound::Agrees(digest.clone()),
                 Err(error) if error.is_absence() => TocFound::Absent(error),
                 Err(error) => return Err(error.into()),
             }
         }
     };
     Ok(UnpackedLayer { staging, streams, contents, tree, owners, toc, records })
-}
-
-/// Compares an archive with the table of contents that its blob has in these bytes.
-fn compare(
-    chunked: &ChunkedBlob,
-    table: &[u8],
-    listing: &Listing,
-    compression: Compression,
-) -> Result<(), ChunkedError> {
-    if compression != Compression::Zstd {
-        return Err(ChunkedError::Absent("it is not compressed with zstd"));
-    }
-    listing.agrees_with(&Toc::read(chunked, table)?)
 }
 
 /// Keeps a part of what is read through it.
@@ -238,7 +265,7 @@ fn unpack_archive(
         let mut files = FilePool::start(scope, options.workers)?;
         while let Some(entry) = reader.next_entry()? {
             owners.add(&entry);
-            if options.chunked.is_none() {
+            if options.table.is_none() {
                 apply(&entry, &mut reader, &mut tree, &mut files)?;
                 continue;
             }

@@ -31,7 +31,7 @@ pub(crate) use compare::{Difference, compare};
 pub(crate) use compressed::compressed;
 pub(crate) use export::{export_differences, export_directory, export_original};
 pub(crate) use import::{
-    ImportOptions, SealedContent, SealedLayer, TocFound, UnpackedLayer, complete, seal, unpack,
+    ImportOptions, SealedContent, SealedLayer, Table, TocFound, UnpackedLayer, complete, seal, unpack,
 };
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};

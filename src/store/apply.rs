@@ -72,7 +72,7 @@ impl StagedDiff {
     /// mounted, or someone else changes it; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
     /// [`Error::Lookup`] if it is not there.
     pub fn apply_to(self, layer: &LayerId) -> Result<Layer, Error> {
-        let StagedDiff { store, staged_in, unpacked, options, point } = self;
+        let StagedDiff { store, staged_in, unpacked, options, point, .. } = self;
         let target = Target::find(&store, layer.as_str(), &options)?;
         let held = target.hold()?;
         let applied = target.apply(&staged_in, &point, unpacked, &options);

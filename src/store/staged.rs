@@ -12,7 +12,7 @@ use crate::chunked::ChunkedBlob;
 use crate::compress::Compression;
 use crate::disk::{Stage, Staging, SyncPoint};
 use crate::error::{Error, ImportError};
-use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, UnpackedLayer};
+use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, Table, UnpackedLayer};
 use crate::meta::Query;
 use crate::types::{Algorithm, DiffId, Digest, LayerId};
 
@@ -38,7 +38,8 @@ pub struct ApplyOptions {
     pub change_under_others: bool,
 }
 
-/// An archive that was unpacked into the store and belongs to no layer yet. Made by [`Store::stage_diff`].
+/// An archive that was unpacked into the store and belongs to no layer yet. Made by [`Store::stage_diff`] and
+/// [`Store::stage_chunked`].
 ///
 /// # Close semantics
 ///
@@ -51,6 +52,8 @@ pub struct StagedDiff {
     pub(super) staged_in: Store,
     pub(super) unpacked: UnpackedLayer,
     pub(super) options: ApplyOptions,
+    /// How much of its blob was fetched, if not all.
+    pub(super) fetched: Option<u64>,
     /// From before the first file was written.
     pub(super) point: SyncPoint,
 }
@@ -86,13 +89,23 @@ impl Store {
         diff: impl Read + Send,
         options: &ApplyOptions,
     ) -> Result<StagedDiff, Error> {
+        self.stage_table_in(home, diff, options, options.chunked.clone().map(Table::InBlob))
+    }
+
+    /// The same, of an archive that is compared with a table of contents.
+    pub(super) fn stage_table_in(
+        &self,
+        home: &Store,
+        diff: impl Read + Send,
+        options: &ApplyOptions,
+        table: Option<Table>,
+    ) -> Result<StagedDiff, Error> {
         home.begin_writing()?;
         let point = home.layout().sync_point()?;
         let staging = Staging::create(&Stage::create(home.layout())?, home.fresh_number()?)?;
         let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let records = home.spool().map_err(ImportError::Io)?;
-        let import =
-            ImportOptions { empty_streams: true, chunked: options.chunked.clone(), ..self.import_options() };
+        let import = ImportOptions { empty_streams: true, table, ..self.import_options() };
         let unpacked = layer::unpack(diff, algorithm, staging, records, &import);
         let unpacked = unpacked.and_then(|unpacked| {
             check_digests(unpacked.streams(), options)?;
@@ -103,6 +116,7 @@ impl Store {
             staged_in: home.clone(),
             unpacked,
             options: options.clone(),
+            fetched: None,
             point,
         })
     }
@@ -150,6 +164,11 @@ impl StagedDiff {
     /// The length of the uncompressed archive.
     pub fn diff_size(&self) -> u64 {
         self.streams().diff_size
+    }
+
+    /// How many bytes of its blob were fetched, if it was made by [`Store::stage_chunked`].
+    pub fn fetched(&self) -> Option<u64> {
+        self.fetched
     }
 
     /// The users that own something in it, ascending; at most the lowest 4096.

@@ -13,7 +13,7 @@ use layerstore_schema::table::LayerKey;
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
 use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{BlobError, Error, ImportError, OciError};
-use crate::layer::{self, ImportOptions, LayerBlob, Progress, Stack, TocFound};
+use crate::layer::{self, ImportOptions, LayerBlob, Progress, Stack, Table, TocFound};
 use crate::meta::{Query, ReadTxn};
 use crate::store::Store;
 use crate::sys::path;
@@ -309,7 +309,8 @@ impl<'a> Work<'a> {
         let records = self.store.spool().map_err(ImportError::Io)?;
         let reader =
             Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
-        let import = ImportOptions { chunked: layer.chunked.clone(), ..self.store.import_options() };
+        let import =
+            ImportOptions { table: layer.chunked.clone().map(Table::InBlob), ..self.store.import_options() };
         let unpacked = layer::unpack(reader, algorithm, staging, records, &import)
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;
