@@ -13,6 +13,7 @@ use super::place::ChunkedBlob;
 use super::tar_split::{Part, SplitLines};
 use super::toc::{Chunk, Toc, TocEntry};
 use super::{WINDOW_LOG_MAX, shown};
+use crate::archive::Limits;
 use crate::error::{ChunkedError, ImportError};
 use crate::types::{Algorithm, Digest, Hasher};
 
@@ -138,6 +139,7 @@ impl<'t> Plan<'t> {
             entries.entry(&entry.entry.path).or_default().push_back(entry);
         }
         let mut lines = plan.lines()?;
+        let (mut holes, limit) = (0u64, Limits::default().holes);
         while let Some(part) = lines.next_part()? {
             let Part::Member { name, size: 1.. } = part else { continue };
             let entry = entries.get_mut(name.as_slice()).and_then(VecDeque::pop_front);
@@ -149,7 +151,17 @@ impl<'t> Plan<'t> {
                 continue;
             }
             plan.files.push_back((entry, Origin::Blob));
-            content.chunks.iter().filter(|chunk| !chunk.zeros).for_each(|chunk| plan.add(&chunk.range));
+            for chunk in &content.chunks {
+                if chunk.zeros {
+                    holes = holes.saturating_add(chunk.size);
+                } else {
+                    plan.add(&chunk.range);
+                }
+            }
+            // They cost nobody anything but the disk they are written to.
+            if holes > limit {
+                return Err(ChunkedError::Limit { what: "bytes of zeros in files", found: holes, limit });
+            }
         }
         Ok(plan)
     }
