@@ -24,7 +24,7 @@
 //! The form is that of the project containers/storage, whose comments are its only description: `pkg/chunked/internal/minimal`
 //! (places, table), `pkg/chunked/compressor` (frames and chunks). That of the tar-split is vbatts/tar-split's. The table's own
 //! form comes from CRFS and eStargz. What those programs write today is read and written; also read is what
-//! versions before 2022 wrote, which had no tar-split and other names for the annotations.
+//! early versions wrote (skopeo 1.9 does), which had no tar-split and other names for the annotations.
 //!
 //! Everything here is attacker input: no number is believed before it is compared with what is there.
 

@@ -6,7 +6,7 @@ use super::TABLE_MAX;
 use crate::error::ChunkedError;
 use crate::types::Digest;
 
-/// What the names of the annotations begin with: today's, and what they were before 2022.
+/// What the names of the annotations begin with: today's, and those of early versions.
 const PREFIXES: [&str; 2] = ["io.github.containers.zstd-chunked.", "io.containers.zstd-chunked."];
 /// The digest of the table, as it is in the blob.
 const CHECKSUM: &str = "manifest-checksum";
