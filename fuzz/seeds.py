@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes fuzz/seeds/<target>/: small inputs that a fuzzer starts from. Run it after a target's form changes.
 
-The first byte of an input for `tar`, `import_tar` and `record` is a switch; see src/fuzzing.rs.
+The first byte of an input for `tar`, `import_tar`, `record` and `chunked` is a switch; see src/fuzzing.rs.
 """
 
 import io
@@ -66,6 +66,40 @@ def sparse():
     return out.getvalue()[:3072]
 
 
+def chunked():
+    digest = "sha256:" + "0123456789abcdef" * 4
+    other = digest[:-1] + "0"
+    entries = [
+        {"type": "dir", "name": "d/", "mode": 493, "modtime": "2026-01-02T03:04:05Z"},
+        {"type": "reg", "name": "d/f", "size": 5, "uid": 7, "digest": digest, "offset": 0x20, "endOffset": 0x40,
+         "xattrs": {"user.a": "MQ=="}},
+        {"type": "reg", "name": "p", "size": 30, "digest": "sha256:" + "f" * 64, "offset": 80, "endOffset": 120,
+         "chunkSize": 10, "chunkDigest": other},
+        {"type": "chunk", "name": "p", "offset": 100, "chunkOffset": 10, "chunkSize": 20, "chunkDigest": other,
+         "chunkType": "zeros"},
+        {"type": "symlink", "name": "s", "linkName": "../x"},
+        {"type": "hardlink", "name": "h", "linkName": "p"},
+        {"type": "char", "name": "c", "devMajor": 1, "devMinor": 3},
+    ]
+    table = json.dumps({"version": 1, "tarSplitDigest": digest, "entries": entries}, separators=(",", ":")).encode()
+    put("chunked", "table", b"\0" + table)
+    head = b"\x50\x2a\x4d\x18"
+    numbers = b"".join(number.to_bytes(8, "little") for number in (5000, 800, 3000, 1, 5808, 90, 400))
+    put("chunked", "footer", b"\1" + head + (64).to_bytes(4, "little") + numbers + b"GNUlInUx")
+    put("chunked", "first-footer", b"\1" + head + (40).to_bytes(4, "little") + numbers[:32] + b"GnUlInUx")
+    lines = [{"type": 2, "payload": "aGVhZGVy", "position": 0}, {"type": 1, "name": "d/f", "size": 5, "payload": None},
+             {"type": 2, "payload": "", "position": 2}, {"type": 1, "name_raw": "cA==", "size": 30}]
+    split = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+    length = lambda data: len(data).to_bytes(2, "little") + data
+    # A frame without compression, with ten bytes in it.
+    frame = b"\x28\xb5\x2f\xfd\x20\x0a\x51\0\0ten bytes."
+    put("chunked", "parts", b"\2" + length(table) + length(split) + bytes(80) + frame + bytes(60))
+    for name, members in ARCHIVES.items():
+        put("chunked", name, b"\3" + archive(tarfile.PAX_FORMAT, members))
+    holes = [("holes", F, b"data" + bytes(2000) + b"more"), ("zeros", F, bytes(1024))]
+    put("chunked", "holes", b"\3" + archive(tarfile.GNU_FORMAT, holes))
+
+
 def main():
     shutil.rmtree(SEEDS, ignore_errors=True)
     for name, members in ARCHIVES.items():
@@ -96,6 +130,7 @@ def main():
     docker = [{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l.tar"]}]
     for name, document in (("manifest", manifest), ("index", index), ("config", image), ("docker", docker)):
         put("oci", name, json.dumps(document, separators=(",", ":")).encode())
+    chunked()
     put("oci", "reference", b"docker-archive:/tmp/a.tar:localhost:5000/a:1")
     put("oci", "platform", b"linux/arm/v7")
 

@@ -7,9 +7,11 @@ use crate::archive::whiteout::{Meaning, marker};
 use crate::archive::{Entry, Limits, Reader, Tap, Writer};
 use crate::types::{ContentHash, RelPath};
 
+mod chunked;
 mod import;
 mod record;
 
+pub use chunked::fuzz_chunked;
 pub use import::fuzz_import_tar;
 pub use record::fuzz_record;
 

@@ -17,6 +17,7 @@
 //! | know what was changed | [`Store::changes`], or as a tar [`Store::diff`] |
 //! | compare any two things | [`Store::changes_since`], [`Store::diff_with`], [`Store::diff_size`] |
 //! | make layers of one's own | [`Store::create_layer`], [`Store::put_layer`], [`Store::apply_diff`], [`Store::seal`] |
+//! | fetch only the parts of a layer that are not there | [`Store::stage_chunked`] from a [`RangeSource`] |
 //! | make an image of that | [`Store::commit`] |
 //! | take an image out | [`Store::save`] to an [`oci::Reference`] |
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
@@ -101,6 +102,7 @@
 
 mod archive;
 mod check;
+mod chunked;
 mod compress;
 pub mod config;
 mod dedup;
@@ -131,13 +133,14 @@ pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding,
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use chunked::{ChunkedBlob, RangeSource, Span};
 pub use compress::Compression;
 pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{
-    ArchiveError, BlobError, Choices, CompressError, ConfigError, CreateError, Error, ExportError,
-    ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError, OciError,
-    ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError, ValueError,
-    WatchError,
+    ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,
+    ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError,
+    OciError, ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError,
+    ValueError, WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};

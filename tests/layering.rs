@@ -13,6 +13,7 @@ const GROUPS: &[&[&str]] = &[
     &["types"],
     &["sys", "compress"],
     &["archive", "config", "disk", "meta"],
+    &["chunked"],
     &["layer", "image", "overlay"],
     &["store"],
     &["gc", "dedup", "oci"],

@@ -15,6 +15,7 @@
 mod support;
 
 mod check;
+mod chunked;
 mod cli;
 mod compat;
 mod debian;

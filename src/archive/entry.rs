@@ -33,6 +33,21 @@ pub(crate) struct Entry {
     pub ordinal: Option<u32>,
 }
 
+/// What an archive says of a member that has no place in a layer, for those who describe the archive itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Said {
+    /// The byte that tells the type.
+    pub typeflag: u8,
+    /// The mode field with whatever stands above the permission bits.
+    pub mode: u64,
+    /// How many slashes at the end of the path mark a directory.
+    pub slashes: usize,
+    /// When the file was last read.
+    pub atime: Option<Timestamp>,
+    /// When its inode last changed.
+    pub ctime: Option<Timestamp>,
+}
+
 /// What a member is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum EntryKind {

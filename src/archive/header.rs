@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::number::{self, Reason};
+use crate::types::Timestamp;
 
 /// The unit of a tar archive.
 pub(super) const BLOCK: usize = 512;
@@ -82,6 +83,20 @@ impl Header {
     pub(super) fn mode(&self) -> Result<u16, Reason> {
         let mode = number::field(&self.0.as_old().mode)?;
         u16::try_from(mode & 0o7777).map_err(|_| "it is out of range")
+    }
+
+    /// The whole field, with what old programs put above the permission bits.
+    pub(super) fn whole_mode(&self) -> Result<u64, Reason> {
+        number::size(number::field(&self.0.as_old().mode)?)
+    }
+
+    /// When the file was last read and its inode last changed, where GNU tar has put that into the header itself.
+    pub(super) fn access_and_change(&self) -> [Option<Timestamp>; 2] {
+        let Some(gnu) = self.0.as_gnu() else { return [None; 2] };
+        [&gnu.atime, &gnu.ctime].map(|field| match field {
+            [0, ..] => None,
+            field => number::field(field).and_then(number::seconds).ok(),
+        })
     }
 
     /// The owner's field.

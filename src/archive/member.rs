@@ -1,6 +1,6 @@
 //! A header and its extension headers, made into one entry.
 
-use super::entry::{Entry, EntryKind, shown};
+use super::entry::{Entry, EntryKind, Said, shown};
 use super::header::Header;
 use super::number::{self, Reason};
 use super::pax::{Records, SparseRecords};
@@ -39,6 +39,8 @@ pub(super) enum Form {
 pub(super) struct Member {
     /// The entry; `size` and `stored` are not yet those of a sparse file.
     pub entry: Entry,
+    /// What else it says.
+    pub said: Said,
     /// How many bytes follow the header, without the padding.
     pub body: u64,
     /// How they are to be understood.
@@ -81,18 +83,21 @@ pub(super) fn assemble(
     let uid = id(&pax.uid, &globals.uid, || header.uid()).map_err(number("uid"))?;
     let gid = id(&pax.gid, &globals.gid, || header.gid()).map_err(number("gid"))?;
     let mtime = mtime(header, &pax.mtime, &globals.mtime).map_err(number("mtime"))?;
+    let said = said(header, &pax);
     let link = match kind {
         EntryKind::Symlink | EntryKind::HardLink => link(header, pax.linkpath, long_link, &path)?,
         _ => Vec::new(),
     };
+    let whole = path.len();
     if kind == EntryKind::Directory {
         strip_slashes(&mut path);
     }
+    let said = Said { slashes: whole - path.len(), ..said };
     let xattrs = pax.xattrs;
     let (size, stored) = (body, body);
     let entry =
         Entry { path, kind, mode, uid, gid, mtime, xattrs, link, size, stored, sparse: None, ordinal: None };
-    Ok(Member { entry, body, form })
+    Ok(Member { entry, said, body, form })
 }
 
 /// A record's value, unless it is absent or takes back a global one.
@@ -221,6 +226,19 @@ fn mtime(header: &Header, own: &Option<Vec<u8>>, global: &Option<Vec<u8>>) -> Re
     match given(effective(own, global)) {
         Some(text) => number::time(text),
         None => number::seconds(header.mtime()?),
+    }
+}
+
+/// What cannot be understood of it is left out: nothing depends on it.
+fn said(header: &Header, pax: &Records) -> Said {
+    let [atime, ctime] = header.access_and_change();
+    let time = |record| given(record).and_then(|text| number::time(text).ok());
+    Said {
+        typeflag: header.typeflag(),
+        mode: header.whole_mode().unwrap_or_default(),
+        slashes: 0,
+        atime: time(&pax.atime).or(atime),
+        ctime: time(&pax.ctime).or(ctime),
     }
 }
 

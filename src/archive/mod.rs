@@ -14,6 +14,7 @@
 //! crate) would see different members in the same bytes, this one refuses them: nobody who scanned a layer with
 //! another program has then scanned something else than what is unpacked here.
 
+pub(crate) mod base64;
 mod entry;
 mod header;
 mod member;
@@ -23,7 +24,7 @@ pub(crate) mod reader;
 mod sparse;
 pub(crate) mod split;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub(crate) mod whiteout;
 pub(crate) mod writer;
 

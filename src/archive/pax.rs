@@ -1,5 +1,6 @@
 //! PAX extended headers: records of the form `length key=value\n`.
 
+use super::base64;
 use super::number::{self, Reason};
 
 /// What the records of one extended header say, as far as it matters here. Numbers and times stay text until
@@ -12,6 +13,8 @@ pub(super) struct Records {
     pub uid: Option<Vec<u8>>,
     pub gid: Option<Vec<u8>>,
     pub mtime: Option<Vec<u8>>,
+    pub atime: Option<Vec<u8>>,
+    pub ctime: Option<Vec<u8>>,
     /// In byte order of their names, each name once.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub sparse: SparseRecords,
@@ -65,6 +68,15 @@ impl Records {
             b"uid" => &mut self.uid,
             b"gid" => &mut self.gid,
             b"mtime" => &mut self.mtime,
+            // No layer keeps these, so no archive is refused for what it says of them.
+            b"atime" => {
+                self.atime = Some(value.to_vec());
+                return Ok(());
+            }
+            b"ctime" => {
+                self.ctime = Some(value.to_vec());
+                return Ok(());
+            }
             _ => {
                 if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     return self.sparse.put(key, value);
@@ -73,7 +85,7 @@ impl Records {
                     return self.put_xattr(name.to_vec(), value.to_vec());
                 }
                 if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                    return self.put_xattr(percent_decoded(name)?, base64_decoded(value)?);
+                    return self.put_xattr(percent_decoded(name)?, base64::decoded(value)?);
                 }
                 return Ok(());
             }
@@ -189,7 +201,7 @@ pub(super) fn put_record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 pub(super) fn put_xattr_record(body: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     if name.contains(&b'=') {
         let key = [b"LIBARCHIVE.xattr.", percent_encoded(name).as_slice()].concat();
-        put_record(body, &key, &base64_encoded(value));
+        put_record(body, &key, &base64::encoded_bare(value));
     } else {
         put_record(body, &[b"SCHILY.xattr.", name].concat(), value);
     }
@@ -217,50 +229,6 @@ fn percent_decoded(mut text: &[u8]) -> Result<Vec<u8>, Reason> {
         let [high, low] =
             digits.map(|digit| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
         out.push(high.ok_or(MALFORMED)? << 4 | low.ok_or(MALFORMED)?);
-    }
-    Ok(out)
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Without padding, as libarchive writes it.
-fn base64_encoded(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group =
-            chunk.iter().fold(0u32, |group, &byte| group << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
-        let digits = [18, 12, 6, 0].map(|shift| (group >> shift) & 63);
-        let digits = digits.iter().take(chunk.len() + 1);
-        out.extend(digits.filter_map(|&digit| BASE64.get(usize::try_from(digit).ok()?)));
-    }
-    out
-}
-
-fn base64_decoded(text: &[u8]) -> Result<Vec<u8>, Reason> {
-    let end = text.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
-    let (digits, padding) = text.split_at_checked(end).ok_or(MALFORMED)?;
-    if padding.len() > 2 {
-        return Err(MALFORMED);
-    }
-    let mut out = Vec::with_capacity(digits.len() * 3 / 4);
-    for chunk in digits.chunks(4) {
-        let mut group = 0u32;
-        for &digit in chunk {
-            let value = match digit {
-                b'A'..=b'Z' => digit - b'A',
-                b'a'..=b'z' => digit - b'a' + 26,
-                b'0'..=b'9' => digit - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return Err(MALFORMED),
-            };
-            group = group << 6 | u32::from(value);
-        }
-        if chunk.len() == 1 {
-            return Err(MALFORMED);
-        }
-        let [third, second, first, _] = (group << (6 * (4 - chunk.len()))).to_le_bytes();
-        out.extend([first, second, third].iter().take(chunk.len() - 1));
     }
     Ok(out)
 }

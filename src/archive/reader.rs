@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::entry::{Entry, EntryKind, Limits, Region, shown};
+use super::entry::{Entry, EntryKind, Limits, Region, Said, shown};
 use super::header::{BLOCK, Header, NoHeader, padding};
 use super::member::{self, Extensions, Form, Member};
 use super::pax::Records;
@@ -61,6 +61,9 @@ pub(crate) struct Reader<R: Read, T: Tap = ()> {
     padding: u64,
     /// What global headers say.
     globals: Records,
+    has_globals: bool,
+    /// What the archive says of the last entry, beyond it.
+    said: Said,
     /// The path of the last entry, for messages.
     previous: Vec<u8>,
     entries: u64,
@@ -88,6 +91,8 @@ impl<R: Read, T: Tap> Reader<R, T> {
             remaining: 0,
             padding: 0,
             globals: Records::default(),
+            has_globals: false,
+            said: Said::default(),
             previous: Vec::new(),
             entries: 0,
             contents: 0,
@@ -107,6 +112,21 @@ impl<R: Read, T: Tap> Reader<R, T> {
             self.remaining = 0;
         }
         result
+    }
+
+    /// What the archive says of the current entry, beyond it.
+    pub(crate) fn said(&self) -> Said {
+        self.said
+    }
+
+    /// Whether there was a global header before the current entry.
+    pub(crate) fn has_globals(&self) -> bool {
+        self.has_globals
+    }
+
+    /// The tap, which has seen every byte up to the content of the current entry.
+    pub(crate) fn tap_mut(&mut self) -> &mut T {
+        &mut self.tap
     }
 
     /// The tap, which has seen every byte if there are no more entries.
@@ -129,6 +149,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
                 b'g' => {
                     let records = Records::parse(&self.read_extension(&header)?).map_err(extension)?;
                     self.globals.merge_global(records).map_err(extension)?;
+                    self.has_globals = true;
                 }
                 b'x' => {
                     let records = Records::parse(&self.read_extension(&header)?).map_err(extension)?;
@@ -209,8 +230,9 @@ impl<R: Read, T: Tap> Reader<R, T> {
     /// Makes the entry of a header that is no extension, and gets its content ready.
     fn read_member(&mut self, header: &Header, found: Extensions) -> Result<Entry, ArchiveError> {
         let records = found.pax.as_ref().map(|pax| pax.sparse.clone()).unwrap_or_default();
-        let Member { mut entry, body, form } = member::assemble(header, found, &self.globals)?;
+        let Member { mut entry, said, body, form } = member::assemble(header, found, &self.globals)?;
         self.previous.clone_from(&entry.path);
+        self.said = said;
         let limit = |what, limit| ArchiveError::Limit { member: shown(&entry.path), what, limit };
         if self.entries >= self.limits.entries {
             return Err(limit("members", self.limits.entries));

@@ -51,7 +51,7 @@ impl<R: Read> Decoder<R> {
         let format = match compression {
             Compression::None => Format::None(source),
             Compression::Gzip => Format::Gzip(Box::new(Members::new(source))),
-            Compression::Zstd => {
+            Compression::Zstd | Compression::ZstdChunked => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
                 Format::Zstd(decoder)

@@ -51,13 +51,14 @@ impl<W: Write> Encoder<W> {
                 Format::Gzip(Box::new(header.write(inner, level)))
             }
             Compression::Zstd => {
-                let level = checked(compression, level.unwrap_or(ZSTD_DEFAULT), ZSTD_LEVELS)?;
+                let level = zstd_level(level)?;
                 let mut encoder =
                     zstd::stream::write::Encoder::new(inner, level).map_err(CompressError::Start)?;
                 encoder.include_checksum(true).map_err(CompressError::Start)?;
                 Format::Zstd(encoder)
             }
-            Compression::Bzip2 | Compression::Xz => {
+            // That form needs who understands the archive.
+            Compression::ZstdChunked | Compression::Bzip2 | Compression::Xz => {
                 return Err(CompressError::ReadOnly { compression: compression.name() });
             }
         };
@@ -72,6 +73,11 @@ impl<W: Write> Encoder<W> {
             Format::Zstd(encoder) => encoder.finish(),
         }
     }
+}
+
+/// The level of a zstd stream, if it has one.
+pub(crate) fn zstd_level(level: Option<i32>) -> Result<i32, CompressError> {
+    checked(Compression::Zstd, level.unwrap_or(ZSTD_DEFAULT), ZSTD_LEVELS)
 }
 
 fn checked(compression: Compression, level: i32, levels: RangeInclusive<i32>) -> Result<i32, CompressError> {

@@ -16,7 +16,7 @@ mod encode;
 mod gzip;
 
 pub(crate) use decode::Decoder;
-pub(crate) use encode::Encoder;
+pub(crate) use encode::{Encoder, zstd_level};
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -29,6 +29,9 @@ pub enum Compression {
     Gzip,
     /// Zstandard (RFC 8878).
     Zstd,
+    /// Zstandard in a form whose files can be fetched one by one ([`ChunkedBlob`](crate::ChunkedBlob)). Only written: what
+    /// reads it reads [`Zstd`](Self::Zstd).
+    ZstdChunked,
     /// Bzip2. Only read.
     Bzip2,
     /// Xz. Only read.
@@ -54,7 +57,9 @@ impl Compression {
 
     /// The compression with this [`name`](Self::name).
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Gzip, Self::Zstd, Self::Bzip2, Self::Xz].into_iter().find(|one| one.name() == name)
+        [Self::None, Self::Gzip, Self::Zstd, Self::ZstdChunked, Self::Bzip2, Self::Xz]
+            .into_iter()
+            .find(|one| one.name() == name)
     }
 
     /// The name, as media types and messages write it.
@@ -63,6 +68,7 @@ impl Compression {
             Compression::None => "none",
             Compression::Gzip => "gzip",
             Compression::Zstd => "zstd",
+            Compression::ZstdChunked => "zstd:chunked",
             Compression::Bzip2 => "bzip2",
             Compression::Xz => "xz",
         }

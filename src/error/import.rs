@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{
-    ArchiveError, CompressError, LayoutError, MetaError, ScanError, SplitError, TreeError, UnpackError,
-    ValueError,
+    ArchiveError, ChunkedError, CompressError, LayoutError, MetaError, ScanError, SplitError, TreeError,
+    UnpackError, ValueError,
 };
 
 /// A layer cannot be imported. Nothing of it is in the store.
@@ -60,6 +60,9 @@ pub enum ImportError {
         /// What the content has.
         found: String,
     },
+    /// The blob's table of contents is malformed, or says something else than its archive.
+    #[error(transparent)]
+    Chunked(#[from] ChunkedError),
     /// Reading the blob or writing the layer failed.
     #[error("cannot read or write the layer's data")]
     Io(#[from] io::Error),
@@ -187,6 +190,9 @@ pub enum ExportError {
     /// The compression cannot be done.
     #[error(transparent)]
     Compress(#[from] CompressError),
+    /// The archive cannot be written with a table of contents.
+    #[error(transparent)]
+    Chunked(#[from] ChunkedError),
     /// The layer's directory cannot be read.
     #[error("cannot read the layer's directory")]
     Scan(#[from] ScanError),

@@ -4,6 +4,7 @@
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
 mod archive;
+mod chunked;
 mod config;
 mod disk;
 mod import;
@@ -18,6 +19,7 @@ mod value;
 mod watch;
 
 pub use archive::{ArchiveError, CompressError, SplitError};
+pub use chunked::ChunkedError;
 pub use config::ConfigError;
 pub use disk::{LayoutError, ScanError, TreeError, UnpackError};
 pub use import::{ExportError, ImportError};

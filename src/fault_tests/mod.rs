@@ -64,6 +64,7 @@ tests!(
     create_container,
     create_layer,
     put_layer,
+    stage_chunked,
     apply_diff,
     apply_diff_to_writable,
     seal,

@@ -1,6 +1,8 @@
 //! The operations that are tried.
 
 use std::fs;
+use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::types::TreeDigest;
 use crate::{
     ApplyOptions, AutoIdMaps, BackupMode, CheckLevel, CheckOptions, Compression, Container, ContainerOptions,
     DiffOptions, HostRanges, IdMapping, Image, ImageOptions, LayerOptions, MountOptions, NewItem,
-    RepairOptions, RepairReport, Store, SyncMode, UnmountMode, WatchOptions,
+    RangeSource, RepairOptions, RepairReport, Store, SyncMode, UnmountMode, WatchOptions,
 };
 
 /// What an operation begins with.
@@ -95,6 +97,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         let store = store.unwrap();
         let top = base(store)?.top_layer.unwrap();
         store.put_layer(&top, &LayerOptions::named("new"), &*archive("etc/new")).map(drop)
+    }),
+    on_store("stage_chunked", |_, store| {
+        let store = store.unwrap();
+        let top = base(store)?.top_layer.unwrap();
+        let (bytes, blob) = crate::chunked::encode(&*archive("etc/new"), Vec::new(), 1).unwrap();
+        let staged = store.stage_chunked(&blob, &mut Blob(bytes), &ApplyOptions::default())?;
+        staged.insert(&top, &LayerOptions::named("new")).map(drop)
     }),
     Operation { prepare: |place| put(&place.open(), "layer"), ..on_store("apply_diff", apply) },
     Operation {
@@ -562,6 +571,17 @@ fn archive(path: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     builder.append_data(&mut header, path, &b"file"[..]).unwrap();
     builder.into_inner().unwrap()
+}
+
+/// A blob that is fetched in parts, from memory.
+struct Blob(Vec<u8>);
+
+impl RangeSource for Blob {
+    fn read_ranges(&mut self, ranges: &[Range<u64>]) -> io::Result<Box<dyn Read + Send + '_>> {
+        let at = |at: u64| usize::try_from(at).unwrap();
+        let parts: Vec<_> = ranges.iter().map(|range| &self.0[at(range.start)..at(range.end)]).collect();
+        Ok(Box::new(io::Cursor::new(parts.concat())))
+    }
 }
 
 /// Makes a layer on the base image's.

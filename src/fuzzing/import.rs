@@ -123,7 +123,7 @@ fn layer(archive: &Arc<[u8]>) -> LayerImport<'static> {
     LayerImport {
         diff_id: DiffId(Digest::sha256(archive)),
         blob: None,
-        toc_digest: None,
+        chunked: None,
         unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || {

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read, Seek};
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use layerstore_schema::manifest::{Kind, Manifest};
@@ -18,14 +19,16 @@ use super::stack::Stack;
 use crate::archive::split::{self, Content, SplitBuilder};
 use crate::archive::whiteout::Meaning;
 use crate::archive::{Entry, EntryKind, Limits, Reader};
+use crate::chunked::{ChunkedBlob, Listing, Span, Toc};
+use crate::compress::Compression;
 use crate::disk::{
     self, FileWriter, Filled, Staging, TreeWriter, UnpackOptions, UnpackedTree, XattrNamespace,
 };
-use crate::error::ImportError;
+use crate::error::{ChunkedError, ImportError};
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
 use crate::sys::file::{File, duplicate};
-use crate::types::{Algorithm, ContentHash, Metadata, RelPath, TreeDigest};
+use crate::types::{Algorithm, ContentHash, Digest, Hasher, Metadata, RelPath, TreeDigest};
 
 /// The size of the pieces in which large files are written.
 const PIECE: usize = 128 * 1024;
@@ -41,6 +44,59 @@ pub(crate) struct ImportOptions {
     pub(crate) workers: usize,
     /// Whether a stream without a byte is an archive without members, and not one that was cut off.
     pub(crate) empty_streams: bool,
+    /// The table of contents that the archive is compared with.
+    pub(crate) table: Option<Table>,
+}
+
+/// A table of contents.
+#[derive(Clone, Debug)]
+pub(crate) enum Table {
+    /// It should be in the blob.
+    InBlob(ChunkedBlob),
+    /// It was read before, and has this digest.
+    Known(Digest, Arc<Toc>),
+}
+
+impl Table {
+    fn span(&self) -> Option<Span> {
+        match self {
+            Table::InBlob(blob) => Some(blob.toc),
+            Table::Known(..) => None,
+        }
+    }
+
+    /// Compares an archive with it, in a blob that has these bytes where the table should be. Returns its digest.
+    fn compare(
+        &self,
+        bytes: &[u8],
+        listing: &Listing,
+        compression: Compression,
+    ) -> Result<&Digest, ChunkedError> {
+        match self {
+            Table::InBlob(_) if compression != Compression::Zstd => {
+                Err(ChunkedError::Absent("it is not compressed with zstd"))
+            }
+            Table::InBlob(blob) => {
+                listing.agrees_with(&Toc::read(blob, bytes)?)?;
+                Ok(&blob.toc_digest)
+            }
+            Table::Known(digest, toc) => {
+                listing.agrees_with(toc)?;
+                Ok(digest)
+            }
+        }
+    }
+}
+
+/// What was found of the table of contents that a blob should have.
+#[derive(Debug)]
+pub(crate) enum TocFound {
+    /// None was looked for.
+    None,
+    /// There is none with the digest that was given, which says nothing of the archive.
+    Absent(ChunkedError),
+    /// It has this digest, and agrees with the archive in everything.
+    Agrees(Digest),
 }
 
 /// A layer whose files are all there, and whose directory is not sealed.
@@ -51,6 +107,7 @@ pub(crate) struct UnpackedLayer {
     contents: Contents,
     tree: UnpackedTree,
     owners: Owners,
+    toc: TocFound,
     /// The records of the tar-split.
     records: File,
 }
@@ -81,6 +138,8 @@ pub(crate) struct SealedLayer {
     pub(crate) split: PreparedBlob,
     /// Who owns something in the archive.
     pub(crate) owners: Owners,
+    /// The digest of the blob's table of contents, if that agrees with the archive.
+    pub(crate) toc_digest: Option<Digest>,
     /// Whether every directory but the root was named by the archive.
     pub(crate) self_contained: bool,
     /// What the process may not make, and left out.
@@ -126,9 +185,51 @@ pub(crate) fn unpack(
     records: File,
     options: &ImportOptions,
 ) -> Result<UnpackedLayer, ImportError> {
-    let (Unpacked { contents, tree, owners, records }, streams) =
+    let window = Mutex::default();
+    let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &window);
+    let (Unpacked { contents, tree, owners, listing, records }, streams) =
         read_layer(blob, algorithm, |input| unpack_archive(input, &staging, records, options))?;
-    Ok(UnpackedLayer { staging, streams, contents, tree, owners, records })
+    let toc = match &options.table {
+        None => TocFound::None,
+        Some(table) => {
+            let bytes = window.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match table.compare(&bytes, &listing, streams.compression) {
+                Ok(digest) => TocFound::Agrees(digest.clone()),
+                Err(error) if error.is_absence() => TocFound::Absent(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    Ok(UnpackedLayer { staging, streams, contents, tree, owners, toc, records })
+}
+
+/// Keeps a part of what is read through it.
+struct Window<'w, R> {
+    inner: R,
+    span: Range<u64>,
+    position: u64,
+    kept: &'w Mutex<Vec<u8>>,
+}
+
+impl<'w, R> Window<'w, R> {
+    fn new(inner: R, span: Option<Span>, kept: &'w Mutex<Vec<u8>>) -> Self {
+        Window { inner, span: span.map_or(0..0, |span| span.offset..span.end()), position: 0, kept }
+    }
+}
+
+impl<R: Read> Read for Window<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(out)?;
+        let end = self.position.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        let (from, to) = (self.span.start.max(self.position), self.span.end.min(end));
+        if from < to {
+            let at = |offset: u64| usize::try_from(offset - self.position).unwrap_or(usize::MAX);
+            let part = out.get(at(from)..at(to)).unwrap_or_default();
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(part);
+        }
+        self.position = end;
+        Ok(count)
+    }
 }
 
 /// What came of an archive's members.
@@ -136,6 +237,8 @@ struct Unpacked {
     contents: Contents,
     tree: UnpackedTree,
     owners: Owners,
+    /// Empty if there is nothing to compare it with.
+    listing: Listing,
     records: File,
 }
 
@@ -152,22 +255,43 @@ fn unpack_archive(
     let records = SplitBuilder::new(records)?;
     if read == 0 && options.empty_streams {
         let (records, _) = records.finish()?;
-        let (contents, owners) = Default::default();
-        return Ok(Unpacked { contents, tree: tree.finish()?, owners, records });
+        let (contents, owners, listing) = Default::default();
+        return Ok(Unpacked { contents, tree: tree.finish()?, owners, listing, records });
     }
     let input = first.get(..read).unwrap_or_default().chain(input);
     let mut reader = Reader::with_limits(input, records, options.limits);
-    let mut owners = Owners::default();
+    let (mut owners, mut listing) = (Owners::default(), Listing::default());
     let contents = thread::scope(|scope| {
         let mut files = FilePool::start(scope, options.workers)?;
         while let Some(entry) = reader.next_entry()? {
             owners.add(&entry);
-            apply(&entry, &mut reader, &mut tree, &mut files)?;
+            if options.table.is_none() {
+                apply(&entry, &mut reader, &mut tree, &mut files)?;
+                continue;
+            }
+            let mut hashed = Hashed { inner: &mut reader, hasher: Hasher::new(Algorithm::Sha256) };
+            apply(&entry, &mut hashed, &mut tree, &mut files)?;
+            let content = (entry.stored > 0).then(|| hashed.hasher.finish());
+            listing.push(entry, content);
         }
         Ok::<_, ImportError>(files.finish()?)
     })?;
     let (records, _) = reader.into_tap().finish()?;
-    Ok(Unpacked { contents, tree: tree.finish()?, owners, records })
+    Ok(Unpacked { contents, tree: tree.finish()?, owners, listing, records })
+}
+
+/// Hashes what is read through it.
+struct Hashed<'r, R> {
+    inner: &'r mut R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashed<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(out)?;
+        self.hasher.update(out.get(..count).unwrap_or_default());
+        Ok(count)
+    }
 }
 
 /// Does what one member of the archive says.
@@ -275,7 +399,7 @@ pub(crate) fn seal(
     options: &ImportOptions,
 ) -> Result<SealedLayer, ImportError> {
     describe_implied(&unpacked, below, options)?;
-    let UnpackedLayer { staging, streams, contents, tree, owners, records } = unpacked;
+    let UnpackedLayer { staging, streams, contents, tree, owners, toc, records } = unpacked;
     let namespace = options.unpack.xattr_namespace;
     let content = SealedContent::read(staging.directory(), contents.by_inode(), namespace)?;
     let split = assemble_split(&staging, &contents, &tree, &content.manifest, records, spool)?;
@@ -284,6 +408,10 @@ pub(crate) fn seal(
         self_contained: tree.implicit.iter().all(RelPath::is_root),
         left_out: tree.left_out,
         owners,
+        toc_digest: match toc {
+            TocFound::Agrees(digest) => Some(digest),
+            TocFound::None | TocFound::Absent(_) => None,
+        },
         directory: staging.filled(),
         streams,
         split,
@@ -360,6 +488,19 @@ impl UnpackedLayer {
     /// What was learned about the streams.
     pub(crate) fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// Returns [`ImportError::Chunked`] if a table of contents was looked for and is not there.
+    pub(crate) fn require_toc(mut self) -> Result<Self, ImportError> {
+        match std::mem::replace(&mut self.toc, TocFound::None) {
+            TocFound::Absent(error) => Err(error.into()),
+            found => Ok(UnpackedLayer { toc: found, ..self }),
+        }
+    }
+
+    /// What was found of the table of contents that the blob should have.
+    pub(crate) fn toc(&self) -> &TocFound {
+        &self.toc
     }
 
     /// Who owns something in the archive.

@@ -8,11 +8,13 @@
 //! | [`changes`](mod@changes) | what a layer changes |
 //! | [`compare`](mod@compare) | how what two stacks show differs |
 //! | [`export`] | a layer as a tar stream |
+//! | [`compressed`](mod@compressed) | that stream, compressed |
 //! | [`idattr`] | ids inside extended attributes |
 //! | [`writable`] | directories that are written to |
 
 mod changes;
 mod compare;
+mod compressed;
 mod export;
 mod files;
 mod idattr;
@@ -26,8 +28,11 @@ mod writable;
 pub use changes::{Change, ChangeKind};
 pub(crate) use changes::{Mark, changes};
 pub(crate) use compare::{Difference, compare};
+pub(crate) use compressed::compressed;
 pub(crate) use export::{export_differences, export_directory, export_original};
-pub(crate) use import::{ImportOptions, SealedContent, SealedLayer, UnpackedLayer, complete, seal, unpack};
+pub(crate) use import::{
+    ImportOptions, SealedContent, SealedLayer, Table, TocFound, UnpackedLayer, complete, seal, unpack,
+};
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
 pub(crate) use stack::{Stack, hides_below};

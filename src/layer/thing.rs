@@ -35,7 +35,8 @@ pub struct Layer {
     pub blobs: Vec<LayerBlob>,
     /// How the blob was compressed that it came from.
     pub compression: Option<Compression>,
-    /// The digest of the table of contents of that blob, as it was told with it; nothing has checked it.
+    /// The digest of the table of contents of that blob. Of layers that came with images, and of those whose
+    /// [`ChunkedBlob`](crate::ChunkedBlob) was given, it was compared with all of the archive; else it is what the caller said.
     pub toc_digest: Option<Digest>,
     /// The users that own something in its tar, ascending; at most the lowest 4096.
     pub uids: Vec<u32>,

@@ -203,7 +203,7 @@ fn known_layer(record: &LayerRecord) -> Result<LayerImport<'static>, Error> {
     Ok(LayerImport {
         diff_id: diff_id_of(record)?,
         blob: None,
-        toc_digest: None,
+        chunked: None,
         unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || Err(ImportError::Vanished { layer: id.clone() }.into())),
@@ -215,7 +215,7 @@ fn new_layer(tar: &File, diff_id: DiffId, size: u64) -> LayerImport<'_> {
     LayerImport {
         blob: Some(LayerBlob { digest: diff_id.0.clone(), size, media_type }),
         diff_id,
-        toc_digest: None,
+        chunked: None,
         unpacked_size: Some(size),
         keep_blob: false,
         open: Box::new(move || {

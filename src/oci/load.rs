@@ -7,6 +7,7 @@ use super::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
 use super::media_type::LayerCompression;
 use super::platform::Platform;
 use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
+use crate::chunked::ChunkedBlob;
 use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
@@ -25,9 +26,6 @@ const TRIES: usize = 3;
 /// The annotation of a layer's descriptor that tells the length of its tar. What gzip says at its end is that length
 /// modulo 4 GiB, and of the last member only.
 const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
-/// The annotations of a layer's descriptor that tell the digest of the blob's table of contents: zstd:chunked, eStargz.
-const TOC_DIGESTS: [&str; 2] =
-    ["io.github.containers.zstd-chunked.manifest-checksum", "containerd.io/snapshot/stargz/toc.digest"];
 
 /// How an image is loaded.
 #[derive(Clone, Default)]
@@ -154,10 +152,7 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
             size: descriptor.size,
             media_type: descriptor.media_type.clone(),
         }),
-        toc_digest: TOC_DIGESTS
-            .iter()
-            .find_map(|key| descriptor.annotations.get(*key))
-            .and_then(|digest| digest.parse().ok()),
+        chunked: chunked(descriptor),
         unpacked_size: match layer.compression {
             LayerCompression::None => Some(descriptor.size),
             _ => descriptor.annotations.get(UNCOMPRESSED_SIZE).and_then(|size| size.parse().ok()),
@@ -166,6 +161,15 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
         keep_blob: layer.compression != LayerCompression::None,
         open: Box::new(move || blob_input(source, descriptor)),
     }
+}
+
+/// What a descriptor says of a table of contents. What makes no sense is no reason to refuse the layer: others who
+/// compress it anew forget to take such annotations away.
+fn chunked(descriptor: &Descriptor) -> Option<ChunkedBlob> {
+    ChunkedBlob::from_annotations(&descriptor.annotations).unwrap_or_else(|error| {
+        tracing::warn!(blob = %descriptor.digest, %error, "its table of contents is not known");
+        None
+    })
 }
 
 /// Opens a blob of a source, with its place in a file where it has one.

@@ -235,11 +235,20 @@ impl Manifest {
         set(&mut self.raw, "config", self.config.raw.clone());
     }
 
-    /// Replaces media type, digest and size of the layer at `position`, such as after compressing it anew; other
-    /// fields of its descriptor stay. Does nothing if there is no such layer.
+    /// Replaces media type, digest, size and annotations of the layer at `position`, such as after compressing it anew;
+    /// other fields of its descriptor stay. Does nothing if there is no such layer.
     pub fn replace_layer(&mut self, position: usize, layer: &Descriptor) {
         if let Some(old) = self.layers.get_mut(position) {
             update(old, layer);
+            if old.annotations != layer.annotations {
+                old.annotations.clone_from(&layer.annotations);
+                match &mut old.raw {
+                    Value::Object(object) if layer.annotations.is_empty() => {
+                        object.shift_remove("annotations");
+                    }
+                    raw => set(raw, "annotations", json!(layer.annotations)),
+                }
+            }
         }
         self.write_layers();
     }

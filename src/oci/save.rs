@@ -13,9 +13,10 @@ use super::media_type::{LayerCompression, LayerType};
 use super::reference::{Reference, Transport};
 use super::sink::{BlobWriter, Sink, SinkImage};
 use super::{Document, ImageConfig, media_type};
-use crate::compress::{Compression, Encoder};
+use crate::chunked::{ChunkedBlob, is_of_blob};
+use crate::compress::Compression;
 use crate::error::{Error, ExportError, LookupError, OciError};
-use crate::layer::{Progress, ProgressFn};
+use crate::layer::{self, Progress, ProgressFn};
 use crate::store::Store;
 use crate::types::{Digest, ImageId};
 
@@ -58,7 +59,8 @@ impl Store {
     ///
     /// A layer goes out as the blob it came in, if that was kept or was a plain tar; then the manifest is the one
     /// that came, byte for byte. Else its tar, which is always the one that came, is compressed anew, and only
-    /// its descriptor changes in the manifest. The image's config and every diffID are always the same.
+    /// its descriptor changes in the manifest: digest, size, type, and the annotations that say where its table of contents
+    /// is, if it has one. The image's config and every diffID are always the same.
     ///
     /// Returns [`Error::Lookup`] if the image is not there, [`Error::Oci`] if the target cannot be written, and
     /// [`Error::Export`] if a layer is damaged.
@@ -81,9 +83,12 @@ impl Store {
         saving.write_kept(&mut sink, &plans)?;
         let written = saving.encode(&sink, &plans)?;
         let mut unchanged = true;
-        for (position, EncodedLayer { writer, media_type }) in written {
+        for (position, EncodedLayer { writer, media_type, chunked }) in written {
             let old = &saving.manifest.layers;
-            let annotations = old.get(position).map(|layer| layer.annotations.clone()).unwrap_or_default();
+            let mut annotations =
+                old.get(position).map(|layer| layer.annotations.clone()).unwrap_or_default();
+            annotations.retain(|key, _| !is_of_blob(key));
+            annotations.extend(chunked.iter().flat_map(ChunkedBlob::annotations));
             let descriptor = sink.put_written(writer, &media_type)?.with_annotations(&annotations);
             if old.get(position).is_none_or(|old| old.digest != descriptor.digest) {
                 manifest.replace_layer(position, &descriptor);
@@ -119,6 +124,8 @@ enum Plan<'s> {
 struct EncodedLayer {
     writer: BlobWriter,
     media_type: String,
+    /// Where its table of contents is.
+    chunked: Option<ChunkedBlob>,
 }
 
 /// An image being saved.
@@ -185,7 +192,8 @@ impl<'a> Saving<'a> {
         for (descriptor, layer) in self.manifest.layers.iter().zip(&self.layers) {
             let own = compression_of(descriptor)?;
             let wanted = compression.unwrap_or(own);
-            let same_form = wanted == own;
+            // With a table of contents or without, it is zstd.
+            let same_form = wanted == own || (wanted, own) == (Compression::Zstd, Compression::ZstdChunked);
             plans.push(if same_form && sink.has_blob(descriptor)? {
                 Plan::There
             } else if wanted == Compression::None && layer.diff_id == Some(descriptor.digest.to_string()) {
@@ -273,12 +281,13 @@ impl<'a> Saving<'a> {
         let old = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
         let media_type = LayerType { compression: layer_compression(compression), ..old }.oci();
         self.report(&Progress::LayerStarted { blob: &descriptor.digest, size: layer.diff_size.unwrap_or(0) });
-        let mut encoder = Encoder::new(sink.blob_writer()?, compression, self.options.level)
-            .map_err(ExportError::Compress)?;
-        self.export(layer, &mut Reporting { inner: &mut encoder, saving: self, blob: &descriptor.digest })?;
-        let writer = encoder.finish().map_err(ExportError::Io)?;
+        let write = |inner: &mut dyn Write| {
+            self.export(layer, &mut Reporting { inner, saving: self, blob: &descriptor.digest })
+        };
+        let writer = sink.blob_writer()?;
+        let (writer, chunked) = layer::compressed(writer, compression, self.options.level, write)?;
         self.report(&Progress::LayerDone { blob: &descriptor.digest });
-        Ok(EncodedLayer { writer, media_type })
+        Ok(EncodedLayer { writer, media_type, chunked })
     }
 
     fn export(&self, layer: &LayerRecord, out: &mut impl Write) -> Result<(), Error> {
@@ -303,16 +312,21 @@ fn compression_of(descriptor: &Descriptor) -> Result<Compression, OciError> {
     Ok(match kind.compression {
         LayerCompression::None => Compression::None,
         LayerCompression::Gzip => Compression::Gzip,
+        LayerCompression::Zstd if is_chunked(descriptor) => Compression::ZstdChunked,
         LayerCompression::Zstd => Compression::Zstd,
         LayerCompression::Bzip2 => Compression::Bzip2,
         LayerCompression::Xz => Compression::Xz,
     })
 }
 
+fn is_chunked(descriptor: &Descriptor) -> bool {
+    ChunkedBlob::from_annotations(&descriptor.annotations).is_ok_and(|chunked| chunked.is_some())
+}
+
 /// The form in which a layer of another form can be written.
 fn writable(compression: Compression) -> Compression {
     match compression {
-        Compression::None | Compression::Gzip | Compression::Zstd => compression,
+        Compression::None | Compression::Gzip | Compression::Zstd | Compression::ZstdChunked => compression,
         _ => Compression::Gzip,
     }
 }
@@ -320,19 +334,19 @@ fn writable(compression: Compression) -> Compression {
 fn layer_compression(compression: Compression) -> LayerCompression {
     match compression {
         Compression::None => LayerCompression::None,
-        Compression::Zstd => LayerCompression::Zstd,
+        Compression::Zstd | Compression::ZstdChunked => LayerCompression::Zstd,
         _ => LayerCompression::Gzip,
     }
 }
 
 /// Reports what is written through it.
-struct Reporting<'a, W> {
+struct Reporting<'a, W: ?Sized> {
     inner: &'a mut W,
     saving: &'a Saving<'a>,
     blob: &'a Digest,
 }
 
-impl<W: Write> Write for Reporting<'_, W> {
+impl<W: Write + ?Sized> Write for Reporting<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         let bytes = u64::try_from(written).unwrap_or(u64::MAX);

@@ -73,7 +73,7 @@ impl StagedDiff {
     /// mounted, or someone else changes it; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
     /// [`Error::Lookup`] if it is not there.
     pub fn apply_to(self, layer: &LayerId) -> Result<Layer, Error> {
-        let StagedDiff { store, staged_in, unpacked, options, point } = self;
+        let StagedDiff { store, staged_in, unpacked, options, point, .. } = self;
         let target = Target::find(&store, layer.as_str(), &options)?;
         let held = target.hold()?;
         moment::pass("to be sealed");
@@ -153,7 +153,7 @@ impl<'s> Target<'s> {
             let sealed = store.seal_unpacked(unpacked, &below)?;
             let sync = || store.sync_staged(point, true);
             let written = self.replace(sync, options, |rows, record| {
-                let needed = rows.insert_sealed(described(record, &sealed.streams, options), &sealed)?;
+                let needed = rows.insert_sealed(described(record, &sealed, options), &sealed)?;
                 rows.inserted_chain(&self.record.id)?;
                 Ok(needed)
             });

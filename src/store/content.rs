@@ -1,7 +1,7 @@
 //! What layers contain: changes, and tar streams.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::compress::{Compression, Encoder};
+use crate::chunked::ChunkedBlob;
+use crate::compress::Compression;
 use crate::disk::{self, Subdirectory};
 use crate::error::{Error, ExportError, LayoutError, LookupError, MetaError};
 use crate::image;
@@ -31,7 +32,7 @@ pub struct DiffOptions {
     pub base: Option<ThingId>,
     /// How the tar is compressed: not with [`Bzip2`](Compression::Bzip2) or [`Xz`](Compression::Xz), which are only read.
     pub compression: Compression,
-    /// How hard: 0 to 9 for gzip, 1 to 22 for zstd; if `None`, 6 and 3.
+    /// How hard: 0 to 9 for gzip, 1 to 22 for zstd in both forms; if `None`, 6 and 3.
     pub level: Option<i32>,
 }
 
@@ -123,10 +124,12 @@ impl Store {
     }
 
     /// Writes the tar of a layer, a container's layer or an image's top layer to `out`, as [`diff`](Self::diff) does, and
-    /// compressed; or with a [`base`](DiffOptions::base), what turns that into it.
+    /// compressed; or with a [`base`](DiffOptions::base), what turns that into it. Returns where the table of contents is, if
+    /// the compression is [`ZstdChunked`](Compression::ZstdChunked).
     ///
     /// Returns what [`diff`](Self::diff) does, and [`Error::Export`] with [`Compress`](crate::ExportError::Compress) if the
-    /// compression is one that is only read, or has no such level.
+    /// compression is one that is only read, or has no such level, and with [`Chunked`](crate::ExportError::Chunked) if the tar
+    /// has something that a table of contents has no place for.
     ///
     /// # Examples
     ///
@@ -146,17 +149,15 @@ impl Store {
         of: impl Into<ThingId>,
         options: &DiffOptions,
         out: impl Write,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<ChunkedBlob>, Error> {
         let of = of.into();
-        let encoder = Encoder::new(out, options.compression, options.level).map_err(ExportError::Compress)?;
-        let mut out = BufWriter::with_capacity(128 * 1024, encoder);
-        match &options.base {
-            Some(base) if !self.is_parent(&of, base)? => self.write_differences(&of, base, &mut out)?,
-            _ => self.diff(of, &mut out)?,
-        }
-        let encoder = out.into_inner().map_err(|error| ExportError::Io(error.into_error()))?;
-        encoder.finish().and_then(|mut out| out.flush()).map_err(ExportError::Io)?;
-        Ok(())
+        let write = |mut out: &mut dyn Write| match &options.base {
+            Some(base) if !self.is_parent(&of, base)? => self.write_differences(&of, base, &mut out),
+            _ => self.diff(of, out),
+        };
+        let (mut out, chunked) = layer::compressed(out, options.compression, options.level, write)?;
+        out.flush().map_err(ExportError::Io)?;
+        Ok(chunked)
     }
 
     /// The length of the files that a layer, a container's layer or an image's top layer brings, or with a `base`, of those

@@ -20,6 +20,7 @@ use std::time::Duration;
 use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
 
+use crate::chunked::ChunkedBlob;
 use crate::disk::SyncPoint;
 use crate::error::{Error, ImportError};
 use crate::image::Image;
@@ -64,8 +65,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) diff_id: DiffId,
     /// The blob that carries the layer; `None` for a stream that is nobody's blob.
     pub(crate) blob: Option<LayerBlob>,
-    /// The digest of the blob's table of contents, where somebody has said it.
-    pub(crate) toc_digest: Option<Digest>,
+    /// Where the blob has its table of contents, where somebody has said so.
+    pub(crate) chunked: Option<ChunkedBlob>,
     /// How many bytes of tar are in it, where somebody has said so: nobody has checked it.
     pub(crate) unpacked_size: Option<u64>,
     /// Whether the blob is worth keeping beside the files.

@@ -9,6 +9,7 @@
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`layer`](mod@layer), [`staged`], [`apply`] | layers of their own: empty ones, and from archives |
+//! | [`chunked`] | layers of which only parts are fetched |
 //! | [`seal`](mod@seal) | from writable to sealed, and back |
 //! | [`container`], [`remove`] | creating and removing things |
 //! | [`transient`] | containers that a reboot drops |
@@ -29,6 +30,7 @@
 mod anything;
 mod apply;
 mod backup;
+mod chunked;
 mod container;
 mod content;
 mod digest_lock;

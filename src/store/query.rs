@@ -88,8 +88,8 @@ impl Store {
         self.layers_by(LayerKey::DiffId, &diff_id.to_string())
     }
 
-    /// The layers that came with this digest of their blob's table of contents, by id. Nothing has checked what they came
-    /// with.
+    /// The layers that came with this digest of their blob's table of contents, by id. It was compared with what they came
+    /// with, unless the caller only said it: see [`Layer::toc_digest`].
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn layers_by_toc_digest(&self, digest: &Digest) -> Result<Vec<Layer>, Error> {

@@ -9,10 +9,11 @@ use std::io::Read;
 use layerstore_schema::record::{LayerBlob as BlobRow, LayerRecord};
 use layerstore_schema::table::Owner;
 
+use crate::chunked::ChunkedBlob;
 use crate::compress::Compression;
 use crate::disk::{Stage, Staging, SyncPoint};
 use crate::error::{Error, ImportError};
-use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, UnpackedLayer};
+use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, Table, UnpackedLayer};
 use crate::meta::Query;
 use crate::sys::moment;
 use crate::types::{Algorithm, DiffId, Digest, LayerId};
@@ -30,14 +31,19 @@ pub struct ApplyOptions {
     pub blob_digest: Option<Digest>,
     /// The digest that it must have uncompressed.
     pub diff_id: Option<DiffId>,
-    /// The digest of its table of contents, if it can be read in parts. Kept with the layer; nothing checks it.
+    /// The digest of its table of contents, if it can be read in parts. Kept with the layer; nothing checks it, unless
+    /// `chunked` is given.
     pub toc_digest: Option<Digest>,
+    /// Where it has a table of contents in the form zstd:chunked. That is compared with all of the archive, and its digest
+    /// kept with the layer.
+    pub chunked: Option<ChunkedBlob>,
     /// Change a layer even if images or other layers stand on it, which then show something else than they did. Only for
     /// [`Store::apply_diff`] and [`StagedDiff::apply_to`].
     pub change_under_others: bool,
 }
 
-/// An archive that was unpacked into the store and belongs to no layer yet. Made by [`Store::stage_diff`].
+/// An archive that was unpacked into the store and belongs to no layer yet. Made by [`Store::stage_diff`] and
+/// [`Store::stage_chunked`].
 ///
 /// # Close semantics
 ///
@@ -50,6 +56,8 @@ pub struct StagedDiff {
     pub(super) staged_in: Store,
     pub(super) unpacked: UnpackedLayer,
     pub(super) options: ApplyOptions,
+    /// How much of its blob was fetched, if not all.
+    pub(super) fetched: Option<u64>,
     /// From before the first file was written.
     pub(super) point: SyncPoint,
 }
@@ -59,7 +67,8 @@ impl Store {
     ///
     /// Nobody waits for it, and it waits for nobody, however large it is. An empty stream is an archive of no changes.
     ///
-    /// Returns [`Error::Import`] if the archive is damaged, or not what `options` say.
+    /// Returns [`Error::Import`] if the archive is damaged, or not what `options` say; with
+    /// [`ImportError::Chunked`](crate::ImportError::Chunked) if its table of contents is, or says something else than it.
     ///
     /// # Examples
     ///
@@ -84,22 +93,34 @@ impl Store {
         diff: impl Read + Send,
         options: &ApplyOptions,
     ) -> Result<StagedDiff, Error> {
+        self.stage_table_in(home, diff, options, options.chunked.clone().map(Table::InBlob))
+    }
+
+    /// The same, of an archive that is compared with a table of contents.
+    pub(super) fn stage_table_in(
+        &self,
+        home: &Store,
+        diff: impl Read + Send,
+        options: &ApplyOptions,
+        table: Option<Table>,
+    ) -> Result<StagedDiff, Error> {
         home.begin_writing()?;
         let point = home.layout().sync_point()?;
         let staging = Staging::create(&Stage::create(home.layout())?, home.fresh_number()?)?;
         let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let records = home.spool().map_err(ImportError::Io)?;
-        let import = ImportOptions { empty_streams: true, ..self.import_options() };
+        let import = ImportOptions { empty_streams: true, table, ..self.import_options() };
         let unpacked = layer::unpack(diff, algorithm, staging, records, &import);
         let unpacked = unpacked.and_then(|unpacked| {
             check_digests(unpacked.streams(), options)?;
-            Ok(unpacked)
+            unpacked.require_toc()
         })?;
         Ok(StagedDiff {
             store: self.clone(),
             staged_in: home.clone(),
             unpacked,
             options: options.clone(),
+            fetched: None,
             point,
         })
     }
@@ -149,6 +170,11 @@ impl StagedDiff {
         self.streams().diff_size
     }
 
+    /// How many bytes of its blob were fetched, if it was made by [`Store::stage_chunked`].
+    pub fn fetched(&self) -> Option<u64> {
+        self.fetched
+    }
+
     /// The users that own something in it, ascending; at most the lowest 4096.
     pub fn uids(&self) -> Vec<u32> {
         self.unpacked.owners().uids.iter().copied().collect()
@@ -182,7 +208,7 @@ impl StagedDiff {
         drop(view);
         let sealed = store.seal_unpacked(unpacked, &below)?;
         let sync = || store.sync_staged(&point, true);
-        let record = described(record, &sealed.streams, &apply);
+        let record = described(record, &sealed, &apply);
         let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
             home.refuse_taken(rows.txn, &record)?;
             let needed = rows.insert_sealed(record.clone(), &sealed)?;
@@ -212,7 +238,8 @@ impl Store {
 }
 
 /// The record with what is known of the archive that the layer came from.
-pub(super) fn described(record: LayerRecord, streams: &Streams, options: &ApplyOptions) -> LayerRecord {
+pub(super) fn described(record: LayerRecord, sealed: &SealedLayer, options: &ApplyOptions) -> LayerRecord {
+    let streams = &sealed.streams;
     LayerRecord {
         diff_id: Some(streams.diff_id.to_string()),
         blobs: vec![BlobRow {
@@ -220,7 +247,7 @@ pub(super) fn described(record: LayerRecord, streams: &Streams, options: &ApplyO
             size: streams.blob_size,
             media_type: media_type(streams.compression).to_owned(),
         }],
-        toc_digest: options.toc_digest.as_ref().map(ToString::to_string),
+        toc_digest: sealed.toc_digest.as_ref().or(options.toc_digest.as_ref()).map(ToString::to_string),
         ..record
     }
 }
@@ -229,7 +256,7 @@ fn media_type(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "application/vnd.oci.image.layer.v1.tar",
         Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        Compression::Zstd | Compression::ZstdChunked => "application/vnd.oci.image.layer.v1.tar+zstd",
         // OCI has no names for these; docker's archives do.
         Compression::Bzip2 => "application/vnd.docker.image.rootfs.diff.tar.bzip2",
         Compression::Xz => "application/vnd.docker.image.rootfs.diff.tar.xz",

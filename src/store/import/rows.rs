@@ -132,7 +132,7 @@ impl<'a> Rows<'a> {
             parent: self.layers.last().cloned(),
             diff_id: Some(layer.diff_id.to_string()),
             blobs: blob_row.into_iter().collect(),
-            toc_digest: layer.toc_digest.as_ref().map(ToString::to_string),
+            toc_digest: toc_digest(layer, ready),
             ..LayerRecord::new(id, Timestamp::now().into(), LayerContent::Sealed([0; 32]))
         };
         match ready {
@@ -322,4 +322,17 @@ fn insert_image(txn: &WriteTxn, import: &ImageImport<'_>, top: Option<&str>) -> 
     image::remember(&mut record, &given);
     txn.put_image(&record)?;
     Ok(record)
+}
+
+/// The digest of the table of contents, if the archive was compared with it: in this import, or when the layer came that
+/// this one shares its content with.
+fn toc_digest(layer: &LayerImport<'_>, ready: &Ready) -> Option<String> {
+    match ready {
+        Ready::Sealed(sealed) => sealed.toc_digest.as_ref().map(ToString::to_string),
+        Ready::Shared(donor) => {
+            let said = layer.chunked.as_ref()?.toc_digest.to_string();
+            donor.toc_digest.clone().filter(|known| *known == said)
+        }
+        Ready::Known | Ready::Elsewhere => None,
+    }
 }

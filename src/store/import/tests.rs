@@ -30,7 +30,7 @@ fn layer(dir: &Path, tar: &[u8]) -> LayerImport<'static> {
     LayerImport {
         diff_id,
         blob: Some(LayerBlob { digest, size, media_type: String::new() }),
-        toc_digest: None,
+        chunked: None,
         unpacked_size: None,
         keep_blob: true,
         open: Box::new(move || {

@@ -13,7 +13,7 @@ use layerstore_schema::table::LayerKey;
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
 use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{BlobError, Error, ImportError, OciError};
-use crate::layer::{self, LayerBlob, Progress, Stack};
+use crate::layer::{self, ImportOptions, LayerBlob, Progress, Stack, Table, TocFound};
 use crate::meta::{Query, ReadTxn};
 use crate::store::Store;
 use crate::sys::path;
@@ -309,9 +309,14 @@ impl<'a> Work<'a> {
         let records = self.store.spool().map_err(ImportError::Io)?;
         let reader =
             Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
-        let unpacked = layer::unpack(reader, algorithm, staging, records, &self.store.import_options())
+        let import =
+            ImportOptions { table: layer.chunked.clone().map(Table::InBlob), ..self.store.import_options() };
+        let unpacked = layer::unpack(reader, algorithm, staging, records, &import)
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;
+        if let TocFound::Absent(error) = unpacked.toc() {
+            tracing::warn!(layer = %layer.diff_id, %error, "its table of contents is not known");
+        }
         if let Some(blob) = &layer.blob {
             if let Some(copied) = copied {
                 self.state().blobs.push((blob.digest.clone(), copied));

@@ -46,6 +46,9 @@ pub enum CompressionKind {
     Gzip,
     /// Smaller and faster
     Zstd,
+    /// The same, with a table of contents: who has some of the files fetches only the others
+    #[value(name = "zstd:chunked")]
+    ZstdChunked,
 }
 
 impl From<CompressionKind> for Compression {
@@ -54,6 +57,7 @@ impl From<CompressionKind> for Compression {
             CompressionKind::None => Compression::None,
             CompressionKind::Gzip => Compression::Gzip,
             CompressionKind::Zstd => Compression::Zstd,
+            CompressionKind::ZstdChunked => Compression::ZstdChunked,
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn diff(call: &Call<'_>) -> Result<(), Failure> {
     call.write_out(|out: &mut dyn Write| {
         let mut options = DiffOptions::default().compression(compression?);
         options.base = base;
-        Ok(call.store.diff_with(&layer, &options, out)?)
+        Ok(call.store.diff_with(&layer, &options, out).map(drop)?)
     })
 }
 

@@ -1,0 +1,399 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::archive::{Entry, EntryKind};
+use crate::types::Timestamp;
+
+const SHA: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// A table in which everything occurs; its blob has the archive in its first thousand bytes.
+fn table() -> Value {
+    json!({ "version": 1, "tarSplitDigest": SHA, "entries": [
+        { "type": "dir", "name": "d/", "mode": 0o755, "modtime": "2026-01-02T03:04:05.5+01:00" },
+        { "type": "reg", "name": "d/whole", "mode": 0o100644, "size": 5, "uid": 7, "gid": 8, "digest": SHA,
+          "offset": 100, "endOffset": 150, "modtime": "0001-01-01T00:00:00Z", "xattrs": { "user.a": "AGI=" } },
+        { "type": "reg", "name": "parts", "size": 30, "digest": SHA, "offset": 200, "endOffset": 300,
+          "chunkSize": 10, "chunkDigest": SHA },
+        { "type": "chunk", "name": "parts", "offset": 230, "chunkOffset": 10, "chunkSize": 15, "chunkDigest": SHA,
+          "chunkType": "zeros" },
+        { "type": "chunk", "name": "parts", "offset": 240, "chunkOffset": 25, "chunkSize": 5, "chunkDigest": SHA },
+        { "type": "reg", "name": "empty" },
+        { "type": "symlink", "name": "s", "linkName": "../x" },
+        { "type": "hardlink", "name": "h", "linkName": "parts" },
+        { "type": "char", "name": "c", "devMajor": 1, "devMinor": 3 },
+        { "type": "fifo", "name": "p", "NumLink": 1 },
+    ]})
+}
+
+fn parse(table: &Value) -> Result<Toc, ChunkedError> {
+    Toc::parse(&serde_json::to_vec(table).unwrap(), 1000)
+}
+
+#[test]
+fn a_table_is_read() {
+    let toc = parse(&table()).unwrap();
+    assert_eq!(toc.tar_split, Some(SHA.parse().unwrap()));
+    assert_eq!(toc.entries.len(), 8);
+    let entry = |at: usize| toc.entries[at].entry.clone();
+    let time = Timestamp { seconds: 1_767_319_445, nanoseconds: 500_000_000 };
+    assert_eq!(entry(0), Entry { mtime: time, ..Entry::new("d", EntryKind::Directory) });
+    let xattrs = vec![(b"user.a".to_vec(), b"\0b".to_vec())];
+    let file =
+        Entry { mode: 0o644, uid: 7, gid: 8, size: 5, xattrs, ..Entry::new("d/whole", EntryKind::File) };
+    assert_eq!(entry(1), file);
+    let places = |at: usize| -> Vec<_> {
+        let chunks = &toc.entries[at].content.as_ref().unwrap().chunks;
+        chunks.iter().map(|chunk| (chunk.offset, chunk.size, chunk.range.clone(), chunk.zeros)).collect()
+    };
+    assert_eq!(places(1), [(0, 5, 100..150, false)]);
+    assert_eq!(places(2), [(0, 10, 200..230, false), (10, 15, 230..240, true), (25, 5, 240..300, false)]);
+    assert!(toc.entries[3].content.is_none());
+    assert_eq!(entry(6).kind, EntryKind::CharDevice { major: 1, minor: 3 });
+    assert!(parse(&json!({ "version": 1, "entries": null })).unwrap().entries.is_empty(), "as Go writes it");
+}
+
+#[test]
+fn what_cannot_be_true_is_refused() {
+    for (pointer, value) in [
+        ("/entries/0/name", json!("../d")),
+        ("/entries/0/name", json!("a\0b")),
+        ("/entries/0/type", json!("sock")),
+        ("/entries/0/size", json!(1)),
+        ("/entries/0/modtime", json!("yesterday")),
+        ("/entries/0/linkName", json!("d")),
+        ("/entries/1/uid", json!(u32::MAX)),
+        ("/entries/1/gid", json!(1u64 << 32)),
+        ("/entries/1/size", json!(u64::MAX)),
+        ("/entries/1/size", json!(0)),
+        ("/entries/1/digest", json!("")),
+        ("/entries/1/digest", json!(SHA[..70])),
+        ("/entries/1/offset", json!(0)),
+        ("/entries/1/offset", json!(150)),
+        ("/entries/1/endOffset", json!(1001)),
+        ("/entries/1/endOffset", json!(u64::MAX)),
+        ("/entries/1/endOffset", json!(201)),
+        ("/entries/1/xattrs/user.a", json!("A")),
+        ("/entries/1/xattrs", json!({ "": "" })),
+        ("/entries/2/size", json!(31)),
+        ("/entries/2/chunkSize", json!(11)),
+        ("/entries/2/chunkDigest", json!("")),
+        ("/entries/2/chunkOffset", json!(1)),
+        ("/entries/3/name", json!("other")),
+        ("/entries/3/offset", json!(200)),
+        ("/entries/3/offset", json!(300)),
+        ("/entries/3/offset", json!(u64::MAX)),
+        ("/entries/3/chunkSize", json!(0)),
+        ("/entries/3/chunkSize", json!(u64::MAX)),
+        ("/entries/3/chunkOffset", json!(9)),
+        ("/entries/3/chunkDigest", json!("")),
+        ("/entries/3/chunkType", json!("ones")),
+        ("/entries/4/offset", json!(230)),
+        ("/entries/5/type", json!("chunk")),
+        ("/entries/5/chunkSize", json!(1)),
+        ("/entries/6/linkName", json!("")),
+        ("/entries/7/linkName", json!("../x")),
+        ("/entries/8/devMajor", json!(1u64 << 32)),
+        ("/tarSplitDigest", json!("sha256:1")),
+    ] {
+        let mut bad = table();
+        match bad.pointer_mut(pointer) {
+            Some(place) => *place = value.clone(),
+            None => {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                bad.pointer_mut(parent).unwrap()[key] = value.clone();
+            }
+        }
+        let error = parse(&bad).unwrap_err();
+        assert!(matches!(error, ChunkedError::Entry { .. }), "{pointer} {value}: {error:?}");
+    }
+    for (pointer, value) in
+        [("/entries/1/size", json!(-1)), ("/entries/1/size", json!(1.5)), ("/entries", json!({}))]
+    {
+        let mut bad = table();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(matches!(parse(&bad), Err(ChunkedError::Json(_))));
+    }
+    for version in [json!(2), json!(0)] {
+        assert!(matches!(parse(&json!({ "version": version })), Err(ChunkedError::Version { .. })));
+    }
+    for text in [
+        r#"{"version":1,"entries":[],"entries":[]}"#,
+        r#"{"version":1,"Entries":[]}"#,
+        r#"{"version":1} "#,
+        r#"{"version":1}x"#,
+        r#"{"version":1,"entries":[{"type":"dir","name":"a","name":"b"}]}"#,
+        &format!(r#"{{"version":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000)),
+        &format!(r#"{{"version":1,"entries":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000)),
+    ] {
+        let parsed = Toc::parse(text.as_bytes(), 1000);
+        assert!(parsed.is_ok() == (text == r#"{"version":1} "#), "{}", &text[..text.len().min(100)]);
+    }
+}
+
+#[test]
+fn tables_are_bounded() {
+    let one = r#"{"type":"dir","name":"a"}"#;
+    let json = format!(r#"{{"version":1,"entries":[{}{one}]}}"#, format!("{one},").repeat(ENTRIES_MAX));
+    assert!(matches!(Toc::parse(json.as_bytes(), 0), Err(ChunkedError::Limit { .. })));
+    let bytes = zstd::bulk::compress(&vec![b' '; 1 << 20], 1).unwrap();
+    for (unpacked, good) in [(1 << 20, true), ((1 << 20) - 1, false), ((1 << 20) + 1, false)] {
+        assert_eq!(unpack("it", &bytes, &Digest::sha256(&bytes), unpacked).is_ok(), good);
+    }
+    assert!(matches!(unpack("it", &bytes, &SHA.parse().unwrap(), 1), Err(ChunkedError::Digest { .. })));
+}
+
+#[test]
+fn annotations_and_footers_say_the_same() {
+    let (toc, split) = (Span::new(5000, 800, 3000), Span::new(5808, 90, 400));
+    let blob = ChunkedBlob::new(SHA.parse().unwrap(), toc, Some(split)).unwrap();
+    assert_eq!(ChunkedBlob::from_annotations(&blob.annotations()).unwrap(), Some(blob.clone()));
+    assert_eq!(blob.end_of_archive(), 4992);
+    let tail = [&[7; 100][..], &place::skipped_frame(&place::footer(toc, split)).unwrap()].concat();
+    assert_eq!(ChunkedBlob::from_footer(&tail, SHA.parse().unwrap()).unwrap(), blob);
+    for at in 100..tail.len() {
+        let mut bad = tail.clone();
+        bad[at] ^= 0x80;
+        let found = ChunkedBlob::from_footer(&bad, SHA.parse().unwrap());
+        assert!(found.is_err() || found.unwrap() != blob, "a changed byte {at} went unnoticed");
+    }
+    assert!(ChunkedBlob::from_footer(&tail[..71], SHA.parse().unwrap()).is_err());
+    assert!(blob.annotations().keys().all(|key| is_of_blob(key)));
+}
+
+#[test]
+fn annotations_of_nowhere_are_refused() {
+    let parse = |position: &str, split: &str| {
+        let prefix = "io.github.containers.zstd-chunked.";
+        let pairs =
+            [("manifest-checksum", SHA), ("manifest-position", position), ("tarsplit-position", split)];
+        ChunkedBlob::from_annotations(
+            &pairs.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value.to_owned())).collect(),
+        )
+    };
+    assert!(parse("8:1:1:1", "8:1:1").is_ok());
+    for bad in [
+        "",
+        "8:1:1",
+        "8:1:1:2",
+        "8:1:1:1:1",
+        "-8:1:1:1",
+        "+8:1:1:1",
+        "8:0:1:1",
+        "7:1:1:1",
+        "8::1:1",
+        " 8:1:1:1",
+        "18446744073709551615:1:1:1",
+        "18446744073709551616:1:1:1",
+        "8:157286401:1:1",
+        "8:1:157286401:1",
+    ] {
+        assert!(parse(bad, "8:1:1").is_err(), "{bad}");
+        assert!(bad.len() == 5 || parse("8:1:1:1", bad).is_err(), "{bad}");
+    }
+}
+
+/// What an archive would have that is in the table.
+fn listing() -> Vec<(Entry, Option<Digest>)> {
+    let toc = parse(&table()).unwrap();
+    toc.entries.into_iter().map(|entry| (entry.entry, entry.content.map(|content| content.digest))).collect()
+}
+
+fn compared(members: Vec<(Entry, Option<Digest>)>) -> Result<(), ChunkedError> {
+    let mut listing = Listing::default();
+    members.into_iter().for_each(|(entry, content)| listing.push(entry, content));
+    listing.agrees_with(&parse(&table()).unwrap())
+}
+
+#[test]
+fn a_table_that_says_something_else_is_found_out() {
+    compared(listing()).unwrap();
+    let mut reordered = listing();
+    reordered.swap(0, 5);
+    compared(reordered).unwrap();
+    type Change = fn(&mut Entry, &mut Option<Digest>);
+    let changes: [(&str, Change); 9] = [
+        ("its mode", |entry, _| entry.mode ^= 0o4000),
+        ("its owner", |entry, _| entry.uid += 1),
+        ("its owner", |entry, _| entry.gid += 1),
+        ("its time", |entry, _| entry.mtime.nanoseconds += 1),
+        ("its xattrs", |entry, _| entry.xattrs.clear()),
+        ("its length", |entry, _| entry.size += 1),
+        ("its content", |_, content| *content = Some(Digest::sha256(b"x"))),
+        ("its content", |_, content| *content = None),
+        ("its type", |entry, _| entry.kind = EntryKind::Fifo),
+    ];
+    for (expected, change) in changes {
+        let mut members = listing();
+        let (entry, content) = &mut members[1];
+        change(entry, content);
+        match compared(members) {
+            Err(ChunkedError::Disagrees { entry, what }) => {
+                assert_eq!((&*entry, what), ("d/whole", expected))
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    let mut fewer = listing();
+    let (gone, _) = fewer.remove(5);
+    assert!(
+        matches!(compared(fewer), Err(ChunkedError::Disagrees { entry, .. }) if entry.as_bytes() == gone.path)
+    );
+    let mut more = listing();
+    more.push(more[1].clone());
+    assert!(matches!(compared(more), Err(ChunkedError::Disagrees { entry, .. }) if entry == "d/whole"));
+}
+
+/// The chunks that a content is cut into, with whether they are zeros.
+fn cut(content: &[u8], piece: usize) -> Vec<(usize, bool)> {
+    use rollsum::{Chunker, Piece};
+    let (mut chunks, mut bytes, mut current) = (Vec::new(), Vec::new(), None);
+    let mut take = |piece: Piece<'_>| {
+        match piece {
+            Piece::Cut => chunks.extend(current.take()),
+            Piece::Data(data) => {
+                bytes.extend_from_slice(data);
+                current = Some((current.map_or(0, |(size, _)| size) + data.len(), false));
+            }
+            Piece::Zeros(zeros) => {
+                bytes.extend_from_slice(zeros);
+                current = Some((current.map_or(0, |(size, _)| size) + zeros.len(), true));
+            }
+        }
+        Ok(())
+    };
+    let mut chunker = Chunker::new();
+    content.chunks(piece).for_each(|piece| chunker.push(piece, &mut take).unwrap());
+    chunker.finish(&mut take).unwrap();
+    assert!(bytes == content);
+    chunks
+}
+
+/// Bytes that look like chance, without zeros.
+fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((state >> 24) as u8).max(1)
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn chunks_follow_from_the_content_alone() {
+    let content =
+        [noise(1, 500_000), vec![0; 1024], noise(2, 10), vec![0; 1023], noise(3, 300_000), vec![0; 9999]]
+            .concat();
+    let chunks = cut(&content, content.len());
+    assert!(chunks.len() > 8, "{chunks:?}");
+    for piece in [1, 7, 1000, 65536] {
+        assert_eq!(cut(&content, piece), chunks);
+    }
+    let zeros: Vec<_> = chunks.iter().filter(|(_, zeros)| *zeros).collect();
+    assert_eq!(zeros, [&(1024, true), &(9999, true)], "shorter runs are data");
+    // After an insertion the chunks are the same again.
+    let changed = [&content[..100_000], b"inserted", &content[100_000..]].concat();
+    let after = cut(&changed, 4096);
+    let same = after.iter().rev().zip(chunks.iter().rev()).take_while(|(a, b)| a == b).count();
+    assert!(same + 4 > chunks.len(), "{same} of {}", chunks.len());
+    assert_eq!(cut(b"", 1), []);
+}
+
+#[test]
+fn checksums_are_those_of_go() {
+    let mut checksum = tar_split::Crc64::new();
+    checksum.update(b"12345");
+    checksum.update(b"6789");
+    assert_eq!(checksum.finish(), 0xb909_56c7_75a4_1001);
+}
+
+/// Writes an archive and reads the parts back.
+fn written(archive: &[u8]) -> (Vec<u8>, ChunkedBlob, Toc) {
+    let (blob, place) = encode(archive, Vec::new(), 3).unwrap();
+    let at = |span: Span| usize::try_from(span.offset).unwrap()..usize::try_from(span.end()).unwrap();
+    assert!(zstd::decode_all(&blob[..]).unwrap() == archive, "any decoder reads the archive");
+    assert_eq!(ChunkedBlob::from_footer(&blob, place.toc_digest.clone()).unwrap(), place);
+    let toc = Toc::read(&place, &blob[at(place.toc)]).unwrap();
+    let span = place.tar_split.unwrap();
+    let split = unpack("split", &blob[at(span)], toc.tar_split.as_ref().unwrap(), span.unpacked).unwrap();
+    let mut lines = tar_split::SplitLines::new(&split[..]);
+    let (mut joined, mut contents) = (Vec::new(), toc.entries.iter());
+    while let Some(part) = lines.next_part().unwrap() {
+        match part {
+            tar_split::Part::Raw(bytes) => joined.extend(bytes),
+            tar_split::Part::Member { size, .. } => {
+                let entry = contents.next().unwrap();
+                assert_eq!(size, entry.entry.size);
+                for chunk in entry.content.iter().flat_map(|content| &content.chunks) {
+                    let range = usize::try_from(chunk.range.start).unwrap()
+                        ..usize::try_from(chunk.range.end).unwrap();
+                    let bytes = zstd::decode_all(&blob[range]).unwrap();
+                    assert_eq!(bytes.len() as u64, chunk.size);
+                    let digest = chunk.digest.as_ref().unwrap_or(&entry.content.as_ref().unwrap().digest);
+                    assert_eq!(Digest::sha256(&bytes), *digest);
+                    assert!(!chunk.zeros || bytes.iter().all(|&byte| byte == 0));
+                    joined.extend(bytes);
+                }
+            }
+        }
+    }
+    assert!(joined == archive, "the tar-split gives the archive back");
+    (blob, place, toc)
+}
+
+#[test]
+fn an_archive_is_written_with_its_table() {
+    use crate::archive::testing::Blocks;
+    let holes = [noise(4, 3000), vec![0; 70_000], noise(5, 200_000)].concat();
+    let archive = Blocks::new()
+        .pax(&[("mtime", "1.5"), ("atime", "2.5"), ("ctime", "-3"), ("SCHILY.xattr.user.a", "v")])
+        .file("a", b"content")
+        .file("empty", b"")
+        .file("holes", &holes)
+        .end();
+    for tail in [&b""[..], &[0; 9000]] {
+        let archive = [archive.as_slice(), tail].concat();
+        let (blob, place, toc) = written(&archive);
+        assert_eq!(encode(&*archive, Vec::new(), 3).unwrap().0, blob, "the same bytes every time");
+        assert!(toc.entries[2].content.as_ref().unwrap().chunks.len() > 3);
+        let table =
+            &blob[usize::try_from(place.toc.offset).unwrap()..usize::try_from(place.toc.end()).unwrap()];
+        let table: Value = serde_json::from_slice(&zstd::decode_all(table).unwrap()).unwrap();
+        assert_eq!(table["entries"][0]["accesstime"], "1970-01-01T00:00:02.5Z");
+        assert_eq!(table["entries"][0]["changetime"], "1969-12-31T23:59:57Z");
+        assert_eq!(table["entries"][0]["xattrs"]["user.a"], "dg==");
+    }
+}
+
+#[test]
+fn what_other_readers_would_not_understand_is_refused() {
+    use crate::archive::testing::Blocks;
+    let sparse = [("GNU.sparse.size", "5000"), ("GNU.sparse.name", "s"), ("GNU.sparse.map", "512,3")];
+    for archive in [
+        Blocks::new().file("a", b"").file("./a", b"").end(),
+        Blocks::new().file("\u{e9}", b"").file("a", b"x").pax(&sparse).file("x", b"abc").end(),
+        Blocks::new().pax(&[("mtime", "253402300800")]).file("a", b"").end(),
+    ] {
+        let error = encode(&*archive, Vec::new(), 3).map(drop).unwrap_err();
+        assert!(
+            matches!(error, crate::error::ExportError::Chunked(ChunkedError::Unrepresentable { .. })),
+            "{error:?}"
+        );
+    }
+    assert!(encode(&b"no archive"[..], Vec::new(), 3).is_err());
+}
+
+#[test]
+fn a_pipe_returns_the_error_of_who_stopped_first() {
+    use std::io::{Error, Write as _};
+    let read_all = |reader: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map(|_| bytes.len())
+    };
+    let all = pipe(|out| (0..100).try_for_each(|_| out.write_all(&[1; 100_000])), read_all);
+    assert_eq!(all.unwrap(), 10_000_000);
+    let failed = pipe(|out| out.write_all(b"x").and(Err(Error::other("writer"))), read_all);
+    assert_eq!(failed.unwrap_err().to_string(), "writer");
+    let write = |out: &mut dyn io::Write| (0..100).try_for_each(|_| out.write_all(&[1; 100_000]));
+    let failed: io::Result<()> = pipe(write, |_| Err(Error::other("reader")));
+    assert_eq!(failed.unwrap_err().to_string(), "reader");
+}
