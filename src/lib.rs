@@ -127,7 +127,7 @@ pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding,
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use chunked::{ChunkedBlob, RangeSource, Span};
+pub use chunked::{BlobSpan, ChunkedBlob, RangeSource};
 pub use compress::Compression;
 pub use error::{
     ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,
