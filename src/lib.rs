@@ -133,7 +133,7 @@ pub use check::{CheckLevel, CheckOptions, CheckReport, Checked, Damage, Finding,
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use chunked::{ChunkedBlob, RangeSource, Span};
+pub use chunked::{BlobSpan, ChunkedBlob, RangeSource};
 pub use compress::Compression;
 pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{

@@ -152,7 +152,8 @@ fn a_table_that_lies_is_refused_and_the_entry_named() {
         store.stage_diff(&*bytes, &options).map(drop)
     };
     stage(|_| {}).unwrap();
-    let lies: [(fn(&mut Value), &str); 4] = [
+    type Lie = fn(&mut Value);
+    let lies: [(Lie, &str); 4] = [
         (|table| table["entries"][1]["mode"] = 0o755.into(), "etc/motd"),
         (|table| table["entries"][1]["digest"] = Digest::sha256(b"x").to_string().into(), "etc/motd"),
         (|table| table["entries"].as_array_mut().unwrap().truncate(2), "etc/empty"),

@@ -42,7 +42,7 @@ pub(crate) use assemble::{Plan, fetch_table, read_ranges};
 pub(crate) use compare::Listing;
 pub(crate) use pipe::pipe;
 pub(crate) use place::is_of_blob;
-pub use place::{ChunkedBlob, Span};
+pub use place::{BlobSpan, ChunkedBlob};
 pub(crate) use toc::Toc;
 pub(crate) use write::encode;
 

@@ -29,7 +29,7 @@ const FIRST_MAGIC: &[u8; 8] = b"GnUlInUx";
 /// Bytes of a blob that hold compressed data.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
-pub struct Span {
+pub struct BlobSpan {
     /// Where they begin in the blob.
     pub offset: u64,
     /// How many they are.
@@ -38,9 +38,9 @@ pub struct Span {
     pub unpacked: u64,
 }
 
-impl Span {
+impl BlobSpan {
     pub(crate) fn new(offset: u64, length: u64, unpacked: u64) -> Self {
-        Span { offset, length, unpacked }
+        BlobSpan { offset, length, unpacked }
     }
 
     /// The byte after the last.
@@ -87,13 +87,17 @@ pub struct ChunkedBlob {
     /// The digest of the table of contents as it is in the blob, compressed.
     pub toc_digest: Digest,
     /// Where the table is.
-    pub toc: Span,
+    pub toc: BlobSpan,
     /// Where the tar-split is, if there is one.
-    pub tar_split: Option<Span>,
+    pub tar_split: Option<BlobSpan>,
 }
 
 impl ChunkedBlob {
-    pub(crate) fn new(toc_digest: Digest, toc: Span, tar_split: Option<Span>) -> Result<Self, ChunkedError> {
+    pub(crate) fn new(
+        toc_digest: Digest,
+        toc: BlobSpan,
+        tar_split: Option<BlobSpan>,
+    ) -> Result<Self, ChunkedError> {
         let toc = toc.check("the table of contents")?;
         let tar_split = tar_split.map(|span| span.check("the tar-split")).transpose()?;
         Ok(ChunkedBlob { toc_digest, toc, tar_split })
@@ -114,9 +118,9 @@ impl ChunkedBlob {
                 }
                 let split = get(SPLIT_POSITION).map(|text| {
                     let [offset, length, unpacked] = numbers(SPLIT_POSITION, text)?;
-                    Ok(Span::new(offset, length, unpacked))
+                    Ok(BlobSpan::new(offset, length, unpacked))
                 });
-                let toc = Span::new(offset, length, unpacked);
+                let toc = BlobSpan::new(offset, length, unpacked);
                 return ChunkedBlob::new(digest, toc, split.transpose()?).map(Some);
             }
         }
@@ -142,10 +146,10 @@ impl ChunkedBlob {
         let numbers: Vec<u64> =
             numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
         let (toc, kind, split) = match *numbers {
-            [offset, length, unpacked, kind] => (Span::new(offset, length, unpacked), kind, None),
+            [offset, length, unpacked, kind] => (BlobSpan::new(offset, length, unpacked), kind, None),
             [offset, length, unpacked, kind, at, split_length, split_unpacked] => {
-                let split = Span::new(at, split_length, split_unpacked);
-                (Span::new(offset, length, unpacked), kind, Some(split))
+                let split = BlobSpan::new(at, split_length, split_unpacked);
+                (BlobSpan::new(offset, length, unpacked), kind, Some(split))
             }
             _ => return Err(absent()),
         };
@@ -158,12 +162,12 @@ impl ChunkedBlob {
     /// The annotations that say the same.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let [prefix, _] = PREFIXES;
-        let Span { offset, length, unpacked } = self.toc;
+        let BlobSpan { offset, length, unpacked } = self.toc;
         let mut annotations = BTreeMap::from([
             (format!("{prefix}{CHECKSUM}"), self.toc_digest.to_string()),
             (format!("{prefix}{POSITION}"), format!("{offset}:{length}:{unpacked}:{TABLE_TYPE}")),
         ]);
-        if let Some(Span { offset, length, unpacked }) = self.tar_split {
+        if let Some(BlobSpan { offset, length, unpacked }) = self.tar_split {
             annotations.insert(format!("{prefix}{SPLIT_POSITION}"), format!("{offset}:{length}:{unpacked}"));
         }
         annotations
@@ -182,7 +186,7 @@ impl ChunkedBlob {
 }
 
 /// The footer's content.
-pub(super) fn footer(toc: Span, split: Span) -> Vec<u8> {
+pub(super) fn footer(toc: BlobSpan, split: BlobSpan) -> Vec<u8> {
     let numbers =
         [toc.offset, toc.length, toc.unpacked, TABLE_TYPE, split.offset, split.length, split.unpacked];
     let mut footer: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();

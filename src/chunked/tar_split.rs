@@ -73,7 +73,7 @@ impl SplitWriter {
     /// Adds a member, whose headers were the bytes before, and its content, if it has any.
     pub(super) fn member(&mut self, name: &str, size: u64, checksum: Option<Crc64>) -> io::Result<()> {
         self.end_segment()?;
-        let payload = checksum.map(|checksum| base64::encoded(&checksum.finish().to_be_bytes()));
+        let payload = checksum.map(|checksum| base64::encoded(&checksum.bytes()));
         self.line(Line { kind: FILE, name: name.to_owned(), size, payload, ..Line::default() })
     }
 
@@ -196,5 +196,10 @@ impl Crc64 {
 
     pub(super) fn finish(self) -> u64 {
         !self.0
+    }
+
+    /// The highest byte first, as Go writes it.
+    fn bytes(self) -> [u8; 8] {
+        self.finish().swap_bytes().to_le_bytes()
     }
 }

@@ -144,7 +144,7 @@ fn tables_are_bounded() {
 
 #[test]
 fn annotations_and_footers_say_the_same() {
-    let (toc, split) = (Span::new(5000, 800, 3000), Span::new(5808, 90, 400));
+    let (toc, split) = (BlobSpan::new(5000, 800, 3000), BlobSpan::new(5808, 90, 400));
     let blob = ChunkedBlob::new(SHA.parse().unwrap(), toc, Some(split)).unwrap();
     assert_eq!(ChunkedBlob::from_annotations(&blob.annotations()).unwrap(), Some(blob.clone()));
     assert_eq!(blob.end_of_archive(), 4992);
@@ -309,7 +309,7 @@ fn checksums_are_those_of_go() {
 /// Writes an archive and reads the parts back.
 fn written(archive: &[u8]) -> (Vec<u8>, ChunkedBlob, Toc) {
     let (blob, place) = encode(archive, Vec::new(), 3).unwrap();
-    let at = |span: Span| usize::try_from(span.offset).unwrap()..usize::try_from(span.end()).unwrap();
+    let at = |span: BlobSpan| usize::try_from(span.offset).unwrap()..usize::try_from(span.end()).unwrap();
     assert!(zstd::decode_all(&blob[..]).unwrap() == archive, "any decoder reads the archive");
     assert_eq!(ChunkedBlob::from_footer(&blob, place.toc_digest.clone()).unwrap(), place);
     let toc = Toc::read(&place, &blob[at(place.toc)]).unwrap();
@@ -384,7 +384,7 @@ fn what_other_readers_would_not_understand_is_refused() {
 
 #[test]
 fn a_pipe_returns_the_error_of_who_stopped_first() {
-    use std::io::{Error, Write as _};
+    use std::io::Error;
     let read_all = |reader: &mut dyn Read| {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map(|_| bytes.len())

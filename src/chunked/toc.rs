@@ -405,7 +405,10 @@ fn entry(raw: &RawEntry) -> Result<Entry, &'static str> {
     Ok(Entry { mode, uid, gid, mtime, xattrs, link, size: raw.size, ..Entry::new(path, kind) })
 }
 
-fn xattrs(raw: &BTreeMap<String, String>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, &'static str> {
+/// Names and values, in the order of the names.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn xattrs(raw: &BTreeMap<String, String>) -> Result<Xattrs, &'static str> {
     let one = |(name, value): (&String, &String)| {
         let value = base64::decoded(value.as_bytes()).map_err(|_| "the value of an xattr is no base64")?;
         let fits = !name.is_empty() && name.len() <= XATTR_NAME_MAX && !name.contains('\0');

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use serde_json::json;
 use zstd::stream::raw::{CParameter, Encoder, Operation, OutBuffer};
 
-use super::place::{self, ChunkedBlob, FRAME_HEAD, Span};
+use super::place::{self, BlobSpan, ChunkedBlob, FRAME_HEAD};
 use super::rollsum::{Chunker, Piece};
 use super::tar_split::{Crc64, SplitWriter};
 use super::toc::{CHUNK, RawEntry, VERSION, ZEROS};
@@ -71,8 +71,8 @@ fn finish<W: Write>(
 ) -> Result<(W, ChunkedBlob), ExportError> {
     let (split, split_unpacked) = split.finish()?;
     let (table, unpacked) = table.finish(&Digest::sha256(&split))?;
-    let toc = Span::new(frames.position.saturating_add(FRAME_HEAD), table.len() as u64, unpacked);
-    let split_span = Span::new(toc.end().saturating_add(FRAME_HEAD), split.len() as u64, split_unpacked);
+    let toc = BlobSpan::new(frames.position.saturating_add(FRAME_HEAD), table.len() as u64, unpacked);
+    let split_span = BlobSpan::new(toc.end().saturating_add(FRAME_HEAD), split.len() as u64, split_unpacked);
     let blob = ChunkedBlob::new(Digest::sha256(&table), toc, Some(split_span))?;
     let mut out = frames.out;
     for content in [&table, &split, &place::footer(toc, split_span)] {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::{LIMITS, with_checksums};
 use crate::archive::Reader;
-use crate::chunked::{self, ChunkedBlob, Listing, Plan, RangeSource, Span, Toc};
+use crate::chunked::{self, BlobSpan, ChunkedBlob, Listing, Plan, RangeSource, Toc};
 use crate::error::ImportError;
 use crate::types::Digest;
 
@@ -74,8 +74,8 @@ fn parts(bytes: &[u8]) {
     let Some((json, rest)) = take(bytes) else { return };
     let Some((lines, blob)) = take(rest) else { return };
     let (Ok(toc), Ok(split)) = (Toc::parse(json, END), zstd::bulk::compress(lines, 1)) else { return };
-    let span = Span::new(END + 8, split.len() as u64, lines.len() as u64);
-    let Ok(place) = ChunkedBlob::new(digest(), Span::new(END + 8, 1, 1), Some(span)) else { return };
+    let span = BlobSpan::new(END + 8, split.len() as u64, lines.len() as u64);
+    let Ok(place) = ChunkedBlob::new(digest(), BlobSpan::new(END + 8, 1, 1), Some(span)) else { return };
     let here = |digest: &Digest| digest.hex().starts_with('0');
     let Ok(plan) = Plan::new(&place, &toc, &split, here) else { return };
     let problem = Mutex::new(None);

@@ -19,7 +19,7 @@ use super::stack::Stack;
 use crate::archive::split::{self, Content, SplitBuilder};
 use crate::archive::whiteout::Meaning;
 use crate::archive::{Entry, EntryKind, Limits, Reader};
-use crate::chunked::{ChunkedBlob, Listing, Span, Toc};
+use crate::chunked::{BlobSpan, ChunkedBlob, Listing, Toc};
 use crate::compress::Compression;
 use crate::disk::{
     self, FileWriter, Filled, Staging, TreeWriter, UnpackOptions, UnpackedTree, XattrNamespace,
@@ -58,7 +58,7 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    fn span(&self) -> Option<Span> {
+    fn span(&self) -> Option<BlobSpan> {
         match self {
             Table::InBlob(blob) => Some(blob.toc),
             Table::Known(..) => None,
@@ -212,7 +212,7 @@ struct Window<'w, R> {
 }
 
 impl<'w, R> Window<'w, R> {
-    fn new(inner: R, span: Option<Span>, kept: &'w Mutex<Vec<u8>>) -> Self {
+    fn new(inner: R, span: Option<BlobSpan>, kept: &'w Mutex<Vec<u8>>) -> Self {
         Window { inner, span: span.map_or(0..0, |span| span.offset..span.end()), position: 0, kept }
     }
 }
