@@ -312,8 +312,8 @@ pub const MOUNTING: &[&str] = &[
      mounted base two
      changes two
      diffsize two
-     create-container -i c ''
-     copy base:/d c:/d
+     create-container -i ctr ''
+     copy base:/d ctr:/d
      mount -o nodev base
      mount base two nope
      mounted -j base two nope

@@ -42,9 +42,7 @@ fn change(call: &Call<'_>, names: impl Fn(Vec<Name>, Vec<Name>) -> Vec<Name>) ->
         let mut wanted: Vec<Name> = Vec::new();
         let held = match txn.names(&id) {
             // An image of a store that is only read gets a record here, with its names.
-            Err(Error::Lookup(LookupError::NotFound { .. })) if id.kind() == Kind::Image => {
-                names_of(&thing).to_vec()
-            }
+            Err(Error::InOtherStore { .. }) if id.kind() == Kind::Image => names_of(&thing).to_vec(),
             held => held?,
         };
         for name in names(held, given.clone()) {
