@@ -4,7 +4,6 @@
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,22 +11,22 @@ use std::time::{Duration, Instant};
 use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, DiffName, LockState, RunLayout, Stage, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, LockState, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError, MountError};
-use crate::image;
-use crate::overlay::{self, EntryPaths, MountPlan, MountRequest, Probe, Upper, XattrClass};
+use crate::overlay::{self, EntryPaths};
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
-use super::part::{Directory, Part};
+use super::part::Part;
 use super::remove::{Gone, standing_on};
-use super::view::View;
 use super::{Store, SyncMode, ThingId};
 
-pub use crate::overlay::{MountEntry, UnmountMode};
+mod plan;
+mod probe;
 
-/// The fact of the run database that holds what was probed.
-const PROBE_FACT: &str = "probe";
+use plan::{Planned, contents};
+
+pub use crate::overlay::{MountEntry, UnmountMode};
 
 /// How a thing is mounted.
 #[derive(Clone, Debug, Default)]
@@ -69,18 +68,6 @@ impl Mount {
     }
 }
 
-/// A mount that can be made, if everything still is as it was when it was planned.
-struct Planned<'s> {
-    layer: LayerRecord,
-    /// What the layer and all below it had as their contents.
-    contents: Vec<LayerContent>,
-    /// The directory that is going to be written to.
-    written: Option<Directory<'s>>,
-    /// The workdir, if the mount leaves out syncs.
-    volatile: Option<PathBuf>,
-    plan: MountPlan,
-}
-
 /// What came of a plan.
 enum Attempt {
     Mounted(Mount),
@@ -95,10 +82,6 @@ const TRIES: usize = 4;
 
 /// How long a mount waits before it looks again whether a layer is still being sealed or filled.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-fn contents(chain: &[LayerRecord]) -> Vec<LayerContent> {
-    chain.iter().map(|layer| layer.content.clone()).collect()
-}
 
 impl Store {
     /// Mounts a container or a writable layer for writing, and an image or a sealed layer for reading. What is mounted
@@ -255,39 +238,6 @@ impl Store {
         Ok(planned.plan.entry(EntryPaths::Absolute)?)
     }
 
-    fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<Planned<'_>, Error> {
-        let mut txn = self.begin_read()?;
-        let mut layer = self.layer_of(&txn, what)?;
-        let mut view = options.read_only || layer.read_only || matches!(what, ThingId::Image(_));
-        let unseal = !view && (options.unseal || matches!(what, ThingId::Container(_)));
-        if unseal
-            && matches!(layer.content, LayerContent::Sealed(_))
-            && !overlay::is_mounted(&self.mount_point(&layer.id)?)?
-        {
-            drop(txn);
-            self.layer_home(&layer.id)?.unseal(&layer.id, options.change_under_others)?;
-            txn = self.begin_read()?;
-            layer = self.layer_of(&txn, what)?;
-        }
-        // What is in a store that is only read is never written to.
-        view |= txn.home(Owner::Layer, &layer.id)?.is_some_and(Part::is_other);
-        let chain = txn.chain(&layer.id)?;
-        let request = self.mount_request(&txn, &chain, view, options)?;
-        let written = match layer.content {
-            LayerContent::Writable(_) if !view => Some(txn.directory(&layer)?),
-            _ => None,
-        };
-        drop(txn);
-        let plan = overlay::plan(&self.probe()?, &request)?;
-        if request.id_map.is_some() && plan.is_by_program() {
-            let reason =
-                "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";
-            return Err(MountError::IdMap { reason }.into());
-        }
-        let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
-        Ok(Planned { layer, contents: contents(&chain), written, volatile, plan })
-    }
-
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
     ///
     /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it.
@@ -429,139 +379,6 @@ impl Store {
 
     pub(crate) fn mount_point(&self, layer: &str) -> Result<PathBuf, Error> {
         absolute(&RunLayout::mount_point(&self.run_root(), &layer.parse()?))
-    }
-
-    /// The workdir of a layer that is written to.
-    fn workdir(&self, home: &Store, layer: &str, number: u64) -> Result<PathBuf, Error> {
-        home.begin_writing()?;
-        moment::pass("workdir to be made");
-        let work = home.layout().ensure_workdir(number)?;
-        // Who removes or seals the layer removes the workdir too, if it was there by then. One that came later is nobody's.
-        let now = self.begin_read()?.layer(layer)?;
-        if now.as_ref().is_none_or(|now| now.content != LayerContent::Writable(number)) {
-            remove_quietly(&work);
-        }
-        match now {
-            Some(_) => Ok(work),
-            None => Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into()),
-        }
-    }
-
-    /// How the layers of a chain, topmost first, are mounted.
-    fn mount_request(
-        &self,
-        txn: &View<'_>,
-        chain: &[LayerRecord],
-        view: bool,
-        options: &MountOptions,
-    ) -> Result<MountRequest, Error> {
-        let root = absolute(self.root())?;
-        let class = match self.layout().xattrs() {
-            XattrNamespace::Trusted => XattrClass::Trusted,
-            XattrNamespace::User => XattrClass::User,
-        };
-        let empty = absolute(&self.run_layout()?.empty_directory())?;
-        let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
-        request.options.clone_from(&self.options().mount_options);
-        request.prefer_program = self.options().prefer_mount_program;
-        let allows_volatile = self.options().volatile;
-        let mut lowers = chain;
-        let mut container_volatile = false;
-        if let Some((layer, below)) = chain.split_first() {
-            txn.verify_chain(&layer.id)?;
-            request.context.clone_from(&layer.mount_label);
-            if let Some(container) = txn.container_of_layer(&layer.id)?
-                && let Some(container) = txn.container(&container)?
-            {
-                container_volatile = container.volatile;
-                request.id_map = image::id_maps(&container);
-                request.options.extend(container.mount_options);
-                request.context = container.mount_label.or(request.context);
-            }
-            if let LayerContent::Writable(number) = layer.content
-                && let Some(home) = txn.home(Owner::Layer, &layer.id)?
-                // What was written with ids of its own is shown so in a view too.
-                && (!view || request.id_map.is_some())
-            {
-                lowers = below;
-                // The kernel would say that a path is not there, and not whose it is.
-                let directory = txn.directory(layer)?;
-                directory.open(&layer.id)?;
-                // A mount that cannot be written needs none.
-                let work = match view {
-                    true => home.store().layout().entry_path(Subdirectory::Work, DiffName::Entry(number)),
-                    false => self.workdir(home.store(), &layer.id, number)?,
-                };
-                let upper = absolute(&directory.path())?;
-                request.upper = Some(Upper { upper, work: absolute(&work)? });
-                request.volatile = !view && allows_volatile && (layer.volatile || container_volatile);
-            }
-        }
-        for lower in lowers {
-            let directory = txn.directory(lower)?;
-            request.lowers.push(absolute(&directory.path())?);
-            // The kernel does not look whether a root is opaque.
-            if disk::is_opaque(directory.open(&lower.id)?.as_fd(), directory.layout().xattrs())? {
-                break;
-            }
-        }
-        request.read_only = view;
-        request.context = options.label.clone().or(request.context);
-        request.options.extend(options.options.iter().cloned());
-        request.options.retain(|option| {
-            let volatile = option == "volatile";
-            request.volatile |= volatile && allows_volatile && !view && request.upper.is_some();
-            !volatile
-        });
-        Ok(request)
-    }
-
-    /// What this kernel can do with this store, probed once per boot.
-    fn probe(&self) -> Result<Probe, Error> {
-        let path = absolute(self.root())?;
-        let known = self.run()?.fact(PROBE_FACT)?.and_then(|text| text.parse::<Probe>().ok());
-        let mut probe = match known {
-            Some(known) if known.is_current(&path) => known,
-            _ => {
-                let (probe, certain) = self.probe_in_scratch()?;
-                if certain {
-                    self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
-                }
-                probe
-            }
-        };
-        if let Some(program) = &self.options().mount_program {
-            probe.program = Some(program.clone());
-        }
-        Ok(probe)
-    }
-}
-
-impl Store {
-    /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
-    fn probe_in_scratch(&self) -> Result<(Probe, bool), Error> {
-        if self.is_read_only() {
-            return self.probe_in_run_root();
-        }
-        let scratch = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
-        Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
-    }
-}
-
-impl Store {
-    /// Probes beside the mount points, for a store in which nothing may be made. What can be mounted for reading is
-    /// found out there as well; what is written to is not in such a store.
-    fn probe_in_run_root(&self) -> Result<(Probe, bool), Error> {
-        let scratch = self.run_layout()?.ensure_scratch(self.fresh_number()?)?;
-        let probed = absolute(&scratch).and_then(|scratch| Ok(overlay::probe(&scratch)?));
-        remove_quietly(&scratch);
-        let (mut probe, certain) = probed?;
-        // It is kept as that of the store's filesystem.
-        probe.device = path::stat(self.root())
-            .map_err(|source| Error::Io { action: "examine", path: self.root().to_owned(), source })?
-            .id
-            .device();
-        Ok((probe, certain))
     }
 }
 

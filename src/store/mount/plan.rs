@@ -1,0 +1,157 @@
+//! What is mounted where: a thing's layers, as directories and options.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use layerstore_schema::record::{LayerContent, LayerRecord};
+use layerstore_schema::table::Owner;
+
+use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
+use crate::error::{Error, LookupError, MountError};
+use crate::image;
+use crate::overlay::{self, MountPlan, MountRequest, Upper, XattrClass};
+use crate::store::part::{Directory, Part};
+use crate::store::view::View;
+use crate::store::{Store, ThingId};
+use crate::sys::moment;
+
+use super::{MountOptions, absolute, remove_quietly};
+
+/// A mount that can be made, if everything still is as it was when it was planned.
+pub(super) struct Planned<'s> {
+    pub(super) layer: LayerRecord,
+    /// What the layer and all below it had as their contents.
+    pub(super) contents: Vec<LayerContent>,
+    /// The directory that is going to be written to.
+    pub(super) written: Option<Directory<'s>>,
+    /// The workdir, if the mount leaves out syncs.
+    pub(super) volatile: Option<PathBuf>,
+    pub(super) plan: MountPlan,
+}
+
+/// What the layers of a chain have.
+pub(super) fn contents(chain: &[LayerRecord]) -> Vec<LayerContent> {
+    chain.iter().map(|layer| layer.content.clone()).collect()
+}
+
+impl Store {
+    /// Plans a mount. A layer that is to be written to gets a workdir, and one that is sealed is unsealed if that is
+    /// wanted.
+    pub(super) fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<Planned<'_>, Error> {
+        let mut txn = self.begin_read()?;
+        let mut layer = self.layer_of(&txn, what)?;
+        let mut view = options.read_only || layer.read_only || matches!(what, ThingId::Image(_));
+        let unseal = !view && (options.unseal || matches!(what, ThingId::Container(_)));
+        if unseal
+            && matches!(layer.content, LayerContent::Sealed(_))
+            && !overlay::is_mounted(&self.mount_point(&layer.id)?)?
+        {
+            drop(txn);
+            self.layer_home(&layer.id)?.unseal(&layer.id, options.change_under_others)?;
+            txn = self.begin_read()?;
+            layer = self.layer_of(&txn, what)?;
+        }
+        // What is in a store that is only read is never written to.
+        view |= txn.home(Owner::Layer, &layer.id)?.is_some_and(Part::is_other);
+        let chain = txn.chain(&layer.id)?;
+        let request = self.mount_request(&txn, &chain, view, options)?;
+        let written = match layer.content {
+            LayerContent::Writable(_) if !view => Some(txn.directory(&layer)?),
+            _ => None,
+        };
+        drop(txn);
+        let plan = overlay::plan(&self.probe()?, &request)?;
+        if request.id_map.is_some() && plan.is_by_program() {
+            let reason =
+                "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";
+            return Err(MountError::IdMap { reason }.into());
+        }
+        let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
+        Ok(Planned { layer, contents: contents(&chain), written, volatile, plan })
+    }
+
+    /// How the layers of a chain, topmost first, are mounted.
+    fn mount_request(
+        &self,
+        txn: &View<'_>,
+        chain: &[LayerRecord],
+        view: bool,
+        options: &MountOptions,
+    ) -> Result<MountRequest, Error> {
+        let root = absolute(self.root())?;
+        let class = match self.layout().xattrs() {
+            XattrNamespace::Trusted => XattrClass::Trusted,
+            XattrNamespace::User => XattrClass::User,
+        };
+        let empty = absolute(&self.run_layout()?.empty_directory())?;
+        let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
+        request.options.clone_from(&self.options().mount_options);
+        request.prefer_program = self.options().prefer_mount_program;
+        let allows_volatile = self.options().volatile;
+        let mut lowers = chain;
+        let mut container_volatile = false;
+        if let Some((layer, below)) = chain.split_first() {
+            txn.verify_chain(&layer.id)?;
+            request.context.clone_from(&layer.mount_label);
+            if let Some(container) = txn.container_of_layer(&layer.id)?
+                && let Some(container) = txn.container(&container)?
+            {
+                container_volatile = container.volatile;
+                request.id_map = image::id_maps(&container);
+                request.options.extend(container.mount_options);
+                request.context = container.mount_label.or(request.context);
+            }
+            if let LayerContent::Writable(number) = layer.content
+                && let Some(home) = txn.home(Owner::Layer, &layer.id)?
+                // What was written with ids of its own is shown so in a view too.
+                && (!view || request.id_map.is_some())
+            {
+                lowers = below;
+                // The kernel would say that a path is not there, and not whose it is.
+                let directory = txn.directory(layer)?;
+                directory.open(&layer.id)?;
+                // A mount that cannot be written needs none.
+                let work = match view {
+                    true => home.store().layout().entry_path(Subdirectory::Work, DiffName::Entry(number)),
+                    false => self.workdir(home.store(), &layer.id, number)?,
+                };
+                let upper = absolute(&directory.path())?;
+                request.upper = Some(Upper { upper, work: absolute(&work)? });
+                request.volatile = !view && allows_volatile && (layer.volatile || container_volatile);
+            }
+        }
+        for lower in lowers {
+            let directory = txn.directory(lower)?;
+            request.lowers.push(absolute(&directory.path())?);
+            // The kernel does not look whether a root is opaque.
+            if disk::is_opaque(directory.open(&lower.id)?.as_fd(), directory.layout().xattrs())? {
+                break;
+            }
+        }
+        request.read_only = view;
+        request.context = options.label.clone().or(request.context);
+        request.options.extend(options.options.iter().cloned());
+        request.options.retain(|option| {
+            let volatile = option == "volatile";
+            request.volatile |= volatile && allows_volatile && !view && request.upper.is_some();
+            !volatile
+        });
+        Ok(request)
+    }
+
+    /// The workdir of a layer that is written to.
+    fn workdir(&self, home: &Store, layer: &str, number: u64) -> Result<PathBuf, Error> {
+        home.begin_writing()?;
+        moment::pass("workdir to be made");
+        let work = home.layout().ensure_workdir(number)?;
+        // Who removes or seals the layer removes the workdir too, if it was there by then. One that came later is nobody's.
+        let now = self.begin_read()?.layer(layer)?;
+        if now.as_ref().is_none_or(|now| now.content != LayerContent::Writable(number)) {
+            remove_quietly(&work);
+        }
+        match now {
+            Some(_) => Ok(work),
+            None => Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into()),
+        }
+    }
+}
