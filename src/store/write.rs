@@ -1,18 +1,18 @@
 //! Several changes in one transaction: all of them are seen at once, or none is.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
 
-use layerstore_schema::table::Owner;
-
-use crate::error::{Error, InUseError, LookupError, MetaError, ValueError};
-use crate::image;
-use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
+use crate::error::{Error, InUseError, LookupError, ValueError};
+use crate::meta::{self, OpenWrite, PreparedBlob, Query};
 use crate::sys::moment;
-use crate::types::{Digest, ImageId, Name, stored_list};
+use crate::types::{Digest, ImageId};
+
+mod home;
+mod names;
+
+use home::AnyRecord;
 
 use super::image::{check_flags, check_item_key};
-use super::part::Part;
 use super::{Store, ThingId};
 
 /// The changes of one [`Store::write`].
@@ -85,70 +85,7 @@ impl Store {
     }
 }
 
-impl Store {
-    /// Whether a thing is in the store itself.
-    pub(super) fn has(&self, what: &ThingId) -> Result<bool, Error> {
-        has(&self.database().begin_read()?, what)
-    }
-}
-
 impl WriteTxn<'_> {
-    /// The names of a thing, with what this transaction changed.
-    ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
-    pub fn names(&self, of: impl Into<ThingId>) -> Result<Vec<Name>, Error> {
-        let of = of.into();
-        let names = match self.record(&of)? {
-            AnyRecord::Layer(record) => record.names,
-            AnyRecord::Image(record) => record.names,
-            AnyRecord::Container(record) => record.names,
-        };
-        Ok(stored_list(of.kind().word(), of.as_str(), &names)?)
-    }
-
-    /// Gives a thing exactly these names.
-    ///
-    /// Returns [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if another thing of the kind has one.
-    pub fn set_names(&self, of: impl Into<ThingId>, names: &[Name]) -> Result<(), Error> {
-        self.change_names(&of.into(), |held| {
-            held.clear();
-            for name in names {
-                push_name(held, name);
-            }
-        })
-    }
-
-    /// Gives a thing one name more.
-    ///
-    /// Returns [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if another thing of the kind has it.
-    pub fn add_name(&self, of: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
-        self.change_names(&of.into(), |held| push_name(held, name))
-    }
-
-    /// Takes a name from a thing; nothing happens if it does not have it.
-    ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
-    pub fn remove_name(&self, of: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
-        self.change_names(&of.into(), |held| held.retain(|other| other != name.as_str()))
-    }
-
-    /// Moves a name to a thing from whichever thing of its kind has it.
-    ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
-    pub fn move_name(&self, to: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
-        let to = to.into();
-        // Before the name is taken from its holder: the caller may go on after an error.
-        self.copy_up(&to)?;
-        self.record(&to)?;
-        for txn in self.all_with(to.owner())? {
-            let holder = txn.named(to.owner(), name.as_str())?;
-            if holder.is_some_and(|holder| holder != to.as_str()) {
-                txn.take_name(to.owner(), name.as_str())?;
-            }
-        }
-        self.add_name(to, name)
-    }
-
     /// Sets a flag of a thing to a JSON value.
     ///
     /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::Value`] if the flag has no name or the value is no
@@ -259,160 +196,6 @@ impl WriteTxn<'_> {
         }
         Ok(())
     }
-
-    fn change_names(&self, of: &ThingId, change: impl FnOnce(&mut Vec<String>)) -> Result<(), Error> {
-        self.copy_up(of)?;
-        let txn = self.home(of)?;
-        match self.record(of)? {
-            AnyRecord::Layer(mut record) => {
-                self.change_list(of, &mut record.names, change)?;
-                txn.put_layer(&record)?;
-            }
-            AnyRecord::Image(mut record) => {
-                let given = self.change_list(of, &mut record.names, change)?;
-                image::remember(&mut record, &given);
-                txn.put_image(&record)?;
-            }
-            AnyRecord::Container(mut record) => {
-                self.change_list(of, &mut record.names, change)?;
-                txn.put_container(&record)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Changes the names of a record. Returns those that are new, and nobody else's of the kind.
-    fn change_list(
-        &self,
-        of: &ThingId,
-        names: &mut Vec<String>,
-        change: impl FnOnce(&mut Vec<String>),
-    ) -> Result<Vec<String>, Error> {
-        let before = names.clone();
-        change(names);
-        let given: Vec<_> = names.iter().filter(|name| !before.contains(name)).cloned().collect();
-        if given.is_empty() {
-            return Ok(given);
-        }
-        let all = self.all_with(of.owner())?;
-        for name in given.iter().collect::<BTreeSet<_>>() {
-            for txn in &all {
-                if let Some(holder) = txn.named(of.owner(), name)?.filter(|holder| holder != of.as_str()) {
-                    let (kind, name) = (of.kind().word(), name.clone());
-                    return Err(MetaError::NameInUse { kind, name, holder }.into());
-                }
-            }
-        }
-        Ok(given)
-    }
-
-    /// The transactions of all databases that have things of a kind and can be written: a name belongs to one thing of all
-    /// of them.
-    fn all_with(&self, owner: Owner) -> Result<Vec<&meta::WriteTxn>, Error> {
-        let mut all = vec![self.txn];
-        if owner != Owner::Container && self.store.separate_images().is_some() {
-            all.push(self.images_txn()?);
-        }
-        if owner != Owner::Image {
-            all.extend(self.run.map(OpenWrite::txn));
-        }
-        Ok(all)
-    }
-
-    /// The transaction of the store that a thing is in, or would be.
-    fn home(&self, of: &ThingId) -> Result<&meta::WriteTxn, Error> {
-        if let Some(run) = self.run
-            && !matches!(of, ThingId::Image(_))
-            && has(run.txn(), of)?
-        {
-            return Ok(run.txn());
-        }
-        let Some(images) = self.store.separate_images() else { return Ok(self.txn) };
-        if let Some(open) = self.images.get() {
-            return Ok(if has(open.txn(), of)? { open.txn() } else { self.txn });
-        }
-        if !images.has(of)? {
-            return Ok(self.txn);
-        }
-        images.begin_writing()?;
-        let open = images.database().open_write()?;
-        Ok(self.images.get_or_init(|| open).txn())
-    }
-
-    /// Makes an own record of an image that is in a store which is only read, with its names, as far as they are free, and
-    /// data items. It stands on the layers there.
-    fn copy_up(&self, of: &ThingId) -> Result<(), Error> {
-        let ThingId::Image(id) = of else { return Ok(()) };
-        if self.store.image_stores().is_empty() || has(self.home(of)?, of)? {
-            return Ok(());
-        }
-        let view = self.store.begin_read()?;
-        let Some(part) = view.home(Owner::Image, id.as_str())?.filter(|part| part.is_other()) else {
-            return Ok(());
-        };
-        let from = part.txn()?;
-        let Some(mut record) = from.image(id.as_str())? else { return Ok(()) };
-        let to = self.images_txn()?;
-        record.directory = None;
-        let mut names = std::mem::take(&mut record.names);
-        for name in names.drain(..) {
-            if to.named(Owner::Image, &name)?.is_none() {
-                record.names.push(name);
-            }
-        }
-        to.put_image(&record)?;
-        for (key, item) in from.items(Owner::Image, id.as_str())? {
-            let blob = PreparedBlob::from_bytes(&read_blob(from, &item.blob)?);
-            to.put_item(Owner::Image, id.as_str(), &key, item.digest, &blob)?;
-        }
-        Ok(())
-    }
-
-    /// The transaction of the store that new images go to.
-    fn images_txn(&self) -> Result<&meta::WriteTxn, Error> {
-        let Some(images) = self.store.separate_images() else { return Ok(self.txn) };
-        if self.images.get().is_none() {
-            images.begin_writing()?;
-            let open = images.database().open_write()?;
-            self.images.get_or_init(|| open);
-        }
-        Ok(self.images.get().map_or(self.txn, OpenWrite::txn))
-    }
-
-    fn record(&self, of: &ThingId) -> Result<AnyRecord, Error> {
-        let (id, txn) = (of.as_str(), self.home(of)?);
-        let record = match of {
-            ThingId::Layer(_) => txn.layer(id)?.map(AnyRecord::Layer),
-            ThingId::Image(_) => txn.image(id)?.map(AnyRecord::Image),
-            ThingId::Container(_) => txn.container(id)?.map(AnyRecord::Container),
-        };
-        match record {
-            Some(record) => Ok(record),
-            None => Err(self.store.not_here(of)?),
-        }
-    }
-}
-
-impl Store {
-    /// Why a thing that the store itself does not have cannot be changed.
-    fn not_here(&self, of: &ThingId) -> Result<Error, Error> {
-        let (kind, id) = (of.kind().word(), of.as_str().to_owned());
-        let other = self.begin_read()?.home(of.owner(), &id)?.and_then(Part::other);
-        Ok(match other {
-            Some(root) => Error::InOtherStore { kind, id, root },
-            None => LookupError::NotFound { kind, key: id }.into(),
-        })
-    }
-}
-
-/// Whether a store has a thing.
-fn has(txn: &impl Query, of: &ThingId) -> Result<bool, Error> {
-    let id = of.as_str();
-    Ok(match of {
-        ThingId::Layer(_) => txn.layer(id)?.is_some(),
-        ThingId::Image(_) => txn.image(id)?.is_some(),
-        ThingId::Container(_) => txn.container(id)?.is_some(),
-    })
 }
 
 /// Refuses to change a document that an image was loaded with, without which it could not be saved.
@@ -434,71 +217,4 @@ fn refuse_document(record: &AnyRecord, key: &str, digest: Option<&str>) -> Resul
         return Ok(());
     }
     Err(InUseError::DocumentOfImage { image: image.id.clone(), key: key.to_owned() }.into())
-}
-
-enum AnyRecord {
-    Layer(layerstore_schema::record::LayerRecord),
-    Image(layerstore_schema::record::ImageRecord),
-    Container(layerstore_schema::record::ContainerRecord),
-}
-
-fn push_name(names: &mut Vec<String>, name: &Name) {
-    if !names.iter().any(|held| held == name.as_str()) {
-        names.push(name.as_str().to_owned());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::store::{Store, StoreOptions, SyncMode};
-    use crate::types::ImageId;
-
-    #[test]
-    fn a_name_stays_when_it_cannot_be_moved() {
-        let dir = tempfile::tempdir().unwrap();
-        let store =
-            Store::open(&StoreOptions::at(dir.path().join("store")).sync(SyncMode::Off).reserve(0)).unwrap();
-        let name = "busybox".parse().unwrap();
-        let image: ImageId = "aa".repeat(32).parse().unwrap();
-        let missing: ImageId = "bb".repeat(32).parse().unwrap();
-        store
-            .write(|txn| {
-                txn.txn.put_image(&record(&image))?;
-                txn.add_name(&image, &name)?;
-                assert!(txn.move_name(&missing, &name).is_err());
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(store.image("busybox").unwrap().id, image);
-    }
-
-    #[test]
-    fn names_that_cannot_be_given_change_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(
-            &StoreOptions::at(dir.path().join("store")).sync(crate::store::SyncMode::Off).reserve(0),
-        )
-        .unwrap();
-        let names = ["old", "taken", "new"].map(|name| name.parse().unwrap());
-        let images: [ImageId; 2] = ["aa", "bb"].map(|id| id.repeat(32).parse().unwrap());
-        store
-            .write(|txn| {
-                for (image, name) in images.iter().zip(&names) {
-                    txn.txn.put_image(&record(image))?;
-                    txn.add_name(image, name)?;
-                }
-                assert!(txn.set_names(&images[0], &[names[2].clone(), names[1].clone()]).is_err());
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(store.image("old").unwrap().id, images[0]);
-        assert!(store.image("new").is_err());
-    }
-
-    fn record(id: &ImageId) -> layerstore_schema::record::ImageRecord {
-        layerstore_schema::record::ImageRecord {
-            id: id.to_string(),
-            ..layerstore_schema::record::ImageRecord::default()
-        }
-    }
 }
