@@ -534,6 +534,63 @@ fn a_layer_that_is_mounted_here_stays_when_its_lease_there_ends() {
 }
 
 #[test]
+fn a_layer_that_is_mounted_here_stays_when_its_lease_there_is_over() {
+    if !machine::is_root() {
+        return;
+    }
+    let dir = Dir::new("split-lease-over");
+    let open = || Store::open(&at(&dir, "store").image_store_root(dir.join("images"))).unwrap();
+    let store = open();
+    let layer = store.put_layer(None, &LayerOptions::default(), &*one_file("a", b"1")).unwrap();
+    store.lease(&"short".parse().unwrap(), &layer, std::time::Duration::from_millis(1)).unwrap();
+    let mount = store.mount(&layer, &MountOptions::default()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(store.gc(false).unwrap().removed.is_empty());
+    // The first write through a handle looks for such leases, too.
+    open().create_layer(None, &LayerOptions::named("new")).unwrap();
+    assert_eq!(std::fs::read(mount.path().join("a")).unwrap(), b"1");
+    store.unmount(&layer, UnmountMode::Plain).unwrap();
+    assert_eq!(store.gc(false).unwrap().removed.len(), 2, "the lease and its layer");
+}
+
+/// What is mounted stands on the files of the store that has the layer, though another store has the same tree: only that
+/// store knows what must stay.
+#[test]
+fn files_come_from_the_store_that_has_the_layer() {
+    if !machine::is_root() {
+        return;
+    }
+    for split in [true, false] {
+        let dir = Dir::new("equal-trees");
+        let own = Store::open(&at(&dir, "own")).unwrap();
+        let mine = own.put_layer(None, &LayerOptions::default(), &*one_file("a", b"1")).unwrap();
+        let mut image = ImageOptions::named("mine");
+        image.top_layer = Some(mine.id.clone());
+        let mine = own.create_image(&image).unwrap();
+        drop(own);
+        let other = Store::open(&at(&dir, "other")).unwrap();
+        let theirs = other.put_layer(None, &LayerOptions::default(), &*one_file("a", b"1")).unwrap();
+        let mut image = ImageOptions::named("theirs");
+        image.top_layer = Some(theirs.id.clone());
+        let theirs = other.create_image(&image).unwrap();
+        drop(other);
+        let options = at(&dir, "own");
+        let store = Store::open(&match split {
+            true => options.image_store_root(dir.join("other")),
+            false => options.image_store(dir.join("other")),
+        })
+        .unwrap();
+        let (stays, goes) = if split { (&mine, &theirs) } else { (&theirs, &mine) };
+        let web = store.create_container(&stays.id, &ContainerOptions::named("web")).unwrap();
+        let mount = store.mount(&web, &MountOptions::default()).unwrap();
+        store.remove_image(&goes.id).unwrap();
+        assert_eq!(std::fs::read(mount.path().join("a")).unwrap(), b"1", "split {split}");
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+        is_clean(&store);
+    }
+}
+
+#[test]
 fn things_are_made_and_changed_in_the_store_that_they_are_in() {
     let dir = Dir::new("split-things");
     let options = at(&dir, "store").image_store_root(dir.join("images"));

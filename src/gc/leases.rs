@@ -10,17 +10,22 @@ use super::{GarbageKind, GcReport};
 use crate::disk::{DiffName, Part, Subdirectory, Trash};
 use crate::error::Error;
 use crate::meta::{Query, ReadTxn};
-use crate::store::{Gone, Store, is_over};
+use crate::store::{Gone, Store, is_over, is_unmounted};
 use crate::types::{Timestamp, TreeDigest};
 
 impl Store {
-    pub(super) fn collect_leases(&self, dry_run: bool, report: &mut GcReport) -> Result<(), Error> {
+    pub(super) fn collect_leases(
+        &self,
+        dry_run: bool,
+        user: Option<&Store>,
+        report: &mut GcReport,
+    ) -> Result<(), Error> {
         let mut found = GcReport::default();
-        self.list_leases(&mut found)?;
+        self.list_leases(user, &mut found)?;
         if found.removed.is_empty() {
             return Ok(());
         }
-        let ended = if dry_run { None } else { Some(self.end_expired_leases(u64::MAX)?) };
+        let ended = if dry_run { None } else { Some(self.end_expired_leases(u64::MAX, user)?) };
         for garbage in found.removed {
             let is_gone = ended.as_ref().is_none_or(|ended| {
                 let ids = if garbage.kind == GarbageKind::Lease { &ended.leases } else { &ended.layers };
@@ -33,13 +38,13 @@ impl Store {
         Ok(())
     }
 
-    fn list_leases(&self, report: &mut GcReport) -> Result<(), Error> {
+    fn list_leases(&self, user: Option<&Store>, report: &mut GcReport) -> Result<(), Error> {
         let (txn, now) = (self.database().begin_read()?, Timestamp::now());
         let (mut gone, mut layers) = (Gone::default(), Vec::new());
         for lease in txn.leases()?.into_iter().filter(|lease| is_over(lease, now)) {
             let mut with_it = gone.clone();
             let found = self.unneeded_of(&txn, &lease, &mut with_it)?;
-            if self.is_unmounted(&found)? {
+            if is_unmounted(&found, [Some(self), user])? {
                 gone = with_it;
                 layers.extend(found);
                 report.add(GarbageKind::Lease, self.database().path().to_owned(), Some(lease.id), 0);

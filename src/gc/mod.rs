@@ -36,13 +36,18 @@ impl Store {
     /// [`Record`](crate::MetaError::Record) if a record is damaged: what it named cannot
     /// be told from garbage then.
     pub fn gc(&self, dry_run: bool) -> Result<GcReport, Error> {
+        self.gc_used_by(dry_run, None)
+    }
+
+    /// As [`gc`](Self::gc); `user` is the store that has this one for its images, if so.
+    fn gc_used_by(&self, dry_run: bool, user: Option<&Store>) -> Result<GcReport, Error> {
         let mut report = GcReport::default();
         if !dry_run {
             // A build that may only read is refused here.
             self.database().require_writable()?;
             self.begin_collecting()?;
         }
-        self.collect_leases(dry_run, &mut report)?;
+        self.collect_leases(dry_run, user, &mut report)?;
         if dry_run {
             self.list_entries(&mut report)?;
         } else {
@@ -50,7 +55,7 @@ impl Store {
         }
         self.collect_run_state(dry_run, &mut report)?;
         if let Some(images) = self.separate_images() {
-            let of_images = images.gc(dry_run)?;
+            let of_images = images.gc_used_by(dry_run, Some(self))?;
             report.removed.extend(of_images.removed);
             report.left.extend(of_images.left);
             report.bytes = report.bytes.saturating_add(of_images.bytes);

@@ -132,10 +132,15 @@ impl Store {
             && images.database().begin_read()?.lease(id.as_str())?.is_some()
         {
             self.begin_writing()?;
-            // Nobody mounts a layer of it, or makes a container on one, meanwhile.
-            return self.run()?.hold(|| self.database().hold(|| images.end_lease_used_by(id, Some(self))));
+            return self.hold_images(|| images.end_lease_used_by(id, Some(self)));
         }
         self.end_lease_used_by(id, None)
+    }
+
+    /// Runs `body` while nobody mounts a layer of the separate store for images by way of this one, or makes a container
+    /// on one.
+    fn hold_images<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.run()?.hold(|| self.database().hold(body))
     }
 
     /// Ends a lease of this store; `user` is the store whose things stand on layers here.
@@ -148,12 +153,29 @@ impl Store {
     }
 
     /// Ends the leases that are over, as [`end_lease`](Self::end_lease) does. One with a layer that is mounted stays.
-    pub(crate) fn end_expired_leases(&self, limit: u64) -> Result<EndedLeases, Error> {
+    pub(crate) fn end_expired_leases(&self, limit: u64, user: Option<&Store>) -> Result<EndedLeases, Error> {
         let now = Timestamp::now();
+        if !self.database().begin_read()?.leases()?.iter().any(|lease| is_over(lease, now)) {
+            return Ok(EndedLeases::default());
+        }
+        let end = || self.end_leases_that_are_over(limit, user, now);
+        match user {
+            Some(user) => user.hold_images(end),
+            None => end(),
+        }
+    }
+
+    fn end_leases_that_are_over(
+        &self,
+        limit: u64,
+        user: Option<&Store>,
+        now: Timestamp,
+    ) -> Result<EndedLeases, Error> {
         let txn = self.database().begin_read()?;
         let mut over = BTreeSet::new();
         for lease in txn.leases()?.into_iter().filter(|lease| is_over(lease, now)) {
-            if self.is_unmounted(&self.unneeded_of(&txn, &lease, &mut Gone::default())?)? {
+            let layers = self.unneeded_of(&txn, &lease, &mut Gone::default())?;
+            if is_unmounted(&layers, [Some(self), user])? {
                 over.insert(lease.id);
             }
         }
@@ -161,7 +183,7 @@ impl Store {
         if over.is_empty() {
             return Ok(EndedLeases::default());
         }
-        self.end_leases(limit, None, |lease| over.contains(&lease.id) && is_over(lease, now))
+        self.end_leases(limit, user, |lease| over.contains(&lease.id) && is_over(lease, now))
     }
 
     fn end_leases(
@@ -198,16 +220,19 @@ impl Store {
         }
         Ok(found)
     }
+}
 
-    pub(crate) fn is_unmounted(&self, layers: &[LayerRecord]) -> Result<bool, Error> {
+/// Whether none of these layers is mounted by way of one of the stores.
+pub(crate) fn is_unmounted(layers: &[LayerRecord], stores: [Option<&Store>; 2]) -> Result<bool, Error> {
+    for store in stores.into_iter().flatten() {
         for layer in layers {
-            match self.refuse_mounted(&layer.id, String::new) {
+            match store.refuse_mounted(&layer.id, String::new) {
                 Err(Error::InUse(_)) => return Ok(false),
                 found => found?,
             }
         }
-        Ok(true)
     }
+    Ok(true)
 }
 
 /// What ended.

@@ -77,7 +77,7 @@ pub use image::{ImageOptions, NewItem};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use layer::LayerOptions;
 pub use lease::Lease;
-pub(crate) use lease::is_over;
+pub(crate) use lease::{is_over, is_unmounted};
 pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};

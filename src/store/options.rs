@@ -55,6 +55,8 @@ pub struct StoreOptions {
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
     pub(super) image_stores: Vec<PathBuf>,
+    /// Whether another handle has the store for its images, and looks after what only it can know: what is mounted.
+    pub(super) for_another: bool,
     pub(super) read_only: bool,
     pub(super) transient: bool,
     pub(super) sync: SyncMode,
@@ -77,6 +79,7 @@ impl StoreOptions {
             volatile: true,
             ignore_chown_errors: false,
             pull_options: BTreeMap::new(),
+            for_another: false,
             ignored: Vec::new(),
             image_store_root: None,
             image_stores: Vec::new(),
@@ -275,6 +278,7 @@ impl StoreOptions {
             run_root: Some(root.join("run")),
             image_store_root: None,
             transient: false,
+            for_another: true,
             ..self.clone()
         }
     }

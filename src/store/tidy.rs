@@ -47,7 +47,12 @@ impl Store {
         // Nothing is made in a store without locks that has no trash.
         let boot = self.boot_id()?;
         let known = self.layout().file_path(disk::COLLECTED);
-        self.end_expired_leases(LIMIT)?;
+        if !self.options().for_another {
+            self.end_expired_leases(LIMIT, None)?;
+        }
+        if let Some(images) = self.separate_images() {
+            images.end_expired_leases(LIMIT, Some(self))?;
+        }
         let booted = path::read_to_string(&known).is_ok_and(|text| text.trim() == boot);
         if booted && disk::locked_numbers(self.layout())?.is_empty() {
             return Ok(());

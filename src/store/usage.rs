@@ -160,7 +160,7 @@ impl Store {
                 }
                 LayerContent::Sealed(tree) => {
                     let tree = TreeDigest(tree);
-                    let Some((part, diff)) = txn.diff(&tree)? else { continue };
+                    let Some((part, diff)) = txn.diff_of(layer, &tree)? else { continue };
                     if trees.insert(tree) {
                         // The directory goes with the last layer that has this tree.
                         let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;

@@ -2,7 +2,8 @@
 //!
 //! Stores are asked in order, and the first that has a thing has it for all: what another store has under the same id or
 //! name is not seen. A thing is whole in its store, but for what it stands on: a container or an image here can stand on a
-//! layer there. A layer's files can be taken from any store that has its tree, since a tree digest says what they are.
+//! layer there. A layer's files are taken from the store that has the layer, which knows what stands on them and is mounted;
+//! only one that does not have them takes them from another, since a tree digest says what they are.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -254,6 +255,20 @@ impl<'s> View<'s> {
         Ok(part.txn()?.item(owner, id, key)?.map(|item| (part, item)))
     }
 
+    /// The row of a layer's tree: that of the store which has the layer, as nobody else keeps its directory for it.
+    pub(crate) fn diff_of(
+        &self,
+        layer: &LayerRecord,
+        tree: &TreeDigest,
+    ) -> Result<Option<(&Part<'s>, DiffRecord)>, MetaError> {
+        if let Some(home) = self.home(Owner::Layer, &layer.id)?
+            && let Some(diff) = home.txn()?.diff(tree)?
+        {
+            return Ok(Some((home, diff)));
+        }
+        self.diff(tree)
+    }
+
     /// Where the files of a layer are.
     ///
     /// Returns [`MetaError::Missing`] if no store has them.
@@ -262,7 +277,8 @@ impl<'s> View<'s> {
         let (part, number) = match &layer.content {
             LayerContent::Sealed(tree) => {
                 let tree = TreeDigest(*tree);
-                let (part, diff) = self.diff(&tree)?.ok_or_else(|| missing("diff", tree.to_string()))?;
+                let found = self.diff_of(layer, &tree)?;
+                let (part, diff) = found.ok_or_else(|| missing("diff", tree.to_string()))?;
                 (part, diff.number)
             }
             LayerContent::Writable(number) => {
@@ -309,7 +325,7 @@ impl<'s> View<'s> {
     /// As [`verify_chain`](Self::verify_chain), for one layer.
     pub(crate) fn verify_layer(&self, layer: &LayerRecord) -> Result<(), Error> {
         let LayerContent::Sealed(tree) = &layer.content else { return Ok(()) };
-        match self.diff(&TreeDigest(*tree))? {
+        match self.diff_of(layer, &TreeDigest(*tree))? {
             Some((part, _)) => part.store().verify_layer(part.txn()?, layer),
             None => Ok(()),
         }
