@@ -58,6 +58,12 @@ impl Store {
     /// ```
     pub fn write<T>(&self, body: impl FnOnce(&WriteTxn<'_>) -> Result<T, Error>) -> Result<T, Error> {
         self.begin_writing()?;
+        if let Some(images) = self.separate_images()
+            && images.is_writable()
+        {
+            // What comes before the first write there may take long, and comes before any lock.
+            images.begin_writing()?;
+        }
         let mut body = Some(body);
         loop {
             // The lock of the run database comes before that of the store.

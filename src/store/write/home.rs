@@ -75,7 +75,11 @@ impl WriteTxn<'_> {
         record.directory = None;
         let mut names = std::mem::take(&mut record.names);
         for name in names.drain(..) {
-            if to.named(Owner::Image, &name)?.is_none() {
+            let mut is_free = true;
+            for txn in self.all_with(Owner::Image)? {
+                is_free &= txn.named(Owner::Image, &name)?.is_none();
+            }
+            if is_free {
                 record.names.push(name);
             }
         }
