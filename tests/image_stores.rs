@@ -590,6 +590,30 @@ fn files_come_from_the_store_that_has_the_layer() {
     }
 }
 
+/// The separate store has to be whole without the one that uses it.
+#[test]
+fn nothing_new_among_the_images_stands_on_a_layer_outside() {
+    let dir = Dir::new("split-outside");
+    let old = load(&Store::open(&at(&dir, "own")).unwrap(), &dir, "old", &["old\n"]);
+    let top = old.top_layer.clone().unwrap();
+    let store = Store::open(&at(&dir, "own").image_store_root(dir.join("images"))).unwrap();
+    let web = store.create_container(&old.id, &ContainerOptions::named("web")).unwrap();
+    let mut image = ImageOptions::named("new");
+    image.top_layer = Some(top.clone());
+    for refused in [
+        store.commit(&web.id, &CommitOptions::named("new")).map(drop),
+        store.create_image(&image).map(drop),
+        store.create_layer(&top, &LayerOptions::default()).map(drop),
+        store.put_layer(&top, &LayerOptions::default(), &*one_file("a", b"1")).map(drop),
+    ] {
+        assert!(matches!(&refused, Err(Error::OutsideImages { .. })), "{refused:?}");
+    }
+    drop(store);
+    let store = Store::open(&at(&dir, "own")).unwrap();
+    store.commit(&web.id, &CommitOptions::named("new")).unwrap();
+    is_clean(&store);
+}
+
 #[test]
 fn things_are_made_and_changed_in_the_store_that_they_are_in() {
     let dir = Dir::new("split-things");

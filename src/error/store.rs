@@ -109,6 +109,21 @@ pub enum Error {
         /// The root directory of the other store.
         root: PathBuf,
     },
+    /// An image or layer is to stand on a layer that only the own store has, and to be in the separate store for images.
+    #[error(
+        "the layer {layer} is in the store {}, and what is made new goes to the store for images {}, which has to be whole \
+         without it; open the store without its store for images to make something that stands on this layer",
+        root.display(),
+        images.display()
+    )]
+    OutsideImages {
+        /// The layer.
+        layer: String,
+        /// The root directory of the own store.
+        root: PathBuf,
+        /// That of the store for images.
+        images: PathBuf,
+    },
     /// Files on the store's filesystem cannot share their extents.
     #[error("files on {filesystem} cannot share their space, and the store {} is there", root.display())]
     CannotShare {

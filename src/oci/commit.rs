@@ -149,6 +149,7 @@ impl Base<'_> {
             Some(image) => documents(store, image)?,
             None => new_documents(&below)?,
         };
+        below.iter().try_for_each(|layer| store.refuse_outside_images(&layer.id))?;
         let layers = below.iter().rev().map(known_layer).collect::<Result<_, _>>()?;
         Ok(Base { config, manifest, layers })
     }

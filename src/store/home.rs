@@ -47,6 +47,24 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Refuses what would stand on a layer that only the own store has, and be in the separate store for images.
+    ///
+    /// Returns [`Error::OutsideImages`] if it is so.
+    pub(crate) fn refuse_outside_images(&self, layer: &str) -> Result<(), Error> {
+        let Some(images) = self.separate_images() else { return Ok(()) };
+        let view = self.begin_read()?;
+        match view.home(Owner::Layer, layer)?.map(Part::role) {
+            Some(Role::Own | Role::Run) => Err(Error::OutsideImages {
+                layer: layer.to_owned(),
+                root: self.root().to_owned(),
+                images: images.root().to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<'s> Home<'s> {
     /// The handle that sees all that the layer can stand on, and what stands on it.
     pub(super) fn seen_from(&self) -> &'s Store {

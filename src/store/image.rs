@@ -89,6 +89,9 @@ impl Store {
     /// ```
     pub fn create_image(&self, options: &ImageOptions) -> Result<Image, Error> {
         if let Some(images) = self.separate_images() {
+            for layer in options.top_layer.iter().chain(&options.mapped_top_layers) {
+                self.refuse_outside_images(layer.as_str())?;
+            }
             return images.create_image(options);
         }
         self.begin_writing()?;

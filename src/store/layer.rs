@@ -227,6 +227,7 @@ impl Home<'_> {
         let txn = self.store.database().begin_read()?;
         self.refuse_taken(&txn, &record)?;
         if let Some(parent) = &record.parent {
+            self.user.map_or(Ok(()), |user| user.refuse_outside_images(parent))?;
             let view = self.seen_from().begin_read()?;
             found(&view, parent)?;
             view.verify_chain(parent)?;
