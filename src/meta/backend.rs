@@ -41,6 +41,8 @@ pub(super) enum Phase {
     Opening,
     /// Transactions run: a sync with something to sync does.
     Running,
+    /// A transaction is committed, and the handle keeps the write lock until it is dropped.
+    Keeping,
     /// The handle is dropped: the write lock is refused.
     Closing,
 }
@@ -236,6 +238,10 @@ impl StorageBackend for Backend {
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        // The end of the open file ends it.
+        if start == WRITER_BYTE && self.phase.is(Phase::Keeping) {
+            return Ok(());
+        }
         self.inner.unlock_range(start, end)
     }
 

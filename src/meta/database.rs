@@ -236,7 +236,7 @@ impl Database {
     pub(crate) fn open_write_without_header(&self) -> Result<OpenWrite, MetaError> {
         let writer = self.open_writer()?;
         let txn = self.begin_write(&writer)?;
-        Ok(OpenWrite { txn, _writer: writer })
+        Ok(OpenWrite { txn, writer })
     }
 
     /// As [`write`](Self::write), of a database that has no header.
@@ -404,6 +404,12 @@ fn changed() -> io::Error {
 pub(crate) struct OpenWrite {
     // Goes before the handle.
     txn: WriteTxn,
+    writer: Writer,
+}
+
+/// The lock of a committed write transaction, kept until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Committed {
     _writer: Writer,
 }
 
@@ -413,10 +419,12 @@ impl OpenWrite {
         &self.txn
     }
 
-    /// Makes the changes everybody's.
-    pub(crate) fn commit(self) -> Result<(), MetaError> {
+    /// Makes the changes everybody's, and keeps the lock: nobody writes before the other store's are, too.
+    pub(crate) fn commit(self) -> Result<Committed, MetaError> {
         self.txn.write_journal()?;
-        Ok(self.txn.0.commit()?)
+        self.writer.phase.set(Phase::Keeping);
+        self.txn.0.commit()?;
+        Ok(Committed { _writer: self.writer })
     }
 }
 

@@ -85,6 +85,37 @@ fn who_makes_a_transient_container_keeps_others_from_making_any() {
 }
 
 #[test]
+fn nobody_comes_between_two_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path()).image_store_root(dir.path().join("images"));
+    let hasty = options.clone().lock_timeout(Duration::from_millis(50)).transient(true);
+    let is_locked = |refused: Result<(), Error>| {
+        assert!(matches!(refused, Err(Error::Meta(MetaError::Locked { .. }))), "{refused:?}");
+    };
+    let store = Store::open(&options).unwrap();
+    let image = make_image(&store, "base", "layer");
+    let first = Store::open(&options.clone().transient(true)).unwrap();
+    first.create_container(None, &ContainerOptions::named("first")).unwrap();
+    let db = store.create_container(None, &ContainerOptions::named("db")).unwrap();
+    let (late, id) = (Store::open(&hasty).unwrap(), image.clone());
+    moment::meanwhile("others committed", move || {
+        is_locked(late.create_container(None, &ContainerOptions::named("web")).map(drop));
+        let images = late.separate_images().unwrap();
+        is_locked(images.write(|txn| txn.set_metadata(&id, "late")));
+    });
+    store
+        .write(|txn| {
+            txn.add_name(&db, &"web".parse()?)?;
+            txn.set_metadata(&image, "first")
+        })
+        .unwrap();
+    is_name_in_use(first.create_container(None, &ContainerOptions::named("web")));
+    // The locks are given up.
+    store.write(|txn| txn.set_metadata(&image, "second")).unwrap();
+    is_whole(&store);
+}
+
+#[test]
 fn changes_see_the_first_transient_container() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

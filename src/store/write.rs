@@ -72,6 +72,8 @@ impl Store {
                 None => None,
             };
             moment::pass("transient looked for");
+            // The locks of both outlast the commit here: who gets them sees all of it.
+            let mut committed = Vec::new();
             let written = self.database().write::<_, Error>(|txn| {
                 if run.is_none() && self.has_new_transient(txn)? {
                     return Ok(None);
@@ -80,11 +82,13 @@ impl Store {
                 let images = OnceCell::new();
                 let value = body(&WriteTxn { store: self, txn, images: &images, run: run.as_ref() })?;
                 for open in images.into_inner().into_iter().chain(run) {
-                    open.commit()?;
+                    committed.push(open.commit()?);
                 }
+                moment::pass("others committed");
                 Ok(Some(value))
-            })?;
-            if let Some(value) = written {
+            });
+            drop(committed);
+            if let Some(value) = written? {
                 return Ok(value);
             }
         }
