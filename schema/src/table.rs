@@ -11,8 +11,8 @@ pub type Mark = ();
 
 /// The header: see [`crate::header`].
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-/// The key of [`META`] that says where the rows of containers are that the next boot drops: a boot id, a line feed, and
-/// the path of a run root.
+/// The key of [`META`] that says where the rows of containers are that the next boot drops: a boot id, what their
+/// tables are called, and the path of a run root, with line feeds between.
 pub const TRANSIENT_KEY: &str = "transient";
 /// Layer id to [`crate::record::LayerRecord`].
 pub const LAYERS: TableDefinition<&str, &[u8]> = TableDefinition::new("layers");

@@ -33,6 +33,8 @@ pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
         }
         // It is found already, and what it names is not known.
         Err(Error::Meta(MetaError::Record { .. })) => {}
+        // What may be needed elsewhere is not told from garbage.
+        Err(Error::Meta(MetaError::TransientUnseen { .. })) => {}
         Err(error) => return Err(error),
     }
     // A run root may lie in the store, and that of another process is no stray in mine.

@@ -153,6 +153,16 @@ pub enum MetaError {
         /// The UUID of that store.
         store: String,
     },
+    /// The rows of containers that the next boot drops are in a run root which is not there, as seen from here.
+    #[error(
+        "this boot has transient containers in the run root {}, and their records are not to be seen there; use the mount \
+         namespace that has it, or if it was removed, run `layerstore gc --forget-transient`",
+        run_root.display()
+    )]
+    TransientUnseen {
+        /// The run root that had them.
+        run_root: PathBuf,
+    },
     /// A row that a record refers to is missing.
     #[error("the {kind} {key:?} that a record refers to is missing; run `layerstore check`")]
     Missing {

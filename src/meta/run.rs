@@ -14,7 +14,7 @@ use redb::{Key, ReadableTable, TableDefinition, Value};
 use super::txn::decode;
 use super::{Database, DatabaseOptions, Tables, WriteTxn};
 use crate::error::MetaError;
-use crate::sys::path;
+use crate::sys::{path, random};
 
 /// The key of the fact that says in which boot this was written.
 const BOOT_ID: &str = "boot-id";
@@ -67,18 +67,28 @@ impl RunDatabase {
         &self.0
     }
 
-    /// Makes the tables of layers, containers and all that belongs to them.
-    pub(crate) fn ensure_things(&self) -> Result<(), MetaError> {
+    /// Makes the tables of layers, containers and all that belongs to them. Returns what these are called, which is drawn
+    /// with them: so they are not taken for those of a database that took the place of this one in the same boot.
+    pub(crate) fn ensure_things(&self) -> Result<String, MetaError> {
+        if let Some(known) = self.things()? {
+            return Ok(known);
+        }
+        let drawn = u64::from_le_bytes(random::bytes().map_err(|source| self.0.io_error(source))?);
         self.0.write_without_header(|txn| {
             visit_all(&mut Create(txn))?;
-            txn.0.open_table(table::FACTS)?.insert(THINGS, "")?;
-            Ok(())
+            let mut facts = txn.0.open_table(table::FACTS)?;
+            if let Some(known) = facts.get(THINGS)? {
+                return Ok(known.value().to_owned());
+            }
+            let drawn = format!("{drawn:016x}");
+            facts.insert(THINGS, drawn.as_str())?;
+            Ok(drawn)
         })
     }
 
-    /// Whether there are these tables: not in one that took the place of another in the same boot.
-    pub(crate) fn has_things(&self) -> Result<bool, MetaError> {
-        Ok(self.fact(THINGS)?.is_some())
+    /// What these tables are called, if there are any.
+    pub(crate) fn things(&self) -> Result<Option<String>, MetaError> {
+        self.fact(THINGS)
     }
 
     /// A remembered fact.

@@ -116,6 +116,58 @@ fn nobody_comes_between_two_commits() {
 }
 
 #[test]
+fn what_cannot_be_seen_is_not_collected() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, hidden) = (dir.path().join("run"), dir.path().join("hidden"));
+    let store = transient(dir.path());
+    let image = make_image(&store, "base", "layer");
+    let loose = store.create_layer(None, &LayerOptions::named("loose")).unwrap().id;
+    let web = store.create_container(&image, &ContainerOptions::named("web")).unwrap();
+    drop(store);
+    let directories = || std::fs::read_dir(dir.path().join("root/diffs")).unwrap().count();
+    assert_eq!(directories(), 3);
+    // As from a mount namespace with something else over the run root.
+    std::fs::rename(&run, &hidden).unwrap();
+    let is_unseen = |error: Error| {
+        assert!(
+            matches!(&error, Error::Meta(MetaError::TransientUnseen { run_root }) if *run_root == run),
+            "{error}"
+        );
+    };
+    for run_root in [dir.path().join("other-run"), run.clone()] {
+        let at = || Store::open(&options(dir.path()).run_root(&run_root)).unwrap();
+        assert!(at().containers().unwrap().is_empty());
+        is_unseen(at().gc(false).unwrap_err());
+        is_unseen(at().gc(true).unwrap_err());
+        is_unseen(at().remove_image(&image).unwrap_err());
+        is_unseen(at().remove_layer(&loose).unwrap_err());
+        is_unseen(at().wipe().unwrap_err());
+        let again = Store::open(&options(dir.path()).run_root(&run_root).transient(true)).unwrap();
+        is_unseen(again.create_container(None, &ContainerOptions::named("web")).unwrap_err());
+        // The first write of a boot looks for garbage everywhere.
+        std::fs::remove_file(dir.path().join("root/collected")).ok();
+        let kept = at().create_container(&image, &ContainerOptions::named("kept")).unwrap();
+        at().remove_container(&kept.id).unwrap();
+        let report = at().check(&CheckOptions::default()).unwrap();
+        assert!(report.is_clean() && report.garbage.is_empty(), "{report:?}");
+        assert_eq!(directories(), 3);
+    }
+    std::fs::remove_dir_all(&run).unwrap();
+    std::fs::rename(&hidden, &run).unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.container("web").unwrap().id, web.id);
+    assert!(!store.forget_transient().unwrap());
+    is_whole(&store);
+    drop(store);
+    // Gone for good, which somebody has to say.
+    std::fs::remove_dir_all(&run).unwrap();
+    assert!(open(dir.path()).forget_transient().unwrap());
+    assert_eq!(open(dir.path()).gc(false).unwrap().removed.len(), 1);
+    transient(dir.path()).create_container(&image, &ContainerOptions::named("web")).unwrap();
+    is_whole(&open(dir.path()));
+}
+
+#[test]
 fn changes_see_the_first_transient_container() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -3,7 +3,10 @@
 //! Their rows, with those of their layers, are in the run database, which is never synced: so creating and removing one costs
 //! no sync. Their directories are in the store like all others, and garbage when the rows are gone. A note in the store says
 //! in which run root the rows of this boot are: whoever opens the store finds them, with whatever run root, and takes
-//! nothing of theirs for garbage.
+//! nothing of theirs for garbage. Who has another mount namespace may not see that run root, or see another directory in its
+//! place: he goes on without them, and deletes nothing that may be theirs.
+
+use std::path::PathBuf;
 
 use crate::disk::RunLayout;
 use crate::error::{Error, InUseError, LookupError, MetaError};
@@ -17,33 +20,86 @@ use super::Store;
 use super::container::{Insertion, NewContainer};
 use super::remove::{Doomed, EVERYTHING, shown};
 
+/// What is known of the rows of this boot.
+enum Rows<'s> {
+    /// There are none.
+    None,
+    /// They are here.
+    Seen(&'s RunDatabase),
+    /// They are not to be seen, in this run root.
+    Unseen(PathBuf),
+}
+
 impl Store {
-    /// The run database with the containers of this boot that the next one drops, if there are any. `own` is a snapshot
-    /// of the store.
+    /// The run database with the containers of this boot that the next one drops, if there are any to be seen. `own` is a
+    /// snapshot of the store.
     pub(crate) fn transient(&self, own: &ReadTxn) -> Result<Option<&RunDatabase>, MetaError> {
-        if let Some(known) = self.transient_slot().get() {
-            return Ok(Some(known));
+        match self.find_transient(own)? {
+            Rows::Seen(run) => Ok(Some(run)),
+            Rows::None | Rows::Unseen(_) => Ok(None),
         }
-        let Some(note) = transient_note(own)? else { return Ok(None) };
+    }
+
+    /// The same, for who must know of all that is needed: what deletes, or gives away what nobody else may have.
+    ///
+    /// Returns [`MetaError::TransientUnseen`] if there may be some which this process cannot see.
+    pub(crate) fn known_transient(&self, own: &ReadTxn) -> Result<Option<&RunDatabase>, MetaError> {
+        match self.find_transient(own)? {
+            Rows::Seen(run) => Ok(Some(run)),
+            Rows::None => Ok(None),
+            Rows::Unseen(run_root) => Err(MetaError::TransientUnseen { run_root }),
+        }
+    }
+
+    fn find_transient(&self, own: &impl Query) -> Result<Rows<'_>, MetaError> {
+        if let Some(known) = self.transient_slot().get() {
+            return Ok(Rows::Seen(known));
+        }
+        let Some(note) = transient_note(own)? else { return Ok(Rows::None) };
         let boot = machine::boot_id().map_err(|source| MetaError::Open {
             path: machine::BOOT_ID.into(),
             source: Box::new(source.into()),
         })?;
+        // The rows went with the boot.
+        if note.boot != boot {
+            return Ok(Rows::None);
+        }
+        // They are perhaps in another mount namespace, with containers that run. Who looks there makes nothing there.
         let path = RunLayout::database_below(&note.run_root);
-        // The rows went with the run root, or with the boot.
-        if note.boot != boot || !RunDatabase::exists(&path, &boot) {
-            return Ok(None);
+        if !RunDatabase::exists(&path, &boot) {
+            return Ok(Rows::Unseen(note.run_root));
         }
         let run = RunDatabase::open(&path, &boot, self.uuid(), &self.options().database)?;
-        if !run.has_things()? {
-            return Ok(None);
+        if run.things()?.as_ref() != Some(&note.things) {
+            return Ok(Rows::Unseen(note.run_root));
         }
-        Ok(Some(self.transient_slot().get_or_init(|| run)))
+        Ok(Rows::Seen(self.transient_slot().get_or_init(|| run)))
+    }
+
+    /// Gives up the transient containers of this boot whose run root was removed: what they wrote is garbage after that.
+    /// While their rows are not to be seen, nothing can be collected, no image or layer removed and no transient container
+    /// created, since the containers may well run in another mount namespace that has the run root: make sure that none
+    /// does. A reboot does the same.
+    ///
+    /// Returns whether there was anything to give up: not if the rows are there, and [`Error::ReadOnly`] if the store is open
+    /// for reading only.
+    pub fn forget_transient(&self) -> Result<bool, Error> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly { root: self.root().to_owned() });
+        }
+        self.database().write(|txn| {
+            let unseen = matches!(self.find_transient(txn)?, Rows::Unseen(_));
+            if unseen {
+                txn.remove_transient_note()?;
+            }
+            Ok(unseen)
+        })
     }
 
     /// The run database for a container that the next boot drops, noted in the store.
     ///
-    /// Returns [`Error::TransientElsewhere`] if this boot has some in another run root.
+    /// Returns [`Error::TransientElsewhere`] if this boot has some in another run root, and
+    /// [`MetaError::TransientUnseen`] if those that it has cannot be seen.
     fn note_transient(&self) -> Result<&RunDatabase, Error> {
         let boot = self.boot_id()?;
         let run_root = std::path::absolute(self.run_root()).map_err(|source| Error::Io {
@@ -51,21 +107,16 @@ impl Store {
             path: self.run_root(),
             source,
         })?;
-        let wanted = TransientNote { boot: boot.to_owned(), run_root };
+        let wanted = TransientNote { boot: boot.to_owned(), things: self.run()?.ensure_things()?, run_root };
         let is_noted = |note: Option<TransientNote>| -> Result<bool, Error> {
             match note {
                 Some(note) if note == wanted => Ok(true),
-                Some(note)
-                    if note.boot == boot && self.transient(&self.database().begin_read()?)?.is_some() =>
-                {
+                Some(note) if self.known_transient(&self.database().begin_read()?)?.is_some() => {
                     Err(Error::TransientElsewhere { run_root: note.run_root })
                 }
                 _ => Ok(false),
             }
         };
-        if !self.run()?.has_things()? {
-            self.run()?.ensure_things()?;
-        }
         if !is_noted(transient_note(&self.database().begin_read()?)?)? {
             self.database().write::<_, Error>(|txn| match is_noted(transient_note(txn)?)? {
                 true => Ok(()),
@@ -93,7 +144,13 @@ impl Store {
             return self.note_transient()?.rows().write_without_header::<_, Error>(insert);
         }
         loop {
-            let run = self.transient(&self.database().begin_read()?)?;
+            let own = self.database().begin_read()?;
+            // Two names are no harm, two containers with the same ids are.
+            let run = match new.choice {
+                Some(_) => self.known_transient(&own)?,
+                None => self.transient(&own)?,
+            };
+            drop(own);
             moment::pass("transient looked for");
             let write = || {
                 self.database().write::<_, Error>(|txn| {
@@ -125,7 +182,7 @@ impl Store {
     pub(super) fn hold_containers<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let mut body = Some(body);
         loop {
-            let run = self.transient(&self.database().begin_read()?)?;
+            let run = self.known_transient(&self.database().begin_read()?)?;
             moment::pass("transient looked for");
             let mut hold = || {
                 self.database().hold(|| {
@@ -178,11 +235,11 @@ impl Store {
 
     /// The numbers of all directories and files that rows name, here and in the run database.
     ///
-    /// Returns what [`named_numbers`] does.
+    /// Returns what [`named_numbers`] does, and [`MetaError::TransientUnseen`].
     pub(crate) fn named_numbers(&self) -> Result<NamedNumbers, MetaError> {
         let own = self.database().begin_read()?;
         let mut named = named_numbers(&own)?;
-        if let Some(run) = self.transient(&own)? {
+        if let Some(run) = self.known_transient(&own)? {
             let of_run = named_numbers(&run.rows().begin_read()?)?;
             named.diffs.extend(of_run.diffs);
             named.work.extend(of_run.work);
@@ -193,11 +250,13 @@ impl Store {
 
     /// Snapshots of the rows that may stand on images and layers of this store and are not in its database: those of
     /// containers that the next boot drops, and of `outer`, the store that has this one for its images.
+    ///
+    /// Returns [`MetaError::TransientUnseen`] if there may be some which this process cannot see.
     pub(crate) fn rows_beside(&self, outer: Option<&Store>) -> Result<Vec<ReadTxn>, MetaError> {
         let mut rows = Vec::new();
         for store in [Some(self), outer].into_iter().flatten() {
             let own = store.database().begin_read()?;
-            if let Some(run) = store.transient(&own)? {
+            if let Some(run) = store.known_transient(&own)? {
                 rows.push(run.rows().begin_read()?);
             }
             if outer.is_some_and(|outer| std::ptr::eq(outer, store)) {

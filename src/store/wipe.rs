@@ -130,7 +130,7 @@ impl Store {
 
     /// The containers that the next boot drops.
     fn transient_containers(&self) -> Result<Vec<ContainerRecord>, Error> {
-        match self.transient(&self.database().begin_read()?)? {
+        match self.known_transient(&self.database().begin_read()?)? {
             Some(run) => Ok(run.rows().begin_read()?.containers()?),
             None => Ok(Vec::new()),
         }

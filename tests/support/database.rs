@@ -17,13 +17,23 @@ pub fn edit(root: &Path, change: impl FnOnce(&WriteTransaction)) {
     txn.commit().unwrap();
 }
 
-/// Makes the store look as after a reboot: what is not synced was written in another boot than this one.
+/// Another boot.
+const EARLIER: &str = "11111111-1111-4111-8111-111111111111";
+
+/// Makes the store look as after a reboot: what is not synced was written in another boot than this one, and so were
+/// transient containers.
 pub fn reboot(root: &Path) {
     edit(root, |txn| {
         let mut rows = txn.open_table(table::UNSYNCED).unwrap();
         let numbers: Vec<u64> = rows.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
         for number in numbers {
-            rows.insert(number, "11111111-1111-4111-8111-111111111111").unwrap();
+            rows.insert(number, EARLIER).unwrap();
+        }
+        let mut meta = txn.open_table(table::META).unwrap();
+        let note = meta.get(table::TRANSIENT_KEY).unwrap().map(|note| note.value().to_vec());
+        if let Some(mut note) = note {
+            note.splice(..EARLIER.len(), EARLIER.bytes());
+            meta.insert(table::TRANSIENT_KEY, note.as_slice()).unwrap();
         }
     });
 }

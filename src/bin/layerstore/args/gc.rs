@@ -16,4 +16,10 @@ pub struct GcArgs {
     /// Only show what would be removed
     #[arg(long)]
     pub dry_run: bool,
+    /// Give up the transient containers of this boot first, if their run root was removed
+    ///
+    /// While their records are not to be seen nothing is collected: they may be in another mount namespace, and the containers
+    /// may run. Make sure that none does; a reboot does the same.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub forget_transient: bool,
 }

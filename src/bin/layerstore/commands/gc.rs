@@ -14,7 +14,11 @@ use crate::output::table::{Align, Table};
 use crate::output::text;
 
 pub fn run(args: &GcArgs, context: &Context) -> Result<(), Failure> {
-    let report = context.existing_store()?.gc(args.dry_run)?;
+    let store = context.existing_store()?;
+    if args.forget_transient {
+        store.forget_transient()?;
+    }
+    let report = store.gc(args.dry_run)?;
     print(&report, args.dry_run, context)?;
     let all = report.removed.len().saturating_add(report.left.len());
     let failed = report.left.len();
