@@ -255,6 +255,14 @@ impl Database {
         body()
     }
 
+    /// Whether this is the same file, by whatever path.
+    pub(crate) fn is_same_file(&self, other: &Database) -> Result<bool, MetaError> {
+        let id = |database: &Database| -> Result<FileId, MetaError> {
+            Ok(path::stat(&database.path).map_err(|source| database.io_error(source))?.id)
+        };
+        Ok(id(self)? == id(other)?)
+    }
+
     /// Returns [`MetaError::OpenForReading`] if the file is only read.
     pub(crate) fn require_open_for_writing(&self) -> Result<(), MetaError> {
         match self.options.read_only {

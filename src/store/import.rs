@@ -282,7 +282,7 @@ impl Store {
             };
             // While a directory loses its place, nobody mounts it.
             let written = match mounts {
-                Mounts::Wait => self.run()?.hold(write),
+                Mounts::Wait => self.hold_run(|_| write()),
                 Mounts::GoOn => write(),
             };
             // Another process has brought in a layer since the sync, and left it to the kernel.

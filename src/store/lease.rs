@@ -140,7 +140,7 @@ impl Store {
     /// Runs `body` while nobody mounts a layer of the separate store for images by way of this one, or makes a container
     /// on one.
     fn hold_images<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        self.run()?.hold(|| self.database().hold(body))
+        self.hold_users(body)
     }
 
     /// Ends a lease of this store; `user` is the store whose things stand on layers here.

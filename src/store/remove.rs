@@ -28,8 +28,7 @@ impl Store {
             Some(images) if images.database().begin_read()?.image(id.as_str())?.is_some() => {
                 self.begin_writing()?;
                 // Nobody makes a container on it, or mounts a layer of it, meanwhile.
-                let removed =
-                    self.run()?.hold(|| self.database().hold(|| images.remove_image_used_by(id, Some(self))));
+                let removed = self.hold_users(|| images.remove_image_used_by(id, Some(self)));
                 if removed.is_ok() {
                     self.drop_run_directory(&id.into());
                 }
@@ -90,14 +89,12 @@ impl Store {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
                 self.begin_writing()?;
-                self.run()?.hold(|| {
-                    self.database().hold(|| {
-                        self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
-                        match user_beside(&images.rows_beside(Some(self))?, id.as_str())? {
-                            Some(error) => Err(error.into()),
-                            None => images.remove_layer(id),
-                        }
-                    })
+                self.hold_users(|| {
+                    self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
+                    match user_beside(&images.rows_beside(Some(self))?, id.as_str())? {
+                        Some(error) => Err(error.into()),
+                        None => images.remove_layer(id),
+                    }
                 })
             }
             _ => self.remove_own_layer(id),
@@ -188,19 +185,28 @@ impl Store {
     ) -> Result<T, Error> {
         self.begin_writing()?;
         let mut seen = None;
-        let mut attempt = |seen: &mut Option<(Doomed, T)>| {
-            let mut write = || {
+        let mut attempt = |seen: &mut Option<(Doomed, T)>| -> Result<_, Error> {
+            // Without what `looked` is about, who makes the first transient container may stand on what goes here.
+            let mut write = |looked: bool| {
                 self.database().write::<_, Error>(|txn| {
+                    if !looked && self.has_new_transient(txn)? {
+                        return Ok(None);
+                    }
                     let (freed, value) = body(txn)?;
                     let removal = (Doomed::announce(self, freed), value);
                     *seen = Some(removal.clone());
                     moment::pass("before the commit");
-                    Ok(removal)
+                    Ok(Some(removal))
                 })
             };
-            match mounts {
-                Mounts::Wait => self.run()?.hold(&mut write),
-                Mounts::GoOn => write(),
+            loop {
+                let written = match mounts {
+                    Mounts::Wait => self.hold_run(&mut write)?,
+                    Mounts::GoOn => write(true)?,
+                };
+                if let Some(removal) = written {
+                    return Ok(removal);
+                }
             }
         };
         let mut written = attempt(&mut seen);
@@ -269,7 +275,7 @@ impl Store {
 /// For a removal that deletes all it frees.
 pub(super) const EVERYTHING: u64 = u64::MAX;
 
-/// Whether others may mount while things are removed.
+/// Whether others may mount, and make transient containers, while things are removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mounts {
     /// Nobody does: what is not mounted during the transaction is not mounted when it is committed.

@@ -168,6 +168,40 @@ fn what_cannot_be_seen_is_not_collected() {
 }
 
 #[test]
+fn a_removal_keeps_transient_containers_of_another_run_root_from_coming() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("images");
+    for separate in [false, true] {
+        let dir = dir.path().join(format!("separate-{separate}"));
+        std::fs::create_dir(&dir).unwrap();
+        let mut here = options(&dir);
+        if separate {
+            here = here.image_store_root(&images);
+        }
+        let store = Store::open(&here.clone().run_root(dir.join("other-run"))).unwrap();
+        let image = make_image(&store, "base", "layer");
+        // The first of all.
+        let (first, id) = (Store::open(&here.clone().transient(true)).unwrap(), image.clone());
+        moment::meanwhile("run lock taken", move || {
+            first.create_container(&id, &ContainerOptions::named("web")).unwrap();
+        });
+        let refused = store.remove_image(&image);
+        assert!(matches!(refused, Err(Error::InUse(InUseError::ImageOfContainer { .. }))), "{refused:?}");
+        let web = store.container("web").unwrap();
+        store.remove_container(&web.id).unwrap();
+        // And another one.
+        let hasty = here.clone().transient(true).lock_timeout(Duration::from_millis(50));
+        let (late, id) = (Store::open(&hasty).unwrap(), image.clone());
+        moment::meanwhile("before the commit", move || {
+            let refused = late.create_container(&id, &ContainerOptions::named("web"));
+            assert!(matches!(refused, Err(Error::Meta(MetaError::Locked { .. }))), "{refused:?}");
+        });
+        store.remove_image(&image).unwrap();
+        is_whole(&store);
+    }
+}
+
+#[test]
 fn changes_see_the_first_transient_container() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -200,6 +200,37 @@ impl Store {
         }
     }
 
+    /// Runs `body` while nobody mounts by way of this handle's run root, and nobody makes or removes a transient container,
+    /// whose rows may be in another one. `body` is told whether there are such rows: if not, it has to look again with the
+    /// lock of the store, as [`has_new_transient`](Self::has_new_transient) does.
+    pub(super) fn hold_run<T>(&self, body: impl FnOnce(bool) -> Result<T, Error>) -> Result<T, Error> {
+        let own = self.run()?;
+        own.hold(|| {
+            let run = self.transient(&self.database().begin_read()?)?;
+            moment::pass("run lock taken");
+            match run {
+                Some(run) if !run.rows().is_same_file(own.rows())? => run.rows().hold(|| body(true)),
+                run => body(run.is_some()),
+            }
+        })
+    }
+
+    /// Runs `body` while nobody mounts, and nobody makes a container of either kind.
+    pub(super) fn hold_users<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let mut body = Some(body);
+        loop {
+            let done = self.hold_run(|known| {
+                self.database().hold(|| {
+                    let outdated = !known && self.has_new_transient(&self.database().begin_read()?)?;
+                    body.take_if(|_| !outdated).map(|body| body()).transpose()
+                })
+            })?;
+            if let Some(value) = done {
+                return Ok(value);
+            }
+        }
+    }
+
     /// Removes a container that the next boot would drop; `false` if it is none of those.
     pub(super) fn remove_transient(&self, id: &ContainerId) -> Result<bool, Error> {
         let own = self.database().begin_read()?;

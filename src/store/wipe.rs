@@ -115,16 +115,14 @@ impl Store {
     fn wipe_images(&self) -> Result<bool, Error> {
         let Some(images) = self.separate_images() else { return Ok(true) };
         moment::pass("own wiped");
-        self.run()?.hold(|| {
-            self.database().hold(|| {
-                if !self.begin_read()?.containers()?.is_empty() {
-                    return Ok(false);
-                }
-                for layer in images.database().begin_read()?.layers()? {
-                    self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
-                }
-                images.wipe().map(|()| true)
-            })
+        self.hold_users(|| {
+            if !self.begin_read()?.containers()?.is_empty() {
+                return Ok(false);
+            }
+            for layer in images.database().begin_read()?.layers()? {
+                self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
+            }
+            images.wipe().map(|()| true)
         })
     }
 
