@@ -239,7 +239,7 @@ impl Store {
     /// Returns [`Error::InUse`] if the container is mounted or a lease keeps it, and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
         self.begin_writing()?;
-        if !self.remove_transient(id)? {
+        if !self.remove_transient(id, false)? {
             self.remove_kept_container(id)?;
         }
         self.drop_run_directory(&id.into());

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use layerstore_schema::record::{LayerContent, LayerRecord};
+
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
 use crate::meta::Query;
 use crate::store::{
@@ -10,7 +12,7 @@ use crate::store::{
     UnmountMode,
 };
 use crate::sys::moment;
-use crate::types::{ImageId, LayerId};
+use crate::types::{ImageId, LayerId, Timestamp};
 use crate::{CheckLevel, CheckOptions};
 
 fn options(dir: &Path) -> StoreOptions {
@@ -199,6 +201,28 @@ fn a_removal_keeps_transient_containers_of_another_run_root_from_coming() {
         store.remove_image(&image).unwrap();
         is_whole(&store);
     }
+}
+
+#[test]
+fn a_transient_container_goes_whatever_stands_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = transient(dir.path());
+    let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    let directory = store.run_directory(&web.id).unwrap();
+    store
+        .database()
+        .write::<_, Error>(|txn| {
+            let content = LayerContent::Writable(store.fresh_number()?);
+            let mut above = LayerRecord::new("above", Timestamp::now().into(), content);
+            above.parent = Some(web.layer.to_string());
+            Ok(txn.put_layer(&above)?)
+        })
+        .unwrap();
+    let refused = store.remove_container(&web.id);
+    assert!(matches!(refused, Err(Error::InUse(InUseError::LayerHasChild { .. }))), "{refused:?}");
+    assert!(directory.exists());
+    store.remove_regardless(&web.layer).unwrap();
+    assert!(store.containers().unwrap().is_empty() && !directory.exists());
 }
 
 #[test]

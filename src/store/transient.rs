@@ -231,8 +231,9 @@ impl Store {
         }
     }
 
-    /// Removes a container that the next boot would drop; `false` if it is none of those.
-    pub(super) fn remove_transient(&self, id: &ContainerId) -> Result<bool, Error> {
+    /// Removes a container that the next boot would drop; `false` if it is none of those. With `regardless`, whatever stands
+    /// on its layer.
+    pub(super) fn remove_transient(&self, id: &ContainerId, regardless: bool) -> Result<bool, Error> {
         let own = self.database().begin_read()?;
         let Some(run) = self.transient(&own)? else { return Ok(false) };
         if run.rows().begin_read()?.container(id.as_str())?.is_none() {
@@ -246,9 +247,8 @@ impl Store {
                 format!("the container {}", shown(&record.names, &record.id))
             })?;
             let own = self.database().begin_read()?;
-            if let Some(child) =
-                txn.children(&record.layer)?.into_iter().chain(own.children(&record.layer)?).next()
-            {
+            let mut children = txn.children(&record.layer)?.into_iter().chain(own.children(&record.layer)?);
+            if let Some(child) = children.next().filter(|_| !regardless) {
                 return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
             }
             let mut freed = txn.remove_container(id.as_str())?;

@@ -50,7 +50,8 @@ impl Store {
                     ThingId::Container(id) => id.clone(),
                     _ => self.container_by_layer(&layer.id.parse()?)?.id,
                 };
-                self.remove_transient(&id)?;
+                self.remove_transient(&id, true)?;
+                self.drop_run_directory(&id.into());
             }
             Role::Other => return Err(Error::ReadOnly { root: store.root().to_owned() }),
         }
