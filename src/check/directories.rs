@@ -177,11 +177,14 @@ fn is_current(store: &Store, job: &Job<'_>) -> Result<bool, Error> {
         Job::Tree(tree, record) | Job::Archive(_, tree, record) => {
             txn.diff(&tree.digest)?.is_some_and(|found| found.number == record.number)
         }
-        Job::Writable(layer, _) => txn.layer(&layer.id)?.is_some_and(|found| found.content == layer.content),
+        // It may be a transient container's.
+        Job::Writable(layer, _) => {
+            store.begin_read()?.layer(&layer.id)?.is_some_and(|found| found.content == layer.content)
+        }
         Job::Data(kind, id, number) => {
             let directory = match *kind {
                 "image" => txn.image(id)?.and_then(|image| image.directory),
-                _ => txn.container(id)?.and_then(|container| container.directory),
+                _ => store.begin_read()?.container(id)?.and_then(|container| container.directory),
             };
             directory == Some(*number)
         }

@@ -9,6 +9,7 @@
 //! | [`compare`] | one directory against its manifest, path by path |
 //! | [`bytes`] | kept blobs, and bytes in the database |
 //! | [`unnamed`] | what no record names |
+//! | [`transient`] | the rows of containers that the next boot drops |
 //! | [`note`](mod@note) | what is not synced, which is no damage |
 //! | [`casualty`] | what a damage hurts |
 //! | [`supplies`], [`outlook`] | what there is to repair with, and which remedy that gives |
@@ -27,6 +28,7 @@ mod outlook;
 mod records;
 mod remedy;
 mod supplies;
+mod transient;
 mod unnamed;
 
 use std::collections::BTreeSet;
@@ -130,10 +132,16 @@ impl CheckReport {
         self.findings.extend(other.findings);
         self.notes.extend(other.notes);
         self.garbage.extend(other.garbage);
-        self.checked.records += other.checked.records;
-        self.checked.directories += other.checked.directories;
-        self.checked.files += other.checked.files;
-        self.checked.bytes += other.checked.bytes;
+        self.checked.add(other.checked);
+    }
+}
+
+impl Checked {
+    fn add(&mut self, other: Checked) {
+        self.records += other.records;
+        self.directories += other.directories;
+        self.files += other.files;
+        self.bytes += other.bytes;
     }
 }
 
@@ -163,10 +171,7 @@ impl Part {
         self.damages.extend(part.damages);
         self.losses.files.extend(part.losses.files);
         self.losses.directories.extend(part.losses.directories);
-        self.checked.records += part.checked.records;
-        self.checked.directories += part.checked.directories;
-        self.checked.files += part.checked.files;
-        self.checked.bytes += part.checked.bytes;
+        self.checked.add(part.checked);
     }
 }
 
@@ -232,6 +237,11 @@ impl Store {
             let txn = self.database().begin_read()?;
             report.findings = self.findings(&txn, &records, sources, part)?;
         }
+        if scope.is_everything() {
+            let part = transient::check(self, options, &scope)?;
+            report.checked.add(part.checked);
+            report.findings.extend(transient::findings(part));
+        }
         Ok(report)
     }
 
@@ -269,6 +279,11 @@ fn forget_what_is_elsewhere(store: &Store, damages: &mut Vec<Damage>) -> Result<
         return Ok(());
     }
     moment::pass("own rows read");
+    forget_what_is_there(store, damages)
+}
+
+/// Drops what is missing in some rows, and is in others that the store reads.
+fn forget_what_is_there(store: &Store, damages: &mut Vec<Damage>) -> Result<(), Error> {
     let view = store.begin_read()?;
     let mut missing = Vec::with_capacity(damages.len());
     for damage in damages.drain(..) {

@@ -57,7 +57,7 @@ pub enum Remedy {
         /// What goes.
         removes: Vec<String>,
     },
-    /// Nothing: it is not the store's.
+    /// Nothing: it is not the store's, or a container's that the next boot drops.
     Leave,
 }
 

@@ -13,7 +13,7 @@ use crate::store::{
 };
 use crate::sys::moment;
 use crate::types::{ImageId, LayerId, Timestamp};
-use crate::{CheckLevel, CheckOptions};
+use crate::{CheckLevel, CheckOptions, Damage};
 
 fn options(dir: &Path) -> StoreOptions {
     StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off).reserve(0)
@@ -87,37 +87,6 @@ fn who_makes_a_transient_container_keeps_others_from_making_any() {
 }
 
 #[test]
-fn nobody_comes_between_two_commits() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = options(dir.path()).image_store_root(dir.path().join("images"));
-    let hasty = options.clone().lock_timeout(Duration::from_millis(50)).transient(true);
-    let is_locked = |refused: Result<(), Error>| {
-        assert!(matches!(refused, Err(Error::Meta(MetaError::Locked { .. }))), "{refused:?}");
-    };
-    let store = Store::open(&options).unwrap();
-    let image = make_image(&store, "base", "layer");
-    let first = Store::open(&options.clone().transient(true)).unwrap();
-    first.create_container(None, &ContainerOptions::named("first")).unwrap();
-    let db = store.create_container(None, &ContainerOptions::named("db")).unwrap();
-    let (late, id) = (Store::open(&hasty).unwrap(), image.clone());
-    moment::meanwhile("others committed", move || {
-        is_locked(late.create_container(None, &ContainerOptions::named("web")).map(drop));
-        let images = late.separate_images().unwrap();
-        is_locked(images.write(|txn| txn.set_metadata(&id, "late")));
-    });
-    store
-        .write(|txn| {
-            txn.add_name(&db, &"web".parse()?)?;
-            txn.set_metadata(&image, "first")
-        })
-        .unwrap();
-    is_name_in_use(first.create_container(None, &ContainerOptions::named("web")));
-    // The locks are given up.
-    store.write(|txn| txn.set_metadata(&image, "second")).unwrap();
-    is_whole(&store);
-}
-
-#[test]
 fn what_cannot_be_seen_is_not_collected() {
     let dir = tempfile::tempdir().unwrap();
     let (run, hidden) = (dir.path().join("run"), dir.path().join("hidden"));
@@ -167,6 +136,37 @@ fn what_cannot_be_seen_is_not_collected() {
     assert_eq!(open(dir.path()).gc(false).unwrap().removed.len(), 1);
     transient(dir.path()).create_container(&image, &ContainerOptions::named("web")).unwrap();
     is_whole(&open(dir.path()));
+}
+
+#[test]
+fn nobody_comes_between_two_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path()).image_store_root(dir.path().join("images"));
+    let hasty = options.clone().lock_timeout(Duration::from_millis(50)).transient(true);
+    let is_locked = |refused: Result<(), Error>| {
+        assert!(matches!(refused, Err(Error::Meta(MetaError::Locked { .. }))), "{refused:?}");
+    };
+    let store = Store::open(&options).unwrap();
+    let image = make_image(&store, "base", "layer");
+    let first = Store::open(&options.clone().transient(true)).unwrap();
+    first.create_container(None, &ContainerOptions::named("first")).unwrap();
+    let db = store.create_container(None, &ContainerOptions::named("db")).unwrap();
+    let (late, id) = (Store::open(&hasty).unwrap(), image.clone());
+    moment::meanwhile("others committed", move || {
+        is_locked(late.create_container(None, &ContainerOptions::named("web")).map(drop));
+        let images = late.separate_images().unwrap();
+        is_locked(images.write(|txn| txn.set_metadata(&id, "late")));
+    });
+    store
+        .write(|txn| {
+            txn.add_name(&db, &"web".parse()?)?;
+            txn.set_metadata(&image, "first")
+        })
+        .unwrap();
+    is_name_in_use(first.create_container(None, &ContainerOptions::named("web")));
+    // The locks are given up.
+    store.write(|txn| txn.set_metadata(&image, "second")).unwrap();
+    is_whole(&store);
 }
 
 #[test]
@@ -372,4 +372,45 @@ fn what_goes_from_two_stores_during_a_check_is_no_damage() {
     store.separate_images().unwrap().remove_image(&image).unwrap();
     let found = store.check(&CheckOptions::default()).unwrap().findings;
     assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_check_looks_at_transient_containers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = transient(dir.path());
+    let image = make_image(&store, "base", "layer");
+    let web = store.create_container(&image, &ContainerOptions::named("web")).unwrap();
+    open(dir.path()).create_container(None, &ContainerOptions::named("kept")).unwrap();
+    is_whole(&store);
+    let found = || {
+        let findings = store.check(&CheckOptions::default()).unwrap().findings;
+        findings.into_iter().map(|finding| finding.damage).collect::<Vec<_>>()
+    };
+    let run = store.transient(&store.database().begin_read().unwrap()).unwrap().unwrap();
+    let change = |name: &str| {
+        run.rows()
+            .write_without_header::<_, Error>(|txn| {
+                let mut record = txn.container(web.id.as_str())?.unwrap();
+                record.names = vec![name.to_owned()];
+                Ok(txn.put_container(&record)?)
+            })
+            .unwrap();
+    };
+    change("kept");
+    assert!(matches!(&found()[..], [Damage::NameShared { name, .. }] if name == "kept"), "{:?}", found());
+    change("web");
+    let number = run.rows().begin_read().unwrap().layer(web.layer.as_str()).unwrap().unwrap();
+    let LayerContent::Writable(number) = number.content else { panic!("{number:?}") };
+    let (directory, aside) = (store.diff_path(number), dir.path().join("aside"));
+    std::fs::rename(&directory, &aside).unwrap();
+    assert!(matches!(&found()[..], [Damage::DirectoryMissing { .. }]), "{:?}", found());
+    std::fs::rename(&aside, &directory).unwrap();
+    is_whole(&store);
+    store.remove_regardless(&image).unwrap();
+    store.remove_regardless(&"layer".parse::<LayerId>().unwrap()).unwrap();
+    let damages = found();
+    assert!(
+        matches!(&damages[..], [Damage::ParentMissing { .. }, Damage::ContainerImageMissing { .. }]),
+        "{damages:?}"
+    );
 }
