@@ -34,7 +34,8 @@ impl Store {
     ///
     /// Returns [`Error::ReadOnly`] if the store is open for reading only, unless with `dry_run`, and [`Error::Meta`] with
     /// [`Record`](crate::MetaError::Record) if a record is damaged: what it named cannot
-    /// be told from garbage then.
+    /// be told from garbage then. So it is with [`TransientUnseen`](crate::MetaError::TransientUnseen): the rows of transient
+    /// containers are in a run root that this process cannot see; see [`forget_transient`](Self::forget_transient).
     pub fn gc(&self, dry_run: bool) -> Result<GcReport, Error> {
         self.gc_used_by(dry_run, None)
     }

@@ -21,8 +21,9 @@ impl Store {
     /// Removes an image, with every layer of it that no other image, container, layer, name or lease needs. Returns the
     /// ids of the removed layers, the topmost first.
     ///
-    /// Returns [`Error::InUse`] if a container stands on the image, a lease keeps it or a layer of it is mounted, and
-    /// [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if a container stands on the image, a lease keeps it or a layer of it is mounted,
+    /// [`Error::Lookup`] if it is not there, and [`Error::Meta`] with
+    /// [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be seen may stand on it.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.image(id.as_str())?.is_some() => {
@@ -83,8 +84,9 @@ impl Store {
 
     /// Removes a layer that nothing stands on.
     ///
-    /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it or it is mounted, and
-    /// [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it or it is mounted,
+    /// [`Error::Lookup`] if it is not there, and [`Error::Meta`] with
+    /// [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be seen may stand on it.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
