@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     ApplyOptions, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind, LayerOptions,
-    LookupError, MetaError, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, UnmountMode,
+    LookupError, MetaError, MountOptions, Name, NewItem, RepairOptions, Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
@@ -238,7 +238,7 @@ fn a_store_is_not_read_beside_itself() {
     let itself = Store::open(&at(&dir, "own").image_store(dir.join("own/../own"))).unwrap_err();
     assert!(matches!(itself, Error::SameStore { .. }), "{itself}");
     let missing = Store::open(&at(&dir, "own").image_store(dir.join("missing"))).unwrap_err();
-    assert!(matches!(missing, Error::Layout(_)), "{missing}");
+    assert!(matches!(missing, Error::ImageStore { .. }), "{missing}");
     assert!(!dir.join("missing").exists());
 }
 
@@ -649,4 +649,90 @@ fn a_name_is_given_once_in_the_store_and_that_for_its_images() {
     assert_eq!(names(&store.image(new.id.as_str()).unwrap()), ["new", "old"]);
     is_clean(&store);
     is_clean(store.separate_images().unwrap());
+}
+
+/// Everything that misses something, as a check tells it, after a repair with and without force has left it.
+fn left_alone(store: &Store) -> Vec<String> {
+    let found = |store: &Store| store.check(&CheckOptions::default()).unwrap().findings;
+    let before = found(store);
+    for (force, dry_run) in [(false, true), (true, true), (false, false), (true, false)] {
+        let mut options = RepairOptions::default();
+        (options.force, options.dry_run) = (force, dry_run);
+        let report = store.repair(&options).unwrap();
+        assert!(report.repaired.is_empty() && report.failed.is_empty(), "{report:?}");
+        assert_eq!(report.left, before, "force {force}, dry run {dry_run}");
+    }
+    assert_eq!(found(store), before);
+    assert!(before.iter().all(|finding| finding.remedy.code() == "leave"), "{before:?}");
+    let texts: Vec<String> = before.iter().map(ToString::to_string).collect();
+    assert!(
+        texts.iter().all(|text| text.contains("a repair leaves it: open with --image-store")),
+        "{texts:?}"
+    );
+    texts
+}
+
+#[test]
+fn what_stands_on_a_store_that_is_not_given_is_left_alone() {
+    let dir = Dir::new("store-not-given");
+    let image = load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &["one\n"]);
+    let with = || at(&dir, "own").image_store(dir.join("other"));
+    let (web, layer, named) = {
+        let store = Store::open(&with()).unwrap();
+        let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+        let layer = store.create_layer(image.top_layer.as_ref(), &LayerOptions::named("above")).unwrap();
+        store.add_names(&image.id, &[name("mine")]).unwrap();
+        (web, layer, store.image("mine").unwrap())
+    };
+    let alone = Store::open(&at(&dir, "own")).unwrap();
+    let texts = left_alone(&alone);
+    let flag = format!("--image-store {}", dir.join("other").display());
+    assert!(texts.iter().all(|text| text.contains(&flag)), "{texts:?}");
+    for thing in [format!("layer {}", layer.id), format!("image {}", named.id)] {
+        assert!(texts.iter().any(|text| text.starts_with(&thing)), "{thing}: {texts:?}");
+    }
+    // Given again, under whatever path, nothing is missing and nothing was forgotten.
+    let store = Store::open(&with()).unwrap();
+    is_clean(&store);
+    assert_eq!(store.container("web").unwrap().image, Some(image.id.clone()));
+    drop(store);
+    std::fs::rename(dir.join("other"), dir.join("moved")).unwrap();
+    is_clean(&Store::open(&at(&dir, "own").image_store(dir.join("moved"))).unwrap());
+    // Who can do without it removes what needs it.
+    alone.remove_container(&web.id).unwrap();
+    alone.remove_layer(&layer.id).unwrap();
+    alone.remove_image(&named.id).unwrap();
+    is_clean(&alone);
+}
+
+#[test]
+fn what_stands_on_a_separate_store_that_is_not_given_is_left_alone() {
+    let dir = Dir::new("images-not-given");
+    let with = at(&dir, "own").image_store_root(dir.join("images"));
+    let image = {
+        let store = Store::open(&with).unwrap();
+        let image = load(&store, &dir, "base", &[]);
+        store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+        image
+    };
+    let texts = left_alone(&Store::open(&at(&dir, "own")).unwrap());
+    let flag = format!("--image-store-root {}", dir.join("images").display());
+    assert!(!texts.is_empty() && texts.iter().all(|text| text.contains(&flag)), "{texts:?}");
+    let store = Store::open(&with).unwrap();
+    is_clean(&store);
+    assert_eq!(store.container("web").unwrap().image, Some(image.id));
+}
+
+#[test]
+fn what_a_store_that_is_given_has_lost_is_repaired() {
+    let dir = Dir::new("given-and-lost");
+    let image = load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &[]);
+    let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
+    store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    Store::open(&at(&dir, "other")).unwrap().wipe().unwrap();
+    let mut options = RepairOptions::default();
+    options.force = true;
+    assert!(store.repair(&options).unwrap().is_complete());
+    is_clean(&store);
+    assert!(store.containers().unwrap().is_empty());
 }
