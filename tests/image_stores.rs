@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     ApplyOptions, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind, LayerOptions,
-    LookupError, MetaError, MountOptions, Name, NewItem, RepairOptions, Store, StoreOptions, SyncMode, UnmountMode,
+    LookupError, MetaError, MountOptions, Name, NewItem, RepairOptions, Store, StoreOptions, SyncMode,
+    UnmountMode,
 };
 
 use crate::support::Dir;
@@ -45,6 +46,10 @@ fn is_clean(store: &Store) {
 
 fn is_not_found<T: std::fmt::Debug>(result: Result<T, Error>) {
     assert!(matches!(result, Err(Error::Lookup(LookupError::NotFound { .. }))), "{result:?}");
+}
+
+fn is_elsewhere<T: std::fmt::Debug>(result: Result<T, Error>, other: &Path) {
+    assert!(matches!(&result, Err(Error::InOtherStore { root, .. }) if root == other), "{result:?}");
 }
 
 /// Every path below a directory.
@@ -94,9 +99,9 @@ fn what_another_store_has_is_read_as_if_it_were_here() {
     assert!(store.save(&image.id, &saved, &SaveOptions::default()).unwrap().unchanged);
     // What is there cannot be removed here, nor changed but for names.
     let top = image.top_layer.clone().unwrap();
-    is_not_found(store.remove_image(&image.id));
-    is_not_found(store.remove_layer(&top));
-    is_not_found(store.layers_removed_with(&image.id));
+    is_elsewhere(store.remove_image(&image.id), &dir.join("other"));
+    is_elsewhere(store.remove_layer(&top), &dir.join("other"));
+    is_elsewhere(store.layers_removed_with(&image.id), &dir.join("other"));
     is_not_found(store.container("theirs"));
     is_clean(&store);
     assert!(store.gc(false).unwrap().removed.is_empty());
@@ -239,6 +244,9 @@ fn a_store_is_not_read_beside_itself() {
     assert!(matches!(itself, Error::SameStore { .. }), "{itself}");
     let missing = Store::open(&at(&dir, "own").image_store(dir.join("missing"))).unwrap_err();
     assert!(matches!(missing, Error::ImageStore { .. }), "{missing}");
+    let new = Store::open(&at(&dir, "new").image_store(dir.join("missing"))).unwrap_err();
+    assert!(matches!(new, Error::ImageStore { .. }), "{new}");
+    assert!(!dir.join("new").exists(), "made for nothing");
     assert!(!dir.join("missing").exists());
 }
 
@@ -262,7 +270,24 @@ fn the_program_reads_other_stores() {
     assert_eq!(status.code(), Some(3), "alone it is not whole");
     run(&["rm", "web"]).assert_success();
     run(&["rmi", images[0]["id"].as_str().unwrap()]).assert_success();
-    assert!(run(&["rmi", "base"]).assert_exit(1).contains("no image"));
+    let kept = format!("is in the store {}, which is only read here", other.display());
+    assert!(run(&["rmi", "base"]).assert_exit(1).contains(&kept));
+    run(&["create-container", "base", "--name", "stays"]).assert_success();
+    assert!(run(&["rmi", "--force", "base"]).assert_exit(1).contains(&kept));
+    run(&["rm", "stays"]).assert_success();
+    let layers = run(&["layers", "--json"]).json();
+    assert!(run(&["rm", "--layer", layers[0]["id"].as_str().unwrap()]).assert_exit(1).contains(&kept));
+    let shown = run(&["layers"]).stdout();
+    assert!(shown.contains("STORE") && shown.contains(other.to_str().unwrap()), "{shown}");
+    let status = run(&["status"]).stdout();
+    assert!(status.contains(&format!("reads       {}", other.display())), "{status}");
+    assert_eq!(
+        run(&["status", "--json"]).json()["image_stores"],
+        serde_json::json!([other.to_str().unwrap()])
+    );
+    let wiped = run(&["wipe", "--force"]).stdout();
+    assert_eq!(wiped, "removed 0 containers, 0 images and 0 layers\n");
+    assert_eq!(run(&["images", "--json"]).json().as_array().unwrap().len(), 1);
     dir.layerstore(["check"]).assert_success();
 }
 
