@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     ApplyOptions, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind, LayerOptions,
-    LookupError, MetaError, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, UnmountMode,
+    LookupError, MetaError, MountOptions, Name, NewItem, RepairOptions, Store, StoreOptions, SyncMode,
+    UnmountMode,
 };
 
 use crate::support::Dir;
@@ -45,6 +46,10 @@ fn is_clean(store: &Store) {
 
 fn is_not_found<T: std::fmt::Debug>(result: Result<T, Error>) {
     assert!(matches!(result, Err(Error::Lookup(LookupError::NotFound { .. }))), "{result:?}");
+}
+
+fn is_elsewhere<T: std::fmt::Debug>(result: Result<T, Error>, other: &Path) {
+    assert!(matches!(&result, Err(Error::InOtherStore { root, .. }) if root == other), "{result:?}");
 }
 
 /// Every path below a directory.
@@ -94,9 +99,9 @@ fn what_another_store_has_is_read_as_if_it_were_here() {
     assert!(store.save(&image.id, &saved, &SaveOptions::default()).unwrap().unchanged);
     // What is there cannot be removed here, nor changed but for names.
     let top = image.top_layer.clone().unwrap();
-    is_not_found(store.remove_image(&image.id));
-    is_not_found(store.remove_layer(&top));
-    is_not_found(store.layers_removed_with(&image.id));
+    is_elsewhere(store.remove_image(&image.id), &dir.join("other"));
+    is_elsewhere(store.remove_layer(&top), &dir.join("other"));
+    is_elsewhere(store.layers_removed_with(&image.id), &dir.join("other"));
     is_not_found(store.container("theirs"));
     is_clean(&store);
     assert!(store.gc(false).unwrap().removed.is_empty());
@@ -238,7 +243,10 @@ fn a_store_is_not_read_beside_itself() {
     let itself = Store::open(&at(&dir, "own").image_store(dir.join("own/../own"))).unwrap_err();
     assert!(matches!(itself, Error::SameStore { .. }), "{itself}");
     let missing = Store::open(&at(&dir, "own").image_store(dir.join("missing"))).unwrap_err();
-    assert!(matches!(missing, Error::Layout(_)), "{missing}");
+    assert!(matches!(missing, Error::ImageStore { .. }), "{missing}");
+    let new = Store::open(&at(&dir, "new").image_store(dir.join("missing"))).unwrap_err();
+    assert!(matches!(new, Error::ImageStore { .. }), "{new}");
+    assert!(!dir.join("new").exists(), "made for nothing");
     assert!(!dir.join("missing").exists());
 }
 
@@ -262,7 +270,24 @@ fn the_program_reads_other_stores() {
     assert_eq!(status.code(), Some(3), "alone it is not whole");
     run(&["rm", "web"]).assert_success();
     run(&["rmi", images[0]["id"].as_str().unwrap()]).assert_success();
-    assert!(run(&["rmi", "base"]).assert_exit(1).contains("no image"));
+    let kept = format!("is in the store {}, which is only read here", other.display());
+    assert!(run(&["rmi", "base"]).assert_exit(1).contains(&kept));
+    run(&["create-container", "base", "--name", "stays"]).assert_success();
+    assert!(run(&["rmi", "--force", "base"]).assert_exit(1).contains(&kept));
+    run(&["rm", "stays"]).assert_success();
+    let layers = run(&["layers", "--json"]).json();
+    assert!(run(&["rm", "--layer", layers[0]["id"].as_str().unwrap()]).assert_exit(1).contains(&kept));
+    let shown = run(&["layers"]).stdout();
+    assert!(shown.contains("STORE") && shown.contains(other.to_str().unwrap()), "{shown}");
+    let status = run(&["status"]).stdout();
+    assert!(status.contains(&format!("reads       {}", other.display())), "{status}");
+    assert_eq!(
+        run(&["status", "--json"]).json()["image_stores"],
+        serde_json::json!([other.to_str().unwrap()])
+    );
+    let wiped = run(&["wipe", "--force"]).stdout();
+    assert_eq!(wiped, "removed 0 containers, 0 images and 0 layers\n");
+    assert_eq!(run(&["images", "--json"]).json().as_array().unwrap().len(), 1);
     dir.layerstore(["check"]).assert_success();
 }
 
@@ -730,4 +755,90 @@ fn a_name_is_given_once_in_the_store_and_that_for_its_images() {
     assert_eq!(names(&store.image(new.id.as_str()).unwrap()), ["new", "old"]);
     is_clean(&store);
     is_clean(store.separate_images().unwrap());
+}
+
+/// Everything that misses something, as a check tells it, after a repair with and without force has left it.
+fn left_alone(store: &Store) -> Vec<String> {
+    let found = |store: &Store| store.check(&CheckOptions::default()).unwrap().findings;
+    let before = found(store);
+    for (force, dry_run) in [(false, true), (true, true), (false, false), (true, false)] {
+        let mut options = RepairOptions::default();
+        (options.force, options.dry_run) = (force, dry_run);
+        let report = store.repair(&options).unwrap();
+        assert!(report.repaired.is_empty() && report.failed.is_empty(), "{report:?}");
+        assert_eq!(report.left, before, "force {force}, dry run {dry_run}");
+    }
+    assert_eq!(found(store), before);
+    assert!(before.iter().all(|finding| finding.remedy.code() == "leave"), "{before:?}");
+    let texts: Vec<String> = before.iter().map(ToString::to_string).collect();
+    assert!(
+        texts.iter().all(|text| text.contains("a repair leaves it: open with --image-store")),
+        "{texts:?}"
+    );
+    texts
+}
+
+#[test]
+fn what_stands_on_a_store_that_is_not_given_is_left_alone() {
+    let dir = Dir::new("store-not-given");
+    let image = load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &["one\n"]);
+    let with = || at(&dir, "own").image_store(dir.join("other"));
+    let (web, layer, named) = {
+        let store = Store::open(&with()).unwrap();
+        let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+        let layer = store.create_layer(image.top_layer.as_ref(), &LayerOptions::named("above")).unwrap();
+        store.add_names(&image.id, &[name("mine")]).unwrap();
+        (web, layer, store.image("mine").unwrap())
+    };
+    let alone = Store::open(&at(&dir, "own")).unwrap();
+    let texts = left_alone(&alone);
+    let flag = format!("--image-store {}", dir.join("other").display());
+    assert!(texts.iter().all(|text| text.contains(&flag)), "{texts:?}");
+    for thing in [format!("layer {}", layer.id), format!("image {}", named.id)] {
+        assert!(texts.iter().any(|text| text.starts_with(&thing)), "{thing}: {texts:?}");
+    }
+    // Given again, under whatever path, nothing is missing and nothing was forgotten.
+    let store = Store::open(&with()).unwrap();
+    is_clean(&store);
+    assert_eq!(store.container("web").unwrap().image, Some(image.id.clone()));
+    drop(store);
+    std::fs::rename(dir.join("other"), dir.join("moved")).unwrap();
+    is_clean(&Store::open(&at(&dir, "own").image_store(dir.join("moved"))).unwrap());
+    // Who can do without it removes what needs it.
+    alone.remove_container(&web.id).unwrap();
+    alone.remove_layer(&layer.id).unwrap();
+    alone.remove_image(&named.id).unwrap();
+    is_clean(&alone);
+}
+
+#[test]
+fn what_stands_on_a_separate_store_that_is_not_given_is_left_alone() {
+    let dir = Dir::new("images-not-given");
+    let with = at(&dir, "own").image_store_root(dir.join("images"));
+    let image = {
+        let store = Store::open(&with).unwrap();
+        let image = load(&store, &dir, "base", &[]);
+        store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+        image
+    };
+    let texts = left_alone(&Store::open(&at(&dir, "own")).unwrap());
+    let flag = format!("--image-store-root {}", dir.join("images").display());
+    assert!(!texts.is_empty() && texts.iter().all(|text| text.contains(&flag)), "{texts:?}");
+    let store = Store::open(&with).unwrap();
+    is_clean(&store);
+    assert_eq!(store.container("web").unwrap().image, Some(image.id));
+}
+
+#[test]
+fn what_a_store_that_is_given_has_lost_is_repaired() {
+    let dir = Dir::new("given-and-lost");
+    let image = load(&Store::open(&at(&dir, "other")).unwrap(), &dir, "base", &[]);
+    let store = Store::open(&at(&dir, "own").image_store(dir.join("other"))).unwrap();
+    store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    Store::open(&at(&dir, "other")).unwrap().wipe().unwrap();
+    let mut options = RepairOptions::default();
+    options.force = true;
+    assert!(store.repair(&options).unwrap().is_complete());
+    is_clean(&store);
+    assert!(store.containers().unwrap().is_empty());
 }

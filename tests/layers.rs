@@ -86,6 +86,9 @@ fn a_layer_that_cannot_be_made_leaves_nothing() {
     };
     let taken = put(None, &LayerOptions::with_id(base.id.clone()));
     assert!(matches!(taken, Error::Create(CreateError::IdInUse { kind: "layer", .. })), "{taken:?}");
+    // Who asks for the layer by its name would get another.
+    let taken = put(None, &LayerOptions::with_id("base".parse().unwrap()));
+    assert!(matches!(taken, Error::Create(CreateError::IdIsName { kind: "layer", .. })), "{taken:?}");
     let taken = put(None, &LayerOptions::named("base"));
     assert!(matches!(taken, Error::Meta(MetaError::NameInUse { .. })), "{taken:?}");
     let mut flag = LayerOptions::default();

@@ -14,6 +14,9 @@ pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// The key of [`META`] that says where the rows of containers are that the next boot drops: a boot id, what their
 /// tables are called, and the path of a run root, with line feeds between.
 pub const TRANSIENT_KEY: &str = "transient";
+/// The key of [`META`] that names the other stores which records stand on something of: for each `images` or `read`, its UUID
+/// and its path, with spaces between; and a zero byte between two of them.
+pub const BESIDE_KEY: &str = "stores-beside";
 /// Layer id to [`crate::record::LayerRecord`].
 pub const LAYERS: TableDefinition<&str, &[u8]> = TableDefinition::new("layers");
 /// Image id to [`crate::record::ImageRecord`].

@@ -258,7 +258,7 @@ impl Store {
                 supplies.drop_kept(digest);
             }
         }
-        let outlook = Outlook::new(self, txn, records, &supplies, (&part.damages, &part.losses));
+        let outlook = Outlook::new(self, txn, records, &supplies, (&part.damages, &part.losses))?;
         Ok(part.damages.into_iter().map(|damage| outlook.finding(damage)).collect())
     }
 

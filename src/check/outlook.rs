@@ -14,7 +14,8 @@ use super::casualty::Casualty;
 use super::finding::{Cure, tree_of};
 use super::supplies::{Offer, Place, Supplies, equal_files};
 use super::{Damage, Finding, Losses, LostFile, Remedy, SealedTree};
-use crate::meta::{Query, ReadTxn, Records, read_blob};
+use crate::error::Error;
+use crate::meta::{Query, ReadTxn, Records, read_blob, stores_beside};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Store;
 use crate::types::{ContentHash, Digest, TreeDigest};
@@ -33,6 +34,8 @@ pub(super) struct Outlook<'a> {
     damaged: BTreeSet<(u64, &'a [u8])>,
     /// Trees whose directory is not what they are.
     directories: &'a BTreeSet<[u8; 32]>,
+    /// The stores that this one was used with, and is not now: what is missing may be there.
+    not_given: Vec<String>,
     /// Trees whose manifest is damaged.
     manifests: BTreeSet<[u8; 32]>,
 }
@@ -45,7 +48,7 @@ impl<'a> Outlook<'a> {
         records: &'a Records,
         supplies: &'a Supplies<'a>,
         (damages, losses): (&[Damage], &'a Losses),
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let (mut lost, mut damaged) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
         for LostFile { tree, path, content } in &losses.files {
             lost.entry(*tree).or_default().insert(*content);
@@ -70,11 +73,28 @@ impl<'a> Outlook<'a> {
         let wanted = lost.values().flatten().copied().collect();
         let copies = equal_files(store, txn, records, &wanted);
         let directories = &losses.directories;
-        Outlook { store, txn, records, supplies, lost, copies, damaged, directories, manifests }
+        let not_given = not_given(store, txn)?;
+        Ok(Outlook {
+            store,
+            txn,
+            records,
+            supplies,
+            lost,
+            copies,
+            damaged,
+            directories,
+            not_given,
+            manifests,
+        })
     }
 
     /// The damage with its remedy.
     pub(super) fn finding(&self, damage: Damage) -> Finding {
+        if !self.not_given.is_empty() && is_of_other_store(&damage) {
+            let remedy = Remedy::OpenOther { flags: self.not_given.clone() };
+            let cure = Cure { casualty: Casualty::Stray, remedy: remedy.clone(), removes: BTreeSet::new() };
+            return Finding { damage, remedy, cures: vec![cure] };
+        }
         let casualties = Casualty::of(&damage, self.records);
         let mut cures: Vec<Cure> = casualties
             .iter()
@@ -303,6 +323,26 @@ fn told(cures: &[Cure]) -> Option<Remedy> {
         }
     }
     Some(told)
+}
+
+/// Whether what is missing can be in another store.
+fn is_of_other_store(damage: &Damage) -> bool {
+    matches!(
+        damage,
+        Damage::ParentMissing { .. }
+            | Damage::ImageLayerMissing { .. }
+            | Damage::ContainerImageMissing { .. }
+    )
+}
+
+/// The stores that records of this one stood on something of, and which it is not read with now.
+fn not_given(store: &Store, txn: &ReadTxn) -> Result<Vec<String>, Error> {
+    let given: Vec<&Store> = store.separate_images().into_iter().chain(store.image_stores()).collect();
+    let mut noted = stores_beside(txn)?;
+    // One that was made anew in the same place does not have it, and there is none other to ask for.
+    noted.retain(|noted| !given.iter().any(|given| given.uuid() == noted.uuid || given.root() == noted.root));
+    let flag = |is_of_images| if is_of_images { "--image-store-root" } else { "--image-store" };
+    Ok(noted.iter().map(|noted| format!("{} {}", flag(noted.is_of_images), noted.root.display())).collect())
 }
 
 /// Whether the manifest is what is damaged of a tree.

@@ -59,6 +59,11 @@ pub enum Remedy {
     },
     /// Nothing: it is not the store's, or a container's that the next boot drops.
     Leave,
+    /// Nothing, as long as another store is not given: what is missing here is perhaps there. With force neither.
+    OpenOther {
+        /// The stores to open this one with, as the command line takes them.
+        flags: Vec<String>,
+    },
 }
 
 impl Remedy {
@@ -77,7 +82,7 @@ impl Remedy {
             Remedy::Forget => "forget",
             Remedy::NeedsSource { .. } => "needs-source",
             Remedy::RemoveWithForce { .. } => "remove-with-force",
-            Remedy::Leave => "leave",
+            Remedy::Leave | Remedy::OpenOther { .. } => "leave",
         }
     }
 
@@ -133,6 +138,12 @@ impl fmt::Display for Remedy {
                 write!(f, "it cannot be had again; a repair with --force removes {}", removes.join(", "))
             }
             Remedy::Leave => f.write_str("remove it or move it out of the store"),
+            Remedy::OpenOther { flags } => write!(
+                f,
+                "a repair leaves it: open with {}, where it may be; if that store is gone for good, load the image \
+                 here, or remove what needs it",
+                flags.join(" ")
+            ),
         }
     }
 }

@@ -163,10 +163,12 @@ impl Layout {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         path::make_directories(path, 0o700).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
-        for entry in directory::list(root.as_fd()).map_err(failed("read"))? {
-            if entry.name == marker::NAME.as_bytes() {
-                return Err(LayoutError::AlreadyAStore { path: path.to_path_buf() });
-            }
+        let entries = directory::list(root.as_fd()).map_err(failed("read"))?;
+        // Before all else: another process may have gone on to put more in.
+        if entries.iter().any(|entry| entry.name == marker::NAME.as_bytes()) {
+            return Err(LayoutError::AlreadyAStore { path: path.to_path_buf() });
+        }
+        for entry in entries {
             // A draft is what a crash inside this function leaves.
             if !entry.name.starts_with(marker::DRAFT.as_bytes()) {
                 return Err(LayoutError::NotEmpty { path: path.to_path_buf() });

@@ -60,6 +60,19 @@ pub enum CreateError {
         /// The id.
         id: String,
     },
+    /// The id that was chosen is the name of another thing of the kind, which would not be found by it any more: an id
+    /// goes before names.
+    #[error(
+        "the {kind} {holder} has the name {id:?}, and would not be found by it any more; choose another id"
+    )]
+    IdIsName {
+        /// The kind of thing.
+        kind: &'static str,
+        /// The id.
+        id: String,
+        /// The one that has the name.
+        holder: String,
+    },
     /// A container's layer cannot carry others.
     #[error(
         "the layer {layer} belongs to the container {container}, and nothing else can stand on it; commit that first"

@@ -28,6 +28,14 @@ pub enum Error {
     /// The root directory is no store, or cannot be used.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// Another store that is to be read beside this one is none, or cannot be used.
+    #[error("the image store {} cannot be read", root.display())]
+    ImageStore {
+        /// Its root directory, as it was given.
+        root: PathBuf,
+        /// What is wrong with it.
+        source: LayoutError,
+    },
     /// The database failed.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -99,7 +107,7 @@ pub enum Error {
     #[error(
         "the {kind} {id} is in the store {}, which is only read here; {}",
         root.display(),
-        if *kind == "image" { "give it a name first, which makes a record of it here" } else { "open that store to change it" }
+        if *kind == "image" { "open that store to remove it, or give it a name first, which makes a record of it here" } else { "open that store to change it or remove it" }
     )]
     InOtherStore {
         /// `layer` or `image`.
@@ -229,11 +237,12 @@ impl Error {
                  --from it takes what is lost from the image",
             ),
             Error::Layout(LayoutError::Missing { .. }) => Some(
-                "check --root; `layerstore load` makes a store, and so does `create-container` without an image",
+                "check --root; `layerstore load`, `create-layer` and `put-layer` make a store, and so does `create-container` without an image",
             ),
             Error::Layout(LayoutError::NotAStore { .. }) => {
                 Some("check --root; a new store is made in an empty or missing directory")
             }
+            Error::ImageStore { .. } => Some("check --image-store: it names a store that is there already"),
             Error::ReadOnly { .. } => {
                 Some("name another store with --root, or give the run root a place of its own with --runroot")
             }

@@ -21,7 +21,7 @@ use redb::{
 use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT};
 use super::holder::HolderFile;
 use super::private::{PrivateBackend, read_header_bytes};
-use super::{Query, ReadTxn, WriteTxn, read_header};
+use super::{Query, ReadTxn, StoreBeside, WriteTxn, read_header};
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
 use crate::sys::file::File;
@@ -43,6 +43,8 @@ pub(crate) struct DatabaseOptions {
     pub(crate) sync: bool,
     /// Whether the file is only read, by whatever process this is: nothing is written beside it either.
     pub(crate) read_only: bool,
+    /// The other stores that this one is read with: see [`super::beside`].
+    pub(crate) beside: Arc<[StoreBeside]>,
     /// Who writes down what reaches the file.
     #[cfg(test)]
     pub(super) recorder: Option<super::recorder::Recorder>,
@@ -55,6 +57,7 @@ impl Default for DatabaseOptions {
             cache_size: 16 << 20,
             sync: true,
             read_only: false,
+            beside: Arc::default(),
             #[cfg(test)]
             recorder: None,
         }
@@ -302,7 +305,8 @@ impl Database {
 
     pub(super) fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
         let _span = tracing::debug_span!("lock wait").entered();
-        writer.database.begin_write().map(WriteTxn::new).map_err(|error| self.writer_error(error.into()))
+        let txn = writer.database.begin_write().map_err(|error| self.writer_error(error.into()))?;
+        Ok(WriteTxn::beside(txn, Arc::clone(&self.options.beside)))
     }
 
     pub(super) fn open_writer(&self) -> Result<Writer, MetaError> {

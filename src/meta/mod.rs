@@ -17,12 +17,14 @@
 //! | [`counter`] | whether anything was committed, by a memory read |
 //! | [`blob`] | bytes kept in the database |
 //! | [`unsynced`] | which directories and blobs may not be on the disk yet |
+//! | [`beside`] | which other stores records stand on something of |
 //! | [`transient`] | where the containers are that the next boot drops |
 //! | [`run`] | the second database, of what a reboot drops |
 
 mod audit;
 mod backend;
 mod backup;
+mod beside;
 mod blob;
 mod counter;
 mod create;
@@ -41,6 +43,7 @@ mod unsynced;
 mod write;
 
 pub(crate) use audit::{NamedNumbers, Records, RowKey, named_numbers};
+pub(crate) use beside::{StoreBeside, stores_beside};
 pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
 pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions, OpenWrite};

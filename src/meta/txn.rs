@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use layerstore_schema::header::{HEADER_KEY, Header};
 use layerstore_schema::record::{
@@ -13,6 +14,7 @@ use layerstore_schema::record::{
 use layerstore_schema::table::{self, LayerKey, Owner};
 use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
+use super::StoreBeside;
 use super::journal::Touched;
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
@@ -23,13 +25,22 @@ use crate::types::TreeDigest;
 pub(crate) struct ReadTxn(pub(super) redb::ReadTransaction);
 
 /// The write transaction: it sees its own changes, and nobody else does before the commit. It notes what it
-/// touches for the journal.
-pub(crate) struct WriteTxn(pub(super) redb::WriteTransaction, pub(super) RefCell<Touched>);
+/// touches for the journal, and the stores beside this one when a record comes to stand on something there.
+pub(crate) struct WriteTxn(
+    pub(super) redb::WriteTransaction,
+    pub(super) RefCell<Touched>,
+    pub(super) Arc<[StoreBeside]>,
+);
 
 impl WriteTxn {
     /// Wraps a transaction that has changed nothing yet.
     pub(super) fn new(txn: redb::WriteTransaction) -> Self {
-        WriteTxn(txn, RefCell::default())
+        WriteTxn::beside(txn, Arc::default())
+    }
+
+    /// As [`new`](Self::new), of a store that is read with these.
+    pub(super) fn beside(txn: redb::WriteTransaction, stores: Arc<[StoreBeside]>) -> Self {
+        WriteTxn(txn, RefCell::default(), stores)
     }
 }
 

@@ -53,21 +53,24 @@ impl WriteTxn {
     ///
     /// Returns [`MetaError::NameInUse`] if another layer has one of its names.
     pub(crate) fn put_layer(&self, record: &LayerRecord) -> Result<(), MetaError> {
-        self.put(table::LAYERS, self.layer(&record.id)?, record)
+        self.put(table::LAYERS, self.layer(&record.id)?, record)?;
+        self.note_beside_layer(record)
     }
 
     /// Inserts or replaces an image.
     ///
     /// Returns [`MetaError::NameInUse`] if another image has one of its names.
     pub(crate) fn put_image(&self, record: &ImageRecord) -> Result<(), MetaError> {
-        self.put(table::IMAGES, self.image(&record.id)?, record)
+        self.put(table::IMAGES, self.image(&record.id)?, record)?;
+        self.note_beside_image(record)
     }
 
     /// Inserts or replaces a container.
     ///
     /// Returns [`MetaError::NameInUse`] if another container has one of its names.
     pub(crate) fn put_container(&self, record: &ContainerRecord) -> Result<(), MetaError> {
-        self.put(table::CONTAINERS, self.container(&record.id)?, record)
+        self.put(table::CONTAINERS, self.container(&record.id)?, record)?;
+        self.note_beside_container(record)
     }
 
     fn put<R: Record + Indexed + Compared>(

@@ -291,7 +291,7 @@ fn of_row(finding: &Finding, done: &str) -> Repaired {
 
 /// Whether nothing that is left could be made again from what nothing refers to.
 fn is_settled(finding: &Finding) -> bool {
-    is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Forget)
+    is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Forget | Remedy::OpenOther { .. })
 }
 
 /// Everything that may go with force: what was told before.
@@ -333,7 +333,7 @@ impl<'a> Repair<'a> {
     /// What is hurt, in the order in which it is mended: layers need those below them.
     fn casualties(&self, findings: &[Finding]) -> Vec<Casualty> {
         let mut hurt: BTreeSet<Casualty> =
-            findings.iter().flat_map(|finding| Casualty::of(&finding.damage, &self.records)).collect();
+            findings.iter().flat_map(|finding| self.hurt_by(finding)).collect();
         let missing: Vec<String> = hurt.iter().flat_map(|casualty| self.missing_below(casualty)).collect();
         hurt.extend(missing.into_iter().map(Casualty::Layer));
         let mut hurt: Vec<Casualty> = hurt.into_iter().collect();
@@ -346,6 +346,14 @@ impl<'a> Repair<'a> {
             _ => (0, 0),
         });
         hurt
+    }
+
+    fn hurt_by(&self, finding: &Finding) -> Vec<Casualty> {
+        match finding.remedy {
+            // What is only out of sight is not hurt.
+            Remedy::OpenOther { .. } => Vec::new(),
+            _ => Casualty::of(&finding.damage, &self.records),
+        }
     }
 
     /// The lock of one new directory or blob: when its last entry has gone, no other can be locked with it.

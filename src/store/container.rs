@@ -309,6 +309,7 @@ impl NewContainer<'_> {
         if has_layer || txn.layer(&layer.id)?.is_some() {
             return Err(taken("layer", &layer.id).into());
         }
+        view.refuse_name(Owner::Container, &record.id)?;
         for name in &record.names {
             if let Some(holder) = view.named(Owner::Container, name)? {
                 return Err(MetaError::NameInUse { kind: "container", name: name.clone(), holder }.into());

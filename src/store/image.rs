@@ -120,6 +120,7 @@ impl Store {
                 return Err(CreateError::IdInUse { kind: "image", id: record.id.clone() }.into());
             }
             let view = self.begin_read()?;
+            view.refuse_name(Owner::Image, &record.id)?;
             for layer in record.top_layer.iter().chain(&record.mapped_top_layers) {
                 if view.layer(layer)?.is_none() {
                     return Err(LookupError::NotFound { kind: "layer", key: layer.clone() }.into());

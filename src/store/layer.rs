@@ -277,6 +277,7 @@ impl Home<'_> {
         if taken || txn.layer(&record.id)?.is_some() {
             return Err(CreateError::IdInUse { kind: "layer", id: record.id.clone() }.into());
         }
+        view.refuse_name(Owner::Layer, &record.id)?;
         if let Some(parent) = &record.parent {
             found(&view, parent)?;
             if let Some(container) = view.container_of_layer(parent)? {

@@ -86,7 +86,8 @@ impl Store {
     ///
     /// The root of a new store gets mode 0700: the set-id programs of images must be out of other users' reach.
     ///
-    /// Returns [`Error::Layout`] if the directory is not empty and no store, or of a newer format, or if there is no store
+    /// Returns [`Error::ImageStore`] if a store that is to be read with it is none, before anything is made;
+    /// [`Error::Layout`] if the directory is not empty and no store, or of a newer format, or if there is no store
     /// and none may be made ([`Missing`](LayoutError::Missing));
     /// [`Error::DatabaseMissing`] if its database is gone, or would have to be made where nothing may be;
     /// [`Error::Meta`] if the database cannot be opened; and
@@ -97,11 +98,14 @@ impl Store {
             path: "/proc/self/uid_map".into(),
             source,
         })?;
+        let read = Others::open_read(options)?;
         let layout = open_layout(options, &privileges)?;
+        let others = Others::open(options, &layout, read)?;
         let read_only = options.read_only || layout.is_read_only()?;
         let path = layout.file_path(disk::DATABASE);
         let mut database_options = options.database.clone();
         database_options.read_only = read_only;
+        database_options.beside = others.noted()?;
         let database = Database::new(path.clone(), database_options);
         let new = !path::exists(&path).map_err(|source| Error::Io { action: "examine", path, source })?;
         if new && read_only {
@@ -115,7 +119,6 @@ impl Store {
             disk::ensure_reserve(&layout, options.reserve)?;
         }
         let counter = ChangeCounter::open(database.path())?;
-        let others = Others::open(options, &layout)?;
         let store = Store(Arc::new(Inner {
             layout,
             options: options.clone(),

@@ -193,8 +193,7 @@ impl StoreOptions {
     ///
     /// Containers can stand on images there, and images that are loaded on layers. Giving such an image other names
     /// makes a record of it in the own store, which stands on the layers there; removing that leaves the original. Every other
-    /// change of what is there is refused with [`Error::InOtherStore`](crate::Error::InOtherStore), and for removals it is not
-    /// found. Nobody tells the other store who stands on it: who
+    /// change of what is there, and its removal, is refused with [`Error::InOtherStore`](crate::Error::InOtherStore). Nobody tells the other store who stands on it: who
     /// removes things there, or has its directory no more, breaks the images and containers here that need them.
     #[must_use]
     pub fn image_store(mut self, root: impl Into<PathBuf>) -> Self {

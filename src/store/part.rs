@@ -4,10 +4,11 @@ use std::cell::OnceCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::disk::{DiffName, Layout, Subdirectory};
 use crate::error::{Error, LayoutError, MetaError};
-use crate::meta::{Database, ReadTxn, RunDatabase};
+use crate::meta::{Database, ReadTxn, RunDatabase, StoreBeside};
 
 use super::{Store, StoreOptions};
 
@@ -21,10 +22,20 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// Opens them for the store with this layout. Overlay mounts join layers of all of them, so they must be of one class.
-    pub(super) fn open(options: &StoreOptions, layout: &Layout) -> Result<Self, Error> {
-        let open = |options: StoreOptions| {
-            let store = Store::open(&options)?;
+    /// Opens those that are only read: nothing is made for the sake of a store that cannot be read with them.
+    pub(super) fn open_read(options: &StoreOptions) -> Result<Vec<Store>, Error> {
+        let open = |root: &PathBuf| {
+            Store::open(&options.for_other(root)).map_err(|error| match error {
+                Error::Layout(source) => Error::ImageStore { root: root.clone(), source },
+                error => error,
+            })
+        };
+        options.image_stores.iter().map(open).collect()
+    }
+
+    /// Opens the rest for the store with this layout. Overlay mounts join layers of all of them, so they must be of one class.
+    pub(super) fn open(options: &StoreOptions, layout: &Layout, read: Vec<Store>) -> Result<Self, Error> {
+        let check = |store: Store| {
             if store.uuid() == layout.uuid() {
                 return Err(Error::SameStore { root: layout.path().to_owned() });
             }
@@ -34,9 +45,24 @@ impl Others {
             }
             Ok(store)
         };
-        let images = options.image_store_root.as_ref().map(|root: &PathBuf| open(options.for_images(root)));
-        let read = options.image_stores.iter().map(|root: &PathBuf| open(options.for_other(root)));
-        Ok(Others { images: images.transpose()?, read: read.collect::<Result<_, _>>()? })
+        let images = options.image_store_root.as_ref();
+        let images = images.map(|root| Store::open(&options.for_images(root)).and_then(check)).transpose()?;
+        Ok(Others { images, read: read.into_iter().map(check).collect::<Result<_, _>>()? })
+    }
+
+    /// How the store notes them.
+    pub(super) fn noted(&self) -> Result<Arc<[StoreBeside]>, Error> {
+        let images = self.images.iter().map(|store| (true, store));
+        let all = images.chain(self.read.iter().map(|store| (false, store)));
+        all.map(|(is_of_images, store)| {
+            let root = std::path::absolute(store.root()).map_err(|source| Error::Io {
+                action: "find",
+                path: store.root().to_owned(),
+                source,
+            })?;
+            Ok(StoreBeside { is_of_images, uuid: store.uuid().to_owned(), root })
+        })
+        .collect()
     }
 }
 

@@ -13,17 +13,18 @@ use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
 use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId};
 
-use super::Store;
 use super::garbage::{self, Sweep};
 use super::lease::keeper_of;
+use super::{Store, ThingId};
 
 impl Store {
     /// Removes an image, with every layer of it that no other image, container, layer, name or lease needs. Returns the
     /// ids of the removed layers, the topmost first.
     ///
     /// Returns [`Error::InUse`] if a container stands on the image, a lease keeps it or a layer of it is mounted,
-    /// [`Error::Lookup`] if it is not there, and [`Error::Meta`] with
-    /// [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be seen may stand on it.
+    /// [`Error::InOtherStore`] if it is in a store that is only read, [`Error::Lookup`] if it is not there, and
+    /// [`Error::Meta`] with [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be
+    /// seen may stand on it.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.image(id.as_str())?.is_some() => {
@@ -35,7 +36,7 @@ impl Store {
                 }
                 removed
             }
-            _ => self.remove_image_used_by(id, None),
+            _ => self.remove_image_used_by(id, None).map_err(|error| self.said_where(error, &id.into())),
         }
     }
 
@@ -58,8 +59,8 @@ impl Store {
 
     /// The layers that [`remove_image`](Self::remove_image) would remove with an image, the topmost first. Nothing is changed.
     ///
-    /// Returns [`Error::InUse`] if a container stands on the image or a lease keeps it, and [`Error::Lookup`] if it is not
-    /// there. Mounts are not looked for.
+    /// Returns [`Error::InUse`] if a container stands on the image or a lease keeps it, [`Error::InOtherStore`] if it is in a
+    /// store that is only read, and [`Error::Lookup`] if it is not there. Mounts are not looked for.
     pub fn layers_removed_with(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
         let (store, user) = match self.separate_images() {
             Some(images) if images.has(&id.into())? => (images, Some(self)),
@@ -67,7 +68,7 @@ impl Store {
         };
         let txn = store.database().begin_read()?;
         let beside = store.rows_beside(user)?;
-        let record = unused_image(&txn, id, &beside)?;
+        let record = unused_image(&txn, id, &beside).map_err(|error| store.said_where(error, &id.into()))?;
         let mut gone = Gone { image: Some(record.id), ..Gone::default() };
         let mut layers = Vec::new();
         for top in record.top_layer.iter().chain(&record.mapped_top_layers) {
@@ -85,8 +86,9 @@ impl Store {
     /// Removes a layer that nothing stands on.
     ///
     /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it or it is mounted,
-    /// [`Error::Lookup`] if it is not there, and [`Error::Meta`] with
-    /// [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be seen may stand on it.
+    /// [`Error::InOtherStore`] if it is in a store that is only read, [`Error::Lookup`] if it is not there, and
+    /// [`Error::Meta`] with [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be
+    /// seen may stand on it.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
@@ -99,7 +101,15 @@ impl Store {
                     }
                 })
             }
-            _ => self.remove_own_layer(id),
+            _ => self.remove_own_layer(id).map_err(|error| self.said_where(error, &id.into())),
+        }
+    }
+
+    /// What is not here may be in a store that is only read.
+    fn said_where(&self, error: Error, of: &ThingId) -> Error {
+        match error {
+            Error::Lookup(LookupError::NotFound { .. }) => self.not_here(of).unwrap_or(error),
+            error => error,
         }
     }
 

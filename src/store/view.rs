@@ -15,7 +15,7 @@ use layerstore_schema::record::{
 };
 use layerstore_schema::table::{LayerKey, Owner};
 
-use crate::error::{Error, MetaError};
+use crate::error::{CreateError, Error, MetaError};
 use crate::image::{self, Container, Image};
 use crate::layer::{self, Layer, Stack};
 use crate::meta::{self, PrefixMatch, Query, ReadTxn};
@@ -196,6 +196,16 @@ impl<'s> View<'s> {
             }
         }
         Ok(None)
+    }
+
+    /// Refuses an id for a new thing by which another is found.
+    pub(super) fn refuse_name(&self, owner: Owner, id: &str) -> Result<(), Error> {
+        match self.named_here(owner, id)? {
+            Some(holder) => {
+                Err(CreateError::IdIsName { kind: owner.word(), id: id.to_owned(), holder }.into())
+            }
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn children(&self, parent: &str) -> Result<Vec<String>, MetaError> {

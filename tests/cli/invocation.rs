@@ -60,6 +60,9 @@ fn a_store_is_made_by_what_puts_something_in() {
     let others = [
         &["inspect", "web"][..],
         &["create-container", "nope"],
+        &["create-layer", "nope", "--name", "base"],
+        &["create-layer", "--template", "nope"],
+        &["create-image", "nope", "--name", "base"],
         &["backup", "copy"],
         &["load", "oci:/nonexistent"],
         &["load", "oci-archive:damaged.tar"],

@@ -277,6 +277,24 @@ fn images_have_a_store_of_their_own() {
 }
 
 #[test]
+fn a_check_without_the_image_store_removes_nothing() {
+    let dir = Dir::new("compat-image-store-forgotten");
+    let flag = format!("--image-store={}", dir.join("images").display());
+    done(&dir, "own", &[&flag, "create-layer", "-i", "base"]);
+    done(&dir, "own", &[&flag, "create-image", "-i", "img", "base"]);
+    done(&dir, "own", &[&flag, "create-container", "-i", "ctr", "img"]);
+    for repair in ["-r", "-f"] {
+        let (text, is_done) = run(&dir, "own", &["check", repair]);
+        assert!(
+            !is_done && text.contains(&format!("--image-store-root {}", dir.join("images").display())),
+            "{text}"
+        );
+    }
+    assert!(done(&dir, "own", &[&flag, "container", "ctr"]).contains("img"));
+    done(&dir, "own", &[&flag, "check"]);
+}
+
+#[test]
 fn containers_are_kept_in_the_run_root() {
     let dir = Dir::new("compat-transient");
     done(&dir, "own", &["--transient-store", "create-container", "-i", "ctr", ""]);

@@ -73,6 +73,13 @@ fn a_container_has_all_that_it_is_given() {
     options.names = vec!["other".to_owned()];
     let refused = store.create_container(&image.id, &options);
     assert!(matches!(refused, Err(Error::Create(CreateError::IdInUse { kind: "layer", .. }))), "{refused:?}");
+    options.id = Some("web".parse().unwrap());
+    options.layer = None;
+    let refused = store.create_container(&image.id, &options);
+    assert!(
+        matches!(refused, Err(Error::Create(CreateError::IdIsName { kind: "container", .. }))),
+        "{refused:?}"
+    );
     for ids in ["", "0:1:0", "1:1:1", "0:1:5 3:100:3"] {
         let refused = store.create_container(&image.id, &with_ids("other", IdMapping::Maps(maps(ids))));
         assert!(matches!(refused, Err(Error::Value(ValueError::IdMap { .. }))), "{ids}: {refused:?}");

@@ -51,6 +51,12 @@ fn an_image_has_all_that_it_is_given() {
     // Nothing is half made.
     let refused = store.create_image(&options);
     assert!(matches!(refused, Err(Error::Create(CreateError::IdInUse { .. }))), "{refused:?}");
+    let named = store.create_image(&on(&layer, "feed")).unwrap();
+    let mut by_name = ImageOptions::default();
+    by_name.id = Some("feed".parse().unwrap());
+    let refused = store.create_image(&by_name);
+    assert!(matches!(refused, Err(Error::Create(CreateError::IdIsName { .. }))), "{refused:?}");
+    store.remove_image(&named.id).unwrap();
     let mut missing = ImageOptions::named("other");
     missing.top_layer = Some("beef".parse().unwrap());
     let refused = store.create_image(&missing);

@@ -118,7 +118,7 @@ impl WriteTxn<'_> {
 
 impl Store {
     /// Why a thing that the store itself does not have cannot be changed.
-    fn not_here(&self, of: &ThingId) -> Result<Error, Error> {
+    pub(in crate::store) fn not_here(&self, of: &ThingId) -> Result<Error, Error> {
         let (kind, id) = (of.kind().word(), of.as_str().to_owned());
         let other = self.begin_read()?.home(of.owner(), &id)?.and_then(Part::other);
         Ok(match other {

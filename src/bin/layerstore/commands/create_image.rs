@@ -13,7 +13,8 @@ pub fn run(args: CreateImageArgs, context: &Context) -> Result<(), Failure> {
         let bytes = std::fs::read(&path).map_err(|source| Failure::File { action: "read", path, source })?;
         options.items.push(NewItem::new(key, bytes));
     }
-    let store = context.store()?;
+    // A new store has no layer.
+    let store = if args.layer.is_some() { context.existing_store()? } else { context.store()? };
     options.top_layer = args.layer.as_deref().map(|key| store.layer(key)).transpose()?.map(|layer| layer.id);
     options.id = args.id;
     options.names = args.names;

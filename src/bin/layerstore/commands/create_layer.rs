@@ -8,7 +8,9 @@ use crate::failure::Failure;
 use crate::output::json::LayerJson;
 
 pub fn run(args: CreateLayerArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    // A new store has no layer.
+    let names_layer = args.new.parent.is_some() || args.template.is_some();
+    let store = if names_layer { context.existing_store()? } else { context.store()? };
     let (parent, mut options) = new_layer(&store, args.new)?;
     options.template = args.template.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id);
     let layer = store.create_layer(parent.as_ref(), &options)?;

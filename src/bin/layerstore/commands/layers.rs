@@ -38,7 +38,7 @@ pub fn run(args: &LayersArgs, context: &Context) -> Result<(), Failure> {
     if args.tree {
         print_tree(&sized, &users, whole, context)
     } else {
-        print_table(&sized, &users, args, context)
+        print_table(&store, &sized, &users, args, context)
     }
 }
 
@@ -85,20 +85,37 @@ impl Users {
     }
 }
 
-fn print_table(sized: &[Sized], users: &Users, args: &LayersArgs, context: &Context) -> Result<(), Failure> {
-    let columns = [
+fn print_table(
+    store: &Store,
+    sized: &[Sized],
+    users: &Users,
+    args: &LayersArgs,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut columns = vec![
         ("LAYER", Align::Left),
         ("PARENT", Align::Left),
         ("CREATED", Align::Left),
         ("SIZE", Align::Right),
         ("USED BY", Align::Left),
     ];
+    // Where it is, if there is more than one place.
+    let several = !store.image_stores().is_empty();
+    if several {
+        columns.push(("STORE", Align::Left));
+    }
     let mut table = Table::new(columns).heading(!args.list.no_heading);
     let shown = |id: &LayerId| text::short(id.as_str(), args.list.no_trunc).to_owned();
     for one in sized {
         let parent = one.layer.parent.as_ref().map(&shown).unwrap_or_default();
         let created = super::created(one.layer.created);
-        table.row([shown(&one.layer.id), parent, created, one.size(), users.shown(&one.layer)]);
+        let mut row = vec![shown(&one.layer.id), parent, created, one.size(), users.shown(&one.layer)];
+        if several {
+            row.push(
+                one.layer.image_store.as_ref().map(|root| root.display().to_string()).unwrap_or_default(),
+            );
+        }
+        table.row(row);
     }
     context.out().table(&table)
 }

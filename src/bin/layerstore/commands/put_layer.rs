@@ -12,9 +12,10 @@ use crate::context::Context;
 use crate::failure::Failure;
 
 pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
-    let (parent, mut options) = new_layer(&store, args.new)?;
+    // Before a store is made for it.
     let input = open(&args.archive)?;
+    let store = if args.new.parent.is_some() { context.existing_store()? } else { context.store()? };
+    let (parent, mut options) = new_layer(&store, args.new)?;
     options.apply = apply_options(args.archive);
     let layer = store.put_layer(parent.as_ref(), &options, input)?;
     print(&store, &layer, context)

@@ -43,7 +43,7 @@ pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
 fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
     if args.layer {
         let layer = store.layer(key)?;
-        if args.force {
+        if args.force && layer.image_store.is_none() {
             unmount(store, &layer)?;
         }
         store.remove_layer(&layer.id)?;

@@ -1,6 +1,6 @@
 //! `layerstore rmi`.
 
-use layerstore::{Image, Kind, Store};
+use layerstore::{Error, Image, Kind, Store};
 use serde_json::{Value, json};
 
 use super::rm;
@@ -48,6 +48,11 @@ enum Removed {
 }
 
 fn remove(store: &Store, image: &Image, key: &str, force: bool) -> Result<Removed, Failure> {
+    // Before containers go in vain.
+    if let Some(root) = &image.image_store {
+        let (id, root) = (image.id.to_string(), root.clone());
+        return Err(Error::InOtherStore { kind: Kind::Image.word(), id, root }.into());
+    }
     if image.names.len() > 1
         && let Some(name) = image.names.iter().find(|name| name.as_str() == key)
     {

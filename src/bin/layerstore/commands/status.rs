@@ -30,6 +30,8 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "root": bytes(context.root()),
             "run_root": bytes(context.run_root()),
             "uuid": store.uuid(),
+            "image_stores": store.image_stores().iter().map(|store| bytes(store.root())).collect::<Vec<_>>(),
+            "image_store_root": store.separate_images().map(|store| bytes(store.root())),
             "version": layerstore::VERSION,
             "can_mount": layerstore::is_privileged(),
             "layers": status.layers,
@@ -76,6 +78,9 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         ("mounted", count(status.mounts.len(), "layer")),
         ("can mount", can_mount.to_owned()),
     ];
+    let others = store.separate_images().map(|images| ("images in", path(images.root())));
+    let read = store.image_stores().iter().map(|other| ("reads", path(other.root())));
+    lines.splice(3..3, others.into_iter().chain(read));
     let leases = lines.iter().position(|(name, _)| *name == "leases").map_or(lines.len(), |at| at + 1);
     let each = status.leases.iter().map(|lease| ("", until(lease)));
     lines.splice(leases..leases, each);

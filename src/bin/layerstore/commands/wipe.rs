@@ -11,7 +11,10 @@ pub fn run(_: &WipeArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let before = store.list(&[Kind::Layer, Kind::Image, Kind::Container])?;
     store.wipe()?;
-    let (containers, images, layers) = (before.containers.len(), before.images.len(), before.layers.len());
+    // What is in a store that is only read stays there.
+    let images = before.images.iter().filter(|image| image.image_store.is_none()).count();
+    let layers = before.layers.iter().filter(|layer| layer.image_store.is_none()).count();
+    let containers = before.containers.len();
     if context.out().is_json() {
         return context.out().json(&json!({ "containers": containers, "images": images, "layers": layers }));
     }

@@ -88,7 +88,9 @@ pub fn text(error: &Error) -> String {
         // The reference looks only where it can write.
         Error::InOtherStore { kind, .. } => not_known(kind).to_owned(),
         Error::Create(CreateError::ParentOfContainer { .. }) => known::PARENT_IS_CONTAINER.to_owned(),
-        Error::Create(CreateError::IdInUse { .. }) => known::DUPLICATE_ID.to_owned(),
+        Error::Create(CreateError::IdInUse { .. } | CreateError::IdIsName { .. }) => {
+            known::DUPLICATE_ID.to_owned()
+        }
         Error::Meta(MetaError::NameInUse { .. }) => known::DUPLICATE_NAME.to_owned(),
         Error::InUse(error) => in_use(error),
         error => chain(error),

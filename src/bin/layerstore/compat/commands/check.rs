@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use layerstore::{CheckLevel, CheckOptions, Layer, RepairOptions, Store};
+use layerstore::{CheckLevel, CheckOptions, Layer, Remedy, RepairOptions, Store};
 
 use super::super::call::Call;
 use super::super::failure::{self, Failure};
@@ -76,9 +76,18 @@ fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>
     let mut options = RepairOptions::default();
     options.force = forced;
     let mut failures: Vec<String> = Vec::new();
+    let mut out_of_sight = Vec::new();
     for store in own_stores(call) {
-        failures.extend(store.repair(&options)?.failed.iter().map(|failed| failure::text(&failed.error)));
+        let report = store.repair(&options)?;
+        failures.extend(report.failed.iter().map(|failed| failure::text(&failed.error)));
+        let left = report.left.iter().filter(|left| matches!(left.remedy, Remedy::OpenOther { .. }));
+        out_of_sight.extend(left.map(ToString::to_string));
         store.gc(false)?;
+    }
+    // Of what is below them, or uses them, nothing is known: nothing goes for it.
+    if !out_of_sight.is_empty() {
+        failures.extend(out_of_sight);
+        return Ok(Some(failures.join("\n")));
     }
     let damaged = examine(call, max)?;
     let containers = if forced { damaged.ids(Group::Container).collect() } else { Vec::new() };
