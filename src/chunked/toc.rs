@@ -7,6 +7,7 @@ use std::ops::Range;
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::compare::Facts;
 use super::place::ChunkedBlob;
 use super::{ENTRIES_MAX, shown, unpack};
 use crate::archive::{Entry, EntryKind, base64};
@@ -35,8 +36,8 @@ pub(crate) struct Toc {
 /// A member of the archive.
 #[derive(Debug)]
 pub(crate) struct TocEntry {
-    /// As the archive should have it; not sparse, and without a number.
-    pub entry: Entry,
+    /// As the archive should have it.
+    pub entry: Facts,
     /// What is in it, if it is a file with anything in it.
     pub content: Option<Content>,
 }
@@ -278,7 +279,7 @@ impl Builder {
         let end = self.open.ok_or(stray)?;
         let TocEntry { entry, content } = self.entries.last_mut().ok_or(stray)?;
         let last = content.as_mut().and_then(|content| content.chunks.last_mut()).ok_or(stray)?;
-        if entry.path != raw.name.as_bytes() || last.digest.is_none() {
+        if *entry.path != *raw.name.as_bytes() || last.digest.is_none() {
             return Err(stray);
         }
         let chunk = chunk(raw, end, false)?;
@@ -324,7 +325,7 @@ impl Builder {
 
 /// Each byte of a blob is in one file.
 fn refuse_overlaps(entries: &[TocEntry]) -> Result<(), ChunkedError> {
-    let mut ranges: Vec<(Range<u64>, &Entry)> = entries
+    let mut ranges: Vec<(Range<u64>, &Facts)> = entries
         .iter()
         .filter_map(|TocEntry { entry, content }| {
             let chunks = &content.as_ref()?.chunks;
@@ -365,7 +366,7 @@ fn sha256(text: &str) -> Option<Digest> {
 }
 
 /// The metadata of an entry.
-fn entry(raw: &RawEntry) -> Result<Entry, &'static str> {
+fn entry(raw: &RawEntry) -> Result<Facts, &'static str> {
     let number = |number: u64| u32::try_from(number).map_err(|_| "a number of it is out of range");
     let id =
         |id| number(id).and_then(|id| if id == u32::MAX { Err("the kernel has no such id") } else { Ok(id) });
@@ -402,7 +403,7 @@ fn entry(raw: &RawEntry) -> Result<Entry, &'static str> {
     let mtime = raw.modtime.as_deref().map(time).transpose()?.unwrap_or_default();
     let xattrs = raw.xattrs.as_ref().map(xattrs).transpose()?.unwrap_or_default();
     let link = raw.link_name.clone().into_bytes();
-    Ok(Entry { mode, uid, gid, mtime, xattrs, link, size: raw.size, ..Entry::new(path, kind) })
+    Ok(Entry { mode, uid, gid, mtime, xattrs, link, size: raw.size, ..Entry::new(path, kind) }.into())
 }
 
 /// Names and values, in the order of the names.
