@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | [`place`] | annotations and footer: where the table is |
 //! | [`toc`] | the table: read, every number of it checked |
+//! | [`xattrs`] | the xattrs of one entry, no more than are granted |
 //! | [`compare`] | the table against the archive |
 //! | [`tar_split`] | tar-splits in the form that others have for them |
 //! | [`rollsum`] | where files are cut into chunks |
@@ -36,6 +37,7 @@ mod rollsum;
 mod tar_split;
 mod toc;
 mod write;
+mod xattrs;
 
 pub use assemble::RangeSource;
 pub(crate) use assemble::{Plan, fetch_table, read_ranges};

@@ -135,6 +135,9 @@ fn tables_are_bounded() {
     let one = r#"{"type":"dir","name":"a"}"#;
     let json = format!(r#"{{"version":1,"entries":[{}{one}]}}"#, format!("{one},").repeat(ENTRIES_MAX));
     assert!(matches!(Toc::parse(json.as_bytes(), 0), Err(ChunkedError::Limit { .. })));
+    let many: serde_json::Map<_, _> = (0..100_000).map(|at| (at.to_string(), json!(""))).collect();
+    let xattrs = json!({ "version": 1, "entries": [{ "type": "dir", "name": "a", "xattrs": many }] });
+    assert!(matches!(parse(&xattrs), Err(ChunkedError::Limit { what: "bytes of xattrs of an entry", .. })));
     let bytes = zstd::bulk::compress(&vec![b' '; 1 << 20], 1).unwrap();
     for (unpacked, good) in [(1 << 20, true), ((1 << 20) - 1, false), ((1 << 20) + 1, false)] {
         assert_eq!(unpack("it", &bytes, &Digest::sha256(&bytes), unpacked).is_ok(), good);

@@ -1,6 +1,5 @@
 //! The table of contents: JSON to entries whose every number was checked.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -9,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Facts;
 use super::place::ChunkedBlob;
+use super::xattrs::RawXattrs;
 use super::{ENTRIES_MAX, shown, unpack};
-use crate::archive::{Entry, EntryKind, base64};
+use crate::archive::{Entry, EntryKind, Limits};
 use crate::error::ChunkedError;
 use crate::types::{Digest, RelPath, Timestamp};
 
@@ -20,10 +20,6 @@ pub(super) const VERSION: u64 = 1;
 pub(super) const CHUNK: &str = "chunk";
 /// The type of a chunk that is zeros.
 pub(super) const ZEROS: &str = "zeros";
-/// The longest name and the largest value of an xattr that Linux knows.
-const XATTR_NAME_MAX: usize = 255;
-const XATTR_VALUE_MAX: usize = 65536;
-
 /// What an archive has, and where a blob has it.
 #[derive(Debug)]
 pub(crate) struct Toc {
@@ -93,8 +89,8 @@ pub(super) struct RawEntry {
     pub dev_major: u64,
     #[serde(skip_serializing_if = "is_zero")]
     pub dev_minor: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub xattrs: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "RawXattrs::is_empty")]
+    pub xattrs: RawXattrs,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub digest: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -239,6 +235,10 @@ impl Builder {
         if self.count > ENTRIES_MAX {
             let (found, limit) = (self.count as u64, ENTRIES_MAX as u64);
             return Err(ChunkedError::Limit { what: "entries of a table of contents", found, limit });
+        }
+        let (found, limit) = (raw.xattrs.cost(), Limits::default().extension);
+        if found > limit {
+            return Err(ChunkedError::Limit { what: "bytes of xattrs of an entry", found, limit });
         }
         let name = raw.name.clone();
         let refused = |reason| ChunkedError::Entry { entry: shown(name.as_bytes()), reason };
@@ -401,24 +401,9 @@ fn entry(raw: &RawEntry) -> Result<Facts, &'static str> {
     }
     let (uid, gid) = (id(raw.uid)?, id(raw.gid)?);
     let mtime = raw.modtime.as_deref().map(time).transpose()?.unwrap_or_default();
-    let xattrs = raw.xattrs.as_ref().map(xattrs).transpose()?.unwrap_or_default();
+    let xattrs = raw.xattrs.decoded()?;
     let link = raw.link_name.clone().into_bytes();
     Ok(Entry { mode, uid, gid, mtime, xattrs, link, size: raw.size, ..Entry::new(path, kind) }.into())
-}
-
-/// Names and values, in the order of the names.
-type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
-
-fn xattrs(raw: &BTreeMap<String, String>) -> Result<Xattrs, &'static str> {
-    let one = |(name, value): (&String, &String)| {
-        let value = base64::decoded(value.as_bytes()).map_err(|_| "the value of an xattr is no base64")?;
-        let fits = !name.is_empty() && name.len() <= XATTR_NAME_MAX && !name.contains('\0');
-        if !fits || value.len() > XATTR_VALUE_MAX {
-            return Err("it has an xattr that no file can have");
-        }
-        Ok((name.clone().into_bytes(), value))
-    };
-    raw.iter().map(one).collect()
 }
 
 /// Reads a time. Go's own zero, a day in the year 1, stands for none, as 1970 does in an archive.

@@ -10,6 +10,7 @@ use super::place::{self, BlobSpan, ChunkedBlob, FRAME_HEAD};
 use super::rollsum::{Chunker, Piece};
 use super::tar_split::{Crc64, SplitWriter};
 use super::toc::{CHUNK, RawEntry, VERSION, ZEROS};
+use super::xattrs::RawXattrs;
 use super::{ENTRIES_MAX, TABLE_MAX, shown};
 use crate::archive::reader::Reader;
 use crate::archive::{Entry, EntryKind, Limits, Tap, base64};
@@ -337,7 +338,7 @@ fn described<R: Read, T: Tap>(entry: &Entry, reader: &Reader<R, T>) -> Result<Ra
         changetime: said.ctime.map(time).transpose()?,
         dev_major: dev_major.into(),
         dev_minor: dev_minor.into(),
-        xattrs: (!xattrs.is_empty()).then_some(xattrs),
+        xattrs: RawXattrs::from_map(xattrs),
         ..RawEntry::default()
     })
 }
