@@ -417,6 +417,15 @@ fn an_archive_is_written_with_its_table() {
 }
 
 #[test]
+fn an_archive_without_members_is_written() {
+    for archive in [&b""[..], &[0; 512], &[0; 1024], &[0; 10240]] {
+        let (blob, _, toc) = written(archive);
+        assert!(toc.entries.is_empty());
+        assert_eq!(blob[..4], 0xfd2f_b528_u32.to_le_bytes(), "a frame that every decoder knows");
+    }
+}
+
+#[test]
 fn what_other_readers_would_not_understand_is_refused() {
     use crate::archive::testing::Blocks;
     let sparse = [("GNU.sparse.size", "5000"), ("GNU.sparse.name", "s"), ("GNU.sparse.map", "512,3")];
