@@ -59,6 +59,10 @@ pub(crate) const TABLE_MAX: u64 = 150 << 20;
 /// The most entries of a table of contents, chunks included: this bounds the memory that one takes.
 pub(crate) const ENTRIES_MAX: usize = 1 << 20;
 
+/// The most bytes of copies of contents that are here, beyond one of each: a table names one again and again for a few bytes.
+/// As much as archives may have of holes.
+pub(crate) const COPIES_MAX: u64 = 32 << 30;
+
 /// The largest window that frames of a table or a chunk may ask for, as a power of two.
 const WINDOW_LOG_MAX: u32 = 27;
 

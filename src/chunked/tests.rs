@@ -458,3 +458,32 @@ fn a_pipe_returns_the_error_of_who_stopped_first() {
     let failed: io::Result<()> = pipe(write, |_| Err(Error::other("reader")));
     assert_eq!(failed.unwrap_err().to_string(), "reader");
 }
+
+#[test]
+fn copies_of_what_is_here_are_bounded() {
+    let plan_of = |count: u64, is_here: bool, distinct: bool| {
+        let digest = |at: u64| Digest::sha256(&if distinct { at } else { 0 }.to_le_bytes()).to_string();
+        let entries: Vec<Value> = (0..count)
+            .map(|at| {
+                json!({ "type": "reg", "name": at.to_string(), "size": 1 << 30, "digest": digest(at),
+                    "offset": at + 1, "endOffset": at + 2 })
+            })
+            .collect();
+        let toc = parse(&json!({ "version": 1, "entries": entries })).unwrap();
+        let mut split = tar_split::SplitWriter::new(1).unwrap();
+        (0..count).for_each(|at| {
+            split.raw(&[0; 512]).unwrap();
+            split.end_segment().unwrap();
+            split.member(&at.to_string(), 1 << 30, Some(tar_split::Crc64::new())).unwrap();
+        });
+        let (split, unpacked) = split.finish().unwrap();
+        let span = BlobSpan::new(2000, split.len() as u64, unpacked);
+        let blob = ChunkedBlob::new(SHA.parse().unwrap(), BlobSpan::new(1008, 1, 1), Some(span)).unwrap();
+        Plan::new(&blob, &toc, &split, |_| is_here).map(|plan| (plan.unpacked, plan.fetched()))
+    };
+    assert_eq!(plan_of(33, true, false).unwrap(), (33 << 30, 0));
+    assert!(matches!(plan_of(34, true, false), Err(ChunkedError::Limit { found, limit: COPIES_MAX, .. })
+        if found == 33 << 30));
+    assert_eq!(plan_of(34, true, true).unwrap(), (34 << 30, 0), "one of each is what the store has");
+    assert_eq!(plan_of(34, false, false).unwrap(), (34 << 30, 34));
+}

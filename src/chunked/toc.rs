@@ -47,6 +47,14 @@ pub(crate) struct Content {
     pub chunks: Vec<Chunk>,
 }
 
+impl Content {
+    /// How many bytes of the blob are its.
+    pub(crate) fn bytes_in_blob(&self) -> u64 {
+        let start = self.chunks.first().map_or(0, |first| first.range.start);
+        self.chunks.last().map_or(0, |last| last.range.end.saturating_sub(start))
+    }
+}
+
 /// A part of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
