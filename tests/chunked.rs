@@ -506,3 +506,45 @@ fn a_source_that_fails_leaves_nothing() {
     assert_eq!(entries(), before);
     assert_whole(&store);
 }
+
+#[test]
+fn a_layer_without_members_is_written_and_fetched() {
+    let dir = Dir::new("chunked-empty");
+    let store = open(&dir);
+    for tar in [&[][..], &[0; 1024]] {
+        let layer = store.stage_diff(tar, &ApplyOptions::default()).unwrap();
+        let layer = layer.insert(None, &LayerOptions::default()).unwrap();
+        let mut bytes = Vec::new();
+        let form = DiffOptions::default().compression(Form::ZstdChunked);
+        let blob = store.diff_with(&layer, &form, &mut bytes).unwrap().unwrap();
+        let staged = store.stage_chunked(&blob, &mut Memory::new(&bytes), &ApplyOptions::default()).unwrap();
+        let fetched = staged.insert(None, &LayerOptions::default()).unwrap();
+        assert!(exported(&store, &fetched) == tar);
+        let mut whole = ApplyOptions::default();
+        whole.chunked = Some(blob.clone());
+        let staged = store.stage_diff(&*bytes, &whole).unwrap();
+        let put = staged.insert(None, &LayerOptions::default()).unwrap();
+        assert_eq!(put.toc_digest, Some(blob.toc_digest));
+        assert!(exported(&store, &put) == tar);
+    }
+    assert_whole(&store);
+}
+
+#[test]
+fn a_layer_without_room_is_refused_before_its_files_are_fetched() {
+    let dir = Dir::new("chunked-space");
+    let store = open(&dir);
+    let tar = crate::support::tar::archive(&[Member::file("a", "content")]);
+    let (bytes, blob) = blob_of(&dir, &tar);
+    let (bytes, blob) = with_table(&bytes, &blob, |table| table["entries"][0]["size"] = (1u64 << 60).into());
+    let mut source = Memory::new(&bytes);
+    match store.stage_chunked(&blob, &mut source, &ApplyOptions::default()).map(drop).unwrap_err() {
+        Error::Import(ImportError::NoSpace { needed, .. }) => {
+            assert_eq!((needed, source.calls), (1 << 60, 1));
+        }
+        Error::Import(ImportError::Chunked(ChunkedError::Disagrees { .. })) => {
+            skip!("the filesystem may compress, so anything may fit");
+        }
+        other => panic!("{other:?}"),
+    }
+}

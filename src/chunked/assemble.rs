@@ -1,7 +1,7 @@
 //! The archive of a blob of which only parts are fetched: what the tar-split has, files that are there already, and the
 //! chunks of the others, put together in the order of the archive.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -12,7 +12,7 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 use super::place::ChunkedBlob;
 use super::tar_split::{Part, SplitLines};
 use super::toc::{Chunk, Toc, TocEntry};
-use super::{WINDOW_LOG_MAX, shown};
+use super::{COPIES_MAX, WINDOW_LOG_MAX, shown};
 use crate::archive::Limits;
 use crate::error::{ChunkedError, ImportError};
 use crate::types::{Algorithm, Digest, Hasher};
@@ -112,6 +112,8 @@ pub(crate) struct Plan<'t> {
     files: VecDeque<(&'t TocEntry, Origin)>,
     /// What has to be fetched, in the order of the archive.
     pub(crate) ranges: Vec<Range<u64>>,
+    /// How many bytes the files have together, but for zeros that are not here.
+    pub(crate) unpacked: u64,
 }
 
 /// Where the content of a file comes from.
@@ -124,8 +126,8 @@ enum Origin {
 impl<'t> Plan<'t> {
     /// Reads the tar-split, and asks for each content whether it is here.
     ///
-    /// Returns [`ChunkedError::Split`] if the tar-split is malformed, and [`ChunkedError::Disagrees`] if it has other files than
-    /// the table.
+    /// Returns [`ChunkedError::Split`] if the tar-split is malformed, [`ChunkedError::Disagrees`] if it has other files than
+    /// the table, and [`ChunkedError::Limit`] if more is made of it than is granted to a blob of any size.
     pub(crate) fn new(
         blob: &ChunkedBlob,
         toc: &'t Toc,
@@ -133,13 +135,15 @@ impl<'t> Plan<'t> {
         is_here: impl Fn(&Digest) -> bool,
     ) -> Result<Self, ChunkedError> {
         let split_unpacked = blob.tar_split.map_or(0, |span| span.unpacked);
-        let mut plan = Plan { split, split_unpacked, files: VecDeque::new(), ranges: Vec::new() };
+        let (files, ranges) = Default::default();
+        let mut plan = Plan { split, split_unpacked, files, ranges, unpacked: 0 };
         let mut entries: HashMap<&[u8], VecDeque<&TocEntry>> = HashMap::new();
         for entry in toc.entries.iter().filter(|entry| entry.content.is_some()) {
             entries.entry(&entry.entry.path).or_default().push_back(entry);
         }
         let mut lines = plan.lines()?;
         let (mut holes, limit) = (0u64, Limits::default().holes);
+        let (mut copied, mut copies) = (HashSet::new(), 0u64);
         while let Some(part) = lines.next_part()? {
             let Part::Member { name, size: 1.. } = part else { continue };
             let entry = entries.get_mut(name.as_slice()).and_then(VecDeque::pop_front);
@@ -148,6 +152,15 @@ impl<'t> Plan<'t> {
             let Some(content) = &entry.content else { continue };
             if is_here(&content.digest) {
                 plan.files.push_back((entry, Origin::Here));
+                plan.unpacked = plan.unpacked.saturating_add(entry.entry.size);
+                if !copied.insert(&content.digest) {
+                    copies = copies.saturating_add(entry.entry.size);
+                }
+                // Nor do these: of all that is here, once each is no more than the store has.
+                if copies > COPIES_MAX {
+                    let (what, found) = ("bytes of contents that the table has again", copies);
+                    return Err(ChunkedError::Limit { what, found, limit: COPIES_MAX });
+                }
                 continue;
             }
             plan.files.push_back((entry, Origin::Blob));
@@ -155,6 +168,7 @@ impl<'t> Plan<'t> {
                 if chunk.zeros {
                     holes = holes.saturating_add(chunk.size);
                 } else {
+                    plan.unpacked = plan.unpacked.saturating_add(chunk.size);
                     plan.add(&chunk.range);
                 }
             }

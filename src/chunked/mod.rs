@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | [`place`] | annotations and footer: where the table is |
 //! | [`toc`] | the table: read, every number of it checked |
+//! | [`xattrs`] | the xattrs of one entry, no more than are granted |
 //! | [`compare`] | the table against the archive |
 //! | [`tar_split`] | tar-splits in the form that others have for them |
 //! | [`rollsum`] | where files are cut into chunks |
@@ -36,6 +37,7 @@ mod rollsum;
 mod tar_split;
 mod toc;
 mod write;
+mod xattrs;
 
 pub use assemble::RangeSource;
 pub(crate) use assemble::{Plan, fetch_table, read_ranges};
@@ -56,6 +58,10 @@ pub(crate) const TABLE_MAX: u64 = 150 << 20;
 
 /// The most entries of a table of contents, chunks included: this bounds the memory that one takes.
 pub(crate) const ENTRIES_MAX: usize = 1 << 20;
+
+/// The most bytes of copies of contents that are here, beyond one of each: a table names one again and again for a few bytes.
+/// As much as archives may have of holes.
+pub(crate) const COPIES_MAX: u64 = 32 << 30;
 
 /// The largest window that frames of a table or a chunk may ask for, as a power of two.
 const WINDOW_LOG_MAX: u32 = 27;

@@ -34,13 +34,13 @@ fn a_table_is_read() {
     let toc = parse(&table()).unwrap();
     assert_eq!(toc.tar_split, Some(SHA.parse().unwrap()));
     assert_eq!(toc.entries.len(), 8);
-    let entry = |at: usize| toc.entries[at].entry.clone();
+    let is = |at: usize, entry: Entry| assert_eq!(toc.entries[at].entry, entry.into());
     let time = Timestamp { seconds: 1_767_319_445, nanoseconds: 500_000_000 };
-    assert_eq!(entry(0), Entry { mtime: time, ..Entry::new("d", EntryKind::Directory) });
+    is(0, Entry { mtime: time, ..Entry::new("d", EntryKind::Directory) });
     let xattrs = vec![(b"user.a".to_vec(), b"\0b".to_vec())];
     let file =
         Entry { mode: 0o644, uid: 7, gid: 8, size: 5, xattrs, ..Entry::new("d/whole", EntryKind::File) };
-    assert_eq!(entry(1), file);
+    is(1, file);
     let places = |at: usize| -> Vec<_> {
         let chunks = &toc.entries[at].content.as_ref().unwrap().chunks;
         chunks.iter().map(|chunk| (chunk.offset, chunk.size, chunk.range.clone(), chunk.zeros)).collect()
@@ -48,7 +48,7 @@ fn a_table_is_read() {
     assert_eq!(places(1), [(0, 5, 100..150, false)]);
     assert_eq!(places(2), [(0, 10, 200..230, false), (10, 15, 230..240, true), (25, 5, 240..300, false)]);
     assert!(toc.entries[3].content.is_none());
-    assert_eq!(entry(6).kind, EntryKind::CharDevice { major: 1, minor: 3 });
+    is(6, Entry { mode: 0, ..Entry::new("c", EntryKind::CharDevice { major: 1, minor: 3 }) });
     assert!(parse(&json!({ "version": 1, "entries": null })).unwrap().entries.is_empty(), "as Go writes it");
 }
 
@@ -135,6 +135,9 @@ fn tables_are_bounded() {
     let one = r#"{"type":"dir","name":"a"}"#;
     let json = format!(r#"{{"version":1,"entries":[{}{one}]}}"#, format!("{one},").repeat(ENTRIES_MAX));
     assert!(matches!(Toc::parse(json.as_bytes(), 0), Err(ChunkedError::Limit { .. })));
+    let many: serde_json::Map<_, _> = (0..100_000).map(|at| (at.to_string(), json!(""))).collect();
+    let xattrs = json!({ "version": 1, "entries": [{ "type": "dir", "name": "a", "xattrs": many }] });
+    assert!(matches!(parse(&xattrs), Err(ChunkedError::Limit { what: "bytes of xattrs of an entry", .. })));
     let bytes = zstd::bulk::compress(&vec![b' '; 1 << 20], 1).unwrap();
     for (unpacked, good) in [(1 << 20, true), ((1 << 20) - 1, false), ((1 << 20) + 1, false)] {
         assert_eq!(unpack("it", &bytes, &Digest::sha256(&bytes), unpacked).is_ok(), good);
@@ -194,21 +197,70 @@ fn annotations_of_nowhere_are_refused() {
 
 /// What an archive would have that is in the table.
 fn listing() -> Vec<(Entry, Option<Digest>)> {
-    let toc = parse(&table()).unwrap();
-    toc.entries.into_iter().map(|entry| (entry.entry, entry.content.map(|content| content.digest))).collect()
+    let sha: Digest = SHA.parse().unwrap();
+    let time = Timestamp { seconds: 1_767_319_445, nanoseconds: 500_000_000 };
+    let xattrs = vec![(b"user.a".to_vec(), b"\0b".to_vec())];
+    let new = |name: &str, kind| Entry { mode: 0, ..Entry::new(name, kind) };
+    let link = |name, kind, target: &str| Entry { link: target.into(), ..new(name, kind) };
+    let whole = Entry { mode: 0o644, uid: 7, gid: 8, size: 5, xattrs, ..new("d/whole", EntryKind::File) };
+    vec![
+        (Entry { mode: 0o755, mtime: time, ..new("d", EntryKind::Directory) }, None),
+        (whole, Some(sha.clone())),
+        (Entry { size: 30, ..new("parts", EntryKind::File) }, Some(sha)),
+        (new("empty", EntryKind::File), None),
+        (link("s", EntryKind::Symlink, "../x"), None),
+        (link("h", EntryKind::HardLink, "parts"), None),
+        (new("c", EntryKind::CharDevice { major: 1, minor: 3 }), None),
+        (new("p", EntryKind::Fifo), None),
+    ]
 }
 
 fn compared(members: Vec<(Entry, Option<Digest>)>) -> Result<(), ChunkedError> {
-    let mut listing = Listing::default();
-    members.into_iter().for_each(|(entry, content)| listing.push(entry, content));
-    listing.agrees_with(&parse(&table()).unwrap())
+    let toc = parse(&table()).unwrap();
+    let check = |mut listing: Listing| {
+        members.iter().cloned().for_each(|(entry, content)| listing.push(entry, content));
+        listing.agrees_with(&toc)
+    };
+    let known = check(Listing::for_table(&toc)).map_err(|error| error.to_string());
+    let read = check(Listing::for_length(serde_json::to_vec(&table()).unwrap().len() as u64));
+    assert_eq!(known.is_ok(), read.is_ok(), "{known:?} {read:?}");
+    read
+}
+
+#[test]
+fn a_listing_takes_no_more_than_its_table_can_have() {
+    let toc = parse(&table()).unwrap();
+    let xattrs: Vec<_> = (0..16).map(|at| (format!("user.{at}").into_bytes(), vec![b'x'; 60_000])).collect();
+    let link = Entry { link: vec![b'l'; 100_000], ..Entry::new("d", EntryKind::HardLink) };
+    let member = Entry { xattrs, ..link };
+    let mut listing = Listing::for_length(1 << 20);
+    (0..100).for_each(|_| listing.push(member.clone(), None));
+    assert!(listing.memory() < 100_000, "{} bytes for 100 members", listing.memory());
+    // Neither members nor names beyond what the table can have are kept.
+    let is_refused = |listing: &Listing, name: &str| match listing.agrees_with(&toc) {
+        Err(ChunkedError::Disagrees { entry, what }) => {
+            assert_eq!((&*entry, what), (name, "only the archive has it"));
+        }
+        other => panic!("{other:?}"),
+    };
+    let small = |name: &str| Entry::new(name, EntryKind::File);
+    let mut listing = Listing::for_length(26 * 1000);
+    (0..1001).for_each(|at| listing.push(small(&at.to_string()), None));
+    assert_eq!(listing.memory(), 0);
+    is_refused(&listing, "1000");
+    let mut listing = Listing::for_table(&toc);
+    listing.push(small(&"n".repeat(200)), None);
+    is_refused(&listing, &"n".repeat(200));
+    let mut listing = Listing::for_length(u64::MAX);
+    (0..=ENTRIES_MAX).for_each(|_| listing.push(small("n"), None));
+    assert_eq!(listing.memory(), 0);
 }
 
 #[test]
 fn a_table_that_says_something_else_is_found_out() {
     compared(listing()).unwrap();
     let mut reordered = listing();
-    reordered.swap(0, 5);
+    reordered.swap(0, 3);
     compared(reordered).unwrap();
     type Change = fn(&mut Entry, &mut Option<Digest>);
     let changes: [(&str, Change); 9] = [
@@ -365,6 +417,15 @@ fn an_archive_is_written_with_its_table() {
 }
 
 #[test]
+fn an_archive_without_members_is_written() {
+    for archive in [&b""[..], &[0; 512], &[0; 1024], &[0; 10240]] {
+        let (blob, _, toc) = written(archive);
+        assert!(toc.entries.is_empty());
+        assert_eq!(blob[..4], 0xfd2f_b528_u32.to_le_bytes(), "a frame that every decoder knows");
+    }
+}
+
+#[test]
 fn what_other_readers_would_not_understand_is_refused() {
     use crate::archive::testing::Blocks;
     let sparse = [("GNU.sparse.size", "5000"), ("GNU.sparse.name", "s"), ("GNU.sparse.map", "512,3")];
@@ -396,4 +457,33 @@ fn a_pipe_returns_the_error_of_who_stopped_first() {
     let write = |out: &mut dyn io::Write| (0..100).try_for_each(|_| out.write_all(&[1; 100_000]));
     let failed: io::Result<()> = pipe(write, |_| Err(Error::other("reader")));
     assert_eq!(failed.unwrap_err().to_string(), "reader");
+}
+
+#[test]
+fn copies_of_what_is_here_are_bounded() {
+    let plan_of = |count: u64, is_here: bool, distinct: bool| {
+        let digest = |at: u64| Digest::sha256(&if distinct { at } else { 0 }.to_le_bytes()).to_string();
+        let entries: Vec<Value> = (0..count)
+            .map(|at| {
+                json!({ "type": "reg", "name": at.to_string(), "size": 1 << 30, "digest": digest(at),
+                    "offset": at + 1, "endOffset": at + 2 })
+            })
+            .collect();
+        let toc = parse(&json!({ "version": 1, "entries": entries })).unwrap();
+        let mut split = tar_split::SplitWriter::new(1).unwrap();
+        (0..count).for_each(|at| {
+            split.raw(&[0; 512]).unwrap();
+            split.end_segment().unwrap();
+            split.member(&at.to_string(), 1 << 30, Some(tar_split::Crc64::new())).unwrap();
+        });
+        let (split, unpacked) = split.finish().unwrap();
+        let span = BlobSpan::new(2000, split.len() as u64, unpacked);
+        let blob = ChunkedBlob::new(SHA.parse().unwrap(), BlobSpan::new(1008, 1, 1), Some(span)).unwrap();
+        Plan::new(&blob, &toc, &split, |_| is_here).map(|plan| (plan.unpacked, plan.fetched()))
+    };
+    assert_eq!(plan_of(33, true, false).unwrap(), (33 << 30, 0));
+    assert!(matches!(plan_of(34, true, false), Err(ChunkedError::Limit { found, limit: COPIES_MAX, .. })
+        if found == 33 << 30));
+    assert_eq!(plan_of(34, true, true).unwrap(), (34 << 30, 0), "one of each is what the store has");
+    assert_eq!(plan_of(34, false, false).unwrap(), (34 << 30, 34));
 }

@@ -1,15 +1,16 @@
 //! The table of contents: JSON to entries whose every number was checked.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::compare::Facts;
 use super::place::ChunkedBlob;
+use super::xattrs::RawXattrs;
 use super::{ENTRIES_MAX, shown, unpack};
-use crate::archive::{Entry, EntryKind, base64};
+use crate::archive::{Entry, EntryKind, Limits};
 use crate::error::ChunkedError;
 use crate::types::{Digest, RelPath, Timestamp};
 
@@ -19,10 +20,6 @@ pub(super) const VERSION: u64 = 1;
 pub(super) const CHUNK: &str = "chunk";
 /// The type of a chunk that is zeros.
 pub(super) const ZEROS: &str = "zeros";
-/// The longest name and the largest value of an xattr that Linux knows.
-const XATTR_NAME_MAX: usize = 255;
-const XATTR_VALUE_MAX: usize = 65536;
-
 /// What an archive has, and where a blob has it.
 #[derive(Debug)]
 pub(crate) struct Toc {
@@ -35,8 +32,8 @@ pub(crate) struct Toc {
 /// A member of the archive.
 #[derive(Debug)]
 pub(crate) struct TocEntry {
-    /// As the archive should have it; not sparse, and without a number.
-    pub entry: Entry,
+    /// As the archive should have it.
+    pub entry: Facts,
     /// What is in it, if it is a file with anything in it.
     pub content: Option<Content>,
 }
@@ -48,6 +45,14 @@ pub(crate) struct Content {
     pub digest: Digest,
     /// Its parts, at least one, in order and without gaps.
     pub chunks: Vec<Chunk>,
+}
+
+impl Content {
+    /// How many bytes of the blob are its.
+    pub(crate) fn bytes_in_blob(&self) -> u64 {
+        let start = self.chunks.first().map_or(0, |first| first.range.start);
+        self.chunks.last().map_or(0, |last| last.range.end.saturating_sub(start))
+    }
 }
 
 /// A part of a file.
@@ -92,8 +97,8 @@ pub(super) struct RawEntry {
     pub dev_major: u64,
     #[serde(skip_serializing_if = "is_zero")]
     pub dev_minor: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub xattrs: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "RawXattrs::is_empty")]
+    pub xattrs: RawXattrs,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub digest: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -239,6 +244,10 @@ impl Builder {
             let (found, limit) = (self.count as u64, ENTRIES_MAX as u64);
             return Err(ChunkedError::Limit { what: "entries of a table of contents", found, limit });
         }
+        let (found, limit) = (raw.xattrs.cost(), Limits::default().extension);
+        if found > limit {
+            return Err(ChunkedError::Limit { what: "bytes of xattrs of an entry", found, limit });
+        }
         let name = raw.name.clone();
         let refused = |reason| ChunkedError::Entry { entry: shown(name.as_bytes()), reason };
         if raw.kind == CHUNK {
@@ -278,7 +287,7 @@ impl Builder {
         let end = self.open.ok_or(stray)?;
         let TocEntry { entry, content } = self.entries.last_mut().ok_or(stray)?;
         let last = content.as_mut().and_then(|content| content.chunks.last_mut()).ok_or(stray)?;
-        if entry.path != raw.name.as_bytes() || last.digest.is_none() {
+        if *entry.path != *raw.name.as_bytes() || last.digest.is_none() {
             return Err(stray);
         }
         let chunk = chunk(raw, end, false)?;
@@ -324,7 +333,7 @@ impl Builder {
 
 /// Each byte of a blob is in one file.
 fn refuse_overlaps(entries: &[TocEntry]) -> Result<(), ChunkedError> {
-    let mut ranges: Vec<(Range<u64>, &Entry)> = entries
+    let mut ranges: Vec<(Range<u64>, &Facts)> = entries
         .iter()
         .filter_map(|TocEntry { entry, content }| {
             let chunks = &content.as_ref()?.chunks;
@@ -365,7 +374,7 @@ fn sha256(text: &str) -> Option<Digest> {
 }
 
 /// The metadata of an entry.
-fn entry(raw: &RawEntry) -> Result<Entry, &'static str> {
+fn entry(raw: &RawEntry) -> Result<Facts, &'static str> {
     let number = |number: u64| u32::try_from(number).map_err(|_| "a number of it is out of range");
     let id =
         |id| number(id).and_then(|id| if id == u32::MAX { Err("the kernel has no such id") } else { Ok(id) });
@@ -400,24 +409,9 @@ fn entry(raw: &RawEntry) -> Result<Entry, &'static str> {
     }
     let (uid, gid) = (id(raw.uid)?, id(raw.gid)?);
     let mtime = raw.modtime.as_deref().map(time).transpose()?.unwrap_or_default();
-    let xattrs = raw.xattrs.as_ref().map(xattrs).transpose()?.unwrap_or_default();
+    let xattrs = raw.xattrs.decoded()?;
     let link = raw.link_name.clone().into_bytes();
-    Ok(Entry { mode, uid, gid, mtime, xattrs, link, size: raw.size, ..Entry::new(path, kind) })
-}
-
-/// Names and values, in the order of the names.
-type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
-
-fn xattrs(raw: &BTreeMap<String, String>) -> Result<Xattrs, &'static str> {
-    let one = |(name, value): (&String, &String)| {
-        let value = base64::decoded(value.as_bytes()).map_err(|_| "the value of an xattr is no base64")?;
-        let fits = !name.is_empty() && name.len() <= XATTR_NAME_MAX && !name.contains('\0');
-        if !fits || value.len() > XATTR_VALUE_MAX {
-            return Err("it has an xattr that no file can have");
-        }
-        Ok((name.clone().into_bytes(), value))
-    };
-    raw.iter().map(one).collect()
+    Ok(Entry { mode, uid, gid, mtime, xattrs, link, size: raw.size, ..Entry::new(path, kind) }.into())
 }
 
 /// Reads a time. Go's own zero, a day in the year 1, stands for none, as 1970 does in an archive.

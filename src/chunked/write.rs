@@ -10,6 +10,7 @@ use super::place::{self, BlobSpan, ChunkedBlob, FRAME_HEAD};
 use super::rollsum::{Chunker, Piece};
 use super::tar_split::{Crc64, SplitWriter};
 use super::toc::{CHUNK, RawEntry, VERSION, ZEROS};
+use super::xattrs::RawXattrs;
 use super::{ENTRIES_MAX, TABLE_MAX, shown};
 use crate::archive::reader::Reader;
 use crate::archive::{Entry, EntryKind, Limits, Tap, base64};
@@ -22,14 +23,28 @@ const PIECE: usize = 64 * 1024;
 /// Writes the archive `tar` to `out` so that its files can be fetched one by one, and says where the table is.
 ///
 /// The headers between two contents are a frame, and so is each chunk of a content. The same archive at the same level
-/// is the same blob. Memory is bounded by the table, which is there until the end.
+/// is the same blob. A stream without a byte is an archive without members: layers without a change are made of it. Memory is bounded by the table, which is there until the end.
 ///
 /// Returns [`ExportError::Chunked`] if the archive has something that other readers of the form do not know: sparse files,
 /// global headers, a name twice, or one that is not UTF-8.
-pub(crate) fn encode<W: Write>(tar: impl Read, out: W, level: i32) -> Result<(W, ChunkedBlob), ExportError> {
+pub(crate) fn encode<W: Write>(
+    mut tar: impl Read,
+    out: W,
+    level: i32,
+) -> Result<(W, ChunkedBlob), ExportError> {
     let output = Output { frames: Frames::new(out, level)?, split: SplitWriter::new(level)? };
-    let mut reader = Reader::with_limits(tar, output, Limits::default());
     let mut table = Table::new(level)?;
+    let mut first = [0; 1];
+    let read = read_once(&mut tar, &mut first)?;
+    if read == 0 {
+        let Output { mut frames, split } = output;
+        // Without a frame it would be nothing that decoders know.
+        frames.open = true;
+        frames.end()?;
+        return finish(frames, split, table);
+    }
+    let tar = first.get(..read).unwrap_or_default().chain(tar);
+    let mut reader = Reader::with_limits(tar, output, Limits::default());
     let mut piece = vec![0; PIECE];
     while let Some(entry) = reader.next_entry().map_err(export_error)? {
         let mut raw = described(&entry, &reader)?;
@@ -61,6 +76,15 @@ pub(crate) fn encode<W: Write>(tar: impl Read, out: W, level: i32) -> Result<(W,
     let Output { mut frames, split } = reader.into_tap();
     frames.end()?;
     finish(frames, split, table)
+}
+
+fn read_once(reader: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(out) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// Writes what comes after the archive.
@@ -337,7 +361,7 @@ fn described<R: Read, T: Tap>(entry: &Entry, reader: &Reader<R, T>) -> Result<Ra
         changetime: said.ctime.map(time).transpose()?,
         dev_major: dev_major.into(),
         dev_minor: dev_minor.into(),
-        xattrs: (!xattrs.is_empty()).then_some(xattrs),
+        xattrs: RawXattrs::from_map(xattrs),
         ..RawEntry::default()
     })
 }

@@ -43,7 +43,7 @@ fn digest() -> Digest {
 fn table(json: &[u8]) {
     let Ok(toc) = Toc::parse(json, END) else { return };
     let mut taken: Vec<Range<u64>> = Vec::new();
-    let mut listing = Listing::default();
+    let mut listing = Listing::for_table(&toc);
     for entry in toc.entries.iter() {
         let content = entry.content.as_ref();
         assert_eq!(content.is_some(), entry.entry.size > 0);

@@ -58,6 +58,14 @@ pub(crate) enum Table {
 }
 
 impl Table {
+    /// A listing that takes what an archive can have that agrees with it.
+    fn listing(&self) -> Listing {
+        match self {
+            Table::InBlob(blob) => Listing::for_length(blob.toc.unpacked),
+            Table::Known(_, toc) => Listing::for_table(toc),
+        }
+    }
+
     fn span(&self) -> Option<BlobSpan> {
         match self {
             Table::InBlob(blob) => Some(blob.toc),
@@ -260,7 +268,8 @@ fn unpack_archive(
     }
     let input = first.get(..read).unwrap_or_default().chain(input);
     let mut reader = Reader::with_limits(input, records, options.limits);
-    let (mut owners, mut listing) = (Owners::default(), Listing::default());
+    let mut owners = Owners::default();
+    let mut listing = options.table.as_ref().map(Table::listing).unwrap_or_default();
     let contents = thread::scope(|scope| {
         let mut files = FilePool::start(scope, options.workers)?;
         while let Some(entry) = reader.next_entry()? {

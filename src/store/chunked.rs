@@ -10,6 +10,7 @@ use std::thread;
 use layerstore_schema::manifest::Kind;
 
 use crate::chunked::{self, ChunkedBlob, Plan, RangeSource, Toc};
+use crate::disk;
 use crate::error::{Error, ImportError};
 use crate::layer::Table;
 use crate::sys::beneath;
@@ -21,6 +22,12 @@ use super::{ApplyOptions, StagedDiff, Store};
 
 /// The size of the pieces in which files are hashed.
 const PIECE: usize = 128 * 1024;
+
+/// How much may be read to find what is here: this, and for each byte of the blob some more, so that nobody's table has
+/// all of the store read.
+const READ_SPARE: u64 = 64 << 20;
+/// How much a content may be worth of reading for each of its bytes in the blob. Contents that compress better are fetched as fast.
+const READ_FACTOR: u64 = 16;
 
 /// A file of a sealed layer that may be one that is wanted.
 struct Candidate<'s> {
@@ -40,13 +47,57 @@ impl Candidate<'_> {
     }
 }
 
+/// The contents of a table that are looked for, and what may still be read to find them.
+#[derive(Default)]
+struct Search {
+    /// By their lengths.
+    wanted: HashMap<u64, HashSet<Digest>>,
+    /// By the numbers of the candidates that have them.
+    found: HashMap<usize, Digest>,
+    /// How many bytes may be read.
+    left: u64,
+}
+
+impl Search {
+    fn new(toc: &Toc) -> Self {
+        let mut search = Search { left: READ_SPARE, ..Search::default() };
+        for entry in &toc.entries {
+            let Some(content) = &entry.content else { continue };
+            let size = entry.entry.size;
+            if search.wanted.entry(size).or_default().insert(content.digest.clone()) {
+                let in_blob = content.bytes_in_blob().saturating_mul(READ_FACTOR);
+                // Twice, for those that are as long and another.
+                search.left = search.left.saturating_add(size.min(in_blob).saturating_mul(2));
+            }
+        }
+        search
+    }
+
+    /// Whether a file of this length is to be read, which takes it off what may be.
+    fn grants(&mut self, size: u64) -> bool {
+        if self.wanted.get(&size).is_none_or(HashSet::is_empty) {
+            return false;
+        }
+        let left = self.left.checked_sub(size);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+
+    /// Notes what a candidate has.
+    fn note(&mut self, position: usize, size: u64, digest: Digest) {
+        if self.wanted.get_mut(&size).is_some_and(|wanted| wanted.remove(&digest)) {
+            self.found.insert(position, digest);
+        }
+    }
+}
+
 impl Store {
     /// Unpacks a layer of which only the parts are fetched that the store does not have, for a layer to be made of it
     /// later.
     ///
     /// First the table of contents and the tar-split are fetched, in one call of the source; then, in a second one, whatever
     /// files no sealed layer has that this handle reads. Which those are is found out by reading: each file whose
-    /// length is one of the table's is hashed, once for each call. From the parts the layer's whole archive is put together,
+    /// length is one of the table's is hashed, once for each call, up to an amount that follows from the blob's length. From the parts the layer's whole archive is put together,
     /// and goes the way that every archive goes: so every content is compared with the table, and its diffID is known
     /// and compared with that in `options`. What is not read is the blob as a whole: [`StagedDiff::blob_digest`] is the digest of the
     /// archive, and the one in `options` is not looked at.
@@ -55,7 +106,8 @@ impl Store {
     ///
     /// Returns [`Error::Import`]: with [`ImportError::Chunked`](crate::ImportError::Chunked) if the source fails, gives less or
     /// other bytes, if the blob has no tar-split, or its parts disagree; with
-    /// [`ImportError::DiffId`](crate::ImportError::DiffId) if the archive is another. Nothing is left then. Returns
+    /// [`ImportError::DiffId`](crate::ImportError::DiffId) if the archive is another; with
+    /// [`ImportError::NoSpace`](crate::ImportError::NoSpace) if its files are larger than what is free. Nothing is left then. Returns
     /// [`Error::LayerMissing`] if a layer with a file that is needed was removed meanwhile: another try fetches it.
     ///
     /// # Examples
@@ -86,6 +138,7 @@ impl Store {
         let here = self.contents_here(&toc)?;
         let plan =
             Plan::new(blob, &toc, &split, |digest| here.contains_key(digest)).map_err(ImportError::from)?;
+        refuse_without_space(home, plan.unpacked)?;
         let fetched = plan.fetched().saturating_add(blob.fetched_first());
         tracing::debug!(
             fetched,
@@ -127,37 +180,28 @@ impl Store {
     ///
     /// The records know of each file its length and its BLAKE3 hash, the table its SHA-256: equal length makes a candidate, and
     /// only reading it tells. Each content is read once, whatever the number of files that have it, those at a path of the
-    /// table first, and none any more when all of its length are found.
+    /// table first, and none any more when all of its length are found, or when as much was read as the blob is worth.
     fn contents_here(&self, toc: &Toc) -> Result<HashMap<Digest, Candidate<'_>>, Error> {
-        let mut wanted: HashMap<u64, HashSet<Digest>> = HashMap::new();
-        let mut paths = HashSet::new();
-        for entry in &toc.entries {
-            if let Some(content) = &entry.content {
-                wanted.entry(entry.entry.size).or_default().insert(content.digest.clone());
-                paths.extend(RelPath::from_archive(&entry.entry.path));
-            }
-        }
+        let search = Search::new(toc);
+        let files = toc.entries.iter().filter(|entry| entry.content.is_some());
+        let paths: HashSet<RelPath> =
+            files.filter_map(|entry| RelPath::from_archive(&entry.entry.path).ok()).collect();
         let candidates = self.candidates(
-            |size| wanted.contains_key(&size),
+            |size| search.wanted.contains_key(&size),
             |path| RelPath::from_archive(path).is_ok_and(|path| paths.contains(&path)),
         )?;
-        let found = Mutex::new((wanted, HashMap::new()));
-        let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
+        let search = Mutex::new(search);
+        let lock = || search.lock().unwrap_or_else(PoisonError::into_inner);
         let next = AtomicUsize::new(0);
         let work = || loop {
             let position = next.fetch_add(1, Ordering::Relaxed);
             let Some(candidate) = candidates.get(position) else { break };
-            if lock().0.get(&candidate.size).is_none_or(HashSet::is_empty) {
+            if !lock().grants(candidate.size) {
                 continue;
             }
             // What cannot be read is fetched.
-            let Ok(digest) = candidate.open().and_then(|file| Ok(sha256(file).map_err(ImportError::Io)?))
-            else {
-                continue;
-            };
-            let (wanted, found) = &mut *lock();
-            if wanted.get_mut(&candidate.size).is_some_and(|wanted| wanted.remove(&digest)) {
-                found.insert(position, digest);
+            if let Ok(digest) = candidate.open().and_then(|file| Ok(sha256(file).map_err(ImportError::Io)?)) {
+                lock().note(position, candidate.size, digest);
             }
         };
         thread::scope(|scope| {
@@ -169,7 +213,7 @@ impl Store {
             }
             work();
         });
-        let (_, mut found) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Search { mut found, .. } = search.into_inner().unwrap_or_else(PoisonError::into_inner);
         let all = candidates.into_iter().enumerate();
         Ok(all.filter_map(|(position, candidate)| Some((found.remove(&position)?, candidate))).collect())
     }
@@ -219,6 +263,16 @@ impl Store {
     }
 }
 
+/// Fails if files of so many bytes have no room in `home`, before they are copied there.
+fn refuse_without_space(home: &Store, needed: u64) -> Result<(), Error> {
+    let free = home.layout().free_space()?;
+    if free.may_compress || needed <= free.bytes {
+        return Ok(());
+    }
+    let reserved = disk::reserved(home.layout());
+    Err(ImportError::NoSpace { needed, free: free.bytes, reserved }.into())
+}
+
 fn sha256(mut file: File) -> io::Result<Digest> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut piece = vec![0; PIECE];
@@ -227,5 +281,46 @@ fn sha256(mut file: File) -> io::Result<Digest> {
             0 => return Ok(hasher.finish()),
             count => hasher.update(piece.get(..count).unwrap_or_default()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn toc(entries: &[(u64, u64)]) -> Toc {
+        let mut offset = 8;
+        let entries: Vec<_> = entries
+            .iter()
+            .enumerate()
+            .map(|(at, (size, in_blob))| {
+                offset += in_blob;
+                let digest = Digest::sha256(&at.to_le_bytes()).to_string();
+                json!({ "type": "reg", "name": at.to_string(), "size": size, "digest": digest,
+                    "offset": offset - in_blob, "endOffset": offset })
+            })
+            .collect();
+        let json = json!({ "version": 1, "entries": entries });
+        Toc::parse(&serde_json::to_vec(&json).unwrap(), u64::MAX).unwrap()
+    }
+
+    #[test]
+    fn a_search_reads_what_the_blob_is_worth() {
+        // Many lengths of many bytes that take nothing in the blob.
+        let mut search = Search::new(&toc(&vec![(1 << 30, 1); 5000]));
+        assert!(!search.grants(1 << 30));
+        let lengths: Vec<(u64, u64)> = (1..=5000).map(|at| (at << 10, 1)).collect();
+        let mut search = Search::new(&toc(&lengths));
+        let read: u64 = lengths.iter().map(|(size, _)| size).filter(|size| search.grants(**size)).sum();
+        assert!((READ_SPARE / 2..=READ_SPARE + 5000 * 32).contains(&read), "{read}");
+        // What the blob has as it is may be read twice, and what is found is looked for no more.
+        let mut search = Search::new(&toc(&[(READ_SPARE, READ_SPARE)]));
+        assert!((0..3).all(|_| search.grants(READ_SPARE)) && !search.grants(READ_SPARE));
+        search.left = READ_SPARE;
+        assert!(!search.grants(7), "no content has this length");
+        search.note(3, READ_SPARE, Digest::sha256(&0usize.to_le_bytes()));
+        assert!(search.found.contains_key(&3) && !search.grants(READ_SPARE));
     }
 }
