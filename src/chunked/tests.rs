@@ -365,6 +365,15 @@ fn an_archive_is_written_with_its_table() {
 }
 
 #[test]
+fn an_archive_without_members_is_written() {
+    for archive in [&[][..], &[0; 512], &[0; 1024], &[0; 10240]] {
+        let (blob, _, toc) = written(archive);
+        assert!(toc.entries.is_empty());
+        assert_eq!(blob[..4], [0x28, 0xb5, 0x2f, 0xfd], "it begins with a frame");
+    }
+}
+
+#[test]
 fn what_other_readers_would_not_understand_is_refused() {
     use crate::archive::testing::Blocks;
     let sparse = [("GNU.sparse.size", "5000"), ("GNU.sparse.name", "s"), ("GNU.sparse.map", "512,3")];

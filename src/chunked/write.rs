@@ -26,10 +26,23 @@ const PIECE: usize = 64 * 1024;
 ///
 /// Returns [`ExportError::Chunked`] if the archive has something that other readers of the form do not know: sparse files,
 /// global headers, a name twice, or one that is not UTF-8.
-pub(crate) fn encode<W: Write>(tar: impl Read, out: W, level: i32) -> Result<(W, ChunkedBlob), ExportError> {
-    let output = Output { frames: Frames::new(out, level)?, split: SplitWriter::new(level)? };
-    let mut reader = Reader::with_limits(tar, output, Limits::default());
+pub(crate) fn encode<W: Write>(
+    mut tar: impl Read,
+    out: W,
+    level: i32,
+) -> Result<(W, ChunkedBlob), ExportError> {
+    let mut output = Output { frames: Frames::new(out, level)?, split: SplitWriter::new(level)? };
     let mut table = Table::new(level)?;
+    let mut first = [0; 1];
+    let count = tar.read(&mut first)?;
+    let first = first.get(..count).unwrap_or_default();
+    if first.is_empty() {
+        // A layer may have come as no bytes at all. An empty frame tells how the blob is compressed.
+        output.frames.open = true;
+        output.frames.end()?;
+        return finish(output.frames, output.split, table);
+    }
+    let mut reader = Reader::with_limits(first.chain(tar), output, Limits::default());
     let mut piece = vec![0; PIECE];
     while let Some(entry) = reader.next_entry().map_err(export_error)? {
         let mut raw = described(&entry, &reader)?;
