@@ -111,7 +111,8 @@ fn a_run_root_of_another_store_is_refused() {
     let dir = Dir::new("run-root-shared");
     let first = store_at(&dir, "first");
     let error = store_at(&dir, "second").shutdown(false).unwrap_err().to_string();
-    let (run_root, root) = (dir.run_root().canonicalize().unwrap(), dir.join("first").canonicalize().unwrap());
+    let (run_root, root) =
+        (dir.run_root().canonicalize().unwrap(), dir.join("first").canonicalize().unwrap());
     assert_eq!(
         error,
         format!(
