@@ -291,7 +291,11 @@ fn of_row(finding: &Finding, done: &str) -> Repaired {
 
 /// Whether nothing that is left could be made again from what nothing refers to.
 fn is_settled(finding: &Finding) -> bool {
-    is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Separate | Remedy::Forget | Remedy::OpenOther { .. })
+    is_of_rows(finding)
+        || matches!(
+            finding.remedy,
+            Remedy::Leave | Remedy::Separate | Remedy::Forget | Remedy::OpenOther { .. }
+        )
 }
 
 /// Everything that may go with force: what was told before.

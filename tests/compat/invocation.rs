@@ -66,14 +66,16 @@ fn usage_has_a_status_of_its_own() {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
     };
     for (words, code) in [(&["--help"][..], 0), (&["-h"], 0), (&[], 1)] {
-        let [summary, flags] = run(words, code);
+        let [summary, errors] = run(words, code);
         assert!(summary.contains("create-container") && summary.contains("unmount"), "{summary}");
-        assert!(flags.contains("--storage-opt"), "{flags}");
+        assert!(summary.contains("\nOptions:\n\n  --debug") && errors.is_empty(), "{summary}{errors}");
     }
     for words in [&["images", "--help"], &["images", "-h"], &["images", "-help"]] {
         let [summary, flags] = run(words, 125);
         assert!(
-            summary.contains("containers-storage images") && flags.contains("--quiet, -q"),
+            summary.contains("containers-storage images")
+                && flags.starts_with("Options:\n\n")
+                && flags.contains("--quiet, -q"),
             "{summary}{flags}"
         );
     }
@@ -206,6 +208,23 @@ fn stores_that_are_named_alone_have_run_roots_of_their_own() {
         assert_eq!(told(&["-g", graph, "unmount", "c"]), "c mountpoint unmounted\n");
         assert_eq!(told(&["-g", graph, "gc"]), "");
     }
+}
+
+#[test]
+fn a_store_of_containers_storage_is_told_and_left_alone() {
+    let dir = Dir::new("compat-other-program");
+    dir.write("root/overlay-layers/layers.json", "[]");
+    dir.write("root/storage.lock", "");
+    let told = format!(
+        "{:?} is a store of containers-storage (podman, buildah, skopeo); layerstore has stores of its own: choose an \
+         empty or a new directory",
+        dir.root()
+    );
+    let output = session(&dir).command(["images".to_owned()]).output();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("error initializing: {told}\n"));
+    let error = dir.layerstore(["create-layer"]).assert_failure();
+    assert!(error.contains(&told), "{error}");
+    assert_eq!(std::fs::read_dir(dir.root()).unwrap().count(), 2, "nothing is made");
 }
 
 #[test]
