@@ -74,3 +74,53 @@ fn a_volatile_mount_can_be_made_again() {
     store.mount(&web, &MountOptions::default()).unwrap();
     store.unmount(&web, UnmountMode::Plain).unwrap();
 }
+
+/// A store at `root`, with a container, beside whatever else is at `dir`.
+fn store_at(dir: &Dir, root: &str) -> Store {
+    let options = StoreOptions::at(dir.join(root)).run_root(dir.run_root()).sync(SyncMode::Off);
+    let store = Store::open(&options).unwrap();
+    store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    store
+}
+
+#[test]
+fn a_run_root_goes_to_the_store_that_took_the_place_of_another() {
+    let dir = Dir::new("run-root-again");
+    let gone = store_at(&dir, "root");
+    if machine::is_root() {
+        let web = gone.containers().unwrap().remove(0);
+        gone.mount(&web, &MountOptions::default()).unwrap();
+    }
+    drop(gone);
+    std::fs::remove_dir_all(dir.root()).unwrap();
+    let store = store_at(&dir, "root");
+    if let [mounted] = dir.mounts().as_slice() {
+        let error = store.shutdown(false).unwrap_err().to_string();
+        assert!(error.contains(&format!("end it with `umount {}`", mounted.display())), "{error}");
+        rustix::mount::unmount(mounted, rustix::mount::UnmountFlags::empty()).unwrap();
+    }
+    assert_eq!(store.shutdown(false).unwrap(), []);
+    let web = store.containers().unwrap().remove(0);
+    store.gc(false).unwrap();
+    store.remove_container(&web.id).unwrap();
+    store.wipe().unwrap();
+}
+
+#[test]
+fn a_run_root_of_another_store_is_refused() {
+    let dir = Dir::new("run-root-shared");
+    let first = store_at(&dir, "first");
+    let error = store_at(&dir, "second").shutdown(false).unwrap_err().to_string();
+    let (run_root, root) =
+        (dir.run_root().canonicalize().unwrap(), dir.join("first").canonicalize().unwrap());
+    assert_eq!(
+        error,
+        format!(
+            "the run root {run} belongs to the store {} at {}; give each store a run root of its own, or remove {run} if \
+             that store is gone",
+            first.uuid(),
+            root.display(),
+            run = run_root.display(),
+        )
+    );
+}

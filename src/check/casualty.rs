@@ -42,6 +42,8 @@ pub(crate) enum Casualty {
     Data(&'static str, String),
     /// Nothing of the store's.
     Stray,
+    /// What another program has in the root.
+    Neighbour,
 }
 
 impl fmt::Display for Casualty {
@@ -60,6 +62,7 @@ impl fmt::Display for Casualty {
                 write!(f, "{} {id}", Owner::from_code(*owner).map_or("thing", Owner::word))
             }
             Casualty::Stray => f.write_str("stray"),
+            Casualty::Neighbour => f.write_str("neighbour"),
         }
     }
 }
@@ -128,6 +131,7 @@ impl Casualty {
             Damage::MountRecordDamaged { layer, .. } => vec![Casualty::MountRecord(layer.clone())],
             Damage::DataMissing { kind, id, .. } => vec![Casualty::Data(kind, id.clone())],
             Damage::Stray { .. } => vec![Casualty::Stray],
+            Damage::Neighbour { .. } => vec![Casualty::Neighbour],
         }
     }
 }

@@ -484,4 +484,10 @@ damages! {
         /// Where it is.
         path: PathBuf,
     }
+    /// Something in the store's root that containers-storage makes: two programs have their stores in one directory.
+    Neighbour, "neighbour", "{path:?}",
+    "{path:?} is of containers-storage (podman, buildah, skopeo), which uses the same directory", {
+        /// Where it is.
+        path: PathBuf,
+    }
 }

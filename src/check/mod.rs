@@ -32,10 +32,12 @@ mod transient;
 mod unnamed;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use layerstore_schema::header::Header;
 
+use crate::disk;
 use crate::error::{Error, LookupError};
 use crate::layer::ProgressFn;
 use crate::meta::{Query, ReadTxn, Records, stored_rows};
@@ -229,7 +231,12 @@ impl Store {
         if scope.is_everything() {
             let unnamed = unnamed::check(self)?;
             part.damages.extend(self.check_mount_records()?);
-            part.damages.extend(unnamed.strays.into_iter().map(|path| Damage::Stray { path }));
+            let neighbours =
+                |path: &PathBuf| path.parent() == Some(self.layout().path()) && is_neighbour(path);
+            part.damages.extend(unnamed.strays.into_iter().map(|path| match neighbours(&path) {
+                true => Damage::Neighbour { path },
+                false => Damage::Stray { path },
+            }));
             report.garbage = unnamed.garbage;
         }
         forget_what_is_elsewhere(self, &mut part.damages)?;
@@ -393,4 +400,9 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// Whether containers-storage makes what has this name.
+fn is_neighbour(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| disk::is_of_containers_storage(name.as_bytes()))
 }

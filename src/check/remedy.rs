@@ -64,6 +64,8 @@ pub enum Remedy {
         /// The stores to open this one with, as the command line takes them.
         flags: Vec<String>,
     },
+    /// Nothing: it is another program's, and one of the two has to have a directory of its own.
+    Separate,
 }
 
 impl Remedy {
@@ -82,7 +84,7 @@ impl Remedy {
             Remedy::Forget => "forget",
             Remedy::NeedsSource { .. } => "needs-source",
             Remedy::RemoveWithForce { .. } => "remove-with-force",
-            Remedy::Leave | Remedy::OpenOther { .. } => "leave",
+            Remedy::Leave | Remedy::OpenOther { .. } | Remedy::Separate => "leave",
         }
     }
 
@@ -144,6 +146,9 @@ impl fmt::Display for Remedy {
                  here, or remove what needs it",
                 flags.join(" ")
             ),
+            Remedy::Separate => {
+                f.write_str("leave it as it is, and give one of the two programs a root of its own")
+            }
         }
     }
 }

@@ -4,6 +4,9 @@
 //! places: of several with one name only the user's or the administrator's counts, and all are read in the order of
 //! their names, whatever place each comes from. `CONTAINERS_STORAGE_CONF` stands for all of these, and
 //! `CONTAINERS_STORAGE_CONF_OVERRIDE` is read last in any case.
+//!
+//! The main file of the system says where root's store is; a user's is elsewhere, whatever `graphroot` and `runroot` stand there.
+//! Drop-in files say it for all whom they are for, and `rootless_storage_path` for every user.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,18 +29,24 @@ pub(super) fn files(environment: &Environment) -> Result<Vec<PathBuf>, ConfigErr
         Some(only) => vec![only],
         None => {
             let places = places(environment);
-            let main = places
-                .iter()
-                .rev()
-                .map(|place| place.join("storage.conf"))
-                .find(|path| sys_path::is_file(path));
-            let mut files = Vec::from_iter(main);
+            let mut files = Vec::from_iter(main_of(&places));
             files.extend(drop_ins(environment, &places)?);
             files
         }
     };
     files.extend(named_by(environment, LAST)?);
     Ok(files)
+}
+
+/// The main file if it is the administrator's or the distribution's, and no variable names another.
+pub(super) fn main_of_system(environment: &Environment) -> Option<PathBuf> {
+    let main = main_of(&places(environment)).filter(|_| environment.variable(ONLY).is_none());
+    main.filter(|main| system_places(environment).iter().any(|place| main.starts_with(place)))
+}
+
+fn main_of(places: &[PathBuf]) -> Option<PathBuf> {
+    let files = places.iter().rev().map(|place| place.join("storage.conf"));
+    files.into_iter().find(|path| sys_path::is_file(path))
 }
 
 fn named_by(environment: &Environment, variable: &'static str) -> Result<Option<PathBuf>, ConfigError> {
@@ -47,9 +56,12 @@ fn named_by(environment: &Environment, variable: &'static str) -> Result<Option<
 
 /// The directories that hold a `storage.conf`, the weakest first.
 fn places(environment: &Environment) -> Vec<PathBuf> {
-    let system = ["/usr/share/containers", "/etc/containers"].map(|path| environment.system_path(path));
     let user = environment.config_home().map(|home| home.join("containers"));
-    system.into_iter().chain(user).collect()
+    system_places(environment).into_iter().chain(user).collect()
+}
+
+fn system_places(environment: &Environment) -> [PathBuf; 2] {
+    ["/usr/share/containers", "/etc/containers"].map(|path| environment.system_path(path))
 }
 
 fn drop_ins(environment: &Environment, places: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {

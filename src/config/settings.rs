@@ -13,6 +13,9 @@ use crate::sys::path as sys_path;
 const SYSTEM_GRAPH_ROOT: &str = "/var/lib/containers/storage";
 const SYSTEM_RUN_ROOT: &str = "/run/containers/storage";
 
+/// The keys that say where a store is. In the main file of the system they say where root's is.
+const ROOTS: [&str; 2] = ["storage.graphroot", "storage.runroot"];
+
 /// The tables of driver options, in the order in which their options are listed.
 const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
 
@@ -136,17 +139,24 @@ impl Settings {
     /// [`ConfigError::Syntax`] or [`ConfigError::Value`] if a file cannot be used; [`ConfigError::NoHome`] if a user's
     /// directories cannot be told; and [`ConfigError::SameStores`] if the images have no directory of their own.
     pub fn load(environment: &Environment) -> Result<Self, ConfigError> {
-        Self::read(environment, search::files(environment)?)
+        let files = search::files(environment)?;
+        // The directories that it names are root's: every other user has their own.
+        let of_root = search::main_of_system(environment);
+        Self::read(environment, files, of_root.filter(|_| environment.is_rootless()).as_deref())
     }
 
     /// Reads `file` in place of those that the machine has. Variables count as they do for [`load`](Self::load).
     ///
     /// Returns what [`load`](Self::load) does.
     pub fn load_file(environment: &Environment, file: &Path) -> Result<Self, ConfigError> {
-        Self::read(environment, vec![file.to_owned()])
+        Self::read(environment, vec![file.to_owned()], None)
     }
 
-    fn read(environment: &Environment, files: Vec<PathBuf>) -> Result<Self, ConfigError> {
+    fn read(
+        environment: &Environment,
+        files: Vec<PathBuf>,
+        of_root: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
         let mut values = BTreeMap::new();
         let mut warnings = Vec::new();
         for path in &files {
@@ -155,6 +165,9 @@ impl Settings {
             let document = document::parse(path, &text)?;
             warnings.extend(document.warnings);
             for entry in document.entries {
+                if of_root == Some(path.as_path()) && ROOTS.contains(&entry.key) {
+                    continue;
+                }
                 merge(&mut values, path, entry);
             }
         }

@@ -193,13 +193,39 @@ fn driver_tables_come_after_the_general_options() {
 fn paths_of_a_user_know_variables() {
     let machine = Machine::of_user()
         .set("STATE", "/state")
-        .with(ETC, "[storage]\nrootless_storage_path = '$HOME/rootless'\nrunroot = '${STATE}/$UID/run$'\n");
+        .with(ETC, "[storage]\nrootless_storage_path = '$HOME/rootless'\n")
+        .with(
+            "/etc/containers/storage.rootless.conf.d/5.conf",
+            "[storage]\nrunroot = '${STATE}/$UID/run$'\n",
+        );
     assert_eq!(machine.settings().graph_root().value, machine.path("/home/ann/rootless"));
     assert_eq!(machine.settings().run_root().value, Path::new("/state/1000/run$"));
     let root = Machine { user: 0, ..machine };
     assert_eq!(root.settings().graph_root().value, Path::new("/var/lib/containers/storage"));
     let root = root.with("/etc/containers/storage.conf.d/1.conf", "[storage]\ngraphroot = '/shared'\n");
     assert_eq!(Machine { user: 1000, ..root }.settings().graph_root().value, Path::new("/shared"));
+}
+
+#[test]
+fn roots_of_the_system_are_not_those_of_users() {
+    let text = "[storage]\ndriver = 'overlay'\ngraphroot = '/graph'\nrunroot = '/run-root'\n";
+    let user = || Machine::of_user().set("XDG_RUNTIME_DIR", "/runtime");
+    let roots = |machine: &Machine| {
+        let settings = machine.settings();
+        [settings.graph_root(), settings.run_root()].map(|root| root.value.clone())
+    };
+    let named = ["/graph", "/run-root"].map(PathBuf::from);
+    for file in [USR, ETC] {
+        let machine = user().with(file, text);
+        let own = [machine.path("/home/ann/.local/share/containers/storage"), "/runtime/containers".into()];
+        assert_eq!((roots(&machine), machine.driver()), (own, "overlay".to_owned()), "{file}");
+        let root = Machine { user: 0, ..machine };
+        assert_eq!(roots(&root), named, "{file}");
+        let file = root.path(file);
+        let machine = Machine { user: 1000, ..root }.set("CONTAINERS_STORAGE_CONF", file);
+        assert_eq!(roots(&machine), named, "named by the user");
+    }
+    assert_eq!(roots(&user().with(HOME, text)), named);
 }
 
 #[test]

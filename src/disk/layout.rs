@@ -40,6 +40,40 @@ const FILES: [&str; 5] = [marker::NAME, DATABASE, HOLDER, RESERVE, COLLECTED];
 /// Who holds the write lock: the database makes it beside its file.
 const HOLDER: &str = "store.holder";
 
+/// What containers-storage, and what works with it, makes in its graph root.
+const CONTAINERS_STORAGE: [&str; 15] = [
+    "storage.lock",
+    "userns.lock",
+    "defaultNetworkBackend",
+    "db.sql",
+    "bolt_state.db",
+    "libpod",
+    "networks",
+    "volumes",
+    "secrets",
+    "mounts",
+    "cache",
+    "tmp",
+    "artifacts",
+    "overlay",
+    "vfs",
+];
+
+/// Whether containers-storage makes what has this name in its graph root.
+pub(crate) fn is_of_containers_storage(name: &[u8]) -> bool {
+    // Each driver has directories of its own for records: `overlay-layers`, `vfs-images`, ...
+    let of_driver = [b"-layers".as_slice(), b"-images", b"-containers", b"-locks"];
+    CONTAINERS_STORAGE.iter().any(|known| known.as_bytes() == name)
+        || [b"overlay".as_slice(), b"vfs", b"btrfs", b"zfs"]
+            .iter()
+            .any(|driver| name.strip_prefix(*driver).is_some_and(|rest| of_driver.contains(&rest)))
+}
+
+/// What no other program makes: where it is, a store of containers-storage is.
+fn is_of_containers_storage_alone(name: &[u8]) -> bool {
+    name == b"storage.lock" || is_of_containers_storage(name) && name.ends_with(b"-layers")
+}
+
 /// A directory of the store that holds numbered entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Subdirectory {
@@ -188,7 +222,7 @@ impl Layout {
     /// Opens the store at `path`.
     ///
     /// Returns [`LayoutError::Missing`] if there is nothing, [`LayoutError::NotAStore`] if there are other things and
-    /// no marker, [`LayoutError::NewerFormat`] if a later
+    /// no marker, [`LayoutError::OfContainersStorage`] if these are a store of that program, [`LayoutError::NewerFormat`] if a later
     /// release made it, and [`LayoutError::Damaged`] if the marker is not one.
     pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
         let missing = || LayoutError::Missing { path: path.to_path_buf() };
@@ -204,9 +238,13 @@ impl Layout {
                 let is_marker = |name: &[u8]| {
                     name == marker::NAME.as_bytes() || name.starts_with(marker::DRAFT.as_bytes())
                 };
-                return Err(match entries.iter().all(|entry| is_marker(&entry.name)) {
-                    true => missing(),
-                    false => LayoutError::NotAStore { path: path.to_path_buf() },
+                if entries.iter().all(|entry| is_marker(&entry.name)) {
+                    return Err(missing());
+                }
+                let path = path.to_path_buf();
+                return Err(match entries.iter().any(|entry| is_of_containers_storage_alone(&entry.name)) {
+                    true => LayoutError::OfContainersStorage { path },
+                    false => LayoutError::NotAStore { path },
                 });
             }
             file => file.map_err(failed("open the marker of"))?,

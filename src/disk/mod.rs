@@ -53,7 +53,9 @@ pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
 pub(crate) use inherit::inherit_root;
-pub(crate) use layout::{COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint};
+pub(crate) use layout::{
+    COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
+};
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};

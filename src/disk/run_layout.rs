@@ -97,6 +97,11 @@ impl RunLayout {
         root.join(MOUNTS).join(layer.as_str())
     }
 
+    /// The directory of the mount points.
+    pub(crate) fn mounts(&self) -> PathBuf {
+        self.path.join(MOUNTS)
+    }
+
     /// The names of all mount points.
     pub(crate) fn mount_points(&self) -> Result<Vec<Vec<u8>>, LayoutError> {
         self.names(MOUNTS)

@@ -19,6 +19,15 @@ pub enum LayoutError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory is a store, but not of this program.
+    #[error(
+        "{path:?} is a store of containers-storage (podman, buildah, skopeo); layerstore has stores of its own: choose \
+         an empty or a new directory"
+    )]
+    OfContainersStorage {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory is a store already.
     #[error("{path:?} is a store already; open it instead")]
     AlreadyAStore {

@@ -146,12 +146,29 @@ pub enum MetaError {
         path: PathBuf,
     },
     /// Another store has its mounts in this run root.
-    #[error("the run root of {} belongs to the store {store}; give each store a run root of its own", path.display())]
+    #[error(
+        "the run root {} belongs to the store {store}{}; give each store a run root of its own, or remove {} if that \
+         store is gone",
+        path.display(), at(root), path.display()
+    )]
     RunRootInUse {
-        /// The database of the run root.
+        /// The run root.
         path: PathBuf,
         /// The UUID of that store.
         store: String,
+        /// Where that store is; `None` if that was not noted.
+        root: Option<String>,
+    },
+    /// A store that was at this place before, and is gone, still has something mounted in this run root.
+    #[error(
+        "{} is still mounted, of the store that was at {root} before; end it with `umount {}`",
+        target.display(), target.display()
+    )]
+    RunRootMounted {
+        /// The mount point.
+        target: PathBuf,
+        /// Where the stores are.
+        root: String,
     },
     /// The rows of containers that the next boot drops are in a run root which is not there, as seen from here.
     #[error(
@@ -249,4 +266,9 @@ from_redb! {
     StorageError => "read or wrote a row",
     TransactionError => "began a transaction",
     CommitError => COMMITTED,
+}
+
+/// Where a store is, if that is known.
+fn at(root: &Option<String>) -> String {
+    root.as_ref().map(|root| format!(" at {root}")).unwrap_or_default()
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{MountRecord, Record};
@@ -21,6 +22,9 @@ const BOOT_ID: &str = "boot-id";
 
 /// The key of the fact that says which store the mounts are of.
 const STORE: &str = "store";
+
+/// The key of the fact that says where that store is.
+const ROOT: &str = "root";
 
 /// The key of the fact that there are tables for containers.
 const THINGS: &str = "things";
@@ -48,12 +52,57 @@ impl RunDatabase {
             remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;
             run.0.create(|txn| txn.start_boot(boot_id, uuid))?;
         }
-        match run.fact(STORE)? {
-            Some(store) if store != uuid => {
-                Err(MetaError::RunRootInUse { path: run.0.path().to_owned(), store })
-            }
+        let txn = run.0.begin_read()?;
+        match fact(&txn, STORE)? {
+            Some(store) if store != uuid => Err(MetaError::RunRootInUse {
+                path: run.0.path().parent().unwrap_or(run.0.path()).to_owned(),
+                store,
+                root: fact(&txn, ROOT)?,
+            }),
             _ => Ok(run),
         }
+    }
+
+    /// [`open`](Self::open) for the store at `root`, which is noted. Where another store was at the same place, that one is
+    /// gone, and all that is here of it is forgotten once `refuse_mounted` has found nothing of it mounted.
+    ///
+    /// # Locking
+    ///
+    /// Takes the write lock of the run database if there is something to note.
+    ///
+    /// Returns [`MetaError::RunRootInUse`] if it belongs to a store of another place.
+    pub(crate) fn claim<E: From<MetaError>>(
+        path: &Path,
+        boot_id: &str,
+        uuid: &str,
+        root: &Path,
+        options: &DatabaseOptions,
+        refuse_mounted: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let root = root_text(root);
+        let open = || Self::open(path, boot_id, uuid, options);
+        let run = match open() {
+            Err(MetaError::RunRootInUse { root: Some(noted), .. }) if noted == root => {
+                let options = DatabaseOptions { sync: false, read_only: false, ..options.clone() };
+                let database = Database::new(of_boot(path, boot_id), options);
+                database.write_without_header(|txn| {
+                    // Another process may have been faster.
+                    if fact(txn, STORE)?.as_deref() != Some(uuid) {
+                        refuse_mounted()?;
+                        txn.forget_store()?;
+                        txn.start_boot(boot_id, uuid)?;
+                    }
+                    Ok::<(), E>(())
+                })?;
+                open()?
+            }
+            opened => opened?,
+        };
+        // A store may have moved.
+        if run.fact(ROOT)?.as_ref() != Some(&root) {
+            run.set_fact(ROOT, &root)?;
+        }
+        Ok(run)
     }
 
     /// Whether there is a file of this boot beside `path`; makes none.
@@ -188,6 +237,21 @@ impl TableVisitor for Create<'_> {
     }
 }
 
+/// Drops tables.
+struct Drop<'t>(&'t WriteTxn);
+
+impl TableVisitor for Drop<'_> {
+    type Error = MetaError;
+
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), MetaError> {
+        self.0.0.delete_table(table)?;
+        Ok(())
+    }
+}
+
 /// A count with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CountedMount {
@@ -206,6 +270,11 @@ pub(crate) struct MountSlot {
     pub(crate) record: Option<MountRecord>,
     /// Whether another mount namespace has one.
     pub(crate) elsewhere: bool,
+}
+
+/// A path as text, which no other path has: bytes that are no printable ASCII are written as `\xNN`.
+fn root_text(root: &Path) -> String {
+    root.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
 /// The file of a boot.
@@ -245,6 +314,13 @@ impl WriteTxn {
         facts.insert(BOOT_ID, boot_id)?;
         facts.insert(STORE, uuid)?;
         Ok(())
+    }
+
+    /// Forgets all that is here of a store.
+    fn forget_store(&self) -> Result<(), MetaError> {
+        self.0.delete_table(table::MOUNTS)?;
+        self.0.delete_table(table::FACTS)?;
+        visit_all(&mut Drop(self))
     }
 
     fn mount_slot(&self, layer: &str, namespace: u64) -> Result<MountSlot, MetaError> {

@@ -291,7 +291,11 @@ fn of_row(finding: &Finding, done: &str) -> Repaired {
 
 /// Whether nothing that is left could be made again from what nothing refers to.
 fn is_settled(finding: &Finding) -> bool {
-    is_of_rows(finding) || matches!(finding.remedy, Remedy::Leave | Remedy::Forget | Remedy::OpenOther { .. })
+    is_of_rows(finding)
+        || matches!(
+            finding.remedy,
+            Remedy::Leave | Remedy::Separate | Remedy::Forget | Remedy::OpenOther { .. }
+        )
 }
 
 /// Everything that may go with force: what was told before.
@@ -397,7 +401,7 @@ impl<'a> Repair<'a> {
     fn mend(&mut self, casualty: &Casualty) -> Result<Option<Repaired>, Error> {
         let _span = tracing::info_span!("mend", %casualty).entered();
         let what = match casualty {
-            Casualty::Rows | Casualty::Stray | Casualty::Written(_) => None,
+            Casualty::Rows | Casualty::Stray | Casualty::Neighbour | Casualty::Written(_) => None,
             Casualty::Header => self.header()?,
             Casualty::KeptBlob(digest) => self.kept_blob(digest)?,
             Casualty::MountRecord(layer) => self.mount_record(layer)?,

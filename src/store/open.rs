@@ -1,7 +1,9 @@
 //! Opening a store.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,6 +16,7 @@ use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions
 use crate::error::{Error, LayoutError, MetaError};
 use crate::layer::ImportOptions;
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
+use crate::overlay;
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
 use crate::sys::{beneath, machine, path, random};
@@ -231,9 +234,32 @@ impl Store {
             return Err(Error::ReadOnly { root: self.root().to_owned() });
         }
         let layout = RunLayout::ensure(&self.run_root())?;
-        let database =
-            RunDatabase::open(&layout.database(), self.boot_id()?, self.uuid(), &self.0.options.database)?;
+        let root = path::resolve(self.root()).map_err(|source| Error::Io {
+            action: "find",
+            path: self.root().to_owned(),
+            source,
+        })?;
+        let database = RunDatabase::claim(
+            &layout.database(),
+            self.boot_id()?,
+            self.uuid(),
+            &root,
+            &self.0.options.database,
+            || self.refuse_mounted_before(&layout),
+        )?;
         Ok(self.0.run.get_or_init(|| Run { layout, database }))
+    }
+
+    /// Refuses to take over a run root in which something is still mounted, of a store that was at this place before.
+    fn refuse_mounted_before(&self, layout: &RunLayout) -> Result<(), Error> {
+        for name in layout.mount_points()? {
+            let target = layout.mounts().join(OsStr::from_bytes(&name));
+            if overlay::is_mounted(&target)? {
+                let root = self.root().display().to_string();
+                return Err(MetaError::RunRootMounted { target, root }.into());
+            }
+        }
+        Ok(())
     }
 
     /// The run database with containers that the next boot drops, once it was found.

@@ -69,7 +69,11 @@ impl Store {
         if !RunDatabase::exists(&path, &boot) {
             return Ok(Rows::Unseen(note.run_root));
         }
-        let run = RunDatabase::open(&path, &boot, self.uuid(), &self.options().database)?;
+        let run = match RunDatabase::open(&path, &boot, self.uuid(), &self.options().database) {
+            // It is another store's now, which took this one for gone.
+            Err(MetaError::RunRootInUse { .. }) => return Ok(Rows::Unseen(note.run_root)),
+            opened => opened?,
+        };
         if run.things()?.as_ref() != Some(&note.things) {
             return Ok(Rows::Unseen(note.run_root));
         }

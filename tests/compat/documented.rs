@@ -14,6 +14,7 @@ fn every_command_has_a_row() {
     let names: Vec<&str> = help
         .lines()
         .skip_while(|line| *line != "Commands:")
+        .take_while(|line| *line != "Options:")
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
         .collect();
     assert!(names.len() > 40, "{names:?}");
@@ -23,7 +24,8 @@ fn every_command_has_a_row() {
         let row = row.unwrap_or_else(|| panic!("docs/compat.md has no row for {name}"));
         let usage = TestCommand::layerstore().args(["compat", name, "--help"]).output();
         let flags = String::from_utf8(usage.stderr).unwrap();
-        let own = flags.lines().filter(|line| !GLOBAL.iter().any(|flag| line.contains(flag)));
+        let flags = flags.lines().filter(|line| line.starts_with("  -"));
+        let own = flags.filter(|line| !GLOBAL.iter().any(|flag| line.contains(flag)));
         for flag in own {
             let spellings: Vec<String> = flag
                 .split_whitespace()

@@ -1,7 +1,7 @@
 //! Flags, arguments, messages and exit statuses.
 
 use crate::support::transcript::Session;
-use crate::support::{Dir, TestCommand};
+use crate::support::{Dir, TestCommand, machine};
 
 fn session(dir: &Dir) -> Session {
     Session::layerstore(dir)
@@ -66,14 +66,16 @@ fn usage_has_a_status_of_its_own() {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
     };
     for (words, code) in [(&["--help"][..], 0), (&["-h"], 0), (&[], 1)] {
-        let [summary, flags] = run(words, code);
+        let [summary, errors] = run(words, code);
         assert!(summary.contains("create-container") && summary.contains("unmount"), "{summary}");
-        assert!(flags.contains("--storage-opt"), "{flags}");
+        assert!(summary.contains("\nOptions:\n\n  --debug") && errors.is_empty(), "{summary}{errors}");
     }
     for words in [&["images", "--help"], &["images", "-h"], &["images", "-help"]] {
         let [summary, flags] = run(words, 125);
         assert!(
-            summary.contains("containers-storage images") && flags.contains("--quiet, -q"),
+            summary.contains("containers-storage images")
+                && flags.starts_with("Options:\n\n")
+                && flags.contains("--quiet, -q"),
             "{summary}{flags}"
         );
     }
@@ -173,6 +175,56 @@ fn configuration_says_what_flags_do_not() {
     let missing =
         TestCommand::layerstore().args(["compat", "images"]).env("CONTAINERS_STORAGE_CONF", "/none");
     assert_eq!({ missing }.output().status.code(), Some(1));
+}
+
+#[test]
+fn stores_that_are_named_alone_have_run_roots_of_their_own() {
+    let dir = Dir::new("compat-run-roots");
+    let (root, run_root) = (dir.root(), dir.run_root());
+    let text = format!("[storage]\ngraphroot = {root:?}\nrunroot = {run_root:?}\n");
+    let conf = dir.write("storage.conf", text);
+    let told = |words: &[&str]| {
+        let program = TestCommand::layerstore().arg("compat").args(words).current_dir(dir.path());
+        program.env("CONTAINERS_STORAGE_CONF", &conf).stdout()
+    };
+    let run_root_of = |graph: &str| {
+        let status = told(&["-g", graph, "status", "-j"]);
+        let pairs: Vec<[String; 2]> = serde_json::from_str(&status).unwrap();
+        std::path::PathBuf::from(&pairs.iter().find(|[name, _]| name == "Run Root").unwrap()[1])
+    };
+    for graph in ["one", "two"] {
+        told(&["-g", graph, "create-container", "-i", "c", ""]);
+        assert_eq!(run_root_of(graph).parent(), Some(&*run_root));
+    }
+    assert_ne!(run_root_of("one"), run_root_of("two"));
+    std::os::unix::fs::symlink("one", dir.join("link")).unwrap();
+    assert_eq!(run_root_of("link"), run_root_of("one"), "a store has one run root, by whatever path");
+    assert_eq!(run_root_of("root"), run_root, "that of the configuration");
+    if machine::is_root() {
+        let mounted: Vec<_> = ["one", "two"].iter().map(|graph| told(&["-g", graph, "mount", "c"])).collect();
+        assert!(mounted[0] != mounted[1] && dir.mounts().len() == 2, "{mounted:?}");
+    }
+    for graph in ["one", "two"] {
+        assert_eq!(told(&["-g", graph, "unmount", "c"]), "c mountpoint unmounted\n");
+        assert_eq!(told(&["-g", graph, "gc"]), "");
+    }
+}
+
+#[test]
+fn a_store_of_containers_storage_is_told_and_left_alone() {
+    let dir = Dir::new("compat-other-program");
+    dir.write("root/overlay-layers/layers.json", "[]");
+    dir.write("root/storage.lock", "");
+    let told = format!(
+        "{:?} is a store of containers-storage (podman, buildah, skopeo); layerstore has stores of its own: choose an \
+         empty or a new directory",
+        dir.root()
+    );
+    let output = session(&dir).command(["images".to_owned()]).output();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("error initializing: {told}\n"));
+    let error = dir.layerstore(["create-layer"]).assert_failure();
+    assert!(error.contains(&told), "{error}");
+    assert_eq!(std::fs::read_dir(dir.root()).unwrap().count(), 2, "nothing is made");
 }
 
 #[test]

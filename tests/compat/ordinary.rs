@@ -115,6 +115,29 @@ fn commands_enter_a_namespace_by_themselves() {
 }
 
 #[test]
+fn stores_of_users_are_in_their_homes() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-home", NOBODY, NOBODY);
+    let runtime = user.dir.create_dir("runtime");
+    std::os::unix::fs::chown(&runtime, Some(NOBODY), Some(NOBODY)).unwrap();
+    // Whatever this machine has in /etc and /usr/share, which is root's.
+    let mut command = TestCommand::new("setpriv")
+        .args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")])
+        .args(["--clear-groups", "--"])
+        .arg(user.program())
+        .args(["status", "-j"])
+        .env("HOME", user.dir.path())
+        .env("XDG_RUNTIME_DIR", &runtime)
+        .current_dir(user.dir.path());
+    let status = command.stdout();
+    let home = user.dir.join(".local/share/containers/storage");
+    assert!(status.contains(&format!("[\"Root\",{home:?}]")), "{status}");
+    assert!(status.contains(&format!("[\"Run Root\",{:?}]", runtime.join("containers"))), "{status}");
+}
+
+#[test]
 fn without_a_namespace_nothing_is_mounted() {
     if let Some(obstacle) = obstacle() {
         skip!("{obstacle}");

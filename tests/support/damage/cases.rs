@@ -448,6 +448,9 @@ pub const CASES: &[Case] = &[
     case("something that is not the store's, in its root", Somebody, &["stray"], |f| {
         f.dir.write("root/xyz", "not ours");
     }),
+    case("a store of containers-storage in the same root", Somebody, &["neighbour"], |f| {
+        f.dir.write("root/overlay-layers/layers.json", "[]");
+    }),
     // Paths.
     case("a file's content and time", Blobs, &["content-changed", "path-changed"], |f| {
         overwrite(&f.base().join("large"));

@@ -1,9 +1,10 @@
 //! Where the store is and how it is opened: what the global flags, the configuration and the variables say together.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use layerstore::config::{DriverOption, Environment, Origin, Settings};
-use layerstore::{ConfigError, Store, StoreOptions};
+use layerstore::{ConfigError, Digest, Store, StoreOptions};
 
 use super::failure::{Failure, known};
 use super::flags::Flags;
@@ -11,6 +12,9 @@ use super::table::{DRIVER, GRAPH, IMAGE_STORE, RUN, STORAGE_OPT, TRANSIENT_STORE
 
 /// The only driver that there is.
 const OVERLAY: &str = "overlay";
+
+/// How many digits of the digest of a root's path its run root has in its name.
+const RUN_ROOT_DIGITS: usize = 16;
 
 /// Where the store is, and with which options it is opened.
 #[derive(Debug)]
@@ -44,7 +48,10 @@ impl Place {
         check_driver(if from_settings { configured } else { driver })?;
         let mut effective = settings.clone();
         let root = absolute(graph.map_or(settings.graph_root().value.as_path(), Path::new))?;
-        let run_root = absolute(run.map_or(settings.run_root().value.as_path(), Path::new))?;
+        let run_root = match run {
+            Some(run) => absolute(Path::new(run))?,
+            None => run_root_of(&root, graph.is_some(), &settings)?,
+        };
         effective.set_graph_root(root.clone(), Origin::Flag("--graph"));
         effective.set_run_root(run_root.clone(), Origin::Flag("--run"));
         effective.set_driver(OVERLAY, Origin::Flag("--storage-driver"));
@@ -89,6 +96,31 @@ impl Place {
             ("Driver Name", OVERLAY.to_owned()),
             ("Driver Options", super::golang::list(&self.driver_options)),
         ]
+    }
+}
+
+/// The run root of a store when no flag says it. That of the configuration belongs to the store of the configuration: any
+/// other has a directory of its own in it, as no two share one.
+fn run_root_of(root: &Path, is_flag: bool, settings: &Settings) -> Result<PathBuf, Failure> {
+    let base = absolute(&settings.run_root().value)?;
+    let configured = settings.graph_root();
+    let is_configured = !is_flag || real(root) == real(&absolute(&configured.value)?);
+    let is_named_alone = configured.is_set() && !settings.run_root().is_set();
+    if is_configured && !is_named_alone {
+        return Ok(base);
+    }
+    // Short, whatever the root is called, and the same by whatever link it is reached.
+    let digest = Digest::sha256(real(root).as_os_str().as_bytes());
+    let name = digest.hex().get(..RUN_ROOT_DIGITS).unwrap_or_default().to_owned();
+    Ok(base.join(format!("layerstore-{name}")))
+}
+
+/// The path without links, as far as there is something.
+fn real(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(real), ..) => real,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Usage texts: what a command is for goes to standard output, its flags to standard error.
+//! Usage texts. That of the program goes to standard output; of a command's, what it is for does, and its flags go to
+//! standard error.
 
 use super::console::Console;
 use super::failure::Failure;
@@ -11,9 +12,8 @@ pub fn program(program: &str, console: &Console) -> Result<(), Failure> {
     for command in COMMANDS {
         console.line(format_args!("  {:<32}{}", command.name(), command.about))?;
     }
-    console.line("\nOptions:\n")?;
-    flags(GLOBAL.iter().copied(), console);
-    Ok(())
+    console.line("")?;
+    flags(GLOBAL.iter().copied()).into_iter().try_for_each(|line| console.line(line))
 }
 
 /// The usage of a command.
@@ -26,18 +26,17 @@ pub fn command(program: &str, command: &Command, console: &Console) -> Result<()
     {
         console.line(format_args!("Aliases: {}\n", aliases.join(", ")))?;
     }
-    console.line("Options:\n")?;
-    flags(command.flags.iter().chain(GLOBAL).copied(), console);
+    flags(command.flags.iter().chain(GLOBAL).copied()).iter().for_each(|line| console.tell(line));
     Ok(())
 }
 
-fn flags(flags: impl Iterator<Item = &'static Flag>, console: &Console) {
+/// The lines about flags, under their heading.
+fn flags(flags: impl Iterator<Item = &'static Flag>) -> Vec<String> {
     let mut lines: Vec<(String, &str)> = flags.map(|flag| (spellings(flag), flag.about)).collect();
     lines.sort();
     let width = lines.iter().map(|(names, _)| names.len()).max().unwrap_or(0);
-    for (names, about) in lines {
-        console.tell(format_args!("  {names:<width$}    {about}"));
-    }
+    let lines = lines.into_iter().map(|(names, about)| format!("  {names:<width$}    {about}"));
+    ["Options:".to_owned(), String::new()].into_iter().chain(lines).collect()
 }
 
 fn spellings(flag: &Flag) -> String {
