@@ -136,7 +136,7 @@ fn no_store_is_made_for_reading() {
     let missing = Store::open(&options(&dir).read_only(true)).unwrap_err();
     assert!(matches!(missing, Error::Layout(_)), "{missing}");
     assert!(!dir.root().exists());
-    dir.layerstore(["--read-only", "images"]).assert_exit(1);
+    dir.layerstore(["--no-write", "images"]).assert_exit(1);
     assert!(!dir.root().exists());
 }
 
@@ -251,10 +251,10 @@ fn the_program_reads_a_store_that_it_must_not_write() {
     let dir = Dir::new("read-only-program");
     fill(&dir);
     let before = stamps(&dir.root());
-    assert_eq!(dir.layerstore(["--read-only", "images", "--json"]).json().as_array().unwrap().len(), 1);
-    assert_eq!(dir.layerstore(["--read-only", "status", "--json"]).json()["containers"], 1);
-    dir.layerstore(["--read-only", "check", "--deep"]).assert_success();
-    let error = dir.layerstore(["--read-only", "rm", "web"]).assert_exit(1);
-    assert!(error.contains("is open for reading only"), "{error}");
+    assert_eq!(dir.layerstore(["--no-write", "images", "--json"]).json().as_array().unwrap().len(), 1);
+    assert_eq!(dir.layerstore(["--no-write", "status", "--json"]).json()["containers"], 1);
+    dir.layerstore(["--no-write", "check", "--deep"]).assert_success();
+    let error = dir.layerstore(["--no-write", "rm", "web"]).assert_exit(1);
+    assert!(error.contains("is open for reading only") && error.contains("leave out --no-write"), "{error}");
     assert_eq!(stamps(&dir.root()), before);
 }

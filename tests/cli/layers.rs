@@ -62,6 +62,35 @@ fn a_layer_is_made_and_filled() {
 }
 
 #[test]
+fn a_layer_is_made_read_only() {
+    let dir = Dir::new("cli-read-only-layers");
+    assert_eq!(dir.layerstore(["create-layer", "--read-only", "--id", "made"]).stdout(), "made\n");
+    let put = ["put-layer", "made", "--read-only", "--id", "put"];
+    assert_eq!(dir.layerstore(put).stdin(tar(&[("a", "a")])).stdout(), "put\n");
+    for layer in ["made", "put"] {
+        assert_eq!(dir.layerstore(["inspect", layer]).json()[0]["read_only"], json!(true), "{layer}");
+        let refused = dir.layerstore(["seal", "--unseal", layer]).assert_exit(1);
+        assert!(refused.contains("is read-only"), "{refused}");
+    }
+}
+
+#[test]
+fn a_mount_is_made_read_only() {
+    if !can_mount() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("cli-read-only-mounts");
+    dir.layerstore(["create-container", "--name", "web"]).assert_success();
+    for flag in ["--read-only", "-r"] {
+        let path = dir.layerstore(["mount", "web", flag]).stdout_path();
+        let refused = std::fs::write(path.join("a"), "a").unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(dir.layerstore(["mount", "--json"]).json()[0]["mount"]["read_only"], json!(true));
+        dir.layerstore(["unmount", "web"]).assert_success();
+    }
+}
+
+#[test]
 fn a_layer_is_mounted_for_writing() {
     if !can_mount() {
         skip!("mounting needs root or a user namespace");

@@ -16,6 +16,7 @@ pub struct Context {
     effective: Effective,
     out: Output,
     color: Color,
+    no_write: bool,
     quiet: bool,
     bars: bool,
     has_mount_program: bool,
@@ -34,6 +35,7 @@ impl Context {
             effective,
             out: Output::new(global.json, global.color),
             color: global.color,
+            no_write: global.no_write,
             quiet: global.quiet,
             // What is logged would be torn apart by bars.
             bars: !global.quiet && filter.is_none(),
@@ -91,7 +93,7 @@ impl Context {
 
     /// Tells a failure that does not end the command.
     pub fn tell(&self, failure: &Failure) {
-        failure.report(self.color);
+        failure.report(self.color, self.no_write);
     }
 
     /// Tells something that is no failure.

@@ -200,9 +200,9 @@ impl Lines {
             self.add("image_stores", stores, Origin::Flag("--image-store"));
             options = options.image_stores(&global.image_store);
         }
-        let read_only = if global.read_only { Origin::Flag("--read-only") } else { Origin::Default };
-        self.add("read_only", global.read_only.into(), read_only);
-        options = options.read_only(global.read_only);
+        let read_only = if global.no_write { Origin::Flag("--no-write") } else { Origin::Default };
+        self.add("read_only", global.no_write.into(), read_only);
+        options = options.read_only(global.no_write);
         if global.transient {
             options = options.transient(true);
             self.add("transient", true.into(), Origin::Flag("--transient"));

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use layerstore::{Kind, LookupError, NamespaceError};
+use layerstore::{Kind, LookupError, MetaError, NamespaceError};
 
 use crate::args::Color;
 use crate::output::report;
@@ -164,9 +164,22 @@ impl Failure {
         matches!(self, Failure::Store(layerstore::Error::Lookup(LookupError::NotFound { .. })))
     }
 
-    /// Prints it to standard error, and says which exit status it makes.
-    pub fn report(&self, color: Color) -> ExitCode {
-        report::failure(self, self.hint().as_deref(), color);
+    /// What to do about it, if the store was opened with `--no-write`.
+    fn hint_without_writing(&self) -> Option<String> {
+        match self {
+            Failure::Store(
+                layerstore::Error::ReadOnly { .. }
+                | layerstore::Error::Meta(MetaError::OpenForReading { .. }),
+            ) => Some("this changes the store: leave out --no-write".into()),
+            _ => self.hint(),
+        }
+    }
+
+    /// Prints it to standard error, and says which exit status it makes. `no_write`: whether the
+    /// store was opened with `--no-write`.
+    pub fn report(&self, color: Color, no_write: bool) -> ExitCode {
+        let hint = if no_write { self.hint_without_writing() } else { self.hint() };
+        report::failure(self, hint.as_deref(), color);
         match self {
             Failure::Setting { .. } | Failure::Config(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,

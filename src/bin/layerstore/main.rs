@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let context = match Context::new(&args.global) {
         Ok(context) => context,
-        Err(failure) => return failure.report(args.global.color),
+        Err(failure) => return failure.report(args.global.color, args.global.no_write),
     };
     let done = commands::run(args.command, &context);
     let flushed = context.out().flush();
@@ -54,6 +54,6 @@ fn main() -> ExitCode {
     }
     match done.and_then(|code| flushed.map(|()| code).map_err(Failure::Output)) {
         Ok(code) => code,
-        Err(failure) => failure.report(args.global.color),
+        Err(failure) => failure.report(args.global.color, args.global.no_write),
     }
 }

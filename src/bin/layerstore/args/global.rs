@@ -42,11 +42,11 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
     pub image_store_root: Option<PathBuf>,
 
-    /// Open the store for reading only, and write nothing there
+    /// Open the store without writing to it; what would change it fails
     ///
     /// A store on a filesystem that is read-only is opened so in any case.
     #[arg(long, global = true, help_heading = HEADING)]
-    pub read_only: bool,
+    pub no_write: bool,
 
     /// Keep the records of new containers in --runroot, to be gone after a reboot
     #[arg(long, global = true, help_heading = HEADING)]

@@ -169,6 +169,21 @@ mod tests {
         super::Args::command().debug_assert();
     }
 
+    /// Of two arguments with one id, clap gives the value of the one to the other.
+    #[test]
+    fn no_command_has_a_flag_of_the_name_of_a_global_one() {
+        let args = super::Args::command();
+        let is_global =
+            |id| args.get_arguments().any(|global| global.is_global_set() && global.get_id() == id);
+        let mut commands: Vec<_> = args.get_subcommands().collect();
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands());
+            for argument in command.get_arguments() {
+                assert!(!is_global(argument.get_id()), "{} {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+
     #[test]
     fn every_command_and_flag_has_a_help_text() {
         for command in super::Args::command().get_subcommands() {
