@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use layerstore::{
-    Algorithm, ApplyOptions, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
+    Algorithm, ApplyOptions, ArchiveError, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
     Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError, MetaError,
     NewItem, Store, ThingId,
 };
@@ -184,8 +184,36 @@ fn an_archive_that_is_not_what_was_said_leaves_nothing() {
     options.apply.blob_digest = Some(hasher.finish());
     let layer = store.put_layer(None, &options, &*bytes).unwrap();
     assert_eq!(Some(&layer.blobs[0].digest), options.apply.blob_digest.as_ref());
-    let empty = store.put_layer(None, &LayerOptions::named("empty"), std::io::empty()).unwrap();
+    let mut options = LayerOptions::named("empty");
+    options.apply.allow_empty = true;
+    let empty = store.put_layer(None, &options, std::io::empty()).unwrap();
     assert_eq!((empty.diff_size, changes(&store, &empty).len()), (Some(0), 0));
+    assert_whole(&store);
+}
+
+/// A program that fails leaves a pipe without a byte. One that leaves out the end blocks is no failure, as for GNU tar.
+#[test]
+fn a_stream_without_a_byte_is_no_archive() {
+    let dir = Dir::new("layer-no-bytes");
+    let store = open(&dir);
+    let layer = store.create_layer(None, &LayerOptions::named("made")).unwrap();
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let nothing = if compression == Compression::None { Vec::new() } else { packed(compression, b"") };
+        for error in [
+            store.put_layer(None, &LayerOptions::default(), &*nothing).unwrap_err(),
+            store.apply_diff(&layer.id, &*nothing, &ApplyOptions::default()).unwrap_err(),
+            store.stage_diff(&*nothing, &ApplyOptions::default()).unwrap_err(),
+        ] {
+            let refused = matches!(error, Error::Import(ImportError::Archive(ArchiveError::Empty)));
+            assert!(refused, "{compression:?}: {error}");
+        }
+    }
+    assert_eq!(store.layers().unwrap().len(), 1);
+    let whole = tar(&[("a", "a")]);
+    for bytes in [&whole[..1024], &[0; 1024][..], &[0; 512][..]] {
+        let put = store.put_layer(None, &LayerOptions::default(), bytes).unwrap();
+        assert_eq!(exported(&store, &put), bytes);
+    }
     assert_whole(&store);
 }
 
@@ -413,7 +441,9 @@ fn what_is_applied_to_an_empty_layer_is_its_content() {
     let mut options = LayerOptions::named("read-only");
     options.read_only = true;
     let sealed = store.create_layer(&base.id, &options).unwrap();
-    let applied = store.apply_diff(&sealed.id, std::io::empty(), &ApplyOptions::default()).unwrap();
+    let mut apply = ApplyOptions::default();
+    apply.allow_empty = true;
+    let applied = store.apply_diff(&sealed.id, std::io::empty(), &apply).unwrap();
     assert_eq!((applied.diff_size, applied.tree == sealed.tree), (Some(0), true));
     let applied = store.apply_diff(&sealed.id, &*blob, &ApplyOptions::default()).unwrap();
     assert_eq!(applied.diff_id, store.layer("layer").unwrap().diff_id);

@@ -24,7 +24,7 @@ use crate::compress::Compression;
 use crate::disk::{
     self, FileWriter, Filled, Staging, TreeWriter, UnpackOptions, UnpackedTree, XattrNamespace,
 };
-use crate::error::{ChunkedError, ImportError};
+use crate::error::{ArchiveError, ChunkedError, ImportError};
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
 use crate::sys::file::{File, duplicate};
@@ -261,7 +261,10 @@ fn unpack_archive(
     let mut first = [0; 1];
     let read = input.read(&mut first)?;
     let records = SplitBuilder::new(records)?;
-    if read == 0 && options.empty_streams {
+    if read == 0 && !options.empty_streams {
+        return Err(ArchiveError::Empty.into());
+    }
+    if read == 0 {
         let (records, _) = records.finish()?;
         let (contents, owners, listing) = Default::default();
         return Ok(Unpacked { contents, tree: tree.finish()?, owners, listing, records });

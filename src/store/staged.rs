@@ -40,6 +40,10 @@ pub struct ApplyOptions {
     /// Change a layer even if images or other layers stand on it, which then show something else than they did. Only for
     /// [`Store::apply_diff`] and [`StagedDiff::apply_to`].
     pub change_under_others: bool,
+    /// Take a stream without a byte as an archive of no changes, and do not refuse it with
+    /// [`ArchiveError::Empty`](crate::ArchiveError::Empty). Such a stream is what a program leaves that failed before it wrote
+    /// anything. An archive that agrees with a table of contents may be empty in any case.
+    pub allow_empty: bool,
 }
 
 /// An archive that was unpacked into the store and belongs to no layer yet. Made by [`Store::stage_diff`] and
@@ -65,9 +69,9 @@ pub struct StagedDiff {
 impl Store {
     /// Unpacks an archive of changes, in any compression that is known, for a layer to be made of it later.
     ///
-    /// Nobody waits for it, and it waits for nobody, however large it is. An empty stream is an archive of no changes.
+    /// Nobody waits for it, and it waits for nobody, however large it is.
     ///
-    /// Returns [`Error::Import`] if the archive is damaged, or not what `options` say; with
+    /// Returns [`Error::Import`] if the archive is damaged, has not a single byte, or is not what `options` say; with
     /// [`ImportError::Chunked`](crate::ImportError::Chunked) if its table of contents is, or says something else than it.
     ///
     /// # Examples
@@ -77,7 +81,10 @@ impl Store {
     /// use layerstore::{ApplyOptions, LayerOptions, Store, StoreOptions};
     ///
     /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
-    /// let staged = store.stage_diff(std::io::empty(), &ApplyOptions::default())?;
+    /// let mut options = ApplyOptions::default();
+    /// assert!(store.stage_diff(std::io::empty(), &options).is_err());
+    /// options.allow_empty = true;
+    /// let staged = store.stage_diff(std::io::empty(), &options)?;
     /// let layer = staged.insert(None, &LayerOptions::named("empty"))?;
     /// assert!(!layer.is_writable());
     /// # Ok::<(), layerstore::Error>(())
@@ -109,7 +116,7 @@ impl Store {
         let staging = Staging::create(&Stage::create(home.layout())?, home.fresh_number()?)?;
         let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let records = home.spool().map_err(ImportError::Io)?;
-        let import = ImportOptions { empty_streams: true, table, ..self.import_options() };
+        let import = ImportOptions { empty_streams: options.allow_empty || table.is_some(), table, ..self.import_options() };
         let unpacked = layer::unpack(diff, algorithm, staging, records, &import);
         let unpacked = unpacked.and_then(|unpacked| {
             check_digests(unpacked.streams(), options)?;

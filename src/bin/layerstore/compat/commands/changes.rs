@@ -61,6 +61,7 @@ pub fn apply_diff(call: &Call<'_>) -> Result<(), Failure> {
     let mut options = ApplyOptions::default();
     // Here nobody is asked.
     options.change_under_others = true;
+    options.allow_empty = true;
     let mut input = Input::open(call)?;
     let applied = call.store.apply_diff(&layer.id, &mut input, &options);
     applied.map(drop).map_err(|error| input::explained(&error))

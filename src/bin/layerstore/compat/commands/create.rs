@@ -18,7 +18,8 @@ pub fn layer(call: &Call<'_>) -> Result<(), Failure> {
 }
 
 pub fn import_layer(call: &Call<'_>) -> Result<(), Failure> {
-    let (parent, options) = layer_options(call)?;
+    let (parent, mut options) = layer_options(call)?;
+    options.apply.allow_empty = true;
     let mut input = Input::open(call)?;
     let put = call.store.put_layer(parent.as_ref().map(|parent| &parent.id), &options, &mut input);
     let layer = put.map_err(|error| input::explained(&error))?;

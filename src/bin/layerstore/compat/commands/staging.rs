@@ -40,6 +40,7 @@ pub fn apply(call: &Call<'_>) -> Result<(), Failure> {
     options.toc_digest = Some(Digest::sha256(&contents));
     // Here nobody is asked.
     options.change_under_others = true;
+    options.allow_empty = true;
     let staged = call.store.stage_diff(spool, &options)?;
     let layer = match target {
         Target::Known(id) => staged.apply_to(&id)?,
