@@ -14,5 +14,5 @@ pub(crate) use entry::EntryPaths;
 pub use entry::MountEntry;
 pub use mount::UnmountMode;
 pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_mounted, mount, unmount};
-pub(crate) use options::{MountPlan, MountRequest, Upper, XattrClass, objection, plan};
+pub(crate) use options::{MountPlan, MountRequest, Upper, XattrClass, check, objection, plan};
 pub(crate) use probe::{Probe, probe};

@@ -216,6 +216,16 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     Ok(MountPlan { method, lowers, upper, base, settings, attributes, context, id_map, unmapped })
 }
 
+/// Checks options as [`plan`] does, without a mount to be made.
+///
+/// Returns [`MountError::Option`] if it does not take one.
+pub(crate) fn check(options: &[String]) -> Result<(), MountError> {
+    options.iter().try_for_each(|option| match objection(option) {
+        Some(reason) => Err(MountError::Option { option: option.clone(), reason }),
+        None => Ok(()),
+    })
+}
+
 /// Why [`plan`] takes no such option; `None` if it does.
 pub(crate) fn objection(option: &str) -> Option<&'static str> {
     let mut extra = Extra {

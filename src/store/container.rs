@@ -8,6 +8,7 @@ use crate::error::{CreateError, Error, LookupError, MetaError};
 use crate::image::{Container, id_ranges};
 use crate::layer;
 use crate::meta::{Query, ReadTxn, WriteTxn};
+use crate::overlay;
 use crate::sys::userns::IdMaps;
 use crate::sys::{moment, node, stat};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
@@ -71,7 +72,8 @@ impl Store {
     ///
     /// Returns [`Error::Value`] if a name, flag, key or id map is none, [`Error::Create`] if the id is taken or there are too
     /// few ids, [`Error::Meta`] with
-    /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Unsynced`] if a layer of the image was not on the
+    /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Mount`] with [`Option`](crate::MountError::Option) if a
+    /// mount option is none that a mount takes, [`Error::Unsynced`] if a layer of the image was not on the
     /// disk when the machine went down, [`Error::TransientElsewhere`] if transient containers are in another run root, and
     /// [`Error::Lookup`] if the image is gone.
     pub fn create_container<'i>(
@@ -83,6 +85,7 @@ impl Store {
         let image = image.into();
         let names = checked_names(&options.names)?;
         check_flags(&options.flags)?;
+        overlay::check(&options.mount_options)?;
         let items = prepare(&options.items)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
         let layer_id = options.layer.clone().map_or_else(random_id, Ok)?;

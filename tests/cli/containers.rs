@@ -152,3 +152,14 @@ fn container_has_what_it_was_given() {
     assert_eq!(container["mount_options"], json!(["nodev"]));
     assert_eq!(container["image"], json!(null));
 }
+
+#[test]
+fn options_that_no_mount_takes_are_refused_at_once() {
+    let dir = Dir::new("refused-options");
+    for option in ["bogus", "lowerdir=/etc", "metacopy=on"] {
+        let error = dir.layerstore(["create-container", "--mount-option", option]).assert_failure();
+        assert!(error.contains(&format!("mount option {option:?} is refused")), "{error}");
+    }
+    assert_eq!(lists(&dir)[2], json!([]));
+    dir.layerstore(["create-container", "--mount-option", "volatile", "--mount-option", "ro"]).assert_success();
+}
