@@ -54,17 +54,26 @@ impl Store {
         Ok(things)
     }
 
-    /// The thing that `key` finds, of the first of these kinds that has one: by id, name, digest or the beginning of its id, as
-    /// [`layer`](Self::layer), [`image`](Self::image) and [`container`](Self::container) do.
+    /// The thing that `key` finds, of the first of these kinds that has one: by id, name or digest, else by the beginning of
+    /// its id, as [`layer`](Self::layer), [`image`](Self::image) and [`container`](Self::container) do. What is exact wins over
+    /// what is short across the kinds, too.
     ///
     /// Returns [`Error::Lookup`] if nothing is found, or more than one thing of the first kind that has any.
     pub fn lookup(&self, key: &str, kinds: &[Kind]) -> Result<Thing, Error> {
         let txn = self.begin_read()?;
+        let mut short = None;
         for kind in kinds {
             match find(&txn, *kind, key) {
                 Err(Error::Lookup(LookupError::NotFound { .. })) => {}
+                // A thing of another kind may be called just this.
+                found if is_short(&found, key) => {
+                    short.get_or_insert(found);
+                }
                 found => return found,
             }
+        }
+        if let Some(found) = short {
+            return found;
         }
         let kind = match kinds {
             [only] => only.word(),
@@ -73,7 +82,8 @@ impl Store {
         Err(LookupError::NotFound { kind, key: key.to_owned() }.into())
     }
 
-    /// The container, else the image, else the layer that `key` finds.
+    /// The container, else the image, else the layer that `key` finds; one that is called just this before one whose id
+    /// begins with it.
     ///
     /// Returns [`Error::Lookup`] if nothing is found, or more than one thing of the first kind that has any.
     pub fn thing(&self, key: &str) -> Result<Thing, Error> {
@@ -216,6 +226,17 @@ impl Store {
             }
         })
     }
+}
+
+/// Whether a thing was found by the beginning of its id.
+fn is_short(found: &Result<Thing, Error>, key: &str) -> bool {
+    let (id, names) = match found {
+        Ok(Thing::Layer(layer)) => (layer.id.as_str(), &layer.names),
+        Ok(Thing::Image(image)) => (image.id.as_str(), &image.names),
+        Ok(Thing::Container(container)) => (container.id.as_str(), &container.names),
+        Err(error) => return matches!(error, Error::Lookup(LookupError::Ambiguous { .. })),
+    };
+    id != key && id.starts_with(key) && names.iter().all(|name| name.as_str() != key)
 }
 
 fn find(txn: &View<'_>, kind: Kind, key: &str) -> Result<Thing, Error> {

@@ -38,6 +38,35 @@ fn any_mix_of_kinds_is_listed_at_once() {
 }
 
 #[test]
+fn what_is_exact_wins_over_what_is_short_across_kinds() {
+    let dir = Dir::new("things-exact");
+    let store = open(&dir);
+    let mut options = ContainerOptions::named("web");
+    options.id = Some("ec0".parse().unwrap());
+    store.create_container(None, &options).unwrap();
+    let is = |key: &str, kind: Kind| assert_eq!(store.thing(key).unwrap().id().kind(), kind, "{key}");
+    is("e", Kind::Container);
+    let mut image = layerstore::ImageOptions::default();
+    image.id = Some("e".parse().unwrap());
+    image.names = vec!["ec".to_owned()];
+    store.create_image(&image).unwrap();
+    is("e", Kind::Image);
+    is("ec", Kind::Image);
+    is("ec0", Kind::Container);
+    // Nor do several that begin so keep it from being found.
+    options.id = Some("ec1".parse().unwrap());
+    options.names.clear();
+    store.create_container(None, &options).unwrap();
+    is("e", Kind::Image);
+    store.create_layer(None, &layerstore::LayerOptions::with_id("ec10".parse().unwrap())).unwrap();
+    is("ec1", Kind::Container);
+    is("ec10", Kind::Layer);
+    store.remove_image(&"e".parse().unwrap()).unwrap();
+    let several = store.thing("ec").unwrap_err();
+    assert!(matches!(several, Error::Lookup(LookupError::Ambiguous { .. })), "{several}");
+}
+
+#[test]
 fn a_list_is_of_one_moment() {
     let dir = Dir::new("things");
     let store = open(&dir);
