@@ -72,7 +72,7 @@ impl Scripted {
 
     fn apply_command(&self, id: &str) -> TestCommand {
         match self.line {
-            Own => self.command(&["apply", id]),
+            Own => self.command(&["apply", "--unseal", id]),
             _ => self.command(&["applydiff", id]),
         }
     }

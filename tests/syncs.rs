@@ -179,7 +179,7 @@ fn layers_are_synced_as_images_are_and_writable_ones_always() {
         let run = |arguments: &[&str]| syncs(&dir, mode, arguments);
         assert_eq!(run(&["create-layer", "--name", "own"]), create, "{mode}");
         assert_eq!(run(&["put-layer", "--name", "put", "--file", "tar"]), fill, "{mode}");
-        assert_eq!(run(&["apply", "put", "--file", "tar"]), fill, "{mode}");
+        assert_eq!(run(&["apply", "put", "--unseal", "--file", "tar"]), fill, "{mode}");
         assert_eq!(run(&["seal", "own"]), fill, "{mode}");
         assert_eq!(run(&["seal", "--unseal", "own"]), unseal, "{mode}");
     }

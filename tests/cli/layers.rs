@@ -62,6 +62,37 @@ fn a_layer_is_made_and_filled() {
 }
 
 #[test]
+fn a_sealed_layer_is_changed_only_where_that_is_said() {
+    let dir = Dir::new("cli-sealed-apply");
+    let put = ["put-layer", "--id", "put"];
+    dir.layerstore(put).stdin(tar(&[("a", "a")])).assert_success();
+    dir.layerstore(["create-layer", "--id", "made"]).assert_success();
+    dir.layerstore(["seal", "made"]).assert_success();
+    dir.write("more.tar", tar(&[("b", "b")]));
+    for layer in ["put", "made"] {
+        let before = dir.layerstore(["inspect", layer]).json();
+        let error = dir.layerstore(["apply", layer, "--file", "more.tar"]).assert_exit(1);
+        assert!(error.contains("is sealed") && error.contains("apply --unseal"), "{error}");
+        assert_eq!(dir.layerstore(["inspect", layer]).json(), before);
+        dir.layerstore(["apply", layer, "--file", "more.tar", "--unseal"]).assert_success();
+    }
+    assert_eq!(dir.layerstore(["changes", "put"]).stdout(), "A /a\nA /b\n");
+    assert_eq!(dir.layerstore(["changes", "made"]).stdout(), "A /b\n");
+}
+
+/// As in `layerstore diff typo | layerstore put-layer`.
+#[test]
+fn a_pipe_whose_left_side_failed_makes_no_layer() {
+    let dir = Dir::new("cli-empty-pipes");
+    dir.layerstore(["create-layer", "--name", "base"]).assert_success();
+    for arguments in [&["put-layer", "--name", "x"][..], &["apply", "base"]] {
+        let error = dir.layerstore(arguments).assert_exit(1);
+        assert!(error.contains("the archive is empty: it has no bytes"), "{error}");
+    }
+    assert_eq!(dir.layerstore(["layers", "-q"]).stdout().lines().count(), 1);
+}
+
+#[test]
 fn a_layer_is_made_read_only() {
     let dir = Dir::new("cli-read-only-layers");
     assert_eq!(dir.layerstore(["create-layer", "--read-only", "--id", "made"]).stdout(), "made\n");

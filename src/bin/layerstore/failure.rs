@@ -101,6 +101,12 @@ pub enum Failure {
         /// How many.
         count: usize,
     },
+    /// A layer is to be changed whose digests say what is in it.
+    #[error("the layer {layer} is sealed: its digests say what is in it")]
+    Sealed {
+        /// The layer.
+        layer: String,
+    },
     /// A name is taken away from something that has it not.
     #[error("{thing:?} does not have the name {name:?}")]
     NoSuchName {
@@ -154,6 +160,11 @@ impl Failure {
                 Kind::Layer => "`layerstore rm --layer` removes layers".into(),
             }),
             Failure::StillMounted { .. } => Some("`layerstore shutdown --force` unmounts them".into()),
+            Failure::Sealed { .. } => Some(
+                "`layerstore apply --unseal` changes it all the same; to leave it as it is, make a layer above it with \
+                 `layerstore create-layer`"
+                    .into(),
+            ),
             Failure::NotMounted { .. } => Some("`layerstore mount` lists the mounts".into()),
             _ => None,
         }

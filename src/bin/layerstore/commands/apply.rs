@@ -9,6 +9,9 @@ use crate::failure::Failure;
 pub fn run(args: ApplyArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let layer = store.layer(&args.layer)?;
+    if !args.unseal && !layer.is_writable() {
+        return Err(Failure::Sealed { layer: layer.id.to_string() });
+    }
     let input = open(&args.archive)?;
     let mut options = apply_options(args.archive);
     options.change_under_others = args.change_under_others;
