@@ -3,9 +3,9 @@
 use std::io::Read;
 
 use layerstore::{
-    Algorithm, ApplyOptions, ArchiveError, CheckOptions, Compression, ContainerOptions, CreateError, DiffId, DiffOptions,
-    Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError, MetaError,
-    NewItem, Store, ThingId,
+    Algorithm, ApplyOptions, ArchiveError, CheckOptions, Compression, ContainerOptions, CreateError, DiffId,
+    DiffOptions, Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError,
+    MetaError, NewItem, Store, ThingId,
 };
 
 use crate::support::Dir;

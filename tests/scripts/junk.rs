@@ -93,7 +93,7 @@ fn is_refused(line: CommandLine) {
             let what = format!("{}, compressed with {compression:?}", junk.name);
             let new = store.put_layer_command("new", Some("base"));
             for command in [new, store.apply_command("target"), store.apply_command("empty")] {
-                let output = { command }.stdin(junk.bytes.clone()).output();
+                let output = command.stdin(junk.bytes.clone()).output();
                 let told = String::from_utf8(output.stderr).unwrap();
                 assert_eq!(output.status.code(), Some(1), "{what}: {told}");
                 assert_eq!(output.stdout, b"", "{what}");
@@ -130,15 +130,22 @@ fn junk_is_refused_by_the_other_command_line() {
 }
 
 #[test]
-fn nothing_is_an_empty_layer_in_every_compression() {
+fn nothing_is_an_empty_layer_for_the_other_command_line_alone() {
     for line in [Own, Compat] {
         let store = Scripted::new(line, "nothing");
         store.put_layer("base", None, &good());
         store.create_layer("filled", Some("base"));
         for compression in compressed::ALL {
             let nothing = packed(compression, b"");
-            store.apply("filled", &nothing);
             let made = format!("{compression:?}").to_lowercase();
+            if let Own = line {
+                for command in [store.apply_command("filled"), store.put_layer_command(&made, Some("base"))] {
+                    let error = command.stdin(&*nothing).assert_exit(1);
+                    assert!(error.contains("the archive is empty"), "{compression:?}: {error}");
+                }
+                continue;
+            }
+            store.apply("filled", &nothing);
             store.put_layer(&made, Some("base"), &nothing);
             for id in ["filled", &made] {
                 assert_eq!(store.command(&["changes", id]).stdout(), "");
