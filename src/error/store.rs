@@ -220,6 +220,15 @@ impl Error {
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")
             }
+            Error::Lookup(LookupError::NoItem { kind: "image", key, .. }) if key == "manifest" => Some(
+                "an image of `layerstore create-image` has only the documents that it was given, and cannot be saved \
+                 without; `layerstore create-container` on it, and `layerstore commit` of that, make an image with a manifest, \
+                 if every layer has a diffID",
+            ),
+            Error::Oci(OciError::NoDiffId { .. }) => Some(
+                "a layer that comes from a tar has a diffID: `layerstore diff LAYER | layerstore put-layer PARENT --name NAME` \
+                 makes one with the same content",
+            ),
             Error::Oci(OciError::FileKind { expected: "an archive file", .. }) => {
                 Some("a directory with an image layout is written oci:DIR[:TAG]")
             }
