@@ -67,7 +67,9 @@ pub enum ArchiveError {
     #[error("not a tar archive: its first 512 bytes are no tar header")]
     NotTar,
     /// The stream has no bytes at all, compressed or not. An archive without members has end blocks.
-    #[error("the archive is empty: it has no bytes, and even a tar without members has some; did what wrote it fail?")]
+    #[error(
+        "the archive is empty: it has no bytes, and even a tar without members has some; did what wrote it fail?"
+    )]
     Empty,
     /// The stream is shorter than a tar header.
     #[error("not a tar archive: it has {length} bytes, and a tar header alone has 512")]

@@ -42,12 +42,12 @@ pub enum ImportError {
     /// The records of the layers below cannot be read.
     #[error(transparent)]
     Meta(#[from] MetaError),
-    /// The uncompressed layer is not the one that the image's config names.
-    #[error("the layer {blob} has the diffID {found}, its image says {expected}; fetch the image again")]
+    /// The uncompressed layer is not the one that the image's config, or the caller, names.
+    #[error("the layer {blob} has the diffID {found}, and {expected} was expected: fetch it again")]
     DiffId {
         /// The blob that carried the layer.
         blob: String,
-        /// What the config says.
+        /// What the image's config, or the caller, says.
         expected: String,
         /// What the content has.
         found: String,

@@ -95,14 +95,18 @@ pub enum CreateError {
     },
     /// There are not enough free ids.
     #[error(
-        "the container needs {needed} {kind}s, and {user} has {free} that no container uses; remove containers, or          set more aside in /etc/sub{kind}", kind = short(kind)
+        "the container needs {needed} {kind}s, and {user} has {}; {} in /etc/sub{kind}",
+        free_ids(*given, *free), if *given == 0 { "set some aside" } else { "remove containers, or set more aside" },
+        kind = short(kind)
     )]
     TooFewIds {
         /// `user` or `group`.
         kind: &'static str,
         /// How many it needs.
         needed: u64,
-        /// How many are free.
+        /// How many its user has been given.
+        given: u64,
+        /// How many of those are free.
         free: u64,
         /// Whose ids they are.
         user: String,
@@ -205,7 +209,34 @@ pub enum InUseError {
     },
 }
 
+/// What a user has who was given so many ids, of which so many are free.
+fn free_ids(given: u64, free: u64) -> String {
+    match given {
+        0 => "no range of them".to_owned(),
+        _ => format!("{free} that no container uses"),
+    }
+}
+
 /// The word for a kind of id in names of files.
 fn short(kind: &str) -> &'static str {
     if kind == "group" { "gid" } else { "uid" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CreateError;
+
+    #[test]
+    fn who_has_no_ids_is_told_so() {
+        let told = |given, free| {
+            CreateError::TooFewIds { kind: "group", needed: 9, given, free, user: "the user a".into() }
+                .to_string()
+        };
+        let none =
+            "the container needs 9 gids, and the user a has no range of them; set some aside in /etc/subgid";
+        assert_eq!(told(0, 0), none);
+        let few = "the container needs 9 gids, and the user a has 3 that no container uses; remove containers, or set \
+                   more aside in /etc/subgid";
+        assert_eq!(told(5, 3), few);
+    }
 }

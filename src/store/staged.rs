@@ -116,7 +116,11 @@ impl Store {
         let staging = Staging::create(&Stage::create(home.layout())?, home.fresh_number()?)?;
         let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let records = home.spool().map_err(ImportError::Io)?;
-        let import = ImportOptions { empty_streams: options.allow_empty || table.is_some(), table, ..self.import_options() };
+        let import = ImportOptions {
+            empty_streams: options.allow_empty || table.is_some(),
+            table,
+            ..self.import_options()
+        };
         let unpacked = layer::unpack(diff, algorithm, staging, records, &import);
         let unpacked = unpacked.and_then(|unpacked| {
             check_digests(unpacked.streams(), options)?;

@@ -253,6 +253,7 @@ impl Wanted {
         let chosen = free.first(wanted.size()).ok_or_else(|| CreateError::TooFewIds {
             kind,
             needed: wanted.size(),
+            given: available.size(),
             free: free.size(),
             user: self.user.clone(),
         })?;

@@ -212,3 +212,35 @@ fn missing_store_is_not_made_by_commands_that_need_one() {
         assert!(!dir.root().exists());
     }
 }
+
+/// What is wrong with the words themselves is told as such, before anything is done.
+#[test]
+fn bad_words_are_told_by_the_status() {
+    let dir = Dir::new("bad-words");
+    dir.layerstore(["create-container", "--name", "web"]).assert_success();
+    let two = "0:1000:5,3:2000:5";
+    for (arguments, told) in [
+        (&["create-container", "--name", " a"][..], "is no name"),
+        (&["create-layer", "--name", ""], "is no name"),
+        (&["create-image", "--name", "a\n"], "is no name"),
+        (&["create-container", "--flag", "a=b"], r#"a text has quotes of its own, as in 'a="text"'"#),
+        (&["create-container", "--flag", "a"], "NAME=JSON"),
+        (&["create-image", "--item", "foo"], "not of the form KEY=FILE"),
+        (&["create-container", "--uidmap", two, "--gidmap", two], "is refused"),
+        (&["create-container", "--mount-option", "bogus"], "is refused"),
+        (&["diff", "web", "--compression", "zstd", "--level", "30"], "is no zstd level"),
+        (&["diff", "web", "--compression", "none", "--level", "3"], "has no level"),
+    ] {
+        let error = dir.layerstore(arguments).assert_exit(2);
+        assert!(error.contains(told), "{arguments:?}: {error}");
+    }
+    assert_eq!(lists(&dir)[2].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_directory_is_no_archive() {
+    let dir = Dir::new("directory-archive");
+    std::fs::create_dir(dir.join("rootfs")).unwrap();
+    let error = dir.layerstore(["put-layer", "--file", "rootfs"]).assert_exit(1);
+    assert!(error.contains("cannot read rootfs") && error.contains("is a directory"), "{error}");
+}

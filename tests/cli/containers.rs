@@ -161,5 +161,6 @@ fn options_that_no_mount_takes_are_refused_at_once() {
         assert!(error.contains(&format!("mount option {option:?} is refused")), "{error}");
     }
     assert_eq!(lists(&dir)[2], json!([]));
-    dir.layerstore(["create-container", "--mount-option", "volatile", "--mount-option", "ro"]).assert_success();
+    dir.layerstore(["create-container", "--mount-option", "volatile", "--mount-option", "ro"])
+        .assert_success();
 }

@@ -80,6 +80,41 @@ fn a_sealed_layer_is_changed_only_where_that_is_said() {
     assert_eq!(dir.layerstore(["changes", "made"]).stdout(), "A /b\n");
 }
 
+/// Where the layer of an image was never a tar, the hints lead to an image that can be saved.
+#[test]
+fn hints_lead_from_an_own_layer_to_a_saved_image() {
+    let dir = Dir::new("cli-own-images");
+    dir.layerstore(["create-layer", "--name", "own"]).assert_success();
+    dir.layerstore(["seal", "own"]).assert_success();
+    dir.layerstore(["create-image", "own", "--name", "first"]).assert_success();
+    let error = dir.layerstore(["save", "first", "oci:out:1"]).assert_exit(1);
+    assert!(error.contains("layerstore commit"), "{error}");
+    dir.layerstore(["create-container", "first", "--name", "web"]).assert_success();
+    let error = dir.layerstore(["commit", "web"]).assert_exit(1);
+    assert!(error.contains("layerstore diff LAYER | layerstore put-layer"), "{error}");
+    let bytes = dir.layerstore(["diff", "own"]).stdout_bytes();
+    dir.layerstore(["put-layer", "--name", "put"]).stdin(bytes).assert_success();
+    dir.layerstore(["create-image", "put", "--name", "second"]).assert_success();
+    dir.layerstore(["create-container", "second", "--name", "again"]).assert_success();
+    dir.layerstore(["commit", "again", "--name", "third"]).assert_success();
+    dir.layerstore(["save", "third", "oci:out:1"]).assert_success();
+    dir.layerstore(["save", "third", "oci:out:2", "--compression", "zstd:chunked"]).assert_success();
+}
+
+#[test]
+fn who_needs_a_layer_is_named() {
+    let dir = Dir::new("cli-needed-layers");
+    dir.layerstore(["put-layer", "--name", "base"]).stdin(tar(&[("a", "a")])).assert_success();
+    dir.layerstore(["create-image", "base", "--name", "image"]).assert_success();
+    let id = dir.layerstore(["create-container", "image", "--name", "web"]).stdout();
+    let named = format!("the container web ({})", id.trim());
+    let error = dir.layerstore(["rm", "--layer", "base"]).assert_exit(1);
+    assert!(error.contains(&named) && error.contains("is below"), "{error}");
+    let layer = dir.layerstore(["inspect", "web"]).json()[0]["layer"].as_str().unwrap().to_owned();
+    let error = dir.layerstore(["rm", "--layer", &layer]).assert_exit(1);
+    assert!(error.contains(&named) && error.contains("belongs to"), "{error}");
+}
+
 /// As in `layerstore diff typo | layerstore put-layer`.
 #[test]
 fn a_pipe_whose_left_side_failed_makes_no_layer() {

@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use layerstore::{Kind, LookupError, MetaError, NamespaceError};
+use layerstore::{
+    CompressError, ExportError, Kind, LookupError, MetaError, MountError, NamespaceError, ValueError,
+};
 
 use crate::args::Color;
 use crate::output::report;
@@ -96,10 +98,18 @@ pub enum Failure {
         thing: String,
     },
     /// Layers are mounted.
-    #[error("{count} layers are mounted")]
+    #[error("{}", if *count == 1 { "1 layer is mounted".to_owned() } else { format!("{count} layers are mounted") })]
     StillMounted {
         /// How many.
         count: usize,
+    },
+    /// A layer is to be removed that a container needs.
+    #[error("the layer {layer} is below the layer of the container {container}; remove that first")]
+    BelowContainer {
+        /// The layer.
+        layer: String,
+        /// The container's name and id.
+        container: String,
     },
     /// A layer is to be changed whose digests say what is in it.
     #[error("the layer {layer} is sealed: its digests say what is in it")]
@@ -193,6 +203,14 @@ impl Failure {
         report::failure(self, hint.as_deref(), color);
         match self {
             Failure::Setting { .. } | Failure::Config(_) => ExitCode::from(2),
+            // Words that the library takes apart.
+            Failure::Store(
+                layerstore::Error::Value(ValueError::IdMap { .. })
+                | layerstore::Error::Mount(MountError::Option { .. })
+                | layerstore::Error::Export(ExportError::Compress(
+                    CompressError::Level { .. } | CompressError::NoLevels,
+                )),
+            ) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

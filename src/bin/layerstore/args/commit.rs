@@ -17,7 +17,7 @@ pub struct CommitArgs {
     pub container: String,
 
     /// A name for the image; may be repeated
-    #[arg(long = "name", value_name = "NAME")]
+    #[arg(long = "name", value_name = "NAME", value_parser = super::create_container::name)]
     pub names: Vec<String>,
 
     /// Who made it, for the image's history

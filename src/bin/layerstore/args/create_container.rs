@@ -1,7 +1,7 @@
 //! `layerstore create-container`.
 
 use clap::Args;
-use layerstore::{ContainerId, IdExtent, LayerId};
+use layerstore::{ContainerId, IdExtent, LayerId, Name, ValueError};
 
 /// Create a container with a writable layer of its own
 ///
@@ -20,7 +20,7 @@ pub struct CreateContainerArgs {
     pub image: Option<String>,
 
     /// A name for the container; may be repeated
-    #[arg(long = "name", value_name = "NAME")]
+    #[arg(long = "name", value_name = "NAME", value_parser = name)]
     pub names: Vec<String>,
 
     /// The container's id [default: a random one]
@@ -56,7 +56,7 @@ pub struct CreateContainerArgs {
     pub volatile: bool,
 
     /// A flag with a value in JSON; may be repeated
-    #[arg(long = "flag", value_name = "NAME=JSON", value_parser = key_value)]
+    #[arg(long = "flag", value_name = "NAME=JSON", value_parser = flag)]
     pub flags: Vec<(String, String)>,
 
     #[command(flatten)]
@@ -93,4 +93,18 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
         Some(("", _)) | None => Err("not of the form KEY=VALUE".to_owned()),
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
     }
+}
+
+/// A word, an equals sign, and JSON.
+pub(super) fn flag(text: &str) -> Result<(String, String), String> {
+    let (name, value) = key_value(text).map_err(|_| "not of the form NAME=JSON".to_owned())?;
+    match serde_json::from_str::<serde::de::IgnoredAny>(&value) {
+        Ok(_) => Ok((name, value)),
+        Err(_) => Err(format!("{value:?} is no JSON; a text has quotes of its own, as in '{name}=\"text\"'")),
+    }
+}
+
+/// A name, as it was typed.
+pub(super) fn name(text: &str) -> Result<String, ValueError> {
+    text.parse::<Name>().map(|_| text.to_owned())
 }

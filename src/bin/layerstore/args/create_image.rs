@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use layerstore::{Digest, ImageId};
 
-use super::create_container::key_value;
+use super::create_container::{flag, key_value, name};
 
 /// Make an image of a layer that is there
 ///
@@ -22,7 +22,7 @@ pub struct CreateImageArgs {
     pub layer: Option<String>,
 
     /// A name for the image; may be repeated
-    #[arg(long = "name", value_name = "NAME")]
+    #[arg(long = "name", value_name = "NAME", value_parser = name)]
     pub names: Vec<String>,
 
     /// The image's id [default: a random one]
@@ -50,10 +50,13 @@ pub struct CreateImageArgs {
     pub labels: Vec<(String, String)>,
 
     /// A flag with a value in JSON; may be repeated
-    #[arg(long = "flag", value_name = "NAME=JSON", value_parser = key_value)]
+    #[arg(long = "flag", value_name = "NAME=JSON", value_parser = flag)]
     pub flags: Vec<(String, String)>,
 }
 
 fn key_file(text: &str) -> Result<(String, PathBuf), String> {
-    key_value(text).map(|(key, file)| (key, file.into()))
+    match key_value(text) {
+        Ok((key, file)) => Ok((key, file.into())),
+        Err(_) => Err("not of the form KEY=FILE".to_owned()),
+    }
 }

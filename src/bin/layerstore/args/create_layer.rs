@@ -30,7 +30,7 @@ pub struct NewLayerArgs {
     pub parent: Option<String>,
 
     /// A name for the layer; may be repeated
-    #[arg(long = "name", value_name = "NAME")]
+    #[arg(long = "name", value_name = "NAME", value_parser = super::create_container::name)]
     pub names: Vec<String>,
 
     /// The layer's id [default: a random one]

@@ -28,7 +28,7 @@ pub struct LoadArgs {
     pub source: Reference,
 
     /// A name for the image, in place of those of the source; may be repeated
-    #[arg(long = "name", value_name = "NAME")]
+    #[arg(long = "name", value_name = "NAME", value_parser = super::create_container::name)]
     pub names: Vec<String>,
 
     /// If a layer fails, keep the finished layers below it for so long, such as 1h or 2d: the next try goes on from there

@@ -27,7 +27,12 @@ pub(super) fn open(args: &ArchiveArgs) -> Result<Box<dyn Read + Send>, Failure> 
         return Ok(Box::new(io::stdin()));
     }
     let failed = |source| Failure::File { action: "read", path: args.file.clone(), source };
-    Ok(Box::new(File::open(&args.file).map_err(failed)?))
+    let file = File::open(&args.file).map_err(failed)?;
+    // A directory can be opened, and fails when it is read.
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(Box::new(file))
 }
 
 pub(super) fn apply_options(args: ArchiveArgs) -> ApplyOptions {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use layerstore::{Kind, MountError, Store, ThingId, UnmountMode};
+use layerstore::{Error, InUseError, Kind, MountError, Store, ThingId, UnmountMode};
 use serde_json::json;
 
 use crate::args::RmArgs;
@@ -46,7 +46,7 @@ fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
         if args.force && layer.image_store.is_none() {
             unmount(store, &layer)?;
         }
-        store.remove_layer(&layer.id)?;
+        store.remove_layer(&layer.id).map_err(|error| explained(store, error))?;
         return Ok(layer.id.to_string());
     }
     let container = store.container(key)?;
@@ -55,6 +55,28 @@ fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
     }
     store.remove_container(&container.id)?;
     Ok(container.id.to_string())
+}
+
+/// Names the container that a layer is below, or belongs to: its layer can be removed by that alone.
+fn explained(store: &Store, error: Error) -> Failure {
+    let Error::InUse(used) = &error else { return error.into() };
+    let (layer, container) = match used {
+        InUseError::LayerHasChild { layer, child } => {
+            (layer, child.parse().ok().and_then(|child| store.container_by_layer(&child).ok()))
+        }
+        InUseError::LayerOfContainer { layer, container } => (layer, store.container(container).ok()),
+        _ => return error.into(),
+    };
+    let Some(container) = container else { return error.into() };
+    let shown = match container.names.first() {
+        Some(name) => format!("{name} ({})", container.id),
+        None => container.id.to_string(),
+    };
+    let (layer, is_own) = (layer.clone(), matches!(used, InUseError::LayerOfContainer { .. }));
+    if is_own {
+        return Error::from(InUseError::LayerOfContainer { layer, container: shown }).into();
+    }
+    Failure::BelowContainer { layer, container: shown }
 }
 
 /// What is said where `key` is a thing, and of a kind that another command removes.

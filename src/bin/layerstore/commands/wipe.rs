@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::args::WipeArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::text;
 
 pub fn run(_: &WipeArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
@@ -21,5 +22,11 @@ pub fn run(_: &WipeArgs, context: &Context) -> Result<(), Failure> {
     if context.quiet() {
         return Ok(());
     }
-    context.out().line(format_args!("removed {containers} containers, {images} images and {layers} layers"))
+    let count = |number: usize, noun| text::count(u64::try_from(number).unwrap_or(u64::MAX), noun);
+    context.out().line(format_args!(
+        "removed {}, {} and {}",
+        count(containers, "container"),
+        count(images, "image"),
+        count(layers, "layer")
+    ))
 }
