@@ -407,7 +407,7 @@ fn a_check_looks_at_transient_containers() {
     std::fs::rename(&aside, &directory).unwrap();
     is_whole(&store);
     store.remove_regardless(&image).unwrap();
-    store.remove_regardless(&"layer".parse::<LayerId>().unwrap()).unwrap();
+    store.remove_regardless("layer".parse::<LayerId>().unwrap()).unwrap();
     let damages = found();
     assert!(
         matches!(&damages[..], [Damage::ParentMissing { .. }, Damage::ContainerImageMissing { .. }]),
