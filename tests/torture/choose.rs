@@ -6,6 +6,7 @@ use super::content::Content;
 use super::images::SharedImage;
 use super::model::{Owned, is_contended};
 use super::op::{Change, Op};
+use crate::support::machine;
 use crate::support::random::Random;
 
 /// How many things of its own a worker keeps, so that a round stays short.
@@ -74,7 +75,7 @@ impl Chooser<'_> {
             metadata: format!("made as {}", self.word),
             volatile: self.random.once_in(6),
             // Only the machine's root may give a directory to others.
-            ids: self.mounts && self.random.once_in(4),
+            ids: self.mounts && machine::is_real_root() && self.random.once_in(4),
         })
     }
 
