@@ -289,11 +289,16 @@ impl Op {
             Op::RemoveFile { container, file } => {
                 Action::RemoveFile { container: of(Kind::Container, container), file: choose(FILES, *file) }
             }
-            Op::Commit { container, names } => Action::Commit {
-                container: of(Kind::Container, container),
-                names: names_of(names),
-                created: i64::from(serial),
-            },
+            Op::Commit { container, names } => {
+                let container = of(Kind::Container, container);
+                // An image's layers are called by what they have: of others it would get new ones beside them.
+                let renamed = state.containers.get(&container).is_some_and(|row| {
+                    let below = state.chain(Some(&row.layer)).into_iter().skip(1);
+                    below.into_iter().any(|id| id.len() < 64 && state.layers[&id].diff_id.is_some())
+                });
+                let container = if renamed { "absent".to_owned() } else { container };
+                Action::Commit { container, names: names_of(names), created: i64::from(serial) }
+            }
             Op::Save(number) => {
                 // What has no documents cannot be written out.
                 let image = of(Kind::Image, number);

@@ -191,6 +191,7 @@ impl State {
         if self.containers.contains_key(id) {
             return Err(CreateError::IdInUse { kind: "container", id: id.to_owned() }.into());
         }
+        self.refuse_name(Kind::Container, id)?;
         let mut container =
             Container { image: image.map(str::to_owned), layer: UNKNOWN.to_owned(), ..Container::default() };
         container.common.metadata = format!("of {id}");
@@ -211,6 +212,7 @@ impl State {
         if self.images.contains_key(id) {
             return Err(CreateError::IdInUse { kind: "image", id: id.to_owned() }.into());
         }
+        self.refuse_name(Kind::Image, id)?;
         if let Some(layer) = layer.filter(|layer| !self.layers.contains_key(*layer)) {
             return Err(not_found(Kind::Layer, layer).into());
         }
@@ -290,11 +292,22 @@ impl State {
         Some(InUseError::LayerOfImage { layer, image })
     }
 
+    /// Refuses an id that is the name of another thing of the kind.
+    fn refuse_name(&self, kind: Kind, id: &str) -> Result<(), Error> {
+        match self.holder(kind, id) {
+            Some(holder) => {
+                Err(CreateError::IdIsName { kind: kind.word(), id: id.to_owned(), holder }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn new_layer(&mut self, id: &str, parent: Option<&str>, names: &[String]) -> Result<&mut Layer, Error> {
         checked(names)?;
         if self.layers.contains_key(id) {
             return Err(CreateError::IdInUse { kind: "layer", id: id.to_owned() }.into());
         }
+        self.refuse_name(Kind::Layer, id)?;
         if let Some(parent) = parent {
             self.layers.get(parent).ok_or_else(|| not_found(Kind::Layer, parent))?;
             if let Some(container) = self.container_of_layer(parent) {
@@ -328,10 +341,10 @@ impl State {
     fn seal(&mut self, id: &str, place: &Place) -> Result<Value, Error> {
         let row = self.layers.get(id).ok_or_else(|| not_found(Kind::Layer, id))?;
         if row.writable {
-            self.refuse_mounted(id, format!("the layer {id}"), place)?;
             if let Some(container) = self.container_of_layer(id) {
                 return Err(InUseError::LayerOfContainer { layer: id.to_owned(), container }.into());
             }
+            self.refuse_mounted(id, format!("the layer {id}"), place)?;
             self.layers.get_mut(id).unwrap().writable = false;
         }
         Ok(Value::Nothing)

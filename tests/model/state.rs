@@ -168,18 +168,14 @@ impl State {
 
     /// What a lookup of `key` must find.
     pub fn find(&self, kind: Kind, key: &str) -> Result<String, LookupError> {
-        let ids = self.ids(kind);
         let not_found = || LookupError::NotFound { kind: kind.word(), key: key.to_owned() };
-        if ids.iter().any(|id| id == key) {
-            return Ok(key.to_owned());
-        }
-        if let Some(id) = self.holder(kind, key).or_else(|| self.by_digest(kind, key)) {
+        if let Some(id) = self.find_exactly(kind, key) {
             return Ok(id);
         }
         if key.is_empty() {
             return Err(not_found());
         }
-        let mut found = ids.into_iter().filter(|id| id.starts_with(key));
+        let mut found = self.ids(kind).into_iter().filter(|id| id.starts_with(key));
         match (found.next(), found.next()) {
             (None, _) => Err(not_found()),
             (Some(id), None) => Ok(id),
@@ -187,6 +183,12 @@ impl State {
                 Err(LookupError::Ambiguous { kind: kind.word(), prefix: key.to_owned(), first, second })
             }
         }
+    }
+
+    /// What is called just `key`: by its id, a name or a digest.
+    fn find_exactly(&self, kind: Kind, key: &str) -> Option<String> {
+        let by_id = self.ids(kind).iter().any(|id| id == key).then(|| key.to_owned());
+        by_id.or_else(|| self.holder(kind, key)).or_else(|| self.by_digest(kind, key))
     }
 
     fn by_digest(&self, kind: Kind, key: &str) -> Option<String> {
@@ -210,7 +212,11 @@ impl State {
 
     /// What a lookup of any kind of thing must find, or say.
     pub fn find_thing(&self, key: &str) -> Result<(Kind, String), String> {
-        for kind in [Kind::Container, Kind::Image, Kind::Layer] {
+        let kinds = [Kind::Container, Kind::Image, Kind::Layer];
+        if let Some(found) = kinds.iter().find_map(|kind| Some((*kind, self.find_exactly(*kind, key)?))) {
+            return Ok(found);
+        }
+        for kind in kinds {
             match self.find(kind, key) {
                 Ok(id) => return Ok((kind, id)),
                 Err(LookupError::NotFound { .. }) => {}
