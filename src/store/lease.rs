@@ -132,15 +132,9 @@ impl Store {
             && images.database().begin_read()?.lease(id.as_str())?.is_some()
         {
             self.begin_writing()?;
-            return self.hold_images(|| images.end_lease_used_by(id, Some(self)));
+            return self.hold_users(|| images.end_lease_used_by(id, Some(self)));
         }
         self.end_lease_used_by(id, None)
-    }
-
-    /// Runs `body` while nobody mounts a layer of the separate store for images by way of this one, or makes a container
-    /// on one.
-    fn hold_images<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        self.hold_users(body)
     }
 
     /// Ends a lease of this store; `user` is the store whose things stand on layers here.
@@ -160,7 +154,7 @@ impl Store {
         }
         let end = || self.end_leases_that_are_over(limit, user, now);
         match user {
-            Some(user) => user.hold_images(end),
+            Some(user) => user.hold_users(end),
             None => end(),
         }
     }

@@ -50,12 +50,7 @@ impl WriteTxn<'_> {
         if let Some(open) = self.images.get() {
             return Ok(if has(open.txn(), of)? { open.txn() } else { self.txn });
         }
-        if !images.has(of)? {
-            return Ok(self.txn);
-        }
-        images.begin_writing()?;
-        let open = images.database().open_write()?;
-        Ok(self.images.get_or_init(|| open).txn())
+        if images.has(of)? { self.images_txn() } else { Ok(self.txn) }
     }
 
     /// Makes an own record of an image that is in a store which is only read, with its names, as far as they are free, and
