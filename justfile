@@ -35,6 +35,10 @@ model cases="500":
 power-cut seconds="60":
     LAYERSTORE_POWER_CUT_SECONDS={{seconds}} cargo test --test main power_cut:: -- --nocapture
 
+# the tests of mounts and stores on Debian's kernel, in a virtual machine: just vm-test mounts::
+vm-test *names:
+    tests/vm/test.sh {{names}}
+
 # measure: all benchmarks, or those whose names contain a word
 bench *names:
     cargo bench --package layerstore -- {{names}}
