@@ -139,8 +139,8 @@ pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{
     ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,
     ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError,
-    OciError, ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError,
-    ValueError, WatchError,
+    OciError, ProbeTextError, QuotaError, RepairError, ScanError, SplitError, TreeError, UnpackError,
+    UnsyncedError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
@@ -149,8 +149,8 @@ pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
     ApplyOptions, Aspect, AutoIdMaps, BackupMode, CompactReport, ContainerOptions, DiffOptions, DigestLock,
     Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
-    MountOptions, NewItem, ParentOwners, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
-    ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    MountOptions, NewItem, ParentOwners, Quota, QuotaUsage, StagedDiff, Status, Store, StoreOptions, Subject,
+    SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

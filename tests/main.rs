@@ -30,6 +30,7 @@ mod layers;
 mod model;
 mod mounts;
 mod power_cut;
+mod quota;
 mod read_only;
 mod repair;
 mod roundtrip;

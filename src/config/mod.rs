@@ -22,5 +22,5 @@ mod tests;
 
 pub use document::{Value, Warning};
 pub use environment::Environment;
-pub use overlay::{LayerSync, OverlayOptions};
+pub use overlay::{LayerSync, OverlayOptions, parse_size};
 pub use settings::{DriverOption, Ignored, Origin, Setting, Settings};

@@ -36,6 +36,7 @@ mod layout;
 pub(crate) mod marker;
 mod overlay_form;
 pub(crate) mod parallel;
+mod quota;
 mod remove;
 mod reserve;
 mod run_layout;
@@ -57,6 +58,7 @@ pub(crate) use layout::{
     COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
 };
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
+pub(crate) use quota::Limits;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{ScannedEntry, ScannedKind, hash_content, list, scan};

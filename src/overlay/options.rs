@@ -81,6 +81,8 @@ pub(crate) struct MountRequest {
     pub(crate) volatile: bool,
     /// The SELinux label of everything in the mount.
     pub(crate) context: Option<String>,
+    /// Whether the kernel knows labels. Where it does not, none is given to it.
+    pub(crate) has_labels: bool,
     /// Show the lower layers' ids (`inside`) as others (`outside`). The upper directory is not mapped: it holds
     /// the ids as the container's processes have them outside.
     pub(crate) id_map: Option<IdMaps>,
@@ -103,6 +105,7 @@ impl MountRequest {
             read_only: false,
             volatile: false,
             context: None,
+            has_labels: true,
             id_map: None,
             xattrs,
             options: Vec::new(),
@@ -209,6 +212,7 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
         let reason = "a label has no quote, backslash or control character";
         return Err(MountError::Option { option: format!("context={label}"), reason });
     }
+    let context = context.filter(|_| request.has_labels);
     let base = request.base.clone();
     let shown = request.upper.as_ref().filter(|_| upper.is_none()).map(|upper| upper.upper.clone());
     let unmapped = shown.filter(|_| id_map.is_some());

@@ -163,10 +163,13 @@ impl<'s> Target<'s> {
         let (mut staging, contents) = layer::complete(unpacked, &below, &import)?;
         let mut point = point;
         let here;
-        if !in_place {
+        // What is unpacked already counts for no limits, and another directory has its own.
+        let limited = if writable { store.layout().limits_of(self.number)? } else { None };
+        if !in_place || limited.is_some() {
             here = store.layout().sync_point()?;
             point = &here;
             let copy = store.stage()?;
+            store.limit(&copy, limited.map(|limited| limited.limits).unwrap_or_default())?;
             layer::prepare_writable(staged_in.layout(), &copy, staging.number())?;
             copy_below(staging.directory(), copy.directory(), store.layout().xattrs())?;
             staging = copy;

@@ -25,6 +25,7 @@
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
+//! | [`quota`] | how much a layer may take |
 //! | [`usage`], [`size`] | how much there is, and whose it is |
 
 mod anything;
@@ -48,6 +49,7 @@ mod options;
 mod owners;
 mod part;
 mod query;
+mod quota;
 mod remove;
 mod seal;
 mod settings;
@@ -82,6 +84,7 @@ pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use owners::ParentOwners;
+pub use quota::{Quota, QuotaUsage};
 pub(crate) use remove::{Gone, Mounts};
 pub use staged::{ApplyOptions, StagedDiff};
 pub use thing::{Thing, ThingId};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::config::Ignored;
 use crate::meta::DatabaseOptions;
 
+use super::Quota;
+
 /// How much of what an operation did is on the disk when it returns. The death of a process loses nothing in any mode;
 /// this is about the kernel and the power.
 ///
@@ -51,6 +53,7 @@ pub struct StoreOptions {
     pub(super) mount_options: Vec<String>,
     pub(super) volatile: bool,
     pub(super) ignore_chown_errors: bool,
+    pub(super) quota: Quota,
     pub(super) pull_options: BTreeMap<String, String>,
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
@@ -78,6 +81,7 @@ impl StoreOptions {
             mount_options: Vec::new(),
             volatile: true,
             ignore_chown_errors: false,
+            quota: Quota::default(),
             pull_options: BTreeMap::new(),
             for_another: false,
             ignored: Vec::new(),
@@ -173,6 +177,17 @@ impl StoreOptions {
     #[must_use]
     pub fn ignore_chown_errors(mut self, ignore: bool) -> Self {
         self.ignore_chown_errors = ignore;
+        self
+    }
+
+    /// How much each layer may take that is created to be written to, a container's or one of its own, unless its options say
+    /// otherwise. The default is no limit.
+    ///
+    /// The filesystem must have project quotas, and only the machine's root can set them: otherwise such a layer or container
+    /// is not created (see [`Store::can_limit`](crate::Store::can_limit)).
+    #[must_use]
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = quota;
         self
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
-use crate::disk::{self, EntryLock, LockState, NamedLock};
+use crate::disk::{self, EntryLock, Limits, LockState, NamedLock};
 use crate::error::{Error, InUseError, LayoutError};
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, unsynced};
@@ -29,7 +29,7 @@ const LIMIT: u64 = 1000;
 impl Store {
     /// Seals a layer that was written to: its directory is read, gets a tree digest, and is never written to again. From
     /// then on it is shared with equal ones, and [`check`](Self::check) finds what is changed in it. A layer that is sealed
-    /// stays as it is.
+    /// stays as it is. Its [`Quota`](crate::Quota) goes.
     ///
     /// # Locking
     ///
@@ -59,7 +59,8 @@ impl Store {
 
     /// Makes a sealed layer writable. Its tree digest, diffID, blobs and sizes go, as what they said is no longer so. If no
     /// other layer shares its directory, that is the one that is written to; else it gets a copy, by reflink where the
-    /// filesystem can. A layer that is writable stays as it is.
+    /// filesystem can. A layer that is writable stays as it is. It gets the limits that the
+    /// [store](crate::StoreOptions::quota) gives to new layers.
     ///
     /// Returns [`Error::InUse`] if an image or another layer stands on the layer, it is mounted, a lease keeps it, or it is
     /// [`read_only`](crate::LayerOptions::read_only); [`Error::InOtherStore`] if it is in a store that is only read;
@@ -83,6 +84,10 @@ impl Home<'_> {
         let sealed = self.seal_held(&record, number);
         if sealed.is_ok() {
             // While the lock is held: nobody makes it writable again.
+            if let Err(error) = store.layout().change_limits(number, Limits::default()) {
+                // Of an equal layer, the directory is gone.
+                tracing::debug!(%error, "the limits of a sealed layer are left");
+            }
             match Sweep::limited(store, u64::MAX) {
                 Ok(mut sweep) => sweep.workdir(number),
                 Err(error) => tracing::warn!(%error, "left for the next collection"),
@@ -148,6 +153,9 @@ impl Home<'_> {
         let alone = is_alone(&txn, &record, &tree)?;
         let in_doubt = unsynced(&txn)?.contains_key(&number);
         drop(txn);
+        let limits = store.default_limits();
+        // What is in a directory that got no project before it was filled counts for none.
+        let in_place = alone && (limits.is_none() || store.layout().limits_of(number)?.is_some());
         let checked = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, id)?;
             self.refuse_change(rows.txn, &current, change_under_others)?;
@@ -166,12 +174,15 @@ impl Home<'_> {
             rows.release(&current)?;
             Ok(writable)
         };
-        if alone {
+        if in_place {
             if in_doubt && store.sync_mode() != SyncMode::Off {
                 // Nothing says from now on what should be in it.
                 store.or_distrust(store.sync_filesystem())?;
             }
             let held = self.hold_directory(id, number)?;
+            if !limits.is_none() {
+                store.layout().change_limits(number, limits)?;
+            }
             let unsealed = self.hold_user(|| {
                 let write = |rows: &mut Rows<'_>| unseal(rows, number);
                 store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, write)
@@ -179,7 +190,7 @@ impl Home<'_> {
             return held.release_after(unsealed);
         }
         let point = store.layout().sync_point()?;
-        let staging = match self.stage_copy(id) {
+        let staging = match self.stage_copy(id, limits) {
             Err(_) if found(&store.database().begin_read()?, id)?.content != record.content => {
                 return Err(changed_meanwhile(id));
             }

@@ -179,6 +179,12 @@ impl Lines {
         if let Some(ignore) = &overlay.ignore_chown_errors {
             self.add("ignore_chown_errors", ignore.value.into(), ignore.origin.clone());
         }
+        if let Some(size) = &overlay.size {
+            self.add("size", size.value.into(), size.origin.clone());
+        }
+        if let Some(inodes) = &overlay.inodes {
+            self.add("inodes", inodes.value.into(), inodes.origin.clone());
+        }
         if let Some(origin) = of_key("storage.options.pull_options") {
             self.add("pull_options", json!(settings.pull_options()), origin);
         }
@@ -232,6 +238,8 @@ impl Lines {
             ("mount_options", json!([])),
             ("volatile_mounts", true.into()),
             ("ignore_chown_errors", false.into()),
+            ("size", 0.into()),
+            ("inodes", 0.into()),
             ("pull_options", json!({})),
         ];
         for (option, value) in defaults {

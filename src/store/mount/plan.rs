@@ -13,7 +13,7 @@ use crate::overlay::{self, MountPlan, MountRequest, Upper, XattrClass};
 use crate::store::part::{Directory, Part};
 use crate::store::view::View;
 use crate::store::{Store, ThingId};
-use crate::sys::moment;
+use crate::sys::{machine, moment};
 
 use super::{MountOptions, absolute, remove_quietly};
 
@@ -129,7 +129,8 @@ impl Store {
             }
         }
         request.read_only = view;
-        request.context = options.label.clone().or(request.context);
+        request.context = options.label.clone().or(request.context).filter(|label| !label.is_empty());
+        request.has_labels = machine::has_selinux();
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
             let volatile = option == "volatile";
