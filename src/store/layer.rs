@@ -21,6 +21,7 @@ use super::import::Durability;
 use super::part::Directory;
 use super::remove::Mounts;
 use super::staged::ApplyOptions;
+use super::written::Old;
 use super::{Store, SyncMode};
 
 /// What a new layer is given.
@@ -245,6 +246,15 @@ impl Home<'_> {
 
     /// Makes a copy of a layer's directory.
     pub(super) fn stage_copy(&self, of: &str) -> Result<Staging, Error> {
+        let txn = self.seen_from().begin_read()?;
+        let layer = found(&txn, of)?;
+        // The copy may stand on other layers, in which what mounts left is not.
+        if let LayerContent::Writable(_) = layer.content
+            && !txn.written(&layer)?.is_plain()
+        {
+            return Ok(self.stage_settled(&layer, Old::Stays)?.0);
+        }
+        drop(txn);
         self.stage_like(of, |staging, from| {
             layer::prepare_writable(from.layout(), staging, from.number())?;
             Ok(copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?)
