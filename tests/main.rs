@@ -21,6 +21,7 @@ mod compat;
 mod debian;
 mod dedup;
 mod depth;
+mod foreign_mounts;
 mod format;
 mod gc;
 mod hostile;

@@ -186,12 +186,14 @@ fn read_writable(
     let (mut roots, mut listed) = (Vec::new(), Vec::new());
     for &number in numbers {
         let listed_one = store.open_diff(number).map_err(Error::from).and_then(|root| {
-            let entries = disk::list(root.as_fd(), store.layout().xattrs())?;
+            let entries = disk::list_as_left(root.as_fd(), store.layout().xattrs())?;
             Ok((root, entries))
         });
         match listed_one {
             Ok((root, entries)) => {
-                let files = entries.into_iter().filter_map(|entry| match entry.kind {
+                // Of a file that was left in a layer below, there are no bytes here.
+                let here = entries.into_iter().filter(|entry| entry.left_below.is_none());
+                let files = here.filter_map(|entry| match entry.kind {
                     ScannedKind::File { size } if size >= options.min_size.max(1) => {
                         Some(Listed { tree: roots.len(), path: entry.path, size })
                     }

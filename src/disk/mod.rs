@@ -61,7 +61,9 @@ pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use quota::Limits;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
-pub(crate) use scan::{ScannedEntry, ScannedKind, hash_content, list, scan};
+pub(crate) use scan::{
+    LeftBelow, ScannedEntry, ScannedKind, hash_content, hash_files, list, list_as_left, scan,
+};
 pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, Staging};
 pub(crate) use trash::{Part, Trash};

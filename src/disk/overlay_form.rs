@@ -51,8 +51,10 @@ pub(super) enum Meaning {
     Opaque,
     /// The file is a whiteout.
     Whiteout,
-    /// Content lies elsewhere: `redirect` or `metacopy`.
-    Elsewhere,
+    /// What the directory, or the file's content, is merged with lies at another path below.
+    Redirect,
+    /// The file's content lies below.
+    Metacopy,
     /// Overlayfs' or the host's own affair.
     Private,
 }
@@ -79,6 +81,20 @@ impl XattrNamespace {
         }
     }
 
+    pub(super) fn redirect(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.redirect",
+            XattrNamespace::User => b"user.overlay.redirect",
+        }
+    }
+
+    pub(super) fn metacopy(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.metacopy",
+            XattrNamespace::User => b"user.overlay.metacopy",
+        }
+    }
+
     /// The name under which a layer's attribute is stored; `None` if it is not.
     pub(super) fn stored_name(self, name: &[u8]) -> Option<Vec<u8>> {
         if OF_THE_HOST.contains(&name) {
@@ -98,7 +114,8 @@ impl XattrNamespace {
         match rest {
             b"opaque" => Meaning::Opaque,
             b"whiteout" => Meaning::Whiteout,
-            b"redirect" | b"metacopy" => Meaning::Elsewhere,
+            b"redirect" => Meaning::Redirect,
+            b"metacopy" => Meaning::Metacopy,
             _ => match rest.strip_prefix(b"overlay.") {
                 Some(own) => Meaning::Own([self.prefix(), own].concat()),
                 None => Meaning::Private,
@@ -140,7 +157,7 @@ mod tests {
 
     #[test]
     fn only_the_mounts_own_namespace_means_something() {
-        assert_eq!(XattrNamespace::User.meaning(b"user.overlay.redirect"), Meaning::Elsewhere);
+        assert_eq!(XattrNamespace::User.meaning(b"user.overlay.redirect"), Meaning::Redirect);
         assert_eq!(XattrNamespace::User.meaning(b"user.overlay.origin"), Meaning::Private);
         let other = b"trusted.overlay.redirect".to_vec();
         assert_eq!(XattrNamespace::User.meaning(&other), Meaning::Own(other.clone()));

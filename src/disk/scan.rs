@@ -34,6 +34,23 @@ pub(crate) struct ScannedEntry {
     pub(crate) inode: u64,
     /// Bytes it takes on the disk; 0 for hard links.
     pub(crate) allocated: u64,
+    /// What overlayfs has left of it in the layers below, if that is so.
+    pub(crate) left_below: Option<LeftBelow>,
+}
+
+/// What overlayfs leaves in the layers below instead of copying it, where a mount allows that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum LeftBelow {
+    /// What is in the directory, which was renamed (`redirect_dir=on`).
+    Tree {
+        /// Where it is: a name in what the directory above is merged with, or a path from the root with a slash.
+        redirect: Vec<u8>,
+    },
+    /// The bytes of the file, of which only owner, mode or attributes were changed (`metacopy=on`).
+    Content {
+        /// The same, if it is not at its own name any more.
+        redirect: Option<Vec<u8>>,
+    },
 }
 
 /// What stands at a path, its content not looked at.
@@ -52,6 +69,27 @@ pub(crate) enum ScannedKind {
 ///
 /// Returns [`ScanError::Redirected`] if overlayfs left an entry whose content lies in another layer.
 pub(crate) fn list(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Vec<ScannedEntry>, ScanError> {
+    let entries = list_as_left(root, namespace)?;
+    match entries.iter().find_map(|entry| Some((&entry.path, entry.left_below.as_ref()?))) {
+        None => Ok(entries),
+        Some((path, left)) => {
+            let attribute = match left {
+                LeftBelow::Tree { .. } => namespace.redirect(),
+                LeftBelow::Content { .. } => namespace.metacopy(),
+            };
+            let xattr = String::from_utf8_lossy(attribute).into_owned();
+            Err(ScanError::Redirected { path: path_buf(path), xattr })
+        }
+    }
+}
+
+/// Lists a directory that mounts have written to, with what they left in the layers below.
+///
+/// Returns [`ScanError`] if it cannot be read.
+pub(crate) fn list_as_left(
+    root: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+) -> Result<Vec<ScannedEntry>, ScanError> {
     let mut scan = Scan { namespace, entries: Vec::new(), first_names: HashMap::new() };
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let mut walker = Walker::new(root, Access::AsIs)?;
@@ -85,11 +123,8 @@ pub(crate) fn scan(
     namespace: XattrNamespace,
 ) -> Result<Manifest, ScanError> {
     let listed = list(root, namespace)?;
-    let unknown: Vec<&ScannedEntry> = listed
-        .iter()
-        .filter(|entry| matches!(entry.kind, ScannedKind::File { .. }) && !known.contains_key(&entry.inode))
-        .collect();
-    let read = hash_all(root, &unknown)?;
+    let is_unknown = |entry: &ScannedEntry| !known.contains_key(&entry.inode);
+    let read = hash_files(root, listed.iter().filter(|entry| is_unknown(entry)))?;
     let mut entries = Vec::with_capacity(listed.len());
     for ScannedEntry { path, kind, metadata, inode, .. } in listed {
         let kind = match kind {
@@ -126,7 +161,7 @@ impl Scan {
     ) -> Result<bool, ScanError> {
         let deletes = found.kind == FileType::CharacterDevice && found.device == (0, 0);
         let (marks, xattrs) = if deletes {
-            (Marks { whiteout: true, opaque: false }, Vec::new())
+            (Marks { whiteout: true, ..Marks::default() }, Vec::new())
         } else {
             self.read_xattrs(path, target)?
         };
@@ -135,14 +170,14 @@ impl Scan {
             // An opaque directory hides the name already; that no form of whiteout counts there makes the
             // digest the same for all.
             if within_opaque != Some(true) {
-                self.push(path, found, ScannedKind::Other(Kind::Whiteout), Metadata::default());
+                self.push(path, found, ScannedKind::Other(Kind::Whiteout), Metadata::default(), None);
             }
             return Ok(false);
         }
         if found.kind != FileType::Directory && found.links > 1 {
             if let Some(first) = self.first_names.get(&found.id) {
                 let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
-                self.push(path, found, kind, Metadata::default());
+                self.push(path, found, kind, Metadata::default(), None);
                 return Ok(false);
             }
             self.first_names.insert(found.id, path.to_vec());
@@ -157,11 +192,26 @@ impl Scan {
             mtime: Timestamp { seconds, nanoseconds },
             xattrs,
         };
-        self.push(path, found, kind, metadata);
-        Ok(marks.opaque && found.kind == FileType::Directory)
+        let is_opaque = marks.opaque && found.kind == FileType::Directory;
+        let left_below = match (found.kind, marks.redirect) {
+            // Nothing below is merged with what is opaque.
+            (FileType::Directory, Some(redirect)) if !is_opaque => Some(LeftBelow::Tree { redirect }),
+            // Once it has its content, where that came from means nothing.
+            (FileType::RegularFile, redirect) if marks.metacopy => Some(LeftBelow::Content { redirect }),
+            _ => None,
+        };
+        self.push(path, found, kind, metadata, left_below);
+        Ok(is_opaque)
     }
 
-    fn push(&mut self, path: &[u8], found: &Stat, kind: ScannedKind, metadata: Metadata) {
+    fn push(
+        &mut self,
+        path: &[u8],
+        found: &Stat,
+        kind: ScannedKind,
+        metadata: Metadata,
+        left_below: Option<LeftBelow>,
+    ) {
         let link = matches!(kind, ScannedKind::Other(Kind::HardLink { .. }));
         self.entries.push(ScannedEntry {
             path: path.to_vec(),
@@ -169,6 +219,7 @@ impl Scan {
             metadata,
             inode: found.id.inode,
             allocated: if link { 0 } else { found.allocated },
+            left_below,
         });
     }
 
@@ -183,10 +234,8 @@ impl Scan {
                 Meaning::Own(name) => own.extend(value()?.map(|value| (name, value))),
                 Meaning::Opaque => marks.opaque = value()?.as_deref() == Some(OPAQUE),
                 Meaning::Whiteout => marks.whiteout = true,
-                Meaning::Elsewhere => {
-                    let xattr = String::from_utf8_lossy(&stored).into_owned();
-                    return Err(ScanError::Redirected { path: path_buf(path), xattr });
-                }
+                Meaning::Redirect => marks.redirect = value()?,
+                Meaning::Metacopy => marks.metacopy = true,
                 Meaning::Private => {}
             }
         }
@@ -196,10 +245,12 @@ impl Scan {
 }
 
 /// What overlayfs' own attributes say.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Marks {
     opaque: bool,
     whiteout: bool,
+    redirect: Option<Vec<u8>>,
+    metacopy: bool,
 }
 
 fn scanned_kind(
@@ -227,13 +278,17 @@ fn scanned_kind(
     Ok(ScannedKind::Other(kind))
 }
 
-/// Hashes files on all processors; the answer is by inode.
-fn hash_all(root: BorrowedFd<'_>, files: &[&ScannedEntry]) -> Result<HashMap<u64, ContentHash>, ScanError> {
+/// Hashes the files among the entries on all processors; the answer is by inode.
+pub(crate) fn hash_files<'e>(
+    root: BorrowedFd<'_>,
+    entries: impl Iterator<Item = &'e ScannedEntry>,
+) -> Result<HashMap<u64, ContentHash>, ScanError> {
+    let files: Vec<_> = entries.filter(|entry| matches!(entry.kind, ScannedKind::File { .. })).collect();
     let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| {
         hash_entry(root, entry, buffer).map(|hash| (entry.inode, hash))
     };
     let workers = parallel::workers(files.len(), FILES_OF_A_THREAD);
-    let hashes = parallel::each(files, workers, || vec![0; 256 * 1024], hash)?;
+    let hashes = parallel::each(&files, workers, || vec![0; 256 * 1024], hash)?;
     Ok(hashes.into_iter().collect())
 }
 
@@ -317,6 +372,8 @@ fn piece(buffer: &mut [u8], length: u64) -> &mut [u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::disk::fixture::{Place, hash, metadata, namespace, shape, write_file};
 
@@ -335,12 +392,13 @@ mod tests {
         // On a file with content it is no whiteout.
         xattr::set(Target::Name(diff.as_fd(), b"file"), namespace().whiteout(), b"y").unwrap();
         assert_eq!(place.manifest("diff"), before);
-        for name in ["redirect", "metacopy"] {
-            let name = [prefix, name.as_bytes()].concat();
-            xattr::set(Target::Name(diff.as_fd(), b"file"), &name, b"y").unwrap();
+        std::fs::create_dir(place.path("diff/directory")).unwrap();
+        for (file, name) in [("directory", namespace().redirect()), ("file", namespace().metacopy())] {
+            xattr::set(Target::Name(diff.as_fd(), file.as_bytes()), name, b"y").unwrap();
             let result = scan(diff.as_fd(), &HashMap::new(), namespace());
-            assert!(matches!(result, Err(ScanError::Redirected { .. })));
-            xattr::remove(Target::Name(diff.as_fd(), b"file"), &name).unwrap();
+            assert!(matches!(result, Err(ScanError::Redirected { path, .. }) if path == Path::new(file)));
+            assert!(list_as_left(diff.as_fd(), namespace()).is_ok());
+            xattr::remove(Target::Name(diff.as_fd(), file.as_bytes()), name).unwrap();
         }
     }
 
@@ -376,11 +434,11 @@ mod tests {
         let diff = place.open("diff");
         let listed = list(diff.as_fd(), namespace()).unwrap();
         std::fs::write(place.path("diff/file"), b"after").unwrap();
-        let hashed = hash_all(diff.as_fd(), &listed.iter().skip(1).collect::<Vec<_>>());
+        let hashed = hash_files(diff.as_fd(), listed.iter());
         assert!(matches!(hashed, Err(ScanError::Changed { .. })));
         std::fs::write(place.path("diff/other"), b"beside").unwrap();
         std::fs::rename(place.path("diff/other"), place.path("diff/file")).unwrap();
-        let hashed = hash_all(diff.as_fd(), &listed.iter().skip(1).collect::<Vec<_>>());
+        let hashed = hash_files(diff.as_fd(), listed.iter());
         assert!(matches!(hashed, Err(ScanError::Changed { .. })));
     }
 

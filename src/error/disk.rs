@@ -228,6 +228,17 @@ pub enum ScanError {
         /// The attribute's name.
         xattr: String,
     },
+    /// What a mount left of a path in the layers below is not there.
+    #[error(
+        "{path:?} says that its content is at {target:?} in the layers below, and it is not: they are others than when it \
+         was written, or it was taken already"
+    )]
+    LeftBelow {
+        /// The path.
+        path: PathBuf,
+        /// Where the content should be.
+        target: PathBuf,
+    },
     /// A file changed while it was being read.
     #[error("{path:?} changed while it was being read")]
     Changed {

@@ -78,7 +78,7 @@ pub(crate) fn compare<'m>(new: &'m Stack, old: &'m Stack) -> Vec<Difference<'m>>
 }
 
 /// Everything that a stack shows, by path.
-fn merge(stack: &Stack) -> BTreeMap<&[u8], Shown<'_>> {
+pub(super) fn merge(stack: &Stack) -> BTreeMap<&[u8], Shown<'_>> {
     let mut tree: BTreeMap<&[u8], Shown<'_>> = BTreeMap::new();
     for (layer, manifest) in stack.manifests().iter().enumerate().rev() {
         for entry in manifest.entries() {
@@ -116,7 +116,7 @@ fn remove_below(tree: &mut BTreeMap<&[u8], Shown<'_>>, path: &[u8]) {
     }
 }
 
-fn is_directory(entry: &Entry) -> bool {
+pub(super) fn is_directory(entry: &Entry) -> bool {
     matches!(entry.kind, Kind::Directory { .. })
 }
 
@@ -129,7 +129,7 @@ fn differs(new: &Entry, old: &Entry) -> bool {
 }
 
 /// The directory that a path lies in; of the root, the root.
-fn parent(path: &[u8]) -> &[u8] {
+pub(super) fn parent(path: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
     path.get(..end).unwrap_or_default()
 }

@@ -15,7 +15,7 @@ use super::idattr;
 use crate::archive::split::SplitReader;
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
-use crate::disk::{self, ScannedEntry, ScannedKind, XattrNamespace};
+use crate::disk::{ScannedEntry, ScannedKind};
 use crate::error::{ExportError, ScanError, SplitError};
 use crate::sys::beneath;
 use crate::sys::file::File;
@@ -59,21 +59,20 @@ pub(crate) fn export_original(
     Ok(())
 }
 
-/// Writes a deterministic tar of a diff directory: markers for what it deletes, sockets left out. The root
+/// Writes a deterministic tar of what a diff directory has: markers for what it deletes, sockets left out. The root
 /// directory stands in it if its metadata is not `inherited`. With `id_maps` the directory has the host's ids, and the
-/// tar gets the container's.
+/// tar gets the container's. `open` gives the file at a path.
 ///
-/// Returns [`ExportError::Scan`] if the directory cannot be read, or changes while it is, and
-/// [`ExportError::Unmapped`] if a file belongs to nobody in the container.
+/// Returns [`ExportError::Io`] if a file cannot be read, or changes while it is, and
+/// [`ExportError::Unmapped`] if one belongs to nobody in the container.
 pub(crate) fn export_directory(
-    root: BorrowedFd<'_>,
-    namespace: XattrNamespace,
+    mut entries: Vec<ScannedEntry>,
+    open: impl Fn(&[u8]) -> io::Result<File>,
     inherited: Option<&Metadata>,
     id_maps: Option<&IdMaps>,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
-    let mut entries = disk::list(root, namespace)?;
     if let Some(maps) = id_maps {
         entries.iter_mut().try_for_each(|entry| map_owner(entry, maps))?;
     }
@@ -81,7 +80,7 @@ pub(crate) fn export_directory(
         if entry.path.is_empty() && inherited.is_none_or(|inherited| same_root(inherited, &entry.metadata)) {
             continue;
         }
-        append(&mut writer, root, entry, file_metadata(entry, &entries))?;
+        append(&mut writer, &open, entry, file_metadata(entry, &entries))?;
     }
     writer.finish()?;
     Ok(())
@@ -199,7 +198,7 @@ fn described(path: &[u8], kind: EntryKind, metadata: &Metadata) -> Entry {
 
 fn append<W: Write>(
     writer: &mut Writer<W>,
-    root: BorrowedFd<'_>,
+    open: impl Fn(&[u8]) -> io::Result<File>,
     scanned: &ScannedEntry,
     metadata: &Metadata,
 ) -> Result<(), ExportError> {
@@ -216,7 +215,7 @@ fn append<W: Write>(
     match &scanned.kind {
         ScannedKind::File { size } => {
             (entry.size, entry.stored) = (*size, *size);
-            let mut file = File::from(beneath::open_file_beneath(root, &scanned.path)?);
+            let mut file = open(&scanned.path)?;
             return Ok(writer.append(&entry, &mut file)?);
         }
         ScannedKind::Other(Kind::Symlink { target } | Kind::HardLink { target }) => {
@@ -266,6 +265,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::disk::{self, XattrNamespace};
 
     #[test]
     fn a_file_that_looks_like_a_marker_is_refused() {
@@ -274,7 +274,9 @@ mod tests {
         std::fs::write(dir.path().join("bin/.wh.sh"), "a file of somebody").unwrap();
         let root = beneath::open_directory(dir.path()).unwrap();
         let mut out = Vec::new();
-        let error = export_directory(root.as_fd(), XattrNamespace::User, None, None, &mut out).unwrap_err();
+        let entries = disk::list(root.as_fd(), XattrNamespace::User).unwrap();
+        let open = |path: &[u8]| Ok(beneath::open_file_beneath(root.as_fd(), path)?.into());
+        let error = export_directory(entries, open, None, None, &mut out).unwrap_err();
         assert!(error.to_string().starts_with("/bin/.wh.sh cannot be written out"), "{error}");
     }
 }

@@ -18,7 +18,7 @@ const ACL_USER: u16 = 0x02;
 const ACL_GROUP: u16 = 0x08;
 
 /// Turns the host's ids into the container's. What is not mapped, or has not the form that the kernel writes, stays.
-pub(super) fn to_container(xattrs: &mut [(Vec<u8>, Vec<u8>)], maps: &IdMaps) {
+pub(crate) fn to_container(xattrs: &mut [(Vec<u8>, Vec<u8>)], maps: &IdMaps) {
     for (name, value) in xattrs {
         if name == CAPABILITY {
             map_capability(value, maps);

@@ -10,6 +10,7 @@
 //! | [`export`] | a layer as a tar stream |
 //! | [`compressed`](mod@compressed) | that stream, compressed |
 //! | [`idattr`] | ids inside extended attributes |
+//! | [`resolve`](mod@resolve) | what a mount left in the layers below |
 //! | [`writable`] | directories that are written to |
 
 mod changes;
@@ -21,6 +22,7 @@ mod idattr;
 mod import;
 mod pipeline;
 mod progress;
+mod resolve;
 mod stack;
 mod thing;
 mod writable;
@@ -30,11 +32,13 @@ pub(crate) use changes::{Mark, changes};
 pub(crate) use compare::{Difference, compare};
 pub(crate) use compressed::compressed;
 pub(crate) use export::{export_differences, export_directory, export_original};
+pub(crate) use idattr::to_container as map_xattrs;
 pub(crate) use import::{
     ImportOptions, SealedContent, SealedLayer, Table, TocFound, UnpackedLayer, complete, seal, unpack,
 };
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
+pub(crate) use resolve::{Place, resolve};
 pub(crate) use stack::{Stack, hides_below};
 pub use thing::{Layer, LayerBlob};
-pub(crate) use writable::{directory, listing, prepare_writable};
+pub(crate) use writable::{UNREAD, directory, listing, prepare_writable};

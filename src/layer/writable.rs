@@ -1,11 +1,11 @@
 //! Layers that are written to: a directory of their own, with a workdir beside it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{self, DiffName, Layout, ScannedEntry, ScannedKind, Staging, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, Layout, ScannedEntry, ScannedKind, Staging, Subdirectory};
 use crate::error::{LayoutError, MetaError, ScanError};
 use crate::meta::Query;
 use crate::types::{ContentHash, TreeDigest};
@@ -25,19 +25,26 @@ pub(crate) fn directory(txn: &impl Query, layer: &LayerRecord) -> Result<u64, Me
     }
 }
 
-/// What stands in a directory that may be written to, as a manifest in which all contents are zero: for what only asks for
-/// names and metadata.
+/// The hash of bytes that nobody has read.
+pub(crate) const UNREAD: ContentHash = ContentHash([0; 32]);
+
+/// What stands in a directory that may be written to as a manifest. `content` gives the hash of a file's bytes, [`UNREAD`]
+/// for what only asks for names and metadata.
 ///
-/// Returns [`ScanError`] if the directory cannot be read.
-pub(crate) fn listing(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Manifest, ScanError> {
+/// Returns [`ScanError::Manifest`] if the entries make none, and the first error of `content`.
+pub(crate) fn listing<E: From<ScanError>>(
+    entries: impl IntoIterator<Item = ScannedEntry>,
+    content: impl Fn(&ScannedEntry) -> Result<ContentHash, E>,
+) -> Result<Manifest, E> {
     let entry = |found: ScannedEntry| {
-        let kind = match found.kind {
-            ScannedKind::File { size } => Kind::File { size, content: ContentHash([0; 32]) },
-            ScannedKind::Other(kind) => kind,
+        let kind = match &found.kind {
+            ScannedKind::File { size } => Kind::File { size: *size, content: content(&found)? },
+            ScannedKind::Other(kind) => kind.clone(),
         };
-        Entry { path: found.path, kind, metadata: found.metadata }
+        Ok::<_, E>(Entry { path: found.path, kind, metadata: found.metadata })
     };
-    Ok(Manifest::new(disk::list(root, namespace)?.into_iter().map(entry).collect())?)
+    let entries = entries.into_iter().map(entry).collect::<Result<_, E>>()?;
+    Ok(Manifest::new(entries).map_err(ScanError::from)?)
 }
 
 /// Makes a staged directory ready for writing above the directory `parent`, which lies in `layout`: its root gets the

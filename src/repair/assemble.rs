@@ -5,19 +5,15 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
 
 use crate::check::Place;
-use crate::disk::{self, DeviceKind, Staging, TreeWriter, UnpackOptions};
+use crate::disk::{self, Staging, TreeWriter, UnpackOptions};
 use crate::error::{Error, ImportError, RepairError};
 use crate::sys::file::{File, duplicate};
-use crate::sys::{beneath, extent, stat};
+use crate::sys::{beneath, stat};
 use crate::types::{ContentHash, RelPath};
-
-/// The size of the pieces in which files are copied.
-const PIECE: usize = 128 * 1024;
 
 /// Where contents may be found: directories by number, and places in them.
 pub(super) struct Contents<'c> {
@@ -70,25 +66,12 @@ fn make(
     known: &mut HashMap<u64, ContentHash>,
 ) -> Result<(), Error> {
     let path = if entry.path.is_empty() { RelPath::root() } else { RelPath::from_archive(&entry.path)? };
-    let metadata = &entry.metadata;
-    let made = match &entry.kind {
-        Kind::Directory { opaque } => tree.directory(&path, metadata).and_then(|()| match opaque {
-            true => tree.opaque(&path),
-            false => Ok(()),
-        }),
-        Kind::File { size, content } => return copy_any(tree, entry, (*size, content), contents, known),
-        Kind::Symlink { target } => tree.symlink(&path, target, metadata),
-        Kind::HardLink { target } => tree.hard_link(&path, &RelPath::from_archive(target)?),
-        Kind::CharDevice { major, minor } => tree.device(&path, DeviceKind::Char, (*major, *minor), metadata),
-        Kind::BlockDevice { major, minor } => {
-            tree.device(&path, DeviceKind::Block, (*major, *minor), metadata)
-        }
-        Kind::Fifo => tree.fifo(&path, metadata),
-        Kind::Whiteout => tree.whiteout(&path),
+    match &entry.kind {
+        Kind::File { size, content } => copy_any(tree, entry, (*size, content), contents, known),
         // No archive has one.
-        Kind::Socket => return Err(RepairError::Kind { path: path.as_path().to_owned() }.into()),
-    };
-    Ok(made.map_err(ImportError::from)?)
+        Kind::Socket => Err(RepairError::Kind { path: path.as_path().to_owned() }.into()),
+        kind => Ok(tree.entry(&path, kind, &entry.metadata)?),
+    }
 }
 
 /// Makes a file from the first place that really has its content.
@@ -109,7 +92,7 @@ fn copy_any(
         }
         // What was made of a wrong copy is replaced by the next.
         let writer = tree.file(&path, &entry.metadata, size).map_err(ImportError::from)?;
-        if let Some(written) = copy(&File::from(file), size, writer)?
+        if let Some(written) = writer.copy(&File::from(file)).map_err(ImportError::from)?
             && written.content == *content
         {
             known.insert(written.inode, written.content);
@@ -117,28 +100,4 @@ fn copy_any(
         }
     }
     Err(RepairError::NoContent { content: content.to_string(), path: path.as_path().to_owned() }.into())
-}
-
-/// Copies a file with its holes; `None` if it cannot be read to its end.
-fn copy(from: &File, size: u64, mut to: disk::FileWriter) -> Result<Option<disk::WrittenFile>, Error> {
-    let mut piece = vec![0; PIECE];
-    let mut at = 0;
-    while at < size {
-        // A filesystem that knows no holes has none.
-        let (start, end) =
-            extent::next_data(from.as_fd(), at).unwrap_or(Some((at, size))).unwrap_or((size, size));
-        let (start, end) = (start.clamp(at, size), end.min(size));
-        to.skip(start - at).map_err(ImportError::from)?;
-        at = start;
-        while at < end {
-            let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-            let buffer = piece.get_mut(..wanted).unwrap_or_default();
-            if from.read_exact_at(buffer, at).is_err() {
-                return Ok(None);
-            }
-            to.write_all(buffer).map_err(ImportError::from)?;
-            at += u64::try_from(wanted).unwrap_or_default();
-        }
-    }
-    Ok(Some(to.finish().map_err(ImportError::from)?))
 }

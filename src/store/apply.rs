@@ -7,10 +7,11 @@ use std::os::fd::AsFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{SyncPoint, copy_below};
-use crate::error::{Error, InUseError, MetaError};
+use crate::disk::{Limits, SyncPoint, copy_below};
+use crate::error::{Error, ImportError, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
+use crate::sys::file::duplicate;
 use crate::sys::moment;
 use crate::types::LayerId;
 
@@ -20,6 +21,7 @@ use super::layer::{changed_meanwhile, found};
 use super::remove::Mounts;
 use super::seal::HeldDirectory;
 use super::staged::described;
+use super::written::Old;
 use super::{ApplyOptions, StagedDiff, Store};
 
 impl Store {
@@ -174,7 +176,17 @@ impl<'s> Target<'s> {
             copy_below(staging.directory(), copy.directory(), store.layout().xattrs())?;
             staging = copy;
         }
-        let from = store.open_diff(self.number)?;
+        // What mounts left below would be hidden, or found by others, once the archive's changes lie above.
+        let settled = match &self.record.content {
+            LayerContent::Writable(_) if !self.home.seen_from().begin_read()?.written(&self.record)?.is_plain() => {
+                Some(self.home.stage_settled(&self.record, Old::Stays, Limits::default())?.0)
+            }
+            _ => None,
+        };
+        let from = match &settled {
+            Some(settled) => duplicate(settled.directory()).map_err(ImportError::from)?,
+            None => store.open_diff(self.number)?,
+        };
         copy_below(from.as_fd(), staging.directory(), store.layout().xattrs())?;
         if writable {
             store.sync_writable(point, &staging, true)?;

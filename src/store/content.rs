@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use layerstore_schema::manifest::{Kind, Manifest};
@@ -22,6 +23,7 @@ use crate::types::TreeDigest;
 
 use super::part::Directory;
 use super::view::View;
+use super::written::Written;
 use super::{Store, ThingId};
 
 /// How a layer is written out.
@@ -52,8 +54,30 @@ impl DiffOptions {
 /// All that a thing shows.
 struct Compared<'s> {
     stack: Stack,
-    /// The layers' ids and directories, topmost first.
-    directories: Vec<(String, Directory<'s>)>,
+    /// The layers, topmost first.
+    files: Vec<Files<'s>>,
+}
+
+/// Where the files of a layer are.
+#[derive(Clone)]
+enum Files<'s> {
+    /// In the directory of the layer with this id.
+    In(String, Directory<'s>),
+    /// There or below, as the layer is written to.
+    Written(Rc<Written<'s>>),
+}
+
+impl Files<'_> {
+    fn open(&self, path: &[u8]) -> io::Result<File> {
+        match self {
+            Files::In(layer, directory) => {
+                // A process has not as many descriptors as an image may have layers.
+                let root = directory.open(layer).map_err(io::Error::other)?;
+                Ok(beneath::open_file_beneath(root.as_fd(), path)?.into())
+            }
+            Files::Written(written) => written.open(path),
+        }
+    }
 }
 
 /// The bytes of a thing, as its length says.
@@ -82,12 +106,9 @@ impl Store {
                 layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
             }
             LayerContent::Writable(_) => {
-                let directory = txn.directory(&layer)?;
-                let root = directory.open(&layer.id)?;
-                drop(txn);
-                let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
-                let marks = entries.iter().map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind)));
-                layer::changes(marks, &below)
+                let written = txn.written(&layer)?;
+                let entries = written.entries().iter();
+                layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
             }
         })
     }
@@ -190,10 +211,7 @@ impl Store {
         let (of, base) = self.compared(of, base)?;
         let differences = layer::compare(&of.stack, &base.stack);
         let open = |layer: usize, path: &[u8]| {
-            let (layer, directory) = of.directories.get(layer).ok_or(io::ErrorKind::NotFound)?;
-            // A process has not as many descriptors as an image may have layers.
-            let root = directory.open(layer).map_err(io::Error::other)?;
-            Ok(File::from(beneath::open_file_beneath(root.as_fd(), path)?))
+            of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path)
         };
         Ok(layer::export_differences(&differences, open, out)?)
     }
@@ -212,21 +230,25 @@ impl Store {
         let mut read = |thing: &ThingId| -> Result<Compared<'_>, Error> {
             let top = self.layer_of(&txn, thing)?;
             txn.verify_chain(&top.id)?;
-            let (mut manifests, mut directories) = (Vec::new(), Vec::new());
+            let (mut manifests, mut files) = (Vec::new(), Vec::new());
             for layer in txn.chain(&top.id)? {
                 let directory = txn.directory(&layer)?;
-                directories.push((layer.id.clone(), directory));
-                manifests.push(match (layer.content, scanned.get(&directory.path())) {
-                    (_, Some(known)) => Arc::clone(known),
-                    (LayerContent::Sealed(tree), None) => txn.manifest(&TreeDigest(tree))?,
-                    (LayerContent::Writable(_), None) => {
-                        let (root, namespace) = (directory.open(&layer.id)?, directory.layout().xattrs());
-                        Arc::new(disk::scan(root.as_fd(), &HashMap::new(), namespace)?)
+                let (manifest, place) = match (&layer.content, scanned.get(&directory.path())) {
+                    (LayerContent::Sealed(tree), _) => {
+                        (txn.manifest(&TreeDigest(*tree))?, Files::In(layer.id.clone(), directory))
                     }
-                });
-                scanned.extend(manifests.last().map(|manifest| (directory.path(), Arc::clone(manifest))));
+                    (LayerContent::Writable(_), Some(known)) => Clone::clone(known),
+                    (LayerContent::Writable(_), None) => {
+                        let written = txn.written(&layer)?;
+                        let found = (Arc::new(written.scan()?), Files::Written(Rc::new(written)));
+                        scanned.insert(directory.path(), found.clone());
+                        found
+                    }
+                };
+                manifests.push(manifest);
+                files.push(place);
             }
-            Ok(Compared { stack: Stack::new(manifests), directories })
+            Ok(Compared { stack: Stack::new(manifests), files })
         };
         Ok((read(of)?, read(base)?))
     }
@@ -252,8 +274,19 @@ impl Store {
         let container =
             txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
         let maps = container.as_ref().and_then(image::id_maps);
-        let namespace = directory.layout().xattrs();
-        Ok(layer::export_directory(root.as_fd(), namespace, inherited, maps.as_ref(), out)?)
+        let result = match layer.content {
+            LayerContent::Writable(_) => {
+                let mut written = txn.written(layer)?;
+                let entries = written.take_entries();
+                layer::export_directory(entries, |path| written.open(path), inherited, maps.as_ref(), out)
+            }
+            LayerContent::Sealed(_) => {
+                let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
+                let open = |path: &[u8]| Ok(beneath::open_file_beneath(root.as_fd(), path)?.into());
+                layer::export_directory(entries, open, inherited, maps.as_ref(), out)
+            }
+        };
+        Ok(result?)
     }
 
     /// The record of the layer that a thing is about.

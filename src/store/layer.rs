@@ -21,6 +21,7 @@ use super::import::Durability;
 use super::part::Directory;
 use super::remove::Mounts;
 use super::staged::ApplyOptions;
+use super::written::Old;
 use super::{Quota, Store, SyncMode};
 
 /// What a new layer is given.
@@ -265,6 +266,15 @@ impl Home<'_> {
 
     /// Makes a copy of a layer's directory, which must fit into the limits.
     pub(super) fn stage_copy(&self, of: &str, limits: Limits) -> Result<Staging, Error> {
+        let txn = self.seen_from().begin_read()?;
+        let layer = found(&txn, of)?;
+        // The copy may stand on other layers, in which what mounts left is not.
+        if let LayerContent::Writable(_) = layer.content
+            && !txn.written(&layer)?.is_plain()
+        {
+            return Ok(self.stage_settled(&layer, Old::Stays, limits)?.0);
+        }
+        drop(txn);
         self.stage_like(of, limits, |staging, from| {
             layer::prepare_writable(from.layout(), staging, from.number())?;
             Ok(copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?)

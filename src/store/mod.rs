@@ -67,6 +67,7 @@ mod view;
 mod watch;
 mod wipe;
 mod write;
+mod written;
 
 pub use anything::Things;
 pub use backup::{BackupMode, CompactReport};

@@ -7,17 +7,19 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
-use crate::disk::{self, EntryLock, Limits, LockState, NamedLock};
-use crate::error::{Error, InUseError, LayoutError};
+use crate::disk::{self, EntryLock, Filled, Limits, LockState, NamedLock, Staging};
+use crate::error::{Error, ImportError, InUseError, LayoutError, ScanError};
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, unsynced};
-use crate::types::{LayerId, TreeDigest};
+use crate::sys::moment;
+use crate::types::{ContentHash, LayerId, TreeDigest};
 
 use super::garbage::{self, Sweep};
 use super::home::Home;
 use super::import::{Durability, Rows};
 use super::layer::{changed_meanwhile, found};
 use super::remove::Mounts;
+use super::written::Old;
 use super::{Store, SyncMode};
 
 /// How often something is tried that others can come in the way of.
@@ -29,7 +31,8 @@ const LIMIT: u64 = 1000;
 impl Store {
     /// Seals a layer that was written to: its directory is read, gets a tree digest, and is never written to again. From
     /// then on it is shared with equal ones, and [`check`](Self::check) finds what is changed in it. A layer that is sealed
-    /// stays as it is. Its [`Quota`](crate::Quota) goes.
+    /// stays as it is. What mounts left in the layers below is brought in, as [`settle`](Self::settle) does. Its
+    /// [`Quota`](crate::Quota) goes.
     ///
     /// # Locking
     ///
@@ -55,6 +58,26 @@ impl Store {
     pub fn seal(&self, id: &LayerId) -> Result<Layer, Error> {
         let sealed = self.layer_home(id.as_str())?.seal(id)?;
         Ok(Layer::from_record(sealed)?)
+    }
+
+    /// Brings into a layer that is written to what mounts left in the layers below: mounts with `redirect_dir=on` leave the
+    /// things in a renamed directory there, those with `metacopy=on` the bytes of a file of which only owner, mode or
+    /// attributes were changed. The store's own mounts leave nothing, and do not show what others left so; a mount that
+    /// somebody else made from a [`MountEntry`](crate::MountEntry) does if it is not told what the entry says. The layer gets a
+    /// directory of its own for it, and keeps it if there was nothing to be brought in.
+    ///
+    /// Reading a layer needs none of this: [`changes`](Self::changes), [`diff`](Self::diff) and the rest look below by
+    /// themselves, and [`seal`](Self::seal) does this, too. Returns whether there was something.
+    ///
+    /// # Locking
+    ///
+    /// Who wants to mount the layer for writing waits meanwhile.
+    ///
+    /// Returns [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it;
+    /// [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more; and
+    /// [`Error::Lookup`] if it is not there.
+    pub fn settle(&self, id: &LayerId) -> Result<bool, Error> {
+        self.layer_home(id.as_str())?.settle(id.as_str())
     }
 
     /// Makes a sealed layer writable. Its tree digest, diffID, blobs and sizes go, as what they said is no longer so. If no
@@ -105,7 +128,16 @@ impl Home<'_> {
         }
         let point = store.layout().sync_point()?;
         let root = store.open_diff(number)?;
-        let content = SealedContent::read(root.as_fd(), &HashMap::new(), store.layout().xattrs())?;
+        let namespace = store.layout().xattrs();
+        let (settled, content) = match SealedContent::read(root.as_fd(), &HashMap::new(), namespace) {
+            Err(ImportError::Scan(ScanError::Redirected { .. })) => {
+                let (staging, known) = self.stage_settled(record, Old::Goes, Limits::default())?;
+                let content = SealedContent::read(staging.directory(), &known, namespace)?;
+                (Some(staging.filled()), content)
+            }
+            content => (None, content?),
+        };
+        let number = settled.as_ref().map_or(number, Filled::number);
         let sync = || store.sync_staged(&point, true);
         let seal = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, &record.id)?;
@@ -115,17 +147,80 @@ impl Home<'_> {
             if current.content != record.content {
                 return Err(changed_meanwhile(&record.id));
             }
-            if !rows.insert_tree(number, &content)? {
-                // An equal layer has a directory, and this one goes.
+            let needed = rows.insert_tree(number, &content)?;
+            if !needed || settled.is_some() {
+                // The layer gets the directory of an equal one or a new one, and this one goes.
                 self.refuse_mounted_above(&record.id)?;
             }
             let sealed = LayerRecord { content: LayerContent::Sealed(content.tree.0), ..current.clone() };
             rows.txn.put_layer(&sealed)?;
             rows.release(&current)?;
             rows.inserted_chain(&record.id)?;
-            Ok(sealed)
+            Ok((sealed, needed))
         };
-        self.hold_user(|| store.write_rows(&HashSet::new(), sync, Mounts::Wait, seal))
+        let written = self.hold_user(|| store.write_rows(&HashSet::new(), sync, Mounts::Wait, seal));
+        match settled {
+            Some(directory) => store.settle_directory(directory, written),
+            None => written.map(|(sealed, _)| sealed),
+        }
+    }
+
+    fn settle(&self, id: &str) -> Result<bool, Error> {
+        let store = self.store;
+        store.begin_writing()?;
+        let record = found(&store.database().begin_read()?, id)?;
+        let LayerContent::Writable(number) = record.content else { return Ok(false) };
+        let held = self.hold_directory(id, number)?;
+        let settled = self.settle_held(&record, number);
+        held.release_after(settled)
+    }
+
+    /// Gives a layer whose directory this process holds another one, if mounts left something below.
+    fn settle_held(&self, record: &LayerRecord, number: u64) -> Result<bool, Error> {
+        let store = self.store;
+        let txn = self.seen_from().begin_read()?;
+        if found(&txn, &record.id)?.content != record.content {
+            return Err(changed_meanwhile(&record.id));
+        }
+        if txn.written(record)?.is_plain() {
+            return Ok(false);
+        }
+        drop(txn);
+        let point = store.layout().sync_point()?;
+        let limited = store.layout().limits_of(number)?;
+        let limits = limited.map(|limited| limited.limits).unwrap_or_default();
+        let (staging, _) = self.stage_settled(record, Old::Goes, limits)?;
+        store.sync_writable(&point, &staging, true)?;
+        let settle = |rows: &mut Rows<'_>| {
+            let current = found(rows.txn, &record.id)?;
+            if current.content != record.content {
+                return Err(changed_meanwhile(&record.id));
+            }
+            self.refuse_mounted_above(&record.id)?;
+            let content = LayerContent::Writable(staging.number());
+            rows.txn.put_layer(&LayerRecord { content, ..current.clone() })?;
+            rows.release(&current)?;
+            Ok((true, true))
+        };
+        let written = self
+            .hold_user(|| store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, settle));
+        store.settle_directory(staging.filled(), written)
+    }
+
+    /// Makes a plain changeset of a layer that is written to, beside its directory. With it come the hashes of files that
+    /// were copied, by inode.
+    pub(super) fn stage_settled(
+        &self,
+        layer: &LayerRecord,
+        old: Old,
+        limits: Limits,
+    ) -> Result<(Staging, HashMap<u64, ContentHash>), Error> {
+        let staging = self.store.stage()?;
+        self.store.limit(&staging, limits)?;
+        let txn = self.seen_from().begin_read()?;
+        let known = txn.written(layer)?.settle(&staging, old, &self.store.import_options().unpack)?;
+        moment::pass("to be sealed");
+        Ok((staging, known))
     }
 
     /// Makes a sealed layer writable, as [`Store::unseal`] does.

@@ -6,7 +6,6 @@
 //! only one that does not have them takes them from another, since a tree digest says what they are.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use layerstore_schema::manifest::Manifest;
@@ -17,7 +16,7 @@ use layerstore_schema::table::{LayerKey, Owner};
 
 use crate::error::{CreateError, Error, MetaError};
 use crate::image::{self, Container, Image};
-use crate::layer::{self, Layer, Stack};
+use crate::layer::{Layer, Stack};
 use crate::meta::{self, PrefixMatch, Query, ReadTxn};
 use crate::types::TreeDigest;
 
@@ -311,10 +310,7 @@ impl<'s> View<'s> {
     pub(crate) fn listing(&self, layer: &LayerRecord) -> Result<Arc<Manifest>, Error> {
         Ok(match layer.content {
             LayerContent::Sealed(tree) => self.manifest(&TreeDigest(tree))?,
-            LayerContent::Writable(_) => {
-                let directory = self.directory(layer)?;
-                Arc::new(layer::listing(directory.open(&layer.id)?.as_fd(), directory.layout().xattrs())?)
-            }
+            LayerContent::Writable(_) => Arc::new(self.written(layer)?.listing()?),
         })
     }
 

@@ -11,6 +11,9 @@ use crate::sys::file::File;
 use crate::sys::{extent, stat};
 use crate::types::{ContentHash, Metadata, RelPath};
 
+/// The size of the pieces in which files are copied.
+const PIECE: usize = 128 * 1024;
+
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Fills one regular file of a layer, on whatever thread. Needs nothing of the tree but the open file, so a
@@ -87,6 +90,31 @@ impl FileWriter {
         self.position = end;
         self.ends_in_hole = true;
         Ok(())
+    }
+
+    /// Fills the file with the bytes and holes of another, and finishes it; `None` if that one cannot be read to its end.
+    pub(crate) fn copy(mut self, from: &File) -> Result<Option<WrittenFile>, UnpackError> {
+        let mut piece = vec![0; PIECE];
+        let size = self.real_size;
+        let mut at = self.position;
+        while at < size {
+            // A filesystem that knows no holes has none.
+            let (start, end) =
+                extent::next_data(from.as_fd(), at).unwrap_or(Some((at, size))).unwrap_or((size, size));
+            let (start, end) = (start.clamp(at, size), end.min(size));
+            self.skip(start - at)?;
+            at = start;
+            while at < end {
+                let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+                let buffer = piece.get_mut(..wanted).unwrap_or_default();
+                if from.read_exact_at(buffer, at).is_err() {
+                    return Ok(None);
+                }
+                self.write_all(buffer)?;
+                at += u64::try_from(wanted).unwrap_or_default();
+            }
+        }
+        self.finish().map(Some)
     }
 
     /// Gives the file its length, owner, attributes, mode and time.

@@ -23,17 +23,19 @@ mod whiteout;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use layerstore_schema::manifest::Kind;
 
 pub(crate) use file::{FileWriter, WrittenFile};
 pub(crate) use metadata::apply_metadata;
 
 use self::parents::HandleCache;
 use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
-use crate::error::UnpackError;
+use crate::error::{ImportError, UnpackError};
 use crate::sys::beneath;
 use crate::sys::node::{self, NodeKind};
 use crate::sys::xattr::Target;
@@ -268,6 +270,55 @@ impl TreeWriter {
         let make = || node::make_node(parent.as_fd(), name, NodeKind::Fifo, metadata.mode, (0, 0));
         self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the fifo"))?;
         self.shared.describe_name(path, &parent, name, metadata, metadata::ModeOf::Node)
+    }
+
+    /// Makes a socket without anyone behind it.
+    fn socket(&mut self, path: &RelPath, metadata: &Metadata) -> Result<(), UnpackError> {
+        let (parent, name) = self.place(path, "socket")?;
+        let make = || node::make_node(parent.as_fd(), name, NodeKind::Socket, metadata.mode, (0, 0));
+        self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the socket"))?;
+        self.shared.describe_name(path, &parent, name, metadata, metadata::ModeOf::Node)
+    }
+
+    /// Makes what a manifest says of a path. Regular files are left out: their bytes are the caller's.
+    pub(crate) fn entry(&mut self, path: &RelPath, kind: &Kind, metadata: &Metadata) -> Result<(), ImportError> {
+        let made = match kind {
+            Kind::Directory { opaque } => self.directory(path, metadata).and_then(|()| match opaque {
+                true => self.opaque(path),
+                false => Ok(()),
+            }),
+            Kind::Symlink { target } => self.symlink(path, target, metadata),
+            Kind::HardLink { target } => {
+                self.hard_link(path, &RelPath::from_archive(target)?)
+            }
+            Kind::CharDevice { major, minor } => {
+                self.device(path, DeviceKind::Char, (*major, *minor), metadata)
+            }
+            Kind::BlockDevice { major, minor } => {
+                self.device(path, DeviceKind::Block, (*major, *minor), metadata)
+            }
+            Kind::Fifo => self.fifo(path, metadata),
+            Kind::Socket => self.socket(path, metadata),
+            Kind::Whiteout => self.whiteout(path),
+            Kind::File { .. } => Ok(()),
+        };
+        Ok(made?)
+    }
+
+    /// Gives a file that stands at a path below another directory of the same filesystem a second name here, as it is.
+    /// Returns whether the filesystem lets it.
+    pub(crate) fn link_from(
+        &mut self,
+        path: &RelPath,
+        from: BorrowedFd<'_>,
+        old: &[u8],
+    ) -> Result<bool, UnpackError> {
+        let (parent, name) = self.place(path, "file")?;
+        let cut = old.iter().rposition(|&byte| byte == b'/');
+        let (above, old) = cut.and_then(|at| old.split_at_checked(at)).unwrap_or((b"", old));
+        let above = beneath::open_directory_beneath(from, above).map_err(failed(path, "find"))?;
+        let old = old.strip_prefix(b"/").unwrap_or(old);
+        Ok(node::make_hard_link(above.as_fd(), old, parent.as_fd(), name).is_ok())
     }
 
     /// Makes a regular file of `real_size` bytes, to be filled by the writer that is returned.

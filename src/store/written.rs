@@ -1,0 +1,216 @@
+//! A directory that is written to, as one changeset, whatever mounts have left of it in the layers below.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use layerstore_schema::manifest::Manifest;
+use layerstore_schema::record::{LayerContent, LayerRecord};
+
+use crate::disk::{self, ScannedEntry, ScannedKind, Staging, TreeWriter, UnpackOptions};
+use crate::error::{Error, ImportError, ScanError, TreeError};
+use crate::image;
+use crate::layer::{self, Place, UNREAD};
+use crate::sys::beneath;
+use crate::sys::file::{File, duplicate};
+use crate::sys::userns::{IdExtent, IdMaps};
+use crate::types::{ContentHash, RelPath};
+
+use super::part::Directory;
+use super::view::View;
+
+/// What a layer that is written to has, as it was when it was read.
+#[derive(Debug)]
+pub(crate) struct Written<'s> {
+    root: OwnedFd,
+    entries: Vec<ScannedEntry>,
+    /// The files whose bytes are not in the directory.
+    elsewhere: HashMap<Vec<u8>, Elsewhere<'s>>,
+    /// Whether mounts have left something below.
+    resolved: bool,
+}
+
+/// What becomes of a directory that is settled in another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Old {
+    /// It stays, and what is written to one is not written to the other.
+    Stays,
+    /// It is removed, and its files are not copied: they get second names, where the filesystem lets that.
+    Goes,
+}
+
+/// Where the bytes of a file are.
+#[derive(Clone, Debug)]
+struct Elsewhere<'s> {
+    layer: String,
+    directory: Directory<'s>,
+    path: Vec<u8>,
+    content: ContentHash,
+}
+
+impl<'s> View<'s> {
+    /// What a layer that is written to has. The layers below are read as far as mounts have left something there.
+    ///
+    /// Returns [`Error::Scan`] if a directory cannot be read, or what was left below is not there.
+    pub(crate) fn written(&self, layer: &LayerRecord) -> Result<Written<'s>, Error> {
+        let directory = self.directory(layer)?;
+        let (root, namespace) = (directory.open(&layer.id)?, directory.layout().xattrs());
+        let entries = disk::list_as_left(root.as_fd(), namespace)?;
+        let resolved = entries.iter().any(|entry| entry.left_below.is_some());
+        let mut written = Written { root, entries, elsewhere: HashMap::new(), resolved };
+        if resolved {
+            let below = self.stack(layer.parent.as_deref())?;
+            let maps = self.shown_ids(layer)?;
+            let entries = std::mem::take(&mut written.entries);
+            let found = layer::resolve(entries, &below, |metadata| {
+                let Some((to_host, reversed)) = &maps else { return };
+                // Whom the mount shows as nobody stays that in the layer.
+                if let Some(owner) = to_host.to_host(metadata.uid, metadata.gid) {
+                    (metadata.uid, metadata.gid) = owner;
+                }
+                layer::map_xattrs(&mut metadata.xattrs, reversed);
+            })?;
+            written.elsewhere = self.places(layer, found.elsewhere)?;
+            written.entries = found.entries;
+        }
+        Ok(written)
+    }
+
+    /// How a mount of the layer shows the ids of the layers below, if not as they are: forwards and backwards.
+    fn shown_ids(&self, layer: &LayerRecord) -> Result<Option<(IdMaps, IdMaps)>, Error> {
+        let container = self.container_of_layer(&layer.id)?.map(|id| self.container(&id)).transpose()?;
+        let maps = container.flatten().as_ref().and_then(image::id_maps);
+        let swap = |map: &[IdExtent]| -> Vec<IdExtent> {
+            map.iter()
+                .map(|extent| IdExtent { inside: extent.outside, outside: extent.inside, ..*extent })
+                .collect()
+        };
+        Ok(maps.map(|maps| {
+            let reversed = IdMaps { uids: swap(&maps.uids), gids: swap(&maps.gids) };
+            (maps, reversed)
+        }))
+    }
+
+    /// Places in the stack below a layer as places in directories. Where the layer below has not the bytes itself, they are
+    /// where that one says.
+    fn places(
+        &self,
+        layer: &LayerRecord,
+        places: HashMap<Vec<u8>, Place>,
+    ) -> Result<HashMap<Vec<u8>, Elsewhere<'s>>, Error> {
+        let chain = match &layer.parent {
+            Some(parent) => self.chain(parent)?,
+            None => Vec::new(),
+        };
+        let mut others: HashMap<usize, Written<'s>> = HashMap::new();
+        let mut found = HashMap::with_capacity(places.len());
+        for (path, place) in places {
+            let Some(layer) = chain.get(place.layer) else { continue };
+            if let LayerContent::Writable(_) = layer.content {
+                if !others.contains_key(&place.layer) {
+                    others.insert(place.layer, self.written(layer)?);
+                }
+                let further = others.get(&place.layer).and_then(|written| written.elsewhere.get(&place.path));
+                if let Some(further) = further {
+                    found.insert(path, further.clone());
+                    continue;
+                }
+            }
+            let (layer, directory) = (layer.id.clone(), self.directory(layer)?);
+            found.insert(path, Elsewhere { layer, directory, path: place.path, content: place.content });
+        }
+        Ok(found)
+    }
+}
+
+impl Written<'_> {
+    /// Its entries, in manifest order.
+    pub(crate) fn entries(&self) -> &[ScannedEntry] {
+        &self.entries
+    }
+
+    /// Takes the entries out, for who opens the files of the rest.
+    pub(crate) fn take_entries(&mut self) -> Vec<ScannedEntry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Whether the directory alone is the changeset: mounts left nothing below.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.resolved
+    }
+
+    /// Opens the file at a path, wherever its bytes are.
+    pub(crate) fn open(&self, path: &[u8]) -> io::Result<File> {
+        match self.elsewhere.get(path) {
+            None => Ok(beneath::open_file_beneath(self.root.as_fd(), path)?.into()),
+            Some(place) => {
+                // A process has not as many descriptors as a layer may have below.
+                let root = place.directory.open(&place.layer).map_err(io::Error::other)?;
+                Ok(beneath::open_file_beneath(root.as_fd(), &place.path)?.into())
+            }
+        }
+    }
+
+    /// Names and metadata; no file is read.
+    pub(crate) fn listing(&self) -> Result<Manifest, Error> {
+        layer::listing(self.entries.iter().cloned(), |_| Ok(UNREAD))
+    }
+
+    /// All of it. Files whose hash a layer below knows are not read.
+    ///
+    /// Returns [`Error::Scan`] if a file cannot be read, or is written to meanwhile.
+    pub(crate) fn scan(&self) -> Result<Manifest, Error> {
+        let own = self.entries.iter().filter(|entry| !self.elsewhere.contains_key(&entry.path));
+        let read = disk::hash_files(self.root.as_fd(), own)?;
+        layer::listing(self.entries.iter().cloned(), |entry| {
+            let path = || RelPath::from_archive(&entry.path).unwrap_or_default().as_path().to_owned();
+            let changed = || ScanError::Changed { path: path() };
+            match (self.elsewhere.get(&entry.path), &entry.kind) {
+                (None, _) => Ok(read.get(&entry.inode).copied().ok_or_else(changed)?),
+                (Some(place), ScannedKind::File { size }) if place.content == UNREAD => {
+                    let file = self.open(&entry.path).and_then(|file| disk::hash_content(file, *size));
+                    Ok(file.map_err(|source| match source.kind() {
+                        io::ErrorKind::UnexpectedEof => changed(),
+                        _ => ScanError::Read { path: path(), source },
+                    })?)
+                }
+                (Some(place), _) => Ok(place.content),
+            }
+        })
+    }
+
+    /// Fills a staged directory with it, as a plain changeset. Returns the hashes of files that were copied, by inode.
+    pub(crate) fn settle(
+        &self,
+        staging: &Staging,
+        old: Old,
+        options: &UnpackOptions,
+    ) -> Result<HashMap<u64, ContentHash>, Error> {
+        let failed = |source| TreeError::Io { path: ".".into(), action: "settle", source };
+        let own = |directory| duplicate(directory).map_err(failed);
+        let (root, aside) = (own(staging.directory())?, own(staging.aside())?);
+        let mut tree = TreeWriter::new(root, aside, options.clone());
+        let mut known = HashMap::new();
+        for entry in &self.entries {
+            let path = RelPath::from_archive(&entry.path)?;
+            match &entry.kind {
+                ScannedKind::Other(kind) => tree.entry(&path, kind, &entry.metadata)?,
+                ScannedKind::File { size } => {
+                    let is_moved = old == Old::Goes && !self.elsewhere.contains_key(&entry.path);
+                    if is_moved && tree.link_from(&path, self.root.as_fd(), &entry.path).map_err(ImportError::from)? {
+                        continue;
+                    }
+                    let failed = |source| ScanError::Read { path: path.as_path().to_owned(), source };
+                    let file = self.open(&entry.path).map_err(failed)?;
+                    let writer = tree.file(&path, &entry.metadata, *size).map_err(ImportError::from)?;
+                    let copied = writer.copy(&file).map_err(ImportError::from)?;
+                    let changed = || ScanError::Changed { path: path.as_path().to_owned() };
+                    let copied = copied.ok_or_else(changed)?;
+                    known.insert(copied.inode, copied.content);
+                }
+            }
+        }
+        tree.finish().map_err(ImportError::from)?;
+        Ok(known)
+    }
+}
