@@ -26,10 +26,12 @@
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
 //! | [`usage`], [`size`] | how much there is, and whose it is |
+//! | [`capability`] | what can be done here, and why the rest cannot |
 
 mod anything;
 mod apply;
 mod backup;
+mod capability;
 mod chunked;
 mod container;
 mod content;
@@ -68,6 +70,7 @@ mod write;
 
 pub use anything::Things;
 pub use backup::{BackupMode, CompactReport};
+pub use capability::{Capability, CapabilityValue};
 pub use container::ContainerOptions;
 pub use content::DiffOptions;
 pub use digest_lock::DigestLock;
