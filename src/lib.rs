@@ -25,6 +25,7 @@
 //! | give a container ids of its own | [`IdMapping`] in [`ContainerOptions`] |
 //! | change several records at once | [`Store::write`] |
 //! | fetch a blob only once | [`Store::lock_digest`] |
+//! | know what works here, and why the rest does not | [`Store::capabilities`] |
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
 //! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`]; everything: [`Store::wipe`] |
@@ -147,7 +148,7 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, BackupMode, CompactReport, ContainerOptions, DiffOptions, DigestLock,
+    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock,
     Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
     MountOptions, NewItem, ParentOwners, Quota, QuotaUsage, StagedDiff, Status, Store, StoreOptions, Subject,
     SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,

@@ -15,4 +15,4 @@ pub use entry::MountEntry;
 pub use mount::UnmountMode;
 pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_mounted, mount, unmount};
 pub(crate) use options::{MountPlan, MountRequest, Upper, XattrClass, check, objection, plan};
-pub(crate) use probe::{Probe, probe};
+pub(crate) use probe::{IdMapSupport, Probe, probe};

@@ -27,10 +27,12 @@
 //! | [`backup`] | a copy of the database, and its size |
 //! | [`quota`] | how much a layer may take |
 //! | [`usage`], [`size`] | how much there is, and whose it is |
+//! | [`capability`] | what can be done here, and why the rest cannot |
 
 mod anything;
 mod apply;
 mod backup;
+mod capability;
 mod chunked;
 mod container;
 mod content;
@@ -71,6 +73,7 @@ mod written;
 
 pub use anything::Things;
 pub use backup::{BackupMode, CompactReport};
+pub use capability::{Capability, CapabilityValue};
 pub use container::ContainerOptions;
 pub use content::DiffOptions;
 pub use digest_lock::DigestLock;

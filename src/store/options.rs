@@ -52,6 +52,7 @@ pub struct StoreOptions {
     pub(super) prefer_mount_program: bool,
     pub(super) mount_options: Vec<String>,
     pub(super) volatile: bool,
+    pub(super) id_mapped_mounts: bool,
     pub(super) ignore_chown_errors: bool,
     pub(super) quota: Quota,
     pub(super) pull_options: BTreeMap<String, String>,
@@ -80,6 +81,7 @@ impl StoreOptions {
             prefer_mount_program: false,
             mount_options: Vec::new(),
             volatile: true,
+            id_mapped_mounts: true,
             ignore_chown_errors: false,
             quota: Quota::default(),
             pull_options: BTreeMap::new(),
@@ -168,6 +170,15 @@ impl StoreOptions {
     #[must_use]
     pub fn volatile_mounts(mut self, allow: bool) -> Self {
         self.volatile = allow;
+        self
+    }
+
+    /// Whether layers are shown with the ids of a container by id-mapped mounts, where the kernel has them. If not, and where it
+    /// has none, a container with ids of its own stands on a copy of its image with the owners that its map gives: see
+    /// [`Store::mount`](crate::Store::mount). The default is `true`.
+    #[must_use]
+    pub fn id_mapped_mounts(mut self, allow: bool) -> Self {
+        self.id_mapped_mounts = allow;
         self
     }
 
