@@ -24,6 +24,7 @@ mod depth;
 mod format;
 mod gc;
 mod hostile;
+mod id_maps;
 mod image_stores;
 mod layering;
 mod layers;

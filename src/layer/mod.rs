@@ -11,6 +11,7 @@
 //! | [`compressed`](mod@compressed) | that stream, compressed |
 //! | [`idattr`] | ids inside extended attributes |
 //! | [`writable`] | directories that are written to |
+//! | [`mapped`] | layers as one directory, with the owners of an id map |
 
 mod changes;
 mod compare;
@@ -19,6 +20,7 @@ mod export;
 mod files;
 mod idattr;
 mod import;
+mod mapped;
 mod pipeline;
 mod progress;
 mod stack;
@@ -33,6 +35,7 @@ pub(crate) use export::{export_differences, export_directory, export_original};
 pub(crate) use import::{
     ImportOptions, SealedContent, SealedLayer, Table, TocFound, UnpackedLayer, complete, seal, unpack,
 };
+pub(crate) use mapped::fill_mapped;
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
 pub(crate) use stack::{Stack, hides_below};
