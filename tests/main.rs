@@ -25,6 +25,7 @@ mod foreign_mounts;
 mod format;
 mod gc;
 mod hostile;
+mod id_maps;
 mod image_stores;
 mod layering;
 mod layers;

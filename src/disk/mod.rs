@@ -10,6 +10,7 @@
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`damage`] | whether a directory still is what its manifest says |
 //! | [`copy`] | a copy of a diff directory, or of what is visible of it |
+//! | [`translate`] | the same tree with other owners |
 //! | [`share`] | equal files that take their space once |
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees |
@@ -43,6 +44,7 @@ mod run_layout;
 mod scan;
 mod share;
 mod staging;
+mod translate;
 mod trash;
 mod tree_writer;
 mod usage;
@@ -66,6 +68,7 @@ pub(crate) use scan::{
 };
 pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, Staging};
+pub(crate) use translate::{Translate, translate_owners};
 pub(crate) use trash::{Part, Trash};
 pub(crate) use tree_writer::{
     DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,

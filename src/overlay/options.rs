@@ -155,11 +155,6 @@ impl MountPlan {
         self.upper.is_none()
     }
 
-    /// Whether a program makes the mount, and not the kernel.
-    pub(crate) fn is_by_program(&self) -> bool {
-        matches!(self.method, Method::Program(_))
-    }
-
     /// The lower directories, topmost first.
     #[cfg(test)]
     pub(crate) fn lowers(&self) -> &[PathBuf] {

@@ -16,6 +16,7 @@
 //! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
 //! | [`directory`] | directories of images and containers for their callers |
 //! | [`userns`] | id maps of containers |
+//! | [`mapped`] | copies of images for kernels that map no ids |
 //! | [`wipe`] | removing everything, or one thing whoever needs it; ending all mounts |
 //! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`digest_lock`] | locks on digests, for those who fetch blobs |
@@ -45,6 +46,7 @@ mod image;
 mod import;
 mod layer;
 mod lease;
+mod mapped;
 mod mount;
 mod open;
 mod options;

@@ -23,6 +23,8 @@ use super::{Store, SyncMode, ThingId};
 
 mod plan;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 use plan::{Planned, contents};
 
@@ -86,6 +88,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 impl Store {
     /// Mounts a container or a writable layer for writing, and an image or a sealed layer for reading. What is mounted
     /// already is counted once more, and keeps the options it was mounted with.
+    ///
+    /// A container with ids of its own shows the files of its image with the host's ids. Where mounts cannot do that, or
+    /// [`id_mapped_mounts`](crate::StoreOptions::id_mapped_mounts) is off, or a program mounts, its image is copied with these
+    /// owners, by reflink where the filesystem can: once for each map, by the first mount that needs it. The copy is one of the
+    /// image's [`mapped_top_layers`](crate::Image::mapped_top_layers), and goes with the image.
     ///
     /// With [`unseal`](MountOptions::unseal), a sealed layer is made writable first, as [`unseal`](Self::unseal) does.
     ///
@@ -363,6 +370,7 @@ impl Store {
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
             if seen.insert(layer.clone()) {
                 left.extend(txn.children(&layer)?);
+                left.extend(Self::layers_above_copy(&txn, &layer)?);
             }
         }
         Ok(())

@@ -20,6 +20,7 @@ impl StoreOptions {
     /// | `mountopt` | [`mount_options`](Self::mount_options), without those that the store refuses |
     /// | `mount_program` | [`mount_program`](Self::mount_program), which is preferred to the kernel |
     /// | `ignore_chown_errors` | [`ignore_chown_errors`](Self::ignore_chown_errors) |
+    /// | `$_CONTAINERS_OVERLAY_DISABLE_IDMAP` | `yes`: [`id_mapped_mounts`](Self::id_mapped_mounts) |
     /// | `disable-volatile` | [`volatile_mounts`](Self::volatile_mounts) |
     /// | `sync` | `none`: [`SyncMode::Records`]; `filesystem`, and if nothing is said: [`SyncMode::Full`] |
     /// | `pull_options` | kept: [`pull_options`](Self::pull_options) |
@@ -55,6 +56,7 @@ impl StoreOptions {
             .run_root(&settings.run_root().value)
             .transient(settings.transient_store())
             .volatile_mounts(!settings.disable_volatile())
+            .id_mapped_mounts(!settings.disable_id_mapped_mounts())
             .mount_options(mount_options(&overlay, &mut ignored))
             .ignore_chown_errors(overlay.ignore_chown_errors.is_some_and(|ignore| ignore.value));
         if let Some(store) = settings.image_store() {
@@ -198,6 +200,11 @@ mod tests {
         assert_eq!(options.root(), Path::new("/var/lib/containers/storage"));
         assert_eq!(options.sync, SyncMode::Full);
         assert!(!options.transient && options.volatile && ignored(&options).is_empty());
+        assert!(options.id_mapped_mounts);
+        for (value, maps) in [("yes", false), ("no", true), ("", true), ("1", true)] {
+            let options = from("", &[("_CONTAINERS_OVERLAY_DISABLE_IDMAP", value)]).unwrap();
+            assert_eq!(options.id_mapped_mounts, maps, "{value:?}");
+        }
     }
 
     #[test]
