@@ -121,6 +121,7 @@ mod meta;
 pub mod oci;
 mod overlay;
 mod repair;
+pub mod snapshotter;
 mod store;
 mod sys;
 mod types;
