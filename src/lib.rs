@@ -151,8 +151,8 @@ pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
     ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock,
     Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
-    MountOptions, NewItem, ParentOwners, Quota, QuotaUsage, StagedDiff, Status, Store, StoreOptions, Subject,
-    SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    MountOptions, MountParts, NewItem, ParentOwners, Quota, QuotaUsage, SealOptions, StagedDiff, Status, Store,
+    StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
