@@ -37,6 +37,7 @@ mod repair;
 mod roundtrip;
 mod scripts;
 mod sealing;
+mod snapshotter;
 mod syncs;
 mod things;
 mod torture;
