@@ -35,6 +35,7 @@
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | let equal files take their space once | [`Store::dedup`] |
+//! | give containerd, or others like it, snapshots | [`snapshotter::Snapshotter`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -121,6 +122,7 @@ mod meta;
 pub mod oci;
 mod overlay;
 mod repair;
+pub mod snapshotter;
 mod store;
 mod sys;
 mod types;
@@ -150,8 +152,8 @@ pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
     ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock,
     Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
-    MountOptions, NewItem, ParentOwners, Quota, QuotaUsage, StagedDiff, Status, Store, StoreOptions, Subject,
-    SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    MountOptions, MountParts, NewItem, ParentOwners, Quota, QuotaUsage, SealOptions, StagedDiff, Status, Store,
+    StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -38,6 +38,7 @@ mod repair;
 mod roundtrip;
 mod scripts;
 mod sealing;
+mod snapshotter;
 mod syncs;
 mod things;
 mod torture;

@@ -69,6 +69,8 @@ tests!(
     apply_diff_to_writable,
     seal,
     unseal,
+    seal_onto_a_parent,
+    discard_layer,
     unseal_shared,
     compare,
     create_image,

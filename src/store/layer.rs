@@ -11,6 +11,7 @@ use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, Quota
 use crate::image;
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, named_numbers};
+use crate::sys::node;
 use crate::sys::userns::IdExtent;
 use crate::types::{LayerId, Timestamp};
 
@@ -53,6 +54,9 @@ pub struct LayerOptions {
     /// Begin with what this layer has, its own changes, without those of the layers below it. Only for
     /// [`Store::create_layer`].
     pub template: Option<LayerId>,
+    /// Owner and group of its root directory, for one whose processes have other ids; those of the layer below if `None`. Only for
+    /// [`Store::create_layer`].
+    pub root_owner: Option<(u32, u32)>,
     /// How much may be written into it. Only for [`Store::create_layer`]; sealing takes the limits away.
     pub quota: Quota,
     /// What is known of the archive that the layer is filled from. Only for [`Store::put_layer`].
@@ -149,6 +153,11 @@ impl Home<'_> {
                 self.stage_copy(&template.id, if sealed { Limits::default() } else { limits })?
             }
         };
+        if let Some((uid, gid)) = options.root_owner {
+            let owned = node::set_owner(staging.directory(), uid, gid);
+            let path = store.diff_path(staging.number());
+            owned.map_err(|source| Error::Io { action: "give another owner to", path, source })?;
+        }
         if sealed {
             let namespace = store.layout().xattrs();
             let content = SealedContent::read(staging.directory(), &HashMap::new(), namespace)?;

@@ -28,7 +28,7 @@ mod tests;
 
 use plan::{Planned, contents};
 
-pub use crate::overlay::{MountEntry, UnmountMode};
+pub use crate::overlay::{MountEntry, MountParts, UnmountMode};
 
 /// How a thing is mounted.
 #[derive(Clone, Debug, Default)]
@@ -243,6 +243,25 @@ impl Store {
     pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
         let planned = self.plan_mount(&what.into(), options)?;
         Ok(planned.plan.entry(EntryPaths::Absolute)?)
+    }
+
+    /// The directories and options of which [`mount`](Self::mount) would make an overlay, for a caller with a way of its own to write
+    /// mounts down. Nothing is counted, and no length is too long. An id map is the caller's: it is not in the parts.
+    ///
+    /// Returns [`Error::Mount`] if no mount can be made, and [`Error::Lookup`] if the thing is not there or has no layer.
+    pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {
+        let planned = self.plan_mount(&what.into(), options)?;
+        Ok(planned.plan.parts(&absolute(&self.run_layout()?.empty_directory())?))
+    }
+
+    /// The directory in which a layer's own changes are, in the form that overlayfs reads. Of a sealed layer it may be shared with
+    /// equal ones, and is never to be written to.
+    ///
+    /// Returns [`Error::Lookup`] if the layer is not there.
+    pub fn layer_directory(&self, layer: &LayerId) -> Result<PathBuf, Error> {
+        let txn = self.begin_read()?;
+        let record = self.layer_of(&txn, &layer.into())?;
+        absolute(&txn.directory(&record)?.path())
     }
 
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
