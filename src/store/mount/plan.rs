@@ -61,7 +61,8 @@ impl Store {
         };
         drop(txn);
         let plan = overlay::plan(&self.probe()?, &request)?;
-        if request.id_map.is_some() && plan.is_by_program() {
+        // Who gives the maps with each mount knows what the program does with them.
+        if request.id_map.is_some() && options.id_maps.is_none() && plan.is_by_program() {
             let reason =
                 "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";
             return Err(MountError::IdMap { reason }.into());
@@ -88,6 +89,9 @@ impl Store {
         request.options.clone_from(&self.options().mount_options);
         request.prefer_program = self.options().prefer_mount_program;
         let allows_volatile = self.options().volatile;
+        if let Some(maps) = &options.id_maps {
+            maps.check()?;
+        }
         let mut lowers = chain;
         let mut container_volatile = false;
         if let Some((layer, below)) = chain.split_first() {
@@ -101,6 +105,7 @@ impl Store {
                 request.options.extend(container.mount_options);
                 request.context = container.mount_label.or(request.context);
             }
+            request.id_map = options.id_maps.clone().or(request.id_map);
             if let LayerContent::Writable(number) = layer.content
                 && let Some(home) = txn.home(Owner::Layer, &layer.id)?
                 // What was written with ids of its own is shown so in a view too.
