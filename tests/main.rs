@@ -24,6 +24,7 @@ mod depth;
 mod foreign_mounts;
 mod format;
 mod gc;
+mod graphdriver;
 mod hostile;
 mod image_stores;
 mod layering;

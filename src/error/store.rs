@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::{
     ConfigError, CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError,
-    MountError, OciError, QuotaError, RepairError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
+    MountError, OciError, QuotaError, RepairError, ScanError, TreeError, UnsyncedError, ValueError,
+    WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)

@@ -254,9 +254,7 @@ impl Store {
     ) -> Result<(), Error> {
         let (of, base) = self.compared(of, base)?;
         let differences = layer::compare(&of.stack, &base.stack);
-        let open = |layer: usize, path: &[u8]| {
-            of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path)
-        };
+        let open = |layer: usize, path: &[u8]| of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path);
         Ok(layer::export_differences(&differences, open, out)?)
     }
 

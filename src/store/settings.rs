@@ -1,6 +1,6 @@
 //! From a machine's configuration to the options of a store.
 
-use super::{Quota, StoreOptions, SyncMode};
+use super::{StoreOptions, SyncMode};
 use crate::config::{DriverOption, Ignored, LayerSync, Origin, OverlayOptions, Setting, Settings};
 use crate::error::ConfigError;
 use crate::overlay;
@@ -174,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::config::Environment;
+    use crate::store::Quota;
 
     fn from(text: &str, variables: &[(&str, &str)]) -> Result<StoreOptions, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
