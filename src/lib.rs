@@ -116,6 +116,7 @@ mod fault_tests;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gc;
+pub mod graphdriver;
 mod image;
 mod layer;
 mod meta;
@@ -150,10 +151,11 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock,
-    Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
-    MountOptions, MountParts, NewItem, ParentOwners, Quota, QuotaUsage, SealOptions, StagedDiff, Status, Store,
-    StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport,
+    ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges, IdMapping, ImageOptions,
+    LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions, MountParts, NewItem,
+    ParentOwners, Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject,
+    SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

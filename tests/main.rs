@@ -24,6 +24,7 @@ mod depth;
 mod foreign_mounts;
 mod format;
 mod gc;
+mod graphdriver;
 mod hostile;
 mod id_maps;
 mod image_stores;

@@ -39,6 +39,7 @@ mod overlay_form;
 pub(crate) mod parallel;
 mod quota;
 mod remove;
+mod reown;
 mod reserve;
 mod run_layout;
 mod scan;
@@ -61,6 +62,7 @@ pub(crate) use layout::{
 };
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use quota::Limits;
+pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{

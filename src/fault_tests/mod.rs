@@ -70,7 +70,7 @@ tests!(
     seal,
     unseal,
     seal_onto_a_parent,
-    discard_layer,
+    begin_removing_layer,
     unseal_shared,
     compare,
     create_image,

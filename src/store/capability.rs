@@ -145,9 +145,9 @@ impl Store {
     fn id_capabilities(&self, probe: &Probe) -> Vec<Capability> {
         let name = "id-mapped mounts";
         let mapped = match probe.id_maps {
-            _ if !self.options().id_mapped_mounts => {
-                Capability::new(name, false, || format!("{OFF}: layers are copied with the owners of each map"))
-            }
+            _ if !self.options().id_mapped_mounts => Capability::new(name, false, || {
+                format!("{OFF}: layers are copied with the owners of each map")
+            }),
             IdMapSupport::Detached if probe.lower_descriptors => Capability::by(name, "detached"),
             IdMapSupport::Detached | IdMapSupport::Attached => {
                 Capability::by(name, "attached").because("this kernel takes no detached mount as a layer")

@@ -14,6 +14,7 @@ use layerstore_schema::table::Owner;
 use crate::disk::{self, DiffName, LockState, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::overlay::{self, EntryPaths};
+use crate::sys::userns::IdMaps;
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
@@ -46,6 +47,10 @@ pub struct MountOptions {
     pub options: Vec<String>,
     /// The SELinux label, in place of the container's or layer's own.
     pub label: Option<String>,
+    /// Show the layers below with these ids, in place of the container's own. What is written has the host's, and
+    /// [`DiffOptions::id_maps`](crate::DiffOptions::id_maps) turns them back; a mount program such as fuse-overlayfs writes the
+    /// container's itself.
+    pub id_maps: Option<IdMaps>,
 }
 
 /// A mounted layer.
@@ -409,7 +414,7 @@ impl Store {
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
 }
 

@@ -325,8 +325,8 @@ impl Home<'_> {
             rows.release(&current)?;
             Ok((true, true))
         };
-        let written = self
-            .hold_user(|| store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, settle));
+        let written =
+            self.hold_user(|| store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, settle));
         store.settle_directory(staging.filled(), written)
     }
 

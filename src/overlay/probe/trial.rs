@@ -107,8 +107,7 @@ impl Trial {
         if probe.id_maps != IdMapSupport::None {
             reasons.remove("id_maps");
         }
-        probe.reasons =
-            reasons.iter().map(|(key, reason)| ((*key).to_owned(), reason.clone())).collect();
+        probe.reasons = reasons.iter().map(|(key, reason)| ((*key).to_owned(), reason.clone())).collect();
     }
 
     fn try_features(&self, probe: &mut Probe, class: XattrClass) {

@@ -61,7 +61,9 @@ impl Store {
         };
         drop(txn);
         let probe = self.probe()?;
-        if let Some(maps) = request.id_map.take_if(|_| !self.maps_by_mounts(&probe)) {
+        // Who gives the maps with each mount knows what a program does with them.
+        let copies = options.id_maps.is_none() && !self.maps_by_mounts(&probe);
+        if let Some(maps) = request.id_map.take_if(|_| copies) {
             let copy = self.mapped_copy(&layer, &maps)?;
             request.lowers = copy.into_iter().map(|path| absolute(&path)).collect::<Result<_, _>>()?;
         }
@@ -96,6 +98,9 @@ impl Store {
         request.options.clone_from(&self.options().mount_options);
         request.prefer_program = self.options().prefer_mount_program;
         let allows_volatile = self.options().volatile;
+        if let Some(maps) = &options.id_maps {
+            maps.check()?;
+        }
         let mut lowers = chain;
         let mut container_volatile = false;
         if let Some((layer, below)) = chain.split_first() {
@@ -109,6 +114,7 @@ impl Store {
                 request.options.extend(container.mount_options);
                 request.context = container.mount_label.or(request.context);
             }
+            request.id_map = options.id_maps.clone().or(request.id_map);
             if let LayerContent::Writable(number) = layer.content
                 && let Some(home) = txn.home(Owner::Layer, &layer.id)?
                 // What was written with ids of its own is shown so in a view too.
