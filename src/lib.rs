@@ -105,6 +105,7 @@
 mod archive;
 mod check;
 mod chunked;
+mod composefs;
 mod compress;
 pub mod config;
 mod dedup;
@@ -150,10 +151,11 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock,
-    Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
-    MountOptions, MountParts, NewItem, ParentOwners, Quota, QuotaUsage, SealOptions, StagedDiff, Status, Store,
-    StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport,
+    ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges, IdMapping, ImageOptions,
+    LayerOptions, Lease, Mount, MountEntry, MountOptions, MountParts, NewItem, ParentOwners, Quota,
+    QuotaUsage, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId,
+    Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -148,7 +148,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         prepare: |place| put(&place.open(), "layer"),
-        ..on_store("discard_layer", |_, store| store.unwrap().discard_layer(&store.unwrap().layer("layer")?.id))
+        ..on_store("discard_layer", |_, store| {
+            store.unwrap().discard_layer(&store.unwrap().layer("layer")?.id)
+        })
     },
     Operation {
         prepare: |place| ["layer", "equal"].iter().for_each(|name| put(&place.open(), name)),

@@ -142,7 +142,8 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
         with: Option<Vec<u8>>,
     ) -> Result<(), ScanError> {
         let in_place = !above.hides && with.as_ref() == Some(&entry.path);
-        let is_there = |path: &Vec<u8>| self.below.get(path.as_slice()).is_some_and(|at| is_directory(at.entry));
+        let is_there =
+            |path: &Vec<u8>| self.below.get(path.as_slice()).is_some_and(|at| is_directory(at.entry));
         let with = with.filter(|path| in_place || is_there(path));
         let path = entry.path.clone();
         let merged = Merged { with: with.clone(), hides: !in_place };
@@ -245,7 +246,8 @@ fn absolute(redirect: &[u8], of: &[u8]) -> Result<Option<Vec<u8>>, ScanError> {
     let is_name = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
     let path = redirect.strip_prefix(b"/");
     let parts = path.unwrap_or(redirect);
-    let is_right = parts.split(|&byte| byte == b'/').all(is_name) && (path.is_some() || !parts.contains(&b'/'));
+    let is_right =
+        parts.split(|&byte| byte == b'/').all(is_name) && (path.is_some() || !parts.contains(&b'/'));
     if is_right { Ok(path.map(<[u8]>::to_vec)) } else { Err(missing(of, redirect)) }
 }
 

@@ -178,7 +178,9 @@ impl<'s> Target<'s> {
         }
         // What mounts left below would be hidden, or found by others, once the archive's changes lie above.
         let settled = match &self.record.content {
-            LayerContent::Writable(_) if !self.home.seen_from().begin_read()?.written(&self.record)?.is_plain() => {
+            LayerContent::Writable(_)
+                if !self.home.seen_from().begin_read()?.written(&self.record)?.is_plain() =>
+            {
                 Some(self.home.stage_settled(&self.record, Old::Stays, Limits::default())?.0)
             }
             _ => None,

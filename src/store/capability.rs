@@ -2,7 +2,7 @@
 
 use crate::disk::XattrNamespace;
 use crate::error::Error;
-use crate::overlay::{IdMapSupport, Probe};
+use crate::overlay::{ErofsSupport, IdMapSupport, Probe};
 
 use super::Store;
 
@@ -129,6 +129,12 @@ impl Store {
                 "fuse-overlayfs is not installed, or /dev/fuse cannot be opened".to_owned()
             }),
         };
+        let images = match (probe.against_images(), probe.erofs) {
+            (Some(reason), _) => Capability::new("composefs images", false, || reason.to_owned()),
+            (None, ErofsSupport::File) => Capability::by("composefs images", "files"),
+            (None, _) => Capability::by("composefs images", "loop devices")
+                .because("this kernel mounts no files of this filesystem"),
+        };
         vec![
             mounts,
             lowers,
@@ -137,6 +143,7 @@ impl Store {
             Capability::new("attribute whiteouts", probe.xattr_whiteouts, || why("xattr_whiteouts")),
             Capability::new("escaped attributes", probe.xattr_escape, || why("xattr_escape")),
             volatile,
+            images,
             found,
         ]
     }
@@ -145,9 +152,9 @@ impl Store {
     fn id_capabilities(&self, probe: &Probe) -> Vec<Capability> {
         let name = "id-mapped mounts";
         let mapped = match probe.id_maps {
-            _ if !self.options().id_mapped_mounts => {
-                Capability::new(name, false, || format!("{OFF}: layers are copied with the owners of each map"))
-            }
+            _ if !self.options().id_mapped_mounts => Capability::new(name, false, || {
+                format!("{OFF}: layers are copied with the owners of each map")
+            }),
             IdMapSupport::Detached if probe.lower_descriptors => Capability::by(name, "detached"),
             IdMapSupport::Detached | IdMapSupport::Attached => {
                 Capability::by(name, "attached").because("this kernel takes no detached mount as a layer")

@@ -21,6 +21,7 @@ use super::part::Part;
 use super::remove::{Gone, standing_on};
 use super::{Store, SyncMode, ThingId};
 
+mod composefs;
 mod plan;
 mod probe;
 #[cfg(test)]
@@ -236,12 +237,14 @@ impl Store {
         })
     }
 
-    /// What [`mount`](Self::mount) would give the kernel, for a caller that mounts by itself. Nothing is counted.
+    /// What [`mount`](Self::mount) would give the kernel, for a caller that mounts by itself. Nothing is counted. The layers
+    /// are their directories, also in a store that [uses composefs](crate::StoreOptions::use_composefs): images are mounted
+    /// by what has no name.
     ///
     /// Returns [`Error::Mount`] if the mount cannot be said in options of `mount(2)`, and [`Error::Lookup`] if the
     /// thing is not there or has no layer.
     pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
-        let planned = self.plan_mount(&what.into(), options)?;
+        let planned = self.plan_mount_of_directories(&what.into(), options)?;
         Ok(planned.plan.entry(EntryPaths::Absolute)?)
     }
 
@@ -417,5 +420,12 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 fn remove_quietly(path: &Path) {
     if let Err(error) = path::remove_directory(path) {
         tracing::debug!(path = %path.display(), %error, "a directory is left");
+    }
+}
+
+/// As [`remove_quietly`], for one with something in it.
+fn remove_image_quietly(path: &Path) {
+    if let Err(error) = path::remove_tree(path) {
+        tracing::debug!(path = %path.display(), %error, "an image is left");
     }
 }

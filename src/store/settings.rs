@@ -58,7 +58,8 @@ impl StoreOptions {
             .volatile_mounts(!settings.disable_volatile())
             .id_mapped_mounts(!settings.disable_id_mapped_mounts())
             .mount_options(mount_options(&overlay, &mut ignored))
-            .ignore_chown_errors(overlay.ignore_chown_errors.is_some_and(|ignore| ignore.value));
+            .ignore_chown_errors(overlay.ignore_chown_errors.is_some_and(|ignore| ignore.value))
+            .use_composefs(overlay.use_composefs.as_ref().is_some_and(|composefs| composefs.value));
         if let Some(store) = settings.image_store() {
             options = options.image_store_root(&store.value);
         }
@@ -113,13 +114,6 @@ fn without_effect(settings: &Settings, overlay: &OverlayOptions) -> Vec<Ignored>
     };
     if let Some(drivers) = settings.get("storage.driver_priority") {
         ignore("driver_priority", &drivers.origin, "there is one driver to choose from");
-    }
-    if let Some(composefs) = overlay.use_composefs.as_ref().filter(|composefs| composefs.value) {
-        ignore(
-            "use_composefs",
-            &composefs.origin,
-            "layers are directories, and are verified against their manifests",
-        );
     }
     if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
         ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
@@ -183,14 +177,16 @@ mod tests {
         assert_eq!(options.run_root_path(), Path::new("/r"));
         assert_eq!(options.image_store_root.as_deref(), Some(Path::new("/i")));
         assert_eq!(options.image_stores, [dir.path()]);
-        assert!(options.transient && !options.volatile && options.ignore_chown_errors);
+        assert!(
+            options.transient && options.use_composefs && !options.volatile && options.ignore_chown_errors
+        );
         assert!(options.prefer_mount_program && options.mount_program.as_deref() == Some(dir.path()));
         assert_eq!(options.mount_options, ["nodev"]);
         assert_eq!(options.sync, SyncMode::Records);
         assert_eq!(options.pull_options()["enable_partial_images"], "false");
-        assert_eq!(ignored(&options), ["use_composefs", "mountopt metacopy=on"]);
+        assert_eq!(ignored(&options), ["mountopt metacopy=on"]);
         assert!(
-            options.ignored()[1].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
+            options.ignored()[0].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
         );
     }
 

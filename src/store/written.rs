@@ -197,7 +197,9 @@ impl Written<'_> {
                 ScannedKind::Other(kind) => tree.entry(&path, kind, &entry.metadata)?,
                 ScannedKind::File { size } => {
                     let is_moved = old == Old::Goes && !self.elsewhere.contains_key(&entry.path);
-                    if is_moved && tree.link_from(&path, self.root.as_fd(), &entry.path).map_err(ImportError::from)? {
+                    if is_moved
+                        && tree.link_from(&path, self.root.as_fd(), &entry.path).map_err(ImportError::from)?
+                    {
                         continue;
                     }
                     let failed = |source| ScanError::Read { path: path.as_path().to_owned(), source };
