@@ -18,6 +18,7 @@ mod check;
 mod chunked;
 mod cli;
 mod compat;
+mod composefs;
 mod debian;
 mod dedup;
 mod depth;

@@ -92,6 +92,9 @@ impl StoreOptions {
         if let Some(ignore) = &overlay.ignore_chown_errors {
             options = options.ignore_chown_errors(ignore.value);
         }
+        if let Some(composefs) = &overlay.use_composefs {
+            options = options.use_composefs(composefs.value);
+        }
         for store in &overlay.image_stores {
             options = options.image_store(&store.value);
         }
@@ -138,12 +141,6 @@ fn without_effect(overlay: &OverlayOptions) -> Vec<Ignored> {
         let (option, reason) = (option.to_owned(), reason.to_owned());
         ignored.push(Ignored { option, origin: origin.clone(), reason });
     };
-    if let Some(composefs) = overlay.use_composefs.as_ref().filter(|composefs| composefs.value) {
-        ignore(
-            "use_composefs",
-            &composefs.origin,
-            "layers are directories, and are verified against their manifests",
-        );
     }
     if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
         ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
@@ -208,14 +205,16 @@ mod tests {
         assert_eq!(options.run_root_path(), Path::new("/r"));
         assert_eq!(options.image_store_root.as_deref(), Some(Path::new("/i")));
         assert_eq!(options.image_stores, [dir.path()]);
-        assert!(options.transient && !options.volatile && options.ignore_chown_errors);
+        assert!(
+            options.transient && options.use_composefs && !options.volatile && options.ignore_chown_errors
+        );
         assert!(options.prefer_mount_program && options.mount_program.as_deref() == Some(dir.path()));
         assert_eq!(options.mount_options, ["nodev"]);
         assert_eq!(options.sync, SyncMode::Records);
         assert_eq!(options.pull_options()["enable_partial_images"], "false");
-        assert_eq!(ignored(&options), ["use_composefs", "mountopt metacopy=on"]);
+        assert_eq!(ignored(&options), ["mountopt metacopy=on"]);
         assert!(
-            options.ignored()[1].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
+            options.ignored()[0].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
         );
     }
 
