@@ -167,8 +167,25 @@ fn set_path(context: &FsContext, key: &str, path: &Path, escapes: bool) -> Resul
 pub(super) fn option_string(plan: &MountPlan, target: &Path) -> Result<(), Refusal> {
     let options = plan.option_string(EntryPaths::Relative);
     if options.len() > MOUNT_DATA_MAX {
+        return by_numbers(plan, target);
+    }
+    sys::mount_call(SOURCE, target, "overlay", mount_flags(plan.attributes), &options)?;
+    Ok(sys::make_private(target, false)?)
+}
+
+/// As [`option_string`], where the names of the layers do not fit into a page: the numbers of open directories do, seen from
+/// the directory of the process's descriptors. The mount table shows these numbers, and the kernel keeps the directories.
+fn by_numbers(plan: &MountPlan, target: &Path) -> Result<(), Refusal> {
+    let open = |lower: &PathBuf| {
+        sys::open_directory(lower).map_err(|error| Refusal::new(format!("open {}", lower.display()), error))
+    };
+    let opened = plan.lowers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let lowers = opened.iter().map(|lower| lower.as_raw_fd().to_string().into()).collect();
+    let options = MountPlan { lowers, ..plan.clone() }.option_string(EntryPaths::Absolute);
+    if options.len() > MOUNT_DATA_MAX {
         return Err(Refusal::new(TOO_LONG, io::Error::from_raw_os_error(nix::libc::E2BIG)));
     }
+    sys::enter(Path::new("/proc/self/fd"))?;
     sys::mount_call(SOURCE, target, "overlay", mount_flags(plan.attributes), &options)?;
     Ok(sys::make_private(target, false)?)
 }
@@ -259,7 +276,8 @@ pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError
     if !is_mounted(target)? {
         return Err(MountError::NotMounted { target: target.to_owned() });
     }
-    sys::unmount(target, mode == UnmountMode::Detach).map_err(|source| {
+    let detach = mode == UnmountMode::Detach;
+    sys::unmount(target, detach).map_err(|source| {
         let (target, log) = (target.to_owned(), "unmount".to_owned());
         match source.raw_os_error() {
             Some(nix::libc::EBUSY) => {

@@ -302,7 +302,8 @@ fn unshare(what: CloneFlags) -> Result<(), Refusal> {
     call(Call::Namespace, || nix::sched::unshare(what)).map_err(|error| Refusal::new("unshare", error))
 }
 
-fn enter(directory: &Path) -> Result<(), Refusal> {
+/// Changes the working directory of a thread that has one of its own.
+pub(crate) fn enter(directory: &Path) -> Result<(), Refusal> {
     let step = || format!("change to {}", directory.display());
     let directory = File::open(directory).map_err(|error| Refusal::new(step(), error))?;
     call(Call::Namespace, || rustix::process::fchdir(directory.as_fd()))

@@ -243,13 +243,30 @@ fn five_hundred_layers() {
 }
 
 #[test]
-fn options_that_fill_a_page_are_refused_with_their_length() {
+fn names_that_fill_a_page_go_by_number_and_what_is_left_is_refused_with_its_length() {
     let Some(fixture) = Fixture::new() else { return };
     let old = fixture.older(|p| (p.lower_descriptors, p.lower_paths) = (false, false));
-    let layers: Vec<PathBuf> =
-        (0..30).map(|n| fixture.layer(&format!("{}{n}", "x".repeat(200)), &[])).collect();
-    let error = old.try_mount(&old.request(&layers.iter().collect::<Vec<_>>()), "long").unwrap_err();
-    assert!(matches!(error, MountError::OptionsTooLong { length: 6000.., limit: 4095 }), "{error}");
+    let long = |n: usize| format!("{}{n}", "x".repeat(200));
+    let layers: Vec<PathBuf> = (0..30)
+        .map(|n| fixture.layer(&long(n), &[(&n.to_string(), "own"), ("all", &n.to_string())]))
+        .collect();
+    let mut request = old.request(&layers.iter().collect::<Vec<_>>());
+    assert!(plan(&old.probe, &request).unwrap().option_string(EntryPaths::Relative).len() > MOUNT_DATA_MAX);
+    let before = std::env::current_dir().unwrap();
+    let view = old.mount(&request, "long-view");
+    assert_eq!((read(view.join("29")), read(view.join("all"))), ("own".into(), "0".into()));
+    assert_eq!(std::env::current_dir().unwrap(), before);
+    request.upper = Some(old.upper("long-upper"));
+    let merged = old.mount(&request, "long");
+    fs::write(merged.join("29"), "changed").unwrap();
+    assert_eq!((read(merged.join("29")), read(layers[29].join("29"))), ("changed".into(), "own".into()));
+
+    let deep = (0..12).fold(fixture.root.clone(), |path, n| path.join(long(n)));
+    let (upper, work) = (deep.join("upper"), deep.join("work"));
+    [&upper, &work].iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    request.upper = Some(Upper { upper, work });
+    let error = old.try_mount(&request, "too-long").unwrap_err();
+    assert!(matches!(error, MountError::OptionsTooLong { length: 4096.., limit: 4095 }), "{error}");
 }
 
 #[test]
