@@ -1,6 +1,6 @@
 //! What a mount shows, and what may be mounted again.
 
-use layerstore::oci::{LoadOptions, Source};
+use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
     ContainerOptions, Error, MountError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
 };
@@ -75,6 +75,35 @@ fn a_volatile_mount_can_be_made_again() {
     store.gc(false).unwrap();
     store.mount(&web, &MountOptions::default()).unwrap();
     store.unmount(&web, UnmountMode::Plain).unwrap();
+}
+
+#[test]
+fn what_a_crash_left_in_doubt_is_neither_mounted_nor_committed() {
+    let dir = Dir::new("volatile-doubt");
+    let (store, image) = store_with(&dir, [Layer::new([Member::file("file", b"file")])]);
+    let before = names(&dir.root().join("diffs"));
+    let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    let number = names(&dir.root().join("diffs")).into_iter().find(|name| !before.contains(name)).unwrap();
+    // What the kernel leaves of a volatile mount, in whichever boot.
+    let work = dir.root().join("work").join(&number);
+    std::fs::create_dir_all(work.join("work/incompat/volatile")).unwrap();
+    let committed = store.commit(&web.id, &CommitOptions::named("doubtful"));
+    assert!(
+        matches!(&committed, Err(Error::Mount(MountError::VolatileLeft { work: left })) if left.ends_with(&number)),
+        "{committed:?}"
+    );
+    if machine::is_root() {
+        let refused = store.mount(&web, &MountOptions::default());
+        assert!(matches!(refused, Err(Error::Mount(MountError::VolatileLeft { .. }))), "{refused:?}");
+        // To look at what is there does not say that it is good.
+        let mut view = MountOptions::default();
+        view.read_only = true;
+        store.mount(&web, &view).unwrap();
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+        assert!(store.commit(&web.id, &CommitOptions::named("doubtful")).is_err());
+    }
+    std::fs::remove_dir_all(work.join("work/incompat")).unwrap();
+    store.commit(&web.id, &CommitOptions::named("trusted")).unwrap();
 }
 
 /// A store at `root`, with a container, beside whatever else is at `dir`.

@@ -67,11 +67,14 @@ impl Store {
             let path = self.mount_point(&mount.layer)?;
             // The write transaction keeps others from mounting there meanwhile.
             let dead = self.run()?.update_mount::<_, Error>(&mount.layer, namespace, |slot| {
-                let dead = !overlay::is_mounted(&path)? && slot.record.take().is_some();
-                if dead && !slot.elsewhere {
-                    self.vouch_for_ended(&mount.layer)?;
+                if overlay::is_mounted(&path)? {
+                    return Ok(false);
                 }
-                Ok(dead)
+                let ended = slot.record.take();
+                if let Some(ended) = ended.as_ref().filter(|_| !slot.elsewhere) {
+                    self.vouch_for_ended(&mount.layer, ended)?;
+                }
+                Ok(ended.is_some())
             })?;
             if dead {
                 report.add(GarbageKind::MountCount, path, Some(mount.layer), 0);

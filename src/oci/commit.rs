@@ -60,7 +60,8 @@ impl Store {
     /// The new layer is stored as a plain tar; saving can compress it. Where the image below has no documents, as one that
     /// [`create_image`](Store::create_image) made, the new image has those that its layers give.
     ///
-    /// Returns [`Error::Lookup`] if the container is not there, [`Error::Export`] if its directory cannot be read, and
+    /// Returns [`Error::Lookup`] if the container is not there, [`Error::Export`] if its directory cannot be read, [`Error::Mount`] with
+    /// [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine went down, and
     /// [`Error::Unsynced`] if a layer below it was not on the disk when the machine went down.
     pub fn commit(&self, container: &ContainerId, options: &CommitOptions<'_>) -> Result<Image, Error> {
         self.begin_writing()?;
@@ -69,6 +70,7 @@ impl Store {
         let record = txn.container(container.as_str())?.ok_or_else(not_found)?;
         let layer = txn.layer_ref(&record.layer)?;
         txn.verify_chain(&layer.id)?;
+        self.refuse_in_doubt(self, &layer)?;
         let mut base = Base::of(self, &txn, record.image.as_deref(), &layer)?;
         let (tar, diff_id, size) = self.spool_layer(&txn, &layer)?;
         drop(txn);

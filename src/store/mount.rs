@@ -159,10 +159,11 @@ impl Store {
     fn forget_announced(&self, layer: &str) -> Result<(), Error> {
         let target = self.mount_point(layer)?;
         self.run()?.update_mount::<_, Error>(layer, self.mount_namespace()?, |slot| {
-            if slot.record.as_ref().is_some_and(|record| record.count == 0) && !overlay::is_mounted(&target)?
-            {
-                self.vouch_for_ended(layer)?;
-                slot.record = None;
+            if let Some(announced) = slot.record.take_if(|record| record.count == 0) {
+                match overlay::is_mounted(&target)? {
+                    true => slot.record = Some(announced),
+                    false => self.vouch_for_ended(layer, &announced)?,
+                }
             }
             Ok(())
         })
@@ -212,8 +213,8 @@ impl Store {
                         // It went if the layer was sealed meanwhile, even if it is as before now.
                         written.layout().ensure_workdir(written.number())?;
                     }
-                    if slot.record.is_some() && !slot.elsewhere {
-                        self.vouch_for_ended(&layer.id)?;
+                    if let Some(ended) = slot.record.as_ref().filter(|_| !slot.elsewhere) {
+                        self.vouch_for_ended(&layer.id, ended)?;
                     }
                     self.run_layout()?.ensure_mount_point(&layer_id)?;
                     if let Err(error) = overlay::mount(plan, &target) {
@@ -307,37 +308,40 @@ impl Store {
             match overlay::unmount(&target, mode) {
                 // A count that the kernel does not confirm goes with the error that says so.
                 Err(error @ MountError::NotMounted { .. }) => {
-                    if counted.take().is_none() {
-                        return Err(error.into());
-                    }
-                    self.vouch_for_ended(layer)?;
+                    let Some(ended) = counted.take() else { return Err(error.into()) };
+                    self.vouch_for_ended(layer, &ended)?;
                     return Ok(0);
                 }
                 unmounted => unmounted?,
             }
             moment::pass("unmounted");
-            *counted = None;
+            let ended = counted.take();
             // With the directory would go what is mounted there in other mount namespaces.
             if !slot.elsewhere {
                 remove_quietly(&target);
             }
-            record.map_or(Ok(()), |layer| Self::vouch_for_volatile(home, layer))?;
+            if let (Some(layer), Some(ended)) = (record, ended) {
+                Self::vouch_for_volatile(home, layer, &ended)?;
+            }
             Ok(0)
         })
     }
 
     /// A mount of this boot has ended, and whoever ended it has not said so: the process died, or was another program. What
     /// was written is the kernel's still.
-    pub(crate) fn vouch_for_ended(&self, layer: &str) -> Result<(), Error> {
+    pub(crate) fn vouch_for_ended(&self, layer: &str, ended: &MountRecord) -> Result<(), Error> {
         let txn = self.begin_read()?;
         let home = txn.home(Owner::Layer, layer)?.map_or(self, Part::store);
-        txn.layer(layer)?.map_or(Ok(()), |record| Self::vouch_for_volatile(home, &record))
+        txn.layer(layer)?.map_or(Ok(()), |record| Self::vouch_for_volatile(home, &record, ended))
     }
 
     /// The kernel refuses to mount a directory again that was mounted without syncs, until somebody says that its
-    /// files are on the disk.
-    fn vouch_for_volatile(home: &Store, layer: &LayerRecord) -> Result<(), Error> {
+    /// files are on the disk. The end of a view says nothing of what others have written.
+    fn vouch_for_volatile(home: &Store, layer: &LayerRecord, ended: &MountRecord) -> Result<(), Error> {
         let LayerContent::Writable(number) = layer.content else { return Ok(()) };
+        if ended.read_only {
+            return Ok(());
+        }
         let work = home.layout().entry_path(Subdirectory::Work, DiffName::Entry(number));
         if overlay::has_volatile_mark(&work) {
             if home.sync_mode() != SyncMode::Off {
@@ -346,6 +350,25 @@ impl Store {
             overlay::clear_volatile_mark(&work)?;
         }
         Ok(())
+    }
+
+    /// Refuses to make something that lasts of a directory whose files are in doubt: it was mounted without syncs when the
+    /// machine went down. `home` has the layer, and this handle its mounts.
+    ///
+    /// Returns [`Error::Mount`] with [`VolatileLeft`](MountError::VolatileLeft) if it is so.
+    pub(crate) fn refuse_in_doubt(&self, home: &Store, layer: &LayerRecord) -> Result<(), Error> {
+        let LayerContent::Writable(number) = layer.content else { return Ok(()) };
+        let work = home.layout().entry_path(Subdirectory::Work, DiffName::Entry(number));
+        if !overlay::has_volatile_mark(&work) || overlay::is_mounted(&self.mount_point(&layer.id)?)? {
+            return Ok(());
+        }
+        // A mount of this boot that ended without a word: what was written is the kernel's still.
+        let counted = self.run_if_usable()?.map(|run| run.mounts()).transpose()?;
+        let wrote = |mount: &crate::meta::CountedMount| mount.layer == layer.id && !mount.record.read_only;
+        match counted.is_some_and(|counted| counted.iter().any(wrote)) {
+            true => Ok(()),
+            false => Err(MountError::VolatileLeft { work }.into()),
+        }
     }
 
     /// Where a thing is mounted; `None` if it is not.

@@ -58,7 +58,8 @@ impl Store {
     ///
     /// Who wants to mount the layer for writing waits meanwhile.
     ///
-    /// Returns [`Error::InUse`] if the layer is mounted, or a layer above it is while an equal layer has a directory that both
+    /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
+    /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is while an equal layer has a directory that both
     /// are to share; if someone else is sealing or filling it, or it belongs to a container;
     /// [`Error::Import`] if its directory cannot be read, and [`Error::Lookup`] if it is not there.
     ///
@@ -175,6 +176,7 @@ impl Home<'_> {
         let LayerContent::Writable(number) = record.content else {
             return if gift.is_empty() { Ok(record) } else { self.give_sealed(&record, gift) };
         };
+        self.seen_from().refuse_in_doubt(store, &record)?;
         let held = self.hold_directory(&record.id, number)?;
         let sealed = self.seal_held(&record, number, gift);
         if sealed.is_ok() {

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
-use layerstore_schema::record::LayerContent;
+use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use super::support::{is_clean, load, open};
 use crate::error::{Error, MountError};
@@ -325,6 +325,55 @@ fn a_volatile_mount_of_this_boot_is_made_again_and_none_of_another() {
     }
     store.remove_container(&container.id).unwrap();
     assert_eq!(store.gc(false).unwrap().removed, []);
+}
+
+#[test]
+fn a_layer_in_doubt_is_not_sealed() {
+    let (_dir, store) = prepared();
+    if !can_mount(&store) {
+        return;
+    }
+    let options = LayerOptions { volatile: true, ..LayerOptions::named("volatile") };
+    let layer = store.create_layer(None, &options).unwrap();
+    let path = store.mount_point(layer.id.as_str()).unwrap();
+    let mount = || store.mount(&layer, &MountOptions::default()).unwrap();
+    let sealed = |result: Result<_, Error>| match result {
+        Ok(_) => true,
+        Err(Error::Mount(MountError::VolatileLeft { .. })) => false,
+        Err(error) => panic!("{error}"),
+    };
+    mount();
+    crate::sys::mount::unmount(&path, false).unwrap();
+    // Of this boot: the kernel has what was written. Of another, nobody knows.
+    let namespace = store.mount_namespace().unwrap();
+    store.refuse_in_doubt(&store, &found(&store, &layer.id)).unwrap();
+    let run = store.run().unwrap();
+    run.update_mount::<_, Error>(layer.id.as_str(), namespace, |slot| {
+        slot.record = None;
+        Ok(())
+    })
+    .unwrap();
+    assert!(!sealed(store.seal(&layer.id)));
+    // A view shows it, and is never volatile itself.
+    let view =
+        MountOptions { read_only: true, options: vec!["volatile".to_owned()], ..MountOptions::default() };
+    store.mount(&layer, &view).unwrap();
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.contains(path.to_str().unwrap())).unwrap();
+    assert!(!line.contains("volatile"), "{line}");
+    store.unmount(&layer, UnmountMode::Plain).unwrap();
+    assert!(!sealed(store.seal(&layer.id)), "a view vouches for nothing");
+    store.remove_layer(&layer.id).unwrap();
+    assert_eq!(store.gc(false).unwrap().removed, []);
+
+    let layer = store.create_layer(None, &options).unwrap();
+    store.mount(&layer, &MountOptions::default()).unwrap();
+    store.unmount(&layer, UnmountMode::Plain).unwrap();
+    assert!(sealed(store.seal(&layer.id)), "the last unmount has brought it to the disk");
+}
+
+fn found(store: &Store, layer: &LayerId) -> LayerRecord {
+    store.database().begin_read().unwrap().layer_ref(layer.as_str()).unwrap()
 }
 
 #[test]
