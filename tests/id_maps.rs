@@ -190,6 +190,31 @@ fn without_id_mapped_mounts_an_image_is_copied_once_for_each_map() {
 }
 
 #[test]
+fn containers_that_are_mounted_at_once_share_a_copy() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("id-maps-at-once");
+    let store = open(&dir, false);
+    let image = load(&dir, &store);
+    let containers: Vec<_> =
+        (0..4).map(|number| container(&store, &image, &format!("web{number}"), SECOND)).collect();
+    std::thread::scope(|scope| {
+        for container in &containers {
+            let store = open(&dir, false);
+            scope.spawn(move || {
+                assert_eq!(owner(mount(&store, container).path().join("www")), (50_000, 20_034));
+            });
+        }
+    });
+    assert_eq!(store.image("image").unwrap().mapped_top_layers.len(), 1);
+    for container in &containers {
+        store.unmount(container, UnmountMode::Plain).unwrap();
+    }
+    assert_whole(&store);
+}
+
+#[test]
 fn a_copy_is_what_a_mapped_mount_shows() {
     if !machine::is_real_root() {
         skip!("id-mapped mounts need root of the machine");

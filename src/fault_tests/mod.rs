@@ -83,6 +83,7 @@ tests!(
     image_directory,
     run_directory,
     create_container_with_ids,
+    copy_for_a_map,
     set_flag_and_metadata,
     move_name,
     lease,

@@ -15,7 +15,7 @@ use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use crate::types::TreeDigest;
 use crate::{
     ApplyOptions, AutoIdMaps, BackupMode, CheckLevel, CheckOptions, Compression, Container, ContainerOptions,
-    DiffOptions, HostRanges, IdMapping, Image, ImageOptions, LayerOptions, MountOptions, NewItem,
+    DiffOptions, HostRanges, IdExtent, IdMapping, IdMaps, Image, ImageOptions, LayerOptions, MountOptions, NewItem,
     RangeSource, Removal, RepairOptions, RepairReport, SealOptions, Store, SyncMode, UnmountMode,
     WatchOptions,
 };
@@ -365,6 +365,20 @@ pub(super) const OPERATIONS: &[Operation] = &[
         let auto = AutoIdMaps { ranges: Some(ranges), size: Some(1), ..AutoIdMaps::default() };
         create(store.unwrap(), IdMapping::Auto(auto))
     }),
+    Operation {
+        // Files are given away.
+        mounts: true,
+        // The copy is looked at when it is there.
+        may_be_done: true,
+        prepare: |place| create(&place.open(), IdMapping::Maps(own_ids())).unwrap(),
+        ..on_store("copy_for_a_map", |_, store| {
+            let store = store.unwrap();
+            let layer = store.container("second")?.layer;
+            let layer = store.begin_read()?.layer_ref(layer.as_str())?;
+            assert!(store.mapped_copy(&layer, &own_ids())?.unwrap().join("etc").is_dir());
+            Ok(())
+        })
+    },
     on_store("set_flag_and_metadata", |_, store| {
         let store = store.unwrap();
         let (web, image) = (web(store)?, base(store)?);
@@ -544,6 +558,12 @@ fn create(store: &Store, ids: IdMapping) -> Result<(), Error> {
     options.id = Some("second".parse().unwrap());
     options.ids = ids;
     store.create_container(&base(store)?.id, &options).map(drop)
+}
+
+/// A map that gives everything to this user, as anybody may.
+fn own_ids() -> IdMaps {
+    let extent = |outside| vec![IdExtent { inside: 0, outside, count: 1 }];
+    IdMaps { uids: extent(nix::unistd::geteuid().as_raw()), gids: extent(nix::unistd::getegid().as_raw()) }
 }
 
 fn create_like(_: &Place, store: Option<&Store>) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use layerstore_schema::record::{ImageRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::Staging;
-use crate::error::{Error, LookupError, MountError};
+use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::image::{self, id_ranges};
 use crate::layer::{self, SealedContent};
 use crate::meta::Query;
@@ -48,7 +48,7 @@ impl Store {
     ///
     /// Returns [`Error::Mount`] with [`MountError::IdMap`] if the image is not this handle's to change, or has a layer that is
     /// still written to.
-    pub(super) fn mapped_copy(&self, layer: &LayerRecord, maps: &IdMaps) -> Result<Option<PathBuf>, Error> {
+    pub(crate) fn mapped_copy(&self, layer: &LayerRecord, maps: &IdMaps) -> Result<Option<PathBuf>, Error> {
         let Some(top) = &layer.parent else { return Ok(None) };
         let mut tries = TRIES;
         loop {
@@ -229,7 +229,7 @@ fn whole(view: &View<'_>, copy: &LayerRecord) -> Result<PathBuf, Error> {
 /// Whether an error may be over when everything is looked at again: a layer has got another directory meanwhile.
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::LayerMissing { .. } | Error::InUse(crate::InUseError::Changed { .. }) => true,
+        Error::LayerMissing { .. } | Error::InUse(InUseError::Changed { .. }) => true,
         Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
         _ => false,
     }
