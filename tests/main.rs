@@ -32,6 +32,7 @@ mod image_stores;
 mod layering;
 mod layers;
 mod model;
+mod mount_program;
 mod mounts;
 mod power_cut;
 mod quota;

@@ -22,6 +22,7 @@
 //! | [`reserve`] | space to give up when the disk is full |
 //! | [`parallel`] | many pieces of work on all processors |
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
+//! | [`program_marks`] | what a mount program leaves, as the kernel has it |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod copy;
@@ -37,6 +38,7 @@ mod layout;
 pub(crate) mod marker;
 mod overlay_form;
 pub(crate) mod parallel;
+mod program_marks;
 mod quota;
 mod remove;
 mod reown;
@@ -61,6 +63,7 @@ pub(crate) use layout::{
     COLLECTED, CONTENT, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
 };
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
+pub(crate) use program_marks::settle_program_marks;
 pub(crate) use quota::Limits;
 pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};

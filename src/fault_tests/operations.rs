@@ -15,8 +15,8 @@ use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use crate::types::TreeDigest;
 use crate::{
     ApplyOptions, AutoIdMaps, BackupMode, CheckLevel, CheckOptions, Compression, Container, ContainerOptions,
-    DiffOptions, HostRanges, IdExtent, IdMapping, IdMaps, Image, ImageOptions, LayerOptions, MountOptions, NewItem,
-    RangeSource, Removal, RepairOptions, RepairReport, SealOptions, Store, SyncMode, UnmountMode,
+    DiffOptions, HostRanges, IdExtent, IdMapping, IdMaps, Image, ImageOptions, LayerOptions, MountOptions,
+    NewItem, RangeSource, Removal, RepairOptions, RepairReport, SealOptions, Store, SyncMode, UnmountMode,
     WatchOptions,
 };
 

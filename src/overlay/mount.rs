@@ -277,7 +277,13 @@ pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError
         return Err(MountError::NotMounted { target: target.to_owned() });
     }
     let detach = mode == UnmountMode::Detach;
-    sys::unmount(target, detach).map_err(|source| {
+    let unmounted = match sys::unmount(target, detach) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::EPERM) => {
+            program::unmount(target, detach).unwrap_or(Err(error))
+        }
+        unmounted => unmounted,
+    };
+    unmounted.map_err(|source| {
         let (target, log) = (target.to_owned(), "unmount".to_owned());
         match source.raw_os_error() {
             Some(nix::libc::EBUSY) => {

@@ -1,6 +1,8 @@
-//! Mounts made by a program, where the kernel cannot: the only external program of the crate.
+//! Mounts made by a program, where the kernel cannot: the only external program of the crate, but for the helper that takes such
+//! mounts away.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,7 @@ use super::mount::is_mounted;
 use super::options::{MountPlan, Upper};
 use crate::error::MountError;
 use crate::sys::file::File;
+use crate::sys::mount::info;
 use crate::sys::process;
 
 /// Runs `program` to mount `plan` at `target`. It serves the mount in the background after this call.
@@ -41,6 +44,40 @@ pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(
     }
     Ok(())
 }
+
+/// Has the helper of FUSE end a mount that this process may not: an ordinary user's own, outside of a user namespace. `None` if it
+/// is no such mount, or there is no helper.
+pub(super) fn unmount(target: &Path, detach: bool) -> Option<io::Result<()>> {
+    let helper = HELPERS.iter().filter(|_| made(target)).find_map(|name| process::find(name))?;
+    let flags = if detach { ["-u", "-z", "--"].as_slice() } else { ["-u", "--"].as_slice() };
+    let words = flags.iter().map(OsStr::new).chain([target.as_os_str()]);
+    let output = match process::run(&helper, Path::new("/"), words) {
+        Err(error) => return Some(Err(error)),
+        Ok(output) => output,
+    };
+    if output.status.success() {
+        return Some(Ok(()));
+    }
+    // It ends with 1 whatever the kernel said, and tells only people what that was.
+    let said = String::from_utf8_lossy(&output.stderr);
+    tracing::debug!(helper = %helper.display(), %said, "the mount stays");
+    Some(Err(match said.contains("busy") {
+        true => io::Error::from_raw_os_error(nix::libc::EBUSY),
+        false => io::Error::from_raw_os_error(nix::libc::EPERM),
+    }))
+}
+
+/// Whether a program serves the mount at `target`.
+pub(crate) fn made(target: &Path) -> bool {
+    let top = || {
+        let target = info::resolved(target).ok()?;
+        info::read().ok()?.into_iter().rfind(|mount| mount.target == target)
+    };
+    top().is_some_and(|mount| mount.kind == "fuse" || mount.kind.as_bytes().starts_with(b"fuse."))
+}
+
+/// Programs with the right to end FUSE mounts of those who run them.
+const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 
 fn options(plan: &MountPlan) -> OsString {
     let mut words: Vec<OsString> = plan.attribute_words().map(OsString::from).collect();

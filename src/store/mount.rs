@@ -4,6 +4,7 @@
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -305,6 +306,7 @@ impl Store {
                 counted.count = left;
                 return Ok(left);
             }
+            let by_program = overlay::is_by_program(&target);
             match overlay::unmount(&target, mode) {
                 // A count that the kernel does not confirm goes with the error that says so.
                 Err(error @ MountError::NotMounted { .. }) => {
@@ -320,11 +322,26 @@ impl Store {
             if !slot.elsewhere {
                 remove_quietly(&target);
             }
+            // One that was detached may be written to still.
+            if by_program && mode == UnmountMode::Plain {
+                Self::settle_program_marks(home, record);
+            }
             if let (Some(layer), Some(ended)) = (record, ended) {
                 Self::vouch_for_volatile(home, layer, &ended)?;
             }
             Ok(0)
         })
+    }
+
+    /// Makes of what a program wrote into a layer what the kernel would have written.
+    fn settle_program_marks(home: &Store, layer: Option<&LayerRecord>) {
+        let Some(LayerContent::Writable(number)) = layer.map(|layer| &layer.content) else { return };
+        let settled = home.layout().open_entry(Subdirectory::Diffs, *number).map_err(Error::from);
+        let settled =
+            settled.and_then(|root| Ok(disk::settle_program_marks(root.as_fd(), home.layout().xattrs())?));
+        if let Err(error) = settled {
+            tracing::warn!(number, %error, "marks of the mount program are left in a layer");
+        }
     }
 
     /// A mount of this boot has ended, and whoever ended it has not said so: the process died, or was another program. What

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that the image, the namespace run, the comparisons and the power cuts need.
+# Installs the Debian packages that the image, the namespace run, the comparisons, the power cuts and mounts by a program need.
 #
 # Exit status: 0 when everything is there, 3 when something is missing and cannot be installed;
 # the last line of standard error then names exactly what.
@@ -12,6 +12,8 @@ umoci:umoci
 skopeo:skopeo
 newuidmap:uidmap
 setcap:libcap2-bin
+fuse-overlayfs:fuse-overlayfs
+fusermount3:fuse3
 setfattr:attr
 useradd:passwd
 containers-storage:containers-storage

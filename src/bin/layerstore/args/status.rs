@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Show where the store is, what it holds, what is mounted, and what can be done here
+/// Show where the store is, what it holds and what works here
 #[derive(Debug, Args)]
 #[command(visible_alias = "info")]
 pub struct StatusArgs {}
