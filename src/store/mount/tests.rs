@@ -64,7 +64,8 @@ fn every_interface_mounts_the_deepest_image() {
     let image = image(&store, 499);
     let written = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
     // Each has what the one after it has not.
-    let interfaces: [(&str, fn(&mut Probe)); 3] = [
+    type Change = fn(&mut Probe);
+    let interfaces: [(&str, Change); 3] = [
         ("descriptors", |_| {}),
         ("paths", |probe| probe.lower_descriptors = false),
         ("mount(2)", |probe| probe.lower_paths = false),
