@@ -147,9 +147,9 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, BackupMode, CompactReport, ContainerOptions, DiffOptions, DigestLock,
+    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Backing, CompactReport, ContainerOptions, DiffOptions, DigestLock,
     Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
-    MountOptions, NewItem, ParentOwners, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
+    MountOptions, NativeDiff, NewItem, OverlayDefaults, ParentOwners, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
     ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};

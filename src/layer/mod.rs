@@ -10,7 +10,7 @@
 //! | [`export`] | a layer as a tar stream |
 //! | [`compressed`](mod@compressed) | that stream, compressed |
 //! | [`idattr`] | ids inside extended attributes |
-//! | [`resolve`](mod@resolve) | what a mount left in the layers below |
+//! | [`resolve`](mod@resolve), [`links`] | what a mount left in the layers below |
 //! | [`writable`] | directories that are written to |
 
 mod changes;
@@ -20,6 +20,7 @@ mod export;
 mod files;
 mod idattr;
 mod import;
+mod links;
 mod pipeline;
 mod progress;
 mod resolve;

@@ -21,6 +21,7 @@
 //! | [`digest_lock`] | locks on digests, for those who fetch blobs |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
+//! | [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
@@ -29,6 +30,7 @@
 
 mod anything;
 mod apply;
+mod backing;
 mod backup;
 mod chunked;
 mod container;
@@ -67,6 +69,7 @@ mod wipe;
 mod write;
 mod written;
 
+pub use backing::NativeDiff;
 pub use anything::Things;
 pub use backup::{BackupMode, CompactReport};
 pub use container::ContainerOptions;
@@ -79,7 +82,7 @@ pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use layer::LayerOptions;
 pub use lease::Lease;
 pub(crate) use lease::{is_over, is_unmounted};
-pub use mount::{Mount, MountEntry, MountOptions, UnmountMode};
+pub use mount::{Backing, Mount, MountEntry, MountOptions, OverlayDefaults, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use owners::ParentOwners;

@@ -26,7 +26,7 @@ mod probe;
 
 use plan::{Planned, contents};
 
-pub use crate::overlay::{MountEntry, UnmountMode};
+pub use crate::overlay::{Backing, MountEntry, OverlayDefaults, UnmountMode};
 
 /// How a thing is mounted.
 #[derive(Clone, Debug, Default)]

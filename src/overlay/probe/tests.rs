@@ -62,7 +62,7 @@ fn text_comes_back_as_the_same_value() {
         *probe.switches()[index].1 = true;
         assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
     }
-    assert_eq!(probe.to_string().lines().count(), 15);
+    assert_eq!(probe.to_string().lines().count(), 16);
 }
 
 #[test]

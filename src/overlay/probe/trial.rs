@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::{IdMapSupport, Probe};
 use crate::overlay::mount::detached;
 use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass, plan};
-use crate::sys::beneath;
+use crate::sys::{beneath, directory};
 use crate::sys::mount::{Refusal, clone_tree, open_file_at, with_own_mounts};
 use crate::sys::node::{self, NodeKind};
 use crate::sys::userns::{IdExtent, IdMaps};
@@ -64,6 +64,11 @@ impl Trial {
 
     /// Runs every experiment, the ones first that others build on.
     pub(super) fn run(&self, probe: &mut Probe) {
+        probe.kinds_of_names = self.works(directory::tells_kinds(self.directory()));
+        if !probe.kinds_of_names {
+            // The kernel would only warn.
+            return;
+        }
         let class = self.find_method_and_class(probe);
         tracing::debug!(overlay = probe.overlay, ?class, "probed for overlay mounts");
         let Some(class) = class else { return };

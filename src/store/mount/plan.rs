@@ -60,7 +60,9 @@ impl Store {
             _ => None,
         };
         drop(txn);
-        let plan = overlay::plan(&self.probe()?, &request)?;
+        let probe = self.probe()?;
+        let plan = overlay::plan(&probe, &request);
+        let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
         if request.id_map.is_some() && plan.is_by_program() {
             let reason =
                 "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";

@@ -13,7 +13,7 @@ const PROBE_FACT: &str = "probe";
 
 impl Store {
     /// What this kernel can do with this store, probed once per boot.
-    pub(super) fn probe(&self) -> Result<Probe, Error> {
+    pub(in crate::store) fn probe(&self) -> Result<Probe, Error> {
         let path = absolute(self.root())?;
         let known = self.run()?.fact(PROBE_FACT)?.and_then(|text| text.parse::<Probe>().ok());
         let mut probe = match known {
