@@ -25,6 +25,7 @@
 //! | give a container ids of its own | [`IdMapping`] in [`ContainerOptions`] |
 //! | change several records at once | [`Store::write`] |
 //! | fetch a blob only once | [`Store::lock_digest`] |
+//! | know what works here, and why the rest does not | [`Store::capabilities`] |
 //! | know what takes the space | [`Store::usage`], [`Store::status`] |
 //! | know whether anything changed, and what | [`Store::change_counter`], [`Store::watch`] |
 //! | remove | [`Store::remove_container`], [`Store::remove_image`], [`Store::remove_layer`]; everything: [`Store::wipe`] |
@@ -34,6 +35,7 @@
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | let equal files take their space once | [`Store::dedup`] |
+//! | give containerd, or others like it, snapshots | [`snapshotter::Snapshotter`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
@@ -120,6 +122,7 @@ mod meta;
 pub mod oci;
 mod overlay;
 mod repair;
+pub mod snapshotter;
 mod store;
 mod sys;
 mod types;
@@ -139,18 +142,19 @@ pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{
     ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,
     ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError,
-    OciError, ProbeTextError, RepairError, ScanError, SplitError, TreeError, UnpackError, UnsyncedError,
-    ValueError, WatchError,
+    OciError, ProbeTextError, QuotaError, RepairError, ScanError, SplitError, TreeError, UnpackError,
+    UnsyncedError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Backing, CompactReport, ContainerOptions, DiffOptions, DigestLock,
-    Event, EventKind, HostRanges, IdMapping, ImageOptions, LayerOptions, Lease, Mount, MountEntry,
-    MountOptions, NativeDiff, NewItem, OverlayDefaults, ParentOwners, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
-    ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    ApplyOptions, Aspect, AutoIdMaps, Backing, BackupMode, Capability, CapabilityValue, CompactReport,
+    ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges, IdMapping, ImageOptions,
+    LayerOptions, Lease, Mount, MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OverlayDefaults,
+    ParentOwners, Quota, QuotaUsage, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode,
+    Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -94,8 +94,16 @@ fn works_on(kind: &str) -> Result<(), String> {
     TestCommand::new("sh").args(["-c", script, "sh"]).arg(mount.path()).assert_success();
     let tree = shown(mount.path());
     let expected = [
-        "D /d", "D /gone", "C /link", "A /linked", "A /moved", "A /moved/1", "A /moved/2", "C /solid",
-        "D /solid/above", "A /solid/new",
+        "D /d",
+        "D /gone",
+        "C /link",
+        "A /linked",
+        "A /moved",
+        "A /moved/1",
+        "A /moved/2",
+        "C /solid",
+        "D /solid/above",
+        "A /solid/new",
     ];
     assert_eq!(lines(&store.changes(&web).unwrap()), expected, "while it is mounted");
     store.unmount(&web, UnmountMode::Plain).unwrap();
@@ -111,7 +119,11 @@ fn works_on(kind: &str) -> Result<(), String> {
 
     let deep = (0..128).map(|number| {
         let (own, shared) = (format!("{number}"), format!("{}", number % 7));
-        ImageLayer::new([Member::file(own, b"x"), Member::file("last", number.to_string()), Member::whiteout(shared)])
+        ImageLayer::new([
+            Member::file(own, b"x"),
+            Member::file("last", number.to_string()),
+            Member::whiteout(shared),
+        ])
     });
     let deep = load(&dir, &store, "deep", deep.collect());
     let tree = shown_by_store(&store, &deep);

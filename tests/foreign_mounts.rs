@@ -275,7 +275,8 @@ fn renames_in_layers_on_layers_that_are_written_to_are_followed() {
     let dir = Dir::new("foreign-stack");
     let store = open(&dir);
     let base = base(&store);
-    let again = "set -eu; test -n \"$1\"; cd \"$1\"; mv e f; mv f/s2/t up; chmod 644 f/f; mv d/opt opt; rm -r d";
+    let again =
+        "set -eu; test -n \"$1\"; cd \"$1\"; mv e f; mv f/s2/t up; chmod 644 f/f; mv d/opt opt; rm -r d";
     let lower = match worked(&dir, &store, &base.id, FEATURES[0], WORK) {
         Ok((layer, _)) => layer,
         Err(why) => skip!("{why}"),
@@ -356,9 +357,8 @@ fn redirects_that_a_layer_brings_lead_nowhere() {
     let mut members = vec![Member::directory("secret"), Member::opaque("secret")];
     for class in ["trusted", "user"] {
         let attribute = |name: &str| format!("{class}.overlay.{name}");
-        members.push(
-            Member::directory(format!("{class}-directory")).xattr(&attribute("redirect"), "/secret"),
-        );
+        members
+            .push(Member::directory(format!("{class}-directory")).xattr(&attribute("redirect"), "/secret"));
         members.push(
             Member::file(format!("{class}-file"), b"")
                 .xattr(&attribute("metacopy"), "")

@@ -1,7 +1,9 @@
 //! What a mount shows, and what may be mounted again.
 
 use layerstore::oci::{LoadOptions, Source};
-use layerstore::{ContainerOptions, MountOptions, Store, StoreOptions, SyncMode, UnmountMode};
+use layerstore::{
+    ContainerOptions, Error, MountError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+};
 
 use crate::support::Dir;
 use crate::support::machine;
@@ -123,4 +125,34 @@ fn a_run_root_of_another_store_is_refused() {
             run = run_root.display(),
         )
     );
+}
+
+/// A label is kept, and given to the kernel where that knows labels; where it does not, the mount is made without.
+#[test]
+fn a_label_does_no_harm_without_selinux() {
+    let dir = Dir::new("mounts-label");
+    let (store, image) = store_with(&dir, [Layer::new([Member::file("file", "1")])]);
+    let label = "system_u:object_r:container_file_t:s0:c1,c2".to_owned();
+    let mut options = ContainerOptions::named("web");
+    options.mount_label = Some(label.clone());
+    let web = store.create_container(&image.id, &options).unwrap();
+    assert_eq!(store.container("web").unwrap().mount_label, Some(label.clone()));
+    let on = std::fs::read_to_string("/proc/filesystems").unwrap().contains("selinuxfs");
+    let entry = store.mount_entry(&web, &MountOptions::default()).unwrap();
+    let has_label = entry.options.iter().any(|option| option.to_string_lossy().starts_with("context="));
+    assert_eq!(has_label, on);
+    let mut bad = MountOptions::default();
+    bad.label = Some("a\"b".to_owned());
+    assert!(matches!(store.mount_entry(&web, &bad), Err(Error::Mount(MountError::Option { .. }))));
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let mount = store.mount(&web, &MountOptions::default()).unwrap();
+    if on {
+        let mut value = [0; 128];
+        let length = rustix::fs::getxattr(mount.path().join("file"), "security.selinux", &mut value).unwrap();
+        assert_eq!(value[..length].strip_suffix(b"\0"), Some(label.as_bytes()));
+    }
+    assert_eq!(std::fs::read(mount.path().join("file")).unwrap(), b"1");
+    store.unmount(&web, UnmountMode::Plain).unwrap();
 }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::error::ConfigError;
 use crate::sys::{path as sys_path, privileges};
 
+/// The variable that says that mounts are not to map ids.
+pub const DISABLE_ID_MAPS: &str = "_CONTAINERS_OVERLAY_DISABLE_IDMAP";
+
 /// The surroundings in which configuration is looked for. A value, so that a test or a program that configures
 /// another system can give its own.
 #[derive(Clone, Debug)]
@@ -30,6 +33,11 @@ impl Environment {
         let outside = variables.get("_CONTAINERS_ROOTLESS_UID").and_then(|text| text.parse().ok());
         let user = outside.unwrap_or_else(privileges::effective_user);
         Environment { user, variables, home: privileges::home_of(user), system_root: PathBuf::from("/") }
+    }
+
+    /// Whether mounts are not to map ids: `_CONTAINERS_OVERLAY_DISABLE_IDMAP` is `yes`.
+    pub fn disables_id_mapped_mounts(&self) -> bool {
+        self.variable(DISABLE_ID_MAPS) == Some("yes")
     }
 
     /// A variable that is set to something.

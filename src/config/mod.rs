@@ -21,6 +21,6 @@ mod settings;
 mod tests;
 
 pub use document::{Value, Warning};
-pub use environment::Environment;
-pub use overlay::{LayerSync, OverlayOptions};
+pub use environment::{DISABLE_ID_MAPS, Environment};
+pub use overlay::{LayerSync, OverlayOptions, parse_size};
 pub use settings::{DriverOption, Ignored, Origin, Setting, Settings};

@@ -82,7 +82,7 @@ impl OverlayOptions {
             "ignore_chown_errors" => self.ignore_chown_errors = Some(option.with(flag()?)),
             "use_composefs" => self.use_composefs = Some(option.with(flag()?)),
             "force_mask" => self.force_mask = Some(option.with(mask(value)?)),
-            "size" => self.size = Some(option.with(size(value).ok_or("takes a size such as 10G")?)),
+            "size" => self.size = Some(option.with(parse_size(value).ok_or("takes a size such as 10G")?)),
             "inodes" => {
                 self.inodes = Some(option.with(value.parse().map_err(|_| "takes a whole number")?));
             }
@@ -163,8 +163,19 @@ fn sync(value: &str) -> Result<LayerSync, String> {
     }
 }
 
-/// A number of bytes as people write it: units are powers of 1024, with or without `i` and `B`.
-fn size(text: &str) -> Option<u64> {
+/// A number of bytes as people write it: the units are powers of 1024, from `k` to `P` in either case, with or without `i` and
+/// `B` after them. `None` if it is none.
+///
+/// # Examples
+///
+/// ```
+/// use layerstore::config::parse_size;
+///
+/// assert_eq!(parse_size("10G"), Some(10 << 30));
+/// assert_eq!(parse_size("1.5 MiB"), Some(3 << 19));
+/// assert_eq!(parse_size("much"), None);
+/// ```
+pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(end)?;
@@ -250,9 +261,9 @@ mod tests {
 
     #[test]
     fn sizes_are_written_in_many_ways() {
-        let sizes = ["0", "512", "1k", "1 KiB", "1.5M", "2gb", "1T"].map(size);
+        let sizes = ["0", "512", "1k", "1 KiB", "1.5M", "2gb", "1T"].map(parse_size);
         let expected = [0, 512, 1024, 1024, 3 << 19, 2 << 30, 1 << 40].map(Some);
         assert_eq!(sizes, expected);
-        assert_eq!(size("99999999P"), None);
+        assert_eq!(parse_size("99999999P"), None);
     }
 }

@@ -130,6 +130,7 @@ pub struct Settings {
     graph_root: Setting<PathBuf>,
     run_root: Setting<PathBuf>,
     image_store: Option<Setting<PathBuf>>,
+    disable_id_maps: bool,
 }
 
 impl Settings {
@@ -179,6 +180,7 @@ impl Settings {
             graph_root: graph_root(environment, &values)?,
             run_root: run_root(environment, &values),
             image_store: text(&values, "storage.imagestore").map(|setting| setting.map(PathBuf::from)),
+            disable_id_maps: environment.disables_id_mapped_mounts(),
             values,
             warnings,
             files,
@@ -234,6 +236,11 @@ impl Settings {
     /// Whether `volatile` mounts are refused.
     pub fn disable_volatile(&self) -> bool {
         self.flag("storage.options.disable-volatile")
+    }
+
+    /// Whether mounts are not to map ids, as the variable `_CONTAINERS_OVERLAY_DISABLE_IDMAP` can say.
+    pub fn disable_id_mapped_mounts(&self) -> bool {
+        self.disable_id_maps
     }
 
     /// Options for programs that pull images. The store keeps them for those and does nothing with them.

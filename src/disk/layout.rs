@@ -328,9 +328,15 @@ impl Layout {
     /// Makes sure that a layer that is written to has its workdir, and returns its path.
     pub(crate) fn ensure_workdir(&self, number: u64) -> Result<PathBuf, LayoutError> {
         let path = self.entry_path(Subdirectory::Work, DiffName::Entry(number));
-        match self.create_entry(Subdirectory::Work, number, 0o700) {
-            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(path),
-            made => made.map(|_| path),
+        let work = match self.create_entry(Subdirectory::Work, number, 0o700) {
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                self.open_entry(Subdirectory::Work, number)
+            }
+            made => made,
+        }?;
+        match self.join_project(number, work.as_fd()) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(LayoutError::Io { path, action: "set the project of", source }),
         }
     }
 

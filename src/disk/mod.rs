@@ -10,6 +10,7 @@
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`damage`] | whether a directory still is what its manifest says |
 //! | [`copy`] | a copy of a diff directory, or of what is visible of it |
+//! | [`translate`] | the same tree with other owners |
 //! | [`share`] | equal files that take their space once |
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees |
@@ -36,12 +37,14 @@ mod layout;
 pub(crate) mod marker;
 mod overlay_form;
 pub(crate) mod parallel;
+mod quota;
 mod remove;
 mod reserve;
 mod run_layout;
 mod scan;
 mod share;
 mod staging;
+mod translate;
 mod trash;
 mod tree_writer;
 mod usage;
@@ -57,6 +60,7 @@ pub(crate) use layout::{
     COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
 };
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
+pub(crate) use quota::Limits;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
@@ -64,6 +68,7 @@ pub(crate) use scan::{
 };
 pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, Staging};
+pub(crate) use translate::{Translate, translate_owners};
 pub(crate) use trash::{Part, Trash};
 pub(crate) use tree_writer::{
     DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,

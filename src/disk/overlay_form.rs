@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn what_overlayfs_notes_of_links_is_understood() {
-        for (value, more) in [("U+0", Some(0)), ("U-12", Some(-12)), ("U+3", Some(3)), ("L+1", None), ("", None), ("U", None)] {
+        for (value, more) in
+            [("U+0", Some(0)), ("U-12", Some(-12)), ("U+3", Some(3)), ("L+1", None), ("", None), ("U", None)]
+        {
             assert_eq!(more_links(value.as_bytes()), more, "{value}");
         }
         let mut value = vec![0, 0xfb, 24, 1, 7];

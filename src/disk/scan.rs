@@ -102,7 +102,8 @@ pub(crate) fn list_as_left(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
-    let mut scan = Scan { namespace, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
+    let mut scan =
+        Scan { namespace, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let mut walker = Walker::new(root, Access::AsIs)?;
     let opaque = scan.add(b"", &found, Target::File(walker.directory().as_fd()), None)?;
@@ -268,7 +269,9 @@ impl Scan {
 
     /// Marks the files of which a mount shows names that are not here.
     fn finish_links(&mut self) {
-        for linked in std::mem::take(&mut self.linked).into_values().filter(|linked| linked.shown > linked.here) {
+        for linked in
+            std::mem::take(&mut self.linked).into_values().filter(|linked| linked.shown > linked.here)
+        {
             if let Some(entry) = self.entries.get_mut(linked.first) {
                 entry.linked_below = Some(linked.origin);
             }

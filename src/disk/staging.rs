@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::copy::copy_bytes;
 use super::entry_lock::{EntryLock, NamedLock};
 use super::layout::{DiffName, Layout, Subdirectory};
+use super::quota;
 use super::remove::remove_tree;
 use crate::error::LayoutError;
 use crate::sys::file::File;
@@ -259,6 +260,9 @@ impl Drop for Held {
             doomed.push(DiffName::Entry(self.number()));
         }
         for name in doomed {
+            if let (Subdirectory::Diffs, DiffName::Entry(_)) = (self.which, name) {
+                quota::release(self.parent(), name.to_string().as_bytes());
+            }
             if let Err(error) = remove_tree(self.parent(), name.to_string().as_bytes()) {
                 // Not lost: its lock file stays, and tells the next collection.
                 tracing::warn!(directory = self.which.name(), %name, %error, "staged entry not removed");

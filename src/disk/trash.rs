@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use rustix::fs::FileType;
 
 use super::layout::{DiffName, Layout, Subdirectory};
+use super::quota;
 use super::remove::remove_tree_within;
 use super::usage::usage;
 use crate::error::{Error, LayoutError, TreeError};
@@ -161,6 +162,9 @@ impl<'l> Trash<'l> {
     /// the part is gone. Several processes may do so at once.
     pub(crate) fn delete(&self, part: Part, limit: &mut u64) -> Result<bool, TreeError> {
         let Some(dir) = self.directory(part.which) else { return Ok(true) };
+        if let DiffName::Entry(_) = part.name {
+            quota::release(dir.as_fd(), &part.name.to_string().into_bytes());
+        }
         remove_tree_within(dir.as_fd(), &part.name.to_string().into_bytes(), limit)
     }
 }

@@ -83,6 +83,14 @@ pub enum CreateError {
         /// The container.
         container: String,
     },
+    /// A layer cannot stand on itself, nor on one that stands on it.
+    #[error("the layer {parent} is or stands on the layer {layer}, which cannot be put above it")]
+    ParentAbove {
+        /// The layer.
+        layer: String,
+        /// The one that it was to stand on.
+        parent: String,
+    },
     /// The image needs more ids than a container may have.
     #[error(
         "the container needs {needed} ids, and no more than {limit} are allowed; give its size, or a larger limit"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError,
-    OciError, RepairError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
+    OciError, QuotaError, RepairError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -51,6 +51,9 @@ pub enum Error {
     /// A mount failed.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// What a layer may take cannot be limited.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// An image outside the store cannot be read or written.
     #[error(transparent)]
     Oci(#[from] OciError),

@@ -71,6 +71,8 @@ tests!(
     seal_settled,
     settle,
     unseal,
+    seal_onto_a_parent,
+    discard_layer,
     unseal_shared,
     compare,
     create_image,

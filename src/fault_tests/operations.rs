@@ -19,7 +19,7 @@ use crate::types::TreeDigest;
 use crate::{
     ApplyOptions, AutoIdMaps, BackupMode, CheckLevel, CheckOptions, Compression, Container, ContainerOptions,
     DiffOptions, HostRanges, IdMapping, Image, ImageOptions, LayerOptions, MountOptions, NewItem,
-    RangeSource, RepairOptions, RepairReport, Store, SyncMode, UnmountMode, WatchOptions,
+    RangeSource, RepairOptions, RepairReport, SealOptions, Store, SyncMode, UnmountMode, WatchOptions,
 };
 
 /// What an operation begins with.
@@ -138,6 +138,31 @@ pub(super) const OPERATIONS: &[Operation] = &[
         })
     },
     Operation { prepare: |place| put(&place.open(), "layer"), ..on_store("unseal", unseal) },
+    Operation {
+        prepare: |place| {
+            let store = place.open();
+            put(&store, "layer");
+            store.unseal(&store.layer("layer").unwrap().id).unwrap();
+            store.create_layer(None, &LayerOptions::named("below")).unwrap();
+        },
+        ..on_store("seal_onto_a_parent", |_, store| {
+            let store = store.unwrap();
+            let mut options = SealOptions::default();
+            options.names = Some(vec!["sealed".to_owned(), "layer".to_owned()]);
+            options.parent = Some(store.layer("below")?.id);
+            options.read_only = true;
+            let done = store.seal_with(&store.layer("layer")?.id, &options)?;
+            assert!(done.read_only && !done.is_writable());
+            assert_eq!((done.parent, done.names.len()), (options.parent, 2));
+            Ok(())
+        })
+    },
+    Operation {
+        prepare: |place| put(&place.open(), "layer"),
+        ..on_store("discard_layer", |_, store| {
+            store.unwrap().discard_layer(&store.unwrap().layer("layer")?.id)
+        })
+    },
     Operation {
         prepare: |place| ["layer", "equal"].iter().for_each(|name| put(&place.open(), name)),
         ..on_store("unseal_shared", unseal)

@@ -23,9 +23,30 @@ pub(crate) fn to_container(xattrs: &mut [(Vec<u8>, Vec<u8>)], maps: &IdMaps) {
         if name == CAPABILITY {
             map_capability(value, maps);
         } else if ACLS.contains(&name.as_slice()) {
-            map_acl(value, maps);
+            let ids = |map| move |id| userns::to_container(map, id);
+            map_acl(value, ids(&maps.uids), ids(&maps.gids));
         }
     }
+}
+
+/// An attribute with the host's ids in place of the container's, as an id-mapped mount shows it; `None` if it has none, or
+/// is not mapped.
+pub(super) fn to_host(name: &[u8], value: &[u8], maps: &IdMaps) -> Option<Vec<u8>> {
+    let mut mapped = value.to_vec();
+    if name == CAPABILITY {
+        let magic = word(value, 0)?;
+        let root = match (magic & REVISION_MASK, value.len()) {
+            (REVISION_2, LENGTH_2) => 0,
+            (REVISION_3, LENGTH_3) => word(value, LENGTH_2)?,
+            _ => return None,
+        };
+        mapped.resize(LENGTH_3, 0);
+        put(&mut mapped, 0, magic & !REVISION_MASK | REVISION_3);
+        put(&mut mapped, LENGTH_2, userns::to_host(&maps.uids, root)?);
+    } else if ACLS.contains(&name) {
+        map_acl(&mut mapped, |uid| userns::to_host(&maps.uids, uid), |gid| userns::to_host(&maps.gids, gid));
+    }
+    Some(mapped).filter(|mapped| mapped != value)
 }
 
 /// A capability that root of a user namespace sets has that root's id. For the container it is root, and that is said
@@ -46,15 +67,15 @@ fn map_capability(value: &mut Vec<u8>, maps: &IdMaps) {
     }
 }
 
-fn map_acl(value: &mut [u8], maps: &IdMaps) {
+fn map_acl(value: &mut [u8], user: impl Fn(u32) -> Option<u32>, group: impl Fn(u32) -> Option<u32>) {
     const HEADER: usize = 4;
     const ENTRY: usize = 8;
     for at in (HEADER..value.len()).step_by(ENTRY) {
         let (Some(head), Some(id)) = (word(value, at), word(value, at.saturating_add(4))) else { return };
         // The tag is the lower half of the first word.
         let mapped = match u16::try_from(head & 0xffff) {
-            Ok(ACL_USER) => userns::to_container(&maps.uids, id),
-            Ok(ACL_GROUP) => userns::to_container(&maps.gids, id),
+            Ok(ACL_USER) => user(id),
+            Ok(ACL_GROUP) => group(id),
             _ => None,
         };
         if let Some(mapped) = mapped {
@@ -103,6 +124,36 @@ mod tests {
             (vec![1, 2], vec![1, 2]),
         ] {
             assert_eq!(mapped(CAPABILITY, before), after);
+        }
+    }
+
+    #[test]
+    fn what_the_host_is_told_comes_back() {
+        let maps = IdMaps::both(["0:1000:10".parse().unwrap()]);
+        let of = |revision, rest: &[u32]| words(&[&[revision | 1, 1, 2, 3, 4], rest].concat());
+        let entry = |tag: u16, id: u32| words(&[u32::from(tag) | 6 << 16, id]);
+        let list = [words(&[2]), entry(1, u32::MAX), entry(2, 5), entry(8, 1), entry(2, 77)].concat();
+        for (name, inside, outside) in [
+            (CAPABILITY, of(REVISION_2, &[]), Some(of(REVISION_3, &[1000]))),
+            (CAPABILITY, of(REVISION_3, &[3]), Some(of(REVISION_3, &[1003]))),
+            (CAPABILITY, of(REVISION_3, &[77]), None),
+            (CAPABILITY, vec![1, 2], None),
+            (
+                ACLS[1],
+                list.clone(),
+                Some(
+                    [words(&[2]), entry(1, u32::MAX), entry(2, 1005), entry(8, 1001), entry(2, 77)].concat(),
+                ),
+            ),
+            (b"user.note", list, None),
+        ] {
+            let told = to_host(name, &inside, &maps);
+            assert_eq!(told, outside);
+            if let Some(told) = told {
+                let mut back = [(name.to_vec(), told)];
+                to_container(&mut back, &maps);
+                assert_eq!(back[0].1, inside);
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use crate::disk::{ScannedEntry, ScannedKind};
 use crate::sys::handle::Handle;
 use crate::types::Metadata;
 
+/// A file below: the position of its layer, and its first name there.
+type InLayer = (usize, Vec<u8>);
+
 impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
     /// Gives the files that are `linked` to files below the names of these that the mount shows. A name that nothing below
     /// shows is of no concern.
@@ -32,7 +35,7 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
             files.entry((shown.layer, &shown.entry.path)).or_default().push(*path);
         }
         files.retain(|_, names| names.len() > 1);
-        let mut by_handle: HashMap<Handle, ((usize, Vec<u8>), Vec<Vec<u8>>)> = HashMap::new();
+        let mut by_handle: HashMap<Handle, (InLayer, Vec<Vec<u8>>)> = HashMap::new();
         for ((layer, first), names) in files {
             if let Some(handle) = handle(layer, first) {
                 let names = names.into_iter().map(<[u8]>::to_vec).collect();
@@ -53,23 +56,24 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
         let is_taken = |own: &[u8]| elsewhere.get(own).is_some_and(taken) && !self.paths.contains(own);
         let moved = self.resolved.entries.iter().filter(|entry| is_taken(&entry.path));
         let in_place = names.iter().filter(|name| self.shows_below(name));
-        let mut more: Vec<Vec<u8>> =
-            moved.map(|entry| entry.path.clone()).chain(in_place.cloned()).collect();
+        let mut more: Vec<Vec<u8>> = moved.map(|entry| entry.path.clone()).chain(in_place.cloned()).collect();
         let is_name = |entry: &ScannedEntry| {
             let ScannedKind::Other(Kind::HardLink { target }) = &entry.kind else { return false };
             target == path
         };
         let own = self.resolved.entries.iter().filter(|entry| is_name(entry));
         let own: Vec<Vec<u8>> = own.map(|entry| entry.path.clone()).collect();
-        let Some(file) = self.resolved.entries.iter().find(|entry| entry.path == path).cloned() else { return };
+        let Some(file) = self.resolved.entries.iter().find(|entry| entry.path == path).cloned() else {
+            return;
+        };
         let place = self.resolved.elsewhere.remove(path).unwrap_or_else(|| Place {
             layer: None,
             path: path.to_vec(),
             content: UNREAD,
         });
-        self.resolved.entries.retain(|entry| {
-            entry.path != path && !own.contains(&entry.path) && !more.contains(&entry.path)
-        });
+        self.resolved
+            .entries
+            .retain(|entry| entry.path != path && !own.contains(&entry.path) && !more.contains(&entry.path));
         more.iter().for_each(|path| drop(self.resolved.elsewhere.remove(path)));
         more.iter().for_each(|path| self.add_parents(path));
         more.extend(own);
@@ -81,7 +85,8 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
         for name in names {
             let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
             let metadata = Metadata::default();
-            let link = ScannedEntry { path: name, kind, metadata, allocated: 0, linked_below: None, ..file.clone() };
+            let link =
+                ScannedEntry { path: name, kind, metadata, allocated: 0, linked_below: None, ..file.clone() };
             self.resolved.entries.push(link);
         }
         self.resolved.entries.push(ScannedEntry { path: first, linked_below: None, ..file });

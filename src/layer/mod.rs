@@ -12,6 +12,7 @@
 //! | [`idattr`] | ids inside extended attributes |
 //! | [`resolve`](mod@resolve), [`links`] | what a mount left in the layers below |
 //! | [`writable`] | directories that are written to |
+//! | [`mapped`] | layers as one directory, with the owners of an id map |
 
 mod changes;
 mod compare;
@@ -21,6 +22,7 @@ mod files;
 mod idattr;
 mod import;
 mod links;
+mod mapped;
 mod pipeline;
 mod progress;
 mod resolve;
@@ -37,6 +39,7 @@ pub(crate) use idattr::to_container as map_xattrs;
 pub(crate) use import::{
     ImportOptions, SealedContent, SealedLayer, Table, TocFound, UnpackedLayer, complete, seal, unpack,
 };
+pub(crate) use mapped::fill_mapped;
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
 pub(crate) use resolve::{Place, resolve};

@@ -56,10 +56,8 @@ pub(crate) fn resolve(
     owned: impl Fn(&mut Metadata),
     handle: impl Fn(usize, &[u8]) -> Option<Handle>,
 ) -> Result<Resolved, ScanError> {
-    let linked: Vec<_> = left
-        .iter()
-        .filter_map(|entry| Some((entry.path.clone(), entry.linked_below.clone()?)))
-        .collect();
+    let linked: Vec<_> =
+        left.iter().filter_map(|entry| Some((entry.path.clone(), entry.linked_below.clone()?))).collect();
     let paths: BTreeSet<Vec<u8>> = left.iter().map(|entry| entry.path.clone()).collect();
     let mut resolving = Resolving {
         below: merge(below),
@@ -151,7 +149,8 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
         with: Option<Vec<u8>>,
     ) -> Result<(), ScanError> {
         let in_place = !above.hides && with.as_ref() == Some(&entry.path);
-        let is_there = |path: &Vec<u8>| self.below.get(path.as_slice()).is_some_and(|at| is_directory(at.entry));
+        let is_there =
+            |path: &Vec<u8>| self.below.get(path.as_slice()).is_some_and(|at| is_directory(at.entry));
         let with = with.filter(|path| in_place || is_there(path));
         let path = entry.path.clone();
         let merged = Merged { with: with.clone(), hides: !in_place };
@@ -254,7 +253,8 @@ fn absolute(redirect: &[u8], of: &[u8]) -> Result<Option<Vec<u8>>, ScanError> {
     let is_name = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
     let path = redirect.strip_prefix(b"/");
     let parts = path.unwrap_or(redirect);
-    let is_right = parts.split(|&byte| byte == b'/').all(is_name) && (path.is_some() || !parts.contains(&b'/'));
+    let is_right =
+        parts.split(|&byte| byte == b'/').all(is_name) && (path.is_some() || !parts.contains(&b'/'));
     if is_right { Ok(path.map(<[u8]>::to_vec)) } else { Err(missing(of, redirect)) }
 }
 

@@ -40,7 +40,11 @@ const KNOWN: [(u32, &str, Option<&str>); 25] = [
     (0x0102_1997, "9p", Some(REMOTE)),
     (0x5346_414f, "afs", Some(REMOTE)),
     (0x0bd0_0bd0, "lustre", Some(REMOTE)),
-    (0x6573_5546, "fuse", Some("most filesystems in programs, virtiofs too, cannot replace a name by a whiteout")),
+    (
+        0x6573_5546,
+        "fuse",
+        Some("most filesystems in programs, virtiofs too, cannot replace a name by a whiteout"),
+    ),
     (0x4d44, "vfat", Some(PLAIN)),
     (0x2011_bab0, "exfat", Some(PLAIN)),
     (0x7366_746e, "ntfs", Some(PLAIN)),

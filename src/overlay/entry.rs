@@ -24,6 +24,25 @@ pub struct MountEntry {
     pub directory: Option<PathBuf>,
 }
 
+/// What an overlay mount is made of, for a caller that has a way of its own to write it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MountParts {
+    /// The filesystem type: `overlay`, or `fuse3.` and the name of the program that makes the mount.
+    pub kind: String,
+    /// The options besides the directories. A mount without them may leave something in the upper directory that is no plain
+    /// changeset, or that another mount reads in another way.
+    pub options: Vec<String>,
+    /// The directory that is written to; `None` for a view.
+    pub upper: Option<PathBuf>,
+    /// Its workdir.
+    pub work: Option<PathBuf>,
+    /// The directories below, topmost first, each once, and no further than to one that hides all below.
+    pub lowers: Vec<PathBuf>,
+    /// An empty directory, to be stacked below where there is no other, or only one and none to be written to.
+    pub empty: PathBuf,
+}
+
 /// How [`MountPlan::entry`] writes paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EntryPaths {
@@ -53,13 +72,6 @@ impl MountPlan {
         if length > MOUNT_DATA_MAX {
             return Err(MountError::OptionsTooLong { length, limit: MOUNT_DATA_MAX });
         }
-        let (kind, source) = match &self.method {
-            Method::Program(program) => {
-                let name = program.file_name().unwrap_or_default().to_string_lossy();
-                (format!("fuse3.{name}"), "overlay")
-            }
-            _ => ("overlay".to_owned(), "overlay"),
-        };
         let mut options = self.attribute_words().map(OsString::from).collect::<Vec<_>>();
         options.append(&mut self.option_words(paths));
         if let Some((maps, _)) = &self.id_map {
@@ -67,7 +79,34 @@ impl MountPlan {
                 options.push(format!("{key}{}", extent_words(extents, ",")).into());
             }
         }
-        Ok(MountEntry { kind, source: source.into(), options, directory })
+        Ok(MountEntry { kind: self.kind(), source: "overlay".into(), options, directory })
+    }
+
+    /// The plan in parts.
+    pub(crate) fn parts(&self, empty: &Path) -> MountParts {
+        let mut options: Vec<String> = self.attribute_words().map(str::to_owned).collect();
+        // A view is one without them, or one that a bind mount shows: whoever writes it down says so.
+        options.retain(|word| word != "ro");
+        for (key, value) in &self.settings {
+            options.push(value.map_or_else(|| (*key).to_owned(), |value| format!("{key}={value}")));
+        }
+        if let Some(label) = &self.context {
+            options.push(format!("context=\"{label}\""));
+        }
+        let (upper, work) = self.upper.clone().map(|Upper { upper, work }| (upper, work)).unzip();
+        let lowers = self.lowers.iter().filter(|lower| *lower != empty).cloned().collect();
+        MountParts { kind: self.kind(), options, upper, work, lowers, empty: empty.to_owned() }
+    }
+
+    /// The filesystem type, as callers know it that mount by themselves.
+    fn kind(&self) -> String {
+        match &self.method {
+            Method::Program(program) => {
+                let name = program.file_name().unwrap_or_default().to_string_lossy();
+                format!("fuse3.{name}")
+            }
+            _ => "overlay".to_owned(),
+        }
     }
 
     /// The option string of `mount(2)`.

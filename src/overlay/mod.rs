@@ -2,7 +2,7 @@
 //!
 //! [`probe`] tries every feature in a scratch directory and gives a [`Probe`], a plain value. [`plan`] is a pure
 //! function from it and a [`MountRequest`] to a [`MountPlan`]. [`mount`] carries the plan out, and a caller that
-//! mounts by itself takes [`MountPlan::entry`]. A mount outlives the process that made it.
+//! mounts by itself takes [`MountPlan::entry`] or [`MountPlan::parts`]. A mount outlives the process that made it.
 
 mod backing;
 mod defaults;
@@ -16,8 +16,8 @@ pub use backing::Backing;
 pub(crate) use backing::explain;
 pub use defaults::OverlayDefaults;
 pub(crate) use entry::EntryPaths;
-pub use entry::MountEntry;
+pub use entry::{MountEntry, MountParts};
 pub use mount::UnmountMode;
 pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_mounted, mount, unmount};
 pub(crate) use options::{MountPlan, MountRequest, Upper, XattrClass, check, objection, plan};
-pub(crate) use probe::{Probe, probe};
+pub(crate) use probe::{IdMapSupport, Probe, probe};

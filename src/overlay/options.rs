@@ -81,6 +81,8 @@ pub(crate) struct MountRequest {
     pub(crate) volatile: bool,
     /// The SELinux label of everything in the mount.
     pub(crate) context: Option<String>,
+    /// Whether the kernel knows labels. Where it does not, none is given to it.
+    pub(crate) has_labels: bool,
     /// Show the lower layers' ids (`inside`) as others (`outside`). The upper directory is not mapped: it holds
     /// the ids as the container's processes have them outside.
     pub(crate) id_map: Option<IdMaps>,
@@ -103,6 +105,7 @@ impl MountRequest {
             read_only: false,
             volatile: false,
             context: None,
+            has_labels: true,
             id_map: None,
             xattrs,
             options: Vec::new(),
@@ -150,11 +153,6 @@ impl MountPlan {
     /// Whether nothing can be written through the mount.
     pub(crate) fn is_read_only(&self) -> bool {
         self.upper.is_none()
-    }
-
-    /// Whether a program makes the mount, and not the kernel.
-    pub(crate) fn is_by_program(&self) -> bool {
-        matches!(self.method, Method::Program(_))
     }
 
     /// The lower directories, topmost first.
@@ -209,6 +207,7 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
         let reason = "a label has no quote, backslash or control character";
         return Err(MountError::Option { option: format!("context={label}"), reason });
     }
+    let context = context.filter(|_| request.has_labels);
     let base = request.base.clone();
     let shown = request.upper.as_ref().filter(|_| upper.is_none()).map(|upper| upper.upper.clone());
     let unmapped = shown.filter(|_| id_map.is_some());

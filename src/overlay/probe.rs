@@ -5,6 +5,7 @@
 
 mod trial;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,9 @@ pub(crate) struct Probe {
     pub(crate) id_maps: IdMapSupport,
     /// A program that mounts where the kernel cannot.
     pub(crate) program: Option<PathBuf>,
+    /// What was in the way of what does not work, by the keys of the text. What the kernel takes and then does not do has
+    /// no entry.
+    pub(crate) reasons: BTreeMap<String, String>,
 }
 
 /// Finds out what overlay mounts can do with layers on the filesystem of `scratch`, an empty directory that is
@@ -114,6 +118,7 @@ impl Probe {
             volatile: false,
             id_maps: IdMapSupport::None,
             program: None,
+            reasons: BTreeMap::new(),
         }
     }
 
@@ -144,6 +149,9 @@ impl Probe {
     }
 }
 
+/// What the keys of reasons begin with.
+const WHY: &str = "why.";
+
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "boot_id={}", self.boot_id)?;
@@ -160,7 +168,10 @@ impl fmt::Display for Probe {
         // A path may have any byte; the escape of Rust's literals keeps it on one line.
         let program =
             self.program.as_ref().map(|path| path.as_os_str().as_bytes().escape_ascii().to_string());
-        writeln!(f, "program={}", program.unwrap_or_default())
+        writeln!(f, "program={}", program.unwrap_or_default())?;
+        self.reasons
+            .iter()
+            .try_for_each(|(key, reason)| writeln!(f, "{WHY}{key}={}", reason.as_bytes().escape_ascii()))
     }
 }
 
@@ -186,7 +197,14 @@ impl FromStr for Probe {
                         _ => return Err(bad()),
                     }
                 }
-                "program" => probe.program = unescape_path(value).ok_or_else(bad)?,
+                "program" => {
+                    let path = unescape(value).ok_or_else(bad)?;
+                    probe.program = (!path.is_empty()).then(|| std::ffi::OsString::from_vec(path).into());
+                }
+                _ if key.starts_with(WHY) => {
+                    let reason = String::from_utf8(unescape(value).ok_or_else(bad)?).map_err(|_| bad())?;
+                    probe.reasons.insert(key.trim_start_matches(WHY).to_owned(), reason);
+                }
                 _ => {
                     let mut switches = probe.switches();
                     let switch = switches.iter_mut().find(|(known, _)| *known == key).ok_or_else(bad)?;
@@ -203,8 +221,8 @@ impl FromStr for Probe {
     }
 }
 
-/// Takes back `escape_ascii`. The outer `None` is text that it never writes.
-fn unescape_path(text: &str) -> Option<Option<PathBuf>> {
+/// Takes back `escape_ascii`. `None` is text that it never writes.
+fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -224,5 +242,5 @@ fn unescape_path(text: &str) -> Option<Option<PathBuf>> {
             _ => byte,
         });
     }
-    Some((!bytes.is_empty()).then(|| std::ffi::OsString::from_vec(bytes).into()))
+    Some(bytes)
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{SyncPoint, copy_below};
+use crate::disk::{Limits, SyncPoint, copy_below};
 use crate::error::{Error, ImportError, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
@@ -165,18 +165,23 @@ impl<'s> Target<'s> {
         let (mut staging, contents) = layer::complete(unpacked, &below, &import)?;
         let mut point = point;
         let here;
-        if !in_place {
+        // What is unpacked already counts for no limits, and another directory has its own.
+        let limited = if writable { store.layout().limits_of(self.number)? } else { None };
+        if !in_place || limited.is_some() {
             here = store.layout().sync_point()?;
             point = &here;
             let copy = store.stage()?;
+            store.limit(&copy, limited.map(|limited| limited.limits).unwrap_or_default())?;
             layer::prepare_writable(staged_in.layout(), &copy, staging.number())?;
             copy_below(staging.directory(), copy.directory(), store.layout().xattrs())?;
             staging = copy;
         }
         // What mounts left below would be hidden, or found by others, once the archive's changes lie above.
         let settled = match &self.record.content {
-            LayerContent::Writable(_) if !self.home.seen_from().begin_read()?.written(&self.record)?.is_plain() => {
-                Some(self.home.stage_settled(&self.record, Old::Stays)?.0)
+            LayerContent::Writable(_)
+                if !self.home.seen_from().begin_read()?.written(&self.record)?.is_plain() =>
+            {
+                Some(self.home.stage_settled(&self.record, Old::Stays, Limits::default())?.0)
             }
             _ => None,
         };

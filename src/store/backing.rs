@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use layerstore_schema::record::LayerContent;
 
 use crate::error::Error;
-use crate::overlay::{Backing, OverlayDefaults};
+use crate::overlay::{Backing, OverlayDefaults, Probe};
 
+use super::capability::Capability;
 use super::{Store, ThingId};
 
 /// How the changes of a layer are read.
@@ -18,6 +19,10 @@ pub struct NativeDiff {
     /// Why not straight; or what others have to know who write to the layer. Empty if there is nothing to say.
     pub reason: String,
 }
+
+/// What the defaults of some kernels mean for layers.
+const LEFT_BY_OTHERS: &str = "mounts that others make go by the kernel's defaults, and what these leave in the layers below is \
+                              brought back when the layer is read";
 
 impl Store {
     /// The filesystem that the store lies on, and what overlay mounts have against it.
@@ -32,6 +37,31 @@ impl Store {
     /// What the kernel does for mounts that others make of layers, and that do not say otherwise.
     pub fn overlay_defaults(&self) -> OverlayDefaults {
         OverlayDefaults::read()
+    }
+
+    /// What lies below the store, and how what mounts wrote there is read.
+    pub(super) fn disk_capabilities(&self, probe: &Probe) -> Vec<Capability> {
+        let backing = match Backing::of(self.root(), probe) {
+            Ok(Backing { filesystem, objection }) => {
+                Capability::by("backing filesystem", filesystem).because(objection.unwrap_or_default())
+            }
+            Err(error) => Capability::by("backing filesystem", "unknown").because(error.to_string()),
+        };
+        let kinds = || {
+            "directories do not tell what kind a name is of, so whiteouts would be seen as files".to_owned()
+        };
+        let defaults = self.overlay_defaults();
+        let told = match defaults.leave_below() {
+            true => LEFT_BY_OTHERS,
+            false => "",
+        };
+        vec![
+            backing,
+            Capability::new("d_type", probe.kinds_of_names, kinds),
+            Capability::by("kernel defaults", defaults.to_string()),
+            // Whatever the defaults are: the store's mounts do not go by them.
+            Capability::new("native diff", true, String::new).because(told),
+        ]
     }
 
     /// How [`changes`](Self::changes) and [`diff`](Self::diff) read a layer, a container's layer or an image's top layer: from
@@ -65,12 +95,14 @@ impl Store {
                 1 => String::new(),
                 count => format!(", as of {} more", count - 1),
             };
-            let reason = format!("a mount that was not the store's left the content of /{path}{more} in the layers below");
+            let reason = format!(
+                "a mount that was not the store's left the content of /{path}{more} in the layers below"
+            );
             return Ok(NativeDiff { native: false, reason });
         }
         let defaults = self.overlay_defaults();
         let reason = match defaults.leave_below() {
-            true => format!("mounts of others that do not say otherwise leave content below: this kernel's defaults are {defaults}"),
+            true => format!("{LEFT_BY_OTHERS}: {defaults}"),
             false => String::new(),
         };
         Ok(NativeDiff { native: true, reason })

@@ -3,7 +3,7 @@
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Stage, Staging};
+use crate::disk::{Limits, Staging};
 use crate::error::{CreateError, Error, LookupError, MetaError};
 use crate::image::{Container, id_ranges};
 use crate::layer;
@@ -19,7 +19,7 @@ use super::part::Directory;
 use super::remove::{EVERYTHING, Mounts, shown, standing_on};
 use super::userns::Wanted;
 use super::view::View;
-use super::{IdMapping, Store, SyncMode};
+use super::{IdMapping, Quota, Store, SyncMode};
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,8 @@ pub struct ContainerOptions {
     pub volatile: bool,
     /// How its ids map to the host's.
     pub ids: IdMapping,
+    /// How much may be written into its layer.
+    pub quota: Quota,
 }
 
 impl ContainerOptions {
@@ -73,7 +75,7 @@ impl Store {
     /// Returns [`Error::Value`] if a name, flag, key or id map is none, [`Error::Create`] if the id is taken or there are too
     /// few ids, [`Error::Meta`] with
     /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Mount`] with [`Option`](crate::MountError::Option) if a
-    /// mount option is none that a mount takes, [`Error::Unsynced`] if a layer of the image was not on the
+    /// mount option is none that a mount takes, [`Error::Quota`] if its layer is to be limited and cannot be, [`Error::Unsynced`] if a layer of the image was not on the
     /// disk when the machine went down, [`Error::TransientElsewhere`] if transient containers are in another run root, and
     /// [`Error::Lookup`] if the image is gone.
     pub fn create_container<'i>(
@@ -112,7 +114,7 @@ impl Store {
         items: &PreparedItems<'_>,
         wanted: Option<&Wanted>,
     ) -> Result<Option<ContainerRecord>, Error> {
-        let (parent, staging) = self.stage_above(image)?;
+        let (parent, staging) = self.stage_above(image, options.quota.or(self.options().quota))?;
         moment::pass("staged");
         let owner = self.owner_of(&staging)?;
         let layer = new_layer(&layer_id, parent, staging.number());
@@ -198,10 +200,14 @@ impl Store {
     }
 
     /// Makes the directory of a layer above an image's. Returns the image's layer with it.
-    fn stage_above(&self, image: Option<&ImageId>) -> Result<(Option<LayerRecord>, Staging), Error> {
+    fn stage_above(
+        &self,
+        image: Option<&ImageId>,
+        limits: Limits,
+    ) -> Result<(Option<LayerRecord>, Staging), Error> {
         loop {
             let (parent, below) = self.top_layer_of(image)?.unzip();
-            match self.new_writable_directory(below) {
+            match self.new_writable_directory(below, limits) {
                 // The image was removed meanwhile, and perhaps loaded again.
                 Err(_) if self.top_layer_of(image)?.map(|(_, directory)| directory) != below => {}
                 staging => return Ok((parent, staging?)),
@@ -222,8 +228,9 @@ impl Store {
     }
 
     /// Makes `diffs/<n>` for a layer above the one that has the directory `below`, durable.
-    fn new_writable_directory(&self, below: Option<Directory<'_>>) -> Result<Staging, Error> {
-        let staging = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
+    fn new_writable_directory(&self, below: Option<Directory<'_>>, limits: Limits) -> Result<Staging, Error> {
+        let staging = self.stage()?;
+        self.limit(&staging, limits)?;
         if let Some(below) = below {
             layer::prepare_writable(below.layout(), &staging, below.number())?;
         }

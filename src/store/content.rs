@@ -210,9 +210,7 @@ impl Store {
     fn write_differences(&self, of: &ThingId, base: &ThingId, out: &mut impl Write) -> Result<(), Error> {
         let (of, base) = self.compared(of, base)?;
         let differences = layer::compare(&of.stack, &base.stack);
-        let open = |layer: usize, path: &[u8]| {
-            of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path)
-        };
+        let open = |layer: usize, path: &[u8]| of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path);
         Ok(layer::export_differences(&differences, open, out)?)
     }
 

@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Filled, Stage, Staging, SyncPoint, copy_below};
-use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
+use crate::disk::{Filled, Limits, Stage, Staging, SyncPoint, copy_below};
+use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, QuotaError};
 use crate::image;
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, named_numbers};
+use crate::sys::node;
 use crate::sys::userns::IdExtent;
 use crate::types::{LayerId, Timestamp};
 
@@ -22,7 +23,7 @@ use super::part::Directory;
 use super::remove::Mounts;
 use super::staged::ApplyOptions;
 use super::written::Old;
-use super::{Store, SyncMode};
+use super::{Quota, Store, SyncMode};
 
 /// What a new layer is given.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,11 @@ pub struct LayerOptions {
     /// Begin with what this layer has, its own changes, without those of the layers below it. Only for
     /// [`Store::create_layer`].
     pub template: Option<LayerId>,
+    /// Owner and group of its root directory, for one whose processes have other ids; those of the layer below if `None`. Only for
+    /// [`Store::create_layer`].
+    pub root_owner: Option<(u32, u32)>,
+    /// How much may be written into it. Only for [`Store::create_layer`]; sealing takes the limits away.
+    pub quota: Quota,
     /// What is known of the archive that the layer is filled from. Only for [`Store::put_layer`].
     pub apply: ApplyOptions,
 }
@@ -83,6 +89,7 @@ impl Store {
     ///
     /// Returns [`Error::Value`] if a name, a flag or an item's key is none, [`Error::Create`] if the id is taken or the parent
     /// belongs to a container, [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if a name is taken,
+    /// [`Error::Quota`] if the layer is to be limited and cannot be, or is made sealed,
     /// [`Error::Lookup`] if parent or template are not there, and [`Error::Unsynced`] if one of them was not on the disk
     /// when the machine went down.
     ///
@@ -117,22 +124,40 @@ impl Home<'_> {
         let items = prepare(&options.items)?;
         let mut record = self.new_layer(parent, options)?;
         let mut sealed = options.read_only;
+        let refuse_quota = || match options.quota.is_asked_for() {
+            true => Err(QuotaError::Sealed { layer: record.id.clone() }),
+            false => Ok(()),
+        };
+        let limits = options.quota.or(store.options().quota);
         let staging = match &options.template {
-            None => self.stage_above_layer(record.parent.as_deref())?,
+            None if sealed => {
+                refuse_quota()?;
+                self.stage_above_layer(record.parent.as_deref(), Limits::default())?
+            }
+            None => self.stage_above_layer(record.parent.as_deref(), limits)?,
             Some(template) => {
                 let txn = self.seen_from().begin_read()?;
                 let template = found(&txn, template.as_str())?;
                 txn.verify_layer(&template)?;
                 drop(txn);
                 if let LayerContent::Sealed(_) = template.content {
+                    refuse_quota()?;
                     if store.database().begin_read()?.layer(&template.id)?.is_some() {
                         return self.share_template(&point, &record, &items, &template);
                     }
                     sealed = true;
                 }
-                self.stage_copy(&template.id)?
+                if sealed {
+                    refuse_quota()?;
+                }
+                self.stage_copy(&template.id, if sealed { Limits::default() } else { limits })?
             }
         };
+        if let Some((uid, gid)) = options.root_owner {
+            let owned = node::set_owner(staging.directory(), uid, gid);
+            let path = store.diff_path(staging.number());
+            owned.map_err(|source| Error::Io { action: "give another owner to", path, source })?;
+        }
         if sealed {
             let namespace = store.layout().xattrs();
             let content = SealedContent::read(staging.directory(), &HashMap::new(), namespace)?;
@@ -237,25 +262,29 @@ impl Home<'_> {
     }
 
     /// Makes an empty directory for a layer above `parent`, whose root's metadata it gets.
-    pub(super) fn stage_above_layer(&self, parent: Option<&str>) -> Result<Staging, Error> {
-        let Some(parent) = parent else { return self.store.stage() };
-        self.stage_like(parent, |staging, below| {
+    pub(super) fn stage_above_layer(&self, parent: Option<&str>, limits: Limits) -> Result<Staging, Error> {
+        let Some(parent) = parent else {
+            let staging = self.store.stage()?;
+            self.store.limit(&staging, limits)?;
+            return Ok(staging);
+        };
+        self.stage_like(parent, limits, |staging, below| {
             layer::prepare_writable(below.layout(), staging, below.number()).map_err(Error::from)
         })
     }
 
-    /// Makes a copy of a layer's directory.
-    pub(super) fn stage_copy(&self, of: &str) -> Result<Staging, Error> {
+    /// Makes a copy of a layer's directory, which must fit into the limits.
+    pub(super) fn stage_copy(&self, of: &str, limits: Limits) -> Result<Staging, Error> {
         let txn = self.seen_from().begin_read()?;
         let layer = found(&txn, of)?;
         // The copy may stand on other layers, in which what mounts left is not.
         if let LayerContent::Writable(_) = layer.content
             && !txn.written(&layer)?.is_plain()
         {
-            return Ok(self.stage_settled(&layer, Old::Stays)?.0);
+            return Ok(self.stage_settled(&layer, Old::Stays, limits)?.0);
         }
         drop(txn);
-        self.stage_like(of, |staging, from| {
+        self.stage_like(of, limits, |staging, from| {
             layer::prepare_writable(from.layout(), staging, from.number())?;
             Ok(copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?)
         })
@@ -265,6 +294,7 @@ impl Home<'_> {
     fn stage_like(
         &self,
         layer: &str,
+        limits: Limits,
         fill: impl Fn(&Staging, Directory<'_>) -> Result<(), Error>,
     ) -> Result<Staging, Error> {
         let directory = || -> Result<Directory<'_>, Error> {
@@ -273,6 +303,8 @@ impl Home<'_> {
         };
         loop {
             let (staging, from) = (self.store.stage()?, directory()?);
+            // Before anything is in it: what it gets then counts.
+            self.store.limit(&staging, limits)?;
             match fill(&staging, from) {
                 Err(_) if directory()? != from => {}
                 filled => return filled.map(|()| staging),

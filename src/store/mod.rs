@@ -16,6 +16,7 @@
 //! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
 //! | [`directory`] | directories of images and containers for their callers |
 //! | [`userns`] | id maps of containers |
+//! | [`mapped`] | copies of images for kernels that map no ids |
 //! | [`wipe`] | removing everything, or one thing whoever needs it; ending all mounts |
 //! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`digest_lock`] | locks on digests, for those who fetch blobs |
@@ -26,12 +27,15 @@
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
+//! | [`quota`] | how much a layer may take |
 //! | [`usage`], [`size`] | how much there is, and whose it is |
+//! | [`capability`] | what can be done here, and why the rest cannot |
 
 mod anything;
 mod apply;
 mod backing;
 mod backup;
+mod capability;
 mod chunked;
 mod container;
 mod content;
@@ -44,12 +48,14 @@ mod image;
 mod import;
 mod layer;
 mod lease;
+mod mapped;
 mod mount;
 mod open;
 mod options;
 mod owners;
 mod part;
 mod query;
+mod quota;
 mod remove;
 mod seal;
 mod settings;
@@ -69,9 +75,10 @@ mod wipe;
 mod write;
 mod written;
 
-pub use backing::NativeDiff;
 pub use anything::Things;
+pub use backing::NativeDiff;
 pub use backup::{BackupMode, CompactReport};
+pub use capability::{Capability, CapabilityValue};
 pub use container::ContainerOptions;
 pub use content::DiffOptions;
 pub use digest_lock::DigestLock;
@@ -82,11 +89,13 @@ pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use layer::LayerOptions;
 pub use lease::Lease;
 pub(crate) use lease::{is_over, is_unmounted};
-pub use mount::{Backing, Mount, MountEntry, MountOptions, OverlayDefaults, UnmountMode};
+pub use mount::{Backing, Mount, MountEntry, MountOptions, MountParts, OverlayDefaults, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use owners::ParentOwners;
+pub use quota::{Quota, QuotaUsage};
 pub(crate) use remove::{Gone, Mounts};
+pub use seal::SealOptions;
 pub use staged::{ApplyOptions, StagedDiff};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};

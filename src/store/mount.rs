@@ -23,10 +23,12 @@ use super::{Store, SyncMode, ThingId};
 
 mod plan;
 mod probe;
+#[cfg(test)]
+mod tests;
 
 use plan::{Planned, contents};
 
-pub use crate::overlay::{Backing, MountEntry, OverlayDefaults, UnmountMode};
+pub use crate::overlay::{Backing, MountEntry, MountParts, OverlayDefaults, UnmountMode};
 
 /// How a thing is mounted.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +88,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 impl Store {
     /// Mounts a container or a writable layer for writing, and an image or a sealed layer for reading. What is mounted
     /// already is counted once more, and keeps the options it was mounted with.
+    ///
+    /// A container with ids of its own shows the files of its image with the host's ids. Where mounts cannot do that, or
+    /// [`id_mapped_mounts`](crate::StoreOptions::id_mapped_mounts) is off, or a program mounts, its image is copied with these
+    /// owners, by reflink where the filesystem can: once for each map, by the first mount that needs it. The copy is one of the
+    /// image's [`mapped_top_layers`](crate::Image::mapped_top_layers), and goes with the image.
     ///
     /// With [`unseal`](MountOptions::unseal), a sealed layer is made writable first, as [`unseal`](Self::unseal) does.
     ///
@@ -238,6 +245,25 @@ impl Store {
         Ok(planned.plan.entry(EntryPaths::Absolute)?)
     }
 
+    /// The directories and options of which [`mount`](Self::mount) would make an overlay, for a caller with a way of its own to write
+    /// mounts down. Nothing is counted, and no length is too long. An id map is the caller's: it is not in the parts.
+    ///
+    /// Returns [`Error::Mount`] if no mount can be made, and [`Error::Lookup`] if the thing is not there or has no layer.
+    pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {
+        let planned = self.plan_mount(&what.into(), options)?;
+        Ok(planned.plan.parts(&absolute(&self.run_layout()?.empty_directory())?))
+    }
+
+    /// The directory in which a layer's own changes are, in the form that overlayfs reads. Of a sealed layer it may be shared with
+    /// equal ones, and is never to be written to.
+    ///
+    /// Returns [`Error::Lookup`] if the layer is not there.
+    pub fn layer_directory(&self, layer: &LayerId) -> Result<PathBuf, Error> {
+        let txn = self.begin_read()?;
+        let record = self.layer_of(&txn, &layer.into())?;
+        absolute(&txn.directory(&record)?.path())
+    }
+
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
     ///
     /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it.
@@ -363,6 +389,7 @@ impl Store {
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
             if seen.insert(layer.clone()) {
                 left.extend(txn.children(&layer)?);
+                left.extend(Self::layers_above_copy(&txn, &layer)?);
             }
         }
         Ok(())

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::config::Ignored;
 use crate::meta::DatabaseOptions;
 
+use super::Quota;
+
 /// How much of what an operation did is on the disk when it returns. The death of a process loses nothing in any mode;
 /// this is about the kernel and the power.
 ///
@@ -50,7 +52,9 @@ pub struct StoreOptions {
     pub(super) prefer_mount_program: bool,
     pub(super) mount_options: Vec<String>,
     pub(super) volatile: bool,
+    pub(super) id_mapped_mounts: bool,
     pub(super) ignore_chown_errors: bool,
+    pub(super) quota: Quota,
     pub(super) pull_options: BTreeMap<String, String>,
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
@@ -77,7 +81,9 @@ impl StoreOptions {
             prefer_mount_program: false,
             mount_options: Vec::new(),
             volatile: true,
+            id_mapped_mounts: true,
             ignore_chown_errors: false,
+            quota: Quota::default(),
             pull_options: BTreeMap::new(),
             for_another: false,
             ignored: Vec::new(),
@@ -167,12 +173,32 @@ impl StoreOptions {
         self
     }
 
+    /// Whether layers are shown with the ids of a container by id-mapped mounts, where the kernel has them. If not, and where it
+    /// has none, a container with ids of its own stands on a copy of its image with the owners that its map gives: see
+    /// [`Store::mount`](crate::Store::mount). The default is `true`.
+    #[must_use]
+    pub fn id_mapped_mounts(mut self, allow: bool) -> Self {
+        self.id_mapped_mounts = allow;
+        self
+    }
+
     /// Whether files of a layer get the owner of this process where theirs cannot be given, as to a user without
     /// subordinate ids. The default is `false`: the layer is refused then, unless the process has one id only. What comes
     /// out again has the owners that came in, in either case.
     #[must_use]
     pub fn ignore_chown_errors(mut self, ignore: bool) -> Self {
         self.ignore_chown_errors = ignore;
+        self
+    }
+
+    /// How much each layer may take that is created to be written to, a container's or one of its own, unless its options say
+    /// otherwise. The default is no limit.
+    ///
+    /// The filesystem must have project quotas, and only the machine's root can set them: otherwise such a layer or container
+    /// is not created (see [`Store::can_limit`](crate::Store::can_limit)).
+    #[must_use]
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = quota;
         self
     }
 

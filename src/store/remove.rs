@@ -90,6 +90,19 @@ impl Store {
     /// [`Error::Meta`] with [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be
     /// seen may stand on it.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
+        self.remove_layer_deleting(id, EVERYTHING)
+    }
+
+    /// As [`remove_layer`](Self::remove_layer), and leaves its files where they are: however many there are, it takes the time of
+    /// one transaction. They are announced as garbage, which the first write through another handle and [`gc`](Self::gc) remove.
+    ///
+    /// Returns what `remove_layer` does.
+    pub fn discard_layer(&self, id: &LayerId) -> Result<(), Error> {
+        self.remove_layer_deleting(id, 0)
+    }
+
+    /// Removes a layer and so many names of its files.
+    fn remove_layer_deleting(&self, id: &LayerId, limit: u64) -> Result<(), Error> {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
                 self.begin_writing()?;
@@ -97,11 +110,11 @@ impl Store {
                     self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
                     match user_beside(&images.rows_beside(Some(self))?, id.as_str())? {
                         Some(error) => Err(error.into()),
-                        None => images.remove_layer(id),
+                        None => images.remove_layer_deleting(id, limit),
                     }
                 })
             }
-            _ => self.remove_own_layer(id).map_err(|error| self.said_where(error, &id.into())),
+            _ => self.remove_own_layer(id, limit).map_err(|error| self.said_where(error, &id.into())),
         }
     }
 
@@ -113,9 +126,9 @@ impl Store {
         }
     }
 
-    fn remove_own_layer(&self, id: &LayerId) -> Result<(), Error> {
+    fn remove_own_layer(&self, id: &LayerId, limit: u64) -> Result<(), Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.layer(id.as_str())?.is_none());
-        self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
+        self.write_removing(Mounts::Wait, limit, is_done, |txn| {
             let layer = id.to_string();
             if txn.layer(&layer)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());

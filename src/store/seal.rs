@@ -5,20 +5,22 @@ use std::io;
 use std::os::fd::AsFd;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
-use layerstore_schema::table::LayerKey;
+use layerstore_schema::table::{LayerKey, Owner};
 
-use crate::disk::{self, EntryLock, Filled, LockState, NamedLock, Staging};
-use crate::error::{Error, ImportError, InUseError, LayoutError, ScanError};
+use crate::disk::{self, EntryLock, Filled, Limits, LockState, NamedLock, Staging};
+use crate::error::{CreateError, Error, ImportError, InUseError, LayoutError, MetaError, ScanError};
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, unsynced};
 use crate::sys::moment;
 use crate::types::{ContentHash, LayerId, TreeDigest};
 
+use super::container::checked_names;
 use super::garbage::{self, Sweep};
 use super::home::Home;
+use super::image::check_flags;
 use super::import::{Durability, Rows};
 use super::layer::{changed_meanwhile, found};
-use super::remove::Mounts;
+use super::remove::{Gone, Mounts, standing_on};
 use super::written::Old;
 use super::{Store, SyncMode};
 
@@ -28,10 +30,28 @@ const TRIES: usize = 3;
 /// How many names are deleted at the most when a dead process is found at a layer.
 const LIMIT: u64 = 1000;
 
+/// What a layer gets in the moment in which it is sealed.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SealOptions {
+    /// Its names from then on; `None` leaves those that it has.
+    pub names: Option<Vec<String>>,
+    /// Its labels; `None` leaves those that it has.
+    pub labels: Option<Vec<(String, String)>>,
+    /// Flags to set: name and JSON value.
+    pub flags: Vec<(String, String)>,
+    /// The layer below it from then on, in place of the one that it has or has not. What it shows is then its own changes
+    /// above that.
+    pub parent: Option<LayerId>,
+    /// It is never to be made writable again.
+    pub read_only: bool,
+}
+
 impl Store {
     /// Seals a layer that was written to: its directory is read, gets a tree digest, and is never written to again. From
     /// then on it is shared with equal ones, and [`check`](Self::check) finds what is changed in it. A layer that is sealed
-    /// stays as it is. What mounts left in the layers below is brought in, as [`settle`](Self::settle) does.
+    /// stays as it is. What mounts left in the layers below is brought in, as [`settle`](Self::settle) does. Its
+    /// [`Quota`](crate::Quota) goes.
     ///
     /// # Locking
     ///
@@ -55,7 +75,18 @@ impl Store {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn seal(&self, id: &LayerId) -> Result<Layer, Error> {
-        let sealed = self.layer_home(id.as_str())?.seal(id)?;
+        self.seal_with(id, &SealOptions::default())
+    }
+
+    /// As [`seal`](Self::seal), and in the same transaction gives the layer what it is to have from then on: nobody sees it sealed
+    /// and without that, or with that and not sealed. A layer that is sealed is given it as well.
+    ///
+    /// Returns what `seal` does, [`Error::Value`] if a name or a flag is none, [`Error::Meta`] with
+    /// [`NameInUse`](crate::MetaError::NameInUse) if another layer has a name, [`Error::Create`] if the new parent belongs to a
+    /// container or stands on the layer, [`Error::InUse`] if something stands on the layer that is to get another parent, and
+    /// [`Error::Lookup`] if that parent is not there.
+    pub fn seal_with(&self, id: &LayerId, options: &SealOptions) -> Result<Layer, Error> {
+        let sealed = self.layer_home(id.as_str())?.seal(id, &Gift::new(options)?)?;
         Ok(Layer::from_record(sealed)?)
     }
 
@@ -81,7 +112,8 @@ impl Store {
 
     /// Makes a sealed layer writable. Its tree digest, diffID, blobs and sizes go, as what they said is no longer so. If no
     /// other layer shares its directory, that is the one that is written to; else it gets a copy, by reflink where the
-    /// filesystem can. A layer that is writable stays as it is.
+    /// filesystem can. A layer that is writable stays as it is. It gets the limits that the
+    /// [store](crate::StoreOptions::quota) gives to new layers.
     ///
     /// Returns [`Error::InUse`] if an image or another layer stands on the layer, it is mounted, a lease keeps it, or it is
     /// [`read_only`](crate::LayerOptions::read_only); [`Error::InOtherStore`] if it is in a store that is only read;
@@ -91,8 +123,40 @@ impl Store {
     }
 }
 
+/// [`SealOptions`] that were checked as far as they can be without a transaction.
+struct Gift<'o> {
+    options: &'o SealOptions,
+    names: Option<Vec<String>>,
+}
+
+impl<'o> Gift<'o> {
+    fn new(options: &'o SealOptions) -> Result<Self, Error> {
+        check_flags(&options.flags)?;
+        Ok(Gift { options, names: options.names.as_deref().map(checked_names).transpose()? })
+    }
+
+    fn is_empty(&self) -> bool {
+        let SealOptions { names, labels, flags, parent, read_only } = self.options;
+        names.is_none() && labels.is_none() && flags.is_empty() && parent.is_none() && !read_only
+    }
+
+    fn give(&self, record: &mut LayerRecord) {
+        let options = self.options;
+        record.read_only |= options.read_only;
+        record.names = self.names.clone().unwrap_or(std::mem::take(&mut record.names));
+        record.labels = options.labels.clone().unwrap_or(std::mem::take(&mut record.labels));
+        for flag in &options.flags {
+            record.flags.retain(|(name, _)| *name != flag.0);
+            record.flags.push(flag.clone());
+        }
+        if let Some(parent) = &options.parent {
+            record.parent = Some(parent.to_string());
+        }
+    }
+}
+
 impl Home<'_> {
-    fn seal(&self, id: &LayerId) -> Result<LayerRecord, Error> {
+    fn seal(&self, id: &LayerId, gift: &Gift<'_>) -> Result<LayerRecord, Error> {
         let store = self.store;
         store.begin_writing()?;
         let of_container = |container| InUseError::LayerOfContainer { layer: id.to_string(), container };
@@ -100,11 +164,24 @@ impl Home<'_> {
             return Err(of_container(container).into());
         }
         let record = found(&store.database().begin_read()?, id.as_str())?;
-        let LayerContent::Writable(number) = record.content else { return Ok(record) };
+        if !gift.is_empty() {
+            // Before all is read for nothing.
+            self.refuse_gift(&record, gift)?;
+            if let Some(parent) = &gift.options.parent {
+                self.seen_from().begin_read()?.verify_chain(parent.as_str())?;
+            }
+        }
+        let LayerContent::Writable(number) = record.content else {
+            return if gift.is_empty() { Ok(record) } else { self.give_sealed(&record, gift) };
+        };
         let held = self.hold_directory(&record.id, number)?;
-        let sealed = self.seal_held(&record, number);
+        let sealed = self.seal_held(&record, number, gift);
         if sealed.is_ok() {
             // While the lock is held: nobody makes it writable again.
+            if let Err(error) = store.layout().change_limits(number, Limits::default()) {
+                // Of an equal layer, the directory is gone.
+                tracing::debug!(%error, "the limits of a sealed layer are left");
+            }
             match Sweep::limited(store, u64::MAX) {
                 Ok(mut sweep) => sweep.workdir(number),
                 Err(error) => tracing::warn!(%error, "left for the next collection"),
@@ -113,8 +190,56 @@ impl Home<'_> {
         held.release_after(sealed)
     }
 
+    /// Refuses what a layer cannot be given.
+    fn refuse_gift(&self, record: &LayerRecord, gift: &Gift<'_>) -> Result<(), Error> {
+        let view = self.seen_from().begin_read()?;
+        for name in gift.names.iter().flatten() {
+            if let Some(holder) = view.named_here(Owner::Layer, name)?.filter(|holder| *holder != record.id) {
+                return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
+            }
+        }
+        let Some(parent) = &gift.options.parent else { return Ok(()) };
+        let parent = parent.to_string();
+        self.user.map_or(Ok(()), |user| user.refuse_outside_images(&parent))?;
+        found(&view, &parent)?;
+        if let Some(container) = view.container_of_layer(&parent)? {
+            return Err(CreateError::ParentOfContainer { layer: parent, container }.into());
+        }
+        if record.parent.as_ref() != Some(&parent)
+            && let Some(above) = standing_on(&view, &record.id, &Gone::default())?
+        {
+            return Err(above.into());
+        }
+        if view.chain(&parent)?.iter().any(|below| below.id == record.id) {
+            return Err(CreateError::ParentAbove { layer: record.id.clone(), parent }.into());
+        }
+        Ok(())
+    }
+
+    /// Gives a layer something that is sealed already.
+    fn give_sealed(&self, record: &LayerRecord, gift: &Gift<'_>) -> Result<LayerRecord, Error> {
+        let store = self.store;
+        let point = store.layout().sync_point()?;
+        let sync = || store.sync_staged(&point, false);
+        let give = |rows: &mut Rows<'_>| {
+            let mut current = found(rows.txn, &record.id)?;
+            if current.content != record.content {
+                return Err(changed_meanwhile(&record.id));
+            }
+            self.refuse_gift(&current, gift)?;
+            if gift.options.parent.is_some() {
+                self.refuse_mounted_above(&record.id)?;
+            }
+            gift.give(&mut current);
+            rows.txn.put_layer(&current)?;
+            rows.inserted_chain(&record.id)?;
+            Ok(current)
+        };
+        self.hold_user(|| store.write_rows(&HashSet::new(), sync, Mounts::Wait, give))
+    }
+
     /// Seals what is in `diffs/<number>`, which this process holds.
-    fn seal_held(&self, record: &LayerRecord, number: u64) -> Result<LayerRecord, Error> {
+    fn seal_held(&self, record: &LayerRecord, number: u64, gift: &Gift<'_>) -> Result<LayerRecord, Error> {
         let store = self.store;
         // It may have been given up before it was held.
         if found(&store.database().begin_read()?, &record.id)?.content != record.content {
@@ -125,7 +250,7 @@ impl Home<'_> {
         let namespace = store.layout().xattrs();
         let (settled, content) = match SealedContent::read(root.as_fd(), &HashMap::new(), namespace) {
             Err(ImportError::Scan(ScanError::Redirected { .. })) => {
-                let (staging, known) = self.stage_settled(record, Old::Goes)?;
+                let (staging, known) = self.stage_settled(record, Old::Goes, Limits::default())?;
                 let content = SealedContent::read(staging.directory(), &known, namespace)?;
                 (Some(staging.filled()), content)
             }
@@ -146,7 +271,11 @@ impl Home<'_> {
                 // The layer gets the directory of an equal one or a new one, and this one goes.
                 self.refuse_mounted_above(&record.id)?;
             }
-            let sealed = LayerRecord { content: LayerContent::Sealed(content.tree.0), ..current.clone() };
+            if !gift.is_empty() {
+                self.refuse_gift(&current, gift)?;
+            }
+            let mut sealed = LayerRecord { content: LayerContent::Sealed(content.tree.0), ..current.clone() };
+            gift.give(&mut sealed);
             rows.txn.put_layer(&sealed)?;
             rows.release(&current)?;
             rows.inserted_chain(&record.id)?;
@@ -165,12 +294,12 @@ impl Home<'_> {
         let record = found(&store.database().begin_read()?, id)?;
         let LayerContent::Writable(number) = record.content else { return Ok(false) };
         let held = self.hold_directory(id, number)?;
-        let settled = self.settle_held(&record);
+        let settled = self.settle_held(&record, number);
         held.release_after(settled)
     }
 
     /// Gives a layer whose directory this process holds another one, if mounts left something below.
-    fn settle_held(&self, record: &LayerRecord) -> Result<bool, Error> {
+    fn settle_held(&self, record: &LayerRecord, number: u64) -> Result<bool, Error> {
         let store = self.store;
         let txn = self.seen_from().begin_read()?;
         if found(&txn, &record.id)?.content != record.content {
@@ -181,7 +310,9 @@ impl Home<'_> {
         }
         drop(txn);
         let point = store.layout().sync_point()?;
-        let (staging, _) = self.stage_settled(record, Old::Goes)?;
+        let limited = store.layout().limits_of(number)?;
+        let limits = limited.map(|limited| limited.limits).unwrap_or_default();
+        let (staging, _) = self.stage_settled(record, Old::Goes, limits)?;
         store.sync_writable(&point, &staging, true)?;
         let settle = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, &record.id)?;
@@ -194,8 +325,8 @@ impl Home<'_> {
             rows.release(&current)?;
             Ok((true, true))
         };
-        let written = self
-            .hold_user(|| store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, settle));
+        let written =
+            self.hold_user(|| store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, settle));
         store.settle_directory(staging.filled(), written)
     }
 
@@ -205,8 +336,10 @@ impl Home<'_> {
         &self,
         layer: &LayerRecord,
         old: Old,
+        limits: Limits,
     ) -> Result<(Staging, HashMap<u64, ContentHash>), Error> {
         let staging = self.store.stage()?;
+        self.store.limit(&staging, limits)?;
         let txn = self.seen_from().begin_read()?;
         let known = txn.written(layer)?.settle(&staging, old, &self.store.import_options().unpack)?;
         moment::pass("to be sealed");
@@ -238,6 +371,9 @@ impl Home<'_> {
         let alone = is_alone(&txn, &record, &tree)?;
         let in_doubt = unsynced(&txn)?.contains_key(&number);
         drop(txn);
+        let limits = store.default_limits();
+        // What is in a directory that got no project before it was filled counts for none.
+        let in_place = alone && (limits.is_none() || store.layout().limits_of(number)?.is_some());
         let checked = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, id)?;
             self.refuse_change(rows.txn, &current, change_under_others)?;
@@ -256,12 +392,15 @@ impl Home<'_> {
             rows.release(&current)?;
             Ok(writable)
         };
-        if alone {
+        if in_place {
             if in_doubt && store.sync_mode() != SyncMode::Off {
                 // Nothing says from now on what should be in it.
                 store.or_distrust(store.sync_filesystem())?;
             }
             let held = self.hold_directory(id, number)?;
+            if !limits.is_none() {
+                store.layout().change_limits(number, limits)?;
+            }
             let unsealed = self.hold_user(|| {
                 let write = |rows: &mut Rows<'_>| unseal(rows, number);
                 store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, write)
@@ -269,7 +408,7 @@ impl Home<'_> {
             return held.release_after(unsealed);
         }
         let point = store.layout().sync_point()?;
-        let staging = match self.stage_copy(id) {
+        let staging = match self.stage_copy(id, limits) {
             Err(_) if found(&store.database().begin_read()?, id)?.content != record.content => {
                 return Err(changed_meanwhile(id));
             }

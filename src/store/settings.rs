@@ -1,6 +1,6 @@
 //! From a machine's configuration to the options of a store.
 
-use super::{StoreOptions, SyncMode};
+use super::{Quota, StoreOptions, SyncMode};
 use crate::config::{DriverOption, Ignored, LayerSync, Origin, OverlayOptions, Setting, Settings};
 use crate::error::ConfigError;
 use crate::overlay;
@@ -20,10 +20,12 @@ impl StoreOptions {
     /// | `mountopt` | [`mount_options`](Self::mount_options), without those that the store refuses |
     /// | `mount_program` | [`mount_program`](Self::mount_program), which is preferred to the kernel |
     /// | `ignore_chown_errors` | [`ignore_chown_errors`](Self::ignore_chown_errors) |
+    /// | `$_CONTAINERS_OVERLAY_DISABLE_IDMAP` | `yes`: [`id_mapped_mounts`](Self::id_mapped_mounts) |
     /// | `disable-volatile` | [`volatile_mounts`](Self::volatile_mounts) |
     /// | `sync` | `none`: [`SyncMode::Records`]; `filesystem`, and if nothing is said: [`SyncMode::Full`] |
     /// | `pull_options` | kept: [`pull_options`](Self::pull_options) |
-    /// | `force_mask`, `size`, `inodes` | refused, unless the size is 0 |
+    /// | `size`, `inodes` | [`quota`](Self::quota) |
+    /// | `force_mask` | refused |
     ///
     /// Returns [`ConfigError::Driver`] if a driver other than overlay is asked for, and [`ConfigError::Option`] if an
     /// option is unknown, means nothing, or asks for what this store never does.
@@ -54,6 +56,7 @@ impl StoreOptions {
             .run_root(&settings.run_root().value)
             .transient(settings.transient_store())
             .volatile_mounts(!settings.disable_volatile())
+            .id_mapped_mounts(!settings.disable_id_mapped_mounts())
             .mount_options(mount_options(&overlay, &mut ignored))
             .ignore_chown_errors(overlay.ignore_chown_errors.is_some_and(|ignore| ignore.value));
         if let Some(store) = settings.image_store() {
@@ -65,6 +68,10 @@ impl StoreOptions {
         if let Some(program) = &overlay.mount_program {
             options = options.mount_program(&program.value).prefer_mount_program(true);
         }
+        options = options.quota(Quota {
+            size: overlay.size.map(|size| size.value),
+            inodes: overlay.inodes.map(|inodes| inodes.value),
+        });
         if let Some(Setting { value: LayerSync::None, .. }) = overlay.sync {
             options = options.sync(SyncMode::Records);
         }
@@ -76,15 +83,12 @@ impl StoreOptions {
 
 /// Refuses what would be broken if it were passed over: somebody relies on it.
 fn refuse_impossible(overlay: &OverlayOptions, given: &[DriverOption]) -> Result<(), ConfigError> {
-    let size = overlay.size.as_ref().filter(|size| size.value > 0).map(|size| &size.origin);
-    let inodes = overlay.inodes.as_ref().filter(|inodes| inodes.value > 0).map(|inodes| &inodes.origin);
     let mask = overlay.force_mask.as_ref().map(|mask| &mask.origin);
-    let quota = "asks for a limit, and this store sets none: use a filesystem with quotas of its own";
-    let refused = [
-        ("size", size, quota),
-        ("inodes", inodes, quota),
-        ("force_mask", mask, "asks for other modes than the layers have, which this store keeps as they are"),
-    ];
+    let refused = [(
+        "force_mask",
+        mask,
+        "asks for other modes than the layers have, which this store keeps as they are",
+    )];
     for (key, origin, reason) in refused {
         let Some(origin) = origin else { continue };
         let text = |option: &DriverOption| key_of(option) == key && option.origin == *origin;
@@ -196,6 +200,23 @@ mod tests {
         assert_eq!(options.root(), Path::new("/var/lib/containers/storage"));
         assert_eq!(options.sync, SyncMode::Full);
         assert!(!options.transient && options.volatile && ignored(&options).is_empty());
+        assert!(options.id_mapped_mounts);
+        for (value, maps) in [("yes", false), ("no", true), ("", true), ("1", true)] {
+            let options = from("", &[("_CONTAINERS_OVERLAY_DISABLE_IDMAP", value)]).unwrap();
+            assert_eq!(options.id_mapped_mounts, maps, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn limits_of_new_layers_come_from_the_configuration() {
+        let quota = |options: &str| from("", &[("STORAGE_OPTS", options)]).unwrap().quota;
+        assert_eq!(quota("overlay.size=10G"), Quota { size: Some(10 << 30), inodes: None });
+        assert_eq!(quota("size=1.5k,inodes=5"), Quota { size: Some(1536), inodes: Some(5) });
+        assert_eq!(quota(""), Quota::default());
+        assert!(quota("size=0").or(Quota::default()).is_none());
+        // What a container says comes first, and 0 is no limit.
+        let asked = Quota { size: Some(0), inodes: None };
+        assert_eq!(asked.or(quota("size=5,inodes=6")), Quota { size: None, inodes: Some(6) }.or(asked));
     }
 
     #[test]
@@ -203,10 +224,6 @@ mod tests {
         let message = |text: &str, variables: &[(&str, &str)]| from(text, variables).unwrap_err().to_string();
         let driver = message("[storage]\ndriver = 'vfs'\n", &[]);
         assert!(driver.contains("storage.conf:2") && driver.contains("\"vfs\""), "{driver}");
-        let size = message("", &[("STORAGE_OPTS", "overlay.size=10G")]);
-        assert!(size.contains("$STORAGE_OPTS") && size.contains("overlay.size=10G"), "{size}");
         assert!(message("[storage.options]\nforce_mask = 'shared'\n", &[]).contains("force_mask=755"));
-        assert!(message("", &[("STORAGE_OPTS", "inodes=5")]).contains("inodes=5"));
-        assert!(from("", &[("STORAGE_OPTS", "size=0")]).is_ok());
     }
 }

@@ -152,25 +152,50 @@ impl Store {
         let chain = txn.chain(&top.id)?;
         let going = going_with(&txn, &of, &chain)?;
         for layer in &chain {
-            match layer.content {
-                LayerContent::Writable(_) => {
-                    let measured = disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?;
-                    let unique = going.contains(&layer.id);
-                    usage.add(measured.allocated, measured.apparent, measured.inodes, unique);
-                }
-                LayerContent::Sealed(tree) => {
-                    let tree = TreeDigest(tree);
-                    let Some((part, diff)) = txn.diff_of(layer, &tree)? else { continue };
-                    if trees.insert(tree) {
-                        // The directory goes with the last layer that has this tree.
-                        let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
-                        let unique = !part.is_other() && sharers.iter().all(|layer| going.contains(layer));
-                        usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, unique);
-                    }
+            Self::add_own(&txn, layer, &going, &mut trees, &mut usage)?;
+        }
+        Ok(usage)
+    }
+
+    /// What a layer takes on the disk by itself, without those below it: [`total`](Usage::total) and the rest are its own directory's.
+    /// That of a layer that is written to is walked; of others it is known.
+    ///
+    /// Returns [`Error::Lookup`] if the layer is not there.
+    pub fn own_usage(&self, id: &LayerId) -> Result<Usage, Error> {
+        let txn = self.begin_read()?;
+        let layer = self.layer_of(&txn, &id.into())?;
+        let going = going_with(&txn, &id.into(), std::slice::from_ref(&layer))?;
+        let mut usage = Usage::default();
+        Self::add_own(&txn, &layer, &going, &mut HashSet::new(), &mut usage)?;
+        Ok(usage)
+    }
+
+    /// Adds what a layer has by itself, unless its tree was seen.
+    fn add_own(
+        txn: &View<'_>,
+        layer: &LayerRecord,
+        going: &HashSet<String>,
+        trees: &mut HashSet<TreeDigest>,
+        usage: &mut Usage,
+    ) -> Result<(), Error> {
+        match layer.content {
+            LayerContent::Writable(_) => {
+                let measured = disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?;
+                let unique = going.contains(&layer.id);
+                usage.add(measured.allocated, measured.apparent, measured.inodes, unique);
+            }
+            LayerContent::Sealed(tree) => {
+                let tree = TreeDigest(tree);
+                let Some((part, diff)) = txn.diff_of(layer, &tree)? else { return Ok(()) };
+                if trees.insert(tree) {
+                    // The directory goes with the last layer that has this tree.
+                    let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
+                    let unique = !part.is_other() && sharers.iter().all(|layer| going.contains(layer));
+                    usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, unique);
                 }
             }
         }
-        Ok(usage)
+        Ok(())
     }
 
     /// The layer's own bytes: on disk, and as the content of its files says. `None` for a layer that is written to.

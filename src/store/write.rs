@@ -2,10 +2,13 @@
 
 use std::cell::OnceCell;
 
+use layerstore_schema::record::{ContainerRecord, ImageRecord, LayerRecord};
+
 use crate::error::{Error, InUseError, LookupError, ValueError};
+use crate::layer::Layer;
 use crate::meta::{self, OpenWrite, PreparedBlob, Query};
 use crate::sys::moment;
-use crate::types::{Digest, ImageId};
+use crate::types::{Digest, ImageId, LayerId};
 
 mod home;
 mod names;
@@ -114,6 +117,35 @@ impl WriteTxn<'_> {
     /// Returns [`Error::Lookup`] if the thing is not there.
     pub fn clear_flag(&self, of: impl Into<ThingId>, flag: &str) -> Result<(), Error> {
         self.change_flags(&of.into(), |flags| flags.retain(|(name, _)| name != flag))
+    }
+
+    /// A layer, with what this transaction changed.
+    ///
+    /// Returns [`Error::Lookup`] if it is not there, and [`Error::InOtherStore`] if it is in a store that is only read.
+    pub fn layer(&self, id: &LayerId) -> Result<Layer, Error> {
+        match self.record(&id.into())? {
+            AnyRecord::Layer(record) => Ok(Layer::from_record(record)?),
+            AnyRecord::Image(_) | AnyRecord::Container(_) => {
+                Err(LookupError::NotFound { kind: "layer", key: id.to_string() }.into())
+            }
+        }
+    }
+
+    /// Gives a thing exactly these labels.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InOtherStore`] if it is in a store that is only
+    /// read.
+    pub fn set_labels(&self, of: impl Into<ThingId>, labels: &[(String, String)]) -> Result<(), Error> {
+        let of = of.into();
+        let txn = self.home(&of)?;
+        match self.record(&of)? {
+            AnyRecord::Layer(record) => txn.put_layer(&LayerRecord { labels: labels.to_vec(), ..record })?,
+            AnyRecord::Image(record) => txn.put_image(&ImageRecord { labels: labels.to_vec(), ..record })?,
+            AnyRecord::Container(record) => {
+                txn.put_container(&ContainerRecord { labels: labels.to_vec(), ..record })?;
+            }
+        }
+        Ok(())
     }
 
     /// Replaces a thing's metadata.

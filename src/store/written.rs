@@ -1,6 +1,7 @@
 //! A directory that is written to, as one changeset, whatever mounts have left of it in the layers below.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -118,11 +119,11 @@ impl<'s> View<'s> {
             let below = place.layer.and_then(|position| Some((position, chain.get(position)?)));
             let layer = below.map_or(layer, |(_, layer)| layer);
             if let (LayerContent::Writable(_), Some((position, _))) = (&layer.content, below) {
-                if !others.contains_key(&position) {
-                    others.insert(position, self.written(layer)?);
-                }
-                let further = others.get(&position).and_then(|written| written.elsewhere.get(&place.path));
-                if let Some(further) = further {
+                let written = match others.entry(position) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(self.written(layer)?),
+                };
+                if let Some(further) = written.elsewhere.get(&place.path) {
                     found.insert(path, further.clone());
                     continue;
                 }
@@ -213,7 +214,9 @@ impl Written<'_> {
                 ScannedKind::Other(kind) => tree.entry(&path, kind, &entry.metadata)?,
                 ScannedKind::File { size } => {
                     let is_moved = old == Old::Goes && !self.elsewhere.contains_key(&entry.path);
-                    if is_moved && tree.link_from(&path, self.root.as_fd(), &entry.path).map_err(ImportError::from)? {
+                    if is_moved
+                        && tree.link_from(&path, self.root.as_fd(), &entry.path).map_err(ImportError::from)?
+                    {
                         continue;
                     }
                     let failed = |source| ScanError::Read { path: path.as_path().to_owned(), source };

@@ -25,6 +25,7 @@ pub(crate) enum Call {
     Mount,
     Namespace,
     Open,
+    Quota,
     Random,
     Read,
     ReadLink,

@@ -23,6 +23,7 @@
 //! | [`privileges`] | what this process may do |
 //! | [`process`] | other programs |
 //! | [`machine`] | what the kernel says of itself |
+//! | [`quota`] | what the files of a project may take |
 //! | [`random`] | random bytes |
 //! | [`wakeup`] | waiting until a file is written to |
 //!
@@ -43,6 +44,7 @@ pub(crate) mod node;
 pub(crate) mod path;
 pub(crate) mod privileges;
 pub(crate) mod process;
+pub(crate) mod quota;
 pub(crate) mod random;
 pub(crate) mod range_lock;
 pub(crate) mod sharing;

@@ -26,8 +26,8 @@ use super::file::File;
 use super::path;
 use crate::error::NamespaceError;
 
-pub(crate) use idmap::to_container;
 pub use idmap::{IdExtent, IdMaps};
+pub(crate) use idmap::{to_container, to_host};
 pub(crate) use other_side::OtherSide;
 use ranges::Ranges;
 pub(crate) use ranges::given_to;

@@ -62,7 +62,7 @@ fn a_bad_configuration_is_status_2() {
     for (text, expected) in [
         ("[storage]\ndriver = 7\n", "storage.conf:2: storage.driver must be a string, not 7"),
         ("[storage]\ndriver = 'vfs'\n", "storage.conf:2: the storage driver \"vfs\""),
-        ("[storage.options]\nsize = '10G'\n", "storage.conf:2: the storage option \"size=10G\""),
+        ("[storage.options]\nforce_mask = '700'\n", "storage.conf:2: the storage option \"force_mask=700\""),
         ("[storage\n", "storage.conf:1: "),
     ] {
         let file = dir.write("storage.conf", text);

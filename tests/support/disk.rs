@@ -13,6 +13,17 @@ const BYTES: u64 = 512 << 20;
 ///
 /// Returns why not, if this machine cannot.
 pub fn mount(dir: &Dir, name: &str, kind: &str, options: &[&str]) -> Result<PathBuf, String> {
+    mount_with(dir, name, kind, options, "defaults")
+}
+
+/// The same, with options of the mount.
+pub fn mount_with(
+    dir: &Dir,
+    name: &str,
+    kind: &str,
+    options: &[&str],
+    mount_options: &str,
+) -> Result<PathBuf, String> {
     let mkfs = format!("mkfs.{kind}");
     if !machine::is_real_root() {
         return Err("mounting disks needs the machine's root".to_owned());
@@ -32,6 +43,12 @@ pub fn mount(dir: &Dir, name: &str, kind: &str, options: &[&str]) -> Result<Path
     let force: &[&str] = if kind == "ext4" { &["-q", "-F"] } else { &["-q", "-f"] };
     TestCommand::new(mkfs).args(force).args(options).arg(&disk).assert_success();
     let at = dir.create_dir(name);
-    TestCommand::new("mount").args(["-t", kind, "-o", "loop"]).arg(&disk).arg(&at).assert_success();
+    let loop_and_more = format!("loop,{mount_options}");
+    let mut mount = TestCommand::new("mount").args(["-t", kind, "-o", &loop_and_more]).arg(&disk).arg(&at);
+    if mount_options == "defaults" {
+        mount.assert_success();
+    } else if !mount.output().status.success() {
+        return Err(format!("the kernel mounts no {kind} with {mount_options}"));
+    }
     Ok(at)
 }

@@ -18,6 +18,7 @@ pub mod database;
 pub mod dir;
 pub mod disk;
 pub mod machine;
+pub mod mounter;
 pub mod oci;
 pub mod random;
 pub mod source;

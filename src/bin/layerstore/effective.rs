@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use layerstore::config::{Environment, Origin, Setting, Settings};
+use layerstore::config::{DISABLE_ID_MAPS, Environment, Origin, Setting, Settings};
 use layerstore::{StoreOptions, SyncMode};
 use serde_json::{Value, json};
 
@@ -179,6 +179,12 @@ impl Lines {
         if let Some(ignore) = &overlay.ignore_chown_errors {
             self.add("ignore_chown_errors", ignore.value.into(), ignore.origin.clone());
         }
+        if let Some(size) = &overlay.size {
+            self.add("size", size.value.into(), size.origin.clone());
+        }
+        if let Some(inodes) = &overlay.inodes {
+            self.add("inodes", inodes.value.into(), inodes.origin.clone());
+        }
         if let Some(origin) = of_key("storage.options.pull_options") {
             self.add("pull_options", json!(settings.pull_options()), origin);
         }
@@ -222,6 +228,10 @@ impl Lines {
             options = options.mount_program(program).prefer_mount_program(false);
             self.add("mount_program", path(program), Origin::Flag("--mount-program"));
         }
+        if Environment::of_this_process().disables_id_mapped_mounts() {
+            options = options.id_mapped_mounts(false);
+            self.add("id_mapped_mounts", false.into(), Origin::Variable(DISABLE_ID_MAPS));
+        }
         let defaults = [
             ("image_store_root", Value::Null),
             ("image_stores", json!([])),
@@ -231,7 +241,10 @@ impl Lines {
             ("mount_program", Value::Null),
             ("mount_options", json!([])),
             ("volatile_mounts", true.into()),
+            ("id_mapped_mounts", true.into()),
             ("ignore_chown_errors", false.into()),
+            ("size", 0.into()),
+            ("inodes", 0.into()),
             ("pull_options", json!({})),
         ];
         for (option, value) in defaults {
@@ -245,7 +258,7 @@ impl Lines {
 }
 
 /// The order in which options are shown.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "root",
     "run_root",
     "image_store_root",
@@ -258,6 +271,7 @@ const ORDER: [&str; 14] = [
     "mount_program",
     "mount_options",
     "volatile_mounts",
+    "id_mapped_mounts",
     "ignore_chown_errors",
     "pull_options",
 ];

@@ -281,16 +281,19 @@ impl TreeWriter {
     }
 
     /// Makes what a manifest says of a path. Regular files are left out: their bytes are the caller's.
-    pub(crate) fn entry(&mut self, path: &RelPath, kind: &Kind, metadata: &Metadata) -> Result<(), ImportError> {
+    pub(crate) fn entry(
+        &mut self,
+        path: &RelPath,
+        kind: &Kind,
+        metadata: &Metadata,
+    ) -> Result<(), ImportError> {
         let made = match kind {
             Kind::Directory { opaque } => self.directory(path, metadata).and_then(|()| match opaque {
                 true => self.opaque(path),
                 false => Ok(()),
             }),
             Kind::Symlink { target } => self.symlink(path, target, metadata),
-            Kind::HardLink { target } => {
-                self.hard_link(path, &RelPath::from_archive(target)?)
-            }
+            Kind::HardLink { target } => self.hard_link(path, &RelPath::from_archive(target)?),
             Kind::CharDevice { major, minor } => {
                 self.device(path, DeviceKind::Char, (*major, *minor), metadata)
             }

@@ -11,7 +11,10 @@ use super::support::{is_clean, load, open};
 use crate::error::{Error, MountError};
 use crate::gc::{GarbageKind, GcReport};
 use crate::meta::Query;
-use crate::store::{ApplyOptions, ContainerOptions, LayerOptions, MountOptions, Store, UnmountMode};
+use crate::store::{
+    ApplyOptions, ContainerOptions, IdMapping, LayerOptions, MountOptions, Store, UnmountMode,
+};
+use crate::sys::userns::IdMaps;
 use crate::types::LayerId;
 
 const NAME: &str = "gc::tests::deaths::a_process_that_dies";
@@ -36,6 +39,10 @@ fn a_process_that_dies() {
         "gc" => drop(store.gc(false).unwrap()),
         "mount" => {
             drop(store.mount(&store.container("web").unwrap(), &MountOptions::default()).unwrap());
+        }
+        "map" => {
+            let store = Store::open(&store.options().clone().id_mapped_mounts(false)).unwrap();
+            drop(store.mount(&store.container("mapped").unwrap(), &MountOptions::default()));
         }
         "mount-volatile" => {
             drop(store.mount(&store.container("volatile").unwrap(), &MountOptions::default()).unwrap());
@@ -164,6 +171,19 @@ fn making_a_layer_can_die_at_any_moment() {
     for moment in ["locked", "staged", "before the commit", "after the commit", "settled"] {
         survives("create-layer", moment, |_, _| ());
         survives("put-layer", moment, |_, _| ());
+    }
+}
+
+#[test]
+fn copying_an_image_for_a_map_can_die_at_any_moment() {
+    for moment in ["locked", "staged", "before the commit", "after the commit", "settled"] {
+        survives("map", moment, |_, store| {
+            // What the kernel can do is known, so the first directory that is made is that of the copy.
+            store.capabilities().unwrap();
+            let mut options = ContainerOptions::named("mapped");
+            options.ids = IdMapping::Maps(IdMaps::both(["0:0:1".parse().unwrap()]));
+            store.create_container(&store.image("old").unwrap().id, &options).unwrap();
+        });
     }
 }
 

@@ -5,8 +5,10 @@
 //! kept in any combination, or torn at sectors; changes of the length are kept in order up to some point. Each disk
 //! must open with every transaction that was acknowledged, and with nothing that never was one.
 
+use std::cell::Cell;
 use std::ops::Range;
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use super::*;
 use crate::meta::recorder::{Event, Recorder};
@@ -294,6 +296,24 @@ fn open_image(path: &Path, image: &[u8], write: bool) -> Result<blake3::Hash, Me
     Ok(found)
 }
 
+/// Runs `work`, whose panics are counted and not told: hundreds of backtraces would bury what really failed.
+fn without_message<R>(work: impl FnOnce() -> R) -> R {
+    thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let tell = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !SILENT.get() {
+                tell(panic);
+            }
+        }));
+    });
+    SILENT.set(true);
+    let done = work();
+    SILENT.set(false);
+    done
+}
+
 /// How many of so many power cuts lost or made up something, over several histories; the first of them told.
 fn losses(cuts: u64, sync: bool, disk: Disk) -> (u64, String) {
     let first_seed = from_environment("LAYERSTORE_POWER_SEED", 1);
@@ -309,7 +329,7 @@ fn losses(cuts: u64, sync: bool, disk: Disk) -> (u64, String) {
         history.cut(cuts / histories, disk, |image, allowed| {
             number += 1;
             // A panic is a loss as well.
-            let found = catch_unwind(|| open_image(&path, image, number % 4 == 0));
+            let found = without_message(|| catch_unwind(|| open_image(&path, image, number % 4 == 0)));
             if !matches!(&found, Ok(Ok(found)) if allowed.contains(found)) {
                 bad += 1;
                 if told.is_empty() {

@@ -230,8 +230,12 @@ fn five_hundred_layers() {
     }
     // Short names below the base: 500 layers fit into the page of mount(2).
     let old = fixture.older(|p| (p.lower_descriptors, p.lower_paths) = (false, false));
-    let merged = old.mount(&old.request(&lowers), "string");
-    assert_eq!(read(merged.join("own499")), "499");
+    let mut request = old.request(&lowers);
+    assert_eq!(read(old.mount(&request, "string-view").join("own499")), "499");
+    request.upper = Some(old.upper("string-upper"));
+    let merged = old.mount(&request, "string");
+    fs::write(merged.join("own499"), "changed").unwrap();
+    assert_eq!((read(merged.join("own499")), read(merged.join("own498"))), ("changed".into(), "498".into()));
 
     let all: Vec<&PathBuf> = layers.iter().collect();
     let error = fixture.try_mount(&fixture.request(&all), "more").unwrap_err();

@@ -172,6 +172,12 @@ fn entries_for_callers_that_mount_by_themselves() {
         "gidmap=0:7:1,1:9:2",
     ];
     assert_eq!(strings(&entry), [&["ro"][..], &FORCED, &rest].concat());
+    // A kernel without SELinux would refuse the option, and a label that is none is refused by any.
+    mapped.has_labels = false;
+    let entry = plan(&able(), &mapped).unwrap().entry(EntryPaths::Absolute).unwrap();
+    assert_eq!(strings(&entry), [&["ro"][..], &FORCED, &rest[1..]].concat());
+    mapped.context = Some("a\"b".to_owned());
+    assert!(matches!(plan(&able(), &mapped), Err(MountError::Option { .. })));
     let program = plan(&Probe { overlay: false, ..able() }, &request(&["1"], true)).unwrap();
     assert_eq!(program.entry(EntryPaths::Absolute).unwrap().kind, "fuse3.fuse-overlayfs");
 }

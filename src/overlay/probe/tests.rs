@@ -33,7 +33,11 @@ fn this_machine_is_probed_and_nothing_is_left() {
     if version >= vec![6, 15] {
         assert!(probe.id_maps != IdMapSupport::Attached, "this kernel takes detached layers");
     }
+    for (key, works) in probe.clone().switches() {
+        assert!(!*works || !probe.reasons.contains_key(key), "{key} works: {:?}", probe.reasons);
+    }
     if !probe.overlay {
+        assert!(probe.reasons.contains_key("overlay"), "{:?}", probe.reasons);
         return eprintln!("skipped the rest: no right to make overlay mounts here");
     }
     assert!(
@@ -63,6 +67,9 @@ fn text_comes_back_as_the_same_value() {
         assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
     }
     assert_eq!(probe.to_string().lines().count(), 16);
+    probe.reasons.insert("volatile".to_owned(), "an odd \\ \n\t=\u{e4} reason".to_owned());
+    assert_eq!(probe.to_string().lines().count(), 17);
+    assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
 }
 
 #[test]

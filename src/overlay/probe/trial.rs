@@ -1,6 +1,7 @@
 //! The scratch layers of a probe, and one small experiment for each feature.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,11 +11,11 @@ use rustix::io::Errno;
 use super::{IdMapSupport, Probe};
 use crate::overlay::mount::detached;
 use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass, plan};
-use crate::sys::{beneath, directory};
 use crate::sys::mount::{Refusal, clone_tree, open_file_at, with_own_mounts};
 use crate::sys::node::{self, NodeKind};
 use crate::sys::userns::{IdExtent, IdMaps};
 use crate::sys::xattr::{self, Target};
+use crate::sys::{beneath, directory};
 use crate::sys::{path, stat};
 
 /// Two scratch layers and room for writable directories; removed when dropped.
@@ -22,6 +23,10 @@ pub(super) struct Trial {
     root: PathBuf,
     directory: OwnedFd,
     certain: Cell<bool>,
+    /// What is being tried, by its key in the probe's text.
+    trying: Cell<&'static str>,
+    /// The first thing that was in the way of each.
+    reasons: RefCell<BTreeMap<&'static str, String>>,
 }
 
 impl Trial {
@@ -33,7 +38,13 @@ impl Trial {
             std::thread::current().id()
         ));
         path::make_directory(&root, 0o755)?;
-        let trial = Trial { directory: beneath::open_directory(&root)?, root, certain: Cell::new(true) };
+        let trial = Trial {
+            directory: beneath::open_directory(&root)?,
+            root,
+            certain: Cell::new(true),
+            trying: Cell::new("overlay"),
+            reasons: RefCell::default(),
+        };
         for directory in ["top", "bottom/replaced", "bottom/attributes", "empty", "target"] {
             path::make_directories(&trial.root.join(directory), 0o755)?;
         }
@@ -54,8 +65,25 @@ impl Trial {
         tried.inspect_err(|error| self.note(error)).unwrap_or(false)
     }
 
-    /// Looks whether an error may be over soon.
+    /// Says what is tried next. What was in its way before does not count.
+    fn begin(&self, key: &'static str) {
+        self.reasons.borrow_mut().remove(key);
+        self.trying.set(key);
+    }
+
+    /// Notes what is in the way, unless something was before.
+    fn blame(&self, reason: impl ToString) {
+        self.reasons.borrow_mut().entry(self.trying.get()).or_insert_with(|| reason.to_string());
+    }
+
+    /// What was in the way of something.
+    fn reason(&self, key: &str) -> Option<String> {
+        self.reasons.borrow().get(key).cloned()
+    }
+
+    /// Notes an error, and looks whether it may be over soon.
     fn note(&self, error: &io::Error) {
+        self.blame(error);
         let passing = [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
         if Errno::from_io_error(error).is_some_and(|number| passing.contains(&number)) {
             self.certain.set(false);
@@ -71,13 +99,33 @@ impl Trial {
         }
         let class = self.find_method_and_class(probe);
         tracing::debug!(overlay = probe.overlay, ?class, "probed for overlay mounts");
-        let Some(class) = class else { return };
-        probe.overlay = true;
+        if let Some(class) = class {
+            probe.overlay = true;
+            self.try_features(probe, class);
+        }
+        let mut reasons = self.reasons.borrow_mut();
+        for (key, works) in probe.switches() {
+            if *works {
+                reasons.remove(key);
+            }
+        }
+        if probe.id_maps != IdMapSupport::None {
+            reasons.remove("id_maps");
+        }
+        probe.reasons = reasons.iter().map(|(key, reason)| ((*key).to_owned(), reason.clone())).collect();
+    }
+
+    fn try_features(&self, probe: &mut Probe, class: XattrClass) {
+        self.begin("device_whiteouts");
         probe.device_whiteouts = self.device_whiteouts(probe, class);
+        self.begin("xattr_whiteouts");
         probe.xattr_whiteouts = self.xattr_whiteouts(probe, class);
+        self.begin("xattr_escape");
         probe.xattr_escape = self.xattr_escape(probe, class);
+        self.begin("volatile");
         probe.volatile = self.volatile(probe, class);
         for support in [IdMapSupport::Detached, IdMapSupport::Attached] {
+            self.begin("id_maps");
             if self.id_maps(probe, class, support) {
                 probe.id_maps = support;
                 break;
@@ -90,14 +138,27 @@ impl Trial {
     fn find_method_and_class(&self, probe: &mut Probe) -> Option<XattrClass> {
         for (descriptors, paths) in [(true, true), (false, true), (false, false)] {
             let attempt = Probe { lower_descriptors: descriptors, lower_paths: paths, ..probe.clone() };
+            self.begin("trusted_xattrs");
             probe.trusted_xattrs = self.keeps_opaque(&attempt, XattrClass::Trusted);
+            self.begin("user_xattrs");
             probe.user_xattrs = self.keeps_opaque(&attempt, XattrClass::User);
             if probe.trusted_xattrs || probe.user_xattrs {
                 probe.lower_descriptors = descriptors;
                 let class = if probe.trusted_xattrs { XattrClass::Trusted } else { XattrClass::User };
                 let by_path = Probe { lower_descriptors: false, lower_paths: true, ..probe.clone() };
+                self.begin("lower_paths");
                 probe.lower_paths = paths && (!descriptors || self.view(&by_path, class).is_ok());
                 return Some(class);
+            }
+            let reason = self.reason("user_xattrs").or_else(|| self.reason("trusted_xattrs"));
+            let tried = match (descriptors, paths) {
+                (true, _) => "lower_descriptors",
+                (_, true) => "lower_paths",
+                _ => "overlay",
+            };
+            if let Some(reason) = reason {
+                self.begin(tried);
+                self.blame(reason);
             }
         }
         None
@@ -239,7 +300,10 @@ impl Trial {
                 Ok(clone_tree(&target)?)
             })
         };
-        made.inspect_err(|refusal| self.note(&refusal.source))
+        made.inspect_err(|refusal| {
+            self.blame(refusal);
+            self.note(&refusal.source);
+        })
     }
 }
 

@@ -7,13 +7,13 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
-use crate::error::{Error, LookupError, MountError};
+use crate::error::{Error, LookupError};
 use crate::image;
-use crate::overlay::{self, MountPlan, MountRequest, Upper, XattrClass};
+use crate::overlay::{self, IdMapSupport, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::store::part::{Directory, Part};
 use crate::store::view::View;
 use crate::store::{Store, ThingId};
-use crate::sys::moment;
+use crate::sys::{machine, moment};
 
 use super::{MountOptions, absolute, remove_quietly};
 
@@ -54,22 +54,29 @@ impl Store {
         // What is in a store that is only read is never written to.
         view |= txn.home(Owner::Layer, &layer.id)?.is_some_and(Part::is_other);
         let chain = txn.chain(&layer.id)?;
-        let request = self.mount_request(&txn, &chain, view, options)?;
+        let mut request = self.mount_request(&txn, &chain, view, options)?;
         let written = match layer.content {
             LayerContent::Writable(_) if !view => Some(txn.directory(&layer)?),
             _ => None,
         };
         drop(txn);
         let probe = self.probe()?;
+        if let Some(maps) = request.id_map.take_if(|_| !self.maps_by_mounts(&probe)) {
+            let copy = self.mapped_copy(&layer, &maps)?;
+            request.lowers = copy.into_iter().map(|path| absolute(&path)).collect::<Result<_, _>>()?;
+        }
         let plan = overlay::plan(&probe, &request);
         let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
-        if request.id_map.is_some() && plan.is_by_program() {
-            let reason =
-                "fuse-overlayfs would keep the container's ids in its layer, and the kernel keeps the host's";
-            return Err(MountError::IdMap { reason }.into());
-        }
         let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
         Ok(Planned { layer, contents: contents(&chain), written, volatile, plan })
+    }
+
+    /// Whether mounts show other ids than the layers have. A program could, too; but it would keep the container's ids in
+    /// the container's layer, and the kernel keeps the host's.
+    fn maps_by_mounts(&self, probe: &Probe) -> bool {
+        let options = self.options();
+        let by_kernel = probe.overlay && !options.prefer_mount_program;
+        by_kernel && options.id_mapped_mounts && probe.id_maps != IdMapSupport::None
     }
 
     /// How the layers of a chain, topmost first, are mounted.
@@ -131,7 +138,8 @@ impl Store {
             }
         }
         request.read_only = view;
-        request.context = options.label.clone().or(request.context);
+        request.context = options.label.clone().or(request.context).filter(|label| !label.is_empty());
+        request.has_labels = machine::has_selinux();
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
             let volatile = option == "volatile";

@@ -9,7 +9,7 @@ use crate::sys::path;
 use super::{absolute, remove_quietly};
 
 /// The fact of the run database that holds what was probed.
-const PROBE_FACT: &str = "probe";
+pub(super) const PROBE_FACT: &str = "probe";
 
 impl Store {
     /// What this kernel can do with this store, probed once per boot.

@@ -90,8 +90,7 @@ impl IdMaps {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn to_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
-        let find = |map: &[IdExtent], id| map.iter().find_map(|extent| extent.host_of(id));
-        Some((find(&self.uids, uid)?, find(&self.gids, gid)?))
+        Some((to_host(&self.uids, uid)?, to_host(&self.gids, gid)?))
     }
 
     /// The container's ids of an owner and a group of the host; `None` if one of them is not mapped.
@@ -112,6 +111,11 @@ impl IdMaps {
 /// The container's id of one of the host's; `None` if it is not mapped.
 pub(crate) fn to_container(map: &[IdExtent], id: u32) -> Option<u32> {
     map.iter().find_map(|extent| extent.container_of(id))
+}
+
+/// The host's id of one of the container's; `None` if it is not mapped.
+pub(crate) fn to_host(map: &[IdExtent], id: u32) -> Option<u32> {
+    map.iter().find_map(|extent| extent.host_of(id))
 }
 
 /// The most runs that the kernel takes.

@@ -11,6 +11,7 @@ use layerstore::{ContainerId, IdExtent, LayerId, Name, ValueError};
 Examples:
   layerstore create-container debian:12 --name web
   layerstore create-container debian:12 --name build --mount-option volatile
+  layerstore create-container debian:12 --name small --size 512M
   layerstore create-container debian:12 --name apart --uidmap 0:100000:65536
   layerstore create-container debian:12 --name apart --userns-auto
   layerstore create-container --name scratch")]
@@ -54,6 +55,14 @@ pub struct CreateContainerArgs {
     /// Skip syncs in every mount of it: faster, and after a power cut it can only be removed
     #[arg(long)]
     pub volatile: bool,
+
+    /// How many bytes may be written into it, such as 10G; 0 is no limit [default: size= of the configuration]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub size: Option<u64>,
+
+    /// How many files and directories it may have; 0 is no limit [default: inodes= of the configuration]
+    #[arg(long, value_name = "COUNT")]
+    pub inodes: Option<u64>,
 
     /// A flag with a value in JSON; may be repeated
     #[arg(long = "flag", value_name = "NAME=JSON", value_parser = flag)]
@@ -102,6 +111,11 @@ pub(super) fn flag(text: &str) -> Result<(String, String), String> {
         Ok(_) => Ok((name, value)),
         Err(_) => Err(format!("{value:?} is no JSON; a text has quotes of its own, as in '{name}=\"text\"'")),
     }
+}
+
+/// A number of bytes, with a unit or without.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    layerstore::config::parse_size(text).ok_or_else(|| "not a size such as 512M or 10G".to_owned())
 }
 
 /// A name, as it was typed.

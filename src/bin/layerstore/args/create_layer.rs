@@ -20,6 +20,14 @@ pub struct CreateLayerArgs {
     /// Begin with what this layer changes
     #[arg(long, value_name = "LAYER")]
     pub template: Option<String>,
+
+    /// How many bytes may be written into it, such as 10G; 0 is no limit [default: size= of the configuration]
+    #[arg(long, value_name = "SIZE", value_parser = super::create_container::size)]
+    pub size: Option<u64>,
+
+    /// How many files and directories it may have; 0 is no limit [default: inodes= of the configuration]
+    #[arg(long, value_name = "COUNT")]
+    pub inodes: Option<u64>,
 }
 
 /// What a new layer is given.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Show where the store is, what it holds and what is mounted
+/// Show where the store is, what it holds, what is mounted, and what can be done here
 #[derive(Debug, Args)]
 #[command(visible_alias = "info")]
 pub struct StatusArgs {}

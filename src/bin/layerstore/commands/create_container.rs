@@ -1,6 +1,6 @@
 //! `layerstore create-container`.
 
-use layerstore::{AutoIdMaps, ContainerOptions, IdMapping, IdMaps};
+use layerstore::{AutoIdMaps, ContainerOptions, IdMapping, IdMaps, Quota};
 
 use crate::args::{CreateContainerArgs, IdChoice};
 use crate::context::Context;
@@ -22,6 +22,7 @@ pub fn run(args: CreateContainerArgs, context: &Context) -> Result<(), Failure> 
     options.process_label = args.process_label;
     options.volatile = args.volatile;
     options.flags = args.flags;
+    options.quota = Quota { size: args.size, inodes: args.inodes };
     options.ids = mapping(args.ids);
     let container = store.create_container(image.as_ref().map(|image| &image.id), &options)?;
     if context.out().is_json() {

@@ -1,6 +1,6 @@
 //! `layerstore create-layer`.
 
-use layerstore::{Layer, LayerId, LayerOptions, Store};
+use layerstore::{Layer, LayerId, LayerOptions, Quota, Store};
 
 use crate::args::{CreateLayerArgs, NewLayerArgs};
 use crate::context::Context;
@@ -13,6 +13,7 @@ pub fn run(args: CreateLayerArgs, context: &Context) -> Result<(), Failure> {
     let store = if names_layer { context.existing_store()? } else { context.store()? };
     let (parent, mut options) = new_layer(&store, args.new)?;
     options.template = args.template.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id);
+    options.quota = Quota { size: args.size, inodes: args.inodes };
     let layer = store.create_layer(parent.as_ref(), &options)?;
     print(&store, &layer, context)
 }

@@ -38,15 +38,28 @@ enum Inspected {
     Container {
         #[serde(flatten)]
         container: ContainerJson,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        quota: Option<QuotaJson>,
         layers: Vec<LayerJson>,
         items: Vec<ItemJson>,
     },
     Layer {
         #[serde(flatten)]
         layer: LayerJson,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        quota: Option<QuotaJson>,
         layers: Vec<LayerJson>,
         items: Vec<ItemJson>,
     },
+}
+
+/// What a layer may take, and takes.
+#[derive(Serialize)]
+struct QuotaJson {
+    size: Option<u64>,
+    inodes: Option<u64>,
+    used_bytes: u64,
+    used_inodes: u64,
 }
 
 fn inspect(store: &Store, thing: &Thing) -> Result<Inspected, Failure> {
@@ -66,11 +79,13 @@ fn inspect(store: &Store, thing: &Thing) -> Result<Inspected, Failure> {
                 store.mounted(container)?.as_ref(),
                 Some(store.usage(container)?.unique),
             ),
+            quota: quota(store, &id),
             layers: chain(store, &container.layer)?,
             items,
         },
         Thing::Layer(layer) => {
-            Inspected::Layer { layer: sized(store, layer)?, layers: chain(store, &layer.id)?, items }
+            let quota = quota(store, &id);
+            Inspected::Layer { layer: sized(store, layer)?, quota, layers: chain(store, &layer.id)?, items }
         }
         other => {
             return Err(Failure::WrongKind {
@@ -79,6 +94,17 @@ fn inspect(store: &Store, thing: &Thing) -> Result<Inspected, Failure> {
                 wanted: "a container, image or layer",
             });
         }
+    })
+}
+
+/// The limits of what is written to, if there are some and this process may know them.
+fn quota(store: &Store, id: &ThingId) -> Option<QuotaJson> {
+    let found = store.quota(id.clone()).ok().flatten()?;
+    Some(QuotaJson {
+        size: found.size,
+        inodes: found.inodes,
+        used_bytes: found.used_bytes,
+        used_inodes: found.used_inodes,
     })
 }
 

@@ -3,18 +3,22 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use layerstore::Lease;
+use layerstore::{Capability, CapabilityValue, Lease};
 use serde_json::json;
 
 use crate::args::StatusArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::{Bytes, time};
+use crate::output::table::Align::Left;
+use crate::output::table::Table;
 use crate::output::text;
 
 pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let status = store.status()?;
+    // What cannot be tried out here is no reason to say nothing at all.
+    let capabilities = store.capabilities();
     let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
     if context.out().is_json() {
         let mounts: Vec<_> =
@@ -48,6 +52,8 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "unverified": status.unverified,
             "leases": leases,
             "mounts": mounts,
+            "capabilities": capabilities.as_ref().ok().map(|rows| rows.iter().map(capability).collect::<Vec<_>>()),
+            "capabilities_unknown": capabilities.as_ref().err().map(ToString::to_string),
         }));
     }
     let path = |path: &Path| text::path(path.as_os_str().as_bytes());
@@ -84,7 +90,26 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let leases = lines.iter().position(|(name, _)| *name == "leases").map_or(lines.len(), |at| at + 1);
     let each = status.leases.iter().map(|lease| ("", until(lease)));
     lines.splice(leases..leases, each);
-    lines.iter().try_for_each(|(name, value)| context.out().line(format_args!("{name:<11} {value}")))
+    let unknown = capabilities.as_ref().err().map(|error| ("can do", format!("unknown: {error}")));
+    lines.extend(unknown);
+    lines.iter().try_for_each(|(name, value)| context.out().line(format_args!("{name:<11} {value}")))?;
+    let Ok(capabilities) = capabilities else { return Ok(()) };
+    context.out().line("")?;
+    let mut table = Table::new([("CAPABILITY", Left), ("VALUE", Left), ("REASON", Left)]).blank();
+    for row in capabilities {
+        table.row([row.name.to_owned(), row.value.to_string(), row.reason]);
+    }
+    context.out().table(&table)
+}
+
+fn capability(row: &Capability) -> serde_json::Value {
+    let value: serde_json::Value = match &row.value {
+        CapabilityValue::Yes => true.into(),
+        CapabilityValue::No => false.into(),
+        by => by.to_string().into(),
+    };
+    let reason = Some(&row.reason).filter(|reason| !reason.is_empty());
+    json!({ "name": row.name, "value": value, "reason": reason })
 }
 
 /// `load-0123456789ab until 2026-01-31T12:00:00Z`

@@ -1,5 +1,6 @@
 //! `status`, `version`, `config`.
 
+use layerstore::CapabilityValue;
 use layerstore::config::{Setting, Settings, Value};
 use serde_json::{Map, json};
 
@@ -9,13 +10,19 @@ use super::super::failure::Failure;
 pub fn status(call: &Call<'_>) -> Result<(), Failure> {
     let mut pairs = call.place.description().to_vec();
     // What the store needs of kernel and filesystem, it has; without it there would be no store.
+    let capabilities = call.store.capabilities().unwrap_or_default();
+    let works = |name: &str| {
+        let known = capabilities.iter().find(|row| row.name == name);
+        known.is_some_and(|row| row.value != CapabilityValue::No)
+    };
+    let word = |works: bool| if works { "true" } else { "false" };
     let of_driver = [
         ("Backing Filesystem", filesystem(call)),
         ("Supports d_type", "true"),
         ("Native Overlay Diff", "true"),
         ("Using metacopy", "false"),
-        ("Supports shifting", "true"),
-        ("Supports volatile", "true"),
+        ("Supports shifting", word(works("id-mapped mounts"))),
+        ("Supports volatile", word(works("volatile mounts"))),
     ];
     pairs.extend(of_driver.map(|(name, value)| (name, value.to_owned())));
     tell(call, &pairs)

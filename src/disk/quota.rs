@@ -1,0 +1,277 @@
+//! How much a layer may take that is written to: its diff directory and its workdir count for a project of their own, and the
+//! filesystem refuses what is over the project's limits.
+//!
+//! Who has which project is written down nowhere but in the filesystem: a directory says for what it counts, and the kernel knows
+//! each project's limits and what counts for it. That is the one table that all processes and all stores of a filesystem share,
+//! and other programs with them, and it cannot say anything else than what is so. The number of a project comes from the
+//! number of the directory, which is random, so that no two that look for one at a time begin at the same place; one that has a
+//! limit, or files, is passed over. The limits are there before the directory counts for the project and go before its first file
+//! is deleted; so nothing is left of a project in the end, whoever died meanwhile, and as long as anything is, it is in use.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::layout::{DiffName, Layout, Subdirectory};
+use crate::error::QuotaError;
+use crate::sys::quota::{self, Project, State};
+use crate::sys::{beneath, mount};
+
+/// The projects of layers: numbers that people do not give, and that programs with signed ones understand.
+const FIRST: u32 = 1 << 30;
+const COUNT: u32 = 1 << 30;
+
+/// How many projects are looked at before it is given up to find one.
+const TRIES: u64 = 64;
+
+/// How much may be taken; 0 is no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+}
+
+impl Limits {
+    /// Whether there is none.
+    pub(crate) fn is_none(self) -> bool {
+        self == Limits::default()
+    }
+}
+
+/// What a layer may take, and takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Limited {
+    pub(crate) limits: Limits,
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+}
+
+impl Layout {
+    /// Whether layers can have limits here.
+    ///
+    /// Returns [`QuotaError::Unsupported`], [`QuotaError::NotPermitted`] or [`QuotaError::Nested`] if they cannot, and
+    /// [`QuotaError::Io`] if that is not to be found out.
+    pub(crate) fn can_limit(&self) -> Result<(), QuotaError> {
+        let path = || self.path().join(Subdirectory::Diffs.name());
+        let failed =
+            |source: io::Error| QuotaError::Io { action: "query the quotas of", path: path(), source };
+        let state = quota::state(self.root()).map_err(failed)?;
+        if state != State::Enforcing {
+            return Err(self.unsupported());
+        }
+        // Everybody may ask what is kept, and only who may set it how much that is.
+        if let Err(error) = quota::account(self.root(), FIRST) {
+            return Err(self.refused(error));
+        }
+        let project = match self.existing_subdirectory(Subdirectory::Diffs) {
+            Ok(diffs) => project_of(diffs.as_fd()),
+            Err(_) => project_of(self.root()),
+        };
+        match project.map_err(failed)? {
+            Some(found) if found.is_inherited => Err(QuotaError::Nested { path: path(), project: found.id }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets an empty directory count for a project of its own, and everything that is made in it, and sets the project's
+    /// limits. `number` is that of the directory.
+    ///
+    /// Returns what [`can_limit`](Self::can_limit) does, [`QuotaError::NoProject`] if there are too many, and
+    /// [`QuotaError::Io`] if the kernel refuses.
+    pub(crate) fn limit(
+        &self,
+        directory: BorrowedFd<'_>,
+        number: u64,
+        limits: Limits,
+    ) -> Result<(), QuotaError> {
+        if limits.is_none() {
+            return Ok(());
+        }
+        self.can_limit()?;
+        let failed = |source| QuotaError::Io {
+            action: "set the quota of",
+            path: self.entry_path(Subdirectory::Diffs, DiffName::Entry(number)),
+            source,
+        };
+        for candidate in (number..).take(TRIES as usize) {
+            let project = FIRST + u32::try_from(candidate % u64::from(COUNT)).unwrap_or_default();
+            if quota::account(directory, project).map_err(failed)? != quota::Account::default() {
+                continue;
+            }
+            quota::set_limits(directory, project, limits.bytes, limits.inodes).map_err(failed)?;
+            return quota::set_project(directory, project).map_err(|error| {
+                forget(directory, project);
+                failed(error)
+            });
+        }
+        Err(QuotaError::NoProject { path: self.path().join(Subdirectory::Diffs.name()) })
+    }
+
+    /// Sets other limits for a directory that has a project of its own, or none any more. Returns whether it has one.
+    pub(crate) fn change_limits(&self, number: u64, limits: Limits) -> Result<bool, QuotaError> {
+        let path = self.entry_path(Subdirectory::Diffs, DiffName::Entry(number));
+        let failed = |source| QuotaError::Io { action: "set the quota of", path: path.clone(), source };
+        let Some((directory, project)) = self.limited(number).map_err(failed)? else { return Ok(false) };
+        quota::set_limits(directory.as_fd(), project, limits.bytes, limits.inodes).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// What a directory may take that has a project of its own, and takes; `None` if it has none.
+    pub(crate) fn limits_of(&self, number: u64) -> Result<Option<Limited>, QuotaError> {
+        let path = self.entry_path(Subdirectory::Diffs, DiffName::Entry(number));
+        let failed = |source| QuotaError::Io { action: "query the quota of", path, source };
+        let found = self.limited(number).and_then(|found| {
+            let account = found.map(|(directory, project)| quota::account(directory.as_fd(), project));
+            account.transpose()
+        });
+        let found = match found {
+            // The filesystem was mounted without quotas this time.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => None,
+            found => found.map_err(failed)?,
+        };
+        Ok(found.map(|found| Limited {
+            limits: Limits { bytes: found.most_bytes, inodes: found.most_inodes },
+            bytes: found.bytes,
+            inodes: found.inodes,
+        }))
+    }
+
+    /// Lets a workdir count for the project of its diff directory: what overlayfs makes it makes in the one and moves to the
+    /// other, and files do not move between projects. Nothing is in the workdir yet, or it counts for that already.
+    pub(super) fn join_project(&self, number: u64, work: BorrowedFd<'_>) -> io::Result<()> {
+        let Some((_, project)) = self.limited(number)? else { return Ok(()) };
+        match quota::project(work) {
+            Ok(found) if found.id == project && found.is_inherited => Ok(()),
+            _ => quota::set_project(work, project),
+        }
+    }
+
+    /// The open diff directory, and the project that is its own.
+    fn limited(&self, number: u64) -> io::Result<Option<(OwnedFd, u32)>> {
+        let name = DiffName::Entry(number).to_string().into_bytes();
+        let diffs = beneath::open_directory_beneath(self.root(), Subdirectory::Diffs.name().as_bytes())?;
+        let directory = beneath::open_directory_beneath(diffs.as_fd(), &name)?;
+        Ok(own_project(diffs.as_fd(), directory.as_fd())?.map(|project| (directory, project)))
+    }
+
+    fn refused(&self, source: io::Error) -> QuotaError {
+        let path = self.path().join(Subdirectory::Diffs.name());
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => QuotaError::NotPermitted { path, source },
+            _ => QuotaError::Io { action: "query the quotas of", path, source },
+        }
+    }
+
+    fn unsupported(&self) -> QuotaError {
+        let found = mount::info::filesystem_of(self.path()).ok().flatten();
+        let advice = match found.as_deref() {
+            Some("ext4") => {
+                "it has them if it is made with `-O project,quota` (or changed so by tune2fs) and mounted with the option \
+                 prjquota"
+            }
+            Some("xfs" | "f2fs") => "it has them if it is mounted with the option prjquota",
+            Some("btrfs") => "only XFS and ext4 have them, and the qgroups of Btrfs are not used here",
+            _ => "only XFS and ext4 have them",
+        };
+        let filesystem = found.unwrap_or_else(|| "the filesystem".to_owned());
+        QuotaError::Unsupported { path: self.path().join(Subdirectory::Diffs.name()), filesystem, advice }
+    }
+}
+
+/// Takes the limits away from a directory that is about to be removed: when its last file is gone, nothing is left of the
+/// project.
+pub(super) fn release(parent: BorrowedFd<'_>, name: &[u8]) {
+    // What cannot be opened cannot be removed either, and is told there.
+    let Ok(directory) = beneath::open_directory_beneath(parent, name) else { return };
+    match own_project(parent, directory.as_fd()) {
+        Ok(Some(project)) => forget(directory.as_fd(), project),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "whether a directory has a project of its own is not known"),
+    }
+}
+
+/// The project that a directory has been given by [`Layout::limit`]; not one that it has from the directory it stands in, as
+/// somebody's who limits all of the store.
+fn own_project(parent: BorrowedFd<'_>, directory: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    let is_ours = |found: &Project| found.is_inherited && (FIRST..FIRST + COUNT).contains(&found.id);
+    let Some(found) = project_of(directory)?.filter(is_ours) else { return Ok(None) };
+    let is_from_above = project_of(parent)?.is_some_and(|above| above.is_inherited && above.id == found.id);
+    Ok((!is_from_above).then_some(found.id))
+}
+
+/// What a directory counts for; `None` on the many filesystems that have no projects.
+fn project_of(directory: BorrowedFd<'_>) -> io::Result<Option<Project>> {
+    match quota::project(directory) {
+        Err(error) if quota::is_absent(&error) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// A project without limits is forgotten by the kernel with its last file.
+fn forget(directory: BorrowedFd<'_>, project: u32) {
+    if let Err(error) = quota::set_limits(directory, project, 0, 0) {
+        tracing::warn!(project, %error, "the limits of a project stay that has no use any more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Stage, Staging, XattrNamespace};
+    use super::*;
+
+    /// A store where the tests have their files, if project quotas can be set there.
+    fn store_with_quotas() -> Option<(tempfile::TempDir, Layout)> {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::Trusted).unwrap();
+        layout.subdirectory(Subdirectory::Diffs).unwrap();
+        match layout.can_limit() {
+            Ok(()) => Some((dir, layout)),
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn a_project_is_free_when_its_directory_is_gone() {
+        let Some((_dir, layout)) = store_with_quotas() else { return };
+        let stage = Stage::create(&layout).unwrap();
+        let limits = Limits { bytes: 1 << 20, inodes: 10 };
+        let staged = [5, 5 + u64::from(COUNT)].map(|number| Staging::create(&stage, number).unwrap());
+        for staging in &staged {
+            layout.limit(staging.directory(), staging.number(), limits).unwrap();
+            let limited = layout.limits_of(staging.number()).unwrap().unwrap();
+            assert_eq!((limited.limits, limited.inodes), (limits, 1));
+            assert!(layout.change_limits(staging.number(), limits).unwrap());
+        }
+        // Both numbers would have the same.
+        let projects = staged.each_ref().map(|staging| quota::project(staging.directory()).unwrap().id);
+        assert_eq!(projects, [FIRST + 5, FIRST + 6]);
+        layout.ensure_workdir(5).unwrap();
+        let work = layout.open_entry(Subdirectory::Work, 5).unwrap();
+        assert_eq!(quota::project(work.as_fd()).unwrap(), Project { id: projects[0], is_inherited: true });
+        drop(work);
+        std::fs::remove_dir(layout.entry_path(Subdirectory::Work, DiffName::Entry(5))).unwrap();
+        drop(staged);
+        for project in projects {
+            assert_eq!(quota::account(layout.root(), project).unwrap(), quota::Account::default());
+        }
+    }
+
+    #[test]
+    fn a_project_of_the_whole_store_is_nobody_elses() {
+        let Some((_dir, layout)) = store_with_quotas() else { return };
+        let diffs = layout.existing_subdirectory(Subdirectory::Diffs).unwrap();
+        quota::set_project(diffs.as_fd(), FIRST + 1).unwrap();
+        quota::set_limits(diffs.as_fd(), FIRST + 1, 1 << 30, 0).unwrap();
+        let staging = Staging::create(&Stage::create(&layout).unwrap(), 7).unwrap();
+        let refused = layout.limit(staging.directory(), 7, Limits { bytes: 1, inodes: 0 });
+        assert!(matches!(refused, Err(QuotaError::Nested { project, .. }) if project == FIRST + 1));
+        assert!(layout.limits_of(7).unwrap().is_none());
+        drop(staging);
+        assert_eq!(quota::account(layout.root(), FIRST + 1).unwrap().most_bytes, 1 << 30);
+        quota::set_limits(diffs.as_fd(), FIRST + 1, 0, 0).unwrap();
+    }
+}

@@ -1,0 +1,123 @@
+//! How a snapshot is mounted, as containerd writes mounts down.
+//!
+//! | snapshot | mount |
+//! | --- | --- |
+//! | active, nothing below | bind of its directory, `rw` |
+//! | view, nothing below | bind of its directory, `ro` |
+//! | active above others | overlay with `workdir=`, `upperdir=` and `lowerdir=` |
+//! | view of one | bind of that one's directory, `ro` |
+//! | view of more | overlay with `lowerdir=` |
+//!
+//! Paths are absolute, as containerd itself begins them at the directory that they have in common if they would be too long
+//! for a page otherwise. They stand in the options without escapes, as it reads them.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::idmap::Maps;
+use super::record::Record;
+use super::{Kind, Snapshotter, failed};
+use crate::error::SnapshotError;
+use crate::store::{MountEntry, MountOptions, MountParts};
+
+impl Snapshotter {
+    pub(super) fn mounts_of(&self, record: &Record) -> Result<Vec<MountEntry>, SnapshotError> {
+        let Record { layer, parent, info, .. } = record;
+        let parts = |layer| {
+            let parts = self.store.mount_parts(layer, &MountOptions::default());
+            parts.map_err(|error| failed(error, &info.name))
+        };
+        let precondition = |reason: &str| SnapshotError::FailedPrecondition {
+            key: info.name.clone(),
+            reason: reason.to_owned(),
+        };
+        let mut options = Vec::new();
+        if self.options.remap_ids
+            && let Some(maps) = Maps::of(&info.labels)?
+        {
+            options.extend(maps.options().map(OsString::from));
+        }
+        let entry = match (info.kind, parent) {
+            (Kind::Committed, _) => {
+                return Err(precondition("is committed, and is not mounted itself: make a view of it"));
+            }
+            (Kind::Active, _) if record.is_sealed => {
+                return Err(precondition(
+                    "was sealed by another program, and cannot be written to: unseal its layer",
+                ));
+            }
+            (Kind::Active, None) => bind(&self.directory(record)?, options, "rw"),
+            (Kind::View, None) => bind(&self.directory(record)?, options, "ro"),
+            (Kind::Active, Some(_)) => self.overlay(&parts(layer)?, options, &info.name)?,
+            (Kind::View, Some(below)) => {
+                let parts = parts(below)?;
+                let alone = self.store.layer(below.as_str()).map_err(|error| failed(error, &info.name))?;
+                match parts.lowers.as_slice() {
+                    // One that hides others below may have whiteouts, which only an overlay takes for what they are.
+                    [lower] if alone.parent.is_none() => bind(lower, options, "ro"),
+                    _ => self.overlay(&parts, options, &info.name)?,
+                }
+            }
+        };
+        Ok(vec![entry])
+    }
+
+    /// The directory that has a snapshot's own changes.
+    pub(super) fn directory(&self, record: &Record) -> Result<std::path::PathBuf, SnapshotError> {
+        self.store.layer_directory(&record.layer).map_err(|error| failed(error, &record.info.name))
+    }
+
+    fn overlay(
+        &self,
+        parts: &MountParts,
+        mut options: Vec<OsString>,
+        key: &str,
+    ) -> Result<MountEntry, SnapshotError> {
+        let mut lowers: Vec<&Path> = parts.lowers.iter().map(|lower| lower.as_path()).collect();
+        if lowers.len() < if parts.upper.is_some() { 1 } else { 2 } {
+            lowers.push(&parts.empty);
+        }
+        let directories = parts.work.iter().chain(&parts.upper).map(|directory| directory.as_path());
+        if let Some(path) = directories.chain(lowers.iter().copied()).find(|path| is_special(path)) {
+            return Err(SnapshotError::FailedPrecondition {
+                key: key.to_owned(),
+                reason: format!(
+                    "lies in {}, and a path with a comma, colon or backslash cannot be said in mount options; move the store",
+                    path.display()
+                ),
+            });
+        }
+        let mut option = |key: &str, value: OsString| {
+            let mut word = OsString::from(key);
+            word.push(value);
+            options.push(word);
+        };
+        if let (Some(work), Some(upper)) = (&parts.work, &parts.upper) {
+            option("workdir=", work.into());
+            option("upperdir=", upper.into());
+        }
+        let lowers: Vec<_> = lowers.iter().map(|lower| lower.as_os_str()).collect();
+        option("lowerdir=", lowers.join(":".as_ref()));
+        let configured = &self.options.mount_options;
+        let is_configured = |word: &&String| {
+            let key = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+            configured.iter().any(|configured| key(configured) == key(word))
+        };
+        options.extend(parts.options.iter().filter(|word| !is_configured(word)).map(OsString::from));
+        // Nothing is written through a view that could be in doubt, and the kernel refuses the word without an upper directory.
+        let is_view = parts.upper.is_none();
+        options
+            .extend(configured.iter().filter(|word| !(is_view && *word == "volatile")).map(OsString::from));
+        Ok(MountEntry { kind: parts.kind.clone(), source: "overlay".into(), options, directory: None })
+    }
+}
+
+/// Whether a path has bytes that mean something in mount options.
+fn is_special(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().iter().any(|byte| b",:\\".contains(byte))
+}
+
+fn bind(source: &Path, mut options: Vec<OsString>, access: &str) -> MountEntry {
+    options.extend([access, "rbind"].map(OsString::from));
+    MountEntry { kind: "bind".to_owned(), source: source.into(), options, directory: None }
+}

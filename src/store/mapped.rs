@@ -1,0 +1,236 @@
+//! Copies of images with other owners, for kernels that map no ids in mounts.
+//!
+//! The first mount of a container with ids of its own makes the copy, one for each map, and the image has it as one of its
+//! mapped top layers. The container's records are as with id-mapped mounts: it stands on the image's own layer, so what it
+//! changes, exports and commits does not depend on how it is mounted, and another kernel mounts it by maps again.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use layerstore_schema::record::{ImageRecord, LayerContent, LayerRecord};
+use layerstore_schema::table::Owner;
+
+use crate::disk::Staging;
+use crate::error::{Error, LookupError, MountError};
+use crate::image::{self, id_ranges};
+use crate::layer::{self, SealedContent};
+use crate::meta::Query;
+use crate::sys::userns::IdMaps;
+use crate::types::{Digest, LayerId, Timestamp};
+
+use super::Store;
+use super::container::random_id;
+use super::layer::changed_meanwhile;
+use super::part::Part;
+use super::remove::{EVERYTHING, Mounts};
+use super::view::View;
+
+/// The label of a copy: which contents it is a copy of.
+const COPY_OF: &str = "layerstore.mapped-copy-of";
+
+/// How often a copy is looked for, or made, that others can come in the way of.
+const TRIES: usize = 4;
+
+/// What is to be copied.
+struct Source {
+    image: String,
+    /// The topmost layer, and all below it.
+    chain: Vec<LayerRecord>,
+    /// What the layers contain.
+    contents: String,
+}
+
+impl Store {
+    /// The directory that has all that is below a container's layer, with the host's ids: that of a copy which is there, or is
+    /// made now. `None` if there is nothing below.
+    ///
+    /// Returns [`Error::Mount`] with [`MountError::IdMap`] if the image is not this handle's to change, or has a layer that is
+    /// still written to.
+    pub(super) fn mapped_copy(&self, layer: &LayerRecord, maps: &IdMaps) -> Result<Option<PathBuf>, Error> {
+        let Some(top) = &layer.parent else { return Ok(None) };
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let view = self.begin_read()?;
+            let (home, image) = image_of(&view, layer)?;
+            let source = Source::new(&view, image, top)?;
+            let made = match copy_in(&view, &source.image, &source.contents, maps)? {
+                Some(copy) => match whole(&view, &copy) {
+                    Ok(path) => return Ok(Some(path)),
+                    // Nobody else has its files, so it is made anew.
+                    Err(error @ (Error::Unsynced(_) | Error::LayerMissing { .. })) => {
+                        tracing::warn!(layer = copy.id, %error, "a mapped copy is given up");
+                        drop(view);
+                        self.forget_copy(home, &source.image, &copy.id)
+                    }
+                    Err(error) => return Err(error),
+                },
+                None => {
+                    drop(view);
+                    self.make_copy(home, &source, maps)
+                }
+            };
+            match made {
+                Err(error) if tries == 0 || !is_passing(&error) => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Copies the layers of an image, and says in one transaction that the image has the copy.
+    fn make_copy(&self, store: &Store, source: &Source, maps: &IdMaps) -> Result<(), Error> {
+        store.begin_writing()?;
+        let _span = tracing::info_span!("copy for an id map", image = source.image).entered();
+        let point = store.layout().sync_point()?;
+        let staging = self.fill_copy(store, source, maps)?;
+        let namespace = store.layout().xattrs();
+        let content = SealedContent::read(staging.directory(), &Default::default(), namespace)?;
+        let directory = staging.filled();
+        let number = directory.number();
+        let id: LayerId = random_id()?;
+        let content_of_record = LayerContent::Sealed(content.tree.0);
+        let record = LayerRecord {
+            labels: vec![(COPY_OF.to_owned(), source.contents.clone())],
+            read_only: true,
+            uid_map: id_ranges(&maps.uids),
+            gid_map: id_ranges(&maps.gids),
+            ..LayerRecord::new(id.as_str(), Timestamp::now().into(), content_of_record)
+        };
+        let sync = || store.sync_staged(&point, true);
+        let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+            let image = rows.txn.image(&source.image)?;
+            let mut image = image.ok_or_else(|| changed_meanwhile(&record.id))?;
+            if copy_in(rows.txn, &source.image, &source.contents, maps)?.is_some() {
+                // Another process was faster.
+                return Ok(((), false));
+            }
+            let needed = rows.insert_tree(number, &content)?;
+            rows.txn.put_layer(&record)?;
+            image.mapped_top_layers.push(record.id.clone());
+            rows.txn.put_image(&image)?;
+            rows.inserted_chain(&record.id)?;
+            Ok(((), needed))
+        });
+        store.settle_directory(directory, written)
+    }
+
+    fn fill_copy(&self, store: &Store, source: &Source, maps: &IdMaps) -> Result<Staging, Error> {
+        let view = self.begin_read()?;
+        let staging = store.stage()?;
+        let mut layers: Vec<OwnedFd> = Vec::with_capacity(source.chain.len());
+        for layer in &source.chain {
+            let directory = view.directory(layer)?;
+            if layers.is_empty() {
+                layer::prepare_writable(directory.layout(), &staging, directory.number())?;
+            }
+            layers.push(directory.open(&layer.id)?);
+        }
+        layer::fill_mapped(&layers, staging.directory(), store.layout().xattrs(), maps)?;
+        Ok(staging)
+    }
+
+    /// Takes a copy from an image, which cannot be used any more.
+    fn forget_copy(&self, store: &Store, image: &str, copy: &str) -> Result<(), Error> {
+        store.write_removing(
+            Mounts::Wait,
+            EVERYTHING,
+            |txn| Ok(txn.layer(copy)?.is_none()),
+            |txn| {
+                let (mut freed, mut removed) = Default::default();
+                if let Some(mut record) = txn.image(image)? {
+                    record.mapped_top_layers.retain(|layer| layer != copy);
+                    txn.put_image(&record)?;
+                    store.remove_unneeded(txn, copy, (&[], None), &mut freed, &mut removed)?;
+                }
+                Ok((freed, ()))
+            },
+        )
+    }
+
+    /// The layers of the containers that are mounted, or would be, above a copy.
+    pub(super) fn layers_above_copy(view: &View<'_>, copy: &str) -> Result<Vec<String>, Error> {
+        let mut above = Vec::new();
+        for image in view.images_of_layer(copy)? {
+            let is_copy = |image: ImageRecord| image.mapped_top_layers.iter().any(|layer| layer == copy);
+            if view.image(&image)?.is_some_and(is_copy) {
+                for container in view.containers_of_image(&image)? {
+                    above.extend(view.container(&container)?.map(|container| container.layer));
+                }
+            }
+        }
+        Ok(above)
+    }
+}
+
+impl Source {
+    /// Finds what is below a container's layer.
+    fn new(view: &View<'_>, image: ImageRecord, top: &str) -> Result<Self, Error> {
+        let chain = view.chain(top)?;
+        let mut trees = Vec::new();
+        for layer in &chain {
+            let LayerContent::Sealed(tree) = &layer.content else {
+                let reason = "ids cannot be mapped in mounts here, and a layer of the image is written to: seal it, so that \
+                              it can be copied";
+                return Err(MountError::IdMap { reason }.into());
+            };
+            trees.extend_from_slice(tree);
+        }
+        Ok(Source { image: image.id, chain, contents: Digest::sha256(&trees).to_string() })
+    }
+}
+
+/// The image that a container's layer stands on, and the store that has it.
+fn image_of<'s>(view: &View<'s>, layer: &LayerRecord) -> Result<(&'s Store, ImageRecord), Error> {
+    let container = view.container_of_layer(&layer.id)?.map(|id| view.container(&id)).transpose()?.flatten();
+    let id = container.and_then(|container| container.image);
+    let record = id.as_ref().map(|id| view.image(id)).transpose()?.flatten();
+    let record =
+        record.ok_or_else(|| LookupError::NotFound { kind: "image", key: id.unwrap_or_default() })?;
+    match view.home(Owner::Image, &record.id)? {
+        Some(home) if !home.is_other() => Ok((Part::store(home), record)),
+        _ => {
+            let reason = "ids cannot be mapped in mounts here, and the image is in a store that is only read: load it into \
+                          this one, where it can be copied";
+            Err(MountError::IdMap { reason }.into())
+        }
+    }
+}
+
+/// The copy that an image has of these contents for a map.
+fn copy_in(
+    txn: &impl image::Lookup,
+    image: &str,
+    contents: &str,
+    maps: &IdMaps,
+) -> Result<Option<LayerRecord>, Error> {
+    let (uid_map, gid_map) = (id_ranges(&maps.uids), id_ranges(&maps.gids));
+    let Some(image) = txn.image(image)? else { return Ok(None) };
+    for id in &image.mapped_top_layers {
+        let Some(layer) = txn.layer(id)? else { continue };
+        let is_copy = layer.labels.iter().any(|(name, value)| name == COPY_OF && value == contents);
+        let is_sealed = matches!(layer.content, LayerContent::Sealed(_));
+        if is_copy && is_sealed && layer.uid_map == uid_map && layer.gid_map == gid_map {
+            return Ok(Some(layer));
+        }
+    }
+    Ok(None)
+}
+
+/// The directory of a copy, if all of it is there.
+fn whole(view: &View<'_>, copy: &LayerRecord) -> Result<PathBuf, Error> {
+    view.verify_layer(copy)?;
+    let directory = view.directory(copy)?;
+    directory.open(&copy.id)?;
+    Ok(directory.path())
+}
+
+/// Whether an error may be over when everything is looked at again: a layer has got another directory meanwhile.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::LayerMissing { .. } | Error::InUse(crate::InUseError::Changed { .. }) => true,
+        Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
