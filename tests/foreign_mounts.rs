@@ -332,6 +332,10 @@ fn names_that_an_index_keeps_together_come_out() {
             Ok(worked) => worked,
             Err(why) => skip!("{why}"),
         };
+        let content = |path: &str| expected.get(path).map(|node| &node.kind);
+        if content("b/3") != content("a/1").or(content("moved/1")) {
+            skip!("the kernel takes index=on, and keeps no index");
+        }
         assert!(!store.native_diff(&layer).unwrap().native, "{features:?}");
         let tar = diff(&store, &layer);
         let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
