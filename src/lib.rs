@@ -105,6 +105,7 @@
 mod archive;
 mod check;
 mod chunked;
+mod composefs;
 mod compress;
 pub mod config;
 mod dedup;
@@ -116,6 +117,7 @@ mod fault_tests;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gc;
+pub mod graphdriver;
 mod image;
 mod layer;
 mod meta;
@@ -150,11 +152,9 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, Backing, BackupMode, Capability, CapabilityValue, CompactReport,
+    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Backing, Capability, CapabilityValue, CompactReport,
     ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges, IdMapping, ImageOptions,
-    LayerOptions, Lease, Mount, MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OverlayDefaults,
-    ParentOwners, Quota, QuotaUsage, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode,
-    Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OverlayDefaults, ParentOwners, Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

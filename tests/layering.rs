@@ -13,7 +13,7 @@ const GROUPS: &[&[&str]] = &[
     &["types"],
     &["sys", "compress"],
     &["archive", "config", "disk", "meta"],
-    &["chunked"],
+    &["chunked", "composefs"],
     &["layer", "image", "overlay"],
     &["store"],
     &["gc", "dedup", "oci"],

@@ -18,6 +18,8 @@ pub(crate) enum Casualty {
     Header,
     /// A kept blob, by digest.
     KeptBlob(String),
+    /// The composefs image of a sealed directory: the digest of its tree, and its number.
+    Composefs([u8; 32], u64),
     /// A row of the run database, by layer id.
     MountRecord(String),
     /// A name that several things have: the kind of thing, the one that loses it, and the name.
@@ -52,6 +54,7 @@ impl fmt::Display for Casualty {
             Casualty::Rows => f.write_str("rows"),
             Casualty::Header => f.write_str("header"),
             Casualty::KeptBlob(digest) => write!(f, "kept blob {digest}"),
+            Casualty::Composefs(_, number) => write!(f, "composefs image {number}"),
             Casualty::MountRecord(layer) => write!(f, "mount of {layer}"),
             Casualty::Name(kind, id, _) | Casualty::Data(kind, id) => write!(f, "{kind} {id}"),
             Casualty::ImageOfContainer(id) | Casualty::Container(id) => write!(f, "container {id}"),
@@ -128,6 +131,9 @@ impl Casualty {
                 vec![Casualty::KeptBlob(digest.clone())]
             }
             Damage::HeaderWrong { .. } => vec![Casualty::Header],
+            Damage::ComposefsChanged { tree, number, .. } => {
+                vec![Casualty::Composefs(tree.digest.0, *number)]
+            }
             Damage::MountRecordDamaged { layer, .. } => vec![Casualty::MountRecord(layer.clone())],
             Damage::DataMissing { kind, id, .. } => vec![Casualty::Data(kind, id.clone())],
             Damage::Stray { .. } => vec![Casualty::Stray],

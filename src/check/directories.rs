@@ -12,6 +12,7 @@ use layerstore_schema::table::Owner;
 use super::bytes::{self, ItemBytes};
 use super::compare::{self, compare_in_any_terms};
 use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain};
+use crate::composefs;
 use crate::disk::{self, DiffName, Subdirectory, parallel};
 use crate::error::{Error, ExportError, LayoutError, MetaError};
 use crate::layer::{self, Progress};
@@ -233,6 +234,14 @@ fn check_tree(
     match read_manifest(store, tree, record)? {
         Ok(Some(manifest)) => {
             compare_tree(store, tree, record.number, &root, &manifest, level, part);
+            let number = record.number;
+            let changed = |reason| Damage::ComposefsChanged { tree: tree.clone(), number, reason };
+            let deep = level == CheckLevel::Deep;
+            let flaw = match composefs::flaw_of_data(store.layout(), &manifest, number, deep)? {
+                None => store.flaw_of_images(&tree.layers)?,
+                flaw => flaw,
+            };
+            part.damages.extend(flaw.map(changed));
             return Ok(());
         }
         // The row is gone, or is a finding already because its bytes are missing.

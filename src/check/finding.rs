@@ -464,6 +464,16 @@ damages! {
         /// What is wrong.
         reason: String,
     }
+    /// The composefs image of a sealed layer, or a file of it, is not what the layer's manifest says.
+    ComposefsChanged, "composefs-changed", "composefs image {number}",
+    "the composefs image {number} of {tree} is not as it was made: {reason}", {
+        /// The directory that it is of.
+        tree: SealedTree,
+        /// The number of both.
+        number: u64,
+        /// What is wrong.
+        reason: String,
+    }
     /// A mount's record in the run database cannot be read, or is none of a layer's.
     MountRecordDamaged, "mount-record-damaged", "mount of {layer}",
     "the mount record of layer {layer} is damaged: {reason}", {

@@ -253,7 +253,7 @@ impl<'a> Outlook<'a> {
                 _ => Remedy::RebuildIndex,
             },
             Casualty::Header => Remedy::RebuildIndex,
-            Casualty::MountRecord(_) | Casualty::Data(..) => Remedy::Forget,
+            Casualty::MountRecord(_) | Casualty::Data(..) | Casualty::Composefs(..) => Remedy::Forget,
             Casualty::ImageOfContainer(id) if self.has_documents_of(id) => {
                 Remedy::RestoreRecord { from: "the manifest and config of its image".to_owned() }
             }

@@ -12,7 +12,9 @@
 //! work/<n>             overlay workdir of a writable layer
 //! locks/<n>            held while something with the number is being filled or removed
 //! data/<n>             a directory that an image or a container has for its caller
-//! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work, <n>.data and <n>.aside
+//! composefs/<n>        the files of a diff directory by their hashes, and images of what it shows
+//! content/<hash>       files that several of those share
+//! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work, <n>.data, <n>.composefs and <n>.aside
 //! ```
 
 use std::ffi::OsStr;
@@ -34,6 +36,9 @@ pub(crate) const DATABASE: &str = "store.redb";
 pub(crate) const RESERVE: &str = "reserve";
 /// The boot in which garbage was last looked for everywhere.
 pub(crate) const COLLECTED: &str = "collected";
+
+/// The directory of files that images of layers share, by their hashes.
+pub(crate) const CONTENT: &str = "content";
 
 /// Every file of the root.
 const FILES: [&str; 5] = [marker::NAME, DATABASE, HOLDER, RESERVE, COLLECTED];
@@ -85,6 +90,8 @@ pub(crate) enum Subdirectory {
     Work,
     /// Directories of images and containers for their callers.
     Data,
+    /// Images of diff directories.
+    Composefs,
     /// Lock files of numbers that something is being done with.
     Locks,
     /// What is about to be removed.
@@ -93,20 +100,22 @@ pub(crate) enum Subdirectory {
 
 impl Subdirectory {
     /// All of them.
-    pub(crate) const ALL: [Subdirectory; 6] = [
+    pub(crate) const ALL: [Subdirectory; 7] = [
         Subdirectory::Diffs,
         Subdirectory::Blobs,
         Subdirectory::Work,
         Subdirectory::Data,
+        Subdirectory::Composefs,
         Subdirectory::Trash,
         Subdirectory::Locks,
     ];
     /// Those that hold what has a number, and not its lock.
-    pub(crate) const LISTED: [Subdirectory; 5] = [
+    pub(crate) const LISTED: [Subdirectory; 6] = [
         Subdirectory::Diffs,
         Subdirectory::Blobs,
         Subdirectory::Work,
         Subdirectory::Data,
+        Subdirectory::Composefs,
         Subdirectory::Trash,
     ];
 
@@ -117,6 +126,7 @@ impl Subdirectory {
             Subdirectory::Blobs => "blobs",
             Subdirectory::Work => "work",
             Subdirectory::Data => "data",
+            Subdirectory::Composefs => "composefs",
             Subdirectory::Locks => "locks",
             Subdirectory::Trash => "trash",
         }
@@ -136,6 +146,8 @@ pub(crate) enum DiffName {
     Blob(u64),
     /// In the trash: what was a caller's directory.
     Data(u64),
+    /// In the trash: what was the image of a diff directory.
+    Composefs(u64),
 }
 
 impl DiffName {
@@ -146,7 +158,8 @@ impl DiffName {
             | DiffName::Aside(number)
             | DiffName::Work(number)
             | DiffName::Blob(number)
-            | DiffName::Data(number) => number,
+            | DiffName::Data(number)
+            | DiffName::Composefs(number) => number,
         }
     }
 
@@ -159,6 +172,7 @@ impl DiffName {
             Some((number, "work")) => (number, DiffName::Work),
             Some((number, "blob")) => (number, DiffName::Blob),
             Some((number, "data")) => (number, DiffName::Data),
+            Some((number, "composefs")) => (number, DiffName::Composefs),
             Some(_) => return None,
         };
         let parsed = kind(number.parse().ok()?);
@@ -175,6 +189,7 @@ impl std::fmt::Display for DiffName {
             DiffName::Work(number) => write!(f, "{number}.work"),
             DiffName::Blob(number) => write!(f, "{number}.blob"),
             DiffName::Data(number) => write!(f, "{number}.data"),
+            DiffName::Composefs(number) => write!(f, "{number}.composefs"),
         }
     }
 }
@@ -405,6 +420,7 @@ impl Layout {
     pub(crate) fn strays(&self) -> Result<Vec<PathBuf>, LayoutError> {
         let is_ours = |name: &[u8]| {
             FILES.iter().any(|file| file.as_bytes() == name)
+                || name == CONTENT.as_bytes()
                 || Subdirectory::ALL.iter().any(|which| which.name().as_bytes() == name)
                 || name.starts_with(marker::DRAFT.as_bytes())
         };

@@ -39,6 +39,7 @@ mod overlay_form;
 pub(crate) mod parallel;
 mod quota;
 mod remove;
+mod reown;
 mod reserve;
 mod run_layout;
 mod scan;
@@ -57,17 +58,18 @@ pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, l
 pub(crate) use file_in::{read_file, write_file};
 pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{
-    COLLECTED, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
+    COLLECTED, CONTENT, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
 };
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use quota::Limits;
+pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
     LeftBelow, ScannedEntry, ScannedKind, handle, hash_content, hash_files, list, list_as_left, scan,
 };
 pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
-pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, Staging};
+pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedImage, Staging};
 pub(crate) use translate::{Translate, translate_owners};
 pub(crate) use trash::{Part, Trash};
 pub(crate) use tree_writer::{

@@ -65,7 +65,8 @@ pub(super) enum Meaning {
 }
 
 impl XattrNamespace {
-    fn prefix(self) -> &'static [u8] {
+    /// The prefix of what overlayfs reads.
+    pub(crate) fn prefix(self) -> &'static [u8] {
         match self {
             XattrNamespace::Trusted => b"trusted.overlay.",
             XattrNamespace::User => b"user.overlay.",
@@ -108,7 +109,7 @@ impl XattrNamespace {
     }
 
     /// The name under which a layer's attribute is stored; `None` if it is not.
-    pub(super) fn stored_name(self, name: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn stored_name(self, name: &[u8]) -> Option<Vec<u8>> {
         if OF_THE_HOST.contains(&name) {
             return None;
         }

@@ -116,6 +116,10 @@ pub(crate) fn list_as_left(
                 opaque.push(scan.add(walker.path(), &item.stat, target, None)?);
             }
             Step::Leave(_) => drop(opaque.pop()),
+            Step::Leaf(item) if is_program_mark(&item.name, &item.stat) => {
+                opaque.last_mut().into_iter().for_each(|opaque| *opaque = true);
+                scan.make_opaque(walker.path());
+            }
             Step::Leaf(item) => {
                 let dir = item.dir.as_fd();
                 let within = opaque.last().copied();
@@ -133,6 +137,12 @@ pub(crate) fn handle(root: BorrowedFd<'_>, path: &[u8]) -> Option<Handle> {
     let (above, name) = cut.and_then(|at| path.split_at_checked(at)).unwrap_or((b"", path));
     let above = beneath::open_directory_beneath(root, above).ok()?;
     handle_at(above.as_fd(), name.strip_prefix(b"/").unwrap_or(name)).ok()
+}
+
+/// Whether this is the file by which fuse-overlayfs marks an opaque directory, besides the attribute. No layer brings a file
+/// of this name: in an archive it says the same.
+fn is_program_mark(name: &[u8], found: &Stat) -> bool {
+    name == b".wh..wh..opq" && found.kind == FileType::RegularFile && found.size == 0
 }
 
 /// Makes the manifest of a diff directory. Files whose inode is in `known` are not read again; the others
@@ -245,6 +255,15 @@ impl Scan {
         };
         self.push(path, found, kind, metadata, left_below);
         Ok(is_opaque)
+    }
+
+    /// The directory that the mark at `path` stands in is opaque. It was added before.
+    fn make_opaque(&mut self, path: &[u8]) {
+        let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        let directory = path.get(..end).unwrap_or_default();
+        if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.path == directory) {
+            entry.kind = ScannedKind::Other(Kind::Directory { opaque: true });
+        }
     }
 
     fn push(
@@ -459,6 +478,25 @@ mod tests {
             assert!(list_as_left(diff.as_fd(), namespace()).is_ok());
             xattr::remove(Target::Name(diff.as_fd(), file.as_bytes()), name).unwrap();
         }
+    }
+
+    /// fuse-overlayfs leaves it in each directory that it makes.
+    #[test]
+    fn the_mark_of_a_program_is_no_file() {
+        let place = Place::new();
+        for name in ["diff/a", "diff/b", "diff/a/in"] {
+            std::fs::create_dir(place.path(name)).unwrap();
+        }
+        std::fs::write(place.path("diff/a/.wh..wh..opq"), b"").unwrap();
+        std::fs::write(place.path("diff/a/file"), b"x").unwrap();
+        std::fs::write(place.path("diff/b/.wh..wh..opq"), b"not empty").unwrap();
+        let manifest = place.manifest("diff");
+        let opaque = |path: &[u8]| manifest.get(path).map(|entry| entry.kind.clone());
+        assert_eq!(opaque(b"a"), Some(Kind::Directory { opaque: true }));
+        assert_eq!(opaque(b"a/in"), Some(Kind::Directory { opaque: false }));
+        assert_eq!(opaque(b"b"), Some(Kind::Directory { opaque: false }));
+        assert!(opaque(b"a/file").is_some() && opaque(b"a/.wh..wh..opq").is_none());
+        assert!(opaque(b"b/.wh..wh..opq").is_some());
     }
 
     #[test]

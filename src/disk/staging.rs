@@ -200,6 +200,44 @@ impl StagedData {
     }
 }
 
+/// The image of a diff directory, being made. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct StagedImage {
+    held: Held,
+    directory: OwnedFd,
+}
+
+impl StagedImage {
+    /// Makes the directory `composefs/<number>`. The number must never have been used before.
+    pub(crate) fn create(layout: &Layout, number: u64) -> Result<Self, LayoutError> {
+        let stage = Stage::create(layout)?;
+        let parent = layout.subdirectory(Subdirectory::Composefs)?;
+        let held = Held::take_in(&stage, Subdirectory::Composefs, Some(parent), number)?;
+        let name = DiffName::Entry(number);
+        let bytes = name.to_string().into_bytes();
+        let directory = node::make_directory(held.parent(), &bytes, 0o700)
+            .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
+            .map_err(|source| held.failed(name, "create", source))?;
+        Ok(StagedImage { held, directory })
+    }
+
+    /// The directory.
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Gives it its place, beside `diffs/<of>`, when all of it is on the disk. Somebody else's that is there already
+    /// stays, and this one goes.
+    pub(crate) fn place(self, of: u64) -> Result<(), LayoutError> {
+        let (from, to) = (DiffName::Entry(self.held.number()), DiffName::Entry(of));
+        let [old, new] = [from, to].map(|name| name.to_string().into_bytes());
+        match node::rename_noreplace(self.held.parent(), &old, self.held.parent(), &new) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            renamed => renamed.map_err(|source| self.held.failed(to, "put in place", source)),
+        }
+    }
+}
+
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
 #[derive(Debug)]
 struct Held {

@@ -28,9 +28,11 @@ impl Part {
     pub(crate) fn new(which: Subdirectory, name: DiffName) -> Option<Self> {
         let good = match which {
             Subdirectory::Diffs => matches!(name, DiffName::Entry(_) | DiffName::Aside(_)),
-            Subdirectory::Blobs | Subdirectory::Work | Subdirectory::Data | Subdirectory::Locks => {
-                matches!(name, DiffName::Entry(_))
-            }
+            Subdirectory::Blobs
+            | Subdirectory::Work
+            | Subdirectory::Data
+            | Subdirectory::Composefs
+            | Subdirectory::Locks => matches!(name, DiffName::Entry(_)),
             Subdirectory::Trash => true,
         };
         good.then_some(Part { which, name })
@@ -48,13 +50,14 @@ impl Part {
             Subdirectory::Blobs => DiffName::Blob(number),
             Subdirectory::Work => DiffName::Work(number),
             Subdirectory::Data => DiffName::Data(number),
+            Subdirectory::Composefs => DiffName::Composefs(number),
             Subdirectory::Diffs | Subdirectory::Locks | Subdirectory::Trash => self.name,
         };
         Part { which: Subdirectory::Trash, name }
     }
 
     /// Every part that a number can have, lock files left out.
-    fn all(number: u64) -> [Part; 10] {
+    fn all(number: u64) -> [Part; 12] {
         let part = |which, name: fn(u64) -> DiffName| Part { which, name: name(number) };
         let standing = [
             part(Subdirectory::Diffs, DiffName::Entry),
@@ -62,10 +65,11 @@ impl Part {
             part(Subdirectory::Work, DiffName::Entry),
             part(Subdirectory::Blobs, DiffName::Entry),
             part(Subdirectory::Data, DiffName::Entry),
+            part(Subdirectory::Composefs, DiffName::Entry),
         ];
-        let [entry, aside, work, blob, data] = standing;
-        let [a, b, c, d, e] = standing.map(Part::discarded);
-        [entry, aside, work, blob, data, a, b, c, d, e]
+        let [entry, aside, work, blob, data, image] = standing;
+        let [a, b, c, d, e, f] = standing.map(Part::discarded);
+        [entry, aside, work, blob, data, image, a, b, c, d, e, f]
     }
 }
 
@@ -77,6 +81,7 @@ pub(crate) struct Trash<'l> {
     work: Option<OwnedFd>,
     blobs: Option<OwnedFd>,
     data: Option<OwnedFd>,
+    composefs: Option<OwnedFd>,
     trash: Option<OwnedFd>,
 }
 
@@ -93,6 +98,7 @@ impl<'l> Trash<'l> {
             work: existing(Subdirectory::Work)?,
             blobs: existing(Subdirectory::Blobs)?,
             data: existing(Subdirectory::Data)?,
+            composefs: existing(Subdirectory::Composefs)?,
             trash: existing(Subdirectory::Trash)?,
         })
     }
@@ -109,6 +115,7 @@ impl<'l> Trash<'l> {
             Subdirectory::Work => self.work.as_ref(),
             Subdirectory::Blobs => self.blobs.as_ref(),
             Subdirectory::Data => self.data.as_ref(),
+            Subdirectory::Composefs => self.composefs.as_ref(),
             Subdirectory::Trash => self.trash.as_ref(),
             Subdirectory::Locks => None,
         }

@@ -45,6 +45,12 @@ pub enum MountError {
         /// What is in the way and what to do.
         reason: &'static str,
     },
+    /// The store is to mount layers as composefs images, and cannot here.
+    #[error("layers cannot be mounted as composefs images: {reason}; or mount without `use_composefs`")]
+    Composefs {
+        /// What is in the way and what to do.
+        reason: &'static str,
+    },
     /// Neither the kernel nor a program can make the mount.
     #[error(
         "no overlay mounts can be made here: run as root or inside a user namespace (see `layerstore unshare`), \

@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{
-    CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError,
-    OciError, QuotaError, RepairError, ScanError, TreeError, UnsyncedError, ValueError, WatchError,
+    ConfigError, CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError,
+    MountError, OciError, QuotaError, RepairError, ScanError, TreeError, UnsyncedError, ValueError,
+    WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -16,6 +17,9 @@ pub enum Error {
     /// Text is no id, name, digest or path.
     #[error(transparent)]
     Value(#[from] ValueError),
+    /// An option of a storage driver means nothing, or asks for what there is not.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A thing was not found, or not told from another.
     #[error(transparent)]
     Lookup(#[from] LookupError),

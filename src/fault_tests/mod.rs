@@ -72,7 +72,7 @@ tests!(
     settle,
     unseal,
     seal_onto_a_parent,
-    discard_layer,
+    begin_removing_layer,
     unseal_shared,
     compare,
     create_image,

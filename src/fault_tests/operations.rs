@@ -19,7 +19,8 @@ use crate::types::TreeDigest;
 use crate::{
     ApplyOptions, AutoIdMaps, BackupMode, CheckLevel, CheckOptions, Compression, Container, ContainerOptions,
     DiffOptions, HostRanges, IdMapping, Image, ImageOptions, LayerOptions, MountOptions, NewItem,
-    RangeSource, RepairOptions, RepairReport, SealOptions, Store, SyncMode, UnmountMode, WatchOptions,
+    RangeSource, Removal, RepairOptions, RepairReport, SealOptions, Store, SyncMode, UnmountMode,
+    WatchOptions,
 };
 
 /// What an operation begins with.
@@ -159,8 +160,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         prepare: |place| put(&place.open(), "layer"),
-        ..on_store("discard_layer", |_, store| {
-            store.unwrap().discard_layer(&store.unwrap().layer("layer")?.id)
+        ..on_store("begin_removing_layer", |_, store| {
+            let store = store.unwrap();
+            store.begin_removing_layer(&store.layer("layer")?.id).map(Removal::leave)
         })
     },
     Operation {

@@ -36,6 +36,7 @@ fn kind(part: Part) -> GarbageKind {
         (Subdirectory::Work, _) => GarbageKind::Workdir,
         (Subdirectory::Blobs, _) => GarbageKind::Blob,
         (Subdirectory::Data, _) => GarbageKind::Data,
+        (Subdirectory::Composefs, _) => GarbageKind::Composefs,
         (Subdirectory::Diffs, DiffName::Aside(_)) => GarbageKind::Aside,
         (Subdirectory::Diffs, _) => GarbageKind::Directory,
     }

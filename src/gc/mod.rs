@@ -14,6 +14,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+use crate::composefs;
 use crate::error::Error;
 use crate::store::Store;
 
@@ -54,6 +55,9 @@ impl Store {
         } else {
             self.collect_entries(&mut report)?;
         }
+        composefs::sweep_content(self.layout(), dry_run, |path, bytes| {
+            report.add(GarbageKind::Content, path, None, bytes);
+        })?;
         self.collect_run_state(dry_run, &mut report)?;
         if let Some(images) = self.separate_images() {
             let of_images = images.gc_used_by(dry_run, Some(self))?;

@@ -42,6 +42,10 @@ pub enum GarbageKind {
     Blob,
     /// The directory of an image or a container that is gone, or that was never finished.
     Data,
+    /// The composefs image of a layer that is gone, or one that was never finished.
+    Composefs,
+    /// A file that composefs images shared, and that none has any more.
+    Content,
     /// The workdir of a layer that is gone.
     Workdir,
     /// Something that was being deleted.
@@ -68,6 +72,8 @@ impl GarbageKind {
             GarbageKind::Aside => "aside",
             GarbageKind::Blob => "blob",
             GarbageKind::Data => "data",
+            GarbageKind::Composefs => "composefs",
+            GarbageKind::Content => "content",
             GarbageKind::Workdir => "workdir",
             GarbageKind::Trash => "trash",
             GarbageKind::Lock => "lock",

@@ -29,11 +29,18 @@ impl Stack {
 
     /// What an overlay mount of the stack shows at `path`. A hard link gives the entry of its first name.
     pub(crate) fn find(&self, path: &[u8]) -> Option<&Entry> {
-        for manifest in &self.0 {
+        self.locate(path).map(|(_, entry)| entry)
+    }
+
+    /// The same, with the position of the layer that has it, topmost first.
+    pub(crate) fn locate(&self, path: &[u8]) -> Option<(usize, &Entry)> {
+        for (layer, manifest) in self.0.iter().enumerate() {
             match manifest.get(path) {
                 Some(Entry { kind: Kind::Whiteout, .. }) => return None,
-                Some(Entry { kind: Kind::HardLink { target }, .. }) => return manifest.get(target),
-                Some(entry) => return Some(entry),
+                Some(Entry { kind: Kind::HardLink { target }, .. }) => {
+                    return manifest.get(target).map(|entry| (layer, entry));
+                }
+                Some(entry) => return Some((layer, entry)),
                 None if hides_below(manifest, path) => return None,
                 None => {}
             }

@@ -120,7 +120,7 @@ impl Store {
         let file = self.spool().map_err(io_error)?;
         let mut tee = Tee { file, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
         let mut buffered = io::BufWriter::with_capacity(128 * 1024, &mut tee);
-        self.export(txn, layer, &mut buffered)?;
+        self.export(txn, layer, None, &mut buffered)?;
         buffered.flush().map_err(io_error)?;
         drop(buffered);
         Ok((tee.file, DiffId(tee.hasher.finish()), tee.size))

@@ -292,7 +292,7 @@ impl<'a> Saving<'a> {
 
     fn export(&self, layer: &LayerRecord, out: &mut impl Write) -> Result<(), Error> {
         let txn = self.store.begin_read()?;
-        self.store.export(&txn, layer, out)
+        self.store.export(&txn, layer, None, out)
     }
 
     fn report(&self, progress: &Progress<'_>) {

@@ -7,6 +7,7 @@
 mod backing;
 mod defaults;
 mod entry;
+mod erofs;
 mod mount;
 mod options;
 mod probe;
@@ -19,5 +20,5 @@ pub(crate) use entry::EntryPaths;
 pub use entry::{MountEntry, MountParts};
 pub use mount::UnmountMode;
 pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_mounted, mount, unmount};
-pub(crate) use options::{MountPlan, MountRequest, Upper, XattrClass, check, objection, plan};
-pub(crate) use probe::{IdMapSupport, Probe, probe};
+pub(crate) use options::{BY_PROGRAM, MountPlan, MountRequest, Upper, XattrClass, check, objection, plan};
+pub(crate) use probe::{ErofsSupport, IdMapSupport, Probe, probe};

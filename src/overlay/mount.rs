@@ -4,13 +4,14 @@
 //! a failure, or the death of the process, leaves nothing behind.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 use rustix::mount::MountAttrFlags;
 
 use super::entry::EntryPaths;
+use super::erofs;
 use super::options::{Method, MountPlan, Upper};
 use super::probe::IdMapSupport;
 use super::program;
@@ -53,7 +54,11 @@ pub(crate) fn mount(plan: &MountPlan, target: &Path) -> Result<(), MountError> {
 
 /// Makes the plan's mount, attached to nothing. `target` is where a mount namespace of its own may use `mount(2)`.
 pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refusal> {
-    let Some((maps, support)) = &plan.id_map else { return configure(plan, &mut sys::open_directory) };
+    // A detached mount ends with the descriptor it came as, and the kernel looks at it again in the end.
+    let mut trees = Vec::new();
+    let Some((maps, support)) = &plan.id_map else {
+        return configure(plan, &mut |path| open_layer(plan, path, None, &mut trees));
+    };
     let namespace =
         userns::namespace_with(maps).map_err(|error| Refusal::new("user namespace for the id map", error))?;
     let mapped = |path: &Path| -> io::Result<OwnedFd> {
@@ -63,17 +68,7 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
     };
     match support {
         IdMapSupport::Detached => {
-            // A detached mount ends with the descriptor it came as, and the kernel looks at it again in the end.
-            let mut trees = Vec::with_capacity(plan.lowers.len());
-            configure(plan, &mut |path| {
-                if plan.unmapped.as_deref() == Some(path) {
-                    return sys::open_directory(path);
-                }
-                let tree = mapped(path)?;
-                let root = sys::open_root(tree.as_fd());
-                trees.push(tree);
-                root
-            })
+            configure(plan, &mut |path| open_layer(plan, path, Some(namespace.as_fd()), &mut trees))
         }
         // Kernels before 6.15 take no layer from a detached mount. In a mount namespace of its own each mapped mount
         // covers the layer it maps, so every way to name a layer works; only the finished overlay leaves it.
@@ -83,7 +78,7 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
                 sys::attach(tree.as_fd(), sys::open_target(lower)?.as_fd())?;
             }
             if plan.method != Method::OptionString {
-                return configure(plan, &mut sys::open_directory);
+                return configure(plan, &mut open_plain);
             }
             sys::with_own_directory(&plan.base, || option_string(plan, target))?;
             Ok(sys::clone_tree(target)?)
@@ -92,7 +87,33 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
 }
 
 /// Opens a layer's directory, as itself or id-mapped.
-type OpenLayer<'a> = &'a mut dyn FnMut(&Path) -> io::Result<OwnedFd>;
+type OpenLayer<'a> = &'a mut dyn FnMut(&Path) -> Result<OwnedFd, Refusal>;
+
+/// Opens a layer as it is, or a mount of it that `trees` gets: of its image, or with the ids that `namespace` maps.
+fn open_layer(
+    plan: &MountPlan,
+    path: &Path,
+    namespace: Option<BorrowedFd<'_>>,
+    trees: &mut Vec<OwnedFd>,
+) -> Result<OwnedFd, Refusal> {
+    let opened = |error: io::Error| Refusal::new(format!("open {}", path.display()), error);
+    let namespace = namespace.filter(|_| plan.unmapped.as_deref() != Some(path));
+    let tree = match plan.images.get(path) {
+        Some(image) => erofs::mount(&image.image, plan.erofs)?,
+        None if namespace.is_none() => return sys::open_directory(path).map_err(opened),
+        None => sys::clone_tree(path).map_err(opened)?,
+    };
+    if let Some(namespace) = namespace {
+        sys::set_id_map(tree.as_fd(), namespace).map_err(opened)?;
+    }
+    let root = sys::open_root(tree.as_fd()).map_err(opened)?;
+    trees.push(tree);
+    Ok(root)
+}
+
+fn open_plain(path: &Path) -> Result<OwnedFd, Refusal> {
+    sys::open_directory(path).map_err(|error| Refusal::new(format!("open {}", path.display()), error))
+}
 
 /// Makes the overlay with one call per option.
 fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> {
@@ -109,19 +130,19 @@ fn configure(plan: &MountPlan, open: OpenLayer<'_>) -> Result<OwnedFd, Refusal> 
     }
     // The kernel takes a reference with each call, so one open directory at a time is enough for 500 layers.
     for lower in &plan.lowers {
-        let opened = |error: io::Error| Refusal::new(format!("open {}", lower.display()), error);
         match plan.method {
-            Method::Descriptors => context.descriptor("lowerdir+", open(lower).map_err(opened)?.as_fd())?,
+            Method::Descriptors => context.descriptor("lowerdir+", open(lower)?.as_fd())?,
             _ => set_path(&context, "lowerdir+", lower, false)?,
         }
+    }
+    // Where the content of its files is: below all layers, and seen by way of the image alone.
+    for data in plan.images.values().flat_map(|image| &image.data) {
+        context.descriptor("datadir+", open_plain(data)?.as_fd())?;
     }
     if let Some(Upper { upper, work }) = &plan.upper {
         for (key, path) in [("upperdir", upper), ("workdir", work)] {
             match plan.method {
-                Method::Descriptors => {
-                    let opened = |error: io::Error| Refusal::new(format!("open {}", path.display()), error);
-                    context.descriptor(key, sys::open_directory(path).map_err(opened)?.as_fd())?;
-                }
+                Method::Descriptors => context.descriptor(key, open_plain(path)?.as_fd())?,
                 // Unlike `lowerdir+`, these take backslashes for escapes.
                 _ => set_path(&context, key, path, true)?,
             }

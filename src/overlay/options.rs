@@ -21,11 +21,13 @@
 //! layer is seen through an overlay like any other stack. A view of nothing at all is a read-only bind mount of the
 //! empty directory itself, since there is nothing in it to be misread.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rustix::mount::MountAttrFlags;
 
-use super::probe::{IdMapSupport, Probe};
+use super::probe::{ErofsSupport, IdMapSupport, Probe};
+use crate::composefs::Built;
 use crate::error::MountError;
 use crate::sys::userns::IdMaps;
 
@@ -92,6 +94,8 @@ pub(crate) struct MountRequest {
     pub(crate) options: Vec<String>,
     /// Mount with the probe's program even where the kernel could.
     pub(crate) prefer_program: bool,
+    /// The image that is the lowest of [`lowers`](Self::lowers), by its path there.
+    pub(crate) images: BTreeMap<PathBuf, Built>,
 }
 
 impl MountRequest {
@@ -110,6 +114,7 @@ impl MountRequest {
             xattrs,
             options: Vec::new(),
             prefer_program: false,
+            images: BTreeMap::new(),
         }
     }
 }
@@ -147,6 +152,9 @@ pub(crate) struct MountPlan {
     pub(super) id_map: Option<(IdMaps, IdMapSupport)>,
     /// The lower directory that has the outer ids already: the upper one, where nothing is written.
     pub(super) unmapped: Option<PathBuf>,
+    /// The image that is the lowest of them, by its path, and how it is mounted.
+    pub(super) images: BTreeMap<PathBuf, Built>,
+    pub(super) erofs: ErofsSupport,
 }
 
 impl MountPlan {
@@ -180,7 +188,7 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
         extra.take(option)?;
     }
     let (lowers, upper) = stack(request, extra.read_only)?;
-    let nothing = upper.is_none() && lowers.len() == 1;
+    let nothing = upper.is_none() && lowers.len() == 1 && request.images.is_empty();
     let method = match nothing {
         true if probe.lower_descriptors || probe.lower_paths => Method::Bind,
         true => Method::BindCall,
@@ -191,6 +199,8 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     if request.xattrs == XattrClass::User {
         settings.push(("userxattr", None));
     }
+    let images = images(probe, request, &method, &lowers)?;
+    settings.extend(verity(&images));
     // A kernel that cannot skip syncs does them: slower, and as safe as it gets.
     if extra.volatile && upper.is_some() && probe.volatile {
         settings.push(("volatile", None));
@@ -212,7 +222,20 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     let shown = request.upper.as_ref().filter(|_| upper.is_none()).map(|upper| upper.upper.clone());
     let unmapped = shown.filter(|_| id_map.is_some());
     let attributes = extra.attributes;
-    Ok(MountPlan { method, lowers, upper, base, settings, attributes, context, id_map, unmapped })
+    let erofs = probe.erofs;
+    Ok(MountPlan {
+        method,
+        lowers,
+        upper,
+        base,
+        settings,
+        attributes,
+        context,
+        id_map,
+        unmapped,
+        images,
+        erofs,
+    })
 }
 
 /// Checks options as [`plan`] does, without a mount to be made.
@@ -282,7 +305,9 @@ fn stack(request: &MountRequest, read_only: bool) -> Result<(Vec<PathBuf>, Optio
             lowers.push(lower.clone());
         }
     }
-    let needed = if upper.is_some() { 1 } else { 2 };
+    // The directories of an image's files count for the kernel, and the image has to be the lowest.
+    let has_image = lowers.last().is_some_and(|lower| request.images.contains_key(lower));
+    let needed = if upper.is_some() || has_image { 1 } else { 2 };
     if lowers.len() < needed {
         lowers.push(request.empty.clone());
     }
@@ -296,6 +321,43 @@ fn stack(request: &MountRequest, read_only: bool) -> Result<(Vec<PathBuf>, Optio
         return Err(MountError::NotAbsolute { path: path.clone() });
     }
     Ok((lowers, upper))
+}
+
+/// Why a mount program mounts no images.
+pub(crate) const BY_PROGRAM: &str = "a mount program shows directories only";
+
+/// The image, if the lowest layer is one. The content of its files is in directories that count as lower ones too.
+fn images(
+    probe: &Probe,
+    request: &MountRequest,
+    method: &Method,
+    lowers: &[PathBuf],
+) -> Result<BTreeMap<PathBuf, Built>, MountError> {
+    let mut images = request.images.clone();
+    images.retain(|lower, _| lowers.contains(lower));
+    if images.is_empty() {
+        return Ok(images);
+    }
+    if let Some(reason) = probe.against_images() {
+        return Err(MountError::Composefs { reason });
+    }
+    if *method != Method::Descriptors {
+        return Err(MountError::Composefs { reason: BY_PROGRAM });
+    }
+    if request.id_map.is_some() && probe.id_maps == IdMapSupport::Attached {
+        let reason = "this kernel shows no detached mount with other ids as a layer; Linux 6.15 does";
+        return Err(MountError::Composefs { reason });
+    }
+    let count = images.values().fold(lowers.len(), |count, image| count.saturating_add(image.data.len()));
+    if count > MAX_LOWERS {
+        return Err(MountError::TooManyLayers { count, limit: MAX_LOWERS });
+    }
+    Ok(images)
+}
+
+/// Whether the kernel compares the digests of the image with those of the files.
+fn verity(images: &BTreeMap<PathBuf, Built>) -> Option<(&'static str, Option<&'static str>)> {
+    images.values().any(|image| image.verified).then_some(("verity", Some("require")))
 }
 
 /// The most detached mounts at once: each is an open descriptor, of which a process has 1024 as a rule.

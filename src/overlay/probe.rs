@@ -30,6 +30,17 @@ pub(crate) enum IdMapSupport {
     Detached,
 }
 
+/// How an EROFS image can be mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErofsSupport {
+    /// Not at all.
+    None,
+    /// By a loop device.
+    Loop,
+    /// As a file (Linux 6.12).
+    File,
+}
+
 /// What overlay mounts can do here. A plain value: its text, one `key=value` a line, can be remembered for as long
 /// as [`Probe::is_current`] says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +75,11 @@ pub(crate) struct Probe {
     pub(crate) volatile: bool,
     /// How ids can be mapped.
     pub(crate) id_maps: IdMapSupport,
+    /// How images can be mounted.
+    pub(crate) erofs: ErofsSupport,
+    /// Files of an image can have their content in a directory that is no layer of its own, and changed ones are copied
+    /// whole: without `metacopy=on` (Linux 6.16).
+    pub(crate) data_lowers: bool,
     /// A program that mounts where the kernel cannot.
     pub(crate) program: Option<PathBuf>,
     /// What was in the way of what does not work, by the keys of the text. What the kernel takes and then does not do has
@@ -117,6 +133,8 @@ impl Probe {
             xattr_escape: false,
             volatile: false,
             id_maps: IdMapSupport::None,
+            erofs: ErofsSupport::None,
+            data_lowers: false,
             program: None,
             reasons: BTreeMap::new(),
         }
@@ -128,6 +146,25 @@ impl Probe {
         let same_boot = !self.boot_id.is_empty() && self.boot_id == boot_id();
         let same_rights = self.user_namespace == in_user_namespace() && self.privileged == is_privileged();
         same_boot && same_rights && path::stat(directory).is_ok_and(|found| found.id.device() == self.device)
+    }
+
+    /// Why images cannot be mounted instead of directories; `None` if they can.
+    pub(crate) fn against_images(&self) -> Option<&'static str> {
+        if self.user_namespace || !self.privileged {
+            return Some("the kernel mounts EROFS for root outside every user namespace only");
+        }
+        if self.erofs == ErofsSupport::None {
+            return Some(
+                "the kernel mounts no EROFS image here: it lacks the filesystem, or has it as a module that is not loaded",
+            );
+        }
+        if !self.lower_descriptors || !self.data_lowers {
+            return Some(
+                "the kernel takes data-only layers with `metacopy=on` at the best, which leaves files without content \
+                 in what containers write; Linux 6.16 does without",
+            );
+        }
+        None
     }
 
     /// Every yes-or-no of the text, with its place in the value.
@@ -145,6 +182,7 @@ impl Probe {
             ("xattr_whiteouts", &mut self.xattr_whiteouts),
             ("xattr_escape", &mut self.xattr_escape),
             ("volatile", &mut self.volatile),
+            ("data_lowers", &mut self.data_lowers),
         ]
     }
 }
@@ -165,6 +203,12 @@ impl fmt::Display for Probe {
             IdMapSupport::Detached => "detached",
         };
         writeln!(f, "id_maps={id_maps}")?;
+        let erofs = match self.erofs {
+            ErofsSupport::None => "no",
+            ErofsSupport::Loop => "loop",
+            ErofsSupport::File => "file",
+        };
+        writeln!(f, "erofs={erofs}")?;
         // A path may have any byte; the escape of Rust's literals keeps it on one line.
         let program =
             self.program.as_ref().map(|path| path.as_os_str().as_bytes().escape_ascii().to_string());
@@ -181,7 +225,7 @@ impl FromStr for Probe {
     /// Returns [`ProbeTextError`] if `text` is not what this version writes; then probe again.
     fn from_str(text: &str) -> Result<Self, ProbeTextError> {
         let mut probe = Probe::nothing();
-        let mut missing = vec!["boot_id", "device", "id_maps", "program"];
+        let mut missing = vec!["boot_id", "device", "id_maps", "erofs", "program"];
         missing.extend(probe.switches().map(|(key, _)| key));
         for line in text.lines() {
             let bad = || ProbeTextError::Line(line.chars().take(160).collect());
@@ -194,6 +238,14 @@ impl FromStr for Probe {
                         "no" => IdMapSupport::None,
                         "attached" => IdMapSupport::Attached,
                         "detached" => IdMapSupport::Detached,
+                        _ => return Err(bad()),
+                    }
+                }
+                "erofs" => {
+                    probe.erofs = match value {
+                        "no" => ErofsSupport::None,
+                        "loop" => ErofsSupport::Loop,
+                        "file" => ErofsSupport::File,
                         _ => return Err(bad()),
                     }
                 }

@@ -404,6 +404,7 @@ impl<'a> Repair<'a> {
             Casualty::Rows | Casualty::Stray | Casualty::Neighbour | Casualty::Written(_) => None,
             Casualty::Header => self.header()?,
             Casualty::KeptBlob(digest) => self.kept_blob(digest)?,
+            Casualty::Composefs(tree, number) => self.composefs_image(tree, *number)?,
             Casualty::MountRecord(layer) => self.mount_record(layer)?,
             Casualty::Name(kind, holder, name) => self.name(kind, holder, name)?,
             Casualty::ImageOfContainer(container) => self.image_of_container(container)?,

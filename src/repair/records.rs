@@ -115,6 +115,12 @@ impl Repair<'_> {
         Ok(blob)
     }
 
+    /// Removes a composefs image. Who mounts the layer makes it again.
+    pub(super) fn composefs_image(&self, tree: &[u8; 32], number: u64) -> Result<Mended, Error> {
+        self.store.remove_layer_image(&self.layers_of(tree), number)?;
+        Ok(Some(("forget", "removed it; the next mount of the layer makes it again".to_owned())))
+    }
+
     /// Forgets what the run database says of a mount. Whether there is one, the kernel knows.
     pub(super) fn mount_record(&self, layer: &str) -> Result<Mended, Error> {
         self.store.run()?.forget_damaged_mounts(layer)?;

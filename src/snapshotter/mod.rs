@@ -50,7 +50,7 @@ use std::time::SystemTime;
 
 pub use crate::error::{Code, SnapshotError};
 use crate::error::{Error, InUseError, LookupError, MetaError};
-use crate::store::{LayerOptions, MountEntry, SealOptions, Store};
+use crate::store::{LayerOptions, MountEntry, Removal, SealOptions, Store};
 use crate::types::LayerId;
 
 mod filter;
@@ -153,7 +153,7 @@ impl Snapshotter {
     /// Returns [`SnapshotError::NotFound`] if there is none with this key or name.
     pub fn usage(&self, key: &str) -> Result<Usage, SnapshotError> {
         let record = self.find(key)?;
-        let usage = self.store.own_usage(&record.layer).map_err(|error| failed(error, key))?;
+        let usage = self.store.layer_usage(&record.layer).map_err(|error| failed(error, key))?;
         Ok(Usage { inodes: usage.inodes, size: usage.total })
     }
 
@@ -252,7 +252,7 @@ impl Snapshotter {
     pub fn remove(&self, key: &str) -> Result<(), SnapshotError> {
         let layer = self.find(key)?.layer;
         let removed = match self.options.async_remove {
-            true => self.store.discard_layer(&layer),
+            true => self.store.begin_removing_layer(&layer).map(Removal::leave),
             false => self.store.remove_layer(&layer),
         };
         removed.map_err(|error| failed(error, key))

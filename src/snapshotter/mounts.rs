@@ -64,7 +64,8 @@ impl Snapshotter {
 
     /// The directory that has a snapshot's own changes.
     pub(super) fn directory(&self, record: &Record) -> Result<std::path::PathBuf, SnapshotError> {
-        self.store.layer_directory(&record.layer).map_err(|error| failed(error, &record.info.name))
+        let places = self.store.layer_places(&record.layer);
+        Ok(places.map_err(|error| failed(error, &record.info.name))?.upper)
     }
 
     fn overlay(

@@ -2,7 +2,7 @@
 
 use crate::disk::XattrNamespace;
 use crate::error::Error;
-use crate::overlay::{IdMapSupport, Probe};
+use crate::overlay::{ErofsSupport, IdMapSupport, Probe};
 
 use super::Store;
 
@@ -130,6 +130,12 @@ impl Store {
                 "fuse-overlayfs is not installed, or /dev/fuse cannot be opened".to_owned()
             }),
         };
+        let images = match (probe.against_images(), probe.erofs) {
+            (Some(reason), _) => Capability::new("composefs images", false, || reason.to_owned()),
+            (None, ErofsSupport::File) => Capability::by("composefs images", "files"),
+            (None, _) => Capability::by("composefs images", "loop devices")
+                .because("this kernel mounts no files of this filesystem"),
+        };
         vec![
             mounts,
             lowers,
@@ -138,6 +144,7 @@ impl Store {
             Capability::new("attribute whiteouts", probe.xattr_whiteouts, || why("xattr_whiteouts")),
             Capability::new("escaped attributes", probe.xattr_escape, || why("xattr_escape")),
             volatile,
+            images,
             found,
         ]
     }

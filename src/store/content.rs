@@ -19,6 +19,7 @@ use crate::layer::{self, Change, Difference, Mark, Stack};
 use crate::meta::open_blob;
 use crate::sys::beneath;
 use crate::sys::file::File;
+use crate::sys::userns::IdMaps;
 use crate::types::TreeDigest;
 
 use super::part::Directory;
@@ -32,6 +33,11 @@ use super::{Store, ThingId};
 pub struct DiffOptions {
     /// What the tar turns into the layer; if `None`, what the layer stands on.
     pub base: Option<ThingId>,
+    /// Write all that the layer shows, with what is below it, as a tar that stands on nothing. There is no `base` then.
+    pub whole: bool,
+    /// How the files' owners, which are the host's where a mount with these maps has written, are those of the tar. A
+    /// container has its own. Only for a layer as it stands: without `base` and `whole`.
+    pub id_maps: Option<IdMaps>,
     /// How the tar is compressed: not with [`Bzip2`](Compression::Bzip2) or [`Xz`](Compression::Xz), which are only read.
     pub compression: Compression,
     /// How hard: 0 to 9 for gzip, 1 to 22 for zstd in both forms; if `None`, 6 and 3.
@@ -44,6 +50,11 @@ impl DiffOptions {
         DiffOptions { base: Some(base.into()), ..DiffOptions::default() }
     }
 
+    /// All that a layer shows.
+    pub fn whole() -> Self {
+        DiffOptions { whole: true, ..DiffOptions::default() }
+    }
+
     /// Compressed like this.
     #[must_use]
     pub fn compression(self, compression: Compression) -> Self {
@@ -52,6 +63,7 @@ impl DiffOptions {
 }
 
 /// All that a thing shows.
+#[derive(Default)]
 struct Compared<'s> {
     stack: Stack,
     /// The layers, topmost first.
@@ -60,7 +72,7 @@ struct Compared<'s> {
 
 /// Where the files of a layer are.
 #[derive(Clone)]
-enum Files<'s> {
+pub(super) enum Files<'s> {
     /// In the directory of the layer with this id.
     In(String, Directory<'s>),
     /// There or below, as the layer is written to.
@@ -68,7 +80,7 @@ enum Files<'s> {
 }
 
 impl Files<'_> {
-    fn open(&self, path: &[u8]) -> io::Result<File> {
+    pub(super) fn open(&self, path: &[u8]) -> io::Result<File> {
         match self {
             Files::In(layer, directory) => {
                 // A process has not as many descriptors as an image may have layers.
@@ -87,6 +99,15 @@ fn length(kind: &Kind) -> u64 {
         Kind::Symlink { target } => u64::try_from(target.len()).unwrap_or(u64::MAX),
         _ => 0,
     }
+}
+
+/// The bytes of the files that one shows and the other does not.
+fn length_of_differences(of: &Compared<'_>, base: &Compared<'_>) -> u64 {
+    let differences = layer::compare(&of.stack, &base.stack);
+    let shown: BTreeMap<_, _> = (differences.iter().filter_map(|found| found.shown))
+        .map(|shown| ((shown.layer, &shown.entry.path), &shown.entry.kind))
+        .collect();
+    shown.into_values().map(length).sum()
 }
 
 impl Store {
@@ -123,7 +144,7 @@ impl Store {
     pub fn diff(&self, of: impl Into<ThingId>, mut out: impl Write) -> Result<(), Error> {
         let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &of.into())?;
-        self.export(&txn, &layer, &mut out)
+        self.export(&txn, &layer, None, &mut out)
     }
 
     /// What is to be changed in `base` to get what a layer, a container's layer or an image's top layer shows, with all below
@@ -140,8 +161,17 @@ impl Store {
         of: impl Into<ThingId>,
         base: impl Into<ThingId>,
     ) -> Result<Vec<Change>, Error> {
-        let (of, base) = self.compared(&of.into(), &base.into())?;
+        let (of, base) = self.compared(&of.into(), Some(&base.into()))?;
         Ok(layer::compare(&of.stack, &base.stack).iter().filter_map(Difference::change).collect())
+    }
+
+    /// All that a layer, a container's layer or an image's top layer shows, with all below it: each path as added. This is what
+    /// [`changes_since`](Self::changes_since) says of something that is empty.
+    ///
+    /// Returns what [`changes_since`](Self::changes_since) does.
+    pub fn whole_changes(&self, of: impl Into<ThingId>) -> Result<Vec<Change>, Error> {
+        let (of, nothing) = self.compared(&of.into(), None)?;
+        Ok(layer::compare(&of.stack, &nothing.stack).iter().filter_map(Difference::change).collect())
     }
 
     /// Writes the tar of a layer, a container's layer or an image's top layer to `out`, as [`diff`](Self::diff) does, and
@@ -173,8 +203,12 @@ impl Store {
     ) -> Result<Option<ChunkedBlob>, Error> {
         let of = of.into();
         let write = |mut out: &mut dyn Write| match &options.base {
-            Some(base) if !self.is_parent(&of, base)? => self.write_differences(&of, base, &mut out),
-            _ => self.diff(of, out),
+            _ if options.whole => self.write_differences(&of, None, &mut out),
+            Some(base) if !self.is_parent(&of, base)? => self.write_differences(&of, Some(base), &mut out),
+            _ => {
+                let txn = self.begin_read()?;
+                self.export(&txn, &self.layer_of(&txn, &of)?, options.id_maps.as_ref(), &mut out)
+            }
         };
         let (mut out, chunked) = layer::compressed(out, options.compression, options.level, write)?;
         out.flush().map_err(ExportError::Io)?;
@@ -195,19 +229,29 @@ impl Store {
         if let Some(base) = base.into()
             && !self.is_parent(&of, base)?
         {
-            let (of, base) = self.compared(&of, base)?;
-            let differences = layer::compare(&of.stack, &base.stack);
-            let shown: BTreeMap<_, _> = (differences.iter().filter_map(|found| found.shown))
-                .map(|shown| ((shown.layer, &shown.entry.path), &shown.entry.kind))
-                .collect();
-            return Ok(shown.into_values().map(length).sum());
+            let (of, base) = self.compared(&of, Some(base))?;
+            return Ok(length_of_differences(&of, &base));
         }
         let txn = self.begin_read()?;
         let own = txn.listing(&self.layer_of(&txn, &of)?)?;
         Ok(own.entries().iter().map(|entry| length(&entry.kind)).sum())
     }
 
-    fn write_differences(&self, of: &ThingId, base: &ThingId, out: &mut impl Write) -> Result<(), Error> {
+    /// The length of all files that a layer, a container's layer or an image's top layer shows, with all below it, counted as
+    /// [`diff_size`](Self::diff_size) counts.
+    ///
+    /// Returns what [`changes_since`](Self::changes_since) does.
+    pub fn whole_size(&self, of: impl Into<ThingId>) -> Result<u64, Error> {
+        let (of, nothing) = self.compared(&of.into(), None)?;
+        Ok(length_of_differences(&of, &nothing))
+    }
+
+    fn write_differences(
+        &self,
+        of: &ThingId,
+        base: Option<&ThingId>,
+        out: &mut impl Write,
+    ) -> Result<(), Error> {
         let (of, base) = self.compared(of, base)?;
         let differences = layer::compare(&of.stack, &base.stack);
         let open = |layer: usize, path: &[u8]| of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path);
@@ -221,8 +265,8 @@ impl Store {
         Ok(self.layer_of(&txn, of)?.parent == Some(base))
     }
 
-    /// All that two things show, with the contents of files.
-    fn compared(&self, of: &ThingId, base: &ThingId) -> Result<(Compared<'_>, Compared<'_>), Error> {
+    /// All that two things show, with the contents of files; no thing shows nothing.
+    fn compared(&self, of: &ThingId, base: Option<&ThingId>) -> Result<(Compared<'_>, Compared<'_>), Error> {
         let txn = self.begin_read()?;
         let mut scanned = HashMap::new();
         let mut read = |thing: &ThingId| -> Result<Compared<'_>, Error> {
@@ -248,13 +292,15 @@ impl Store {
             }
             Ok(Compared { stack: Stack::new(manifests), files })
         };
-        Ok((read(of)?, read(base)?))
+        let of = read(of)?;
+        Ok((of, base.map(read).transpose()?.unwrap_or_default()))
     }
 
     pub(crate) fn export(
         &self,
         txn: &View<'_>,
         layer: &LayerRecord,
+        maps: Option<&IdMaps>,
         out: &mut impl Write,
     ) -> Result<(), Error> {
         txn.verify_layer(layer)?;
@@ -271,17 +317,18 @@ impl Store {
         let inherited = below.find(b"").map(|entry| &entry.metadata);
         let container =
             txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
-        let maps = container.as_ref().and_then(image::id_maps);
+        let of_container = container.as_ref().and_then(image::id_maps);
+        let maps = maps.or(of_container.as_ref());
         let result = match layer.content {
             LayerContent::Writable(_) => {
                 let mut written = txn.written(layer)?;
                 let entries = written.take_entries();
-                layer::export_directory(entries, |path| written.open(path), inherited, maps.as_ref(), out)
+                layer::export_directory(entries, |path| written.open(path), inherited, maps, out)
             }
             LayerContent::Sealed(_) => {
                 let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
                 let open = |path: &[u8]| Ok(beneath::open_file_beneath(root.as_fd(), path)?.into());
-                layer::export_directory(entries, open, inherited, maps.as_ref(), out)
+                layer::export_directory(entries, open, inherited, maps, out)
             }
         };
         Ok(result?)

@@ -88,7 +88,8 @@ fn lock_part(number: u64) -> Part {
 fn is_named(named: &NamedNumbers, part: Part) -> bool {
     let none = HashSet::new();
     let numbers = match (part.which, part.name) {
-        (Subdirectory::Diffs, DiffName::Entry(_)) => &named.diffs,
+        // The image of a directory goes with it.
+        (Subdirectory::Diffs, DiffName::Entry(_)) | (Subdirectory::Composefs, _) => &named.diffs,
         (Subdirectory::Work, _) => &named.work,
         (Subdirectory::Blobs, _) => &named.blobs,
         (Subdirectory::Data, _) => &named.data,

@@ -47,6 +47,9 @@ pub struct LayerOptions {
     pub volatile: bool,
     /// It is never mounted for writing. One that is made empty is sealed at once.
     pub read_only: bool,
+    /// The mode of its root directory, if it stands on no layer whose root it could take after; 0755 if `None`. Only for
+    /// [`Store::create_layer`], without a template.
+    pub root_mode: Option<u16>,
     /// How user ids map to the host's: kept for the caller.
     pub uid_map: Vec<IdExtent>,
     /// How group ids map to the host's.
@@ -130,11 +133,17 @@ impl Home<'_> {
         };
         let limits = options.quota.or(store.options().quota);
         let staging = match &options.template {
-            None if sealed => {
-                refuse_quota()?;
-                self.stage_above_layer(record.parent.as_deref(), Limits::default())?
+            None => {
+                if sealed {
+                    refuse_quota()?;
+                }
+                let limits = if sealed { Limits::default() } else { limits };
+                let staging = self.stage_above_layer(record.parent.as_deref(), limits)?;
+                if let (None, Some(mode)) = (&record.parent, options.root_mode) {
+                    set_root_mode(store, &staging, mode)?;
+                }
+                staging
             }
-            None => self.stage_above_layer(record.parent.as_deref(), limits)?,
             Some(template) => {
                 let txn = self.seen_from().begin_read()?;
                 let template = found(&txn, template.as_str())?;
@@ -374,6 +383,14 @@ impl Store {
         }
         written.map(|(value, _)| value)
     }
+}
+
+fn set_root_mode(store: &Store, staging: &Staging, mode: u16) -> Result<(), Error> {
+    node::set_mode(staging.directory(), mode & 0o7777).map_err(|source| Error::Io {
+        action: "set the mode of",
+        path: store.diff_path(staging.number()),
+        source,
+    })
 }
 
 /// A layer that the caller has named.

@@ -11,7 +11,7 @@
 //! | [`layer`](mod@layer), [`staged`], [`apply`] | layers of their own: empty ones, and from archives |
 //! | [`chunked`] | layers of which only parts are fetched |
 //! | [`seal`](mod@seal) | from writable to sealed, and back |
-//! | [`container`], [`remove`] | creating and removing things |
+//! | [`container`], [`remove`], [`removal`] | creating and removing things |
 //! | [`transient`] | containers that a reboot drops |
 //! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
 //! | [`directory`] | directories of images and containers for their callers |
@@ -28,6 +28,8 @@
 //! | [`event`], [`watch`] | following what is committed |
 //! | [`backup`] | a copy of the database, and its size |
 //! | [`quota`] | how much a layer may take |
+//! | [`reown`] | other owners for all files of a layer |
+//! | [`places`], [`files`] | where the files of a layer are, and single ones of them |
 //! | [`usage`], [`size`] | how much there is, and whose it is |
 //! | [`capability`] | what can be done here, and why the rest cannot |
 
@@ -42,6 +44,7 @@ mod content;
 mod digest_lock;
 mod directory;
 mod event;
+mod files;
 mod garbage;
 mod home;
 mod image;
@@ -54,9 +57,12 @@ mod open;
 mod options;
 mod owners;
 mod part;
+mod places;
 mod query;
 mod quota;
+mod removal;
 mod remove;
+mod reown;
 mod seal;
 mod settings;
 mod size;
@@ -83,6 +89,7 @@ pub use container::ContainerOptions;
 pub use content::DiffOptions;
 pub use digest_lock::DigestLock;
 pub use event::{Aspect, Event, EventKind, Subject};
+pub use files::LayerFiles;
 pub(crate) use garbage::{Sweep, Swept, find_leftovers};
 pub use image::{ImageOptions, NewItem};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
@@ -93,7 +100,9 @@ pub use mount::{Backing, Mount, MountEntry, MountOptions, MountParts, OverlayDef
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use owners::ParentOwners;
+pub use places::LayerPlaces;
 pub use quota::{Quota, QuotaUsage};
+pub use removal::Removal;
 pub(crate) use remove::{Gone, Mounts};
 pub use seal::SealOptions;
 pub use staged::{ApplyOptions, StagedDiff};

@@ -14,6 +14,7 @@ use layerstore_schema::table::Owner;
 use crate::disk::{self, DiffName, LockState, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::overlay::{self, EntryPaths};
+use crate::sys::userns::IdMaps;
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
@@ -21,6 +22,7 @@ use super::part::Part;
 use super::remove::{Gone, standing_on};
 use super::{Store, SyncMode, ThingId};
 
+mod composefs;
 mod plan;
 mod probe;
 #[cfg(test)]
@@ -46,6 +48,10 @@ pub struct MountOptions {
     pub options: Vec<String>,
     /// The SELinux label, in place of the container's or layer's own.
     pub label: Option<String>,
+    /// Show the layers below with these ids, in place of the container's own. What is written has the host's, and
+    /// [`DiffOptions::id_maps`](crate::DiffOptions::id_maps) turns them back; a mount program such as fuse-overlayfs writes the
+    /// container's itself.
+    pub id_maps: Option<IdMaps>,
 }
 
 /// A mounted layer.
@@ -236,12 +242,14 @@ impl Store {
         })
     }
 
-    /// What [`mount`](Self::mount) would give the kernel, for a caller that mounts by itself. Nothing is counted.
+    /// What [`mount`](Self::mount) would give the kernel, for a caller that mounts by itself. Nothing is counted. The layers
+    /// are their directories, also in a store that [uses composefs](crate::StoreOptions::use_composefs): images are mounted
+    /// by what has no name.
     ///
     /// Returns [`Error::Mount`] if the mount cannot be said in options of `mount(2)`, and [`Error::Lookup`] if the
     /// thing is not there or has no layer.
     pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
-        let planned = self.plan_mount(&what.into(), options)?;
+        let planned = self.plan_mount_of_directories(&what.into(), options)?;
         Ok(planned.plan.entry(EntryPaths::Absolute)?)
     }
 
@@ -252,16 +260,6 @@ impl Store {
     pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {
         let planned = self.plan_mount(&what.into(), options)?;
         Ok(planned.plan.parts(&absolute(&self.run_layout()?.empty_directory())?))
-    }
-
-    /// The directory in which a layer's own changes are, in the form that overlayfs reads. Of a sealed layer it may be shared with
-    /// equal ones, and is never to be written to.
-    ///
-    /// Returns [`Error::Lookup`] if the layer is not there.
-    pub fn layer_directory(&self, layer: &LayerId) -> Result<PathBuf, Error> {
-        let txn = self.begin_read()?;
-        let record = self.layer_of(&txn, &layer.into())?;
-        absolute(&txn.directory(&record)?.path())
     }
 
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
@@ -409,7 +407,7 @@ impl Store {
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
 }
 
@@ -417,5 +415,12 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
 fn remove_quietly(path: &Path) {
     if let Err(error) = path::remove_directory(path) {
         tracing::debug!(path = %path.display(), %error, "a directory is left");
+    }
+}
+
+/// As [`remove_quietly`], for one with something in it.
+fn remove_image_quietly(path: &Path) {
+    if let Err(error) = path::remove_tree(path) {
+        tracing::debug!(path = %path.display(), %error, "an image is left");
     }
 }

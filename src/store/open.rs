@@ -433,7 +433,8 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
     let digits: String = layout.uuid().chars().filter(char::is_ascii_hexdigit).collect();
     let uuid = u128::from_str_radix(&digits, 16).unwrap_or_default().swap_bytes().to_le_bytes();
     // Before the root is synced, so that their own names never need it again; and removing needs no inode later.
-    for which in Subdirectory::LISTED {
+    // But not what most stores never have.
+    for which in Subdirectory::LISTED.into_iter().filter(|which| *which != Subdirectory::Composefs) {
         layout.subdirectory(which)?;
     }
     let header = Header { format: 0, ..Header::new(uuid, flags) };

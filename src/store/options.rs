@@ -55,6 +55,7 @@ pub struct StoreOptions {
     pub(super) id_mapped_mounts: bool,
     pub(super) ignore_chown_errors: bool,
     pub(super) quota: Quota,
+    pub(super) use_composefs: bool,
     pub(super) pull_options: BTreeMap<String, String>,
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
@@ -84,6 +85,7 @@ impl StoreOptions {
             id_mapped_mounts: true,
             ignore_chown_errors: false,
             quota: Quota::default(),
+            use_composefs: false,
             pull_options: BTreeMap::new(),
             for_another: false,
             ignored: Vec::new(),
@@ -199,6 +201,19 @@ impl StoreOptions {
     #[must_use]
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = quota;
+        self
+    }
+
+    /// Whether sealed layers are mounted as an image: a filesystem with what they show together, over files that layers of
+    /// equal content share, also in the page cache. The default is `false`. Where the filesystem has fs-verity, the kernel then
+    /// verifies each file that is read through such a mount. It needs root outside every user namespace and Linux 6.16;
+    /// elsewhere a mount is refused with [`MountError::Composefs`](crate::MountError::Composefs).
+    ///
+    /// It is made when it is first needed, beside the directories, which stay. Layers that are written to, those above
+    /// them, and those of stores that are only read are mounted as directories.
+    #[must_use]
+    pub fn use_composefs(mut self, use_it: bool) -> Self {
+        self.use_composefs = use_it;
         self
     }
 

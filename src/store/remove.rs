@@ -90,19 +90,11 @@ impl Store {
     /// [`Error::Meta`] with [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be
     /// seen may stand on it.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
-        self.remove_layer_deleting(id, EVERYTHING)
+        self.begin_removing_layer(id).map(drop)
     }
 
-    /// As [`remove_layer`](Self::remove_layer), and leaves its files where they are: however many there are, it takes the time of
-    /// one transaction. They are announced as garbage, which the first write through another handle and [`gc`](Self::gc) remove.
-    ///
-    /// Returns what `remove_layer` does.
-    pub fn discard_layer(&self, id: &LayerId) -> Result<(), Error> {
-        self.remove_layer_deleting(id, 0)
-    }
-
-    /// Removes a layer and so many names of its files.
-    fn remove_layer_deleting(&self, id: &LayerId, limit: u64) -> Result<(), Error> {
+    /// Removes the record of a layer. Returns what no row names any more, and the store that it is in.
+    pub(super) fn doom_layer(&self, id: &LayerId) -> Result<(Store, Doomed), Error> {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
                 self.begin_writing()?;
@@ -110,11 +102,14 @@ impl Store {
                     self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
                     match user_beside(&images.rows_beside(Some(self))?, id.as_str())? {
                         Some(error) => Err(error.into()),
-                        None => images.remove_layer_deleting(id, limit),
+                        None => images.doom_layer(id),
                     }
                 })
             }
-            _ => self.remove_own_layer(id, limit).map_err(|error| self.said_where(error, &id.into())),
+            _ => match self.doom_own_layer(id) {
+                Err(error) => Err(self.said_where(error, &id.into())),
+                Ok(doomed) => Ok((self.clone(), doomed)),
+            },
         }
     }
 
@@ -126,9 +121,9 @@ impl Store {
         }
     }
 
-    fn remove_own_layer(&self, id: &LayerId, limit: u64) -> Result<(), Error> {
+    fn doom_own_layer(&self, id: &LayerId) -> Result<Doomed, Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.layer(id.as_str())?.is_none());
-        self.write_removing(Mounts::Wait, limit, is_done, |txn| {
+        let removed = self.write_dooming(Mounts::Wait, is_done, |txn| {
             let layer = id.to_string();
             if txn.layer(&layer)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
@@ -142,7 +137,8 @@ impl Store {
                 Some(error) => Err(error.into()),
                 None => Ok((txn.remove_layer(&layer)?, ())),
             }
-        })
+        });
+        removed.map(|(doomed, ())| doomed)
     }
 
     /// Drops the blobs that were kept as delivered, all or those with the given digests, and returns how many bytes
@@ -198,16 +194,28 @@ impl Store {
 
     /// Runs a write transaction that removes things, and deletes what no row names after it. `is_done` says whether the
     /// things are gone; `limit` is how many names are deleted, and more are left for a collection.
-    ///
-    /// The database writes before it frees, so on a full disk it gets the reserve; the next [`Store::open`] sets it
-    /// aside again.
     pub(super) fn write_removing<T: Clone>(
         &self,
         mounts: Mounts,
         limit: u64,
         is_done: impl Fn(&ReadTxn) -> Result<bool, MetaError>,
-        mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
+        body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
     ) -> Result<T, Error> {
+        let (doomed, value) = self.write_dooming(mounts, is_done, body)?;
+        doomed.delete(self, limit);
+        Ok(value)
+    }
+
+    /// The same without the deleting: returns what is to be deleted.
+    ///
+    /// The database writes before it frees, so on a full disk it gets the reserve; the next [`Store::open`] sets it
+    /// aside again.
+    fn write_dooming<T: Clone>(
+        &self,
+        mounts: Mounts,
+        is_done: impl Fn(&ReadTxn) -> Result<bool, MetaError>,
+        mut body: impl FnMut(&WriteTxn) -> Result<(Freed, T), Error>,
+    ) -> Result<(Doomed, T), Error> {
         self.begin_writing()?;
         let mut seen = None;
         let mut attempt = |seen: &mut Option<(Doomed, T)>| -> Result<_, Error> {
@@ -253,10 +261,7 @@ impl Store {
         }
         moment::pass("after the commit");
         match written {
-            Ok((doomed, value)) => {
-                doomed.delete(self, limit);
-                Ok(value)
-            }
+            Ok(removal) => Ok(removal),
             Err(error) => {
                 // The rows say what became of it, and who finds the locks dead will ask them.
                 if let Some((doomed, _)) = seen

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::{LayerKey, Owner};
 
+use crate::composefs;
 use crate::disk::{self, EntryLock, Filled, Limits, LockState, NamedLock, Staging};
 use crate::error::{CreateError, Error, ImportError, InUseError, LayoutError, MetaError, ScanError};
 use crate::layer::{self, Layer, SealedContent};
@@ -369,11 +370,13 @@ impl Home<'_> {
         store.verify_layer(&txn, &record)?;
         let number = layer::directory(&txn, &record)?;
         let alone = is_alone(&txn, &record, &tree)?;
+        // Its files may be those of other layers' images too.
+        let shared = composefs::has_shared_content(store.layout())?;
         let in_doubt = unsynced(&txn)?.contains_key(&number);
         drop(txn);
         let limits = store.default_limits();
         // What is in a directory that got no project before it was filled counts for none.
-        let in_place = alone && (limits.is_none() || store.layout().limits_of(number)?.is_some());
+        let in_place = alone && !shared && (limits.is_none() || store.layout().limits_of(number)?.is_some());
         let checked = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, id)?;
             self.refuse_change(rows.txn, &current, change_under_others)?;

@@ -1,6 +1,6 @@
 //! From a machine's configuration to the options of a store.
 
-use super::{Quota, StoreOptions, SyncMode};
+use super::{StoreOptions, SyncMode};
 use crate::config::{DriverOption, Ignored, LayerSync, Origin, OverlayOptions, Setting, Settings};
 use crate::error::ConfigError;
 use crate::overlay;
@@ -49,18 +49,51 @@ impl StoreOptions {
             let (driver, origin) = (driver.value.clone(), driver.origin.to_string());
             return Err(ConfigError::Driver { driver, origin });
         }
-        let overlay = settings.overlay()?;
-        refuse_impossible(&overlay, settings.driver_options())?;
-        let mut ignored = without_effect(settings, &overlay);
         let mut options = StoreOptions::at(&settings.graph_root().value)
             .run_root(&settings.run_root().value)
             .transient(settings.transient_store())
             .volatile_mounts(!settings.disable_volatile())
-            .id_mapped_mounts(!settings.disable_id_mapped_mounts())
-            .mount_options(mount_options(&overlay, &mut ignored))
-            .ignore_chown_errors(overlay.ignore_chown_errors.is_some_and(|ignore| ignore.value));
+            .id_mapped_mounts(!settings.disable_id_mapped_mounts());
+        if let Some(drivers) = settings.get("storage.driver_priority") {
+            let (option, origin) = ("driver_priority".to_owned(), drivers.origin.clone());
+            let reason = "there is one driver to choose from".to_owned();
+            options.ignored.push(Ignored { option, origin, reason });
+        }
         if let Some(store) = settings.image_store() {
             options = options.image_store_root(&store.value);
+        }
+        options.pull_options = settings.pull_options();
+        options.driver_options(settings.driver_options())
+    }
+
+    /// These options with what options of the overlay driver say, such as `overlay.mountopt=nodev`: for each of them
+    /// what [`from_settings`](Self::from_settings) does for those of a configuration.
+    ///
+    /// Returns [`ConfigError::Option`] if an option is unknown, means nothing, or asks for what this store never does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use layerstore::StoreOptions;
+    /// use layerstore::config::{DriverOption, Origin};
+    ///
+    /// let given = ["overlay.mountopt=nodev", "sync=none"].map(|text| DriverOption::new(text, Origin::Flag("--storage-opt")));
+    /// let options = StoreOptions::at("/var/lib/demo").driver_options(&given)?;
+    /// # Ok::<(), layerstore::ConfigError>(())
+    /// ```
+    pub fn driver_options(self, given: &[DriverOption]) -> Result<Self, ConfigError> {
+        let overlay = OverlayOptions::parse(given)?;
+        refuse_impossible(&overlay, given)?;
+        let mut ignored = without_effect(&overlay);
+        let mut options = self;
+        if let Some(given) = &overlay.mount_options {
+            options = options.mount_options(mount_options(given, &mut ignored));
+        }
+        if let Some(ignore) = &overlay.ignore_chown_errors {
+            options = options.ignore_chown_errors(ignore.value);
+        }
+        if let Some(composefs) = &overlay.use_composefs {
+            options = options.use_composefs(composefs.value);
         }
         for store in &overlay.image_stores {
             options = options.image_store(&store.value);
@@ -68,15 +101,12 @@ impl StoreOptions {
         if let Some(program) = &overlay.mount_program {
             options = options.mount_program(&program.value).prefer_mount_program(true);
         }
-        options = options.quota(Quota {
-            size: overlay.size.map(|size| size.value),
-            inodes: overlay.inodes.map(|inodes| inodes.value),
-        });
+        options.quota.size = overlay.size.map(|size| size.value).or(options.quota.size);
+        options.quota.inodes = overlay.inodes.map(|inodes| inodes.value).or(options.quota.inodes);
         if let Some(Setting { value: LayerSync::None, .. }) = overlay.sync {
             options = options.sync(SyncMode::Records);
         }
-        options.pull_options = settings.pull_options();
-        options.ignored = ignored;
+        options.ignored.append(&mut ignored);
         Ok(options)
     }
 }
@@ -105,21 +135,12 @@ fn key_of(option: &DriverOption) -> &str {
 }
 
 /// What does no harm if it is passed over.
-fn without_effect(settings: &Settings, overlay: &OverlayOptions) -> Vec<Ignored> {
+fn without_effect(overlay: &OverlayOptions) -> Vec<Ignored> {
     let mut ignored = Vec::new();
     let mut ignore = |option: &str, origin: &Origin, reason: &str| {
         let (option, reason) = (option.to_owned(), reason.to_owned());
         ignored.push(Ignored { option, origin: origin.clone(), reason });
     };
-    if let Some(drivers) = settings.get("storage.driver_priority") {
-        ignore("driver_priority", &drivers.origin, "there is one driver to choose from");
-    }
-    if let Some(composefs) = overlay.use_composefs.as_ref().filter(|composefs| composefs.value) {
-        ignore(
-            "use_composefs",
-            &composefs.origin,
-            "layers are directories, and are verified against their manifests",
-        );
     }
     if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
         ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
@@ -131,8 +152,8 @@ fn without_effect(settings: &Settings, overlay: &OverlayOptions) -> Vec<Ignored>
 }
 
 /// Mount options without those that every mount would be refused for.
-fn mount_options(overlay: &OverlayOptions, ignored: &mut Vec<Ignored>) -> Vec<String> {
-    let Some(Setting { value, origin }) = &overlay.mount_options else { return Vec::new() };
+fn mount_options(given: &Setting<Vec<String>>, ignored: &mut Vec<Ignored>) -> Vec<String> {
+    let Setting { value, origin } = given;
     let mut options = value.clone();
     options.retain(|option| match overlay::objection(option) {
         None => true,
@@ -152,6 +173,7 @@ mod tests {
 
     use super::*;
     use crate::config::Environment;
+    use crate::store::Quota;
 
     fn from(text: &str, variables: &[(&str, &str)]) -> Result<StoreOptions, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
@@ -183,14 +205,16 @@ mod tests {
         assert_eq!(options.run_root_path(), Path::new("/r"));
         assert_eq!(options.image_store_root.as_deref(), Some(Path::new("/i")));
         assert_eq!(options.image_stores, [dir.path()]);
-        assert!(options.transient && !options.volatile && options.ignore_chown_errors);
+        assert!(
+            options.transient && options.use_composefs && !options.volatile && options.ignore_chown_errors
+        );
         assert!(options.prefer_mount_program && options.mount_program.as_deref() == Some(dir.path()));
         assert_eq!(options.mount_options, ["nodev"]);
         assert_eq!(options.sync, SyncMode::Records);
         assert_eq!(options.pull_options()["enable_partial_images"], "false");
-        assert_eq!(ignored(&options), ["use_composefs", "mountopt metacopy=on"]);
+        assert_eq!(ignored(&options), ["mountopt metacopy=on"]);
         assert!(
-            options.ignored()[1].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
+            options.ignored()[0].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
         );
     }
 

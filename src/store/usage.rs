@@ -152,50 +152,24 @@ impl Store {
         let chain = txn.chain(&top.id)?;
         let going = going_with(&txn, &of, &chain)?;
         for layer in &chain {
-            Self::add_own(&txn, layer, &going, &mut trees, &mut usage)?;
+            match layer.content {
+                LayerContent::Sealed(tree) if !trees.insert(tree) => {}
+                _ => usage.add_layer(&txn, layer, &going)?,
+            }
         }
         Ok(usage)
     }
 
-    /// What a layer takes on the disk by itself, without those below it: [`total`](Usage::total) and the rest are its own directory's.
-    /// That of a layer that is written to is walked; of others it is known.
+    /// What a layer takes on the disk without those below it. The directory of one that is written to is walked.
     ///
     /// Returns [`Error::Lookup`] if the layer is not there.
-    pub fn own_usage(&self, id: &LayerId) -> Result<Usage, Error> {
+    pub fn layer_usage(&self, id: &LayerId) -> Result<Usage, Error> {
         let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &id.into())?;
         let going = going_with(&txn, &id.into(), std::slice::from_ref(&layer))?;
         let mut usage = Usage::default();
-        Self::add_own(&txn, &layer, &going, &mut HashSet::new(), &mut usage)?;
+        usage.add_layer(&txn, &layer, &going)?;
         Ok(usage)
-    }
-
-    /// Adds what a layer has by itself, unless its tree was seen.
-    fn add_own(
-        txn: &View<'_>,
-        layer: &LayerRecord,
-        going: &HashSet<String>,
-        trees: &mut HashSet<TreeDigest>,
-        usage: &mut Usage,
-    ) -> Result<(), Error> {
-        match layer.content {
-            LayerContent::Writable(_) => {
-                let measured = disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?;
-                let unique = going.contains(&layer.id);
-                usage.add(measured.allocated, measured.apparent, measured.inodes, unique);
-            }
-            LayerContent::Sealed(tree) => {
-                let tree = TreeDigest(tree);
-                let Some((part, diff)) = txn.diff_of(layer, &tree)? else { return Ok(()) };
-                if trees.insert(tree) {
-                    // The directory goes with the last layer that has this tree.
-                    let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
-                    let unique = !part.is_other() && sharers.iter().all(|layer| going.contains(layer));
-                    usage.add(diff.disk_bytes, diff.content_bytes, diff.inodes, unique);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The layer's own bytes: on disk, and as the content of its files says. `None` for a layer that is written to.
@@ -252,6 +226,31 @@ impl Status {
 }
 
 impl Usage {
+    /// Adds what a layer itself has; `going` is what goes with the thing that is measured.
+    fn add_layer(
+        &mut self,
+        txn: &View<'_>,
+        layer: &LayerRecord,
+        going: &HashSet<String>,
+    ) -> Result<(), Error> {
+        match layer.content {
+            LayerContent::Writable(_) => {
+                let measured = disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?;
+                let unique = going.contains(&layer.id);
+                self.add(measured.allocated, measured.apparent, measured.inodes, unique);
+            }
+            LayerContent::Sealed(tree) => {
+                let tree = TreeDigest(tree);
+                let Some((part, diff)) = txn.diff_of(layer, &tree)? else { return Ok(()) };
+                // The directory goes with the last layer that has this tree.
+                let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
+                let unique = !part.is_other() && sharers.iter().all(|layer| going.contains(layer));
+                self.add(diff.disk_bytes, diff.content_bytes, diff.inodes, unique);
+            }
+        }
+        Ok(())
+    }
+
     fn add(&mut self, bytes: u64, content: u64, inodes: u64, unique: bool) {
         self.total = self.total.saturating_add(bytes);
         self.content = self.content.saturating_add(content);

@@ -42,6 +42,7 @@ pub(crate) enum Call {
     Stat,
     Sync,
     TryLock,
+    Verity,
     Write,
 }
 

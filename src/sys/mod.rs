@@ -19,6 +19,8 @@
 //! | [`map`] | the first page of a file, shared with its writers |
 //! | [`moment`] | where a test lets the process die |
 //! | [`mount`] | the mount calls, new and old, and the mount table |
+//! | [`loop_device`] | a file as a block device |
+//! | [`verity`] | files that the kernel verifies |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
 //! | [`process`] | other programs |
@@ -36,6 +38,7 @@ pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod handle;
 pub(crate) mod lock;
+pub(crate) mod loop_device;
 pub(crate) mod machine;
 pub(crate) mod map;
 pub(crate) mod moment;
@@ -51,5 +54,6 @@ pub(crate) mod sharing;
 pub(crate) mod stat;
 pub(crate) mod sync;
 pub(crate) mod userns;
+pub(crate) mod verity;
 pub(crate) mod wakeup;
 pub(crate) mod xattr;

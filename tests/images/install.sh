@@ -23,6 +23,7 @@ mkfs.btrfs:btrfs-progs
 perl:perl-base
 tar:tar
 zstd:zstd
+fsck.erofs:erofs-utils
 "
 
 missing_packages() {

@@ -98,7 +98,7 @@ fn equal_snapshots_share_a_directory() {
     snapshots.layer("two", None, write);
     let directory = |name: &str| {
         let layer = snapshots.store.layer(&format!("snapshot:{name}")).unwrap();
-        snapshots.store.layer_directory(&layer.id).unwrap()
+        snapshots.store.layer_places(&layer.id).unwrap().upper
     };
     assert_eq!(directory("one"), directory("two"));
     snapshots.remove("one").unwrap();

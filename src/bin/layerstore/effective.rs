@@ -185,6 +185,9 @@ impl Lines {
         if let Some(inodes) = &overlay.inodes {
             self.add("inodes", inodes.value.into(), inodes.origin.clone());
         }
+        if let Some(composefs) = &overlay.use_composefs {
+            self.add("use_composefs", composefs.value.into(), composefs.origin.clone());
+        }
         if let Some(origin) = of_key("storage.options.pull_options") {
             self.add("pull_options", json!(settings.pull_options()), origin);
         }
@@ -245,6 +248,7 @@ impl Lines {
             ("ignore_chown_errors", false.into()),
             ("size", 0.into()),
             ("inodes", 0.into()),
+            ("use_composefs", false.into()),
             ("pull_options", json!({})),
         ];
         for (option, value) in defaults {
@@ -258,7 +262,7 @@ impl Lines {
 }
 
 /// The order in which options are shown.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "root",
     "run_root",
     "image_store_root",
@@ -273,6 +277,7 @@ const ORDER: [&str; 15] = [
     "volatile_mounts",
     "id_mapped_mounts",
     "ignore_chown_errors",
+    "use_composefs",
     "pull_options",
 ];
 

@@ -56,6 +56,10 @@ fn a_missing_scratch_directory_is_an_error() {
 fn text_comes_back_as_the_same_value() {
     let mut probe = Probe { boot_id: "b".to_owned(), device: 7, ..Probe::nothing() };
     for id_maps in [IdMapSupport::None, IdMapSupport::Attached, IdMapSupport::Detached] {
+        for erofs in [ErofsSupport::None, ErofsSupport::Loop, ErofsSupport::File] {
+            probe.erofs = erofs;
+            assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
+        }
         for program in [None, Some("/usr/bin/fuse-overlayfs"), Some("/odd \\ \n\t\"'=\u{e4}/p")] {
             probe.id_maps = id_maps;
             probe.program = program.map(PathBuf::from);
@@ -66,9 +70,9 @@ fn text_comes_back_as_the_same_value() {
         *probe.switches()[index].1 = true;
         assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
     }
-    assert_eq!(probe.to_string().lines().count(), 16);
+    assert_eq!(probe.to_string().lines().count(), 18);
     probe.reasons.insert("volatile".to_owned(), "an odd \\ \n\t=\u{e4} reason".to_owned());
-    assert_eq!(probe.to_string().lines().count(), 17);
+    assert_eq!(probe.to_string().lines().count(), 19);
     assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
 }
 
@@ -80,9 +84,17 @@ fn text_of_another_version_is_refused() {
             text.lines().filter(|other| *other != line).map(|line| format!("{line}\n")).collect();
         assert!(matches!(without.parse::<Probe>(), Err(ProbeTextError::Missing(_))), "{line}");
     }
-    for line in
-        ["x", "unknown=yes", "overlay=maybe", "device=-1", "id_maps=yes", "program=\\x4", "program=\\q", "="]
-    {
+    for line in [
+        "x",
+        "unknown=yes",
+        "overlay=maybe",
+        "device=-1",
+        "id_maps=yes",
+        "erofs=yes",
+        "program=\\x4",
+        "program=\\q",
+        "=",
+    ] {
         let result = format!("{text}{line}\n").parse::<Probe>();
         assert_eq!(result, Err(ProbeTextError::Line(line.to_owned())));
     }

@@ -2,21 +2,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use rustix::io::Errno;
 
-use super::{IdMapSupport, Probe};
+use super::{ErofsSupport, IdMapSupport, Probe};
+use crate::composefs::{Built, Stack, image};
+use crate::disk::XattrNamespace;
+use crate::overlay::erofs;
 use crate::overlay::mount::detached;
 use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass, plan};
+use crate::sys::file::File;
 use crate::sys::mount::{Refusal, clone_tree, open_file_at, with_own_mounts};
 use crate::sys::node::{self, NodeKind};
 use crate::sys::userns::{IdExtent, IdMaps};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, directory};
 use crate::sys::{path, stat};
+use crate::types::{ContentHash, Metadata};
 
 /// Two scratch layers and room for writable directories; removed when dropped.
 pub(super) struct Trial {
@@ -124,6 +131,8 @@ impl Trial {
         probe.xattr_escape = self.xattr_escape(probe, class);
         self.begin("volatile");
         probe.volatile = self.volatile(probe, class);
+        self.begin("data_lowers");
+        self.images(probe, class);
         for support in [IdMapSupport::Detached, IdMapSupport::Attached] {
             self.begin("id_maps");
             if self.id_maps(probe, class, support) {
@@ -131,6 +140,73 @@ impl Trial {
                 break;
             }
         }
+    }
+
+    /// Shows a file whose name is in an image and whose content is in a directory, and changes its mode: what the upper
+    /// directory gets must be the whole file.
+    fn images(&self, probe: &mut Probe, class: XattrClass) {
+        // Nothing else is worth the attempt, and a loop device least of all.
+        if !probe.lower_descriptors || probe.user_namespace {
+            return;
+        }
+        for support in [ErofsSupport::File, ErofsSupport::Loop] {
+            let made = self.make_image(class).and_then(|image| {
+                let mounted = match support {
+                    ErofsSupport::File => erofs::as_file(&image.image, &File::open(&image.image)?),
+                    _ => erofs::mount(&image.image, support),
+                };
+                mounted.map_err(|refusal| refusal.source).map(|_| image)
+            });
+            let Ok(image) = made.inspect_err(|error| self.note(error)) else { continue };
+            probe.erofs = support;
+            probe.data_lowers = self.works(self.data_lowers(probe, class, image));
+            return;
+        }
+    }
+
+    fn make_image(&self, class: XattrClass) -> io::Result<Built> {
+        let namespace = match class {
+            XattrClass::Trusted => XattrNamespace::Trusted,
+            XattrClass::User => XattrNamespace::User,
+        };
+        let content = ContentHash(*blake3::hash(CONTENT).as_bytes());
+        let size = u64::try_from(CONTENT.len()).unwrap_or_default();
+        let entry = |path: &[u8], kind| Entry {
+            path: path.to_vec(),
+            kind,
+            metadata: Metadata { mode: 0o755, ..Metadata::default() },
+        };
+        let entries = vec![
+            entry(b"", Kind::Directory { opaque: false }),
+            entry(b"of-an-image", Kind::File { size, content }),
+        ];
+        let manifest = Manifest::new(entries).map_err(io::Error::other)?;
+        let stack = Stack { layers: vec![(manifest.digest(), Arc::new(manifest))], namespace };
+        let bytes = image(&stack, None).map_err(|unfit| io::Error::other(unfit.reason))?;
+        let (path, data) = (self.root.join("image"), self.root.join("data"));
+        path::make_directories(&data, 0o755)?;
+        path::write(&path, &bytes)?;
+        path::write(&data.join(blake3::hash(CONTENT).to_hex().as_str()), CONTENT)?;
+        Ok(Built { image: path, data: vec![data], verified: false })
+    }
+
+    fn data_lowers(&self, probe: &Probe, class: XattrClass, image: Built) -> io::Result<bool> {
+        let (upper, work) = (self.root.join("images/upper"), self.root.join("images/work"));
+        path::make_directories(&upper, 0o755)?;
+        path::make_directories(&work, 0o755)?;
+        let mut request = self.request(class);
+        request.lowers = vec![self.root.join("top"), image.image.clone()];
+        request.images.insert(image.image.clone(), image);
+        request.upper = Some(Upper { upper: upper.clone(), work });
+        let able = Probe { data_lowers: true, privileged: true, ..probe.clone() };
+        let mount = self.make(&able, &request).map_err(|refusal| refusal.source)?;
+        let read = |file: OwnedFd| {
+            let mut bytes = Vec::new();
+            File::from(file).read_to_end(&mut bytes).map(|_| bytes == CONTENT)
+        };
+        let shown = read(open_file_at(mount.as_fd(), Path::new("of-an-image"))?)?;
+        node::set_mode_at(mount.as_fd(), b"of-an-image", 0o700)?;
+        Ok(shown && path::read(&upper.join("of-an-image"))? == CONTENT)
     }
 
     /// Finds the newest interface that makes a working writable mount, with each class of attributes, and gives the
@@ -306,6 +382,9 @@ impl Trial {
         })
     }
 }
+
+/// What a file of an image has.
+const CONTENT: &[u8] = b"content\n";
 
 /// An id that no file of the scratch directory has.
 const PROBED_ID: u32 = 54_321;

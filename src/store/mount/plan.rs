@@ -7,9 +7,9 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
-use crate::error::{Error, LookupError};
+use crate::error::{Error, LookupError, MountError};
 use crate::image;
-use crate::overlay::{self, IdMapSupport, MountPlan, MountRequest, Probe, Upper, XattrClass};
+use crate::overlay::{self, BY_PROGRAM, IdMapSupport, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::store::part::{Directory, Part};
 use crate::store::view::View;
 use crate::store::{Store, ThingId};
@@ -38,6 +38,24 @@ impl Store {
     /// Plans a mount. A layer that is to be written to gets a workdir, and one that is sealed is unsealed if that is
     /// wanted.
     pub(super) fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<Planned<'_>, Error> {
+        self.plan_mount_with(what, options, self.options().use_composefs)
+    }
+
+    /// As [`plan_mount`](Self::plan_mount), with the directories of the layers in any case.
+    pub(super) fn plan_mount_of_directories(
+        &self,
+        what: &ThingId,
+        options: &MountOptions,
+    ) -> Result<Planned<'_>, Error> {
+        self.plan_mount_with(what, options, false)
+    }
+
+    fn plan_mount_with(
+        &self,
+        what: &ThingId,
+        options: &MountOptions,
+        with_images: bool,
+    ) -> Result<Planned<'_>, Error> {
         let mut txn = self.begin_read()?;
         let mut layer = self.layer_of(&txn, what)?;
         let mut view = options.read_only || layer.read_only || matches!(what, ThingId::Image(_));
@@ -55,13 +73,22 @@ impl Store {
         view |= txn.home(Owner::Layer, &layer.id)?.is_some_and(Part::is_other);
         let chain = txn.chain(&layer.id)?;
         let mut request = self.mount_request(&txn, &chain, view, options)?;
+        let probe = self.probe()?;
+        // A mapped copy is a directory of its own.
+        if with_images && (request.id_map.is_none() || self.maps_by_mounts(&probe)) {
+            if request.prefer_program {
+                return Err(MountError::Composefs { reason: BY_PROGRAM }.into());
+            }
+            self.use_image(&txn, &chain, &mut request)?;
+        }
         let written = match layer.content {
             LayerContent::Writable(_) if !view => Some(txn.directory(&layer)?),
             _ => None,
         };
         drop(txn);
-        let probe = self.probe()?;
-        if let Some(maps) = request.id_map.take_if(|_| !self.maps_by_mounts(&probe)) {
+        // Who gives the maps with each mount knows what a program does with them.
+        let copies = options.id_maps.is_none() && !self.maps_by_mounts(&probe);
+        if let Some(maps) = request.id_map.take_if(|_| copies) {
             let copy = self.mapped_copy(&layer, &maps)?;
             request.lowers = copy.into_iter().map(|path| absolute(&path)).collect::<Result<_, _>>()?;
         }
@@ -97,6 +124,9 @@ impl Store {
         request.options.clone_from(&self.options().mount_options);
         request.prefer_program = self.options().prefer_mount_program;
         let allows_volatile = self.options().volatile;
+        if let Some(maps) = &options.id_maps {
+            maps.check()?;
+        }
         let mut lowers = chain;
         let mut container_volatile = false;
         if let Some((layer, below)) = chain.split_first() {
@@ -110,6 +140,7 @@ impl Store {
                 request.options.extend(container.mount_options);
                 request.context = container.mount_label.or(request.context);
             }
+            request.id_map = options.id_maps.clone().or(request.id_map);
             if let LayerContent::Writable(number) = layer.content
                 && let Some(home) = txn.home(Owner::Layer, &layer.id)?
                 // What was written with ids of its own is shown so in a view too.

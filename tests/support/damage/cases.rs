@@ -230,6 +230,10 @@ pub const CASES: &[Case] = &[
     case("a note that nothing is not synced", Nothing, &["unsynced-unused"], |f| {
         insert!(f, table::UNSYNCED, 7, "11111111-1111-4111-8111-111111111111");
     }),
+    case("an image of a layer that is none", Nothing, &["composefs-changed"], |f| {
+        let layer = f.base();
+        std::fs::create_dir_all(f.dir.root().join("composefs").join(layer.file_name().unwrap())).unwrap();
+    }),
     case("the record of a mount", Nothing, &["mount-record-damaged"], |f| {
         // Opens the run root.
         drop(f.store.status().unwrap());

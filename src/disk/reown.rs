@@ -1,0 +1,106 @@
+//! Giving all files of a tree other owners.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::FileType;
+
+use super::walk::{Access, Item, Step, Walker, failed};
+use crate::error::TreeError;
+use crate::sys::node;
+use crate::sys::stat::{self, FileId, Stat};
+use crate::sys::xattr::{self, Target};
+
+/// An owner and a group.
+type Owner = (u32, u32);
+
+/// The attribute that a change of the owner takes away, as it does set-id bits.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Gives everything in a tree, its root included, the owner that `change` says; it keeps modes and capabilities. What has its
+/// new owner already is not touched, so that an overlay mount copies nothing up for it.
+///
+/// Where `change` says nothing, its error for the path and the owner that was found comes back. What was changed until then
+/// stays so.
+pub(crate) fn change_owners<E: From<TreeError>>(
+    root: BorrowedFd<'_>,
+    change: impl Fn(&[u8], Owner) -> Result<Owner, E>,
+) -> Result<(), E> {
+    // A mount may show a file with two names as one inode until the first of them is copied up, and as two after it: what has
+    // the owner still that the first name had is to be changed, too.
+    let mut seen: HashMap<FileId, Owner> = HashMap::new();
+    let mut walker = Walker::new(root, Access::AsIs)?;
+    while let Some(step) = walker.next_step()? {
+        // A directory after what is in it.
+        let (Step::Leaf(item) | Step::Leave(item)) = step else { continue };
+        let found = (item.stat.uid, item.stat.gid);
+        if item.stat.kind != FileType::Directory
+            && item.stat.links > 1
+            && *seen.entry(item.stat.id).or_insert(found) != found
+        {
+            continue;
+        }
+        let path = walker.path().to_vec();
+        let owner = change(&path, found)?;
+        if owner != found {
+            give(&item, owner).map_err(failed(&path, "change the owner of"))?;
+        }
+    }
+    let found = stat::stat(root).map_err(failed(b".", "examine"))?;
+    let owner = change(b"", (found.uid, found.gid))?;
+    if owner != (found.uid, found.gid) {
+        let given = node::set_owner(root, owner.0, owner.1).and_then(|()| node::set_mode(root, found.mode));
+        given.map_err(failed(b".", "change the owner of"))?;
+    }
+    Ok(())
+}
+
+fn give(item: &Item, (uid, gid): Owner) -> io::Result<()> {
+    let (dir, name) = (item.dir.as_fd(), item.name.as_slice());
+    let Stat { kind, mode, .. } = item.stat;
+    let capability = match kind {
+        FileType::RegularFile => xattr::get(Target::Name(dir, name), CAPABILITY)?,
+        _ => None,
+    };
+    node::set_owner_at(dir, name, uid, gid)?;
+    if kind != FileType::Symlink {
+        node::set_mode_at(dir, name, mode)?;
+    }
+    match capability {
+        Some(value) => xattr::set(Target::Name(dir, name), CAPABILITY, &value),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+    use crate::sys::beneath;
+
+    #[test]
+    fn every_inode_changes_once_and_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir(path("d")).unwrap();
+        std::fs::write(path("d/a"), "a").unwrap();
+        std::fs::set_permissions(path("d/a"), std::fs::Permissions::from_mode(0o4755)).unwrap();
+        std::fs::hard_link(path("d/a"), path("b")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", path("l")).unwrap();
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let own = std::fs::metadata(dir.path()).unwrap().uid();
+        if own != 0 || crate::sys::userns::in_user_namespace() {
+            return eprintln!("skipped: only root of the machine gives files to any id");
+        }
+        let shift = |_: &[u8], (uid, gid): Owner| Ok::<_, TreeError>((uid + 1, gid + 2));
+        change_owners(root.as_fd(), shift).unwrap();
+        for name in ["", "d", "d/a", "b", "l"] {
+            let found = std::fs::symlink_metadata(path(name)).unwrap();
+            assert_eq!((found.uid(), found.gid()), (1, 2), "{name:?}");
+        }
+        assert_eq!(std::fs::metadata(path("b")).unwrap().mode() & 0o7777, 0o4755);
+    }
+}

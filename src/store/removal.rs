@@ -1,0 +1,67 @@
+//! Removing a layer in two steps: its record at once, its files when there is time.
+
+use crate::error::Error;
+use crate::types::LayerId;
+
+use super::Store;
+use super::remove::{Doomed, EVERYTHING};
+
+impl Store {
+    /// Removes a layer that nothing stands on, and leaves the deleting of its files, which may take long, to what is returned.
+    /// The layer is gone when this returns, and its id can be given again.
+    ///
+    /// Returns what [`remove_layer`](Self::remove_layer) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{LayerOptions, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let layer = store.create_layer(None, &LayerOptions::default())?;
+    /// let removal = store.begin_removing_layer(&layer.id)?;
+    /// assert!(store.layers()?.is_empty());
+    /// removal.finish();
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn begin_removing_layer(&self, id: &LayerId) -> Result<Removal, Error> {
+        Ok(Removal { left: Some(self.doom_layer(id)?) })
+    }
+}
+
+/// The files of a layer that is gone, waiting to be deleted. Made by [`Store::begin_removing_layer`].
+///
+/// # Close semantics
+///
+/// Dropping the value deletes them. What cannot be deleted, and what a process leaves that dies before, is garbage, which the next
+/// writer or [`Store::gc`] removes.
+#[derive(Debug, Default)]
+#[must_use = "the files are deleted when it is dropped"]
+pub struct Removal {
+    /// The store that they are in, and which they are, with the locks that announce them; `None` if there are none.
+    left: Option<(Store, Doomed)>,
+}
+
+impl Removal {
+    /// Deletes the files now. Waits for nobody, and nobody for it.
+    pub fn finish(self) {
+        drop(self);
+    }
+
+    /// Leaves the files where they are, announced as garbage, which the first write through another handle and [`Store::gc`]
+    /// remove.
+    pub fn leave(mut self) {
+        if let Some((store, doomed)) = self.left.take() {
+            doomed.delete(&store, 0);
+        }
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if let Some((store, doomed)) = self.left.take() {
+            doomed.delete(&store, EVERYTHING);
+        }
+    }
+}

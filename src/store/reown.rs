@@ -1,0 +1,54 @@
+//! Other owners for all that a layer shows, where no mount can show others.
+
+use std::os::fd::AsFd;
+
+use crate::disk;
+use crate::error::{Error, ExportError};
+use crate::sys::beneath;
+use crate::sys::userns::IdMaps;
+use crate::types::{LayerId, RelPath};
+
+use super::{MountOptions, Store, UnmountMode};
+
+impl Store {
+    /// Gives everything that a layer shows, with all below it, other owners: ids of the host that are those of a container by
+    /// `from` become the host's by `to`. No maps say that both are the same. Files of the layers below are copied up for it,
+    /// so this takes their space again; where mounts can show layers with other ids,
+    /// [`MountOptions::id_maps`](crate::MountOptions::id_maps) does it without.
+    ///
+    /// The layer is mounted meanwhile. If this fails in the middle, some files have their new owners and some have not.
+    ///
+    /// Returns [`Error::InUse`] if the layer is mounted, or others stand on it; [`Error::Export`] with
+    /// [`Unmapped`](ExportError::Unmapped) if a file belongs to an id that `from` has not, or that becomes one that `to` has
+    /// not; and what [`mount`](Self::mount) does.
+    pub fn change_owners(
+        &self,
+        layer: &LayerId,
+        from: Option<&IdMaps>,
+        to: Option<&IdMaps>,
+    ) -> Result<(), Error> {
+        self.refuse_mounted(layer.as_str(), || format!("the layer {layer}"))?;
+        let options = MountOptions { unseal: true, ..MountOptions::default() };
+        let mount = self.mount(layer, &options)?;
+        let path = mount.path();
+        let root = beneath::open_directory(path);
+        let changed = root
+            .map_err(|source| Error::Io { action: "open", path: path.to_owned(), source })
+            .and_then(|root| disk::change_owners(root.as_fd(), |path, owner| mapped(path, owner, from, to)));
+        let unmounted = self.unmount(layer, UnmountMode::Detach);
+        changed.and(unmounted.map(drop))
+    }
+}
+
+fn mapped(
+    path: &[u8],
+    (uid, gid): (u32, u32),
+    from: Option<&IdMaps>,
+    to: Option<&IdMaps>,
+) -> Result<(u32, u32), Error> {
+    let inside = from.map_or(Some((uid, gid)), |maps| maps.to_container(uid, gid));
+    let outside = inside.and_then(|(uid, gid)| to.map_or(Some((uid, gid)), |maps| maps.to_host(uid, gid)));
+    // Paths of a walk are relative already.
+    let named = || RelPath::from_archive(path).map(|path| path.as_path().to_owned()).unwrap_or_default();
+    outside.ok_or_else(|| ExportError::Unmapped { path: named(), uid, gid }.into())
+}
