@@ -141,7 +141,6 @@ fn without_effect(overlay: &OverlayOptions) -> Vec<Ignored> {
         let (option, reason) = (option.to_owned(), reason.to_owned());
         ignored.push(Ignored { option, origin: origin.clone(), reason });
     };
-    }
     if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
         ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
     }
