@@ -168,7 +168,7 @@ impl Probe {
     }
 
     /// Every yes-or-no of the text, with its place in the value.
-    fn switches(&mut self) -> [(&'static str, &mut bool); 12] {
+    fn switches(&mut self) -> [(&'static str, &mut bool); 13] {
         [
             ("user_namespace", &mut self.user_namespace),
             ("privileged", &mut self.privileged),
