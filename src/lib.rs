@@ -152,11 +152,12 @@ pub use image::{Container, Image, Item, Kind};
 pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport,
+    ApplyOptions, Aspect, AutoIdMaps, Backing, BackupMode, Capability, CapabilityValue, CompactReport,
     ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges, IdMapping, ImageOptions,
-    LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions, MountParts, NewItem,
-    ParentOwners, Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject,
-    SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions, MountParts, NativeDiff,
+    NewItem, OverlayDefaults, ParentOwners, Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status,
+    Store, StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions,
+    WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -30,7 +30,7 @@ const FEATURES: [&[&str]; 4] = [
     &["redirect_dir=on", "metacopy=on", "index=off"],
     &["redirect_dir=on", "metacopy=off", "index=off", "xino=on"],
     &["redirect_dir=on", "metacopy=off", "index=on", "nfs_export=on"],
-    &["redirect_dir=follow", "metacopy=on", "index=on"],
+    &["redirect_dir=on", "metacopy=on", "index=on"],
 ];
 
 fn put(store: &Store, parent: Option<&LayerId>, name: &str, members: &[Member]) -> Layer {
@@ -186,6 +186,7 @@ fn what_foreign_mounts_leave_below_comes_out() {
     let store = open(&dir);
     let base = base(&store);
     let (plain, expected) = worked(&dir, &store, &base.id, &[], WORK).unwrap();
+    assert!(store.native_diff(&plain).unwrap().native);
     assert!(!leaves_below(&store, &plain));
     let mut refused = Vec::new();
     for features in FEATURES {
@@ -198,6 +199,8 @@ fn what_foreign_mounts_leave_below_comes_out() {
         };
         expected.assert_same(&tree);
         assert!(leaves_below(&store, &layer), "{features:?}");
+        let native = store.native_diff(&layer).unwrap();
+        assert!(!native.native && native.reason.contains("layers below"), "{native:?}");
         assert_eq!(changes(&store, &layer), changes(&store, &plain), "{features:?}");
         assert_eq!(store.diff_size(&layer, None).unwrap(), store.diff_size(&plain, None).unwrap());
         assert_eq!(store.changes_since(&layer, &plain).unwrap(), [], "{features:?}");
@@ -205,7 +208,16 @@ fn what_foreign_mounts_leave_below_comes_out() {
         let tar = diff(&store, &layer);
         let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
         expected.assert_same(&shown_by_store(&store, &again));
-        // Against anything else, too.
+        // Against anything else, too: a layer further down, and back.
+        let mut since = Vec::new();
+        let bottom = store.layer("bottom").unwrap();
+        store.diff_with(&layer, &DiffOptions::since(&bottom), &mut since).unwrap();
+        let on_bottom = store.put_layer(&bottom.id, &LayerOptions::default(), &*since).unwrap();
+        expected.assert_same(&shown_by_store(&store, &on_bottom));
+        since.clear();
+        store.diff_with(&bottom, &DiffOptions::since(&layer), &mut since).unwrap();
+        let back = store.put_layer(&on_bottom.id, &LayerOptions::default(), &*since).unwrap();
+        shown_by_store(&store, &bottom).assert_same(&shown_by_store(&store, &back));
         let mut since = Vec::new();
         store.diff_with(&layer, &DiffOptions::since(&again), &mut since).unwrap();
         assert!(since.iter().all(|byte| *byte == 0), "nothing differs");
@@ -282,6 +294,59 @@ fn renames_in_layers_on_layers_that_are_written_to_are_followed() {
     assert_eq!(changes(&store, &upper), changes(&store, &plain), "the layer below has another form now");
     assert!(store.settle(&upper.id).unwrap());
     expected.assert_same(&shown_by_store(&store, &upper));
+}
+
+/// Names of one file below stay names of one file in a mount with an index, though the directory has only those that were
+/// written to.
+#[test]
+fn names_that_an_index_keeps_together_come_out() {
+    if let Some(why) = reason_to_skip() {
+        skip!("{why}");
+    }
+    let dir = Dir::new("foreign-index");
+    let store = open(&dir);
+    let names = [
+        Member::directory("a"),
+        Member::file("a/1", b"one"),
+        Member::hard_link("a/2", "a/1"),
+        Member::directory("b"),
+        Member::hard_link("b/3", "a/1"),
+        Member::directory("c"),
+        Member::file("c/4", b"four"),
+        Member::hard_link("c/5", "c/4"),
+        Member::hard_link("c/6", "c/4"),
+        Member::directory("r"),
+        Member::file("r/7", b"seven"),
+        Member::hard_link("r/8", "r/7"),
+    ];
+    let base = put(&store, None, "base", &names);
+    // The last of the names is written to, one is removed, a directory of them is renamed, as is one of the names.
+    let work = "set -eu; test -n \"$1\"; cd \"$1\"; echo more >> b/3; rm c/5; echo x >> c/6; echo y >> r/8; mv r/8 r8; ln b/3 b/new
+        touch -d @1000000000 b/3 c/6 r8";
+    let redirects = "set -eu; test -n \"$1\"; cd \"$1\"; mv a moved; echo more >> b/3; touch -d @1000000000 b/3; chmod 600 c/5";
+    for (features, work) in [
+        (&["index=on", "redirect_dir=nofollow", "metacopy=off"][..], work),
+        (&["index=on", "redirect_dir=on", "metacopy=on"], redirects),
+    ] {
+        let (layer, expected) = match worked(&dir, &store, &base.id, features, work) {
+            Ok(worked) => worked,
+            Err(why) => skip!("{why}"),
+        };
+        let content = |path: &str| expected.get(path).map(|node| &node.kind);
+        if content("b/3") != content("a/1").or(content("moved/1")) {
+            skip!("the kernel takes index=on, and keeps no index");
+        }
+        assert!(!store.native_diff(&layer).unwrap().native, "{features:?}");
+        let tar = diff(&store, &layer);
+        let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
+        expected.assert_same(&shown_by_store(&store, &again));
+        assert_eq!(store.changes_since(&layer, &again).unwrap(), []);
+        let sealed = store.seal(&layer.id).unwrap();
+        expected.assert_same(&shown_by_store(&store, &sealed));
+        assert!(store.native_diff(&sealed).unwrap().native);
+        assert_eq!(diff(&store, &sealed), tar);
+    }
+    assert_whole(&store);
 }
 
 /// What a redirect names is looked for among what the layers below show, and nowhere else.

@@ -14,6 +14,7 @@
 #[macro_use]
 mod support;
 
+mod backing;
 mod check;
 mod chunked;
 mod cli;

@@ -192,7 +192,7 @@ fn read_writable(
         match listed_one {
             Ok((root, entries)) => {
                 // Of a file that was left in a layer below, there are no bytes here.
-                let here = entries.into_iter().filter(|entry| entry.left_below.is_none());
+                let here = entries.into_iter().filter(|entry| !entry.is_left_below());
                 let files = here.filter_map(|entry| match entry.kind {
                     ScannedKind::File { size } if size >= options.min_size.max(1) => {
                         Some(Listed { tree: roots.len(), path: entry.path, size })

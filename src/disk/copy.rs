@@ -252,9 +252,9 @@ impl Copy<'_> {
     fn copy_xattrs(&self, from: Target<'_>, to: Target<'_>) -> io::Result<()> {
         for name in xattr::list(from)? {
             // What says that content lies elsewhere comes along: whoever reads the copy finds that, too.
-            if self.namespace.meaning(&name) != Meaning::Private
-                && let Some(value) = xattr::get(from, &name)?
-            {
+            let stays =
+                matches!(self.namespace.meaning(&name), Meaning::Private | Meaning::Origin | Meaning::Links);
+            if !stays && let Some(value) = xattr::get(from, &name)? {
                 xattr::set(to, &name, &value)?;
             }
         }

@@ -69,7 +69,7 @@ pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, hash_content, hash_files, list, list_as_left, scan,
+    LeftBelow, ScannedEntry, ScannedKind, handle, hash_content, hash_files, list, list_as_left, scan,
 };
 pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedImage, Staging};

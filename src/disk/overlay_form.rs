@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::FileType;
 
 use crate::error::ScanError;
+use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
 
@@ -55,6 +56,10 @@ pub(super) enum Meaning {
     Redirect,
     /// The file's content lies below.
     Metacopy,
+    /// Which inode below it was copied from.
+    Origin,
+    /// How many names the file has in the mount, told by how many it has here.
+    Links,
     /// Overlayfs' or the host's own affair.
     Private,
 }
@@ -82,7 +87,7 @@ impl XattrNamespace {
         }
     }
 
-    pub(super) fn redirect(self) -> &'static [u8] {
+    pub(crate) fn redirect(self) -> &'static [u8] {
         match self {
             XattrNamespace::Trusted => b"trusted.overlay.redirect",
             XattrNamespace::User => b"user.overlay.redirect",
@@ -93,6 +98,13 @@ impl XattrNamespace {
         match self {
             XattrNamespace::Trusted => b"trusted.overlay.metacopy",
             XattrNamespace::User => b"user.overlay.metacopy",
+        }
+    }
+
+    pub(super) fn links(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.nlink",
+            XattrNamespace::User => b"user.overlay.nlink",
         }
     }
 
@@ -117,12 +129,29 @@ impl XattrNamespace {
             b"whiteout" => Meaning::Whiteout,
             b"redirect" => Meaning::Redirect,
             b"metacopy" => Meaning::Metacopy,
+            b"origin" => Meaning::Origin,
+            b"nlink" => Meaning::Links,
             _ => match rest.strip_prefix(b"overlay.") {
                 Some(own) => Meaning::Own([self.prefix(), own].concat()),
                 None => Meaning::Private,
             },
         }
     }
+}
+
+/// The handle in the value of an `origin`: a header of 5 bytes (version, magic, length, flags, kind), the UUID of the
+/// filesystem, and the handle's own bytes.
+pub(super) fn origin_handle(value: &[u8]) -> Option<Handle> {
+    const MAGIC: u8 = 0xfb;
+    const HEADER: usize = 5 + 16;
+    let [0, MAGIC, length, _, kind, ..] = *value else { return None };
+    let bytes = value.get(HEADER..usize::from(length))?.to_vec();
+    Some(Handle { kind: kind.into(), bytes })
+}
+
+/// How many names more than on the disk the value of an `nlink` says that a mount shows; negative if fewer.
+pub(super) fn more_links(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value.strip_prefix(b"U")?).ok()?.parse().ok()
 }
 
 /// Whether this is a whiteout in either form.
@@ -157,9 +186,25 @@ mod tests {
     }
 
     #[test]
+    fn what_overlayfs_notes_of_links_is_understood() {
+        for (value, more) in
+            [("U+0", Some(0)), ("U-12", Some(-12)), ("U+3", Some(3)), ("L+1", None), ("", None), ("U", None)]
+        {
+            assert_eq!(more_links(value.as_bytes()), more, "{value}");
+        }
+        let mut value = vec![0, 0xfb, 24, 1, 7];
+        value.extend([9; 16]);
+        value.extend([1, 2, 3]);
+        assert_eq!(origin_handle(&value), Some(Handle { kind: 7, bytes: vec![1, 2, 3] }));
+        for bad in [&value[..20], &value[..23], &value[1..], &[]] {
+            assert_eq!(origin_handle(bad), None);
+        }
+    }
+
+    #[test]
     fn only_the_mounts_own_namespace_means_something() {
         assert_eq!(XattrNamespace::User.meaning(b"user.overlay.redirect"), Meaning::Redirect);
-        assert_eq!(XattrNamespace::User.meaning(b"user.overlay.origin"), Meaning::Private);
+        assert_eq!(XattrNamespace::User.meaning(b"user.overlay.impure"), Meaning::Private);
         let other = b"trusted.overlay.redirect".to_vec();
         assert_eq!(XattrNamespace::User.meaning(&other), Meaning::Own(other.clone()));
     }

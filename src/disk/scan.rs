@@ -8,11 +8,12 @@ use std::os::unix::fs::FileExt;
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use rustix::fs::FileType;
 
-use super::overlay_form::{Meaning, OPAQUE, XattrNamespace};
+use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
 use super::parallel;
 use super::walk::{Access, Step, Walker, failed, path_buf};
 use crate::error::ScanError;
 use crate::sys::file::File;
+use crate::sys::handle::{Handle, handle_at};
 use crate::sys::stat::{FileId, Stat};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, extent, node, stat};
@@ -36,6 +37,16 @@ pub(crate) struct ScannedEntry {
     pub(crate) allocated: u64,
     /// What overlayfs has left of it in the layers below, if that is so.
     pub(crate) left_below: Option<LeftBelow>,
+    /// Of the first name of a file: the file below that it was copied from, if a mount with `index=on` keeps other names of
+    /// that for names of this.
+    pub(crate) linked_below: Option<Handle>,
+}
+
+impl ScannedEntry {
+    /// Whether the directory alone does not say what stands here.
+    pub(crate) fn is_left_below(&self) -> bool {
+        self.left_below.is_some() || self.linked_below.is_some()
+    }
 }
 
 /// What overlayfs leaves in the layers below instead of copying it, where a mount allows that.
@@ -70,15 +81,16 @@ pub(crate) enum ScannedKind {
 /// Returns [`ScanError::Redirected`] if overlayfs left an entry whose content lies in another layer.
 pub(crate) fn list(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Vec<ScannedEntry>, ScanError> {
     let entries = list_as_left(root, namespace)?;
-    match entries.iter().find_map(|entry| Some((&entry.path, entry.left_below.as_ref()?))) {
+    match entries.iter().find(|entry| entry.is_left_below()) {
         None => Ok(entries),
-        Some((path, left)) => {
-            let attribute = match left {
-                LeftBelow::Tree { .. } => namespace.redirect(),
-                LeftBelow::Content { .. } => namespace.metacopy(),
+        Some(entry) => {
+            let attribute = match entry.left_below {
+                Some(LeftBelow::Tree { .. }) => namespace.redirect(),
+                Some(LeftBelow::Content { .. }) => namespace.metacopy(),
+                None => namespace.links(),
             };
             let xattr = String::from_utf8_lossy(attribute).into_owned();
-            Err(ScanError::Redirected { path: path_buf(path), xattr })
+            Err(ScanError::Redirected { path: path_buf(&entry.path), xattr })
         }
     }
 }
@@ -90,7 +102,8 @@ pub(crate) fn list_as_left(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
-    let mut scan = Scan { namespace, entries: Vec::new(), first_names: HashMap::new() };
+    let mut scan =
+        Scan { namespace, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let mut walker = Walker::new(root, Access::AsIs)?;
     let opaque = scan.add(b"", &found, Target::File(walker.directory().as_fd()), None)?;
@@ -114,7 +127,16 @@ pub(crate) fn list_as_left(
             }
         }
     }
+    scan.finish_links();
     Ok(scan.entries)
+}
+
+/// What the filesystem calls the file at a path, if it has names of that kind.
+pub(crate) fn handle(root: BorrowedFd<'_>, path: &[u8]) -> Option<Handle> {
+    let cut = path.iter().rposition(|&byte| byte == b'/');
+    let (above, name) = cut.and_then(|at| path.split_at_checked(at)).unwrap_or((b"", path));
+    let above = beneath::open_directory_beneath(root, above).ok()?;
+    handle_at(above.as_fd(), name.strip_prefix(b"/").unwrap_or(name)).ok()
 }
 
 /// Whether this is the file by which fuse-overlayfs marks an opaque directory, besides the attribute. No layer brings a file
@@ -157,6 +179,19 @@ struct Scan {
     entries: Vec<ScannedEntry>,
     /// The first path of each inode that has several names.
     first_names: HashMap<FileId, Vec<u8>>,
+    /// Files of which a mount shows more names than are here, perhaps.
+    linked: HashMap<FileId, Linked>,
+}
+
+/// Names of a file.
+struct Linked {
+    /// The position of its first name's entry.
+    first: usize,
+    /// How many names a mount shows.
+    shown: i64,
+    /// How many are here.
+    here: i64,
+    origin: Handle,
 }
 
 impl Scan {
@@ -186,11 +221,19 @@ impl Scan {
         }
         if found.kind != FileType::Directory && found.links > 1 {
             if let Some(first) = self.first_names.get(&found.id) {
+                if let Some(linked) = self.linked.get_mut(&found.id) {
+                    linked.here += 1;
+                }
                 let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
                 self.push(path, found, kind, Metadata::default(), None);
                 return Ok(false);
             }
             self.first_names.insert(found.id, path.to_vec());
+            if let (Some(more), Some(origin)) = (marks.more_links, marks.origin) {
+                let shown = i64::from(found.links).saturating_add(more);
+                let first = self.entries.len();
+                self.linked.insert(found.id, Linked { first, shown, here: 1, origin });
+            }
         }
         let kind = scanned_kind(path, found, target, marks.opaque)?;
         let (seconds, nanoseconds) = found.mtime;
@@ -239,7 +282,19 @@ impl Scan {
             inode: found.id.inode,
             allocated: if link { 0 } else { found.allocated },
             left_below,
+            linked_below: None,
         });
+    }
+
+    /// Marks the files of which a mount shows names that are not here.
+    fn finish_links(&mut self) {
+        for linked in
+            std::mem::take(&mut self.linked).into_values().filter(|linked| linked.shown > linked.here)
+        {
+            if let Some(entry) = self.entries.get_mut(linked.first) {
+                entry.linked_below = Some(linked.origin);
+            }
+        }
     }
 
     /// Reads the layer's own attributes, sorted, and what overlayfs' say.
@@ -255,6 +310,8 @@ impl Scan {
                 Meaning::Whiteout => marks.whiteout = true,
                 Meaning::Redirect => marks.redirect = value()?,
                 Meaning::Metacopy => marks.metacopy = true,
+                Meaning::Origin => marks.origin = value()?.as_deref().and_then(origin_handle),
+                Meaning::Links => marks.more_links = value()?.as_deref().and_then(more_links),
                 Meaning::Private => {}
             }
         }
@@ -270,6 +327,8 @@ struct Marks {
     whiteout: bool,
     redirect: Option<Vec<u8>>,
     metacopy: bool,
+    origin: Option<Handle>,
+    more_links: Option<i64>,
 }
 
 fn scanned_kind(

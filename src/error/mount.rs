@@ -57,6 +57,20 @@ pub enum MountError {
          load the overlay module, or install fuse-overlayfs"
     )]
     NoMethod,
+    /// The kernel's overlayfs does not work on the filesystem that the store lies on, and there is no program that does.
+    #[error(
+        "overlay mounts do not work on {filesystem}, where {} lies: {reason}; move the store to ext4, XFS, Btrfs or tmpfs (in a \
+         container, to a volume), or install fuse-overlayfs",
+        path.display()
+    )]
+    Backing {
+        /// The filesystem's name.
+        filesystem: String,
+        /// The store.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The options are too long for the kernel's old mount call.
     #[error(
         "the mount options take {length} bytes, and mount(2) of this kernel takes {limit}: \

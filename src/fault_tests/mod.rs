@@ -68,6 +68,8 @@ tests!(
     apply_diff,
     apply_diff_to_writable,
     seal,
+    seal_settled,
+    settle,
     unseal,
     seal_onto_a_parent,
     begin_removing_layer,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use super::place::{Place, Variant};
 use crate::error::Error;
 use crate::meta::{Query, RowKey};
 use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
+use crate::sys::node;
+use crate::sys::xattr::{self, Target};
 use crate::types::TreeDigest;
 use crate::{
     ApplyOptions, AutoIdMaps, BackupMode, CheckLevel, CheckOptions, Compression, Container, ContainerOptions,
@@ -125,6 +128,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..on_store("seal", |_, store| {
             let store = store.unwrap();
             store.seal(&store.layer("layer")?.id).map(drop)
+        })
+    },
+    Operation { prepare: leave_below, ..on_store("seal_settled", seal) },
+    Operation {
+        prepare: leave_below,
+        ..on_store("settle", |_, store| {
+            let store = store.unwrap();
+            store.settle(&store.layer("layer")?.id).map(drop)
         })
     },
     Operation { prepare: |place| put(&place.open(), "layer"), ..on_store("unseal", unseal) },
@@ -577,6 +588,22 @@ fn put_writable(place: &Place) {
     let store = place.open();
     put(&store, "layer");
     store.unseal(&store.layer("layer").unwrap().id).unwrap();
+}
+
+/// A layer with a directory that a mount renamed and left in the layer below.
+fn leave_below(place: &Place) {
+    put_writable(place);
+    let store = place.open();
+    let layer = store.layer("layer").unwrap().id;
+    let record = store.database().begin_read().unwrap().layer_ref(layer.as_str()).unwrap();
+    let LayerContent::Writable(number) = record.content else { panic!() };
+    let root = store.open_diff(number).unwrap();
+    fs::create_dir(store.diff_path(number).join("moved")).unwrap();
+    let moved = Target::Name(root.as_fd(), b"moved");
+    xattr::set(moved, store.layout().xattrs().redirect(), b"/etc").unwrap();
+    // Its digest is the same each time.
+    node::set_mtime_at(root.as_fd(), b"moved", (1_000_000_000, 0)).unwrap();
+    node::set_mtime(root.as_fd(), (1_000_000_000, 0)).unwrap();
 }
 
 fn put_on(store: &Store, name: &str) -> Result<(), Error> {

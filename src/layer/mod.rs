@@ -10,7 +10,7 @@
 //! | [`export`] | a layer as a tar stream |
 //! | [`compressed`](mod@compressed) | that stream, compressed |
 //! | [`idattr`] | ids inside extended attributes |
-//! | [`resolve`](mod@resolve) | what a mount left in the layers below |
+//! | [`resolve`](mod@resolve), [`links`] | what a mount left in the layers below |
 //! | [`writable`] | directories that are written to |
 //! | [`mapped`] | layers as one directory, with the owners of an id map |
 
@@ -21,6 +21,7 @@ mod export;
 mod files;
 mod idattr;
 mod import;
+mod links;
 mod mapped;
 mod pipeline;
 mod progress;

@@ -6,7 +6,9 @@
 //! - a renamed directory is not copied. It says where below the things are that are in it ("redirect"), and has only
 //!   those that were changed since. As a changeset it is an opaque directory with all that it shows;
 //! - a file whose owner, mode or attributes were changed has these, and not its bytes ("metacopy"). As a changeset it has
-//!   them.
+//!   them;
+//! - names of one file in a lower layer stay names of one file when it is written to through one of them, though only that
+//!   one is in the directory ("index"). As a changeset it has them all ([`links`](super::links)).
 //!
 //! Where things are is told by paths in what the layers below show together. Those have been resolved themselves by then, so
 //! a path in a layer that an archive brought is never followed, whatever its attributes say.
@@ -21,13 +23,14 @@ use super::stack::Stack;
 use super::writable::UNREAD;
 use crate::disk::{LeftBelow, ScannedEntry, ScannedKind};
 use crate::error::ScanError;
+use crate::sys::handle::Handle;
 use crate::types::{ContentHash, Metadata, RelPath};
 
 /// Where the bytes of a file are that are not in the directory itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
-    /// The layer, by its position in the stack below, topmost first.
-    pub(crate) layer: usize,
+    /// The layer, by its position in the stack below, topmost first; `None` for the directory itself.
+    pub(crate) layer: Option<usize>,
     /// The path there.
     pub(crate) path: Vec<u8>,
     /// The bytes' hash as the stack has it.
@@ -44,14 +47,17 @@ pub(crate) struct Resolved {
 }
 
 /// Makes a plain changeset of what is `left` in a directory above the stack `below`. `owned` gives the metadata of what is
-/// below as the mount shows it, for one that maps ids.
+/// below as the mount shows it, for one that maps ids; `handle` what the filesystem calls the file at a path in a layer below.
 ///
 /// Returns [`ScanError::LeftBelow`] if something is not where the directory says.
 pub(crate) fn resolve(
     left: Vec<ScannedEntry>,
     below: &Stack,
     owned: impl Fn(&mut Metadata),
+    handle: impl Fn(usize, &[u8]) -> Option<Handle>,
 ) -> Result<Resolved, ScanError> {
+    let linked: Vec<_> =
+        left.iter().filter_map(|entry| Some((entry.path.clone(), entry.linked_below.clone()?))).collect();
     let paths: BTreeSet<Vec<u8>> = left.iter().map(|entry| entry.path.clone()).collect();
     let mut resolving = Resolving {
         below: merge(below),
@@ -64,27 +70,28 @@ pub(crate) fn resolve(
     for entry in left {
         resolving.add(entry)?;
     }
+    resolving.link_names_below(&linked, handle);
     Ok(resolving.finish())
 }
 
 /// A directory of the changeset.
 #[derive(Clone, Default)]
-struct Merged {
+pub(super) struct Merged {
     /// The path below that it is merged with, if there is one.
     with: Option<Vec<u8>>,
     /// Whether a plain changeset hides what the layers below have at its own path.
-    hides: bool,
+    pub(super) hides: bool,
 }
 
-struct Resolving<'b, F> {
-    below: BTreeMap<&'b [u8], Shown<'b>>,
+pub(super) struct Resolving<'b, F> {
+    pub(super) below: BTreeMap<&'b [u8], Shown<'b>>,
     /// The paths that are in the directory itself.
-    paths: BTreeSet<Vec<u8>>,
+    pub(super) paths: BTreeSet<Vec<u8>>,
     owned: F,
-    directories: HashMap<Vec<u8>, Merged>,
+    pub(super) directories: HashMap<Vec<u8>, Merged>,
     /// What was taken from below: the kernel renames a directory once, so that nothing is taken twice.
     taken: BTreeSet<&'b [u8]>,
-    resolved: Resolved,
+    pub(super) resolved: Resolved,
 }
 
 impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
@@ -166,7 +173,7 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
             return Err(missing(&entry.path, &found.unwrap_or_default()));
         };
         entry.kind = ScannedKind::File { size: *size };
-        let place = Place { layer: shown.layer, path: shown.entry.path.clone(), content: *content };
+        let place = Place { layer: Some(shown.layer), path: shown.entry.path.clone(), content: *content };
         self.resolved.elsewhere.insert(entry.path.clone(), place);
         self.resolved.entries.push(entry);
         Ok(())
@@ -190,18 +197,30 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
             if !self.taken.insert(path) {
                 return Err(missing(to, from));
             }
-            let entry = taken(shown.entry, path_here, &self.owned);
+            let entry = self.taken(shown.entry, path_here);
             if !is_directory(shown.entry) {
                 let content = match shown.entry.kind {
                     Kind::File { content, .. } => content,
                     _ => UNREAD,
                 };
-                let place = Place { layer: shown.layer, path: shown.entry.path.clone(), content };
+                let place = Place { layer: Some(shown.layer), path: shown.entry.path.clone(), content };
                 self.resolved.elsewhere.insert(entry.path.clone(), place);
             }
             self.resolved.entries.push(entry);
         }
         Ok(())
+    }
+
+    /// What is below at another path, as if it had been copied.
+    pub(super) fn taken(&self, below: &Entry, path: Vec<u8>) -> ScannedEntry {
+        let mut metadata = below.metadata.clone();
+        (self.owned)(&mut metadata);
+        let kind = match &below.kind {
+            Kind::File { size, .. } => ScannedKind::File { size: *size },
+            Kind::Directory { .. } => ScannedKind::Other(Kind::Directory { opaque: false }),
+            kind => ScannedKind::Other(kind.clone()),
+        };
+        ScannedEntry { path, kind, metadata, inode: 0, allocated: 0, left_below: None, linked_below: None }
     }
 
     /// Names of one file below are names of one file here.
@@ -210,8 +229,8 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
         entries.sort_unstable_by(|a, b| path_order(&a.path, &b.path));
         let mut first_names: HashMap<(usize, Vec<u8>), Vec<u8>> = HashMap::new();
         for entry in entries.iter_mut().filter(|entry| !self.paths.contains(&entry.path)) {
-            let Some(place) = elsewhere.get(&entry.path) else { continue };
-            let inode = (place.layer, place.path.clone());
+            let Some(Place { layer: Some(layer), path, .. }) = elsewhere.get(&entry.path) else { continue };
+            let inode = (*layer, path.clone());
             if let Some(first) = first_names.get(&inode) {
                 elsewhere.remove(&entry.path);
                 entry.kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
@@ -227,18 +246,6 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
         });
         Resolved { entries, elsewhere }
     }
-}
-
-/// What is below at another path, as if it had been copied.
-fn taken(below: &Entry, path: Vec<u8>, owned: impl Fn(&mut Metadata)) -> ScannedEntry {
-    let mut metadata = below.metadata.clone();
-    owned(&mut metadata);
-    let kind = match &below.kind {
-        Kind::File { size, .. } => ScannedKind::File { size: *size },
-        Kind::Directory { .. } => ScannedKind::Other(Kind::Directory { opaque: false }),
-        kind => ScannedKind::Other(kind.clone()),
-    };
-    ScannedEntry { path, kind, metadata, inode: 0, allocated: 0, left_below: None }
 }
 
 /// The path that a redirect names from the root; `None` for one that is a name.
@@ -312,10 +319,11 @@ mod tests {
                 inode: 1,
                 allocated: 0,
                 left_below: left_below.clone(),
+                linked_below: None,
             })
             .collect();
         entries.sort_by(|a, b| path_order(&a.path, &b.path));
-        let Resolved { entries, elsewhere } = resolve(entries, below, |_| {})?;
+        let Resolved { entries, elsewhere } = resolve(entries, below, |_| {}, |_, _| None)?;
         Ok(entries
             .iter()
             .map(|entry| {

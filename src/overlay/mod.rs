@@ -4,6 +4,8 @@
 //! function from it and a [`MountRequest`] to a [`MountPlan`]. [`mount`] carries the plan out, and a caller that
 //! mounts by itself takes [`MountPlan::entry`] or [`MountPlan::parts`]. A mount outlives the process that made it.
 
+mod backing;
+mod defaults;
 mod entry;
 mod erofs;
 mod mount;
@@ -11,6 +13,9 @@ mod options;
 mod probe;
 mod program;
 
+pub use backing::Backing;
+pub(crate) use backing::explain;
+pub use defaults::OverlayDefaults;
 pub(crate) use entry::EntryPaths;
 pub use entry::{MountEntry, MountParts};
 pub use mount::UnmountMode;

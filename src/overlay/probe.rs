@@ -53,6 +53,8 @@ pub(crate) struct Probe {
     pub(crate) user_namespace: bool,
     /// Whether this was found with the right to mount.
     pub(crate) privileged: bool,
+    /// Directories tell what kind each name is of (`d_type`), without which whiteouts are seen.
+    pub(crate) kinds_of_names: bool,
     /// The kernel makes overlay mounts.
     pub(crate) overlay: bool,
     /// Attributes can live in `trusted.overlay.*`.
@@ -120,6 +122,7 @@ impl Probe {
             device: 0,
             user_namespace: false,
             privileged: false,
+            kinds_of_names: false,
             overlay: false,
             trusted_xattrs: false,
             user_xattrs: false,
@@ -165,10 +168,11 @@ impl Probe {
     }
 
     /// Every yes-or-no of the text, with its place in the value.
-    fn switches(&mut self) -> [(&'static str, &mut bool); 12] {
+    fn switches(&mut self) -> [(&'static str, &mut bool); 13] {
         [
             ("user_namespace", &mut self.user_namespace),
             ("privileged", &mut self.privileged),
+            ("kinds_of_names", &mut self.kinds_of_names),
             ("overlay", &mut self.overlay),
             ("trusted_xattrs", &mut self.trusted_xattrs),
             ("user_xattrs", &mut self.user_xattrs),

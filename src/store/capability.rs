@@ -86,7 +86,8 @@ impl Store {
     pub fn capabilities(&self) -> Result<Vec<Capability>, Error> {
         let probe = self.probe()?;
         // One list for each part of the store that has something to tell.
-        Ok([self.mount_capabilities(&probe), self.id_capabilities(&probe)].concat())
+        Ok([self.mount_capabilities(&probe), self.id_capabilities(&probe), self.disk_capabilities(&probe)]
+            .concat())
     }
 
     /// How layers are mounted.

@@ -22,6 +22,7 @@
 //! | [`digest_lock`] | locks on digests, for those who fetch blobs |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`content`] | changes, diffs, exports |
+//! | [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
@@ -34,6 +35,7 @@
 
 mod anything;
 mod apply;
+mod backing;
 mod backup;
 mod capability;
 mod chunked;
@@ -80,6 +82,7 @@ mod write;
 mod written;
 
 pub use anything::Things;
+pub use backing::NativeDiff;
 pub use backup::{BackupMode, CompactReport};
 pub use capability::{Capability, CapabilityValue};
 pub use container::ContainerOptions;
@@ -93,7 +96,7 @@ pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use layer::LayerOptions;
 pub use lease::Lease;
 pub(crate) use lease::{is_over, is_unmounted};
-pub use mount::{Mount, MountEntry, MountOptions, MountParts, UnmountMode};
+pub use mount::{Backing, Mount, MountEntry, MountOptions, MountParts, OverlayDefaults, UnmountMode};
 pub use open::Store;
 pub use options::{StoreOptions, SyncMode};
 pub use owners::ParentOwners;

@@ -31,7 +31,7 @@ mod tests;
 
 use plan::{Planned, contents};
 
-pub use crate::overlay::{MountEntry, MountParts, UnmountMode};
+pub use crate::overlay::{Backing, MountEntry, MountParts, OverlayDefaults, UnmountMode};
 
 /// How a thing is mounted.
 #[derive(Clone, Debug, Default)]

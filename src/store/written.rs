@@ -1,6 +1,7 @@
 //! A directory that is written to, as one changeset, whatever mounts have left of it in the layers below.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -14,7 +15,7 @@ use crate::layer::{self, Place, UNREAD};
 use crate::sys::beneath;
 use crate::sys::file::{File, duplicate};
 use crate::sys::userns::{IdExtent, IdMaps};
-use crate::types::{ContentHash, RelPath};
+use crate::types::{ContentHash, Metadata, RelPath};
 
 use super::part::Directory;
 use super::view::View;
@@ -26,8 +27,8 @@ pub(crate) struct Written<'s> {
     entries: Vec<ScannedEntry>,
     /// The files whose bytes are not in the directory.
     elsewhere: HashMap<Vec<u8>, Elsewhere<'s>>,
-    /// Whether mounts have left something below.
-    resolved: bool,
+    /// The paths of which mounts have left something below.
+    left_below: Vec<Vec<u8>>,
 }
 
 /// What becomes of a directory that is settled in another one.
@@ -56,21 +57,29 @@ impl<'s> View<'s> {
         let directory = self.directory(layer)?;
         let (root, namespace) = (directory.open(&layer.id)?, directory.layout().xattrs());
         let entries = disk::list_as_left(root.as_fd(), namespace)?;
-        let resolved = entries.iter().any(|entry| entry.left_below.is_some());
-        let mut written = Written { root, entries, elsewhere: HashMap::new(), resolved };
-        if resolved {
+        let left = entries.iter().filter(|entry| entry.is_left_below());
+        let left_below: Vec<_> = left.map(|entry| entry.path.clone()).collect();
+        let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below };
+        if !written.left_below.is_empty() {
             let below = self.stack(layer.parent.as_deref())?;
             let maps = self.shown_ids(layer)?;
             let entries = std::mem::take(&mut written.entries);
-            let found = layer::resolve(entries, &below, |metadata| {
+            let owned = |metadata: &mut Metadata| {
                 let Some((to_host, reversed)) = &maps else { return };
                 // Whom the mount shows as nobody stays that in the layer.
                 if let Some(owner) = to_host.to_host(metadata.uid, metadata.gid) {
                     (metadata.uid, metadata.gid) = owner;
                 }
                 layer::map_xattrs(&mut metadata.xattrs, reversed);
-            })?;
-            written.elsewhere = self.places(layer, found.elsewhere)?;
+            };
+            let chain = self.chain_below(layer)?;
+            let handle = |position: usize, path: &[u8]| {
+                let layer = chain.get(position)?;
+                let root = self.directory(layer).ok()?.open(&layer.id).ok()?;
+                disk::handle(root.as_fd(), path)
+            };
+            let found = layer::resolve(entries, &below, owned, handle)?;
+            written.elsewhere = self.places(layer, &chain, found.elsewhere)?;
             written.entries = found.entries;
         }
         Ok(written)
@@ -91,27 +100,30 @@ impl<'s> View<'s> {
         }))
     }
 
+    /// The layers below one, topmost first.
+    fn chain_below(&self, layer: &LayerRecord) -> Result<Vec<LayerRecord>, Error> {
+        Ok(layer.parent.as_ref().map(|parent| self.chain(parent)).transpose()?.unwrap_or_default())
+    }
+
     /// Places in the stack below a layer as places in directories. Where the layer below has not the bytes itself, they are
     /// where that one says.
     fn places(
         &self,
         layer: &LayerRecord,
+        chain: &[LayerRecord],
         places: HashMap<Vec<u8>, Place>,
     ) -> Result<HashMap<Vec<u8>, Elsewhere<'s>>, Error> {
-        let chain = match &layer.parent {
-            Some(parent) => self.chain(parent)?,
-            None => Vec::new(),
-        };
         let mut others: HashMap<usize, Written<'s>> = HashMap::new();
         let mut found = HashMap::with_capacity(places.len());
         for (path, place) in places {
-            let Some(layer) = chain.get(place.layer) else { continue };
-            if let LayerContent::Writable(_) = layer.content {
-                if !others.contains_key(&place.layer) {
-                    others.insert(place.layer, self.written(layer)?);
-                }
-                let further = others.get(&place.layer).and_then(|written| written.elsewhere.get(&place.path));
-                if let Some(further) = further {
+            let below = place.layer.and_then(|position| Some((position, chain.get(position)?)));
+            let layer = below.map_or(layer, |(_, layer)| layer);
+            if let (LayerContent::Writable(_), Some((position, _))) = (&layer.content, below) {
+                let written = match others.entry(position) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(self.written(layer)?),
+                };
+                if let Some(further) = written.elsewhere.get(&place.path) {
                     found.insert(path, further.clone());
                     continue;
                 }
@@ -136,7 +148,12 @@ impl Written<'_> {
 
     /// Whether the directory alone is the changeset: mounts left nothing below.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.resolved
+        self.left_below.is_empty()
+    }
+
+    /// The paths of which mounts left something below.
+    pub(crate) fn left_below(&self) -> &[Vec<u8>] {
+        &self.left_below
     }
 
     /// Opens the file at a path, wherever its bytes are.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{RawDir, SeekFrom, seek};
+use rustix::fs::{FileType, RawDir, SeekFrom, seek};
 
 use super::call::{Call, call, point};
 
@@ -12,6 +12,22 @@ use super::call::{Call, call, point};
 pub(crate) struct DirEntry {
     /// The name, never `.` or `..`.
     pub(crate) name: Vec<u8>,
+}
+
+/// Whether the filesystem tells with each name what kind it is of. The directory must have a name, and be open for reading.
+pub(crate) fn tells_kinds(dir: BorrowedFd<'_>) -> io::Result<bool> {
+    call(Call::Seek, || seek(dir, SeekFrom::Start(0)))?;
+    let mut buffer = Vec::with_capacity(4096);
+    let mut reader = RawDir::new(dir, buffer.spare_capacity_mut());
+    point(Call::List)?;
+    while let Some(entry) = reader.next() {
+        // The kernel itself fills in the two names that it makes up.
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") && entry.file_type() == FileType::Unknown {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Lists everything in the directory, which must be open for reading, from its beginning.

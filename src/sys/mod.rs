@@ -12,6 +12,7 @@
 //! | [`xattr`] | extended attributes of descriptors and of names |
 //! | [`extent`] | reflinks, `copy_file_range`, holes, preallocation |
 //! | [`sharing`] | extents that several files share |
+//! | [`handle`] | what a filesystem calls an inode |
 //! | [`lock`] | locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
@@ -35,6 +36,7 @@ pub(crate) mod call;
 pub(crate) mod directory;
 pub(crate) mod extent;
 pub(crate) mod file;
+pub(crate) mod handle;
 pub(crate) mod lock;
 pub(crate) mod loop_device;
 pub(crate) mod machine;

@@ -37,6 +37,14 @@ pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// The magic number of the filesystem that `path` lies on.
+pub(crate) fn filesystem(path: &Path) -> io::Result<u32> {
+    let found = call(Call::FreeSpace, || rustix::fs::statfs(path))?;
+    // The field's type differs between machines.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a magic number has 32 bits")]
+    Ok(found.f_type as u32)
+}
+
 /// The whole content of a file.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -38,7 +38,7 @@ use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use crate::error::{ImportError, UnpackError};
 use crate::sys::beneath;
 use crate::sys::node::{self, NodeKind};
-use crate::sys::xattr::Target;
+use crate::sys::xattr::{self, Target};
 use crate::types::{Metadata, RelPath, Timestamp};
 
 /// How a layer is written.
@@ -309,7 +309,7 @@ impl TreeWriter {
     }
 
     /// Gives a file that stands at a path below another directory of the same filesystem a second name here, as it is.
-    /// Returns whether the filesystem lets it.
+    /// Returns whether that can be.
     pub(crate) fn link_from(
         &mut self,
         path: &RelPath,
@@ -321,6 +321,11 @@ impl TreeWriter {
         let (above, old) = cut.and_then(|at| old.split_at_checked(at)).unwrap_or((b"", old));
         let above = beneath::open_directory_beneath(from, above).map_err(failed(path, "find"))?;
         let old = old.strip_prefix(b"/").unwrap_or(old);
+        // What overlayfs has noted of its names is not true of one with more names.
+        let noted = xattr::get(Target::Name(above.as_fd(), old), self.shared.options.xattr_namespace.links());
+        if noted.map_err(failed(path, "read the xattrs of"))?.is_some() {
+            return Ok(false);
+        }
         Ok(node::make_hard_link(above.as_fd(), old, parent.as_fd(), name).is_ok())
     }
 

@@ -70,9 +70,9 @@ fn text_comes_back_as_the_same_value() {
         *probe.switches()[index].1 = true;
         assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
     }
-    assert_eq!(probe.to_string().lines().count(), 17);
-    probe.reasons.insert("volatile".to_owned(), "an odd \\ \n\t=\u{e4} reason".to_owned());
     assert_eq!(probe.to_string().lines().count(), 18);
+    probe.reasons.insert("volatile".to_owned(), "an odd \\ \n\t=\u{e4} reason".to_owned());
+    assert_eq!(probe.to_string().lines().count(), 19);
     assert_eq!(probe.to_string().parse::<Probe>().unwrap(), probe);
 }
 

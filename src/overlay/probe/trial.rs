@@ -16,12 +16,12 @@ use crate::disk::XattrNamespace;
 use crate::overlay::erofs;
 use crate::overlay::mount::detached;
 use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass, plan};
-use crate::sys::beneath;
 use crate::sys::file::File;
 use crate::sys::mount::{Refusal, clone_tree, open_file_at, with_own_mounts};
 use crate::sys::node::{self, NodeKind};
 use crate::sys::userns::{IdExtent, IdMaps};
 use crate::sys::xattr::{self, Target};
+use crate::sys::{beneath, directory};
 use crate::sys::{path, stat};
 use crate::types::{ContentHash, Metadata};
 
@@ -99,6 +99,11 @@ impl Trial {
 
     /// Runs every experiment, the ones first that others build on.
     pub(super) fn run(&self, probe: &mut Probe) {
+        probe.kinds_of_names = self.works(directory::tells_kinds(self.directory()));
+        if !probe.kinds_of_names {
+            // The kernel would only warn.
+            return;
+        }
         let class = self.find_method_and_class(probe);
         tracing::debug!(overlay = probe.overlay, ?class, "probed for overlay mounts");
         if let Some(class) = class {

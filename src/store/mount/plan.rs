@@ -92,7 +92,8 @@ impl Store {
             let copy = self.mapped_copy(&layer, &maps)?;
             request.lowers = copy.into_iter().map(|path| absolute(&path)).collect::<Result<_, _>>()?;
         }
-        let plan = overlay::plan(&probe, &request)?;
+        let plan = overlay::plan(&probe, &request);
+        let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
         let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
         Ok(Planned { layer, contents: contents(&chain), written, volatile, plan })
     }
