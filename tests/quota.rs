@@ -173,10 +173,12 @@ fn nobody_shares_a_limit_on_xfs() {
 #[test]
 fn limits_are_asked_for_by_flags() {
     let dir = Dir::new("quota-flags");
-    let _mounted = match disk_with_quotas(&dir, "ext4") {
-        Ok(disk) => std::os::unix::fs::symlink(disk.join("store"), dir.root()).unwrap(),
+    let disk = match disk_with_quotas(&dir, "ext4") {
+        Ok(disk) => disk,
         Err(why) => skip!("{why}"),
     };
+    std::fs::create_dir(disk.join("store")).unwrap();
+    std::os::unix::fs::symlink(disk.join("store"), dir.root()).unwrap();
     dir.layerstore(["create-layer", "--name", "layer", "--size", "1M", "--inodes", "50"]).assert_success();
     let id = dir.layerstore(["create-container", "--name", "web", "--size", "1.5MiB"]).stdout();
     let store = open(&dir.root(), &dir, Quota::default());

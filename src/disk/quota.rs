@@ -117,6 +117,17 @@ impl Layout {
         Ok(true)
     }
 
+    /// Refuses a directory with more in it than it may take: on ext4 the kernel lets root fill it, though not by way of overlayfs.
+    pub(crate) fn refuse_over_limit(&self, number: u64) -> Result<(), QuotaError> {
+        let Some(Limited { limits, bytes, inodes }) = self.limits_of(number)? else { return Ok(()) };
+        let is_over = |limit: u64, used: u64| limit > 0 && used > limit;
+        if is_over(limits.bytes, bytes) || is_over(limits.inodes, inodes) {
+            let path = self.entry_path(Subdirectory::Diffs, DiffName::Entry(number));
+            return Err(QuotaError::Io { action: "fill", path, source: io::ErrorKind::QuotaExceeded.into() });
+        }
+        Ok(())
+    }
+
     /// What a directory may take that has a project of its own, and takes; `None` if it has none.
     pub(crate) fn limits_of(&self, number: u64) -> Result<Option<Limited>, QuotaError> {
         let path = self.entry_path(Subdirectory::Diffs, DiffName::Entry(number));

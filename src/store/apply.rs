@@ -191,6 +191,9 @@ impl<'s> Target<'s> {
         };
         copy_below(from.as_fd(), staging.directory(), store.layout().xattrs())?;
         if writable {
+            if limited.is_some() {
+                store.layout().refuse_over_limit(staging.number())?;
+            }
             store.sync_writable(point, &staging, true)?;
             let written = self.replace(Durability::is_done, options, |rows, record| {
                 let content = LayerContent::Writable(staging.number());

@@ -295,7 +295,11 @@ impl Home<'_> {
         drop(txn);
         self.stage_like(of, limits, |staging, from| {
             layer::prepare_writable(from.layout(), staging, from.number())?;
-            Ok(copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?)
+            copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?;
+            match limits.is_none() {
+                true => Ok(()),
+                false => Ok(self.store.layout().refuse_over_limit(staging.number())?),
+            }
         })
     }
 

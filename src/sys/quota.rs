@@ -12,7 +12,7 @@ use std::ffi::{CString, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
@@ -188,17 +188,20 @@ fn control_by(
     Ok(())
 }
 
-/// The block device of the filesystem that `on` lies on, as the mount table or `/dev/block` names it.
+/// The block device of the filesystem that `on` lies on, as the mount table or the kernel names it.
 fn device_of(on: BorrowedFd<'_>) -> io::Result<PathBuf> {
     let wanted = stat::stat(on)?.id.filesystem;
     let sources = mount::info::read()?.into_iter().map(|mount| PathBuf::from(mount.source));
-    let named = PathBuf::from(format!("/dev/block/{}:{}", wanted.0, wanted.1));
+    let described = format!("/sys/dev/block/{}:{}/uevent", wanted.0, wanted.1);
+    let described = path::read_to_string(Path::new(&described)).unwrap_or_default();
+    let name = described.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+    let named = name.map(|name| Path::new("/dev").join(name));
     let is_it = |path: &PathBuf| {
         let found = path.is_absolute().then(|| path::stat(path));
         matches!(found, Some(Ok(found)) if found.kind == FileType::BlockDevice && found.device == wanted)
     };
     let missing = || io::Error::from_raw_os_error(libc::ENOTBLK);
-    sources.chain([named]).find(is_it).ok_or_else(missing)
+    sources.chain(named).find(is_it).ok_or_else(missing)
 }
 
 /// `PRJQUOTA` of linux/quota.h.
