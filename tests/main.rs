@@ -23,6 +23,7 @@ mod composefs;
 mod debian;
 mod dedup;
 mod depth;
+mod force_mask;
 mod foreign_mounts;
 mod format;
 mod gc;

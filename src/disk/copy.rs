@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::FileType;
 
 use super::dir_stack::{DirStack, Popped};
+use super::masked::{self, Override};
 use super::overlay_form::{HAS_XATTR_WHITEOUTS, Meaning, OPAQUE, XattrNamespace, is_whiteout};
 use super::walk::{Access, Item, Step, Walker, failed, path_buf};
 use crate::error::TreeError;
@@ -36,8 +37,11 @@ pub(crate) fn copy_below(
     }
     let kept = stat::stat(to).map_err(here())?;
     let targets = duplicate(to).and_then(DirStack::new).map_err(here())?;
-    let mut copy =
-        Copy { root: to, namespace, targets, frames: Vec::new(), hidden: 0, names: HashMap::new() };
+    let (masked, mask) = masked::mask_of(from, namespace)
+        .and_then(|masked| Ok((masked.is_some(), masked::mask_of(to, namespace)?)))
+        .map_err(here())?;
+    let (frames, names) = (Vec::new(), HashMap::new());
+    let mut copy = Copy { root: to, namespace, masked, mask, targets, frames, hidden: 0, names };
     let mut walker = Walker::new(from, Access::AsIs)?;
     while let Some(step) = walker.next_step()? {
         let path = walker.path();
@@ -59,6 +63,10 @@ pub(crate) fn copy_below(
 struct Copy<'a> {
     root: BorrowedFd<'a>,
     namespace: XattrNamespace,
+    /// Whether modes and owners stand in an attribute in what is copied.
+    masked: bool,
+    /// The mode of everything in the copy, if they stand in one there.
+    mask: Option<u16>,
     /// The directories in the copy, from its root down to where the walk is.
     targets: DirStack,
     /// What is to be done with each of them when the walk leaves it, without the root.
@@ -139,7 +147,7 @@ impl Copy<'_> {
                 node::set_mtime(target, *mtime)
             }
             // Last of all, since what is made in a directory inherits from it and changes its time.
-            _ => self.describe(source, target, &item.stat),
+            _ => self.describe(source, target, &self.revealed(source, &item.stat)?),
         };
         finish().map_err(failed(path, "describe the copy of"))?;
         self.frames.pop();
@@ -175,7 +183,7 @@ impl Copy<'_> {
             // The kernel looks for such whiteouts only where it is told of them.
             self.mark_for_whiteouts().map_err(failed(path, "mark the directory of the copy of"))?;
         }
-        match self.make(item, source) {
+        match self.make(item, source, whiteout) {
             // It vanished since the walk came by.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             made => made.map_err(failed(path, "copy")),
@@ -202,8 +210,15 @@ impl Copy<'_> {
     }
 
     /// Makes the copy of anything but a directory.
-    fn make(&self, item: &Item, source: Target<'_>) -> io::Result<()> {
-        let (dir, name, found) = (item.dir.as_fd(), item.name.as_slice(), &item.stat);
+    fn make(&self, item: &Item, source: Target<'_>, whiteout: bool) -> io::Result<()> {
+        let (dir, name) = (item.dir.as_fd(), item.name.as_slice());
+        let found = &if whiteout { item.stat } else { self.revealed(source, &item.stat)? };
+        let stands_for_itself =
+            matches!(found.kind, FileType::RegularFile | FileType::Symlink | FileType::Directory);
+        if self.mask.is_some() && !whiteout && !stands_for_itself {
+            let to = beneath::create_file(self.target(), name, 0o600)?;
+            return self.describe(source, to.as_fd(), found);
+        }
         let kind = match found.kind {
             FileType::RegularFile => {
                 let from = File::from(beneath::open_file_beneath(dir, name)?);
@@ -227,6 +242,12 @@ impl Copy<'_> {
 
     /// Gives an open copy the metadata of the original.
     fn describe(&self, source: Target<'_>, copy: BorrowedFd<'_>, found: &Stat) -> io::Result<()> {
+        if let Some(mask) = self.mask {
+            Override::of(found).write(Target::File(copy))?;
+            self.copy_xattrs(source, Target::File(copy))?;
+            node::set_mode(copy, mask)?;
+            return node::set_mtime(copy, found.mtime);
+        }
         // A change of the owner takes set-id bits and capabilities away.
         let made = stat::stat(copy)?;
         if (made.uid, made.gid) != (found.uid, found.gid) {
@@ -235,6 +256,11 @@ impl Copy<'_> {
         self.copy_xattrs(source, Target::File(copy))?;
         node::set_mode(copy, found.mode)?;
         node::set_mtime(copy, found.mtime)
+    }
+
+    /// What is copied, as it is in its layer.
+    fn revealed(&self, source: Target<'_>, found: &Stat) -> io::Result<Stat> {
+        if self.masked { masked::reveal(source, found) } else { Ok(*found) }
     }
 
     fn describe_name(&self, source: Target<'_>, name: &[u8], found: &Stat) -> io::Result<()> {

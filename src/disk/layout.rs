@@ -201,6 +201,7 @@ pub(crate) struct Layout {
     path: PathBuf,
     uuid: String,
     xattrs: XattrNamespace,
+    mask: Option<u16>,
 }
 
 impl Layout {
@@ -231,7 +232,7 @@ impl Layout {
             }
             written => written.map_err(failed("write the marker of"))?,
         }
-        Ok(Layout { root, path: path.to_path_buf(), uuid, xattrs })
+        Ok(Layout { root, path: path.to_path_buf(), uuid, xattrs, mask: None })
     }
 
     /// Opens the store at `path`.
@@ -272,7 +273,19 @@ impl Layout {
             }
             MarkerProblem::Damaged(reason) => LayoutError::Damaged { path: path.join(marker::NAME), reason },
         })?;
-        Ok(Layout { root, path: path.to_path_buf(), uuid, xattrs })
+        Ok(Layout { root, path: path.to_path_buf(), uuid, xattrs, mask: None })
+    }
+
+    /// The same, with a mode that new diff directories and all in them have on the disk: what they have in their layers is
+    /// kept in an attribute.
+    #[must_use]
+    pub(crate) fn with_mask(self, mask: Option<u16>) -> Self {
+        Layout { mask, ..self }
+    }
+
+    /// The mode that new diff directories and all in them have on the disk; `None` if they have their own.
+    pub(crate) fn mask(&self) -> Option<u16> {
+        self.mask
     }
 
     /// The handle of the root.

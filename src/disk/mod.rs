@@ -36,6 +36,7 @@ mod fixture;
 mod inherit;
 mod layout;
 pub(crate) mod marker;
+mod masked;
 mod overlay_form;
 pub(crate) mod parallel;
 mod program_marks;
@@ -62,6 +63,7 @@ pub(crate) use inherit::inherit_root;
 pub(crate) use layout::{
     COLLECTED, CONTENT, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
 };
+pub(crate) use masked::mask_of;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use program_marks::settle_program_marks;
 pub(crate) use quota::Limits;

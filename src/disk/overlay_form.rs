@@ -10,6 +10,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
 
+use super::masked::is_override;
 use crate::error::ScanError;
 use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
@@ -80,6 +81,14 @@ impl XattrNamespace {
         }
     }
 
+    /// On the root of a diff directory whose modes and owners stand in an attribute; no name that overlayfs knows.
+    pub(super) fn masked(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.layerstore.masked",
+            XattrNamespace::User => b"user.overlay.layerstore.masked",
+        }
+    }
+
     pub(super) fn whiteout(self) -> &'static [u8] {
         match self {
             XattrNamespace::Trusted => b"trusted.overlay.whiteout",
@@ -110,7 +119,7 @@ impl XattrNamespace {
 
     /// The name under which a layer's attribute is stored; `None` if it is not.
     pub(crate) fn stored_name(self, name: &[u8]) -> Option<Vec<u8>> {
-        if OF_THE_HOST.contains(&name) {
+        if OF_THE_HOST.contains(&name) || is_override(name) {
             return None;
         }
         Some(match name.strip_prefix(self.prefix()) {
@@ -122,7 +131,8 @@ impl XattrNamespace {
     /// The reverse of [`stored_name`](Self::stored_name).
     pub(super) fn meaning(self, name: &[u8]) -> Meaning {
         let Some(rest) = name.strip_prefix(self.prefix()) else {
-            return if OF_THE_HOST.contains(&name) { Meaning::Private } else { Meaning::Own(name.to_vec()) };
+            let private = OF_THE_HOST.contains(&name) || is_override(name);
+            return if private { Meaning::Private } else { Meaning::Own(name.to_vec()) };
         };
         match rest {
             b"opaque" => Meaning::Opaque,
@@ -181,7 +191,10 @@ mod tests {
                 let stored = namespace.stored_name(name).unwrap();
                 assert_eq!(namespace.meaning(&stored), Meaning::Own(name.to_vec()));
             }
-            assert_eq!(namespace.stored_name(b"security.selinux"), None);
+            for name in [&b"security.selinux"[..], b"user.containers.override_stat"] {
+                assert_eq!(namespace.stored_name(name), None);
+                assert_eq!(namespace.meaning(name), Meaning::Private);
+            }
         }
     }
 

@@ -9,8 +9,8 @@ use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use rustix::fs::FileType;
 
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
-use super::parallel;
 use super::walk::{Access, Step, Walker, failed, path_buf};
+use super::{masked, parallel};
 use crate::error::ScanError;
 use crate::sys::file::File;
 use crate::sys::handle::{Handle, handle_at};
@@ -102,9 +102,15 @@ pub(crate) fn list_as_left(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
-    let mut scan =
-        Scan { namespace, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
+    let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
+    let mut scan = Scan {
+        namespace,
+        masked,
+        entries: Vec::new(),
+        first_names: HashMap::new(),
+        linked: HashMap::new(),
+    };
     let mut walker = Walker::new(root, Access::AsIs)?;
     let opaque = scan.add(b"", &found, Target::File(walker.directory().as_fd()), None)?;
     // Whether each directory above, the root first, is opaque.
@@ -176,6 +182,8 @@ type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 struct Scan {
     namespace: XattrNamespace,
+    /// Whether modes and owners stand in an attribute.
+    masked: bool,
     entries: Vec<ScannedEntry>,
     /// The first path of each inode that has several names.
     first_names: HashMap<FileId, Vec<u8>>,
@@ -235,6 +243,13 @@ impl Scan {
                 self.linked.insert(found.id, Linked { first, shown, here: 1, origin });
             }
         }
+        let revealed;
+        let found = if self.masked {
+            revealed = masked::reveal(target, found).map_err(failed(path, "read the xattrs of"))?;
+            &revealed
+        } else {
+            found
+        };
         let kind = scanned_kind(path, found, target, marks.opaque)?;
         let (seconds, nanoseconds) = found.mtime;
         let metadata = Metadata {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use super::copy::copy_bytes;
 use super::entry_lock::{EntryLock, NamedLock};
 use super::layout::{DiffName, Layout, Subdirectory};
-use super::quota;
+use super::overlay_form::XattrNamespace;
 use super::remove::remove_tree;
+use super::{masked, quota};
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::{beneath, moment, node, stat, sync};
@@ -28,6 +29,7 @@ struct Shared {
     diffs: OwnedFd,
     blobs: OwnedFd,
     root: PathBuf,
+    mask: Option<(XattrNamespace, u16)>,
 }
 
 impl Stage {
@@ -38,6 +40,7 @@ impl Stage {
             diffs: layout.subdirectory(Subdirectory::Diffs)?,
             blobs: layout.subdirectory(Subdirectory::Blobs)?,
             root: layout.path().to_owned(),
+            mask: layout.mask().map(|mask| (layout.xattrs(), mask)),
         })))
     }
 }
@@ -78,6 +81,11 @@ impl Staging {
                 .map_err(|source| held.failed(name, "create", source))
         };
         let directory = make(DiffName::Entry(number), 0o755)?;
+        if let Some((namespace, mask)) = stage.0.mask {
+            let name = DiffName::Entry(number);
+            masked::begin(directory.as_fd(), namespace, mask)
+                .map_err(|source| held.failed(name, "create", source))?;
+        }
         let aside = make(DiffName::Aside(number), 0o700)?;
         moment::pass("staged");
         Ok(Staging { held, directory, aside })
@@ -317,7 +325,7 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{LockState, XattrNamespace, lock_state, locked_numbers};
+    use crate::disk::{LockState, lock_state, locked_numbers};
 
     fn names(layout: &Layout, which: Subdirectory) -> Vec<DiffName> {
         layout.entries(which).unwrap()

@@ -51,6 +51,14 @@ pub enum MountError {
         /// What is in the way and what to do.
         reason: &'static str,
     },
+    /// Modes and owners of layers are kept in an attribute, which overlayfs does not know.
+    #[error(
+        "layers made with a force_mask can be mounted by a program such as fuse-overlayfs only: {reason}"
+    )]
+    Masked {
+        /// What is in the way and what to do.
+        reason: &'static str,
+    },
     /// Neither the kernel nor a program can make the mount.
     #[error(
         "no overlay mounts can be made here: run as root or inside a user namespace (see `layerstore unshare`), \

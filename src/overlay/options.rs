@@ -83,6 +83,8 @@ pub(crate) struct MountRequest {
     pub(crate) volatile: bool,
     /// The SELinux label of everything in the mount.
     pub(crate) context: Option<String>,
+    /// Whether modes and owners of some layer stand in an attribute, and whether those of the upper directory do.
+    pub(crate) masked: Masked,
     /// Whether the kernel knows labels. Where it does not, none is given to it.
     pub(crate) has_labels: bool,
     /// Show the lower layers' ids (`inside`) as others (`outside`). The upper directory is not mapped: it holds
@@ -109,6 +111,7 @@ impl MountRequest {
             read_only: false,
             volatile: false,
             context: None,
+            masked: Masked::default(),
             has_labels: true,
             id_map: None,
             xattrs,
@@ -117,6 +120,15 @@ impl MountRequest {
             images: BTreeMap::new(),
         }
     }
+}
+
+/// Which directories of a mount have modes and owners in an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Masked {
+    /// One of them.
+    pub(crate) any: bool,
+    /// The upper one.
+    pub(crate) upper: bool,
 }
 
 /// How a plan is carried out.
@@ -170,6 +182,9 @@ impl MountPlan {
     }
 }
 
+/// The option of fuse-overlayfs that says which attribute has modes and owners.
+pub(super) const PERMISSIONS: &str = "xattr_permissions";
+
 /// Decides how to mount `request` on a kernel that can do what `probe` says.
 ///
 /// Extra options may be `ro`, `rw`, `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `exec`, `noatime`, `relatime`,
@@ -198,6 +213,15 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
         vec![("redirect_dir", Some("nofollow")), ("metacopy", Some("off")), ("index", Some("off"))];
     if request.xattrs == XattrClass::User {
         settings.push(("userxattr", None));
+    }
+    if request.masked.any && !nothing && !matches!(method, Method::Program(_)) {
+        let reason =
+            "none is found that could be used here; install fuse-overlayfs, or name one as mount program";
+        return Err(MountError::Masked { reason });
+    }
+    if request.masked.upper && upper.is_some() {
+        // It writes the attribute, too.
+        settings.push((PERMISSIONS, Some("2")));
     }
     let images = images(probe, request, &method, &lowers)?;
     settings.extend(verity(&images));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{EntryPaths, escaped, extent_words};
 use super::mount::is_mounted;
-use super::options::{MountPlan, Upper};
+use super::options::{MountPlan, PERMISSIONS, Upper};
 use crate::error::MountError;
 use crate::sys::file::File;
 use crate::sys::mount::info;
@@ -84,6 +84,9 @@ fn options(plan: &MountPlan) -> OsString {
     words.extend(
         plan.settings.iter().filter(|(key, _)| *key == "volatile").map(|(key, _)| OsString::from(key)),
     );
+    if let Some((key, Some(value))) = plan.settings.iter().find(|(key, _)| *key == PERMISSIONS) {
+        words.push(format!("{key}={value}").into());
+    }
     if let Some(label) = &plan.context {
         words.push(for_fuse("context=", OsStr::new(&format!("\"{label}\""))));
     }

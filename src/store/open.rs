@@ -13,7 +13,7 @@ use layerstore_schema::manifest::Manifest;
 
 use crate::archive::Limits;
 use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace, marker};
-use crate::error::{Error, LayoutError, MetaError};
+use crate::error::{Error, LayoutError, MetaError, MountError};
 use crate::layer::ImportOptions;
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::overlay;
@@ -102,7 +102,10 @@ impl Store {
             source,
         })?;
         let read = Others::open_read(options)?;
-        let layout = open_layout(options, &privileges)?;
+        if options.force_mask.is_some() && options.mount_program.is_none() {
+            return Err(MountError::Masked { reason: "give the store a mount program" }.into());
+        }
+        let layout = open_layout(options, &privileges)?.with_mask(options.force_mask);
         let others = Others::open(options, &layout, read)?;
         let read_only = options.read_only || layout.is_read_only()?;
         let path = layout.file_path(disk::DATABASE);
@@ -337,6 +340,7 @@ impl Store {
                 squash_owners: self.0.options.ignore_chown_errors
                     || !machine_root && self.0.privileges.has_one_id(),
                 unprivileged: !machine_root,
+                mask: self.0.layout.mask(),
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },
             limits: Limits::default(),

@@ -56,6 +56,7 @@ pub struct StoreOptions {
     pub(super) ignore_chown_errors: bool,
     pub(super) quota: Quota,
     pub(super) use_composefs: bool,
+    pub(super) force_mask: Option<u16>,
     pub(super) pull_options: BTreeMap<String, String>,
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
@@ -86,6 +87,7 @@ impl StoreOptions {
             ignore_chown_errors: false,
             quota: Quota::default(),
             use_composefs: false,
+            force_mask: None,
             pull_options: BTreeMap::new(),
             for_another: false,
             ignored: Vec::new(),
@@ -214,6 +216,19 @@ impl StoreOptions {
     #[must_use]
     pub fn use_composefs(mut self, use_it: bool) -> Self {
         self.use_composefs = use_it;
+        self
+    }
+
+    /// The mode that all files and directories of new layers and containers have on the disk, such as 0755, which lets other users
+    /// read them, or 0700. They belong to who makes them; their own modes and owners, and what devices and pipes are, stand
+    /// in the attribute `user.containers.override_stat`. The default is their own modes and owners.
+    ///
+    /// Only a [mount program](Self::mount_program) such as fuse-overlayfs shows what the attribute says, so one must be given,
+    /// and it makes all mounts of such layers, also when the option is gone. What comes out of the store is the same
+    /// in both forms. Equal trees have one directory, in the form that it got first.
+    #[must_use]
+    pub fn force_mask(mut self, mode: u16) -> Self {
+        self.force_mask = Some(mode & 0o777);
         self
     }
 

@@ -25,7 +25,7 @@ impl StoreOptions {
     /// | `sync` | `none`: [`SyncMode::Records`]; `filesystem`, and if nothing is said: [`SyncMode::Full`] |
     /// | `pull_options` | kept: [`pull_options`](Self::pull_options) |
     /// | `size`, `inodes` | [`quota`](Self::quota) |
-    /// | `force_mask` | refused |
+    /// | `force_mask` | [`force_mask`](Self::force_mask); refused without `mount_program` |
     ///
     /// Returns [`ConfigError::Driver`] if a driver other than overlay is asked for, and [`ConfigError::Option`] if an
     /// option is unknown, means nothing, or asks for what this store never does.
@@ -103,6 +103,7 @@ impl StoreOptions {
         }
         options.quota.size = overlay.size.map(|size| size.value).or(options.quota.size);
         options.quota.inodes = overlay.inodes.map(|inodes| inodes.value).or(options.quota.inodes);
+        options.force_mask = overlay.force_mask.and_then(|mask| u16::try_from(mask.value & 0o777).ok());
         if let Some(Setting { value: LayerSync::None, .. }) = overlay.sync {
             options = options.sync(SyncMode::Records);
         }
@@ -113,20 +114,12 @@ impl StoreOptions {
 
 /// Refuses what would be broken if it were passed over: somebody relies on it.
 fn refuse_impossible(overlay: &OverlayOptions, given: &[DriverOption]) -> Result<(), ConfigError> {
-    let mask = overlay.force_mask.as_ref().map(|mask| &mask.origin);
-    let refused = [(
-        "force_mask",
-        mask,
-        "asks for other modes than the layers have, which this store keeps as they are",
-    )];
-    for (key, origin, reason) in refused {
-        let Some(origin) = origin else { continue };
-        let text = |option: &DriverOption| key_of(option) == key && option.origin == *origin;
-        let option =
-            given.iter().find(|option| text(option)).map_or(key.to_owned(), |option| option.text.clone());
-        return Err(ConfigError::Option { option, origin: origin.to_string(), reason: reason.to_owned() });
-    }
-    Ok(())
+    let mask = overlay.force_mask.as_ref().filter(|_| overlay.mount_program.is_none());
+    let Some(Setting { origin, .. }) = mask else { return Ok(()) };
+    let text = |option: &&DriverOption| key_of(option) == "force_mask" && option.origin == *origin;
+    let option = given.iter().find(text).map_or("force_mask".to_owned(), |option| option.text.clone());
+    let reason = "needs a mount_program, which shows the modes that the layers have".to_owned();
+    Err(ConfigError::Option { option, origin: origin.to_string(), reason })
 }
 
 fn key_of(option: &DriverOption) -> &str {

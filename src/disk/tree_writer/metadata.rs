@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
+use crate::disk::masked::{Override, Special};
 use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
 use crate::error::UnpackError;
 use crate::sys::stat::Stat;
@@ -51,8 +52,8 @@ impl TreeWriter {
         fresh: bool,
     ) -> Result<(), UnpackError> {
         let found = stat::stat(handle.as_fd()).map_err(failed(path, "examine"))?;
-        self.shared.set_owner(path, handle.as_fd(), &found, metadata)?;
         let target = Target::File(handle.as_fd());
+        let on_disk = self.shared.set_owner(path, handle.as_fd(), &found, metadata, None)?;
         if !fresh {
             self.remove_other_xattrs(target, metadata).map_err(failed(path, "replace xattrs"))?;
         }
@@ -61,7 +62,7 @@ impl TreeWriter {
             self.shared.set_xattr(path, target, name, value)?;
         }
         let default_acl = metadata.xattrs.iter().find(|(name, _)| is_default_acl(name));
-        let (mode, usable) = (metadata.mode & 0o7777, metadata.mode & 0o7777 | 0o700);
+        let (mode, usable) = (on_disk, on_disk | 0o700);
         if usable != found.mode || !metadata.xattrs.is_empty() {
             node::set_mode(handle.as_fd(), usable).map_err(failed(path, "set the mode"))?;
         }
@@ -94,11 +95,22 @@ impl Shared {
         found: &Stat,
         metadata: &Metadata,
     ) -> Result<(), UnpackError> {
-        self.set_owner(path, file, found, metadata)?;
+        self.describe(path, file, found, metadata, None)
+    }
+
+    /// The same; `special` is for an empty file that stands for something else.
+    pub(super) fn describe(
+        &self,
+        path: &RelPath,
+        file: BorrowedFd<'_>,
+        found: &Stat,
+        metadata: &Metadata,
+        special: Option<Special>,
+    ) -> Result<(), UnpackError> {
+        let mode = self.set_owner(path, file, found, metadata, special)?;
         for (name, value) in &metadata.xattrs {
             self.set_xattr(path, Target::File(file), name, value)?;
         }
-        let mode = metadata.mode & 0o7777;
         // Files are created without set-id bits, so a change of owner cannot have cleared any; an ACL among the
         // attributes has bits of the mode in it.
         if mode != found.mode || !metadata.xattrs.is_empty() {
@@ -119,7 +131,11 @@ impl Shared {
         let found = stat::stat_at(dir.as_fd(), name).map_err(failed(path, "examine"))?;
         if (found.uid, found.gid) != (metadata.uid, metadata.gid) {
             let chowned = node::set_owner_at(dir.as_fd(), name, metadata.uid, metadata.gid);
-            self.owner_result(path, metadata, chowned)?;
+            match chowned {
+                // Only a link comes here in that form, and it has no attribute.
+                Err(error) if self.options.mask.is_some() && is_refusal(&error) => {}
+                chowned => self.owner_result(path, metadata, chowned)?,
+            }
         }
         for (attribute, value) in &metadata.xattrs {
             self.set_xattr(path, Target::Name(dir.as_fd(), name), attribute, value)?;
@@ -130,18 +146,26 @@ impl Shared {
         node::set_mtime_at(dir.as_fd(), name, time(metadata.mtime)).map_err(failed(path, "set the time"))
     }
 
-    /// Sets the owner if it is another.
+    /// Sets the owner if it is another, and returns the mode to be set; or keeps owner and mode in an attribute.
     fn set_owner(
         &self,
         path: &RelPath,
         file: BorrowedFd<'_>,
         found: &Stat,
         metadata: &Metadata,
-    ) -> Result<(), UnpackError> {
-        if (found.uid, found.gid) == (metadata.uid, metadata.gid) {
-            return Ok(());
+        special: Option<Special>,
+    ) -> Result<u16, UnpackError> {
+        let (uid, gid, mode) = (metadata.uid, metadata.gid, metadata.mode & 0o7777);
+        if let Some(mask) = self.options.mask {
+            let told = Override { uid, gid, mode, special };
+            told.write(Target::File(file)).map_err(failed(path, "keep owner and mode of"))?;
+            return Ok(mask);
         }
-        self.owner_result(path, metadata, node::set_owner(file, metadata.uid, metadata.gid))
+        if (found.uid, found.gid) == (metadata.uid, metadata.gid) {
+            return Ok(mode);
+        }
+        self.owner_result(path, metadata, node::set_owner(file, metadata.uid, metadata.gid))?;
+        Ok(mode)
     }
 
     fn owner_result(

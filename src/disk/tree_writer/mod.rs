@@ -29,16 +29,18 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use layerstore_schema::manifest::Kind;
+use rustix::fs::FileType;
 
 pub(crate) use file::{FileWriter, WrittenFile};
 pub(crate) use metadata::apply_metadata;
 
 use self::parents::HandleCache;
+use super::masked::Special;
 use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use crate::error::{ImportError, UnpackError};
-use crate::sys::beneath;
 use crate::sys::node::{self, NodeKind};
 use crate::sys::xattr::{self, Target};
+use crate::sys::{beneath, stat};
 use crate::types::{Metadata, RelPath, Timestamp};
 
 /// How a layer is written.
@@ -50,6 +52,8 @@ pub(crate) struct UnpackOptions {
     pub(crate) squash_owners: bool,
     /// Devices and attributes that this process may not make are left out and listed, instead of refused.
     pub(crate) unprivileged: bool,
+    /// The mode of everything on the disk; owners and modes of the layer are kept in an attribute then.
+    pub(crate) mask: Option<u16>,
     /// How many bytes of holes all sparse files of the layer may have: each is hashed as a zero.
     pub(crate) max_hole_bytes: u64,
 }
@@ -57,7 +61,13 @@ pub(crate) struct UnpackOptions {
 impl UnpackOptions {
     /// Everything is written as the layer says, or is an error.
     pub(crate) fn strict(xattr_namespace: XattrNamespace) -> Self {
-        UnpackOptions { xattr_namespace, squash_owners: false, unprivileged: false, max_hole_bytes: 64 << 30 }
+        UnpackOptions {
+            xattr_namespace,
+            squash_owners: false,
+            unprivileged: false,
+            mask: None,
+            max_hole_bytes: 64 << 30,
+        }
     }
 }
 
@@ -247,6 +257,13 @@ impl TreeWriter {
         if major > 0xfff || minor > 0xf_ffff {
             return Err(UnpackError::DeviceOutOfRange { member: member(path), major, minor });
         }
+        let file_type = match kind {
+            DeviceKind::Char => FileType::CharacterDevice,
+            DeviceKind::Block => FileType::BlockDevice,
+        };
+        if self.shared.options.mask.is_some() {
+            return self.masked_special(path, (file_type, (major, minor)), metadata);
+        }
         let (parent, name) = self.place(path, "device")?;
         let node_kind = match kind {
             DeviceKind::Char => NodeKind::CharDevice,
@@ -266,6 +283,9 @@ impl TreeWriter {
 
     /// Makes a named pipe.
     pub(crate) fn fifo(&mut self, path: &RelPath, metadata: &Metadata) -> Result<(), UnpackError> {
+        if self.shared.options.mask.is_some() {
+            return self.masked_special(path, (FileType::Fifo, (0, 0)), metadata);
+        }
         let (parent, name) = self.place(path, "fifo")?;
         let make = || node::make_node(parent.as_fd(), name, NodeKind::Fifo, metadata.mode, (0, 0));
         self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the fifo"))?;
@@ -274,6 +294,9 @@ impl TreeWriter {
 
     /// Makes a socket without anyone behind it.
     fn socket(&mut self, path: &RelPath, metadata: &Metadata) -> Result<(), UnpackError> {
+        if self.shared.options.mask.is_some() {
+            return self.masked_special(path, (FileType::Socket, (0, 0)), metadata);
+        }
         let (parent, name) = self.place(path, "socket")?;
         let make = || node::make_node(parent.as_fd(), name, NodeKind::Socket, metadata.mode, (0, 0));
         self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the socket"))?;
@@ -329,6 +352,20 @@ impl TreeWriter {
         Ok(node::make_hard_link(above.as_fd(), old, parent.as_fd(), name).is_ok())
     }
 
+    /// Makes the empty file that stands for a device or pipe.
+    fn masked_special(
+        &mut self,
+        path: &RelPath,
+        special: Special,
+        metadata: &Metadata,
+    ) -> Result<(), UnpackError> {
+        let (parent, name) = self.place(path, "device or pipe")?;
+        let make = || beneath::create_file(parent.as_fd(), name, 0o600);
+        let file = self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "create"))?;
+        let found = stat::stat(file.as_fd()).map_err(failed(path, "examine"))?;
+        self.shared.describe(path, file.as_fd(), &found, metadata, Some(special))
+    }
+
     /// Makes a regular file of `real_size` bytes, to be filled by the writer that is returned.
     pub(crate) fn file(
         &mut self,
@@ -338,7 +375,8 @@ impl TreeWriter {
     ) -> Result<FileWriter, UnpackError> {
         let (parent, name) = self.place(path, "file")?;
         // Attributes can be set only on a file that its owner may write.
-        let needed = if metadata.xattrs.is_empty() { 0 } else { 0o600 };
+        let masked = self.shared.options.mask.is_some();
+        let needed = if metadata.xattrs.is_empty() && !masked { 0 } else { 0o600 };
         let mode = metadata.mode & 0o777 | needed;
         let make = || beneath::create_file(parent.as_fd(), name, mode);
         let file = self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "create"))?;

@@ -1,6 +1,6 @@
 //! What is mounted where: a thing's layers, as directories and options.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
@@ -9,7 +9,7 @@ use layerstore_schema::table::Owner;
 use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
 use crate::error::{Error, LookupError, MountError};
 use crate::image;
-use crate::overlay::{self, BY_PROGRAM, IdMapSupport, MountPlan, MountRequest, Probe, Upper, XattrClass};
+use crate::overlay::{self, BY_PROGRAM, IdMapSupport, Masked, MountPlan, MountRequest, Probe, Upper, XattrClass};
 use crate::store::part::{Directory, Part};
 use crate::store::view::View;
 use crate::store::{Store, ThingId};
@@ -32,6 +32,13 @@ pub(super) struct Planned<'s> {
 /// What the layers of a chain have.
 pub(super) fn contents(chain: &[LayerRecord]) -> Vec<LayerContent> {
     chain.iter().map(|layer| layer.content.clone()).collect()
+}
+
+/// Whether modes and owners of a layer stand in an attribute.
+fn is_masked(root: BorrowedFd<'_>, directory: Directory<'_>) -> Result<bool, Error> {
+    let mask = disk::mask_of(root, directory.layout().xattrs());
+    let failed = |source| Error::Io { action: "examine", path: directory.path(), source };
+    Ok(mask.map_err(failed)?.is_some())
 }
 
 impl Store {
@@ -86,6 +93,10 @@ impl Store {
             _ => None,
         };
         drop(txn);
+        if request.masked.any && request.id_map.is_some() {
+            let reason = "its owners are kept in an attribute, as it was made with a force_mask";
+            return Err(MountError::IdMap { reason }.into());
+        }
         // Who gives the maps with each mount knows what a program does with them.
         let copies = options.id_maps.is_none() && !self.maps_by_mounts(&probe);
         if let Some(maps) = request.id_map.take_if(|_| copies) {
@@ -122,7 +133,6 @@ impl Store {
         let empty = absolute(&self.run_layout()?.empty_directory())?;
         let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
         request.options.clone_from(&self.options().mount_options);
-        request.prefer_program = self.options().prefer_mount_program;
         let allows_volatile = self.options().volatile;
         if let Some(maps) = &options.id_maps {
             maps.check()?;
@@ -149,7 +159,9 @@ impl Store {
                 lowers = below;
                 // The kernel would say that a path is not there, and not whose it is.
                 let directory = txn.directory(layer)?;
-                directory.open(&layer.id)?;
+                let opened = directory.open(&layer.id)?;
+                let masked = is_masked(opened.as_fd(), directory)?;
+                request.masked = Masked { any: masked, upper: masked };
                 // A mount that cannot be written needs none.
                 let work = match view {
                     true => home.store().layout().entry_path(Subdirectory::Work, DiffName::Entry(number)),
@@ -163,11 +175,14 @@ impl Store {
         for lower in lowers {
             let directory = txn.directory(lower)?;
             request.lowers.push(absolute(&directory.path())?);
+            let opened = directory.open(&lower.id)?;
+            request.masked.any |= is_masked(opened.as_fd(), directory)?;
             // The kernel does not look whether a root is opaque.
-            if disk::is_opaque(directory.open(&lower.id)?.as_fd(), directory.layout().xattrs())? {
+            if disk::is_opaque(opened.as_fd(), directory.layout().xattrs())? {
                 break;
             }
         }
+        request.prefer_program = self.options().prefer_mount_program || request.masked.any;
         request.read_only = view;
         request.context = options.label.clone().or(request.context).filter(|label| !label.is_empty());
         request.has_labels = machine::has_selinux();
