@@ -3,6 +3,7 @@
 use crate::disk::XattrNamespace;
 use crate::error::Error;
 use crate::overlay::{ErofsSupport, IdMapSupport, Probe};
+use crate::sys::machine;
 
 use super::Store;
 
@@ -86,8 +87,13 @@ impl Store {
     pub fn capabilities(&self) -> Result<Vec<Capability>, Error> {
         let probe = self.probe()?;
         // One list for each part of the store that has something to tell.
-        Ok([self.mount_capabilities(&probe), self.id_capabilities(&probe), self.disk_capabilities(&probe)]
-            .concat())
+        Ok([
+            self.mount_capabilities(&probe),
+            self.id_capabilities(&probe),
+            self.disk_capabilities(&probe),
+            self.keeping_capabilities(),
+        ]
+        .concat())
     }
 
     /// How layers are mounted.
@@ -166,6 +172,20 @@ impl Store {
         };
         let ids = if probe.user_namespace { "of a user namespace" } else { "of the machine" };
         vec![Capability::by("ids", ids), mapped]
+    }
+}
+
+impl Store {
+    /// What the filesystem keeps, and the kernel's security module.
+    fn keeping_capabilities(&self) -> Vec<Capability> {
+        let quotas = self.can_limit().map_err(|error| error.to_string());
+        let labels = machine::has_selinux();
+        vec![
+            Capability::new("project quotas", quotas.is_ok(), || quotas.err().unwrap_or_default()),
+            Capability::new("SELinux labels", labels, || {
+                "SELinux is off, or has no policy: labels are kept, and mounts made without".to_owned()
+            }),
+        ]
     }
 }
 

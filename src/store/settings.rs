@@ -103,7 +103,8 @@ impl StoreOptions {
         }
         options.quota.size = overlay.size.map(|size| size.value).or(options.quota.size);
         options.quota.inodes = overlay.inodes.map(|inodes| inodes.value).or(options.quota.inodes);
-        options.force_mask = overlay.force_mask.and_then(|mask| u16::try_from(mask.value & 0o777).ok());
+        let mask = overlay.force_mask.and_then(|mask| u16::try_from(mask.value & 0o777).ok());
+        options.force_mask = mask.or(options.force_mask);
         if let Some(Setting { value: LayerSync::None, .. }) = overlay.sync {
             options = options.sync(SyncMode::Records);
         }
