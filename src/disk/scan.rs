@@ -104,13 +104,8 @@ pub(crate) fn list_as_left(
 ) -> Result<Vec<ScannedEntry>, ScanError> {
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
-    let mut scan = Scan {
-        namespace,
-        masked,
-        entries: Vec::new(),
-        first_names: HashMap::new(),
-        linked: HashMap::new(),
-    };
+    let mut scan =
+        Scan { namespace, masked, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
     let mut walker = Walker::new(root, Access::AsIs)?;
     let opaque = scan.add(b"", &found, Target::File(walker.directory().as_fd()), None)?;
     // Whether each directory above, the root first, is opaque.

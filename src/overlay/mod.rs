@@ -20,6 +20,8 @@ pub(crate) use entry::EntryPaths;
 pub use entry::{MountEntry, MountParts};
 pub use mount::UnmountMode;
 pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_mounted, mount, unmount};
-pub(crate) use options::{BY_PROGRAM, Masked, MountPlan, MountRequest, Upper, XattrClass, check, objection, plan};
+pub(crate) use options::{
+    BY_PROGRAM, Masked, MountPlan, MountRequest, Upper, XattrClass, check, objection, plan,
+};
 pub(crate) use probe::{ErofsSupport, IdMapSupport, Probe, probe};
 pub(crate) use program::made as is_by_program;

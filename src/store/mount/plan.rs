@@ -9,7 +9,9 @@ use layerstore_schema::table::Owner;
 use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
 use crate::error::{Error, LookupError, MountError};
 use crate::image;
-use crate::overlay::{self, BY_PROGRAM, IdMapSupport, Masked, MountPlan, MountRequest, Probe, Upper, XattrClass};
+use crate::overlay::{
+    self, BY_PROGRAM, IdMapSupport, Masked, MountPlan, MountRequest, Probe, Upper, XattrClass,
+};
 use crate::store::part::{Directory, Part};
 use crate::store::view::View;
 use crate::store::{Store, ThingId};
