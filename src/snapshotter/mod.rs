@@ -232,7 +232,7 @@ impl Snapshotter {
             }
         }
         let mut seal = SealOptions::default();
-        seal.names = Some(vec![new.as_str().to_owned()]);
+        seal.names = Some([vec![new.as_str().to_owned()], record.aliases].concat());
         seal.labels = Some(record::labels(&options.labels));
         seal.flags = record::flags(Kind::Committed);
         seal.parent = parent;
