@@ -188,6 +188,22 @@ fn many_lower_directories_fit_a_page() {
 }
 
 #[test]
+fn a_store_of_images_gives_directories() {
+    if !machine::is_root() {
+        skip!("whether there can be overlay mounts is found out by root, or in a user namespace");
+    }
+    let dir = crate::support::Dir::new("snapshot-composefs");
+    let options = layerstore::StoreOptions::at(dir.root()).run_root(dir.run_root()).reserve(0);
+    let store =
+        layerstore::Store::open(&options.sync(layerstore::SyncMode::Off).use_composefs(true)).unwrap();
+    let snapshots = Snapshotter::new(store, SnapshotterOptions::default());
+    snapshots.prepare("key", None, &none()).unwrap();
+    snapshots.commit("base", "key", &CommitOptions::default()).unwrap();
+    let active = single(snapshots.prepare("active", Some("base"), &none()).unwrap());
+    assert!(paths(&active, "lowerdir")[0].starts_with(dir.join("root/diffs")), "{active:?}");
+}
+
+#[test]
 fn a_place_that_options_cannot_say_is_refused() {
     if !machine::is_root() {
         skip!("whether there can be overlay mounts is found out by root, or in a user namespace");
