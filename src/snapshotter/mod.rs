@@ -231,12 +231,13 @@ impl Snapshotter {
                 }
             }
         }
-        let mut seal = SealOptions::default();
-        seal.names = Some(vec![new.as_str().to_owned()]);
-        seal.labels = Some(record::labels(&options.labels));
-        seal.flags = record::flags(Kind::Committed);
-        seal.parent = parent;
-        seal.read_only = true;
+        let seal = SealOptions {
+            names: Some([vec![new.as_str().to_owned()], record.aliases].concat()),
+            labels: Some(record::labels(&options.labels)),
+            flags: record::flags(Kind::Committed),
+            parent,
+            read_only: true,
+        };
         match self.store.seal_with(&record.layer, &seal) {
             Ok(_) => Ok(()),
             Err(Error::Meta(MetaError::NameInUse { .. })) => Err(exists(name)),

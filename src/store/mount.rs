@@ -256,11 +256,12 @@ impl Store {
     }
 
     /// The directories and options of which [`mount`](Self::mount) would make an overlay, for a caller with a way of its own to write
-    /// mounts down. Nothing is counted, and no length is too long. An id map is the caller's: it is not in the parts.
+    /// mounts down. Nothing is counted, and no length is too long. An id map is the caller's: it is not in the parts. As with
+    /// [`mount_entry`](Self::mount_entry), the layers are their directories.
     ///
     /// Returns [`Error::Mount`] if no mount can be made, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {
-        let planned = self.plan_mount(&what.into(), options)?;
+        let planned = self.plan_mount_of_directories(&what.into(), options)?;
         Ok(planned.plan.parts(&absolute(&self.run_layout()?.empty_directory())?))
     }
 

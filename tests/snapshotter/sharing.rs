@@ -59,9 +59,13 @@ fn of_many_with_one_key_one_is_first() {
 fn a_committed_snapshot_is_a_sealed_layer_that_nobody_unseals() {
     let snapshots = Snapshots::new("snapshot-layer");
     snapshots.prepare("a", None, &none()).unwrap();
+    let active = snapshots.store.layer("snapshot:a").unwrap();
+    snapshots.store.add_names(&active.id, &["mine".parse().unwrap()]).unwrap();
     snapshots.commit("base", "a", &CommitOptions::default()).unwrap();
     let layer = snapshots.store.layer("snapshot:base").unwrap();
     assert!(layer.tree.is_some() && layer.read_only);
+    // A name that somebody else gave it stays.
+    assert_eq!(snapshots.store.layer("mine").unwrap(), layer);
     let refused = snapshots.store.unseal(&layer.id);
     assert!(matches!(refused, Err(Error::InUse(InUseError::ReadOnly { .. }))), "{refused:?}");
 }
