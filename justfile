@@ -51,6 +51,11 @@ doc:
 deny:
     cargo deny --all-features check bans licenses sources
 
+# write the messages and the server of containerd's protocol anew, after a change in proto/
+protocol:
+    cargo run --manifest-path proto/Cargo.toml
+    cargo fmt
+
 # the real six-layer Debian image (as root)
 image:
     tests/images/install.sh

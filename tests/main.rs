@@ -20,6 +20,7 @@ mod chunked;
 mod cli;
 mod compat;
 mod composefs;
+mod containerd;
 mod debian;
 mod dedup;
 mod depth;

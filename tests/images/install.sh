@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that the image, the namespace run, the comparisons, the power cuts and mounts by a program need.
+# Installs the Debian packages that the image, the namespace run, the comparisons, the power cuts, containerd and mounts by a program need.
 #
 # Exit status: 0 when everything is there, 3 when something is missing and cannot be installed;
 # the last line of standard error then names exactly what.
@@ -26,6 +26,11 @@ perl:perl-base
 tar:tar
 zstd:zstd
 fsck.erofs:erofs-utils
+containerd:containerd
+ctr:containerd
+runc:runc
+busybox:busybox-static
+setpriv:util-linux
 "
 
 missing_packages() {

@@ -13,6 +13,7 @@ macro_rules! skip {
 
 pub mod command;
 pub mod compressed;
+pub mod containerd;
 pub mod damage;
 pub mod database;
 pub mod dir;

@@ -125,6 +125,42 @@ pub enum Failure {
         /// The name that it has not.
         name: String,
     },
+    /// Another process answers where this one is to listen.
+    #[cfg(feature = "containerd")]
+    #[error("another process listens at {}", path.display())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The service manager listens elsewhere than the command line says.
+    #[cfg(feature = "containerd")]
+    #[error("the service manager listens at {:?} and not at {:?}", found, wanted)]
+    OtherSocket {
+        /// Its socket.
+        found: PathBuf,
+        /// What the command line says.
+        wanted: PathBuf,
+    },
+    /// The socket that the service manager gave cannot be used.
+    #[cfg(feature = "containerd")]
+    #[error("cannot use the socket that the service manager gave")]
+    GivenSocket {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody said where to listen.
+    #[cfg(feature = "containerd")]
+    #[error("there is no --address, and no socket from a service manager")]
+    NoSocket,
+    /// Calls can no longer be answered.
+    #[cfg(feature = "containerd")]
+    #[error("cannot serve snapshots")]
+    Serve {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// Garbage that could not be removed.
     #[error("cannot remove {}", path.display())]
     Left {
@@ -175,6 +211,12 @@ impl Failure {
                  `layerstore create-layer`"
                     .into(),
             ),
+            #[cfg(feature = "containerd")]
+            Failure::SocketInUse { .. } => Some("end that process first, or choose another --address".into()),
+            #[cfg(feature = "containerd")]
+            Failure::OtherSocket { .. } => {
+                Some("make --address and the ListenStream= of the unit the same, or leave out --address".into())
+            }
             Failure::NotMounted { .. } => Some("`layerstore mount` lists the mounts".into()),
             _ => None,
         }
@@ -203,6 +245,8 @@ impl Failure {
         report::failure(self, hint.as_deref(), color);
         match self {
             Failure::Setting { .. } | Failure::Config(_) => ExitCode::from(2),
+            #[cfg(feature = "containerd")]
+            Failure::NoSocket => ExitCode::from(2),
             // Words that the library takes apart.
             Failure::Store(
                 layerstore::Error::Value(ValueError::IdMap { .. })

@@ -9,10 +9,13 @@
 //! | [`output`] | everything that is printed |
 //! | [`failure`] | what went wrong, and the exit status |
 //! | [`compat`] | the command line of containers-storage |
+//! | `containerd` | the program as a snapshotter of containerd |
 
 mod args;
 mod commands;
 mod compat;
+#[cfg(feature = "containerd")]
+mod containerd;
 mod context;
 mod effective;
 mod failure;

@@ -34,6 +34,8 @@ mod rmi;
 mod save;
 mod seal;
 mod shutdown;
+#[cfg(feature = "containerd")]
+mod snapshotter;
 mod status;
 mod sync;
 mod unmount;
@@ -76,6 +78,8 @@ pub use rmi::RmiArgs;
 pub use save::{CompressionKind, SaveArgs};
 pub use seal::SealArgs;
 pub use shutdown::ShutdownArgs;
+#[cfg(feature = "containerd")]
+pub use snapshotter::SnapshotterArgs;
 pub use status::StatusArgs;
 pub use sync::SyncArgs;
 pub use unmount::UnmountArgs;
@@ -155,6 +159,8 @@ pub enum Command {
     Config(ConfigArgs),
     Unshare(UnshareArgs),
     Compat(CompatArgs),
+    #[cfg(feature = "containerd")]
+    Snapshotter(SnapshotterArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
     Version(VersionArgs),

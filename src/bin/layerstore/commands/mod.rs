@@ -34,6 +34,8 @@ mod rmi;
 mod save;
 mod seal;
 mod shutdown;
+#[cfg(feature = "containerd")]
+mod snapshotter;
 mod status;
 mod sync;
 mod unmount;
@@ -94,6 +96,8 @@ pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Config(args) => config::run(&args, context),
         Command::Unshare(args) => unshare::run(&args, context),
         Command::Compat(args) => compat::run(&args),
+        #[cfg(feature = "containerd")]
+        Command::Snapshotter(args) => snapshotter::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),
         Command::Version(args) => version::run(&args, context),

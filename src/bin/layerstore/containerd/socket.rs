@@ -1,0 +1,203 @@
+//! The socket that is listened to, and its name in the filesystem.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
+use rustix::process::umask;
+
+use super::manager;
+use crate::failure::Failure;
+
+/// How long another process may have the directory of the socket locked. Whoever does has few calls to make there.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A socket that is listened to.
+#[derive(Debug)]
+pub struct Socket {
+    pub listener: UnixListener,
+    /// Not there for the socket of a service manager, who keeps it.
+    pub name: Option<SocketName>,
+}
+
+/// The name of a socket that this process made: removed when dropped.
+#[derive(Debug)]
+pub struct SocketName {
+    path: PathBuf,
+    /// Device and inode: by then the name may be that of another process.
+    id: (u64, u64),
+}
+
+impl Socket {
+    /// The socket that the service manager has for this process; else a new one at `address`. Only this user may connect.
+    ///
+    /// Returns [`Failure::SocketInUse`] if another process listens there, [`Failure::OtherSocket`] if the service
+    /// manager's has another name, and [`Failure::NoSocket`] if there is neither.
+    pub fn open(given: Option<UnixListener>, address: Option<&Path>) -> Result<Self, Failure> {
+        match (given, address) {
+            (Some(listener), wanted) => {
+                check_name(&listener, wanted)?;
+                Ok(Socket { listener, name: None })
+            }
+            (None, Some(address)) => bind(address),
+            (None, None) => Err(Failure::NoSocket),
+        }
+    }
+
+    /// The socket that the service manager has for this process. To be called before anything is opened.
+    pub fn given() -> Result<Option<UnixListener>, Failure> {
+        manager::given_socket()
+    }
+
+    /// What it is called, for people.
+    pub fn shown(&self) -> String {
+        let address = self.listener.local_addr().ok();
+        let path = address.as_ref().and_then(|address| address.as_pathname());
+        path.map_or_else(|| "a socket without a name".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// Refuses a socket of the service manager that is not where it is expected to be: containerd would call in vain.
+fn check_name(listener: &UnixListener, wanted: Option<&Path>) -> Result<(), Failure> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let address = listener.local_addr().map_err(|source| Failure::GivenSocket { source })?;
+    if address.as_pathname() == Some(wanted) {
+        return Ok(());
+    }
+    let found = address.as_pathname().unwrap_or(Path::new("")).to_owned();
+    Err(Failure::OtherSocket { found, wanted: wanted.to_owned() })
+}
+
+/// Makes a socket. One that nobody listens to any more is replaced.
+fn bind(path: &Path) -> Result<Socket, Failure> {
+    let failed = |source| Failure::File { action: "listen at", path: path.to_owned(), source };
+    let _locked = lock_directory(path).map_err(failed)?;
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(Failure::SocketInUse { path: path.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => remove_dead(path).map_err(failed)?,
+        Err(error) => return Err(failed(error)),
+    }
+    let listener = bind_private(path).map_err(failed)?;
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    let name = SocketName { path: path.to_owned(), id: (metadata.dev(), metadata.ino()) };
+    Ok(Socket { listener, name: Some(name) })
+}
+
+/// Removes a socket that refuses connections. A file of another kind does so too, and stays.
+fn remove_dead(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.file_type().is_socket() {
+        return fs::remove_file(path);
+    }
+    Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket"))
+}
+
+/// Binds, so that nobody else can connect at any moment. The mode of a socket is that of the process's mask, of which there is
+/// one for all threads: this process has one by now.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let before = umask(Mode::from_bits_retain(0o177));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    bound
+}
+
+/// Locks the directory of a socket, so that of two processes that find it dead, not the second replaces the first one's.
+/// The lock ends with the descriptor.
+fn lock_directory(path: &Path) -> io::Result<impl Sized> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(directory, flags, Mode::empty())?;
+    let begun = Instant::now();
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(directory),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_TIMEOUT => thread::sleep(LOCK_INTERVAL),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        let Ok(_locked) = lock_directory(&self.path) else { return };
+        let is_ours = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino()) == self.id;
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| is_ours(&metadata)) {
+            // What stays is a dead socket, which the next one replaces.
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn open(path: &Path) -> Result<Socket, Failure> {
+        Socket::open(None, Some(path))
+    }
+
+    #[test]
+    fn a_new_socket_is_for_its_owner_and_goes_with_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let socket = open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        UnixStream::connect(&path).unwrap();
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let socket = open(&path).unwrap();
+        assert!(matches!(open(&path), Err(Failure::SocketInUse { .. })));
+        UnixStream::connect(&path).unwrap();
+        // Its name is another's by now.
+        fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        drop(socket);
+        assert!(path.exists());
+        drop(other);
+    }
+
+    #[test]
+    fn files_are_not_taken_for_dead_sockets() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        fs::write(&path, "precious").unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, Failure::File { .. }), "{error:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_given_socket_must_be_the_one_that_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let again = || Some(listener.try_clone().unwrap());
+        let other = dir.path().join("t");
+        assert!(matches!(Socket::open(again(), Some(&other)), Err(Failure::OtherSocket { .. })));
+        for address in [None, Some(&*path)] {
+            drop(Socket::open(again(), address).unwrap());
+            assert!(path.exists(), "the service manager's name was removed");
+        }
+        assert!(matches!(Socket::open(None, None), Err(Failure::NoSocket)));
+    }
+}

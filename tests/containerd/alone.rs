@@ -1,0 +1,176 @@
+//! The socket, the signals and the service manager; nobody calls.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::containerd::wait_until;
+use crate::support::{Dir, TestCommand, command};
+
+/// A plugin, killed at the end of the test unless it ended.
+struct Plugin {
+    child: Child,
+}
+
+impl Plugin {
+    fn start(dir: &Dir, socket: &Path) -> Self {
+        let mut command = Command::new(command::binary());
+        command.arg("--root").arg(dir.root()).arg("--runroot").arg(dir.run_root());
+        command.args(["--quiet", "snapshotter", "--address"]).arg(socket).stdin(Stdio::null());
+        let plugin = Plugin { child: command.spawn().unwrap() };
+        wait_until("the plugin listens", || UnixStream::connect(socket).is_ok());
+        plugin
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the plugin ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn snapshotter(dir: &Dir, socket: &Path) -> TestCommand {
+    dir.layerstore(["snapshotter", "--address"]).arg(socket)
+}
+
+#[test]
+fn a_signal_ends_it_and_the_socket_goes() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let dir = Dir::new("plug-signal");
+        let socket = dir.join("s");
+        let mut plugin = Plugin::start(&dir, &socket);
+        assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+        plugin.signal(signal);
+        assert_eq!(plugin.wait().code(), Some(0));
+        assert!(!socket.exists());
+    }
+}
+
+/// Begins a connection and says nothing, so that the plugin waits for its end.
+fn silent_caller(socket: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    // The preface of HTTP/2 and half a frame: a call that was begun.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    stream.read_exact(&mut [0; 9]).unwrap();
+    stream
+}
+
+#[test]
+fn a_caller_who_says_nothing_does_not_keep_it() {
+    let dir = Dir::new("plug-silent");
+    let socket = dir.join("s");
+    let mut plugin = Plugin::start(&dir, &socket);
+    let _caller = silent_caller(&socket);
+    plugin.signal(Signal::TERM);
+    wait_until("the socket is closed", || UnixStream::connect(&socket).is_err());
+    // Whether it waits for the caller or not: it does not after the second one.
+    kill_process(Pid::from_child(&plugin.child), Signal::TERM).ok();
+    assert_eq!(plugin.wait().code(), Some(0));
+}
+
+#[test]
+fn a_live_socket_is_refused_and_a_dead_one_is_replaced() {
+    let dir = Dir::new("plug-socket");
+    let socket = dir.join("s");
+    let mut first = Plugin::start(&dir, &socket);
+    let told = snapshotter(&dir, &socket).assert_exit(1);
+    assert!(told.contains("another process listens at") && told.contains("hint:"), "{told}");
+    UnixStream::connect(&socket).unwrap();
+    first.signal(Signal::KILL);
+    first.wait();
+    assert!(socket.exists());
+    let second = Plugin::start(&dir, &socket);
+    second.signal(Signal::TERM);
+}
+
+#[test]
+fn a_file_in_the_place_of_the_socket_stays() {
+    let dir = Dir::new("plug-file");
+    let file = dir.write("s", "precious");
+    let told = snapshotter(&dir, &file).assert_exit(1);
+    assert!(told.contains("cannot listen at"), "{told}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn without_an_address_or_a_service_manager_it_is_used_wrongly() {
+    let dir = Dir::new("plug-nowhere");
+    let told = dir.layerstore(["snapshotter"]).assert_exit(2);
+    assert!(told.contains("--address"), "{told}");
+    // Those are for another process.
+    let told = dir.layerstore(["snapshotter"]).env("LISTEN_FDS", "1").env("LISTEN_PID", "1").assert_exit(2);
+    assert!(told.contains("--address"), "{told}");
+}
+
+/// Starts the plugin as systemd does: the socket is descriptor 3, and the variables say so.
+fn activated(dir: &Dir, listener: &UnixListener, count: &str, notify: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=$COUNT exec \"$@\" 3<&0 </dev/null", "sh"]);
+    shell.env("COUNT", count).env("NOTIFY_SOCKET", notify);
+    shell.arg(command::binary()).arg("--root").arg(dir.root()).arg("--runroot").arg(dir.run_root());
+    shell.args(["--quiet", "snapshotter"]).stdin(OwnedFd::from(listener.try_clone().unwrap()));
+    shell
+}
+
+#[test]
+fn a_service_manager_gives_the_socket_and_hears_how_it_goes() {
+    let dir = Dir::new("plug-activated");
+    let (socket, notify) = (dir.join("s"), dir.join("n"));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let heard = UnixDatagram::bind(&notify).unwrap();
+    heard.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let hear = || {
+        let mut buffer = [0; 64];
+        let length = heard.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    // A caller who was there first is answered as well.
+    let mut early = UnixStream::connect(&socket).unwrap();
+    early.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut command = activated(&dir, &listener, "1", &notify);
+    let mut plugin = Plugin { child: command.arg("--address").arg(&socket).spawn().unwrap() };
+    assert_eq!(hear(), "READY=1");
+    early.read_exact(&mut [0; 9]).unwrap();
+    drop(early);
+    plugin.signal(Signal::TERM);
+    assert_eq!(hear(), "STOPPING=1");
+    assert_eq!(plugin.wait().code(), Some(0));
+    // It is the service manager's, who listens on.
+    UnixStream::connect(&socket).unwrap();
+}
+
+#[test]
+fn a_service_manager_with_other_sockets_is_told() {
+    let dir = Dir::new("plug-other");
+    let (socket, notify) = (dir.join("s"), dir.join("n"));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let fail = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = fail(activated(&dir, &listener, "1", &notify).arg("--address").arg(dir.join("t")));
+    assert!(told.contains("listens at") && told.contains("ListenStream="), "{told}");
+    let told = fail(&mut activated(&dir, &listener, "2", &notify));
+    assert!(told.contains("there are 2"), "{told}");
+}
