@@ -36,6 +36,7 @@
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | let equal files take their space once | [`Store::dedup`] |
 //! | give containerd, or others like it, snapshots | [`snapshotter::Snapshotter`] |
+//! | drive the store as containers/storage and moby drive theirs | [`graphdriver::Driver`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |
 //!
