@@ -217,12 +217,12 @@ fn a_changed_image_is_found_and_made_again() {
     let dir = Dir::new("composefs-check");
     let Some((store, image, web, _)) = mounted(&dir) else { return };
     store.unmount(&web, UnmountMode::Plain).unwrap();
+    let view = store.mount(&image, &MountOptions::default()).unwrap();
     let layers = fs::read_dir(store.root().join("composefs")).unwrap().map(|layer| layer.unwrap().path());
     let images = layers.flat_map(|layer| names(&layer).into_iter().map(move |name| layer.join(name)));
     let file = images.into_iter().find(|path| path.to_str().unwrap().ends_with(".erofs")).unwrap();
     let directory = file.parent().unwrap().to_owned();
     let mut bytes = fs::read(&file).unwrap();
-    // Not where anything of the format would break.
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::remove_file(&file).unwrap();
@@ -233,7 +233,6 @@ fn a_changed_image_is_found_and_made_again() {
     let codes: Vec<_> = report.findings.iter().map(|finding| finding.code()).collect();
     assert_eq!(codes, ["composefs-changed"]);
     // While somebody sees it, it stays.
-    let view = store.mount(&image, &MountOptions::default()).unwrap();
     let report = store.repair(&RepairOptions::default()).unwrap();
     assert!(!report.is_complete() && view.path().join("link").exists());
     store.unmount(&image, UnmountMode::Plain).unwrap();

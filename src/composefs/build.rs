@@ -9,7 +9,7 @@ use layerstore_schema::manifest::{Entry, Kind, Manifest};
 
 use super::content;
 use super::tree::{Digests, Stack, image};
-use crate::disk::{DiffName, Layout, StagedImage, Subdirectory};
+use crate::disk::{DiffName, Layout, StagedFiles, Subdirectory};
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::verity;
@@ -78,7 +78,7 @@ pub(crate) fn build_data(
     (number, fresh): (u64, u64),
     sync: impl FnOnce() -> Result<(), LayoutError>,
 ) -> Result<(), LayoutError> {
-    let staged = StagedImage::create(layout, fresh)?;
+    let staged = StagedFiles::create(layout, fresh)?;
     let fail = |action| failed(directory(layout, number), action);
     let files = files(manifest);
     let data = node::make_directory(staged.directory(), PLAIN.as_bytes(), 0o700)

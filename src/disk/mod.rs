@@ -74,7 +74,7 @@ pub(crate) use scan::{
     LeftBelow, ScannedEntry, ScannedKind, handle, hash_content, hash_files, list, list_as_left, scan,
 };
 pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
-pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedImage, Staging};
+pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};
 pub(crate) use translate::{Translate, translate_owners};
 pub(crate) use trash::{Part, Trash};
 pub(crate) use tree_writer::{

@@ -208,14 +208,14 @@ impl StagedData {
     }
 }
 
-/// The image of a diff directory, being made. Dropping it removes it.
+/// The files of a diff directory, being named by their hashes. Dropping it removes the names.
 #[derive(Debug)]
-pub(crate) struct StagedImage {
+pub(crate) struct StagedFiles {
     held: Held,
     directory: OwnedFd,
 }
 
-impl StagedImage {
+impl StagedFiles {
     /// Makes the directory `composefs/<number>`. The number must never have been used before.
     pub(crate) fn create(layout: &Layout, number: u64) -> Result<Self, LayoutError> {
         let stage = Stage::create(layout)?;
@@ -226,7 +226,7 @@ impl StagedImage {
         let directory = node::make_directory(held.parent(), &bytes, 0o700)
             .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
             .map_err(|source| held.failed(name, "create", source))?;
-        Ok(StagedImage { held, directory })
+        Ok(StagedFiles { held, directory })
     }
 
     /// The directory.

@@ -153,7 +153,8 @@ impl Probe {
         if self.user_namespace || !self.privileged {
             return Some("the kernel mounts EROFS for root outside every user namespace only");
         }
-        if self.erofs == ErofsSupport::None {
+        // In the order of what is tried: without the first, nobody has asked for the others.
+        if self.lower_descriptors && self.erofs == ErofsSupport::None {
             return Some(
                 "the kernel mounts no EROFS image here: it lacks the filesystem, or has it as a module that is not loaded",
             );

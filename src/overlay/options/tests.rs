@@ -213,3 +213,31 @@ fn id_maps_need_support_and_fall_back() {
     assert!(matches!(support(&none), Err(MountError::IdMap { .. })));
     assert!(support(&Probe { overlay: false, ..none }).is_ok(), "the program maps ids by itself");
 }
+
+#[test]
+fn an_image_is_the_lowest_layer_and_needs_a_kernel_that_copies_whole_files() {
+    let able = Probe { privileged: true, erofs: ErofsSupport::File, data_lowers: true, ..able() };
+    let (image, data) = (PathBuf::from("/s/image"), vec![PathBuf::from("/s/1"), PathBuf::from("/s/2")]);
+    let mut request = MountRequest::new("/s", "/empty", XattrClass::Trusted);
+    request.lowers = vec![image.clone()];
+    request.images.insert(image.clone(), Built { image: image.clone(), data, verified: true });
+    let made = plan(&able, &request).unwrap();
+    assert_eq!((made.method, made.lowers), (Method::Descriptors, vec![image]), "nothing stands below it");
+    assert!(made.settings.contains(&("metacopy", Some("off"))));
+    assert!(made.settings.contains(&("verity", Some("require"))));
+    let refused = |probe: Probe| match plan(&probe, &request) {
+        Err(MountError::Composefs { reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(refused(Probe { data_lowers: false, ..able.clone() }).contains("metacopy=on"));
+    assert!(refused(Probe { erofs: ErofsSupport::None, ..able.clone() }).contains("no EROFS"));
+    assert!(
+        refused(Probe { lower_descriptors: false, erofs: ErofsSupport::None, ..able.clone() })
+            .contains("6.16")
+    );
+    assert!(refused(Probe { user_namespace: true, ..able.clone() }).contains("user namespace"));
+    // The directories of its files count.
+    let mut deep = request.clone();
+    deep.lowers.splice(..0, (0..498).map(|number| PathBuf::from(format!("/s/l{number}"))));
+    assert!(matches!(plan(&able, &deep), Err(MountError::TooManyLayers { count: 501, .. })));
+}
