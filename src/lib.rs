@@ -18,6 +18,7 @@
 //! | compare any two things | [`Store::changes_since`], [`Store::diff_with`], [`Store::diff_size`] |
 //! | make layers of one's own | [`Store::create_layer`], [`Store::put_layer`], [`Store::apply_diff`], [`Store::seal`] |
 //! | fetch only the parts of a layer that are not there | [`Store::stage_chunked`] from a [`RangeSource`] |
+//! | use a layer that another program fills when it is read | [`StoreOptions::additional_layer_store`], [`Store::lookup_additional_layer`] |
 //! | make an image of that | [`Store::commit`] |
 //! | take an image out | [`Store::save`] to an [`oci::Reference`] |
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
@@ -142,17 +143,17 @@ pub use chunked::{BlobSpan, ChunkedBlob, RangeSource};
 pub use compress::Compression;
 pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{
-    ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,
-    ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError,
-    OciError, ProbeTextError, QuotaError, RepairError, ScanError, SplitError, TreeError, UnpackError,
-    UnsyncedError, ValueError, WatchError,
+    AdditionalLayerError, ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError,
+    CreateError, Error, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError,
+    MountError, NamespaceError, OciError, ProbeTextError, QuotaError, RepairError, ScanError, SplitError,
+    TreeError, UnpackError, UnsyncedError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
-pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
+pub use layer::{AdditionalLayerInfo, Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport,
+    AdditionalLayer, AdditionalLayerStore, ApplyOptions, Aspect, AutoIdMaps, BackupMode, Capability, CapabilityValue, CompactReport,
     ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges, IdMapping, ImageOptions,
     LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions, MountParts, NewItem,
     ParentOwners, Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject,

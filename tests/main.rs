@@ -14,6 +14,7 @@
 #[macro_use]
 mod support;
 
+mod additional;
 mod check;
 mod chunked;
 mod cli;

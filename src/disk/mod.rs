@@ -15,6 +15,7 @@
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees |
 //! | [`trash`] | how what has a number goes |
+//! | [`additional`] | layers in the directories of additional layer stores |
 //! | [`usage`] | what a tree takes on the disk |
 //! | [`file_in`] | files in the directories of images and containers |
 //! | [`digest_lock`] | lock files of digests in the run root |
@@ -24,6 +25,7 @@
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
+mod additional;
 mod copy;
 mod damage;
 mod digest_lock;
@@ -51,6 +53,7 @@ mod tree_writer;
 mod usage;
 mod walk;
 
+pub(crate) use additional::AdditionalDirectory;
 pub(crate) use copy::copy_below;
 pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;

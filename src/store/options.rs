@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::AdditionalLayerStore;
 use crate::config::Ignored;
 use crate::meta::DatabaseOptions;
 
@@ -60,6 +61,7 @@ pub struct StoreOptions {
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
     pub(super) image_stores: Vec<PathBuf>,
+    pub(super) additional_layer_stores: Vec<AdditionalLayerStore>,
     /// Whether another handle has the store for its images, and looks after what only it can know: what is mounted.
     pub(super) for_another: bool,
     pub(super) read_only: bool,
@@ -91,6 +93,7 @@ impl StoreOptions {
             ignored: Vec::new(),
             image_store_root: None,
             image_stores: Vec::new(),
+            additional_layer_stores: Vec::new(),
             read_only: false,
             transient: false,
             sync: SyncMode::default(),
@@ -246,6 +249,25 @@ impl StoreOptions {
     #[must_use]
     pub fn image_stores<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> Self {
         self.image_stores = roots.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// A directory in which another program shows layers that it fills when they are read: see
+    /// [`Store::lookup_additional_layer`](crate::Store::lookup_additional_layer). Called several times, it names several,
+    /// which are asked in this order.
+    ///
+    /// An image that is [loaded](crate::Store::load) has the layers that are found there, if its manifest names their tables
+    /// of contents, and their blobs are not read. Layers on record are found without this option too.
+    #[must_use]
+    pub fn additional_layer_store(mut self, store: AdditionalLayerStore) -> Self {
+        self.additional_layer_stores.push(store);
+        self
+    }
+
+    /// In place of the additional layer stores named until now: these.
+    #[must_use]
+    pub fn additional_layer_stores(mut self, stores: impl IntoIterator<Item = AdditionalLayerStore>) -> Self {
+        self.additional_layer_stores = stores.into_iter().collect();
         self
     }
 
