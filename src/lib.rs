@@ -35,7 +35,7 @@
 //! | only read; forget containers with the boot | [`StoreOptions::read_only`]; [`StoreOptions::transient`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
-//! | let equal files take their space once | [`Store::dedup`] |
+//! | let equal files take their space once | [`Store::dedup`]; as they come in, [`StoreOptions::dedup_at_import`] |
 //! | give containerd, or others like it, snapshots | [`snapshotter::Snapshotter`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
 //! | mount without being root | [`enter_user_namespace`], first of all |

@@ -71,7 +71,7 @@ pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
     LeftBelow, ScannedEntry, ScannedKind, hash_content, hash_files, list, list_as_left, scan,
 };
-pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
+pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedImage, Staging};
 pub(crate) use translate::{Translate, translate_owners};
 pub(crate) use trash::{Part, Trash};

@@ -7,6 +7,7 @@
 //! staged removes it.
 
 mod rows;
+mod sharing;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -175,6 +176,10 @@ impl Store {
             }
             return Err(error);
         }
+        self.share_new(prepared.ready.iter().filter_map(|ready| match ready {
+            Ready::Sealed(layer) => Some(&**layer),
+            _ => None,
+        }));
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }

@@ -48,6 +48,7 @@ pub struct StoreOptions {
     pub(super) run_root: Option<PathBuf>,
     pub(super) create: bool,
     pub(super) keep_blobs: bool,
+    pub(super) dedup_at_import: bool,
     pub(super) reserve: u64,
     pub(super) mount_program: Option<PathBuf>,
     pub(super) prefer_mount_program: bool,
@@ -79,6 +80,7 @@ impl StoreOptions {
             run_root: None,
             create: true,
             keep_blobs: true,
+            dedup_at_import: false,
             reserve: 16 << 20,
             mount_program: None,
             prefer_mount_program: false,
@@ -138,6 +140,15 @@ impl StoreOptions {
     #[must_use]
     pub fn keep_blobs(mut self, keep: bool) -> Self {
         self.keep_blobs = keep;
+        self
+    }
+
+    /// Whether files that a new layer brings share their space with equal ones that the store has, as
+    /// [`Store::dedup`](crate::Store::dedup) makes them do later: on Btrfs, and on XFS with reflinks; elsewhere it is without
+    /// effect. The default is `false`, since it costs time: what is new is written to the disk, and compared there.
+    #[must_use]
+    pub fn dedup_at_import(mut self, dedup: bool) -> Self {
+        self.dedup_at_import = dedup;
         self
     }
 
