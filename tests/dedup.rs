@@ -389,7 +389,8 @@ fn the_command_says_where_it_would_work() {
 /// Opened so that what is new shares its space with what is there.
 fn open_sharing(root: &Path, dir: &Dir) -> Store {
     let options = StoreOptions::at(root).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
-    Store::open(&options.dedup_at_import(true)).unwrap()
+    // XFS frees what is removed when it has time, and the test counts what is used.
+    Store::open(&options.dedup_at_import(true).keep_blobs(false)).unwrap()
 }
 
 fn what_is_new_shares(kind: &str) {
@@ -420,7 +421,6 @@ fn what_is_new_shares(kind: &str) {
     let written = oci::Image::new(layers).write(dir.join("layout"), "image");
     let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
     let image = store.load(&source, &LoadOptions::named("image")).unwrap();
-    store.drop_blobs(None).unwrap();
     let grown = used(&root).saturating_sub(used_before);
     assert!(grown < (LONG as u64) * 3 / 2, "{grown} bytes for {} that are new", LONG);
     put(&store, "put", &[Member::file("put", &other)]);
