@@ -18,6 +18,7 @@
 //! | compare any two things | [`Store::changes_since`], [`Store::diff_with`], [`Store::diff_size`] |
 //! | make layers of one's own | [`Store::create_layer`], [`Store::put_layer`], [`Store::apply_diff`], [`Store::seal`] |
 //! | fetch only the parts of a layer that are not there | [`Store::stage_chunked`] from a [`RangeSource`] |
+//! | use a layer that another program fills when it is read | [`StoreOptions::additional_layer_store`], [`Store::lookup_additional_layer`] |
 //! | make an image of that | [`Store::commit`] |
 //! | take an image out | [`Store::save`] to an [`oci::Reference`] |
 //! | keep data with a thing | [`WriteTxn::put_item`], [`Store::item`], [`Store::items`] |
@@ -34,7 +35,7 @@
 //! | only read; forget containers with the boot | [`StoreOptions::read_only`]; [`StoreOptions::transient`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
-//! | let equal files take their space once | [`Store::dedup`] |
+//! | let equal files take their space once | [`Store::dedup`]; as they come in, [`StoreOptions::dedup_at_import`] |
 //! | give containerd, or others like it, snapshots | [`snapshotter::Snapshotter`] |
 //! | drive the store as containers/storage and moby drive theirs | [`graphdriver::Driver`] |
 //! | find damage; mend it; remove what crashes left | [`Store::check`]; [`Store::repair`]; [`Store::gc`] |
@@ -143,22 +144,22 @@ pub use chunked::{BlobSpan, ChunkedBlob, RangeSource};
 pub use compress::Compression;
 pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{
-    ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError, CreateError, Error,
-    ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError, MountError, NamespaceError,
-    OciError, ProbeTextError, QuotaError, RepairError, ScanError, SplitError, TreeError, UnpackError,
-    UnsyncedError, ValueError, WatchError,
+    AdditionalLayerError, ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError,
+    CreateError, Error, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError,
+    MountError, NamespaceError, OciError, ProbeTextError, QuotaError, RepairError, ScanError, SplitError,
+    TreeError, UnpackError, UnsyncedError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
-pub use layer::{Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
+pub use layer::{AdditionalLayerInfo, Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    ApplyOptions, Aspect, AutoIdMaps, Backing, BackupMode, Capability, CapabilityValue, CompactReport,
-    ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges, IdMapping, ImageOptions,
-    LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions, MountParts, NativeDiff,
-    NewItem, OverlayDefaults, ParentOwners, Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status,
-    Store, StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions,
-    WriteTxn,
+    AdditionalLayer, AdditionalLayerStore, ApplyOptions, Aspect, AutoIdMaps, Backing, BackupMode, Capability,
+    CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges,
+    IdMapping, ImageOptions, LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions,
+    MountParts, NativeDiff, NewItem, OverlayDefaults, ParentOwners, Quota, QuotaUsage, Removal, SealOptions,
+    StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage,
+    Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use layerstore::oci::{LoadOptions, Source};
 use layerstore::{
     CheckLevel, CheckOptions, ContainerOptions, DedupOptions, DedupReport, Error, LayerOptions, MountOptions,
     Progress, Store, StoreOptions, SyncMode, UnmountMode,
@@ -16,7 +17,7 @@ use layerstore::{
 use crate::support::random::Random;
 use crate::support::store::assert_whole;
 use crate::support::tar::{Member, archive};
-use crate::support::{Dir, TestCommand, disk, machine};
+use crate::support::{Dir, TestCommand, disk, machine, oci};
 
 const MIB: u64 = 1 << 20;
 
@@ -383,4 +384,112 @@ fn the_command_says_where_it_would_work() {
     let error = TestCommand::layerstore().arg("--root").arg(&root).arg("dedup").assert_exit(1);
     assert!(error.starts_with("error: files on ext4 cannot share their space"), "{error}");
     assert!(error.contains("\n  hint: only Btrfs can, and XFS"), "{error}");
+}
+
+/// Opened so that what is new shares its space with what is there.
+fn open_sharing(root: &Path, dir: &Dir) -> Store {
+    let options = StoreOptions::at(root).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+    // XFS frees what is removed when it has time, and the test counts what is used.
+    Store::open(&options.dedup_at_import(true).keep_blobs(false)).unwrap()
+}
+
+fn what_is_new_shares(kind: &str) {
+    let dir = Dir::new("dedup-import");
+    let root = match disk::mount(&dir, kind, kind, &[]) {
+        Ok(at) => at.join("store"),
+        Err(why) => skip!("{why}"),
+    };
+    let (long, other) = (noise(1, LONG), noise(2, LONG));
+    let store = open(&root, &dir);
+    put(&store, "plain", &[Member::file("first", &long)]);
+    put(&store, "unshared", &[Member::file("not-shared", &long)]);
+    let used_before = used(&root);
+    let store = open_sharing(&root, &dir);
+    // An image, of which one layer has what is there, one what is new, and one both.
+    let layers = [
+        oci::Layer::new([
+            Member::file("again", &long).owner(7, 7).mode(0o640),
+            Member::file("tiny", b"tiny"),
+        ]),
+        oci::Layer::new([Member::file("new", &other), Member::file("new-too", &other)]),
+        oci::Layer::new([
+            Member::file("new-above", &other),
+            Member::file("again-above", &long),
+            Member::hard_link("link", "again-above"),
+        ]),
+    ];
+    let written = oci::Image::new(layers).write(dir.join("layout"), "image");
+    let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
+    let image = store.load(&source, &LoadOptions::named("image")).unwrap();
+    let grown = used(&root).saturating_sub(used_before);
+    assert!(grown < (LONG as u64) * 3 / 2, "{grown} bytes for {} that are new", LONG);
+    put(&store, "put", &[Member::file("put", &other)]);
+    let grown = used(&root).saturating_sub(used_before);
+    assert!(grown < (LONG as u64) * 3 / 2, "{grown} bytes for {} that are new", LONG);
+    if machine::has_program("filefrag") {
+        assert!(share(&store, "first", "again") || share(&store, "not-shared", "again"));
+        assert!(share(&store, "again", "again-above"));
+        assert!(share(&store, "new", "new-too") && share(&store, "new", "new-above"));
+        assert!(share(&store, "new", "put"));
+    }
+    for (name, content) in [("again", &long), ("new", &other), ("new-above", &other), ("put", &other)] {
+        assert!(std::fs::read(find(&store, name)).unwrap() == *content, "{name}");
+    }
+    let found = find(&store, "again").metadata().unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (7, 7, 0o640));
+    assert_whole(&store);
+    // What is removed takes nothing from what shares with it.
+    store.remove_image(&image.id).unwrap();
+    assert_whole(&store);
+}
+
+#[test]
+fn what_is_new_shares_with_what_is_there_on_btrfs() {
+    what_is_new_shares("btrfs");
+}
+
+#[test]
+fn what_is_new_shares_with_what_is_there_on_xfs() {
+    what_is_new_shares("xfs");
+}
+
+/// What was damaged on the disk is not taken for what its record says.
+#[test]
+fn what_is_new_shares_nothing_with_damage() {
+    let dir = Dir::new("dedup-import-damaged");
+    let root = match disk::mount(&dir, "btrfs", "btrfs", &[]) {
+        Ok(at) => at.join("store"),
+        Err(why) => skip!("{why}"),
+    };
+    let long = noise(1, LONG);
+    let store = open_sharing(&root, &dir);
+    put(&store, "damaged", &[Member::file("damaged", &long)]);
+    let file = File::options().write(true).open(find(&store, "damaged")).unwrap();
+    file.write_all_at(b"x", 3).unwrap();
+    drop(file);
+    put(&store, "next", &[Member::file("next", &long)]);
+    assert!(std::fs::read(find(&store, "next")).unwrap() == long);
+    put(&store, "last", &[Member::file("last", &long)]);
+    assert!(std::fs::read(find(&store, "last")).unwrap() == long);
+    if machine::has_program("filefrag") {
+        assert!(share(&store, "next", "last") && !share(&store, "damaged", "last"));
+    }
+}
+
+/// Where files share nothing, it is without effect.
+#[test]
+fn sharing_what_is_new_is_no_failure_where_it_cannot_be() {
+    let dir = Dir::new("dedup-import-cannot");
+    let at = if machine::is_root() { tmpfs(&dir) } else { dir.create_dir("plain") };
+    let store = open_sharing(&at.join("store"), &dir);
+    let long = noise(1, 9000);
+    put(&store, "one", &[Member::file("one", &long)]);
+    put(&store, "two", &[Member::file("two", &long)]);
+    assert_whole(&store);
+}
+
+fn tmpfs(dir: &Dir) -> PathBuf {
+    let at = dir.create_dir("tmpfs");
+    TestCommand::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&at).assert_success();
+    at
 }

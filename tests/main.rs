@@ -14,6 +14,7 @@
 #[macro_use]
 mod support;
 
+mod additional;
 mod backing;
 mod check;
 mod chunked;

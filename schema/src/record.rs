@@ -90,6 +90,9 @@ pub enum LayerContent {
     Sealed([u8; 32]),
     /// In a directory of its own, `diffs/<number>`, with `work/<number>`, which mounts write to.
     Writable(u64),
+    /// Outside the store: in the directory `diff` of this directory of an additional layer store, an absolute path. It is
+    /// never written, and nothing here says what should be in it.
+    Additional(Vec<u8>),
 }
 
 /// A form in which the layer was delivered: a blob of an image.

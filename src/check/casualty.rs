@@ -42,6 +42,8 @@ pub(crate) enum Casualty {
     Written(String),
     /// What an image or a container says about its directory for its caller: kind and id.
     Data(&'static str, String),
+    /// The files of a layer in an additional layer store.
+    Additional(String),
     /// Nothing of the store's.
     Stray,
     /// What another program has in the root.
@@ -59,7 +61,9 @@ impl fmt::Display for Casualty {
             Casualty::Name(kind, id, _) | Casualty::Data(kind, id) => write!(f, "{kind} {id}"),
             Casualty::ImageOfContainer(id) | Casualty::Container(id) => write!(f, "container {id}"),
             Casualty::Image(id) => write!(f, "image {id}"),
-            Casualty::Layer(id) | Casualty::Split(id) | Casualty::Written(id) => write!(f, "layer {id}"),
+            Casualty::Layer(id) | Casualty::Split(id) | Casualty::Written(id) | Casualty::Additional(id) => {
+                write!(f, "layer {id}")
+            }
             Casualty::Tree(tree) => write!(f, "tree {}", TreeDigest(*tree)),
             Casualty::Item(owner, id, _) => {
                 write!(f, "{} {id}", Owner::from_code(*owner).map_or("thing", Owner::word))
@@ -111,6 +115,7 @@ impl Casualty {
                 let layer = || Casualty::Written(thing.trim_start_matches("layer ").to_owned());
                 vec![tree.map_or_else(layer, |tree| Casualty::Tree(tree.0))]
             }
+            Damage::AdditionalMissing { layer, .. } => vec![Casualty::Additional(layer.clone())],
             Damage::ManifestDamaged { tree, .. }
             | Damage::PathMissing { tree, .. }
             | Damage::PathExtra { tree, .. }

@@ -13,7 +13,7 @@ use super::bytes::{self, ItemBytes};
 use super::compare::{self, compare_in_any_terms};
 use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain};
 use crate::composefs;
-use crate::disk::{self, DiffName, Subdirectory, parallel};
+use crate::disk::{self, AdditionalDirectory, DiffName, Subdirectory, parallel};
 use crate::error::{Error, ExportError, LayoutError, MetaError};
 use crate::layer::{self, Progress};
 use crate::meta::{Query, Records, open_blob, read_blob};
@@ -26,6 +26,8 @@ enum Job<'r> {
     Tree(SealedTree, &'r DiffRecord),
     /// The directory of a layer that is written to.
     Writable(&'r LayerRecord, u64),
+    /// The directory of a layer in an additional layer store.
+    Additional(&'r LayerRecord, AdditionalDirectory),
     /// The directory of an image or a container for its caller.
     Data(&'static str, &'r str, u64),
     /// The archive that a layer with this directory came as.
@@ -104,8 +106,12 @@ fn other_jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec
     let mut blobs: BTreeSet<&str> = BTreeSet::new();
     for layer in records.layers.values().filter(|layer| scope.has_layer(&layer.id)) {
         blobs.extend(layer.blobs.iter().map(|blob| blob.digest.as_str()));
-        if let LayerContent::Writable(number) = &layer.content {
-            jobs.push(Job::Writable(layer, *number));
+        match &layer.content {
+            LayerContent::Writable(number) => jobs.push(Job::Writable(layer, *number)),
+            LayerContent::Additional(path) => {
+                jobs.push(Job::Additional(layer, AdditionalDirectory::from_bytes(path)));
+            }
+            LayerContent::Sealed(_) => {}
         }
     }
     let images = records.images.values().map(|image| ("image", &image.id, image.directory));
@@ -149,6 +155,13 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
         Job::Writable(layer, number) => {
             open_directory(store, (format!("layer {}", layer.id), None), *number, &mut part);
         }
+        Job::Additional(layer, directory) => {
+            part.checked.directories += 1;
+            if let Err(error) = directory.open_diff() {
+                let (layer, path) = (layer.id.clone(), directory.diff_path());
+                part.damages.push(Damage::AdditionalMissing { layer, path, reason: error.to_string() });
+            }
+        }
         Job::Data(kind, id, number) => {
             let opened = store.layout().open_entry(Subdirectory::Data, *number);
             let path = store.layout().entry_path(Subdirectory::Data, DiffName::Entry(*number));
@@ -179,7 +192,7 @@ fn is_current(store: &Store, job: &Job<'_>) -> Result<bool, Error> {
             txn.diff(&tree.digest)?.is_some_and(|found| found.number == record.number)
         }
         // It may be a transient container's.
-        Job::Writable(layer, _) => {
+        Job::Writable(layer, _) | Job::Additional(layer, _) => {
             store.begin_read()?.layer(&layer.id)?.is_some_and(|found| found.content == layer.content)
         }
         Job::Data(kind, id, number) => {

@@ -274,6 +274,16 @@ damages! {
         /// Why.
         reason: String,
     }
+    /// The files of a layer are in an additional layer store, and not there.
+    AdditionalMissing, "additional-missing", "layer {layer}",
+    "layer {layer} has its files in {path:?}, in an additional layer store, and it cannot be opened: {reason}", {
+        /// The layer.
+        layer: String,
+        /// The directory in that store.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    }
     /// A manifest cannot be read, or is not the one that the tree digest names.
     ManifestDamaged, "manifest-damaged", "{tree}",
     "{tree}: the manifest is damaged: {reason}", {

@@ -1,4 +1,5 @@
-//! What a check tells and what is no damage: layers and blobs that are not known to be on the disk.
+//! What a check tells and what is no damage: layers and blobs that are not known to be on the disk, and layers that another
+//! program serves.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use layerstore_schema::record::LayerContent;
 
 use super::{Damage, Scope, SealedTree};
-use crate::disk::{DiffName, Subdirectory};
+use crate::disk::{AdditionalDirectory, DiffName, Subdirectory};
 use crate::error::Error;
 use crate::meta::Records;
 use crate::store::Store;
@@ -22,6 +23,16 @@ pub enum Note {
         /// The layer or layers, or the kept blob.
         thing: String,
         /// The directory or file.
+        path: PathBuf,
+    },
+    /// Its files are in an additional layer store: nothing says what should be in them.
+    #[error(
+        "{thing} is served by an additional layer store from {path:?}; what is in it cannot be verified here"
+    )]
+    Served {
+        /// The layer.
+        thing: String,
+        /// The directory.
         path: PathBuf,
     },
     /// It was not synced when the machine went down, and nobody has used it since.
@@ -43,25 +54,28 @@ impl Note {
         match self {
             Note::Unsynced { .. } => "unsynced",
             Note::Unverified { .. } => "unverified",
+            Note::Served { .. } => "served",
         }
     }
 
     /// What it is about, such as `layer 5f70bf18a086`.
     pub fn thing(&self) -> &str {
         match self {
-            Note::Unsynced { thing, .. } | Note::Unverified { thing, .. } => thing,
+            Note::Unsynced { thing, .. } | Note::Unverified { thing, .. } | Note::Served { thing, .. } => {
+                thing
+            }
         }
     }
 }
 
-/// Notes what is not synced; a number that nothing has is a damage.
+/// Notes what is not synced, and what is not the store's; a number that nothing has is a damage.
 pub(super) fn check(
     store: &Store,
     records: &Records,
     scope: &Scope,
     damages: &mut Vec<Damage>,
 ) -> Result<Vec<Note>, Error> {
-    let mut notes = Vec::new();
+    let mut notes = served(records, scope);
     if records.unsynced.is_empty() {
         return Ok(notes);
     }
@@ -87,6 +101,19 @@ pub(super) fn check(
         }
     }
     Ok(notes)
+}
+
+/// The layers of which only their directory can be checked.
+fn served(records: &Records, scope: &Scope) -> Vec<Note> {
+    let layers = records.layers.values().filter(|layer| scope.has_layer(&layer.id));
+    let served = layers.filter_map(|layer| match &layer.content {
+        LayerContent::Additional(path) => {
+            let path = AdditionalDirectory::from_bytes(path).diff_path();
+            Some(Note::Served { thing: format!("layer {}", layer.id), path })
+        }
+        LayerContent::Sealed(_) | LayerContent::Writable(_) => None,
+    });
+    served.collect()
 }
 
 /// Where each number is, and the thing that has it, if that is in the scope.

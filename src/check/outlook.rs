@@ -284,6 +284,7 @@ impl<'a> Outlook<'a> {
             Casualty::Container(_) | Casualty::Written(_) => Remedy::RemoveWithForce { removes: removes() },
             Casualty::Item(owner, id, key) => self.of_item(*owner, id, key, removes()),
             Casualty::Stray => Remedy::Leave,
+            Casualty::Additional(_) => Remedy::Serve,
             Casualty::Neighbour => Remedy::Separate,
         }
     }

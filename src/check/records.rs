@@ -221,7 +221,7 @@ fn check_diffs(records: &Records, damages: &mut Vec<Damage>) {
     let trees = records.diffs.iter().map(|(tree, diff)| (diff.number, format!("tree {}", TreeDigest(*tree))));
     let writable = records.layers.values().filter_map(|layer| match layer.content {
         LayerContent::Writable(number) => Some((number, format!("layer {}", layer.id))),
-        LayerContent::Sealed(_) => None,
+        LayerContent::Sealed(_) | LayerContent::Additional(_) => None,
     });
     for (number, thing) in trees.chain(writable) {
         if let Some(other) = holders.insert(number, thing.clone()) {

@@ -64,6 +64,8 @@ pub enum Remedy {
         /// The stores to open this one with, as the command line takes them.
         flags: Vec<String>,
     },
+    /// Nothing, whatever the force: another program serves the files of a layer, and may do so again.
+    Serve,
     /// Nothing: it is another program's, and one of the two has to have a directory of its own.
     Separate,
 }
@@ -84,7 +86,7 @@ impl Remedy {
             Remedy::Forget => "forget",
             Remedy::NeedsSource { .. } => "needs-source",
             Remedy::RemoveWithForce { .. } => "remove-with-force",
-            Remedy::Leave | Remedy::OpenOther { .. } | Remedy::Separate => "leave",
+            Remedy::Leave | Remedy::OpenOther { .. } | Remedy::Serve | Remedy::Separate => "leave",
         }
     }
 
@@ -145,6 +147,10 @@ impl fmt::Display for Remedy {
                 "a repair leaves it: open with {}, where it may be; if that store is gone for good, load the image \
                  here, or remove what needs it",
                 flags.join(" ")
+            ),
+            Remedy::Serve => f.write_str(
+                "a repair leaves it: start the additional layer store; if that is gone for good, remove the image and load it \
+                 again",
             ),
             Remedy::Separate => {
                 f.write_str("leave it as it is, and give one of the two programs a root of its own")

@@ -22,5 +22,5 @@ mod tests;
 
 pub use document::{Value, Warning};
 pub use environment::{DISABLE_ID_MAPS, Environment};
-pub use overlay::{LayerSync, OverlayOptions, parse_size};
+pub use overlay::{AdditionalLayerPath, LayerSync, OverlayOptions, parse_size};
 pub use settings::{DriverOption, Ignored, Origin, Setting, Settings};

@@ -45,7 +45,16 @@ pub struct OverlayOptions {
     /// `imagestore` and `additionalimagestore`: other stores to read from, in this order.
     pub image_stores: Vec<Setting<PathBuf>>,
     /// `additionallayerstore`: file systems that fill layers on demand.
-    pub layer_stores: Vec<Setting<PathBuf>>,
+    pub layer_stores: Vec<Setting<AdditionalLayerPath>>,
+}
+
+/// An additional layer store: `PATH`, or `PATH:ref`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdditionalLayerPath {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Whether it has its layers below the references of images.
+    pub with_reference: bool,
 }
 
 impl OverlayOptions {
@@ -136,12 +145,13 @@ fn directory(value: &str) -> Result<PathBuf, String> {
 }
 
 /// A directory, after which may stand how images are told there.
-fn layer_store(value: &str) -> Result<PathBuf, String> {
-    let path = match value.split_once(':') {
-        None | Some((_, "ref")) => value.strip_suffix(":ref").unwrap_or(value),
+fn layer_store(value: &str) -> Result<AdditionalLayerPath, String> {
+    let (path, with_reference) = match value.split_once(':') {
+        None => (value, false),
+        Some((path, "ref")) => (path, true),
         Some((_, suffix)) => return Err(format!("knows the suffix :ref, once, and not :{suffix}")),
     };
-    directory(path)
+    Ok(AdditionalLayerPath { path: directory(path)?, with_reference })
 }
 
 fn mask(value: &str) -> Result<u32, String> {
@@ -240,7 +250,11 @@ mod tests {
             parse(&[&format!("imagestore={store}"), &format!(".additionalimagestore={store},{store}")]);
         assert_eq!(both.unwrap().image_stores.len(), 3);
         let layers = parse(&[&format!("additionallayerstore={store}:ref,{store}")]).unwrap().layer_stores;
-        assert_eq!(layers.iter().map(|store| store.value.as_path()).collect::<Vec<_>>(), [dir.path(); 2]);
+        let path = |with_reference| AdditionalLayerPath { path: dir.path().to_owned(), with_reference };
+        assert_eq!(
+            layers.into_iter().map(|store| store.value).collect::<Vec<_>>(),
+            [path(true), path(false)]
+        );
         assert!(reason("imagestore=relative").contains("absolute"));
         assert!(reason("imagestore=/no/such/store").contains("no directory"));
         for suffix in ["ref:ref", "other"] {

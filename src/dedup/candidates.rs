@@ -121,7 +121,7 @@ impl Tree {
 fn number_of_writable(content: &LayerContent) -> Option<u64> {
     match content {
         LayerContent::Writable(number) => Some(*number),
-        LayerContent::Sealed(_) => None,
+        LayerContent::Sealed(_) | LayerContent::Additional(_) => None,
     }
 }
 

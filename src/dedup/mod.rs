@@ -41,7 +41,7 @@ pub struct DedupOptions<'a> {
 
 impl Default for DedupOptions<'_> {
     fn default() -> Self {
-        DedupOptions { min_size: 4096, writable: false, dry_run: false, progress: None }
+        DedupOptions { min_size: disk::LEAST_SHARED, writable: false, dry_run: false, progress: None }
     }
 }
 

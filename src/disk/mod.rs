@@ -15,6 +15,7 @@
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees |
 //! | [`trash`] | how what has a number goes |
+//! | [`additional`] | layers in the directories of additional layer stores |
 //! | [`usage`] | what a tree takes on the disk |
 //! | [`file_in`] | files in the directories of images and containers |
 //! | [`digest_lock`] | lock files of digests in the run root |
@@ -25,6 +26,7 @@
 //! | [`program_marks`] | what a mount program leaves, as the kernel has it |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
+mod additional;
 mod copy;
 mod damage;
 mod digest_lock;
@@ -54,6 +56,7 @@ mod tree_writer;
 mod usage;
 mod walk;
 
+pub(crate) use additional::AdditionalDirectory;
 pub(crate) use copy::copy_below;
 pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
@@ -73,7 +76,7 @@ pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
     LeftBelow, ScannedEntry, ScannedKind, handle, hash_content, hash_files, list, list_as_left, scan,
 };
-pub(crate) use share::{can_share, share_all, share_extents, shares_nothing};
+pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};
 pub(crate) use translate::{Translate, translate_owners};
 pub(crate) use trash::{Part, Trash};

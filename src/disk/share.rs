@@ -10,6 +10,10 @@ use crate::sys::sharing::{self, Compared};
 /// How much is asked for at a time: older kernels take no more.
 const AT_A_TIME: u64 = 16 << 20;
 
+/// Files of fewer bytes gain nothing: they take no block of their own, or one that costs less than what is kept about sharing
+/// it.
+pub(crate) const LEAST_SHARED: u64 = 4096;
+
 /// What came of asking that two files share their extents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Sharing {

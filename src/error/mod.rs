@@ -3,6 +3,7 @@
 //! Each message names the thing and the cause, in lower case and without a full stop; `source()` leads to
 //! the cause below. This module names no other module of the crate: things appear as text and paths.
 
+mod additional;
 mod archive;
 mod chunked;
 mod config;
@@ -20,6 +21,7 @@ mod unsynced;
 mod value;
 mod watch;
 
+pub use additional::AdditionalLayerError;
 pub use archive::{ArchiveError, CompressError, SplitError};
 pub use chunked::ChunkedError;
 pub use config::ConfigError;

@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{
-    ConfigError, CreateError, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError,
-    MountError, OciError, QuotaError, RepairError, ScanError, TreeError, UnsyncedError, ValueError,
-    WatchError,
+    AdditionalLayerError, ConfigError, CreateError, ExportError, ImportError, InUseError, LayoutError,
+    LookupError, MetaError, MountError, OciError, QuotaError, RepairError, ScanError, TreeError,
+    UnsyncedError, ValueError, WatchError,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -78,6 +78,9 @@ pub enum Error {
         /// Where its directory should be.
         path: PathBuf,
     },
+    /// A layer in an additional layer store cannot be used.
+    #[error(transparent)]
+    AdditionalLayer(#[from] AdditionalLayerError),
     /// A directory tree cannot be copied, measured or removed.
     #[error(transparent)]
     Tree(#[from] TreeError),

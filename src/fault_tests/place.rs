@@ -180,7 +180,9 @@ impl Place {
         let layer = store.database().begin_read().unwrap().layer_ref(container.layer.as_str()).unwrap();
         match layer.content {
             LayerContent::Writable(number) => store.diff_path(number),
-            LayerContent::Sealed(_) => panic!("a container's layer is writable"),
+            LayerContent::Sealed(_) | LayerContent::Additional(_) => {
+                panic!("a container's layer is writable")
+            }
         }
     }
 }

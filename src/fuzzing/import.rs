@@ -86,6 +86,7 @@ impl Yard {
         let Ok(id) = id else { return };
         let loaded = self.store.import_image(&ImageImport {
             id,
+            references: Vec::new(),
             names: Vec::new(),
             created: Timestamp::default(),
             layers,
@@ -124,6 +125,7 @@ fn layer(archive: &Arc<[u8]>) -> LayerImport<'static> {
         diff_id: DiffId(Digest::sha256(archive)),
         blob: None,
         chunked: None,
+        toc_digest: None,
         unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || {

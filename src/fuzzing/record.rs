@@ -133,8 +133,9 @@ fn layer(fields: &mut Fields<'_>) -> LayerRecord {
         names: fields.list(Fields::text),
         metadata: fields.text(),
         created: fields.time(),
-        content: match fields.byte() % 2 {
+        content: match fields.byte() % 3 {
             0 => LayerContent::Sealed(fields.hash()),
+            1 => LayerContent::Additional(fields.text().into_bytes()),
             _ => LayerContent::Writable(fields.number()),
         },
         diff_id: fields.option(Fields::text),

@@ -8,12 +8,14 @@
 //! | [`changes`](mod@changes) | what a layer changes |
 //! | [`compare`](mod@compare) | how what two stacks show differs |
 //! | [`export`] | a layer as a tar stream |
+//! | [`additional`] | what an additional layer store says of a layer |
 //! | [`compressed`](mod@compressed) | that stream, compressed |
 //! | [`idattr`] | ids inside extended attributes |
 //! | [`resolve`](mod@resolve), [`links`] | what a mount left in the layers below |
 //! | [`writable`] | directories that are written to |
 //! | [`mapped`] | layers as one directory, with the owners of an id map |
 
+mod additional;
 mod changes;
 mod compare;
 mod compressed;
@@ -30,6 +32,7 @@ mod stack;
 mod thing;
 mod writable;
 
+pub use additional::AdditionalLayerInfo;
 pub use changes::{Change, ChangeKind};
 pub(crate) use changes::{Mark, changes};
 pub(crate) use compare::{Difference, compare};

@@ -1,5 +1,7 @@
 //! The value that describes a layer.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord, RecordError};
@@ -25,8 +27,11 @@ pub struct Layer {
     pub metadata: String,
     /// When it came into the store.
     pub created: Timestamp,
-    /// The digest of its content; `None` for a layer that is written to.
+    /// The digest of its content; `None` for a layer that is written to, and for one of an additional layer store.
     pub tree: Option<TreeDigest>,
+    /// The directory of an additional layer store that has its files (see
+    /// [`Store::lookup_additional_layer`](crate::Store::lookup_additional_layer)); `None` if this store has them.
+    pub additional: Option<PathBuf>,
     /// The digest of its uncompressed tar, if it came from one.
     pub diff_id: Option<DiffId>,
     /// The length of that tar in bytes.
@@ -76,7 +81,7 @@ pub struct LayerBlob {
 impl Layer {
     /// Whether the layer can be written to.
     pub fn is_writable(&self) -> bool {
-        self.tree.is_none()
+        self.tree.is_none() && self.additional.is_none()
     }
 
     /// The length of the blob that it came from.
@@ -100,7 +105,11 @@ impl Layer {
             created: record.created.into(),
             tree: match record.content {
                 LayerContent::Sealed(tree) => Some(TreeDigest(tree)),
-                LayerContent::Writable(_) => None,
+                LayerContent::Writable(_) | LayerContent::Additional(_) => None,
+            },
+            additional: match &record.content {
+                LayerContent::Additional(path) => Some(PathBuf::from(OsStr::from_bytes(path))),
+                LayerContent::Sealed(_) | LayerContent::Writable(_) => None,
             },
             diff_id: record
                 .diff_id

@@ -1,25 +1,27 @@
 //! Layers that are written to: a directory of their own, with a workdir beside it.
 
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{self, DiffName, Layout, ScannedEntry, ScannedKind, Staging, Subdirectory};
+use crate::disk::{self, ScannedEntry, ScannedKind, Staging, XattrNamespace};
 use crate::error::{LayoutError, MetaError, ScanError};
 use crate::meta::Query;
 use crate::types::{ContentHash, TreeDigest};
 
-/// The number of the directory that holds a layer's files.
+/// The number of the directory that holds a layer's files; `None` if they are not in the store.
 ///
 /// Returns [`MetaError::Missing`] if the layer is sealed and its tree has no row.
-pub(crate) fn directory(txn: &impl Query, layer: &LayerRecord) -> Result<u64, MetaError> {
+pub(crate) fn directory(txn: &impl Query, layer: &LayerRecord) -> Result<Option<u64>, MetaError> {
     match &layer.content {
-        LayerContent::Writable(number) => Ok(*number),
+        LayerContent::Writable(number) => Ok(Some(*number)),
+        LayerContent::Additional(_) => Ok(None),
         LayerContent::Sealed(tree) => {
             let tree = TreeDigest(*tree);
             let row = txn.diff(&tree)?;
-            row.map(|diff| diff.number)
+            row.map(|diff| Some(diff.number))
                 .ok_or_else(|| MetaError::Missing { kind: "diff", key: tree.to_string() })
         }
     }
@@ -47,13 +49,16 @@ pub(crate) fn listing<E: From<ScanError>>(
     Ok(Manifest::new(entries).map_err(ScanError::from)?)
 }
 
-/// Makes a staged directory ready for writing above the directory `parent`, which lies in `layout`: its root gets the
-/// metadata of the root
-/// below, for an overlay mount shows the topmost. The workdir is made by the first mount.
-pub(crate) fn prepare_writable(layout: &Layout, staging: &Staging, parent: u64) -> Result<(), LayoutError> {
-    let from = layout.open_entry(Subdirectory::Diffs, parent)?;
-    disk::inherit_root(from.as_fd(), staging.directory(), layout.xattrs()).map_err(|source| LayoutError::Io {
-        path: layout.entry_path(Subdirectory::Diffs, DiffName::Entry(parent)),
+/// Makes a staged directory ready for writing above the directory `parent`, which is at `path`: its root gets the metadata
+/// of the root below, for an overlay mount shows the topmost. The workdir is made by the first mount.
+pub(crate) fn prepare_writable(
+    parent: BorrowedFd<'_>,
+    path: impl FnOnce() -> PathBuf,
+    namespace: XattrNamespace,
+    staging: &Staging,
+) -> Result<(), LayoutError> {
+    disk::inherit_root(parent, staging.directory(), namespace).map_err(|source| LayoutError::Io {
+        path: path(),
         action: "take the root's metadata from",
         source,
     })

@@ -183,7 +183,7 @@ impl Records {
     pub(crate) fn used_trees(&self) -> BTreeSet<[u8; 32]> {
         let trees = self.layers.values().filter_map(|layer| match layer.content {
             LayerContent::Sealed(tree) => Some(tree),
-            LayerContent::Writable(_) => None,
+            LayerContent::Writable(_) | LayerContent::Additional(_) => None,
         });
         trees.collect()
     }

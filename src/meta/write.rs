@@ -2,6 +2,9 @@
 //! caller can forget one of them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use layerstore_schema::manifest::TreeDigest;
 use layerstore_schema::record::{
@@ -27,6 +30,8 @@ pub(crate) struct Freed {
     pub(crate) blobs: Vec<u64>,
     /// Numbers below `data/`.
     pub(crate) data: Vec<u64>,
+    /// Layers of additional layer stores that are needed no more, by their directories.
+    pub(crate) additional: Vec<PathBuf>,
 }
 
 impl Freed {
@@ -35,6 +40,7 @@ impl Freed {
         self.diffs.extend(more.diffs);
         self.blobs.extend(more.blobs);
         self.data.extend(more.data);
+        self.additional.extend(more.additional);
     }
 
     /// All numbers.
@@ -98,9 +104,10 @@ impl WriteTxn {
             self.release_blob(split)?;
         }
         let mut freed = Freed::default();
-        match record.content {
-            LayerContent::Writable(number) => freed.diffs.push(number),
-            LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(tree))?),
+        match &record.content {
+            LayerContent::Writable(number) => freed.diffs.push(*number),
+            LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(*tree))?),
+            LayerContent::Additional(path) => freed.additional.push(PathBuf::from(OsStr::from_bytes(path))),
         }
         for blob in &record.blobs {
             freed.blobs.extend(self.drop_kept_blob_if_unused(&blob.digest)?);
@@ -116,13 +123,16 @@ impl WriteTxn {
             self.release_blob(split)?;
         }
         let mut freed = Freed::default();
-        match old.content {
-            LayerContent::Writable(number) => freed.diffs.push(number),
-            LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(tree))?),
+        match &old.content {
+            LayerContent::Writable(number) => freed.diffs.push(*number),
+            LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(*tree))?),
+            LayerContent::Additional(_) if new.content == old.content => {}
+            LayerContent::Additional(path) => freed.additional.push(PathBuf::from(OsStr::from_bytes(path))),
         }
         let kept = match new.content {
             LayerContent::Writable(number) => Some(number),
             LayerContent::Sealed(tree) => self.diff(&TreeDigest(tree))?.map(|diff| diff.number),
+            LayerContent::Additional(_) => None,
         };
         freed.diffs.retain(|number| Some(*number) != kept);
         for blob in &old.blobs {

@@ -101,6 +101,7 @@ impl Store {
         let names = options.names.iter().map(|name| name.parse()).collect::<Result<Vec<Name>, _>>()?;
         self.import_image(&ImageImport {
             id: config.digest.hex().parse()?,
+            references: Vec::new(),
             names,
             created: created(&base.config),
             layers,
@@ -207,6 +208,7 @@ fn known_layer(record: &LayerRecord) -> Result<LayerImport<'static>, Error> {
         diff_id: diff_id_of(record)?,
         blob: None,
         chunked: None,
+        toc_digest: None,
         unpacked_size: None,
         keep_blob: false,
         open: Box::new(move || Err(ImportError::Vanished { layer: id.clone() }.into())),
@@ -219,6 +221,7 @@ fn new_layer(tar: &File, diff_id: DiffId, size: u64) -> LayerImport<'_> {
         blob: Some(LayerBlob { digest: diff_id.0.clone(), size, media_type }),
         diff_id,
         chunked: None,
+        toc_digest: None,
         unpacked_size: Some(size),
         keep_blob: false,
         open: Box::new(move || {

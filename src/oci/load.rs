@@ -6,6 +6,7 @@ use super::config::ImageConfig;
 use super::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
 use super::media_type::LayerCompression;
 use super::platform::Platform;
+use super::reference::docker_name;
 use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
 use crate::chunked::ChunkedBlob;
 use crate::error::{Error, ImportError};
@@ -13,7 +14,7 @@ use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store};
 use crate::sys::file::duplicate;
-use crate::types::{Name, Timestamp};
+use crate::types::{Digest, Name, Timestamp};
 
 /// The key of the data item that holds an image's manifest, byte for byte as it came.
 pub(crate) const MANIFEST_ITEM: &str = "manifest";
@@ -26,6 +27,8 @@ const TRIES: usize = 3;
 /// The annotation of a layer's descriptor that tells the length of its tar. What gzip says at its end is that length
 /// modulo 4 GiB, and of the last member only.
 const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
+/// The annotation of a layer in the form eStargz with the digest of its table of contents.
+const ESTARGZ_TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
 
 /// How an image is loaded.
 #[derive(Clone, Default)]
@@ -97,6 +100,7 @@ impl Store {
         let config = ImageConfig::parse(&resolved.config, &resolved.config.digest.to_string())?;
         let import = ImageImport {
             id: resolved.config.digest.hex().parse()?,
+            references: references(&resolved, &options.names),
             names: names(&resolved, &options.names)?,
             created: created(&config),
             layers: resolved.layers.iter().map(|layer| layer_import(source, layer)).collect(),
@@ -143,6 +147,27 @@ fn names(resolved: &ResolvedImage, asked: &[String]) -> Result<Vec<Name>, Error>
     Ok(names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?)
 }
 
+/// What additional layer stores may call the image: its names in full, such as `docker.io/library/web:latest`, and as they
+/// are.
+fn references(resolved: &ResolvedImage, asked: &[String]) -> Vec<String> {
+    let annotated = [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(|key| resolved.annotations.get(key));
+    let mut references = Vec::new();
+    for name in asked.iter().chain(&resolved.names).chain(annotated).chain(&resolved.tag) {
+        for reference in docker_name(name).ok().into_iter().chain([name.clone()]) {
+            if !references.contains(&reference) {
+                references.push(reference);
+            }
+        }
+    }
+    references
+}
+
+/// The digest of the table of contents of a blob, in the form `zstd:chunked` or eStargz.
+fn toc_digest(descriptor: &Descriptor) -> Option<Digest> {
+    let chunked = chunked(descriptor).map(|chunked| chunked.toc_digest);
+    chunked.or_else(|| descriptor.annotations.get(ESTARGZ_TOC)?.parse().ok())
+}
+
 fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport<'s> {
     let descriptor = &layer.descriptor;
     LayerImport {
@@ -153,6 +178,7 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
             media_type: descriptor.media_type.clone(),
         }),
         chunked: chunked(descriptor),
+        toc_digest: toc_digest(descriptor),
         unpacked_size: match layer.compression {
             LayerCompression::None => Some(descriptor.size),
             _ => descriptor.annotations.get(UNCOMPRESSED_SIZE).and_then(|size| size.parse().ok()),

@@ -17,7 +17,8 @@ use crate::chunked::{ChunkedBlob, is_of_blob};
 use crate::compress::Compression;
 use crate::error::{Error, ExportError, LookupError, OciError};
 use crate::layer::{self, Progress, ProgressFn};
-use crate::store::Store;
+use crate::store::{Store, blob_as_delivered};
+use crate::sys::file::File;
 use crate::types::{Digest, ImageId};
 
 /// How an image is saved.
@@ -114,6 +115,8 @@ enum Plan<'s> {
     There,
     /// From the file of the kept blob, in the store that has it.
     Kept(&'s Store, u64),
+    /// From the additional layer store that has the layer.
+    Delivered(File),
     /// The tar as it is, which is the blob.
     Plain,
     /// The tar, compressed.
@@ -204,6 +207,10 @@ impl<'a> Saving<'a> {
                 let holder = part.store();
                 holder.verify_kept_blob(part.txn()?, &descriptor.digest.to_string(), &kept)?;
                 Plan::Kept(holder, kept.number)
+            } else if same_form
+                && let Some(blob) = blob_as_delivered(layer, &descriptor.digest, descriptor.size)
+            {
+                Plan::Delivered(blob)
             } else {
                 Plan::Encoded(writable(wanted))
             });
@@ -218,6 +225,9 @@ impl<'a> Saving<'a> {
                 Plan::Kept(holder, number) => {
                     let file = holder.open_kept_blob(*number)?;
                     sink.put_blob(descriptor, file)?;
+                }
+                Plan::Delivered(blob) => {
+                    sink.put_blob(descriptor, blob)?;
                 }
                 Plan::Plain => {
                     let mut writer = sink.blob_writer()?;

@@ -294,7 +294,7 @@ fn is_settled(finding: &Finding) -> bool {
     is_of_rows(finding)
         || matches!(
             finding.remedy,
-            Remedy::Leave | Remedy::Separate | Remedy::Forget | Remedy::OpenOther { .. }
+            Remedy::Leave | Remedy::Serve | Remedy::Separate | Remedy::Forget | Remedy::OpenOther { .. }
         )
 }
 
@@ -401,7 +401,11 @@ impl<'a> Repair<'a> {
     fn mend(&mut self, casualty: &Casualty) -> Result<Option<Repaired>, Error> {
         let _span = tracing::info_span!("mend", %casualty).entered();
         let what = match casualty {
-            Casualty::Rows | Casualty::Stray | Casualty::Neighbour | Casualty::Written(_) => None,
+            Casualty::Rows
+            | Casualty::Stray
+            | Casualty::Neighbour
+            | Casualty::Additional(_)
+            | Casualty::Written(_) => None,
             Casualty::Header => self.header()?,
             Casualty::KeptBlob(digest) => self.kept_blob(digest)?,
             Casualty::Composefs(tree, number) => self.composefs_image(tree, *number)?,

@@ -1,6 +1,8 @@
 //! What cannot be had again, with everything that stands on it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use layerstore_schema::record::LayerContent;
 
@@ -107,8 +109,10 @@ fn mounted_by(records: &Records, layer: &str) -> String {
 fn erase(txn: &WriteTxn, casualty: &Casualty, records: &Records, freed: &mut Freed) -> Result<(), Error> {
     match casualty {
         Casualty::Layer(id) => {
-            if let Some(LayerContent::Writable(number)) = records.layers.get(id).map(|layer| &layer.content) {
-                freed.diffs.push(*number);
+            match records.layers.get(id).map(|layer| &layer.content) {
+                Some(LayerContent::Writable(number)) => freed.diffs.push(*number),
+                Some(LayerContent::Additional(path)) => freed.additional.push(OsStr::from_bytes(path).into()),
+                Some(LayerContent::Sealed(_)) | None => {}
             }
             txn.erase(&RowKey::Layer(id.clone()))?;
         }

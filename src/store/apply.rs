@@ -116,6 +116,7 @@ impl<'s> Target<'s> {
         view.verify_chain(id)?;
         home.refuse_mounted_above(&record.id)?;
         let number = layer::directory(&txn, &record)?;
+        let number = number.ok_or_else(|| InUseError::ReadOnly { layer: record.id.clone() })?;
         Ok(Target { home, record, number, of_container: container.is_some() })
     }
 
@@ -123,7 +124,7 @@ impl<'s> Target<'s> {
     fn hold(&self) -> Result<Option<HeldDirectory>, Error> {
         match self.record.content {
             LayerContent::Writable(number) => self.home.hold_directory(&self.record.id, number).map(Some),
-            LayerContent::Sealed(_) => Ok(None),
+            LayerContent::Sealed(_) | LayerContent::Additional(_) => Ok(None),
         }
     }
 
@@ -172,7 +173,8 @@ impl<'s> Target<'s> {
             point = &here;
             let copy = store.stage()?;
             store.limit(&copy, limited.map(|limited| limited.limits).unwrap_or_default())?;
-            layer::prepare_writable(staged_in.layout(), &copy, staging.number())?;
+            let path = || staged_in.diff_path(staging.number());
+            layer::prepare_writable(staging.directory(), path, staged_in.layout().xattrs(), &copy)?;
             copy_below(staging.directory(), copy.directory(), store.layout().xattrs())?;
             staging = copy;
         }
@@ -228,7 +230,8 @@ impl<'s> Target<'s> {
             let current = found(rows.txn, id)?;
             home.refuse_used(rows.txn, id, options.change_under_others)?;
             home.refuse_mounted_above(id)?;
-            if current.content != self.record.content || layer::directory(rows.txn, &current)? != self.number
+            if current.content != self.record.content
+                || layer::directory(rows.txn, &current)? != Some(self.number)
             {
                 return Err(changed_meanwhile(id));
             }

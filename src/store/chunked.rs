@@ -239,7 +239,7 @@ impl Store {
                 let same_path = is_path(&entry.path);
                 let candidate = || Candidate {
                     layer: layer.id.to_string(),
-                    directory,
+                    directory: directory.clone(),
                     path: entry.path.clone(),
                     size,
                     same_path,

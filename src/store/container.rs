@@ -6,7 +6,6 @@ use layerstore_schema::table::Owner;
 use crate::disk::{Limits, Staging};
 use crate::error::{CreateError, Error, LookupError, MetaError};
 use crate::image::{Container, id_ranges};
-use crate::layer;
 use crate::meta::{Query, ReadTxn, WriteTxn};
 use crate::overlay;
 use crate::sys::userns::IdMaps;
@@ -207,7 +206,7 @@ impl Store {
     ) -> Result<(Option<LayerRecord>, Staging), Error> {
         loop {
             let (parent, below) = self.top_layer_of(image)?.unzip();
-            match self.new_writable_directory(below, limits) {
+            match self.new_writable_directory(parent.as_ref().zip(below.as_ref()), limits) {
                 // The image was removed meanwhile, and perhaps loaded again.
                 Err(_) if self.top_layer_of(image)?.map(|(_, directory)| directory) != below => {}
                 staging => return Ok((parent, staging?)),
@@ -228,11 +227,15 @@ impl Store {
     }
 
     /// Makes `diffs/<n>` for a layer above the one that has the directory `below`, durable.
-    fn new_writable_directory(&self, below: Option<Directory<'_>>, limits: Limits) -> Result<Staging, Error> {
+    fn new_writable_directory(
+        &self,
+        below: Option<(&LayerRecord, &Directory<'_>)>,
+        limits: Limits,
+    ) -> Result<Staging, Error> {
         let staging = self.stage()?;
         self.limit(&staging, limits)?;
-        if let Some(below) = below {
-            layer::prepare_writable(below.layout(), &staging, below.number())?;
+        if let Some((layer, below)) = below {
+            below.prepare_above(&layer.id, &staging)?;
         }
         // What is written into it cannot be compared with anything later, so only a throw-away store goes without.
         if self.sync_mode() != SyncMode::Off && !self.options().transient {

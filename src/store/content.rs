@@ -12,7 +12,7 @@ use layerstore_schema::table::Owner;
 
 use crate::chunked::ChunkedBlob;
 use crate::compress::Compression;
-use crate::disk::{self, Subdirectory};
+use crate::disk::{self, AdditionalDirectory, Subdirectory};
 use crate::error::{Error, ExportError, LayoutError, LookupError, MetaError};
 use crate::image;
 use crate::layer::{self, Change, Difference, Mark, Stack};
@@ -22,6 +22,7 @@ use crate::sys::file::File;
 use crate::sys::userns::IdMaps;
 use crate::types::TreeDigest;
 
+use super::additional;
 use super::part::Directory;
 use super::view::View;
 use super::written::Written;
@@ -126,7 +127,7 @@ impl Store {
                 let entries = manifest.entries().iter();
                 layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
             }
-            LayerContent::Writable(_) => {
+            LayerContent::Writable(_) | LayerContent::Additional(_) => {
                 let written = txn.written(&layer)?;
                 let entries = written.entries().iter();
                 layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
@@ -279,8 +280,10 @@ impl Store {
                     (LayerContent::Sealed(tree), _) => {
                         (txn.manifest(&TreeDigest(*tree))?, Files::In(layer.id.clone(), directory))
                     }
-                    (LayerContent::Writable(_), Some(known)) => Clone::clone(known),
-                    (LayerContent::Writable(_), None) => {
+                    (LayerContent::Writable(_) | LayerContent::Additional(_), Some(known)) => {
+                        Clone::clone(known)
+                    }
+                    (LayerContent::Writable(_) | LayerContent::Additional(_), None) => {
                         let written = txn.written(&layer)?;
                         let found = (Arc::new(written.scan()?), Files::Written(Rc::new(written)));
                         scanned.insert(directory.path(), found.clone());
@@ -313,6 +316,11 @@ impl Store {
             let split = open_blob(home.txn()?, split)?;
             return Ok(layer::export_original(&layer.id, split, manifest, root.as_fd(), out)?);
         }
+        if let LayerContent::Additional(path) = &layer.content
+            && additional::write_original(&AdditionalDirectory::from_bytes(path), layer, out)?
+        {
+            return Ok(());
+        }
         let below = txn.stack(layer.parent.as_deref())?;
         let inherited = below.find(b"").map(|entry| &entry.metadata);
         let container =
@@ -320,7 +328,7 @@ impl Store {
         let of_container = container.as_ref().and_then(image::id_maps);
         let maps = maps.or(of_container.as_ref());
         let result = match layer.content {
-            LayerContent::Writable(_) => {
+            LayerContent::Writable(_) | LayerContent::Additional(_) => {
                 let mut written = txn.written(layer)?;
                 let entries = written.take_entries();
                 layer::export_directory(entries, |path| written.open(path), inherited, maps, out)

@@ -7,6 +7,7 @@
 //! staged removes it.
 
 mod rows;
+mod sharing;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
 pub(super) use self::rows::Rows;
 use self::work::{CopiedBlobs, Work};
 use super::remove::{Doomed, EVERYTHING, Mounts};
-use super::{Store, SyncMode, lease};
+use super::{AdditionalLayer, Store, SyncMode, lease};
 
 /// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
 /// on machines with many processors.
@@ -45,6 +46,8 @@ pub(crate) struct ImageImport<'a> {
     pub(crate) id: ImageId,
     /// Names, moved from whichever images have them.
     pub(crate) names: Vec<Name>,
+    /// What additional layer stores may call the image.
+    pub(crate) references: Vec<String>,
     /// When the image was made.
     pub(crate) created: Timestamp,
     /// The layers, bottom first.
@@ -67,6 +70,8 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) blob: Option<LayerBlob>,
     /// Where the blob has its table of contents, where somebody has said so.
     pub(crate) chunked: Option<ChunkedBlob>,
+    /// The digest of its table of contents, of whichever kind, where somebody has said so.
+    pub(crate) toc_digest: Option<Digest>,
     /// How many bytes of tar are in it, where somebody has said so: nobody has checked it.
     pub(crate) unpacked_size: Option<u64>,
     /// Whether the blob is worth keeping beside the files.
@@ -91,6 +96,8 @@ enum Ready {
     Elsewhere,
     /// The store has its content, under another parent.
     Shared(Box<LayerRecord>),
+    /// An additional layer store has it.
+    Additional(Box<AdditionalLayer>),
     /// It was unpacked.
     Sealed(Box<SealedLayer>),
 }
@@ -118,6 +125,8 @@ struct Prepared {
     /// Numbers of directories that are missing, and of directories and blobs that were found damaged after a reboot: what
     /// was made takes their places.
     damaged: HashSet<u64>,
+    /// Layers on record whose additional layer store is gone.
+    vanished: HashSet<String>,
 }
 
 impl Prepared {
@@ -167,6 +176,10 @@ impl Store {
             }
             return Err(error);
         }
+        self.share_new(prepared.ready.iter().filter_map(|ready| match ready {
+            Ready::Sealed(layer) => Some(&**layer),
+            _ => None,
+        }));
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }
@@ -340,6 +353,8 @@ impl Needed {
     fn of(named: &NamedNumbers, prepared: &Prepared) -> Self {
         let is_named = |ready: &Ready| match ready {
             Ready::Sealed(layer) => named.diffs.contains(&layer.directory.number()),
+            // To a store that counts, it is used once more than may be so.
+            Ready::Additional(_) => true,
             _ => false,
         };
         Needed {
@@ -354,10 +369,10 @@ impl Needed {
 fn settle(prepared: Prepared, needed: &Needed) {
     let needs = |flags: &[bool], position: usize| needed.all || flags.get(position) == Some(&true);
     for (position, ready) in prepared.ready.into_iter().enumerate() {
-        if let Ready::Sealed(layer) = ready
-            && needs(&needed.layers, position)
-        {
-            layer.directory.keep();
+        match ready {
+            Ready::Sealed(layer) if needs(&needed.layers, position) => layer.directory.keep(),
+            Ready::Additional(layer) if needs(&needed.layers, position) => layer.keep_in_use(),
+            _ => {}
         }
     }
     for (position, (_, blob)) in prepared.blobs.into_iter().enumerate() {

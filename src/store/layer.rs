@@ -9,7 +9,7 @@ use layerstore_schema::table::Owner;
 use crate::disk::{Filled, Limits, Stage, Staging, SyncPoint, copy_below};
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, QuotaError};
 use crate::image;
-use crate::layer::{self, Layer, SealedContent};
+use crate::layer::{Layer, SealedContent};
 use crate::meta::{Query, named_numbers};
 use crate::sys::node;
 use crate::sys::userns::IdExtent;
@@ -277,9 +277,7 @@ impl Home<'_> {
             self.store.limit(&staging, limits)?;
             return Ok(staging);
         };
-        self.stage_like(parent, limits, |staging, below| {
-            layer::prepare_writable(below.layout(), staging, below.number()).map_err(Error::from)
-        })
+        self.stage_like(parent, limits, |staging, below| below.prepare_above(parent, staging))
     }
 
     /// Makes a copy of a layer's directory, which must fit into the limits.
@@ -294,7 +292,7 @@ impl Home<'_> {
         }
         drop(txn);
         self.stage_like(of, limits, |staging, from| {
-            layer::prepare_writable(from.layout(), staging, from.number())?;
+            from.prepare_above(of, staging)?;
             copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?;
             match limits.is_none() {
                 true => Ok(()),
@@ -308,7 +306,7 @@ impl Home<'_> {
         &self,
         layer: &str,
         limits: Limits,
-        fill: impl Fn(&Staging, Directory<'_>) -> Result<(), Error>,
+        fill: impl Fn(&Staging, &Directory<'_>) -> Result<(), Error>,
     ) -> Result<Staging, Error> {
         let directory = || -> Result<Directory<'_>, Error> {
             let txn = self.seen_from().begin_read()?;
@@ -318,7 +316,7 @@ impl Home<'_> {
             let (staging, from) = (self.store.stage()?, directory()?);
             // Before anything is in it: what it gets then counts.
             self.store.limit(&staging, limits)?;
-            match fill(&staging, from) {
+            match fill(&staging, &from) {
                 Err(_) if directory()? != from => {}
                 filled => return filled.map(|()| staging),
             }

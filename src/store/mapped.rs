@@ -123,7 +123,7 @@ impl Store {
         for layer in &source.chain {
             let directory = view.directory(layer)?;
             if layers.is_empty() {
-                layer::prepare_writable(directory.layout(), &staging, directory.number())?;
+                directory.prepare_above(&layer.id, &staging)?;
             }
             layers.push(directory.open(&layer.id)?);
         }

@@ -10,6 +10,7 @@
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`layer`](mod@layer), [`staged`], [`apply`] | layers of their own: empty ones, and from archives |
 //! | [`chunked`] | layers of which only parts are fetched |
+//! | [`additional`] | layers whose files another program serves |
 //! | [`seal`](mod@seal) | from writable to sealed, and back |
 //! | [`container`], [`remove`], [`removal`] | creating and removing things |
 //! | [`transient`] | containers that a reboot drops |
@@ -33,6 +34,7 @@
 //! | [`usage`], [`size`] | how much there is, and whose it is |
 //! | [`capability`] | what can be done here, and why the rest cannot |
 
+mod additional;
 mod anything;
 mod apply;
 mod backing;
@@ -81,6 +83,8 @@ mod wipe;
 mod write;
 mod written;
 
+pub(crate) use additional::blob_as_delivered;
+pub use additional::{AdditionalLayer, AdditionalLayerStore};
 pub use anything::Things;
 pub use backing::NativeDiff;
 pub use backup::{BackupMode, CompactReport};

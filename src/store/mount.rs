@@ -179,10 +179,9 @@ impl Store {
         let namespace = self.mount_namespace()?;
         let counted = self.run()?.update_mount::<_, Error>(&layer.id, namespace, |slot| {
             // Before the records are read: who has sealed the layer, and let go of it, is seen in them.
-            let held = planned
-                .written
-                .map(|written| disk::lock_state(written.layout(), written.number()))
-                .transpose()?;
+            let written =
+                planned.written.as_ref().and_then(|written| Some((written.layout(), written.number()?)));
+            let held = written.map(|(layout, number)| disk::lock_state(layout, number)).transpose()?;
             // A removal holds the same lock, and so does who gives a layer another directory: what is here now stays
             // until it is mounted.
             let txn = self.begin_read()?;
@@ -210,9 +209,9 @@ impl Store {
                             return Err(above.into());
                         }
                     }
-                    if let Some(written) = planned.written {
+                    if let Some((layout, number)) = written {
                         // It went if the layer was sealed meanwhile, even if it is as before now.
-                        written.layout().ensure_workdir(written.number())?;
+                        layout.ensure_workdir(number)?;
                     }
                     if let Some(ended) = slot.record.as_ref().filter(|_| !slot.elsewhere) {
                         self.vouch_for_ended(&layer.id, ended)?;

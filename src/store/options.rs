@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::AdditionalLayerStore;
 use crate::config::Ignored;
 use crate::meta::DatabaseOptions;
 
@@ -47,6 +48,7 @@ pub struct StoreOptions {
     pub(super) run_root: Option<PathBuf>,
     pub(super) create: bool,
     pub(super) keep_blobs: bool,
+    pub(super) dedup_at_import: bool,
     pub(super) reserve: u64,
     pub(super) mount_program: Option<PathBuf>,
     pub(super) prefer_mount_program: bool,
@@ -61,6 +63,7 @@ pub struct StoreOptions {
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
     pub(super) image_stores: Vec<PathBuf>,
+    pub(super) additional_layer_stores: Vec<AdditionalLayerStore>,
     /// Whether another handle has the store for its images, and looks after what only it can know: what is mounted.
     pub(super) for_another: bool,
     pub(super) read_only: bool,
@@ -78,6 +81,7 @@ impl StoreOptions {
             run_root: None,
             create: true,
             keep_blobs: true,
+            dedup_at_import: false,
             reserve: 16 << 20,
             mount_program: None,
             prefer_mount_program: false,
@@ -93,6 +97,7 @@ impl StoreOptions {
             ignored: Vec::new(),
             image_store_root: None,
             image_stores: Vec::new(),
+            additional_layer_stores: Vec::new(),
             read_only: false,
             transient: false,
             sync: SyncMode::default(),
@@ -137,6 +142,15 @@ impl StoreOptions {
     #[must_use]
     pub fn keep_blobs(mut self, keep: bool) -> Self {
         self.keep_blobs = keep;
+        self
+    }
+
+    /// Whether files that a new layer brings share their space with equal ones that the store has, as
+    /// [`Store::dedup`](crate::Store::dedup) makes them do later: on Btrfs, and on XFS with reflinks; elsewhere it is without
+    /// effect. The default is `false`, since it costs time: what is new is written to the disk, and compared there.
+    #[must_use]
+    pub fn dedup_at_import(mut self, dedup: bool) -> Self {
+        self.dedup_at_import = dedup;
         self
     }
 
@@ -261,6 +275,25 @@ impl StoreOptions {
     #[must_use]
     pub fn image_stores<P: Into<PathBuf>>(mut self, roots: impl IntoIterator<Item = P>) -> Self {
         self.image_stores = roots.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// A directory in which another program shows layers that it fills when they are read: see
+    /// [`Store::lookup_additional_layer`](crate::Store::lookup_additional_layer). Called several times, it names several,
+    /// which are asked in this order.
+    ///
+    /// An image that is [loaded](crate::Store::load) has the layers that are found there, if its manifest names their tables
+    /// of contents, and their blobs are not read. Layers on record are found without this option too.
+    #[must_use]
+    pub fn additional_layer_store(mut self, store: AdditionalLayerStore) -> Self {
+        self.additional_layer_stores.push(store);
+        self
+    }
+
+    /// In place of the additional layer stores named until now: these.
+    #[must_use]
+    pub fn additional_layer_stores(mut self, stores: impl IntoIterator<Item = AdditionalLayerStore>) -> Self {
+        self.additional_layer_stores = stores.into_iter().collect();
         self
     }
 

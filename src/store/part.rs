@@ -2,12 +2,13 @@
 
 use std::cell::OnceCell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::disk::{DiffName, Layout, Subdirectory};
-use crate::error::{Error, LayoutError, MetaError};
+use crate::disk::{AdditionalDirectory, DiffName, Layout, Staging, Subdirectory};
+use crate::error::{AdditionalLayerError, Error, LayoutError, MetaError};
+use crate::layer;
 use crate::meta::{Database, ReadTxn, RunDatabase, StoreBeside};
 
 use super::{Store, StoreOptions};
@@ -146,22 +147,45 @@ impl<'s> Part<'s> {
 }
 
 /// The directory of a layer, in whichever store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Directory<'s> {
     layout: &'s Layout,
-    number: u64,
+    place: Place,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Place {
+    /// In `diffs/`.
+    Entry(u64),
+    /// In an additional layer store.
+    Additional(AdditionalDirectory),
 }
 
 impl<'s> Directory<'s> {
     pub(super) fn new(layout: &'s Layout, number: u64) -> Self {
-        Directory { layout, number }
+        Directory { layout, place: Place::Entry(number) }
+    }
+
+    /// That of a layer on record in the store with this layout, whose files are in an additional layer store.
+    pub(super) fn additional(layout: &'s Layout, directory: AdditionalDirectory) -> Self {
+        Directory { layout, place: Place::Additional(directory) }
     }
 
     /// A handle on it, of the layer with this id.
     ///
-    /// Returns [`Error::LayerMissing`] if it is not there.
+    /// Returns [`Error::LayerMissing`] if it is not there, and [`Error::AdditionalLayer`] if it is in an additional layer store
+    /// and not there.
     pub(crate) fn open(&self, layer: &str) -> Result<OwnedFd, Error> {
-        self.layout.open_entry(Subdirectory::Diffs, self.number).map_err(|error| match error {
+        let number = match &self.place {
+            Place::Entry(number) => *number,
+            Place::Additional(directory) => {
+                return directory.open_diff().map_err(|source| {
+                    let (layer, path) = (layer.to_owned(), directory.diff_path());
+                    AdditionalLayerError::Missing { layer, path, source }.into()
+                });
+            }
+        };
+        self.layout.open_entry(Subdirectory::Diffs, number).map_err(|error| match error {
             LayoutError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Error::LayerMissing { layer: layer.to_owned(), path }
             }
@@ -171,7 +195,18 @@ impl<'s> Directory<'s> {
 
     /// Its path.
     pub(crate) fn path(&self) -> PathBuf {
-        self.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(self.number))
+        match &self.place {
+            Place::Entry(number) => self.layout.entry_path(Subdirectory::Diffs, DiffName::Entry(*number)),
+            Place::Additional(directory) => directory.diff_path(),
+        }
+    }
+
+    /// Makes a staged directory ready for writing above this one, of the layer with this id.
+    ///
+    /// Returns what [`open`](Self::open) does.
+    pub(super) fn prepare_above(&self, layer: &str, staging: &Staging) -> Result<(), Error> {
+        let root = self.open(layer)?;
+        Ok(layer::prepare_writable(root.as_fd(), || self.path(), self.layout.xattrs(), staging)?)
     }
 
     /// The directories that it lies in.
@@ -179,14 +214,17 @@ impl<'s> Directory<'s> {
         self.layout
     }
 
-    /// Its number.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
+    /// Its number; `None` for one that is not the store's.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self.place {
+            Place::Entry(number) => Some(number),
+            Place::Additional(_) => None,
+        }
     }
 }
 
 impl PartialEq for Directory<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.number == other.number && self.layout.path() == other.layout.path()
+        self.place == other.place && self.layout.path() == other.layout.path()
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 
 use layerstore_schema::record::{ContainerRecord, ImageRecord, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, EntryLock, NamedLock};
+use crate::disk::{self, AdditionalDirectory, EntryLock, NamedLock};
 use crate::error::{Error, InUseError, LayoutError, LookupError, MetaError};
 use crate::image;
 use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
@@ -320,6 +321,8 @@ pub(crate) enum Mounts {
 pub(super) struct Doomed {
     numbers: Vec<u64>,
     locks: Vec<NamedLock>,
+    /// Layers of additional layer stores that are needed no more.
+    additional: Vec<PathBuf>,
 }
 
 impl Doomed {
@@ -337,12 +340,15 @@ impl Doomed {
                 locks.extend(numbers.iter().filter_map(|number| lock.name(*number).inspect_err(tell).ok()));
             }
         }
-        Doomed { numbers, locks }
+        Doomed { numbers, locks, additional: freed.additional }
     }
 
     /// Deletes everything. The rows are gone, so what cannot be deleted now is garbage for the next collection, and
     /// no failure of the removal.
     pub(super) fn delete(&self, store: &Store, limit: u64) {
+        for path in &self.additional {
+            AdditionalDirectory::from_path(path).tell_release();
+        }
         if self.numbers.is_empty() {
             return;
         }

@@ -366,11 +366,14 @@ impl Home<'_> {
         let store = self.store;
         let txn = store.database().begin_read()?;
         let record = found(&txn, id)?;
-        let LayerContent::Sealed(tree) = record.content else { return Ok(record) };
-        let tree = TreeDigest(tree);
+        let tree = match record.content {
+            LayerContent::Sealed(tree) => TreeDigest(tree),
+            LayerContent::Writable(_) => return Ok(record),
+            LayerContent::Additional(_) => return Err(InUseError::ReadOnly { layer: record.id }.into()),
+        };
         self.refuse_change(&txn, &record, change_under_others)?;
         store.verify_layer(&txn, &record)?;
-        let number = layer::directory(&txn, &record)?;
+        let number = layer::directory(&txn, &record)?.ok_or_else(|| changed_meanwhile(id))?;
         let alone = is_alone(&txn, &record, &tree)?;
         // Its files may be those of other layers' images too.
         let shared = composefs::has_shared_content(store.layout())?;
@@ -382,7 +385,8 @@ impl Home<'_> {
         let checked = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, id)?;
             self.refuse_change(rows.txn, &current, change_under_others)?;
-            let same = current.content == record.content && layer::directory(rows.txn, &current)? == number;
+            let same =
+                current.content == record.content && layer::directory(rows.txn, &current)? == Some(number);
             if same && is_alone(rows.txn, &current, &tree)? == alone {
                 Ok(current)
             } else {

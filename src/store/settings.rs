@@ -1,7 +1,9 @@
 //! From a machine's configuration to the options of a store.
 
-use super::{StoreOptions, SyncMode};
-use crate::config::{DriverOption, Ignored, LayerSync, Origin, OverlayOptions, Setting, Settings};
+use super::{AdditionalLayerStore, StoreOptions, SyncMode};
+use crate::config::{
+    AdditionalLayerPath, DriverOption, Ignored, LayerSync, Origin, OverlayOptions, Setting, Settings,
+};
 use crate::error::ConfigError;
 use crate::overlay;
 
@@ -16,6 +18,7 @@ impl StoreOptions {
     /// | `graphroot`, `runroot` | [`at`](Self::at), [`run_root`](Self::run_root) |
     /// | `imagestore` | [`image_store_root`](Self::image_store_root) |
     /// | `additionalimagestores` | [`image_store`](Self::image_store) for each |
+    /// | `additionallayerstores` | [`additional_layer_store`](Self::additional_layer_store) for each |
     /// | `transient_store` | [`transient`](Self::transient) |
     /// | `mountopt` | [`mount_options`](Self::mount_options), without those that the store refuses |
     /// | `mount_program` | [`mount_program`](Self::mount_program), which is preferred to the kernel |
@@ -95,6 +98,11 @@ impl StoreOptions {
         if let Some(composefs) = &overlay.use_composefs {
             options = options.use_composefs(composefs.value);
         }
+        for store in &overlay.layer_stores {
+            let AdditionalLayerPath { path, with_reference } = &store.value;
+            let store = AdditionalLayerStore::at(path).with_reference(*with_reference);
+            options = options.additional_layer_store(store);
+        }
         for store in &overlay.image_stores {
             options = options.image_store(&store.value);
         }
@@ -137,9 +145,6 @@ fn without_effect(overlay: &OverlayOptions) -> Vec<Ignored> {
     };
     if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
         ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
-    }
-    for store in &overlay.layer_stores {
-        ignore("additionallayerstore", &store.origin, "layers are unpacked, and not filled on demand");
     }
     ignored
 }
@@ -189,6 +194,7 @@ mod tests {
         let text = format!(
             "[storage]\ngraphroot = '/g'\nrunroot = '/r'\nimagestore = '/i'\ntransient_store = true\n\
              [storage.options]\nadditionalimagestores = ['{other}']\ndisable-volatile = true\n\
+             additionallayerstores = ['{other}:ref', '{other}']\n\
              pull_options = {{enable_partial_images = 'false'}}\n\
              [storage.options.overlay]\nmountopt = 'nodev,metacopy=on'\nmount_program = '{other}'\n\
              ignore_chown_errors = 'true'\nsync = 'none'\nuse_composefs = 'true'\n"
@@ -198,6 +204,8 @@ mod tests {
         assert_eq!(options.run_root_path(), Path::new("/r"));
         assert_eq!(options.image_store_root.as_deref(), Some(Path::new("/i")));
         assert_eq!(options.image_stores, [dir.path()]);
+        let lazy = |with_reference| AdditionalLayerStore::at(dir.path()).with_reference(with_reference);
+        assert_eq!(options.additional_layer_stores, [lazy(true), lazy(false)]);
         assert!(
             options.transient && options.use_composefs && !options.volatile && options.ignore_chown_errors
         );
@@ -207,7 +215,7 @@ mod tests {
         assert_eq!(options.pull_options()["enable_partial_images"], "false");
         assert_eq!(ignored(&options), ["mountopt metacopy=on"]);
         assert!(
-            options.ignored()[0].to_string().contains("storage.conf:11: mountopt metacopy=on has no effect")
+            options.ignored()[0].to_string().contains("storage.conf:12: mountopt metacopy=on has no effect")
         );
     }
 

@@ -53,7 +53,7 @@ impl Store {
 
     fn content_of(&self, txn: &View<'_>, layer: &LayerRecord) -> Result<u64, Error> {
         match layer.content {
-            LayerContent::Writable(_) => {
+            LayerContent::Writable(_) | LayerContent::Additional(_) => {
                 Ok(disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?.apparent)
             }
             LayerContent::Sealed(tree) => {

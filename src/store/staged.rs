@@ -218,6 +218,7 @@ impl StagedDiff {
         let below = view.stack(record.parent.as_deref())?;
         drop(view);
         let sealed = store.seal_unpacked(unpacked, &below)?;
+        store.share_new([&sealed]);
         let sync = || store.sync_staged(&point, true);
         let record = described(record, &sealed, &apply);
         let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {

@@ -132,7 +132,7 @@ impl Store {
             LayerContent::Sealed(tree) => {
                 self.verify_doubtful_tree(txn, doubtful, &layer.id, &TreeDigest(tree))
             }
-            LayerContent::Writable(_) => Ok(()),
+            LayerContent::Writable(_) | LayerContent::Additional(_) => Ok(()),
         }
     }
 

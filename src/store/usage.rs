@@ -234,6 +234,8 @@ impl Usage {
         going: &HashSet<String>,
     ) -> Result<(), Error> {
         match layer.content {
+            // What is in an additional layer store takes nothing here.
+            LayerContent::Additional(_) => {}
             LayerContent::Writable(_) => {
                 let measured = disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?;
                 let unique = going.contains(&layer.id);

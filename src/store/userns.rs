@@ -163,7 +163,7 @@ impl Store {
             let root = directory.open(&layer.id)?;
             match beneath::open_file_beneath(root.as_fd(), &path) {
                 // Of a layer that is written to nothing else is known.
-                Err(_) if matches!(layer.content, LayerContent::Writable(_)) => continue,
+                Err(_) if !matches!(layer.content, LayerContent::Sealed(_)) => continue,
                 opened => {
                     let failed = |source| Error::Io { action: "read", path: directory.path(), source };
                     return read_limited(opened.map_err(failed)?.into()).map(Some).map_err(failed);

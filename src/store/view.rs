@@ -14,6 +14,7 @@ use layerstore_schema::record::{
 };
 use layerstore_schema::table::{LayerKey, Owner};
 
+use crate::disk::AdditionalDirectory;
 use crate::error::{CreateError, Error, MetaError};
 use crate::image::{self, Container, Image};
 use crate::layer::{Layer, Stack};
@@ -294,6 +295,12 @@ impl<'s> View<'s> {
                 let part = self.home(Owner::Layer, &layer.id)?;
                 (part.ok_or_else(|| missing("layer", layer.id.clone()))?, *number)
             }
+            LayerContent::Additional(path) => {
+                let part = self.home(Owner::Layer, &layer.id)?;
+                let part = part.ok_or_else(|| missing("layer", layer.id.clone()))?;
+                let directory = AdditionalDirectory::from_bytes(path);
+                return Ok(Directory::additional(part.store().layout(), directory));
+            }
         };
         Ok(Directory::new(part.store().layout(), number))
     }
@@ -310,7 +317,9 @@ impl<'s> View<'s> {
     pub(crate) fn listing(&self, layer: &LayerRecord) -> Result<Arc<Manifest>, Error> {
         Ok(match layer.content {
             LayerContent::Sealed(tree) => self.manifest(&TreeDigest(tree))?,
-            LayerContent::Writable(_) => Arc::new(self.written(layer)?.listing()?),
+            LayerContent::Writable(_) | LayerContent::Additional(_) => {
+                Arc::new(self.written(layer)?.listing()?)
+            }
         })
     }
 

@@ -1,5 +1,6 @@
 //! Several stores: one for images, others that are only read, and containers that a reboot drops.
 
+use crate::additional::{self, Served};
 use crate::support::Dir;
 use crate::support::command::TestCommand;
 use crate::support::transcript::Session;
@@ -301,4 +302,45 @@ fn containers_are_kept_in_the_run_root() {
     assert_eq!(done(&dir, "own", &["containers"]), "ctr\n");
     std::fs::remove_dir_all(dir.join("own.run")).unwrap();
     assert_eq!(done(&dir, "own", &["containers"]), "");
+}
+
+/// What a program puts there by way of the library, commands see, take apart and remove.
+#[test]
+fn layers_of_an_additional_layer_store_are_layers() {
+    let dir = Dir::new("compat-additional");
+    let served = Served::new(&dir, true);
+    let path = served.store.path().display().to_string();
+    let option = format!("--storage-opt=overlay.additionallayerstore={path}:ref");
+    let on = |words: &[&str]| run(&dir, "own", &[&[option.as_str()], words].concat());
+    assert!(on(&["create-layer", "-i", "own"]).1);
+    let options = layerstore::StoreOptions::at(dir.join("own")).run_root(dir.join("own.run"));
+    let store = layerstore::Store::open(&options.additional_layer_store(served.store.clone())).unwrap();
+    let layer = additional::put(&store);
+    let id = layer.id.as_str();
+    assert!(on(&["layers"]).0.contains(id));
+    let (text, is_done) = on(&["layer", "-j", "lazy"]);
+    assert!(
+        is_done && text.contains("toc-digest") && text.contains(&layer.toc_digest.unwrap().to_string()),
+        "{text}"
+    );
+    assert!(on(&["create-image", "-i", "img", id]).1 && on(&["delete-layer", "own"]).1);
+    let (text, is_done) = on(&["check", "-m", "0"]);
+    assert!(is_done, "{text}");
+    let (text, is_done) = on(&["diff", "-u", "-f", dir.join("tar").to_str().unwrap(), id]);
+    assert!(is_done && dir.join("tar").metadata().unwrap().len() > 100_000, "{text}");
+    // What is gone there is not known to be gone.
+    let hidden = dir.join("hidden");
+    std::fs::rename(&path, &hidden).unwrap();
+    let options = ["check", "-r", "-f", "-m", "0"];
+    let (text, is_done) = run(&dir, "own", &options);
+    assert!(!is_done && text.contains(id), "{text}");
+    assert!(run(&dir, "own", &["layers"]).0.contains(id), "it may come back");
+    assert!(!on(&["layers"]).1, "an option names a directory that is not there");
+    std::fs::rename(&hidden, &path).unwrap();
+    assert!(on(&["delete-image", "img"]).1);
+    assert!(!run(&dir, "own", &["layers"]).0.contains(id));
+    for bad in [format!("{path}:ref:ref"), format!("{path}:other"), "relative".to_owned()] {
+        let option = format!("--storage-opt=overlay.additionallayerstore={bad}");
+        assert!(!run(&dir, "own", &[&option, "layers"]).1, "{bad}");
+    }
 }

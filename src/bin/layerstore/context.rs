@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use layerstore::Store;
+use layerstore::{Store, StoreOptions};
 
 use crate::args::{Color, GlobalArgs};
 use crate::effective::{Effective, variable};
@@ -60,17 +60,31 @@ impl Context {
 
     /// The store, which is made if it is missing.
     pub fn store(&self) -> Result<Store, Failure> {
+        self.store_with(|options| options)
+    }
+
+    /// The same, opened in another way.
+    pub fn store_with(&self, change: impl FnOnce(StoreOptions) -> StoreOptions) -> Result<Store, Failure> {
         self.tell_warnings();
-        Ok(Store::open(&self.effective.options)?)
+        Ok(Store::open(&change(self.effective.options.clone()))?)
     }
 
     /// The store, which must be there: for commands that put nothing in. A mistyped `--root` makes none. One whose images
     /// are in other stores is made, as there is something to see in it from the beginning.
     pub fn existing_store(&self) -> Result<Store, Failure> {
-        self.tell_warnings();
-        let options = self.effective.options.clone();
-        let has_others = options.has_other_stores();
-        Ok(Store::open(&options.create(has_others))?)
+        self.existing_store_with(|options| options)
+    }
+
+    /// The same, opened in another way.
+    pub fn existing_store_with(
+        &self,
+        change: impl FnOnce(StoreOptions) -> StoreOptions,
+    ) -> Result<Store, Failure> {
+        self.store_with(|options| {
+            let options = change(options);
+            let has_others = options.has_other_stores();
+            options.create(has_others)
+        })
     }
 
     /// Tells what in the configuration has no effect.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use layerstore::config::{DISABLE_ID_MAPS, Environment, Origin, Setting, Settings};
+use layerstore::config::{AdditionalLayerPath, DISABLE_ID_MAPS, Environment, Origin, Setting, Settings};
 use layerstore::{StoreOptions, SyncMode};
 use serde_json::{Value, json};
 
@@ -161,6 +161,11 @@ impl Lines {
             let stores = overlay.image_stores.iter().map(|store| path(&store.value)).collect();
             self.add("image_stores", stores, last.origin.clone());
         }
+        if let Some(last) = overlay.layer_stores.last() {
+            let one = |store: &Setting<AdditionalLayerPath>| json!({ "path": path(&store.value.path), "with_reference": store.value.with_reference });
+            let stores = overlay.layer_stores.iter().map(one).collect();
+            self.add("additional_layer_stores", stores, last.origin.clone());
+        }
         if let Some(origin) = of_key("storage.transient_store") {
             self.add("transient", settings.transient_store().into(), origin);
         }
@@ -238,6 +243,7 @@ impl Lines {
         let defaults = [
             ("image_store_root", Value::Null),
             ("image_stores", json!([])),
+            ("additional_layer_stores", json!([])),
             ("transient", false.into()),
             ("sync", sync_word(SyncMode::default()).into()),
             ("lock_timeout", Duration::from_secs(60).as_secs_f64().into()),
@@ -262,11 +268,12 @@ impl Lines {
 }
 
 /// The order in which options are shown.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "root",
     "run_root",
     "image_store_root",
     "image_stores",
+    "additional_layer_stores",
     "read_only",
     "transient",
     "sync",

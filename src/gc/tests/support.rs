@@ -31,6 +31,7 @@ fn layer(dir: &Path, name: &str, whole: bool) -> LayerImport<'static> {
         diff_id: DiffId(Digest::sha256(&tar)),
         blob: Some(LayerBlob { digest, size, media_type: String::new() }),
         chunked: None,
+        toc_digest: None,
         unpacked_size: None,
         keep_blob: true,
         open: Box::new(move || {
@@ -45,6 +46,7 @@ fn layer(dir: &Path, name: &str, whole: bool) -> LayerImport<'static> {
 pub fn image(dir: &Path, name: &str, whole: bool) -> ImageImport<'static> {
     ImageImport {
         id: Digest::sha256(name.as_bytes()).hex().parse().unwrap(),
+        references: Vec::new(),
         names: vec![name.parse().unwrap()],
         created: Timestamp::default(),
         layers: vec![layer(dir, &format!("{name}-base"), true), layer(dir, &format!("{name}-top"), whole)],

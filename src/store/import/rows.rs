@@ -82,7 +82,8 @@ impl<'a> Rows<'a> {
     ) -> Result<Option<String>, Error> {
         let ready = || import.layers.iter().zip(&prepared.ready);
         for ((layer, ready), chain) in ready().zip(chains) {
-            let needed = self.insert_layer(layer, chain, ready)?;
+            let vanished = prepared.vanished.contains(chain.0.hex());
+            let needed = self.insert_layer(layer, chain, ready, vanished)?;
             self.needed.layers.push(needed);
             self.layers.push(chain.0.hex().to_owned());
         }
@@ -101,6 +102,7 @@ impl<'a> Rows<'a> {
         layer: &LayerImport<'_>,
         chain: &ChainId,
         ready: &Ready,
+        vanished: bool,
     ) -> Result<bool, Error> {
         let id = chain.0.hex();
         let blob_row = layer.blob.as_ref().map(|blob| BlobRow {
@@ -121,8 +123,9 @@ impl<'a> Rows<'a> {
                 self.txn.put_layer(&known)?;
             }
             return match ready {
+                Ready::Sealed(sealed) if vanished => self.replace_vanished(known, sealed),
                 Ready::Sealed(sealed) => self.replace_damaged(known, sealed),
-                Ready::Known | Ready::Elsewhere | Ready::Shared(_) => Ok(false),
+                Ready::Known | Ready::Elsewhere | Ready::Shared(_) | Ready::Additional(_) => Ok(false),
             };
         }
         if matches!(ready, Ready::Elsewhere) {
@@ -138,6 +141,10 @@ impl<'a> Rows<'a> {
         match ready {
             Ready::Sealed(sealed) => self.insert_sealed(record, sealed),
             Ready::Shared(donor) => insert_shared(self.txn, record, donor).map(|()| true),
+            Ready::Additional(found) => {
+                self.txn.put_layer(&found.described(record))?;
+                Ok(true)
+            }
             // It was there when the import began, and has been removed since.
             Ready::Known | Ready::Elsewhere => Err(ImportError::Vanished { layer: id.to_owned() }.into()),
         }
@@ -162,6 +169,17 @@ impl<'a> Rows<'a> {
             gids: sealed.owners.gids.iter().copied().collect(),
             ..record
         })?;
+        Ok(needed)
+    }
+
+    /// Gives a layer that is there the files that were unpacked, if it has them in an additional layer store.
+    fn replace_vanished(&mut self, known: LayerRecord, sealed: &SealedLayer) -> Result<bool, Error> {
+        if !matches!(known.content, LayerContent::Additional(_)) {
+            return Ok(false);
+        }
+        self.replaced.push(known.id.clone());
+        let needed = self.insert_sealed(LayerRecord { read_only: false, ..known.clone() }, sealed)?;
+        self.release(&known)?;
         Ok(needed)
     }
 
@@ -269,7 +287,7 @@ impl<'a> Rows<'a> {
         for id in &self.layers {
             // What is in another store is that one's to sync.
             let Some(layer) = self.txn.layer(id)? else { continue };
-            if marks.contains_key(&layer::directory(self.txn, &layer)?) {
+            if layer::directory(self.txn, &layer)?.is_some_and(|number| marks.contains_key(&number)) {
                 return Ok(true);
             }
         }
@@ -333,6 +351,7 @@ fn toc_digest(layer: &LayerImport<'_>, ready: &Ready) -> Option<String> {
             let said = layer.chunked.as_ref()?.toc_digest.to_string();
             donor.toc_digest.clone().filter(|known| *known == said)
         }
-        Ready::Known | Ready::Elsewhere => None,
+        // The record has the one by which it was found.
+        Ready::Known | Ready::Elsewhere | Ready::Additional(_) => None,
     }
 }

@@ -25,7 +25,9 @@ impl Store {
         for (layer, chain) in import.layers.iter().zip(chains) {
             let known = txn.layer(chain.0.hex())?.is_some()
                 || !txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?.is_empty();
-            if known || !seen.insert(&layer.diff_id) {
+            // One that is in an additional layer store takes nothing here.
+            let elsewhere = layer.toc_digest.is_some() && !self.options().additional_layer_stores.is_empty();
+            if known || elsewhere || !seen.insert(&layer.diff_id) {
                 continue;
             }
             bytes = bytes.saturating_add(least_bytes(layer, free.may_compress));

@@ -31,6 +31,7 @@ fn layer(dir: &Path, tar: &[u8]) -> LayerImport<'static> {
         diff_id,
         blob: Some(LayerBlob { digest, size, media_type: String::new() }),
         chunked: None,
+        toc_digest: None,
         unpacked_size: None,
         keep_blob: true,
         open: Box::new(move || {
@@ -45,6 +46,7 @@ fn image(layers: Vec<LayerImport<'_>>) -> ImageImport<'_> {
     let digits: String = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     ImageImport {
         id: Digest::sha256(digits.as_bytes()).hex().parse().unwrap(),
+        references: Vec::new(),
         names: Vec::new(),
         created: Timestamp::default(),
         layers,

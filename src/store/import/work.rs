@@ -11,11 +11,11 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
-use crate::disk::{Filled, Stage, StagedBlob, Staging};
+use crate::disk::{AdditionalDirectory, Filled, Stage, StagedBlob, Staging};
 use crate::error::{BlobError, Error, ImportError, OciError};
 use crate::layer::{self, ImportOptions, LayerBlob, Progress, Stack, Table, TocFound};
 use crate::meta::{Query, ReadTxn};
-use crate::store::Store;
+use crate::store::{AdditionalLayer, Store};
 use crate::sys::path;
 use crate::types::{Algorithm, ChainId, Digest, Hasher, TreeDigest};
 
@@ -48,6 +48,7 @@ struct State {
     ready: Vec<Option<Ready>>,
     blobs: CopiedBlobs,
     damaged: HashSet<u64>,
+    vanished: HashSet<String>,
     error: Option<Error>,
 }
 
@@ -114,7 +115,8 @@ impl<'a> Work<'a> {
         let count = state.ready.len();
         let ready: Vec<_> = state.ready.into_iter().map_while(|ready| ready).collect();
         let given_up = (ready.len() < count).then(|| ImportError::GivenUp.into());
-        let prepared = Prepared { ready, blobs: state.blobs, damaged: state.damaged };
+        let prepared =
+            Prepared { ready, blobs: state.blobs, damaged: state.damaged, vanished: state.vanished };
         (prepared, state.error.or(given_up))
     }
 
@@ -142,13 +144,15 @@ impl<'a> Work<'a> {
         if let Some(known) = known {
             if self.is_whole(&txn, &known)? {
                 drop(txn);
-                self.known(layer)?;
+                match known.content {
+                    // Its blob stays where the rest of it is.
+                    LayerContent::Additional(_) => self.report_known(layer),
+                    LayerContent::Sealed(_) | LayerContent::Writable(_) => self.known(layer)?,
+                }
                 return Ok((Ready::Known, self.stack_of(&known, position)?));
             }
         } else if let Some(elsewhere) = self.elsewhere(chain, layer)? {
-            if let Some(blob) = &layer.blob {
-                self.report(&Progress::LayerKnown { blob: &blob.digest });
-            }
+            self.report_known(layer);
             return Ok((Ready::Elsewhere, self.stack_of(&elsewhere, position)?));
         }
         // A stack whose lower layers are being unpacked cannot be waited for here: unpacking need not wait.
@@ -164,6 +168,12 @@ impl<'a> Work<'a> {
         {
             self.known(layer)?;
             return Ok(ready);
+        }
+        if let Some(found) = self.additional(layer)? {
+            self.report_known(layer);
+            let below = self.below(position)?;
+            let stack = below.push(Arc::new(found.listing(self.store.layout().xattrs())?));
+            return Ok((Ready::Additional(Box::new(found)), stack));
         }
         let unpacked = self.unpack(layer)?;
         let below = self.below(position)?;
@@ -199,6 +209,28 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// A layer that an additional layer store has. What such a store says and does not fit is no reason to fail: there is
+    /// the blob.
+    fn additional(&self, layer: &LayerImport<'_>) -> Result<Option<AdditionalLayer>, Error> {
+        let Some(toc) = &layer.toc_digest else { return Ok(None) };
+        if self.store.options().additional_layer_stores.is_empty() {
+            return Ok(None);
+        }
+        let none = [String::new()];
+        let references = if self.import.references.is_empty() { &none[..] } else { &self.import.references };
+        for reference in references {
+            let found = self.store.lookup_additional_layer(toc, reference);
+            let fits = |found: &AdditionalLayer| found.expect_layer(&layer.diff_id, layer.blob.as_ref());
+            match found.and_then(|found| found.map(|found| fits(&found).map(|()| found)).transpose()) {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                Err(error @ Error::AdditionalLayer(_)) => tracing::warn!(%error, "unpacked here"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// A layer that need not be unpacked; its blob may be one that the store does not have yet.
     fn known(&self, layer: &LayerImport<'_>) -> Result<(), Error> {
         let Some(blob) = &layer.blob else { return Ok(()) };
@@ -220,6 +252,14 @@ impl<'a> Work<'a> {
         match &layer.content {
             LayerContent::Sealed(tree) => self.is_whole_tree(txn, &layer.id, &TreeDigest(*tree)),
             LayerContent::Writable(_) => Ok(true),
+            LayerContent::Additional(path) => {
+                let there = AdditionalDirectory::from_bytes(path).open_diff().is_ok();
+                if !there {
+                    tracing::warn!(layer = layer.id, "its additional layer store is gone: unpacked here");
+                    self.state().vanished.insert(layer.id.clone());
+                }
+                Ok(there)
+            }
         }
     }
 
@@ -260,8 +300,11 @@ impl<'a> Work<'a> {
 
     fn stack_of(&self, known: &LayerRecord, position: usize) -> Result<Stack, Error> {
         let below = self.below(position)?;
-        let LayerContent::Sealed(tree) = known.content else { return Ok(below) };
-        Ok(below.push(self.manifest(known, &TreeDigest(tree))?))
+        match known.content {
+            LayerContent::Sealed(tree) => Ok(below.push(self.manifest(known, &TreeDigest(tree))?)),
+            LayerContent::Writable(_) => Ok(below),
+            LayerContent::Additional(_) => Ok(below.push(self.store.begin_read()?.listing(known)?)),
+        }
     }
 
     /// The manifest of a layer that was there a moment ago.
@@ -334,6 +377,12 @@ impl<'a> Work<'a> {
         staged.fill_from(&file, offset, length)?;
         input.reader = Box::new(staged.reader()?);
         Ok(Some(CopiedBlob { file: staged.filled(), size: length }))
+    }
+
+    fn report_known(&self, layer: &LayerImport<'_>) {
+        if let Some(blob) = &layer.blob {
+            self.report(&Progress::LayerKnown { blob: &blob.digest });
+        }
     }
 
     fn report(&self, progress: &Progress<'_>) {

@@ -66,7 +66,7 @@ impl Store {
         layer: &LayerRecord,
         tree: &TreeDigest,
     ) -> Result<Option<(Option<&'s Store>, Data)>, Error> {
-        let number = txn.directory(layer)?.number();
+        let Some(number) = txn.directory(layer)?.number() else { return Ok(None) };
         let Some((part, _)) = txn.diff_of(layer, tree)? else { return Ok(None) };
         let home = part.store();
         let layout = home.layout();

@@ -37,7 +37,7 @@ pub(super) fn contents(chain: &[LayerRecord]) -> Vec<LayerContent> {
 }
 
 /// Whether modes and owners of a layer stand in an attribute.
-fn is_masked(root: BorrowedFd<'_>, directory: Directory<'_>) -> Result<bool, Error> {
+fn is_masked(root: BorrowedFd<'_>, directory: &Directory<'_>) -> Result<bool, Error> {
     let mask = disk::mask_of(root, directory.layout().xattrs());
     let failed = |source| Error::Io { action: "examine", path: directory.path(), source };
     Ok(mask.map_err(failed)?.is_some())
@@ -162,7 +162,7 @@ impl Store {
                 // The kernel would say that a path is not there, and not whose it is.
                 let directory = txn.directory(layer)?;
                 let opened = directory.open(&layer.id)?;
-                let masked = is_masked(opened.as_fd(), directory)?;
+                let masked = is_masked(opened.as_fd(), &directory)?;
                 request.masked = Masked { any: masked, upper: masked };
                 // A mount that cannot be written needs none.
                 let work = match view {
@@ -178,7 +178,7 @@ impl Store {
             let directory = txn.directory(lower)?;
             request.lowers.push(absolute(&directory.path())?);
             let opened = directory.open(&lower.id)?;
-            request.masked.any |= is_masked(opened.as_fd(), directory)?;
+            request.masked.any |= is_masked(opened.as_fd(), &directory)?;
             // The kernel does not look whether a root is opaque.
             if disk::is_opaque(opened.as_fd(), directory.layout().xattrs())? {
                 break;

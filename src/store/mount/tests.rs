@@ -34,6 +34,7 @@ fn image(store: &Store, count: usize) -> crate::Image {
             diff_id: DiffId(Digest::sha256(&tar)),
             blob: None,
             chunked: None,
+            toc_digest: None,
             unpacked_size: None,
             keep_blob: false,
             open: Box::new(move || {
@@ -44,6 +45,7 @@ fn image(store: &Store, count: usize) -> crate::Image {
     let import = ImageImport {
         id: Digest::sha256(b"image").hex().parse().unwrap(),
         names: vec!["image".parse().unwrap()],
+        references: Vec::new(),
         created: Timestamp::default(),
         layers: layers.collect(),
         digests: Vec::new(),

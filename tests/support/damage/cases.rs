@@ -446,6 +446,13 @@ pub const CASES: &[Case] = &[
             f.edit_diff(|diff| diff.number = number);
         },
     ),
+    case("a layer of another program that is gone", Somebody, &["additional-missing"], |f| {
+        let content = LayerContent::Additional(b"/no/such/store/layer".to_vec());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = Time { seconds: now.as_secs().cast_signed(), nanoseconds: 0 };
+        let record = LayerRecord::new("served", now, content);
+        insert!(f, table::LAYERS, "served", record.encode().unwrap().as_slice());
+    }),
     case("something that is not the store's", Somebody, &["stray"], |f| {
         f.dir.write("root/diffs/notes.txt", "not ours");
     }),

@@ -38,6 +38,12 @@ pub struct LoadArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub lease: Option<Duration>,
 
+    /// Let files that the image brings share their space with equal ones that are there, on Btrfs and XFS
+    ///
+    /// As `dedup` does later, and only for what is new. It takes longer: the files are written to the disk and compared.
+    #[arg(long)]
+    pub dedup: bool,
+
     /// Which image of a multi-platform one: OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<Platform>,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use layerstore::oci::{LoadOptions, Selection, Source};
-use layerstore::{Error, LayoutError, Progress, Store};
+use layerstore::{Error, LayoutError, Progress, Store, StoreOptions};
 use serde_json::json;
 
 use crate::args::LoadArgs;
@@ -61,7 +61,8 @@ fn tell_kept(layers: u64, until: Timestamp, context: &Context) -> Result<(), Fai
 /// The store and the source. A store is made when there is an image to bring in, and not for a mistake.
 fn open(args: &LoadArgs, context: &Context) -> Result<(Store, Source), Failure> {
     let source = |tmp_dir: &Path| Source::open(&args.source, tmp_dir).map_err(Error::from);
-    match context.existing_store() {
+    let sharing = |options: StoreOptions| options.dedup_at_import(args.dedup);
+    match context.existing_store_with(sharing) {
         Err(Failure::Store(Error::Layout(LayoutError::Missing { .. }))) => {
             // Where the store will be: on the same disk, as a rule.
             let above = std::path::absolute(context.root()).map_err(|source| Failure::File {
@@ -74,7 +75,7 @@ fn open(args: &LoadArgs, context: &Context) -> Result<(Store, Source), Failure> 
             let selection =
                 Selection { tag: args.source.tag().map(str::to_owned), platform: args.platform.clone() };
             source.resolve(&selection).map_err(Error::from)?;
-            Ok((context.store()?, source))
+            Ok((context.store_with(sharing)?, source))
         }
         store => {
             let store = store?;

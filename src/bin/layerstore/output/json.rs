@@ -73,6 +73,9 @@ pub struct LayerJson {
     /// The root of the other store that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_store: Option<String>,
+    /// The directory of the additional layer store that has its files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional: Option<String>,
 }
 
 impl LayerJson {
@@ -108,6 +111,7 @@ impl LayerJson {
             flags: flags(&layer.flags),
             labels: labels(&layer.labels),
             image_store: layer.image_store.as_ref().map(|root| root.to_string_lossy().into_owned()),
+            additional: layer.additional.as_ref().map(|path| path.to_string_lossy().into_owned()),
         }
     }
 }
