@@ -148,10 +148,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         },
         ..on_store("seal_onto_a_parent", |_, store| {
             let store = store.unwrap();
-            let mut options = SealOptions::default();
-            options.names = Some(vec!["sealed".to_owned(), "layer".to_owned()]);
-            options.parent = Some(store.layer("below")?.id);
-            options.read_only = true;
+            let options = SealOptions {
+                names: Some(vec!["sealed".to_owned(), "layer".to_owned()]),
+                parent: Some(store.layer("below")?.id),
+                read_only: true,
+                ..SealOptions::default()
+            };
             let done = store.seal_with(&store.layer("layer")?.id, &options)?;
             assert!(done.read_only && !done.is_writable());
             assert_eq!((done.parent, done.names.len()), (options.parent, 2));

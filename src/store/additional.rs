@@ -12,7 +12,7 @@ use layerstore_schema::table::Owner;
 use crate::archive::base64;
 use crate::compress::Decoder;
 use crate::disk::{self, AdditionalDirectory, XattrNamespace};
-use crate::error::{AdditionalLayerError, Error, ExportError, MetaError, ScanError};
+use crate::error::{AdditionalLayerError, Error, ExportError, ScanError};
 use crate::layer::{self, AdditionalLayerInfo, Layer, LayerBlob, UNREAD};
 use crate::sys::file::File;
 use crate::types::{DiffId, Digest, Hasher, LayerId, stored};
@@ -335,7 +335,7 @@ pub(super) fn write_original(
     out: &mut impl Write,
 ) -> Result<bool, Error> {
     let Some(expected) = layer.diff_id.as_deref() else { return Ok(false) };
-    let expected: Digest = stored("layer", &layer.id, expected).map_err(MetaError::from)?;
+    let expected: Digest = stored("layer", &layer.id, expected)?;
     match copy_decompressed(directory, &expected, &mut io::sink()) {
         Ok(found) if found == expected => {}
         Ok(found) => {
