@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use nix::mount::MsFlags;
 use rustix::mount::MountAttrFlags;
@@ -268,6 +270,11 @@ pub enum UnmountMode {
     Detach,
 }
 
+/// How often an unmount waits for processes that another thread has just forked: until they become another program, they hold
+/// whatever this process had open in the mount.
+const FORK_TRIES: usize = 40;
+const FORK_WAIT: Duration = Duration::from_millis(5);
+
 /// Takes away the mount at `target`.
 ///
 /// Returns [`MountError::NotMounted`] if there is none, and [`MountError::Busy`] if it is in use and `mode` is
@@ -277,12 +284,22 @@ pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError
         return Err(MountError::NotMounted { target: target.to_owned() });
     }
     let detach = mode == UnmountMode::Detach;
-    let unmounted = match sys::unmount(target, detach) {
+    let try_once = || match sys::unmount(target, detach) {
         Err(error) if error.raw_os_error() == Some(nix::libc::EPERM) => {
             program::unmount(target, detach).unwrap_or(Err(error))
         }
         unmounted => unmounted,
     };
+    let mut unmounted = try_once();
+    for _ in 0..FORK_TRIES {
+        match &unmounted {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) && holders::may_be_forks(target) => {
+                thread::sleep(FORK_WAIT);
+                unmounted = try_once();
+            }
+            _ => break,
+        }
+    }
     unmounted.map_err(|source| {
         let (target, log) = (target.to_owned(), "unmount".to_owned());
         match source.raw_os_error() {
