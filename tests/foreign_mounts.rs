@@ -8,7 +8,7 @@ use std::path::Path;
 use layerstore::{
     ApplyOptions, DiffOptions, Error, Layer, LayerId, LayerOptions, MountOptions, Store, ThingId, UnmountMode,
 };
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 use crate::support::store::{assert_whole, open};
 use crate::support::tar::{Member, archive};
@@ -110,10 +110,6 @@ fn mount_by_hand(store: &Store, layer: &Layer, at: &Path, features: &[&str]) -> 
         .map_err(|error| format!("the kernel takes no {}: {error}", features.join(",")))
 }
 
-fn unmount(at: &Path) {
-    rustix::mount::unmount(at, UnmountFlags::empty()).unwrap();
-}
-
 /// What a tree shows, but for the times of directories.
 fn shown(at: &Path) -> Tree {
     let mut tree = Tree::scan(at);
@@ -165,7 +161,7 @@ fn worked(
     mount_by_hand(store, &layer, &at, features)?;
     TestCommand::new("sh").args(["-c", work, "sh"]).arg(&at).assert_success();
     let tree = shown(&at);
-    unmount(&at);
+    machine::unmount(&at);
     Ok((layer, tree))
 }
 
@@ -382,7 +378,7 @@ fn redirects_that_a_layer_brings_lead_nowhere() {
             assert_eq!(listed, 0, "{class} {features:?}");
             assert_eq!(std::fs::read(at.join(format!("{class}-file"))).unwrap(), b"", "{class} {features:?}");
         }
-        unmount(&at);
+        machine::unmount(&at);
     }
     let listed: Vec<String> =
         store.changes_since(&hostile, &base).unwrap().iter().map(ToString::to_string).collect();

@@ -65,7 +65,7 @@ fn a_volatile_mount_can_be_made_again() {
     let mount = store.mount(&web, &MountOptions::default()).unwrap();
     assert_eq!(names(mount.path()), ["file", "first", "second"]);
     // So can one that another has ended: a program, or a process that died before it said so.
-    let end = || rustix::mount::unmount(mount.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    let end = || machine::unmount(mount.path());
     end();
     store.mount(&web, &MountOptions::default()).unwrap();
     end();
@@ -128,7 +128,7 @@ fn a_run_root_goes_to_the_store_that_took_the_place_of_another() {
     if let [mounted] = dir.mounts().as_slice() {
         let error = store.shutdown(false).unwrap_err().to_string();
         assert!(error.contains(&format!("end it with `umount {}`", mounted.display())), "{error}");
-        rustix::mount::unmount(mounted, rustix::mount::UnmountFlags::empty()).unwrap();
+        machine::unmount(mounted);
     }
     assert_eq!(store.shutdown(false).unwrap(), []);
     let web = store.containers().unwrap().remove(0);

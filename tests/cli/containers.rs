@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{can_mount, entries, lists, load_base, mount, read};
-use crate::support::Dir;
+use crate::support::{Dir, machine};
 
 fn members(tar: &[u8]) -> BTreeSet<String> {
     let mut archive = tar::Archive::new(tar);
@@ -72,7 +72,7 @@ fn what_is_unmounted_by_hand_is_mounted_nowhere() {
     let path = mount(&dir, "web");
     let mounts = || dir.layerstore(["status", "--json"]).json()["mounts"].as_array().unwrap().len();
     assert_eq!(mounts(), 1);
-    rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty()).unwrap();
+    machine::unmount(&path);
     assert_eq!(dir.layerstore(["mount", "-q"]).stdout(), "");
     assert_eq!(mounts(), 0);
     assert!(dir.layerstore(["status"]).stdout().contains("mounted     0 layers\n"));

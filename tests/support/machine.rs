@@ -1,8 +1,12 @@
 //! What this machine lets a test do, found out by trying.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 
 /// Writes why a test is skipped to the real standard error: `eprintln!` is captured when a test passes.
 /// `./test` collects these lines for its summary.
@@ -64,4 +68,15 @@ pub fn debian_image() -> Option<PathBuf> {
         None => repository().join("target/images/debian"),
     };
     path.join("stamp").is_file().then_some(path)
+}
+
+/// Takes a mount away that no store knows of. What another test starts has our open files until it is another program.
+pub fn unmount(at: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match rustix::mount::unmount(at, UnmountFlags::empty()) {
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            unmounted => return unmounted.unwrap(),
+        }
+    }
 }
