@@ -29,17 +29,32 @@ pub(super) fn remove_tree_within(
     name: &[u8],
     limit: &mut u64,
 ) -> Result<bool, TreeError> {
+    remove_tree_but(parent, name, |_| Ok(false), limit)
+}
+
+/// As [`remove_tree_within`]. `rescue` is offered each file in the tree first, and returns whether it took it away.
+pub(super) fn remove_tree_but(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    mut rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
+    limit: &mut u64,
+) -> Result<bool, TreeError> {
     for _ in 1..TRIES {
-        match remove_once(parent, name, limit) {
+        match remove_once(parent, name, &mut rescue, limit) {
             // Another was faster, somewhere in the tree.
             Err(TreeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             removed => return removed,
         }
     }
-    remove_once(parent, name, limit)
+    remove_once(parent, name, &mut rescue, limit)
 }
 
-fn remove_once(parent: BorrowedFd<'_>, name: &[u8], limit: &mut u64) -> Result<bool, TreeError> {
+fn remove_once(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
+    limit: &mut u64,
+) -> Result<bool, TreeError> {
     let found = match stat::stat_at(parent, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         found => found.map_err(failed(name, "examine"))?,
@@ -60,7 +75,7 @@ fn remove_once(parent: BorrowedFd<'_>, name: &[u8], limit: &mut u64) -> Result<b
         node::set_mode_at(parent, name, found.mode | 0o700).map_err(failed(name, "set the mode of"))?;
     }
     let root = beneath::open_directory_beneath(parent, name).map_err(failed(name, "open"))?;
-    if !empty_within(root.as_fd(), |_| Ok(false), limit)? {
+    if !empty_within(root.as_fd(), rescue, limit)? {
         return Ok(false);
     }
     drop(root);

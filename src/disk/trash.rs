@@ -2,15 +2,16 @@
 //! once, so that nothing half deleted stands where layers are, and deleted there.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
-use super::layout::{DiffName, Layout, Subdirectory};
+use super::layout::{CONTENT, DiffName, Layout, Subdirectory};
 use super::quota;
-use super::remove::remove_tree_within;
+use super::remove::{remove_tree_but, remove_tree_within};
 use super::usage::usage;
+use super::walk::Item;
 use crate::error::{Error, LayoutError, TreeError};
 use crate::sys::{beneath, moment, node, stat};
 
@@ -166,12 +167,32 @@ impl<'l> Trash<'l> {
     }
 
     /// Deletes a part in the trash, as far as `limit` goes: it counts names, and is counted down. Returns whether
-    /// the part is gone. Several processes may do so at once.
+    /// the part is gone. Several processes may do so at once. With the last file of a content goes its name in `content`.
     pub(crate) fn delete(&self, part: Part, limit: &mut u64) -> Result<bool, TreeError> {
         let Some(dir) = self.directory(part.which) else { return Ok(true) };
         if let DiffName::Entry(_) = part.name {
             quota::release(dir.as_fd(), &part.name.to_string().into_bytes());
         }
-        remove_tree_within(dir.as_fd(), &part.name.to_string().into_bytes(), limit)
+        let name = part.name.to_string().into_bytes();
+        let DiffName::Composefs(_) = part.name else { return remove_tree_within(dir.as_fd(), &name, limit) };
+        // Without it there is nothing to be found by hashes.
+        match beneath::open_directory_beneath(self.layout.root(), CONTENT.as_bytes()) {
+            Ok(shared) => {
+                remove_tree_but(dir.as_fd(), &name, |file| remove_named(file, shared.as_fd()), limit)
+            }
+            Err(_) => remove_tree_within(dir.as_fd(), &name, limit),
+        }
     }
+}
+
+/// Removes a file that is named by its hash, and its name in `shared` if that is the only one left. Who links it just then
+/// keeps it, and shares it no more. What stays for any reason is found by `gc`.
+fn remove_named(file: &Item, shared: BorrowedFd<'_>) -> io::Result<bool> {
+    node::remove_file(file.dir.as_fd(), &file.name)?;
+    if stat::stat_at(shared, &file.name).is_ok_and(|found| found.links == 1)
+        && let Err(error) = node::remove_file(shared, &file.name)
+    {
+        tracing::debug!(%error, "a shared file is left for gc");
+    }
+    Ok(true)
 }

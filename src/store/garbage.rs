@@ -208,6 +208,8 @@ impl<'s> Sweep<'s> {
                 }
             }
         }
+        // When files go by their hashes, nothing else of this number keeps them.
+        doomed.sort_by_key(|(_, discarded, _)| matches!(discarded.name, DiffName::Composefs(_)));
         for (part, discarded, bytes) in doomed {
             match self.trash.delete(discarded, &mut self.limit) {
                 Ok(true) => self.tell(Swept::Removed(part, bytes)),
