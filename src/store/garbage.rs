@@ -237,7 +237,10 @@ impl<'s> Sweep<'s> {
 
     /// Removes the workdir of a directory that nobody writes to any more. Its lock is the caller's.
     pub(super) fn workdir(&mut self, number: u64) {
-        self.remove_number(number, |part| part.which == Subdirectory::Diffs);
+        // Whoever mounts the layer by now has named its files for an image.
+        self.remove_number(number, |part| {
+            part.which != Subdirectory::Work && !matches!(part.name, DiffName::Work(_))
+        });
     }
 
     fn tell(&mut self, swept: Swept) {
