@@ -251,8 +251,21 @@ fn check_tree(
             let changed = |reason| Damage::ComposefsChanged { tree: tree.clone(), number, reason };
             let deep = level == CheckLevel::Deep;
             let flaw = match composefs::flaw_of_data(store.layout(), &manifest, number, deep)? {
-                // Of layers whose records cannot be read, that is found elsewhere.
-                None => store.flaw_of_images(&tree.layers).unwrap_or_default(),
+                None => match store.flaw_of_images(number, &tree.layers) {
+                    // What is wrong with layers below is found with them.
+                    Err(
+                        Error::LayerMissing { .. }
+                        | Error::Layout(_)
+                        | Error::AdditionalLayer(_)
+                        | Error::Meta(
+                            MetaError::Record { .. }
+                            | MetaError::Missing { .. }
+                            | MetaError::Blob { .. }
+                            | MetaError::Input(_),
+                        ),
+                    ) => None,
+                    flaw => flaw?,
+                },
                 flaw => flaw,
             };
             part.damages.extend(flaw.map(changed));

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
 
 use super::content;
-use super::tree::{Digests, Stack, image};
+use super::tree::{Digests, Stack, StackName, image};
 use crate::disk::{DiffName, Layout, StagedFiles, Subdirectory};
 use crate::error::LayoutError;
 use crate::sys::file::File;
@@ -19,6 +19,9 @@ use crate::types::ContentHash;
 /// The directory of the files; the other if all have fs-verity.
 pub(super) const PLAIN: &str = "data";
 pub(super) const VERIFIED: &str = "data.verity";
+
+/// How the names of images end.
+pub(super) const IMAGE: &str = ".erofs";
 
 /// An image, as a mount takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,14 +71,15 @@ fn directory(layout: &Layout, number: u64) -> PathBuf {
     layout.entry_path(Subdirectory::Composefs, DiffName::Entry(number))
 }
 
-/// Names the files of `diffs/<number>`, in a directory with the number `fresh` until all have a name. `sync` brings the
-/// filesystem to the disk.
+/// Names the files of `diffs/<number>`, in a directory with the number `fresh` until all have a name, and in `shared`, which
+/// is [`open_shared`](super::open_shared). `sync` brings the filesystem to the disk.
 ///
 /// Files get fs-verity where the filesystem has it; what they have is then compared with the manifest, for the last time.
 pub(crate) fn build_data(
     layout: &Layout,
     manifest: &Manifest,
     (number, fresh): (u64, u64),
+    shared: BorrowedFd<'_>,
     sync: impl FnOnce() -> Result<(), LayoutError>,
 ) -> Result<(), LayoutError> {
     let staged = StagedFiles::create(layout, fresh)?;
@@ -84,10 +88,9 @@ pub(crate) fn build_data(
     let data = node::make_directory(staged.directory(), PLAIN.as_bytes(), 0o700)
         .and_then(|()| beneath::open_directory_beneath(staged.directory(), PLAIN.as_bytes()))
         .map_err(fail("create"))?;
-    let shared = content::open(layout)?;
     let root = layout.open_entry(Subdirectory::Diffs, number)?;
     for (content, (size, at)) in &files {
-        content::link(shared.as_fd(), data.as_fd(), (content, *size), (root.as_fd(), at))
+        content::link(shared, data.as_fd(), (content, *size), (root.as_fd(), at))
             .map_err(fail("link the files of"))?;
     }
     if seal(data.as_fd(), &files).map_err(fail("turn on fs-verity in"))? {
@@ -141,8 +144,27 @@ pub(super) fn digests(stack: &Stack, data: &[Data]) -> io::Result<Option<Digests
 }
 
 /// What the image of a stack is called, beside the files of its topmost layer.
-pub(super) fn image_name(stack: &Stack, verified: bool) -> String {
-    format!("{}{}", stack.digest().to_hex(), if verified { ".verity.erofs" } else { ".erofs" })
+fn image_name(stack: StackName, verified: bool) -> String {
+    format!("{}{}", stack.0.to_hex(), if verified { ".verity.erofs" } else { IMAGE })
+}
+
+/// The image of a stack whose layers have these files, topmost first, wherever it is to be.
+fn place_of_image(layout: &Layout, stack: StackName, data: &[Data]) -> Option<Built> {
+    let top = data.first()?;
+    let verified = data.iter().all(|data| data.verified);
+    let image = directory(layout, top.number).join(image_name(stack, verified));
+    let mut unique: Vec<PathBuf> = Vec::new();
+    for path in data.iter().map(|data| &data.path) {
+        if !unique.contains(path) {
+            unique.push(path.clone());
+        }
+    }
+    Some(Built { image, data: unique, verified })
+}
+
+/// The image of a stack whose layers have these files; `None` if there is none yet.
+pub(crate) fn find_image(layout: &Layout, stack: StackName, data: &[Data]) -> Option<Built> {
+    place_of_image(layout, stack, data).filter(|built| path::is_file(&built.image))
 }
 
 /// The image of a stack whose layers have these files, made if there is none; `None` if EROFS has no room for something.
@@ -152,18 +174,11 @@ pub(crate) fn build_image(
     data: &[Data],
     sync: impl FnOnce() -> Result<(), LayoutError>,
 ) -> Result<Option<Built>, LayoutError> {
-    let Some(top) = data.first() else { return Ok(None) };
+    let (Some(top), Some(built)) = (data.first(), place_of_image(layout, stack.name(), data)) else {
+        return Ok(None);
+    };
     let fail = |action| failed(self::directory(layout, top.number), action);
-    let verified = data.iter().all(|data| data.verified);
-    let name = image_name(stack, verified);
-    let image_path = directory(layout, top.number).join(&name);
-    let mut unique: Vec<PathBuf> = Vec::new();
-    for path in data.iter().map(|data| &data.path) {
-        if !unique.contains(path) {
-            unique.push(path.clone());
-        }
-    }
-    let built = Built { image: image_path, data: unique, verified };
+    let (name, verified) = (image_name(stack.name(), built.verified), built.verified);
     if path::is_file(&built.image) {
         return Ok(Some(built));
     }

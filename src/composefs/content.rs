@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::disk::{self, CONTENT, Layout};
+use crate::disk::{self, CONTENT, DiffName, Layout, Subdirectory};
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::{beneath, directory, node, stat};
@@ -18,8 +18,9 @@ pub(super) fn name(content: &ContentHash) -> String {
     blake3::Hash::from_bytes(content.0).to_hex().to_string()
 }
 
-/// The directory of the shared files, made if it is missing.
-pub(super) fn open(layout: &Layout) -> Result<OwnedFd, LayoutError> {
+/// The directory of the shared files, made if it is missing. Who reads the rows under the write lock after that knows
+/// which layers were made writable by somebody who did not see it.
+pub(crate) fn open(layout: &Layout) -> Result<OwnedFd, LayoutError> {
     match node::make_directory(layout.root(), CONTENT.as_bytes(), 0o700) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => beneath::open_directory_beneath(layout.root(), CONTENT.as_bytes()),
@@ -31,13 +32,16 @@ fn failed(layout: &Layout, action: &'static str, source: io::Error) -> LayoutErr
     LayoutError::Io { path: layout.path().join(CONTENT), action, source }
 }
 
-/// Whether files of diff directories may have other names, so that who writes to one changes what others have.
-pub(crate) fn exists(layout: &Layout) -> Result<bool, LayoutError> {
-    match stat::stat_at(layout.root(), CONTENT.as_bytes()) {
+/// Whether files of `diffs/<number>` may have other names, so that who writes to one changes what others have. Under the
+/// write lock, `false` stays so until the transaction is over.
+pub(crate) fn may_be_shared(layout: &Layout, number: u64) -> Result<bool, LayoutError> {
+    let exists = |name: String| match stat::stat_at(layout.root(), name.as_bytes()) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(failed(layout, "look for", source)),
-    }
+        Err(source) => Err(LayoutError::Io { path: layout.path().join(name), action: "look for", source }),
+    };
+    let named = format!("{}/{}", Subdirectory::Composefs.name(), DiffName::Entry(number));
+    Ok(exists(CONTENT.to_owned())? || exists(named)?)
 }
 
 /// Gives the file with this content a name in `data`: the one that others share, or else `path` below `root`.
@@ -71,9 +75,11 @@ pub(super) fn link(
         }
     }
     node::make_hard_link(parent.as_fd(), last, data, &name)?;
-    // Who was faster with another file is welcome, and where a file has no more room for names, nobody shares it.
+    // Who was faster with another file is welcome. Where a file has no more room for names, or the directory of the shared
+    // files was removed because it was empty, nobody shares it.
     match node::make_hard_link(data, &name, shared, &name) {
         Err(error) if error.raw_os_error() == Some(nix::libc::EMLINK) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         linked => ignoring(io::ErrorKind::AlreadyExists, linked),
     }
 }
@@ -92,7 +98,8 @@ fn ignoring(kind: io::ErrorKind, done: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Removes the shared files that no layer has any more; `dry_run` only looks. `tell` gets the name and size of each.
+/// Removes the shared files that no layer has any more, and their directory when none is left; `dry_run` only looks. `tell`
+/// gets the name and size of each.
 pub(crate) fn sweep(
     layout: &Layout,
     dry_run: bool,
@@ -113,5 +120,13 @@ pub(crate) fn sweep(
         let name = String::from_utf8_lossy(&entry.name).into_owned();
         tell(layout.path().join(CONTENT).join(name), found.allocated);
     }
-    Ok(())
+    if dry_run {
+        return Ok(());
+    }
+    match node::remove_directory(layout.root(), CONTENT.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => {
+            ignoring(io::ErrorKind::NotFound, removed).map_err(|source| failed(layout, "remove", source))
+        }
+    }
 }

@@ -33,7 +33,7 @@ mod tests;
 mod tree;
 mod verify;
 
-pub(crate) use build::{Built, Data, build_data, build_image, find_data};
-pub(crate) use content::{exists as has_shared_content, sweep as sweep_content};
-pub(crate) use tree::{Stack, image};
-pub(crate) use verify::{flaw_of_data, flaw_of_image};
+pub(crate) use build::{Built, Data, build_data, build_image, find_data, find_image};
+pub(crate) use content::{may_be_shared, open as open_shared, sweep as sweep_content};
+pub(crate) use tree::{Stack, StackName, image};
+pub(crate) use verify::{flaw_of_data, flaw_of_image, has_images};

@@ -278,8 +278,9 @@ fn files_with_verity_are_sealed_with_their_digests() {
     let stack = stack([&manifest], XattrNamespace::User);
     assert_eq!(super::flaw_of_data(&layout, &manifest, 7, true).unwrap(), None);
     // A second one is welcome, and goes.
+    let shared = super::open_shared(&layout).unwrap();
     for fresh in [8, 9] {
-        super::build_data(&layout, &manifest, (7, fresh), || Ok(())).unwrap();
+        super::build_data(&layout, &manifest, (7, fresh), shared.as_fd(), || Ok(())).unwrap();
     }
     let data = super::find_data(&layout, 7).unwrap();
     let one = data.path.join(blake3::hash(b"one").to_hex().as_str());
@@ -289,12 +290,12 @@ fn files_with_verity_are_sealed_with_their_digests() {
     assert_eq!(layout.entries(Subdirectory::Composefs).unwrap(), [DiffName::Entry(7)]);
     let built = super::build_image(&layout, &stack, std::slice::from_ref(&data), || Ok(())).unwrap().unwrap();
     assert_eq!(built.verified, data.verified);
-    assert_eq!(super::flaw_of_image(&layout, &stack, &[7]), None);
+    assert_eq!(super::flaw_of_image(&layout, &stack, std::slice::from_ref(&data)), None);
     let image = std::fs::read(&built.image).unwrap();
     let has = |part: &[u8]| image.windows(part.len()).any(|window| window == part);
     if !built.verified {
         std::fs::write(&built.image, "none").unwrap();
-        assert!(super::flaw_of_image(&layout, &stack, &[7]).is_some());
+        assert!(super::flaw_of_image(&layout, &stack, std::slice::from_ref(&data)).is_some());
         std::fs::write(diff.join("d/one"), "eno").unwrap();
         assert!(super::flaw_of_data(&layout, &manifest, 7, false).unwrap().is_none());
         assert!(
@@ -312,7 +313,7 @@ fn files_with_verity_are_sealed_with_their_digests() {
     // A file of the same content, without fs-verity, is none that the image was made for.
     std::fs::remove_file(&one).unwrap();
     std::fs::write(&one, "one").unwrap();
-    assert!(super::flaw_of_image(&layout, &stack, &[7]).is_some());
+    assert!(super::flaw_of_image(&layout, &stack, std::slice::from_ref(&data)).is_some());
 }
 
 #[test]

@@ -33,14 +33,28 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// What the image says, but for digests of files.
-    pub(super) fn digest(&self) -> blake3::Hash {
+    /// What it is called.
+    pub(super) fn name(&self) -> StackName {
+        StackName::new(self.namespace, self.layers.iter().map(|(tree, _)| tree))
+    }
+}
+
+/// What an image says, but for digests of files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackName(pub(super) blake3::Hash);
+
+impl StackName {
+    /// That of the image of these trees, topmost first.
+    pub(crate) fn new<'t>(
+        namespace: XattrNamespace,
+        trees: impl IntoIterator<Item = &'t TreeDigest>,
+    ) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-        hasher.update(self.namespace.prefix());
-        for (tree, _) in &self.layers {
+        hasher.update(namespace.prefix());
+        for tree in trees {
             hasher.update(&tree.0);
         }
-        hasher.finalize()
+        StackName(hasher.finalize())
     }
 }
 
@@ -170,7 +184,7 @@ pub(crate) fn image(stack: &Stack, digests: Option<&Digests>) -> Result<Vec<u8>,
         }
     }
     let mut uuid = [0; 16];
-    uuid.iter_mut().zip(stack.digest().as_bytes()).for_each(|(to, from)| *to = *from);
+    uuid.iter_mut().zip(stack.name().0.as_bytes()).for_each(|(to, from)| *to = *from);
     erofs::filesystem(&inodes, uuid).map_err(|unfit| Unfit {
         path: paths.get(unfit.inode).map_or_else(String::new, |path| path.shown()),
         reason: unfit.reason,

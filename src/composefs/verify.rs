@@ -8,10 +8,10 @@ use layerstore_schema::manifest::Manifest;
 use super::build::{self, Data};
 use super::content;
 use super::tree::{Stack, image};
-use crate::disk::{Layout, Subdirectory};
+use crate::disk::{DiffName, Layout, Subdirectory};
 use crate::error::LayoutError;
 use crate::sys::file::File;
-use crate::sys::{beneath, stat};
+use crate::sys::{beneath, directory, stat};
 
 /// Compares the files of `diffs/<number>` with its manifest; `deep` reads them. Returns what is wrong, in words; `None` if
 /// all is right, or there are none.
@@ -55,21 +55,30 @@ fn compare(data: &Data, manifest: &Manifest, deep: bool) -> io::Result<Option<St
     Ok(None)
 }
 
-/// Compares the image of a stack with one that is made anew. Returns what is wrong; `None` if all is right, or there is no
-/// image.
-pub(crate) fn flaw_of_image(layout: &Layout, stack: &Stack, numbers: &[u64]) -> Option<String> {
-    let data: Option<Vec<Data>> = numbers.iter().map(|number| build::find_data(layout, *number)).collect();
-    // Without one of them nobody mounts it.
-    let data = data.filter(|data| data.len() == stack.layers.len())?;
-    let top = data.first()?;
-    let path = top.path.parent()?.join(build::image_name(stack, data.iter().all(|data| data.verified)));
+/// Whether there are images beside `diffs/<number>`.
+pub(crate) fn has_images(layout: &Layout, number: u64) -> Result<bool, LayoutError> {
+    let directory = match layout.open_entry(Subdirectory::Composefs, number) {
+        Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let listed = directory::list(directory.as_fd()).map_err(|source| {
+        let path = layout.entry_path(Subdirectory::Composefs, DiffName::Entry(number));
+        LayoutError::Io { path, action: "read", source }
+    })?;
+    Ok(listed.iter().any(|entry| entry.name.ends_with(build::IMAGE.as_bytes())))
+}
+
+/// Compares the image of a stack whose layers have these files with one that is made anew. Returns what is wrong; `None` if
+/// all is right, or there is no image.
+pub(crate) fn flaw_of_image(layout: &Layout, stack: &Stack, data: &[Data]) -> Option<String> {
+    let built = build::find_image(layout, stack.name(), data)?;
     let read = || -> io::Result<bool> {
         let mut found = Vec::new();
-        match File::open(&path) {
+        match File::open(&built.image) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             file => file?.read_to_end(&mut found)?,
         };
-        let digests = build::digests(stack, &data)?;
+        let digests = build::digests(stack, data)?;
         Ok(image(stack, digests.as_ref()).is_ok_and(|expected| expected == found))
     };
     match read() {

@@ -376,18 +376,20 @@ impl Home<'_> {
         let number = layer::directory(&txn, &record)?.ok_or_else(|| changed_meanwhile(id))?;
         let alone = is_alone(&txn, &record, &tree)?;
         // Its files may be those of other layers' images too.
-        let shared = composefs::has_shared_content(store.layout())?;
+        let shared = || composefs::may_be_shared(store.layout(), number);
         let in_doubt = unsynced(&txn)?.contains_key(&number);
         drop(txn);
         let limits = store.default_limits();
         // What is in a directory that got no project before it was filled counts for none.
-        let in_place = alone && !shared && (limits.is_none() || store.layout().limits_of(number)?.is_some());
+        let in_place =
+            alone && !shared()? && (limits.is_none() || store.layout().limits_of(number)?.is_some());
         let checked = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, id)?;
             self.refuse_change(rows.txn, &current, change_under_others)?;
             let same =
                 current.content == record.content && layer::directory(rows.txn, &current)? == Some(number);
-            if same && is_alone(rows.txn, &current, &tree)? == alone {
+            // Nobody who mounts an image names its files from here on: they look under this lock, too.
+            if same && is_alone(rows.txn, &current, &tree)? == alone && !(in_place && shared()?) {
                 Ok(current)
             } else {
                 Err(changed_meanwhile(id))

@@ -1,18 +1,21 @@
 //! An image in place of directories.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::composefs::{self, Built, Data, Stack};
+use crate::composefs::{self, Built, Data, Stack, StackName};
 use crate::disk::{DiffName, Layout, Part, Subdirectory, Trash};
 use crate::error::{Error, LayoutError, MountError};
 use crate::meta::Query;
 use crate::overlay::MountRequest;
 use crate::store::view::View;
 use crate::store::{Store, SyncMode};
+use crate::sys::moment;
 use crate::types::TreeDigest;
 
+use super::plan::visit_lowers;
 use super::{absolute, remove_image_quietly};
 
 impl Store {
@@ -29,26 +32,25 @@ impl Store {
         if let Some(reason) = self.probe()?.against_images() {
             return Err(MountError::Composefs { reason }.into());
         }
-        let mut stack = Stack { layers: Vec::new(), namespace: self.layout().xattrs() };
-        let (mut data, mut plain, mut top) = (Vec::new(), request.lowers.len(), None);
         // The directories are those of the chain, but for one that is written to.
-        let layers = chain.iter().skip(usize::from(request.upper.is_some()));
-        let lowers: Vec<_> = layers.zip(&request.lowers).enumerate().collect();
-        for (place, (layer, path)) in lowers.into_iter().rev() {
-            let LayerContent::Sealed(tree) = layer.content else { break };
-            let tree = TreeDigest(tree);
-            let Some((home, files)) = self.files_of_layer(txn, layer, &tree)? else { break };
-            // Of two layers of one tree, the upper one settles what the lower one has.
-            if !request.lowers.get(..place).unwrap_or_default().contains(path) {
-                stack.layers.insert(0, (tree, txn.manifest(&tree)?));
-                data.insert(0, files);
-                top = Some(home);
+        let lowers = chain.iter().skip(usize::from(request.upper.is_some())).take(request.lowers.len());
+        let (levels, plain) = levels(txn, lowers, |layer, tree| {
+            self.level(txn, layer, tree, &|home, number| self.name_files(home, layer, tree, number))
+        })?;
+        // The image is beside the files of the topmost.
+        let Some(top) = levels.first() else { return Ok(()) };
+        let data: Vec<Data> = levels.iter().map(|level| level.data.clone()).collect();
+        let layout = top.home.layout();
+        let built = if top.writable {
+            composefs::build_image(layout, &self.stack(txn, &levels)?, &data, || top.home.sync_image())?
+        } else {
+            let found = composefs::find_image(layout, self.stack_name(&levels), &data);
+            if found.is_none() {
+                let store = layout.path().display();
+                tracing::debug!(%store, "no composefs image in a store that is only read: its directories are mounted");
             }
-            plain = place;
-        }
-        // The image is written beside the files of the topmost.
-        let Some(home) = top.flatten() else { return Ok(()) };
-        let built = composefs::build_image(home.layout(), &stack, &data, || home.sync_image())?;
+            found
+        };
         let Some(Built { image, data, verified }) = built else { return Ok(()) };
         let image = absolute(&image)?;
         let data = data.iter().map(|path| absolute(path)).collect::<Result<Vec<PathBuf>, _>>()?;
@@ -58,35 +60,70 @@ impl Store {
         Ok(())
     }
 
-    /// The files of a layer, named by their hashes, and the store that has them, if it may be written; `None` if there are
-    /// none and none can be made.
-    fn files_of_layer<'s>(
+    /// A layer of an image; `None` if its files have no names by their hashes, and `name` gives them none. `name` is asked only
+    /// of a store that may be written.
+    fn level<'s>(
         &'s self,
         txn: &View<'s>,
         layer: &LayerRecord,
         tree: &TreeDigest,
-    ) -> Result<Option<(Option<&'s Store>, Data)>, Error> {
+        name: &dyn Fn(&'s Store, u64) -> Result<Option<Data>, Error>,
+    ) -> Result<Option<Level<'s>>, Error> {
         let Some(number) = txn.directory(layer)?.number() else { return Ok(None) };
         let Some((part, _)) = txn.diff_of(layer, tree)? else { return Ok(None) };
         let home = part.store();
+        let writable = !part.is_other() && !home.is_read_only();
+        let data = match composefs::find_data(home.layout(), number) {
+            None if writable => name(home, number)?,
+            data => data,
+        };
+        Ok(data.map(|data| Level { tree: *tree, home, writable, data }))
+    }
+
+    /// Names the files of a layer in `diffs/<number>` of a store by their hashes.
+    pub(super) fn name_files(
+        &self,
+        home: &Store,
+        layer: &LayerRecord,
+        tree: &TreeDigest,
+        number: u64,
+    ) -> Result<Option<Data>, Error> {
         let layout = home.layout();
-        let writable = (!part.is_other() && !home.is_read_only()).then_some(home);
-        if let Some(files) = composefs::find_data(layout, number) {
-            return Ok(Some((writable, files)));
-        }
-        if writable.is_none() {
-            return Ok(None);
-        }
+        let gone = || Error::LayerMissing { layer: layer.id.clone(), path: home.diff_path(number) };
         home.begin_writing()?;
-        let manifest = home.manifest(part.txn()?, tree)?;
-        composefs::build_data(layout, &manifest, (number, home.fresh_number()?), || home.sync_image())?;
-        // Who gives the directory up removes its files too, if they were there by then. Those that came later are nobody's.
-        let now = home.database().begin_read()?.diff(tree)?;
-        if now.is_none_or(|now| now.number != number) {
-            remove_image_quietly(&place(layout, number));
-            return Err(Error::LayerMissing { layer: layer.id.clone(), path: home.diff_path(number) });
+        let shared = composefs::open_shared(layout)?;
+        moment::pass("files to be named");
+        // Who makes the layer writable where it stands has committed that by now, or sees the directory of shared files.
+        if !home.still_has(tree, number)? {
+            return Err(gone());
         }
-        Ok(composefs::find_data(layout, number).map(|files| (writable, files)))
+        let manifest = home.manifest(&home.database().begin_read()?, tree)?;
+        let fresh = home.fresh_number()?;
+        composefs::build_data(layout, &manifest, (number, fresh), shared.as_fd(), || home.sync_image())?;
+        // Who gives the directory up removes its files too, if they were there by then. Those that came later are nobody's.
+        if !home.still_has(tree, number)? {
+            remove_image_quietly(&place(layout, number));
+            return Err(gone());
+        }
+        Ok(composefs::find_data(layout, number))
+    }
+
+    /// Whether a tree is in `diffs/<number>`. Asked under the write lock: whoever commits after that sees what was on the disk
+    /// before.
+    fn still_has(&self, tree: &TreeDigest, number: u64) -> Result<bool, Error> {
+        let write = self.database().open_write()?;
+        Ok(write.txn().diff(tree)?.is_some_and(|now| now.number == number))
+    }
+
+    /// What an image of these layers shows.
+    fn stack(&self, txn: &View<'_>, levels: &[Level<'_>]) -> Result<Stack, Error> {
+        let layer = |level: &Level<'_>| Ok((level.tree, txn.manifest(&level.tree)?));
+        let layers = levels.iter().map(layer).collect::<Result<_, Error>>()?;
+        Ok(Stack { layers, namespace: self.layout().xattrs() })
+    }
+
+    fn stack_name(&self, levels: &[Level<'_>]) -> StackName {
+        StackName::new(self.layout().xattrs(), levels.iter().map(|level| &level.tree))
     }
 
     /// Brings what an image is made of to the disk, before it has its name.
@@ -94,26 +131,29 @@ impl Store {
         if self.sync_mode() == SyncMode::Off { Ok(()) } else { self.layout().sync_point()?.sync() }
     }
 
-    /// What is wrong with the images of these layers, in words.
-    pub(crate) fn flaw_of_images(&self, layers: &[String]) -> Result<Option<String>, Error> {
+    /// What is wrong with the images beside `diffs/<number>`, which these layers have, in words.
+    pub(crate) fn flaw_of_images(&self, number: u64, layers: &[String]) -> Result<Option<String>, Error> {
+        if !composefs::has_images(self.layout(), number)? {
+            return Ok(None);
+        }
         let txn = self.begin_read()?;
         for layer in layers {
-            let mut stack = Stack { layers: Vec::new(), namespace: self.layout().xattrs() };
-            let mut numbers = Vec::new();
-            for layer in txn.chain(layer)? {
-                let LayerContent::Sealed(tree) = layer.content else { break };
-                let Some((part, diff)) = txn.diff_of(&layer, &TreeDigest(tree))? else { break };
-                // Those of other stores are not checked here.
-                if part.store().uuid() != self.uuid() {
-                    break;
-                }
-                if numbers.contains(&diff.number) {
-                    continue;
-                }
-                numbers.push(diff.number);
-                stack.layers.push((TreeDigest(tree), txn.manifest(&TreeDigest(tree))?));
+            let mut chain = txn.chain(layer)?;
+            let mut count = 0;
+            visit_lowers(&txn, &chain, |_, _| {
+                count += 1;
+                Ok(())
+            })?;
+            chain.truncate(count);
+            let find =
+                |layer: &LayerRecord, tree: &TreeDigest| self.level(&txn, layer, tree, &|_, _| Ok(None));
+            let (levels, plain) = levels(&txn, &chain, find)?;
+            let data: Vec<Data> = levels.iter().map(|level| level.data.clone()).collect();
+            // One that begins below this layer is beside another.
+            if plain > 0 || composefs::find_image(self.layout(), self.stack_name(&levels), &data).is_none() {
+                continue;
             }
-            let flaw = composefs::flaw_of_image(self.layout(), &stack, &numbers);
+            let flaw = composefs::flaw_of_image(self.layout(), &self.stack(&txn, &levels)?, &data);
             if flaw.is_some() {
                 return Ok(flaw);
             }
@@ -141,4 +181,36 @@ impl Store {
 
 fn place(layout: &Layout, number: u64) -> PathBuf {
     layout.entry_path(Subdirectory::Composefs, DiffName::Entry(number))
+}
+
+/// A layer of an image.
+struct Level<'s> {
+    tree: TreeDigest,
+    home: &'s Store,
+    /// Whether the handle may write to that store.
+    writable: bool,
+    data: Data,
+}
+
+/// The layers that an image is made of, topmost first, out of those that a mount shows; and how many stay directories above it.
+/// It begins with the lowest, and ends before the first that is written to or that `level` knows nothing of.
+fn levels<'s: 'l, 'l>(
+    txn: &View<'s>,
+    lowers: impl IntoIterator<Item = &'l LayerRecord>,
+    level: impl Fn(&LayerRecord, &TreeDigest) -> Result<Option<Level<'s>>, Error>,
+) -> Result<(Vec<Level<'s>>, usize), Error> {
+    let lowers: Vec<_> =
+        lowers.into_iter().map(|layer| Ok((layer, txn.directory(layer)?))).collect::<Result<_, Error>>()?;
+    let (mut levels, mut plain) = (Vec::new(), lowers.len());
+    for (place, (layer, directory)) in lowers.iter().enumerate().rev() {
+        let LayerContent::Sealed(tree) = layer.content else { break };
+        let Some(level) = level(layer, &TreeDigest(tree))? else { break };
+        // Of two layers of one tree, the upper one settles what the lower one has.
+        if !lowers.iter().take(place).any(|(_, above)| above == directory) {
+            levels.push(level);
+        }
+        plain = place;
+    }
+    levels.reverse();
+    Ok((levels, plain))
 }

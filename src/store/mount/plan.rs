@@ -43,6 +43,24 @@ fn is_masked(root: BorrowedFd<'_>, directory: &Directory<'_>) -> Result<bool, Er
     Ok(mask.map_err(failed)?.is_some())
 }
 
+/// Visits the directories that a mount of these layers, topmost first, shows.
+pub(super) fn visit_lowers<'s>(
+    txn: &View<'s>,
+    layers: &[LayerRecord],
+    mut visit: impl FnMut(&Directory<'s>, BorrowedFd<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for lower in layers {
+        let directory = txn.directory(lower)?;
+        let opened = directory.open(&lower.id)?;
+        visit(&directory, opened.as_fd())?;
+        // The kernel does not look whether a root is opaque.
+        if disk::is_opaque(opened.as_fd(), directory.layout().xattrs())? {
+            break;
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// Plans a mount. A layer that is to be written to gets a workdir, and one that is sealed is unsealed if that is
     /// wanted.
@@ -174,16 +192,11 @@ impl Store {
                 request.volatile = !view && allows_volatile && (layer.volatile || container_volatile);
             }
         }
-        for lower in lowers {
-            let directory = txn.directory(lower)?;
+        visit_lowers(txn, lowers, |directory, opened| {
             request.lowers.push(absolute(&directory.path())?);
-            let opened = directory.open(&lower.id)?;
-            request.masked.any |= is_masked(opened.as_fd(), &directory)?;
-            // The kernel does not look whether a root is opaque.
-            if disk::is_opaque(opened.as_fd(), directory.layout().xattrs())? {
-                break;
-            }
-        }
+            request.masked.any |= is_masked(opened, directory)?;
+            Ok(())
+        })?;
         request.prefer_program = self.options().prefer_mount_program || request.masked.any;
         request.read_only = view;
         request.context = options.label.clone().or(request.context).filter(|label| !label.is_empty());

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::overlay::{IdMapSupport, Probe};
-use crate::store::{BlobInput, ContainerOptions, IdMapping, ImageImport, LayerImport, StoreOptions};
+use crate::store::Sweep;
+use crate::store::{
+    BlobInput, ContainerOptions, IdMapping, ImageImport, LayerImport, LayerOptions, StoreOptions,
+};
 use crate::sys::userns::IdMaps;
-use crate::types::{DiffId, Digest, Timestamp};
+use crate::types::{DiffId, Digest, Timestamp, TreeDigest};
 
 fn open(dir: &Path) -> Store {
     let options = StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off);
@@ -121,4 +124,87 @@ fn a_kernel_that_maps_no_ids_gets_a_copy() {
     assert!(matches!(refused, Err(Error::InUse(InUseError::Mounted { .. }))), "{refused:?}");
     store.unmount(&web, UnmountMode::Plain).unwrap();
     store.refuse_mounted_above(&[copy]).unwrap();
+}
+
+/// A layer of its own, with its tree and the number of its directory.
+fn sealed(store: &Store, content: &str) -> (LayerRecord, TreeDigest, u64) {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(content.len() as u64);
+    tar.append_data(&mut header, "file", content.as_bytes()).unwrap();
+    let layer = store.put_layer(None, &LayerOptions::default(), &*tar.into_inner().unwrap()).unwrap();
+    let txn = store.begin_read().unwrap();
+    let record = txn.layer_ref(layer.id.as_str()).unwrap();
+    let number = txn.directory(&record).unwrap().number().unwrap();
+    (record, layer.tree.unwrap(), number)
+}
+
+fn shared_files(store: &Store) -> Option<usize> {
+    Some(std::fs::read_dir(store.root().join("content")).ok()?.count())
+}
+
+#[test]
+fn files_named_by_hashes_go_with_the_last_layer_that_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let image = image(&store, 2);
+    let (other, tree, number) = sealed(&store, "1");
+    store.name_files(&store, &other, &tree, number).unwrap();
+    let layers = store.begin_read().unwrap().chain(image.top_layer.as_ref().unwrap().as_str()).unwrap();
+    for layer in &layers {
+        let LayerContent::Sealed(tree) = layer.content else { panic!("{layer:?}") };
+        let number = store.begin_read().unwrap().directory(layer).unwrap().number().unwrap();
+        store.name_files(&store, layer, &TreeDigest(tree), number).unwrap();
+    }
+    assert_eq!(shared_files(&store), Some(2));
+    store.remove_image(&image.id).unwrap();
+    assert_eq!(shared_files(&store), Some(1), "the other layer has it");
+    store.remove_layer(&other.id.parse().unwrap()).unwrap();
+    assert_eq!(shared_files(&store), Some(0));
+    assert!(store.gc(false).unwrap().removed.is_empty());
+    assert_eq!(shared_files(&store), None);
+}
+
+#[test]
+fn who_has_just_sealed_a_layer_leaves_its_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (layer, tree, number) = sealed(&store, "content");
+    let data = store.name_files(&store, &layer, &tree, number).unwrap().unwrap();
+    let work = store.layout().ensure_workdir(number).unwrap();
+    Sweep::limited(&store, u64::MAX).unwrap().workdir(number);
+    assert!(data.path.exists() && store.diff_path(number).exists() && !work.exists());
+}
+
+#[test]
+fn a_layer_is_not_written_to_where_an_image_shows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (layer, tree, number) = sealed(&store, "content");
+    // Made writable while its files are about to be named.
+    let (faster, id) = (store.clone(), layer.id.clone());
+    moment::meanwhile("files to be named", move || {
+        faster.unseal(&id.parse().unwrap()).unwrap();
+    });
+    let missed = store.name_files(&store, &layer, &tree, number);
+    assert!(missed.is_err() || number != written(&store, &layer.id), "{missed:?}");
+    store.gc(false).unwrap();
+    // Files named while it is about to be made writable.
+    let (layer, tree, number) = sealed(&store, "other content");
+    let (faster, record) = (store.clone(), layer.clone());
+    moment::meanwhile("locked", move || {
+        faster.name_files(&faster, &record, &tree, number).unwrap();
+    });
+    store.unseal(&layer.id.parse().unwrap()).unwrap();
+    assert_ne!(written(&store, &layer.id), number);
+    let file = std::fs::metadata(store.diff_path(written(&store, &layer.id)).join("file")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&file), 1);
+}
+
+/// The number of the directory of a layer that is written to.
+fn written(store: &Store, layer: &str) -> u64 {
+    let record = store.begin_read().unwrap().layer_ref(layer).unwrap();
+    let LayerContent::Writable(number) = record.content else { panic!("{record:?}") };
+    number
 }
