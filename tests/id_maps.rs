@@ -286,6 +286,25 @@ fn a_copy_that_is_lost_is_made_anew() {
     assert_eq!(store.image("image").unwrap().mapped_top_layers, second);
 }
 
+/// What is made from now on is masked, and a copy of what was made before is as that is.
+#[test]
+fn a_copy_has_owners_of_its_own_in_a_store_with_a_mask() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("id-maps-mask");
+    let store = open(&dir, false);
+    let image = load(&dir, &store);
+    let web = container(&store, &image, "web", FIRST);
+    drop(store);
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+    let options = options.id_mapped_mounts(false).force_mask(0o700).mount_program("/bin/true");
+    let store = Store::open(&options).unwrap();
+    assert_eq!(owner(mount(&store, &web).path().join("www/page")), (10_033, 10_034));
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+    assert_whole(&store);
+}
+
 /// It costs neither the image nor its containers, whatever is left of it.
 #[test]
 fn a_repair_forgets_a_copy_that_is_damaged() {
