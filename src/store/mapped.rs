@@ -173,8 +173,16 @@ impl Source {
         let mut trees = Vec::new();
         for layer in &chain {
             let LayerContent::Sealed(tree) = &layer.content else {
-                let reason = "ids cannot be mapped in mounts here, and a layer of the image is written to: seal it, so that \
-                              it can be copied";
+                let reason = match layer.content {
+                    LayerContent::Additional(_) => {
+                        "ids cannot be mapped in mounts here, and a layer of the image is in an additional layer store: load \
+                         the image without that store, so that it can be copied"
+                    }
+                    _ => {
+                        "ids cannot be mapped in mounts here, and a layer of the image is written to: seal it, so that it can \
+                         be copied"
+                    }
+                };
                 return Err(MountError::IdMap { reason }.into());
             };
             trees.extend_from_slice(tree);
