@@ -62,7 +62,7 @@ pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
-pub(crate) use inherit::inherit_root;
+pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};
 pub(crate) use layout::{
     COLLECTED, CONTENT, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
 };
