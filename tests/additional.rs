@@ -464,6 +464,49 @@ fn a_layer_of_another_content_is_not_used() {
     assert_eq!(bottom_of(&store, &loaded).additional, None);
 }
 
+/// What serves a layer fails when its files are listed: there is the blob.
+#[test]
+fn a_layer_that_cannot_be_listed_is_unpacked() {
+    let dir = Dir::new("additional-load-broken");
+    let served = Served::new(&dir, false);
+    let store = served.open(&dir);
+    let written = image(&dir);
+    std::fs::remove_dir_all(served.layer.join("diff")).unwrap();
+    std::fs::write(served.layer.join("diff"), "no directory").unwrap();
+    let loaded = load(&store, &written);
+    let bottom = bottom_of(&store, &loaded);
+    assert!(bottom.additional.is_none() && bottom.tree.is_some());
+    assert_eq!(tar_of(&store, &bottom), tar());
+}
+
+/// An archive can have brought them.
+#[test]
+fn marks_of_overlayfs_in_a_served_layer_lead_nowhere() {
+    let dir = Dir::new("additional-marks");
+    let served = Served::new(&dir, false);
+    let store = served.open(&dir);
+    let namespace = if machine::is_real_root() { "trusted" } else { "user" };
+    let mark = |path: &str, name: &str, value: &[u8]| {
+        let name = format!("{namespace}.overlay.{name}");
+        rustix::fs::setxattr(served.layer.join(path), name, value, rustix::fs::XattrFlags::empty())
+    };
+    if mark("diff/etc", "redirect", b"/elsewhere").is_err() {
+        skip!("the filesystem keeps no such attributes");
+    }
+    mark("diff/big", "metacopy", b"").unwrap();
+    let loaded = load(&store, &image(&dir));
+    let bottom = bottom_of(&store, &loaded);
+    assert_eq!(bottom.additional.as_deref(), Some(served.layer.as_path()));
+    std::fs::write(served.layer.join("blob"), "other").unwrap();
+    let names = |tar: &[u8]| -> Vec<PathBuf> {
+        let mut archive = tar::Archive::new(tar);
+        let entries = archive.entries().unwrap().map(Result::unwrap);
+        entries.map(|entry| entry.path().unwrap().into_owned()).collect()
+    };
+    let found = names(&tar_of(&store, &bottom));
+    assert!(["etc/served", "big"].iter().all(|name| found.contains(&name.into())), "{found:?}");
+}
+
 #[test]
 fn an_image_whose_store_is_gone_can_be_loaded_again() {
     let dir = Dir::new("additional-reload");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore::config::{Environment, Settings};
 use layerstore::{
-    ContainerOptions, Error, Layer, LayerOptions, MountError, MountOptions, Store, StoreOptions, SyncMode,
-    UnmountMode,
+    ContainerOptions, Error, IdMapping, IdMaps, Layer, LayerOptions, MountError, MountOptions, Store,
+    StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::store::assert_whole;
@@ -156,6 +156,31 @@ fn a_layer_tells_of_its_modes_when_the_option_is_gone() {
     assert_eq!(store.seal(&copy.id).unwrap().tree, base.tree);
     assert_eq!(export(&store, &base), members());
     assert_whole(&store);
+}
+
+/// Mode and owner that a caller gives the root directory of a layer are in the attribute, too.
+#[test]
+fn the_root_of_a_new_layer_is_what_was_asked_for() {
+    let dir = Dir::new("force-mask-root");
+    if !has_attributes(&dir) {
+        skip!("the filesystem keeps no attributes of users");
+    }
+    let store = masked(&dir, "store", 0o700);
+    let mut options = LayerOptions::named("first");
+    (options.root_mode, options.root_owner) = (Some(0o1777), Some((5, 6)));
+    let layer = store.create_layer(None, &options).unwrap();
+    let at = std::fs::read_dir(dir.join("store/diffs")).unwrap().next().unwrap().unwrap().path();
+    let found = at.metadata().unwrap();
+    let owner = std::fs::metadata(dir.path()).unwrap();
+    assert_eq!(value(&at), "5:6:01777");
+    assert_eq!((found.permissions().mode() & 0o7777, found.uid()), (0o700, owner.uid()));
+    store.seal(&layer.id).unwrap();
+    assert_whole(&store);
+    // No mount could show other ids.
+    let mut options = ContainerOptions::named("web");
+    options.ids = IdMapping::Maps(IdMaps::both(["0:1000:1".parse().unwrap()]));
+    let refused = store.create_container(None, &options).unwrap_err();
+    assert!(matches!(refused, Error::Mount(MountError::IdMap { .. })), "{refused:?}");
 }
 
 #[test]

@@ -5,16 +5,19 @@ use std::path::Path;
 
 use layerstore::oci::{LoadOptions, Source};
 use layerstore::{
-    Container, ContainerOptions, Error, IdMapping, IdMaps, Image, MountError, MountOptions, Store,
-    StoreOptions, SyncMode, UnmountMode,
+    Container, ContainerOptions, Error, IdMapping, IdMaps, Image, MountError, MountOptions, RepairOptions,
+    Store, StoreOptions, SyncMode, UnmountMode,
 };
+use layerstore_schema::record::{DiffRecord, LayerContent, LayerRecord, Record};
+use layerstore_schema::table;
+use redb::ReadableTable;
 
-use crate::support::machine;
 use crate::support::oci::{Image as OciImage, Layer};
 use crate::support::store::assert_whole;
 use crate::support::tar::Member;
 use crate::support::tree::Tree;
 use crate::support::{Dir, TestCommand};
+use crate::support::{database, machine};
 
 /// A store whose mounts map ids, if the kernel can, or never do.
 fn open(dir: &Dir, id_mapped_mounts: bool) -> Store {
@@ -281,6 +284,95 @@ fn a_copy_that_is_lost_is_made_anew() {
     assert_eq!(owner(mount(&store, &web).path().join("www/page")), (10_033, 10_034));
     store.unmount(&web, UnmountMode::Plain).unwrap();
     assert_eq!(store.image("image").unwrap().mapped_top_layers, second);
+}
+
+/// What is made from now on is masked, and a copy of what was made before is as that is.
+#[test]
+fn a_copy_has_owners_of_its_own_in_a_store_with_a_mask() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("id-maps-mask");
+    let store = open(&dir, false);
+    let image = load(&dir, &store);
+    let web = container(&store, &image, "web", FIRST);
+    drop(store);
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+    let options = options.id_mapped_mounts(false).force_mask(0o700).mount_program("/bin/true");
+    let store = Store::open(&options).unwrap();
+    assert_eq!(owner(mount(&store, &web).path().join("www/page")), (10_033, 10_034));
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+    assert_whole(&store);
+}
+
+/// It costs neither the image nor its containers, whatever is left of it.
+#[test]
+fn a_repair_forgets_a_copy_that_is_damaged() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("id-maps-repair");
+    let store = open(&dir, false);
+    let image = load(&dir, &store);
+    let web = container(&store, &image, "web", FIRST);
+    let damages: [fn(&Dir, &str); 4] = [
+        // Its record.
+        |dir, copy| {
+            database::edit(&dir.root(), |txn| {
+                let mut layers = txn.open_table(table::LAYERS).unwrap();
+                let record = layers.get(copy).unwrap().unwrap().value().to_owned();
+                layers.insert(copy, &record[..1]).unwrap();
+            });
+        },
+        |dir, copy| {
+            database::edit(&dir.root(), |txn| {
+                txn.open_table(table::LAYERS).unwrap().remove(copy).unwrap().unwrap();
+            });
+        },
+        // Its directory, and what should be in it.
+        |dir, copy| {
+            database::edit(&dir.root(), |txn| {
+                let layers = txn.open_table(table::LAYERS).unwrap();
+                let record = LayerRecord::decode(layers.get(copy).unwrap().unwrap().value()).unwrap();
+                let LayerContent::Sealed(tree) = record.content else { panic!("it is sealed") };
+                let mut diffs = txn.open_table(table::DIFFS).unwrap();
+                let diff = DiffRecord::decode(diffs.remove(&tree).unwrap().unwrap().value()).unwrap();
+                std::fs::remove_dir_all(dir.root().join(format!("diffs/{}", diff.number))).unwrap();
+            });
+        },
+        // A file that the image's own layers have not, and that is not known here.
+        |dir, copy| {
+            database::edit(&dir.root(), |txn| {
+                let layers = txn.open_table(table::LAYERS).unwrap();
+                let record = LayerRecord::decode(layers.get(copy).unwrap().unwrap().value()).unwrap();
+                let LayerContent::Sealed(tree) = record.content else { panic!("it is sealed") };
+                let diffs = txn.open_table(table::DIFFS).unwrap();
+                let diff = DiffRecord::decode(diffs.get(&tree).unwrap().unwrap().value()).unwrap();
+                txn.open_table(table::BLOBS).unwrap().remove(&diff.manifest).unwrap();
+                std::fs::remove_file(dir.root().join(format!("diffs/{}/www/page", diff.number))).unwrap();
+            });
+        },
+    ];
+    for (index, damage) in damages.into_iter().enumerate() {
+        mount(&store, &web);
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+        let copy = store.image("image").unwrap().mapped_top_layers[0].to_string();
+        damage(&dir, &copy);
+        let mut options = RepairOptions::default();
+        (options.force, options.dry_run) = (true, true);
+        let planned = store.repair(&options).unwrap();
+        assert!(planned.repaired.iter().all(|one| one.code != "removed"), "{index}: {planned:#?}");
+        options.dry_run = false;
+        // Not even force is needed.
+        options.force = index % 2 == 0;
+        let report = store.repair(&options).unwrap();
+        assert!(report.is_complete(), "{index}: {report:#?}");
+        assert!(report.repaired.iter().any(|one| one.code == "forget"), "{index}: {report:#?}");
+        assert!(store.image("image").unwrap().mapped_top_layers.is_empty(), "{index}");
+        assert_whole(&store);
+        assert_eq!(owner(mount(&store, &web).path().join("www/page")), (10_033, 10_034), "{index}");
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+    }
 }
 
 #[test]

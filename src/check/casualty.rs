@@ -84,6 +84,12 @@ impl Casualty {
                 vec![Casualty::Layer(parent.clone()), Casualty::Layer(layer.clone())]
             }
             Damage::ParentCycle { layer, .. } => of_circle(layer, records),
+            // A copy that is not there is one that was lost, and nothing that the image stands on.
+            Damage::ImageLayerMissing { image, layer }
+                if records.images.get(image).is_some_and(|image| image.top_layer.as_ref() != Some(layer)) =>
+            {
+                vec![Casualty::Layer(layer.clone())]
+            }
             Damage::ImageLayerMissing { image, layer } => {
                 vec![Casualty::Layer(layer.clone()), Casualty::Image(image.clone())]
             }

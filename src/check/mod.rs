@@ -54,7 +54,7 @@ pub(crate) use finding::{Cure, tree_of};
 pub use finding::{Damage, Finding, SealedTree};
 pub use note::Note;
 use outlook::Outlook;
-pub(crate) use outlook::{dependents, document_digests, doomed};
+pub(crate) use outlook::{are_copies, dependents, document_digests, doomed};
 pub use remedy::Remedy;
 pub(crate) use supplies::{LayerPlan, Offer, Place, Supplies, equal_files};
 

@@ -221,6 +221,9 @@ impl<'a> Outlook<'a> {
 
     fn needs_source(&self, tree: &[u8; 32]) -> Remedy {
         let layers = self.layers_of(tree);
+        if are_copies(self.records, &layers) {
+            return Remedy::Forget;
+        }
         let wanted = layers.iter().map(|layer| self.wanted(layer)).collect();
         let removes = dependents(self.records, &doomed(self.records, [Casualty::Tree(*tree)]));
         Remedy::NeedsSource { wanted, removes }
@@ -269,6 +272,7 @@ impl<'a> Outlook<'a> {
             },
             Casualty::Layer(layer) => match self.offer_for(layer) {
                 Some(offer) => Remedy::RestoreRecord { from: offer.name() },
+                None if are_copies(self.records, std::slice::from_ref(layer)) => Remedy::Forget,
                 None => Remedy::NeedsSource { wanted: vec![self.wanted(layer)], removes: removes() },
             },
             Casualty::Image(image) if self.supplies.images.contains_key(image) => {
@@ -424,6 +428,24 @@ pub(crate) fn dependents(records: &Records, doomed: &BTreeSet<Casualty>) -> Vec<
     shown
 }
 
+/// Whether these layers are nothing but copies with other ids that images have: whoever needs one makes it anew. Their records may
+/// be lost, so only what others say of them counts.
+pub(crate) fn are_copies(records: &Records, layers: &[String]) -> bool {
+    let is_copy = |layer: &String| {
+        let is_top = records.images.values().any(|image| image.top_layer.as_ref() == Some(layer));
+        let is_below = records.layers.values().any(|above| above.parent.as_ref() == Some(layer));
+        let is_written = records.containers.values().any(|container| container.layer == *layer);
+        records.images.values().any(|image| image.mapped_top_layers.contains(layer))
+            && !(is_top || is_below || is_written)
+    };
+    // What cannot be read may say otherwise.
+    let is_known = records.damaged.iter().all(|damaged| match damaged.kind {
+        "layer" => layers.contains(&damaged.key),
+        kind => !matches!(kind, "image" | "container"),
+    });
+    is_known && !layers.is_empty() && layers.iter().all(is_copy)
+}
+
 /// Everything that goes when these things go: what stands on a layer goes with it.
 pub(crate) fn doomed(records: &Records, first: impl IntoIterator<Item = Casualty>) -> BTreeSet<Casualty> {
     let mut doomed = BTreeSet::new();
@@ -446,9 +468,8 @@ pub(crate) fn doomed(records: &Records, first: impl IntoIterator<Item = Casualty
             Casualty::Layer(id) => {
                 let above = records.layers.values().filter(|layer| layer.parent.as_ref() == Some(id));
                 next.extend(above.map(|layer| Casualty::Layer(layer.id.clone())));
-                let of = records.images.values().filter(|image| {
-                    image.top_layer.iter().chain(&image.mapped_top_layers).any(|layer| layer == id)
-                });
+                // A copy with other ids that an image has is made anew when it is needed.
+                let of = records.images.values().filter(|image| image.top_layer.as_ref() == Some(id));
                 next.extend(of.map(|image| Casualty::Image(image.id.clone())));
                 let of = records.containers.values().filter(|container| container.layer == *id);
                 next.extend(of.map(|container| Casualty::Container(container.id.clone())));

@@ -5,8 +5,9 @@ use std::os::fd::BorrowedFd;
 
 use super::masked::{self, Override};
 use super::overlay_form::{Meaning, XattrNamespace};
+use crate::sys::node;
+use crate::sys::stat::{self, Stat};
 use crate::sys::xattr::{self, Target};
-use crate::sys::{node, stat};
 
 /// Gives the root of one diff directory the owner, mode, time and attributes of another's; what overlayfs keeps there
 /// for itself stays behind. Each may have the form with masked modes.
@@ -15,10 +16,7 @@ pub(crate) fn inherit_root(
     to: BorrowedFd<'_>,
     namespace: XattrNamespace,
 ) -> io::Result<()> {
-    let mut found = stat::stat(from)?;
-    if masked::mask_of(from, namespace)?.is_some() {
-        found = masked::reveal(Target::File(from), &found)?;
-    }
+    let found = stat_of_root(from, namespace)?;
     let mask = masked::mask_of(to, namespace)?;
     match mask {
         Some(_) => Override::of(&found).write(Target::File(to))?,
@@ -33,4 +31,40 @@ pub(crate) fn inherit_root(
     }
     node::set_mode(to, mask.unwrap_or(found.mode))?;
     node::set_mtime(to, found.mtime)
+}
+
+/// What the root of a diff directory is in its layer, in either form.
+pub(crate) fn stat_of_root(root: BorrowedFd<'_>, namespace: XattrNamespace) -> io::Result<Stat> {
+    let found = stat::stat(root)?;
+    match masked::mask_of(root, namespace)? {
+        Some(_) => masked::reveal(Target::File(root), &found),
+        None => Ok(found),
+    }
+}
+
+/// Gives the root of a diff directory another owner, where its form has that.
+pub(crate) fn set_root_owner(
+    root: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+    (uid, gid): (u32, u32),
+) -> io::Result<()> {
+    match masked::mask_of(root, namespace)? {
+        Some(_) => {
+            let told = Override::of(&stat_of_root(root, namespace)?);
+            Override { uid, gid, ..told }.write(Target::File(root))
+        }
+        None => node::set_owner(root, uid, gid),
+    }
+}
+
+/// Gives the root of a diff directory another mode, where its form has that: on the disk, a masked one's is that of all files.
+pub(crate) fn set_root_mode(root: BorrowedFd<'_>, namespace: XattrNamespace, mode: u16) -> io::Result<()> {
+    let mode = mode & 0o7777;
+    match masked::mask_of(root, namespace)? {
+        Some(_) => {
+            let told = Override::of(&stat_of_root(root, namespace)?);
+            Override { mode, ..told }.write(Target::File(root))
+        }
+        None => node::set_mode(root, mode),
+    }
 }

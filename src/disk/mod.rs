@@ -62,7 +62,7 @@ pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
-pub(crate) use inherit::inherit_root;
+pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};
 pub(crate) use layout::{
     COLLECTED, CONTENT, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
 };
@@ -74,7 +74,8 @@ pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, handle, hash_content, hash_files, list, list_as_left, scan,
+    LeftBelow, ScannedEntry, ScannedKind, handle, hash_content, hash_files, list, list_as_left,
+    list_of_another, scan,
 };
 pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};

@@ -132,6 +132,21 @@ pub(crate) fn list_as_left(
     Ok(scan.entries)
 }
 
+/// Lists a directory that another program has made of an archive. The marks of overlayfs for what was left below came with the
+/// archive there, and mean nothing.
+///
+/// Returns [`ScanError`] if it cannot be read.
+pub(crate) fn list_of_another(
+    root: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+) -> Result<Vec<ScannedEntry>, ScanError> {
+    let mut entries = list_as_left(root, namespace)?;
+    for entry in &mut entries {
+        (entry.left_below, entry.linked_below) = (None, None);
+    }
+    Ok(entries)
+}
+
 /// What the filesystem calls the file at a path, if it has names of that kind.
 pub(crate) fn handle(root: BorrowedFd<'_>, path: &[u8]) -> Option<Handle> {
     let cut = path.iter().rposition(|&byte| byte == b'/');

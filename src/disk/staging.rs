@@ -35,12 +35,21 @@ struct Shared {
 impl Stage {
     /// Opens the directories, and takes a lock that has no name yet.
     pub(crate) fn create(layout: &Layout) -> Result<Self, LayoutError> {
+        Stage::with_mask(layout, layout.mask())
+    }
+
+    /// The same, for directories in which everything has its own mode and owner, whatever the store's others have.
+    pub(crate) fn create_unmasked(layout: &Layout) -> Result<Self, LayoutError> {
+        Stage::with_mask(layout, None)
+    }
+
+    fn with_mask(layout: &Layout, mask: Option<u16>) -> Result<Self, LayoutError> {
         Ok(Stage(Arc::new(Shared {
             lock: EntryLock::create(layout)?,
             diffs: layout.subdirectory(Subdirectory::Diffs)?,
             blobs: layout.subdirectory(Subdirectory::Blobs)?,
             root: layout.path().to_owned(),
-            mask: layout.mask().map(|mask| (layout.xattrs(), mask)),
+            mask: mask.map(|mask| (layout.xattrs(), mask)),
         })))
     }
 }

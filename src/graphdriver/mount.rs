@@ -130,11 +130,15 @@ impl Driver {
     /// Whether [`get`](Self::get) can show layers with these ids; without maps, whether it can show any. The kernel can for any
     /// map or for none; a mount program can if each run of ids begins where the one before it ends.
     ///
-    /// `_CONTAINERS_OVERLAY_DISABLE_IDMAP=yes` in the environment says no.
+    /// `_CONTAINERS_OVERLAY_DISABLE_IDMAP=yes` in the environment says no, and so does a store with a `force_mask`.
     ///
     /// Returns what [`Store::capabilities`](crate::Store::capabilities) does.
     pub fn supports_shifting(&self, maps: Option<&IdMaps>) -> Result<bool, Error> {
         if std::env::var_os(DISABLE_ID_MAPS).is_some_and(|value| value == "yes") {
+            return Ok(false);
+        }
+        // Owners that stand in an attribute are shown by no map.
+        if self.store().layout().mask().is_some() {
             return Ok(false);
         }
         let works = self.capabilities()?;

@@ -76,7 +76,9 @@ pub(super) fn detached(plan: &MountPlan, target: &Path) -> Result<OwnedFd, Refus
         // covers the layer it maps, so every way to name a layer works; only the finished overlay leaves it.
         _ => sys::with_own_mounts(&plan.base, || {
             for lower in plan.lowers.iter().filter(|lower| plan.unmapped.as_ref() != Some(lower)) {
-                let tree = mapped(lower).map_err(|error| Refusal::new("id-mapped mount", error))?;
+                let tree = mapped(lower).map_err(|error| {
+                    Refusal::new(format!("id-mapped mount of {}", lower.display()), error)
+                })?;
                 sys::attach(tree.as_fd(), sys::open_target(lower)?.as_fd())?;
             }
             if plan.method != Method::OptionString {
@@ -106,7 +108,9 @@ fn open_layer(
         None => sys::clone_tree(path).map_err(opened)?,
     };
     if let Some(namespace) = namespace {
-        sys::set_id_map(tree.as_fd(), namespace).map_err(opened)?;
+        // Some filesystems, such as those of FUSE programs, know no such mounts.
+        let refused = |error| Refusal::new(format!("id-mapped mount of {}", path.display()), error);
+        sys::set_id_map(tree.as_fd(), namespace).map_err(refused)?;
     }
     let root = sys::open_root(tree.as_fd()).map_err(opened)?;
     trees.push(tree);

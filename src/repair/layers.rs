@@ -37,7 +37,12 @@ impl Repair<'_> {
     /// Makes a layer's record again, or what it says of its tar.
     pub(super) fn layer(&mut self, id: &str, casualty: &Casualty) -> Result<Mended, Error> {
         let seen = self.records.layers.get(id).cloned();
-        let Some(plan) = self.supplies.plan(id, seen.as_ref()) else { return Ok(None) };
+        let Some(plan) = self.supplies.plan(id, seen.as_ref()) else {
+            return match casualty {
+                Casualty::Layer(_) => self.forget_copies(&[id.to_owned()]),
+                _ => Ok(None),
+            };
+        };
         if let (Casualty::Layer(_), Some(seen)) = (casualty, &seen)
             && self.supplies.agree_with(seen)
             && Layer::from_record(seen.clone()).is_ok()

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::check::{self, Casualty, Cure, Finding, Remedy, dependents, doomed};
 use crate::error::Error;
+use crate::meta::Records;
 use crate::store::Store;
 use crate::types::TreeDigest;
 
@@ -24,14 +25,14 @@ impl Store {
         if options.force {
             plan.remove(&findings);
         }
-        let Plan { mut report, handled, .. } = plan;
+        let Plan { mut report, handled, repair } = plan;
         let stays = |finding: &Finding| {
             !is_of_rows(finding) && !finding.cures.iter().all(|cure| handled.contains(&cure.casualty))
         };
         // Something may be made again from what nothing refers to.
         let unused_goes = options.force || findings.iter().filter(|finding| stays(finding)).all(is_settled);
         for finding in findings {
-            if stays(&finding) || is_unused(&finding) && !unused_goes {
+            if stays(&finding) || is_unused(&finding, &repair.records) && !unused_goes {
                 report.left.push(finding);
             } else if is_of_rows(&finding) {
                 report.repaired.push(of_row(&finding, "would put right"));
@@ -54,7 +55,9 @@ impl Plan<'_> {
         let remedies: BTreeMap<_, _> = cures.map(|cure| (&cure.casualty, &cure.remedy)).collect();
         for casualty in self.repair.casualties(findings) {
             let Some(remedy) = self.remedy(&casualty, remedies.get(&casualty).copied())? else { continue };
-            if matches!((&casualty, &remedy), (Casualty::Tree(_), Remedy::Forget)) {
+            if let (Casualty::Tree(tree), Remedy::Forget) = (&casualty, &remedy)
+                && check::tree_of(&self.repair.records, tree).layers.is_empty()
+            {
                 // With its row.
                 self.handled.insert(casualty);
                 continue;
@@ -128,8 +131,11 @@ impl Plan<'_> {
 }
 
 /// Whether a finding is about something that nothing refers to.
-fn is_unused(finding: &Finding) -> bool {
-    let is_tree = |casualty: &Casualty| matches!(casualty, Casualty::Tree(_));
+fn is_unused(finding: &Finding, records: &Records) -> bool {
+    let is_tree = |casualty: &Casualty| match casualty {
+        Casualty::Tree(tree) => check::tree_of(records, tree).layers.is_empty(),
+        _ => false,
+    };
     let goes = |cure: &Cure| cure.remedy == Remedy::Forget && is_tree(&cure.casualty);
     finding.remedy == Remedy::Forget && (is_of_rows(finding) || finding.cures.iter().all(goes))
 }

@@ -6,11 +6,39 @@ use std::os::unix::ffi::OsStrExt;
 
 use layerstore_schema::record::LayerContent;
 
-use super::{RepairReport, Repaired, Unrepaired, thing};
-use crate::check::{Casualty, Finding, dependents, doomed};
+use super::{Mended, Repair, RepairReport, Repaired, Unrepaired, thing};
+use crate::check::{Casualty, Finding, are_copies, dependents, doomed};
 use crate::error::{Error, RepairError};
-use crate::meta::{Freed, Records, RowKey, Unused, WriteTxn};
+use crate::meta::{Freed, Query, Records, RowKey, Unused, WriteTxn};
 use crate::store::{Mounts, Store};
+
+impl Repair<'_> {
+    /// Forgets layers that are nothing but copies with other ids, which mounts make anew; `None` if one is more than that.
+    pub(super) fn forget_copies(&self, layers: &[String]) -> Result<Mended, Error> {
+        if !are_copies(&self.records, layers) {
+            return Ok(None);
+        }
+        self.store.write_mending(Mounts::Wait, |txn| {
+            let now = Records::read(txn)?;
+            let changed = |layer: &&String| self.records.layers.get(*layer) != now.layers.get(*layer);
+            if let Some(layer) = layers.iter().find(changed) {
+                return Err(RepairError::Changed { thing: format!("the layer {layer}") }.into());
+            }
+            if !are_copies(&now, layers) {
+                return Ok((Freed::default(), ()));
+            }
+            self.store.refuse_mounted_above(layers)?;
+            let mut freed = Freed::default();
+            for layer in layers {
+                erase(txn, &Casualty::Layer(layer.clone()), &now, &mut freed)?;
+            }
+            // What it was a copy of stays, and what only it had is nobody's now.
+            freed.add(txn.normalize(Unused::Keep)?);
+            Ok((freed, ()))
+        })?;
+        Ok(Some(("forget", "forgot it; the next mount that needs it copies the image again".to_owned())))
+    }
+}
 
 impl Store {
     /// Removes what was found and has no other remedy, as far as it was announced.
@@ -115,6 +143,7 @@ fn erase(txn: &WriteTxn, casualty: &Casualty, records: &Records, freed: &mut Fre
                 Some(LayerContent::Sealed(_)) | None => {}
             }
             txn.erase(&RowKey::Layer(id.clone()))?;
+            forget_as_copy(txn, id, records)?;
         }
         Casualty::Image(id) => {
             freed.data.extend(records.images.get(id).and_then(|image| image.directory));
@@ -131,6 +160,18 @@ fn erase(txn: &WriteTxn, casualty: &Casualty, records: &Records, freed: &mut Fre
     Ok(())
 }
 
+/// Takes a layer that goes from the images that have it as a copy.
+fn forget_as_copy(txn: &WriteTxn, layer: &String, records: &Records) -> Result<(), Error> {
+    for image in records.images.values().filter(|image| image.mapped_top_layers.contains(layer)) {
+        // It may have gone before.
+        if let Some(mut image) = txn.image(&image.id)? {
+            image.mapped_top_layers.retain(|copy| copy != layer);
+            txn.replace_image(&image)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether the row that is damaged is still the one that was seen.
 fn is_same(casualty: &Casualty, seen: &Records, now: &Records) -> bool {
     match casualty {
@@ -138,7 +179,9 @@ fn is_same(casualty: &Casualty, seen: &Records, now: &Records) -> bool {
             let there = now.layers.contains_key(id) || now.is_damaged("layer", id);
             // One that is missing is named by those that lack it.
             let lacked = now.layers.values().any(|layer| layer.parent.as_ref() == Some(id))
-                || now.images.values().any(|image| image.top_layer.as_ref() == Some(id));
+                || now.images.values().any(|image| {
+                    image.top_layer.iter().chain(&image.mapped_top_layers).any(|layer| layer == id)
+                });
             seen.layers.get(id) == now.layers.get(id) && (there || lacked)
         }
         Casualty::Tree(tree) => {

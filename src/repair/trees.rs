@@ -126,7 +126,7 @@ impl Repair<'_> {
         match failed {
             // Nothing was there to try: the check says what is needed.
             Some(error) if tried => Err(error),
-            _ => Ok(None),
+            _ => self.forget_copies(&self.layers_of(&digest.0)),
         }
     }
 

@@ -174,7 +174,7 @@ impl AdditionalLayer {
             path: self.directory.diff_path(),
             source,
         })?;
-        Ok(layer::listing(disk::list(opened.as_fd(), namespace)?, |_| Ok::<_, ScanError>(UNREAD))?)
+        Ok(layer::listing(disk::list_of_another(opened.as_fd(), namespace)?, |_| Ok::<_, ScanError>(UNREAD))?)
     }
 
     pub(super) fn directory(&self) -> &AdditionalDirectory {

@@ -3,17 +3,18 @@
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Limits, Staging};
-use crate::error::{CreateError, Error, LookupError, MetaError};
+use crate::disk::{self, Limits, Staging};
+use crate::error::{CreateError, Error, LookupError, MetaError, MountError};
 use crate::image::{Container, id_ranges};
 use crate::meta::{Query, ReadTxn, WriteTxn};
 use crate::overlay;
+use crate::sys::moment;
 use crate::sys::userns::IdMaps;
-use crate::sys::{moment, node, stat};
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::lease::keeper_of;
+use super::mount::MASKED;
 use super::part::Directory;
 use super::remove::{EVERYTHING, Mounts, shown, standing_on};
 use super::userns::Wanted;
@@ -74,7 +75,8 @@ impl Store {
     /// Returns [`Error::Value`] if a name, flag, key or id map is none, [`Error::Create`] if the id is taken or there are too
     /// few ids, [`Error::Meta`] with
     /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Mount`] with [`Option`](crate::MountError::Option) if a
-    /// mount option is none that a mount takes, [`Error::Quota`] if its layer is to be limited and cannot be, [`Error::Unsynced`] if a layer of the image was not on the
+    /// mount option is none that a mount takes or [`IdMap`](crate::MountError::IdMap) if it is to have ids of its own in a store with a
+    /// `force_mask`, [`Error::Quota`] if its layer is to be limited and cannot be, [`Error::Unsynced`] if a layer of the image was not on the
     /// disk when the machine went down, [`Error::TransientElsewhere`] if transient containers are in another run root, and
     /// [`Error::Lookup`] if the image is gone.
     pub fn create_container<'i>(
@@ -90,6 +92,10 @@ impl Store {
         let items = prepare(&options.items)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
         let layer_id = options.layer.clone().map_or_else(random_id, Ok)?;
+        // No mount could show it.
+        if self.layout().mask().is_some() && !matches!(options.ids, IdMapping::Host) {
+            return Err(MountError::IdMap { reason: MASKED }.into());
+        }
         let wanted = match &options.ids {
             IdMapping::Auto(auto) => Some(self.wanted_ids(auto, image)?),
             IdMapping::Maps(maps) => maps.check().map(|()| None)?,
@@ -173,10 +179,8 @@ impl Store {
 
     /// Who owns the root of a staged directory.
     fn owner_of(&self, staging: &Staging) -> Result<(u32, u32), Error> {
-        let found = stat::stat(staging.directory()).map_err(|source| Error::Io {
-            action: "examine",
-            path: self.diff_path(staging.number()),
-            source,
+        let found = disk::stat_of_root(staging.directory(), self.layout().xattrs()).map_err(|source| {
+            Error::Io { action: "examine", path: self.diff_path(staging.number()), source }
         })?;
         Ok((found.uid, found.gid))
     }
@@ -187,11 +191,9 @@ impl Store {
         let Some((uid, gid)) = maps.to_host(owner.0, owner.1).or_else(|| maps.to_host(0, 0)) else {
             return Ok(());
         };
-        node::set_owner(staging.directory(), uid, gid).map_err(|source| Error::Io {
-            action: "change the owner of",
-            path: self.diff_path(staging.number()),
-            source,
-        })?;
+        let owned = disk::set_root_owner(staging.directory(), self.layout().xattrs(), (uid, gid));
+        let path = self.diff_path(staging.number());
+        owned.map_err(|source| Error::Io { action: "change the owner of", path, source })?;
         if self.sync_mode() != SyncMode::Off {
             staging.sync()?;
         }

@@ -6,12 +6,11 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Filled, Limits, Stage, Staging, SyncPoint, copy_below};
+use crate::disk::{self, Filled, Limits, Stage, Staging, SyncPoint, copy_below};
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, QuotaError};
 use crate::image;
 use crate::layer::{Layer, SealedContent};
 use crate::meta::{Query, named_numbers};
-use crate::sys::node;
 use crate::sys::userns::IdExtent;
 use crate::types::{LayerId, Timestamp};
 
@@ -162,8 +161,8 @@ impl Home<'_> {
                 self.stage_copy(&template.id, if sealed { Limits::default() } else { limits })?
             }
         };
-        if let Some((uid, gid)) = options.root_owner {
-            let owned = node::set_owner(staging.directory(), uid, gid);
+        if let Some(owner) = options.root_owner {
+            let owned = disk::set_root_owner(staging.directory(), store.layout().xattrs(), owner);
             let path = store.diff_path(staging.number());
             owned.map_err(|source| Error::Io { action: "give another owner to", path, source })?;
         }
@@ -388,11 +387,9 @@ impl Store {
 }
 
 fn set_root_mode(store: &Store, staging: &Staging, mode: u16) -> Result<(), Error> {
-    node::set_mode(staging.directory(), mode & 0o7777).map_err(|source| Error::Io {
-        action: "set the mode of",
-        path: store.diff_path(staging.number()),
-        source,
-    })
+    let set = disk::set_root_mode(staging.directory(), store.layout().xattrs(), mode);
+    let path = store.diff_path(staging.number());
+    set.map_err(|source| Error::Io { action: "set the mode of", path, source })
 }
 
 /// A layer that the caller has named.

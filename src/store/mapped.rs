@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use layerstore_schema::record::{ImageRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::Staging;
+use crate::disk::{Stage, Staging};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::image::{self, id_ranges};
 use crate::layer::{self, SealedContent};
@@ -118,7 +118,9 @@ impl Store {
 
     fn fill_copy(&self, store: &Store, source: &Source, maps: &IdMaps) -> Result<Staging, Error> {
         let view = self.begin_read()?;
-        let staging = store.stage()?;
+        // Its owners are changed on the disk, where a mask would keep them in an attribute.
+        let stage = Stage::create_unmasked(store.layout())?;
+        let staging = Staging::create(&stage, store.fresh_number()?)?;
         let mut layers: Vec<OwnedFd> = Vec::with_capacity(source.chain.len());
         for layer in &source.chain {
             let directory = view.directory(layer)?;
@@ -171,8 +173,16 @@ impl Source {
         let mut trees = Vec::new();
         for layer in &chain {
             let LayerContent::Sealed(tree) = &layer.content else {
-                let reason = "ids cannot be mapped in mounts here, and a layer of the image is written to: seal it, so that \
-                              it can be copied";
+                let reason = match layer.content {
+                    LayerContent::Additional(_) => {
+                        "ids cannot be mapped in mounts here, and a layer of the image is in an additional layer store: load \
+                         the image without that store, so that it can be copied"
+                    }
+                    _ => {
+                        "ids cannot be mapped in mounts here, and a layer of the image is written to: seal it, so that it can \
+                         be copied"
+                    }
+                };
                 return Err(MountError::IdMap { reason }.into());
             };
             trees.extend_from_slice(tree);

@@ -29,6 +29,7 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
+pub(super) use plan::MASKED;
 use plan::{Planned, contents};
 
 pub use crate::overlay::{Backing, MountEntry, MountParts, OverlayDefaults, UnmountMode};

@@ -56,7 +56,10 @@ impl<'s> View<'s> {
     pub(crate) fn written(&self, layer: &LayerRecord) -> Result<Written<'s>, Error> {
         let directory = self.directory(layer)?;
         let (root, namespace) = (directory.open(&layer.id)?, directory.layout().xattrs());
-        let entries = disk::list_as_left(root.as_fd(), namespace)?;
+        let entries = match layer.content {
+            LayerContent::Additional(_) => disk::list_of_another(root.as_fd(), namespace)?,
+            _ => disk::list_as_left(root.as_fd(), namespace)?,
+        };
         let left = entries.iter().filter(|entry| entry.is_left_below());
         let left_below: Vec<_> = left.map(|entry| entry.path.clone()).collect();
         let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below };

@@ -35,7 +35,7 @@ pub(crate) use file::{FileWriter, WrittenFile};
 pub(crate) use metadata::apply_metadata;
 
 use self::parents::HandleCache;
-use super::masked::Special;
+use super::masked::{self, Special};
 use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use crate::error::{ImportError, UnpackError};
 use crate::sys::node::{self, NodeKind};
@@ -340,12 +340,18 @@ impl TreeWriter {
         old: &[u8],
     ) -> Result<bool, UnpackError> {
         let (parent, name) = self.place(path, "file")?;
+        // One file cannot have its mode on the disk in one of them, and in an attribute in the other.
+        let namespace = self.shared.options.xattr_namespace;
+        let mask = masked::mask_of(from, namespace).map_err(failed(path, "read the xattrs above"))?;
+        if mask != self.shared.options.mask {
+            return Ok(false);
+        }
         let cut = old.iter().rposition(|&byte| byte == b'/');
         let (above, old) = cut.and_then(|at| old.split_at_checked(at)).unwrap_or((b"", old));
         let above = beneath::open_directory_beneath(from, above).map_err(failed(path, "find"))?;
         let old = old.strip_prefix(b"/").unwrap_or(old);
         // What overlayfs has noted of its names is not true of one with more names.
-        let noted = xattr::get(Target::Name(above.as_fd(), old), self.shared.options.xattr_namespace.links());
+        let noted = xattr::get(Target::Name(above.as_fd(), old), namespace.links());
         if noted.map_err(failed(path, "read the xattrs of"))?.is_some() {
             return Ok(false);
         }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use layerstore_schema::table::LayerKey;
 
+use super::work::find_additional;
 use super::{ImageImport, LayerImport};
 use crate::disk;
 use crate::error::{Error, ImportError};
@@ -22,17 +23,32 @@ impl Store {
         let txn = self.begin_read()?;
         let mut seen = HashSet::new();
         let (mut bytes, mut inodes) = (0u64, 0u64);
+        // What may be in an additional layer store, and takes nothing here then.
+        let mut perhaps_served = Vec::new();
         for (layer, chain) in import.layers.iter().zip(chains) {
             let known = txn.layer(chain.0.hex())?.is_some()
                 || !txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?.is_empty();
-            // One that is in an additional layer store takes nothing here.
-            let elsewhere = layer.toc_digest.is_some() && !self.options().additional_layer_stores.is_empty();
-            if known || elsewhere || !seen.insert(&layer.diff_id) {
+            if known || !seen.insert(&layer.diff_id) {
                 continue;
             }
-            bytes = bytes.saturating_add(least_bytes(layer, free.may_compress));
+            let least = least_bytes(layer, free.may_compress);
             // Its directory, and the file of its blob.
-            inodes += 1 + u64::from(layer.keep_blob && self.options().keep_blobs);
+            let files = 1 + u64::from(layer.keep_blob && self.options().keep_blobs);
+            bytes = bytes.saturating_add(least);
+            inodes += files;
+            if layer.toc_digest.is_some() && !self.options().additional_layer_stores.is_empty() {
+                perhaps_served.push((layer, least, files));
+            }
+        }
+        // To look one up makes the other program fetch it, so that is done only where it decides.
+        for (layer, least, files) in perhaps_served {
+            if bytes <= free.bytes && free.inodes.is_none_or(|free| inodes <= free) {
+                break;
+            }
+            if find_additional(self, import, layer)?.is_some() {
+                bytes = bytes.saturating_sub(least);
+                inodes = inodes.saturating_sub(files);
+            }
         }
         if bytes > free.bytes {
             let reserved = disk::reserved(self.layout());

@@ -169,10 +169,9 @@ impl<'a> Work<'a> {
             self.known(layer)?;
             return Ok(ready);
         }
-        if let Some(found) = self.additional(layer)? {
+        if let Some((found, listing)) = self.additional(layer)? {
             self.report_known(layer);
-            let below = self.below(position)?;
-            let stack = below.push(Arc::new(found.listing(self.store.layout().xattrs())?));
+            let stack = self.below(position)?.push(Arc::new(listing));
             return Ok((Ready::Additional(Box::new(found)), stack));
         }
         let unpacked = self.unpack(layer)?;
@@ -211,24 +210,16 @@ impl<'a> Work<'a> {
 
     /// A layer that an additional layer store has. What such a store says and does not fit is no reason to fail: there is
     /// the blob.
-    fn additional(&self, layer: &LayerImport<'_>) -> Result<Option<AdditionalLayer>, Error> {
-        let Some(toc) = &layer.toc_digest else { return Ok(None) };
-        if self.store.options().additional_layer_stores.is_empty() {
-            return Ok(None);
-        }
-        let none = [String::new()];
-        let references = if self.import.references.is_empty() { &none[..] } else { &self.import.references };
-        for reference in references {
-            let found = self.store.lookup_additional_layer(toc, reference);
-            let fits = |found: &AdditionalLayer| found.expect_layer(&layer.diff_id, layer.blob.as_ref());
-            match found.and_then(|found| found.map(|found| fits(&found).map(|()| found)).transpose()) {
-                Ok(Some(found)) => return Ok(Some(found)),
-                Ok(None) => {}
-                Err(error @ Error::AdditionalLayer(_)) => tracing::warn!(%error, "unpacked here"),
-                Err(error) => return Err(error),
+    fn additional(&self, layer: &LayerImport<'_>) -> Result<Option<(AdditionalLayer, Manifest)>, Error> {
+        let Some(found) = find_additional(self.store, self.import, layer)? else { return Ok(None) };
+        match found.listing(self.store.layout().xattrs()) {
+            Ok(listing) => Ok(Some((found, listing))),
+            // What serves it may have failed meanwhile.
+            Err(error) => {
+                tracing::warn!(path = %found.path().display(), %error, "unpacked here");
+                Ok(None)
             }
         }
-        Ok(None)
     }
 
     /// A layer that need not be unpacked; its blob may be one that the store does not have yet.
@@ -442,6 +433,31 @@ fn diagnose(layer: &LayerImport<'_>, error: ImportError) -> ImportError {
         Some(cause @ ImportError::BlobDigest { .. }) => cause,
         _ => ImportError::InLayer { layer: name, source: Box::new(error) },
     }
+}
+
+/// The layer as an additional layer store has it, if what that says fits.
+pub(super) fn find_additional(
+    store: &Store,
+    import: &ImageImport<'_>,
+    layer: &LayerImport<'_>,
+) -> Result<Option<AdditionalLayer>, Error> {
+    let Some(toc) = &layer.toc_digest else { return Ok(None) };
+    if store.options().additional_layer_stores.is_empty() {
+        return Ok(None);
+    }
+    let none = [String::new()];
+    let references = if import.references.is_empty() { &none[..] } else { &import.references };
+    for reference in references {
+        let found = store.lookup_additional_layer(toc, reference);
+        let fits = |found: &AdditionalLayer| found.expect_layer(&layer.diff_id, layer.blob.as_ref());
+        match found.and_then(|found| found.map(|found| fits(&found).map(|()| found)).transpose()) {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(error @ Error::AdditionalLayer(_)) => tracing::warn!(%error, "unpacked here"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses a layer that has the id of one of the import and is another.

@@ -19,6 +19,10 @@ use crate::sys::{machine, moment};
 
 use super::{MountOptions, absolute, remove_quietly};
 
+/// Why no ids are mapped.
+pub(in crate::store) const MASKED: &str =
+    "its owners are kept in an attribute, as it was made with a force_mask";
+
 /// A mount that can be made, if everything still is as it was when it was planned.
 pub(super) struct Planned<'s> {
     pub(super) layer: LayerRecord,
@@ -114,8 +118,7 @@ impl Store {
         };
         drop(txn);
         if request.masked.any && request.id_map.is_some() {
-            let reason = "its owners are kept in an attribute, as it was made with a force_mask";
-            return Err(MountError::IdMap { reason }.into());
+            return Err(MountError::IdMap { reason: MASKED }.into());
         }
         // Who gives the maps with each mount knows what a program does with them.
         let copies = options.id_maps.is_none() && !self.maps_by_mounts(&probe);
