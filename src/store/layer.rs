@@ -19,7 +19,7 @@ use super::container::{checked_names, random_id};
 use super::home::Home;
 use super::image::{NewItem, PreparedItems, check_flags, insert as insert_items, prepare};
 use super::import::Durability;
-use super::part::Directory;
+use super::part::{Directory, Part};
 use super::remove::Mounts;
 use super::staged::ApplyOptions;
 use super::written::Old;
@@ -284,6 +284,8 @@ impl Home<'_> {
     pub(super) fn stage_copy(&self, of: &str, limits: Limits) -> Result<Staging, Error> {
         let txn = self.seen_from().begin_read()?;
         let layer = found(&txn, of)?;
+        let home = txn.home(Owner::Layer, of)?.map_or(self.store, Part::store);
+        self.seen_from().refuse_in_doubt(home, &layer)?;
         // The copy may stand on other layers, in which what mounts left is not.
         if let LayerContent::Writable(_) = layer.content
             && !txn.written(&layer)?.is_plain()

@@ -105,7 +105,8 @@ impl Store {
     ///
     /// Who wants to mount the layer for writing waits meanwhile.
     ///
-    /// Returns [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it;
+    /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
+    /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it;
     /// [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more; and
     /// [`Error::Lookup`] if it is not there.
     pub fn settle(&self, id: &LayerId) -> Result<bool, Error> {
@@ -296,6 +297,8 @@ impl Home<'_> {
         store.begin_writing()?;
         let record = found(&store.database().begin_read()?, id)?;
         let LayerContent::Writable(number) = record.content else { return Ok(false) };
+        // The mark that says so is in the workdir, which goes with the directory.
+        self.seen_from().refuse_in_doubt(store, &record)?;
         let held = self.hold_directory(id, number)?;
         let settled = self.settle_held(&record, number);
         held.release_after(settled)
