@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{Limits, SyncPoint, copy_below};
+use crate::disk::{Limits, Marks, SyncPoint, copy_below};
 use crate::error::{Error, ImportError, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
@@ -148,6 +148,9 @@ impl<'s> Target<'s> {
         options: &ApplyOptions,
     ) -> Result<LayerRecord, Error> {
         let store = self.home.store;
+        if let LayerContent::Writable(number) = self.record.content {
+            store.settle_marks(number, Marks::Opaque)?;
+        }
         let txn = self.home.seen_from().begin_read()?;
         let own = txn.listing(&self.record)?;
         let below = txn.stack(self.record.parent.as_deref())?.push(own.clone());

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Filled, Limits, Stage, Staging, SyncPoint, copy_below};
+use crate::disk::{self, Filled, Limits, Marks, Stage, Staging, SyncPoint, copy_below};
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, QuotaError};
 use crate::image;
 use crate::layer::{Layer, SealedContent};
@@ -296,6 +296,10 @@ impl Home<'_> {
         self.stage_like(of, limits, |staging, from| {
             from.prepare_above(of, staging)?;
             copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?;
+            if let LayerContent::Writable(_) = layer.content {
+                let namespace = self.store.layout().xattrs();
+                disk::settle_program_marks(staging.directory(), namespace, Marks::Opaque)?;
+            }
             match limits.is_none() {
                 true => Ok(()),
                 false => Ok(self.store.layout().refuse_over_limit(staging.number())?),

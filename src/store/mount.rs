@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, DiffName, LockState, RunLayout, Subdirectory};
+use crate::disk::{self, DiffName, LockState, Marks, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::overlay::{self, EntryPaths};
 use crate::sys::userns::IdMaps;
@@ -307,10 +307,25 @@ impl Store {
                 return Ok(left);
             }
             let by_program = overlay::is_by_program(&target);
-            match overlay::unmount(&target, mode) {
+            // One that was detached may be written to still: so that is done only if processes use it.
+            let mut is_over = mode == UnmountMode::Plain;
+            let unmounted = match by_program && !is_over {
+                true => match overlay::unmount(&target, UnmountMode::Plain) {
+                    Err(MountError::Busy { .. }) => overlay::unmount(&target, mode),
+                    unmounted => {
+                        is_over = true;
+                        unmounted
+                    }
+                },
+                false => overlay::unmount(&target, mode),
+            };
+            match unmounted {
                 // A count that the kernel does not confirm goes with the error that says so.
                 Err(error @ MountError::NotMounted { .. }) => {
                     let Some(ended) = counted.take() else { return Err(error.into()) };
+                    if !ended.read_only && !slot.elsewhere {
+                        Self::settle_program_marks(home, record, Marks::Opaque);
+                    }
                     self.vouch_for_ended(layer, &ended)?;
                     return Ok(0);
                 }
@@ -322,9 +337,8 @@ impl Store {
             if !slot.elsewhere {
                 remove_quietly(&target);
             }
-            // One that was detached may be written to still.
-            if by_program && mode == UnmountMode::Plain {
-                Self::settle_program_marks(home, record);
+            if by_program && is_over {
+                Self::settle_program_marks(home, record, Marks::All);
             }
             if let (Some(layer), Some(ended)) = (record, ended) {
                 Self::vouch_for_volatile(home, layer, &ended)?;
@@ -333,13 +347,15 @@ impl Store {
         })
     }
 
-    /// Makes of what a program wrote into a layer what the kernel would have written.
-    fn settle_program_marks(home: &Store, layer: Option<&LayerRecord>) {
+    /// Makes of what a program wrote into a layer what the kernel would have written. Nobody may change it meanwhile.
+    pub(super) fn settle_marks(&self, number: u64, marks: Marks) -> Result<(), Error> {
+        let root = self.layout().open_entry(Subdirectory::Diffs, number)?;
+        Ok(disk::settle_program_marks(root.as_fd(), self.layout().xattrs(), marks)?)
+    }
+
+    fn settle_program_marks(home: &Store, layer: Option<&LayerRecord>, marks: Marks) {
         let Some(LayerContent::Writable(number)) = layer.map(|layer| &layer.content) else { return };
-        let settled = home.layout().open_entry(Subdirectory::Diffs, *number).map_err(Error::from);
-        let settled =
-            settled.and_then(|root| Ok(disk::settle_program_marks(root.as_fd(), home.layout().xattrs())?));
-        if let Err(error) = settled {
+        if let Err(error) = home.settle_marks(*number, marks) {
             tracing::warn!(number, %error, "marks of the mount program are left in a layer");
         }
     }

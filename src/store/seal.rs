@@ -8,7 +8,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::{LayerKey, Owner};
 
 use crate::composefs;
-use crate::disk::{self, EntryLock, Filled, Limits, LockState, NamedLock, Staging};
+use crate::disk::{self, EntryLock, Filled, Limits, LockState, Marks, NamedLock, Staging};
 use crate::error::{CreateError, Error, ImportError, InUseError, LayoutError, MetaError, ScanError};
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, unsynced};
@@ -250,6 +250,8 @@ impl Home<'_> {
             return Err(changed_meanwhile(&record.id));
         }
         let point = store.layout().sync_point()?;
+        // What is read as opaque is to be so for the kernel, too.
+        store.settle_marks(number, Marks::Opaque)?;
         let root = store.open_diff(number)?;
         let namespace = store.layout().xattrs();
         let (settled, content) = match SealedContent::read(root.as_fd(), &HashMap::new(), namespace) {
@@ -311,6 +313,7 @@ impl Home<'_> {
         if found(&txn, &record.id)?.content != record.content {
             return Err(changed_meanwhile(&record.id));
         }
+        store.settle_marks(number, Marks::Opaque)?;
         if txn.written(record)?.is_plain() {
             return Ok(false);
         }
