@@ -339,7 +339,7 @@ impl Home<'_> {
         store.settle_directory(staging.filled(), written)
     }
 
-    /// Makes a plain changeset of a layer that is written to, beside its directory. With it come the hashes of files that
+    /// Makes a plain changeset of a layer that is written to, beside its directory, which must fit into the limits. With it come the hashes of files that
     /// were copied, by inode.
     pub(super) fn stage_settled(
         &self,
@@ -351,6 +351,9 @@ impl Home<'_> {
         self.store.limit(&staging, limits)?;
         let txn = self.seen_from().begin_read()?;
         let known = txn.written(layer)?.settle(&staging, old, &self.store.import_options().unpack)?;
+        if !limits.is_none() {
+            self.store.layout().refuse_over_limit(staging.number())?;
+        }
         moment::pass("to be sealed");
         Ok((staging, known))
     }
@@ -413,7 +416,8 @@ impl Home<'_> {
                 store.or_distrust(store.sync_filesystem())?;
             }
             let held = self.hold_directory(id, number)?;
-            if !limits.is_none() {
+            // Also if there are to be none: who sealed it may have died before those of then were taken away.
+            if store.layout().limits_of(number)?.is_some_and(|found| found.limits != limits) {
                 store.layout().change_limits(number, limits)?;
             }
             let unsealed = self.hold_user(|| {
