@@ -24,6 +24,7 @@ use super::remove::{Gone, standing_on};
 use super::{Store, SyncMode, ThingId};
 
 mod composefs;
+mod lent;
 mod plan;
 mod probe;
 #[cfg(test)]
@@ -251,6 +252,7 @@ impl Store {
     /// thing is not there or has no layer.
     pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
         let planned = self.plan_mount_of_directories(&what.into(), options)?;
+        self.lend(&planned)?;
         Ok(planned.plan.entry(EntryPaths::Absolute)?)
     }
 
@@ -261,6 +263,7 @@ impl Store {
     /// Returns [`Error::Mount`] if no mount can be made, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {
         let planned = self.plan_mount_of_directories(&what.into(), options)?;
+        self.lend(&planned)?;
         Ok(planned.plan.parts(&absolute(&self.run_layout()?.empty_directory())?))
     }
 
@@ -398,7 +401,7 @@ impl Store {
         // A mount of this boot that ended without a word: what was written is the kernel's still.
         let counted = self.run_if_usable()?.map(|run| run.mounts()).transpose()?;
         let wrote = |mount: &crate::meta::CountedMount| mount.layer == layer.id && !mount.record.read_only;
-        match counted.is_some_and(|counted| counted.iter().any(wrote)) {
+        match counted.is_some_and(|counted| counted.iter().any(wrote)) || self.is_lent(&layer.id)? {
             true => Ok(()),
             false => Err(MountError::VolatileLeft { work }.into()),
         }

@@ -190,6 +190,9 @@ impl Home<'_> {
                 Ok(mut sweep) => sweep.workdir(number),
                 Err(error) => tracing::warn!(%error, "left for the next collection"),
             }
+            if let Err(error) = self.seen_from().forget_lent(id.as_str()) {
+                tracing::debug!(%error, "that others mounted a layer is kept until the next boot");
+            }
         }
         held.release_after(sealed)
     }
