@@ -2,13 +2,15 @@
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    ContainerOptions, Error, MountError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+    ApplyOptions, ContainerOptions, Error, LayerOptions, MountError, MountOptions, Store, StoreOptions,
+    SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
 use crate::support::machine;
 use crate::support::oci::{Image, Layer};
-use crate::support::tar::Member;
+use crate::support::store::assert_whole;
+use crate::support::tar::{Member, archive};
 
 fn store_with(dir: &Dir, layers: impl IntoIterator<Item = Layer>) -> (Store, layerstore::Image) {
     let store =
@@ -104,6 +106,35 @@ fn what_a_crash_left_in_doubt_is_neither_mounted_nor_committed() {
     }
     std::fs::remove_dir_all(work.join("work/incompat")).unwrap();
     store.commit(&web.id, &CommitOptions::named("trusted")).unwrap();
+}
+
+#[test]
+fn what_a_crash_left_in_doubt_goes_into_no_other_directory() {
+    let dir = Dir::new("volatile-doubt-layer");
+    let store = store_at(&dir, "root");
+    let layer = store.create_layer(None, &LayerOptions::named("layer")).unwrap();
+    let work = store.layer_places(&layer.id).unwrap().work.unwrap();
+    std::fs::create_dir_all(work.join("work/incompat/volatile")).unwrap();
+    let is_refused = |result: Result<(), Error>| {
+        assert!(matches!(result, Err(Error::Mount(MountError::VolatileLeft { .. }))), "{result:?}");
+    };
+    let diff = archive(&[Member::file("new", "new")]);
+    let mut copy = LayerOptions::named("copy");
+    copy.template = Some(layer.id.clone());
+    let mut sealed = LayerOptions::named("sealed");
+    sealed.template = Some(layer.id.clone());
+    sealed.read_only = true;
+    for _ in 0..2 {
+        is_refused(store.settle(&layer.id).map(drop));
+        is_refused(store.apply_diff(&layer.id, &*diff, &ApplyOptions::default()).map(drop));
+        is_refused(store.create_layer(None, &copy).map(drop));
+        is_refused(store.create_layer(None, &sealed).map(drop));
+        is_refused(store.seal(&layer.id).map(drop));
+    }
+    std::fs::remove_dir_all(work.join("work/incompat")).unwrap();
+    store.create_layer(None, &sealed).unwrap();
+    store.apply_diff(&layer.id, &*diff, &ApplyOptions::default()).unwrap();
+    assert_whole(&store);
 }
 
 /// A store at `root`, with a container, beside whatever else is at `dir`.

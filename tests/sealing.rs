@@ -4,8 +4,8 @@ use std::path::Path;
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    ContainerOptions, Error, ImportError, InUseError, Layer, LayerOptions, MetaError, MountError,
-    MountOptions, Store, UnmountMode,
+    ApplyOptions, ContainerOptions, Error, ImportError, InUseError, Layer, LayerOptions, MetaError,
+    MountError, MountOptions, Store, UnmountMode,
 };
 
 use crate::support::store::{assert_whole, open};
@@ -54,6 +54,45 @@ fn write(store: &Store, layer: &Layer, options: &MountOptions, path: &str, conte
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn what_a_mount_program_marked_opaque_is_so_for_the_kernel() {
+    let dir = Dir::new("sealing-program-marks");
+    let store = open(&dir);
+    let base = put(&store, None, "base", &[("dir/below", "below")]);
+    let made = |name: &str| {
+        let layer = store.create_layer(&base.id, &named(name)).unwrap();
+        let at = store.layer_places(&layer.id).unwrap().upper.join("dir");
+        std::fs::create_dir(&at).unwrap();
+        // What fuse-overlayfs leaves if nobody sees it end.
+        std::fs::write(at.join(".wh..wh..opq"), "").unwrap();
+        std::fs::write(at.join(name), name).unwrap();
+        layer
+    };
+    let diff = tar(&[("new", "new")]);
+    let layers = ["sealed", "settled", "applied", "template"].map(made);
+    let [sealed, settled, applied, template] = &layers;
+    store.seal(&sealed.id).unwrap();
+    assert!(!store.settle(&settled.id).unwrap(), "nothing is below");
+    store.apply_diff(&applied.id, &*diff, &ApplyOptions::default()).unwrap();
+    let mut copy = named("copy");
+    copy.template = Some(template.id.clone());
+    copy.read_only = true;
+    let copy = store.create_layer(&base.id, &copy).unwrap();
+    for layer in [sealed, settled, applied, &copy] {
+        let at = store.layer_places(&layer.id).unwrap().upper.join("dir");
+        assert!(!at.join(".wh..wh..opq").exists(), "{}", layer.names[0]);
+        assert!(changes(&store, layer).contains(&"D /dir/below".to_owned()));
+        if machine::is_root() {
+            let mut view = MountOptions::default();
+            view.read_only = true;
+            let mount = store.mount(layer, &view).unwrap();
+            assert!(!mount.path().join("dir/below").exists(), "{}", layer.names[0]);
+            store.unmount(layer, UnmountMode::Plain).unwrap();
+        }
+    }
+    assert_whole(&store);
 }
 
 #[test]

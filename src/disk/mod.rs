@@ -68,7 +68,7 @@ pub(crate) use layout::{
 };
 pub(crate) use masked::mask_of;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
-pub(crate) use program_marks::settle_program_marks;
+pub(crate) use program_marks::{Marks, settle_program_marks};
 pub(crate) use quota::Limits;
 pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};

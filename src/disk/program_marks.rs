@@ -19,14 +19,29 @@ const MARK: &[u8] = b".wh.";
 /// What follows it in the mark of an opaque directory.
 const OPAQUE_MARK: &[u8] = b".wh..opq";
 
+/// Which marks in a diff directory are a program's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Marks {
+    /// All: a program has made the mount that was written through.
+    All,
+    /// Those of opaque directories, as whoever reads the directory takes them. An empty file `.wh.NAME` may be somebody's if
+    /// nobody knows what made the mount.
+    Opaque,
+}
+
 /// Turns the marks that a mount program left in a diff directory into those of the kernel. Nobody else may change it meanwhile.
-pub(crate) fn settle_program_marks(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<(), TreeError> {
+pub(crate) fn settle_program_marks(
+    root: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+    marks: Marks,
+) -> Result<(), TreeError> {
     let mut walker = Walker::new(root, Access::AsIs)?;
     while let Some(step) = walker.next_step()? {
         if let Step::Leaf(item) = step
             && item.stat.kind == FileType::RegularFile
             && item.stat.size == 0
             && let Some(what) = item.name.strip_prefix(MARK)
+            && (what == OPAQUE_MARK || marks == Marks::All)
         {
             settle(&item, what, namespace).map_err(failed(walker.path(), "settle the mark"))?;
         }
@@ -67,7 +82,12 @@ mod tests {
         let times =
             |name: &str| std::fs::metadata(place.path("diff").join(name)).unwrap().modified().unwrap();
         let before = times("dir");
-        settle_program_marks(place.open("diff").as_fd(), namespace()).unwrap();
+        settle_program_marks(place.open("diff").as_fd(), namespace(), Marks::Opaque).unwrap();
+        let found = shape(&place.manifest("diff"));
+        let files = ["f other/.wh.gone", "f other/.wh.kept"];
+        assert!(files.iter().all(|file| found.iter().any(|line| line == file)), "{found:?}");
+        assert!(!place.path("diff/dir/.wh..wh..opq").exists());
+        settle_program_marks(place.open("diff").as_fd(), namespace(), Marks::All).unwrap();
         assert_eq!(times("dir"), before);
         let found = shape(&place.manifest("diff"));
         assert_eq!(found, ["f .wh.full", "o dir", "f dir/made", "d other", "w other/gone", "f other/kept"]);

@@ -158,11 +158,15 @@ impl Layout {
         }
     }
 
-    /// The open diff directory, and the project that is its own.
+    /// The open diff directory, and the project that is its own. One that has gone meanwhile has none: whoever needs the
+    /// directory itself says so.
     fn limited(&self, number: u64) -> io::Result<Option<(OwnedFd, u32)>> {
         let name = DiffName::Entry(number).to_string().into_bytes();
         let diffs = beneath::open_directory_beneath(self.root(), Subdirectory::Diffs.name().as_bytes())?;
-        let directory = beneath::open_directory_beneath(diffs.as_fd(), &name)?;
+        let directory = match beneath::open_directory_beneath(diffs.as_fd(), &name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            directory => directory?,
+        };
         Ok(own_project(diffs.as_fd(), directory.as_fd())?.map(|project| (directory, project)))
     }
 

@@ -153,6 +153,14 @@ impl RunDatabase {
         })
     }
 
+    /// Forgets a fact.
+    pub(crate) fn remove_fact(&self, key: &str) -> Result<(), MetaError> {
+        self.0.write_without_header(|txn| {
+            txn.0.open_table(table::FACTS)?.remove(key)?;
+            Ok(())
+        })
+    }
+
     /// The mount of a layer in a mount namespace.
     pub(crate) fn mount(&self, layer: &str, namespace: u64) -> Result<Option<MountRecord>, MetaError> {
         let txn = self.0.begin_read()?;

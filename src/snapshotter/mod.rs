@@ -256,7 +256,8 @@ impl Snapshotter {
             true => self.store.begin_removing_layer(&layer).map(Removal::leave),
             false => self.store.remove_layer(&layer),
         };
-        removed.map_err(|error| failed(error, key))
+        removed.map_err(|error| failed(error, key))?;
+        self.store.forget_lent(layer.as_str()).map_err(|error| failed(error, key))
     }
 
     /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is

@@ -59,6 +59,12 @@ impl Snapshotter {
                 }
             }
         };
+        if record.info.kind == Kind::Active && entry.options.iter().any(|word| word == "volatile") {
+            // The client mounts it, and the kernel's mark stays: that is no crash.
+            let places = self.store.layer_places(layer).map_err(|error| failed(error, &info.name))?;
+            let noted = places.work.map_or(Ok(()), |work| self.store.note_lent(layer.as_str(), &work));
+            noted.map_err(|error| failed(error, &info.name))?;
+        }
         Ok(vec![entry])
     }
 

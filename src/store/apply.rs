@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{Limits, SyncPoint, copy_below};
+use crate::disk::{Limits, Marks, SyncPoint, copy_below};
 use crate::error::{Error, ImportError, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
@@ -72,7 +72,8 @@ impl StagedDiff {
     ///
     /// Returns [`Error::InUse`] if an image or another layer stands on the layer and
     /// [`change_under_others`](ApplyOptions::change_under_others) is not set, a lease keeps it, it or a layer above it is
-    /// mounted, or someone else changes it; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
+    /// mounted, or someone else changes it; [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted
+    /// without syncs when the machine went down; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
     /// [`Error::Lookup`] if it is not there.
     pub fn apply_to(self, layer: &LayerId) -> Result<Layer, Error> {
         let StagedDiff { store, staged_in, unpacked, options, point, .. } = self;
@@ -115,6 +116,8 @@ impl<'s> Target<'s> {
         home.refuse_used(&txn, &record.id, options.change_under_others)?;
         view.verify_chain(id)?;
         home.refuse_mounted_above(&record.id)?;
+        // The mark that says so is in the workdir, which goes with the directory.
+        home.seen_from().refuse_in_doubt(home.store, &record)?;
         let number = layer::directory(&txn, &record)?;
         let number = number.ok_or_else(|| InUseError::ReadOnly { layer: record.id.clone() })?;
         Ok(Target { home, record, number, of_container: container.is_some() })
@@ -145,6 +148,9 @@ impl<'s> Target<'s> {
         options: &ApplyOptions,
     ) -> Result<LayerRecord, Error> {
         let store = self.home.store;
+        if let LayerContent::Writable(number) = self.record.content {
+            store.settle_marks(number, Marks::Opaque)?;
+        }
         let txn = self.home.seen_from().begin_read()?;
         let own = txn.listing(&self.record)?;
         let below = txn.stack(self.record.parent.as_deref())?.push(own.clone());

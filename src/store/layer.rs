@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, Filled, Limits, Stage, Staging, SyncPoint, copy_below};
+use crate::disk::{self, Filled, Limits, Marks, Stage, Staging, SyncPoint, copy_below};
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, QuotaError};
 use crate::image;
 use crate::layer::{Layer, SealedContent};
@@ -18,7 +18,7 @@ use super::container::{checked_names, random_id};
 use super::home::Home;
 use super::image::{NewItem, PreparedItems, check_flags, insert as insert_items, prepare};
 use super::import::Durability;
-use super::part::Directory;
+use super::part::{Directory, Part};
 use super::remove::Mounts;
 use super::staged::ApplyOptions;
 use super::written::Old;
@@ -283,6 +283,8 @@ impl Home<'_> {
     pub(super) fn stage_copy(&self, of: &str, limits: Limits) -> Result<Staging, Error> {
         let txn = self.seen_from().begin_read()?;
         let layer = found(&txn, of)?;
+        let home = txn.home(Owner::Layer, of)?.map_or(self.store, Part::store);
+        self.seen_from().refuse_in_doubt(home, &layer)?;
         // The copy may stand on other layers, in which what mounts left is not.
         if let LayerContent::Writable(_) = layer.content
             && !txn.written(&layer)?.is_plain()
@@ -293,6 +295,10 @@ impl Home<'_> {
         self.stage_like(of, limits, |staging, from| {
             from.prepare_above(of, staging)?;
             copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?;
+            if let LayerContent::Writable(_) = layer.content {
+                let namespace = self.store.layout().xattrs();
+                disk::settle_program_marks(staging.directory(), namespace, Marks::Opaque)?;
+            }
             match limits.is_none() {
                 true => Ok(()),
                 false => Ok(self.store.layout().refuse_over_limit(staging.number())?),

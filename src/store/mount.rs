@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, DiffName, LockState, RunLayout, Subdirectory};
+use crate::disk::{self, DiffName, LockState, Marks, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::overlay::{self, EntryPaths};
 use crate::sys::userns::IdMaps;
@@ -24,6 +24,7 @@ use super::remove::{Gone, standing_on};
 use super::{Store, SyncMode, ThingId};
 
 mod composefs;
+mod lent;
 mod plan;
 mod probe;
 #[cfg(test)]
@@ -252,6 +253,7 @@ impl Store {
     /// thing is not there or has no layer.
     pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
         let planned = self.plan_mount_of_directories(&what.into(), options)?;
+        self.lend(&planned)?;
         Ok(planned.plan.entry(EntryPaths::Absolute)?)
     }
 
@@ -262,6 +264,7 @@ impl Store {
     /// Returns [`Error::Mount`] if no mount can be made, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {
         let planned = self.plan_mount_of_directories(&what.into(), options)?;
+        self.lend(&planned)?;
         Ok(planned.plan.parts(&absolute(&self.run_layout()?.empty_directory())?))
     }
 
@@ -308,10 +311,25 @@ impl Store {
                 return Ok(left);
             }
             let by_program = overlay::is_by_program(&target);
-            match overlay::unmount(&target, mode) {
+            // One that was detached may be written to still: so that is done only if processes use it.
+            let mut is_over = mode == UnmountMode::Plain;
+            let unmounted = match by_program && !is_over {
+                true => match overlay::unmount(&target, UnmountMode::Plain) {
+                    Err(MountError::Busy { .. }) => overlay::unmount(&target, mode),
+                    unmounted => {
+                        is_over = true;
+                        unmounted
+                    }
+                },
+                false => overlay::unmount(&target, mode),
+            };
+            match unmounted {
                 // A count that the kernel does not confirm goes with the error that says so.
                 Err(error @ MountError::NotMounted { .. }) => {
                     let Some(ended) = counted.take() else { return Err(error.into()) };
+                    if !ended.read_only && !slot.elsewhere {
+                        Self::settle_program_marks(home, record, Marks::Opaque);
+                    }
                     self.vouch_for_ended(layer, &ended)?;
                     return Ok(0);
                 }
@@ -323,9 +341,8 @@ impl Store {
             if !slot.elsewhere {
                 remove_quietly(&target);
             }
-            // One that was detached may be written to still.
-            if by_program && mode == UnmountMode::Plain {
-                Self::settle_program_marks(home, record);
+            if by_program && is_over {
+                Self::settle_program_marks(home, record, Marks::All);
             }
             if let (Some(layer), Some(ended)) = (record, ended) {
                 Self::vouch_for_volatile(home, layer, &ended)?;
@@ -334,13 +351,15 @@ impl Store {
         })
     }
 
-    /// Makes of what a program wrote into a layer what the kernel would have written.
-    fn settle_program_marks(home: &Store, layer: Option<&LayerRecord>) {
+    /// Makes of what a program wrote into a layer what the kernel would have written. Nobody may change it meanwhile.
+    pub(super) fn settle_marks(&self, number: u64, marks: Marks) -> Result<(), Error> {
+        let root = self.layout().open_entry(Subdirectory::Diffs, number)?;
+        Ok(disk::settle_program_marks(root.as_fd(), self.layout().xattrs(), marks)?)
+    }
+
+    fn settle_program_marks(home: &Store, layer: Option<&LayerRecord>, marks: Marks) {
         let Some(LayerContent::Writable(number)) = layer.map(|layer| &layer.content) else { return };
-        let settled = home.layout().open_entry(Subdirectory::Diffs, *number).map_err(Error::from);
-        let settled =
-            settled.and_then(|root| Ok(disk::settle_program_marks(root.as_fd(), home.layout().xattrs())?));
-        if let Err(error) = settled {
+        if let Err(error) = home.settle_marks(*number, marks) {
             tracing::warn!(number, %error, "marks of the mount program are left in a layer");
         }
     }
@@ -383,7 +402,7 @@ impl Store {
         // A mount of this boot that ended without a word: what was written is the kernel's still.
         let counted = self.run_if_usable()?.map(|run| run.mounts()).transpose()?;
         let wrote = |mount: &crate::meta::CountedMount| mount.layer == layer.id && !mount.record.read_only;
-        match counted.is_some_and(|counted| counted.iter().any(wrote)) {
+        match counted.is_some_and(|counted| counted.iter().any(wrote)) || self.is_lent(&layer.id)? {
             true => Ok(()),
             false => Err(MountError::VolatileLeft { work }.into()),
         }

@@ -8,7 +8,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::{LayerKey, Owner};
 
 use crate::composefs;
-use crate::disk::{self, EntryLock, Filled, Limits, LockState, NamedLock, Staging};
+use crate::disk::{self, EntryLock, Filled, Limits, LockState, Marks, NamedLock, Staging};
 use crate::error::{CreateError, Error, ImportError, InUseError, LayoutError, MetaError, ScanError};
 use crate::layer::{self, Layer, SealedContent};
 use crate::meta::{Query, unsynced};
@@ -105,7 +105,8 @@ impl Store {
     ///
     /// Who wants to mount the layer for writing waits meanwhile.
     ///
-    /// Returns [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it;
+    /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
+    /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it;
     /// [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more; and
     /// [`Error::Lookup`] if it is not there.
     pub fn settle(&self, id: &LayerId) -> Result<bool, Error> {
@@ -189,6 +190,9 @@ impl Home<'_> {
                 Ok(mut sweep) => sweep.workdir(number),
                 Err(error) => tracing::warn!(%error, "left for the next collection"),
             }
+            if let Err(error) = self.seen_from().forget_lent(id.as_str()) {
+                tracing::debug!(%error, "that others mounted a layer is kept until the next boot");
+            }
         }
         held.release_after(sealed)
     }
@@ -249,6 +253,8 @@ impl Home<'_> {
             return Err(changed_meanwhile(&record.id));
         }
         let point = store.layout().sync_point()?;
+        // What is read as opaque is to be so for the kernel, too.
+        store.settle_marks(number, Marks::Opaque)?;
         let root = store.open_diff(number)?;
         let namespace = store.layout().xattrs();
         let (settled, content) = match SealedContent::read(root.as_fd(), &HashMap::new(), namespace) {
@@ -296,6 +302,8 @@ impl Home<'_> {
         store.begin_writing()?;
         let record = found(&store.database().begin_read()?, id)?;
         let LayerContent::Writable(number) = record.content else { return Ok(false) };
+        // The mark that says so is in the workdir, which goes with the directory.
+        self.seen_from().refuse_in_doubt(store, &record)?;
         let held = self.hold_directory(id, number)?;
         let settled = self.settle_held(&record, number);
         held.release_after(settled)
@@ -308,6 +316,7 @@ impl Home<'_> {
         if found(&txn, &record.id)?.content != record.content {
             return Err(changed_meanwhile(&record.id));
         }
+        store.settle_marks(number, Marks::Opaque)?;
         if txn.written(record)?.is_plain() {
             return Ok(false);
         }
@@ -333,7 +342,7 @@ impl Home<'_> {
         store.settle_directory(staging.filled(), written)
     }
 
-    /// Makes a plain changeset of a layer that is written to, beside its directory. With it come the hashes of files that
+    /// Makes a plain changeset of a layer that is written to, beside its directory, which must fit into the limits. With it come the hashes of files that
     /// were copied, by inode.
     pub(super) fn stage_settled(
         &self,
@@ -345,6 +354,9 @@ impl Home<'_> {
         self.store.limit(&staging, limits)?;
         let txn = self.seen_from().begin_read()?;
         let known = txn.written(layer)?.settle(&staging, old, &self.store.import_options().unpack)?;
+        if !limits.is_none() {
+            self.store.layout().refuse_over_limit(staging.number())?;
+        }
         moment::pass("to be sealed");
         Ok((staging, known))
     }
@@ -409,7 +421,8 @@ impl Home<'_> {
                 store.or_distrust(store.sync_filesystem())?;
             }
             let held = self.hold_directory(id, number)?;
-            if !limits.is_none() {
+            // Also if there are to be none: who sealed it may have died before those of then were taken away.
+            if store.layout().limits_of(number)?.is_some_and(|found| found.limits != limits) {
                 store.layout().change_limits(number, limits)?;
             }
             let unsealed = self.hold_user(|| {

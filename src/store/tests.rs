@@ -319,6 +319,18 @@ fn a_mount_leaves_no_workdir_of_a_layer_that_is_sealed_meanwhile() {
         Err(error) => assert!(matches!(error, Error::Mount(_)), "{error}"),
     }
     is_whole(&store);
+
+    // Its directory goes with it, as there is an equal one.
+    let second = store.create_layer(None, &LayerOptions::named("second")).unwrap();
+    let (other, id) = (open(dir.path()), second.id.clone());
+    moment::meanwhile("workdir to be made", move || drop(other.seal(&id).unwrap()));
+    match store.mount(&second, &MountOptions::default()) {
+        Ok(_) => drop(store.unmount(&second, UnmountMode::Plain).unwrap()),
+        Err(Error::Mount(_)) => {}
+        Err(error) => panic!("{error}"),
+    }
+    is_whole(&store);
+    assert_eq!(store.gc(false).unwrap().removed, []);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use layerstore::MountEntry;
 use layerstore::snapshotter::{Code, CommitOptions, Snapshotter, SnapshotterOptions};
+use layerstore::{MountEntry, Store, StoreOptions};
 
 use super::{Snapshots, assert_code, none};
 use crate::support::machine;
@@ -115,6 +115,39 @@ fn configured_options_are_not_overridden() {
     assert!(has(&view, "index=on") && has(&view, "nodev") && !has(&view, "volatile"), "{view:?}");
     // Binds have none of them.
     assert_eq!(words(&single(snapshots.view("bind", Some("base"), &none()).unwrap())), ["ro", "rbind"]);
+}
+
+#[test]
+fn what_is_mounted_without_syncs_is_committed_in_the_same_boot() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let mut options = SnapshotterOptions::default();
+    options.mount_options = vec!["volatile".to_owned()];
+    let snapshots = Snapshots::with("snapshot-volatile", options.clone());
+    commit(&snapshots, "base", None);
+    let mark = |key: &str| {
+        let active = single(snapshots.mounts(key).unwrap());
+        paths(&active, "workdir")[0].join("work/incompat/volatile")
+    };
+    let write = |key: &str| {
+        snapshots.prepare(key, Some("base"), &none()).unwrap();
+        std::fs::write(snapshots.mount(key).path().join(key), key).unwrap();
+        // The client is told again, and the kernel's mark is there by then.
+        assert!(mark(key).exists());
+    };
+    write("first");
+    snapshots.commit("committed", "first", &CommitOptions::default()).unwrap();
+    snapshots.view("view", Some("committed"), &none()).unwrap();
+    assert_eq!(std::fs::read_to_string(snapshots.mount("view").path().join("first")).unwrap(), "first");
+    // In another boot, nothing is known of who has mounted it.
+    write("second");
+    let store = StoreOptions::at(snapshots.dir.root()).run_root(snapshots.dir.join("another-boot"));
+    let another = Snapshotter::new(Store::open(&store).unwrap(), options);
+    another.mounts("second").unwrap();
+    let refused = another.commit("doubtful", "second", &CommitOptions::default()).unwrap_err();
+    assert!(format!("{refused:?}").contains("VolatileLeft"), "{refused:?}");
+    snapshots.remove("second").unwrap();
 }
 
 #[test]
