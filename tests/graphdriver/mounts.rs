@@ -1,6 +1,7 @@
 //! Getting and putting: counted over processes, for writing or not, with options.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use layerstore::graphdriver::{CreateOptions, Dialect, Driver, GetOptions};
 use layerstore::{Error, ExportError, IdMaps, InUseError, LookupError, MountError};
@@ -97,6 +98,29 @@ fn what_others_stand_on_is_for_reading() {
         bench.create(&web, Some(&base));
         let error = bench.driver.remove(&base).unwrap_err();
         assert!(matches!(error, Error::InUse(InUseError::LayerHasChild { .. })), "{error:?}");
+    });
+}
+
+#[test]
+fn a_layer_that_is_not_removed_stays_mounted() {
+    each("refused", |bench| {
+        let (base, web) = (id("base"), id("web"));
+        bench.create_read_write(&base, None);
+        let path = bench.driver.get(&base, &GetOptions::default()).unwrap();
+        std::fs::write(path.join("file"), "file").unwrap();
+        bench.create(&web, Some(&base));
+        let error = bench.driver.remove(&base).unwrap_err();
+        assert!(matches!(error, Error::InUse(InUseError::LayerHasChild { .. })), "{error:?}");
+        assert_eq!(read(&path.join("file")), "file");
+        bench.driver.remove(&web).unwrap();
+        let store = bench.driver.store();
+        let lease = store.lease(&"kept".parse().unwrap(), &base, Duration::from_secs(3600)).unwrap();
+        let error = bench.driver.remove(&base).unwrap_err();
+        assert!(matches!(error, Error::InUse(InUseError::Leased { .. })), "{error:?}");
+        assert_eq!(read(&path.join("file")), "file");
+        bench.driver.put(&base).unwrap();
+        store.end_lease(&lease.id).unwrap();
+        bench.driver.remove(&base).unwrap();
     });
 }
 
