@@ -125,6 +125,26 @@ fn a_layer_that_is_not_removed_stays_mounted() {
 }
 
 #[test]
+fn what_another_store_has_is_for_reading() {
+    each_kernel("elsewhere", |bench| {
+        let web = id("web");
+        bench.create_read_write(&web, None);
+        bench.driver.apply_diff(&web, &*archive(&[Member::file("file", "file")])).unwrap();
+        let dir = Dir::new("graph-elsewhere-reader");
+        let option = format!("overlay.imagestore={}", bench.dir.root().display());
+        let driver = open(&dir, bench.driver.dialect(), &[&option]);
+        let path = driver.get(&web, &GetOptions::default()).unwrap();
+        assert_eq!(read(&path.join("file")), "file");
+        std::fs::write(path.join("file"), "other").unwrap_err();
+        let error = driver.remove(&web).unwrap_err();
+        assert!(matches!(error, Error::InOtherStore { .. }), "{error:?}");
+        assert_eq!(read(&path.join("file")), "file");
+        driver.put(&web).unwrap();
+        assert_eq!(dir.mounts(), [""; 0].map(PathBuf::from));
+    });
+}
+
+#[test]
 fn what_came_as_an_archive_is_for_reading_unless_it_was_made_for_writing() {
     each("sealed", |bench| {
         let tar = archive(&[Member::file("file", "file")]);
