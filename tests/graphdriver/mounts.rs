@@ -205,7 +205,7 @@ fn a_mount_shows_the_ids_that_it_is_given() {
         if !machine::is_real_root() {
             skip!("id-mapped mounts need root of the machine");
         }
-        let (base, web) = (id("base"), id("web"));
+        let (base, web, other) = (id("base"), id("web"), id("other"));
         bench.create(&base, None);
         bench.driver.apply_diff(&base, &*archive(&[Member::file("file", "file").owner(7, 8)])).unwrap();
         bench.create_read_write(&web, Some(&base));
@@ -231,17 +231,23 @@ fn a_mount_shows_the_ids_that_it_is_given() {
             return;
         }
         // The host's ids that were written become those of the maps.
-        let mut tar = Vec::new();
         let layer = LayerAt { driver: &bench.driver, id: &web, base: &base };
         layer.rootless_root();
-        bench.driver.diff(&web, Some(&base), options.id_maps.as_ref(), &mut tar).unwrap();
-        let mut tar = tar::Archive::new(&*tar);
-        let entries = tar.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            let path = entry.path().unwrap().display().to_string();
-            (path, entry.header().uid().unwrap(), entry.header().gid().unwrap())
-        });
-        assert!(entries.into_iter().any(|entry| entry == ("new".to_owned(), 1, 2)));
+        bench.create(&other, None);
+        for parent in [Some(&base), None, Some(&other)] {
+            let mut tar = Vec::new();
+            bench.driver.diff(&web, parent, options.id_maps.as_ref(), &mut tar).unwrap();
+            let mut tar = tar::Archive::new(&*tar);
+            let entries = tar.entries().unwrap().map(|entry| {
+                let entry = entry.unwrap();
+                let path = entry.path().unwrap().display().to_string();
+                (path, entry.header().uid().unwrap(), entry.header().gid().unwrap())
+            });
+            let entries: Vec<_> = entries.collect();
+            assert!(entries.contains(&("new".to_owned(), 1, 2)), "{parent:?}: {entries:?}");
+            let below = entries.contains(&("file".to_owned(), 7, 8));
+            assert_eq!(below, parent != Some(&base), "{parent:?}: {entries:?}");
+        }
     });
 }
 
