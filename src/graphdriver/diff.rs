@@ -21,8 +21,8 @@ enum Base {
 
 impl Driver {
     /// Writes a tar of what turns `parent`, or nothing, into a layer. If that is what it stands on, a layer that came from an
-    /// archive gives that back, byte for byte; `id_maps` turn the host's ids of what a mount with these maps has written into the
-    /// tar's.
+    /// archive gives that back, byte for byte. `id_maps` turn the host's ids of what a mount with these maps has written into the
+    /// layer into the tar's; what is below has those already.
     ///
     /// Returns what [`Store::diff_with`] does.
     pub fn diff(
@@ -33,10 +33,11 @@ impl Driver {
         out: impl Write,
     ) -> Result<(), Error> {
         let options = match self.base(id, parent)? {
-            Base::Parent => DiffOptions { id_maps: id_maps.cloned(), ..DiffOptions::default() },
+            Base::Parent => DiffOptions::default(),
             Base::Nothing => DiffOptions::whole(),
             Base::Other(base) => DiffOptions::since(base),
         };
+        let options = DiffOptions { id_maps: id_maps.cloned(), ..options };
         self.store().diff_with(id, &options, out).map(drop)
     }
 

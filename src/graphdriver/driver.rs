@@ -4,13 +4,16 @@ use std::path::Path;
 
 use super::options::{CreateOptions, Dialect, DriverOptions};
 use crate::dedup::{DedupOptions, DedupReport};
-use crate::error::{Error, LookupError, MountError};
+use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer::Layer;
 use crate::store::{LayerOptions, Removal, Store, StoreOptions, SyncMode, UnmountMode, Usage};
 use crate::types::LayerId;
 
 /// The flag of layers that are always mounted for writing.
 const READ_WRITE: &str = "graphdriver.read-write";
+
+/// How often a layer that is to be removed is unmounted because somebody has mounted it since.
+const TRIES: usize = 8;
 
 /// A store as a graph driver. Cheap to clone, and to be shared between threads.
 ///
@@ -146,7 +149,7 @@ impl Driver {
     /// Removes a layer with its files, and ends its mount, even while processes use it. One that is not there is no error.
     ///
     /// Returns [`Error::InUse`] if another layer, an image or a container of the store stands on it, or a lease keeps it, and
-    /// [`Error::InOtherStore`] if it is in a store that is only read.
+    /// [`Error::InOtherStore`] if it is in a store that is only read; it stays mounted then.
     pub fn remove(&self, id: &LayerId) -> Result<(), Error> {
         self.deferred_remove(id).map(Removal::finish)
     }
@@ -155,15 +158,25 @@ impl Driver {
     ///
     /// Returns what [`remove`](Self::remove) does.
     pub fn deferred_remove(&self, id: &LayerId) -> Result<Removal, Error> {
+        let mut tries = TRIES;
+        loop {
+            match self.unmount_and_remove(id) {
+                Err(error) if is_missing(&error) => return Ok(Removal::default()),
+                // Somebody has got it between the two.
+                Err(Error::InUse(InUseError::Mounted { .. })) if tries > 0 => tries -= 1,
+                removed => return removed,
+            }
+        }
+    }
+
+    fn unmount_and_remove(&self, id: &LayerId) -> Result<Removal, Error> {
+        // What is going to stay is not taken from those who use it.
+        self.store.check_removable(id)?;
         match self.store.unmount_all(id, UnmountMode::Detach) {
-            Err(error) if is_missing(&error) => return Ok(Removal::default()),
             Err(Error::Mount(MountError::NotMounted { .. })) => {}
             unmounted => unmounted?,
         }
-        match self.store.begin_removing_layer(id) {
-            Err(error) if is_missing(&error) => Ok(Removal::default()),
-            removed => removed,
-        }
+        self.store.begin_removing_layer(id)
     }
 
     /// Whether there is a layer with this id, here or in another store that is read.

@@ -50,7 +50,7 @@ impl Driver {
     /// that it was mounted with.
     ///
     /// It is mounted for writing if it may be written to: not if it came from an archive and is none of
-    /// [`create_read_write`](Self::create_read_write), others stand on it, or an option says `ro`. A layer that stands on nothing is
+    /// [`create_read_write`](Self::create_read_write), it is in another store, others stand on it, or an option says `ro`. A layer that stands on nothing is
     /// mounted too, so that deleted files are not seen as devices, and no count is missed.
     ///
     /// Returns [`Error::Lookup`] if the layer is not there, and what [`Store::mount`](crate::Store::mount) does.
@@ -58,7 +58,8 @@ impl Driver {
         let layer = self.layer(id)?;
         let mut mount = MountOptions {
             read_only: options.options.iter().any(|option| option == "ro"),
-            unseal: is_read_write(&layer),
+            // What another store has stays as it is.
+            unseal: is_read_write(&layer) && layer.image_store.is_none(),
             options: options.options.clone(),
             label: options.mount_label.clone(),
             ..MountOptions::default()

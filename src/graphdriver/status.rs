@@ -14,11 +14,15 @@ pub(super) struct Works {
     pub(super) id_maps: bool,
     /// The kernel leaves out syncs if it is asked to.
     pub(super) volatile: bool,
+    /// Overlay's marks are attributes that users may set.
+    user_xattrs: bool,
 }
 
 impl Driver {
-    /// Names and values, in the order in which the drivers of the dialect tell them: `Backing Filesystem`, `Supports d_type`,
-    /// `Native Overlay Diff`, and in that of containers/storage `Using metacopy`, `Supports shifting`, `Supports volatile`.
+    /// Names and values, in the order in which the drivers of the dialect tell them: in moby's `Backing Filesystem`,
+    /// `Supports d_type`, `Using metacopy`, `Native Overlay Diff`, `userxattr`; in that of containers/storage
+    /// `Backing Filesystem`, `Supports d_type`, `Native Overlay Diff`, `Using metacopy`, `Supports shifting`,
+    /// `Supports volatile`.
     ///
     /// Returns what [`Store::capabilities`](crate::Store::capabilities) does, and [`Error::Io`] if the mount table cannot be
     /// read.
@@ -30,18 +34,21 @@ impl Driver {
             path: root.to_owned(),
             source,
         })?;
-        let mut pairs = vec![
-            ("Backing Filesystem", backing_filesystem(filesystem.as_deref()).to_owned()),
-            // No store is made where this is not so.
-            ("Supports d_type", true.to_string()),
-            ("Native Overlay Diff", (!works.by_program).to_string()),
-        ];
-        if self.dialect() == Dialect::ContainersStorage {
-            pairs.push(("Using metacopy", false.to_string()));
-            pairs.push(("Supports shifting", self.supports_shifting(None)?.to_string()));
-            pairs.push(("Supports volatile", works.volatile.to_string()));
-        }
-        Ok(pairs)
+        let backing = ("Backing Filesystem", backing_filesystem(filesystem.as_deref()).to_owned());
+        // No store is made where this is not so.
+        let d_type = ("Supports d_type", true.to_string());
+        let metacopy = ("Using metacopy", false.to_string());
+        let native = ("Native Overlay Diff", (!works.by_program).to_string());
+        Ok(match self.dialect() {
+            Dialect::Moby => {
+                vec![backing, d_type, metacopy, native, ("userxattr", works.user_xattrs.to_string())]
+            }
+            Dialect::ContainersStorage => {
+                let shifting = ("Supports shifting", self.supports_shifting(None)?.to_string());
+                let volatile = ("Supports volatile", works.volatile.to_string());
+                vec![backing, d_type, native, metacopy, shifting, volatile]
+            }
+        })
     }
 
     pub(super) fn capabilities(&self) -> Result<Works, Error> {
@@ -54,6 +61,7 @@ impl Driver {
             by_program: matches!(value("mounts"), CapabilityValue::By(way) if way != "kernel"),
             id_maps: *value("id-mapped mounts") != CapabilityValue::No,
             volatile: *value("volatile mounts") != CapabilityValue::No,
+            user_xattrs: matches!(value("overlay attributes"), CapabilityValue::By(class) if class.starts_with("user.")),
         })
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn export_directory(
 }
 
 /// Turns the host's ids into the container's.
-fn map_owner(entry: &mut ScannedEntry, maps: &IdMaps) -> Result<(), ExportError> {
+pub(crate) fn map_owner(entry: &mut ScannedEntry, maps: &IdMaps) -> Result<(), ExportError> {
     // Neither a whiteout nor a further name of a file has an owner of its own in a listing.
     if matches!(entry.kind, ScannedKind::Other(Kind::Whiteout | Kind::HardLink { .. })) {
         return Ok(());

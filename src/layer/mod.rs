@@ -37,7 +37,7 @@ pub use changes::{Change, ChangeKind};
 pub(crate) use changes::{Mark, changes};
 pub(crate) use compare::{Difference, compare};
 pub(crate) use compressed::compressed;
-pub(crate) use export::{export_differences, export_directory, export_original};
+pub(crate) use export::{export_differences, export_directory, export_original, map_owner};
 pub(crate) use idattr::to_container as map_xattrs;
 pub(crate) use import::{
     ImportOptions, SealedContent, SealedLayer, Table, TocFound, UnpackedLayer, complete, seal, unpack,

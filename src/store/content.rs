@@ -36,8 +36,8 @@ pub struct DiffOptions {
     pub base: Option<ThingId>,
     /// Write all that the layer shows, with what is below it, as a tar that stands on nothing. There is no `base` then.
     pub whole: bool,
-    /// How the files' owners, which are the host's where a mount with these maps has written, are those of the tar. A
-    /// container has its own. Only for a layer as it stands: without `base` and `whole`.
+    /// How the owners of the layer's own files, which are the host's where a mount with these maps has written, are those of
+    /// the tar. A container has its own. What is below, and what came from a tar, has the tar's already.
     pub id_maps: Option<IdMaps>,
     /// How the tar is compressed: not with [`Bzip2`](Compression::Bzip2) or [`Xz`](Compression::Xz), which are only read.
     pub compression: Compression,
@@ -204,8 +204,10 @@ impl Store {
     ) -> Result<Option<ChunkedBlob>, Error> {
         let of = of.into();
         let write = |mut out: &mut dyn Write| match &options.base {
-            _ if options.whole => self.write_differences(&of, None, &mut out),
-            Some(base) if !self.is_parent(&of, base)? => self.write_differences(&of, Some(base), &mut out),
+            _ if options.whole => self.write_differences(&of, None, options, &mut out),
+            Some(base) if !self.is_parent(&of, base)? => {
+                self.write_differences(&of, Some(base), options, &mut out)
+            }
             _ => {
                 let txn = self.begin_read()?;
                 self.export(&txn, &self.layer_of(&txn, &of)?, options.id_maps.as_ref(), &mut out)
@@ -251,9 +253,10 @@ impl Store {
         &self,
         of: &ThingId,
         base: Option<&ThingId>,
+        options: &DiffOptions,
         out: &mut impl Write,
     ) -> Result<(), Error> {
-        let (of, base) = self.compared(of, base)?;
+        let (of, base) = self.compared_with(of, base, options.id_maps.as_ref())?;
         let differences = layer::compare(&of.stack, &base.stack);
         let open = |layer: usize, path: &[u8]| of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path);
         Ok(layer::export_differences(&differences, open, out)?)
@@ -268,7 +271,18 @@ impl Store {
 
     /// All that two things show, with the contents of files; no thing shows nothing.
     fn compared(&self, of: &ThingId, base: Option<&ThingId>) -> Result<(Compared<'_>, Compared<'_>), Error> {
+        self.compared_with(of, base, None)
+    }
+
+    /// The same with the container's ids for what a mount with these maps has written into the first one's own layer.
+    fn compared_with(
+        &self,
+        of: &ThingId,
+        base: Option<&ThingId>,
+        maps: Option<&IdMaps>,
+    ) -> Result<(Compared<'_>, Compared<'_>), Error> {
         let txn = self.begin_read()?;
+        let mapped = maps.map(|maps| Ok::<_, Error>((self.layer_of(&txn, of)?.id, maps))).transpose()?;
         let mut scanned = HashMap::new();
         let mut read = |thing: &ThingId| -> Result<Compared<'_>, Error> {
             let top = self.layer_of(&txn, thing)?;
@@ -284,7 +298,10 @@ impl Store {
                         Clone::clone(known)
                     }
                     (LayerContent::Writable(_) | LayerContent::Additional(_), None) => {
-                        let written = txn.written(&layer)?;
+                        let mut written = txn.written(&layer)?;
+                        if let Some((_, maps)) = mapped.as_ref().filter(|(id, _)| *id == layer.id) {
+                            written.map_owners(maps)?;
+                        }
                         let found = (Arc::new(written.scan()?), Files::Written(Rc::new(written)));
                         scanned.insert(directory.path(), found.clone());
                         found

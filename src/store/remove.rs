@@ -94,6 +94,28 @@ impl Store {
         self.begin_removing_layer(id).map(drop)
     }
 
+    /// Tells whether something needs a layer, before its mounts are ended to remove it. Nothing is changed, and what this says
+    /// may be outdated when it returns: a removal looks for itself.
+    ///
+    /// Returns what [`remove_layer`](Self::remove_layer) would refuse, but for mounts.
+    pub fn check_removable(&self, id: &LayerId) -> Result<(), Error> {
+        let layer = id.as_str();
+        let (home, user) = match self.separate_images() {
+            Some(images) if images.database().begin_read()?.layer(layer)?.is_some() => (images, Some(self)),
+            _ => (self, None),
+        };
+        let txn = home.database().begin_read()?;
+        if txn.layer(layer)?.is_none() {
+            let missing = LookupError::NotFound { kind: "layer", key: id.to_string() };
+            return Err(self.said_where(missing.into(), &id.into()));
+        }
+        let needed = match user_of(&txn, layer, &Gone::default())? {
+            None => user_beside(&home.rows_beside(user)?, layer)?,
+            needed => needed,
+        };
+        needed.map_or(Ok(()), |needed| Err(needed.into()))
+    }
+
     /// Removes the record of a layer. Returns what no row names any more, and the store that it is in.
     pub(super) fn doom_layer(&self, id: &LayerId) -> Result<(Store, Doomed), Error> {
         match self.separate_images() {

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 
 use crate::disk;
 use crate::error::{Error, ExportError};
-use crate::sys::beneath;
 use crate::sys::userns::IdMaps;
+use crate::sys::{beneath, moment};
 use crate::types::{LayerId, RelPath};
 
 use super::{MountOptions, Store, UnmountMode};
@@ -16,7 +16,9 @@ impl Store {
     /// so this takes their space again; where mounts can show layers with other ids,
     /// [`MountOptions::id_maps`](crate::MountOptions::id_maps) does it without.
     ///
-    /// The layer is mounted meanwhile. If this fails in the middle, some files have their new owners and some have not.
+    /// The layer is mounted meanwhile, where others can see it. If this fails in the middle, some files have their new owners and
+    /// some have not: the layer is of no use then, and is to be removed and made anew. A process that dies meanwhile leaves it
+    /// mounted too, and further calls find it so: [`unmount_all`](Self::unmount_all) ends that.
     ///
     /// Returns [`Error::InUse`] if the layer is mounted, or others stand on it; [`Error::Export`] with
     /// [`Unmapped`](ExportError::Unmapped) if a file belongs to an id that `from` has not, or that becomes one that `to` has
@@ -35,6 +37,7 @@ impl Store {
         let changed = root
             .map_err(|source| Error::Io { action: "open", path: path.to_owned(), source })
             .and_then(|root| disk::change_owners(root.as_fd(), |path, owner| mapped(path, owner, from, to)));
+        moment::pass("owners changed");
         let unmounted = self.unmount(layer, UnmountMode::Detach);
         changed.and(unmounted.map(drop))
     }

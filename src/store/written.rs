@@ -176,6 +176,13 @@ impl Written<'_> {
         layer::listing(self.entries.iter().cloned(), |_| Ok(UNREAD))
     }
 
+    /// Turns the host's ids into the container's.
+    ///
+    /// Returns [`Error::Export`] with [`Unmapped`](ExportError::Unmapped) if a file belongs to nobody in the container.
+    pub(crate) fn map_owners(&mut self, maps: &IdMaps) -> Result<(), Error> {
+        Ok(self.entries.iter_mut().try_for_each(|entry| layer::map_owner(entry, maps))?)
+    }
+
     /// All of it. Files whose hash a layer below knows are not read.
     ///
     /// Returns [`Error::Scan`] if a file cannot be read, or is written to meanwhile.

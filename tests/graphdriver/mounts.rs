@@ -1,6 +1,7 @@
 //! Getting and putting: counted over processes, for writing or not, with options.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use layerstore::graphdriver::{CreateOptions, Dialect, Driver, GetOptions};
 use layerstore::{Error, ExportError, IdMaps, InUseError, LookupError, MountError};
@@ -101,6 +102,49 @@ fn what_others_stand_on_is_for_reading() {
 }
 
 #[test]
+fn a_layer_that_is_not_removed_stays_mounted() {
+    each("refused", |bench| {
+        let (base, web) = (id("base"), id("web"));
+        bench.create_read_write(&base, None);
+        let path = bench.driver.get(&base, &GetOptions::default()).unwrap();
+        std::fs::write(path.join("file"), "file").unwrap();
+        bench.create(&web, Some(&base));
+        let error = bench.driver.remove(&base).unwrap_err();
+        assert!(matches!(error, Error::InUse(InUseError::LayerHasChild { .. })), "{error:?}");
+        assert_eq!(read(&path.join("file")), "file");
+        bench.driver.remove(&web).unwrap();
+        let store = bench.driver.store();
+        let lease = store.lease(&"kept".parse().unwrap(), &base, Duration::from_secs(3600)).unwrap();
+        let error = bench.driver.remove(&base).unwrap_err();
+        assert!(matches!(error, Error::InUse(InUseError::Leased { .. })), "{error:?}");
+        assert_eq!(read(&path.join("file")), "file");
+        bench.driver.put(&base).unwrap();
+        store.end_lease(&lease.id).unwrap();
+        bench.driver.remove(&base).unwrap();
+    });
+}
+
+#[test]
+fn what_another_store_has_is_for_reading() {
+    each_kernel("elsewhere", |bench| {
+        let web = id("web");
+        bench.create_read_write(&web, None);
+        bench.driver.apply_diff(&web, &*archive(&[Member::file("file", "file")])).unwrap();
+        let dir = Dir::new("graph-elsewhere-reader");
+        let option = format!("overlay.imagestore={}", bench.dir.root().display());
+        let driver = open(&dir, bench.driver.dialect(), &[&option]);
+        let path = driver.get(&web, &GetOptions::default()).unwrap();
+        assert_eq!(read(&path.join("file")), "file");
+        std::fs::write(path.join("file"), "other").unwrap_err();
+        let error = driver.remove(&web).unwrap_err();
+        assert!(matches!(error, Error::InOtherStore { .. }), "{error:?}");
+        assert_eq!(read(&path.join("file")), "file");
+        driver.put(&web).unwrap();
+        assert_eq!(dir.mounts(), [""; 0].map(PathBuf::from));
+    });
+}
+
+#[test]
 fn what_came_as_an_archive_is_for_reading_unless_it_was_made_for_writing() {
     each("sealed", |bench| {
         let tar = archive(&[Member::file("file", "file")]);
@@ -161,7 +205,7 @@ fn a_mount_shows_the_ids_that_it_is_given() {
         if !machine::is_real_root() {
             skip!("id-mapped mounts need root of the machine");
         }
-        let (base, web) = (id("base"), id("web"));
+        let (base, web, other) = (id("base"), id("web"), id("other"));
         bench.create(&base, None);
         bench.driver.apply_diff(&base, &*archive(&[Member::file("file", "file").owner(7, 8)])).unwrap();
         bench.create_read_write(&web, Some(&base));
@@ -187,17 +231,23 @@ fn a_mount_shows_the_ids_that_it_is_given() {
             return;
         }
         // The host's ids that were written become those of the maps.
-        let mut tar = Vec::new();
         let layer = LayerAt { driver: &bench.driver, id: &web, base: &base };
         layer.rootless_root();
-        bench.driver.diff(&web, Some(&base), options.id_maps.as_ref(), &mut tar).unwrap();
-        let mut tar = tar::Archive::new(&*tar);
-        let entries = tar.entries().unwrap().map(|entry| {
-            let entry = entry.unwrap();
-            let path = entry.path().unwrap().display().to_string();
-            (path, entry.header().uid().unwrap(), entry.header().gid().unwrap())
-        });
-        assert!(entries.into_iter().any(|entry| entry == ("new".to_owned(), 1, 2)));
+        bench.create(&other, None);
+        for parent in [Some(&base), None, Some(&other)] {
+            let mut tar = Vec::new();
+            bench.driver.diff(&web, parent, options.id_maps.as_ref(), &mut tar).unwrap();
+            let mut tar = tar::Archive::new(&*tar);
+            let entries = tar.entries().unwrap().map(|entry| {
+                let entry = entry.unwrap();
+                let path = entry.path().unwrap().display().to_string();
+                (path, entry.header().uid().unwrap(), entry.header().gid().unwrap())
+            });
+            let entries: Vec<_> = entries.collect();
+            assert!(entries.contains(&("new".to_owned(), 1, 2)), "{parent:?}: {entries:?}");
+            let below = entries.contains(&("file".to_owned(), 7, 8));
+            assert_eq!(below, parent != Some(&base), "{parent:?}: {entries:?}");
+        }
     });
 }
 

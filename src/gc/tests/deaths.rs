@@ -8,11 +8,11 @@ use std::process::Command;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use super::support::{is_clean, load, open};
-use crate::error::{Error, MountError};
+use crate::error::{Error, InUseError, MountError};
 use crate::gc::{GarbageKind, GcReport};
 use crate::meta::Query;
 use crate::store::{
-    ApplyOptions, ContainerOptions, IdMapping, LayerOptions, MountOptions, Store, UnmountMode,
+    ApplyOptions, ContainerOptions, IdMapping, LayerOptions, MountOptions, SealOptions, Store, UnmountMode,
 };
 use crate::sys::userns::IdMaps;
 use crate::types::LayerId;
@@ -32,6 +32,9 @@ fn a_process_that_dies() {
         "put-layer" => put(&store, "new"),
         "apply" => drop(store.apply_diff(&layer(&store), &*tar("more"), &ApplyOptions::default()).unwrap()),
         "seal" => drop(store.seal(&layer(&store)).unwrap()),
+        "seal-with" => drop(store.seal_with(&layer(&store), &gift(&store)).unwrap()),
+        "remove-layer" => store.begin_removing_layer(&layer(&store)).unwrap().leave(),
+        "change-owners" => store.change_owners(&layer(&store), None, None).unwrap(),
         "unseal" => drop(store.unseal(&layer(&store)).unwrap()),
         "rm" => store.remove_container(&store.container("web").unwrap().id).unwrap(),
         "rmi" => drop(store.remove_image(&store.image("old").unwrap().id).unwrap()),
@@ -65,6 +68,16 @@ fn tar(path: &str) -> Vec<u8> {
 
 fn put(store: &Store, name: &str) {
     store.put_layer(None, &LayerOptions::named(name), &*tar("file")).unwrap();
+}
+
+/// What a layer gets when it is sealed.
+fn gift(store: &Store) -> SealOptions {
+    let below = store.layer("below").unwrap().id;
+    SealOptions {
+        names: Some(vec!["layer".to_owned(), "sealed".to_owned()]),
+        parent: Some(below),
+        ..SealOptions::default()
+    }
 }
 
 fn layer(store: &Store) -> LayerId {
@@ -242,6 +255,51 @@ fn a_removal_can_die_at_any_moment() {
     }
     for moment in ["locked", "after the commit", "discarded", "deleted", "run directory discarded"] {
         survives("rm", moment, |_, _| ());
+    }
+}
+
+#[test]
+fn a_removal_that_leaves_the_files_can_die_at_any_moment() {
+    for moment in ["locked", "before the commit", "after the commit"] {
+        survives("remove-layer", moment, |_, store| put(store, "layer"));
+    }
+}
+
+#[test]
+fn a_layer_is_sealed_with_all_that_it_gets_or_not_at_all() {
+    let prepare = |_: &Path, store: &Store| {
+        put(store, "below");
+        put(store, "layer");
+        store.unseal(&layer(store)).unwrap();
+    };
+    for (moment, is_done) in [("locked", false), ("before the commit", false), ("after the commit", true)] {
+        survives("seal-with", moment, prepare);
+        let (dir, store) = prepared();
+        prepare(dir.path(), &store);
+        die(dir.path(), "seal-with", moment);
+        let (found, gift) = (store.layer("layer").unwrap(), gift(&store));
+        let names = if is_done { gift.names.unwrap() } else { vec!["layer".to_owned()] };
+        let given: Vec<_> = found.names.iter().map(ToString::to_string).collect();
+        assert_eq!((found.tree.is_some(), given), (is_done, names), "{moment}");
+        assert_eq!(found.parent, gift.parent.filter(|_| is_done), "{moment}");
+    }
+}
+
+#[test]
+fn a_change_of_owners_that_died_is_unmounted_by_the_next() {
+    let (dir, store) = prepared();
+    if !can_mount(&store) {
+        return;
+    }
+    let id = store.create_layer(None, &LayerOptions::named("layer")).unwrap().id;
+    for moment in ["mounted", "owners changed"] {
+        die(dir.path(), "change-owners", moment);
+        assert_eq!(store.gc(false).unwrap().removed, [], "{moment}: it may be in use");
+        let refused = store.change_owners(&id, None, None);
+        assert!(matches!(refused, Err(Error::InUse(InUseError::Mounted { .. }))), "{moment}: {refused:?}");
+        store.unmount_all(&id, UnmountMode::Plain).unwrap();
+        store.change_owners(&id, None, None).unwrap();
+        assert_eq!(store.gc(false).unwrap().removed, [], "{moment}");
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
 
 use layerstore::snapshotter::Snapshotter;
 use tokio::net;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::sleep;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
@@ -18,12 +21,15 @@ use super::socket::Socket;
 use crate::failure::Failure;
 
 /// How many calls are worked on at a time; others wait. Those that write wait for each other in any case.
-const THREADS: usize = 32;
+const THREADS: u16 = 32;
+
+/// How long an answer waits to be read, after a signal has said to end and all calls are done.
+const UNREAD: Duration = Duration::from_secs(5);
 
 /// Answers calls until a signal says to end. `open` makes the socket, and `ready` is called when calls are answered.
 ///
-/// With the first SIGTERM or SIGINT no more connections are taken and the calls that were begun are finished; with the second
-/// one they are left where they are, which is as good as a kill.
+/// With the first SIGTERM or SIGINT no more connections are taken and the calls that were begun are finished; who has not read
+/// the answer a little later does not get it. With the second one they are left where they are, which is as good as a kill.
 pub fn serve(
     snapshotter: Snapshotter,
     open: impl FnOnce() -> Result<Socket, Failure>,
@@ -32,7 +38,7 @@ pub fn serve(
     let failed = |source| Failure::Serve { source };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(THREADS)
+        .max_blocking_threads(THREADS.into())
         .thread_name("snapshots")
         .build()
         .map_err(failed)?;
@@ -59,18 +65,24 @@ async fn run(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let calls = UnixListenerStream::new(net::UnixListener::from_std(listener)?);
-    let (working, mut all_done) = mpsc::channel(1);
-    let service = SnapshotsServer::new(Service::new(snapshotter, working));
+    let threads = Arc::new(Semaphore::new(THREADS.into()));
+    let service = SnapshotsServer::new(Service::new(snapshotter, Arc::clone(&threads)));
     let (stop, stopped) = oneshot::channel();
     let serving = Server::builder().serve_with_incoming_shutdown(service, calls, async {
         // An error would be that there is no sender, and so nobody who waits.
         stopped.await.ok();
     });
-    // Calls whose callers went away are finished too.
+    // Also of calls whose callers went away.
+    let all_done = async || threads.acquire_many(THREADS.into()).await.map(drop).map_err(io::Error::other);
     let finished = async {
         serving.await.map_err(io::Error::other)?;
-        all_done.recv().await;
-        Ok(())
+        all_done().await
+    };
+    let unread = async {
+        all_done().await?;
+        sleep(UNREAD).await;
+        // What was asked meanwhile, through connections that were there.
+        all_done().await
     };
     tokio::pin!(finished);
     ready();
@@ -84,6 +96,7 @@ async fn run(
     manager::tell("STOPPING=1").ok();
     tokio::select! {
         result = &mut finished => result,
+        result = unread => result,
         () = signals.any() => Ok(()),
     }
 }

@@ -1,11 +1,11 @@
 //! The calls of the protocol: each is one of the snapshotter, in a thread that may wait.
 
-use std::convert::Infallible;
+use std::sync::Arc;
+use std::vec;
 
 use layerstore::snapshotter::{CommitOptions, Info, SnapshotError, Snapshotter};
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::Semaphore;
 use tokio::task;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::convert;
@@ -14,38 +14,38 @@ use super::protocol::snapshots::snapshots_server::Snapshots;
 
 /// How many snapshots one message of a list has; containerd itself sends as many.
 const BATCH: usize = 100;
-/// How many messages of a list wait for a slow reader, before the reading of the store waits too.
-const BATCHES_AHEAD: usize = 4;
 
 /// The calls, on one store.
 #[derive(Clone, Debug)]
 pub struct Service {
     snapshotter: Snapshotter,
-    /// Each thread at work has a clone, so the other end hears when there is none.
-    working: Sender<Infallible>,
+    /// Each thread at work has a permit: when all of them are there, none is.
+    threads: Arc<Semaphore>,
 }
 
 impl Service {
-    /// The calls on this snapshotter. The channel of `working` is closed when the service is gone and its last call is done.
-    pub fn new(snapshotter: Snapshotter, working: Sender<Infallible>) -> Self {
-        Service { snapshotter, working }
+    /// The calls on this snapshotter, as many at a time as there are permits.
+    pub fn new(snapshotter: Snapshotter, threads: Arc<Semaphore>) -> Self {
+        Service { snapshotter, threads }
     }
 
-    /// Does `work` in a thread of its own. It is done to its end also if the caller went away.
+    /// Does `work` in a thread of its own. Once begun, it is done to its end also if the caller went away.
     async fn wait<T: Send + 'static>(
         &self,
         call: &'static str,
         work: impl FnOnce(&Snapshotter) -> Result<T, SnapshotError> + Send + 'static,
     ) -> Result<T, Status> {
-        let Service { snapshotter, working } = self.clone();
+        let Service { snapshotter, threads } = self.clone();
+        let failed = |error: &dyn std::error::Error| Status::internal(format!("{call}: {error}"));
+        let permit = threads.acquire_owned().await.map_err(|error| failed(&error))?;
         let work = move || {
             let done = work(&snapshotter);
-            drop(working);
+            drop(permit);
             done
         };
         match task::spawn_blocking(work).await {
             Ok(done) => done.map_err(|error| told(call, &error)),
-            Err(error) => Err(Status::internal(format!("{call}: {error}"))),
+            Err(error) => Err(failed(&error)),
         }
     }
 }
@@ -132,22 +132,16 @@ impl Snapshots for Service {
         Ok(Response::new(proto::UpdateSnapshotResponse { info: Some(convert::info(info)) }))
     }
 
-    type ListStream = ReceiverStream<Result<proto::ListSnapshotsResponse, Status>>;
+    type ListStream = Batches;
 
     async fn list(
         &self,
         request: Request<proto::ListSnapshotsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let filters = request.into_inner().filters;
-        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let Service { snapshotter, working } = self.clone();
-        let work = move || {
-            list(&snapshotter, &filters, &sender);
-            drop(working);
-        };
-        // Not waited for: it tells through the channel how it went, and ends with whoever reads from there.
-        drop(task::spawn_blocking(work));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        // All of it before the first message: whoever reads slowly, or not at all, holds memory and not a thread.
+        let batches = self.wait("List", move |snapshotter| list(snapshotter, &filters)).await?;
+        Ok(Response::new(tokio_stream::iter(batches)))
     }
 
     async fn usage(
@@ -164,27 +158,27 @@ impl Snapshots for Service {
     }
 }
 
-type Batches = Sender<Result<proto::ListSnapshotsResponse, Status>>;
+/// The messages of a list, which wait for their reader.
+type Batches = tokio_stream::Iter<vec::IntoIter<Result<proto::ListSnapshotsResponse, Status>>>;
 
-/// Sends all snapshots that a filter lets through. A walk is a snapshot of the database, so a slow reader holds up nobody.
-fn list(snapshotter: &Snapshotter, filters: &[String], batches: &Batches) {
-    let mut batch = Vec::with_capacity(BATCH);
-    let send = |info| {
-        let sent = batches.blocking_send(Ok(proto::ListSnapshotsResponse { info }));
-        sent.map_err(|_| SnapshotError::Visitor("the caller went away".into()))
-    };
-    let visit = |info: Info| {
+/// All snapshots that a filter lets through.
+fn list(
+    snapshotter: &Snapshotter,
+    filters: &[String],
+) -> Result<Vec<Result<proto::ListSnapshotsResponse, Status>>, SnapshotError> {
+    let mut batches = Vec::new();
+    let mut batch = Vec::new();
+    snapshotter.walk(&words(filters), |info: Info| {
         batch.push(convert::info(info));
-        if batch.len() < BATCH { Ok(()) } else { send(std::mem::take(&mut batch)) }
-    };
-    let mut done = snapshotter.walk(&words(filters), visit);
-    if done.is_ok() && !batch.is_empty() {
-        done = send(batch);
+        if batch.len() == BATCH {
+            batches.push(Ok(proto::ListSnapshotsResponse { info: std::mem::take(&mut batch) }));
+        }
+        Ok(())
+    })?;
+    if !batch.is_empty() {
+        batches.push(Ok(proto::ListSnapshotsResponse { info: batch }));
     }
-    if let Err(error) = done {
-        // Nobody hears it if it was the caller who went away.
-        batches.blocking_send(Err(told("List", &error))).ok();
-    }
+    Ok(batches)
 }
 
 fn words(texts: &[String]) -> Vec<&str> {
@@ -196,17 +190,15 @@ mod tests {
     use layerstore::snapshotter::SnapshotterOptions;
     use layerstore::{Store, StoreOptions, SyncMode};
     use tokio::runtime;
-    use tokio::sync::mpsc::Receiver;
     use tokio_stream::StreamExt;
 
     use super::*;
 
-    /// A service on a store of its own, and what hears when all threads have ended.
+    /// A service on a store of its own.
     struct Fixture {
         _dir: tempfile::TempDir,
         snapshotter: Snapshotter,
         service: Service,
-        all_done: Receiver<Infallible>,
     }
 
     impl Fixture {
@@ -215,8 +207,8 @@ mod tests {
             let options = StoreOptions::at(dir.path().join("root")).sync(SyncMode::Off).reserve(0);
             let store = Store::open(&options.run_root(dir.path().join("run"))).unwrap();
             let snapshotter = Snapshotter::new(store, SnapshotterOptions::default());
-            let (working, all_done) = mpsc::channel(1);
-            Fixture { _dir: dir, service: Service::new(snapshotter.clone(), working), snapshotter, all_done }
+            let service = Service::new(snapshotter.clone(), Arc::new(Semaphore::new(1)));
+            Fixture { _dir: dir, service, snapshotter }
         }
 
         fn prepare(&self, keys: impl IntoIterator<Item = String>) {
@@ -251,33 +243,30 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_filtered_and_a_wrong_filter_is_its_end() {
+    fn a_list_is_filtered_and_a_wrong_filter_is_refused() {
         let fixture = Fixture::new();
         fixture.prepare(["a".to_owned(), "b".to_owned()]);
-        let parts = |filter: &'static str| {
-            block_on(async {
-                let stream = fixture.service.list(list(&[filter])).await.unwrap().into_inner();
-                stream.collect::<Vec<_>>().await
-            })
-        };
-        let found = parts("name==b");
+        let found = block_on(async {
+            let stream = fixture.service.list(list(&["name==b"])).await.unwrap().into_inner();
+            stream.collect::<Vec<_>>().await
+        });
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].as_ref().unwrap().info[0].name, "b");
-        let refused = parts("name==\"");
-        assert_eq!(refused.len(), 1);
-        assert_eq!(refused[0].as_ref().unwrap_err().code(), tonic::Code::InvalidArgument);
+        let refused = block_on(fixture.service.list(list(&["name==\""]))).err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     }
 
-    /// Else the thread would wait for ever, and the program with it.
+    /// Else a few who do not read would keep all others waiting.
     #[test]
-    fn a_list_ends_with_its_reader() {
-        let mut fixture = Fixture::new();
-        fixture.prepare((0..(BATCHES_AHEAD + 2) * BATCH).map(|number| number.to_string()));
+    fn a_list_that_nobody_reads_holds_no_thread() {
+        let fixture = Fixture::new();
+        fixture.prepare((0..6 * BATCH).map(|number| number.to_string()));
         block_on(async {
-            let mut stream = fixture.service.list(list(&[])).await.unwrap().into_inner();
-            stream.next().await.unwrap().unwrap();
-            drop((stream, fixture.service));
-            assert!(fixture.all_done.recv().await.is_none());
+            let unread = fixture.service.list(list(&[])).await.unwrap().into_inner();
+            // There is one thread.
+            let stat = proto::StatSnapshotRequest { key: "1".to_owned(), ..Default::default() };
+            fixture.service.stat(Request::new(stat)).await.unwrap();
+            assert_eq!(unread.collect::<Vec<_>>().await.len(), 6);
         });
     }
 
