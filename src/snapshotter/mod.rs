@@ -51,6 +51,7 @@ use std::time::SystemTime;
 pub use crate::error::{Code, SnapshotError};
 use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::store::{LayerOptions, MountEntry, Removal, SealOptions, Store};
+use crate::sys::moment;
 use crate::types::LayerId;
 
 mod filter;
@@ -59,6 +60,8 @@ mod info;
 mod mounts;
 mod options;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use filter::Filters;
 use idmap::Maps;
@@ -237,10 +240,17 @@ impl Snapshotter {
             flags: record::flags(Kind::Committed),
             parent,
             read_only: true,
+            still_named: Some(record::name_of(key)?.as_str().to_owned()),
         };
+        moment::pass("snapshot found");
         match self.store.seal_with(&record.layer, &seal) {
             Ok(_) => Ok(()),
             Err(Error::Meta(MetaError::NameInUse { .. })) => Err(exists(name)),
+            Err(Error::InUse(error)) => {
+                // By another commit of it, which may be done.
+                self.find(key)?;
+                Err(failed(error.into(), key))
+            }
             Err(error) => Err(failed(error, key)),
         }
     }
@@ -252,11 +262,11 @@ impl Snapshotter {
     /// another stands on it.
     pub fn remove(&self, key: &str) -> Result<(), SnapshotError> {
         let layer = self.find(key)?.layer;
-        let removed = match self.options.async_remove {
-            true => self.store.begin_removing_layer(&layer).map(Removal::leave),
-            false => self.store.remove_layer(&layer),
-        };
-        removed.map_err(|error| failed(error, key))
+        moment::pass("snapshot found");
+        // By its name, as it may have been committed by another meanwhile.
+        let removal = self.store.begin_removing_layer_named(&layer, &record::name_of(key)?);
+        let end = if self.options.async_remove { Removal::leave } else { Removal::finish };
+        removal.map(end).map_err(|error| failed(error, key))
     }
 
     /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is
