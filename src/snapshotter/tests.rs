@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Code, CommitOptions, Kind, Snapshotter, SnapshotterOptions};
+use super::{Code, CommitOptions, Kind, SnapshotError, Snapshotter, SnapshotterOptions};
 use crate::store::{Store, StoreOptions, SyncMode};
 use crate::sys::moment;
 
 const FOUND: &str = "snapshot found";
 
 fn open(dir: &Path) -> Snapshotter {
-    let options =
-        StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off).reserve(0);
+    let options = StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off).reserve(0);
     Snapshotter::new(Store::open(&options).unwrap(), SnapshotterOptions::default())
 }
 
@@ -36,6 +35,26 @@ fn of_two_commits_of_a_key_one_is_done() {
         assert_eq!(snapshots.stat("same").unwrap().kind, Kind::Committed);
         snapshots.remove("same").unwrap();
     }
+}
+
+#[test]
+fn a_parent_that_goes_meanwhile_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = open(dir.path());
+    let removes = || {
+        prepare(&snapshots, "key");
+        commit(&snapshots, "base", "key").unwrap();
+        let other = open(dir.path());
+        moment::meanwhile(FOUND, move || other.remove("base").unwrap());
+    };
+    removes();
+    let refused = snapshots.prepare("above", Some("base"), &BTreeMap::new()).unwrap_err();
+    assert!(matches!(&refused, SnapshotError::NotFound { key } if key == "base"), "{refused}");
+    prepare(&snapshots, "alone");
+    removes();
+    let options = CommitOptions { parent: Some("base".to_owned()), ..CommitOptions::default() };
+    let refused = snapshots.commit("next", "alone", &options).unwrap_err();
+    assert!(matches!(&refused, SnapshotError::NotFound { key } if key == "base"), "{refused}");
 }
 
 #[test]

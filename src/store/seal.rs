@@ -142,7 +142,8 @@ impl<'o> Gift<'o> {
 
     fn is_empty(&self) -> bool {
         let SealOptions { names, labels, flags, parent, read_only, still_named } = self.options;
-        let gives = names.is_some() || labels.is_some() || !flags.is_empty() || parent.is_some() || *read_only;
+        let gives =
+            names.is_some() || labels.is_some() || !flags.is_empty() || parent.is_some() || *read_only;
         !gives && still_named.is_none()
     }
 
