@@ -14,6 +14,7 @@ mod labels;
 mod mounts;
 mod records;
 mod sharing;
+mod stores;
 mod trees;
 
 /// A store with snapshots.

@@ -18,7 +18,8 @@ pub struct MountEntry {
     pub kind: String,
     /// The source.
     pub source: OsString,
-    /// The options, each complete, with the escapes of `mount(2)`.
+    /// The options, each complete. Who makes the entry says how paths are written in them: [`Store::mount_entry`](crate::Store::mount_entry)
+    /// with the escapes of `mount(2)`, the [`snapshotter`](crate::snapshotter) without any, as containerd reads them.
     pub options: Vec<OsString>,
     /// The directory that relative paths in the options start at; `None` if all are absolute.
     pub directory: Option<PathBuf>,

@@ -51,6 +51,7 @@ use std::time::SystemTime;
 pub use crate::error::{Code, SnapshotError};
 use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::store::{LayerOptions, MountEntry, Removal, SealOptions, Store};
+use crate::sys::moment;
 use crate::types::LayerId;
 
 mod filter;
@@ -59,6 +60,8 @@ mod info;
 mod mounts;
 mod options;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use filter::Filters;
 use idmap::Maps;
@@ -148,11 +151,14 @@ impl Snapshotter {
         self.with_parent(record.clone()).and_then(|info| self.shown(info, &record))
     }
 
-    /// What a snapshot takes by itself. What is written to is measured; of committed ones it is known.
+    /// What a snapshot takes by itself. What is written to is measured; of committed ones it is known; a view takes nothing.
     ///
     /// Returns [`SnapshotError::NotFound`] if there is none with this key or name.
     pub fn usage(&self, key: &str) -> Result<Usage, SnapshotError> {
         let record = self.find(key)?;
+        if record.info.kind == Kind::View {
+            return Ok(Usage::default());
+        }
         let usage = self.store.layer_usage(&record.layer).map_err(|error| failed(error, key))?;
         Ok(Usage { inodes: usage.inodes, size: usage.total })
     }
@@ -168,11 +174,14 @@ impl Snapshotter {
     /// Makes a snapshot that is written to, above a committed one or above nothing, and says how it is mounted. Its root directory
     /// has the metadata of the one below, or the mode 0755; with id maps in the labels it belongs to the root user that they give.
     ///
-    /// With the label `containerd.io/snapshot.ref` it is asked first whether there is a committed snapshot for that reference,
-    /// above the same parent: then nothing is made, and who unpacks an image need not unpack this layer.
+    /// With [`adopt_references`](SnapshotterOptions::adopt_references) and the label `containerd.io/snapshot.ref` it is asked first
+    /// whether there is a committed snapshot with the same label above the same parent: then nothing is made, and who unpacks an image
+    /// need not unpack this layer, nor fetch it.
     ///
-    /// Returns [`SnapshotError::AlreadyExists`] if the key is taken, or for the reference; [`SnapshotError::NotFound`] if there is no
-    /// such parent, and [`SnapshotError::InvalidArgument`] if it is not committed, the key is empty or too long, or an id map is none.
+    /// Returns [`SnapshotError::AlreadyExists`] if the key is taken, or for the reference; [`SnapshotError::NotFound`] with the parent
+    /// if there is none such; [`SnapshotError::InvalidArgument`] if it is not committed, the key is empty or too long, or an id map is
+    /// none; and [`SnapshotError::FailedPrecondition`] if the store lies at a path with a comma, colon or backslash, which cannot be said
+    /// in mount options, or is only read.
     pub fn prepare(
         &self,
         key: &str,
@@ -199,7 +208,9 @@ impl Snapshotter {
     ///
     /// Returns [`SnapshotError::AlreadyExists`] if the name is taken, [`SnapshotError::NotFound`] if there is no snapshot with this
     /// key, or no such parent, [`SnapshotError::FailedPrecondition`] if it is not active, or the parent not committed, and
-    /// [`SnapshotError::InvalidArgument`] if it has another parent.
+    /// [`SnapshotError::InvalidArgument`] if it has another parent. Returns [`SnapshotError::Store`] if its files cannot be read; with
+    /// [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine went down; and with
+    /// [`Busy`](InUseError::Busy), whose code is [`Code::Unavailable`], while somebody else seals or fills it.
     pub fn commit(&self, name: &str, key: &str, options: &CommitOptions) -> Result<(), SnapshotError> {
         let new = record::name_of(name)?;
         if self.lookup(name)?.is_some() {
@@ -213,14 +224,14 @@ impl Snapshotter {
         if record.info.kind != Kind::Active {
             return Err(precondition(key, "is not active"));
         }
-        let mut parent = None;
+        let mut moved_onto = None;
         if let Some(wanted) = options.parent.as_deref().filter(|parent| !parent.is_empty()) {
             let below = self.find(wanted)?;
             if below.info.kind != Kind::Committed {
                 return Err(precondition(wanted, "is not committed, and nothing can stand on it"));
             }
             match &record.parent {
-                None => parent = Some(below.layer),
+                None => moved_onto = Some(below),
                 Some(held) if *held == below.layer => {}
                 Some(_) => {
                     return Err(SnapshotError::InvalidArgument {
@@ -235,33 +246,43 @@ impl Snapshotter {
             names: Some([vec![new.as_str().to_owned()], record.aliases].concat()),
             labels: Some(record::labels(&options.labels)),
             flags: record::flags(Kind::Committed),
-            parent,
+            parent: moved_onto.as_ref().map(|below| below.layer.clone()),
             read_only: true,
+            still_named: Some(record::name_of(key)?.as_str().to_owned()),
         };
+        moment::pass("snapshot found");
         match self.store.seal_with(&record.layer, &seal) {
             Ok(_) => Ok(()),
             Err(Error::Meta(MetaError::NameInUse { .. })) => Err(exists(name)),
-            Err(error) => Err(failed(error, key)),
+            Err(Error::InUse(error)) => {
+                // By another commit of it, which may be done.
+                self.find(key)?;
+                Err(failed(error.into(), key))
+            }
+            Err(error) => Err(failed_above(error, key, moved_onto.as_ref())),
         }
     }
 
     /// Removes a snapshot that no other stands on. Its key is free at once; with
     /// [`async_remove`](SnapshotterOptions::async_remove) its files are [`cleanup`](Self::cleanup)'s.
     ///
-    /// Returns [`SnapshotError::NotFound`] if there is none with this key or name, and [`SnapshotError::FailedPrecondition`] if
-    /// another stands on it.
+    /// Returns [`SnapshotError::NotFound`] if there is none with this key or name, or it has another since then, as it was committed, and
+    /// [`SnapshotError::FailedPrecondition`] if another stands on it, a lease keeps it, it is mounted by the store, or the store is only
+    /// read.
     pub fn remove(&self, key: &str) -> Result<(), SnapshotError> {
         let layer = self.find(key)?.layer;
-        let removed = match self.options.async_remove {
-            true => self.store.begin_removing_layer(&layer).map(Removal::leave),
-            false => self.store.remove_layer(&layer),
-        };
-        removed.map_err(|error| failed(error, key))?;
+        moment::pass("snapshot found");
+        // By its name, as it may have been committed by another meanwhile.
+        let removal = self.store.begin_removing_layer_named(&layer, &record::name_of(key)?);
+        let end = if self.options.async_remove { Removal::leave } else { Removal::finish };
+        removal.map(end).map_err(|error| failed(error, key))?;
         self.store.forget_lent(layer.as_str()).map_err(|error| failed(error, key))
     }
 
     /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is
-    /// locked while they are looked at: `visit` may call everything.
+    /// locked while they are looked at: `visit` may call everything. Where the changes are
+    /// ([`upperdir_label`](SnapshotterOptions::upperdir_label)) is looked up when a snapshot is shown, and one that has gone by then is left
+    /// out.
     ///
     /// Returns [`SnapshotError::InvalidArgument`] if a filter is none, and what `visit` returns, after which nothing more is
     /// shown.
@@ -273,7 +294,10 @@ impl Snapshotter {
         let filters = Filters::parse(filters)?;
         for (record, info) in self.all()? {
             if filters.let_through(&info) {
-                visit(self.shown(info, &record)?)?;
+                match self.shown(info, &record) {
+                    Err(SnapshotError::NotFound { .. }) => {}
+                    info => visit(info?)?,
+                }
             }
         }
         Ok(())
@@ -311,23 +335,27 @@ impl Snapshotter {
                         reason: "it is not committed".to_owned(),
                     });
                 }
-                Some(found.layer)
+                Some(found)
             }
             None => None,
         };
+        let below = parent.as_ref().map(|parent| &parent.layer);
         let mut options = LayerOptions::named(name.as_str());
         options.root_owner = Maps::of(labels)?.map(|maps| maps.root()).transpose()?;
         options.labels = record::labels(labels);
         options.flags = record::flags(kind);
         options.read_only = kind == Kind::View;
-        if let Some(reference) = labels.get(REFERENCE).filter(|_| kind == Kind::Active)
+        moment::pass("snapshot found");
+        if let Some(reference) = labels.get(REFERENCE)
+            && kind == Kind::Active
+            && self.options.adopt_references
             && self.has_reference(reference, parent.as_ref())?
         {
             return Err(exists(reference));
         }
-        let layer = match self.store.create_layer(parent.as_ref(), &options) {
+        let layer = match self.store.create_layer(below, &options) {
             Err(Error::Meta(MetaError::NameInUse { .. })) => return Err(exists(key)),
-            layer => layer.map_err(|error| failed(error, key))?,
+            layer => layer.map_err(|error| failed_above(error, key, parent.as_ref()))?,
         };
         let id = layer.id.clone();
         let mounts =
@@ -340,17 +368,19 @@ impl Snapshotter {
         mounts
     }
 
-    /// Whether there is a committed snapshot for a reference above a parent: one with the reference as its name, or with the label.
-    fn has_reference(&self, reference: &str, parent: Option<&LayerId>) -> Result<bool, SnapshotError> {
-        let layers = self.store.layers()?;
-        Ok(layers.into_iter().filter(|layer| layer.parent.as_ref() == parent).filter_map(Record::of).any(
-            |record| {
-                let Info { kind, name, labels, .. } = &record.info;
-                let named =
-                    name == reference || labels.get(REFERENCE).is_some_and(|label| label == reference);
-                *kind == Kind::Committed && named
-            },
-        ))
+    /// Whether there is a committed snapshot for a reference above a parent: by the label, as containerd then looks for it by that alone.
+    fn has_reference(&self, reference: &str, parent: Option<&Record>) -> Result<bool, SnapshotError> {
+        let layers = match parent {
+            Some(parent) => {
+                let above = self.store.layers_above(&parent.layer);
+                above.map_err(|error| failed(error, &parent.info.name))?
+            }
+            None => self.store.layers()?.into_iter().filter(|layer| layer.parent.is_none()).collect(),
+        };
+        let is_it = |Info { kind, labels, .. }: &Info| {
+            *kind == Kind::Committed && labels.get(REFERENCE).is_some_and(|label| label == reference)
+        };
+        Ok(layers.into_iter().filter_map(Record::of).any(|record| is_it(&record.info)))
     }
 
     /// All snapshots, by name.
@@ -408,6 +438,18 @@ fn not_found(key: &str) -> SnapshotError {
 
 fn exists(key: &str) -> SnapshotError {
     SnapshotError::AlreadyExists { key: key.to_owned() }
+}
+
+/// What a failure of the store means for a snapshot that is to stand on another, which may have gone meanwhile.
+fn failed_above(error: Error, key: &str, parent: Option<&Record>) -> SnapshotError {
+    match (&error, parent) {
+        (Error::Lookup(LookupError::NotFound { key: missing, .. }), Some(parent))
+            if missing == parent.layer.as_str() =>
+        {
+            not_found(&parent.info.name)
+        }
+        _ => failed(error, key),
+    }
 }
 
 /// What a failure of the store means for a snapshot.

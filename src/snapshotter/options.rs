@@ -13,6 +13,10 @@ pub struct SnapshotterOptions {
     /// Put the maps of the labels `containerd.io/snapshot/uidmapping` and `gidmapping` into the mounts, as `uidmap=` and
     /// `gidmap=`.
     pub remap_ids: bool,
+    /// Take a committed snapshot with the label `containerd.io/snapshot.ref` for what somebody else prepares with the same label, above
+    /// the same parent: see [`prepare`](super::Snapshotter::prepare). Off, as who is told so does not fetch the layer's blob: a
+    /// containerd namespace would have images whose content is in another one only.
+    pub adopt_references: bool,
     /// More options of each overlay mount, such as `volatile`, which views do not get, or `index=on`.
     pub mount_options: Vec<String>,
 }

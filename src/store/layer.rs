@@ -404,6 +404,14 @@ pub(super) fn found(txn: &impl image::Lookup, id: &str) -> Result<LayerRecord, E
     Ok(txn.layer(id)?.ok_or_else(missing)?)
 }
 
+/// Refuses a layer that has lost the name by which the caller found it: what has that name now, if anything, is another.
+pub(super) fn refuse_renamed(layer: &LayerRecord, name: &str) -> Result<(), LookupError> {
+    match layer.names.iter().any(|held| held == name) {
+        true => Ok(()),
+        false => Err(LookupError::NotFound { kind: "layer", key: name.to_owned() }),
+    }
+}
+
 /// A layer is not any more what it was when its content was looked at.
 pub(super) fn changed_meanwhile(layer: &str) -> Error {
     InUseError::Changed { layer: layer.to_owned() }.into()

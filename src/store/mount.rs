@@ -249,6 +249,9 @@ impl Store {
     /// are their directories, also in a store that [uses composefs](crate::StoreOptions::use_composefs): images are mounted
     /// by what has no name.
     ///
+    /// This is for who passes the options to `mount(2)` as they are; [`mount_parts`](Self::mount_parts) for who writes them down in another
+    /// way, and [`layer_places`](Self::layer_places) for who wants the directories and no mount.
+    ///
     /// Returns [`Error::Mount`] if the mount cannot be said in options of `mount(2)`, and [`Error::Lookup`] if the
     /// thing is not there or has no layer.
     pub fn mount_entry(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountEntry, Error> {
@@ -259,7 +262,8 @@ impl Store {
 
     /// The directories and options of which [`mount`](Self::mount) would make an overlay, for a caller with a way of its own to write
     /// mounts down. Nothing is counted, and no length is too long. An id map is the caller's: it is not in the parts. As with
-    /// [`mount_entry`](Self::mount_entry), the layers are their directories.
+    /// [`mount_entry`](Self::mount_entry), which has the options ready for `mount(2)`, the layers are their directories;
+    /// [`layer_places`](Self::layer_places) has those alone, each layer's, also where the mount would leave some out.
     ///
     /// Returns [`Error::Mount`] if no mount can be made, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {

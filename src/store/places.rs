@@ -30,7 +30,8 @@ pub struct LayerPlaces {
 }
 
 impl Store {
-    /// Where a layer's directories are now. Sealing, unsealing or repairing a layer may give it another.
+    /// Where a layer's directories are now. Sealing, unsealing or repairing a layer may give it another. For a mount of them take
+    /// [`mount_entry`](Self::mount_entry) or [`mount_parts`](Self::mount_parts), which also say its options.
     ///
     /// Returns [`Error::Lookup`] if the layer is not there.
     pub fn layer_places(&self, layer: &LayerId) -> Result<LayerPlaces, Error> {

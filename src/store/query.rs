@@ -74,6 +74,17 @@ impl Store {
             .collect::<Result<_, _>>()?)
     }
 
+    /// The layers that stand on a layer, without those that stand on these.
+    ///
+    /// Returns [`Error::Lookup`] if the layer is not there.
+    pub fn layers_above(&self, parent: &LayerId) -> Result<Vec<Layer>, Error> {
+        let txn = self.begin_read()?;
+        find_layer::<Error>(&txn, parent.as_str())?;
+        let children = txn.children(parent.as_str())?;
+        let layer = |id: String| Ok(txn.layer_value(find_layer::<Error>(&txn, &id)?)?);
+        children.into_iter().map(layer).collect()
+    }
+
     /// The layers that a blob with this digest carried, by id.
     ///
     /// Returns [`Error::Meta`] if the database fails.

@@ -1,7 +1,7 @@
 //! Removing a layer in two steps: its record at once, its files when there is time.
 
 use crate::error::Error;
-use crate::types::LayerId;
+use crate::types::{LayerId, Name};
 
 use super::Store;
 use super::remove::{Doomed, EVERYTHING};
@@ -26,11 +26,20 @@ impl Store {
     /// # Ok::<(), layerstore::Error>(())
     /// ```
     pub fn begin_removing_layer(&self, id: &LayerId) -> Result<Removal, Error> {
-        Ok(Removal { left: Some(self.doom_layer(id)?) })
+        Ok(Removal { left: Some(self.doom_layer(id, None)?) })
+    }
+
+    /// As [`begin_removing_layer`](Self::begin_removing_layer), for a layer that was found by a name: one that was renamed meanwhile
+    /// is not removed.
+    ///
+    /// Returns what [`remove_layer`](Self::remove_layer) does, and [`Error::Lookup`] if the layer has not this name.
+    pub fn begin_removing_layer_named(&self, id: &LayerId, name: &Name) -> Result<Removal, Error> {
+        Ok(Removal { left: Some(self.doom_layer(id, Some(name))?) })
     }
 }
 
-/// The files of a layer that is gone, waiting to be deleted. Made by [`Store::begin_removing_layer`].
+/// The files of a layer that is gone, waiting to be deleted. Made by [`Store::begin_removing_layer`] and
+/// [`begin_removing_layer_named`](Store::begin_removing_layer_named).
 ///
 /// # Close semantics
 ///

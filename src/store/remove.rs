@@ -12,9 +12,10 @@ use crate::error::{Error, InUseError, LayoutError, LookupError, MetaError};
 use crate::image;
 use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
 use crate::sys::moment;
-use crate::types::{Digest, ImageId, LayerId};
+use crate::types::{Digest, ImageId, LayerId, Name};
 
 use super::garbage::{self, Sweep};
+use super::layer::{found, refuse_renamed};
 use super::lease::keeper_of;
 use super::{Store, ThingId};
 
@@ -116,8 +117,9 @@ impl Store {
         needed.map_or(Ok(()), |needed| Err(needed.into()))
     }
 
-    /// Removes the record of a layer. Returns what no row names any more, and the store that it is in.
-    pub(super) fn doom_layer(&self, id: &LayerId) -> Result<(Store, Doomed), Error> {
+    /// Removes the record of a layer, if it still has a name that is given. Returns what no row names any more, and the store
+    /// that it is in.
+    pub(super) fn doom_layer(&self, id: &LayerId, named: Option<&Name>) -> Result<(Store, Doomed), Error> {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
                 self.begin_writing()?;
@@ -125,11 +127,11 @@ impl Store {
                     self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
                     match user_beside(&images.rows_beside(Some(self))?, id.as_str())? {
                         Some(error) => Err(error.into()),
-                        None => images.doom_layer(id),
+                        None => images.doom_layer(id, named),
                     }
                 })
             }
-            _ => match self.doom_own_layer(id) {
+            _ => match self.doom_own_layer(id, named) {
                 Err(error) => Err(self.said_where(error, &id.into())),
                 Ok(doomed) => Ok((self.clone(), doomed)),
             },
@@ -144,12 +146,13 @@ impl Store {
         }
     }
 
-    fn doom_own_layer(&self, id: &LayerId) -> Result<Doomed, Error> {
+    fn doom_own_layer(&self, id: &LayerId, named: Option<&Name>) -> Result<Doomed, Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.layer(id.as_str())?.is_none());
         let removed = self.write_dooming(Mounts::Wait, is_done, |txn| {
             let layer = id.to_string();
-            if txn.layer(&layer)?.is_none() {
-                return Err(LookupError::NotFound { kind: "layer", key: layer }.into());
+            let record = found(txn, &layer)?;
+            if let Some(name) = named {
+                refuse_renamed(&record, name.as_str())?;
             }
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
             let user = match user_of(txn, &layer, &Gone::default())? {

@@ -20,7 +20,7 @@ use super::garbage::{self, Sweep};
 use super::home::Home;
 use super::image::check_flags;
 use super::import::{Durability, Rows};
-use super::layer::{changed_meanwhile, found};
+use super::layer::{changed_meanwhile, found, refuse_renamed};
 use super::remove::{Gone, Mounts, standing_on};
 use super::written::Old;
 use super::{Store, SyncMode};
@@ -46,6 +46,9 @@ pub struct SealOptions {
     pub parent: Option<LayerId>,
     /// It is never to be made writable again.
     pub read_only: bool,
+    /// A name that the layer must still have when it is sealed: for callers that found it by that name. One that was renamed
+    /// meanwhile, such as by another who seals it, is left as it is.
+    pub still_named: Option<String>,
 }
 
 impl Store {
@@ -86,7 +89,7 @@ impl Store {
     /// Returns what `seal` does, [`Error::Value`] if a name or a flag is none, [`Error::Meta`] with
     /// [`NameInUse`](crate::MetaError::NameInUse) if another layer has a name, [`Error::Create`] if the new parent belongs to a
     /// container or stands on the layer, [`Error::InUse`] if something stands on the layer that is to get another parent, and
-    /// [`Error::Lookup`] if that parent is not there.
+    /// [`Error::Lookup`] if that parent is not there, or the layer has lost the name that it must still have.
     pub fn seal_with(&self, id: &LayerId, options: &SealOptions) -> Result<Layer, Error> {
         let sealed = self.layer_home(id.as_str())?.seal(id, &Gift::new(options)?)?;
         Ok(Layer::from_record(sealed)?)
@@ -139,8 +142,10 @@ impl<'o> Gift<'o> {
     }
 
     fn is_empty(&self) -> bool {
-        let SealOptions { names, labels, flags, parent, read_only } = self.options;
-        names.is_none() && labels.is_none() && flags.is_empty() && parent.is_none() && !read_only
+        let SealOptions { names, labels, flags, parent, read_only, still_named } = self.options;
+        let gives =
+            names.is_some() || labels.is_some() || !flags.is_empty() || parent.is_some() || *read_only;
+        !gives && still_named.is_none()
     }
 
     fn give(&self, record: &mut LayerRecord) {
@@ -199,6 +204,9 @@ impl Home<'_> {
 
     /// Refuses what a layer cannot be given.
     fn refuse_gift(&self, record: &LayerRecord, gift: &Gift<'_>) -> Result<(), Error> {
+        if let Some(name) = &gift.options.still_named {
+            refuse_renamed(record, name)?;
+        }
         let view = self.seen_from().begin_read()?;
         for name in gift.names.iter().flatten() {
             if let Some(holder) = view.named_here(Owner::Layer, name)?.filter(|holder| *holder != record.id) {

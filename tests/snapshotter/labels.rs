@@ -74,7 +74,9 @@ fn a_commit_replaces_labels() {
 
 #[test]
 fn what_is_there_for_a_reference_is_not_unpacked_again() {
-    let snapshots = Snapshots::new("snapshot-reference");
+    let mut options = SnapshotterOptions::default();
+    options.adopt_references = true;
+    let snapshots = Snapshots::with("snapshot-reference", options);
     let target = "sha256:0123";
     let wanted = labels(&[(REFERENCE, target)]);
     // Not there yet; and what is still being unpacked is not it.
@@ -92,10 +94,16 @@ fn what_is_there_for_a_reference_is_not_unpacked_again() {
     snapshots.prepare("above", Some("a/3/sha256:0123"), &wanted).unwrap();
     snapshots.view("view", Some("a/3/sha256:0123"), &wanted).unwrap();
     snapshots.prepare("other", None, &labels(&[(REFERENCE, "sha256:4567")])).unwrap();
-    // Who names it by the reference itself is understood as well.
+    // A name that is the reference says nothing: containerd would not find it.
     commit(&snapshots, "sha256:89ab", Some("a/3/sha256:0123"), &[]);
     let named = labels(&[(REFERENCE, "sha256:89ab")]);
-    assert_code(snapshots.prepare("c", Some("a/3/sha256:0123"), &named), Code::AlreadyExists);
+    snapshots.prepare("c", Some("a/3/sha256:0123"), &named).unwrap();
+    commit(&snapshots, "a/5/sha256:89ab", Some("a/3/sha256:0123"), &[(REFERENCE, "sha256:89ab")]);
+    assert_code(snapshots.prepare("d", Some("a/3/sha256:0123"), &named), Code::AlreadyExists);
+    // Who was not told to adopt unpacks it again, and so fetches it.
+    let plain =
+        layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default());
+    plain.prepare("d", Some("a/3/sha256:0123"), &named).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use layerstore::snapshotter::{Code, CommitOptions, Kind, SnapshotError, SnapshotterOptions};
+use layerstore::snapshotter::{Code, CommitOptions, Kind, SnapshotError, SnapshotterOptions, Usage};
 use layerstore::{CheckOptions, LayerOptions};
 
 use super::{Snapshots, assert_code, labels, none};
@@ -149,6 +149,27 @@ fn a_walk_shows_what_a_filter_lets_through() {
 }
 
 #[test]
+fn what_goes_during_a_walk_is_left_out() {
+    let mut options = SnapshotterOptions::default();
+    options.upperdir_label = true;
+    let snapshots = Snapshots::with("snapshot-walk-removed", options);
+    for key in ["a", "b", "c"] {
+        snapshots.prepare(key, None, &none()).unwrap();
+    }
+    let mut seen = Vec::new();
+    snapshots
+        .walk(&[], |info| {
+            if info.name == "a" {
+                snapshots.remove("b")?;
+            }
+            seen.push(info.name);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(seen, ["a", "c"]);
+}
+
+#[test]
 fn usage_is_measured_and_then_known() {
     let snapshots = Snapshots::new("snapshot-usage");
     let mounts = snapshots.prepare("active", None, &none()).unwrap();
@@ -165,6 +186,8 @@ fn usage_is_measured_and_then_known() {
     assert_eq!(snapshots.usage("base").unwrap(), committed);
     snapshots.prepare("next", Some("base"), &none()).unwrap();
     assert!(snapshots.usage("next").unwrap().size < 1 << 20);
+    snapshots.view("view", Some("base"), &none()).unwrap();
+    assert_eq!(snapshots.usage("view").unwrap(), Usage::default());
     assert_code(snapshots.usage("missing"), Code::NotFound);
 }
 

@@ -189,7 +189,8 @@ fn a_view_refuses_writes() {
         let refused = fs::write(view.join("new"), "new").unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{key}");
         drop(view);
-        assert_eq!(snapshots.usage(key).unwrap().inodes, 1);
+        let layer = snapshots.store.layer(&format!("snapshot:{key}")).unwrap();
+        assert_eq!(snapshots.store.layer_usage(&layer.id).unwrap().inodes, 1);
     }
 }
 

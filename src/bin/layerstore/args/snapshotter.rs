@@ -41,6 +41,12 @@ pub struct SnapshotterArgs {
     #[arg(long)]
     pub remap_ids: bool,
 
+    /// Do not unpack, nor fetch, a layer that is there by the label containerd.io/snapshot.ref, such as of another namespace
+    ///
+    /// containerd does not fetch the blob of such a layer: the image can be run, but not be pushed or exported from there.
+    #[arg(long)]
+    pub adopt_references: bool,
+
     /// An option for every overlay mount, such as volatile; can be given several times
     #[arg(long = "mount-option", value_name = "OPTION")]
     pub mount_options: Vec<String>,

@@ -25,6 +25,7 @@ fn options(args: &SnapshotterArgs) -> SnapshotterOptions {
     options.upperdir_label = args.upperdir_label;
     options.async_remove = args.async_remove;
     options.remap_ids = args.remap_ids;
+    options.adopt_references = args.adopt_references;
     options.mount_options = args.mount_options.clone();
     options
 }
