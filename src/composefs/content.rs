@@ -54,11 +54,7 @@ pub(super) fn link(
     (root, path): (BorrowedFd<'_>, &[u8]),
 ) -> io::Result<()> {
     let name = name(content).into_bytes();
-    let (above, last) = match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
-        None => (&b""[..], path),
-    };
-    let parent = beneath::open_directory_beneath(root, above)?;
+    let (parent, last) = beneath::open_parent_beneath(root, path)?;
     let own = stat::stat_at(parent.as_fd(), last)?;
     match node::make_hard_link(shared, &name, data, &name) {
         // Twice in one layer.

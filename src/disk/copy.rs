@@ -191,12 +191,7 @@ impl Copy<'_> {
     }
 
     fn link(&self, first: &[u8], name: &[u8]) -> io::Result<()> {
-        let cut = first.iter().rposition(|&byte| byte == b'/');
-        let (above, old) = match cut {
-            Some(at) => (first.get(..at).unwrap_or_default(), first.get(at + 1..).unwrap_or_default()),
-            None => (&b""[..], first),
-        };
-        let above = beneath::open_directory_beneath(self.root, above)?;
+        let (above, old) = beneath::open_parent_beneath(self.root, first)?;
         node::make_hard_link(above.as_fd(), old, self.target(), name)
     }
 

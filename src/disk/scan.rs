@@ -149,10 +149,8 @@ pub(crate) fn list_of_another(
 
 /// What the filesystem calls the file at a path, if it has names of that kind.
 pub(crate) fn handle(root: BorrowedFd<'_>, path: &[u8]) -> Option<Handle> {
-    let cut = path.iter().rposition(|&byte| byte == b'/');
-    let (above, name) = cut.and_then(|at| path.split_at_checked(at)).unwrap_or((b"", path));
-    let above = beneath::open_directory_beneath(root, above).ok()?;
-    handle_at(above.as_fd(), name.strip_prefix(b"/").unwrap_or(name)).ok()
+    let (above, name) = beneath::open_parent_beneath(root, path).ok()?;
+    handle_at(above.as_fd(), name).ok()
 }
 
 /// Whether this is the file by which fuse-overlayfs marks an opaque directory, besides the attribute. No layer brings a file

@@ -33,6 +33,18 @@ pub(crate) fn open_directory_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::R
     in_chunks(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
+/// Opens the directory that what stands at `path` below `root` lies in, and gives the last name of the path with it.
+pub(crate) fn open_parent_beneath<'p>(
+    root: BorrowedFd<'_>,
+    path: &'p [u8],
+) -> io::Result<(OwnedFd, &'p [u8])> {
+    let (above, name) = match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
+        None => (&b""[..], path),
+    };
+    Ok((open_directory_beneath(root, above)?, name))
+}
+
 /// Opens the regular file at `path` below `root` for reading, in the manner of [`open_directory_beneath`].
 pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     // O_NONBLOCK: a fifo that took the file's place must not make us wait for a writer.

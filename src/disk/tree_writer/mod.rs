@@ -346,10 +346,7 @@ impl TreeWriter {
         if mask != self.shared.options.mask {
             return Ok(false);
         }
-        let cut = old.iter().rposition(|&byte| byte == b'/');
-        let (above, old) = cut.and_then(|at| old.split_at_checked(at)).unwrap_or((b"", old));
-        let above = beneath::open_directory_beneath(from, above).map_err(failed(path, "find"))?;
-        let old = old.strip_prefix(b"/").unwrap_or(old);
+        let (above, old) = beneath::open_parent_beneath(from, old).map_err(failed(path, "find"))?;
         // What overlayfs has noted of its names is not true of one with more names.
         let noted = xattr::get(Target::Name(above.as_fd(), old), namespace.links());
         if noted.map_err(failed(path, "read the xattrs of"))?.is_some() {
