@@ -4,14 +4,13 @@ use std::path::Path;
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    ContainerOptions, DiffOptions, Layer, LayerOptions, MountOptions, Store, StoreOptions, SyncMode, ThingId,
+    ContainerOptions, DiffOptions, Layer, LayerOptions, MountOptions, Store, StoreOptions, SyncMode,
     UnmountMode,
 };
 
 use crate::support::oci::{Image, Layer as ImageLayer};
-use crate::support::store::assert_whole;
+use crate::support::store::{assert_whole, shown, shown_by_store};
 use crate::support::tar::{Member, archive};
-use crate::support::tree::{Kind, Tree};
 use crate::support::{Dir, TestCommand, disk, machine};
 
 /// What runs where the kernel cannot.
@@ -37,25 +36,6 @@ fn load(dir: &Dir, store: &Store, name: &str, layers: Vec<ImageLayer>) -> layers
     let written = Image::new(layers).write(dir.join(format!("{name}.oci")), name);
     let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
     store.load(&source, &LoadOptions::named(name)).unwrap()
-}
-
-/// What a tree shows, but for the times of directories.
-fn shown(at: &Path) -> Tree {
-    let mut tree = Tree::scan(at);
-    for node in tree.nodes.values_mut().filter(|node| node.kind == Kind::Directory) {
-        node.mtime = (0, 0);
-    }
-    tree
-}
-
-fn shown_by_store(store: &Store, what: impl Into<ThingId>) -> Tree {
-    let what = what.into();
-    let mut options = MountOptions::default();
-    options.read_only = true;
-    let mount = store.mount(what.clone(), &options).unwrap();
-    let tree = shown(mount.path());
-    store.unmount(what, UnmountMode::Plain).unwrap();
-    tree
 }
 
 fn lines(changes: &[layerstore::Change]) -> Vec<String> {

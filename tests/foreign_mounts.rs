@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use layerstore::{
-    ApplyOptions, DiffOptions, Error, Layer, LayerId, LayerOptions, MountOptions, Store, ThingId, UnmountMode,
+    ApplyOptions, DiffOptions, Error, Layer, LayerId, LayerOptions, MountOptions, Store, UnmountMode,
 };
 use rustix::mount::MountFlags;
 
-use crate::support::store::{assert_whole, open};
+use crate::support::store::{assert_whole, open, shown, shown_by_store};
 use crate::support::tar::{Member, archive};
-use crate::support::tree::{Kind, Tree};
+use crate::support::tree::Tree;
 use crate::support::{Dir, TestCommand, machine};
 
 /// What programs do in a container, in ways that the features are about.
@@ -108,25 +108,6 @@ fn mount_by_hand(store: &Store, layer: &Layer, at: &Path, features: &[&str]) -> 
     let options = std::ffi::CString::new(options.join(std::ffi::OsStr::new(",")).as_bytes()).unwrap();
     rustix::mount::mount("overlay", at, "overlay", MountFlags::empty(), Some(&*options))
         .map_err(|error| format!("the kernel takes no {}: {error}", features.join(",")))
-}
-
-/// What a tree shows, but for the times of directories.
-fn shown(at: &Path) -> Tree {
-    let mut tree = Tree::scan(at);
-    for node in tree.nodes.values_mut().filter(|node| node.kind == Kind::Directory) {
-        node.mtime = (0, 0);
-    }
-    tree
-}
-
-fn shown_by_store(store: &Store, what: impl Into<ThingId>) -> Tree {
-    let what = what.into();
-    let mut options = MountOptions::default();
-    options.read_only = true;
-    let mount = store.mount(what.clone(), &options).unwrap();
-    let tree = shown(mount.path());
-    store.unmount(what, UnmountMode::Plain).unwrap();
-    tree
 }
 
 fn changes(store: &Store, layer: &Layer) -> Vec<String> {

@@ -1,8 +1,13 @@
 //! Stores whose tests are not about the disk.
 
-use layerstore::{CheckLevel, CheckOptions, Store, StoreOptions, SyncMode};
+use std::path::Path;
+
+use layerstore::{
+    CheckLevel, CheckOptions, MountOptions, Store, StoreOptions, SyncMode, ThingId, UnmountMode,
+};
 
 use super::Dir;
+use super::tree::{Kind, Tree};
 
 /// Opens the store of a directory, or makes it: without syncs and without a reserve.
 pub fn open(dir: &Dir) -> Store {
@@ -19,4 +24,24 @@ pub fn assert_whole(store: &Store) {
     assert!(report.is_clean(), "{:?}", report.findings);
     let garbage = store.gc(true).unwrap();
     assert!(garbage.removed.is_empty(), "{garbage:?}");
+}
+
+/// What a tree shows, but for the times of directories.
+pub fn shown(at: &Path) -> Tree {
+    let mut tree = Tree::scan(at);
+    for node in tree.nodes.values_mut().filter(|node| node.kind == Kind::Directory) {
+        node.mtime = (0, 0);
+    }
+    tree
+}
+
+/// What the store's mount of a thing shows, but for the times of directories.
+pub fn shown_by_store(store: &Store, what: impl Into<ThingId>) -> Tree {
+    let what = what.into();
+    let mut options = MountOptions::default();
+    options.read_only = true;
+    let mount = store.mount(what.clone(), &options).unwrap();
+    let tree = shown(mount.path());
+    store.unmount(what, UnmountMode::Plain).unwrap();
+    tree
 }
