@@ -5,16 +5,16 @@
 //! | [`options`], [`settings`], [`open`] | finding or making a store |
 //! | [`part`], [`view`], [`home`] | several stores read as one, and where a layer is changed |
 //! | [`query`] | lists, lookups, data items |
-//! | [`anything`] | what can be done to a thing of any kind in one call |
+//! | [`thing`], [`anything`] | what can be done to a thing of any kind in one call |
 //! | [`write`](mod@write) | several changes in one transaction |
 //! | [`import`] | an image with its layers, all or nothing |
 //! | [`layer`](mod@layer), [`staged`], [`apply`] | layers of their own: empty ones, and from archives |
 //! | [`chunked`] | layers of which only parts are fetched |
 //! | [`additional`] | layers whose files another program serves |
 //! | [`seal`](mod@seal) | from writable to sealed, and back |
-//! | [`container`], [`remove`], [`removal`] | creating and removing things |
+//! | [`image`](mod@image), [`container`] | creating images and containers |
+//! | [`remove`], [`removal`] | removing things; a layer's record first and its files later |
 //! | [`transient`] | containers that a reboot drops |
-//! | [`image`](mod@image), [`container`], [`remove`] | creating and removing things |
 //! | [`directory`] | directories of images and containers for their callers |
 //! | [`userns`] | id maps of containers |
 //! | [`mapped`] | copies of images for kernels that map no ids |
@@ -22,6 +22,7 @@
 //! | [`lease`](mod@lease) | keeping things for a while |
 //! | [`digest_lock`] | locks on digests, for those who fetch blobs |
 //! | [`mount`](mod@mount) | mounting and unmounting |
+//! | [`owners`] | who owns the directories above a mount |
 //! | [`content`] | changes, diffs, exports |
 //! | [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
