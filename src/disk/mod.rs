@@ -8,6 +8,7 @@
 //! | [`staging`] | directories and blob files being filled |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
+//! | [`hash`] | the hashes of file contents |
 //! | [`damage`] | whether a directory still is what its manifest says |
 //! | [`copy`] | a copy of a diff directory, or of what is visible of it |
 //! | [`translate`] | the same tree with other owners |
@@ -35,6 +36,7 @@ mod entry_lock;
 mod file_in;
 #[cfg(test)]
 mod fixture;
+mod hash;
 mod inherit;
 mod layout;
 pub(crate) mod marker;
@@ -62,6 +64,7 @@ pub(crate) use damage::{DamagedPath, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
+pub(crate) use hash::{hash_content, hash_files};
 pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};
 pub(crate) use layout::{
     COLLECTED, CONTENT, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
@@ -74,8 +77,7 @@ pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, handle, hash_content, hash_files, list, list_as_left,
-    list_of_another, scan,
+    LeftBelow, ScannedEntry, ScannedKind, handle, list, list_as_left, list_of_another, scan,
 };
 pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};

@@ -1,0 +1,144 @@
+//! The hashes of file contents.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+
+use super::parallel;
+use super::scan::{ScannedEntry, ScannedKind};
+use super::walk::path_buf;
+use crate::error::ScanError;
+use crate::sys::file::File;
+use crate::sys::{beneath, extent, stat};
+use crate::types::ContentHash;
+
+/// A thread for fewer files would cost more than it gains.
+const FILES_OF_A_THREAD: usize = 16;
+
+/// Hashes the files among the entries on all processors; the answer is by inode.
+pub(crate) fn hash_files<'e>(
+    root: BorrowedFd<'_>,
+    entries: impl Iterator<Item = &'e ScannedEntry>,
+) -> Result<HashMap<u64, ContentHash>, ScanError> {
+    let files: Vec<_> = entries.filter(|entry| matches!(entry.kind, ScannedKind::File { .. })).collect();
+    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| {
+        hash_entry(root, entry, buffer).map(|hash| (entry.inode, hash))
+    };
+    let workers = parallel::workers(files.len(), FILES_OF_A_THREAD);
+    let hashes = parallel::each(&files, workers, || vec![0; 256 * 1024], hash)?;
+    Ok(hashes.into_iter().collect())
+}
+
+fn hash_entry(
+    root: BorrowedFd<'_>,
+    entry: &ScannedEntry,
+    buffer: &mut [u8],
+) -> Result<ContentHash, ScanError> {
+    let path = || path_buf(&entry.path);
+    let ScannedKind::File { size } = entry.kind else { return Err(ScanError::Changed { path: path() }) };
+    let file = beneath::open_file_beneath(root, &entry.path)
+        .map_err(|source| ScanError::Read { path: path(), source })?;
+    let found = stat::stat(file.as_fd()).map_err(|source| ScanError::Read { path: path(), source })?;
+    if found.id.inode != entry.inode || found.size != size {
+        return Err(ScanError::Changed { path: path() });
+    }
+    let sparse = found.allocated < size;
+    let hash = hash_file(File::from(file), size, sparse, buffer);
+    match hash {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(ScanError::Changed { path: path() })
+        }
+        hash => hash.map_err(|source| ScanError::Read { path: path(), source }),
+    }
+}
+
+/// The hash of a file of `size` bytes; UnexpectedEof if it has fewer or more.
+pub(crate) fn hash_content(file: File, size: u64) -> io::Result<ContentHash> {
+    hash_file(file, size, false, &mut vec![0; 128 * 1024])
+}
+
+/// Hashes exactly `size` bytes; UnexpectedEof if the file has fewer or more.
+fn hash_file(mut file: File, size: u64, sparse: bool, buffer: &mut [u8]) -> io::Result<ContentHash> {
+    let mut hasher = blake3::Hasher::new();
+    if sparse {
+        hash_sparse(&file, size, &mut hasher, buffer)?;
+    } else {
+        let mut read = 0_u64;
+        loop {
+            let count = file.read(buffer)?;
+            if count == 0 {
+                break;
+            }
+            read += u64::try_from(count).unwrap_or(0);
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
+        if read != size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(ContentHash(*hasher.finalize().as_bytes()))
+}
+
+/// Hashes holes as zeros without reading them.
+fn hash_sparse(file: &File, size: u64, hasher: &mut blake3::Hasher, buffer: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < size {
+        let (start, end) = extent::next_data(file.as_fd(), at)?.unwrap_or((size, size));
+        let (start, end) = (start.min(size), end.min(size));
+        buffer.fill(0);
+        while at < start {
+            let zeros = piece(buffer, start - at);
+            hasher.update(zeros);
+            at += u64::try_from(zeros.len()).unwrap_or(0);
+        }
+        while at < end {
+            let bytes = piece(buffer, end - at);
+            file.read_exact_at(bytes, at)?;
+            hasher.update(bytes);
+            at += u64::try_from(bytes.len()).unwrap_or(0);
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of the buffer, at most `length` bytes.
+fn piece(buffer: &mut [u8], length: u64) -> &mut [u8] {
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+    buffer.get_mut(..length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use layerstore_schema::manifest::Kind;
+
+    use super::*;
+    use crate::disk::fixture::{Place, hash, namespace};
+    use crate::disk::list;
+
+    #[test]
+    fn many_files_are_hashed_by_many_threads() {
+        let place = Place::new();
+        for number in 0..500 {
+            std::fs::write(place.path(&format!("diff/{number}")), format!("{number}")).unwrap();
+        }
+        for entry in place.manifest("diff").entries().iter().skip(1) {
+            assert!(matches!(entry.kind, Kind::File { content, .. } if content == hash(&entry.path)));
+        }
+    }
+
+    #[test]
+    fn files_that_change_are_named() {
+        let place = Place::new();
+        std::fs::write(place.path("diff/file"), b"before").unwrap();
+        let diff = place.open("diff");
+        let listed = list(diff.as_fd(), namespace()).unwrap();
+        std::fs::write(place.path("diff/file"), b"after").unwrap();
+        let hashed = hash_files(diff.as_fd(), listed.iter());
+        assert!(matches!(hashed, Err(ScanError::Changed { .. })));
+        std::fs::write(place.path("diff/other"), b"beside").unwrap();
+        std::fs::rename(place.path("diff/other"), place.path("diff/file")).unwrap();
+        let hashed = hash_files(diff.as_fd(), listed.iter());
+        assert!(matches!(hashed, Err(ScanError::Changed { .. })));
+    }
+}
