@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::layout::{DiffName, Layout, Subdirectory};
+use super::layout::Layout;
+use super::names::{DiffName, Subdirectory};
 use crate::error::LayoutError;
 use crate::sys::{beneath, lock, moment, node, stat};
 

@@ -1,21 +1,4 @@
-//! The root directory of a store: its marker file, and every name that is written below it.
-//!
-//! ```text
-//! LAYERSTORE           format, UUID and xattr class; what has none is no store
-//! store.redb           records
-//! store.holder         who holds the write lock, for messages only
-//! reserve              space given up first when the disk is full
-//! collected            the boot in which garbage was last looked for everywhere
-//! diffs/<n>            the diff directory of a layer
-//! diffs/<n>.aside      files that the layer being unpacked replaced itself
-//! blobs/<n>            a compressed layer as delivered
-//! work/<n>             overlay workdir of a writable layer
-//! locks/<n>            held while something with the number is being filled or removed
-//! data/<n>             a directory that an image or a container has for its caller
-//! composefs/<n>        the files of a diff directory by their hashes, and images of what it shows
-//! content/<hash>       files that several of those share
-//! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work, <n>.data, <n>.composefs and <n>.aside
-//! ```
+//! The root directory of a store: making it, opening it, and finding what has a number in it.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -24,175 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::marker::{self, MarkerProblem};
+use super::names::{self, DiffName, Subdirectory};
+use super::neighbour;
 use super::overlay_form::XattrNamespace;
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::sync::FreeSpace;
 use crate::sys::{beneath, directory, node, path, sync};
-
-/// The database file.
-pub(crate) const DATABASE: &str = "store.redb";
-/// The space reserve.
-pub(crate) const RESERVE: &str = "reserve";
-/// The boot in which garbage was last looked for everywhere.
-pub(crate) const COLLECTED: &str = "collected";
-
-/// The directory of files that images of layers share, by their hashes.
-pub(crate) const CONTENT: &str = "content";
-
-/// Every file of the root.
-const FILES: [&str; 5] = [marker::NAME, DATABASE, HOLDER, RESERVE, COLLECTED];
-/// Who holds the write lock: the database makes it beside its file.
-const HOLDER: &str = "store.holder";
-
-/// What containers-storage, and what works with it, makes in its graph root.
-const CONTAINERS_STORAGE: [&str; 15] = [
-    "storage.lock",
-    "userns.lock",
-    "defaultNetworkBackend",
-    "db.sql",
-    "bolt_state.db",
-    "libpod",
-    "networks",
-    "volumes",
-    "secrets",
-    "mounts",
-    "cache",
-    "tmp",
-    "artifacts",
-    "overlay",
-    "vfs",
-];
-
-/// Whether containers-storage makes what has this name in its graph root.
-pub(crate) fn is_of_containers_storage(name: &[u8]) -> bool {
-    // Each driver has directories of its own for records: `overlay-layers`, `vfs-images`, ...
-    let of_driver = [b"-layers".as_slice(), b"-images", b"-containers", b"-locks"];
-    CONTAINERS_STORAGE.iter().any(|known| known.as_bytes() == name)
-        || [b"overlay".as_slice(), b"vfs", b"btrfs", b"zfs"]
-            .iter()
-            .any(|driver| name.strip_prefix(*driver).is_some_and(|rest| of_driver.contains(&rest)))
-}
-
-/// What no other program makes: where it is, a store of containers-storage is.
-fn is_of_containers_storage_alone(name: &[u8]) -> bool {
-    name == b"storage.lock" || is_of_containers_storage(name) && name.ends_with(b"-layers")
-}
-
-/// A directory of the store that holds numbered entries.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Subdirectory {
-    /// Diff directories.
-    Diffs,
-    /// Compressed layers as delivered.
-    Blobs,
-    /// Overlay workdirs.
-    Work,
-    /// Directories of images and containers for their callers.
-    Data,
-    /// Images of diff directories.
-    Composefs,
-    /// Lock files of numbers that something is being done with.
-    Locks,
-    /// What is about to be removed.
-    Trash,
-}
-
-impl Subdirectory {
-    /// All of them.
-    pub(crate) const ALL: [Subdirectory; 7] = [
-        Subdirectory::Diffs,
-        Subdirectory::Blobs,
-        Subdirectory::Work,
-        Subdirectory::Data,
-        Subdirectory::Composefs,
-        Subdirectory::Trash,
-        Subdirectory::Locks,
-    ];
-    /// Those that hold what has a number, and not its lock.
-    pub(crate) const LISTED: [Subdirectory; 6] = [
-        Subdirectory::Diffs,
-        Subdirectory::Blobs,
-        Subdirectory::Work,
-        Subdirectory::Data,
-        Subdirectory::Composefs,
-        Subdirectory::Trash,
-    ];
-
-    /// Its name below the root.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Subdirectory::Diffs => "diffs",
-            Subdirectory::Blobs => "blobs",
-            Subdirectory::Work => "work",
-            Subdirectory::Data => "data",
-            Subdirectory::Composefs => "composefs",
-            Subdirectory::Locks => "locks",
-            Subdirectory::Trash => "trash",
-        }
-    }
-}
-
-/// What a name in a [`Subdirectory`] means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum DiffName {
-    /// The numbered directory or file itself.
-    Entry(u64),
-    /// The files set aside while the entry is being unpacked.
-    Aside(u64),
-    /// In the trash: what was a workdir.
-    Work(u64),
-    /// In the trash: what was a blob.
-    Blob(u64),
-    /// In the trash: what was a caller's directory.
-    Data(u64),
-    /// In the trash: what was the image of a diff directory.
-    Composefs(u64),
-}
-
-impl DiffName {
-    /// The number in the name.
-    pub(crate) fn number(self) -> u64 {
-        match self {
-            DiffName::Entry(number)
-            | DiffName::Aside(number)
-            | DiffName::Work(number)
-            | DiffName::Blob(number)
-            | DiffName::Data(number)
-            | DiffName::Composefs(number) => number,
-        }
-    }
-
-    /// Reads a name; `None` if it is none that we write.
-    pub(crate) fn parse(name: &[u8]) -> Option<Self> {
-        let name = std::str::from_utf8(name).ok()?;
-        let (number, kind): (&str, fn(u64) -> DiffName) = match name.split_once('.') {
-            None => (name, DiffName::Entry),
-            Some((number, "aside")) => (number, DiffName::Aside),
-            Some((number, "work")) => (number, DiffName::Work),
-            Some((number, "blob")) => (number, DiffName::Blob),
-            Some((number, "data")) => (number, DiffName::Data),
-            Some((number, "composefs")) => (number, DiffName::Composefs),
-            Some(_) => return None,
-        };
-        let parsed = kind(number.parse().ok()?);
-        // "+1" and "01" are numbers, but not as we write them.
-        (parsed.to_string() == name).then_some(parsed)
-    }
-}
-
-impl std::fmt::Display for DiffName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DiffName::Entry(number) => write!(f, "{number}"),
-            DiffName::Aside(number) => write!(f, "{number}.aside"),
-            DiffName::Work(number) => write!(f, "{number}.work"),
-            DiffName::Blob(number) => write!(f, "{number}.blob"),
-            DiffName::Data(number) => write!(f, "{number}.data"),
-            DiffName::Composefs(number) => write!(f, "{number}.composefs"),
-        }
-    }
-}
 
 /// The root directory of a store, open.
 #[derive(Debug)]
@@ -258,10 +79,12 @@ impl Layout {
                     return Err(missing());
                 }
                 let path = path.to_path_buf();
-                return Err(match entries.iter().any(|entry| is_of_containers_storage_alone(&entry.name)) {
-                    true => LayoutError::OfContainersStorage { path },
-                    false => LayoutError::NotAStore { path },
-                });
+                return Err(
+                    match entries.iter().any(|entry| neighbour::is_of_containers_storage_alone(&entry.name)) {
+                        true => LayoutError::OfContainersStorage { path },
+                        false => LayoutError::NotAStore { path },
+                    },
+                );
             }
             file => file.map_err(failed("open the marker of"))?,
         };
@@ -419,7 +242,8 @@ impl Layout {
         })
     }
 
-    /// The path of a file of the root: [`DATABASE`], [`RESERVE`] or [`COLLECTED`].
+    /// The path of a file of the root: [`DATABASE`](names::DATABASE), [`RESERVE`](names::RESERVE) or
+    /// [`COLLECTED`](names::COLLECTED).
     pub(crate) fn file_path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -431,18 +255,12 @@ impl Layout {
 
     /// What stands in the root and is none of a store's names, in no order.
     pub(crate) fn strays(&self) -> Result<Vec<PathBuf>, LayoutError> {
-        let is_ours = |name: &[u8]| {
-            FILES.iter().any(|file| file.as_bytes() == name)
-                || name == CONTENT.as_bytes()
-                || Subdirectory::ALL.iter().any(|which| which.name().as_bytes() == name)
-                || name.starts_with(marker::DRAFT.as_bytes())
-        };
         let listed = directory::list(self.root.as_fd()).map_err(|source| LayoutError::Io {
             path: self.path.clone(),
             action: "read",
             source,
         })?;
-        let strays = listed.into_iter().filter(|entry| !is_ours(&entry.name));
+        let strays = listed.into_iter().filter(|entry| !names::is_of_root(&entry.name));
         Ok(strays.map(|entry| self.path.join(OsStr::from_bytes(&entry.name))).collect())
     }
 
@@ -524,21 +342,5 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("LAYERSTORE.new-00"), b"layer").unwrap();
         Layout::create(dir.path(), XattrNamespace::Trusted).unwrap();
-    }
-
-    #[test]
-    fn only_our_names_are_names() {
-        for name in [
-            DiffName::Entry(0),
-            DiffName::Work(7),
-            DiffName::Blob(8),
-            DiffName::Data(9),
-            DiffName::Aside(u64::MAX),
-        ] {
-            assert_eq!(DiffName::parse(name.to_string().as_bytes()), Some(name));
-        }
-        for bad in ["", "01", "+1", "1.tmp", ".aside", "1.work.work", "-1", "x", "18446744073709551616"] {
-            assert_eq!(DiffName::parse(bad.as_bytes()), None, "{bad}");
-        }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`layout`] | the root, and every name that is written there |
+//! | [`layout`] | the root |
+//! | [`names`] | every name that is written below it |
+//! | [`neighbour`] | the names of containers-storage, whose store is not one |
 //! | [`marker`] | the file that makes a directory a store |
 //! | [`entry_lock`] | who fills or removes what has a number, and who died over it |
 //! | [`staging`] | directories and blob files being filled |
@@ -41,6 +43,8 @@ mod inherit;
 mod layout;
 pub(crate) mod marker;
 mod masked;
+mod names;
+mod neighbour;
 mod overlay_form;
 pub(crate) mod parallel;
 mod program_marks;
@@ -66,10 +70,10 @@ pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, l
 pub(crate) use file_in::{read_file, write_file};
 pub(crate) use hash::{hash_content, hash_files};
 pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};
-pub(crate) use layout::{
-    COLLECTED, CONTENT, DATABASE, DiffName, Layout, Subdirectory, SyncPoint, is_of_containers_storage,
-};
+pub(crate) use layout::{Layout, SyncPoint};
 pub(crate) use masked::mask_of;
+pub(crate) use names::{COLLECTED, CONTENT, DATABASE, DiffName, Subdirectory};
+pub(crate) use neighbour::is_of_containers_storage;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use program_marks::{Marks, settle_program_marks};
 pub(crate) use quota::Limits;

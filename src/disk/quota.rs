@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::layout::{DiffName, Layout, Subdirectory};
+use super::layout::Layout;
+use super::names::{DiffName, Subdirectory};
 use crate::error::QuotaError;
 use crate::sys::quota::{self, Project, State};
 use crate::sys::{beneath, mount};

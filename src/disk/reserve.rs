@@ -4,7 +4,8 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::layout::{Layout, RESERVE};
+use super::layout::Layout;
+use super::names::RESERVE;
 use crate::error::LayoutError;
 use crate::sys::{beneath, extent, node, stat};
 

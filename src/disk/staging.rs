@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::copy::copy_bytes;
 use super::entry_lock::{EntryLock, NamedLock};
-use super::layout::{DiffName, Layout, Subdirectory};
+use super::layout::Layout;
+use super::names::{DiffName, Subdirectory};
 use super::overlay_form::XattrNamespace;
 use super::remove::remove_tree;
 use super::{masked, quota};

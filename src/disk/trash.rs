@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
-use super::layout::{CONTENT, DiffName, Layout, Subdirectory};
+use super::layout::Layout;
+use super::names::{CONTENT, DiffName, Subdirectory};
 use super::quota;
 use super::remove::{remove_tree_but, remove_tree_within};
 use super::usage::usage;
