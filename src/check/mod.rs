@@ -3,7 +3,9 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`finding`], [`remedy`] | what can be found, and what a repair would do about it |
+//! | [`damage`] | what can be found |
+//! | [`finding`], [`remedy`] | what was found, and what a repair would do about it |
+//! | [`scope`] | which things are checked |
 //! | [`records`] | records against records and indexes |
 //! | [`directories`] | directories against records and manifests |
 //! | [`compare`] | one directory against its manifest, path by path |
@@ -11,7 +13,7 @@
 //! | [`unnamed`] | what no record names |
 //! | [`transient`] | the rows of containers that the next boot drops |
 //! | [`note`](mod@note) | what is not synced, which is no damage |
-//! | [`casualty`] | what a damage hurts |
+//! | [`casualty`], [`doomed`](mod@doomed) | what a damage hurts, and what goes if that goes |
 //! | [`supplies`], [`outlook`] | what there is to repair with, and which remedy that gives |
 //!
 //! Other processes go on meanwhile. All records come from one snapshot, so what is found in them is found. What is
@@ -21,12 +23,15 @@
 mod bytes;
 mod casualty;
 mod compare;
+mod damage;
 mod directories;
+mod doomed;
 mod finding;
 mod note;
 mod outlook;
 mod records;
 mod remedy;
+mod scope;
 mod supplies;
 mod transient;
 mod unnamed;
@@ -50,12 +55,15 @@ pub(crate) use bytes::{digest_of, is_lost};
 pub(crate) use casualty::Casualty;
 use compare::LostFile;
 pub(crate) use compare::is_of_other_side;
+pub use damage::Damage;
+pub(crate) use doomed::{are_copies, dependents, doomed};
 pub(crate) use finding::{Cure, tree_of};
-pub use finding::{Damage, Finding, SealedTree};
+pub use finding::{Finding, SealedTree};
 pub use note::Note;
 use outlook::Outlook;
-pub(crate) use outlook::{are_copies, dependents, document_digests, doomed};
+pub(crate) use outlook::document_digests;
 pub use remedy::Remedy;
+use scope::Scope;
 pub(crate) use supplies::{LayerPlan, Offer, Place, Supplies, equal_files};
 
 /// How closely a store is looked at.
@@ -319,70 +327,6 @@ fn forget_what_is_there(store: &Store, damages: &mut Vec<Damage>) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Which things are checked.
-struct Scope {
-    /// The ids of the layers; `None` for everything.
-    layers: Option<BTreeSet<String>>,
-    image: Option<String>,
-}
-
-impl Scope {
-    fn new(options: &CheckOptions<'_>, records: &Records) -> Result<Self, Error> {
-        let known = |kind: &'static str, id: &str, good: bool| {
-            if good || records.is_damaged(kind, id) {
-                return Ok(());
-            }
-            Err(Error::from(LookupError::NotFound { kind, key: id.to_owned() }))
-        };
-        if options.layer.is_none() && options.image.is_none() {
-            return Ok(Scope { layers: None, image: None });
-        }
-        let mut layers = BTreeSet::new();
-        if let Some(layer) = &options.layer {
-            known("layer", layer.as_str(), records.layers.contains_key(layer.as_str()))?;
-            layers.insert(layer.to_string());
-        }
-        if let Some(image) = &options.image {
-            let record = records.images.get(image.as_str());
-            known("image", image.as_str(), record.is_some())?;
-            for top in
-                record.iter().flat_map(|record| record.top_layer.iter().chain(&record.mapped_top_layers))
-            {
-                let mut next = Some(top);
-                while let Some(id) = next.take_if(|id| layers.insert((*id).clone())) {
-                    next = records.layers.get(id).and_then(|layer| layer.parent.as_ref());
-                }
-            }
-        }
-        Ok(Scope { layers: Some(layers), image: options.image.as_ref().map(ToString::to_string) })
-    }
-
-    fn is_everything(&self) -> bool {
-        self.layers.is_none()
-    }
-
-    fn has_layer(&self, id: &str) -> bool {
-        self.layers.as_ref().is_none_or(|layers| layers.contains(id))
-    }
-
-    fn has_image(&self, id: &str) -> bool {
-        self.is_everything() || self.image.as_deref() == Some(id)
-    }
-
-    fn has(&self, kind: &str, id: &str) -> bool {
-        match kind {
-            "layer" => self.has_layer(id),
-            "image" => self.has_image(id),
-            _ => self.is_everything(),
-        }
-    }
-
-    fn record_count(&self) -> u64 {
-        let layers = self.layers.as_ref().map_or(0, BTreeSet::len);
-        u64::try_from(layers + usize::from(self.image.is_some())).unwrap_or(u64::MAX)
-    }
 }
 
 /// An error with its causes, in one line. Some send their reader to a check, which this is.
