@@ -3,7 +3,9 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`pipeline`] | a blob through its digests and its decompression, on threads |
-//! | [`import`], [`files`] | a stream into a directory, and the directory sealed |
+//! | [`import`], [`member`], [`files`] | a stream into a directory, member by member |
+//! | [`table`] | the table of contents that came with a stream |
+//! | [`seal`](mod@seal) | that directory sealed |
 //! | [`stack`] | what a stack of layers shows at a path |
 //! | [`changes`](mod@changes) | what a layer changes |
 //! | [`compare`](mod@compare) | how what two stacks show differs |
@@ -25,10 +27,13 @@ mod idattr;
 mod import;
 mod links;
 mod mapped;
+mod member;
 mod pipeline;
 mod progress;
 mod resolve;
+mod seal;
 mod stack;
+mod table;
 mod thing;
 mod writable;
 
@@ -39,13 +44,13 @@ pub(crate) use compare::{Difference, compare};
 pub(crate) use compressed::compressed;
 pub(crate) use export::{export_differences, export_directory, export_original, map_owner};
 pub(crate) use idattr::to_container as map_xattrs;
-pub(crate) use import::{
-    ImportOptions, SealedContent, SealedLayer, Table, TocFound, UnpackedLayer, complete, seal, unpack,
-};
+pub(crate) use import::{ImportOptions, UnpackedLayer, unpack};
 pub(crate) use mapped::fill_mapped;
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
 pub(crate) use resolve::{Place, resolve};
+pub(crate) use seal::{SealedContent, SealedLayer, complete, seal};
 pub(crate) use stack::{Stack, hides_below};
+pub(crate) use table::{Table, TocFound};
 pub use thing::{Layer, LayerBlob};
 pub(crate) use writable::{UNREAD, directory, listing, prepare_writable};

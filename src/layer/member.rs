@@ -1,0 +1,107 @@
+//! One member of an archive, done to a directory: a file with its bytes, a directory, a link, a node, or a whiteout.
+
+use std::io::{self, Read};
+
+use super::files::{FilePool, SMALL_FILE};
+use crate::archive::whiteout::Meaning;
+use crate::archive::{Entry, EntryKind};
+use crate::disk::{self, FileWriter, TreeWriter};
+use crate::error::ImportError;
+use crate::types::{Metadata, RelPath};
+
+/// The size of the pieces in which large files are written.
+const PIECE: usize = 128 * 1024;
+
+/// Does what one member of the archive says.
+pub(super) fn apply(
+    entry: &Entry,
+    content: &mut impl Read,
+    tree: &mut TreeWriter,
+    files: &mut FilePool,
+) -> Result<(), ImportError> {
+    let path = RelPath::from_archive(&entry.path)?;
+    match Meaning::of(&path)? {
+        Meaning::Content => return apply_ordinary(entry, &path, content, tree, files),
+        _ if entry.stored > 0 => return Err(ImportError::MarkerWithContent { member: entry.shown() }),
+        Meaning::Removed(deleted) => tree.whiteout(&deleted)?,
+        Meaning::Opaque(directory) => tree.opaque(&directory)?,
+        Meaning::Ignored => {}
+    }
+    Ok(())
+}
+
+fn apply_ordinary(
+    entry: &Entry,
+    path: &RelPath,
+    content: &mut impl Read,
+    tree: &mut TreeWriter,
+    files: &mut FilePool,
+) -> Result<(), ImportError> {
+    let metadata = Metadata {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: entry.xattrs.clone(),
+    };
+    match entry.kind {
+        EntryKind::File => {
+            let writer = tree.file(path, &metadata, entry.size)?;
+            fill(entry, writer, content, files)?;
+        }
+        EntryKind::Directory => tree.directory(path, &metadata)?,
+        EntryKind::Symlink => tree.symlink(path, &entry.link, &metadata)?,
+        EntryKind::HardLink => tree.hard_link(path, &RelPath::from_archive(&entry.link)?)?,
+        EntryKind::CharDevice { major, minor } => {
+            tree.device(path, disk::DeviceKind::Char, (major, minor), &metadata)?;
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            tree.device(path, disk::DeviceKind::Block, (major, minor), &metadata)?;
+        }
+        EntryKind::Fifo => tree.fifo(path, &metadata)?,
+    }
+    Ok(())
+}
+
+fn fill(
+    entry: &Entry,
+    mut writer: FileWriter,
+    content: &mut impl Read,
+    files: &mut FilePool,
+) -> Result<(), ImportError> {
+    match &entry.sparse {
+        None if entry.size <= SMALL_FILE => {
+            let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or_default());
+            content.read_to_end(&mut bytes)?;
+            return Ok(files.write(entry.ordinal, writer, bytes)?);
+        }
+        None => copy(content, entry.size, &mut writer)?,
+        Some(regions) => {
+            let mut at = 0;
+            for region in regions {
+                writer.skip(region.offset.saturating_sub(at))?;
+                copy(content, region.len, &mut writer)?;
+                at = region.offset.saturating_add(region.len);
+            }
+            writer.skip(entry.size.saturating_sub(at))?;
+        }
+    }
+    let written = writer.finish()?;
+    files.add(entry.ordinal, &written);
+    Ok(())
+}
+
+fn copy(content: &mut impl Read, length: u64, writer: &mut FileWriter) -> Result<(), ImportError> {
+    let mut piece = vec![0; PIECE];
+    let mut rest = length;
+    while rest > 0 {
+        let wanted = piece.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+        let read = content.read(piece.get_mut(..wanted).unwrap_or_default())?;
+        if read == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        writer.write_all(piece.get(..read).unwrap_or_default())?;
+        rest = rest.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Sealing a layer: a directory that nothing is written to any more gets its manifest, its tree digest and its tar-split.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Seek};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use layerstore_schema::manifest::{Kind, Manifest};
+
+use super::files::Contents;
+use super::import::{ImportOptions, Owners, UnpackedLayer};
+use super::pipeline::Streams;
+use super::stack::Stack;
+use super::table::TocFound;
+use crate::archive::split::{self, Content};
+use crate::disk::{self, Filled, Staging, UnpackedTree, XattrNamespace};
+use crate::error::ImportError;
+use crate::meta::PreparedBlob;
+use crate::sys::beneath;
+use crate::sys::file::File;
+use crate::types::{ContentHash, Digest, Metadata, RelPath, TreeDigest};
+
+/// A layer ready for its rows.
+#[derive(Debug)]
+pub(crate) struct SealedLayer {
+    pub(crate) directory: Filled,
+    pub(crate) content: SealedContent,
+    pub(crate) streams: Streams,
+    pub(crate) split: PreparedBlob,
+    /// Who owns something in the archive.
+    pub(crate) owners: Owners,
+    /// The digest of the blob's table of contents, if that agrees with the archive.
+    pub(crate) toc_digest: Option<Digest>,
+    /// Whether every directory but the root was named by the archive.
+    pub(crate) self_contained: bool,
+    /// What the process may not make, and left out.
+    pub(crate) left_out: Vec<disk::LeftOut>,
+}
+
+/// What is in a directory that nothing is written to any more.
+#[derive(Debug)]
+pub(crate) struct SealedContent {
+    pub(crate) tree: TreeDigest,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) manifest_blob: PreparedBlob,
+    pub(crate) usage: disk::Usage,
+}
+
+impl SealedContent {
+    /// Reads a directory, but for the files whose inodes are `known`.
+    ///
+    /// Returns [`ImportError::Scan`] if it cannot be read, or changes while it is.
+    pub(crate) fn read(
+        directory: BorrowedFd<'_>,
+        known: &HashMap<u64, ContentHash>,
+        namespace: XattrNamespace,
+    ) -> Result<Self, ImportError> {
+        let manifest = disk::scan(directory, known, namespace)?;
+        let encoded = manifest.encode();
+        Ok(SealedContent {
+            tree: layerstore_schema::manifest::digest_of_encoded(&encoded),
+            manifest: Arc::new(manifest),
+            manifest_blob: PreparedBlob::from_bytes(&encoded),
+            usage: disk::usage(directory)?,
+        })
+    }
+}
+
+/// Finishes a directory: those that the archive did not name itself get what the layers below say of them, and
+/// manifest, tree digest and tar-split are made. `spool` gives empty files for the latter.
+///
+/// Returns [`ImportError`] if the directory cannot be read back.
+pub(crate) fn seal(
+    unpacked: UnpackedLayer,
+    below: &Stack,
+    spool: impl FnOnce() -> Result<File, ImportError>,
+    options: &ImportOptions,
+) -> Result<SealedLayer, ImportError> {
+    describe_implied(&unpacked, below, options)?;
+    let UnpackedLayer { staging, streams, contents, tree, owners, toc, records } = unpacked;
+    let namespace = options.unpack.xattr_namespace;
+    let content = SealedContent::read(staging.directory(), contents.by_inode(), namespace)?;
+    let split = assemble_split(&staging, &contents, &tree, &content.manifest, records, spool)?;
+    Ok(SealedLayer {
+        content,
+        self_contained: tree.implicit.iter().all(RelPath::is_root),
+        left_out: tree.left_out,
+        owners,
+        toc_digest: match toc {
+            TocFound::Agrees(digest) => Some(digest),
+            TocFound::None | TocFound::Absent(_) => None,
+        },
+        directory: staging.filled(),
+        streams,
+        split,
+    })
+}
+
+/// Finishes a directory that is not going to be sealed as it is: as [`seal`] does, without manifest and tar-split. Returns
+/// the hashes of its files by their inodes.
+///
+/// Returns [`ImportError`] if the directory cannot be changed.
+pub(crate) fn complete(
+    unpacked: UnpackedLayer,
+    below: &Stack,
+    options: &ImportOptions,
+) -> Result<(Staging, HashMap<u64, ContentHash>), ImportError> {
+    describe_implied(&unpacked, below, options)?;
+    Ok((unpacked.staging, unpacked.contents.by_inode().clone()))
+}
+
+/// Gives the directories that the archive did not name the metadata that the layers below have for them.
+fn describe_implied(
+    unpacked: &UnpackedLayer,
+    below: &Stack,
+    options: &ImportOptions,
+) -> Result<(), ImportError> {
+    for path in &unpacked.tree.implicit {
+        if let Some(metadata) = inherited(below, path) {
+            disk::apply_metadata(unpacked.staging.directory(), path, &metadata, &options.unpack)?;
+        }
+    }
+    Ok(())
+}
+
+fn inherited(below: &Stack, path: &RelPath) -> Option<Metadata> {
+    let entry = below.find(path.as_bytes())?;
+    matches!(entry.kind, Kind::Directory { .. }).then(|| entry.metadata.clone())
+}
+
+/// Contents that no file of the layer has, because the archive replaced them itself, go into the tar-split as they
+/// are; the others by their hashes.
+fn assemble_split(
+    staging: &Staging,
+    contents: &Contents,
+    tree: &UnpackedTree,
+    manifest: &Manifest,
+    mut records: File,
+    spool: impl FnOnce() -> Result<File, ImportError>,
+) -> Result<PreparedBlob, ImportError> {
+    let hash_of = |kind: &Kind| match kind {
+        Kind::File { content, .. } => Some(*content),
+        _ => None,
+    };
+    let present: HashSet<ContentHash> =
+        manifest.entries().iter().filter_map(|entry| hash_of(&entry.kind)).collect();
+    let all = contents.in_order()?;
+    let table: Vec<Option<Content>> =
+        all.iter().map(|&(hash, size)| present.contains(&hash).then_some(Content { hash, size })).collect();
+    let aside: HashMap<ContentHash, &str> = tree
+        .aside
+        .iter()
+        .filter_map(|(inode, name)| Some((*contents.by_inode().get(inode)?, name.as_str())))
+        .collect();
+    let mut replaced = |ordinal: u32| -> io::Result<Box<dyn Read>> {
+        let content = usize::try_from(ordinal).ok().and_then(|ordinal| all.get(ordinal));
+        let name = content.and_then(|(hash, _)| aside.get(hash)).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(File::from(beneath::open_file_beneath(staging.aside(), name.as_bytes())?)))
+    };
+    records.rewind()?;
+    let out = split::assemble(spool()?, &table, records, &mut replaced)?;
+    Ok(PreparedBlob::from_file(out)?)
+}
