@@ -15,11 +15,11 @@ use crate::sys::file::duplicate;
 use crate::sys::moment;
 use crate::types::LayerId;
 
+use super::hold::HeldDirectory;
 use super::home::Home;
 use super::import::{Durability, Rows};
 use super::layer::{changed_meanwhile, found};
 use super::remove::Mounts;
-use super::seal::HeldDirectory;
 use super::staged::described;
 use super::written::Old;
 use super::{ApplyOptions, StagedDiff, Store};

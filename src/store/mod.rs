@@ -11,7 +11,9 @@
 //! | [`layer`](mod@layer), [`staged`], [`apply`] | layers of their own: empty ones, and from archives |
 //! | [`chunked`] | layers of which only parts are fetched |
 //! | [`additional`] | layers whose files another program serves |
-//! | [`seal`](mod@seal) | from writable to sealed, and back |
+//! | [`seal`](mod@seal), [`unseal`](mod@unseal) | from writable to sealed, and back |
+//! | [`settle`](mod@settle) | what mounts left in the layers below, brought into a layer |
+//! | [`hold`](mod@hold) | keeping others from mounting what is replaced |
 //! | [`image`](mod@image), [`container`] | creating images and containers |
 //! | [`remove`], [`removal`] | removing things; a layer's record first and its files later |
 //! | [`transient`] | containers that a reboot drops |
@@ -49,6 +51,7 @@ mod directory;
 mod event;
 mod files;
 mod garbage;
+mod hold;
 mod home;
 mod image;
 mod import;
@@ -68,6 +71,7 @@ mod remove;
 mod reown;
 mod seal;
 mod settings;
+mod settle;
 mod size;
 mod staged;
 #[cfg(test)]
@@ -75,6 +79,7 @@ mod tests;
 mod thing;
 mod tidy;
 mod transient;
+mod unseal;
 mod unsynced;
 mod usage;
 mod userns;

@@ -1,35 +1,26 @@
-//! A layer that was written to becomes a sealed one, and a sealed one writable.
+//! Sealing: a layer that was written to gets a tree digest, and is never written to again.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::os::fd::AsFd;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
-use layerstore_schema::table::{LayerKey, Owner};
+use layerstore_schema::table::Owner;
 
-use crate::composefs;
-use crate::disk::{self, EntryLock, Filled, Limits, LockState, Marks, NamedLock, Staging};
-use crate::error::{CreateError, Error, ImportError, InUseError, LayoutError, MetaError, ScanError};
-use crate::layer::{self, Layer, SealedContent};
-use crate::meta::{Query, unsynced};
-use crate::sys::moment;
-use crate::types::{ContentHash, LayerId, TreeDigest};
+use crate::disk::{Filled, Limits, Marks};
+use crate::error::{CreateError, Error, ImportError, InUseError, MetaError, ScanError};
+use crate::layer::{Layer, SealedContent};
+use crate::meta::Query;
+use crate::types::LayerId;
 
+use super::Store;
 use super::container::checked_names;
-use super::garbage::{self, Sweep};
+use super::garbage::Sweep;
 use super::home::Home;
 use super::image::check_flags;
-use super::import::{Durability, Rows};
+use super::import::Rows;
 use super::layer::{changed_meanwhile, found, refuse_renamed};
 use super::remove::{Gone, Mounts, standing_on};
 use super::written::Old;
-use super::{Store, SyncMode};
-
-/// How often something is tried that others can come in the way of.
-const TRIES: usize = 3;
-
-/// How many names are deleted at the most when a dead process is found at a layer.
-const LIMIT: u64 = 1000;
 
 /// What a layer gets in the moment in which it is sealed.
 #[derive(Clone, Debug, Default)]
@@ -93,39 +84,6 @@ impl Store {
     pub fn seal_with(&self, id: &LayerId, options: &SealOptions) -> Result<Layer, Error> {
         let sealed = self.layer_home(id.as_str())?.seal(id, &Gift::new(options)?)?;
         Ok(Layer::from_record(sealed)?)
-    }
-
-    /// Brings into a layer that is written to what mounts left in the layers below: mounts with `redirect_dir=on` leave the
-    /// things in a renamed directory there, those with `metacopy=on` the bytes of a file of which only owner, mode or
-    /// attributes were changed. The store's own mounts leave nothing, and do not show what others left so; a mount that
-    /// somebody else made from a [`MountEntry`](crate::MountEntry) does if it is not told what the entry says. The layer gets a
-    /// directory of its own for it, and keeps it if there was nothing to be brought in.
-    ///
-    /// Reading a layer needs none of this: [`changes`](Self::changes), [`diff`](Self::diff) and the rest look below by
-    /// themselves, and [`seal`](Self::seal) does this, too. Returns whether there was something.
-    ///
-    /// # Locking
-    ///
-    /// Who wants to mount the layer for writing waits meanwhile.
-    ///
-    /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
-    /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it;
-    /// [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more; and
-    /// [`Error::Lookup`] if it is not there.
-    pub fn settle(&self, id: &LayerId) -> Result<bool, Error> {
-        self.layer_home(id.as_str())?.settle(id.as_str())
-    }
-
-    /// Makes a sealed layer writable. Its tree digest, diffID, blobs and sizes go, as what they said is no longer so. If no
-    /// other layer shares its directory, that is the one that is written to; else it gets a copy, by reflink where the
-    /// filesystem can. A layer that is writable stays as it is. It gets the limits that the
-    /// [store](crate::StoreOptions::quota) gives to new layers.
-    ///
-    /// Returns [`Error::InUse`] if an image or another layer stands on the layer, it is mounted, a lease keeps it, or it is
-    /// [`read_only`](crate::LayerOptions::read_only); [`Error::InOtherStore`] if it is in a store that is only read;
-    /// [`Error::Unsynced`] if it was not on the disk when the machine went down; and [`Error::Lookup`] if it is not there.
-    pub fn unseal(&self, id: &LayerId) -> Result<Layer, Error> {
-        Ok(Layer::from_record(self.layer_home(id.as_str())?.unseal(id.as_str(), false)?)?)
     }
 }
 
@@ -304,218 +262,4 @@ impl Home<'_> {
             None => written.map(|(sealed, _)| sealed),
         }
     }
-
-    fn settle(&self, id: &str) -> Result<bool, Error> {
-        let store = self.store;
-        store.begin_writing()?;
-        let record = found(&store.database().begin_read()?, id)?;
-        let LayerContent::Writable(number) = record.content else { return Ok(false) };
-        // The mark that says so is in the workdir, which goes with the directory.
-        self.seen_from().refuse_in_doubt(store, &record)?;
-        let held = self.hold_directory(id, number)?;
-        let settled = self.settle_held(&record, number);
-        held.release_after(settled)
-    }
-
-    /// Gives a layer whose directory this process holds another one, if mounts left something below.
-    fn settle_held(&self, record: &LayerRecord, number: u64) -> Result<bool, Error> {
-        let store = self.store;
-        let txn = self.seen_from().begin_read()?;
-        if found(&txn, &record.id)?.content != record.content {
-            return Err(changed_meanwhile(&record.id));
-        }
-        store.settle_marks(number, Marks::Opaque)?;
-        if txn.written(record)?.is_plain() {
-            return Ok(false);
-        }
-        drop(txn);
-        let point = store.layout().sync_point()?;
-        let limited = store.layout().limits_of(number)?;
-        let limits = limited.map(|limited| limited.limits).unwrap_or_default();
-        let (staging, _) = self.stage_settled(record, Old::Goes, limits)?;
-        store.sync_writable(&point, &staging, true)?;
-        let settle = |rows: &mut Rows<'_>| {
-            let current = found(rows.txn, &record.id)?;
-            if current.content != record.content {
-                return Err(changed_meanwhile(&record.id));
-            }
-            self.refuse_mounted_above(&record.id)?;
-            let content = LayerContent::Writable(staging.number());
-            rows.txn.put_layer(&LayerRecord { content, ..current.clone() })?;
-            rows.release(&current)?;
-            Ok((true, true))
-        };
-        let written =
-            self.hold_user(|| store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, settle));
-        store.settle_directory(staging.filled(), written)
-    }
-
-    /// Makes a plain changeset of a layer that is written to, beside its directory, which must fit into the limits. With it come the hashes of files that
-    /// were copied, by inode.
-    pub(super) fn stage_settled(
-        &self,
-        layer: &LayerRecord,
-        old: Old,
-        limits: Limits,
-    ) -> Result<(Staging, HashMap<u64, ContentHash>), Error> {
-        let staging = self.store.stage()?;
-        self.store.limit(&staging, limits)?;
-        let txn = self.seen_from().begin_read()?;
-        let known = txn.written(layer)?.settle(&staging, old, &self.store.import_options().unpack)?;
-        if !limits.is_none() {
-            self.store.layout().refuse_over_limit(staging.number())?;
-        }
-        moment::pass("to be sealed");
-        Ok((staging, known))
-    }
-
-    /// Makes a sealed layer writable, as [`Store::unseal`] does.
-    pub(super) fn unseal(&self, id: &str, change_under_others: bool) -> Result<LayerRecord, Error> {
-        self.store.begin_writing()?;
-        let mut tries = TRIES;
-        loop {
-            tries -= 1;
-            match self.try_unseal(id, change_under_others) {
-                Err(Error::InUse(InUseError::Changed { .. })) if tries > 0 => {}
-                unsealed => return unsealed,
-            }
-        }
-    }
-
-    fn try_unseal(&self, id: &str, change_under_others: bool) -> Result<LayerRecord, Error> {
-        let store = self.store;
-        let txn = store.database().begin_read()?;
-        let record = found(&txn, id)?;
-        let tree = match record.content {
-            LayerContent::Sealed(tree) => TreeDigest(tree),
-            LayerContent::Writable(_) => return Ok(record),
-            LayerContent::Additional(_) => return Err(InUseError::ReadOnly { layer: record.id }.into()),
-        };
-        self.refuse_change(&txn, &record, change_under_others)?;
-        store.verify_layer(&txn, &record)?;
-        let number = layer::directory(&txn, &record)?.ok_or_else(|| changed_meanwhile(id))?;
-        let alone = is_alone(&txn, &record, &tree)?;
-        // Its files may be those of other layers' images too.
-        let shared = || composefs::may_be_shared(store.layout(), number);
-        let in_doubt = unsynced(&txn)?.contains_key(&number);
-        drop(txn);
-        let limits = store.default_limits();
-        // What is in a directory that got no project before it was filled counts for none.
-        let in_place =
-            alone && !shared()? && (limits.is_none() || store.layout().limits_of(number)?.is_some());
-        let checked = |rows: &mut Rows<'_>| {
-            let current = found(rows.txn, id)?;
-            self.refuse_change(rows.txn, &current, change_under_others)?;
-            let same =
-                current.content == record.content && layer::directory(rows.txn, &current)? == Some(number);
-            // Nobody who mounts an image names its files from here on: they look under this lock, too.
-            if same && is_alone(rows.txn, &current, &tree)? == alone && !(in_place && shared()?) {
-                Ok(current)
-            } else {
-                Err(changed_meanwhile(id))
-            }
-        };
-        let unseal = |rows: &mut Rows<'_>, number| {
-            let current = checked(rows)?;
-            let mut writable = LayerRecord { content: LayerContent::Writable(number), ..current.clone() };
-            writable.forget_content();
-            rows.txn.put_layer(&writable)?;
-            rows.release(&current)?;
-            Ok(writable)
-        };
-        if in_place {
-            if in_doubt && store.sync_mode() != SyncMode::Off {
-                // Nothing says from now on what should be in it.
-                store.or_distrust(store.sync_filesystem())?;
-            }
-            let held = self.hold_directory(id, number)?;
-            // Also if there are to be none: who sealed it may have died before those of then were taken away.
-            if store.layout().limits_of(number)?.is_some_and(|found| found.limits != limits) {
-                store.layout().change_limits(number, limits)?;
-            }
-            let unsealed = self.hold_user(|| {
-                let write = |rows: &mut Rows<'_>| unseal(rows, number);
-                store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, write)
-            });
-            return held.release_after(unsealed);
-        }
-        let point = store.layout().sync_point()?;
-        let staging = match self.stage_copy(id, limits) {
-            Err(_) if found(&store.database().begin_read()?, id)?.content != record.content => {
-                return Err(changed_meanwhile(id));
-            }
-            staging => staging?,
-        };
-        store.sync_writable(&point, &staging, true)?;
-        let written = self.hold_user(|| {
-            store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, |rows| {
-                self.refuse_mounted(id)?;
-                unseal(rows, staging.number()).map(|record| (record, true))
-            })
-        });
-        store.settle_directory(staging.filled(), written)
-    }
-
-    /// Keeps the directory of a layer from being mounted for writing, and from being given up.
-    ///
-    /// Returns [`Error::InUse`] if it is mounted, or someone else does the same.
-    pub(super) fn hold_directory(&self, layer: &str, number: u64) -> Result<HeldDirectory, Error> {
-        let hold = || {
-            self.hold_mounts(|| {
-                self.refuse_mounted(layer)?;
-                Ok(EntryLock::create(self.store.layout())?.name(number)?)
-            })
-        };
-        let is_taken = |error: &Error| {
-            let Error::Layout(LayoutError::Io { source, .. }) = error else { return false };
-            source.kind() == io::ErrorKind::AlreadyExists
-        };
-        let mut held = hold();
-        if held.as_ref().is_err_and(is_taken)
-            && disk::lock_state(self.store.layout(), number)? != LockState::Held
-        {
-            // By someone who died.
-            Sweep::limited(self.store, LIMIT)?.announced()?;
-            held = hold();
-        }
-        match held {
-            Err(error) if is_taken(&error) => Err(InUseError::Busy { layer: layer.to_owned() }.into()),
-            held => Ok(HeldDirectory { lock: held? }),
-        }
-    }
-
-    /// Refuses to write to a layer that is read-only, or that others need as it is.
-    fn refuse_change(
-        &self,
-        txn: &impl Query,
-        layer: &LayerRecord,
-        change_under_others: bool,
-    ) -> Result<(), Error> {
-        if layer.read_only {
-            return Err(InUseError::ReadOnly { layer: layer.id.clone() }.into());
-        }
-        self.refuse_used(txn, &layer.id, change_under_others)
-    }
-}
-
-/// A layer's directory that nobody mounts for writing.
-pub(super) struct HeldDirectory {
-    lock: NamedLock,
-}
-
-impl HeldDirectory {
-    /// Lets go of it after the transaction that was to give it, or take from it, a place. If nobody knows whether that was
-    /// committed, the name of the lock stays, and who finds it dead asks the rows.
-    pub(super) fn release_after<T>(self, written: Result<T, Error>) -> Result<T, Error> {
-        if !written.as_ref().is_err_and(Error::is_outcome_unknown) {
-            garbage::give_up(&self.lock);
-        }
-        written
-    }
-}
-
-/// Whether no other layer shares the directory of a sealed one.
-fn is_alone(txn: &impl Query, layer: &LayerRecord, tree: &TreeDigest) -> Result<bool, Error> {
-    let sharers = txn.layers_by(LayerKey::Tree, &tree.to_string())?;
-    Ok(sharers.iter().all(|sharer| *sharer == layer.id))
 }
