@@ -5,12 +5,23 @@
 //! not name inherit from there. When all are done one `syncfs` brings the data to the disk, and one
 //! transaction inserts the rows; without the `syncfs`, the rows say so. If anything fails before, dropping what was
 //! staged removes it.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | [`space`] | whether the disk has room for what is to come |
+//! | [`work`] | the workers, layer by layer |
+//! | [`reuse`] | layers that need not be unpacked |
+//! | [`verify`] | whether a blob is the one that the image names |
+//! | [`sharing`] | new files that take their space together with equal ones |
+//! | [`rows`] | the transaction |
 
+mod reuse;
 mod rows;
 mod sharing;
 mod space;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod work;
 
 use std::collections::HashSet;
@@ -197,7 +208,7 @@ impl Store {
     fn refuse_other_content(&self, import: &ImageImport<'_>, chains: &[ChainId]) -> Result<(), Error> {
         let txn = self.database().begin_read()?;
         for (layer, chain) in import.layers.iter().zip(chains) {
-            work::refuse_other(txn.layer(chain.0.hex())?.as_ref(), layer)?;
+            reuse::refuse_other(txn.layer(chain.0.hex())?.as_ref(), layer)?;
         }
         Ok(())
     }

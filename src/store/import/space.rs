@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use layerstore_schema::table::LayerKey;
 
-use super::work::find_additional;
+use super::reuse::find_additional;
 use super::{ImageImport, LayerImport};
 use crate::disk;
 use crate::error::{Error, ImportError};

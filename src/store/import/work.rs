@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use layerstore_schema::manifest::Manifest;
-use layerstore_schema::record::{LayerContent, LayerRecord};
+use layerstore_schema::record::LayerContent;
 use layerstore_schema::table::LayerKey;
 
+use super::reuse::refuse_other;
+use super::verify::{check_blob, check_digests, diagnose};
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
-use crate::disk::{AdditionalDirectory, Filled, Stage, StagedBlob, Staging};
-use crate::error::{BlobError, Error, ImportError, OciError};
-use crate::layer::{self, ImportOptions, LayerBlob, Progress, Stack, Table, TocFound};
-use crate::meta::{Query, ReadTxn};
-use crate::store::{AdditionalLayer, Store};
-use crate::sys::path;
-use crate::types::{Algorithm, ChainId, Digest, Hasher, TreeDigest};
+use crate::disk::{Filled, Stage, StagedBlob, Staging};
+use crate::error::{Error, ImportError};
+use crate::layer::{self, ImportOptions, Progress, Stack, Table, TocFound};
+use crate::meta::Query;
+use crate::store::Store;
+use crate::types::{Algorithm, ChainId, Digest};
 
 /// A blob copied into the store.
 pub(super) struct CopiedBlob {
@@ -30,9 +30,9 @@ pub(super) type CopiedBlobs = Vec<(Digest, CopiedBlob)>;
 
 /// What the workers of one import share.
 pub(super) struct Work<'a> {
-    store: &'a Store,
+    pub(super) store: &'a Store,
     stage: Stage,
-    import: &'a ImageImport<'a>,
+    pub(super) import: &'a ImageImport<'a>,
     chains: &'a [ChainId],
     next: AtomicUsize,
     failed: AtomicBool,
@@ -42,13 +42,13 @@ pub(super) struct Work<'a> {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// The stack that ends with each layer that is ready.
     stacks: Vec<Option<Stack>>,
     ready: Vec<Option<Ready>>,
     blobs: CopiedBlobs,
-    damaged: HashSet<u64>,
-    vanished: HashSet<String>,
+    pub(super) damaged: HashSet<u64>,
+    pub(super) vanished: HashSet<String>,
     error: Option<Error>,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,7 +121,7 @@ impl<'a> Work<'a> {
     }
 
     /// Waits for the stack below a layer.
-    fn below(&self, position: usize) -> Result<Stack, Error> {
+    pub(super) fn below(&self, position: usize) -> Result<Stack, Error> {
         let Some(below) = position.checked_sub(1) else { return Ok(Stack::default()) };
         let mut state = self.state();
         loop {
@@ -188,40 +188,6 @@ impl<'a> Work<'a> {
         Ok((Ready::Sealed(Box::new(sealed)), stack))
     }
 
-    /// A layer that another store has, whole, which this one reads.
-    fn elsewhere(&self, chain: &ChainId, layer: &LayerImport<'_>) -> Result<Option<LayerRecord>, Error> {
-        if self.store.image_stores().is_empty() {
-            return Ok(None);
-        }
-        let view = self.store.begin_read()?;
-        let Some(found) = view.layer(chain.0.hex())? else { return Ok(None) };
-        // A layer may have any id.
-        if refuse_other(Some(&found), layer).is_err() {
-            return Ok(None);
-        }
-        match view.verify_layer(&found) {
-            Err(Error::Unsynced(error)) => {
-                tracing::warn!(%error, "unpacked here");
-                Ok(None)
-            }
-            verified => verified.map(|()| Some(found)),
-        }
-    }
-
-    /// A layer that an additional layer store has. What such a store says and does not fit is no reason to fail: there is
-    /// the blob.
-    fn additional(&self, layer: &LayerImport<'_>) -> Result<Option<(AdditionalLayer, Manifest)>, Error> {
-        let Some(found) = find_additional(self.store, self.import, layer)? else { return Ok(None) };
-        match found.listing(self.store.layout().xattrs()) {
-            Ok(listing) => Ok(Some((found, listing))),
-            // What serves it may have failed meanwhile.
-            Err(error) => {
-                tracing::warn!(path = %found.path().display(), %error, "unpacked here");
-                Ok(None)
-            }
-        }
-    }
-
     /// A layer that need not be unpacked; its blob may be one that the store does not have yet.
     fn known(&self, layer: &LayerImport<'_>) -> Result<(), Error> {
         let Some(blob) = &layer.blob else { return Ok(()) };
@@ -235,97 +201,6 @@ impl<'a> Work<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Whether the files of a layer can be used again: not if their directory is gone, or they were not on the disk when
-    /// the machine went down.
-    fn is_whole(&self, txn: &ReadTxn, layer: &LayerRecord) -> Result<bool, Error> {
-        match &layer.content {
-            LayerContent::Sealed(tree) => self.is_whole_tree(txn, &layer.id, &TreeDigest(*tree)),
-            LayerContent::Writable(_) => Ok(true),
-            LayerContent::Additional(path) => {
-                let there = AdditionalDirectory::from_bytes(path).open_diff().is_ok();
-                if !there {
-                    tracing::warn!(layer = layer.id, "its additional layer store is gone: unpacked here");
-                    self.state().vanished.insert(layer.id.clone());
-                }
-                Ok(there)
-            }
-        }
-    }
-
-    fn is_whole_tree(&self, txn: &ReadTxn, layer: &str, tree: &TreeDigest) -> Result<bool, Error> {
-        if let Some(diff) = txn.diff(tree)?
-            && !path::exists(&self.store.diff_path(diff.number)).unwrap_or(true)
-            // Whoever removes a layer takes the row first.
-            && self.store.database().begin_read()?.diff(tree)?.is_some_and(|now| now.number == diff.number)
-        {
-            tracing::warn!(layer, number = diff.number, "its directory is missing: unpacked again");
-            self.state().damaged.insert(diff.number);
-            return Ok(false);
-        }
-        match self.store.verify_tree(txn, layer, tree) {
-            Err(Error::Unsynced(error)) => {
-                tracing::warn!(%error, "unpacked again");
-                self.state().damaged.extend(txn.diff(tree)?.map(|diff| diff.number));
-                Ok(false)
-            }
-            verified => verified.map(|()| true),
-        }
-    }
-
-    /// Whether a blob is kept already, and as it came.
-    fn has_kept(&self, digest: &Digest) -> Result<bool, Error> {
-        let digest = digest.to_string();
-        let txn = self.store.database().begin_read()?;
-        let Some(kept) = txn.kept_blob(&digest)? else { return Ok(false) };
-        match self.store.verify_kept_blob(&txn, &digest, &kept) {
-            Err(Error::Unsynced(error)) => {
-                tracing::warn!(%error, "copied again");
-                self.state().damaged.insert(kept.number);
-                Ok(false)
-            }
-            verified => verified.map(|()| true),
-        }
-    }
-
-    fn stack_of(&self, known: &LayerRecord, position: usize) -> Result<Stack, Error> {
-        let below = self.below(position)?;
-        match known.content {
-            LayerContent::Sealed(tree) => Ok(below.push(self.manifest(known, &TreeDigest(tree))?)),
-            LayerContent::Writable(_) => Ok(below),
-            LayerContent::Additional(_) => Ok(below.push(self.store.begin_read()?.listing(known)?)),
-        }
-    }
-
-    /// The manifest of a layer that was there a moment ago.
-    fn manifest(&self, layer: &LayerRecord, tree: &TreeDigest) -> Result<Arc<Manifest>, Error> {
-        let view = self.store.begin_read()?;
-        if view.layer(&layer.id)?.is_none() {
-            return Err(ImportError::Vanished { layer: layer.id.clone() }.into());
-        }
-        Ok(view.manifest(tree)?)
-    }
-
-    /// Whether the content of `donor`, which came from the same tar, is right here too: it is if nothing in it was
-    /// inherited from the layers that lie below the donor.
-    fn share(&self, donor: &LayerRecord, position: usize) -> Result<Option<(Ready, Stack)>, Error> {
-        let LayerContent::Sealed(tree) = donor.content else { return Ok(None) };
-        if !donor.self_contained {
-            return Ok(None);
-        }
-        let below = self.below(position)?;
-        let manifest = self.manifest(donor, &TreeDigest(tree))?;
-        let root = manifest.get(b"").map(|entry| &entry.metadata);
-        let same_root = match below.find(b"") {
-            Some(entry) => Some(&entry.metadata) == root,
-            // The donor's root may be that of the layers below it; here is nothing to inherit.
-            None => donor.parent.is_none(),
-        };
-        if !same_root {
-            return Ok(None);
-        }
-        Ok(Some((Ready::Shared(Box::new(donor.clone())), below.push(manifest))))
     }
 
     fn unpack(&self, layer: &LayerImport<'_>) -> Result<layer::UnpackedLayer, Error> {
@@ -419,85 +294,4 @@ impl<R: Read> Read for Counted<'_, R> {
         }
         Ok(read)
     }
-}
-
-/// Names the layer that an error is about. A damaged blob shows as any error of decompression or of the archive:
-/// its digest tells whether that is the cause.
-fn diagnose(layer: &LayerImport<'_>, error: ImportError) -> ImportError {
-    let name = layer.blob.as_ref().map_or_else(|| layer.diff_id.to_string(), |blob| blob.digest.to_string());
-    let cause = layer.blob.as_ref().and_then(|blob| {
-        let mut input = (layer.open)().ok()?;
-        check_blob(&mut input.reader, blob).err()
-    });
-    match cause {
-        Some(cause @ ImportError::BlobDigest { .. }) => cause,
-        _ => ImportError::InLayer { layer: name, source: Box::new(error) },
-    }
-}
-
-/// The layer as an additional layer store has it, if what that says fits.
-pub(super) fn find_additional(
-    store: &Store,
-    import: &ImageImport<'_>,
-    layer: &LayerImport<'_>,
-) -> Result<Option<AdditionalLayer>, Error> {
-    let Some(toc) = &layer.toc_digest else { return Ok(None) };
-    if store.options().additional_layer_stores.is_empty() {
-        return Ok(None);
-    }
-    let none = [String::new()];
-    let references = if import.references.is_empty() { &none[..] } else { &import.references };
-    for reference in references {
-        let found = store.lookup_additional_layer(toc, reference);
-        let fits = |found: &AdditionalLayer| found.expect_layer(&layer.diff_id, layer.blob.as_ref());
-        match found.and_then(|found| found.map(|found| fits(&found).map(|()| found)).transpose()) {
-            Ok(Some(found)) => return Ok(Some(found)),
-            Ok(None) => {}
-            Err(error @ Error::AdditionalLayer(_)) => tracing::warn!(%error, "unpacked here"),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
-/// Refuses a layer that has the id of one of the import and is another.
-pub(super) fn refuse_other(known: Option<&LayerRecord>, layer: &LayerImport<'_>) -> Result<(), ImportError> {
-    match known {
-        Some(known) if known.diff_id.as_deref() != Some(&*layer.diff_id.to_string()) => {
-            Err(ImportError::OtherContent { layer: known.id.clone() })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_blob(input: &mut dyn Read, blob: &LayerBlob) -> Result<(), ImportError> {
-    let mut hasher = Hasher::new(blob.digest.algorithm());
-    let copied = std::io::copy(input, &mut hasher);
-    let found = hasher.finish();
-    if found == blob.digest {
-        return Ok(());
-    }
-    match copied {
-        // A source that checks its blobs itself found the same, and may have read no further.
-        Err(error)
-            if !matches!(OciError::from_io(&error), Some(OciError::Blob(BlobError::Digest { .. }))) =>
-        {
-            Err(error.into())
-        }
-        _ => Err(ImportError::BlobDigest { expected: blob.digest.to_string(), found: found.to_string() }),
-    }
-}
-
-fn check_digests(layer: &LayerImport<'_>, streams: &layer::Streams) -> Result<(), ImportError> {
-    let blob = layer.blob.as_ref().map_or_else(String::new, |blob| blob.digest.to_string());
-    if let Some(expected) = &layer.blob
-        && expected.digest != streams.blob_digest
-    {
-        return Err(ImportError::BlobDigest { expected: blob, found: streams.blob_digest.to_string() });
-    }
-    if layer.diff_id != streams.diff_id {
-        let (expected, found) = (layer.diff_id.to_string(), streams.diff_id.to_string());
-        return Err(ImportError::DiffId { blob, expected, found });
-    }
-    Ok(())
 }
