@@ -14,6 +14,7 @@ use crate::disk::fixture::{
     write_file,
 };
 use crate::sys::privileges::Privileges;
+use crate::types::Metadata;
 
 #[test]
 fn every_kind_comes_back_from_the_directory() {
