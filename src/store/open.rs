@@ -1,9 +1,9 @@
-//! Opening a store.
+//! Opening a store, and what an open one keeps.
+
+mod run;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,16 +12,16 @@ use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
 
 use crate::archive::Limits;
-use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace, marker};
+use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, XattrNamespace, marker};
 use crate::error::{Error, LayoutError, MetaError, MountError};
 use crate::layer::ImportOptions;
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
-use crate::overlay;
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
-use crate::sys::{beneath, machine, path, random};
+use crate::sys::{beneath, path, random};
 use crate::types::TreeDigest;
 
+use self::run::Run;
 use super::part::Others;
 use super::{StoreOptions, SyncMode};
 
@@ -71,11 +71,6 @@ struct Inner {
     boot_id: OnceLock<String>,
     verified: Mutex<HashSet<u64>>,
     verifying: Mutex<()>,
-}
-
-struct Run {
-    layout: RunLayout,
-    database: RunDatabase,
 }
 
 impl std::fmt::Debug for Store {
@@ -154,11 +149,6 @@ impl Store {
         self.0.layout.path()
     }
 
-    /// The directory for what a reboot drops.
-    pub fn run_root(&self) -> PathBuf {
-        self.0.options.run_root_path()
-    }
-
     /// Whether nothing may be written: because it was asked for, or the filesystem is read-only.
     pub fn is_read_only(&self) -> bool {
         self.0.read_only
@@ -219,81 +209,9 @@ impl Store {
         &self.0.tidied
     }
 
-    /// The database of the run root, opened by its first use.
-    pub(crate) fn run(&self) -> Result<&RunDatabase, Error> {
-        Ok(&self.open_run()?.database)
-    }
-
-    /// The directories of the run root, made by their first use.
-    pub(crate) fn run_layout(&self) -> Result<&RunLayout, Error> {
-        Ok(&self.open_run()?.layout)
-    }
-
-    fn open_run(&self) -> Result<&Run, Error> {
-        if let Some(run) = self.0.run.get() {
-            return Ok(run);
-        }
-        if self.is_read_only() && self.run_root().starts_with(self.root()) {
-            return Err(Error::ReadOnly { root: self.root().to_owned() });
-        }
-        let layout = RunLayout::ensure(&self.run_root())?;
-        let root = path::resolve(self.root()).map_err(|source| Error::Io {
-            action: "find",
-            path: self.root().to_owned(),
-            source,
-        })?;
-        let database = RunDatabase::claim(
-            &layout.database(),
-            self.boot_id()?,
-            self.uuid(),
-            &root,
-            &self.0.options.database,
-            || self.refuse_mounted_before(&layout),
-        )?;
-        Ok(self.0.run.get_or_init(|| Run { layout, database }))
-    }
-
-    /// Refuses to take over a run root in which something is still mounted, of a store that was at this place before.
-    fn refuse_mounted_before(&self, layout: &RunLayout) -> Result<(), Error> {
-        for name in layout.mount_points()? {
-            let target = layout.mounts().join(OsStr::from_bytes(&name));
-            if overlay::is_mounted(&target)? {
-                let root = self.root().display().to_string();
-                return Err(MetaError::RunRootMounted { target, root }.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The run database with containers that the next boot drops, once it was found.
-    pub(super) fn transient_slot(&self) -> &OnceLock<RunDatabase> {
-        &self.0.transient
-    }
-
-    /// The database of the run root, if it is there for this boot or may be made.
-    pub(crate) fn run_if_usable(&self) -> Result<Option<&RunDatabase>, Error> {
-        match self.open_run() {
-            Err(Error::ReadOnly { .. }) => Ok(None),
-            run => Ok(Some(&run?.database)),
-        }
-    }
-
     /// A directory for what is only needed for a moment.
     pub(crate) fn scratch(&self) -> PathBuf {
         if self.is_read_only() { std::env::temp_dir() } else { self.root().to_owned() }
-    }
-
-    /// Which boot of the machine this is: a UUID that the kernel draws when it starts.
-    pub(crate) fn boot_id(&self) -> Result<&str, Error> {
-        if let Some(boot_id) = self.0.boot_id.get() {
-            return Ok(boot_id);
-        }
-        let boot_id = machine::boot_id().map_err(|source| Error::Io {
-            action: "read",
-            path: machine::BOOT_ID.into(),
-            source,
-        })?;
-        Ok(self.0.boot_id.get_or_init(|| boot_id))
     }
 
     /// Numbers of directories and blobs that this handle has found whole after a reboot.
