@@ -4,7 +4,7 @@
 //! the stream, [`seal`](super::seal) wants to know what lies below.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -20,7 +20,7 @@ use crate::chunked::Listing;
 use crate::disk::{Staging, TreeWriter, UnpackOptions, UnpackedTree};
 use crate::error::{ArchiveError, ImportError};
 use crate::sys::file::{File, duplicate};
-use crate::types::{Algorithm, Hasher};
+use crate::types::{Algorithm, Hashing};
 
 /// How layers are unpacked.
 #[derive(Clone, Debug)]
@@ -161,27 +161,13 @@ fn unpack_archive(
                 apply(&entry, &mut reader, &mut tree, &mut files)?;
                 continue;
             }
-            let mut hashed = Hashed { inner: &mut reader, hasher: Hasher::new(Algorithm::Sha256) };
+            let mut hashed = Hashing::new(&mut reader, Algorithm::Sha256);
             apply(&entry, &mut hashed, &mut tree, &mut files)?;
-            let content = (entry.stored > 0).then(|| hashed.hasher.finish());
+            let content = (entry.stored > 0).then(|| hashed.finish().1);
             listing.push(entry, content);
         }
         Ok::<_, ImportError>(files.finish()?)
     })?;
     let (records, _) = reader.into_tap().finish()?;
     Ok(Unpacked { contents, tree: tree.finish()?, owners, listing, records })
-}
-
-/// Hashes what is read through it.
-struct Hashed<'r, R> {
-    inner: &'r mut R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<'_, R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(out)?;
-        self.hasher.update(out.get(..count).unwrap_or_default());
-        Ok(count)
-    }
 }

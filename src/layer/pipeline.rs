@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::compress::{Compression, Decoder};
-use crate::types::{Algorithm, DiffId, Digest, Hasher};
+use crate::types::{Algorithm, DiffId, Digest, Hasher, Hashing};
 
 /// The size of the pieces that go from thread to thread.
 const PIECE: usize = 128 * 1024;
@@ -79,9 +79,12 @@ fn decode(
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<DecodedBlob> {
-    let mut blob = HashingReader { inner: blob, hasher: Hasher::new(algorithm), count: 0 };
+    let mut blob = Hashing::new(blob, algorithm);
     match decode_pieces(&mut blob, to_parser, to_hasher) {
-        Ok(compression) => Ok(DecodedBlob { digest: blob.hasher.finish(), size: blob.count, compression }),
+        Ok(compression) => {
+            let (_, digest, size) = blob.finish();
+            Ok(DecodedBlob { digest, size, compression })
+        }
         Err(error) => {
             let copy = io::Error::new(error.kind(), error.to_string());
             // The parser takes the error itself, with its source; if it has gone, it has one of its own.
@@ -93,7 +96,7 @@ fn decode(
 }
 
 fn decode_pieces(
-    blob: &mut HashingReader<impl Read>,
+    blob: &mut Hashing<impl Read>,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<Compression> {
@@ -149,22 +152,6 @@ impl Read for PieceReader {
         to.copy_from_slice(from);
         self.at += count;
         Ok(count)
-    }
-}
-
-/// Hashes and counts what is read through it.
-struct HashingReader<R> {
-    inner: R,
-    hasher: Hasher,
-    count: u64,
-}
-
-impl<R: Read> Read for HashingReader<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(out)?;
-        self.hasher.update(out.get(..read).unwrap_or_default());
-        self.count = self.count.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
-        Ok(read)
     }
 }
 

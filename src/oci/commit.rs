@@ -16,7 +16,7 @@ use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store, View};
 use crate::sys::file::File;
-use crate::types::{Algorithm, ContainerId, DiffId, Hasher, ImageId, Name, Timestamp, stored};
+use crate::types::{Algorithm, ContainerId, DiffId, Hashing, ImageId, Name, Timestamp, stored};
 
 /// How a container is committed.
 #[derive(Clone, Default)]
@@ -121,12 +121,13 @@ impl Store {
     fn spool_layer(&self, txn: &View<'_>, layer: &LayerRecord) -> Result<(File, DiffId, u64), Error> {
         let io_error = |error| Error::from(ImportError::Io(error));
         let file = self.spool().map_err(io_error)?;
-        let mut tee = Tee { file, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-        let mut buffered = io::BufWriter::with_capacity(128 * 1024, &mut tee);
+        let mut hashing = Hashing::new(file, Algorithm::Sha256);
+        let mut buffered = io::BufWriter::with_capacity(128 * 1024, &mut hashing);
         self.export(txn, layer, None, &mut buffered)?;
         buffered.flush().map_err(io_error)?;
         drop(buffered);
-        Ok((tee.file, DiffId(tee.hasher.finish()), tee.size))
+        let (file, digest, size) = hashing.finish();
+        Ok((file, DiffId(digest), size))
     }
 }
 
@@ -232,26 +233,6 @@ fn new_layer(tar: &File, diff_id: DiffId, size: u64) -> LayerImport<'_> {
             };
             Ok(BlobInput { reader: Box::new(reopen().map_err(ImportError::Io)?), extent: None })
         }),
-    }
-}
-
-/// Writes to a file, and digests and counts what it writes.
-struct Tee {
-    file: File,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl Write for Tee {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(bytes.get(..written).unwrap_or_default());
-        self.size = self.size.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::disk::{self, AdditionalDirectory, XattrNamespace};
 use crate::error::{AdditionalLayerError, Error, ExportError, ScanError};
 use crate::layer::{self, AdditionalLayerInfo, Layer, LayerBlob, UNREAD};
 use crate::sys::file::File;
-use crate::types::{DiffId, Digest, Hasher, LayerId, stored};
+use crate::types::{DiffId, Digest, Hashing, LayerId, stored};
 
 use super::home::Home;
 use super::image::{insert as insert_items, prepare};
@@ -307,10 +307,11 @@ pub(crate) fn blob_as_delivered(layer: &LayerRecord, digest: &Digest, size: u64)
     let LayerContent::Additional(path) = &layer.content else { return None };
     let directory = AdditionalDirectory::from_bytes(path);
     let hashed = || -> Result<(Digest, u64), Error> {
-        let mut out = Hashing { hasher: Hasher::new(digest.algorithm()), count: 0, out: io::sink() };
+        let mut out = Hashing::new(io::sink(), digest.algorithm());
         io::copy(&mut directory.open_blob()?.take(size.saturating_add(1)), &mut out)
             .map_err(ExportError::Io)?;
-        Ok((out.hasher.finish(), out.count))
+        let (_, found, count) = out.finish();
+        Ok((found, count))
     };
     match hashed() {
         Ok((found, count)) if found == *digest && count == size => directory.open_blob().ok(),
@@ -360,28 +361,9 @@ fn copy_decompressed(
     expected: &Digest,
     out: &mut impl Write,
 ) -> Result<Digest, Error> {
-    let mut out = Hashing { hasher: Hasher::new(expected.algorithm()), count: 0, out };
+    let mut out = Hashing::new(out, expected.algorithm());
     let mut tar = Decoder::new(directory.open_blob()?).map_err(ExportError::Io)?;
     io::copy(&mut tar, &mut out).map_err(ExportError::Io)?;
-    Ok(out.hasher.finish())
-}
-
-/// Hashes and counts what is written through it.
-struct Hashing<W> {
-    hasher: Hasher,
-    count: u64,
-    out: W,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(bytes.get(..written).unwrap_or_default());
-        self.count = self.count.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
+    let (_, found, _) = out.finish();
+    Ok(found)
 }

@@ -1,12 +1,14 @@
 //! Values with rules: what has one of these types has been checked.
 
 mod digest;
+mod hashing;
 mod id;
 mod id_set;
 mod relpath;
 mod stored;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
+pub(crate) use hashing::Hashing;
 pub use id::{ContainerId, ImageId, LayerId, LeaseId, Name};
 pub(crate) use id_set::IdSet;
 pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
