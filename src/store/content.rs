@@ -340,9 +340,7 @@ impl Store {
         }
         let below = txn.stack(layer.parent.as_deref())?;
         let inherited = below.find(b"").map(|entry| &entry.metadata);
-        let container =
-            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
-        let of_container = container.as_ref().and_then(image::id_maps);
+        let of_container = txn.container_on(&layer.id)?.as_ref().and_then(image::id_maps);
         let maps = maps.or(of_container.as_ref());
         let result = match layer.content {
             LayerContent::Writable(_) | LayerContent::Additional(_) => {

@@ -193,8 +193,7 @@ impl Source {
 
 /// The image that a container's layer stands on, and the store that has it.
 fn image_of<'s>(view: &View<'s>, layer: &LayerRecord) -> Result<(&'s Store, ImageRecord), Error> {
-    let container = view.container_of_layer(&layer.id)?.map(|id| view.container(&id)).transpose()?.flatten();
-    let id = container.and_then(|container| container.image);
+    let id = view.container_on(&layer.id)?.and_then(|container| container.image);
     let record = id.as_ref().map(|id| view.image(id)).transpose()?.flatten();
     let record =
         record.ok_or_else(|| LookupError::NotFound { kind: "image", key: id.unwrap_or_default() })?;

@@ -31,9 +31,7 @@ impl Store {
         let of = of.into();
         let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &of)?;
-        let container =
-            txn.container_of_layer(&layer.id)?.map(|id| txn.container(&id)).transpose()?.flatten();
-        let (uid_map, gid_map) = match container {
+        let (uid_map, gid_map) = match txn.container_on(&layer.id)? {
             Some(container) => (container.uid_map, container.gid_map),
             None => (layer.uid_map, layer.gid_map),
         };

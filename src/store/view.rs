@@ -232,6 +232,11 @@ impl<'s> View<'s> {
         Ok(self.first_own(|txn| txn.container_of_layer(layer))?.map(|(_, id)| id))
     }
 
+    /// The record of the container whose own layer this is.
+    pub(crate) fn container_on(&self, layer: &str) -> Result<Option<ContainerRecord>, MetaError> {
+        Ok(self.container_of_layer(layer)?.map(|id| self.container(&id)).transpose()?.flatten())
+    }
+
     pub(crate) fn layers_by(&self, key: LayerKey, digest: &str) -> Result<Vec<String>, MetaError> {
         self.all(|txn| txn.layers_by(key, digest))
     }

@@ -90,8 +90,7 @@ impl<'s> View<'s> {
 
     /// How a mount of the layer shows the ids of the layers below, if not as they are: forwards and backwards.
     fn shown_ids(&self, layer: &LayerRecord) -> Result<Option<(IdMaps, IdMaps)>, Error> {
-        let container = self.container_of_layer(&layer.id)?.map(|id| self.container(&id)).transpose()?;
-        let maps = container.flatten().as_ref().and_then(image::id_maps);
+        let maps = self.container_on(&layer.id)?.as_ref().and_then(image::id_maps);
         let swap = |map: &[IdExtent]| -> Vec<IdExtent> {
             map.iter()
                 .map(|extent| IdExtent { inside: extent.outside, outside: extent.inside, ..*extent })

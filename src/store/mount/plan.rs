@@ -165,9 +165,7 @@ impl Store {
         if let Some((layer, below)) = chain.split_first() {
             txn.verify_chain(&layer.id)?;
             request.context.clone_from(&layer.mount_label);
-            if let Some(container) = txn.container_of_layer(&layer.id)?
-                && let Some(container) = txn.container(&container)?
-            {
+            if let Some(container) = txn.container_on(&layer.id)? {
                 container_volatile = container.volatile;
                 request.id_map = image::id_maps(&container);
                 request.options.extend(container.mount_options);
