@@ -357,7 +357,7 @@ fn is_unsupported(error: &io::Error) -> bool {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use super::super::fixture::Member::{D, F, H, L, Opaque, Whiteout};
+    use super::super::fixture::Member::{D, F, H, Opaque, Whiteout};
     use super::super::fixture::{Member, Place, namespace, shape};
     use super::*;
 
@@ -373,18 +373,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_the_same() {
-        let (place, unpacked) = Place::unpack(&[
-            D("a"),
-            F("a/file"),
-            H("a/link", "a/file"),
-            L("a/soft", "nowhere"),
-            Opaque("b"),
-            F("b/x"),
-            Whiteout("c"),
-            D("d"),
-            Whiteout("d/e"),
-        ]);
-        unpacked.unwrap();
+        let place = Place::with_each_kind();
         let file = place.path("diff/a/file");
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o4755)).unwrap();
         let sparse = std::fs::File::create(place.path("diff/sparse")).unwrap();

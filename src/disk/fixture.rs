@@ -97,6 +97,23 @@ impl Place {
         place.assert_victim_unchanged();
         (place, result)
     }
+
+    /// A diff directory with a few of each: files with one name and with two, links, opaque directories, whiteouts.
+    pub(super) fn with_each_kind() -> Place {
+        let (place, unpacked) = Place::unpack(&[
+            Member::D("a"),
+            Member::F("a/file"),
+            Member::H("a/link", "a/file"),
+            Member::L("a/soft", "nowhere"),
+            Member::Opaque("b"),
+            Member::F("b/x"),
+            Member::Whiteout("c"),
+            Member::D("d"),
+            Member::Whiteout("d/e"),
+        ]);
+        unpacked.unwrap();
+        place
+    }
 }
 
 /// An archive member. In the targets of links, `VICTIM` stands for the victim's absolute path.

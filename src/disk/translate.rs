@@ -107,7 +107,6 @@ fn is_about_ids(name: &[u8]) -> bool {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use super::super::fixture::Member::{D, F, H, L, Opaque, Whiteout};
     use super::super::fixture::{Place, namespace, shape};
     use super::*;
 
@@ -125,18 +124,7 @@ mod tests {
 
     #[test]
     fn marks_go_and_the_rest_stays() {
-        let (place, unpacked) = Place::unpack(&[
-            D("a"),
-            F("a/file"),
-            H("a/link", "a/file"),
-            L("a/soft", "nowhere"),
-            Opaque("b"),
-            F("b/x"),
-            Whiteout("c"),
-            D("d"),
-            Whiteout("d/e"),
-        ]);
-        unpacked.unwrap();
+        let place = Place::with_each_kind();
         let file = place.path("diff/a/file");
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o6755)).unwrap();
         let before = std::fs::metadata(place.path("diff/d")).unwrap();
