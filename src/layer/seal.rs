@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use layerstore_schema::manifest::{Kind, Manifest};
+use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use super::files::Contents;
 use super::import::{ImportOptions, Owners, UnpackedLayer};
@@ -35,6 +36,22 @@ pub(crate) struct SealedLayer {
     pub(crate) self_contained: bool,
     /// What the process may not make, and left out.
     pub(crate) left_out: Vec<disk::LeftOut>,
+}
+
+impl SealedLayer {
+    /// A record with all that is known of the layer's content now; `split` is the row of its tar-split.
+    pub(crate) fn describe(&self, split: [u8; 32], record: LayerRecord) -> LayerRecord {
+        LayerRecord {
+            content: LayerContent::Sealed(self.content.tree.0),
+            diff_size: Some(self.streams.diff_size),
+            split: Some(split),
+            self_contained: self.self_contained,
+            compression: Some(self.streams.compression.name().to_owned()),
+            uids: self.owners.uids.iter().copied().collect(),
+            gids: self.owners.gids.iter().copied().collect(),
+            ..record
+        }
+    }
 }
 
 /// What is in a directory that nothing is written to any more.

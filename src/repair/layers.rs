@@ -95,18 +95,12 @@ impl Repair<'_> {
                 txn.replace_diff(&sealed.content.tree, &record, &sealed.content.manifest_blob)?;
             }
             let split = txn.replace_blob(&sealed.split)?;
-            txn.replace_layer(&LayerRecord {
+            let record = LayerRecord {
                 parent: plan.parent.clone(),
-                content: LayerContent::Sealed(sealed.content.tree.0),
                 diff_id: Some(plan.diff_id.to_string()),
-                diff_size: Some(sealed.streams.diff_size),
-                split: Some(split),
-                self_contained: sealed.self_contained,
-                compression: Some(sealed.streams.compression.name().to_owned()),
-                uids: sealed.owners.uids.iter().copied().collect(),
-                gids: sealed.owners.gids.iter().copied().collect(),
                 ..self.base_record(plan, seen)
-            })?;
+            };
+            txn.replace_layer(&sealed.describe(split, record))?;
             txn.normalize(Unused::Keep)?;
             Ok(new_tree)
         });

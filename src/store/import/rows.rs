@@ -159,16 +159,7 @@ impl<'a> Rows<'a> {
     ) -> Result<bool, Error> {
         let needed = self.insert_tree(sealed.directory.number(), &sealed.content)?;
         let split = self.txn.put_blob(&sealed.split)?;
-        self.txn.put_layer(&LayerRecord {
-            content: LayerContent::Sealed(sealed.content.tree.0),
-            diff_size: Some(sealed.streams.diff_size),
-            split: Some(split),
-            self_contained: sealed.self_contained,
-            compression: Some(sealed.streams.compression.name().to_owned()),
-            uids: sealed.owners.uids.iter().copied().collect(),
-            gids: sealed.owners.gids.iter().copied().collect(),
-            ..record
-        })?;
+        self.txn.put_layer(&sealed.describe(split, record))?;
         Ok(needed)
     }
 
