@@ -8,7 +8,7 @@ use std::path::Path;
 use layerstore::oci::{LoadOptions, SaveOptions, Source};
 use layerstore::{
     ApplyOptions, ChunkedBlob, ChunkedError, Compression as Form, DiffId, DiffOptions, Digest, Error,
-    ExportError, Image, ImportError, Layer, LayerOptions, RangeSource, Store, StoreOptions,
+    ExportError, Image, ImportError, LayerOptions, RangeSource, Store, StoreOptions,
 };
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::support::dir::Dir;
 use crate::support::machine;
 use crate::support::oci::{self, Compression, blob_path};
 use crate::support::random::Random;
-use crate::support::store::{assert_whole, open};
+use crate::support::store::{assert_whole, exported, open};
 use crate::support::tar::Member;
 
 /// Files of all kinds: small, empty, in several parts, with zeros, and linked.
@@ -359,12 +359,6 @@ fn blob_of(dir: &Dir, tar: &[u8]) -> (Vec<u8>, ChunkedBlob) {
     let options = DiffOptions::default().compression(Form::ZstdChunked);
     let blob = store.diff_with(&layer, &options, &mut out).unwrap().unwrap();
     (out, blob)
-}
-
-fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
-    let mut out = Vec::new();
-    store.diff(layer, &mut out).unwrap();
-    out
 }
 
 #[test]

@@ -10,7 +10,7 @@ use layerstore::{
 };
 use rustix::mount::MountFlags;
 
-use crate::support::store::{assert_whole, open, shown, shown_by_store};
+use crate::support::store::{assert_whole, changes, open, shown, shown_by_store};
 use crate::support::tar::{Member, archive};
 use crate::support::tree::Tree;
 use crate::support::{Dir, TestCommand, machine};
@@ -108,10 +108,6 @@ fn mount_by_hand(store: &Store, layer: &Layer, at: &Path, features: &[&str]) -> 
     let options = std::ffi::CString::new(options.join(std::ffi::OsStr::new(",")).as_bytes()).unwrap();
     rustix::mount::mount("overlay", at, "overlay", MountFlags::empty(), Some(&*options))
         .map_err(|error| format!("the kernel takes no {}: {error}", features.join(",")))
-}
-
-fn changes(store: &Store, layer: &Layer) -> Vec<String> {
-    store.changes(layer).unwrap().iter().map(ToString::to_string).collect()
 }
 
 fn diff(store: &Store, layer: &Layer) -> Vec<u8> {

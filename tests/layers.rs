@@ -5,26 +5,16 @@ use std::io::Read;
 use layerstore::{
     Algorithm, ApplyOptions, ArchiveError, CheckOptions, Compression, ContainerOptions, CreateError, DiffId,
     DiffOptions, Digest, Error, ExportError, ImportError, InUseError, Layer, LayerOptions, LookupError,
-    MetaError, NewItem, Store, ThingId,
+    MetaError, NewItem, ThingId,
 };
 
 use crate::support::Dir;
 use crate::support::compressed::packed;
-use crate::support::store::{assert_whole, open};
+use crate::support::store::{assert_whole, changes, exported, open};
 use crate::support::tar::{Member, archive, pax_record};
 
 fn tar(members: &[(&str, &str)]) -> Vec<u8> {
     archive(&members.iter().map(|(path, content)| Member::file(path, content)).collect::<Vec<_>>())
-}
-
-fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
-    let mut out = Vec::new();
-    store.diff(layer, &mut out).unwrap();
-    out
-}
-
-fn changes(store: &Store, layer: &Layer) -> Vec<String> {
-    store.changes(layer).unwrap().iter().map(ToString::to_string).collect()
 }
 
 #[test]

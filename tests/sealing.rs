@@ -8,7 +8,7 @@ use layerstore::{
     MountError, MountOptions, Store, UnmountMode,
 };
 
-use crate::support::store::{assert_whole, open};
+use crate::support::store::{assert_whole, changes, exported, open};
 use crate::support::tar::{Member, archive};
 use crate::support::{Dir, machine, oci};
 
@@ -22,16 +22,6 @@ fn tar(members: &[(&str, &str)]) -> Vec<u8> {
 
 fn put(store: &Store, parent: Option<&Layer>, name: &str, members: &[(&str, &str)]) -> Layer {
     store.put_layer(parent.map(|parent| &parent.id), &named(name), &*tar(members)).unwrap()
-}
-
-fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
-    let mut out = Vec::new();
-    store.diff(layer, &mut out).unwrap();
-    out
-}
-
-fn changes(store: &Store, layer: &Layer) -> Vec<String> {
-    store.changes(layer).unwrap().iter().map(ToString::to_string).collect()
 }
 
 /// The only directory of a store's layers, or the newest.

@@ -11,7 +11,7 @@ use layerstore::{
 };
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
-use crate::support::store::{assert_whole, open};
+use crate::support::store::{assert_whole, changes, exported, open};
 use crate::support::tar::{Member, archive};
 use crate::support::tree::Tree;
 use crate::support::{Dir, machine};
@@ -46,16 +46,6 @@ fn scan(path: &Path) -> Tree {
 
 fn shown(store: &Store, layer: &Layer) -> Tree {
     mounted(store, layer, scan)
-}
-
-fn changes(store: &Store, layer: &Layer) -> Vec<String> {
-    store.changes(layer).unwrap().iter().map(ToString::to_string).collect()
-}
-
-fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
-    let mut out = Vec::new();
-    store.diff(layer, &mut out).unwrap();
-    out
 }
 
 fn set_mode(path: &Path, mode: u32) {

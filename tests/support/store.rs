@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use layerstore::{
-    CheckLevel, CheckOptions, MountOptions, Store, StoreOptions, SyncMode, ThingId, UnmountMode,
+    CheckLevel, CheckOptions, Layer, MountOptions, Store, StoreOptions, SyncMode, ThingId, UnmountMode,
 };
 
 use super::Dir;
@@ -24,6 +24,18 @@ pub fn assert_whole(store: &Store) {
     assert!(report.is_clean(), "{:?}", report.findings);
     let garbage = store.gc(true).unwrap();
     assert!(garbage.removed.is_empty(), "{garbage:?}");
+}
+
+/// What a layer changes, as lines.
+pub fn changes(store: &Store, layer: &Layer) -> Vec<String> {
+    store.changes(layer).unwrap().iter().map(ToString::to_string).collect()
+}
+
+/// A layer's tar.
+pub fn exported(store: &Store, layer: &Layer) -> Vec<u8> {
+    let mut out = Vec::new();
+    store.diff(layer, &mut out).unwrap();
+    out
 }
 
 /// What a tree shows, but for the times of directories.

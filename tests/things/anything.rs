@@ -2,11 +2,12 @@
 
 use layerstore::config::{Environment, Settings};
 use layerstore::{
-    CheckOptions, ContainerOptions, Digest, Error, GarbageKind, InUseError, Kind, LookupError, MetaError,
-    MountError, MountOptions, RepairOptions, Store, StoreOptions, Thing, UnmountMode, ValueError,
+    CheckLevel, CheckOptions, ContainerOptions, Digest, Error, GarbageKind, InUseError, Kind, LookupError,
+    MetaError, MountError, MountOptions, RepairOptions, Store, StoreOptions, Thing, UnmountMode, ValueError,
 };
 
 use super::{base, entries, on, open};
+use crate::support::damage::codes;
 use crate::support::{Dir, machine};
 
 fn parsed(names: &[&str]) -> Vec<layerstore::Name> {
@@ -225,14 +226,7 @@ fn removal_regardless_of_users_is_found_and_mended() {
     assert!(store.remove_image(&image.id).is_err());
     store.remove_regardless(&layer).unwrap();
     store.remove_regardless(&image).unwrap();
-    let codes: Vec<_> = store
-        .check(&CheckOptions::default())
-        .unwrap()
-        .findings
-        .iter()
-        .map(layerstore::Finding::code)
-        .collect();
-    assert_eq!(codes, ["parent-missing", "container-image-missing"]);
+    assert_eq!(codes(&store, CheckLevel::Default), ["parent-missing", "container-image-missing"]);
     let mut options = RepairOptions::default();
     options.force = true;
     assert!(store.repair(&options).unwrap().is_complete());

@@ -2,12 +2,13 @@
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    CheckOptions, ContainerOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions, InUseError,
-    LayerOptions, LookupError, NewItem, RepairOptions, Store, ValueError,
+    CheckLevel, CheckOptions, ContainerOptions, CreateError, Digest, Error, GarbageKind, Image, ImageOptions,
+    InUseError, LayerOptions, LookupError, NewItem, RepairOptions, Store, ValueError,
 };
 
 use super::{base, entries, on, open};
 use crate::support::Dir;
+use crate::support::damage::codes;
 
 fn history(store: &Store, key: &str) -> Vec<String> {
     store.image(key).unwrap().names_history.iter().map(ToString::to_string).collect()
@@ -168,14 +169,7 @@ fn the_directory_of_an_image_goes_with_it() {
     assert!(store.check(&CheckOptions::default()).unwrap().is_clean());
 
     std::fs::remove_dir_all(&path).unwrap();
-    let codes: Vec<_> = store
-        .check(&CheckOptions::default())
-        .unwrap()
-        .findings
-        .iter()
-        .map(layerstore::Finding::code)
-        .collect();
-    assert_eq!(codes, ["data-missing"]);
+    assert_eq!(codes(&store, CheckLevel::Default), ["data-missing"]);
     let report = store.repair(&RepairOptions::default()).unwrap();
     assert!(report.is_complete(), "{:?}", report.left);
     assert_eq!(report.repaired[0].code, "forget");
