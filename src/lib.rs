@@ -45,7 +45,7 @@
 //! [`Digest`], [`DiffId`]. What takes any kind of thing takes `impl Into<`[`ThingId`]`>`: an id, or a [`Layer`],
 //! [`Image`] or [`Container`] by reference. Those three are values: what the store held when they were read.
 //!
-//! # Example
+//! # Examples
 //!
 //! An image made from nothing, and carried from one store to another.
 //!
@@ -102,7 +102,8 @@
 //!
 //! # Features
 //!
-//! `cli`, on by default, is the program `layerstore`. Library users switch it off.
+//! `cli` is the program `layerstore`, and `containerd` its command `snapshotter`. Both are on by default; library users switch them
+//! off.
 
 mod archive;
 mod check;

@@ -26,7 +26,7 @@
 //! the most a directory that no record names, which the next writer or [`cleanup`](Snapshotter::cleanup) removes. There is no state
 //! besides the store, so nothing is lost with a process and nothing has to be loaded by the next.
 //!
-//! # Example
+//! # Examples
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();
