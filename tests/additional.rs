@@ -1,6 +1,7 @@
 //! Layers whose files are in an additional layer store: another program's directory, made up here.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -288,6 +289,45 @@ fn it_goes_out_as_it_was_delivered_or_as_its_tree_is() {
     served.say(&info);
     let unknown = found(&store).put_as(None, &LayerOptions::named("unknown")).unwrap();
     assert_eq!((&unknown.diff_id, tar_of(&store, &unknown)), (&None, other));
+}
+
+/// Changes a file as soon as something is written.
+struct ChangesMeanwhile<'p>(Option<&'p Path>);
+
+impl Write for ChangesMeanwhile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(path) = self.0.take() {
+            let file = std::fs::OpenOptions::new().write(true).open(path)?;
+            file.write_all_at(b"another", file.metadata()?.len() / 2)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_blob_that_changes_while_it_is_read_is_an_error() {
+    let dir = Dir::new("additional-changes");
+    let served = Served::new(&dir, false);
+    // As it is, so that a change is one of the content only.
+    let tar = archive(&[Member::file("etc/served", b"from afar"), Member::file("big", vec![b'y'; 4 << 20])]);
+    let blob = served.layer.join("blob");
+    std::fs::write(&blob, &tar).unwrap();
+    let mut info = Served::info();
+    for key in ["diff-digest", "compressed-diff-digest"] {
+        info[key] = Digest::sha256(&tar).to_string().into();
+    }
+    served.say(&info);
+    let store = served.open(&dir);
+    let layer = put(&store);
+    assert_eq!(tar_of(&store, &layer), tar);
+    let changed = store.diff(&layer, ChangesMeanwhile(Some(&blob)));
+    let is_told =
+        |error: &Error| matches!(error, Error::AdditionalLayer(AdditionalLayerError::Changed { .. }));
+    assert!(changed.as_ref().is_err_and(is_told), "{changed:?}");
 }
 
 #[test]

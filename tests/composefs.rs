@@ -243,6 +243,15 @@ fn a_changed_image_is_found_and_made_again() {
     assert!(directory.exists());
     store.unmount(&image, UnmountMode::Plain).unwrap();
     assert_whole(&store);
+    // Without its files it shows nothing.
+    for data in ["data", "data.verity"] {
+        fs::remove_dir_all(directory.join(data)).ok();
+    }
+    let report = store.check(&options).unwrap();
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code()).collect();
+    assert_eq!(codes, ["composefs-changed"]);
+    assert!(store.repair(&RepairOptions::default()).unwrap().is_complete());
+    assert_whole(&store);
 }
 
 #[test]

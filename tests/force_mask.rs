@@ -271,3 +271,25 @@ fn a_mask_needs_a_mount_program() {
         assert_whole(&store);
     }
 }
+
+#[test]
+fn owners_in_an_attribute_are_shown_by_no_map() {
+    let dir = Dir::new("force-mask-map");
+    if !machine::is_real_root() || !has_attributes(&dir) {
+        skip!(
+            "ids of its own and attributes of users need the machine's root, and a filesystem that has these"
+        );
+    }
+    let store = masked(&dir, "root", 0o755);
+    let maps = IdMaps::both(vec!["0:100000:1000".parse().unwrap()]);
+    let mut options = ContainerOptions::named("mapped");
+    options.ids = IdMapping::Maps(maps.clone());
+    let made = store.create_container(None, &options).map(drop);
+    let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+    let mut options = MountOptions::default();
+    options.id_maps = Some(maps);
+    for refused in [made, store.mount(&web, &options).map(drop)] {
+        let is_told = |error: &Error| matches!(error, Error::Mount(MountError::IdMap { .. }));
+        assert!(refused.as_ref().is_err_and(is_told), "{refused:?}");
+    }
+}

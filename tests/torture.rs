@@ -28,6 +28,7 @@ mod own;
 mod perform;
 mod rounds;
 mod shared;
+mod snapshots;
 mod verify;
 mod worker;
 

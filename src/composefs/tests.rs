@@ -368,3 +368,13 @@ fn layers_are_merged_as_mounts_merge_them() {
     }
     assert!(merged == expected);
 }
+
+#[test]
+fn images_of_the_same_trees_are_one_only_if_mounts_read_the_same_attributes() {
+    let (one, other) = (everything(), Manifest::new(vec![entry("", DIRECTORY)]).unwrap());
+    let name = |layers: &[&Manifest], namespace| stack(layers.iter().copied(), namespace).name().0;
+    let first = name(&[&one, &other], XattrNamespace::Trusted);
+    assert_eq!(first, name(&[&one, &other], XattrNamespace::Trusted));
+    assert_ne!(first, name(&[&other, &one], XattrNamespace::Trusted));
+    assert_ne!(first, name(&[&one, &other], XattrNamespace::User));
+}

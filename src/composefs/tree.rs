@@ -105,9 +105,8 @@ fn merged<'m>(stack: &'m Stack) -> Result<BTreeMap<Path<'m>, &'m Entry>, Unfit> 
     for (_, manifest) in stack.layers.iter().rev() {
         for entry in manifest.entries() {
             let path = Path(&entry.path);
-            let hides = !matches!(entry.kind, Kind::Directory { opaque: false });
-            // Nothing is below what is no directory, and a directory is merged with one only.
-            if hides || shown.get(&path).is_some_and(|below| !matches!(below.kind, Kind::Directory { .. })) {
+            // Nothing is below what is no directory, so a directory in its place hides nothing but it.
+            if !matches!(entry.kind, Kind::Directory { opaque: false }) {
                 let below: Vec<_> = shown
                     .range(path..)
                     .map(|(path, _)| *path)

@@ -126,6 +126,9 @@ mod tests {
     fn marks_go_and_the_rest_stays() {
         let place = Place::with_each_kind();
         let file = place.path("diff/a/file");
+        let root = place.path("diff");
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o2751)).unwrap();
+        let of_root = std::fs::metadata(&root).unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o6755)).unwrap();
         let before = std::fs::metadata(place.path("diff/d")).unwrap();
         // Ids that a namespace with a single one has, too.
@@ -137,11 +140,54 @@ mod tests {
         assert_eq!((found.mode() & 0o7777, found.nlink()), (0o6755, 2));
         let after = std::fs::metadata(place.path("diff/d")).unwrap();
         assert_eq!(after.modified().unwrap(), before.modified().unwrap());
+        let root = std::fs::metadata(&root).unwrap();
+        assert_eq!(root.mode() & 0o7777, 0o2751);
+        assert_eq!(root.modified().unwrap(), of_root.modified().unwrap(), "though a whiteout was removed");
         if shift > 0 {
             assert_eq!((found.uid(), found.gid()), (1000, 1000), "once, though it has two names");
             let link = std::fs::symlink_metadata(place.path("diff/a/soft")).unwrap();
             assert_eq!((link.uid(), after.uid()), (1000, 1000));
         }
+    }
+
+    /// Gives every attribute with ids this value.
+    struct Says(Vec<u8>);
+
+    impl Translate for Says {
+        fn owner(&self, uid: u32, gid: u32) -> (u32, u32) {
+            (uid, gid)
+        }
+
+        fn attribute(&self, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
+            Some(self.0.clone())
+        }
+    }
+
+    /// An access list in which a user has a line of its own.
+    fn access_list(user: u32) -> Vec<u8> {
+        let none = u32::MAX;
+        let lines = [(1_u16, 6_u16, none), (2, 4, user), (4, 4, none), (0x10, 4, none), (0x20, 0, none)];
+        let lines = lines.iter().flat_map(|(tag, rights, id)| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+        });
+        2_u32.to_le_bytes().into_iter().chain(lines).collect()
+    }
+
+    #[test]
+    fn ids_in_attributes_are_translated_too() {
+        let (place, unpacked) = Place::unpack(&[F("file"), F("other")]);
+        unpacked.unwrap();
+        let (name, root) = (b"system.posix_acl_access", place.open("diff"));
+        let file = Target::Name(root.as_fd(), b"file");
+        let user = rustix::process::geteuid().as_raw();
+        if let Err(why) = xattr::set(file, name, &access_list(user)) {
+            return eprintln!("skipped: no access lists here: {why}");
+        }
+        let others = access_list(user + u32::from(is_everybody_mapped()));
+        translate_owners(root.as_fd(), namespace(), &Says(others.clone())).unwrap();
+        assert_eq!(xattr::get(file, name).unwrap(), Some(others));
+        let other = Target::Name(root.as_fd(), b"other");
+        assert_eq!(xattr::get(other, name).unwrap(), None, "one that has none gets none");
     }
 
     fn is_everybody_mapped() -> bool {

@@ -7,8 +7,10 @@
 //!
 //! Each operation has a process of its own: a fault counts the calls of all threads, and descriptors are counted too.
 //! As a rule a part of the faults is tried, always the same ones; `LAYERSTORE_FAULTS=all` tries all, and
-//! `LAYERSTORE_FAULTS_SYNC=records` or `off` lets every operation sync less.
+//! `LAYERSTORE_FAULTS_SYNC=records` or `off` lets every operation sync less, and `LAYERSTORE_FAULTS_DIR` says where stores
+//! lie: where files can share their space, dedup has more calls.
 
+mod facades;
 mod operations;
 mod place;
 
@@ -22,6 +24,7 @@ use crate::sys::call::Call;
 use crate::sys::call::fault::{Fault, Outcome, during};
 use crate::{CheckLevel, CheckOptions, Store};
 
+use facades::FACADES;
 use operations::{OPERATIONS, Operation, Start};
 use place::{Place, describe, descriptors};
 
@@ -49,7 +52,7 @@ macro_rules! tests {
         #[test]
         fn every_operation_is_tested() {
             let named: BTreeSet<_> = [$(stringify!($name)),+].into();
-            assert_eq!(named, OPERATIONS.iter().map(|operation| operation.name).collect());
+            assert_eq!(named, operations().map(|operation| operation.name).collect());
         }
     };
 }
@@ -140,11 +143,25 @@ tests!(
     repair_by_a_file,
     repair_by_force,
     repair_rows,
+    prepare_snapshot,
+    view_snapshot,
+    commit_snapshot,
+    commit_snapshot_onto_a_parent,
+    remove_snapshot,
+    remove_snapshot_and_clean_up,
+    update_snapshot,
+    mount_with_composefs,
+    load_with_dedup,
+    remove_mounted_by_driver,
 );
+
+fn operations() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().chain(FACADES)
+}
 
 fn test(name: &str) {
     if std::env::var_os(CHILD).is_some() {
-        let operation = OPERATIONS.iter().find(|operation| operation.name == name).unwrap();
+        let operation = operations().find(|operation| operation.name == name).unwrap();
         return try_faults(operation);
     }
     let path = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
@@ -161,8 +178,8 @@ fn test(name: &str) {
 /// In the operation's own process: tries its faults one after the other.
 fn try_faults(operation: &Operation) {
     place::settle_down();
-    if operation.mounts && !place::can_mount() {
-        eprintln!("skipped: {} needs the right to mount, and overlayfs", operation.name);
+    if operation.mounts && !place::can_mount(operation.variant) {
+        eprintln!("skipped: {} needs the right to make such mounts", operation.name);
         return;
     }
     let template = Place::template(operation.variant.or_as_told());

@@ -53,7 +53,10 @@ pub(super) struct Operation {
 }
 
 /// One on an open store.
-const fn on_store(name: &'static str, run: fn(&Place, Option<&Store>) -> Result<(), Error>) -> Operation {
+pub(super) const fn on_store(
+    name: &'static str,
+    run: fn(&Place, Option<&Store>) -> Result<(), Error>,
+) -> Operation {
     Operation {
         name,
         start: Start::Open,
@@ -627,7 +630,7 @@ fn make_directories(place: &Place) {
     store.run_directory(&web(&store).unwrap().id).unwrap();
 }
 
-fn other(text: String) -> Error {
+pub(super) fn other(text: String) -> Error {
     Error::Io { action: "be content with", path: "the result".into(), source: std::io::Error::other(text) }
 }
 
@@ -635,7 +638,7 @@ fn web(store: &Store) -> Result<Container, Error> {
     store.container("web")
 }
 
-fn base(store: &Store) -> Result<Image, Error> {
+pub(super) fn base(store: &Store) -> Result<Image, Error> {
     store.image("base")
 }
 
@@ -681,7 +684,13 @@ fn open(place: &Place, _: Option<&Store>) -> Result<(), Error> {
     Store::open(&place.options()).map(drop)
 }
 
-fn load(place: &Place, store: Option<&Store>, transport: &str, name: &str, tag: &str) -> Result<(), Error> {
+pub(super) fn load(
+    place: &Place,
+    store: Option<&Store>,
+    transport: &str,
+    name: &str,
+    tag: &str,
+) -> Result<(), Error> {
     let store = store.unwrap();
     let source = Source::open(&place.reference(transport, name, tag), store.root())?;
     store.load(&source, &LoadOptions::named("new")).map(drop)
@@ -693,7 +702,7 @@ fn save(place: &Place, store: Option<&Store>, transport: &str, name: &str) -> Re
     store.save(&base(store)?.id, &to, &SaveOptions::default()).map(drop)
 }
 
-fn mount(_: &Place, store: Option<&Store>) -> Result<(), Error> {
+pub(super) fn mount(_: &Place, store: Option<&Store>) -> Result<(), Error> {
     let store = store.unwrap();
     let mount = store.mount(&web(store)?, &MountOptions::default())?;
     assert_eq!(fs::read(mount.path().join("etc/motd")).unwrap(), b"changed");

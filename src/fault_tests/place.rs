@@ -29,10 +29,15 @@ pub(super) struct Variant {
     pub(super) transient: bool,
     /// What is synced.
     pub(super) sync: SyncMode,
+    /// Images are mounted by composefs images.
+    pub(super) composefs: bool,
+    /// Files that come in share their space with equal ones, where the filesystem can.
+    pub(super) dedup: bool,
 }
 
 impl Variant {
-    pub(super) const PLAIN: Variant = Variant { separate: false, transient: false, sync: SyncMode::Full };
+    pub(super) const PLAIN: Variant =
+        Variant { separate: false, transient: false, sync: SyncMode::Full, composefs: false, dedup: false };
     pub(super) const SEPARATE: Variant = Variant { separate: true, ..Variant::PLAIN };
     pub(super) const TRANSIENT: Variant = Variant { transient: true, ..Variant::PLAIN };
 
@@ -58,8 +63,9 @@ pub(super) fn settle_down() {
     }
 }
 
-pub(super) fn can_mount() -> bool {
-    let place = Place::new();
+pub(super) fn can_mount(variant: Variant) -> bool {
+    let mut place = Place::new();
+    place.1 = variant;
     let store = place.open();
     let container = store.create_container(None, &ContainerOptions::default()).unwrap();
     let mounted = store.mount(&container, &MountOptions::default());
@@ -72,8 +78,10 @@ pub(super) fn descriptors() -> usize {
 
 impl Place {
     fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let fits = fs::metadata(memory).is_ok_and(|found| found.permissions().mode() & 0o1777 == 0o1777);
+        let told = std::env::var_os("LAYERSTORE_FAULTS_DIR").map(PathBuf::from);
+        let memory = told.as_deref().unwrap_or(Path::new("/dev/shm"));
+        let fits = told.is_some()
+            || fs::metadata(memory).is_ok_and(|found| found.permissions().mode() & 0o1777 == 0o1777);
         let builder = tempfile::Builder::new().prefix("layerstore-faults-").to_owned();
         let dir = if fits { builder.tempdir_in(memory) } else { builder.tempdir() }.unwrap();
         Place(dir, Variant::PLAIN)
@@ -86,6 +94,7 @@ impl Place {
     pub(super) fn options(&self) -> StoreOptions {
         let options = StoreOptions::at(self.path("store")).run_root(self.path("run")).reserve(64 << 10);
         let options = options.sync(self.1.sync).transient(self.1.transient);
+        let options = options.use_composefs(self.1.composefs).dedup_at_import(self.1.dedup);
         if self.1.separate { options.image_store_root(self.path("images")) } else { options }
     }
 

@@ -149,9 +149,6 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
         with: Option<Vec<u8>>,
     ) -> Result<(), ScanError> {
         let in_place = !above.hides && with.as_ref() == Some(&entry.path);
-        let is_there =
-            |path: &Vec<u8>| self.below.get(path.as_slice()).is_some_and(|at| is_directory(at.entry));
-        let with = with.filter(|path| in_place || is_there(path));
         let path = entry.path.clone();
         let merged = Merged { with: with.clone(), hides: !in_place };
         self.directories.insert(path.clone(), merged);
@@ -305,6 +302,11 @@ mod tests {
         Some(LeftBelow::Content { redirect: redirect.map(|path| path.as_bytes().to_vec()) })
     }
 
+    /// The layer's files have handles, by their paths.
+    fn handle(path: &str) -> Handle {
+        Handle { kind: 1, bytes: path.as_bytes().to_vec() }
+    }
+
     /// The changeset as lines; after the colon, where the bytes of a file are.
     fn resolved(left: &[(&str, Kind, Option<LeftBelow>)], below: &Stack) -> Result<Vec<String>, ScanError> {
         let mut entries: Vec<_> = left
@@ -323,7 +325,12 @@ mod tests {
             })
             .collect();
         entries.sort_by(|a, b| path_order(&a.path, &b.path));
-        let Resolved { entries, elsewhere } = resolve(entries, below, |_| {}, |_, _| None)?;
+        lines(entries, below)
+    }
+
+    fn lines(entries: Vec<ScannedEntry>, below: &Stack) -> Result<Vec<String>, ScanError> {
+        let handle = |_, path: &[u8]| Some(handle(std::str::from_utf8(path).unwrap()));
+        let Resolved { entries, elsewhere } = resolve(entries, below, |_| {}, handle)?;
         Ok(entries
             .iter()
             .map(|entry| {
@@ -422,6 +429,43 @@ mod tests {
                 "w other",
             ]
         );
+    }
+
+    /// A directory with `above` and the file `e`, which the index says is the file with the names `d/a` and `d/link` below.
+    fn linked(above: &[(&str, Kind)]) -> Vec<String> {
+        let entry = |(path, kind): &(&str, Kind)| ScannedEntry {
+            path: path.as_bytes().to_vec(),
+            kind: ScannedKind::Other(kind.clone()),
+            metadata: Metadata::default(),
+            inode: 1,
+            allocated: 0,
+            left_below: None,
+            linked_below: None,
+        };
+        let mut entries: Vec<_> = [("", DIRECTORY)].iter().chain(above).map(entry).collect();
+        let file = ScannedEntry {
+            kind: ScannedKind::File { size: 9 },
+            linked_below: Some(handle("d/a")),
+            ..entry(&("e", DIRECTORY))
+        };
+        entries.push(file);
+        lines(entries, &base()).unwrap()
+    }
+
+    #[test]
+    fn names_below_are_names_of_a_file_as_far_as_they_are_shown() {
+        assert_eq!(linked(&[]), ["d ", "d d", "f d/a: e", "h d/link: d/a", "h e: d/a"]);
+        let gone = linked(&[("d", DIRECTORY), ("d/a", Kind::Whiteout)]);
+        assert_eq!(gone, ["d ", "d d", "w d/a", "f d/link: e", "h e: d/link"]);
+        assert_eq!(linked(&[("d", OPAQUE)]), ["d ", "o d", "f e: e"]);
+        assert_eq!(linked(&[("d", Kind::Whiteout)]), ["d ", "w d", "f e: e"]);
+    }
+
+    #[test]
+    fn what_came_back_into_another_directory_has_all_that_it_shows() {
+        let left = [("", DIRECTORY, None), ("d", OPAQUE, None), ("d/sub", DIRECTORY, tree("/d/sub"))];
+        let lines = resolved(&left, &base()).unwrap();
+        assert_eq!(lines, ["d ", "o d", "d d/sub", "d d/sub/deep", "f d/sub/deep/x: d/sub/deep/x"]);
     }
 
     #[test]

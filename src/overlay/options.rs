@@ -207,17 +207,20 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     let method = match nothing {
         true if probe.lower_descriptors || probe.lower_paths => Method::Bind,
         true => Method::BindCall,
-        false => choose_method(probe, request)?,
+        false => match choose_method(probe, request) {
+            // The kernel's overlayfs does not know the attribute, so without a program nothing else matters.
+            Ok(method @ Method::Program(_)) => method,
+            _ if request.masked.any => {
+                let reason = "none is found that could be used here; install fuse-overlayfs, or name one as mount program";
+                return Err(MountError::Masked { reason });
+            }
+            method => method?,
+        },
     };
     let mut settings =
         vec![("redirect_dir", Some("nofollow")), ("metacopy", Some("off")), ("index", Some("off"))];
     if request.xattrs == XattrClass::User {
         settings.push(("userxattr", None));
-    }
-    if request.masked.any && !nothing && !matches!(method, Method::Program(_)) {
-        let reason =
-            "none is found that could be used here; install fuse-overlayfs, or name one as mount program";
-        return Err(MountError::Masked { reason });
     }
     if request.masked.upper && upper.is_some() {
         // It writes the attribute, too.
@@ -243,8 +246,7 @@ pub(crate) fn plan(probe: &Probe, request: &MountRequest) -> Result<MountPlan, M
     }
     let context = context.filter(|_| request.has_labels);
     let base = request.base.clone();
-    let shown = request.upper.as_ref().filter(|_| upper.is_none()).map(|upper| upper.upper.clone());
-    let unmapped = shown.filter(|_| id_map.is_some());
+    let unmapped = request.upper.as_ref().filter(|_| upper.is_none()).map(|upper| upper.upper.clone());
     let attributes = extra.attributes;
     let erofs = probe.erofs;
     Ok(MountPlan {

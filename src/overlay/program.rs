@@ -128,3 +128,36 @@ pub(super) fn find() -> Option<PathBuf> {
     File::open_to_write(Path::new("/dev/fuse")).ok()?;
     process::find("fuse-overlayfs")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::{MountRequest, XattrClass, plan};
+    use super::super::probe::Probe;
+    use super::*;
+    use crate::sys::userns::IdMaps;
+
+    #[test]
+    fn a_plan_becomes_options_of_the_program() {
+        let mut request = MountRequest::new("/s/d", "/s/empty", XattrClass::Trusted);
+        request.lowers = vec!["/s/d/2".into(), "/s/d/a,b".into()];
+        request.upper = Some(Upper { upper: "/s/d/9".into(), work: "/s/w/9".into() });
+        request.id_map = Some(IdMaps {
+            uids: vec!["0:7:1".parse().unwrap(), "1:20:2".parse().unwrap()],
+            gids: vec!["0:8:3".parse().unwrap()],
+        });
+        request.options = ["volatile", "nodev", "xino=on"].map(str::to_owned).to_vec();
+        request.context = Some("u:r:t:s0:c1,c2".to_owned());
+        let probe = Probe { volatile: true, program: Some("/bin/fuse-overlayfs".into()), ..Probe::nothing() };
+        let expected = [
+            "nodev",
+            "volatile",
+            r#"context="u:r:t:s0:c1\,c2""#,
+            "uidmapping=0:7:1:1:20:2",
+            "gidmapping=0:8:3",
+            "upperdir=9",
+            "workdir=/s/w/9",
+            r"lowerdir=2:a\,b",
+        ];
+        assert_eq!(options(&plan(&probe, &request).unwrap()), *expected.join(","));
+    }
+}

@@ -276,7 +276,11 @@ impl Snapshotter {
         let removal = self.store.begin_removing_layer_named(&layer, &record::name_of(key)?);
         let end = if self.options.async_remove { Removal::leave } else { Removal::finish };
         removal.map(end).map_err(|error| failed(error, key))?;
-        self.store.forget_lent(layer.as_str()).map_err(|error| failed(error, key))
+        // It is gone, whatever becomes of a note that no other layer will ever have.
+        if let Err(error) = self.store.forget_lent(layer.as_str()) {
+            tracing::debug!(%error, key, "a note of a mount is left");
+        }
+        Ok(())
     }
 
     /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is

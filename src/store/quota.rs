@@ -93,3 +93,21 @@ impl Store {
         Quota::default().or(self.options().quota)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_that_is_not_said_is_the_default() {
+        let default = Quota { size: Some(5), inodes: Some(6) };
+        let limits = |size, inodes| {
+            let Limits { bytes, inodes } = Quota { size, inodes }.or(default);
+            (bytes, inodes)
+        };
+        assert_eq!(limits(None, None), (5, 6));
+        assert_eq!((limits(Some(1), None), limits(None, Some(1))), ((1, 6), (5, 1)));
+        assert_eq!(limits(Some(0), Some(0)), (0, 0), "none is a limit too");
+        assert!(!Quota::default().is_asked_for() && Quota { inodes: Some(1), size: None }.is_asked_for());
+    }
+}

@@ -72,7 +72,7 @@ fn options_are_read_as_other_drivers_read_them() {
 fn options_have_their_effect_on_the_store() {
     let dir = Dir::new("graph-effect");
     let other = Dir::new("graph-other");
-    drop(open(&other, Dialect::Moby, &[]));
+    open(&other, Dialect::Moby, &[]).create(&hex(9), None, &CreateOptions::default()).unwrap();
     let image_store = format!("imagestore={}", other.root().display());
     let driver = open(
         &dir,
@@ -81,6 +81,7 @@ fn options_have_their_effect_on_the_store() {
     );
     assert_eq!(driver.sync_mode(), SyncMode::Records);
     assert_eq!(driver.additional_image_stores(), [other.root()]);
+    assert!(driver.exists(&hex(9)).unwrap() && driver.list_layers().unwrap().is_empty());
     let ignored = driver.store().options().ignored();
     assert_eq!(ignored.len(), 1);
     assert!(
@@ -156,6 +157,8 @@ fn limits_are_kept(kind: &str) {
         driver.create_read_write(&hex(2), Some(&hex(1)), &CreateOptions::default()).unwrap();
         driver.create_read_write(&hex(3), Some(&hex(1)), &larger).unwrap();
         driver.create_from_template(&hex(4), &hex(1), None, &larger, true).unwrap();
+        let parent = driver.store().layer(hex(4).as_str()).unwrap().parent;
+        assert_eq!(parent, Some(hex(1)), "what a copy would bring is not counted");
         for (layer, megabytes) in [(2, 20), (3, 50), (4, 50)] {
             let path = driver.get(&hex(layer), &GetOptions::default()).unwrap();
             assert!(fits(path.join("small"), (megabytes - 2) << 20), "{megabytes}");

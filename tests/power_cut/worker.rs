@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
+use layerstore::snapshotter::{self, SnapshotError, Snapshotter, SnapshotterOptions};
 use layerstore::{
     ApplyOptions, ContainerOptions, Error, ImageId, ImageOptions, ImportError, LayerOptions, MountOptions,
     NewItem, Store, UnmountMode,
@@ -33,6 +34,15 @@ pub struct Part {
     pub containers: BTreeMap<String, Container>,
     /// Layers of the thread's own making, by id.
     pub layers: BTreeMap<String, OwnLayer>,
+    /// Snapshots, by key or name.
+    pub snapshots: BTreeMap<String, Snapshot>,
+}
+
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub parent: Option<String>,
+    /// Those of a committed one. Who writes to another one says himself what is on the disk.
+    pub files: Option<BTreeSet<String>>,
 }
 
 /// A layer above nothing.
@@ -62,10 +72,21 @@ impl Part {
             }
         }
         for layer in store.layers()?.into_iter().filter(|layer| layer.id.as_str().starts_with(&own)) {
-            let changes = store.changes(&layer)?;
-            let files = changes.iter().map(|change| change.path.to_string()).collect();
+            let files = files_of(store, layer.id.as_str())?;
             part.layers.insert(layer.id.to_string(), OwnLayer { writable: layer.is_writable(), files });
         }
+        snapshots(store)
+            .walk(&[], |info| {
+                if info.name.starts_with(&own) {
+                    let files = match info.kind {
+                        snapshotter::Kind::Committed => Some(files_of(store, &info.name)?),
+                        _ => None,
+                    };
+                    part.snapshots.insert(info.name, Snapshot { parent: info.parent, files });
+                }
+                Ok(())
+            })
+            .map_err(of_store)?;
         for container in store.containers()? {
             if !container.id.as_str().starts_with(&own) {
                 continue;
@@ -82,6 +103,23 @@ impl Part {
             part.containers.insert(container.id.to_string(), row);
         }
         Ok(part)
+    }
+}
+
+/// The paths that a layer changes.
+fn files_of(store: &Store, key: &str) -> Result<BTreeSet<String>, Error> {
+    let layer = store.layer(key).or_else(|_| store.layer(&format!("snapshot:{key}")))?;
+    Ok(store.changes(&layer)?.iter().map(|change| change.path.to_string()).collect())
+}
+
+fn snapshots(store: &Store) -> Snapshotter {
+    Snapshotter::new(store.clone(), SnapshotterOptions::default())
+}
+
+fn of_store(error: SnapshotError) -> Error {
+    match error {
+        SnapshotError::Store(error) => error,
+        error => panic!("{error}"),
     }
 }
 
@@ -104,6 +142,9 @@ pub enum Kind {
     Unseal,
     Seal,
     RemoveLayer,
+    PrepareSnapshot,
+    CommitSnapshot,
+    RemoveSnapshot,
 }
 
 /// What a thread did: its part before the first operation and after each.
@@ -225,6 +266,9 @@ impl Worker<'_> {
             (2 * own, Kind::Unseal),
             (2 * own, Kind::Seal),
             (own, Kind::RemoveLayer),
+            (if self.choose_snapshot(part, true).is_some() { 4 } else { 3 }, Kind::PrepareSnapshot),
+            (if self.choose_snapshot(part, false).is_some() { 5 } else { 0 }, Kind::CommitSnapshot),
+            (usize::from(!part.snapshots.is_empty()), Kind::RemoveSnapshot),
         ];
         let mut choice = self.random.below(kinds.iter().map(|(weight, _)| weight).sum());
         for (weight, kind) in kinds {
@@ -358,6 +402,40 @@ impl Worker<'_> {
                 self.store.remove_layer(&id.parse()?)?;
                 part.layers.remove(&id);
             }
+            Kind::PrepareSnapshot => {
+                let key = format!("{}snapshot{serial}", prefix(self.thread));
+                let parent = self.choose_snapshot(part, true);
+                let labels = BTreeMap::from([("serial".to_owned(), serial.to_string())]);
+                snapshots(self.store).prepare(&key, parent.as_deref(), &labels).map_err(of_store)?;
+                part.snapshots.insert(key, Snapshot { parent, files: None });
+            }
+            Kind::CommitSnapshot => {
+                let key = self.choose_snapshot(part, false).unwrap();
+                let name = format!("{}committed{serial}", prefix(self.thread));
+                let layer = self.store.layer(&format!("snapshot:{key}"))?;
+                let upper = self.store.layer_places(&layer.id)?.upper;
+                let files: BTreeSet<String> = (0..20).map(|number| format!("by{serial}-{number}")).collect();
+                for file in &files {
+                    std::fs::write(upper.join(file), self.random.bytes(3000)).unwrap();
+                }
+                let mut options = snapshotter::CommitOptions::default();
+                let mut row = part.snapshots.remove(&key).unwrap();
+                // One above nothing is moved onto another, perhaps.
+                if row.parent.is_none() && self.random.once_in(2) {
+                    row.parent = self.choose_snapshot(part, true);
+                    options.parent.clone_from(&row.parent);
+                }
+                snapshots(self.store).commit(&name, &key, &options).map_err(of_store)?;
+                row.files = Some(files);
+                part.snapshots.insert(name, row);
+            }
+            Kind::RemoveSnapshot => {
+                let is_below =
+                    |key: &String| part.snapshots.values().any(|row| row.parent.as_ref() == Some(key));
+                let key = part.snapshots.keys().find(|key| !is_below(key)).unwrap().clone();
+                snapshots(self.store).remove(&key).map_err(of_store)?;
+                part.snapshots.remove(&key);
+            }
             Kind::DropBlobs => drop(self.store.drop_blobs(None)?),
             Kind::Gc => drop(self.store.gc(false)?),
         }
@@ -369,6 +447,13 @@ impl Worker<'_> {
         let names: BTreeSet<_> = (0..20).map(|number| format!("file{serial}-{number}")).collect();
         let members: Vec<_> = names.iter().map(|name| Member::file(name, self.random.bytes(3000))).collect();
         (archive(&members), names)
+    }
+
+    /// A snapshot that is committed, or one that is not.
+    fn choose_snapshot(&mut self, part: &Part, committed: bool) -> Option<String> {
+        let rows = part.snapshots.iter().filter(|(_, row)| row.files.is_some() == committed);
+        let keys: Vec<_> = rows.map(|(key, _)| key.clone()).collect();
+        self.random.choose(&keys).cloned()
     }
 
     fn layer(&mut self, part: &Part) -> String {

@@ -90,7 +90,7 @@ fn what_is_there_for_a_reference_is_not_unpacked_again() {
     // containerd finds it so.
     let filter = format!(r#"labels."{REFERENCE}"=={target},parent=="""#);
     assert_eq!(snapshots.names(&[&format!("kind==committed,{filter}")]), ["a/3/sha256:0123"]);
-    // Above another parent it is not the same, and who wants to look does not unpack.
+    // Above another parent it is not the same, be it nothing, and who wants to look does not unpack.
     snapshots.prepare("above", Some("a/3/sha256:0123"), &wanted).unwrap();
     snapshots.view("view", Some("a/3/sha256:0123"), &wanted).unwrap();
     snapshots.prepare("other", None, &labels(&[(REFERENCE, "sha256:4567")])).unwrap();
@@ -100,6 +100,7 @@ fn what_is_there_for_a_reference_is_not_unpacked_again() {
     snapshots.prepare("c", Some("a/3/sha256:0123"), &named).unwrap();
     commit(&snapshots, "a/5/sha256:89ab", Some("a/3/sha256:0123"), &[(REFERENCE, "sha256:89ab")]);
     assert_code(snapshots.prepare("d", Some("a/3/sha256:0123"), &named), Code::AlreadyExists);
+    snapshots.prepare("e", None, &named).unwrap();
     // Who was not told to adopt unpacks it again, and so fetches it.
     let plain =
         layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default());
@@ -115,7 +116,11 @@ fn the_upper_directory_is_shown_and_not_kept() {
     let source = mounts[0].source.to_str().unwrap().to_owned();
     let shown = snapshots.stat("a").unwrap();
     assert_eq!(shown.labels, labels(&[("own", "label"), (UPPERDIR, &source)]));
-    assert_eq!(snapshots.update(&shown, &["labels.own"]).unwrap().labels, shown.labels);
+    for paths in [&["labels.own"][..], &["labels"], &[]] {
+        assert_eq!(snapshots.update(&shown, paths).unwrap().labels, shown.labels);
+        let kept = snapshots.store.layer("snapshot:a").unwrap().labels;
+        assert_eq!(kept, [("own".to_owned(), "label".to_owned())]);
+    }
     snapshots
         .walk(&[], |info| {
             assert_eq!(info.labels, shown.labels);

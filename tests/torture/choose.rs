@@ -14,6 +14,7 @@ const CONTAINERS: usize = 4;
 const IMAGES: usize = 3;
 const LAYERS: usize = 2;
 const OWN_LAYERS: usize = 5;
+const SNAPSHOTS: usize = 4;
 /// How many names and items all workers want.
 const CONTENDED: usize = 3;
 
@@ -140,6 +141,9 @@ impl Chooser<'_> {
         let mounts = self.owned.mounts_of(&id).unwrap_or(0);
         let (container, layer) = (self.owned.containers.get(&id), self.owned.own.get(&id));
         // With ids of its own, what root writes into it is nobody's.
+        if container.is_some_and(|container| container.ids) && !self.random.once_in(3) {
+            return Some(if mounts == 0 { Op::Mount { id } } else { Op::Unmount { id } });
+        }
         if container.is_some_and(|container| container.ids)
             || layer.is_some() && mounts == 0 && self.random.once_in(2)
         {
@@ -205,7 +209,9 @@ impl Chooser<'_> {
         // What is mounted for writing changes under who stands on it.
         let still: Vec<String> = ids.iter().filter(|id| own[*id].mounts.is_none()).cloned().collect();
         let word = self.word.clone();
-        Some(match self.random.below(12) {
+        Some(match self.random.below(16) {
+            12.. if self.direct => return None,
+            12.. => return self.change_snapshots(),
             0..4 if ids.len() < OWN_LAYERS => {
                 let parent = match self.random.below(3) {
                     0 => None,
@@ -225,6 +231,37 @@ impl Chooser<'_> {
             }
             9 => return self.change_images(),
             _ => Op::DeleteOwn { id: self.random.pick(ids)? },
+        })
+    }
+
+    fn change_snapshots(&mut self) -> Option<Op> {
+        let of_kind = |committed: bool| -> Vec<String> {
+            let snapshots = self.owned.snapshots.iter();
+            let keys = snapshots.filter(|(_, snapshot)| snapshot.files.is_some() == committed);
+            keys.map(|(key, _)| key.clone()).collect()
+        };
+        let (committed, active) = (of_kind(true), of_kind(false));
+        Some(match self.random.below(6) {
+            0..3 if committed.len() + active.len() < SNAPSHOTS => {
+                let parent = if self.random.once_in(3) { None } else { self.random.pick(committed) };
+                Op::Prepare { key: self.word.clone(), parent }
+            }
+            0..4 => {
+                let key = self.random.pick(active)?;
+                let can_move = self.owned.snapshots[&key].parent.is_none() && self.random.once_in(2);
+                let onto = if can_move { self.random.pick(committed) } else { None };
+                Op::CommitSnapshot {
+                    key,
+                    name: format!("{}-committed", self.word),
+                    onto,
+                    files: self.files(),
+                }
+            }
+            _ => {
+                let leaves = committed.into_iter().chain(active).filter(|key| !self.owned.is_below(key));
+                let leaves: Vec<String> = leaves.collect();
+                Op::RemoveSnapshot { key: self.random.pick(leaves)? }
+            }
         })
     }
 

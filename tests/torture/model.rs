@@ -9,6 +9,7 @@ use super::content::Content;
 use super::log::Entry;
 use super::op::{Answer, Change, Op, Outcome, Refusal};
 use super::own::OwnLayer;
+use super::snapshots::Snapshot;
 
 /// The things of one slot.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Owned {
     /// Layers that were made as such, by id.
     #[serde(default)]
     pub own: BTreeMap<String, OwnLayer>,
+    /// Snapshots, by key or name.
+    #[serde(default)]
+    pub snapshots: BTreeMap<String, Snapshot>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -92,7 +96,7 @@ impl Owned {
     }
 
     fn done(&mut self, op: &Op, answer: &Answer) -> Result<(), String> {
-        if let Some(done) = self.done_to_own(op, answer) {
+        if let Some(done) = self.done_to_own(op, answer).or_else(|| self.done_to_snapshots(op)) {
             return done;
         }
         match op {
@@ -175,6 +179,7 @@ impl Owned {
             return refused;
         }
         match (op, refusal) {
+            _ if Self::refused_to_snapshots(op, refusal) => Ok(()),
             // Whether these may be is a question of the other workers.
             (_, Refusal::Locked) | (Op::Create { .. }, Refusal::NotFound) => Ok(()),
             // The layers below its own may be those of a shared image that is gone and still mounted.
@@ -374,4 +379,5 @@ fn differences(expected: &Owned, seen: &Owned) -> String {
         + &maps("image", &expected.images, &seen.images)
         + &maps("layer", &expected.layers, &seen.layers)
         + &maps("own layer", &expected.own, &seen.own)
+        + &maps("snapshot", &expected.snapshots, &seen.snapshots)
 }

@@ -11,6 +11,7 @@ use super::log::Worker;
 use super::model::{Container, Image, Owned};
 use super::op::Shared;
 use super::own::OwnLayer;
+use super::snapshots;
 
 /// The id of the container whose items and metadata all workers change.
 pub const ARENA: &str = "arena";
@@ -101,6 +102,7 @@ pub fn owned(store: &Store, slot: usize) -> Result<Owned, Trouble> {
         let made = Some((image.id.to_string(), top.to_string()));
         seen.images.insert(name.to_string(), Image { made, files: files(store, &image)? });
     }
+    seen.snapshots = snapshots::observe(store, &prefix)?;
     for layer in store.layers()? {
         let name = layer.names.iter().find(|name| name.as_str().starts_with(&prefix));
         if layer.id.as_str().starts_with(&prefix) {
@@ -150,7 +152,7 @@ fn data(store: &Store, container: &layerstore::Container) -> Result<Option<Conte
 }
 
 /// The files that workers wrote into a container, or into the container that an image was made of.
-fn files(store: &Store, of: impl Into<ThingId>) -> Result<BTreeMap<String, Content>, Trouble> {
+pub fn files(store: &Store, of: impl Into<ThingId>) -> Result<BTreeMap<String, Content>, Trouble> {
     let mut tar = Vec::new();
     store.diff(of, &mut tar)?;
     let mut files = BTreeMap::new();

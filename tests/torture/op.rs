@@ -97,6 +97,21 @@ pub enum Op {
     DeleteOwn {
         id: String,
     },
+    /// Makes a snapshot, above a committed one of the worker's own or above nothing.
+    Prepare {
+        key: String,
+        parent: Option<String>,
+    },
+    /// Writes files into a snapshot and commits it, perhaps onto another parent.
+    CommitSnapshot {
+        key: String,
+        name: String,
+        onto: Option<String>,
+        files: BTreeMap<String, Content>,
+    },
+    RemoveSnapshot {
+        key: String,
+    },
     /// Makes an image of a layer that is there.
     MakeImage {
         id: String,

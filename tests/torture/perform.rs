@@ -16,6 +16,7 @@ use super::images::SharedImage;
 use super::model::Owned;
 use super::observe::{self, ARENA, DATA, FLAG, PAIR, Trouble};
 use super::op::{Answer, Change, Op, Outcome, Refusal};
+use super::snapshots;
 use crate::support::tar::{self, Member};
 
 /// Does it. Errors that other workers can cause are outcomes; any other is trouble.
@@ -181,6 +182,9 @@ fn answer(
             let made = store.create_image(&options)?;
             let found = store.images_by_digest(&Digest::sha256(format!("manifest of {id}").as_bytes()))?;
             expect(found == [made], || format!("{found:?} has the digest of {id}"))?;
+        }
+        Op::Prepare { .. } | Op::CommitSnapshot { .. } | Op::RemoveSnapshot { .. } => {
+            snapshots::perform(store, op)?;
         }
         Op::DeleteImage { id, .. } => {
             store.remove_image(&id.parse().map_err(Error::from)?)?;

@@ -13,6 +13,7 @@ use super::model::{self, Owned};
 use super::observe::{self, ARENA, Trouble};
 use super::op::Shared;
 use super::shared;
+use super::snapshots;
 
 /// Everything in a store, as far as workers change it.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +104,11 @@ fn refuse_strangers(store: &Store, images: &[SharedImage], known: &Known) -> Res
     }
     for layer in store.layers()?.iter().filter(|layer| !layer.names.is_empty()) {
         let id = layer.id.as_str();
-        let has = |owned: &Owned| owned.layers.contains_key(id) || owned.own.contains_key(id);
+        let key = layer.names.iter().find_map(|name| name.as_str().strip_prefix(snapshots::PREFIX));
+        let has = |owned: &Owned| {
+            let is_snapshot = key.is_some_and(|key| owned.snapshots.contains_key(key));
+            is_snapshot || owned.layers.contains_key(id) || owned.own.contains_key(id)
+        };
         if !known.owned.values().any(has) {
             return Err(format!("nobody has named the layer {}: {:?}", layer.id, layer.names).into());
         }
@@ -234,7 +239,10 @@ pub fn empty(store: &Store, at_once: bool) -> Result<(), Trouble> {
         let layers = store.layers()?;
         let parents: BTreeSet<&LayerId> = layers.iter().filter_map(|layer| layer.parent.as_ref()).collect();
         let top = layers.iter().find(|layer| !parents.contains(&layer.id)).unwrap();
-        store.remove_layer(&top.id)?;
+        match top.names.iter().find_map(|name| name.as_str().strip_prefix(snapshots::PREFIX)) {
+            Some(key) => snapshots::of(store).remove(key)?,
+            None => store.remove_layer(&top.id)?,
+        }
     }
     let status = store.status()?;
     let sums = [status.layer_bytes, status.layer_inodes, status.kept_blob_bytes, status.item_bytes];

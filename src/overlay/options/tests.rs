@@ -162,16 +162,21 @@ fn entries_for_callers_that_mount_by_themselves() {
     let mut mapped = request(&["a:b", "c,d\\e"], false);
     let extents =
         vec![IdExtent { inside: 0, outside: 7, count: 1 }, IdExtent { inside: 1, outside: 9, count: 2 }];
-    mapped.id_map = Some(IdMaps { uids: extents.clone(), gids: extents });
+    let groups = vec![IdExtent { inside: 0, outside: 8, count: 3 }];
+    mapped.id_map = Some(IdMaps { uids: extents, gids: groups });
     mapped.context = Some("u:r:t:s0:c1,c2".to_owned());
     let entry = plan(&able(), &mapped).unwrap().entry(EntryPaths::Absolute).unwrap();
     let rest = [
         "context=\"u:r:t:s0:c1,c2\"",
         "lowerdir=/s/diffs/a\\:b:/s/diffs/c\\,d\\\\e",
         "uidmap=0:7:1,1:9:2",
-        "gidmap=0:7:1,1:9:2",
+        "gidmap=0:8:3",
     ];
     assert_eq!(strings(&entry), [&["ro"][..], &FORCED, &rest].concat());
+    // In parts, the directories and the ids are by themselves, and that nothing is written.
+    let parts = plan(&able(), &mapped).unwrap().parts(Path::new("/s/diffs/empty"));
+    assert_eq!(parts.options, [&FORCED[..], &rest[..1]].concat());
+    assert_eq!((parts.lowers.len(), parts.upper), (2, None));
     // A kernel without SELinux would refuse the option, and a label that is none is refused by any.
     mapped.has_labels = false;
     let entry = plan(&able(), &mapped).unwrap().entry(EntryPaths::Absolute).unwrap();
@@ -236,8 +241,29 @@ fn an_image_is_the_lowest_layer_and_needs_a_kernel_that_copies_whole_files() {
             .contains("6.16")
     );
     assert!(refused(Probe { user_namespace: true, ..able.clone() }).contains("user namespace"));
+    let by_program = MountRequest { prefer_program: true, ..request.clone() };
+    let reason = plan(&able, &by_program).unwrap_err();
+    assert!(matches!(reason, MountError::Composefs { reason: BY_PROGRAM }), "{reason}");
     // The directories of its files count.
     let mut deep = request.clone();
     deep.lowers.splice(..0, (0..498).map(|number| PathBuf::from(format!("/s/l{number}"))));
     assert!(matches!(plan(&able, &deep), Err(MountError::TooManyLayers { count: 501, .. })));
+}
+
+#[test]
+fn modes_in_an_attribute_need_a_program() {
+    let mut asked = request(&["2", "1"], true);
+    asked.masked = Masked { any: true, upper: false };
+    asked.prefer_program = true;
+    let planned = |asked: &MountRequest| plan(&able(), asked);
+    assert!(planned(&asked).unwrap().settings.iter().all(|(key, _)| *key != PERMISSIONS));
+    asked.masked.upper = true;
+    assert!(planned(&asked).unwrap().settings.contains(&(PERMISSIONS, Some("2"))));
+    // Without one, this is what is wrong, whatever the kernel can do.
+    for overlay in [true, false] {
+        let none = plan(&Probe { program: None, overlay, ..able() }, &asked);
+        assert!(matches!(none, Err(MountError::Masked { .. })), "{none:?}");
+    }
+    asked.prefer_program = false;
+    assert!(matches!(planned(&asked), Err(MountError::Masked { .. })), "the kernel would show the mask");
 }

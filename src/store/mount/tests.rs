@@ -124,6 +124,17 @@ fn a_kernel_that_maps_no_ids_gets_a_copy() {
     assert!(matches!(refused, Err(Error::InUse(InUseError::Mounted { .. }))), "{refused:?}");
     store.unmount(&web, UnmountMode::Plain).unwrap();
     store.refuse_mounted_above(&[copy]).unwrap();
+    // It is of what the image was then.
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(7);
+    tar.append_data(&mut header, "own0", &b"changed"[..]).unwrap();
+    let more = crate::store::ApplyOptions { change_under_others: true, ..Default::default() };
+    store.apply_diff(image.top_layer.as_ref().unwrap(), &*tar.into_inner().unwrap(), &more).unwrap();
+    let mount = store.mount(&web, &MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read(mount.path().join("own0")).unwrap(), b"changed");
+    store.unmount(&web, UnmountMode::Plain).unwrap();
 }
 
 /// A layer of its own, with its tree and the number of its directory.
@@ -164,6 +175,15 @@ fn files_named_by_hashes_go_with_the_last_layer_that_has_them() {
     assert_eq!(shared_files(&store), Some(0));
     assert!(store.gc(false).unwrap().removed.is_empty());
     assert_eq!(shared_files(&store), None);
+    // Who only looks takes nothing.
+    let (left, tree, number) = sealed(&store, "left");
+    let data = store.name_files(&store, &left, &tree, number).unwrap().unwrap();
+    std::fs::remove_dir_all(&data.path).unwrap();
+    std::fs::remove_file(store.diff_path(number).join("file")).unwrap();
+    store.gc(true).unwrap();
+    assert_eq!(shared_files(&store), Some(1));
+    store.gc(false).unwrap();
+    assert_eq!(shared_files(&store), None);
 }
 
 #[test]
@@ -189,6 +209,16 @@ fn a_layer_is_not_written_to_where_an_image_shows_it() {
     });
     let missed = store.name_files(&store, &layer, &tree, number);
     assert!(missed.is_err() || number != written(&store, &layer.id), "{missed:?}");
+    assert_eq!(shared_files(&store), Some(0), "what is written to has no other name");
+    store.gc(false).unwrap();
+    // Made writable when its files have names by their hashes, and these are not yet at their place.
+    let (layer, tree, number) = sealed(&store, "more content");
+    let (faster, id) = (store.clone(), layer.id.clone());
+    moment::meanwhile("files named", move || {
+        faster.unseal(&id.parse().unwrap()).unwrap();
+    });
+    let missed = store.name_files(&store, &layer, &tree, number);
+    assert!(missed.is_err() && number != written(&store, &layer.id), "{missed:?}");
     store.gc(false).unwrap();
     // Files named while it is about to be made writable.
     let (layer, tree, number) = sealed(&store, "other content");
@@ -207,4 +237,106 @@ fn written(store: &Store, layer: &str) -> u64 {
     let record = store.begin_read().unwrap().layer_ref(layer).unwrap();
     let LayerContent::Writable(number) = record.content else { panic!("{record:?}") };
     number
+}
+
+/// A store that waits for nobody, and a layer that is written to, with the number of its directory.
+fn impatient(dir: &Path) -> (Store, LayerId, u64) {
+    let options = StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off);
+    let store = Store::open(&options.reserve(0).lock_timeout(Duration::ZERO)).unwrap();
+    let layer =
+        store.create_layer(None, &LayerOptions { volatile: true, ..LayerOptions::default() }).unwrap();
+    let number = written(&store, layer.id.as_str());
+    (store, layer.id, number)
+}
+
+#[test]
+fn a_layer_that_somebody_seals_or_fills_is_not_mounted_for_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, layer, number) = impatient(dir.path());
+    if !store.probe().unwrap().overlay {
+        return eprintln!("skipped: no right to make overlay mounts here");
+    }
+    let lock = crate::disk::EntryLock::create(store.layout()).unwrap().name(number).unwrap();
+    let busy = store.mount(&layer, &MountOptions::default());
+    assert!(matches!(busy, Err(Error::InUse(InUseError::Busy { .. }))), "{busy:?}");
+    assert!(store.run().unwrap().mounts().unwrap().is_empty(), "nothing stays noted of it");
+    let view = MountOptions { read_only: true, ..MountOptions::default() };
+    store.mount(&layer, &view).unwrap();
+    store.unmount(&layer, UnmountMode::Plain).unwrap();
+    lock.remove().unwrap();
+    store.mount(&layer, &MountOptions::default()).unwrap();
+    store.unmount(&layer, UnmountMode::Plain).unwrap();
+}
+
+#[test]
+fn the_mark_of_a_mount_that_others_make_is_of_this_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, layer, number) = impatient(dir.path());
+    let work = store.layout().ensure_workdir(number).unwrap();
+    let record = store.begin_read().unwrap().layer_ref(layer.as_str()).unwrap();
+    let mark = work.join("work/incompat/volatile");
+    let told: [fn(&Store, &LayerId); 2] = [
+        |store, layer| drop(store.mount_parts(layer, &MountOptions::default()).unwrap()),
+        |store, layer| drop(store.mount_entry(layer, &MountOptions::default()).unwrap()),
+    ];
+    for tell in told {
+        tell(&store, &layer);
+        std::fs::create_dir_all(&mark).unwrap();
+        store.refuse_in_doubt(&store, &record).unwrap();
+        // Nobody was told since the mark is there.
+        store.forget_lent(layer.as_str()).unwrap();
+        tell(&store, &layer);
+        let refused = store.refuse_in_doubt(&store, &record);
+        assert!(matches!(refused, Err(Error::Mount(MountError::VolatileLeft { .. }))), "{refused:?}");
+        std::fs::remove_dir_all(work.join("work")).unwrap();
+    }
+}
+
+#[test]
+fn what_is_below_a_mount_is_not_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    if !store.probe().unwrap().overlay {
+        return eprintln!("skipped: no right to make overlay mounts here");
+    }
+    let image = image(&store, 2);
+    let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
+    let chain = store.layer_chain(image.top_layer.as_ref().unwrap()).unwrap();
+    let bottom = [chain.last().unwrap().id.to_string()];
+    store.refuse_mounted_above(&bottom).unwrap();
+    store.mount(&web, &MountOptions::default()).unwrap();
+    let refused = store.refuse_mounted_above(&bottom);
+    assert!(matches!(refused, Err(Error::InUse(InUseError::Mounted { .. }))), "{refused:?}");
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+}
+
+#[test]
+fn a_layer_that_goes_while_its_mount_is_planned_leaves_no_workdir() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, layer, number) = impatient(dir.path());
+    let work = store.layout().entry_path(Subdirectory::Work, disk::DiffName::Entry(number));
+    let (faster, id) = (store.clone(), layer.clone());
+    moment::meanwhile("workdir to be made", move || faster.remove_layer(&id).unwrap());
+    let gone = store.mount(&layer, &MountOptions::default());
+    assert!(matches!(gone, Err(Error::Lookup(LookupError::NotFound { .. }))), "{gone:?}");
+    assert!(!work.exists());
+}
+
+#[test]
+fn a_store_that_allows_no_volatile_mounts_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, layer, _) = impatient(dir.path());
+    let strict = Store::open(&store.options().clone().volatile_mounts(false)).unwrap();
+    let asked = MountOptions { options: vec!["volatile".to_owned()], ..MountOptions::default() };
+    let is_volatile = |store: &Store, options: &MountOptions| {
+        store.plan_mount(&layer.clone().into(), options).map(|planned| planned.volatile.is_some())
+    };
+    match is_volatile(&store, &MountOptions::default()) {
+        Err(Error::Mount(why)) => return eprintln!("skipped: no mounts here: {why}"),
+        planned => assert!(planned.unwrap(), "the layer is"),
+    }
+    assert!(!is_volatile(&strict, &MountOptions::default()).unwrap());
+    assert!(!is_volatile(&strict, &asked).unwrap());
+    let view = MountOptions { read_only: true, ..asked };
+    assert!(!is_volatile(&store, &view).unwrap(), "nothing is written through a view");
 }

@@ -107,6 +107,8 @@ pub fn status(error: &SnapshotError) -> Status {
 mod tests {
     use std::time::Duration;
 
+    use layerstore::InUseError;
+
     use super::*;
 
     fn entry(source: &str, options: &[&str]) -> MountEntry {
@@ -159,6 +161,11 @@ mod tests {
     #[test]
     fn failures_have_the_codes_that_containerd_knows() {
         let key = || "a".to_owned();
+        let full = layerstore::Error::Io {
+            action: "write",
+            path: "file".into(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
         for (error, code) in [
             (SnapshotError::NotFound { key: key() }, tonic::Code::NotFound),
             (SnapshotError::AlreadyExists { key: key() }, tonic::Code::AlreadyExists),
@@ -170,10 +177,19 @@ mod tests {
                 SnapshotError::InvalidArgument { what: "the key", value: key(), reason: key() },
                 tonic::Code::InvalidArgument,
             ),
+            (SnapshotError::Visitor("no more".into()), tonic::Code::Aborted),
+            (SnapshotError::Store(InUseError::Busy { layer: key() }.into()), tonic::Code::Unavailable),
+            (SnapshotError::Store(full), tonic::Code::ResourceExhausted),
         ] {
             assert_eq!(status(&error).code(), code);
             assert!(!status(&error).message().is_empty());
         }
+    }
+
+    #[test]
+    fn usage_is_bytes_and_inodes() {
+        let sent = super::usage(Usage { inodes: 1, size: u64::MAX });
+        assert_eq!((sent.inodes, sent.size), (1, i64::MAX));
     }
 
     #[test]
