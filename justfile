@@ -35,7 +35,7 @@ model cases="500":
 power-cut seconds="60":
     LAYERSTORE_POWER_CUT_SECONDS={{seconds}} cargo test --test main power_cut:: -- --nocapture
 
-# the tests of mounts and stores on Debian's kernel, in a virtual machine: just vm-test mounts::
+# the tests of mounts and stores on an old and a new kernel, in a virtual machine: just vm-test [--kernel bookworm] mounts::
 vm-test *names:
     tests/vm/test.sh {{names}}
 

@@ -15,6 +15,8 @@ use crate::support::store::assert_whole;
 use crate::support::tar::{Member, archive};
 use crate::support::{Dir, TestCommand, machine};
 
+mod verity;
+
 fn options(dir: &Dir) -> StoreOptions {
     StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0)
 }
@@ -57,11 +59,19 @@ fn obstacle(error: &Error) -> Option<&'static str> {
 
 /// A store with an image and a container, mounted; `None` where the kernel cannot.
 fn mounted(dir: &Dir) -> Option<(Store, layerstore::Image, layerstore::Container, PathBuf)> {
+    mounted_in(dir, &options(dir))
+}
+
+/// The same, in a store with these options.
+fn mounted_in(
+    dir: &Dir,
+    options: &StoreOptions,
+) -> Option<(Store, layerstore::Image, layerstore::Container, PathBuf)> {
     if !machine::is_root() {
         machine::note_skip("mounting needs root or a user namespace");
         return None;
     }
-    let store = Store::open(&options(dir).use_composefs(true)).unwrap();
+    let store = Store::open(&options.clone().use_composefs(true)).unwrap();
     let image = load(dir, &store, "image", layers());
     let web = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
     match store.mount(&web, &MountOptions::default()) {
@@ -71,7 +81,7 @@ fn mounted(dir: &Dir) -> Option<(Store, layerstore::Image, layerstore::Container
         }
         Err(error) => {
             let reason = obstacle(&error).unwrap_or_else(|| panic!("{error}"));
-            assert!(!dir.root().join("composefs").exists(), "nothing is made where nothing is mounted");
+            assert!(!store.root().join("composefs").exists(), "nothing is made where nothing is mounted");
             machine::note_skip(reason);
             None
         }

@@ -13,8 +13,8 @@ use crate::disk::{DiffName, Layout, StagedFiles, Subdirectory};
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::verity;
-use crate::sys::{beneath, moment, node, path};
-use crate::types::ContentHash;
+use crate::sys::{beneath, moment, node, path, stat};
+use crate::types::{ContentHash, Timestamp};
 
 /// The directory of the files; the other if all have fs-verity.
 pub(super) const PLAIN: &str = "data";
@@ -44,15 +44,22 @@ pub(crate) struct Data {
     pub(crate) verified: bool,
 }
 
-/// Contents, each with its length and a path that has it.
-pub(super) type Files<'m> = BTreeMap<ContentHash, (u64, &'m [u8])>;
+/// A content, and one of the files of a layer that have it.
+pub(super) struct Named<'m> {
+    pub(super) size: u64,
+    pub(super) path: &'m [u8],
+    mtime: Timestamp,
+}
+
+/// What of a layer is to be found by its hash.
+pub(super) type Files<'m> = BTreeMap<ContentHash, Named<'m>>;
 
 /// What of a layer is to be found by its hash.
 pub(super) fn files(manifest: &Manifest) -> Files<'_> {
     let mut files = BTreeMap::new();
-    for Entry { path, kind, .. } in manifest.entries() {
+    for Entry { path, kind, metadata } in manifest.entries() {
         if let Kind::File { size: size @ 1.., content } = kind {
-            files.entry(*content).or_insert((*size, path.as_slice()));
+            files.entry(*content).or_insert(Named { size: *size, path, mtime: metadata.mtime });
         }
     }
     files
@@ -89,11 +96,11 @@ pub(crate) fn build_data(
         .and_then(|()| beneath::open_directory_beneath(staged.directory(), PLAIN.as_bytes()))
         .map_err(fail("create"))?;
     let root = layout.open_entry(Subdirectory::Diffs, number)?;
-    for (content, (size, at)) in &files {
-        content::link(shared, data.as_fd(), (content, *size), (root.as_fd(), at))
+    for (content, Named { size, path, .. }) in &files {
+        content::link(shared, data.as_fd(), (content, *size), (root.as_fd(), path))
             .map_err(fail("link the files of"))?;
     }
-    if seal(data.as_fd(), &files).map_err(fail("turn on fs-verity in"))? {
+    if seal(data.as_fd(), root.as_fd(), &files).map_err(fail("turn on fs-verity in"))? {
         node::rename(staged.directory(), PLAIN.as_bytes(), staged.directory(), VERIFIED.as_bytes())
             .map_err(fail("rename the files of"))?;
     }
@@ -107,24 +114,40 @@ fn failed(path: PathBuf, action: &'static str) -> impl FnOnce(io::Error) -> Layo
     move |source| LayoutError::Io { path, action, source }
 }
 
-/// Turns fs-verity on for all files; returns whether they have it now.
-fn seal(data: BorrowedFd<'_>, files: &Files<'_>) -> io::Result<bool> {
-    let open = |content: &ContentHash| beneath::open_file_beneath(data, content::name(content).as_bytes());
-    // One says it for all.
-    let Some(first) = files.keys().next() else { return Ok(true) };
-    match verity::enable(open(first)?.as_fd()) {
-        Err(error) if verity::is_without(&error) => return Ok(false),
-        enabled => enabled?,
-    }
-    for (content, (size, _)) in files {
-        verity::enable(open(content)?.as_fd())?;
+/// Turns fs-verity on for all files; returns whether they have it now. `root` is the directory of the layer.
+fn seal(data: BorrowedFd<'_>, root: BorrowedFd<'_>, files: &Files<'_>) -> io::Result<bool> {
+    for (index, (content, named)) in files.iter().enumerate() {
+        let name = content::name(content);
+        match seal_file(&beneath::open_file_beneath(data, name.as_bytes())?, root, named) {
+            // One says it for all.
+            Err(error) if index == 0 && verity::is_without(&error) => return Ok(false),
+            sealed => sealed?,
+        }
         // From here on nobody can write to it, so what is right now stays right.
-        if !content::has(data, content::name(content).as_bytes(), content, *size) {
-            let reason = format!("a file is not what the manifest says: {}", content::name(content));
+        if !content::has(data, name.as_bytes(), content, named.size) {
+            let reason = format!("a file is not what the manifest says: {name}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
     }
     Ok(true)
+}
+
+/// Turns fs-verity on for a file. Some filesystems, ext4 for one, take that for a change of the file now. But the layer's
+/// directory shows when it was changed, so the time is put back.
+fn seal_file(file: &OwnedFd, root: BorrowedFd<'_>, Named { path, mtime, .. }: &Named<'_>) -> io::Result<()> {
+    let file = file.as_fd();
+    let before = stat::stat(file)?;
+    verity::enable(file)?;
+    let mtime = (mtime.seconds, mtime.nanoseconds);
+    let now = stat::stat(file)?.mtime;
+    if now == mtime {
+        return Ok(());
+    }
+    // What it was before may be what a crash left. Of a file that another layer brought, that is all that is known.
+    let (parent, last) = beneath::open_parent_beneath(root, path)?;
+    let is_own = stat::stat_at(parent.as_fd(), last)?.id == before.id;
+    let right = if is_own { mtime } else { before.mtime };
+    if now == right { Ok(()) } else { node::set_mtime(file, right) }
 }
 
 /// The digests of all files of a stack, which `data` has; `None` if one has none.

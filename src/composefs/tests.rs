@@ -277,11 +277,14 @@ fn files_with_verity_are_sealed_with_their_digests() {
     let manifest = scan(root.as_fd(), &std::collections::HashMap::new(), XattrNamespace::User).unwrap();
     let stack = stack([&manifest], XattrNamespace::User);
     assert_eq!(super::flaw_of_data(&layout, &manifest, 7, true).unwrap(), None);
+    let changed = || std::fs::metadata(diff.join("two")).unwrap().modified().unwrap();
+    let when = changed();
     // A second one is welcome, and goes.
     let shared = super::open_shared(&layout).unwrap();
     for fresh in [8, 9] {
         super::build_data(&layout, &manifest, (7, fresh), shared.as_fd(), || Ok(())).unwrap();
     }
+    assert_eq!(changed(), when, "the layer shows it");
     let data = super::find_data(&layout, 7).unwrap();
     let one = data.path.join(blake3::hash(b"one").to_hex().as_str());
     assert_eq!(std::fs::read(&one).unwrap(), b"one");
@@ -310,6 +313,10 @@ fn files_with_verity_are_sealed_with_their_digests() {
     assert!(has(&digest(&diff.join("d/one"))) && has(&digest(&diff.join("two"))));
     assert!(std::fs::write(diff.join("two"), "other").is_err());
     assert!(std::fs::write(&built.image, "other").is_err(), "the image is verified as well");
+    // What a crash left right after fs-verity was turned on.
+    std::fs::File::open(diff.join("two")).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    super::build_data(&layout, &manifest, (7, 10), shared.as_fd(), || Ok(())).unwrap();
+    assert_eq!(changed(), when);
     // A file of the same content, without fs-verity, is none that the image was made for.
     std::fs::remove_file(&one).unwrap();
     std::fs::write(&one, "one").unwrap();

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use layerstore_schema::manifest::Manifest;
 
-use super::build::{self, Data};
+use super::build::{self, Data, Named};
 use super::content;
 use super::tree::{Stack, image};
 use crate::disk::{DiffName, Layout, Subdirectory};
@@ -37,7 +37,7 @@ fn unreadable(error: &io::Error) -> String {
 
 fn compare(data: &Data, manifest: &Manifest, deep: bool) -> io::Result<Option<String>> {
     let directory = beneath::open_directory(&data.path)?;
-    for (content, (size, _)) in build::files(manifest) {
+    for (content, Named { size, .. }) in build::files(manifest) {
         let name = content::name(&content);
         let found = match stat::stat_at(directory.as_fd(), name.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

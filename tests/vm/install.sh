@@ -2,7 +2,7 @@
 # Installs what run.sh needs, from Debian's packages. Ends with 3 if something is missing and cannot be installed.
 set -eu
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
-needs="qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs"
+needs="qemu-system-x86_64:qemu-system-x86 busybox:busybox-static mkfs.ext4:e2fsprogs xz:xz-utils"
 missing=
 for need in $needs; do
     command -v "${need%%:*}" >/dev/null 2>&1 || missing="$missing ${need#*:}"

@@ -41,7 +41,9 @@ fn a_refusal_has_the_words_of_the_kernel() {
         Ok(context) => context,
         Err(refusal) => return eprintln!("skipped: no right to open an overlay context: {refusal}"),
     };
-    let refusal = context.string("no_such_option", "x").unwrap_err();
+    let Err(refusal) = context.string("no_such_option", "x") else {
+        return eprintln!("skipped: this kernel looks at the options of overlayfs when it has all");
+    };
     assert_eq!(refusal.source.raw_os_error(), Some(libc::EINVAL));
     assert!(refusal.log.contains("no_such_option"), "{refusal}");
 }
