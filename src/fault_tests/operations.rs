@@ -392,18 +392,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
             Ok(())
         })
     },
-    Operation {
-        mounts: true,
-        prepare: |place| {
-            let store = place.open();
-            create(&store, IdMapping::Maps(own_ids())).unwrap();
-            let second = store.container("second").unwrap();
-            let layer = store.begin_read().unwrap().layer_ref(second.layer.as_str()).unwrap();
-            store.mapped_copy(&layer, &own_ids()).unwrap();
-            store.remove_container(&second.id).unwrap();
-        },
-        ..on_store("drop_copies", |_, store| store.unwrap().drop_mapped_copies().map(drop))
-    },
     on_store("set_flag_and_metadata", |_, store| {
         let store = store.unwrap();
         let (web, image) = (web(store)?, base(store)?);
