@@ -5,8 +5,8 @@ use std::path::Path;
 
 use layerstore::oci::{LoadOptions, Source};
 use layerstore::{
-    Container, ContainerOptions, Error, IdMapping, IdMaps, Image, MountError, MountOptions, RepairOptions,
-    Store, StoreOptions, SyncMode, UnmountMode,
+    Container, ContainerOptions, Error, IdMapping, IdMaps, Image, LayerId, MountError, MountOptions,
+    RepairOptions, Store, StoreOptions, SyncMode, UnmountMode,
 };
 use layerstore_schema::record::{DiffRecord, LayerContent, LayerRecord, Record};
 use layerstore_schema::table;
@@ -305,6 +305,37 @@ fn a_copy_has_owners_of_its_own_in_a_store_with_a_mask() {
     assert_whole(&store);
 }
 
+/// Owners that stand in an attribute are shown by no map: so they come from there into a copy, whatever the kernel can do.
+#[test]
+fn an_image_that_was_made_with_a_mask_is_copied_without() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("id-maps-masked-image");
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+    let masked = Store::open(&options.clone().force_mask(0o700).mount_program("/bin/true")).unwrap();
+    let image = load(&dir, &masked);
+    drop(masked);
+    let store = Store::open(&options).unwrap();
+    let web = container(&store, &image, "web", FIRST);
+    let mounted = mount(&store, &web);
+    let at = |path: &str| mounted.path().join(path);
+    assert_eq!((owner(at("www/page")), owner(at("hidden/above"))), ((10_033, 10_034), (30_000, 30_049)));
+    assert_eq!(at("www/page").metadata().unwrap().mode() & 0o7777, 0o640);
+    std::fs::write(at("new"), "new").unwrap();
+    store.unmount(&web, UnmountMode::Plain).unwrap();
+    assert_eq!(store.image("image").unwrap().mapped_top_layers.len(), 1);
+    assert_whole(&store);
+    // Maps of a single mount are for mounts that map.
+    let mut own = MountOptions::default();
+    own.id_maps = Some(maps(SECOND));
+    let refused = store.mount(&image, &own);
+    assert!(
+        matches!(&refused, Err(Error::Mount(MountError::IdMap { reason })) if reason.contains("force_mask")),
+        "{refused:?}"
+    );
+}
+
 /// It costs neither the image nor its containers, whatever is left of it.
 #[test]
 fn a_repair_forgets_a_copy_that_is_damaged() {
@@ -423,8 +454,11 @@ fn a_variable_switches_id_mapped_mounts_off() {
     dir.layerstore(["unmount", "web"]).assert_success();
     assert_eq!(open(&dir, true).image("image").unwrap().mapped_top_layers.len(), 1);
     let table = off(&["status"]).stdout();
-    let row = table.lines().find(|line| line.starts_with("id-mapped mounts")).unwrap();
-    assert!(row.contains("switched off"), "{row}");
+    let row: Vec<_> =
+        table.lines().skip_while(|line| !line.starts_with("id-mapped mounts")).take(2).collect();
+    assert!(row[0].ends_with(" no") && row[1].trim_start().starts_with("switched off"), "{row:?}");
+    let setting = table.lines().find(|line| line.starts_with("id_mapped_mounts")).unwrap();
+    assert!(setting.contains("$_CONTAINERS_OVERLAY_DISABLE_IDMAP"), "{setting}");
     let rows = off(&["status", "--json"]).json();
     let row = rows["capabilities"].as_array().unwrap().iter().find(|row| row["name"] == "id-mapped mounts");
     assert_eq!(row.unwrap()["value"], false);
@@ -433,4 +467,102 @@ fn a_variable_switches_id_mapped_mounts_off() {
         config.lines().any(|line| line.starts_with("id_mapped_mounts") && line.contains("DISABLE_IDMAP")),
         "{config}"
     );
+}
+
+/// A copy belongs to its image: it is shown with it, counted with it, and goes when no container needs it.
+#[test]
+fn copies_are_told_counted_and_dropped() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("id-maps-dropped");
+    let store = open(&dir, false);
+    let image = load(&dir, &store);
+    let before = store.usage(&image.id).unwrap();
+    let both = [("first", FIRST), ("second", SECOND)].map(|(name, map)| {
+        let made = container(&store, &image, name, map);
+        mount(&store, &made);
+        store.unmount(&made, UnmountMode::Plain).unwrap();
+        made
+    });
+    let copies = store.image("image").unwrap().mapped_top_layers;
+    let usage = store.usage(&image.id).unwrap();
+    let taken = |copy| store.usage(copy).unwrap().total;
+    assert!(before.mapped == 0 && taken(&copies[0]) > 0, "{usage:?}");
+    assert_eq!(usage.mapped, taken(&copies[0]) + taken(&copies[1]));
+    // Its own layers do not go with it as long as containers stand on them.
+    assert_eq!((usage.total, usage.unique), (before.total + usage.mapped, usage.mapped));
+
+    let layers = dir.layerstore(["layers"]).stdout();
+    let row = layers.lines().find(|line| line.starts_with(&copies[0].as_str()[..12])).unwrap();
+    assert!(row.ends_with("copy of image image for ids 0:10000:1000 1000:30000:50"), "{row}");
+    let du = dir.layerstore(["du"]).stdout();
+    assert!(du.lines().any(|line| line.trim_start().starts_with("copies with other owners")), "{du}");
+    let du = dir.layerstore(["du", "--json"]).json();
+    assert_eq!(
+        (&du["summary"]["mapped_copies"], &du["images"][0]["mapped"]),
+        (&2.into(), &usage.mapped.into())
+    );
+
+    assert_eq!(store.drop_mapped_copies().unwrap(), [], "each has a container");
+    store.remove_container(&both[0].id).unwrap();
+    assert_eq!(store.drop_mapped_copies().unwrap(), copies[..1]);
+    assert_eq!(store.image("image").unwrap().mapped_top_layers, copies[1..]);
+    assert_whole(&store);
+    store.remove_container(&both[1].id).unwrap();
+    let pruned = dir.layerstore(["prune", "--copies", "--json"]).json();
+    assert_eq!(pruned["copies"], serde_json::json!([copies[1].as_str()]));
+    assert_eq!(store.usage(&image.id).unwrap(), before);
+    assert_whole(&store);
+}
+
+#[test]
+fn a_forced_repair_takes_the_copies_of_an_image_along() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("id-maps-repair-image");
+    let store = open(&dir, false);
+    let image = load(&dir, &store);
+    let copy = || {
+        let web = container(&store, &image, "web", FIRST);
+        mount(&store, &web);
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+        store.remove_container(&web.id).unwrap();
+        store.image("image").unwrap().mapped_top_layers[0].clone()
+    };
+    let is_there = |copy: &LayerId| store.layers().unwrap().iter().any(|layer| layer.id == *copy);
+    // Who makes the record of an image anew does not know what copies it had: they are nobody's.
+    let first = copy();
+    database::edit(&dir.root(), |txn| {
+        let mut images = txn.open_table(table::IMAGES).unwrap();
+        let bytes = images.get(image.id.as_str()).unwrap().unwrap().value().to_owned();
+        images.insert(image.id.as_str(), &bytes[..1]).unwrap();
+    });
+    let report = store.repair(&RepairOptions::default()).unwrap();
+    assert!(report.is_complete(), "{report:#?}");
+    assert!(store.image("image").unwrap().mapped_top_layers.is_empty() && is_there(&first));
+    assert_eq!(store.drop_mapped_copies().unwrap(), std::slice::from_ref(&first));
+    assert!(!is_there(&first));
+    assert_whole(&store);
+
+    let second = copy();
+    store.drop_blobs(None).unwrap();
+    let top = image.top_layer.clone().unwrap();
+    database::edit(&dir.root(), |txn| {
+        let layers = txn.open_table(table::LAYERS).unwrap();
+        let found = LayerRecord::decode(layers.get(top.as_str()).unwrap().unwrap().value()).unwrap();
+        let LayerContent::Sealed(tree) = found.content else { panic!("it is sealed") };
+        let diffs = txn.open_table(table::DIFFS).unwrap();
+        let diff = DiffRecord::decode(diffs.get(&tree).unwrap().unwrap().value()).unwrap();
+        txn.open_table(table::BLOBS).unwrap().remove(&diff.manifest).unwrap();
+        std::fs::remove_dir_all(dir.root().join(format!("diffs/{}", diff.number))).unwrap();
+    });
+    let mut options = RepairOptions::default();
+    options.force = true;
+    let report = store.repair(&options).unwrap();
+    assert!(report.is_complete(), "{report:#?}");
+    assert_eq!(store.images().unwrap(), [], "{report:#?}");
+    assert!(!is_there(&second), "{report:#?}");
+    assert_whole(&store);
 }

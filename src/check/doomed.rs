@@ -39,6 +39,17 @@ pub(crate) fn doomed(records: &Records, first: impl IntoIterator<Item = Casualty
             Casualty::Image(id) => {
                 let of = records.containers.values().filter(|container| container.image.as_ref() == Some(id));
                 next.extend(of.map(|container| Casualty::Container(container.id.clone())));
+                // Its copies with other ids are of no use without it, unless somebody has named one.
+                let copies = records.images.get(id).into_iter().flat_map(|image| &image.mapped_top_layers);
+                let goes = |copy: &&String| {
+                    let named = records.layers.get(*copy).is_none_or(|layer| !layer.names.is_empty());
+                    let shared = records
+                        .images
+                        .values()
+                        .any(|other| other.id != *id && other.mapped_top_layers.contains(copy));
+                    !named && !shared && are_copies(records, std::slice::from_ref(copy))
+                };
+                next.extend(copies.filter(goes).map(|copy| Casualty::Layer(copy.clone())));
             }
             Casualty::Container(id) => {
                 let layer = records.containers.get(id).map(|container| container.layer.clone());

@@ -4,6 +4,7 @@
 //! function from it and a [`MountRequest`] to a [`MountPlan`]. [`mount`] carries the plan out, and a caller that
 //! mounts by itself takes [`MountPlan::entry`] or [`MountPlan::parts`]. A mount outlives the process that made it.
 
+mod attempt;
 mod backing;
 mod defaults;
 mod entry;
@@ -13,6 +14,7 @@ mod options;
 mod probe;
 mod program;
 
+pub(crate) use attempt::try_program;
 pub use backing::Backing;
 pub(crate) use backing::explain;
 pub use defaults::OverlayDefaults;
@@ -24,4 +26,4 @@ pub(crate) use options::{
     BY_PROGRAM, Masked, MountPlan, MountRequest, Upper, XattrClass, check, objection, plan,
 };
 pub(crate) use probe::{ErofsSupport, IdMapSupport, Probe, probe};
-pub(crate) use program::made as is_by_program;
+pub(crate) use program::{made as is_by_program, objection as against_found_program};

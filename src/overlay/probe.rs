@@ -151,18 +151,18 @@ impl Probe {
     /// Why images cannot be mounted instead of directories; `None` if they can.
     pub(crate) fn against_images(&self) -> Option<&'static str> {
         if self.user_namespace || !self.privileged {
-            return Some("the kernel mounts EROFS for root outside every user namespace only");
+            return Some("only root outside every user namespace may mount EROFS images");
         }
         // In the order of what is tried: without the first, nobody has asked for the others.
         if self.lower_descriptors && self.erofs == ErofsSupport::None {
             return Some(
-                "the kernel mounts no EROFS image here: it lacks the filesystem, or has it as a module that is not loaded",
+                "the kernel mounts no EROFS image here: load its module (modprobe erofs), or take a kernel that has it",
             );
         }
         if !self.lower_descriptors || !self.data_lowers {
             return Some(
-                "the kernel takes data-only layers with `metacopy=on` at the best, which leaves files without content \
-                 in what containers write; Linux 6.16 does without",
+                "it needs Linux 6.16: older kernels show the files of images with `metacopy=on` only, which leaves files \
+                 without content in what containers write",
             );
         }
         None

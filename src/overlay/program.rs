@@ -125,9 +125,25 @@ fn for_fuse(key: &str, value: &OsStr) -> OsString {
 
 /// The fuse-overlayfs of this machine, if it could work: the program and the device it needs.
 pub(super) fn find() -> Option<PathBuf> {
-    File::open_to_write(Path::new("/dev/fuse")).ok()?;
-    process::find("fuse-overlayfs")
+    File::open_to_write(Path::new(DEVICE)).ok()?;
+    process::find(PROGRAM)
 }
+
+/// Why [`find`] finds none, and what to do.
+pub(crate) fn objection() -> String {
+    match (process::find(PROGRAM), File::open_to_write(Path::new(DEVICE))) {
+        (None, _) => {
+            format!("none found: install {PROGRAM}, or name another one by the option mount_program")
+        }
+        (Some(program), Err(error)) => {
+            format!("{} needs {DEVICE}, which cannot be opened: {error}", program.display())
+        }
+        (Some(_), Ok(_)) => format!("{PROGRAM} was not there when mounts were tried out in this boot"),
+    }
+}
+
+const PROGRAM: &str = "fuse-overlayfs";
+const DEVICE: &str = "/dev/fuse";
 
 #[cfg(test)]
 mod tests {

@@ -243,12 +243,13 @@ impl Snapshotter {
             }
         }
         let seal = SealOptions {
-            names: Some([vec![new.as_str().to_owned()], record.aliases].concat()),
+            names: None,
             labels: Some(record::labels(&options.labels)),
             flags: record::flags(Kind::Committed),
             parent: moved_onto.as_ref().map(|below| below.layer.clone()),
             read_only: true,
-            still_named: Some(record::name_of(key)?.as_str().to_owned()),
+            // What else it is called was given by others, perhaps just now.
+            renamed: Some((record::name_of(key)?.as_str().to_owned(), new.as_str().to_owned())),
         };
         moment::pass("snapshot found");
         match self.store.seal_with(&record.layer, &seal) {
@@ -284,7 +285,8 @@ impl Snapshotter {
     }
 
     /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is
-    /// locked while they are looked at: `visit` may call everything. Where the changes are
+    /// locked while they are looked at: `visit` may call everything. All are in memory until then, as the order is that of the names and a
+    /// snapshot of the database would keep from reuse what others change meanwhile: some hundred bytes each, and their labels. Where the changes are
     /// ([`upperdir_label`](SnapshotterOptions::upperdir_label)) is looked up when a snapshot is shown, and one that has gone by then is left
     /// out.
     ///

@@ -29,8 +29,6 @@ pub(super) struct Record {
     pub(super) layer: LayerId,
     pub(super) parent: Option<LayerId>,
     pub(super) is_sealed: bool,
-    /// The layer's other names, which somebody else gave it.
-    pub(super) aliases: Vec<String>,
     /// Without the name of its parent, which is in another record.
     pub(super) info: Info,
 }
@@ -42,8 +40,6 @@ impl Record {
             return None;
         }
         let name = layer.names.iter().find_map(|name| key_of(name.as_str()))?;
-        let aliases = layer.names.iter().filter(|name| key_of(name.as_str()).is_none());
-        let aliases = aliases.map(ToString::to_string).collect();
         let flag = |wanted: &str| layer.flags.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
         let kind = Kind::from_word(flag(KIND)?.trim_matches('"'))?;
         let created = flag(CREATED).and_then(|value| time(value)).unwrap_or_else(|| {
@@ -55,7 +51,6 @@ impl Record {
             layer: layer.id,
             parent: layer.parent,
             is_sealed: layer.tree.is_some(),
-            aliases,
             info: Info { kind, name, parent: None, labels, created, updated },
         })
     }

@@ -37,6 +37,28 @@ fn of_two_commits_of_a_key_one_is_done() {
     }
 }
 
+/// Others may name a snapshot's layer at any time, and a name is theirs to take away.
+#[test]
+fn a_commit_leaves_the_names_that_others_gave() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = open(dir.path());
+    prepare(&snapshots, "key");
+    let layer = snapshots.store.layer("snapshot:key").unwrap().id;
+    let name = |text: &str| -> crate::types::Name { text.parse().unwrap() };
+    snapshots.store.write(|txn| txn.add_name(&layer, &name("before"))).unwrap();
+    let (other, of) = (open(dir.path()), layer.clone());
+    moment::meanwhile(FOUND, move || {
+        other.store.write(|txn| txn.add_name(&of, &name("meanwhile"))).unwrap();
+    });
+    commit(&snapshots, "base", "key").unwrap();
+    let names = snapshots.store.layer(layer.as_str()).unwrap().names;
+    assert_eq!(
+        names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["snapshot:base", "before", "meanwhile"]
+    );
+    assert_eq!(snapshots.stat("base").unwrap().kind, Kind::Committed);
+}
+
 #[test]
 fn a_parent_that_goes_meanwhile_is_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! What a store can do on this machine, and why it cannot do the rest: one table.
 
 use crate::disk::XattrNamespace;
-use crate::error::Error;
-use crate::overlay::{ErofsSupport, IdMapSupport, Probe};
+use crate::error::{Error, MountError};
+use crate::overlay::{ErofsSupport, IdMapSupport, Probe, against_found_program};
 use crate::sys::machine;
 
 use super::Store;
@@ -65,7 +65,8 @@ impl Capability {
 
 impl Store {
     /// What this store can do here, and why it cannot do the rest: kernel, filesystem, rights and options together. What the
-    /// kernel can do was tried out, once in this boot.
+    /// kernel can do was tried out, once in this boot; a mount program, which may come and go, is tried out by each call, with a
+    /// little mount that is taken away again.
     ///
     /// Returns [`Error::ReadOnly`] if the run root cannot be written, where what was tried out is kept, and [`Error::Mount`]
     /// if the directory for trying it cannot be used.
@@ -86,9 +87,10 @@ impl Store {
     /// ```
     pub fn capabilities(&self) -> Result<Vec<Capability>, Error> {
         let probe = self.probe()?;
+        let program = self.try_program(&probe)?.map(|tried| tried.map_err(|error| told(&error)));
         // One list for each part of the store that has something to tell.
         Ok([
-            self.mount_capabilities(&probe),
+            self.mount_capabilities(&probe, program),
             self.id_capabilities(&probe),
             self.disk_capabilities(&probe),
             self.keeping_capabilities(),
@@ -96,79 +98,84 @@ impl Store {
         .concat())
     }
 
-    /// How layers are mounted.
-    fn mount_capabilities(&self, probe: &Probe) -> Vec<Capability> {
-        let program = probe.program.as_ref().map(|program| program.display().to_string());
+    /// How layers are mounted. `tried` is what came of it when the mount program was, if there is one.
+    fn mount_capabilities(&self, probe: &Probe, tried: Option<Result<(), String>>) -> Vec<Capability> {
+        let program = probe.program.as_ref().map(|program| program.display().to_string()).unwrap_or_default();
         let why = |key| reason(probe, key);
         let by_program = !probe.overlay || self.options().prefer_mount_program;
-        let mounts = match &program {
-            Some(program) if by_program => {
-                let asked = || "the mount program is preferred to the kernel".to_owned();
+        let mounts = match &tried {
+            Some(Ok(())) if by_program => {
+                let asked = || "the mount program is preferred to the kernel by an option".to_owned();
                 let reason = if probe.overlay { asked() } else { why("overlay") };
                 Capability::by("mounts", program.clone()).because(reason)
             }
+            Some(Err(_)) if by_program => Capability::new("mounts", false, || match probe.overlay {
+                true => "the mount program, which an option prefers to the kernel, does not work: see below"
+                    .to_owned(),
+                false => format!("{}; and the mount program does not work: see below", why("overlay")),
+            }),
             _ if probe.overlay => Capability::by("mounts", "kernel"),
             _ => Capability::new("mounts", false, || why("overlay")),
         };
-        let lowers = match probe {
-            Probe { overlay: false, .. } => Capability::new("lower layers", false, || why("overlay")),
-            Probe { lower_descriptors: true, .. } => Capability::by("lower layers", "descriptors"),
-            Probe { lower_paths: true, .. } => {
-                Capability::by("lower layers", "paths").because(why("lower_descriptors"))
-            }
-            _ => Capability::by("lower layers", "mount(2)").because(why("lower_paths")),
+        let found = match tried {
+            Some(Ok(())) => Capability::by("mount program", program),
+            Some(Err(error)) => Capability::new("mount program", false, || format!("{program}: {error}")),
+            None => Capability::new("mount program", false, against_found_program),
         };
+        vec![
+            mounts,
+            lower_layers(probe),
+            self.overlay_attributes(probe),
+            Capability::new("device whiteouts", probe.device_whiteouts, || {
+                instead(probe, "device_whiteouts", "whiteouts are files with an attribute instead")
+            }),
+            Capability::new("attribute whiteouts", probe.xattr_whiteouts, || {
+                instead(probe, "xattr_whiteouts", "Linux 6.7 has them; whiteouts are device nodes instead")
+            }),
+            Capability::new("escaped attributes", probe.xattr_escape, || {
+                instead(probe, "xattr_escape", "Linux 6.7 has them; layers that hold layers need them")
+            }),
+            match self.options().volatile {
+                true => Capability::new("volatile mounts", probe.volatile, || {
+                    instead(probe, "volatile", "containers that ask for it are mounted with syncs")
+                }),
+                false => Capability::new("volatile mounts", false, || off("volatile_mounts")),
+            },
+            images(probe),
+            found,
+        ]
+    }
+
+    /// Where overlayfs keeps its own marks.
+    fn overlay_attributes(&self, probe: &Probe) -> Capability {
         let (class, kept, key) = match self.layout().xattrs() {
             XattrNamespace::Trusted => ("trusted.overlay.*", probe.trusted_xattrs, "trusted_xattrs"),
             XattrNamespace::User => ("user.overlay.*", probe.user_xattrs, "user_xattrs"),
         };
-        let marks = match kept {
+        match kept {
             true => Capability::by("overlay attributes", class),
-            false => Capability::new("overlay attributes", false, || format!("{class}: {}", why(key))),
-        };
-        let volatile = match self.options().volatile {
-            true => Capability::new("volatile mounts", probe.volatile, || why("volatile")),
-            false => Capability::new("volatile mounts", false, || OFF.to_owned()),
-        };
-        let found = match program {
-            Some(program) => Capability::by("mount program", program),
-            None => Capability::new("mount program", false, || {
-                "fuse-overlayfs is not installed, or /dev/fuse cannot be opened".to_owned()
+            false => Capability::new("overlay attributes", false, || match probe.privileged {
+                true => format!("{class}: {}", reason(probe, key)),
+                false => reason(probe, key),
             }),
-        };
-        let images = match (probe.against_images(), probe.erofs) {
-            (Some(reason), _) => Capability::new("composefs images", false, || reason.to_owned()),
-            (None, ErofsSupport::File) => Capability::by("composefs images", "files"),
-            (None, _) => Capability::by("composefs images", "loop devices")
-                .because("this kernel mounts no files of this filesystem"),
-        };
-        vec![
-            mounts,
-            lowers,
-            marks,
-            Capability::new("device whiteouts", probe.device_whiteouts, || why("device_whiteouts")),
-            Capability::new("attribute whiteouts", probe.xattr_whiteouts, || why("xattr_whiteouts")),
-            Capability::new("escaped attributes", probe.xattr_escape, || why("xattr_escape")),
-            volatile,
-            images,
-            found,
-        ]
+        }
     }
 
     /// How containers get ids of their own.
     fn id_capabilities(&self, probe: &Probe) -> Vec<Capability> {
         let name = "id-mapped mounts";
+        const COPIES: &str = "a container with ids of its own gets a copy of its image with these owners";
         let mapped = match probe.id_maps {
-            _ if !self.options().id_mapped_mounts => Capability::new(name, false, || {
-                format!("{OFF}: layers are copied with the owners of each map")
-            }),
-            IdMapSupport::Detached if probe.lower_descriptors => Capability::by(name, "detached"),
-            IdMapSupport::Detached | IdMapSupport::Attached => {
-                Capability::by(name, "attached").because("this kernel takes no detached mount as a layer")
+            _ if !self.options().id_mapped_mounts => {
+                Capability::new(name, false, || format!("{}: {COPIES}", off("id_mapped_mounts")))
             }
-            IdMapSupport::None => Capability::new(name, false, || {
-                format!("{}: layers are copied with the owners of each map", reason(probe, "id_maps"))
-            }),
+            _ if self.options().prefer_mount_program => {
+                Capability::new(name, false, || format!("a program makes all mounts: {COPIES}"))
+            }
+            IdMapSupport::Detached if probe.lower_descriptors => Capability::by(name, "detached"),
+            IdMapSupport::Detached | IdMapSupport::Attached => Capability::by(name, "attached")
+                .because("each mount goes by a mount namespace for a moment; Linux 6.15 needs none"),
+            IdMapSupport::None => Capability::new(name, false, || instead(probe, "id_maps", COPIES)),
         };
         let ids = if probe.user_namespace { "of a user namespace" } else { "of the machine" };
         vec![Capability::by("ids", ids), mapped]
@@ -189,21 +196,75 @@ impl Store {
     }
 }
 
+/// How the layers are told to the kernel.
+fn lower_layers(probe: &Probe) -> Capability {
+    let name = "lower layers";
+    let older = |by, key, newer: &str| {
+        Capability::by(name, by).because(format!("{newer}; here: {}", reason(probe, key)))
+    };
+    match probe {
+        Probe { overlay: false, .. } => Capability::new(name, false, || reason(probe, "overlay")),
+        Probe { lower_descriptors: true, .. } => Capability::by(name, "descriptors"),
+        Probe { lower_paths: true, .. } => {
+            older("paths", "lower_descriptors", "Linux 6.13 takes them as open directories")
+        }
+        _ => older("mount(2)", "lower_paths", "Linux 6.5 takes them one by one, and more of them"),
+    }
+}
+
+/// Whether `use_composefs` could be used.
+fn images(probe: &Probe) -> Capability {
+    let name = "composefs images";
+    match (probe.against_images(), probe.erofs) {
+        (Some(_), _) if !probe.privileged => Capability::new(name, false, || reason(probe, "erofs")),
+        (Some(reason), _) => Capability::new(name, false, || reason.to_owned()),
+        (None, ErofsSupport::File) => Capability::by(name, "mounted as files"),
+        (None, _) => Capability::by(name, "by loop devices").because(
+            "Linux 6.12 can mount the file of an image as it is, on most filesystems; this one cannot here",
+        ),
+    }
+}
+
 /// What is said of what the options forbid.
-const OFF: &str = "switched off by an option";
+fn off(option: &str) -> String {
+    format!("switched off by the option {option}")
+}
+
+/// What is said of everything that only somebody with the right to mount can do, or find out.
+const NOT_PRIVILEGED: &str = "not without the right to mount";
 
 /// What was in the way when it was tried.
 fn reason(probe: &Probe, key: &str) -> String {
+    // Whatever the calls said, it is always the same.
+    if !probe.privileged {
+        return NOT_PRIVILEGED.to_owned();
+    }
     match probe.reasons.get(key) {
         Some(reason) => reason.clone(),
-        None if !probe.privileged => "only root mounts: enter a user namespace first".to_owned(),
         None if !probe.overlay => "the kernel makes no overlay mounts here".to_owned(),
         None => "the kernel takes it and does nothing".to_owned(),
     }
 }
 
+/// The same, and what is done instead or can be done about it.
+fn instead(probe: &Probe, key: &str, instead: &str) -> String {
+    match probe.privileged && probe.overlay {
+        true => format!("{instead} ({})", reason(probe, key)),
+        false => reason(probe, key),
+    }
+}
+
+/// Why a mount program does not work, for who knows which it is.
+fn told(error: &MountError) -> String {
+    match error {
+        MountError::Program { message, .. } => message.clone(),
+        error => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::off as off_by;
     use super::*;
     use crate::store::StoreOptions;
 
@@ -221,8 +282,9 @@ mod tests {
         probe.reasons.insert("lower_descriptors".to_owned(), "no such option".to_owned());
         probe.id_maps = IdMapSupport::Attached;
         probe.privileged = true;
-        let rows = [store.mount_capabilities(&probe), store.id_capabilities(&probe)].concat();
-        assert_eq!(value(&rows, "lower layers"), ("paths".to_owned(), "no such option".to_owned()));
+        let rows = [store.mount_capabilities(&probe, None), store.id_capabilities(&probe)].concat();
+        let lowers = value(&rows, "lower layers");
+        assert!(lowers.0 == "paths" && lowers.1.ends_with("no such option"), "{lowers:?}");
         assert_eq!(value(&rows, "mounts"), ("kernel".to_owned(), String::new()));
         assert_eq!(value(&rows, "id-mapped mounts").0, "attached");
         assert_eq!(value(&rows, "volatile mounts").0, "no");
@@ -231,11 +293,43 @@ mod tests {
         drop(store);
         let off = Store::open(&options.volatile_mounts(false).id_mapped_mounts(false)).unwrap();
         probe.volatile = true;
-        let rows = [off.mount_capabilities(&probe), off.id_capabilities(&probe)].concat();
-        assert_eq!(value(&rows, "volatile mounts"), ("no".to_owned(), OFF.to_owned()));
-        assert!(value(&rows, "id-mapped mounts").1.starts_with(OFF));
-        let nothing = off.mount_capabilities(&Probe::nothing());
-        assert!(value(&nothing, "mounts").1.contains("user namespace"));
+        let rows = [off.mount_capabilities(&probe, None), off.id_capabilities(&probe)].concat();
+        assert_eq!(value(&rows, "volatile mounts"), ("no".to_owned(), off_by("volatile_mounts")));
+        assert!(value(&rows, "id-mapped mounts").1.starts_with(&off_by("id_mapped_mounts")));
+    }
+
+    #[test]
+    fn a_mount_program_counts_as_far_as_it_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::at(dir.path().join("store"));
+        let store = Store::open(&options.clone().mount_program("/no/such/program")).unwrap();
+        let (found, why) = value(&store.capabilities().unwrap(), "mount program");
+        assert!(found == "no" && why.starts_with("/no/such/program: it cannot be run"), "{why}");
+        drop(store);
+        let store = Store::open(&options.mount_program("/bin/true").prefer_mount_program(true)).unwrap();
+        let rows = store.capabilities().unwrap();
+        let (found, why) = value(&rows, "mount program");
+        assert_eq!((found.as_str(), why.as_str()), ("no", "/bin/true: it ended without a mount"));
+        assert_eq!(value(&rows, "mounts").0, "no");
+        assert!(
+            std::fs::read_dir(dir.path().join("store/diffs")).unwrap().next().is_none(),
+            "the scratch is left"
+        );
+    }
+
+    /// Who may not mount reads this once, and not ten numbers of errors.
+    #[test]
+    fn without_the_right_to_mount_each_row_says_so_shortly() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions::at(dir.path().join("store"))).unwrap();
+        let mut probe = Probe::nothing();
+        probe
+            .reasons
+            .insert("overlay".to_owned(), "unshare: Operation not permitted (os error 1)".to_owned());
+        let rows = [store.mount_capabilities(&probe, None), store.id_capabilities(&probe)].concat();
+        for row in rows.iter().filter(|row| row.value == CapabilityValue::No && row.name != "mount program") {
+            assert_eq!(row.reason, NOT_PRIVILEGED, "{row:?}");
+        }
     }
 
     #[test]

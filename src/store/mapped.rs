@@ -9,14 +9,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use layerstore_schema::record::{ImageRecord, LayerContent, LayerRecord};
+use layerstore_schema::record::{ContainerRecord, ImageRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{Stage, Staging};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::image::{self, id_ranges};
 use crate::layer::{self, SealedContent};
-use crate::meta::Query;
+use crate::meta::{Query, ReadTxn, WriteTxn};
 use crate::sys::userns::IdMaps;
 use crate::types::{Digest, LayerId, Timestamp};
 
@@ -24,7 +24,7 @@ use super::Store;
 use super::container::random_id;
 use super::layer::changed_meanwhile;
 use super::part::Part;
-use super::remove::{EVERYTHING, Mounts};
+use super::remove::{EVERYTHING, Gone, Mounts, unneeded};
 use super::view::View;
 
 /// The label of a copy: which contents it is a copy of.
@@ -43,6 +43,58 @@ struct Source {
 }
 
 impl Store {
+    /// Removes the copies of images with other owners that no container needs, and returns their ids: those for id maps that no
+    /// container on the image has. [`mount`](Self::mount) makes a copy where ids cannot be mapped, and leaves it for the next container
+    /// with the same map. One that has a name or is kept by a lease stays. Of several stores that share a store for images each knows
+    /// its own containers only.
+    ///
+    /// # Locking
+    ///
+    /// Nobody mounts meanwhile.
+    ///
+    /// Returns [`Error::Meta`] with [`TransientUnseen`](crate::MetaError::TransientUnseen) if there are transient containers that
+    /// cannot be seen.
+    pub fn drop_mapped_copies(&self) -> Result<Vec<LayerId>, Error> {
+        let mut dropped = match self.separate_images() {
+            Some(images) => {
+                self.begin_writing()?;
+                self.hold_users(|| images.drop_copies_used_by(Some(self)))?
+            }
+            None => Vec::new(),
+        };
+        dropped.extend(self.drop_copies_used_by(None)?);
+        Ok(dropped.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
+    }
+
+    /// The same for the images of this store; `user` is the store whose containers stand on images here.
+    fn drop_copies_used_by(&self, user: Option<&Store>) -> Result<Vec<String>, Error> {
+        self.write_removing(
+            Mounts::Wait,
+            EVERYTHING,
+            |_| Ok(false),
+            |txn| {
+                let beside = self.rows_beside(user)?;
+                let (mut freed, mut dropped) = Default::default();
+                for mut image in txn.images()? {
+                    let unused = unused_copies(txn, &beside, &image)?;
+                    if unused.is_empty() {
+                        continue;
+                    }
+                    image.mapped_top_layers.retain(|copy| !unused.contains(copy));
+                    txn.put_image(&image)?;
+                    for copy in unused {
+                        self.remove_unneeded(txn, &copy, (&beside, user), &mut freed, &mut dropped)?;
+                    }
+                }
+                // Of an image that a repair has removed without knowing what it had.
+                for copy in txn.layers()?.iter().filter(|layer| is_copy(layer)) {
+                    self.remove_unneeded(txn, &copy.id, (&beside, user), &mut freed, &mut dropped)?;
+                }
+                Ok((freed, dropped))
+            },
+        )
+    }
+
     /// The directory that has all that is below a container's layer, with the host's ids: that of a copy which is there, or is
     /// made now. `None` if there is nothing below.
     ///
@@ -225,6 +277,39 @@ fn copy_in(
         }
     }
     Ok(None)
+}
+
+/// The copies of an image that nothing needs: neither a container with this map, which never gets another one, nor a name, a lease or
+/// another image.
+fn unused_copies(txn: &WriteTxn, beside: &[ReadTxn], image: &ImageRecord) -> Result<Vec<String>, Error> {
+    let mut containers = containers_on(txn, &image.id)?;
+    for rows in beside {
+        containers.extend(containers_on(rows, &image.id)?);
+    }
+    let mut unused = Vec::new();
+    for id in &image.mapped_top_layers {
+        let Some(copy) = txn.layer(id)? else { continue };
+        let is_wanted = containers
+            .iter()
+            .any(|container| container.uid_map == copy.uid_map && container.gid_map == copy.gid_map);
+        let needed_by_others =
+            || unneeded(txn, id, &mut Gone::with_image(&image.id)).map(|found| found.is_empty());
+        if is_copy(&copy) && !is_wanted && !needed_by_others()? {
+            unused.push(id.clone());
+        }
+    }
+    Ok(unused)
+}
+
+/// Whether a layer was made as a copy with other owners.
+fn is_copy(layer: &LayerRecord) -> bool {
+    layer.labels.iter().any(|(name, _)| name == COPY_OF)
+}
+
+fn containers_on(rows: &impl Query, image: &str) -> Result<Vec<ContainerRecord>, Error> {
+    let ids = rows.containers_of_image(image)?;
+    let records = ids.iter().map(|id| rows.container(id)).collect::<Result<Vec<_>, _>>()?;
+    Ok(records.into_iter().flatten().collect())
 }
 
 /// The directory of a copy, if all of it is there.

@@ -101,7 +101,8 @@ impl Store {
     /// A container with ids of its own shows the files of its image with the host's ids. Where mounts cannot do that, or
     /// [`id_mapped_mounts`](crate::StoreOptions::id_mapped_mounts) is off, or a program mounts, its image is copied with these
     /// owners, by reflink where the filesystem can: once for each map, by the first mount that needs it. The copy is one of the
-    /// image's [`mapped_top_layers`](crate::Image::mapped_top_layers), and goes with the image.
+    /// image's [`mapped_top_layers`](crate::Image::mapped_top_layers), and goes with the image, or by
+    /// [`drop_mapped_copies`](Self::drop_mapped_copies).
     ///
     /// With [`unseal`](MountOptions::unseal), a sealed layer is made writable first, as [`unseal`](Self::unseal) does.
     ///
@@ -249,6 +250,10 @@ impl Store {
     /// are their directories, also in a store that [uses composefs](crate::StoreOptions::use_composefs): images are mounted
     /// by what has no name.
     ///
+    /// Of a container with ids of its own, where mounts map none, the first call copies the image, as [`mount`](Self::mount) does: that
+    /// takes as long as it takes to read the image, and writes to the store. The copy stays with the image, until the image goes or
+    /// [`drop_mapped_copies`](Self::drop_mapped_copies) finds no container with this map.
+    ///
     /// This is for who passes the options to `mount(2)` as they are; [`mount_parts`](Self::mount_parts) for who writes them down in another
     /// way, and [`layer_places`](Self::layer_places) for who wants the directories and no mount.
     ///
@@ -263,7 +268,8 @@ impl Store {
     /// The directories and options of which [`mount`](Self::mount) would make an overlay, for a caller with a way of its own to write
     /// mounts down. Nothing is counted, and no length is too long. An id map is the caller's: it is not in the parts. As with
     /// [`mount_entry`](Self::mount_entry), which has the options ready for `mount(2)`, the layers are their directories;
-    /// [`layer_places`](Self::layer_places) has those alone, each layer's, also where the mount would leave some out.
+    /// [`layer_places`](Self::layer_places) has those alone, each layer's, also where the mount would leave some out. The image may be
+    /// copied first, as `mount_entry` tells.
     ///
     /// Returns [`Error::Mount`] if no mount can be made, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn mount_parts(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<MountParts, Error> {

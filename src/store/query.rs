@@ -13,7 +13,8 @@ use super::{Store, ThingId};
 
 impl Store {
     /// All layers, by id; after those of the store the ones of each other store that it reads, without those of containers
-    /// there. One snapshot of each: no layer in it lacks its parent.
+    /// there. One snapshot of each: no layer in it lacks its parent. The list is whole in memory, and costs no one else anything while it
+    /// is held.
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn layers(&self) -> Result<Vec<Layer>, Error> {

@@ -401,6 +401,13 @@ pub(crate) struct Gone {
     image: Option<String>,
 }
 
+impl Gone {
+    /// As if an image were gone, and nothing else.
+    pub(super) fn with_image(image: &str) -> Self {
+        Gone { image: Some(image.to_owned()), ..Gone::default() }
+    }
+}
+
 /// `top` and the layers below it as far down as nothing needs them, but for what is `gone`, which gets them. A name is a need:
 /// somebody gave it.
 pub(super) fn unneeded(txn: &impl Query, top: &str, gone: &mut Gone) -> Result<Vec<LayerRecord>, Error> {

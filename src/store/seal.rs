@@ -10,7 +10,7 @@ use crate::disk::{Filled, Limits, Marks};
 use crate::error::{CreateError, Error, ImportError, InUseError, MetaError, ScanError};
 use crate::layer::{Layer, SealedContent};
 use crate::meta::Query;
-use crate::types::LayerId;
+use crate::types::{LayerId, Name};
 
 use super::Store;
 use super::container::checked_names;
@@ -37,9 +37,10 @@ pub struct SealOptions {
     pub parent: Option<LayerId>,
     /// It is never to be made writable again.
     pub read_only: bool,
-    /// A name that the layer must still have when it is sealed: for callers that found it by that name. One that was renamed
-    /// meanwhile, such as by another who seals it, is left as it is.
-    pub still_named: Option<String>,
+    /// A name that the layer must still have when it is sealed, and the one that it gets in its place; its other names stay, also
+    /// those that it got meanwhile. For callers that found it by that name: one that was renamed meanwhile, such as by another who
+    /// seals it, is left as it is.
+    pub renamed: Option<(String, String)>,
 }
 
 impl Store {
@@ -91,25 +92,37 @@ impl Store {
 struct Gift<'o> {
     options: &'o SealOptions,
     names: Option<Vec<String>>,
+    renamed: Option<(&'o str, Name)>,
 }
 
 impl<'o> Gift<'o> {
     fn new(options: &'o SealOptions) -> Result<Self, Error> {
         check_flags(&options.flags)?;
-        Ok(Gift { options, names: options.names.as_deref().map(checked_names).transpose()? })
+        let renamed = |(from, to): &'o (String, String)| Ok::<_, Error>((from.as_str(), to.parse()?));
+        Ok(Gift {
+            options,
+            names: options.names.as_deref().map(checked_names).transpose()?,
+            renamed: options.renamed.as_ref().map(renamed).transpose()?,
+        })
     }
 
     fn is_empty(&self) -> bool {
-        let SealOptions { names, labels, flags, parent, read_only, still_named } = self.options;
+        let SealOptions { names, labels, flags, parent, read_only, renamed } = self.options;
         let gives =
             names.is_some() || labels.is_some() || !flags.is_empty() || parent.is_some() || *read_only;
-        !gives && still_named.is_none()
+        !gives && renamed.is_none()
     }
 
     fn give(&self, record: &mut LayerRecord) {
         let options = self.options;
         record.read_only |= options.read_only;
         record.names = self.names.clone().unwrap_or(std::mem::take(&mut record.names));
+        if let Some((from, to)) = &self.renamed {
+            // Before the others, as the first name is the one that is shown.
+            let others = record.names.iter().filter(|name| name != from && *name != to.as_str());
+            record.names =
+                std::iter::once(to.as_str()).chain(others.map(String::as_str)).map(str::to_owned).collect();
+        }
         record.labels = options.labels.clone().unwrap_or(std::mem::take(&mut record.labels));
         for flag in &options.flags {
             record.flags.retain(|(name, _)| *name != flag.0);
@@ -162,13 +175,14 @@ impl Home<'_> {
 
     /// Refuses what a layer cannot be given.
     fn refuse_gift(&self, record: &LayerRecord, gift: &Gift<'_>) -> Result<(), Error> {
-        if let Some(name) = &gift.options.still_named {
+        if let Some((name, _)) = &gift.renamed {
             refuse_renamed(record, name)?;
         }
         let view = self.seen_from().begin_read()?;
-        for name in gift.names.iter().flatten() {
+        let new = gift.renamed.iter().map(|(_, to)| to.as_str());
+        for name in gift.names.iter().flatten().map(String::as_str).chain(new) {
             if let Some(holder) = view.named_here(Owner::Layer, name)?.filter(|holder| *holder != record.id) {
-                return Err(MetaError::NameInUse { kind: "layer", name: name.clone(), holder }.into());
+                return Err(MetaError::NameInUse { kind: "layer", name: name.to_owned(), holder }.into());
             }
         }
         let Some(parent) = &gift.options.parent else { return Ok(()) };

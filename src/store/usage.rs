@@ -28,6 +28,8 @@ pub struct Usage {
     pub content: u64,
     /// Inodes of everything it stands on.
     pub inodes: u64,
+    /// Of `total`: an image's copies with other owners, its [`mapped_top_layers`](crate::Image::mapped_top_layers).
+    pub mapped: u64,
 }
 
 /// The store as a whole.
@@ -137,7 +139,8 @@ impl Store {
     }
 
     /// What a layer, image or container takes on the disk. The directory of a layer that is written to is
-    /// walked; all others are known.
+    /// walked; all others are known. With an image count its copies with other owners, which mounts of containers with ids of their
+    /// own made of it; they go with the image.
     ///
     /// Returns [`Error::Lookup`] if the thing is not there.
     pub fn usage(&self, of: impl Into<ThingId>) -> Result<Usage, Error> {
@@ -157,6 +160,15 @@ impl Store {
                 _ => usage.add_layer(&txn, layer, &going)?,
             }
         }
+        let own = usage.total;
+        for copy in copies_of(&txn, &of)? {
+            let going = going_with(&txn, &of, std::slice::from_ref(&copy))?;
+            match copy.content {
+                LayerContent::Sealed(tree) if !trees.insert(tree) => {}
+                _ => usage.add_layer(&txn, &copy, &going)?,
+            }
+        }
+        usage.mapped = usage.total.saturating_sub(own);
         Ok(usage)
     }
 
@@ -181,6 +193,15 @@ impl Store {
         let LayerContent::Sealed(tree) = layer.content else { return Ok(None) };
         Ok(txn.diff(&TreeDigest(tree))?.map(|(_, diff)| (diff.disk_bytes, diff.content_bytes)))
     }
+}
+
+/// The copies with other owners that a thing has if it is an image. They stand on nothing. One whose record is lost takes nothing that
+/// could be told.
+fn copies_of(txn: &View<'_>, of: &ThingId) -> Result<Vec<LayerRecord>, Error> {
+    let ThingId::Image(id) = of else { return Ok(Vec::new()) };
+    let copies = txn.image(id.as_str())?.map(|image| image.mapped_top_layers).unwrap_or_default();
+    let records = copies.iter().map(|copy| txn.layer(copy)).collect::<Result<Vec<_>, _>>()?;
+    Ok(records.into_iter().flatten().collect())
 }
 
 /// The layers of a thing's chain, topmost first, that go when it is removed. A layer or container goes alone; with an image

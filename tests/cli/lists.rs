@@ -1,5 +1,7 @@
 //! Lists and sums: images, layers, containers, du, status, inspect.
 
+use layerstore::snapshotter::{CommitOptions, Snapshotter, SnapshotterOptions};
+use layerstore::{Store, StoreOptions, SyncMode};
 use serde_json::json;
 
 use super::{lists, load_base};
@@ -93,6 +95,82 @@ fn status_says_where_the_store_is() {
     assert_eq!((&status["layers"], &status["images"]), (&json!(2), &json!(1)));
     let text = dir.layerstore(["status"]).stdout();
     assert!(text.contains(status["uuid"].as_str().unwrap()), "{text}");
+}
+
+#[test]
+fn status_says_what_is_set_and_what_does_not_work() {
+    let dir = Dir::new("status-settings");
+    load_base(&dir);
+    let config = dir.join("storage.conf");
+    let text = "[storage]\ndriver = 'overlay'\n[storage.options.overlay]\nmountopt = 'nodev'\nsize = '10G'\nuse_composefs = 'true'\n";
+    std::fs::write(&config, text).unwrap();
+    let status = |words: &[&str]| dir.layerstore(words).env("LAYERSTORE_CONFIG", &config);
+    let shown = status(&["status", "--mount-program", "/no/such/program"]).stdout();
+    let row = |name: &str| -> Vec<&str> {
+        shown.lines().skip_while(|line| !line.starts_with(name)).take(2).collect()
+    };
+    let words = |name: &str| row(name)[0].split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let from = format!("{}:", config.display());
+    assert!(words("mount_options")[1] == "nodev" && words("mount_options")[2].starts_with(&from), "{shown}");
+    assert!(words("size")[1..3] == ["10.7", "GB"] && words("size")[3].starts_with(&from), "{shown}");
+    assert_eq!(words("use_composefs")[1], "yes");
+    assert_eq!(words("inodes")[1..], ["no", "limit", "default"]);
+    assert_eq!(words("mount_program"), ["mount_program", "/no/such/program", "--mount-program"]);
+    // It was tried, and not only named.
+    let program = row("mount program");
+    assert!(
+        program.concat().contains(" no: /no/such/program: it cannot be run")
+            || program[0].ends_with(" no") && program[1].contains("/no/such/program: it cannot be run"),
+        "{shown}"
+    );
+    assert!(
+        shown
+            .lines()
+            .skip_while(|line| !line.starts_with("CAPABILITY"))
+            .all(|line| line.len() <= 80 || line.contains('/')),
+        "{shown}"
+    );
+    let json = status(&["status", "--json"]).json();
+    assert_eq!(
+        (&json["settings"]["size"]["value"], &json["settings"]["force_mask"]["value"]),
+        (&json!(10_u64 << 30), &json!(null))
+    );
+}
+
+#[test]
+fn snapshots_are_counted_and_measured() {
+    let dir = Dir::new("of-containerd");
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+    let snapshots = Snapshotter::new(Store::open(&options).unwrap(), SnapshotterOptions::default());
+    let none = dir.layerstore(["status"]).stdout() + &dir.layerstore(["du"]).stdout();
+    assert!(!none.contains("snapshot"), "{none}");
+    let active = snapshots.prepare("k8s.io/1/extract", None, &Default::default()).unwrap();
+    std::fs::write(std::path::Path::new(&active[0].source).join("file"), [1; 20_000]).unwrap();
+    snapshots.commit("k8s.io/2/base", "k8s.io/1/extract", &CommitOptions::default()).unwrap();
+    let active = snapshots.prepare("web", Some("k8s.io/2/base"), &Default::default()).unwrap();
+    assert_eq!(active[0].kind, "overlay");
+    snapshots.view("look", Some("k8s.io/2/base"), &Default::default()).unwrap();
+
+    let status = dir.layerstore(["status"]).stdout();
+    let row = status.lines().find(|line| line.starts_with("snapshots")).unwrap();
+    assert!(row.ends_with(" 3: 1 committed, 1 active, 1 view"), "{row}");
+    let counts = &dir.layerstore(["status", "--json"]).json()["snapshots"];
+    assert_eq!(*counts, json!({ "active": 1, "view": 1, "committed": 1 }));
+    let du = dir.layerstore(["du"]).stdout();
+    for (kind, key) in [("committed", "k8s.io/2/base"), ("active", "web"), ("view", "look")] {
+        assert!(du.lines().any(|line| line.starts_with(kind) && line.ends_with(key)), "{du}");
+    }
+    let rows = du
+        .lines()
+        .filter(|line| line.trim_start().starts_with("sealed layers") || line.contains("snapshots  "));
+    let counts: Vec<_> = rows.map(|line| line.split_whitespace().rev().nth(2).unwrap()).collect();
+    assert_eq!(counts, ["2", "1", "1"], "{du}");
+    let du = dir.layerstore(["du", "--json"]).json();
+    assert_eq!(
+        (&du["summary"]["snapshots"], &du["snapshots"][0]["key"]),
+        (&json!(3), &json!("k8s.io/2/base"))
+    );
+    assert!(du["snapshots"][0]["size"].as_u64().unwrap() >= 20_000, "{du}");
 }
 
 #[test]

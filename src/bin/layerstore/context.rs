@@ -97,6 +97,11 @@ impl Context {
         ProgressBars::new(self.bars)
     }
 
+    /// Whether a mount program is named.
+    pub fn has_mount_program(&self) -> bool {
+        self.has_mount_program
+    }
+
     /// Refuses what needs a mount where none can be made, before anything is tried.
     pub fn require_mounts(&self, thing: &str) -> Result<(), Failure> {
         if layerstore::is_privileged() || self.has_mount_program {

@@ -190,6 +190,9 @@ impl Lines {
         if let Some(inodes) = &overlay.inodes {
             self.add("inodes", inodes.value.into(), inodes.origin.clone());
         }
+        if let Some(mask) = &overlay.force_mask {
+            self.add("force_mask", format!("{:04o}", mask.value).into(), mask.origin.clone());
+        }
         if let Some(composefs) = &overlay.use_composefs {
             self.add("use_composefs", composefs.value.into(), composefs.origin.clone());
         }
@@ -254,6 +257,7 @@ impl Lines {
             ("ignore_chown_errors", false.into()),
             ("size", 0.into()),
             ("inodes", 0.into()),
+            ("force_mask", Value::Null),
             ("use_composefs", false.into()),
             ("pull_options", json!({})),
         ];
@@ -268,7 +272,7 @@ impl Lines {
 }
 
 /// The order in which options are shown.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 20] = [
     "root",
     "run_root",
     "image_store_root",
@@ -284,6 +288,9 @@ const ORDER: [&str; 17] = [
     "volatile_mounts",
     "id_mapped_mounts",
     "ignore_chown_errors",
+    "size",
+    "inodes",
+    "force_mask",
     "use_composefs",
     "pull_options",
 ];

@@ -59,6 +59,9 @@ pub enum Failure {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] layerstore::ConfigError),
+    /// Snapshots of containerd cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] layerstore::snapshotter::SnapshotError),
     /// No user namespace can be entered.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, DiffName, Subdirectory, XattrNamespace};
+use crate::disk::{self, DiffName, Layout, Subdirectory, XattrNamespace};
 use crate::error::{Error, LookupError, MountError};
 use crate::image;
 use crate::overlay::{
@@ -20,8 +20,8 @@ use crate::sys::{machine, moment};
 use super::{MountOptions, absolute, remove_quietly};
 
 /// Why no ids are mapped.
-pub(in crate::store) const MASKED: &str =
-    "its owners are kept in an attribute, as it was made with a force_mask";
+pub(in crate::store) const MASKED: &str = "a layer with a force_mask has its owners in an attribute; in a store that is opened without one, containers with ids of their own \
+     get a copy of their image that has them on the disk";
 
 /// A mount that can be made, if everything still is as it was when it was planned.
 pub(super) struct Planned<'s> {
@@ -38,6 +38,14 @@ pub(super) struct Planned<'s> {
 /// What the layers of a chain have.
 pub(super) fn contents(chain: &[LayerRecord]) -> Vec<LayerContent> {
     chain.iter().map(|layer| layer.content.clone()).collect()
+}
+
+/// The class of the attributes that overlayfs reads in a store's layers.
+pub(super) fn xattr_class(layout: &Layout) -> XattrClass {
+    match layout.xattrs() {
+        XattrNamespace::Trusted => XattrClass::Trusted,
+        XattrNamespace::User => XattrClass::User,
+    }
 }
 
 /// Whether modes and owners of a layer stand in an attribute.
@@ -105,8 +113,12 @@ impl Store {
         let chain = txn.chain(&layer.id)?;
         let mut request = self.mount_request(&txn, &chain, view, options)?;
         let probe = self.probe()?;
+        // Who gives the maps with each mount knows what a program does with them. No map shows owners that stand in an attribute, and
+        // a copy has them on the disk.
+        let maps_by_mounts = self.maps_by_mounts(&probe) && !request.masked.any;
+        let copies = options.id_maps.is_none() && !maps_by_mounts;
         // A mapped copy is a directory of its own.
-        if with_images && (request.id_map.is_none() || self.maps_by_mounts(&probe)) {
+        if with_images && (request.id_map.is_none() || maps_by_mounts) {
             if request.prefer_program {
                 return Err(MountError::Composefs { reason: BY_PROGRAM }.into());
             }
@@ -117,14 +129,15 @@ impl Store {
             _ => None,
         };
         drop(txn);
-        if request.masked.any && request.id_map.is_some() {
+        if request.masked.upper && request.id_map.is_some() || request.masked.any && options.id_maps.is_some()
+        {
             return Err(MountError::IdMap { reason: MASKED }.into());
         }
-        // Who gives the maps with each mount knows what a program does with them.
-        let copies = options.id_maps.is_none() && !self.maps_by_mounts(&probe);
         if let Some(maps) = request.id_map.take_if(|_| copies) {
             let copy = self.mapped_copy(&layer, &maps)?;
             request.lowers = copy.into_iter().map(|path| absolute(&path)).collect::<Result<_, _>>()?;
+            request.masked.any = false;
+            request.prefer_program = self.options().prefer_mount_program;
         }
         let plan = overlay::plan(&probe, &request);
         let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
@@ -149,10 +162,7 @@ impl Store {
         options: &MountOptions,
     ) -> Result<MountRequest, Error> {
         let root = absolute(self.root())?;
-        let class = match self.layout().xattrs() {
-            XattrNamespace::Trusted => XattrClass::Trusted,
-            XattrNamespace::User => XattrClass::User,
-        };
+        let class = xattr_class(self.layout());
         let empty = absolute(&self.run_layout()?.empty_directory())?;
         let mut request = MountRequest::new(root.join(Subdirectory::Diffs.name()), empty, class);
         request.options.clone_from(&self.options().mount_options);

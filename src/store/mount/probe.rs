@@ -1,11 +1,14 @@
 //! What the kernel can do with a store.
 
+use std::path::Path;
+
 use crate::disk::{Stage, Staging};
-use crate::error::Error;
+use crate::error::{Error, MountError};
 use crate::overlay::{self, Probe};
 use crate::store::Store;
 use crate::sys::path;
 
+use super::plan::xattr_class;
 use super::{absolute, remove_quietly};
 
 /// The fact of the run database that holds what was probed.
@@ -32,27 +35,38 @@ impl Store {
         Ok(probe)
     }
 
-    /// Probes in a directory of the store's own filesystem, held so that no gc takes it away meanwhile.
-    fn probe_in_scratch(&self) -> Result<(Probe, bool), Error> {
-        if self.is_read_only() {
-            return self.probe_in_run_root();
-        }
-        let scratch = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
-        Ok(overlay::probe(&absolute(&self.diff_path(scratch.number()))?)?)
+    /// Has the mount program mount something, each time that somebody wants to know: it may be installed, or break, at any
+    /// moment. `None` if there is none, else whether it works and why not.
+    pub(in crate::store) fn try_program(
+        &self,
+        probe: &Probe,
+    ) -> Result<Option<Result<(), MountError>>, Error> {
+        let Some(program) = &probe.program else { return Ok(None) };
+        let class = xattr_class(self.layout());
+        self.in_scratch(|scratch| overlay::try_program(program, scratch, class)).map(Some)
     }
 
-    /// Probes beside the mount points, for a store in which nothing may be made. What can be mounted for reading is
-    /// found out there as well; what is written to is not in such a store.
-    fn probe_in_run_root(&self) -> Result<(Probe, bool), Error> {
-        let scratch = self.run_layout()?.ensure_scratch(self.fresh_number()?)?;
-        let probed = absolute(&scratch).and_then(|scratch| Ok(overlay::probe(&scratch)?));
-        remove_quietly(&scratch);
-        let (mut probe, certain) = probed?;
+    fn probe_in_scratch(&self) -> Result<(Probe, bool), Error> {
+        let (mut probe, certain) = self.in_scratch(overlay::probe)??;
         // It is kept as that of the store's filesystem.
         probe.device = path::stat(self.root())
             .map_err(|source| Error::Io { action: "examine", path: self.root().to_owned(), source })?
             .id
             .device();
         Ok((probe, certain))
+    }
+
+    /// Runs `body` in an empty directory of the store's own filesystem, held so that no gc takes it away meanwhile. For a store in
+    /// which nothing may be made it is beside the mount points: what can be mounted for reading is found out there as well, and what
+    /// is written to is not in such a store.
+    fn in_scratch<T>(&self, body: impl FnOnce(&Path) -> T) -> Result<T, Error> {
+        if self.is_read_only() {
+            let scratch = self.run_layout()?.ensure_scratch(self.fresh_number()?)?;
+            let done = absolute(&scratch).map(|scratch| body(&scratch));
+            remove_quietly(&scratch);
+            return done;
+        }
+        let scratch = Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?;
+        Ok(body(&absolute(&self.diff_path(scratch.number()))?))
     }
 }

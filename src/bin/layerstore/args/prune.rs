@@ -21,4 +21,11 @@ pub struct PruneArgs {
     /// Loads that failed with --lease keep their finished layers under one; so do programs that use the library.
     #[arg(long)]
     pub leases: bool,
+
+    /// Remove the copies of images with other owners that no container needs
+    ///
+    /// Where the kernel maps no ids in mounts, the first container with ids of its own that is mounted has its image copied. The
+    /// copy stays for the next container with these ids, and goes with the image. `layers` shows copies, `du` what they take.
+    #[arg(long)]
+    pub copies: bool,
 }

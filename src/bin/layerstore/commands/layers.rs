@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use layerstore::{Container, Image, Layer, LayerId, Store};
+use layerstore::{Container, IdExtent, Image, Layer, LayerId, Store};
 
 use crate::args::LayersArgs;
 use crate::context::Context;
@@ -54,16 +54,21 @@ impl Sized {
     }
 }
 
-/// Whose top layer a layer is.
+/// Whose top layer a layer is, or whose copy with other owners.
 pub(super) struct Users(HashMap<LayerId, Vec<String>>);
 
 impl Users {
     pub(super) fn of(store: &Store, whole: bool) -> Result<Self, Failure> {
         let mut users: HashMap<LayerId, Vec<String>> = HashMap::new();
-        for Image { id, names, top_layer, .. } in store.images()? {
-            let Some(layer) = top_layer else { continue };
+        for Image { id, names, top_layer, mapped_top_layers, .. } in store.images()? {
             let shown = names.first().map_or_else(|| text::short(id.as_str(), whole), |name| name.as_str());
-            users.entry(layer).or_default().push(format!("image {shown}"));
+            for copy in mapped_top_layers {
+                let user = format!("copy of image {shown}{}", ids_of(store, &copy)?);
+                users.entry(copy).or_default().push(user);
+            }
+            if let Some(layer) = top_layer {
+                users.entry(layer).or_default().push(format!("image {shown}"));
+            }
         }
         for Container { id, names, layer, .. } in store.containers()? {
             let shown = names.first().map_or_else(|| text::short(id.as_str(), whole), |name| name.as_str());
@@ -83,6 +88,22 @@ impl Users {
         let users = self.0.get(&layer.id).into_iter().flatten().cloned();
         names.chain(users).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// For which ids a copy is; nothing if it has just gone.
+fn ids_of(store: &Store, copy: &LayerId) -> Result<String, Failure> {
+    let layer = match store.layer(copy.as_str()).map_err(Failure::from) {
+        Err(failure) if failure.is_not_found() => return Ok(String::new()),
+        layer => layer?,
+    };
+    let (uids, gids) = (runs(&layer.uid_map), runs(&layer.gid_map));
+    Ok(if uids == gids { format!(" for ids {uids}") } else { format!(" for uids {uids}, gids {gids}") })
+}
+
+/// A map as flags take it.
+fn runs(map: &[IdExtent]) -> String {
+    let runs = map.iter().map(|run| format!("{}:{}:{}", run.inside, run.outside, run.count));
+    runs.collect::<Vec<_>>().join(" ")
 }
 
 fn print_table(

@@ -1,6 +1,6 @@
 //! `layerstore prune`.
 
-use layerstore::{Error, LookupError};
+use layerstore::{Error, LayerId, LookupError};
 use serde_json::json;
 
 use crate::args::PruneArgs;
@@ -21,10 +21,14 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<(), Failure> {
             ended += 1;
         }
     }
+    let copies = if args.copies { store.drop_mapped_copies()? } else { Vec::new() };
     let bytes = if args.blobs { store.drop_blobs(None)? } else { 0 };
     if context.out().is_json() {
-        let layers: Vec<_> = layers.iter().map(|layer| layer.as_str()).collect();
-        return context.out().json(&json!({ "bytes": bytes, "leases": ended, "layers": layers }));
+        let ids = |layers: &[LayerId]| layers.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (layers, copies) = (ids(&layers), ids(&copies));
+        return context
+            .out()
+            .json(&json!({ "bytes": bytes, "leases": ended, "layers": layers, "copies": copies }));
     }
     if context.quiet() {
         return Ok(());
@@ -32,6 +36,10 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<(), Failure> {
     if args.leases {
         let removed = text::count(u64::try_from(layers.len()).unwrap_or(u64::MAX), "layer");
         context.out().line(format_args!("ended {}, removed {removed}", text::count(ended, "lease")))?;
+    }
+    if args.copies {
+        let removed = text::count(u64::try_from(copies.len()).unwrap_or(u64::MAX), "mapped layer");
+        context.out().line(format_args!("removed {removed}"))?;
     }
     if args.blobs {
         context.out().line(format_args!("freed {}", text::size(bytes)))?;

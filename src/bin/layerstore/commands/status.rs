@@ -3,11 +3,13 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use layerstore::{Capability, CapabilityValue, Lease};
-use serde_json::json;
+use layerstore::snapshotter::{Kind, Snapshotter, SnapshotterOptions};
+use layerstore::{Capability, CapabilityValue, Lease, Store};
+use serde_json::{Map, Value, json};
 
 use crate::args::StatusArgs;
 use crate::context::Context;
+use crate::effective::{Line, shown};
 use crate::failure::Failure;
 use crate::output::json::{Bytes, time};
 use crate::output::table::Align::Left;
@@ -19,6 +21,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let status = store.status()?;
     // What cannot be tried out here is no reason to say nothing at all.
     let capabilities = store.capabilities();
+    let snapshots = Snapshots::count(&store)?;
     let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
     if context.out().is_json() {
         let mounts: Vec<_> =
@@ -52,12 +55,24 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "unverified": status.unverified,
             "leases": leases,
             "mounts": mounts,
+            "snapshots": snapshots.json(),
+            "settings": context.effective().lines.iter().filter(|line| SETTINGS.contains(&line.option)).map(setting).collect::<Map<_, _>>(),
             "capabilities": capabilities.as_ref().ok().map(|rows| rows.iter().map(capability).collect::<Vec<_>>()),
             "capabilities_unknown": capabilities.as_ref().err().map(ToString::to_string),
         }));
     }
     let path = |path: &Path| text::path(path.as_os_str().as_bytes());
-    let can_mount = if layerstore::is_privileged() { "yes" } else { "no; see `layerstore unshare`" };
+    let by_program = context.has_mount_program()
+        && capabilities.as_ref().is_ok_and(|rows| {
+            rows.iter().any(|row| row.name == "mounts" && row.value != CapabilityValue::No)
+        });
+    let can_mount = match layerstore::is_privileged() {
+        true => "yes",
+        false if by_program => {
+            "with the mount program; for all else enter a user namespace: `layerstore unshare`"
+        }
+        false => "no: become root, or enter a user namespace: `layerstore unshare`",
+    };
     let count = |number: usize, what| text::count(u64::try_from(number).unwrap_or(u64::MAX), what);
     let leftovers = match status.leftovers {
         0 => "none".to_owned(),
@@ -87,23 +102,114 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let others = store.separate_images().map(|images| ("images in", path(images.root())));
     let read = store.image_stores().iter().map(|other| ("reads", path(other.root())));
     lines.splice(3..3, others.into_iter().chain(read));
+    if let Some(told) = snapshots.told() {
+        let layers = lines.iter().position(|(name, _)| *name == "layers").map_or(lines.len(), |at| at + 1);
+        lines.insert(layers, ("snapshots", told));
+    }
     let leases = lines.iter().position(|(name, _)| *name == "leases").map_or(lines.len(), |at| at + 1);
     let each = status.leases.iter().map(|lease| ("", until(lease)));
     lines.splice(leases..leases, each);
     let unknown = capabilities.as_ref().err().map(|error| ("can do", format!("unknown: {error}")));
     lines.extend(unknown);
     lines.iter().try_for_each(|(name, value)| context.out().line(format_args!("{name:<11} {value}")))?;
+    context.out().line("")?;
+    let mut table = Table::new([("SETTING", Left), ("VALUE", Left), ("FROM", Left)]);
+    for line in context.effective().lines.iter().filter(|line| SETTINGS.contains(&line.option)) {
+        table.row([line.option.to_owned(), in_words(line), line.origin.to_string()]);
+    }
+    context.out().table(&table)?;
     let Ok(capabilities) = capabilities else { return Ok(()) };
     context.out().line("")?;
-    let mut table = Table::new([("CAPABILITY", Left), ("VALUE", Left), ("REASON", Left)]).blank();
+    let mut table = Table::new([("CAPABILITY", Left), ("VALUE", Left)]).blank();
     for row in capabilities {
-        table.row([row.name.to_owned(), row.value.to_string(), row.reason]);
+        let short = format!("{}: {}", row.value, row.reason);
+        match row.reason.is_empty() || short.len() > REST {
+            true => {
+                table.row([row.name.to_owned(), row.value.to_string()]);
+                table.note(row.reason);
+            }
+            false => table.row([row.name.to_owned(), short]),
+        }
     }
-    context.out().table(&table)
+    context.out().table(&table)?;
+    if !layerstore::is_privileged() {
+        let advice = "note: `layerstore unshare layerstore status` tells what a user namespace can do";
+        context.out().line("")?;
+        context.out().line(advice)?;
+    }
+    Ok(())
 }
 
-fn capability(row: &Capability) -> serde_json::Value {
-    let value: serde_json::Value = match &row.value {
+/// What is left of a line of a terminal beside the names of capabilities. Longer reasons get lines of their own.
+const REST: usize = 59;
+
+/// The options that decide what is made and mounted, of those that `config` shows.
+const SETTINGS: [&str; 9] = [
+    "mount_program",
+    "mount_options",
+    "volatile_mounts",
+    "id_mapped_mounts",
+    "ignore_chown_errors",
+    "size",
+    "inodes",
+    "force_mask",
+    "use_composefs",
+];
+
+/// A setting for people: yes and no, and sizes with units.
+fn in_words(line: &Line) -> String {
+    match (line.option, &line.value) {
+        ("size" | "inodes", value) if value.as_u64() == Some(0) => "no limit".to_owned(),
+        ("size", value) => value.as_u64().map_or_else(|| shown(value), text::size),
+        (_, Value::Bool(true)) => "yes".to_owned(),
+        (_, Value::Bool(false)) => "no".to_owned(),
+        (_, value) => shown(value),
+    }
+}
+
+fn setting(line: &Line) -> (String, Value) {
+    (line.option.to_owned(), json!({ "value": line.value, "from": line.origin.to_string() }))
+}
+
+/// How many snapshots of containerd there are.
+#[derive(Default)]
+struct Snapshots {
+    active: u64,
+    views: u64,
+    committed: u64,
+}
+
+impl Snapshots {
+    fn count(store: &Store) -> Result<Self, Failure> {
+        let mut counts = Snapshots::default();
+        Snapshotter::new(store.clone(), SnapshotterOptions::default()).walk(&[], |info| {
+            let count = match info.kind {
+                Kind::Active => &mut counts.active,
+                Kind::View => &mut counts.views,
+                Kind::Committed => &mut counts.committed,
+            };
+            *count = count.saturating_add(1);
+            Ok(())
+        })?;
+        Ok(counts)
+    }
+
+    fn json(&self) -> Value {
+        json!({ "active": self.active, "view": self.views, "committed": self.committed })
+    }
+
+    /// `4: 2 committed, 1 active, 1 view`; nothing if there are none.
+    fn told(&self) -> Option<String> {
+        let kinds = [(self.committed, "committed"), (self.active, "active"), (self.views, "view")];
+        let all = kinds.iter().fold(0_u64, |all, (count, _)| all.saturating_add(*count));
+        let kinds = kinds.iter().filter(|(count, _)| *count > 0);
+        let kinds: Vec<_> = kinds.map(|(count, kind)| format!("{count} {kind}")).collect();
+        (all > 0).then(|| format!("{all}: {}", kinds.join(", ")))
+    }
+}
+
+fn capability(row: &Capability) -> Value {
+    let value: Value = match &row.value {
         CapabilityValue::Yes => true.into(),
         CapabilityValue::No => false.into(),
         by => by.to_string().into(),

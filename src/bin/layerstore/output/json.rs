@@ -233,6 +233,7 @@ pub struct UsageJson {
     pub unique: u64,
     pub content: u64,
     pub inodes: u64,
+    pub mapped: u64,
 }
 
 impl UsageJson {
@@ -246,6 +247,7 @@ impl UsageJson {
             unique: usage.unique,
             content: usage.content,
             inodes: usage.inodes,
+            mapped: usage.mapped,
         }
     }
 }

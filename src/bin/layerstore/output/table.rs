@@ -17,11 +17,23 @@ pub enum Align {
     Right,
 }
 
+/// What a table has below its heading.
+#[derive(Debug)]
+enum Row {
+    Cells(Vec<String>),
+    /// Words about the row above, on lines of their own.
+    Note(String),
+}
+
+/// How wide lines of notes are, and how far they stand in.
+const WIDTH: usize = 80;
+const INDENT: &str = "    ";
+
 /// A table with a heading.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
     heading: bool,
     empty: &'static str,
 }
@@ -47,7 +59,26 @@ impl Table {
     /// Adds a row. An empty cell is shown as `-`, so that programs still count the columns.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let shown = |cell: String| if cell.is_empty() { self.empty.to_owned() } else { printable(&cell) };
-        self.rows.push(cells.into_iter().map(shown).collect());
+        self.rows.push(Row::Cells(cells.into_iter().map(shown).collect()));
+    }
+
+    /// Says more of the row that was added last, if there is something to say.
+    pub fn note(&mut self, text: impl AsRef<str>) {
+        let words = printable(text.as_ref());
+        let mut line = String::new();
+        for word in words.split_whitespace() {
+            let longer = line.chars().count().saturating_add(word.chars().count()).saturating_add(1);
+            if !line.is_empty() && longer.saturating_add(INDENT.len()) > WIDTH {
+                self.rows.push(Row::Note(std::mem::take(&mut line)));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        if !line.is_empty() {
+            self.rows.push(Row::Note(line));
+        }
     }
 
     /// Writes it.
@@ -55,7 +86,11 @@ impl Table {
         let heading: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let shown = self.heading.then_some(&heading);
         let mut widths = vec![0; self.columns.len()];
-        for row in shown.into_iter().chain(&self.rows) {
+        let cells = self.rows.iter().filter_map(|row| match row {
+            Row::Cells(cells) => Some(cells),
+            Row::Note(_) => None,
+        });
+        for row in shown.into_iter().chain(cells) {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
@@ -66,7 +101,10 @@ impl Table {
             writeln!(out, "{HEADING:#}")?;
         }
         for row in &self.rows {
-            self.line(out, row, &widths)?;
+            match row {
+                Row::Cells(cells) => self.line(out, cells, &widths)?,
+                Row::Note(line) => write!(out, "{INDENT}{line}")?,
+            }
             writeln!(out)?;
         }
         Ok(())
@@ -100,5 +138,18 @@ mod tests {
         table.row(["\u{e9}".into(), "5 B".into(), String::new()]);
         assert_eq!(written(&table), "ID     SIZE  NAMES\nabc  1.0 MB  x\n\u{e9}       5 B  -\n");
         assert_eq!(written(&table.heading(false)), "abc  1.0 MB  x\n\u{e9}       5 B  -\n");
+    }
+
+    #[test]
+    fn notes_stand_below_their_row_and_fit_a_terminal() {
+        let mut table = Table::new([("A", Align::Left), ("B", Align::Left)]);
+        table.row(["one".into(), "1".into()]);
+        table.note("word ".repeat(20));
+        table.row(["two".into(), "2".into()]);
+        table.note("");
+        let text = written(&table);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!((lines[1], lines[4], lines.len()), ("one  1", "two  2", 5));
+        assert!(lines[2].len() <= 80 && lines[2].starts_with("    word") && lines[3].starts_with("    word"));
     }
 }
