@@ -1,5 +1,7 @@
 //! Creating and removing containers.
 
+use std::io;
+
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
@@ -17,7 +19,7 @@ use super::lease::keeper_of;
 use super::mount::MASKED;
 use super::part::Directory;
 use super::remove::{EVERYTHING, Mounts, shown, standing_on};
-use super::userns::Wanted;
+use super::userns::{Wanted, ids_not_ours};
 use super::view::View;
 use super::{IdMapping, Quota, Store, SyncMode};
 
@@ -93,8 +95,9 @@ impl Store {
         let id = options.id.clone().map_or_else(random_id, Ok)?;
         let layer_id = options.layer.clone().map_or_else(random_id, Ok)?;
         // No mount could show it.
-        if self.layout().mask().is_some() && !matches!(options.ids, IdMapping::Host) {
-            return Err(MountError::IdMap { reason: MASKED }.into());
+        if !matches!(options.ids, IdMapping::Host) {
+            self.options().refuse_masked(&options.ids)?;
+            self.refuse_masked_image(image)?;
         }
         let wanted = match &options.ids {
             IdMapping::Auto(auto) => Some(self.wanted_ids(auto, image)?),
@@ -177,6 +180,16 @@ impl Store {
         written.map(Some)
     }
 
+    /// Refuses an image with a layer that was made with a `force_mask`, be that gone by now: no mount shows it with ids of a
+    /// container's own.
+    fn refuse_masked_image(&self, image: Option<&ImageId>) -> Result<(), Error> {
+        let Some((top, _)) = self.top_layer_of(image)? else { return Ok(()) };
+        match self.has_masked(&top.id)? {
+            true => Err(MountError::IdMap { reason: MASKED }.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Who owns the root of a staged directory.
     fn owner_of(&self, staging: &Staging) -> Result<(u32, u32), Error> {
         let found = disk::stat_of_root(staging.directory(), self.layout().xattrs()).map_err(|source| {
@@ -193,7 +206,11 @@ impl Store {
         };
         let owned = disk::set_root_owner(staging.directory(), self.layout().xattrs(), (uid, gid));
         let path = self.diff_path(staging.number());
-        owned.map_err(|source| Error::Io { action: "change the owner of", path, source })?;
+        owned.map_err(|source| match source.kind() {
+            // Who may give away nothing, and ids that are not mapped.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => ids_not_ours(uid, gid),
+            _ => Error::Io { action: "change the owner of", path, source },
+        })?;
         if self.sync_mode() != SyncMode::Off {
             staging.sync()?;
         }

@@ -20,8 +20,7 @@ use crate::sys::{machine, moment};
 use super::{MountOptions, absolute, remove_quietly};
 
 /// Why no ids are mapped.
-pub(in crate::store) const MASKED: &str =
-    "its owners are kept in an attribute, as it was made with a force_mask";
+pub(in crate::store) const MASKED: &str = MountError::MASKED;
 
 /// A mount that can be made, if everything still is as it was when it was planned.
 pub(super) struct Planned<'s> {
@@ -130,6 +129,17 @@ impl Store {
         let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
         let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
         Ok(Planned { layer, contents: contents(&chain), written, volatile, plan })
+    }
+
+    /// Whether a mount of this layer shows one that was made with a `force_mask`.
+    pub(in crate::store) fn has_masked(&self, layer: &str) -> Result<bool, Error> {
+        let txn = self.begin_read()?;
+        let mut masked = false;
+        visit_lowers(&txn, &txn.chain(layer)?, |directory, opened| {
+            masked |= is_masked(opened, directory)?;
+            Ok(())
+        })?;
+        Ok(masked)
     }
 
     /// Whether mounts show other ids than the layers have. A program could, too; but it would keep the container's ids in
