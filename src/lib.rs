@@ -152,15 +152,17 @@ pub use error::{
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
-pub use layer::{AdditionalLayerInfo, Change, ChangeKind, Layer, LayerBlob, Progress, ProgressFn};
+pub use layer::{
+    AdditionalLayerInfo, Change, ChangeKind, Layer, LayerBlob, Peeked, Progress, ProgressFn, peek_archive,
+};
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
-    AdditionalLayer, AdditionalLayerStore, ApplyOptions, Aspect, AutoIdMaps, Backing, BackupMode, Capability,
-    CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock, Event, EventKind, HostRanges,
-    IdMapping, ImageOptions, LayerFiles, LayerOptions, LayerPlaces, Lease, Mount, MountEntry, MountOptions,
-    MountParts, NativeDiff, NewItem, OverlayDefaults, ParentOwners, Quota, QuotaUsage, Removal, SealOptions,
-    StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing, ThingId, Things, UnmountMode, Usage,
-    Watch, WatchOptions, WriteTxn,
+    AdditionalLayer, AdditionalLayerStore, ApplyOptions, Aspect, AutoIdDefaults, AutoIdMaps, Backing,
+    BackupMode, Capability, CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock, Event,
+    EventKind, HostRanges, IdMapping, ImageOptions, LayerFiles, LayerOptions, LayerPlaces, Lease, Mount,
+    MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OverlayDefaults, ParentOwners, Quota,
+    QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
+    ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

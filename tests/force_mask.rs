@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore::config::{Environment, Settings};
 use layerstore::{
-    ContainerOptions, Error, IdMapping, IdMaps, Layer, LayerOptions, MountError, MountOptions, Store,
-    StoreOptions, SyncMode, UnmountMode,
+    ContainerOptions, Error, IdMapping, IdMaps, Layer, LayerOptions, MountError, MountOptions,
+    Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::store::assert_whole;
@@ -181,6 +181,7 @@ fn the_root_of_a_new_layer_is_what_was_asked_for() {
     options.ids = IdMapping::Maps(IdMaps::both(["0:1000:1".parse().unwrap()]));
     let refused = store.create_container(None, &options).unwrap_err();
     assert!(matches!(refused, Error::Mount(MountError::IdMap { .. })), "{refused:?}");
+    assert!(refused.to_string().contains("force_mask") && refused.hint().is_some(), "{refused}");
 }
 
 #[test]

@@ -118,7 +118,10 @@ impl Reader<'_> {
             line,
             key: key.to_owned(),
             expected: kind.expectation(),
-            found: describe(found),
+            found: match (kind, found) {
+                (Kind::Mask, DeValue::Integer(number)) => format!("the number {number}, which is not octal"),
+                _ => describe(found),
+            },
         })?;
         self.document.entries.push(Entry { key, value, append, line });
         Ok(())
@@ -135,8 +138,9 @@ fn convert(kind: Kind, found: &DeValue<'_>) -> Option<(Value, bool)> {
             Value::Number(u32::from_str_radix(number.as_str(), number.radix()).ok()?)
         }
         (Kind::Mask, DeValue::String(text)) => Value::Text(parse_mask(text)?),
-        // TOML has octal numbers, which the mode of a file should be; a decimal one is taken by its value.
-        (Kind::Mask, DeValue::Integer(number)) => {
+        // TOML has octal numbers, which the mode of a file should be. The digits of a decimal one would be taken for another
+        // mode than whoever wrote them meant.
+        (Kind::Mask, DeValue::Integer(number)) if number.radix() == 8 => {
             let mode = u32::from_str_radix(number.as_str(), number.radix()).ok()?;
             Value::Text(parse_mask(&format!("{mode:o}"))?)
         }

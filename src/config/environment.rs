@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::settings::{Ignored, Origin};
 use crate::error::ConfigError;
 use crate::sys::{path as sys_path, privileges};
 
@@ -38,6 +39,13 @@ impl Environment {
     /// Whether mounts are not to map ids: `_CONTAINERS_OVERLAY_DISABLE_IDMAP` is `yes`.
     pub fn disables_id_mapped_mounts(&self) -> bool {
         self.variable(DISABLE_ID_MAPS) == Some("yes")
+    }
+
+    /// What is to be told of a variable that looks as if it disabled them, and does not.
+    pub fn id_maps_note(&self) -> Option<Ignored> {
+        let value = self.variable(DISABLE_ID_MAPS).filter(|value| *value != "yes")?;
+        let (option, reason) = (format!("the value {value:?}"), "only \"yes\" has one".to_owned());
+        Some(Ignored { option, origin: Origin::Variable(DISABLE_ID_MAPS), reason })
     }
 
     /// A variable that is set to something.

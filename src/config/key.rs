@@ -27,7 +27,7 @@ impl Kind {
             Kind::Flag => "true or false",
             Kind::FlagText => "\"true\" or \"false\"",
             Kind::Number => "a whole number",
-            Kind::Mask => "an octal mode such as \"0755\", or \"shared\", or \"private\"",
+            Kind::Mask => "an octal mode such as \"0755\" or 0o755, or \"shared\", or \"private\"",
             Kind::List => "a list of strings",
             Kind::Map => "a table of strings",
         }

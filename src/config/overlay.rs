@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::document::parse_flag;
-use super::settings::{DriverOption, Setting};
+use super::settings::{DriverOption, Ignored, Setting};
 use crate::error::ConfigError;
-use crate::sys::path as sys_path;
+use crate::sys::{path as sys_path, process};
 
 /// The prefixes of options that are another driver's, and nobody else's concern.
 const OTHER_DRIVERS: [&str; 7] = ["aufs", "btrfs", "devicemapper", "dm", "vfs", "windowsfilter", "zfs"];
@@ -46,6 +46,8 @@ pub struct OverlayOptions {
     pub image_stores: Vec<Setting<PathBuf>>,
     /// `additionallayerstore`: file systems that fill layers on demand.
     pub layer_stores: Vec<Setting<AdditionalLayerPath>>,
+    /// Options that mean nothing to the driver, each with the reason.
+    pub passed_over: Vec<Ignored>,
 }
 
 /// An additional layer store: `PATH`, or `PATH:ref`.
@@ -59,7 +61,7 @@ pub struct AdditionalLayerPath {
 
 impl OverlayOptions {
     /// Reads options: of two of a kind the later one counts. A key may begin with `overlay.`, `overlay2.` or a point;
-    /// those of other drivers are passed over.
+    /// those of other drivers are [passed over](Self::passed_over). A `mount_program` without a slash is looked for in `$PATH`.
     ///
     /// Returns [`ConfigError::Option`] if one has no key or value, a key is unknown, or a value means nothing: such as a
     /// mount program or an image store that is not there.
@@ -67,7 +69,7 @@ impl OverlayOptions {
         let mut parsed = OverlayOptions::default();
         for option in options {
             parsed.take(option).map_err(|reason| ConfigError::Option {
-                option: option.text.clone(),
+                option: option.name.clone(),
                 origin: option.origin.to_string(),
                 reason,
             })?;
@@ -80,7 +82,13 @@ impl OverlayOptions {
         let key = match key.trim().split_once('.') {
             None => key.trim().to_ascii_lowercase(),
             Some(("" | "overlay" | "overlay2", key)) => key.to_ascii_lowercase(),
-            Some((driver, _)) if OTHER_DRIVERS.contains(&driver) => return Ok(()),
+            Some((driver, _)) if OTHER_DRIVERS.contains(&driver) => {
+                self.pass_over(
+                    option,
+                    format!("it is an option of the driver {driver}, and layers are kept for overlay"),
+                );
+                return Ok(());
+            }
             Some((driver, _)) => return Err(format!("is of {driver:?}, which is no storage driver")),
         };
         let flag = || parse_flag(value).ok_or("takes true or false");
@@ -93,7 +101,9 @@ impl OverlayOptions {
             "force_mask" => self.force_mask = Some(option.with(mask(value)?)),
             "size" => self.size = Some(option.with(parse_size(value).ok_or("takes a size such as 10G")?)),
             "inodes" => {
-                self.inodes = Some(option.with(value.parse().map_err(|_| "takes a whole number")?));
+                let count =
+                    value.parse().map_err(|_| "takes a whole number such as 100000, without a unit")?;
+                self.inodes = Some(option.with(count));
             }
             "sync" => self.sync = Some(option.with(sync(value)?)),
             "imagestore" | "additionalimagestore" => {
@@ -106,11 +116,20 @@ impl OverlayOptions {
                     self.layer_stores.push(option.with(layer_store(&path)?));
                 }
             }
-            // A check that nobody makes any more.
-            "override_kernel_check" => {}
+            "override_kernel_check" => {
+                self.pass_over(
+                    option,
+                    "what the kernel can do is tried out, and not told from its version".to_owned(),
+                );
+            }
             _ => return Err(ConfigError::UNKNOWN.to_owned()),
         }
         Ok(())
+    }
+
+    fn pass_over(&mut self, option: &DriverOption, reason: String) {
+        let (option, origin) = (option.name.clone(), option.origin.clone());
+        self.passed_over.push(Ignored { option, origin, reason });
     }
 }
 
@@ -125,8 +144,18 @@ fn list(value: &str) -> Vec<String> {
     value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
+/// A program: by its full path, or by a name that is looked for in `$PATH`. Any other path would name another program in each
+/// directory.
 fn program(value: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(value);
+    if !value.contains('/') {
+        return process::find(value).ok_or_else(|| {
+            format!("names a program that is not in $PATH ({value}): install it, or give its full path")
+        });
+    }
+    if !path.is_absolute() {
+        return Err("takes the full path of a program, or a name that is in $PATH".to_owned());
+    }
     match sys_path::stat(&path) {
         Ok(_) => Ok(path),
         Err(error) => Err(format!("names a program that cannot be used: {error}")),
@@ -215,9 +244,7 @@ mod tests {
     use super::*;
 
     fn parse(options: &[&str]) -> Result<OverlayOptions, ConfigError> {
-        let options = options
-            .iter()
-            .map(|text| DriverOption { text: (*text).to_owned(), origin: Origin::Flag("--storage-opt") });
+        let options = options.iter().map(|text| DriverOption::new(*text, Origin::Flag("--storage-opt")));
         OverlayOptions::parse(&options.collect::<Vec<_>>())
     }
 
@@ -233,9 +260,16 @@ mod tests {
         for key in ["size", ".size", "overlay.size", "overlay2.size", "SIZE"] {
             assert_eq!(parse(&[&format!("{key}=10G")]).unwrap().size.unwrap().value, 10 << 30, "{key}");
         }
-        assert_eq!(
-            parse(&["zfs.size=1", "vfs.nonsense=x", "override_kernel_check=1"]).unwrap(),
-            parse(&[]).unwrap()
+        let passed_over =
+            parse(&["zfs.size=1", "vfs.nonsense=x", "override_kernel_check=1"]).unwrap().passed_over;
+        let told: Vec<_> = passed_over.iter().map(ToString::to_string).collect();
+        assert!(
+            told[0].contains("--storage-opt: zfs.size=1 has no effect: it is an option of the driver zfs"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("vfs.nonsense=x") && told[2].contains("override_kernel_check=1"),
+            "{told:?}"
         );
         assert!(reason("tape.size=1").contains("no storage driver"));
         assert_eq!(reason("nosuch=1"), "is unknown");
@@ -261,6 +295,10 @@ mod tests {
             assert!(reason(&format!("additionallayerstore={store}:{suffix}")).contains(":ref"));
         }
         assert!(reason("mount_program=/no/such/program").contains("cannot be used"));
+        assert!(reason("mount_program=no-such-program").contains("not in $PATH"));
+        assert!(reason("mount_program=bin/sh").contains("full path"));
+        let program = parse(&["mount_program=sh"]).unwrap().mount_program.unwrap().value;
+        assert!(program.is_absolute() && program.ends_with("sh"), "{program:?}");
         for bad in ["size=much", "size=", "size=1.x", "inodes=-1", "sync=all", "force_mask=rwx"] {
             reason(bad);
         }

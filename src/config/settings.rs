@@ -23,6 +23,15 @@ const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
 const GENERAL_OPTIONS: [&str; 6] =
     ["size", "mount_program", "skip_mount_home", "ignore_chown_errors", "force_mask", "mountopt"];
 
+/// The options for programs that pull images, and whether each says yes or no.
+const PULL_OPTIONS: [(&str, bool); 5] = [
+    ("enable_partial_images", true),
+    ("use_hard_links", true),
+    ("convert_images", true),
+    ("insecure_allow_unpredictable_image_contents", true),
+    ("ostree_repos", false),
+];
+
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -96,12 +105,26 @@ pub struct DriverOption {
     pub text: String,
     /// What gave it.
     pub origin: Origin,
+    /// What whoever gave it calls it, with the value.
+    pub(super) name: String,
 }
 
 impl DriverOption {
     /// An option, `key=value`.
     pub fn new(text: impl Into<String>, origin: Origin) -> Self {
-        DriverOption { text: text.into(), origin }
+        let text = text.into();
+        DriverOption { name: text.clone(), text, origin }
+    }
+
+    /// The same, under the name by which it was given, such as that of a flag: for messages.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        DriverOption { name: name.into(), ..self }
+    }
+
+    /// What whoever gave it calls it, with the value.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -131,6 +154,7 @@ pub struct Settings {
     run_root: Setting<PathBuf>,
     image_store: Option<Setting<PathBuf>>,
     disable_id_maps: bool,
+    ignored: Vec<Ignored>,
 }
 
 impl Settings {
@@ -181,6 +205,7 @@ impl Settings {
             run_root: run_root(environment, &values),
             image_store: text(&values, "storage.imagestore").map(|setting| setting.map(PathBuf::from)),
             disable_id_maps: environment.disables_id_mapped_mounts(),
+            ignored: ignored(environment, &values),
             values,
             warnings,
             files,
@@ -201,6 +226,11 @@ impl Settings {
     /// What in the files does nothing.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// What was set and cannot have an effect, as something else counts in its place or its value means nothing.
+    pub fn ignored(&self) -> &[Ignored] {
+        &self.ignored
     }
 
     /// What files say of a key, such as `storage.options.mountopt`; `None` if they say nothing.
@@ -359,8 +389,13 @@ fn driver_options(environment: &Environment, values: &BTreeMap<&'static str, Set
     if let Some(set) = environment.variables.get("STORAGE_OPTS") {
         let origin = Origin::Variable("STORAGE_OPTS");
         let texts = set.split(',').filter(|text| !text.is_empty());
-        return texts.map(|text| DriverOption { text: text.to_owned(), origin: origin.clone() }).collect();
+        return texts.map(|text| DriverOption::new(text, origin.clone())).collect();
     }
+    options_of_files(values)
+}
+
+/// The options of drivers that files give.
+fn options_of_files(values: &BTreeMap<&'static str, Setting>) -> Vec<DriverOption> {
     let mut options = Vec::new();
     let mut add = |name: &str, key: &str| {
         let Some(Setting { value, origin }) = values.get(key) else { return };
@@ -371,11 +406,11 @@ fn driver_options(environment: &Environment, values: &BTreeMap<&'static str, Set
             Value::List(items) => items.clone(),
             Value::Map(_) => Vec::new(),
         };
-        options.extend(
-            texts
-                .into_iter()
-                .map(|text| DriverOption { text: format!("{name}={text}"), origin: origin.clone() }),
-        );
+        let option = |text: String| {
+            let shown = key.strip_prefix("storage.options.").unwrap_or(key);
+            DriverOption::new(format!("{name}={text}"), origin.clone()).named(format!("{shown} = {text}"))
+        };
+        options.extend(texts.into_iter().map(option));
     };
     add("imagestore", "storage.options.additionalimagestores");
     add("additionallayerstore", "storage.options.additionallayerstores");
@@ -391,6 +426,44 @@ fn driver_options(environment: &Environment, values: &BTreeMap<&'static str, Set
         }
     }
     options
+}
+
+/// What is set and overruled, or means nothing.
+fn ignored(environment: &Environment, values: &BTreeMap<&'static str, Setting>) -> Vec<Ignored> {
+    let mut ignored = Vec::from_iter(environment.id_maps_note());
+    let mut ignore = |option: &str, origin: &Origin, reason: &str| {
+        let (option, reason) = (option.to_owned(), reason.to_owned());
+        ignored.push(Ignored { option, origin: origin.clone(), reason });
+    };
+    if environment.variables.contains_key("STORAGE_OPTS") {
+        for option in options_of_files(values) {
+            ignore(
+                &option.name,
+                &option.origin,
+                "$STORAGE_OPTS stands in the place of all options of drivers",
+            );
+        }
+    }
+    if let Some(path) = values.get("storage.rootless_storage_path") {
+        if !environment.is_rootless() {
+            ignore("rootless_storage_path", &path.origin, "it is for users who are not root");
+        } else if values.contains_key("storage.graphroot") {
+            ignore("rootless_storage_path", &path.origin, "graphroot says where the store is");
+        }
+    }
+    if let Some(Setting { value: Value::Map(options), origin }) = values.get("storage.options.pull_options") {
+        for (name, value) in options {
+            let option = format!("pull_options {name} = {value:?}");
+            match PULL_OPTIONS.iter().find(|(known, _)| known == name) {
+                None => ignore(&option, origin, "it is no option for pulling"),
+                Some((_, true)) if document::parse_flag(value).is_none() => {
+                    ignore(&option, origin, "it takes \"true\" or \"false\"");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    ignored
 }
 
 /// `graphroot`, else for an ordinary user `rootless_storage_path`, else the default of the user.

@@ -259,9 +259,10 @@ fn a_bad_value_is_an_error_with_its_line() {
         (
             "[storage.options]\n\nforce_mask = '0999'\n",
             3,
-            "storage.options.force_mask must be an octal mode such as \"0755\", or \"shared\", or \"private\", not \
-             \"0999\"",
+            "storage.options.force_mask must be an octal mode such as \"0755\" or 0o755, or \"shared\", or \"private\", \
+             not \"0999\"",
         ),
+        ("[storage.options]\nforce_mask = 755\n", 2, "not the number 755, which is not octal"),
         (
             "storage.options.ignore_chown_errors = 'perhaps'\n",
             1,

@@ -107,6 +107,17 @@ impl Store {
         Ok(report)
     }
 
+    /// Whether files of the store can share their extents, as far as that can be tried out.
+    ///
+    /// Returns [`Error::CannotShare`] if its filesystem has no shared extents, and [`Error::ReadOnly`] if nothing can be tried, as
+    /// the store is open for reading only.
+    pub fn can_share(&self) -> Result<(), Error> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly { root: self.root().to_owned() });
+        }
+        self.require_sharing()
+    }
+
     /// Tries it out with two files that have no name.
     fn require_sharing(&self) -> Result<(), Error> {
         let tried = self.spool().and_then(|one| disk::can_share(&one, &self.spool()?));

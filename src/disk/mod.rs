@@ -76,7 +76,7 @@ pub(crate) use names::{COLLECTED, CONTENT, DATABASE, DiffName, Subdirectory};
 pub(crate) use neighbour::is_of_containers_storage;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use program_marks::{Marks, settle_program_marks};
-pub(crate) use quota::Limits;
+pub(crate) use quota::{Limits, can_limit_at};
 pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};

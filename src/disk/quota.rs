@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -17,7 +18,7 @@ use super::layout::Layout;
 use super::names::{DiffName, Subdirectory};
 use crate::error::QuotaError;
 use crate::sys::quota::{self, Project, State};
-use crate::sys::{beneath, mount};
+use crate::sys::{beneath, mount, path};
 
 /// The projects of layers: numbers that people do not give, and that programs with signed ones understand.
 const FIRST: u32 = 1 << 30;
@@ -54,24 +55,9 @@ impl Layout {
     /// Returns [`QuotaError::Unsupported`], [`QuotaError::NotPermitted`] or [`QuotaError::Nested`] if they cannot, and
     /// [`QuotaError::Io`] if that is not to be found out.
     pub(crate) fn can_limit(&self) -> Result<(), QuotaError> {
-        let path = || self.path().join(Subdirectory::Diffs.name());
-        let failed =
-            |source: io::Error| QuotaError::Io { action: "query the quotas of", path: path(), source };
-        let state = quota::state(self.root()).map_err(failed)?;
-        if state != State::Enforcing {
-            return Err(self.unsupported());
-        }
-        // Everybody may ask what is kept, and only who may set it how much that is.
-        if let Err(error) = quota::account(self.root(), FIRST) {
-            return Err(self.refused(error));
-        }
-        let project = match self.existing_subdirectory(Subdirectory::Diffs) {
-            Ok(diffs) => project_of(diffs.as_fd()),
-            Err(_) => project_of(self.root()),
-        };
-        match project.map_err(failed)? {
-            Some(found) if found.is_inherited => Err(QuotaError::Nested { path: path(), project: found.id }),
-            _ => Ok(()),
+        match self.existing_subdirectory(Subdirectory::Diffs) {
+            Ok(diffs) => can_limit_in(diffs.as_fd(), self.path(), self.path()),
+            Err(_) => can_limit_in(self.root(), self.path(), self.path()),
         }
     }
 
@@ -170,29 +156,57 @@ impl Layout {
         };
         Ok(own_project(diffs.as_fd(), directory.as_fd())?.map(|project| (directory, project)))
     }
+}
 
-    fn refused(&self, source: io::Error) -> QuotaError {
-        let path = self.path().join(Subdirectory::Diffs.name());
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => QuotaError::NotPermitted { path, source },
-            _ => QuotaError::Io { action: "query the quotas of", path, source },
+/// Whether layers could have limits in a directory that a store may be made in, with what is missing above it: given by its full
+/// path.
+///
+/// Returns what [`Layout::can_limit`] does.
+pub(crate) fn can_limit_at(root: &Path) -> Result<(), QuotaError> {
+    let existing = root.ancestors().find(|above| path::is_directory(above)).unwrap_or(Path::new("/"));
+    let failed = |source| QuotaError::Io { action: "query the quotas of", path: root.to_owned(), source };
+    let directory = beneath::open_directory(existing).map_err(failed)?;
+    can_limit_in(directory.as_fd(), existing, root)
+}
+
+/// Whether what is made in a directory could have limits. `told`: the store, for messages.
+fn can_limit_in(directory: BorrowedFd<'_>, path: &Path, told: &Path) -> Result<(), QuotaError> {
+    let failed = |source| QuotaError::Io { action: "query the quotas of", path: told.to_owned(), source };
+    let found = || mount::info::filesystem_of(path).ok().flatten();
+    if quota::state(directory).map_err(failed)? != State::Enforcing {
+        return Err(unsupported(found(), told));
+    }
+    // Everybody may ask what is kept, and only who may set it how much that is.
+    match quota::account(directory, FIRST) {
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            let filesystem = found().unwrap_or_else(|| UNKNOWN.to_owned());
+            return Err(QuotaError::NotPermitted { path: told.to_owned(), filesystem, source });
         }
+        account => account.map_err(failed)?,
+    };
+    match project_of(directory).map_err(failed)? {
+        Some(found) if found.is_inherited => {
+            Err(QuotaError::Nested { path: told.to_owned(), project: found.id })
+        }
+        _ => Ok(()),
     }
+}
 
-    fn unsupported(&self) -> QuotaError {
-        let found = mount::info::filesystem_of(self.path()).ok().flatten();
-        let advice = match found.as_deref() {
-            Some("ext4") => {
-                "it has them if it is made with `-O project,quota` (or changed so by tune2fs) and mounted with the option \
+/// A filesystem that the mount table does not name.
+const UNKNOWN: &str = "the filesystem";
+
+fn unsupported(found: Option<String>, told: &Path) -> QuotaError {
+    let advice = match found.as_deref() {
+        Some("ext4") => {
+            "it has them if it is made with `-O project,quota` (or changed so by tune2fs) and mounted with the option \
                  prjquota"
-            }
-            Some("xfs" | "f2fs") => "it has them if it is mounted with the option prjquota",
-            Some("btrfs") => "only XFS and ext4 have them, and the qgroups of Btrfs are not used here",
-            _ => "only XFS and ext4 have them",
-        };
-        let filesystem = found.unwrap_or_else(|| "the filesystem".to_owned());
-        QuotaError::Unsupported { path: self.path().join(Subdirectory::Diffs.name()), filesystem, advice }
-    }
+        }
+        Some("xfs" | "f2fs") => "it has them if it is mounted with the option prjquota",
+        Some("btrfs") => "only XFS and ext4 have them, and the qgroups of Btrfs are not used here",
+        _ => "only XFS and ext4 have them",
+    };
+    let filesystem = found.unwrap_or_else(|| UNKNOWN.to_owned());
+    QuotaError::Unsupported { path: told.to_owned(), filesystem, advice }
 }
 
 /// Takes the limits away from a directory that is about to be removed: when its last file is gone, nothing is left of the

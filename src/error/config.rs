@@ -57,6 +57,22 @@ pub enum ConfigError {
         /// What is wrong, as the end of a sentence.
         reason: String,
     },
+    /// Two options of the storage driver exclude each other.
+    #[error(
+        "{option} ({origin}) and {other} ({other_origin}) exclude each other: {reason}; leave one of them out"
+    )]
+    Contradiction {
+        /// An option, as it was given.
+        option: Box<str>,
+        /// What gave it.
+        origin: Box<str>,
+        /// The other option.
+        other: Box<str>,
+        /// What gave that.
+        other_origin: Box<str>,
+        /// Why there cannot be both.
+        reason: &'static str,
+    },
     /// Another storage driver is asked for.
     #[error(
         "{origin}: the storage driver {driver:?} is not to be had: layers are kept for overlay; say overlay, or nothing"

@@ -119,6 +119,19 @@ pub enum CreateError {
         /// Whose ids they are.
         user: String,
     },
+    /// This process may not give files to the host's ids of the container's root.
+    #[error(
+        "the container's root would be the user {uid} and the group {gid}, to whom this process may not give files: {}",
+        if *in_namespace { "they are not mapped in this user namespace" } else { "only root may" }
+    )]
+    IdsNotOurs {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// Whether this is a user namespace.
+        in_namespace: bool,
+    },
     /// The image has no layer that a container could stand on.
     #[error("the image {id} has no layers; create the container without an image")]
     NoLayers {

@@ -46,7 +46,9 @@ pub enum MountError {
         reason: &'static str,
     },
     /// The store is to mount layers as composefs images, and cannot here.
-    #[error("layers cannot be mounted as composefs images: {reason}; or mount without `use_composefs`")]
+    #[error(
+        "layers cannot be mounted as composefs images: {reason}; the other way is to leave out `use_composefs`"
+    )]
     Composefs {
         /// What is in the way and what to do.
         reason: &'static str,
@@ -224,6 +226,12 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+}
+
+impl MountError {
+    /// The [reason](MountError::IdMap) why layers of a store with a `force_mask` are shown with no other ids.
+    pub const MASKED: &'static str =
+        "their owners are kept in an attribute, as `force_mask` asks for, and no mount maps those";
 }
 
 /// A user namespace could not be entered.

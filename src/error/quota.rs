@@ -10,7 +10,7 @@ pub enum QuotaError {
     /// The filesystem keeps no project quotas, or not now.
     #[error("no size or number of inodes can be limited in {}: {filesystem} there has no project quotas in force; {advice}", path.display())]
     Unsupported {
-        /// The directory of the layers.
+        /// The store.
         path: PathBuf,
         /// The type of the filesystem, as the kernel's mount table has it.
         filesystem: String,
@@ -19,12 +19,15 @@ pub enum QuotaError {
     },
     /// Only the machine's root may set quotas.
     #[error(
-        "no size or number of inodes can be limited in {}: only the machine's root may, outside of any user namespace",
+        "no size or number of inodes can be limited in {}: only the machine's root may set the project quotas of {filesystem} \
+         there, outside of any user namespace",
         path.display()
     )]
     NotPermitted {
-        /// The directory of the layers.
+        /// The store.
         path: PathBuf,
+        /// The type of the filesystem, as the kernel's mount table has it.
+        filesystem: String,
         /// The cause.
         source: io::Error,
     },
@@ -35,7 +38,7 @@ pub enum QuotaError {
         path.display()
     )]
     Nested {
-        /// The directory of the layers.
+        /// The store.
         path: PathBuf,
         /// The project.
         project: u32,
@@ -63,4 +66,14 @@ pub enum QuotaError {
         #[source]
         source: io::Error,
     },
+}
+
+impl QuotaError {
+    /// Whether nothing can be limited there at all, by this process.
+    pub fn is_of_place(&self) -> bool {
+        matches!(
+            self,
+            QuotaError::Unsupported { .. } | QuotaError::NotPermitted { .. } | QuotaError::Nested { .. }
+        )
+    }
 }

@@ -222,6 +222,35 @@ impl Error {
             Error::Meta(MetaError::Locked { .. }) => {
                 Some("wait for that process to end, or give a longer --lock-timeout")
             }
+            Error::Quota(QuotaError::Unsupported { .. }) => Some(
+                "leave out the limit, or keep the store where the machine's root can set one: on XFS, or on ext4 with \
+                 the features project and quota, mounted with the option prjquota",
+            ),
+            Error::Quota(QuotaError::NotPermitted { .. }) => Some(
+                "run this as root, or leave out the limit: neither `layerstore unshare` nor a container's root will do",
+            ),
+            Error::Mount(MountError::IdMap { reason }) if *reason == MountError::MASKED => Some(
+                "create the container without id maps, or open the store without `force_mask`: the image is then copied, with its owners on the disk",
+            ),
+            Error::Create(CreateError::IdsNotOurs { in_namespace: false, .. }) => Some(
+                "run this in `layerstore unshare`, where the ids of your ranges in /etc/subuid and /etc/subgid are to be had, counted \
+                 from 1, or as root",
+            ),
+            Error::Create(CreateError::IdsNotOurs { in_namespace: true, .. }) => Some(
+                "/proc/self/uid_map and gid_map show, first in each line, the ids that there are; there are more if /etc/subuid and \
+                 /etc/subgid have ranges for the user, and newuidmap and newgidmap are installed",
+            ),
+            Error::Create(CreateError::TooFewIds { given: 0, .. }) => Some(
+                "`--userns-user` names another user with ranges; in `layerstore unshare` the ids of your own ranges are chosen from",
+            ),
+            Error::Layout(LayoutError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(
+                    "this user has no right to that directory: name others with --root and --runroot, or be the user that the store \
+                 belongs to",
+                )
+            }
             Error::CannotShare { .. } => Some(
                 "only Btrfs can, and XFS that was made with reflinks (`mkfs.xfs -m reflink=1`); move the store's directory \
                  there, or save its images and load them into a store there",

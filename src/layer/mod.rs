@@ -2,6 +2,7 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
+//! | [`ahead`] | the beginning of an archive, before anything is made for it |
 //! | [`pipeline`] | a blob through its digests and its decompression, on threads |
 //! | [`import`], [`member`], [`files`] | a stream into a directory, member by member |
 //! | [`table`] | the table of contents that came with a stream |
@@ -18,6 +19,7 @@
 //! | [`mapped`] | layers as one directory, with the owners of an id map |
 
 mod additional;
+mod ahead;
 mod changes;
 mod compare;
 mod compressed;
@@ -38,6 +40,7 @@ mod thing;
 mod writable;
 
 pub use additional::AdditionalLayerInfo;
+pub use ahead::{Peeked, peek_archive};
 pub use changes::{Change, ChangeKind};
 pub(crate) use changes::{Mark, changes};
 pub(crate) use compare::{Difference, compare};

@@ -350,7 +350,8 @@ fn stack(request: &MountRequest, read_only: bool) -> Result<(Vec<PathBuf>, Optio
 }
 
 /// Why a mount program mounts no images.
-pub(crate) const BY_PROGRAM: &str = "a mount program shows directories only";
+pub(crate) const BY_PROGRAM: &str =
+    "the mount program, which is to mount in the kernel's place, shows directories only";
 
 /// The image, if the lowest layer is one. The content of its files is in directories that count as lower ones too.
 fn images(

@@ -1,5 +1,7 @@
 //! Creating and removing containers.
 
+use std::io;
+
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
@@ -14,10 +16,9 @@ use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::lease::keeper_of;
-use super::mount::MASKED;
 use super::part::Directory;
 use super::remove::{EVERYTHING, Mounts, shown, standing_on};
-use super::userns::Wanted;
+use super::userns::{Wanted, ids_not_ours};
 use super::view::View;
 use super::{IdMapping, Quota, Store, SyncMode};
 
@@ -92,10 +93,7 @@ impl Store {
         let items = prepare(&options.items)?;
         let id = options.id.clone().map_or_else(random_id, Ok)?;
         let layer_id = options.layer.clone().map_or_else(random_id, Ok)?;
-        // No mount could show it.
-        if self.layout().mask().is_some() && !matches!(options.ids, IdMapping::Host) {
-            return Err(MountError::IdMap { reason: MASKED }.into());
-        }
+        self.options().refuse_masked(&options.ids)?;
         let wanted = match &options.ids {
             IdMapping::Auto(auto) => Some(self.wanted_ids(auto, image)?),
             IdMapping::Maps(maps) => maps.check().map(|()| None)?,
@@ -193,7 +191,11 @@ impl Store {
         };
         let owned = disk::set_root_owner(staging.directory(), self.layout().xattrs(), (uid, gid));
         let path = self.diff_path(staging.number());
-        owned.map_err(|source| Error::Io { action: "change the owner of", path, source })?;
+        owned.map_err(|source| match source.kind() {
+            // Who may give away nothing, and ids that are not mapped.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => ids_not_ours(uid, gid),
+            _ => Error::Io { action: "change the owner of", path, source },
+        })?;
         if self.sync_mode() != SyncMode::Off {
             staging.sync()?;
         }

@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`options`], [`settings`], [`open`] | finding or making a store |
+//! | [`ahead`] | what is known to fail before a store is opened |
 //! | [`part`], [`view`], [`home`] | several stores read as one, and where a layer is changed |
 //! | [`query`] | lists, lookups, data items |
 //! | [`thing`], [`anything`] | what can be done to a thing of any kind in one call |
@@ -38,6 +39,7 @@
 //! | [`capability`] | what can be done here, and why the rest cannot |
 
 mod additional;
+mod ahead;
 mod anything;
 mod apply;
 mod backing;
@@ -118,7 +120,7 @@ pub use seal::SealOptions;
 pub use staged::{ApplyOptions, StagedDiff};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
-pub use userns::{AutoIdMaps, HostRanges, IdMapping};
+pub use userns::{AutoIdDefaults, AutoIdMaps, HostRanges, IdMapping};
 pub(crate) use view::View;
 pub use watch::{Watch, WatchOptions};
 pub use write::WriteTxn;

@@ -13,7 +13,9 @@ use layerstore_schema::manifest::Manifest;
 
 use crate::archive::Limits;
 use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, XattrNamespace, marker};
-use crate::error::{Error, LayoutError, MetaError, MountError};
+#[cfg(doc)]
+use crate::error::MountError;
+use crate::error::{Error, LayoutError, MetaError};
 use crate::layer::ImportOptions;
 use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
@@ -23,7 +25,7 @@ use crate::types::TreeDigest;
 
 use self::run::Run;
 use super::part::Others;
-use super::{StoreOptions, SyncMode};
+use super::{Quota, StoreOptions, SyncMode};
 
 /// How many decoded manifests are kept, so that a list of changes need not decode a base layer each time.
 const MANIFESTS_KEPT: usize = 16;
@@ -87,6 +89,8 @@ impl Store {
     /// Returns [`Error::ImageStore`] if a store that is to be read with it is none, before anything is made;
     /// [`Error::Layout`] if the directory is not empty and no store, or of a newer format, or if there is no store
     /// and none may be made ([`Missing`](LayoutError::Missing));
+    /// [`Error::Mount`] if options exclude each other ([`Composefs`](MountError::Composefs), [`Masked`](MountError::Masked));
+    /// [`Error::Quota`] if a store would be made whose default [quota](StoreOptions::quota) could not be kept;
     /// [`Error::DatabaseMissing`] if its database is gone, or would have to be made where nothing may be;
     /// [`Error::Meta`] if the database cannot be opened; and
     /// [`Error::NeedsRoot`] if the machine's root made it and this process is someone else.
@@ -97,9 +101,7 @@ impl Store {
             source,
         })?;
         let read = Others::open_read(options)?;
-        if options.force_mask.is_some() && options.mount_program.is_none() {
-            return Err(MountError::Masked { reason: "give the store a mount program" }.into());
-        }
+        options.refuse_contradictions()?;
         let layout = open_layout(options, &privileges)?.with_mask(options.force_mask);
         let others = Others::open(options, &layout, read)?;
         let read_only = options.read_only || layout.is_read_only()?;
@@ -301,6 +303,8 @@ fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout
         Err(LayoutError::Missing { .. } | LayoutError::NotAStore { .. })
             if options.create && !options.read_only =>
         {
+            // Nothing could be written to in it.
+            options.check_quota(Quota::default(), path)?;
             match Layout::create(path, namespace) {
                 // Another process was faster.
                 Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,

@@ -8,7 +8,7 @@ use super::AdditionalLayerStore;
 use crate::config::Ignored;
 use crate::meta::DatabaseOptions;
 
-use super::Quota;
+use super::{AutoIdDefaults, Quota};
 
 /// How much of what an operation did is on the disk when it returns. The death of a process loses nothing in any mode;
 /// this is about the kernel and the power.
@@ -57,6 +57,7 @@ pub struct StoreOptions {
     pub(super) id_mapped_mounts: bool,
     pub(super) ignore_chown_errors: bool,
     pub(super) quota: Quota,
+    pub(super) auto_ids: AutoIdDefaults,
     pub(super) use_composefs: bool,
     pub(super) force_mask: Option<u16>,
     pub(super) pull_options: BTreeMap<String, String>,
@@ -90,6 +91,7 @@ impl StoreOptions {
             id_mapped_mounts: true,
             ignore_chown_errors: false,
             quota: Quota::default(),
+            auto_ids: AutoIdDefaults::default(),
             use_composefs: false,
             force_mask: None,
             pull_options: BTreeMap::new(),
@@ -212,11 +214,19 @@ impl StoreOptions {
     /// How much each layer may take that is created to be written to, a container's or one of its own, unless its options say
     /// otherwise. The default is no limit.
     ///
-    /// The filesystem must have project quotas, and only the machine's root can set them: otherwise such a layer or container
-    /// is not created (see [`Store::can_limit`](crate::Store::can_limit)).
+    /// The filesystem must have project quotas, and only the machine's root can set them: otherwise no store is made with such
+    /// a default, and in one that is there such a layer or container is not created (see [`can_limit`](Self::can_limit)).
     #[must_use]
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = quota;
+        self
+    }
+
+    /// What counts for [chosen ids](crate::AutoIdMaps) where a container's options do not say. The default: ids of the user
+    /// `containers`, at least 1024 and at most 65536.
+    #[must_use]
+    pub fn auto_id_defaults(mut self, defaults: AutoIdDefaults) -> Self {
+        self.auto_ids = defaults;
         self
     }
 
@@ -335,6 +345,11 @@ impl StoreOptions {
     /// Whether new containers are dropped by a reboot.
     pub fn is_transient(&self) -> bool {
         self.transient
+    }
+
+    /// The options of every mount.
+    pub fn options_of_mounts(&self) -> &[String] {
+        &self.mount_options
     }
 
     /// Options for programs that pull images, kept for those.

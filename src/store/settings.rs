@@ -1,6 +1,6 @@
 //! From a machine's configuration to the options of a store.
 
-use super::{AdditionalLayerStore, StoreOptions, SyncMode};
+use super::{AdditionalLayerStore, AutoIdDefaults, StoreOptions, SyncMode};
 use crate::config::{
     AdditionalLayerPath, DriverOption, Ignored, LayerSync, Origin, OverlayOptions, Setting, Settings,
 };
@@ -26,12 +26,14 @@ impl StoreOptions {
     /// | `$_CONTAINERS_OVERLAY_DISABLE_IDMAP` | `yes`: [`id_mapped_mounts`](Self::id_mapped_mounts) |
     /// | `disable-volatile` | [`volatile_mounts`](Self::volatile_mounts) |
     /// | `sync` | `none`: [`SyncMode::Records`]; `filesystem`, and if nothing is said: [`SyncMode::Full`] |
-    /// | `pull_options` | kept: [`pull_options`](Self::pull_options) |
+    /// | `pull_options` | kept for programs that pull images: [`pull_options`](Self::pull_options) |
+    /// | `root-auto-userns-user`, `auto-userns-min-size`, `auto-userns-max-size` | [`auto_id_defaults`](Self::auto_id_defaults) |
     /// | `size`, `inodes` | [`quota`](Self::quota) |
     /// | `force_mask` | [`force_mask`](Self::force_mask); refused without `mount_program` |
     ///
-    /// Returns [`ConfigError::Driver`] if a driver other than overlay is asked for, and [`ConfigError::Option`] if an
-    /// option is unknown, means nothing, or asks for what this store never does.
+    /// Returns [`ConfigError::Driver`] if a driver other than overlay is asked for, [`ConfigError::Option`] if an
+    /// option is unknown, means nothing, or asks for what this store never does, and [`ConfigError::Contradiction`] if two
+    /// exclude each other.
     ///
     /// # Examples
     ///
@@ -66,13 +68,16 @@ impl StoreOptions {
             options = options.image_store_root(&store.value);
         }
         options.pull_options = settings.pull_options();
+        options.ignored.extend_from_slice(settings.ignored());
+        options.auto_ids = auto_ids(settings)?;
         options.driver_options(settings.driver_options())
     }
 
     /// These options with what options of the overlay driver say, such as `overlay.mountopt=nodev`: for each of them
     /// what [`from_settings`](Self::from_settings) does for those of a configuration.
     ///
-    /// Returns [`ConfigError::Option`] if an option is unknown, means nothing, or asks for what this store never does.
+    /// Returns [`ConfigError::Option`] if an option is unknown, means nothing, or asks for what this store never does, and
+    /// [`ConfigError::Contradiction`] if two exclude each other.
     ///
     /// # Examples
     ///
@@ -123,12 +128,49 @@ impl StoreOptions {
 
 /// Refuses what would be broken if it were passed over: somebody relies on it.
 fn refuse_impossible(overlay: &OverlayOptions, given: &[DriverOption]) -> Result<(), ConfigError> {
-    let mask = overlay.force_mask.as_ref().filter(|_| overlay.mount_program.is_none());
-    let Some(Setting { origin, .. }) = mask else { return Ok(()) };
-    let text = |option: &&DriverOption| key_of(option) == "force_mask" && option.origin == *origin;
-    let option = given.iter().find(text).map_or("force_mask".to_owned(), |option| option.text.clone());
-    let reason = "needs a mount_program, which shows the modes that the layers have".to_owned();
-    Err(ConfigError::Option { option, origin: origin.to_string(), reason })
+    let name = |key: &str, origin: &Origin| {
+        let found = given.iter().rfind(|option| key_of(option) == key && option.origin == *origin);
+        found.map_or_else(|| key.to_owned(), |option| option.name().to_owned())
+    };
+    if let (Some(Setting { origin, .. }), None) = (&overlay.force_mask, &overlay.mount_program) {
+        let option = name("force_mask", origin);
+        let reason = "needs a mount_program, which shows the modes that the layers have".to_owned();
+        return Err(ConfigError::Option { option, origin: origin.to_string(), reason });
+    }
+    match (overlay.use_composefs.as_ref().filter(|setting| setting.value), &overlay.mount_program) {
+        (Some(composefs), Some(program)) => Err(ConfigError::Contradiction {
+            option: name("use_composefs", &composefs.origin).into(),
+            origin: composefs.origin.to_string().into(),
+            other: name("mount_program", &program.origin).into(),
+            other_origin: program.origin.to_string().into(),
+            reason: "a mount program shows directories, and no composefs images",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What counts for chosen ids that nobody says anything of.
+fn auto_ids(settings: &Settings) -> Result<AutoIdDefaults, ConfigError> {
+    let (min_size, max_size) = settings.auto_userns_sizes();
+    let user = settings.auto_userns_user().map(str::to_owned);
+    let defaults = AutoIdDefaults { user, min_size, max_size };
+    let limits = defaults.limits();
+    if limits.0 <= limits.1 {
+        return Ok(defaults);
+    }
+    let of = |key: &str| {
+        let setting = settings.get(&format!("storage.options.{key}"));
+        setting.map(|setting| setting.origin.to_string())
+    };
+    let (least, most) = ("auto-userns-min-size", "auto-userns-max-size");
+    let default = || Origin::Default.to_string();
+    Err(ConfigError::Contradiction {
+        option: format!("{least} = {}", limits.0).into(),
+        origin: of(least).unwrap_or_else(default).into(),
+        other: format!("{most} = {}", limits.1).into(),
+        other_origin: of(most).unwrap_or_else(default).into(),
+        reason: "no number of ids is as large as the one and as small as the other",
+    })
 }
 
 fn key_of(option: &DriverOption) -> &str {
@@ -138,13 +180,14 @@ fn key_of(option: &DriverOption) -> &str {
 
 /// What does no harm if it is passed over.
 fn without_effect(overlay: &OverlayOptions) -> Vec<Ignored> {
-    let mut ignored = Vec::new();
-    let mut ignore = |option: &str, origin: &Origin, reason: &str| {
-        let (option, reason) = (option.to_owned(), reason.to_owned());
-        ignored.push(Ignored { option, origin: origin.clone(), reason });
-    };
-    if let Some(skip) = overlay.skip_mount_home.as_ref().filter(|skip| !skip.value) {
-        ignore("skip_mount_home", &skip.origin, "the store's directory is never made a mount");
+    let mut ignored = overlay.passed_over.clone();
+    if let Some(Setting { value, origin }) = &overlay.skip_mount_home {
+        let reason = match value {
+            true => "the store's directory is never made a mount, so there is nothing to skip",
+            false => "the store's directory is never made a mount",
+        };
+        let option = format!("skip_mount_home = {value}");
+        ignored.push(Ignored { option, origin: origin.clone(), reason: reason.to_owned() });
     }
     ignored
 }
@@ -197,7 +240,7 @@ mod tests {
              additionallayerstores = ['{other}:ref', '{other}']\n\
              pull_options = {{enable_partial_images = 'false'}}\n\
              [storage.options.overlay]\nmountopt = 'nodev,metacopy=on'\nmount_program = '{other}'\n\
-             ignore_chown_errors = 'true'\nsync = 'none'\nuse_composefs = 'true'\n"
+             ignore_chown_errors = 'true'\nsync = 'none'\n"
         );
         let options = from(&text, &[]).unwrap();
         assert_eq!(options.root(), Path::new("/g"));
@@ -206,9 +249,8 @@ mod tests {
         assert_eq!(options.image_stores, [dir.path()]);
         let lazy = |with_reference| AdditionalLayerStore::at(dir.path()).with_reference(with_reference);
         assert_eq!(options.additional_layer_stores, [lazy(true), lazy(false)]);
-        assert!(
-            options.transient && options.use_composefs && !options.volatile && options.ignore_chown_errors
-        );
+        assert!(options.transient && !options.volatile && options.ignore_chown_errors);
+        assert!(from("[storage.options.overlay]\nuse_composefs = 'true'\n", &[]).unwrap().use_composefs);
         assert!(options.prefer_mount_program && options.mount_program.as_deref() == Some(dir.path()));
         assert_eq!(options.mount_options, ["nodev"]);
         assert_eq!(options.sync, SyncMode::Records);
@@ -249,6 +291,71 @@ mod tests {
         let message = |text: &str, variables: &[(&str, &str)]| from(text, variables).unwrap_err().to_string();
         let driver = message("[storage]\ndriver = 'vfs'\n", &[]);
         assert!(driver.contains("storage.conf:2") && driver.contains("\"vfs\""), "{driver}");
-        assert!(message("[storage.options]\nforce_mask = 'shared'\n", &[]).contains("force_mask=755"));
+        assert!(message("[storage.options]\nforce_mask = 'shared'\n", &[]).contains("force_mask = 755"));
+    }
+
+    #[test]
+    fn settings_that_exclude_each_other_are_both_named() {
+        let composefs = from(
+            "[storage.options]\nmount_program = 'sh'\n\n[storage.options.overlay]\nuse_composefs = 'true'\n",
+            &[],
+        );
+        let said = composefs.unwrap_err().to_string();
+        for part in
+            ["overlay.use_composefs = true (", "storage.conf:5) and mount_program = sh (", "storage.conf:2)"]
+        {
+            assert!(said.contains(part), "{said}");
+        }
+        let sizes = from("[storage.options]\nauto-userns-min-size = 70000\n", &[]).unwrap_err().to_string();
+        for part in
+            ["auto-userns-min-size = 70000 (", "storage.conf:2)", "auto-userns-max-size = 65536 (default)"]
+        {
+            assert!(sizes.contains(part), "{sizes}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let told = |text: &str, variables: &[(&str, &str)]| {
+            from(text, variables).unwrap().ignored().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for (text, expected) in [
+            (
+                "[storage]\nrootless_storage_path = '/x'\n",
+                "conf:2: rootless_storage_path has no effect: it is for users",
+            ),
+            ("[storage]\ndriver_priority = ['overlay']\n", "conf:2: driver_priority has no effect"),
+            ("[storage.options]\nskip_mount_home = 'true'\n", "conf:2: skip_mount_home = true has no effect"),
+            ("[storage.options]\nskip_mount_home = false\n", "conf:2: skip_mount_home = false has no effect"),
+            (
+                "[storage.options.vfs]\nsync = 'none'\n",
+                "conf:2: vfs.sync = none has no effect: it is an option of the driver",
+            ),
+            ("[storage.options.btrfs]\nmin_space = '1G'\n", "conf:2: btrfs.min_space = 1G has no effect"),
+            ("[storage.options.zfs]\nfsname = 'x'\n", "conf:2: zfs.fsname = x has no effect"),
+            (
+                "[storage.options]\npull_options = {nosuch = 'true'}\n",
+                "conf:2: pull_options nosuch = \"true\" has no effect: it is no option",
+            ),
+            (
+                "[storage.options]\npull_options = {convert_images = 'maybe'}\n",
+                "conf:2: pull_options convert_images = \"maybe\" has no effect: it takes \"true\"",
+            ),
+        ] {
+            let notes = told(text, &[]);
+            assert!(notes.len() == 1 && notes[0].contains(expected), "{text}: {notes:?}");
+        }
+        let overruled = told("[storage.options]\nmountopt = 'nodev'\n", &[("STORAGE_OPTS", "size=0")]);
+        assert!(
+            overruled[0].contains("conf:2: mountopt = nodev has no effect: $STORAGE_OPTS"),
+            "{overruled:?}"
+        );
+        let maps = told("", &[("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "1")]);
+        assert_eq!(
+            maps,
+            ["$_CONTAINERS_OVERLAY_DISABLE_IDMAP: the value \"1\" has no effect: only \"yes\" has one"]
+        );
+        assert!(told("", &[("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes")]).is_empty());
+        assert!(told("[storage.options]\npull_options = {convert_images = 'true'}\n", &[]).is_empty());
     }
 }

@@ -12,11 +12,11 @@ use crate::error::{CreateError, Error, LookupError};
 use crate::layer;
 use crate::sys::file::File;
 use crate::sys::userns::{self, IdExtent, IdMaps};
-use crate::sys::{beneath, path};
+use crate::sys::{beneath, path, privileges};
 use crate::types::{IdSet, ImageId, TreeDigest};
 
-use super::Store;
 use super::view::View;
+use super::{Store, StoreOptions};
 
 /// How the ids of a container map to the host's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,21 +40,21 @@ pub struct HostRanges {
 }
 
 /// How the ids of a container are chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AutoIdMaps {
-    /// The user whose ranges in `/etc/subuid` and `/etc/subgid` the ids are taken from. `None` is the user `containers`;
-    /// in a user namespace it is the namespace itself, without its root.
+    /// The user whose ranges in `/etc/subuid` and `/etc/subgid` the ids are taken from. `None` is the [default of the
+    /// store](AutoIdDefaults); in a user namespace it is the namespace itself, without its root.
     pub user: Option<String>,
     /// The ranges to take from instead.
     pub ranges: Option<HostRanges>,
     /// How many ids the container gets, from 0 on. `None` is one more than the highest id in the image's `/etc/passwd`
     /// and `/etc/group`, and at least `min_size`.
     pub size: Option<u32>,
-    /// How many ids it gets at least, if `size` is not given.
-    pub min_size: u32,
-    /// How many ids it may need; more are refused. Does not count for `size`.
-    pub max_size: u32,
+    /// How many ids it gets at least, if `size` is not given. `None` is the [default of the store](AutoIdDefaults).
+    pub min_size: Option<u32>,
+    /// How many ids it may need; more are refused. Does not count for `size`. `None` is the default of the store.
+    pub max_size: Option<u32>,
     /// A file in place of the image's `/etc/passwd`.
     pub passwd: Option<PathBuf>,
     /// A file in place of the image's `/etc/group`.
@@ -63,18 +63,30 @@ pub struct AutoIdMaps {
     pub additional: IdMaps,
 }
 
-impl Default for AutoIdMaps {
-    fn default() -> Self {
-        AutoIdMaps {
-            user: None,
-            ranges: None,
-            size: None,
-            min_size: 1024,
-            max_size: 65536,
-            passwd: None,
-            group: None,
-            additional: IdMaps::default(),
-        }
+/// What counts for [`AutoIdMaps`] that do not say: see [`StoreOptions::auto_id_defaults`](super::StoreOptions::auto_id_defaults).
+///
+/// # Examples
+///
+/// ```
+/// use layerstore::{AutoIdDefaults, StoreOptions};
+///
+/// let options = StoreOptions::at("/var/lib/demo")
+///     .auto_id_defaults(AutoIdDefaults { user: Some("demo".into()), ..AutoIdDefaults::default() });
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AutoIdDefaults {
+    /// The user whose ranges ids are taken from; `None` is the user `containers`.
+    pub user: Option<String>,
+    /// The least number of ids; `None` is 1024.
+    pub min_size: Option<u32>,
+    /// The greatest number; `None` is 65536.
+    pub max_size: Option<u32>,
+}
+
+impl AutoIdDefaults {
+    /// The least and the greatest number of ids.
+    pub(super) fn limits(&self) -> (u32, u32) {
+        (self.min_size.unwrap_or(1024), self.max_size.unwrap_or(65536))
     }
 }
 
@@ -100,24 +112,8 @@ pub(super) struct Wanted {
 impl Store {
     /// Finds out what a container with chosen ids needs.
     pub(super) fn wanted_ids(&self, auto: &AutoIdMaps, image: Option<&ImageId>) -> Result<Wanted, Error> {
-        let (user, ranges) = match &auto.ranges {
-            Some(ranges) => ("the caller".to_owned(), ranges.clone()),
-            None => available(auto.user.as_deref())?,
-        };
-        let size = match auto.size {
-            Some(size) => u64::from(size),
-            None => {
-                let needed = self.highest_id(auto, image)?.map_or(0, |id| u64::from(id).saturating_add(1));
-                let size = needed.max(auto.min_size.into());
-                if size > u64::from(auto.max_size) {
-                    let limit = auto.max_size.into();
-                    return Err(CreateError::TooManyIds { needed: size, limit }.into());
-                }
-                size
-            }
-        };
-        let (uids, gids) = (IdSet::new(ranges.uids), IdSet::new(ranges.gids));
-        Ok(Wanted { size, user, uids, gids, additional: auto.additional.clone() })
+        let highest = || self.highest_id(auto, image);
+        Wanted::new(auto, &self.options().auto_ids, highest)
     }
 
     /// The highest id that the accounts of an image name; `None` if they name none.
@@ -193,7 +189,7 @@ fn ids_in<'t>(text: &'t [u8], fields: &'t [usize]) -> impl Iterator<Item = u32> 
 }
 
 /// The ids that containers may have, and whose they are.
-fn available(user: Option<&str>) -> Result<(String, HostRanges), Error> {
+fn available(user: Option<&str>, default: Option<&str>) -> Result<(String, HostRanges), Error> {
     if user.is_none() && userns::in_user_namespace() {
         let failed = |source| Error::Io { action: "read", path: "/proc/self/uid_map".into(), source };
         let maps = userns::own_maps().map_err(failed)?;
@@ -205,13 +201,60 @@ fn available(user: Option<&str>) -> Result<(String, HostRanges), Error> {
         let ranges = HostRanges { uids: ids(&maps.uids), gids: ids(&maps.gids) };
         return Ok(("this user namespace".to_owned(), ranges));
     }
-    let user = user.unwrap_or(DEFAULT_USER);
+    let user = user.or(default).unwrap_or(DEFAULT_USER);
     let failed = |source| Error::Io { action: "read", path: "/etc/subuid".into(), source };
     let [uids, gids] = userns::given_to(user).map_err(failed)?;
     Ok((format!("the user {user}"), HostRanges { uids, gids }))
 }
 
+impl StoreOptions {
+    /// Whether a container without an image could have these ids, if no other container had any.
+    pub(super) fn check_ids(&self, ids: &IdMapping) -> Result<(), Error> {
+        let maps = match ids {
+            IdMapping::Host => return Ok(()),
+            IdMapping::Maps(maps) => maps.check().map(|()| maps.clone())?,
+            IdMapping::Auto(auto) => Wanted::new(auto, &self.auto_ids, || Ok(None))?.choose(&[])?,
+        };
+        match maps.to_host(0, 0) {
+            Some((uid, gid)) if !privileges::may_give_to(uid, gid) => Err(ids_not_ours(uid, gid)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Says that files cannot be given to these ids.
+pub(super) fn ids_not_ours(uid: u32, gid: u32) -> Error {
+    CreateError::IdsNotOurs { uid, gid, in_namespace: userns::in_user_namespace() }.into()
+}
+
 impl Wanted {
+    /// What a container needs whose accounts have this highest id.
+    fn new(
+        auto: &AutoIdMaps,
+        defaults: &AutoIdDefaults,
+        highest: impl FnOnce() -> Result<Option<u32>, Error>,
+    ) -> Result<Self, Error> {
+        let (user, ranges) = match &auto.ranges {
+            Some(ranges) => ("the caller".to_owned(), ranges.clone()),
+            None => available(auto.user.as_deref(), defaults.user.as_deref())?,
+        };
+        let (least, most) = defaults.limits();
+        let (least, most) = (auto.min_size.unwrap_or(least), auto.max_size.unwrap_or(most));
+        let size = match auto.size {
+            Some(size) => u64::from(size),
+            None => {
+                let needed = highest()?.map_or(0, |id| u64::from(id).saturating_add(1));
+                let size = needed.max(least.into());
+                if size > u64::from(most) {
+                    return Err(CreateError::TooManyIds { needed: size, limit: most.into() }.into());
+                }
+                size
+            }
+        };
+        let (uids, gids) = (IdSet::new(ranges.uids), IdSet::new(ranges.gids));
+        Ok(Wanted { size, user, uids, gids, additional: auto.additional.clone() })
+    }
+
     /// Chooses ids that none of `containers` has.
     pub(super) fn choose(&self, containers: &[ContainerRecord]) -> Result<IdMaps, Error> {
         let used = |map: fn(&ContainerRecord) -> &[IdRange]| {

@@ -50,6 +50,23 @@ pub(crate) fn effective_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// Whether this process can give its files to these ids, as far as is known.
+pub(crate) fn may_give_to(uid: u32, gid: u32) -> bool {
+    let is_own = uid == effective_user() && gid == nix::unistd::getegid().as_raw();
+    let may = || Privileges::of_this_process().map_or(true, |own| own.change_owner);
+    // Ids that are not mapped in a namespace are nobody's there.
+    let is_mapped = |file: &str, id: u32| {
+        let Ok(map) = super::path::read_to_string(Path::new(file)) else { return true };
+        map.lines().any(|line| {
+            let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().unwrap_or_default());
+            let first = numbers.next().unwrap_or_default();
+            let count = numbers.nth(1).unwrap_or_default();
+            (first..first.saturating_add(count)).contains(&u64::from(id))
+        })
+    };
+    is_own || may() && is_mapped("/proc/self/uid_map", uid) && is_mapped("/proc/self/gid_map", gid)
+}
+
 /// The home directory that the user database gives a user.
 pub(crate) fn home_of(user: u32) -> Option<PathBuf> {
     Some(User::from_uid(Uid::from_raw(user)).ok()??.dir)

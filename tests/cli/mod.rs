@@ -14,6 +14,7 @@ mod layers;
 mod lists;
 mod manual;
 mod output;
+mod settings;
 mod things;
 mod unshare;
 

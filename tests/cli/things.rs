@@ -152,7 +152,7 @@ fn maps_that_mean_nothing_are_named() {
         let error = dir.layerstore(["create-container", "--uidmap", bad]).assert_exit(2);
         assert!(error.contains("is refused") && error.contains(reason), "{bad}: {error}");
     }
-    assert_eq!(lists(&dir), [json!([]), json!([]), json!([])]);
+    assert!(!dir.root().exists(), "no store is made for a mistake");
 }
 
 #[test]

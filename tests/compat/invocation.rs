@@ -256,9 +256,13 @@ fn version_and_status_go_to_standard_error() {
         "! Driver Name: overlay",
         "! Driver Options: [overlay.mountopt=nodev,noexec]",
         "! Supports d_type: true",
+        "! Native Overlay Diff: true",
     ] {
         assert!(told.lines().any(|told| told == line), "{line}\n{told}");
     }
+    // A program that mounts is told as there.
+    let told = session.run("--storage-opt mount_program=/bin/true status");
+    assert!(told.lines().any(|told| told == "! Native Overlay Diff: false"), "{told}");
 }
 
 #[test]

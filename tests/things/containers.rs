@@ -299,7 +299,7 @@ fn chosen_ids_suffice_for_the_image_and_are_nobody_elses() {
     assert_eq!(chosen("f", large).unwrap(), maps("0:500000:2000 2000:602499:400"));
 
     let mut limited = auto(&ranges);
-    limited.max_size = 1999;
+    limited.max_size = Some(1999);
     let refused = chosen("e", limited).unwrap_err();
     assert!(
         matches!(refused, Error::Create(CreateError::TooManyIds { needed: 2000, limit: 1999 })),
@@ -307,7 +307,7 @@ fn chosen_ids_suffice_for_the_image_and_are_nobody_elses() {
     );
     let mut files = auto(&ranges);
     (files.passwd, files.group) = (Some(dir.write("passwd", "a:x:3:4")), Some(dir.write("group", "")));
-    files.min_size = 2;
+    files.min_size = Some(2);
     assert_eq!(chosen("g", files).unwrap(), maps("0:602899:5"));
     let mut nobody = AutoIdMaps::default();
     nobody.user = Some("no such user".to_owned());

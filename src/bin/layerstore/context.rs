@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use layerstore::{Store, StoreOptions};
+use layerstore::{Error, MountError, Store, StoreOptions};
 
 use crate::args::{Color, GlobalArgs};
 use crate::effective::{Effective, variable};
@@ -46,6 +46,11 @@ impl Context {
     /// The options in effect.
     pub fn effective(&self) -> &Effective {
         &self.effective
+    }
+
+    /// How the store is opened.
+    pub fn options(&self) -> &StoreOptions {
+        &self.effective.options
     }
 
     /// Where to print.
@@ -108,6 +113,22 @@ impl Context {
             return Ok(());
         }
         Err(Failure::NotPrivileged { thing: thing.to_owned() })
+    }
+
+    /// Says of a failure which setting asks for what cannot be had, if it is one of the configuration.
+    pub fn explained(&self, failure: Failure) -> Failure {
+        let Failure::Store(source) = failure else { return failure };
+        let options: &[&str] = match &source {
+            Error::Quota(error) if error.is_of_place() => &["size", "inodes"],
+            Error::Mount(MountError::IdMap { reason }) if *reason == MountError::MASKED => &["force_mask"],
+            Error::Mount(MountError::Composefs { .. }) => &["use_composefs"],
+            _ => &[],
+        };
+        let told: Vec<String> = options.iter().filter_map(|option| self.effective.told(option)).collect();
+        match told.is_empty() {
+            true => Failure::Store(source),
+            false => Failure::Asked { source, by: told.join(", ") },
+        }
     }
 
     /// Tells a failure that does not end the command.

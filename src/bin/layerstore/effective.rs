@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use layerstore::config::{AdditionalLayerPath, DISABLE_ID_MAPS, Environment, Origin, Setting, Settings};
+use layerstore::config::{
+    AdditionalLayerPath, DISABLE_ID_MAPS, DriverOption, Environment, Origin, OverlayOptions, Setting,
+    Settings,
+};
 use layerstore::{StoreOptions, SyncMode};
 use serde_json::{Value, json};
 
@@ -75,6 +78,12 @@ fn given<T: From<OsString>>(
 }
 
 impl Effective {
+    /// An option that somebody has set, as `option = value (where)`: for messages.
+    pub fn told(&self, option: &str) -> Option<String> {
+        let line = self.lines.iter().find(|line| line.option == option && line.origin != Origin::Default)?;
+        Some(format!("{option} = {} ({})", shown(&line.value), line.origin))
+    }
+
     /// Takes everything together.
     pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
         let file = given(global.config.clone(), "--config", "LAYERSTORE_CONFIG").map(|file| file.value);
@@ -87,19 +96,48 @@ impl Effective {
         let mut lines = Lines(Vec::new());
         lines.add("root", path(&root.value), root.origin.clone());
         lines.add("run_root", path(&run_root.value), run_root.origin.clone());
+        let flags = driver_options(global);
         if let Some(mut settings) = settings {
             warnings.extend(settings.warnings().iter().map(ToString::to_string));
             settings.set_graph_root(root.value.clone(), root.origin);
             settings.set_run_root(run_root.value.clone(), run_root.origin);
+            // Those of flags come last, and count more.
+            settings.set_driver_options([settings.driver_options(), &flags].concat());
             options = StoreOptions::from_settings(&settings)?;
             warnings.extend(options.ignored().iter().map(ToString::to_string));
+            warnings.extend(pull_options_note(&settings));
             lines.add_settings(&settings, &options)?;
+        } else {
+            options = options.driver_options(&flags)?;
+            warnings.extend(Environment::of_this_process().id_maps_note().map(|note| note.to_string()));
         }
+        lines.add_driver_flags(&flags)?;
         options = options.run_root(&run_root.value);
         options = lines.apply_flags(options, global)?;
         let (root, run_root) = (root.value, run_root.value);
         Ok(Effective { options, root, run_root, file, lines: lines.0, warnings })
     }
+}
+
+/// The flags that are options of the driver.
+fn driver_options(global: &GlobalArgs) -> Vec<DriverOption> {
+    let text = |program: &PathBuf| format!("mount_program={}", program.display());
+    let program = global.mount_program.iter().map(text);
+    program.map(|text| DriverOption::new(text, Origin::Flag("--mount-program"))).collect()
+}
+
+/// Options for pulling that mean something to programs that pull.
+fn pull_options_note(settings: &Settings) -> Option<String> {
+    let setting = settings.get("storage.options.pull_options")?;
+    let told = |name: &String| {
+        let begin = format!("pull_options {name} = ");
+        settings.ignored().iter().any(|note| note.option.starts_with(&begin))
+    };
+    let names: Vec<String> = settings.pull_options().into_keys().filter(|name| !told(name)).collect();
+    let names = names.join(", ");
+    let note =
+        || format!("{}: pull_options {names} has no effect: no command here pulls images", setting.origin);
+    (!names.is_empty()).then(note)
 }
 
 /// Where the store is, and where what a reboot drops.
@@ -176,7 +214,8 @@ impl Lines {
             self.add("mount_program", path(&program.value), program.origin.clone());
         }
         if let Some(mount) = &overlay.mount_options {
-            self.add("mount_options", json!(mount.value), mount.origin.clone());
+            // Without those that are told to have no effect.
+            self.add("mount_options", json!(options.options_of_mounts()), mount.origin.clone());
         }
         if let Some(origin) = of_key("storage.options.disable-volatile") {
             self.add("volatile_mounts", (!settings.disable_volatile()).into(), origin);
@@ -191,13 +230,32 @@ impl Lines {
             self.add("inodes", inodes.value.into(), inodes.origin.clone());
         }
         if let Some(mask) = &overlay.force_mask {
-            self.add("force_mask", format!("{:04o}", mask.value).into(), mask.origin.clone());
+            self.add("force_mask", format!("{:o}", mask.value & 0o777).into(), mask.origin.clone());
         }
         if let Some(composefs) = &overlay.use_composefs {
             self.add("use_composefs", composefs.value.into(), composefs.origin.clone());
         }
+        let (least, most) = settings.auto_userns_sizes();
+        let of_ids = [
+            ("userns_user", "root-auto-userns-user", settings.auto_userns_user().map(Value::from)),
+            ("userns_min_size", "auto-userns-min-size", least.map(Value::from)),
+            ("userns_max_size", "auto-userns-max-size", most.map(Value::from)),
+        ];
+        for (option, key, value) in of_ids {
+            if let (Some(value), Some(origin)) = (value, of_key(&format!("storage.options.{key}"))) {
+                self.add(option, value, origin);
+            }
+        }
         if let Some(origin) = of_key("storage.options.pull_options") {
             self.add("pull_options", json!(settings.pull_options()), origin);
+        }
+        Ok(())
+    }
+
+    /// What flags say that are options of the driver.
+    fn add_driver_flags(&mut self, flags: &[DriverOption]) -> Result<(), Failure> {
+        if let Some(program) = OverlayOptions::parse(flags)?.mount_program {
+            self.add("mount_program", path(&program.value), program.origin);
         }
         Ok(())
     }
@@ -235,10 +293,6 @@ impl Lines {
         let keeps = if global.no_keep_blobs { Origin::Flag("--no-keep-blobs") } else { Origin::Default };
         self.add("keep_blobs", (!global.no_keep_blobs).into(), keeps);
         options = options.keep_blobs(!global.no_keep_blobs);
-        if let Some(program) = &global.mount_program {
-            options = options.mount_program(program).prefer_mount_program(false);
-            self.add("mount_program", path(program), Origin::Flag("--mount-program"));
-        }
         if Environment::of_this_process().disables_id_mapped_mounts() {
             options = options.id_mapped_mounts(false);
             self.add("id_mapped_mounts", false.into(), Origin::Variable(DISABLE_ID_MAPS));
@@ -258,6 +312,9 @@ impl Lines {
             ("size", 0.into()),
             ("inodes", 0.into()),
             ("force_mask", Value::Null),
+            ("userns_user", "containers".into()),
+            ("userns_min_size", 1024.into()),
+            ("userns_max_size", 65536.into()),
             ("use_composefs", false.into()),
             ("pull_options", json!({})),
         ];
@@ -272,7 +329,7 @@ impl Lines {
 }
 
 /// The order in which options are shown.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 23] = [
     "root",
     "run_root",
     "image_store_root",
@@ -288,10 +345,13 @@ const ORDER: [&str; 20] = [
     "volatile_mounts",
     "id_mapped_mounts",
     "ignore_chown_errors",
-    "size",
-    "inodes",
     "force_mask",
     "use_composefs",
+    "size",
+    "inodes",
+    "userns_user",
+    "userns_min_size",
+    "userns_max_size",
     "pull_options",
 ];
 

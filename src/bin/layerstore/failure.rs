@@ -20,6 +20,14 @@ pub enum Failure {
     /// The library's error.
     #[error(transparent)]
     Store(#[from] layerstore::Error),
+    /// The library's error, about something that a flag or the configuration asks for.
+    #[error("{source}")]
+    Asked {
+        /// The error.
+        source: layerstore::Error,
+        /// What asks for it, and where it says so.
+        by: String,
+    },
     /// Standard output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -197,6 +205,10 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Failure::Store(error) => error.hint().map(str::to_owned),
+            Failure::Asked { source, by } => Some(match source.hint() {
+                Some(hint) => format!("{by} asks for it; {hint}"),
+                None => format!("{by} asks for it"),
+            }),
             Failure::Terminal { .. } => Some("use -o FILE, or send the output to a file or a program".into()),
             Failure::NotPrivileged { .. } => Some(
                 "start a shell in a user namespace with `layerstore unshare` and mount there; \

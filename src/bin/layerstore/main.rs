@@ -57,6 +57,6 @@ fn main() -> ExitCode {
     }
     match done.and_then(|code| flushed.map(|()| code).map_err(Failure::Output)) {
         Ok(code) => code,
-        Err(failure) => failure.report(args.global.color, args.global.no_write),
+        Err(failure) => context.explained(failure).report(args.global.color, args.global.no_write),
     }
 }

@@ -20,8 +20,7 @@ use crate::sys::{machine, moment};
 use super::{MountOptions, absolute, remove_quietly};
 
 /// Why no ids are mapped.
-pub(in crate::store) const MASKED: &str = "a layer with a force_mask has its owners in an attribute; in a store that is opened without one, containers with ids of their own \
-     get a copy of their image that has them on the disk";
+pub(in crate::store) const MASKED: &str = MountError::MASKED;
 
 /// A mount that can be made, if everything still is as it was when it was planned.
 pub(super) struct Planned<'s> {

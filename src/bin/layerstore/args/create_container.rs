@@ -61,7 +61,7 @@ pub struct CreateContainerArgs {
     pub size: Option<u64>,
 
     /// How many files and directories it may have; 0 is no limit [default: inodes= of the configuration]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = count)]
     pub inodes: Option<u64>,
 
     /// A flag with a value in JSON; may be repeated
@@ -116,6 +116,11 @@ pub(super) fn flag(text: &str) -> Result<(String, String), String> {
 /// A number of bytes, with a unit or without.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     layerstore::config::parse_size(text).ok_or_else(|| "not a size such as 512M or 10G".to_owned())
+}
+
+/// A number of things. Of those there are no thousands that would be 1024.
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "not a whole number such as 100000, without a unit".to_owned())
 }
 
 /// A name, as it was typed.

@@ -26,7 +26,7 @@ pub struct CreateLayerArgs {
     pub size: Option<u64>,
 
     /// How many files and directories it may have; 0 is no limit [default: inodes= of the configuration]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = super::create_container::count)]
     pub inodes: Option<u64>,
 }
 

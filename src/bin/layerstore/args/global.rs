@@ -70,7 +70,10 @@ pub struct GlobalArgs {
     #[arg(long, global = true, help_heading = HEADING)]
     pub no_keep_blobs: bool,
 
-    /// A program such as fuse-overlayfs that mounts where the kernel cannot
+    /// A program such as fuse-overlayfs that mounts in the kernel's place, as `mount_program` of a configuration
+    ///
+    /// Its full path, or a name that is looked for in $PATH. Without it the kernel mounts, and where it cannot, fuse-overlayfs if it is
+    /// installed.
     #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
     pub mount_program: Option<PathBuf>,
 

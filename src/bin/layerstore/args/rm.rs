@@ -6,7 +6,7 @@ use clap::Args;
 ///
 /// What is mounted stays, unless --force is given. With --layer, layers are removed instead: those that nothing stands on, be it a
 /// layer, an image or a container. Of several in one call those above others go first, so a whole stack can be given in any
-/// order. Prints the id of each one that is removed.
+/// order. Prints a line with the id of each one that is removed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

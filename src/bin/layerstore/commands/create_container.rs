@@ -2,15 +2,13 @@
 
 use layerstore::{AutoIdMaps, ContainerOptions, IdMapping, IdMaps, Quota};
 
+use super::create_layer::asked_limit;
 use crate::args::{CreateContainerArgs, IdChoice};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::ContainerJson;
 
 pub fn run(args: CreateContainerArgs, context: &Context) -> Result<(), Failure> {
-    // A new store has no image.
-    let store = if args.image.is_some() { context.existing_store()? } else { context.store()? };
-    let image = args.image.as_deref().map(|key| store.image(key)).transpose()?;
     let mut options = ContainerOptions::default();
     options.id = args.id;
     options.names = args.names;
@@ -24,7 +22,18 @@ pub fn run(args: CreateContainerArgs, context: &Context) -> Result<(), Failure> 
     options.flags = args.flags;
     options.quota = Quota { size: args.size, inodes: args.inodes };
     options.ids = mapping(args.ids);
-    let container = store.create_container(image.as_ref().map(|image| &image.id), &options)?;
+    // A new store has no image, and none is made for a mistake.
+    let store = match &args.image {
+        Some(_) => context.existing_store()?,
+        None => {
+            context.options().check_container(&options).map_err(|error| asked_limit(error, options.quota))?;
+            context.store()?
+        }
+    };
+    let image = args.image.as_deref().map(|key| store.image(key)).transpose()?;
+    let container = store
+        .create_container(image.as_ref().map(|image| &image.id), &options)
+        .map_err(|error| asked_limit(error, options.quota))?;
     if context.out().is_json() {
         return context.out().json(&ContainerJson::new(&container, None, None));
     }

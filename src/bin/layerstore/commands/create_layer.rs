@@ -1,6 +1,6 @@
 //! `layerstore create-layer`.
 
-use layerstore::{Layer, LayerId, LayerOptions, Quota, Store};
+use layerstore::{Error, Layer, LayerId, LayerOptions, Quota, Store};
 
 use crate::args::{CreateLayerArgs, NewLayerArgs};
 use crate::context::Context;
@@ -8,22 +8,49 @@ use crate::failure::Failure;
 use crate::output::json::LayerJson;
 
 pub fn run(args: CreateLayerArgs, context: &Context) -> Result<(), Failure> {
-    // A new store has no layer.
-    let names_layer = args.new.parent.is_some() || args.template.is_some();
-    let store = if names_layer { context.existing_store()? } else { context.store()? };
-    let (parent, mut options) = new_layer(&store, args.new)?;
-    options.template = args.template.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id);
+    let (parent, mut options) = new_layer(args.new);
     options.quota = Quota { size: args.size, inodes: args.inodes };
-    let layer = store.create_layer(parent.as_ref(), &options)?;
+    let store = store_for(&options, parent.is_some() || args.template.is_some(), context)?;
+    let parent = parent_in(&store, parent)?;
+    options.template = args.template.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id);
+    let layer =
+        store.create_layer(parent.as_ref(), &options).map_err(|error| asked_limit(error, options.quota))?;
     print(&store, &layer, context)
 }
 
+/// The store for a new layer. One that names another layer needs a store that is there; else one is made, but for no mistake.
+pub(super) fn store_for(
+    options: &LayerOptions,
+    names_layer: bool,
+    context: &Context,
+) -> Result<Store, Failure> {
+    if names_layer {
+        return context.existing_store();
+    }
+    context.options().check_layer(options).map_err(|error| asked_limit(error, options.quota))?;
+    context.store()
+}
+
+/// Says of a limit that cannot be set that a flag asks for it.
+pub(super) fn asked_limit(source: Error, asked: Quota) -> Failure {
+    let by = match asked {
+        Quota { size: Some(1..), .. } => "--size",
+        Quota { inodes: Some(1..), .. } => "--inodes",
+        _ => return source.into(),
+    };
+    match &source {
+        Error::Quota(error) if error.is_of_place() => Failure::Asked { source, by: by.to_owned() },
+        _ => source.into(),
+    }
+}
+
+/// The layer that a new one is to stand on.
+pub(super) fn parent_in(store: &Store, key: Option<String>) -> Result<Option<LayerId>, Failure> {
+    Ok(key.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id))
+}
+
 /// What the arguments say of a new layer: its parent, and what it is given.
-pub(super) fn new_layer(
-    store: &Store,
-    args: NewLayerArgs,
-) -> Result<(Option<LayerId>, LayerOptions), Failure> {
-    let parent = args.parent.map(|key| store.layer(&key)).transpose()?;
+pub(super) fn new_layer(args: NewLayerArgs) -> (Option<String>, LayerOptions) {
     let mut options = LayerOptions::default();
     options.id = args.id;
     options.names = args.names;
@@ -32,7 +59,7 @@ pub(super) fn new_layer(
     options.mount_label = args.mount_label;
     options.volatile = args.volatile;
     options.read_only = args.read_only;
-    Ok((parent.map(|parent| parent.id), options))
+    (args.parent, options)
 }
 
 pub(super) fn print(store: &Store, layer: &Layer, context: &Context) -> Result<(), Failure> {

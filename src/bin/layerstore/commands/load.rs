@@ -41,11 +41,23 @@ pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
             return Err(error.into());
         }
     };
+    if args.dedup {
+        tell_unshared(&store, context);
+    }
     if context.out().is_json() {
         let size = store.usage(&image)?.total;
         return context.out().json(&ImageJson::new(&image, size));
     }
     context.out().line(&image.id)
+}
+
+/// Says why no files could share their space, though it was asked for.
+fn tell_unshared(store: &Store, context: &Context) {
+    // An image goes to the separate store for images, if there is one.
+    let home = store.separate_images().unwrap_or(store);
+    if let Err(error @ Error::CannotShare { .. }) = home.can_share() {
+        context.note(&format!("--dedup has shared nothing: {error}"));
+    }
 }
 
 /// Says that a load that fails has left something in the store.

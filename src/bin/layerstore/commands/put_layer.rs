@@ -4,19 +4,20 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use layerstore::ApplyOptions;
+use layerstore::{ApplyOptions, Error};
 
-use super::create_layer::{new_layer, print};
+use super::create_layer::{new_layer, parent_in, print, store_for};
 use crate::args::{ArchiveArgs, PutLayerArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 
 pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
     // Before a store is made for it.
-    let input = open(&args.archive)?;
-    let store = if args.new.parent.is_some() { context.existing_store()? } else { context.store()? };
-    let (parent, mut options) = new_layer(&store, args.new)?;
+    let input = layerstore::peek_archive(open(&args.archive)?).map_err(Error::from)?;
+    let (parent, mut options) = new_layer(args.new);
     options.apply = apply_options(args.archive);
+    let store = store_for(&options, parent.is_some(), context)?;
+    let parent = parent_in(&store, parent)?;
     let layer = store.put_layer(parent.as_ref(), &options, input)?;
     print(&store, &layer, context)
 }

@@ -29,7 +29,7 @@ pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
             Err(failure) => return Err(failure),
         };
         if !context.out().is_json() {
-            return context.out().line(id);
+            return context.out().line(format_args!("removed: {id}"));
         }
         removed.push(json!({ "kind": if args.layer { "layer" } else { "container" }, "id": id }));
         Ok(())

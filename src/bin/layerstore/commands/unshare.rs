@@ -23,11 +23,17 @@ pub fn run(args: &UnshareArgs, context: &Context) -> Result<(), Failure> {
         Some((program, arguments)) => (program.clone(), arguments),
         None => (env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh".into()), &[][..]),
     };
-    let namespace = layerstore::enter_user_namespace()?;
-    if let Some(reason) = namespace.without_ranges
-        && !context.quiet()
-    {
-        context.note(&format!("only one id is mapped, so all files belong to root: {reason}"));
+    let said = if layerstore::is_privileged() {
+        // In a namespace of its own, root would lose its store, and all ids but one.
+        Some(
+            "this is root, who may mount already: the command runs without another user namespace".to_owned(),
+        )
+    } else {
+        let reason = layerstore::enter_user_namespace()?.without_ranges;
+        reason.map(|reason| format!("only one id is mapped, so all files belong to root: {reason}"))
+    };
+    if let Some(said) = said.filter(|_| !context.quiet()) {
+        context.note(&said);
     }
     let mut command = Command::new(&program);
     command.args(arguments).env("LAYERSTORE_ROOT", root).env("LAYERSTORE_RUNROOT", run_root);

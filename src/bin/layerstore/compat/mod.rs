@@ -138,6 +138,7 @@ fn execute(
         enter_namespace(&flags)?;
         if flags.is(&table::DEBUG) {
             place.debug_lines().iter().for_each(|line| console.log("debug", line));
+            place.notes().for_each(|note| console.log("debug", &note));
         }
         let store = place.open()?;
         Ok((place, store))

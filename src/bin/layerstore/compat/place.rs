@@ -88,6 +88,11 @@ impl Place {
         [root, run_root, driver, options].map(|(name, value)| format!("{name}: {value}"))
     }
 
+    /// What was asked for and has no effect. The other program tells nothing of the kind, so it is for who debugs.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.options.ignored().iter().map(ToString::to_string)
+    }
+
     /// Names and values of what every driver has.
     pub fn description(&self) -> [(&'static str, String); 4] {
         [

@@ -9,17 +9,20 @@ use super::super::failure::Failure;
 
 pub fn status(call: &Call<'_>) -> Result<(), Failure> {
     let mut pairs = call.place.description().to_vec();
-    // What the store needs of kernel and filesystem, it has; without it there would be no store.
     let capabilities = call.store.capabilities().unwrap_or_default();
     let works = |name: &str| {
         let known = capabilities.iter().find(|row| row.name == name);
         known.is_some_and(|row| row.value != CapabilityValue::No)
     };
+    // What a program has mounted is read as what the kernel has; but the reference says so of the kernel's mounts alone.
+    let by_program = capabilities
+        .iter()
+        .any(|row| row.name == "mounts" && matches!(&row.value, CapabilityValue::By(way) if way != "kernel"));
     let word = |works: bool| if works { "true" } else { "false" };
     let of_driver = [
         ("Backing Filesystem", filesystem(call)),
-        ("Supports d_type", "true"),
-        ("Native Overlay Diff", "true"),
+        ("Supports d_type", word(works("d_type"))),
+        ("Native Overlay Diff", word(works("native diff") && !by_program)),
         ("Using metacopy", "false"),
         ("Supports shifting", word(works("id-mapped mounts"))),
         ("Supports volatile", word(works("volatile mounts"))),
