@@ -107,7 +107,7 @@ fn is_about_ids(name: &[u8]) -> bool {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use super::super::fixture::{Place, namespace, shape};
+    use super::super::fixture::{Member, Place, namespace, shape};
     use super::*;
 
     struct Shifted(u32);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn ids_in_attributes_are_translated_too() {
-        let (place, unpacked) = Place::unpack(&[F("file"), F("other")]);
+        let (place, unpacked) = Place::unpack(&[Member::F("file"), Member::F("other")]);
         unpacked.unwrap();
         let (name, root) = (b"system.posix_acl_access", place.open("diff"));
         let file = Target::Name(root.as_fd(), b"file");

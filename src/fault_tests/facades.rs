@@ -33,8 +33,8 @@ pub(super) const FACADES: &[Operation] = &[
     Operation {
         prepare: make_snapshots,
         ..on_store("commit_snapshot_onto_a_parent", |_, store| {
-            let mut options = snapshotter::CommitOptions::default();
-            options.parent = Some("base".to_owned());
+            let parent = Some("base".to_owned());
+            let options = snapshotter::CommitOptions { parent, ..Default::default() };
             said(snapshots(store).commit("next", "alone", &options))
         })
     },
@@ -46,8 +46,7 @@ pub(super) const FACADES: &[Operation] = &[
         prepare: make_snapshots,
         in_steps: true,
         ..on_store("remove_snapshot_and_clean_up", |_, store| {
-            let mut options = snapshotter::SnapshotterOptions::default();
-            options.async_remove = true;
+            let options = snapshotter::SnapshotterOptions { async_remove: true, ..Default::default() };
             let snapshots = Snapshotter::new(store.unwrap().clone(), options);
             match snapshots.remove("above") {
                 // The second time it is gone.
