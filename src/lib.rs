@@ -162,7 +162,7 @@ pub use store::{
     EventKind, HostRanges, IdMapping, ImageOptions, LayerFiles, LayerOptions, LayerPlaces, Lease, Mount,
     MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OverlayDefaults, ParentOwners, Quota,
     QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
-    ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WriteTxn,
+    ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

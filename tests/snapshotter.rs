@@ -10,9 +10,11 @@ use crate::support::mounter::Mounted;
 use crate::support::tree::Tree;
 use crate::support::{Dir, store};
 
+mod guards;
 mod labels;
 mod mounts;
 mod records;
+mod settings;
 mod sharing;
 mod stores;
 mod trees;
@@ -40,7 +42,7 @@ impl Snapshots {
     fn with(name: &str, options: SnapshotterOptions) -> Self {
         let dir = Dir::new(name);
         let store = store::open(&dir);
-        Self { snapshotter: Snapshotter::new(store.clone(), options), store, dir }
+        Self { snapshotter: Snapshotter::new(store.clone(), options).unwrap(), store, dir }
     }
 
     /// Mounts a snapshot.

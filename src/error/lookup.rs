@@ -198,6 +198,17 @@ pub enum InUseError {
         /// The layer.
         layer: String,
     },
+    /// A layer is containerd's, which mounts it where the store cannot see it.
+    #[error(
+        "the layer {layer} is the snapshot {key:?} of containerd, which may have it mounted, and alone changes or \
+         removes it"
+    )]
+    Snapshot {
+        /// The layer.
+        layer: String,
+        /// The key of the snapshot, as the [snapshotter](crate::snapshotter) is asked for it.
+        key: String,
+    },
     /// Someone else is changing a layer.
     #[error("the layer {layer} is just being filled, sealed or copied; try again when that is done")]
     Busy {

@@ -38,6 +38,14 @@ pub enum SnapshotError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A setting of the store cannot hold for what its clients mount by themselves.
+    #[error("the setting {setting} of the store {reason}; leave it out where snapshots are served")]
+    Setting {
+        /// The setting, as the configuration has it.
+        setting: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
     /// Whom the snapshots were shown to wanted no more of them.
     #[error("stopped by who looks at the snapshots")]
     Visitor(#[source] Box<dyn StdError + Send + Sync>),
@@ -74,7 +82,9 @@ impl SnapshotError {
         match self {
             SnapshotError::NotFound { .. } => Code::NotFound,
             SnapshotError::AlreadyExists { .. } => Code::AlreadyExists,
-            SnapshotError::FailedPrecondition { .. } => Code::FailedPrecondition,
+            SnapshotError::FailedPrecondition { .. } | SnapshotError::Setting { .. } => {
+                Code::FailedPrecondition
+            }
             SnapshotError::InvalidArgument { .. } => Code::InvalidArgument,
             SnapshotError::Visitor(_) => Code::Aborted,
             SnapshotError::Store(error) => store_code(error),

@@ -219,6 +219,11 @@ impl Error {
                 "get the file back from a copy of the directory; it has three lines: `layerstore 1`, `uuid UUID`, and \
                  `xattrs trusted`, or `xattrs user` for a store that root did not make",
             ),
+            Error::InUse(InUseError::Snapshot { .. }) => Some(
+                "`ctr --namespace NAMESPACE snapshots --snapshotter layerstore rm NAME` removes the snapshot \
+                 \"NAMESPACE/NUMBER/NAME\"; one that no containerd knows any more goes with `layerstore rm --layer --force`, \
+                 and all of them with `layerstore wipe --force --snapshots`",
+            ),
             Error::Meta(MetaError::Locked { .. }) => {
                 Some("wait for that process to end, or give a longer --lock-timeout")
             }

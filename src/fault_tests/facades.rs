@@ -47,7 +47,7 @@ pub(super) const FACADES: &[Operation] = &[
         in_steps: true,
         ..on_store("remove_snapshot_and_clean_up", |_, store| {
             let options = snapshotter::SnapshotterOptions { async_remove: true, ..Default::default() };
-            let snapshots = Snapshotter::new(store.unwrap().clone(), options);
+            let snapshots = Snapshotter::new(store.unwrap().clone(), options).unwrap();
             match snapshots.remove("above") {
                 // The second time it is gone.
                 Err(SnapshotError::NotFound { .. }) => {}
@@ -115,7 +115,7 @@ fn make_snapshots(place: &Place) {
 }
 
 fn snapshots(store: Option<&Store>) -> Snapshotter {
-    Snapshotter::new(store.unwrap().clone(), snapshotter::SnapshotterOptions::default())
+    Snapshotter::new(store.unwrap().clone(), snapshotter::SnapshotterOptions::default()).unwrap()
 }
 
 /// What a snapshotter said, as its store said it.

@@ -7,6 +7,7 @@
 //! | [`import`], [`member`], [`files`] | a stream into a directory, member by member |
 //! | [`table`] | the table of contents that came with a stream |
 //! | [`seal`](mod@seal) | that directory sealed |
+//! | [`snapshot`] | which layers are snapshots of containerd's |
 //! | [`stack`] | what a stack of layers shows at a path |
 //! | [`changes`](mod@changes) | what a layer changes |
 //! | [`compare`](mod@compare) | how what two stacks show differs |
@@ -34,6 +35,7 @@ mod pipeline;
 mod progress;
 mod resolve;
 mod seal;
+mod snapshot;
 mod stack;
 mod table;
 mod thing;
@@ -53,6 +55,7 @@ pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
 pub(crate) use resolve::{Place, resolve};
 pub(crate) use seal::{SealedContent, SealedLayer, complete, seal};
+pub(crate) use snapshot::{SNAPSHOT_KIND, SnapshotName, snapshot_key, snapshot_name};
 pub(crate) use stack::{Stack, hides_below};
 pub(crate) use table::{Table, TocFound};
 pub use thing::{Layer, LayerBlob};

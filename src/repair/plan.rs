@@ -9,7 +9,7 @@ use super::{
 use crate::check::{self, Casualty, Cure, Finding, Remedy, dependents, doomed};
 use crate::error::Error;
 use crate::meta::Records;
-use crate::store::Store;
+use crate::store::{Loss, Store};
 use crate::types::TreeDigest;
 
 impl Store {
@@ -67,7 +67,7 @@ impl Plan<'_> {
             let records = &self.repair.records;
             let replaced = matches!(remedy, Remedy::RestoreFile { .. } | Remedy::UnpackLayer { .. });
             let going = if replaced { doomed(records, [casualty.clone()]) } else { BTreeSet::new() };
-            match self.repair.store.refuse_mounted_of(records, &going) {
+            match self.repair.store.refuse_mounted_of(records, &going, Loss::Directory) {
                 Ok(()) => {
                     self.report.repaired.push(Repaired { code: remedy.code(), thing, what });
                     self.handled.insert(casualty);
@@ -112,7 +112,7 @@ impl Plan<'_> {
             }
             let thing = thing(records, &casualty);
             let going = doomed(records, [casualty.clone()]);
-            if let Err(error) = self.repair.store.refuse_mounted_of(records, &going) {
+            if let Err(error) = self.repair.store.refuse_mounted_of(records, &going, Loss::Everything) {
                 self.report.failed.push(Unrepaired { thing, error });
                 continue;
             }

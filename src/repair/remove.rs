@@ -10,7 +10,7 @@ use super::{Mended, Repair, RepairReport, Repaired, Unrepaired, thing};
 use crate::check::{Casualty, Finding, are_copies, dependents, doomed};
 use crate::error::{Error, RepairError};
 use crate::meta::{Freed, Query, Records, RowKey, Unused, WriteTxn};
-use crate::store::{Mounts, Store};
+use crate::store::{Loss, Mounts, Store, refuse_loss};
 
 impl Repair<'_> {
     /// Forgets layers that are nothing but copies with other ids, which mounts make anew; `None` if one is more than that.
@@ -84,7 +84,7 @@ impl Store {
                     going.difference(announced).map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(RepairError::NotAnnounced { thing: thing(&now, casualty), more }.into());
             }
-            self.refuse_mounted_of(&now, &going)?;
+            self.refuse_mounted_of(&now, &going, Loss::Everything)?;
             let removed = dependents(&now, &going);
             let mut freed = Freed::default();
             for one in &going {
@@ -99,14 +99,16 @@ impl Store {
         })
     }
 
-    /// Fails if one of these layers is mounted: the kernel reads its directory, and those below it.
+    /// Fails if one of these layers is mounted, or may be by containerd: the kernel reads its directory, and those below it.
     pub(super) fn refuse_mounted_of(
         &self,
         records: &Records,
         going: &BTreeSet<Casualty>,
+        loss: Loss,
     ) -> Result<(), Error> {
         for one in going {
             if let Casualty::Layer(layer) = one {
+                records.layers.get(layer).map_or(Ok(()), |record| refuse_loss(record, loss))?;
                 self.refuse_mounted(layer, || mounted_by(records, layer))?;
             }
         }

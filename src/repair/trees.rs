@@ -17,7 +17,7 @@ use crate::disk::{self, Claim, DiffName, Filled, LockState, Staging, Subdirector
 use crate::error::{Error, RepairError};
 use crate::layer::SealedLayer;
 use crate::meta::{PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, read_blob};
-use crate::store::Mounts;
+use crate::store::{Loss, Mounts};
 use crate::types::{ContentHash, TreeDigest};
 
 /// A directory that takes another's place.
@@ -266,7 +266,11 @@ impl Repair<'_> {
     /// Fails if a layer that has the tree, or one above it, is mounted: the kernel reads the old directory then.
     fn refuse_mounted(&self, txn: &WriteTxn, tree: &[u8; 32]) -> Result<(), Error> {
         let records = Records::read(txn)?;
-        self.store.refuse_mounted_of(&records, &check::doomed(&records, [Casualty::Tree(*tree)]))
+        self.store.refuse_mounted_of(
+            &records,
+            &check::doomed(&records, [Casualty::Tree(*tree)]),
+            Loss::Directory,
+        )
     }
 }
 

@@ -20,6 +20,9 @@ use super::{Kind, Snapshotter, failed};
 use crate::error::SnapshotError;
 use crate::store::{MountEntry, MountOptions, MountParts};
 
+/// The filesystem type of mounts by the kernel.
+const OVERLAY: &str = "overlay";
+
 impl Snapshotter {
     pub(super) fn mounts_of(&self, record: &Record) -> Result<Vec<MountEntry>, SnapshotError> {
         let Record { layer, parent, info, .. } = record;
@@ -80,6 +83,16 @@ impl Snapshotter {
         mut options: Vec<OsString>,
         key: &str,
     ) -> Result<MountEntry, SnapshotError> {
+        if parts.kind != OVERLAY {
+            return Err(SnapshotError::FailedPrecondition {
+                key: key.to_owned(),
+                reason: format!(
+                    "could be mounted by a {} alone, as the kernel's overlayfs cannot, or a layer was made with a force_mask; containerd \
+                     has no such mounts",
+                    parts.kind
+                ),
+            });
+        }
         let mut lowers: Vec<&Path> = parts.lowers.iter().map(|lower| lower.as_path()).collect();
         if lowers.len() < if parts.upper.is_some() { 1 } else { 2 } {
             lowers.push(&parts.empty);
@@ -115,7 +128,7 @@ impl Snapshotter {
         let is_view = parts.upper.is_none();
         options
             .extend(configured.iter().filter(|word| !(is_view && *word == "volatile")).map(OsString::from));
-        Ok(MountEntry { kind: parts.kind.clone(), source: "overlay".into(), options, directory: None })
+        Ok(MountEntry { kind: OVERLAY.to_owned(), source: OVERLAY.into(), options, directory: None })
     }
 }
 

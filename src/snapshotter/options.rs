@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::words;
+use crate::error::SnapshotError;
+
 /// How a [`Snapshotter`](super::Snapshotter) behaves. The fields are those of containerd's overlay snapshotter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -17,8 +20,19 @@ pub struct SnapshotterOptions {
     /// the same parent: see [`prepare`](super::Snapshotter::prepare). Off, as who is told so does not fetch the layer's blob: a
     /// containerd namespace would have images whose content is in another one only.
     pub adopt_references: bool,
-    /// More options of each overlay mount, such as `volatile`, which views do not get, or `index=on`.
+    /// More options of each overlay mount, each by itself: of overlayfs `volatile`, which views do not get, `userxattr`, and `index`,
+    /// `metacopy`, `nfs_export`, `redirect_dir`, `uuid` and `xino` with a value; and attributes of a mount, such as `nodev`.
     pub mount_options: Vec<String>,
+}
+
+impl SnapshotterOptions {
+    /// Tells whether the options make sense, without a store. [`Snapshotter::new`](super::Snapshotter::new) does it as well.
+    ///
+    /// Returns [`SnapshotError::InvalidArgument`] if a mount option is none, names a directory, is given twice, or wants another one
+    /// that is not given.
+    pub fn check(&self) -> Result<(), SnapshotError> {
+        words::check(&self.mount_options)
+    }
 }
 
 /// How a snapshot is committed.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+mod id_maps;
+
 use super::{Code, CommitOptions, Kind, SnapshotError, Snapshotter, SnapshotterOptions};
 use crate::store::{Store, StoreOptions, SyncMode};
 use crate::sys::moment;
@@ -11,7 +13,7 @@ const FOUND: &str = "snapshot found";
 
 fn open(dir: &Path) -> Snapshotter {
     let options = StoreOptions::at(dir.join("root")).run_root(dir.join("run")).sync(SyncMode::Off).reserve(0);
-    Snapshotter::new(Store::open(&options).unwrap(), SnapshotterOptions::default())
+    Snapshotter::new(Store::open(&options).unwrap(), SnapshotterOptions::default()).unwrap()
 }
 
 fn prepare(snapshots: &Snapshotter, key: &str) {

@@ -20,6 +20,7 @@ use super::home::Home;
 use super::import::{Durability, Rows};
 use super::layer::{changed_meanwhile, found};
 use super::remove::Mounts;
+use super::snapshot::refuse_snapshot;
 use super::staged::described;
 use super::written::Old;
 use super::{ApplyOptions, StagedDiff, Store};
@@ -72,7 +73,7 @@ impl StagedDiff {
     ///
     /// Returns [`Error::InUse`] if an image or another layer stands on the layer and
     /// [`change_under_others`](ApplyOptions::change_under_others) is not set, a lease keeps it, it or a layer above it is
-    /// mounted, or someone else changes it; [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted
+    /// mounted, someone else changes it, or it is a [snapshot](Layer::snapshot_name) of containerd's; [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted
     /// without syncs when the machine went down; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
     /// [`Error::Lookup`] if it is not there.
     pub fn apply_to(self, layer: &LayerId) -> Result<Layer, Error> {
@@ -113,6 +114,7 @@ impl<'s> Target<'s> {
         }
         let txn = home.store.database().begin_read()?;
         let record = found(&txn, id)?;
+        refuse_snapshot(&record, None)?;
         home.refuse_used(&txn, &record.id, options.change_under_others)?;
         view.verify_chain(id)?;
         home.refuse_mounted_above(&record.id)?;

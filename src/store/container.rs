@@ -6,7 +6,7 @@ use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, Limits, Staging};
-use crate::error::{CreateError, Error, LookupError, MetaError, MountError};
+use crate::error::{CreateError, Error, LookupError, MetaError};
 use crate::image::{Container, id_ranges};
 use crate::meta::{Query, ReadTxn, WriteTxn};
 use crate::overlay;

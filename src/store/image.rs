@@ -10,6 +10,7 @@ use crate::types::{Digest, ImageId, LayerId, Timestamp};
 
 use super::Store;
 use super::container::{checked_names, random_id};
+use super::snapshot::refuse_uncommitted;
 use super::view::View;
 
 /// A data item that a new image or container is given.
@@ -122,9 +123,8 @@ impl Store {
             let view = self.begin_read()?;
             view.refuse_name(Owner::Image, &record.id)?;
             for layer in record.top_layer.iter().chain(&record.mapped_top_layers) {
-                if view.layer(layer)?.is_none() {
-                    return Err(LookupError::NotFound { kind: "layer", key: layer.clone() }.into());
-                }
+                let missing = || LookupError::NotFound { kind: "layer", key: layer.clone() };
+                refuse_uncommitted(&view.layer(layer)?.ok_or_else(missing)?)?;
                 if let Some(container) = view.container_of_layer(layer)? {
                     return Err(CreateError::ParentOfContainer { layer: layer.clone(), container }.into());
                 }

@@ -20,6 +20,7 @@ use super::image::{NewItem, PreparedItems, check_flags, insert as insert_items, 
 use super::import::Durability;
 use super::part::{Directory, Part};
 use super::remove::Mounts;
+use super::snapshot::refuse_uncommitted;
 use super::staged::ApplyOptions;
 use super::written::Old;
 use super::{Quota, Store, SyncMode};
@@ -337,7 +338,7 @@ impl Home<'_> {
         }
         view.refuse_name(Owner::Layer, &record.id)?;
         if let Some(parent) = &record.parent {
-            found(&view, parent)?;
+            refuse_uncommitted(&found(&view, parent)?)?;
             if let Some(container) = view.container_of_layer(parent)? {
                 return Err(CreateError::ParentOfContainer { layer: parent.clone(), container }.into());
             }

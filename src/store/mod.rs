@@ -14,6 +14,7 @@
 //! | [`additional`] | layers whose files another program serves |
 //! | [`seal`](mod@seal), [`unseal`](mod@unseal) | from writable to sealed, and back |
 //! | [`settle`](mod@settle) | what mounts left in the layers below, brought into a layer |
+//! | [`snapshot`] | what is refused as only containerd may do it |
 //! | [`hold`](mod@hold) | keeping others from mounting what is replaced |
 //! | [`image`](mod@image), [`container`] | creating images and containers |
 //! | [`remove`], [`removal`] | removing things; a layer's record first and its files later |
@@ -75,6 +76,7 @@ mod seal;
 mod settings;
 mod settle;
 mod size;
+mod snapshot;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -117,10 +119,12 @@ pub use quota::{Quota, QuotaUsage};
 pub use removal::Removal;
 pub(crate) use remove::{Gone, Mounts};
 pub use seal::SealOptions;
+pub(crate) use snapshot::{Loss, refuse_loss};
 pub use staged::{ApplyOptions, StagedDiff};
 pub use thing::{Thing, ThingId};
 pub use usage::{Status, Usage};
 pub use userns::{AutoIdDefaults, AutoIdMaps, HostRanges, IdMapping};
 pub(crate) use view::View;
 pub use watch::{Watch, WatchOptions};
+pub use wipe::WipeOptions;
 pub use write::WriteTxn;

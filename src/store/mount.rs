@@ -21,6 +21,7 @@ use crate::types::LayerId;
 
 use super::part::Part;
 use super::remove::{Gone, standing_on};
+use super::snapshot::refuse_snapshot;
 use super::{Store, SyncMode, ThingId};
 
 mod composefs;
@@ -113,7 +114,8 @@ impl Store {
     ///
     /// Returns [`Error::ReadOnly`] if a layer is to be written to and its store is only read, or if the run root is in such
     /// a store; [`Error::Mount`] if the kernel refuses, [`Error::InUse`] if a layer would be written to that others stand on
-    /// (see [`change_under_others`](MountOptions::change_under_others)), [`Error::LayerMissing`] if the directory of a layer
+    /// (see [`change_under_others`](MountOptions::change_under_others)) or that is a [snapshot](crate::Layer::snapshot_name) of
+    /// containerd's, [`Error::LayerMissing`] if the directory of a layer
     /// is gone, [`Error::Unsynced`] if a layer was not on the disk when the machine went down, and [`Error::Lookup`] if the
     /// thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
@@ -129,6 +131,9 @@ impl Store {
                 }
                 planned => planned?,
             };
+            if planned.written.is_some() {
+                refuse_snapshot(&planned.layer, None)?;
+            }
             let announced = self.announce_volatile(&planned)?;
             let attempt = self.mount_planned(&planned, options);
             if announced && !matches!(attempt, Ok(Attempt::Mounted(_))) {

@@ -30,7 +30,7 @@ impl Store {
     }
 
     /// As [`begin_removing_layer`](Self::begin_removing_layer), for a layer that was found by a name: one that was renamed meanwhile
-    /// is not removed.
+    /// is not removed. Who says the name that makes it a [snapshot](crate::Layer::snapshot_name) removes that, too.
     ///
     /// Returns what [`remove_layer`](Self::remove_layer) does, and [`Error::Lookup`] if the layer has not this name.
     pub fn begin_removing_layer_named(&self, id: &LayerId, name: &Name) -> Result<Removal, Error> {

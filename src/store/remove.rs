@@ -17,6 +17,7 @@ use crate::types::{Digest, ImageId, LayerId, Name};
 use super::garbage::{self, Sweep};
 use super::layer::{found, refuse_renamed};
 use super::lease::keeper_of;
+use super::snapshot::refuse_snapshot;
 use super::{Store, ThingId};
 
 impl Store {
@@ -87,10 +88,10 @@ impl Store {
 
     /// Removes a layer that nothing stands on.
     ///
-    /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it or it is mounted,
-    /// [`Error::InOtherStore`] if it is in a store that is only read, [`Error::Lookup`] if it is not there, and
-    /// [`Error::Meta`] with [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be
-    /// seen may stand on it.
+    /// Returns [`Error::InUse`] if a layer, image or container stands on it, a lease keeps it, it is mounted, or it is a
+    /// [snapshot](crate::Layer::snapshot_name) of containerd's; [`Error::InOtherStore`] if it is in a store that is only read;
+    /// [`Error::Lookup`] if it is not there; and [`Error::Meta`] with
+    /// [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be seen may stand on it.
     pub fn remove_layer(&self, id: &LayerId) -> Result<(), Error> {
         self.begin_removing_layer(id).map(drop)
     }
@@ -106,10 +107,11 @@ impl Store {
             _ => (self, None),
         };
         let txn = home.database().begin_read()?;
-        if txn.layer(layer)?.is_none() {
+        let Some(record) = txn.layer(layer)? else {
             let missing = LookupError::NotFound { kind: "layer", key: id.to_string() };
             return Err(self.said_where(missing.into(), &id.into()));
-        }
+        };
+        refuse_snapshot(&record, None)?;
         let needed = match user_of(&txn, layer, &Gone::default())? {
             None => user_beside(&home.rows_beside(user)?, layer)?,
             needed => needed,
@@ -154,6 +156,7 @@ impl Store {
             if let Some(name) = named {
                 refuse_renamed(&record, name.as_str())?;
             }
+            refuse_snapshot(&record, named.map(Name::as_str))?;
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
             let user = match user_of(txn, &layer, &Gone::default())? {
                 None => user_beside(&self.rows_beside(None)?, &layer)?,

@@ -20,6 +20,7 @@ use super::image::check_flags;
 use super::import::Rows;
 use super::layer::{changed_meanwhile, found, refuse_renamed};
 use super::remove::{Gone, Mounts, standing_on};
+use super::snapshot::refuse_snapshot;
 use super::written::Old;
 
 /// What a layer gets in the moment in which it is sealed.
@@ -55,7 +56,8 @@ impl Store {
     ///
     /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
     /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is while an equal layer has a directory that both
-    /// are to share; if someone else is sealing or filling it, or it belongs to a container;
+    /// are to share; if someone else is sealing or filling it, it belongs to a container, or is a
+    /// [snapshot](Layer::snapshot_name) of containerd's;
     /// [`Error::Import`] if its directory cannot be read, and [`Error::Lookup`] if it is not there.
     ///
     /// # Examples
@@ -143,6 +145,9 @@ impl Home<'_> {
             return Err(of_container(container).into());
         }
         let record = found(&store.database().begin_read()?, id.as_str())?;
+        if !gift.is_empty() || matches!(record.content, LayerContent::Writable(_)) {
+            refuse_snapshot(&record, gift.options.renamed.as_ref().map(|(old, _)| old.as_str()))?;
+        }
         if !gift.is_empty() {
             // Before all is read for nothing.
             self.refuse_gift(&record, gift)?;

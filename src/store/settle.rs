@@ -14,6 +14,7 @@ use super::home::Home;
 use super::import::{Durability, Rows};
 use super::layer::{changed_meanwhile, found};
 use super::remove::Mounts;
+use super::snapshot::refuse_snapshot;
 use super::written::Old;
 
 impl Store {
@@ -31,8 +32,8 @@ impl Store {
     /// Who wants to mount the layer for writing waits meanwhile.
     ///
     /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
-    /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it;
-    /// [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more; and
+    /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it, or
+    /// it is a [snapshot](crate::Layer::snapshot_name) of containerd's; [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more; and
     /// [`Error::Lookup`] if it is not there.
     pub fn settle(&self, id: &LayerId) -> Result<bool, Error> {
         self.layer_home(id.as_str())?.settle(id.as_str())
@@ -45,6 +46,7 @@ impl Home<'_> {
         store.begin_writing()?;
         let record = found(&store.database().begin_read()?, id)?;
         let LayerContent::Writable(number) = record.content else { return Ok(false) };
+        refuse_snapshot(&record, None)?;
         // The mark that says so is in the workdir, which goes with the directory.
         self.seen_from().refuse_in_doubt(store, &record)?;
         let held = self.hold_directory(id, number)?;

@@ -11,24 +11,39 @@ use crate::types::LayerId;
 
 use super::part::Role;
 use super::remove::{EVERYTHING, Mounts};
+use super::snapshot::refuse_snapshot;
 use super::{Store, ThingId};
+
+/// What [`Store::wipe_with`] removes besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WipeOptions {
+    /// The [snapshots](crate::Layer::snapshot_name) of containerd's, from below whatever mounts it has made of them. Its own records go on
+    /// naming them.
+    pub snapshots: bool,
+}
 
 impl Store {
     /// Removes a thing without looking who needs it: layers above a layer, images and containers on it, leases. They stay,
     /// and name what is not there; [`check`](Self::check) finds that, and [`repair`](Self::repair) mends it or, with force,
     /// removes them. A container goes with its layer, an image alone. What is mounted is unmounted, even while
-    /// processes use it.
+    /// processes use it. A [snapshot](crate::Layer::snapshot_name) of containerd's stays: that is mounted where nobody can see it.
     ///
     /// [`remove_container`](Self::remove_container), [`remove_image`](Self::remove_image) and
     /// [`remove_layer`](Self::remove_layer) remove what nobody needs.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InUse`] if it is a snapshot.
     pub fn remove_regardless(&self, of: impl Into<ThingId>) -> Result<(), Error> {
         let of = of.into();
         let missing = || LookupError::NotFound { kind: of.kind().word(), key: of.as_str().to_owned() };
         let view = self.begin_read()?;
         let part = view.home(of.owner(), of.as_str())?.ok_or_else(missing)?;
         let (store, role) = (part.store(), part.role());
+        if let ThingId::Layer(layer) = &of
+            && let Some(layer) = view.layer(layer.as_str())?
+        {
+            refuse_snapshot(&layer, None)?;
+        }
         drop(view);
         match role {
             Role::Own => self.remove_own_regardless(&of)?,
@@ -102,18 +117,40 @@ impl Store {
     /// read stay as they are.
     ///
     /// Returns [`Error::Mount`] with [`Busy`](MountError::Busy) if a mount is in use, and [`Error::InUse`] if something is
-    /// mounted meanwhile. Nothing is removed then, but for transient containers.
+    /// mounted meanwhile, or there is a [snapshot](crate::Layer::snapshot_name) of containerd's. Nothing is removed then, but
+    /// for transient containers.
     pub fn wipe(&self) -> Result<(), Error> {
+        self.wipe_with(&WipeOptions::default())
+    }
+
+    /// As [`wipe`](Self::wipe), with what `options` say.
+    ///
+    /// Returns what `wipe` does.
+    pub fn wipe_with(&self, options: &WipeOptions) -> Result<(), Error> {
+        // Before anything is unmounted for nothing.
+        self.check_wipe(options)?;
         for layer in self.mounted_layers()? {
             self.unmount_layer(&layer, UnmountMode::Plain)?;
         }
-        while !self.wipe_own()? || !self.wipe_images()? {}
+        while !self.wipe_own(options)? || !self.wipe_images(options)? {}
+        Ok(())
+    }
+
+    /// Tells whether a snapshot keeps the store from being wiped. Nothing is changed, and what this says may be outdated when it
+    /// returns: a wipe looks for itself.
+    ///
+    /// Returns [`Error::InUse`] if there is one that is not to go.
+    pub fn check_wipe(&self, options: &WipeOptions) -> Result<(), Error> {
+        for store in [Some(self), self.separate_images()].into_iter().flatten() {
+            let layers = store.database().begin_read()?.layers()?;
+            layers.iter().try_for_each(|layer| options.refuse(layer))?;
+        }
         Ok(())
     }
 
     /// Empties the separate store for images, if there is one; `false` if somebody has made a container since the own store
     /// was emptied.
-    fn wipe_images(&self) -> Result<bool, Error> {
+    fn wipe_images(&self, options: &WipeOptions) -> Result<bool, Error> {
         let Some(images) = self.separate_images() else { return Ok(true) };
         moment::pass("own wiped");
         self.hold_users(|| {
@@ -123,7 +160,7 @@ impl Store {
             for layer in images.database().begin_read()?.layers()? {
                 self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
             }
-            images.wipe().map(|()| true)
+            images.wipe_with(options).map(|()| true)
         })
     }
 
@@ -136,7 +173,7 @@ impl Store {
     }
 
     /// Empties the store itself; `false` if somebody has made a transient container meanwhile.
-    fn wipe_own(&self) -> Result<bool, Error> {
+    fn wipe_own(&self, options: &WipeOptions) -> Result<bool, Error> {
         for container in self.transient_containers()? {
             match self.remove_container(&container.id.parse()?) {
                 Err(Error::Lookup(LookupError::NotFound { .. })) => {}
@@ -159,6 +196,7 @@ impl Store {
                 things.push((Owner::Image, image.id));
             }
             for layer in txn.layers()? {
+                options.refuse(&layer)?;
                 self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
                 freed.add(txn.remove_layer(&layer.id)?);
             }
@@ -219,6 +257,12 @@ impl Store {
     fn unmount_layer(&self, layer: &LayerId, mode: UnmountMode) -> Result<(), Error> {
         let record: Option<LayerRecord> = self.begin_read()?.layer(layer.as_str())?;
         self.unmount_counting(layer.as_str(), record.as_ref(), mode, |_| 0).map(drop)
+    }
+}
+
+impl WipeOptions {
+    fn refuse(self, layer: &LayerRecord) -> Result<(), Error> {
+        if self.snapshots { Ok(()) } else { Ok(refuse_snapshot(layer, None)?) }
     }
 }
 

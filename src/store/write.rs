@@ -16,6 +16,7 @@ mod names;
 use home::AnyRecord;
 
 use super::image::{check_flags, check_item_key};
+use super::snapshot::refuse_renaming;
 use super::{Store, ThingId};
 
 /// The changes of one [`Store::write`].
@@ -224,7 +225,9 @@ impl WriteTxn<'_> {
         let txn = self.home(of)?;
         match self.record(of)? {
             AnyRecord::Layer(mut record) => {
+                let before = record.clone();
                 change(&mut record.flags);
+                refuse_renaming(&before, &record)?;
                 txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {

@@ -141,7 +141,7 @@ fn status_says_what_is_set_and_what_does_not_work() {
 fn snapshots_are_counted_and_measured() {
     let dir = Dir::new("of-containerd");
     let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
-    let snapshots = Snapshotter::new(Store::open(&options).unwrap(), SnapshotterOptions::default());
+    let snapshots = Snapshotter::new(Store::open(&options).unwrap(), SnapshotterOptions::default()).unwrap();
     let none = dir.layerstore(["status"]).stdout() + &dir.layerstore(["du"]).stdout();
     assert!(!none.contains("snapshot"), "{none}");
     let active = snapshots.prepare("k8s.io/1/extract", None, &Default::default()).unwrap();

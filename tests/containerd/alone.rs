@@ -13,7 +13,7 @@ use layerstore::{Store, StoreOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::containerd::wait_until;
-use crate::support::{Dir, TestCommand, command};
+use crate::support::{Dir, TestCommand, command, machine};
 
 /// A plugin, killed at the end of the test unless it ended.
 struct Plugin {
@@ -125,7 +125,7 @@ fn an_answer_that_nobody_reads_does_not_keep_it() {
     let dir = Dir::new("plug-unread");
     let socket = dir.join("s");
     let place = StoreOptions::at(dir.root()).run_root(dir.run_root());
-    let snapshotter = Snapshotter::new(Store::open(&place).unwrap(), SnapshotterOptions::default());
+    let snapshotter = Snapshotter::new(Store::open(&place).unwrap(), SnapshotterOptions::default()).unwrap();
     snapshotter.prepare("key", None, &[].into()).unwrap();
     let mut plugin = Plugin::start(&dir, &socket);
     let _caller = caller_who_does_not_read(&socket);
@@ -155,6 +155,98 @@ fn a_file_in_the_place_of_the_socket_stays() {
     let told = snapshotter(&dir, &file).assert_exit(1);
     assert!(told.contains("cannot listen at"), "{told}");
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn a_wrong_address_makes_no_store() {
+    let dir = Dir::new("plug-address");
+    dir.create_dir("directory");
+    let file = dir.write("file", "");
+    let uri = format!("unix://{}", dir.join("s").display());
+    let long = dir.join("s".repeat(120));
+    for (address, code, told) in [
+        (dir.join("missing/s"), 1, "make it first"),
+        (dir.join("directory"), 1, "it is a directory"),
+        (file.join("s"), 1, "is no directory"),
+        (file, 1, "no socket"),
+        (uri.into(), 2, "without unix://"),
+        (long, 2, "choose a shorter path"),
+    ] {
+        let said = snapshotter(&dir, &address).assert_exit(code);
+        assert!(said.contains(told) && said.contains("address") | said.contains("listen at"), "{said}");
+        assert!(!dir.root().exists() && !dir.run_root().exists(), "{}", address.display());
+    }
+    let socket = dir.join("s");
+    let other = UnixListener::bind(&socket).unwrap();
+    let said = snapshotter(&dir, &socket).assert_exit(1);
+    assert!(said.contains("another process listens at"), "{said}");
+    assert!(!dir.root().exists());
+    drop(other);
+}
+
+/// The units of the documentation, with this program in the place of the installed one.
+fn write_units(dir: &Dir) -> Vec<std::path::PathBuf> {
+    let text = std::fs::read_to_string(machine::repository().join("docs/containerd.md")).unwrap();
+    let mut units = Vec::new();
+    for part in text.split("`/etc/systemd/system/").skip(1) {
+        let name = part.split('`').next().unwrap();
+        let unit = part.split("```ini\n").nth(1).and_then(|unit| unit.split("```").next()).unwrap();
+        let program = command::binary().display().to_string();
+        units.push(dir.write(name, unit.replace("/usr/bin/layerstore", &program)));
+    }
+    units
+}
+
+#[test]
+fn the_units_of_the_documentation_are_right() {
+    if !machine::has_program("systemd-analyze") {
+        skip!("there is no systemd-analyze: tests/images/install.sh installs it");
+    }
+    let dir = Dir::new("plug-units");
+    let units = write_units(&dir);
+    assert_eq!(units.len(), 2);
+    let service = units.iter().find(|unit| unit.extension().is_some_and(|kind| kind == "service")).unwrap();
+    let told = |units: &[std::path::PathBuf]| {
+        let output = TestCommand::new("timeout")
+            .args(["60", "systemd-analyze", "verify", "--man=no"])
+            .args(units)
+            .output();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (is_right, text) = told(&units);
+    if text.contains("Failed to initialize manager") || text.contains("Failed to create") {
+        skip!("systemd-analyze does not run here: {text}");
+    }
+    assert!(is_right && text.is_empty(), "{text}");
+    // What is wrong is found.
+    let wrong = std::fs::read_to_string(service).unwrap().replace("NoNewPrivileges", "NoSuchKey");
+    std::fs::write(service, wrong).unwrap();
+    assert!(told(&units).1.contains("NoSuchKey"));
+    // The socket of the unit is where the command line of the documentation says.
+    let text = std::fs::read_to_string(dir.join("layerstore-snapshotter.socket")).unwrap();
+    assert!(text.contains("ListenStream=/run/layerstore-snapshotter.sock"));
+}
+
+#[test]
+fn a_log_level_is_that_of_the_store_alone() {
+    let dir = Dir::new("plug-log");
+    let socket = dir.join("s");
+    let log = |filter: &str| {
+        let mut command = Command::new(command::binary());
+        command.arg("--root").arg(dir.root()).arg("--runroot").arg(dir.run_root()).args(["--log", filter]);
+        command.args(["snapshotter", "--address"]).arg(&socket).stdin(Stdio::null());
+        let mut plugin = Plugin { child: command.stderr(Stdio::piped()).spawn().unwrap() };
+        wait_until("the plugin listens", || UnixStream::connect(&socket).is_ok());
+        drop(caller_who_does_not_read(&socket));
+        plugin.signal(Signal::TERM);
+        plugin.wait();
+        let mut text = String::new();
+        plugin.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    };
+    let text = log("trace");
+    assert!(text.contains(" layerstore::") && !text.contains(" h2::"), "{text}");
+    assert!(log("trace,h2=trace").contains(" h2::"));
 }
 
 #[test]

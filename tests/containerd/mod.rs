@@ -3,3 +3,4 @@
 mod alone;
 mod images;
 mod kills;
+mod others;

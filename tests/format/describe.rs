@@ -143,7 +143,7 @@ fn snapshots(store: &Store) -> Value {
         }));
         Ok(())
     };
-    Snapshotter::new(store.clone(), SnapshotterOptions::default()).walk(&[], visit).unwrap();
+    Snapshotter::new(store.clone(), SnapshotterOptions::default()).unwrap().walk(&[], visit).unwrap();
     found.sort_by_key(|snapshot| snapshot["name"].to_string());
     found.into()
 }

@@ -123,7 +123,7 @@ fn layer_with_everything(store: &Store) {
 
 /// A snapshot of each kind, with a key that a name cannot have.
 fn snapshots(store: &Store) {
-    let snapshotter = Snapshotter::new(store.clone(), SnapshotterOptions::default());
+    let snapshotter = Snapshotter::new(store.clone(), SnapshotterOptions::default()).unwrap();
     let labels = BTreeMap::from([("containerd.io/gc.root".to_owned(), "1".to_owned())]);
     let mounts = snapshotter.prepare("extract", None, &labels).unwrap();
     std::fs::write(Path::new(&mounts[0].source).join("file"), "of a snapshot").unwrap();

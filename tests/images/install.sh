@@ -31,6 +31,7 @@ ctr:containerd
 runc:runc
 busybox:busybox-static
 setpriv:util-linux
+systemd-analyze:systemd
 "
 
 missing_packages() {

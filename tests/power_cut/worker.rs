@@ -113,7 +113,7 @@ fn files_of(store: &Store, key: &str) -> Result<BTreeSet<String>, Error> {
 }
 
 fn snapshots(store: &Store) -> Snapshotter {
-    Snapshotter::new(store.clone(), SnapshotterOptions::default())
+    Snapshotter::new(store.clone(), SnapshotterOptions::default()).unwrap()
 }
 
 fn of_store(error: SnapshotError) -> Error {

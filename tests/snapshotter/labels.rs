@@ -103,7 +103,8 @@ fn what_is_there_for_a_reference_is_not_unpacked_again() {
     snapshots.prepare("e", None, &named).unwrap();
     // Who was not told to adopt unpacks it again, and so fetches it.
     let plain =
-        layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default());
+        layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default())
+            .unwrap();
     plain.prepare("d", Some("a/3/sha256:0123"), &named).unwrap();
 }
 
@@ -130,7 +131,8 @@ fn the_upper_directory_is_shown_and_not_kept() {
     snapshots.commit("base", "a", &CommitOptions::default()).unwrap();
     assert_eq!(snapshots.stat("base").unwrap().labels, labels(&[(UPPERDIR, &source)]));
     let plain =
-        layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default());
+        layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default())
+            .unwrap();
     assert_eq!(plain.stat("base").unwrap().labels, none());
 }
 
@@ -175,7 +177,8 @@ fn id_maps_are_said_in_mounts() {
     }
     // Who does not remap says nothing of maps in mounts.
     let plain =
-        layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default());
+        layerstore::snapshotter::Snapshotter::new(snapshots.store.clone(), SnapshotterOptions::default())
+            .unwrap();
     let mounts = plain.mounts("bind").unwrap();
     assert_eq!(mounts[0].options, ["rw", "rbind"]);
 }

@@ -143,7 +143,7 @@ fn what_is_mounted_without_syncs_is_committed_in_the_same_boot() {
     // In another boot, nothing is known of who has mounted it.
     write("second");
     let store = StoreOptions::at(snapshots.dir.root()).run_root(snapshots.dir.join("another-boot"));
-    let another = Snapshotter::new(Store::open(&store).unwrap(), options);
+    let another = Snapshotter::new(Store::open(&store).unwrap(), options).unwrap();
     another.mounts("second").unwrap();
     let refused = another.commit("doubtful", "second", &CommitOptions::default()).unwrap_err();
     assert!(format!("{refused:?}").contains("VolatileLeft"), "{refused:?}");
@@ -221,22 +221,6 @@ fn many_lower_directories_fit_a_page() {
 }
 
 #[test]
-fn a_store_of_images_gives_directories() {
-    if !machine::is_root() {
-        skip!("whether there can be overlay mounts is found out by root, or in a user namespace");
-    }
-    let dir = crate::support::Dir::new("snapshot-composefs");
-    let options = layerstore::StoreOptions::at(dir.root()).run_root(dir.run_root()).reserve(0);
-    let store =
-        layerstore::Store::open(&options.sync(layerstore::SyncMode::Off).use_composefs(true)).unwrap();
-    let snapshots = Snapshotter::new(store, SnapshotterOptions::default());
-    snapshots.prepare("key", None, &none()).unwrap();
-    snapshots.commit("base", "key", &CommitOptions::default()).unwrap();
-    let active = single(snapshots.prepare("active", Some("base"), &none()).unwrap());
-    assert!(paths(&active, "lowerdir")[0].starts_with(dir.join("root/diffs")), "{active:?}");
-}
-
-#[test]
 fn a_place_that_options_cannot_say_is_refused() {
     if !machine::is_root() {
         skip!("whether there can be overlay mounts is found out by root, or in a user namespace");
@@ -244,7 +228,7 @@ fn a_place_that_options_cannot_say_is_refused() {
     let dir = crate::support::Dir::new("snapshot-place");
     let options = layerstore::StoreOptions::at(dir.join("a:b")).run_root(dir.run_root()).reserve(0);
     let store = layerstore::Store::open(&options.sync(layerstore::SyncMode::Off)).unwrap();
-    let snapshots = Snapshotter::new(store, SnapshotterOptions::default());
+    let snapshots = Snapshotter::new(store, SnapshotterOptions::default()).unwrap();
     snapshots.prepare("key", None, &none()).unwrap();
     snapshots.commit("base", "key", &CommitOptions::default()).unwrap();
     assert_code(snapshots.prepare("active", Some("base"), &none()), Code::FailedPrecondition);

@@ -13,7 +13,7 @@ use crate::support::store::{self, assert_whole};
 #[test]
 fn other_handles_see_the_same() {
     let snapshots = Snapshots::new("snapshot-handles");
-    let other = Snapshotter::new(store::open(&snapshots.dir), SnapshotterOptions::default());
+    let other = Snapshotter::new(store::open(&snapshots.dir), SnapshotterOptions::default()).unwrap();
     snapshots.prepare("a", None, &none()).unwrap();
     assert_eq!(other.stat("a").unwrap(), snapshots.stat("a").unwrap());
     assert_eq!(other.mounts("a").unwrap(), snapshots.mounts("a").unwrap());
@@ -75,11 +75,13 @@ fn what_was_sealed_by_another_is_not_mounted_for_writing_and_can_be_committed() 
     let snapshots = Snapshots::new("snapshot-sealed");
     snapshots.prepare("a", None, &none()).unwrap();
     let layer = snapshots.store.layer("snapshot:a").unwrap();
-    snapshots.store.seal(&layer.id).unwrap();
+    let mut said = SealOptions::default();
+    said.renamed = Some(("snapshot:a".to_owned(), "snapshot:a".to_owned()));
+    snapshots.store.seal_with(&layer.id, &said).unwrap();
     assert_code(snapshots.mounts("a"), Code::FailedPrecondition);
     snapshots.store.unseal(&layer.id).unwrap();
     snapshots.mounts("a").unwrap();
-    snapshots.store.seal(&layer.id).unwrap();
+    snapshots.store.seal_with(&layer.id, &said).unwrap();
     snapshots.commit("base", "a", &CommitOptions::default()).unwrap();
     assert_eq!(snapshots.stat("base").unwrap().kind, Kind::Committed);
     assert_whole(&snapshots.store);

@@ -12,7 +12,7 @@ fn at(dir: &Dir, name: &str) -> StoreOptions {
 }
 
 fn snapshots(options: &StoreOptions) -> Snapshotter {
-    Snapshotter::new(Store::open(options).unwrap(), SnapshotterOptions::default())
+    Snapshotter::new(Store::open(options).unwrap(), SnapshotterOptions::default()).unwrap()
 }
 
 fn commit(snapshots: &Snapshotter, name: &str, parent: Option<&str>) {

@@ -34,7 +34,7 @@ impl From<SnapshotError> for Trouble {
 }
 
 pub fn of(store: &Store) -> Snapshotter {
-    Snapshotter::new(store.clone(), SnapshotterOptions::default())
+    Snapshotter::new(store.clone(), SnapshotterOptions::default()).unwrap()
 }
 
 /// The snapshots whose keys begin so.

@@ -143,6 +143,15 @@ pub enum Failure {
         /// The socket.
         path: PathBuf,
     },
+    /// There can be no socket where this process is to listen.
+    #[cfg(feature = "containerd")]
+    #[error("cannot listen at {}: {reason}", path.display())]
+    Address {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What is in the way, and what to do.
+        reason: String,
+    },
     /// The service manager listens elsewhere than the command line says.
     #[cfg(feature = "containerd")]
     #[error("the service manager listens at {:?} and not at {:?}", found, wanted)]

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use layerstore_schema::table::Owner;
+
 use crate::error::{Error, MetaError};
 use crate::image;
 use crate::meta::Query;
 use crate::store::ThingId;
+use crate::store::snapshot::refuse_renaming;
 use crate::types::{Name, stored_list};
 
 use super::WriteTxn;
@@ -27,7 +30,8 @@ impl WriteTxn<'_> {
 
     /// Gives a thing exactly these names.
     ///
-    /// Returns [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if another thing of the kind has one.
+    /// Returns [`Error::Meta`] with [`NameInUse`](crate::MetaError::NameInUse) if another thing of the kind has one, and
+    /// [`Error::InUse`] if the name that makes the thing a [snapshot](crate::Layer::snapshot_name) is not among them.
     pub fn set_names(&self, of: impl Into<ThingId>, names: &[Name]) -> Result<(), Error> {
         self.change_names(&of.into(), |held| {
             held.clear();
@@ -46,14 +50,16 @@ impl WriteTxn<'_> {
 
     /// Takes a name from a thing; nothing happens if it does not have it.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InUse`] if the name makes it a
+    /// [snapshot](crate::Layer::snapshot_name).
     pub fn remove_name(&self, of: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
         self.change_names(&of.into(), |held| held.retain(|other| other != name.as_str()))
     }
 
     /// Moves a name to a thing from whichever thing of its kind has it.
     ///
-    /// Returns [`Error::Lookup`] if the thing is not there.
+    /// Returns [`Error::Lookup`] if the thing is not there, and [`Error::InUse`] if the name makes its holder a
+    /// [snapshot](crate::Layer::snapshot_name).
     pub fn move_name(&self, to: impl Into<ThingId>, name: &Name) -> Result<(), Error> {
         let to = to.into();
         // Before the name is taken from its holder: the caller may go on after an error.
@@ -61,7 +67,14 @@ impl WriteTxn<'_> {
         self.record(&to)?;
         for txn in self.all_with(to.owner())? {
             let holder = txn.named(to.owner(), name.as_str())?;
-            if holder.is_some_and(|holder| holder != to.as_str()) {
+            if let Some(holder) = holder.filter(|holder| holder != to.as_str()) {
+                if to.owner() == Owner::Layer
+                    && let Some(before) = txn.layer(&holder)?
+                {
+                    let mut after = before.clone();
+                    after.names.retain(|held| held != name.as_str());
+                    refuse_renaming(&before, &after)?;
+                }
                 txn.take_name(to.owner(), name.as_str())?;
             }
         }
@@ -73,7 +86,9 @@ impl WriteTxn<'_> {
         let txn = self.home(of)?;
         match self.record(of)? {
             AnyRecord::Layer(mut record) => {
+                let before = record.clone();
                 self.change_list(of, &mut record.names, change)?;
+                refuse_renaming(&before, &record)?;
                 txn.put_layer(&record)?;
             }
             AnyRecord::Image(mut record) => {

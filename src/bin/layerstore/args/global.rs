@@ -79,7 +79,8 @@ pub struct GlobalArgs {
 
     /// Tell on standard error what is being done [env: LAYERSTORE_LOG]
     ///
-    /// One of error, warn, info, debug and trace, or a filter such as layerstore=debug.
+    /// One of error, warn, info, debug and trace, or a filter such as layerstore::store=debug. A level alone is that of layerstore; what it
+    /// is made with tells warnings, unless a directive names it: debug,h2=debug.
     #[arg(long, global = true, value_name = "LEVEL", help_heading = HEADING)]
     pub log: Option<String>,
 

@@ -19,7 +19,7 @@ pub struct RmArgs {
     #[arg(value_name = "CONTAINER", required = true)]
     pub things: Vec<String>,
 
-    /// Unmount first, even while processes use the mount
+    /// Unmount first, even while processes use the mount; with --layer, remove snapshots of containerd's, too
     #[arg(short, long)]
     pub force: bool,
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use layerstore::snapshotter::{Kind, SnapshotError, Snapshotter, SnapshotterOptions};
+use layerstore::snapshotter::{Kind, SnapshotError, Snapshotter};
 use layerstore::{LayerId, Name, Status, Store, Thing};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -116,7 +116,7 @@ struct SnapshotJson {
 
 /// What the snapshots of containerd take, the largest first.
 fn snapshots(store: &Store) -> Result<Vec<SnapshotJson>, Failure> {
-    let snapshotter = Snapshotter::new(store.clone(), SnapshotterOptions::default());
+    let snapshotter = Snapshotter::to_look_at(store.clone());
     let mut rows = Vec::new();
     snapshotter.walk(&[], |info| {
         match snapshotter.usage(&info.name) {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use layerstore::{Error, InUseError, Kind, MountError, Store, ThingId, UnmountMode};
+use layerstore::{Error, InUseError, Kind, MountError, Removal, Store, ThingId, UnmountMode};
 use serde_json::json;
 
 use crate::args::RmArgs;
@@ -46,7 +46,11 @@ fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
         if args.force && layer.image_store.is_none() {
             unmount(store, &layer)?;
         }
-        store.remove_layer(&layer.id).map_err(|error| explained(store, error))?;
+        let removed = match layer.snapshot_name().filter(|_| args.force) {
+            Some(name) => store.begin_removing_layer_named(&layer.id, name).map(Removal::finish),
+            None => store.remove_layer(&layer.id),
+        };
+        removed.map_err(|error| explained(store, error))?;
         return Ok(layer.id.to_string());
     }
     let container = store.container(key)?;

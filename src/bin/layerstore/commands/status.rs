@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use layerstore::snapshotter::{Kind, Snapshotter, SnapshotterOptions};
+use layerstore::snapshotter::{Kind, Snapshotter};
 use layerstore::{Capability, CapabilityValue, Lease, Store};
 use serde_json::{Map, Value, json};
 
@@ -182,7 +182,7 @@ struct Snapshots {
 impl Snapshots {
     fn count(store: &Store) -> Result<Self, Failure> {
         let mut counts = Snapshots::default();
-        Snapshotter::new(store.clone(), SnapshotterOptions::default()).walk(&[], |info| {
+        Snapshotter::to_look_at(store.clone()).walk(&[], |info| {
             let count = match info.kind {
                 Kind::Active => &mut counts.active,
                 Kind::View => &mut counts.views,

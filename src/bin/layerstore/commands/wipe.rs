@@ -1,6 +1,6 @@
 //! `layerstore wipe`.
 
-use layerstore::Kind;
+use layerstore::{Kind, WipeOptions};
 use serde_json::json;
 
 use crate::args::WipeArgs;
@@ -8,10 +8,12 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::text;
 
-pub fn run(_: &WipeArgs, context: &Context) -> Result<(), Failure> {
+pub fn run(args: &WipeArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let before = store.list(&[Kind::Layer, Kind::Image, Kind::Container])?;
-    store.wipe()?;
+    let mut options = WipeOptions::default();
+    options.snapshots = args.snapshots;
+    store.wipe_with(&options)?;
     // What is in a store that is only read stays there.
     let images = before.images.iter().filter(|image| image.image_store.is_none()).count();
     let layers = before.layers.iter().filter(|layer| layer.image_store.is_none()).count();

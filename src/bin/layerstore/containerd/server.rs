@@ -26,13 +26,14 @@ const THREADS: u16 = 32;
 /// How long an answer waits to be read, after a signal has said to end and all calls are done.
 const UNREAD: Duration = Duration::from_secs(5);
 
-/// Answers calls until a signal says to end. `open` makes the socket, and `ready` is called when calls are answered.
+/// Answers calls until a signal says to end. `open` makes the socket, `start` what answers, and `ready` is called when calls are
+/// answered. Whoever calls between the first two waits.
 ///
 /// With the first SIGTERM or SIGINT no more connections are taken and the calls that were begun are finished; who has not read
 /// the answer a little later does not get it. With the second one they are left where they are, which is as good as a kill.
 pub fn serve(
-    snapshotter: Snapshotter,
     open: impl FnOnce() -> Result<Socket, Failure>,
+    start: impl FnOnce() -> Result<Snapshotter, Failure>,
     ready: impl FnOnce(&str),
 ) -> Result<(), Failure> {
     let failed = |source| Failure::Serve { source };
@@ -51,6 +52,7 @@ pub fn serve(
     let shown = socket.shown();
     // The name lasts until the last call is answered; the socket itself is closed when no more calls are taken.
     let Socket { listener, name: _name } = socket;
+    let snapshotter = start()?;
     let served = runtime.block_on(run(snapshotter, listener, signals, || ready(&shown)));
     // Threads that are still at work are those of a hurried end.
     runtime.shutdown_background();

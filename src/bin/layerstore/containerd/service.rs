@@ -206,7 +206,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let options = StoreOptions::at(dir.path().join("root")).sync(SyncMode::Off).reserve(0);
             let store = Store::open(&options.run_root(dir.path().join("run"))).unwrap();
-            let snapshotter = Snapshotter::new(store, SnapshotterOptions::default());
+            let snapshotter = Snapshotter::new(store, SnapshotterOptions::default()).unwrap();
             let service = Service::new(snapshotter.clone(), Arc::new(Semaphore::new(1)));
             Fixture { _dir: dir, service, snapshotter }
         }

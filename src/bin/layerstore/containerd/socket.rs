@@ -19,6 +19,9 @@ use crate::failure::Failure;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// How long the path of a socket can be, in bytes: the kernel has room for 108, and one is the end.
+const LONGEST: usize = 107;
+
 /// A socket that is listened to.
 #[derive(Debug)]
 pub struct Socket {
@@ -38,9 +41,11 @@ pub struct SocketName {
 impl Socket {
     /// The socket that the service manager has for this process; else a new one at `address`. Only this user may connect.
     ///
-    /// Returns [`Failure::SocketInUse`] if another process listens there, [`Failure::OtherSocket`] if the service
-    /// manager's has another name, and [`Failure::NoSocket`] if there is neither.
+    /// Returns [`Failure::SocketInUse`] if another process listens there, [`Failure::Address`] if there can be no socket,
+    /// [`Failure::Setting`] if the address is no path, [`Failure::OtherSocket`] if the service manager's has another name, and
+    /// [`Failure::NoSocket`] if there is neither.
     pub fn open(given: Option<UnixListener>, address: Option<&Path>) -> Result<Self, Failure> {
+        address.map_or(Ok(()), check_address)?;
         match (given, address) {
             (Some(listener), wanted) => {
                 check_name(&listener, wanted)?;
@@ -75,9 +80,57 @@ fn check_name(listener: &UnixListener, wanted: Option<&Path>) -> Result<(), Fail
     Err(Failure::OtherSocket { found, wanted: wanted.to_owned() })
 }
 
+/// Refuses an address that no socket can have, in words that say what to write instead.
+fn check_address(address: &Path) -> Result<(), Failure> {
+    let text = address.to_string_lossy();
+    let invalid = |reason: String| Failure::Setting { name: "--address", value: text.to_string(), reason };
+    if text.is_empty() {
+        return Err(invalid("it is empty".to_owned()));
+    }
+    // As containerd's own configuration may have it.
+    if let Some((scheme, path)) = text.split_once("://") {
+        return Err(match scheme {
+            "unix" => invalid(format!("it is a path, without unix://: {path}")),
+            _ => invalid("it is the path of a socket; there are no others".to_owned()),
+        });
+    }
+    let length = address.as_os_str().len();
+    if length > LONGEST {
+        return Err(invalid(format!(
+            "it has {length} bytes, and a socket can have {LONGEST}: choose a shorter path"
+        )));
+    }
+    Ok(())
+}
+
+/// What is in the way of a socket at this path.
+fn check_place(path: &Path) -> Result<(), Failure> {
+    let refused = |reason: String| Err(Failure::Address { path: path.to_owned(), reason });
+    let directory = directory_of(path);
+    match fs::metadata(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return refused(format!("there is no directory {}; make it first", directory.display()));
+        }
+        Ok(metadata) if !metadata.is_dir() => {
+            return refused(format!("{} is no directory", directory.display()));
+        }
+        // What else is wrong is told by who opens it.
+        _ => {}
+    }
+    match fs::symlink_metadata(path).map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_dir() => refused("it is a directory; name a socket in it".to_owned()),
+        Ok(kind) if kind.is_symlink() => refused("it is a symbolic link; name the socket itself".to_owned()),
+        Ok(kind) if !kind.is_socket() => {
+            refused("it is a file, and no socket; remove it, or choose another address".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes a socket. One that nobody listens to any more is replaced.
 fn bind(path: &Path) -> Result<Socket, Failure> {
     let failed = |source| Failure::File { action: "listen at", path: path.to_owned(), source };
+    check_place(path)?;
     let _locked = lock_directory(path).map_err(failed)?;
     match UnixStream::connect(path) {
         Ok(_) => return Err(Failure::SocketInUse { path: path.to_owned() }),
@@ -111,12 +164,8 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
 /// Locks the directory of a socket, so that of two processes that find it dead, not the second replaces the first one's.
 /// The lock ends with the descriptor.
 fn lock_directory(path: &Path) -> io::Result<impl Sized> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = open(directory, flags, Mode::empty())?;
+    let directory = open(directory_of(path), flags, Mode::empty())?;
     let begun = Instant::now();
     loop {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
@@ -126,6 +175,10 @@ fn lock_directory(path: &Path) -> io::Result<impl Sized> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Drop for SocketName {
@@ -182,8 +235,31 @@ mod tests {
         let path = dir.path().join("s");
         fs::write(&path, "precious").unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, Failure::File { .. }), "{error:?}");
+        assert!(matches!(error, Failure::Address { .. }), "{error:?}");
         assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn an_address_that_can_be_none_is_told_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        for (address, told) in [
+            (at("missing/s"), "make it first"),
+            (at("file/s"), "is no directory"),
+            (dir.path().to_owned(), "name a socket in it"),
+            (at("file"), "is a file, and no socket"),
+            (at("link"), "is a symbolic link"),
+            (at(&"s".repeat(108)), "choose a shorter path"),
+            ("unix:///run/s".into(), "without unix://: /run/s"),
+            ("tcp://0.0.0.0:1".into(), "the path of a socket"),
+            ("".into(), "empty"),
+        ] {
+            let error = open(&address).unwrap_err().to_string();
+            assert!(error.contains(told), "{}: {error}", address.display());
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

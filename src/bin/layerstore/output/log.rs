@@ -3,17 +3,28 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::args::Color;
 use crate::failure::Failure;
+
+/// The directives of a filter, where a level alone is that of this program. Of what it is made with, such as the server of
+/// `layerstore snapshotter`, only warnings are told, unless a directive names it.
+fn own(filter: &str) -> String {
+    let own = |directive: &str| match directive.trim().parse::<LevelFilter>() {
+        Ok(level) => format!("{},layerstore={level}", level.min(LevelFilter::WARN)),
+        Err(_) => directive.to_owned(),
+    };
+    filter.split(',').map(own).collect::<Vec<_>>().join(",")
+}
 
 /// Starts to tell what passes the filter.
 ///
 /// Returns [`Failure::Setting`] if it is no filter.
 pub fn start(filter: &str, color: Color) -> Result<(), Failure> {
     let invalid = |reason: String| Failure::Setting { name: "--log", value: filter.to_owned(), reason };
-    let parsed = EnvFilter::try_new(filter).map_err(|error| invalid(error.to_string()))?;
+    let parsed = EnvFilter::try_new(own(filter)).map_err(|error| invalid(error.to_string()))?;
     let ansi = match color {
         Color::Auto => {
             io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
@@ -28,4 +39,24 @@ pub fn start(filter: &str, color: Color) -> Result<(), Failure> {
         .with_writer(io::stderr)
         .try_init()
         .map_err(|error| invalid(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_is_for_this_program() {
+        for (filter, meant) in [
+            ("debug", "warn,layerstore=debug"),
+            ("ERROR", "error,layerstore=error"),
+            ("off", "off,layerstore=off"),
+            ("debug,h2=info", "warn,layerstore=debug,h2=info"),
+            ("layerstore::store=trace", "layerstore::store=trace"),
+            ("h2", "h2"),
+        ] {
+            assert_eq!(own(filter), meant);
+            EnvFilter::try_new(own(filter)).unwrap();
+        }
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use layerstore::{Container, Error, Image, Layer, LayerId, MountError, Store, ThingId, UnmountMode};
+use layerstore::{
+    Container, Error, Image, Layer, LayerId, MountError, Store, ThingId, UnmountMode, WipeOptions,
+};
 use serde_json::{Value, json};
 
 use super::super::call::Call;
@@ -25,6 +27,7 @@ pub fn anything(call: &Call<'_>) -> Result<(), Failure> {
 }
 
 pub fn wipe(call: &Call<'_>) -> Result<(), Failure> {
+    call.store.check_wipe(&WipeOptions::default())?;
     // Also what processes use.
     call.store.shutdown(true)?;
     call.store.wipe()?;

@@ -1,0 +1,150 @@
+//! What is known of snapshots, and their labels.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use super::filter::Filters;
+use super::record::{self, Record};
+use super::{Info, Snapshotter, not_found};
+use crate::error::{Error, LookupError, SnapshotError};
+use crate::types::LayerId;
+
+/// Where the changes of a snapshot are.
+const UPPERDIR: &str = "containerd.io/snapshot/overlay.upperdir";
+
+impl Snapshotter {
+    /// What is known of a snapshot.
+    ///
+    /// Returns [`SnapshotError::NotFound`] if there is none with this key or name.
+    pub fn stat(&self, key: &str) -> Result<Info, SnapshotError> {
+        let record = self.find(key)?;
+        self.with_parent(record.clone()).and_then(|info| self.shown(info, &record))
+    }
+
+    /// Changes the labels of a snapshot, and says what is known of it then. `labels.<label>` in `field_paths` is one label, which goes if
+    /// `info` has none or an empty one; `labels`, or no path at all, are all of them. Nothing else of a snapshot can be changed:
+    /// without paths, the rest of `info` is passed over.
+    ///
+    /// Returns [`SnapshotError::InvalidArgument`] if another field is named, and [`SnapshotError::NotFound`] if there is no
+    /// snapshot with the name in `info`.
+    pub fn update(&self, info: &Info, field_paths: &[&str]) -> Result<Info, SnapshotError> {
+        for path in field_paths {
+            if *path != "labels" && !path.starts_with("labels.") {
+                return Err(SnapshotError::InvalidArgument {
+                    what: "the field",
+                    value: (*path).to_owned(),
+                    reason: "only labels can be changed".to_owned(),
+                });
+            }
+        }
+        let found = self.find(&info.name)?;
+        let updated = self.store.write(|txn| {
+            let record = match txn.layer(&found.layer) {
+                Err(Error::Lookup(LookupError::NotFound { .. })) => return Ok(None),
+                layer => Record::of(layer?),
+            };
+            // It may have been committed meanwhile, by another name.
+            let Some(mut record) = record.filter(|record| record.info.name == info.name) else {
+                return Ok(None);
+            };
+            let mut labels = record.info.labels;
+            for path in field_paths {
+                match path.strip_prefix("labels.") {
+                    Some(label) => {
+                        let value = info.labels.get(label).cloned().unwrap_or_default();
+                        labels.insert(label.to_owned(), value);
+                    }
+                    None => labels.clone_from(&info.labels),
+                }
+            }
+            if field_paths.is_empty() {
+                labels.clone_from(&info.labels);
+            }
+            if self.options.upperdir_label {
+                // As it was shown: it is not kept.
+                labels.remove(UPPERDIR);
+            }
+            let kept = record::labels(&labels);
+            txn.set_labels(&record.layer, &kept)?;
+            record.info.updated = SystemTime::now();
+            txn.set_flag(&record.layer, record::UPDATED, &record::nanoseconds(record.info.updated))?;
+            record.info.labels = kept.into_iter().collect();
+            Ok(Some(record))
+        });
+        let record = updated?.ok_or_else(|| not_found(&info.name))?;
+        self.with_parent(record.clone()).and_then(|info| self.shown(info, &record))
+    }
+
+    /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is
+    /// locked while they are looked at: `visit` may call everything. All are in memory until then, as the order is that of the names and a
+    /// snapshot of the database would keep from reuse what others change meanwhile: some hundred bytes each, and their labels. Where the changes are
+    /// ([`upperdir_label`](SnapshotterOptions::upperdir_label)) is looked up when a snapshot is shown, and one that has gone by then is left
+    /// out.
+    ///
+    /// Returns [`SnapshotError::InvalidArgument`] if a filter is none, and what `visit` returns, after which nothing more is
+    /// shown.
+    pub fn walk(
+        &self,
+        filters: &[&str],
+        mut visit: impl FnMut(Info) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let filters = Filters::parse(filters)?;
+        for (record, info) in self.all()? {
+            if filters.let_through(&info) {
+                match self.shown(info, &record) {
+                    Err(SnapshotError::NotFound { .. }) => {}
+                    info => visit(info?)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All snapshots, by name.
+    fn all(&self) -> Result<Vec<(Record, Info)>, SnapshotError> {
+        let mut records: Vec<Record> = self.store.layers()?.into_iter().filter_map(Record::of).collect();
+        let names: HashMap<LayerId, String> =
+            records.iter().map(|record| (record.layer.clone(), record.info.name.clone())).collect();
+        records.sort_by(|one, other| one.info.name.cmp(&other.info.name));
+        let with_parent = |record: Record| {
+            let parent = record.parent.as_ref().and_then(|parent| names.get(parent)).cloned();
+            let info = Info { parent, ..record.info.clone() };
+            (record, info)
+        };
+        Ok(records.into_iter().map(with_parent).collect())
+    }
+
+    pub(super) fn find(&self, key: &str) -> Result<Record, SnapshotError> {
+        self.lookup(key)?.ok_or_else(|| not_found(key))
+    }
+
+    pub(super) fn lookup(&self, key: &str) -> Result<Option<Record>, SnapshotError> {
+        let Ok(name) = record::name_of(key) else { return Ok(None) };
+        let layer = match self.store.layer(name.as_str()) {
+            Err(Error::Lookup(_)) => return Ok(None),
+            layer => layer?,
+        };
+        Ok(Record::of(layer).filter(|record| record.info.name == key))
+    }
+
+    fn with_parent(&self, record: Record) -> Result<Info, SnapshotError> {
+        let parent = match &record.parent {
+            // It cannot have gone while something stood on it.
+            Some(parent) => match self.store.layer(parent.as_str()) {
+                Err(Error::Lookup(_)) => return Err(not_found(&record.info.name)),
+                layer => Record::of(layer?).map(|parent| parent.info.name),
+            },
+            None => None,
+        };
+        Ok(Info { parent, ..record.info })
+    }
+
+    /// A snapshot as it is shown, with labels that are not kept.
+    fn shown(&self, mut info: Info, record: &Record) -> Result<Info, SnapshotError> {
+        if self.options.upperdir_label {
+            let directory = self.directory(record)?.to_string_lossy().into_owned();
+            info.labels.insert(UPPERDIR.to_owned(), directory);
+        }
+        Ok(info)
+    }
+}
