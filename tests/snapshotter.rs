@@ -10,6 +10,7 @@ use crate::support::mounter::Mounted;
 use crate::support::tree::Tree;
 use crate::support::{Dir, store};
 
+mod damage;
 mod guards;
 mod labels;
 mod mounts;

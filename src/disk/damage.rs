@@ -9,13 +9,13 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use layerstore_schema::manifest::{Entry, Manifest, path_order};
+use layerstore_schema::manifest::{Entry, Kind, Manifest, path_order};
 use rustix::io::Errno;
 
 use super::overlay_form::XattrNamespace;
-use super::scan::scan;
+use super::scan::{ScannedEntry, ScannedKind, list, scan};
 use crate::error::{ScanError, TreeError};
-use crate::types::Metadata;
+use crate::types::{ContentHash, Metadata};
 
 /// A path that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,8 +35,47 @@ pub(crate) fn damaged_path(
     manifest: &Manifest,
     namespace: XattrNamespace,
 ) -> Result<Option<DamagedPath>, ScanError> {
-    match scan(root, &HashMap::new(), namespace) {
-        Ok(found) => Ok(first_difference(manifest.entries(), found.entries(), namespace)),
+    let found = scan(root, &HashMap::new(), namespace).map(Manifest::into_entries);
+    judge(manifest, found, namespace)
+}
+
+/// Compares a directory with its manifest without reading a file: a file has its content if it has the size and the time.
+///
+/// Returns what [`damaged_path`] does.
+pub(crate) fn changed_path(
+    root: BorrowedFd<'_>,
+    manifest: &Manifest,
+    namespace: XattrNamespace,
+) -> Result<Option<DamagedPath>, ScanError> {
+    let contents: HashMap<&[u8], ContentHash> = manifest.entries().iter().filter_map(content).collect();
+    let believed = |entry: ScannedEntry| {
+        let kind = match entry.kind {
+            ScannedKind::Other(kind) => kind,
+            ScannedKind::File { size } => {
+                let content = contents.get(entry.path.as_slice()).copied();
+                Kind::File { size, content: content.unwrap_or(ContentHash([0; 32])) }
+            }
+        };
+        Entry { path: entry.path, kind, metadata: entry.metadata }
+    };
+    let listed = list(root, namespace).map(|found| found.into_iter().map(believed).collect());
+    judge(manifest, listed, namespace)
+}
+
+fn content(entry: &Entry) -> Option<(&[u8], ContentHash)> {
+    match entry.kind {
+        Kind::File { content, .. } => Some((&entry.path, content)),
+        _ => None,
+    }
+}
+
+fn judge(
+    manifest: &Manifest,
+    found: Result<Vec<Entry>, ScanError>,
+    namespace: XattrNamespace,
+) -> Result<Option<DamagedPath>, ScanError> {
+    match found {
+        Ok(found) => Ok(first_difference(manifest.entries(), &found, namespace)),
         Err(error) if !is_damage(&error) => Err(error),
         Err(error) => {
             let mut what = format!("cannot be read: {error}");
@@ -119,6 +158,29 @@ mod tests {
 
     fn found(path: &str, what: &str) -> Option<(PathBuf, String)> {
         Some((path.into(), what.to_owned()))
+    }
+
+    #[test]
+    fn a_look_without_reading_believes_size_and_time() {
+        let place = Place::new();
+        let mut tree = place.strict_writer();
+        write_file(&mut tree, "a", b"good", &metadata(0o644)).unwrap();
+        tree.finish().unwrap();
+        let (manifest, path) = (place.manifest("diff"), place.path("diff").join("a"));
+        let look = || {
+            let diff = place.open("diff");
+            let quick = changed_path(diff.as_fd(), &manifest, namespace()).unwrap();
+            (quick, damaged_path(diff.as_fd(), &manifest, namespace()).unwrap())
+        };
+        let bad = |what: &str| Some(DamagedPath { path: "/a".into(), what: what.to_owned() });
+        assert_eq!(look(), (None, None));
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::write(&path, "evil").unwrap();
+        assert_eq!(look(), (bad("has other metadata"), bad("has other content")));
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert_eq!(look(), (None, bad("has other content")));
+        std::fs::remove_file(&path).unwrap();
+        assert!(look().0.is_some());
     }
 
     #[test]

@@ -64,7 +64,7 @@ mod walk;
 
 pub(crate) use additional::AdditionalDirectory;
 pub(crate) use copy::copy_below;
-pub(crate) use damage::{DamagedPath, damaged_path};
+pub(crate) use damage::{DamagedPath, changed_path, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};

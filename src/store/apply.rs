@@ -163,7 +163,8 @@ impl<'s> Target<'s> {
         if is_empty && !self.of_container && in_place {
             let sealed = store.seal_unpacked(unpacked, &below)?;
             let sync = || store.sync_staged(point, true);
-            let written = self.replace(sync, options, |rows, record| {
+            let spoiled = store.spoiled([&sealed.content])?;
+            let written = self.replace(sync, options, &spoiled, |rows, record| {
                 let needed = rows.insert_sealed(described(record, &sealed, options), &sealed)?;
                 rows.inserted_chain(&self.record.id)?;
                 Ok(needed)
@@ -205,7 +206,7 @@ impl<'s> Target<'s> {
                 store.layout().refuse_over_limit(staging.number())?;
             }
             store.sync_writable(point, &staging, true)?;
-            let written = self.replace(Durability::is_done, options, |rows, record| {
+            let written = self.replace(Durability::is_done, options, &HashSet::new(), |rows, record| {
                 let content = LayerContent::Writable(staging.number());
                 rows.txn.put_layer(&LayerRecord { content, ..record })?;
                 Ok(true)
@@ -215,7 +216,8 @@ impl<'s> Target<'s> {
         let content = SealedContent::read(staging.directory(), &contents, store.layout().xattrs())?;
         let directory = staging.filled();
         let sync = || store.sync_staged(point, true);
-        let written = self.replace(sync, options, |rows, record| {
+        let spoiled = store.spoiled([&content])?;
+        let written = self.replace(sync, options, &spoiled, |rows, record| {
             let needed = rows.insert_tree(directory.number(), &content)?;
             rows.txn.put_layer(&LayerRecord { content: LayerContent::Sealed(content.tree.0), ..record })?;
             rows.inserted_chain(&self.record.id)?;
@@ -230,6 +232,7 @@ impl<'s> Target<'s> {
         &self,
         sync: impl Fn() -> Result<Durability, Error>,
         options: &ApplyOptions,
+        spoiled: &HashSet<u64>,
         mut insert: impl FnMut(&mut Rows<'_>, LayerRecord) -> Result<bool, Error>,
     ) -> Result<(LayerRecord, bool), Error> {
         let (home, id) = (self.home, &self.record.id);
@@ -249,7 +252,7 @@ impl<'s> Target<'s> {
             rows.release(&current)?;
             Ok((rows.txn.layer_ref(id)?, needed))
         };
-        home.hold_user(|| home.store.write_rows(&HashSet::new(), sync, Mounts::Wait, write))
+        home.hold_user(|| home.store.write_rows(spoiled, sync, Mounts::Wait, write))
     }
 }
 

@@ -113,6 +113,15 @@ enum Ready {
     Sealed(Box<SealedLayer>),
 }
 
+impl Ready {
+    fn sealed(&self) -> Option<&SealedLayer> {
+        match self {
+            Ready::Sealed(layer) => Some(layer),
+            _ => None,
+        }
+    }
+}
+
 /// Whether what was staged is on the disk.
 pub(super) enum Durability {
     /// It is, and so are these numbers, which were noted as unsynced before.
@@ -187,10 +196,7 @@ impl Store {
             }
             return Err(error);
         }
-        self.share_new(prepared.ready.iter().filter_map(|ready| match ready {
-            Ready::Sealed(layer) => Some(&**layer),
-            _ => None,
-        }));
+        self.share_new(prepared.ready.iter().filter_map(Ready::sealed));
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }
@@ -249,12 +255,14 @@ impl Store {
     fn insert<T>(
         &self,
         point: &SyncPoint,
-        prepared: Prepared,
+        mut prepared: Prepared,
         mut insert: impl FnMut(&mut Rows<'_>, &Prepared) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mounts = if prepared.damaged.is_empty() { Mounts::GoOn } else { Mounts::Wait };
+        let sealed = prepared.ready.iter().filter_map(Ready::sealed);
+        let spoiled = self.spoiled(sealed.map(|layer| &layer.content))?;
+        prepared.damaged.extend(spoiled);
         let sync = || self.sync_staged(point, prepared.is_staged());
-        let written = self.write_rows(&prepared.damaged, sync, mounts, |rows| {
+        let written = self.write_rows(&prepared.damaged, sync, Mounts::GoOn, |rows| {
             let value = insert(rows, &prepared)?;
             Ok((value, std::mem::take(&mut rows.needed)))
         });
@@ -286,6 +294,7 @@ impl Store {
         mounts: Mounts,
         mut insert: impl FnMut(&mut Rows<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let mounts = if damaged.is_empty() { mounts } else { Mounts::Wait };
         let mut doomed = None;
         let written = loop {
             let durability = sync()?;
@@ -299,6 +308,9 @@ impl Store {
                         return Err(ImportError::GivenUp.into());
                     }
                     self.refuse_mounted_above(&rows.replaced)?;
+                    if !rows.replaced.is_empty() {
+                        self.refuse_shown(&rows.freed.diffs)?;
+                    }
                     doomed = Some(Doomed::announce(self, rows.freed));
                     moment::pass("before the commit");
                     Ok(value)

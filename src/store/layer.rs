@@ -174,7 +174,7 @@ impl Home<'_> {
             record.content = LayerContent::Sealed(content.tree.0);
             let number = directory.number();
             let sync = || store.sync_staged(&point, true);
-            let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+            let written = store.write_rows(&store.spoiled([&content])?, sync, Mounts::GoOn, |rows| {
                 self.refuse_taken(rows.txn, &record)?;
                 let needed = rows.insert_tree(number, &content)?;
                 rows.txn.put_layer(&record)?;

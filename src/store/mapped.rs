@@ -4,7 +4,6 @@
 //! mapped top layers. The container's records are as with id-mapped mounts: it stands on the image's own layer, so what it
 //! changes, exports and commits does not depend on how it is mounted, and another kernel mounts it by maps again.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -151,7 +150,7 @@ impl Store {
             ..LayerRecord::new(id.as_str(), Timestamp::now().into(), content_of_record)
         };
         let sync = || store.sync_staged(&point, true);
-        let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+        let written = store.write_rows(&store.spoiled([&content])?, sync, Mounts::GoOn, |rows| {
             let image = rows.txn.image(&source.image)?;
             let mut image = image.ok_or_else(|| changed_meanwhile(&record.id))?;
             if copy_in(rows.txn, &source.image, &source.contents, maps)?.is_some() {

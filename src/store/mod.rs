@@ -29,6 +29,7 @@
 //! | [`owners`] | who owns the directories above a mount |
 //! | [`content`] | changes, diffs, exports |
 //! | [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
+//! | [`spoiled`] | directories that give way to equal ones that were just filled |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
@@ -77,6 +78,7 @@ mod settings;
 mod settle;
 mod size;
 mod snapshot;
+mod spoiled;
 mod staged;
 #[cfg(test)]
 mod tests;

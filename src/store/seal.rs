@@ -275,7 +275,8 @@ impl Home<'_> {
             rows.inserted_chain(&record.id)?;
             Ok((sealed, needed))
         };
-        let written = self.hold_user(|| store.write_rows(&HashSet::new(), sync, Mounts::Wait, seal));
+        let spoiled = store.spoiled([&content])?;
+        let written = self.hold_user(|| store.write_rows(&spoiled, sync, Mounts::Wait, seal));
         match settled {
             Some(directory) => store.settle_directory(directory, written),
             None => written.map(|(sealed, _)| sealed),

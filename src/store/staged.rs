@@ -3,7 +3,6 @@
 //! While data moves no transaction is open. What was unpacked is held by a value, and goes with it unless one
 //! transaction gives it a row.
 
-use std::collections::HashSet;
 use std::io::Read;
 
 use layerstore_schema::record::{LayerBlob as BlobRow, LayerRecord};
@@ -221,7 +220,7 @@ impl StagedDiff {
         store.share_new([&sealed]);
         let sync = || store.sync_staged(&point, true);
         let record = described(record, &sealed, &apply);
-        let written = store.write_rows(&HashSet::new(), sync, Mounts::GoOn, |rows| {
+        let written = store.write_rows(&store.spoiled([&sealed.content])?, sync, Mounts::GoOn, |rows| {
             home.refuse_taken(rows.txn, &record)?;
             let needed = rows.insert_sealed(record.clone(), &sealed)?;
             insert_items(rows.txn, Owner::Layer, &record.id, &items)?;

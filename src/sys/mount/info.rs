@@ -1,17 +1,22 @@
 //! The kernel's mount table, `/proc/thread-self/mountinfo`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::sys::path;
+
+/// Where the table is.
+pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
 
 /// One mount of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MountPoint {
     /// The kernel's number for the mount.
     pub(crate) id: u64,
+    /// Which directory of the filesystem it shows: `/` but for bind mounts.
+    pub(crate) root: PathBuf,
     /// Where it is.
     pub(crate) target: PathBuf,
     /// The filesystem type, such as `overlay`.
@@ -24,9 +29,20 @@ pub(crate) struct MountPoint {
     pub(crate) propagates: bool,
 }
 
+impl MountPoint {
+    /// Whether it shows a directory of this name, as an overlay that has it among its layers or by a bind mount. The options
+    /// of an overlay may have relative paths, so which directory of that name it is nobody can tell.
+    pub(crate) fn names_directory(&self, name: &OsStr) -> bool {
+        let is_separator = |byte: &u8| b",:=/".contains(byte);
+        let mut words = self.options.as_bytes().split(is_separator);
+        (self.kind == "overlay" && words.any(|word| word == name.as_bytes()))
+            || self.root.components().any(|part| part.as_os_str() == name)
+    }
+}
+
 /// The whole table, in the order of mounting.
 pub(crate) fn read() -> io::Result<Vec<MountPoint>> {
-    Ok(parse(&path::read(Path::new("/proc/thread-self/mountinfo"))?))
+    Ok(parse(&path::read(Path::new(TABLE))?))
 }
 
 /// Reads the table's text. A line that is not understood is left out: a kernel that adds fields must not make
@@ -40,14 +56,15 @@ pub(crate) fn parse(table: &[u8]) -> Vec<MountPoint> {
 fn parse_line(line: &[u8]) -> Option<MountPoint> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let target = unescape(fields.nth(3)?);
+    let root = unescape(fields.nth(2)?);
+    let target = unescape(fields.next()?);
     let _attributes = fields.next()?;
     let optional: Vec<&[u8]> = fields.by_ref().take_while(|field| *field != b"-").collect();
     let propagates = optional.iter().any(|tag| tag.starts_with(b"shared:") || tag.starts_with(b"master:"));
     let kind = unescape(fields.next()?);
     let source = unescape(fields.next()?);
     let options = unescape(fields.next().unwrap_or_default());
-    Some(MountPoint { id, target: target.into(), kind, source, options, propagates })
+    Some(MountPoint { id, root: root.into(), target: target.into(), kind, source, options, propagates })
 }
 
 /// Takes back the kernel's escapes: space, tab, newline and backslash stand as `\` and three octal digits.
