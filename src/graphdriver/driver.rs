@@ -68,8 +68,8 @@ impl Driver {
 
     /// Creates an empty layer for an image, above `parent` or nothing.
     ///
-    /// Its root directory has owner, mode and attributes of that of its parent, or the mode that the [dialect](Dialect::root_mode)
-    /// says.
+    /// Its root directory has owner, mode and attributes of that of its parent. On nothing, it belongs to root of the
+    /// [`id_maps`](CreateOptions::id_maps), and has the mode that the [dialect](Dialect::root_mode) says.
     ///
     /// Returns [`Error::Create`] if the id is taken, [`Error::Lookup`] if the parent is not there, [`Error::Mount`] with
     /// [`TooManyLayers`](MountError::TooManyLayers) if it would stand on more layers than the dialect
@@ -133,12 +133,16 @@ impl Driver {
             }
         }
         let maps = options.id_maps.clone().unwrap_or_default();
+        // What it stands on, or is a copy of, says otherwise.
+        let on_nothing = parent.is_none() && template.is_none();
+        let root_owner = maps.to_host(0, 0).filter(|_| on_nothing);
         let layer = LayerOptions {
             mount_label: options.mount_label.clone(),
             uid_map: maps.uids,
             gid_map: maps.gids,
             root_mode: Some(self.dialect.root_mode()),
             template: template.cloned(),
+            root_owner,
             quota,
             flags: if read_write { vec![(READ_WRITE.to_owned(), "true".to_owned())] } else { Vec::new() },
             ..LayerOptions::with_id(id.clone())

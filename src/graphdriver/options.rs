@@ -85,7 +85,8 @@ pub struct CreateOptions {
     pub mount_label: Option<String>,
     /// Limits, `size=VALUE` and `inodes=VALUE`: for a layer that is written to.
     pub storage_options: Vec<String>,
-    /// How ids map to the host's: kept with the layer, for the caller.
+    /// How ids map to the host's: kept with the layer, for the caller. The root directory of a layer that stands on nothing
+    /// belongs to the host's ids of root.
     pub id_maps: Option<IdMaps>,
 }
 
