@@ -6,6 +6,7 @@ mod conformance;
 mod diffs;
 mod mounts;
 mod options;
+mod subvolumes;
 
 use std::path::Path;
 

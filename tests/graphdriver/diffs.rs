@@ -4,12 +4,13 @@ use std::io::Read;
 use std::ops::Range;
 
 use layerstore::{
-    ApplyOptions, Compression, DedupOptions, DiffOptions, Error, ImportError, InUseError, LookupError,
-    RangeSource,
+    ApplyOptions, Compression, DedupOptions, DiffOptions, Error, ImportError, InUseError,
+    LookupError, RangeSource,
 };
 
-use super::{Bench, each, id};
+use super::{Bench, each, each_kernel, id};
 use crate::support::tar::{Member, archive};
+use crate::support::TestCommand;
 
 fn tar(members: &[(&str, &str)]) -> Vec<u8> {
     archive(&members.iter().map(|(path, content)| Member::file(path, content)).collect::<Vec<_>>())
@@ -199,5 +200,74 @@ fn a_layer_tells_what_it_takes() {
             Ok(report) => assert_eq!(report.bytes_shared, 0),
             Err(error) => assert!(matches!(error, Error::CannotShare { .. }), "{error:?}"),
         }
+    });
+}
+
+/// A container runs while its layer is looked at. What it takes away meanwhile was not there.
+#[test]
+fn a_layer_is_looked_at_while_it_is_written_to() {
+    each("churn", |bench| {
+        let [base, top] = two(bench);
+        let web = id("web");
+        bench.create_read_write(&web, Some(&top));
+        let path = bench.driver.get(&web, &Default::default()).unwrap();
+        std::fs::write(path.join("kept"), "kept").unwrap();
+        let rounds = if bench.by_program { 40 } else { 250 };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for round in 0..rounds {
+                    let deep = path.join(format!("{round}/deep"));
+                    std::fs::create_dir_all(&deep).unwrap();
+                    for file in 0..20 {
+                        std::fs::write(deep.join(file.to_string()), "").unwrap();
+                        std::os::unix::fs::symlink("nowhere", deep.join(format!("link-{file}"))).unwrap();
+                    }
+                    std::fs::hard_link(deep.join("1"), deep.join("other")).unwrap();
+                    std::fs::remove_dir_all(path.join(round.to_string())).unwrap();
+                }
+            });
+            let kept =
+                |changes: Vec<String>| assert!(changes.iter().any(|line| line == "A /kept"), "{changes:?}");
+            let mut looked = 0;
+            while looked == 0 || !writer.is_finished() {
+                looked += 1;
+                assert!(bench.driver.read_write_disk_usage(&web).unwrap().content >= 4);
+                for parent in [Some(&top), Some(&base), None] {
+                    kept(bench.changes(&web, parent));
+                    assert!(bench.driver.diff_size(&web, parent).unwrap() >= 4);
+                    assert!(!bench.tar(&web, parent).is_empty());
+                }
+            }
+            writer.join().unwrap();
+        });
+        bench.driver.put(&web).unwrap();
+        assert_eq!(bench.changes(&web, Some(&top)), ["A /kept"]);
+    });
+}
+
+/// What is mounted in a layer's own directory is not the layer's, and keeps it from being sealed.
+#[test]
+fn what_is_mounted_in_a_layer_is_none_of_it() {
+    each_kernel("mounted-in", |bench| {
+        let (base, web) = (id("base"), id("web"));
+        bench.create(&base, None);
+        bench.create_read_write(&web, Some(&base));
+        bench.inside(&web, |root| {
+            std::fs::create_dir(root.join("data")).unwrap();
+            std::fs::write(root.join("file"), "file").unwrap();
+        });
+        let data = bench.driver.differ_target(&web).unwrap().join("data");
+        TestCommand::new("mount").args(["-t", "tmpfs", "none"]).arg(&data).assert_success();
+        std::fs::write(data.join("large"), [1; 5000]).unwrap();
+        let usage = bench.driver.read_write_disk_usage(&web);
+        let changes = bench.driver.changes(&web, Some(&base));
+        let size = bench.driver.diff_size(&web, Some(&base));
+        let sealed = bench.driver.store().seal(&web);
+        TestCommand::new("umount").arg(&data).assert_success();
+        let usage = usage.unwrap();
+        assert_eq!((usage.content, usage.inodes, size.unwrap()), (4, 2, 4));
+        assert_eq!(changes.unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(), ["A /file"]);
+        assert!(sealed.is_err(), "it would not be what it is without the mount");
+        assert_eq!(bench.changes(&web, Some(&base)), ["A /data", "A /file"]);
     });
 }
