@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore::config::{Environment, Settings};
 use layerstore::{
-    ContainerOptions, Error, IdMapping, IdMaps, Layer, LayerOptions, MountError, MountOptions,
-    Store, StoreOptions, SyncMode, UnmountMode,
+    ContainerOptions, Error, IdMapping, IdMaps, Layer, LayerOptions, MountError, MountOptions, Store,
+    StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::store::assert_whole;

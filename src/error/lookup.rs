@@ -193,7 +193,9 @@ pub enum InUseError {
         target: String,
     },
     /// A layer is to be mounted for writing, and is mounted for reading.
-    #[error("the layer {layer} is mounted for reading at {target}; unmount it there first, or ask for a mount for reading")]
+    #[error(
+        "the layer {layer} is mounted for reading at {target}; unmount it there first, or ask for a mount for reading"
+    )]
     MountedForReading {
         /// The layer.
         layer: String,

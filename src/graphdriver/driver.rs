@@ -7,6 +7,7 @@ use crate::dedup::{DedupOptions, DedupReport};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer::Layer;
 use crate::store::{LayerOptions, Removal, Store, StoreOptions, SyncMode, UnmountMode, Usage};
+use crate::sys::userns::IdMaps;
 use crate::types::LayerId;
 
 /// The flag of layers that are always mounted for writing.
@@ -25,20 +26,23 @@ const TRIES: usize = 8;
 pub struct Driver {
     store: Store,
     dialect: Dialect,
+    id_maps: Option<IdMaps>,
 }
 
 impl Driver {
     /// Opens the store that `place` names with a driver's options, and makes it if it is missing.
     ///
-    /// Returns [`Error::Config`] if an option asks for what this store never does, and what [`Store::open`] does.
+    /// Returns [`Error::Config`] if an option asks for what this store never does, [`Error::Value`] if its maps are none, and what
+    /// [`Store::open`] does.
     pub fn open(place: StoreOptions, options: &DriverOptions) -> Result<Self, Error> {
+        options.id_maps.as_ref().map_or(Ok(()), IdMaps::check)?;
         let store = Store::open(&place.driver_options(&options.given)?)?;
-        Ok(Driver::new(store, options.dialect))
+        Ok(Driver { id_maps: options.id_maps.clone(), ..Driver::new(store, options.dialect) })
     }
 
     /// A store that is open already, with the options that it has.
     pub fn new(store: Store, dialect: Dialect) -> Self {
-        Driver { store, dialect }
+        Driver { store, dialect, id_maps: None }
     }
 
     /// The store.
@@ -132,7 +136,7 @@ impl Driver {
                 return Err(MountError::TooManyLayers { count, limit }.into());
             }
         }
-        let maps = options.id_maps.clone().unwrap_or_default();
+        let maps = self.maps_or_own(options.id_maps.as_ref()).cloned().unwrap_or_default();
         // What it stands on, or is a copy of, says otherwise.
         let on_nothing = parent.is_none() && template.is_none();
         let root_owner = maps.to_host(0, 0).filter(|_| on_nothing);
@@ -226,6 +230,11 @@ impl Driver {
             Dialect::Moby => self.store.shutdown(true).map(drop),
             Dialect::ContainersStorage => self.store.gc(false).map(drop),
         }
+    }
+
+    /// The maps that a call gives, or else the driver's.
+    pub(super) fn maps_or_own<'m>(&'m self, given: Option<&'m IdMaps>) -> Option<&'m IdMaps> {
+        given.or(self.id_maps.as_ref())
     }
 
     /// The layer with exactly this id.

@@ -73,13 +73,16 @@ pub(crate) fn export_directory(
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
+    let is_inherited = |root: &Metadata| inherited.is_none_or(|inherited| same_root(inherited, root));
+    let mut root_is_inherited = entries.first().is_some_and(|root| is_inherited(&root.metadata));
     if let Some(maps) = id_maps {
         entries.iter_mut().try_for_each(|entry| map_owner(entry, maps))?;
     }
+    // What is below has the container's ids, or the host's too.
+    root_is_inherited |= entries.first().is_some_and(|root| is_inherited(&root.metadata));
     let mut next = 0;
     while let Some(entry) = entries.get(next) {
-        let is_unchanged_root =
-            entry.path.is_empty() && inherited.is_none_or(|inherited| same_root(inherited, &entry.metadata));
+        let is_unchanged_root = entry.path.is_empty() && root_is_inherited;
         if is_unchanged_root || append(&mut writer, &open, entry, file_metadata(entry, &entries))? {
             next += 1;
         } else {

@@ -446,7 +446,7 @@ mod tests {
             path: path.as_bytes().to_vec(),
             kind: ScannedKind::Other(kind.clone()),
             metadata: Metadata::default(),
-            inode: 1,
+            id: FileId::default(),
             allocated: 0,
             left_below: None,
             linked_below: None,
