@@ -6,6 +6,7 @@ mod conformance;
 mod diffs;
 mod mounts;
 mod options;
+mod subvolumes;
 
 use std::path::Path;
 
@@ -83,6 +84,11 @@ fn run(bench: Bench, test: impl Fn(&Bench)) {
 }
 
 impl Bench {
+    /// The options that its driver was opened with.
+    fn options(&self) -> Vec<String> {
+        self.by_program.then(|| format!("overlay.mount_program={PROGRAM}")).into_iter().collect()
+    }
+
     fn create(&self, id: &LayerId, parent: Option<&LayerId>) {
         self.driver.create(id, parent, &CreateOptions::default()).unwrap();
     }

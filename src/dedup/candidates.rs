@@ -14,7 +14,7 @@ use layerstore_schema::record::LayerContent;
 
 use super::DedupOptions;
 use super::report::{DedupReport, SkipReason};
-use crate::disk::{self, ScannedKind};
+use crate::disk::{self, Life, ScannedKind};
 use crate::error::{Error, LayoutError};
 use crate::meta::Query;
 use crate::store::Store;
@@ -186,7 +186,7 @@ fn read_writable(
     let (mut roots, mut listed) = (Vec::new(), Vec::new());
     for &number in numbers {
         let listed_one = store.open_diff(number).map_err(Error::from).and_then(|root| {
-            let entries = disk::list_as_left(root.as_fd(), store.layout().xattrs())?;
+            let entries = disk::list_as_left(root.as_fd(), store.layout().xattrs(), Life::Changing)?;
             Ok((root, entries))
         });
         match listed_one {

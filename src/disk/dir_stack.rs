@@ -54,6 +54,11 @@ impl DirStack {
         &self.current.handle
     }
 
+    /// Which filesystem it is in.
+    pub(super) fn filesystem(&self) -> (u32, u32) {
+        self.current.id.filesystem
+    }
+
     /// Goes down into `child`, which must lie in the current directory.
     pub(super) fn push(&mut self, child: OwnedFd) -> io::Result<()> {
         let parent = std::mem::replace(&mut self.current, Frame::new(child)?);

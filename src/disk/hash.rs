@@ -7,27 +7,31 @@ use std::os::unix::fs::FileExt;
 
 use super::parallel;
 use super::scan::{ScannedEntry, ScannedKind};
-use super::walk::path_buf;
+use super::walk::{Life, is_gone, path_buf};
 use crate::error::ScanError;
 use crate::sys::file::File;
+use crate::sys::stat::FileId;
 use crate::sys::{beneath, extent, stat};
 use crate::types::ContentHash;
 
 /// A thread for fewer files would cost more than it gains.
 const FILES_OF_A_THREAD: usize = 16;
 
-/// Hashes the files among the entries on all processors; the answer is by inode.
+/// Hashes the files among the entries on all processors; the answer is by inode. In a tree that others change it has none of
+/// files that are gone.
 pub(crate) fn hash_files<'e>(
     root: BorrowedFd<'_>,
     entries: impl Iterator<Item = &'e ScannedEntry>,
-) -> Result<HashMap<u64, ContentHash>, ScanError> {
+    life: Life,
+) -> Result<HashMap<FileId, ContentHash>, ScanError> {
     let files: Vec<_> = entries.filter(|entry| matches!(entry.kind, ScannedKind::File { .. })).collect();
-    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| {
-        hash_entry(root, entry, buffer).map(|hash| (entry.inode, hash))
+    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| match hash_entry(root, entry, buffer) {
+        Err(ScanError::Read { source, .. }) if life == Life::Changing && is_gone(&source) => Ok(None),
+        hash => hash.map(|hash| Some((entry.id, hash))),
     };
     let workers = parallel::workers(files.len(), FILES_OF_A_THREAD);
     let hashes = parallel::each(&files, workers, || vec![0; 256 * 1024], hash)?;
-    Ok(hashes.into_iter().collect())
+    Ok(hashes.into_iter().flatten().collect())
 }
 
 fn hash_entry(
@@ -40,7 +44,7 @@ fn hash_entry(
     let file = beneath::open_file_beneath(root, &entry.path)
         .map_err(|source| ScanError::Read { path: path(), source })?;
     let found = stat::stat(file.as_fd()).map_err(|source| ScanError::Read { path: path(), source })?;
-    if found.id.inode != entry.inode || found.size != size {
+    if found.id.inode != entry.id.inode || found.size != size {
         return Err(ScanError::Changed { path: path() });
     }
     let sparse = found.allocated < size;
@@ -134,11 +138,15 @@ mod tests {
         let diff = place.open("diff");
         let listed = list(diff.as_fd(), namespace()).unwrap();
         std::fs::write(place.path("diff/file"), b"after").unwrap();
-        let hashed = hash_files(diff.as_fd(), listed.iter());
+        let hashed = hash_files(diff.as_fd(), listed.iter(), Life::Still);
         assert!(matches!(hashed, Err(ScanError::Changed { .. })));
         std::fs::write(place.path("diff/other"), b"beside").unwrap();
         std::fs::rename(place.path("diff/other"), place.path("diff/file")).unwrap();
-        let hashed = hash_files(diff.as_fd(), listed.iter());
+        let hashed = hash_files(diff.as_fd(), listed.iter(), Life::Still);
         assert!(matches!(hashed, Err(ScanError::Changed { .. })));
+        std::fs::remove_file(place.path("diff/file")).unwrap();
+        let hashed = hash_files(diff.as_fd(), listed.iter(), Life::Still);
+        assert!(matches!(hashed, Err(ScanError::Read { .. })));
+        assert_eq!(hash_files(diff.as_fd(), listed.iter(), Life::Changing).unwrap().len(), 0);
     }
 }

@@ -81,7 +81,7 @@ pub(crate) use reown::change_owners;
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, handle, list, list_as_left, list_of_another, scan,
+    LeftBelow, ScannedEntry, ScannedKind, handle, list, list_as_left, list_of_another, scan, without,
 };
 pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};
@@ -91,3 +91,4 @@ pub(crate) use tree_writer::{
     DeviceKind, FileWriter, LeftOut, TreeWriter, UnpackOptions, UnpackedTree, WrittenFile, apply_metadata,
 };
 pub(crate) use usage::{Usage, usage};
+pub(crate) use walk::{Life, is_gone};

@@ -1,6 +1,6 @@
 //! A diff directory as a manifest: the changes it stands for, whatever form they take on this disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,9 +8,9 @@ use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use rustix::fs::FileType;
 
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
-use super::walk::{Access, Step, Walker, failed, path_buf};
+use super::walk::{Life, Step, Walker, failed, is_gone, path_buf};
 use super::{hash_files, masked};
-use crate::error::ScanError;
+use crate::error::{ScanError, TreeError};
 use crate::sys::handle::{Handle, handle_at};
 use crate::sys::stat::{FileId, Stat};
 use crate::sys::xattr::{self, Target};
@@ -26,8 +26,8 @@ pub(crate) struct ScannedEntry {
     pub(crate) kind: ScannedKind,
     /// Its metadata; the default for whiteouts and hard links.
     pub(crate) metadata: Metadata,
-    /// Its inode number.
-    pub(crate) inode: u64,
+    /// Its inode. A tree may have several with one number: a subvolume of btrfs has numbers of its own.
+    pub(crate) id: FileId,
     /// Bytes it takes on the disk; 0 for hard links.
     pub(crate) allocated: u64,
     /// What overlayfs has left of it in the layers below, if that is so.
@@ -75,7 +75,7 @@ pub(crate) enum ScannedKind {
 ///
 /// Returns [`ScanError::Redirected`] if overlayfs left an entry whose content lies in another layer.
 pub(crate) fn list(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Vec<ScannedEntry>, ScanError> {
-    let entries = list_as_left(root, namespace)?;
+    let entries = list_as_left(root, namespace, Life::Still)?;
     match entries.iter().find(|entry| entry.is_left_below()) {
         None => Ok(entries),
         Some(entry) => {
@@ -96,12 +96,13 @@ pub(crate) fn list(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Ve
 pub(crate) fn list_as_left(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
+    life: Life,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
     let mut scan =
         Scan { namespace, masked, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
-    let mut walker = Walker::new(root, Access::AsIs)?;
+    let mut walker = Walker::reading(root, life)?;
     let opaque = scan.add(b"", &found, Target::File(walker.directory().as_fd()), None)?;
     // Whether each directory above, the root first, is opaque.
     let mut opaque = vec![opaque];
@@ -119,7 +120,11 @@ pub(crate) fn list_as_left(
             Step::Leaf(item) => {
                 let dir = item.dir.as_fd();
                 let within = opaque.last().copied();
-                scan.add(walker.path(), &item.stat, Target::Name(dir, &item.name), within)?;
+                match scan.add(walker.path(), &item.stat, Target::Name(dir, &item.name), within) {
+                    Err(ScanError::Tree(TreeError::Io { source, .. }))
+                        if life == Life::Changing && is_gone(&source) => {}
+                    added => drop(added?),
+                }
             }
         }
     }
@@ -135,7 +140,7 @@ pub(crate) fn list_of_another(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
-    let mut entries = list_as_left(root, namespace)?;
+    let mut entries = list_as_left(root, namespace, Life::Still)?;
     for entry in &mut entries {
         (entry.left_below, entry.linked_below) = (None, None);
     }
@@ -154,6 +159,10 @@ fn is_program_mark(name: &[u8], found: &Stat) -> bool {
     name == b".wh..wh..opq" && found.kind == FileType::RegularFile && found.size == 0
 }
 
+/// Names of which fuse-overlayfs makes whiteouts for a moment while it removes a directory, as of all that it finds there. They
+/// delete nothing: no layer brings files of these names.
+const PASSING_MARKS: [&[u8]; 2] = [b".wh..wh..opq", b".wh..opq"];
+
 /// Makes the manifest of a diff directory. Files whose inode is in `known` are not read again; the others
 /// are, on all processors.
 ///
@@ -164,13 +173,13 @@ pub(crate) fn scan(
     namespace: XattrNamespace,
 ) -> Result<Manifest, ScanError> {
     let listed = list(root, namespace)?;
-    let is_unknown = |entry: &ScannedEntry| !known.contains_key(&entry.inode);
-    let read = hash_files(root, listed.iter().filter(|entry| is_unknown(entry)))?;
+    let is_unknown = |entry: &ScannedEntry| !known.contains_key(&entry.id.inode);
+    let read = hash_files(root, listed.iter().filter(|entry| is_unknown(entry)), Life::Still)?;
     let mut entries = Vec::with_capacity(listed.len());
-    for ScannedEntry { path, kind, metadata, inode, .. } in listed {
+    for ScannedEntry { path, kind, metadata, id, .. } in listed {
         let kind = match kind {
             ScannedKind::Other(kind) => kind,
-            ScannedKind::File { size } => match known.get(&inode).or_else(|| read.get(&inode)) {
+            ScannedKind::File { size } => match known.get(&id.inode).or_else(|| read.get(&id)) {
                 Some(&content) => Kind::File { size, content },
                 None => return Err(ScanError::Changed { path: path_buf(&path) }),
             },
@@ -178,6 +187,32 @@ pub(crate) fn scan(
         entries.push(Entry { path, kind, metadata });
     }
     Ok(Manifest::new(entries)?)
+}
+
+/// A listing without names that are gone by now. The next name of a file that has others becomes its first.
+pub(crate) fn without(entries: Vec<ScannedEntry>, gone: &HashSet<Vec<u8>>) -> Vec<ScannedEntry> {
+    // What each of these names was, and the first name that its file has now.
+    let mut files: HashMap<Vec<u8>, (ScannedEntry, Option<Vec<u8>>)> = HashMap::new();
+    let mut left = Vec::with_capacity(entries.len());
+    for mut entry in entries {
+        if gone.contains(&entry.path) {
+            files.insert(entry.path.clone(), (entry, None));
+            continue;
+        }
+        if let ScannedKind::Other(Kind::HardLink { target }) = &mut entry.kind
+            && let Some((file, first)) = files.get_mut(target)
+        {
+            match first {
+                Some(first) => target.clone_from(first),
+                None => {
+                    *first = Some(entry.path.clone());
+                    entry = ScannedEntry { path: entry.path, ..file.clone() };
+                }
+            }
+        }
+        left.push(entry);
+    }
+    left
 }
 
 /// Names and values.
@@ -225,7 +260,8 @@ impl Scan {
         if whiteout {
             // An opaque directory hides the name already; that no form of whiteout counts there makes the
             // digest the same for all.
-            if within_opaque != Some(true) {
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            if within_opaque != Some(true) && !PASSING_MARKS.contains(&name) {
                 self.push(path, found, ScannedKind::Other(Kind::Whiteout), Metadata::default(), None);
             }
             return Ok(false);
@@ -239,13 +275,9 @@ impl Scan {
                 self.push(path, found, kind, Metadata::default(), None);
                 return Ok(false);
             }
-            self.first_names.insert(found.id, path.to_vec());
-            if let (Some(more), Some(origin)) = (marks.more_links, marks.origin) {
-                let shown = i64::from(found.links).saturating_add(more);
-                let first = self.entries.len();
-                self.linked.insert(found.id, Linked { first, shown, here: 1, origin });
-            }
         }
+        let several =
+            (found.kind != FileType::Directory && found.links > 1).then_some((found.id, found.links));
         let revealed;
         let found = if self.masked {
             revealed = masked::reveal(target, found).map_err(failed(path, "read the xattrs of"))?;
@@ -271,6 +303,15 @@ impl Scan {
             (FileType::RegularFile, redirect) if marks.metacopy => Some(LeftBelow::Content { redirect }),
             _ => None,
         };
+        // Nothing can be in the way of this name any more.
+        if let Some((id, links)) = several {
+            self.first_names.insert(id, path.to_vec());
+            if let (Some(more), Some(origin)) = (marks.more_links, marks.origin) {
+                let shown = i64::from(links).saturating_add(more);
+                let first = self.entries.len();
+                self.linked.insert(id, Linked { first, shown, here: 1, origin });
+            }
+        }
         self.push(path, found, kind, metadata, left_below);
         Ok(is_opaque)
     }
@@ -297,7 +338,7 @@ impl Scan {
             path: path.to_vec(),
             kind,
             metadata,
-            inode: found.id.inode,
+            id: found.id,
             allocated: if link { 0 } else { found.allocated },
             left_below,
             linked_below: None,
@@ -401,7 +442,7 @@ mod tests {
             xattr::set(Target::Name(diff.as_fd(), file.as_bytes()), name, b"y").unwrap();
             let result = scan(diff.as_fd(), &HashMap::new(), namespace());
             assert!(matches!(result, Err(ScanError::Redirected { path, .. }) if path == Path::new(file)));
-            assert!(list_as_left(diff.as_fd(), namespace()).is_ok());
+            assert!(list_as_left(diff.as_fd(), namespace(), Life::Still).is_ok());
             xattr::remove(Target::Name(diff.as_fd(), file.as_bytes()), name).unwrap();
         }
     }

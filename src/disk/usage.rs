@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
 
-use super::walk::{Access, Step, Walker, failed};
+use super::walk::{Life, Step, Walker, failed};
 use crate::error::TreeError;
 use crate::sys::stat::{self, FileId, Stat};
 
@@ -20,13 +20,14 @@ pub(crate) struct Usage {
     pub(crate) inodes: u64,
 }
 
-/// Measures a tree. An inode with several names counts once.
+/// Measures a tree, which others may change meanwhile. An inode with several names counts once, and what is mounted in the
+/// tree not at all.
 pub(crate) fn usage(root: BorrowedFd<'_>) -> Result<Usage, TreeError> {
     let mut usage = Usage::default();
     // Only inodes that can be met again are remembered.
     let mut seen: HashSet<FileId> = HashSet::new();
     usage.add(&stat::stat(root).map_err(failed(b".", "examine"))?);
-    let mut walker = Walker::new(root, Access::AsIs)?;
+    let mut walker = Walker::reading(root, Life::Changing)?;
     while let Some(step) = walker.next_step()? {
         match step {
             Step::Enter(item) => usage.add(&item.stat),
@@ -64,5 +65,25 @@ mod tests {
         let usage = usage(root.as_fd()).unwrap();
         assert_eq!((usage.inodes, usage.apparent), (3, 5000 + (1 << 30)));
         assert!(usage.allocated < 1 << 20);
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_tree_takes_nothing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = dir.path().join("sub/mounted");
+        std::fs::create_dir_all(&mounted).unwrap();
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let before = super::usage(root.as_fd()).unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        if nix::mount::mount(Some("none"), &mounted, Some("tmpfs"), flags, None::<&std::path::Path>).is_err()
+        {
+            eprintln!("skipped: this process may not mount");
+            return;
+        }
+        std::fs::write(mounted.join("large"), [1; 5000]).unwrap();
+        let found = super::usage(root.as_fd());
+        nix::mount::umount(&mounted).unwrap();
+        let found = found.unwrap();
+        assert_eq!((before.inodes, found.inodes, found.apparent), (3, 2, 0));
     }
 }

@@ -1,7 +1,8 @@
 //! Walking a tree depth first, names in byte order: the order of a manifest.
 //!
-//! Nothing is resolved by path, so depth and path length have no limit; a mount inside the tree is an error.
-//! A name that vanishes during the walk is left out, as if the walk had come later.
+//! Nothing is resolved by path, so depth and path length have no limit; a mount inside the tree is an error, or
+//! left out of a tree that [lives](Life::Changing). A name that vanishes during the walk is left out, as if the walk had come
+//! later.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,7 +16,7 @@ use rustix::fs::FileType;
 use super::dir_stack::{DirStack, Popped};
 use crate::error::TreeError;
 use crate::sys::stat::Stat;
-use crate::sys::{beneath, directory, node, stat};
+use crate::sys::{beneath, directory, node, stat, subvolume};
 
 /// Where a walk is, and what is still to be visited.
 #[derive(Debug)]
@@ -25,6 +26,16 @@ pub(super) struct Walker {
     /// The path of the last entry returned.
     path: Vec<u8>,
     access: Access,
+    life: Life,
+}
+
+/// Whether others may change a tree while it is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    /// Nobody does. What is not as it was listed is an error, and so is a mount in the tree.
+    Still,
+    /// A container runs in it. What vanishes while it is looked at was not there, and what is mounted in it is none of it.
+    Changing,
 }
 
 /// What to do about directories whose mode keeps their owner out.
@@ -71,6 +82,15 @@ pub(super) enum Step {
 impl Walker {
     /// Begins below `root`, which is no step of the walk itself.
     pub(super) fn new(root: BorrowedFd<'_>, access: Access) -> Result<Self, TreeError> {
+        Walker::with(root, access, Life::Still)
+    }
+
+    /// The same for reading only, in a tree that others may change.
+    pub(super) fn reading(root: BorrowedFd<'_>, life: Life) -> Result<Self, TreeError> {
+        Walker::with(root, Access::AsIs, life)
+    }
+
+    fn with(root: BorrowedFd<'_>, access: Access, life: Life) -> Result<Self, TreeError> {
         let begin = || {
             let root = beneath::open_directory_beneath(root, b"")?;
             let names = sorted_names(root.as_fd())?;
@@ -78,7 +98,7 @@ impl Walker {
         };
         let (dirs, names) = begin().map_err(failed(b".", "read"))?;
         let listings = vec![Listing { names, path_len: 0, entry: None }];
-        Ok(Walker { dirs, listings, path: Vec::new(), access })
+        Ok(Walker { dirs, listings, path: Vec::new(), access, life })
     }
 
     /// The path of the last step, relative to the root.
@@ -107,6 +127,9 @@ impl Walker {
                 stat => stat.map_err(failed(&self.path, "examine"))?,
             };
             if stat.is_mount {
+                if self.life == Life::Changing {
+                    continue;
+                }
                 return Err(TreeError::Mount { path: path_buf(&self.path) });
             }
             let item = Item { dir, name, stat };
@@ -127,12 +150,21 @@ impl Walker {
         }
         let opened = match beneath::open_directory_beneath(item.dir.as_fd(), &item.name) {
             Err(error) if vanished(&error) => return Ok(false),
+            Err(error) if self.life == Life::Changing && is_gone(&error) => return Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
                 return Err(TreeError::Mount { path: path_buf(&self.path) });
             }
             opened => opened.map_err(failed(&self.path, "open"))?,
         };
-        let names = sorted_names(opened.as_fd()).map_err(failed(&self.path, "read"))?;
+        if self.access == Access::Force && subvolume::is_root(item.stat.id, self.dirs.filesystem()) {
+            // Deleting says what is in its way, if this does not take it away.
+            subvolume::make_writable(opened.as_fd()).unwrap_or_default();
+        }
+        let names = match sorted_names(opened.as_fd()) {
+            // It was removed after it was opened.
+            Err(error) if vanished(&error) => return Ok(false),
+            names => names.map_err(failed(&self.path, "read"))?,
+        };
         self.dirs.push(opened).map_err(failed(&self.path, "open"))?;
         self.listings.push(Listing {
             names,
@@ -165,6 +197,13 @@ pub(super) fn path_buf(path: &[u8]) -> PathBuf {
 
 fn vanished(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
+}
+
+/// Whether an error says that what was found at a path stands there no more: nothing does, or something of another kind, such as
+/// the whiteout that overlayfs makes of a name, or a mount.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    use libc::{EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO, EXDEV};
+    matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP | ENXIO | EINVAL | EXDEV))
 }
 
 fn sorted_names(dir: BorrowedFd<'_>) -> io::Result<std::vec::IntoIter<Vec<u8>>> {

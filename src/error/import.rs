@@ -27,6 +27,16 @@ pub enum ImportError {
         /// The member.
         member: String,
     },
+    /// A member belongs to somebody who is nobody on the host.
+    #[error("{member:?} belongs to {uid}:{gid}, which the id maps do not have; give maps with these ids")]
+    Unmapped {
+        /// The member.
+        member: String,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// The tar-split cannot be made.
     #[error("cannot keep what the archive's bytes were")]
     Split(#[from] SplitError),

@@ -192,6 +192,16 @@ pub enum InUseError {
         /// The mount point.
         target: String,
     },
+    /// A layer is to be mounted for writing, and is mounted for reading.
+    #[error(
+        "the layer {layer} is mounted for reading at {target}; unmount it there first, or ask for a mount for reading"
+    )]
+    MountedForReading {
+        /// The layer.
+        layer: String,
+        /// The mount point.
+        target: String,
+    },
     /// A layer is never to be written to.
     #[error("the layer {layer} is read-only; make a layer above it")]
     ReadOnly {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use super::driver::Driver;
+use super::options::ApplyDiffOptions;
 use crate::error::Error;
 use crate::layer::Change;
 use crate::store::{ApplyOptions, DiffOptions, LayerFiles, StagedDiff, Store, ThingId};
@@ -37,7 +38,7 @@ impl Driver {
             Base::Nothing => DiffOptions::whole(),
             Base::Other(base) => DiffOptions::since(base),
         };
-        let options = DiffOptions { id_maps: id_maps.cloned(), ..options };
+        let options = DiffOptions { id_maps: self.maps_or_own(id_maps).cloned(), ..options };
         self.store().diff_with(id, &options, out).map(drop)
     }
 
@@ -76,8 +77,26 @@ impl Driver {
     ///
     /// Returns what [`Store::apply_diff`] does: [`Error::InUse`] if it is mounted, or others stand on it.
     pub fn apply_diff(&self, id: &LayerId, diff: impl Read + Send) -> Result<u64, Error> {
+        self.apply_diff_with(id, diff, &ApplyDiffOptions::default())
+    }
+
+    /// The same, for files that are to have other owners than the archive says, or not all of them.
+    ///
+    /// Returns what [`Store::apply_diff`] does: [`Error::InUse`] if it is mounted, or others stand on it, and [`Error::Import`] with
+    /// [`Unmapped`](crate::ImportError::Unmapped) if the maps have not all owners.
+    pub fn apply_diff_with(
+        &self,
+        id: &LayerId,
+        diff: impl Read + Send,
+        options: &ApplyDiffOptions,
+    ) -> Result<u64, Error> {
         self.layer(id)?;
-        let options = ApplyOptions { allow_empty: true, ..ApplyOptions::default() };
+        let options = ApplyOptions {
+            allow_empty: true,
+            id_maps: self.maps_or_own(options.id_maps.as_ref()).cloned(),
+            ignore_chown_errors: options.ignore_chown_errors,
+            ..ApplyOptions::default()
+        };
         let layer = self.store().apply_diff(id, diff, &options)?;
         self.store().diff_size(&layer, None)
     }

@@ -7,6 +7,7 @@ use crate::dedup::{DedupOptions, DedupReport};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::layer::Layer;
 use crate::store::{LayerOptions, Removal, Store, StoreOptions, SyncMode, UnmountMode, Usage};
+use crate::sys::userns::IdMaps;
 use crate::types::LayerId;
 
 /// The flag of layers that are always mounted for writing.
@@ -25,20 +26,23 @@ const TRIES: usize = 8;
 pub struct Driver {
     store: Store,
     dialect: Dialect,
+    id_maps: Option<IdMaps>,
 }
 
 impl Driver {
     /// Opens the store that `place` names with a driver's options, and makes it if it is missing.
     ///
-    /// Returns [`Error::Config`] if an option asks for what this store never does, and what [`Store::open`] does.
+    /// Returns [`Error::Config`] if an option asks for what this store never does, [`Error::Value`] if its maps are none, and what
+    /// [`Store::open`] does.
     pub fn open(place: StoreOptions, options: &DriverOptions) -> Result<Self, Error> {
+        options.id_maps.as_ref().map_or(Ok(()), IdMaps::check)?;
         let store = Store::open(&place.driver_options(&options.given)?)?;
-        Ok(Driver::new(store, options.dialect))
+        Ok(Driver { id_maps: options.id_maps.clone(), ..Driver::new(store, options.dialect) })
     }
 
     /// A store that is open already, with the options that it has.
     pub fn new(store: Store, dialect: Dialect) -> Self {
-        Driver { store, dialect }
+        Driver { store, dialect, id_maps: None }
     }
 
     /// The store.
@@ -68,8 +72,8 @@ impl Driver {
 
     /// Creates an empty layer for an image, above `parent` or nothing.
     ///
-    /// Its root directory has owner, mode and attributes of that of its parent, or the mode that the [dialect](Dialect::root_mode)
-    /// says.
+    /// Its root directory has owner, mode and attributes of that of its parent. On nothing, it belongs to root of the
+    /// [`id_maps`](CreateOptions::id_maps), and has the mode that the [dialect](Dialect::root_mode) says.
     ///
     /// Returns [`Error::Create`] if the id is taken, [`Error::Lookup`] if the parent is not there, [`Error::Mount`] with
     /// [`TooManyLayers`](MountError::TooManyLayers) if it would stand on more layers than the dialect
@@ -132,13 +136,17 @@ impl Driver {
                 return Err(MountError::TooManyLayers { count, limit }.into());
             }
         }
-        let maps = options.id_maps.clone().unwrap_or_default();
+        let maps = self.maps_or_own(options.id_maps.as_ref()).cloned().unwrap_or_default();
+        // What it stands on, or is a copy of, says otherwise.
+        let on_nothing = parent.is_none() && template.is_none();
+        let root_owner = maps.to_host(0, 0).filter(|_| on_nothing);
         let layer = LayerOptions {
             mount_label: options.mount_label.clone(),
             uid_map: maps.uids,
             gid_map: maps.gids,
             root_mode: Some(self.dialect.root_mode()),
             template: template.cloned(),
+            root_owner,
             quota,
             flags: if read_write { vec![(READ_WRITE.to_owned(), "true".to_owned())] } else { Vec::new() },
             ..LayerOptions::with_id(id.clone())
@@ -222,6 +230,11 @@ impl Driver {
             Dialect::Moby => self.store.shutdown(true).map(drop),
             Dialect::ContainersStorage => self.store.gc(false).map(drop),
         }
+    }
+
+    /// The maps that a call gives, or else the driver's.
+    pub(super) fn maps_or_own<'m>(&'m self, given: Option<&'m IdMaps>) -> Option<&'m IdMaps> {
+        given.or(self.id_maps.as_ref())
     }
 
     /// The layer with exactly this id.

@@ -43,4 +43,4 @@ mod status;
 
 pub use driver::Driver;
 pub use mount::Metadata;
-pub use options::{CreateOptions, Dialect, DriverOptions, GetOptions};
+pub use options::{ApplyDiffOptions, CreateOptions, Dialect, DriverOptions, GetOptions};

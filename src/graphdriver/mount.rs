@@ -47,13 +47,17 @@ impl Metadata {
 
 impl Driver {
     /// Mounts a layer, or counts a mount that is there once more, and returns where it is. What is mounted keeps the options
-    /// that it was mounted with.
+    /// that it was mounted with; but who may write to the layer, and does not ask for `ro`, is never given a mount for reading.
     ///
     /// It is mounted for writing if it may be written to: not if it came from an archive and is none of
     /// [`create_read_write`](Self::create_read_write), it is in another store, others stand on it, or an option says `ro`. A layer that stands on nothing is
     /// mounted too, so that deleted files are not seen as devices, and no count is missed.
     ///
-    /// Returns [`Error::Lookup`] if the layer is not there, and what [`Store::mount`](crate::Store::mount) does.
+    /// With ids of its own, a layer that is mounted for writing has a root directory that belongs to somebody of the container:
+    /// see [`MountOptions::id_maps`].
+    ///
+    /// Returns [`Error::Lookup`] if the layer is not there, [`Error::InUse`] with
+    /// [`MountedForReading`](InUseError::MountedForReading) if it is to be written to and was mounted with `ro`, and what [`Store::mount`](crate::Store::mount) does.
     pub fn get(&self, id: &LayerId, options: &GetOptions) -> Result<PathBuf, Error> {
         let layer = self.layer(id)?;
         let mut mount = MountOptions {
@@ -62,6 +66,7 @@ impl Driver {
             unseal: is_read_write(&layer) && layer.image_store.is_none(),
             options: options.options.clone(),
             label: options.mount_label.clone(),
+            for_writing: true,
             ..MountOptions::default()
         };
         if options.volatile {

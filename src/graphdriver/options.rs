@@ -47,6 +47,7 @@ impl Dialect {
 pub struct DriverOptions {
     pub(super) dialect: Dialect,
     pub(super) given: Vec<DriverOption>,
+    pub(super) id_maps: Option<IdMaps>,
     parsed: OverlayOptions,
 }
 
@@ -61,13 +62,22 @@ impl DriverOptions {
     /// program or an image store that is not there.
     pub fn parse<O: Into<String>>(options: impl IntoIterator<Item = O>) -> Result<Self, ConfigError> {
         let given: Vec<_> = options.into_iter().map(|text| DriverOption::new(text, ORIGIN)).collect();
-        Ok(DriverOptions { parsed: OverlayOptions::parse(&given)?, given, dialect: Dialect::default() })
+        Ok(DriverOptions { parsed: OverlayOptions::parse(&given)?, given, ..DriverOptions::default() })
     }
 
     /// Whose conventions the driver follows. The default is [`Dialect::ContainersStorage`].
     #[must_use]
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
+        self
+    }
+
+    /// The maps of a driver whose layers all have the host's ids in their files, as moby's `userns-remap` wants: they count
+    /// wherever [`CreateOptions::id_maps`], [`ApplyDiffOptions::id_maps`] or [`Driver::diff`](super::Driver::diff) are given none. The
+    /// default is that files have the owners that came in.
+    #[must_use]
+    pub fn id_maps(mut self, maps: IdMaps) -> Self {
+        self.id_maps = Some(maps);
         self
     }
 
@@ -85,7 +95,8 @@ pub struct CreateOptions {
     pub mount_label: Option<String>,
     /// Limits, `size=VALUE` and `inodes=VALUE`: for a layer that is written to.
     pub storage_options: Vec<String>,
-    /// How ids map to the host's: kept with the layer, for the caller.
+    /// How ids map to the host's: kept with the layer, for the caller. The root directory of a layer that stands on nothing
+    /// belongs to the host's ids of root.
     pub id_maps: Option<IdMaps>,
 }
 
@@ -115,6 +126,17 @@ impl CreateOptions {
         }
         Ok(if read_write { quota } else { Quota { size: Some(0), inodes: Some(0) } })
     }
+}
+
+/// How an archive is applied.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ApplyDiffOptions {
+    /// Which ids of the host the archive's become in the files: for mounts that show no other ids. The layer gives back the
+    /// archive's.
+    pub id_maps: Option<IdMaps>,
+    /// Leave out owners that this process may not give.
+    pub ignore_chown_errors: bool,
 }
 
 /// How a layer is mounted.

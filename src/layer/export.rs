@@ -1,7 +1,7 @@
 //! Writing a layer as a tar stream: the very bytes it came as, if it came as a tar, else a deterministic archive of
 //! its directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -15,7 +15,7 @@ use super::idattr;
 use crate::archive::split::SplitReader;
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
-use crate::disk::{ScannedEntry, ScannedKind};
+use crate::disk::{self, ScannedEntry, ScannedKind};
 use crate::error::{ExportError, ScanError, SplitError};
 use crate::sys::beneath;
 use crate::sys::file::File;
@@ -61,26 +61,35 @@ pub(crate) fn export_original(
 
 /// Writes a deterministic tar of what a diff directory has: markers for what it deletes, sockets left out. The root
 /// directory stands in it if its metadata is not `inherited`. With `id_maps` the directory has the host's ids, and the
-/// tar gets the container's. `open` gives the file at a path.
+/// tar gets the container's. `open` gives the file at a path; one that is gone by then, `None`, is not in the tar.
 ///
 /// Returns [`ExportError::Io`] if a file cannot be read, or changes while it is, and
 /// [`ExportError::Unmapped`] if one belongs to nobody in the container.
 pub(crate) fn export_directory(
     mut entries: Vec<ScannedEntry>,
-    open: impl Fn(&[u8]) -> io::Result<File>,
+    open: impl Fn(&[u8]) -> io::Result<Option<File>>,
     inherited: Option<&Metadata>,
     id_maps: Option<&IdMaps>,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
+    let is_inherited = |root: &Metadata| inherited.is_none_or(|inherited| same_root(inherited, root));
+    let mut root_is_inherited = entries.first().is_some_and(|root| is_inherited(&root.metadata));
     if let Some(maps) = id_maps {
         entries.iter_mut().try_for_each(|entry| map_owner(entry, maps))?;
     }
-    for entry in &entries {
-        if entry.path.is_empty() && inherited.is_none_or(|inherited| same_root(inherited, &entry.metadata)) {
-            continue;
+    // What is below has the container's ids, or the host's too.
+    root_is_inherited |= entries.first().is_some_and(|root| is_inherited(&root.metadata));
+    let mut next = 0;
+    while let Some(entry) = entries.get(next) {
+        let is_unchanged_root = entry.path.is_empty() && root_is_inherited;
+        if is_unchanged_root || append(&mut writer, &open, entry, file_metadata(entry, &entries))? {
+            next += 1;
+        } else {
+            // Another name of the file, if there is one, comes with its bytes then.
+            let gone = HashSet::from([entry.path.clone()]);
+            entries = disk::without(entries, &gone);
         }
-        append(&mut writer, &open, entry, file_metadata(entry, &entries))?;
     }
     writer.finish()?;
     Ok(())
@@ -117,12 +126,12 @@ fn same_root(inherited: &Metadata, found: &Metadata) -> bool {
 }
 
 /// Writes a deterministic tar of what turns one tree into another, as [`compare`](super::compare) found it. `open` gives the
-/// file at a path in the layer with a position.
+/// file at a path in the layer with a position; one that is gone by then, `None`, is not in the tar.
 ///
 /// Returns [`ExportError::Scan`] if a file is not what was compared.
 pub(crate) fn export_differences(
     differences: &[Difference<'_>],
-    open: impl Fn(usize, &[u8]) -> io::Result<File>,
+    open: impl Fn(usize, &[u8]) -> io::Result<Option<File>>,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
@@ -156,7 +165,16 @@ pub(crate) fn export_differences(
         match &found.kind {
             Kind::File { size, content } => {
                 (entry.size, entry.stored) = (*size, *size);
-                let mut file = Hashing { inner: open(layer, &found.path)?, hasher: blake3::Hasher::new() };
+                let opened = match open(layer, &found.path)? {
+                    // It may have the name still that is to be written.
+                    None if difference.path != found.path => open(layer, difference.path)?,
+                    opened => opened,
+                };
+                let Some(inner) = opened else {
+                    written.remove(&(layer, found.path.as_slice()));
+                    continue;
+                };
+                let mut file = Hashing { inner, hasher: blake3::Hasher::new() };
                 writer.append(&entry, &mut file)?;
                 if file.hasher.finalize().as_bytes() != &content.0 {
                     let path = RelPath::from_archive(difference.path)?.as_path().to_owned();
@@ -196,27 +214,29 @@ fn described(path: &[u8], kind: EntryKind, metadata: &Metadata) -> Entry {
     entry
 }
 
+/// Writes what an archive has of an entry; false if it is a file that is gone.
 fn append<W: Write>(
     writer: &mut Writer<W>,
-    open: impl Fn(&[u8]) -> io::Result<File>,
+    open: impl Fn(&[u8]) -> io::Result<Option<File>>,
     scanned: &ScannedEntry,
     metadata: &Metadata,
-) -> Result<(), ExportError> {
+) -> Result<bool, ExportError> {
     let path = if scanned.path.is_empty() { b"./".to_vec() } else { scanned.path.clone() };
     let Some(kind) = entry_kind(&scanned.kind) else {
         // A socket has no place in an archive; it is made anew by whoever listens.
         if scanned.kind == ScannedKind::Other(Kind::Whiteout) {
             append_marker(writer, &whiteout::marker(&RelPath::from_archive(&scanned.path)?)?)?;
         }
-        return Ok(());
+        return Ok(true);
     };
     refuse_marker_name(&scanned.path)?;
     let mut entry = described(&path, kind, metadata);
     match &scanned.kind {
         ScannedKind::File { size } => {
             (entry.size, entry.stored) = (*size, *size);
-            let mut file = open(&scanned.path)?;
-            return Ok(writer.append(&entry, &mut file)?);
+            let Some(mut file) = open(&scanned.path)? else { return Ok(false) };
+            writer.append(&entry, &mut file)?;
+            return Ok(true);
         }
         ScannedKind::Other(Kind::Symlink { target } | Kind::HardLink { target }) => {
             entry.link.clone_from(target);
@@ -227,7 +247,7 @@ fn append<W: Write>(
     if matches!(scanned.kind, ScannedKind::Other(Kind::Directory { opaque: true })) {
         append_marker(writer, &whiteout::opaque_marker(&RelPath::from_archive(&scanned.path)?)?)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// In an archive, a file with a marker's name would delete another.
@@ -265,7 +285,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::disk::{self, XattrNamespace};
+    use crate::disk::XattrNamespace;
 
     #[test]
     fn a_file_that_looks_like_a_marker_is_refused() {
@@ -275,8 +295,41 @@ mod tests {
         let root = beneath::open_directory(dir.path()).unwrap();
         let mut out = Vec::new();
         let entries = disk::list(root.as_fd(), XattrNamespace::User).unwrap();
-        let open = |path: &[u8]| Ok(beneath::open_file_beneath(root.as_fd(), path)?.into());
+        let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
         let error = export_directory(entries, open, None, None, &mut out).unwrap_err();
         assert!(error.to_string().starts_with("/bin/.wh.sh cannot be written out"), "{error}");
+    }
+
+    /// A container goes on while its layer is written out.
+    #[test]
+    fn what_is_gone_is_left_out_and_its_other_names_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "gone"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        for (first, other) in [("a", "b"), ("a", "c"), ("gone", "gone-too")] {
+            std::fs::hard_link(dir.path().join(first), dir.path().join(other)).unwrap();
+        }
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let entries = disk::list(root.as_fd(), XattrNamespace::User).unwrap();
+        for name in ["a", "gone", "gone-too"] {
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        let open = |path: &[u8]| match beneath::open_file_beneath(root.as_fd(), path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(opened?.into())),
+        };
+        let mut out = Vec::new();
+        export_directory(entries, open, None, None, &mut out).unwrap();
+        let mut archive = tar::Archive::new(&*out);
+        let members = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let link = entry.link_name().unwrap().map(|link| link.display().to_string());
+            let mut text = String::new();
+            io::Read::read_to_string(&mut entry, &mut text).unwrap();
+            (entry.path().unwrap().display().to_string(), link.unwrap_or(text))
+        });
+        let members: Vec<_> = members.collect();
+        assert_eq!(members, [("b".to_owned(), "a".to_owned()), ("c".to_owned(), "b".to_owned())]);
     }
 }

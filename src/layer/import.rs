@@ -20,6 +20,7 @@ use crate::chunked::Listing;
 use crate::disk::{Staging, TreeWriter, UnpackOptions, UnpackedTree};
 use crate::error::{ArchiveError, ImportError};
 use crate::sys::file::{File, duplicate};
+use crate::sys::userns::IdMaps;
 use crate::types::{Algorithm, Hashing};
 
 /// How layers are unpacked.
@@ -35,6 +36,8 @@ pub(crate) struct ImportOptions {
     pub(crate) empty_streams: bool,
     /// The table of contents that the archive is compared with.
     pub(crate) table: Option<Table>,
+    /// Which ids of the host the archive's become.
+    pub(crate) id_maps: Option<IdMaps>,
 }
 
 /// A layer whose files are all there, and whose directory is not sealed.
@@ -45,6 +48,8 @@ pub(crate) struct UnpackedLayer {
     pub(super) contents: Contents,
     pub(super) tree: UnpackedTree,
     pub(super) owners: Owners,
+    /// Who owns the directories that neither the archive nor a layer below names.
+    pub(super) root: (u32, u32),
     pub(super) toc: TocFound,
     /// The records of the tar-split.
     pub(super) records: File,
@@ -117,7 +122,8 @@ pub(crate) fn unpack(
             }
         }
     };
-    Ok(UnpackedLayer { staging, streams, contents, tree, owners, toc, records })
+    let root = options.id_maps.as_ref().and_then(|maps| maps.to_host(0, 0)).unwrap_or_default();
+    Ok(UnpackedLayer { staging, streams, contents, tree, owners, root, toc, records })
 }
 
 /// What came of an archive's members.
@@ -151,6 +157,7 @@ fn unpack_archive(
     }
     let input = first.get(..read).unwrap_or_default().chain(input);
     let mut reader = Reader::with_limits(input, records, options.limits);
+    let maps = options.id_maps.as_ref();
     let mut owners = Owners::default();
     let mut listing = options.table.as_ref().map(Table::listing).unwrap_or_default();
     let contents = thread::scope(|scope| {
@@ -158,11 +165,11 @@ fn unpack_archive(
         while let Some(entry) = reader.next_entry()? {
             owners.add(&entry);
             if options.table.is_none() {
-                apply(&entry, &mut reader, &mut tree, &mut files)?;
+                apply(&entry, &mut reader, &mut tree, &mut files, maps)?;
                 continue;
             }
             let mut hashed = Hashing::new(&mut reader, Algorithm::Sha256);
-            apply(&entry, &mut hashed, &mut tree, &mut files)?;
+            apply(&entry, &mut hashed, &mut tree, &mut files, maps)?;
             let content = (entry.stored > 0).then(|| hashed.finish().1);
             listing.push(entry, content);
         }

@@ -3,25 +3,31 @@
 use std::io::{self, Read};
 
 use super::files::{FilePool, SMALL_FILE};
+use super::idattr;
 use crate::archive::whiteout::Meaning;
 use crate::archive::{Entry, EntryKind};
 use crate::disk::{self, FileWriter, TreeWriter};
 use crate::error::ImportError;
+use crate::sys::userns::IdMaps;
 use crate::types::{Metadata, RelPath};
 
 /// The size of the pieces in which large files are written.
 const PIECE: usize = 128 * 1024;
 
-/// Does what one member of the archive says.
+/// Does what one member of the archive says, with the host's ids for its owner if there are maps.
 pub(super) fn apply(
     entry: &Entry,
     content: &mut impl Read,
     tree: &mut TreeWriter,
     files: &mut FilePool,
+    id_maps: Option<&IdMaps>,
 ) -> Result<(), ImportError> {
     let path = RelPath::from_archive(&entry.path)?;
     match Meaning::of(&path)? {
-        Meaning::Content => return apply_ordinary(entry, &path, content, tree, files),
+        Meaning::Content => {
+            let metadata = metadata_of(entry, id_maps)?;
+            return apply_ordinary(entry, &path, &metadata, content, tree, files);
+        }
         _ if entry.stored > 0 => return Err(ImportError::MarkerWithContent { member: entry.shown() }),
         Meaning::Removed(deleted) => tree.whiteout(&deleted)?,
         Meaning::Opaque(directory) => tree.opaque(&directory)?,
@@ -30,35 +36,53 @@ pub(super) fn apply(
     Ok(())
 }
 
-fn apply_ordinary(
-    entry: &Entry,
-    path: &RelPath,
-    content: &mut impl Read,
-    tree: &mut TreeWriter,
-    files: &mut FilePool,
-) -> Result<(), ImportError> {
-    let metadata = Metadata {
+/// Owner, mode, time and attributes of a member.
+///
+/// Returns [`ImportError::Unmapped`] if its owner is nobody on the host.
+fn metadata_of(entry: &Entry, id_maps: Option<&IdMaps>) -> Result<Metadata, ImportError> {
+    let mut metadata = Metadata {
         mode: entry.mode,
         uid: entry.uid,
         gid: entry.gid,
         mtime: entry.mtime,
         xattrs: entry.xattrs.clone(),
     };
+    // A further name of a file changes nothing of it.
+    let Some(maps) = id_maps.filter(|_| entry.kind != EntryKind::HardLink) else { return Ok(metadata) };
+    let (uid, gid) = (entry.uid, entry.gid);
+    let unmapped = || ImportError::Unmapped { member: entry.shown(), uid, gid };
+    (metadata.uid, metadata.gid) = maps.to_host(uid, gid).ok_or_else(unmapped)?;
+    for (name, value) in &mut metadata.xattrs {
+        if let Some(mapped) = idattr::to_host(name, value, maps) {
+            *value = mapped;
+        }
+    }
+    Ok(metadata)
+}
+
+fn apply_ordinary(
+    entry: &Entry,
+    path: &RelPath,
+    metadata: &Metadata,
+    content: &mut impl Read,
+    tree: &mut TreeWriter,
+    files: &mut FilePool,
+) -> Result<(), ImportError> {
     match entry.kind {
         EntryKind::File => {
-            let writer = tree.file(path, &metadata, entry.size)?;
+            let writer = tree.file(path, metadata, entry.size)?;
             fill(entry, writer, content, files)?;
         }
-        EntryKind::Directory => tree.directory(path, &metadata)?,
-        EntryKind::Symlink => tree.symlink(path, &entry.link, &metadata)?,
+        EntryKind::Directory => tree.directory(path, metadata)?,
+        EntryKind::Symlink => tree.symlink(path, &entry.link, metadata)?,
         EntryKind::HardLink => tree.hard_link(path, &RelPath::from_archive(&entry.link)?)?,
         EntryKind::CharDevice { major, minor } => {
-            tree.device(path, disk::DeviceKind::Char, (major, minor), &metadata)?;
+            tree.device(path, disk::DeviceKind::Char, (major, minor), metadata)?;
         }
         EntryKind::BlockDevice { major, minor } => {
-            tree.device(path, disk::DeviceKind::Block, (major, minor), &metadata)?;
+            tree.device(path, disk::DeviceKind::Block, (major, minor), metadata)?;
         }
-        EntryKind::Fifo => tree.fifo(path, &metadata)?,
+        EntryKind::Fifo => tree.fifo(path, metadata)?,
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ use super::writable::UNREAD;
 use crate::disk::{LeftBelow, ScannedEntry, ScannedKind};
 use crate::error::ScanError;
 use crate::sys::handle::Handle;
+use crate::sys::stat::FileId;
 use crate::types::{ContentHash, Metadata, RelPath};
 
 /// Where the bytes of a file are that are not in the directory itself.
@@ -217,7 +218,15 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
             Kind::Directory { .. } => ScannedKind::Other(Kind::Directory { opaque: false }),
             kind => ScannedKind::Other(kind.clone()),
         };
-        ScannedEntry { path, kind, metadata, inode: 0, allocated: 0, left_below: None, linked_below: None }
+        ScannedEntry {
+            path,
+            kind,
+            metadata,
+            id: FileId::default(),
+            allocated: 0,
+            left_below: None,
+            linked_below: None,
+        }
     }
 
     /// Names of one file below are names of one file here.
@@ -318,7 +327,7 @@ mod tests {
                     kind => ScannedKind::Other(kind.clone()),
                 },
                 metadata: Metadata::default(),
-                inode: 1,
+                id: FileId::default(),
                 allocated: 0,
                 left_below: left_below.clone(),
                 linked_below: None,
@@ -437,7 +446,7 @@ mod tests {
             path: path.as_bytes().to_vec(),
             kind: ScannedKind::Other(kind.clone()),
             metadata: Metadata::default(),
-            inode: 1,
+            id: FileId::default(),
             allocated: 0,
             left_below: None,
             linked_below: None,

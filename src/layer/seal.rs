@@ -94,7 +94,7 @@ pub(crate) fn seal(
     options: &ImportOptions,
 ) -> Result<SealedLayer, ImportError> {
     describe_implied(&unpacked, below, options)?;
-    let UnpackedLayer { staging, streams, contents, tree, owners, toc, records } = unpacked;
+    let UnpackedLayer { staging, streams, contents, tree, owners, toc, records, .. } = unpacked;
     let namespace = options.unpack.xattr_namespace;
     let content = SealedContent::read(staging.directory(), contents.by_inode(), namespace)?;
     let split = assemble_split(&staging, &contents, &tree, &content.manifest, records, spool)?;
@@ -133,7 +133,14 @@ fn describe_implied(
     options: &ImportOptions,
 ) -> Result<(), ImportError> {
     for path in &unpacked.tree.implicit {
-        if let Some(metadata) = inherited(below, path) {
+        // Without any, they are root's already.
+        let new = (unpacked.root != (0, 0)).then(|| Metadata {
+            mode: 0o755,
+            uid: unpacked.root.0,
+            gid: unpacked.root.1,
+            ..Metadata::default()
+        });
+        if let Some(metadata) = inherited(below, path).or(new) {
             disk::apply_metadata(unpacked.staging.directory(), path, &metadata, &options.unpack)?;
         }
     }

@@ -175,6 +175,11 @@ impl MountPlan {
         self.upper.is_none()
     }
 
+    /// Whether the kernel maps ids: what is written has the host's then. A program writes the container's.
+    pub(crate) fn writes_host_ids(&self) -> bool {
+        self.id_map.is_some() && !matches!(self.method, Method::Program(_))
+    }
+
     /// The lower directories, topmost first.
     #[cfg(test)]
     pub(crate) fn lowers(&self) -> &[PathBuf] {

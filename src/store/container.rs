@@ -186,7 +186,7 @@ impl Store {
     /// Gives the root of a staged directory to the host's ids of its owner in the container, or of the container's root
     /// where the owner is nobody there.
     fn give_to(&self, staging: &Staging, owner: (u32, u32), maps: &IdMaps) -> Result<(), Error> {
-        let Some((uid, gid)) = maps.to_host(owner.0, owner.1).or_else(|| maps.to_host(0, 0)) else {
+        let Some((uid, gid)) = maps.root_to_host(owner.0, owner.1) else {
             return Ok(());
         };
         let owned = disk::set_root_owner(staging.directory(), self.layout().xattrs(), (uid, gid));

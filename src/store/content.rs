@@ -115,6 +115,9 @@ impl Store {
     /// What a layer, a container's layer or an image's top layer changes, in order of paths. Reads the layer's own
     /// directory or manifest, and of the layers below only their manifests.
     ///
+    /// A layer may be written to meanwhile. What vanishes while it is looked at was not there, and what somebody has mounted in
+    /// the layer's directory is none of it. So it is in all that compares or writes out layers.
+    ///
     /// Returns [`Error::Lookup`] if the thing is not there or has no layer, and [`Error::Scan`] if the layer's
     /// directory cannot be read.
     pub fn changes(&self, of: impl Into<ThingId>) -> Result<Vec<Change>, Error> {
@@ -128,7 +131,7 @@ impl Store {
                 layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
             }
             LayerContent::Writable(_) | LayerContent::Additional(_) => {
-                let written = txn.written(&layer)?;
+                let written = txn.being_written(&layer)?;
                 let entries = written.entries().iter();
                 layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
             }
@@ -258,7 +261,10 @@ impl Store {
     ) -> Result<(), Error> {
         let (of, base) = self.compared_with(of, base, options.id_maps.as_ref())?;
         let differences = layer::compare(&of.stack, &base.stack);
-        let open = |layer: usize, path: &[u8]| of.files.get(layer).ok_or(io::ErrorKind::NotFound)?.open(path);
+        let open = |layer: usize, path: &[u8]| match of.files.get(layer).ok_or(io::ErrorKind::NotFound)? {
+            Files::Written(written) => written.open_if_there(path),
+            files => files.open(path).map(Some),
+        };
         Ok(layer::export_differences(&differences, open, out)?)
     }
 
@@ -298,7 +304,7 @@ impl Store {
                         Clone::clone(known)
                     }
                     (LayerContent::Writable(_) | LayerContent::Additional(_), None) => {
-                        let mut written = txn.written(&layer)?;
+                        let mut written = txn.being_written(&layer)?;
                         if let Some((_, maps)) = mapped.as_ref().filter(|(id, _)| *id == layer.id) {
                             written.map_owners(maps)?;
                         }
@@ -344,13 +350,13 @@ impl Store {
         let maps = maps.or(of_container.as_ref());
         let result = match layer.content {
             LayerContent::Writable(_) | LayerContent::Additional(_) => {
-                let mut written = txn.written(layer)?;
+                let mut written = txn.being_written(layer)?;
                 let entries = written.take_entries();
-                layer::export_directory(entries, |path| written.open(path), inherited, maps, out)
+                layer::export_directory(entries, |path| written.open_if_there(path), inherited, maps, out)
             }
             LayerContent::Sealed(_) => {
                 let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
-                let open = |path: &[u8]| Ok(beneath::open_file_beneath(root.as_fd(), path)?.into());
+                let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
                 layer::export_directory(entries, open, inherited, maps, out)
             }
         };

@@ -55,7 +55,7 @@ impl Store {
         let (mut manifests, mut files) = (Vec::new(), Vec::new());
         for layer in txn.chain(&top.id)? {
             if let LayerContent::Writable(_) = layer.content {
-                let written = txn.written(&layer)?;
+                let written = txn.being_written(&layer)?;
                 manifests.push(Arc::new(written.listing()?));
                 files.push(Files::Written(Rc::new(written)));
             } else {

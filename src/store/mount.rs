@@ -28,6 +28,7 @@ mod composefs;
 mod lent;
 mod plan;
 mod probe;
+mod root;
 #[cfg(test)]
 mod tests;
 
@@ -54,8 +55,11 @@ pub struct MountOptions {
     pub label: Option<String>,
     /// Show the layers below with these ids, in place of the container's own. What is written has the host's, and
     /// [`DiffOptions::id_maps`](crate::DiffOptions::id_maps) turns them back; a mount program such as fuse-overlayfs writes the
-    /// container's itself.
+    /// container's itself. A root directory that belongs to nobody in the container is given to the host's ids of its owner, or
+    /// of the container's root, if the mount is for writing.
     pub id_maps: Option<IdMaps>,
+    /// Refuse what would be mounted for writing and is mounted for reading already, and do not count that mount.
+    pub for_writing: bool,
 }
 
 /// A mounted layer.
@@ -114,8 +118,9 @@ impl Store {
     ///
     /// Returns [`Error::ReadOnly`] if a layer is to be written to and its store is only read, or if the run root is in such
     /// a store; [`Error::Mount`] if the kernel refuses, [`Error::InUse`] if a layer would be written to that others stand on
-    /// (see [`change_under_others`](MountOptions::change_under_others)) or that is a [snapshot](crate::Layer::snapshot_name) of
-    /// containerd's, [`Error::LayerMissing`] if the directory of a layer
+    /// (see [`change_under_others`](MountOptions::change_under_others)), that is mounted for reading (see
+    /// [`for_writing`](MountOptions::for_writing)), or that is a [snapshot](crate::Layer::snapshot_name) of containerd's,
+    /// [`Error::LayerMissing`] if the directory of a layer
     /// is gone, [`Error::Unsynced`] if a layer was not on the disk when the machine went down, and [`Error::Lookup`] if the
     /// thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
@@ -199,6 +204,14 @@ impl Store {
             let is_mounted = overlay::is_mounted(&target)?;
             match &mut slot.record {
                 Some(record) if is_mounted => {
+                    if options.for_writing && planned.is_for_writing && record.read_only {
+                        let above = match options.change_under_others {
+                            true => None,
+                            false => standing_on(&txn, &layer.id, &Gone::default())?,
+                        };
+                        let (layer, target) = (layer.id.clone(), record.target.clone());
+                        return Err(above.unwrap_or(InUseError::MountedForReading { layer, target }).into());
+                    }
                     record.count = record.count.saturating_add(1);
                     return Ok(Ok(record.clone()));
                 }
@@ -220,6 +233,11 @@ impl Store {
                     if let Some((layout, number)) = written {
                         // It went if the layer was sealed meanwhile, even if it is as before now.
                         layout.ensure_workdir(number)?;
+                    }
+                    if let (Some(directory), Some(maps)) = (&planned.written, &options.id_maps)
+                        && plan.writes_host_ids()
+                    {
+                        root::give_root(directory, &layer.id, maps)?;
                     }
                     if let Some(ended) = slot.record.as_ref().filter(|_| !slot.elsewhere) {
                         self.vouch_for_ended(&layer.id, ended)?;

@@ -266,6 +266,7 @@ impl Store {
             limits: Limits::default(),
             empty_streams: false,
             table: None,
+            id_maps: None,
             workers: std::thread::available_parallelism().map_or(1, usize::from).min(FILLERS_OF_A_LAYER),
         }
     }

@@ -15,6 +15,7 @@ use crate::error::{Error, ImportError};
 use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, Table, UnpackedLayer};
 use crate::meta::Query;
 use crate::sys::moment;
+use crate::sys::userns::IdMaps;
 use crate::types::{Algorithm, DiffId, Digest, LayerId};
 
 use super::image::{insert as insert_items, prepare};
@@ -43,6 +44,13 @@ pub struct ApplyOptions {
     /// [`ArchiveError::Empty`](crate::ArchiveError::Empty). Such a stream is what a program leaves that failed before it wrote
     /// anything. An archive that agrees with a table of contents may be empty in any case.
     pub allow_empty: bool,
+    /// Which ids of the host the archive's become in the files: for mounts that show no other ids. Without maps, files have the
+    /// owners that the archive says, and are shared with equal ones. In either case the layer gives back the archive as it came;
+    /// [`Store::repair`] does not mend files with other owners from it.
+    pub id_maps: Option<IdMaps>,
+    /// Leave out owners that this process may not give: as
+    /// [`StoreOptions::ignore_chown_errors`](super::StoreOptions::ignore_chown_errors), for this archive.
+    pub ignore_chown_errors: bool,
 }
 
 /// An archive that was unpacked into the store and belongs to no layer yet. Made by [`Store::stage_diff`] and
@@ -71,7 +79,9 @@ impl Store {
     /// Nobody waits for it, and it waits for nobody, however large it is.
     ///
     /// Returns [`Error::Import`] if the archive is damaged, has not a single byte, or is not what `options` say; with
-    /// [`ImportError::Chunked`](crate::ImportError::Chunked) if its table of contents is, or says something else than it.
+    /// [`ImportError::Chunked`](crate::ImportError::Chunked) if its table of contents is, or says something else than it, and with
+    /// [`ImportError::Unmapped`](crate::ImportError::Unmapped) if the maps have not all of its owners. Returns [`Error::Value`] if
+    /// the maps are none.
     ///
     /// # Examples
     ///
@@ -115,11 +125,16 @@ impl Store {
         let staging = Staging::create(&Stage::create(home.layout())?, home.fresh_number()?)?;
         let algorithm = options.blob_digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let records = home.spool().map_err(ImportError::Io)?;
-        let import = ImportOptions {
+        if let Some(maps) = &options.id_maps {
+            maps.check()?;
+        }
+        let mut import = ImportOptions {
             empty_streams: options.allow_empty || table.is_some(),
             table,
+            id_maps: options.id_maps.clone(),
             ..self.import_options()
         };
+        import.unpack.squash_owners |= options.ignore_chown_errors;
         let unpacked = layer::unpack(diff, algorithm, staging, records, &import);
         let unpacked = unpacked.and_then(|unpacked| {
             check_digests(unpacked.streams(), options)?;

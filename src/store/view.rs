@@ -323,7 +323,7 @@ impl<'s> View<'s> {
         Ok(match layer.content {
             LayerContent::Sealed(tree) => self.manifest(&TreeDigest(tree))?,
             LayerContent::Writable(_) | LayerContent::Additional(_) => {
-                Arc::new(self.written(layer)?.listing()?)
+                Arc::new(self.being_written(layer)?.listing()?)
             }
         })
     }

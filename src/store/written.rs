@@ -1,19 +1,20 @@
 //! A directory that is written to, as one changeset, whatever mounts have left of it in the layers below.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{self, ScannedEntry, ScannedKind, Staging, TreeWriter, UnpackOptions};
+use crate::disk::{self, Life, ScannedEntry, ScannedKind, Staging, TreeWriter, UnpackOptions};
 use crate::error::{Error, ImportError, ScanError, TreeError};
 use crate::image;
 use crate::layer::{self, Place, UNREAD};
 use crate::sys::beneath;
 use crate::sys::file::{File, duplicate};
+use crate::sys::stat::FileId;
 use crate::sys::userns::{IdExtent, IdMaps};
 use crate::types::{ContentHash, Metadata, RelPath};
 
@@ -29,6 +30,7 @@ pub(crate) struct Written<'s> {
     elsewhere: HashMap<Vec<u8>, Elsewhere<'s>>,
     /// The paths of which mounts have left something below.
     left_below: Vec<Vec<u8>>,
+    life: Life,
 }
 
 /// What becomes of a directory that is settled in another one.
@@ -50,19 +52,31 @@ struct Elsewhere<'s> {
 }
 
 impl<'s> View<'s> {
-    /// What a layer that is written to has. The layers below are read as far as mounts have left something there.
+    /// What a layer that is written to has, for who makes something of it that lasts. The layers below are read as far as mounts
+    /// have left something there.
     ///
     /// Returns [`Error::Scan`] if a directory cannot be read, or what was left below is not there.
     pub(crate) fn written(&self, layer: &LayerRecord) -> Result<Written<'s>, Error> {
+        self.written_in(layer, Life::Still)
+    }
+
+    /// The same for who only looks, while others may write to it.
+    ///
+    /// Returns what [`written`](Self::written) does.
+    pub(crate) fn being_written(&self, layer: &LayerRecord) -> Result<Written<'s>, Error> {
+        self.written_in(layer, Life::Changing)
+    }
+
+    fn written_in(&self, layer: &LayerRecord, life: Life) -> Result<Written<'s>, Error> {
         let directory = self.directory(layer)?;
         let (root, namespace) = (directory.open(&layer.id)?, directory.layout().xattrs());
         let entries = match layer.content {
             LayerContent::Additional(_) => disk::list_of_another(root.as_fd(), namespace)?,
-            _ => disk::list_as_left(root.as_fd(), namespace)?,
+            _ => disk::list_as_left(root.as_fd(), namespace, life)?,
         };
         let left = entries.iter().filter(|entry| entry.is_left_below());
         let left_below: Vec<_> = left.map(|entry| entry.path.clone()).collect();
-        let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below };
+        let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below, life };
         if !written.left_below.is_empty() {
             let below = self.stack(layer.parent.as_deref())?;
             let maps = self.shown_ids(layer)?;
@@ -170,6 +184,20 @@ impl Written<'_> {
         }
     }
 
+    /// Opens the file at a path, as [`open`](Self::open) does; `None` if it is gone from a directory that others write to.
+    pub(crate) fn open_if_there(&self, path: &[u8]) -> io::Result<Option<File>> {
+        match self.open(path) {
+            Err(error)
+                if disk::is_gone(&error)
+                    && self.life == Life::Changing
+                    && !self.elsewhere.contains_key(path) =>
+            {
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
     /// Names and metadata; no file is read.
     pub(crate) fn listing(&self) -> Result<Manifest, Error> {
         layer::listing(self.entries.iter().cloned(), |_| Ok(UNREAD))
@@ -182,17 +210,16 @@ impl Written<'_> {
         Ok(self.entries.iter_mut().try_for_each(|entry| layer::map_owner(entry, maps))?)
     }
 
-    /// All of it. Files whose hash a layer below knows are not read.
+    /// All of it. Files whose hash a layer below knows are not read, and those that are gone by now are taken out of the entries.
     ///
     /// Returns [`Error::Scan`] if a file cannot be read, or is written to meanwhile.
-    pub(crate) fn scan(&self) -> Result<Manifest, Error> {
-        let own = self.entries.iter().filter(|entry| !self.elsewhere.contains_key(&entry.path));
-        let read = disk::hash_files(self.root.as_fd(), own)?;
+    pub(crate) fn scan(&mut self) -> Result<Manifest, Error> {
+        let read = self.hash_own()?;
         layer::listing(self.entries.iter().cloned(), |entry| {
             let path = || RelPath::from_archive(&entry.path).unwrap_or_default().as_path().to_owned();
             let changed = || ScanError::Changed { path: path() };
             match (self.elsewhere.get(&entry.path), &entry.kind) {
-                (None, _) => Ok(read.get(&entry.inode).copied().ok_or_else(changed)?),
+                (None, _) => Ok(read.get(&entry.id).copied().ok_or_else(changed)?),
                 (Some(place), ScannedKind::File { size }) if place.content == UNREAD => {
                     let file = self.open(&entry.path).and_then(|file| disk::hash_content(file, *size));
                     Ok(file.map_err(|source| match source.kind() {
@@ -203,6 +230,28 @@ impl Written<'_> {
                 (Some(place), _) => Ok(place.content),
             }
         })
+    }
+
+    /// The hashes of the files whose bytes are in the directory.
+    fn hash_own(&mut self) -> Result<HashMap<FileId, ContentHash>, Error> {
+        let mut read = HashMap::new();
+        loop {
+            let is_own = |entry: &&ScannedEntry| !self.elsewhere.contains_key(&entry.path);
+            let unread = |entry: &&ScannedEntry| {
+                matches!(entry.kind, ScannedKind::File { .. })
+                    && is_own(entry)
+                    && !read.contains_key(&entry.id)
+            };
+            let hashed = disk::hash_files(self.root.as_fd(), self.entries.iter().filter(unread), self.life)?;
+            let gone = self.entries.iter().filter(unread).filter(|entry| !hashed.contains_key(&entry.id));
+            let gone: HashSet<_> = gone.map(|entry| entry.path.clone()).collect();
+            read.extend(hashed);
+            if gone.is_empty() {
+                return Ok(read);
+            }
+            // Another name of such a file may be there still.
+            self.entries = disk::without(std::mem::take(&mut self.entries), &gone);
+        }
     }
 
     /// Fills a staged directory with it, as a plain changeset. Returns the hashes of files that were copied, by inode.

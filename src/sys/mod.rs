@@ -52,6 +52,7 @@ pub(crate) mod random;
 pub(crate) mod range_lock;
 pub(crate) mod sharing;
 pub(crate) mod stat;
+pub(crate) mod subvolume;
 pub(crate) mod sync;
 pub(crate) mod userns;
 pub(crate) mod verity;

@@ -30,7 +30,7 @@ pub(crate) struct Stat {
 }
 
 /// Filesystem (major, minor) and inode number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct FileId {
     pub(crate) filesystem: (u32, u32),
     pub(crate) inode: u64,

@@ -2,14 +2,18 @@
 
 use std::io::Read;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
+use layerstore::graphdriver::{ApplyDiffOptions, CreateOptions, Driver, DriverOptions};
 use layerstore::{
-    ApplyOptions, Compression, DedupOptions, DiffOptions, Error, ImportError, InUseError, LookupError,
-    RangeSource,
+    ApplyOptions, Compression, DedupOptions, DiffOptions, Error, IdMaps, ImportError, InUseError,
+    LookupError, RangeSource,
 };
 
-use super::{Bench, each, id};
+use super::{Bench, each, each_kernel, id, place};
 use crate::support::tar::{Member, archive};
+use crate::support::{TestCommand, machine};
 
 fn tar(members: &[(&str, &str)]) -> Vec<u8> {
     archive(&members.iter().map(|(path, content)| Member::file(path, content)).collect::<Vec<_>>())
@@ -199,5 +203,163 @@ fn a_layer_tells_what_it_takes() {
             Ok(report) => assert_eq!(report.bytes_shared, 0),
             Err(error) => assert!(matches!(error, Error::CannotShare { .. }), "{error:?}"),
         }
+    });
+}
+
+/// A container runs while its layer is looked at. What it takes away meanwhile was not there.
+#[test]
+fn a_layer_is_looked_at_while_it_is_written_to() {
+    each("churn", |bench| {
+        let [base, top] = two(bench);
+        let web = id("web");
+        bench.create_read_write(&web, Some(&top));
+        let path = bench.driver.get(&web, &Default::default()).unwrap();
+        std::fs::write(path.join("kept"), "kept").unwrap();
+        let rounds = if bench.by_program { 40 } else { 250 };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for round in 0..rounds {
+                    let deep = path.join(format!("{round}/deep"));
+                    std::fs::create_dir_all(&deep).unwrap();
+                    for file in 0..20 {
+                        std::fs::write(deep.join(file.to_string()), "").unwrap();
+                        std::os::unix::fs::symlink("nowhere", deep.join(format!("link-{file}"))).unwrap();
+                    }
+                    std::fs::hard_link(deep.join("1"), deep.join("other")).unwrap();
+                    std::fs::remove_dir_all(path.join(round.to_string())).unwrap();
+                }
+            });
+            let kept =
+                |changes: Vec<String>| assert!(changes.iter().any(|line| line == "A /kept"), "{changes:?}");
+            let mut looked = 0;
+            while looked == 0 || !writer.is_finished() {
+                looked += 1;
+                assert!(bench.driver.read_write_disk_usage(&web).unwrap().content >= 4);
+                for parent in [Some(&top), Some(&base), None] {
+                    kept(bench.changes(&web, parent));
+                    assert!(bench.driver.diff_size(&web, parent).unwrap() >= 4);
+                    assert!(!bench.tar(&web, parent).is_empty());
+                }
+            }
+            writer.join().unwrap();
+        });
+        bench.driver.put(&web).unwrap();
+        assert_eq!(bench.changes(&web, Some(&top)), ["A /kept"]);
+    });
+}
+
+/// What is mounted in a layer's own directory is not the layer's, and keeps it from being sealed.
+#[test]
+fn what_is_mounted_in_a_layer_is_none_of_it() {
+    each_kernel("mounted-in", |bench| {
+        let (base, web) = (id("base"), id("web"));
+        bench.create(&base, None);
+        bench.create_read_write(&web, Some(&base));
+        bench.inside(&web, |root| {
+            std::fs::create_dir(root.join("data")).unwrap();
+            std::fs::write(root.join("file"), "file").unwrap();
+        });
+        let data = bench.driver.differ_target(&web).unwrap().join("data");
+        TestCommand::new("mount").args(["-t", "tmpfs", "none"]).arg(&data).assert_success();
+        std::fs::write(data.join("large"), [1; 5000]).unwrap();
+        let usage = bench.driver.read_write_disk_usage(&web);
+        let changes = bench.driver.changes(&web, Some(&base));
+        let size = bench.driver.diff_size(&web, Some(&base));
+        let sealed = bench.driver.store().seal(&web);
+        TestCommand::new("umount").arg(&data).assert_success();
+        let usage = usage.unwrap();
+        assert_eq!((usage.content, usage.inodes, size.unwrap()), (4, 2, 4));
+        assert_eq!(changes.unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(), ["A /file"]);
+        assert!(sealed.is_err(), "it would not be what it is without the mount");
+        assert_eq!(bench.changes(&web, Some(&base)), ["A /data", "A /file"]);
+    });
+}
+
+#[test]
+fn an_archive_is_applied_with_the_ids_of_the_host() {
+    each("apply-ids", |bench| {
+        if !machine::is_real_root() {
+            skip!("only root of the machine gives files to any id");
+        }
+        let maps = IdMaps::both(["0:100000:1000".parse().unwrap()]);
+        let members = [
+            Member::file("implied/file", "file").owner(7, 8),
+            Member::hard_link("link", "implied/file"),
+            Member::whiteout("gone"),
+        ];
+        let given = archive(&members);
+        let owner = |path: PathBuf| {
+            let found = std::fs::symlink_metadata(path).unwrap();
+            (found.uid(), found.gid())
+        };
+        // The maps of a call, and those of a driver.
+        let options = DriverOptions::parse(bench.options()).unwrap().dialect(bench.driver.dialect());
+        let mapped = Driver::open(place(&bench.dir), &options.id_maps(maps.clone())).unwrap();
+        let mut with = ApplyDiffOptions::default();
+        with.id_maps = Some(maps.clone());
+        let mut create = CreateOptions::default();
+        create.id_maps = Some(maps.clone());
+        let cases = [
+            (&bench.driver, id("call"), &create, &with),
+            (&mapped, id("driver"), &Default::default(), &Default::default()),
+        ];
+        for (driver, layer, create, with) in cases {
+            driver.create(&layer, None, create).unwrap();
+            assert_eq!(driver.apply_diff_with(&layer, &*given, with).unwrap(), 4);
+            let own = driver.differ_target(&layer).unwrap();
+            let owners = ["", "implied", "implied/file", "link"].map(|name| owner(own.join(name)));
+            let (root, user) = ((100_000, 100_000), (100_007, 100_008));
+            assert_eq!(owners, [root, root, user, user], "{layer}");
+            assert_eq!(bench.tar(&layer, None), given, "it gives back the archive's");
+            // What is written above it has the host's ids, and comes out with the archive's.
+            let above = id(&format!("above-{layer}"));
+            driver.create_read_write(&above, Some(&layer), create).unwrap();
+            bench.inside(&above, |root| {
+                assert_eq!(owner(root.join("implied/file")), user);
+                std::fs::write(root.join("new"), "new").unwrap();
+                std::os::unix::fs::chown(root.join("new"), Some(100_001), Some(100_002)).unwrap();
+            });
+            let mut out = Vec::new();
+            driver.diff(&above, Some(&layer), with.id_maps.as_ref(), &mut out).unwrap();
+            let mut out = tar::Archive::new(&*out);
+            let members = out.entries().unwrap().map(|member| {
+                let member = member.unwrap();
+                (member.header().uid().unwrap(), member.header().gid().unwrap())
+            });
+            assert_eq!(members.collect::<Vec<_>>(), [(1, 2)]);
+        }
+        let stranger = archive(&[Member::file("file", "file").owner(1000, 0)]);
+        let layer = id("stranger");
+        bench.create(&layer, None);
+        let error = bench.driver.apply_diff_with(&layer, &*stranger, &with).unwrap_err();
+        assert!(matches!(error, Error::Import(ImportError::Unmapped { uid: 1000, .. })), "{error:?}");
+        assert_eq!(bench.changes(&layer, None), [""; 0]);
+        bench.driver.apply_diff(&layer, &*stranger).unwrap();
+    });
+}
+
+/// An id that a namespace seldom has.
+const STRANGER: u32 = 4_000_000_000;
+
+/// Without the right to give files away, an archive of others' files is taken only if that is said.
+#[test]
+fn owners_that_cannot_be_given_are_left_out_where_that_is_said() {
+    each("apply-owners", |bench| {
+        if machine::is_mapped(STRANGER) {
+            skip!("root may give files to everybody");
+        }
+        let layer = id("layer");
+        bench.create(&layer, None);
+        let given = archive(&[Member::file("file", "file").owner(STRANGER.into(), 0)]);
+        // Where there is one id, this need not be said.
+        if machine::is_mapped(1) {
+            let error = bench.driver.apply_diff(&layer, &*given).unwrap_err();
+            assert!(matches!(error, Error::Import(ImportError::Unpack(_))), "{error:?}");
+        }
+        let mut with = ApplyDiffOptions::default();
+        with.ignore_chown_errors = true;
+        assert_eq!(bench.driver.apply_diff_with(&layer, &*given, &with).unwrap(), 4);
+        assert_eq!(bench.changes(&layer, None), ["A /file"]);
+        assert_eq!(bench.tar(&layer, None), given);
     });
 }

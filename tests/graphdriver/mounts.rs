@@ -1,5 +1,6 @@
 //! Getting and putting: counted over processes, for writing or not, with options.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -214,10 +215,6 @@ fn a_mount_shows_the_ids_that_it_is_given() {
         if !bench.driver.supports_shifting(options.id_maps.as_ref()).unwrap() {
             skip!("this kernel shows no layers with other ids");
         }
-        let owner = |path: &Path| {
-            let found = std::fs::metadata(path).unwrap();
-            (std::os::unix::fs::MetadataExt::uid(&found), std::os::unix::fs::MetadataExt::gid(&found))
-        };
         let path = bench.driver.get(&web, &options).unwrap();
         assert_eq!(owner(&path.join("file")), (100_007, 100_008));
         std::fs::write(path.join("new"), "new").unwrap();
@@ -231,8 +228,6 @@ fn a_mount_shows_the_ids_that_it_is_given() {
             return;
         }
         // The host's ids that were written become those of the maps.
-        let layer = LayerAt { driver: &bench.driver, id: &web, base: &base };
-        layer.rootless_root();
         bench.create(&other, None);
         for parent in [Some(&base), None, Some(&other)] {
             let mut tar = Vec::new();
@@ -251,21 +246,91 @@ fn a_mount_shows_the_ids_that_it_is_given() {
     });
 }
 
-/// A layer whose root directory belongs to root of the host, who has no id in the maps.
-struct LayerAt<'a> {
-    driver: &'a Driver,
-    id: &'a layerstore::LayerId,
-    base: &'a layerstore::LayerId,
+#[test]
+fn the_root_directory_belongs_to_root_of_the_container() {
+    each("mapped-root", |bench| {
+        if !machine::is_real_root() {
+            skip!("id-mapped mounts need root of the machine");
+        }
+        let maps = IdMaps::both(["0:100000:65536".parse().unwrap()]);
+        if !bench.driver.supports_shifting(Some(&maps)).unwrap() {
+            skip!("this kernel shows no layers with other ids");
+        }
+        let (mut create, mut get) = (CreateOptions::default(), GetOptions::default());
+        get.id_maps = Some(maps.clone());
+        // A program writes the container's ids itself.
+        create.id_maps = Some(maps).filter(|_| !bench.by_program);
+        let (base, foreign) = (id("base"), id("foreign"));
+        bench.create(&base, None);
+        bench.inside(&base, |root| std::fs::write(root.join("file"), "file").unwrap());
+        bench.create(&foreign, None);
+        bench.inside(&foreign, |root| std::os::unix::fs::chown(root, Some(7), Some(8)).unwrap());
+        let owned = if bench.by_program { 0 } else { 100_000 };
+        for (name, parent, root) in
+            [("above", Some(&base), (0, 0)), ("alone", None, (0, 0)), ("other", Some(&foreign), (7, 8))]
+        {
+            let layer = id(name);
+            bench.driver.create_read_write(&layer, parent, &create).unwrap();
+            if parent.is_none() {
+                let own = bench.driver.differ_target(&layer).unwrap();
+                assert_eq!(owner(&own), (owned, owned), "it has nothing to take after");
+            }
+            // What it once is, it stays.
+            for round in ["first", "second"] {
+                let path = bench.driver.get(&layer, &get).unwrap();
+                assert_eq!(owner(&path), (100_000 + root.0, 100_000 + root.1), "{name}, {round}");
+                let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+                // Who is root only in the container has to be given the right.
+                if mode & 0o200 != 0 {
+                    let [user, group] = [root.0, root.1].map(|id| 100_000 + id);
+                    let mut made = std::process::Command::new("setpriv");
+                    made.arg(format!("--reuid={user}")).arg(format!("--regid={group}")).arg("--clear-groups");
+                    let made = made.args(["mkdir", round]).current_dir(&path).status().unwrap();
+                    assert!(made.success(), "{name}: its root writes into it");
+                }
+                bench.driver.put(&layer).unwrap();
+            }
+            let own = bench.driver.differ_target(&layer).unwrap();
+            assert_eq!(owner(&own), (owned + root.0, owned + root.1), "{name}");
+        }
+    });
 }
 
-impl LayerAt<'_> {
-    /// Gives it to root of the container.
-    fn rootless_root(&self) {
-        assert_eq!(self.driver.changes(self.id, Some(self.base)).unwrap().len(), 1);
-        let path = self.driver.get(self.id, &GetOptions::default()).unwrap();
-        std::os::unix::fs::chown(&path, Some(100_000), Some(100_000)).unwrap();
-        self.driver.put(self.id).unwrap();
-    }
+fn owner(path: &Path) -> (u32, u32) {
+    let found = std::fs::metadata(path).unwrap();
+    (found.uid(), found.gid())
+}
+
+#[test]
+fn who_writes_is_given_no_mount_for_reading() {
+    each("for-writing", |bench| {
+        let (web, sealed, above) = (id("web"), id("sealed"), id("above"));
+        bench.create_read_write(&web, None);
+        bench.create_read_write(&sealed, None);
+        bench.driver.apply_diff(&sealed, &*archive(&[Member::file("file", "file")])).unwrap();
+        for layer in [&web, &sealed] {
+            let view = bench.driver.get(layer, &with(&["ro"])).unwrap();
+            let error = bench.driver.get(layer, &GetOptions::default()).unwrap_err();
+            assert!(matches!(error, Error::InUse(InUseError::MountedForReading { .. })), "{error:?}");
+            assert!(error.to_string().contains(view.to_str().unwrap()), "{error}");
+            // Nothing was counted.
+            assert_eq!(bench.driver.get(layer, &with(&["ro"])).unwrap(), view);
+            bench.driver.put(layer).unwrap();
+            bench.driver.put(layer).unwrap();
+            assert_eq!(mounted(bench), 0);
+            bench.inside(layer, |root| std::fs::write(root.join("own"), "own").unwrap());
+        }
+        // What nobody may write to is given as often as it is asked for, and so is what is mounted for writing.
+        bench.create_read_write(&above, Some(&web));
+        for _ in 0..2 {
+            bench.driver.get(&web, &GetOptions::default()).unwrap();
+            bench.driver.get(&above, &GetOptions::default()).unwrap();
+            bench.driver.get(&above, &with(&["ro"])).unwrap();
+        }
+        (0..2).for_each(|_| bench.driver.put(&web).unwrap());
+        (0..4).for_each(|_| bench.driver.put(&above).unwrap());
+        assert_eq!(mounted(bench), 0);
+    });
 }
 
 #[test]
@@ -290,7 +355,7 @@ fn owners_are_changed_from_one_map_to_another() {
         let owners = |root: &Path| {
             ["", "d", "d/suid", link, "symlink", "other"].map(|name| {
                 let found = std::fs::symlink_metadata(root.join(name)).unwrap();
-                (std::os::unix::fs::MetadataExt::uid(&found), std::os::unix::fs::MetadataExt::gid(&found))
+                (found.uid(), found.gid())
             })
         };
         bench.create_read_write(&copy, Some(&base));
@@ -301,7 +366,7 @@ fn owners_are_changed_from_one_map_to_another() {
         bench.inside(&copy, |root| {
             assert_eq!(owners(root), shifted(100_000));
             let mode = std::fs::metadata(root.join("d/suid")).unwrap();
-            assert_eq!(std::os::unix::fs::MetadataExt::mode(&mode) & 0o7777, 0o4755);
+            assert_eq!(mode.mode() & 0o7777, 0o4755);
         });
         bench.driver.update_layer_id_map(&copy, Some(&first), Some(&maps("0:100500:1000"))).unwrap();
         bench.inside(&copy, |root| assert_eq!(owners(root), shifted(100_500)));

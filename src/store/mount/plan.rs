@@ -31,6 +31,8 @@ pub(super) struct Planned<'s> {
     pub(super) written: Option<Directory<'s>>,
     /// The workdir, if the mount leaves out syncs.
     pub(super) volatile: Option<PathBuf>,
+    /// Whether the layer may be written to, now or once it is unsealed, and the mount is not only for reading.
+    pub(super) is_for_writing: bool,
     pub(super) plan: MountPlan,
 }
 
@@ -140,8 +142,13 @@ impl Store {
         }
         let plan = overlay::plan(&probe, &request);
         let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
+        let is_for_writing = match layer.content {
+            LayerContent::Writable(_) => !plan.is_read_only(),
+            // It is sealed still as it is mounted.
+            LayerContent::Sealed(_) | LayerContent::Additional(_) => unseal && !view,
+        };
         let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
-        Ok(Planned { layer, contents: contents(&chain), written, volatile, plan })
+        Ok(Planned { layer, contents: contents(&chain), written, volatile, is_for_writing, plan })
     }
 
     /// Whether mounts show other ids than the layers have. A program could, too; but it would keep the container's ids in

@@ -98,6 +98,11 @@ impl IdMaps {
         Some((to_container(&self.uids, uid)?, to_container(&self.gids, gid)?))
     }
 
+    /// The host's ids for a root directory of this owner in the container: those of the container's root if it is nobody there.
+    pub(crate) fn root_to_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        self.to_host(uid, gid).or_else(|| self.to_host(0, 0))
+    }
+
     /// Proves that the kernel takes the maps, and that root of the container is somebody.
     ///
     /// Returns [`ValueError::IdMap`] if one of the two is empty or has more than 340 runs, a run is empty or passes the
