@@ -266,18 +266,18 @@ impl Scan {
             }
             return Ok(false);
         }
-        if found.kind != FileType::Directory && found.links > 1 {
-            if let Some(first) = self.first_names.get(&found.id) {
-                if let Some(linked) = self.linked.get_mut(&found.id) {
-                    linked.here += 1;
-                }
-                let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
-                self.push(path, found, kind, Metadata::default(), None);
-                return Ok(false);
-            }
-        }
         let several =
             (found.kind != FileType::Directory && found.links > 1).then_some((found.id, found.links));
+        if let Some((id, _)) = several
+            && let Some(first) = self.first_names.get(&id)
+        {
+            if let Some(linked) = self.linked.get_mut(&id) {
+                linked.here += 1;
+            }
+            let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
+            self.push(path, found, kind, Metadata::default(), None);
+            return Ok(false);
+        }
         let revealed;
         let found = if self.masked {
             revealed = masked::reveal(target, found).map_err(failed(path, "read the xattrs of"))?;

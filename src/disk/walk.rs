@@ -202,8 +202,11 @@ fn vanished(error: &io::Error) -> bool {
 /// Whether an error says that what was found at a path stands there no more: nothing does, or something of another kind, such as
 /// the whiteout that overlayfs makes of a name, or a mount.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
-    use libc::{EINVAL, ELOOP, ENOENT, ENOTDIR, ENXIO, EXDEV};
-    matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP | ENXIO | EINVAL | EXDEV))
+    let number = error.raw_os_error();
+    matches!(
+        number,
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENXIO | libc::EINVAL | libc::EXDEV)
+    )
 }
 
 fn sorted_names(dir: BorrowedFd<'_>) -> io::Result<std::vec::IntoIter<Vec<u8>>> {
