@@ -60,8 +60,8 @@ pub struct AdditionalLayerPath {
 }
 
 impl OverlayOptions {
-    /// Reads options: of two of a kind the later one counts. A key may begin with `overlay.`, `overlay2.` or a point;
-    /// those of other drivers are [passed over](Self::passed_over). A `mount_program` without a slash is looked for in `$PATH`.
+    /// Reads options: of two of a kind the later one counts. The case of keys does not count, nor do spaces around keys and values.
+    /// A key may begin with `overlay.`, `overlay2.` or a point; those of other drivers are [passed over](Self::passed_over). A `mount_program` without a slash is looked for in `$PATH`.
     ///
     /// Returns [`ConfigError::Option`] if one has no key or value, a key is unknown, or a value means nothing: such as a
     /// mount program or an image store that is not there.
@@ -79,9 +79,10 @@ impl OverlayOptions {
 
     fn take(&mut self, option: &DriverOption) -> Result<(), String> {
         let (key, value) = option.text.split_once('=').ok_or("has no \"=\"")?;
-        let key = match key.trim().split_once('.') {
-            None => key.trim().to_ascii_lowercase(),
-            Some(("" | "overlay" | "overlay2", key)) => key.to_ascii_lowercase(),
+        let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
+        let key = match key.split_once('.') {
+            None => key.as_str(),
+            Some(("" | "overlay" | "overlay2", key)) => key,
             Some((driver, _)) if OTHER_DRIVERS.contains(&driver) => {
                 self.pass_over(
                     option,
@@ -92,7 +93,7 @@ impl OverlayOptions {
             Some((driver, _)) => return Err(format!("is of {driver:?}, which is no storage driver")),
         };
         let flag = || parse_flag(value).ok_or("takes true or false");
-        match key.as_str() {
+        match key {
             "mountopt" => self.mount_options = Some(option.with(list(value))),
             "mount_program" => self.mount_program = Some(option.with(program(value)?)),
             "skip_mount_home" => self.skip_mount_home = Some(option.with(flag()?)),

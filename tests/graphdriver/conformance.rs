@@ -262,6 +262,52 @@ fn a_copy_of_a_template_stands_beside_it() {
     });
 }
 
+/// What is copied is all that a container can have made.
+#[test]
+fn a_copy_has_every_kind_of_file() {
+    each("copy", |bench| {
+        let (template, copy) = (id("template"), id("copy"));
+        bench.create_read_write(&template, None);
+        let tree = bench.inside(&template, |root| {
+            let directory = root.join("directory");
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::write(directory.join("program"), "program").unwrap();
+            set_mode(&directory.join("program"), 0o4755);
+            // fuse-overlayfs shows two files where a directory has two names of one.
+            if !bench.by_program {
+                std::fs::hard_link(directory.join("program"), root.join("link")).unwrap();
+            }
+            std::os::unix::fs::symlink("/nowhere", root.join("symlink")).unwrap();
+            std::fs::write(root.join("empty"), "").unwrap();
+            std::fs::File::create(root.join("sparse")).unwrap().set_len(1 << 20).unwrap();
+            if !bench.by_program {
+                std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+            }
+            if machine::is_real_root() {
+                chown(&directory, Some(1), Some(2)).unwrap();
+            }
+            set_mode(&directory, 0o1705);
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+            std::fs::File::open(&directory).unwrap().set_modified(time).unwrap();
+            Tree::scan(root)
+        });
+        let options = layerstore::graphdriver::CreateOptions::default();
+        bench.driver.create_from_template(&copy, &template, None, &options, true).unwrap();
+        bench.inside(&copy, |root| tree.assert_same(&Tree::scan(root)));
+        if bench.by_program {
+            return;
+        }
+        let [from, to] = [&template, &copy].map(|layer| bench.driver.differ_target(layer).unwrap());
+        let number = |path: &Path| std::fs::symlink_metadata(path).unwrap().ino();
+        assert_eq!(number(&to.join("link")), number(&to.join("directory/program")));
+        for name in ["link", "directory", "symlink", "sparse"] {
+            assert_ne!(number(&from.join(name)), number(&to.join(name)), "{name}");
+        }
+        bench.inside(&copy, |root| std::fs::write(root.join("link"), "other").unwrap());
+        bench.inside(&template, |root| assert_eq!(read(&root.join("link")), "program"));
+    });
+}
+
 #[test]
 fn layers_are_listed() {
     each("list", |bench| {

@@ -19,10 +19,16 @@ fn reason(option: &str) -> String {
 fn options_are_read_as_other_drivers_read_them() {
     let dir = Dir::new("graph-options");
     let here = dir.path().display();
-    for key in ["size", ".size", "overlay.size", "overlay2.size", "OVERLAY.SIZE".to_lowercase().as_str()] {
+    for key in ["size", ".size", "overlay.size", "overlay2.size", "OVERLAY.SIZE", "Overlay2.Size", " size "] {
         let parsed = DriverOptions::parse([format!("{key}=10G")]).unwrap();
         assert_eq!(parsed.overlay().size.as_ref().unwrap().value, 10 << 30, "{key}");
     }
+    let parsed = DriverOptions::parse([" overlay.size = 10G "]).unwrap();
+    assert_eq!(parsed.overlay().size.as_ref().unwrap().value, 10 << 30, "spaces around both do not count");
+    // Only the first one ends the key.
+    let parsed = DriverOptions::parse(["mountopt=nodev,redirect_dir=off"]).unwrap();
+    let mount_options = &parsed.overlay().mount_options.as_ref().unwrap().value;
+    assert_eq!(mount_options.join(" "), "nodev redirect_dir=off");
     let good = [
         "mountopt=nodev,metacopy=on".to_owned(),
         "inodes=100".to_owned(),
@@ -48,6 +54,9 @@ fn options_are_read_as_other_drivers_read_them() {
     for (option, said) in [
         ("size=much", "size such as"),
         ("size", "no \"=\""),
+        ("", "no \"=\""),
+        ("=10G", "unknown"),
+        ("size=", "size such as"),
         ("inodes=-1", "whole number"),
         ("imagestore=relative", "absolute"),
         ("imagestore=/no/such/store", "no directory"),
