@@ -260,7 +260,7 @@ fn version_and_status_go_to_standard_error() {
     ] {
         assert!(told.lines().any(|told| told == line), "{line}\n{told}");
     }
-    // A program that mounts is told as there.
+    // With a program for the mounts that is not so, whether it works or not.
     let told = session.run("--storage-opt mount_program=/bin/true status");
     assert!(told.lines().any(|told| told == "! Native Overlay Diff: false"), "{told}");
 }

@@ -130,7 +130,7 @@ fn both_command_lines_are_of_one_store() {
     assert_eq!(own(&["containers", "-q"]), "");
     assert_eq!(own(&["rmi", "image:2"]), "removed: img\n");
     assert_eq!(compat(&["layers"]), "base\n\tname: first\n");
-    assert_eq!(own(&["rm", "--layer", "first"]), "base\n");
+    assert_eq!(own(&["rm", "--layer", "first"]), "removed: base\n");
     assert_eq!(compat(&["layers", "-j"]), "null\n");
     assert!(dir.mounts().is_empty());
 }

@@ -15,14 +15,14 @@ pub fn status(call: &Call<'_>) -> Result<(), Failure> {
         known.is_some_and(|row| row.value != CapabilityValue::No)
     };
     // What a program has mounted is read as what the kernel has; but the reference says so of the kernel's mounts alone.
-    let by_program = capabilities
+    let by_kernel = capabilities
         .iter()
-        .any(|row| row.name == "mounts" && matches!(&row.value, CapabilityValue::By(way) if way != "kernel"));
+        .any(|row| row.name == "mounts" && matches!(&row.value, CapabilityValue::By(way) if way == "kernel"));
     let word = |works: bool| if works { "true" } else { "false" };
     let of_driver = [
         ("Backing Filesystem", filesystem(call)),
         ("Supports d_type", word(works("d_type"))),
-        ("Native Overlay Diff", word(works("native diff") && !by_program)),
+        ("Native Overlay Diff", word(works("native diff") && by_kernel)),
         ("Using metacopy", "false"),
         ("Supports shifting", word(works("id-mapped mounts"))),
         ("Supports volatile", word(works("volatile mounts"))),
