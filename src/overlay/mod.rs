@@ -26,4 +26,4 @@ pub(crate) use options::{
     BY_PROGRAM, Masked, MountPlan, MountRequest, Upper, XattrClass, check, objection, plan,
 };
 pub(crate) use probe::{ErofsSupport, IdMapSupport, Probe, probe};
-pub(crate) use program::{made as is_by_program, objection as against_found_program};
+pub(crate) use program::{find as find_program, made as is_by_program, objection as against_found_program};

@@ -7,7 +7,6 @@ mod trial;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -80,7 +79,8 @@ pub(crate) struct Probe {
     /// Files of an image can have their content in a directory that is no layer of its own, and changed ones are copied
     /// whole: without `metacopy=on` (Linux 6.16).
     pub(crate) data_lowers: bool,
-    /// A program that mounts where the kernel cannot.
+    /// A program that mounts where the kernel cannot. It can come and go within a boot, so it is no part of the text and
+    /// looked for at each use.
     pub(crate) program: Option<PathBuf>,
     /// What was in the way of what does not work, by the keys of the text. What the kernel takes and then does not do has
     /// no entry.
@@ -101,7 +101,6 @@ pub(crate) fn probe(scratch: &Path) -> Result<(Probe, bool), MountError> {
         device,
         user_namespace: in_user_namespace(),
         privileged: is_privileged(),
-        program: super::program::find(),
         ..Probe::nothing()
     };
     let trial = Trial::new(scratch).map_err(failed("probe in"))?;
@@ -210,10 +209,7 @@ impl fmt::Display for Probe {
             ErofsSupport::File => "file",
         };
         writeln!(f, "erofs={erofs}")?;
-        // A path may have any byte; the escape of Rust's literals keeps it on one line.
-        let program =
-            self.program.as_ref().map(|path| path.as_os_str().as_bytes().escape_ascii().to_string());
-        writeln!(f, "program={}", program.unwrap_or_default())?;
+        // A reason may have any byte; the escape of Rust's literals keeps it on one line.
         self.reasons
             .iter()
             .try_for_each(|(key, reason)| writeln!(f, "{WHY}{key}={}", reason.as_bytes().escape_ascii()))
@@ -226,7 +222,7 @@ impl FromStr for Probe {
     /// Returns [`ProbeTextError`] if `text` is not what this version writes; then probe again.
     fn from_str(text: &str) -> Result<Self, ProbeTextError> {
         let mut probe = Probe::nothing();
-        let mut missing = vec!["boot_id", "device", "id_maps", "erofs", "program"];
+        let mut missing = vec!["boot_id", "device", "id_maps", "erofs"];
         missing.extend(probe.switches().map(|(key, _)| key));
         for line in text.lines() {
             let bad = || ProbeTextError::Line(line.chars().take(160).collect());
@@ -249,10 +245,6 @@ impl FromStr for Probe {
                         "file" => ErofsSupport::File,
                         _ => return Err(bad()),
                     }
-                }
-                "program" => {
-                    let path = unescape(value).ok_or_else(bad)?;
-                    probe.program = (!path.is_empty()).then(|| std::ffi::OsString::from_vec(path).into());
                 }
                 _ if key.starts_with(WHY) => {
                     let reason = String::from_utf8(unescape(value).ok_or_else(bad)?).map_err(|_| bad())?;

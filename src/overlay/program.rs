@@ -124,7 +124,7 @@ fn for_fuse(key: &str, value: &OsStr) -> OsString {
 }
 
 /// The fuse-overlayfs of this machine, if it could work: the program and the device it needs.
-pub(super) fn find() -> Option<PathBuf> {
+pub(crate) fn find() -> Option<PathBuf> {
     File::open_to_write(Path::new(DEVICE)).ok()?;
     process::find(PROGRAM)
 }
@@ -138,7 +138,7 @@ pub(crate) fn objection() -> String {
         (Some(program), Err(error)) => {
             format!("{} needs {DEVICE}, which cannot be opened: {error}", program.display())
         }
-        (Some(_), Ok(_)) => format!("{PROGRAM} was not there when mounts were tried out in this boot"),
+        (Some(_), Ok(_)) => format!("{PROGRAM} was not there a moment ago"),
     }
 }
 

@@ -30,7 +30,8 @@ impl Fixture {
         for part in ["diffs/empty", "work", "mnt", "scratch"] {
             fs::create_dir_all(root.join(part)).unwrap();
         }
-        let (probe, _) = probe(&root.join("scratch")).unwrap();
+        let (mut probe, _) = probe(&root.join("scratch")).unwrap();
+        probe.program = program::find();
         if !probe.overlay {
             eprintln!("skipped: no right to make overlay mounts here");
             return None;

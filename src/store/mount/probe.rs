@@ -15,7 +15,7 @@ use super::{absolute, remove_quietly};
 pub(super) const PROBE_FACT: &str = "probe";
 
 impl Store {
-    /// What this kernel can do with this store, probed once per boot.
+    /// What this kernel can do with this store, probed once per boot, and which program is there now.
     pub(in crate::store) fn probe(&self) -> Result<Probe, Error> {
         let path = absolute(self.root())?;
         let known = self.run()?.fact(PROBE_FACT)?.and_then(|text| text.parse::<Probe>().ok());
@@ -29,9 +29,8 @@ impl Store {
                 probe
             }
         };
-        if let Some(program) = &self.options().mount_program {
-            probe.program = Some(program.clone());
-        }
+        // Who is told to install one does so within the boot.
+        probe.program = self.options().mount_program.clone().or_else(overlay::find_program);
         Ok(probe)
     }
 
