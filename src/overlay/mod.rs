@@ -21,7 +21,7 @@ pub use defaults::OverlayDefaults;
 pub(crate) use entry::EntryPaths;
 pub use entry::{MountEntry, MountParts};
 pub use mount::UnmountMode;
-pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_mounted, mount, unmount};
+pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_dead, is_mounted, mount, unmount};
 pub(crate) use options::{
     BY_PROGRAM, Masked, MountPlan, MountRequest, Upper, XattrClass, check, objection, plan,
 };

@@ -327,6 +327,11 @@ pub(crate) fn is_mounted(target: &Path) -> Result<bool, MountError> {
     })
 }
 
+/// Whether the program that served the mount at `target` is gone, so that nothing in it can be reached any more.
+pub(crate) fn is_dead(target: &Path) -> bool {
+    sys::is_disconnected(target)
+}
+
 /// The mounts at `directory` and below, the last made first: unmounted in this order none holds another.
 #[cfg(test)]
 pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<MountPoint>, MountError> {

@@ -202,6 +202,11 @@ impl Store {
                 return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
             }
             let is_mounted = overlay::is_mounted(&target)?;
+            if is_mounted && overlay::is_dead(&target) {
+                // Its program was killed: nobody can use it any more, whoever has asked for it.
+                overlay::unmount(&target, UnmountMode::Detach)?;
+                return Ok(Err(Attempt::Changed));
+            }
             match &mut slot.record {
                 Some(record) if is_mounted => {
                     if options.for_writing && planned.is_for_writing && record.read_only {

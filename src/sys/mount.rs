@@ -268,6 +268,12 @@ pub(crate) fn is_mount_root(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether a FUSE filesystem at `path` has lost its server. Asks for what the kernel cannot answer by itself.
+pub(crate) fn is_disconnected(path: &Path) -> bool {
+    let found = call(Call::Stat, || rustix::fs::statfs(path));
+    found.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::NOTCONN))
+}
+
 /// Runs `work` with a working directory of its own, `directory`; that of the process stays where it is.
 ///
 /// It runs in a thread that no longer shares its working directory with the others and that ends with this
