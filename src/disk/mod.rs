@@ -77,7 +77,7 @@ pub(crate) use neighbour::is_of_containers_storage;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use program_marks::{Marks, settle_program_marks};
 pub(crate) use quota::{Limits, can_limit_at};
-pub(crate) use reown::change_owners;
+pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{

@@ -1,9 +1,10 @@
 //! Other owners for all that a layer shows, where no mount can show others.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::disk;
 use crate::error::{Error, ExportError};
+use crate::overlay;
 use crate::sys::userns::IdMaps;
 use crate::sys::{beneath, moment};
 use crate::types::{LayerId, RelPath};
@@ -31,15 +32,35 @@ impl Store {
     ) -> Result<(), Error> {
         self.refuse_mounted(layer.as_str(), || format!("the layer {layer}"))?;
         let options = MountOptions { unseal: true, ..MountOptions::default() };
-        let mount = self.mount(layer, &options)?;
+        let change = |path: &[u8], owner| mapped(path, owner, from, to);
+        let (mut left, by_program) =
+            self.in_mount(layer, &options, |root| disk::change_owners(root, change))?;
+        // The kernel shows what is so. Each round changes one name of each file at the least.
+        while by_program && !left.is_empty() {
+            (left, _) =
+                self.in_mount(layer, &options, |root| disk::change_linked_names(root, left, change))?;
+        }
+        Ok(())
+    }
+
+    /// Runs `body` in a mount of a layer. With its answer comes whether a program made the mount.
+    fn in_mount<T>(
+        &self,
+        layer: &LayerId,
+        options: &MountOptions,
+        body: impl FnOnce(BorrowedFd<'_>) -> Result<T, Error>,
+    ) -> Result<(T, bool), Error> {
+        let mount = self.mount(layer, options)?;
         let path = mount.path();
+        let by_program = overlay::is_by_program(path);
         let root = beneath::open_directory(path);
-        let changed = root
+        let done = root
             .map_err(|source| Error::Io { action: "open", path: path.to_owned(), source })
-            .and_then(|root| disk::change_owners(root.as_fd(), |path, owner| mapped(path, owner, from, to)));
+            .and_then(|root| body(root.as_fd()));
         moment::pass("owners changed");
         let unmounted = self.unmount(layer, UnmountMode::Detach);
-        changed.and(unmounted.map(drop))
+        let done = done?;
+        unmounted.map(|_| (done, by_program))
     }
 }
 
