@@ -46,6 +46,15 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// Says of a directory, as the store does, that a program mounts it.
+fn mark_for_program(root: &Path) {
+    let mark = |class: &str| {
+        let name = format!("{class}.overlay.layerstore.program");
+        rustix::fs::setxattr(root, name, b"y", rustix::fs::XattrFlags::empty())
+    };
+    mark("trusted").or_else(|_| mark("user")).unwrap();
+}
+
 #[test]
 fn what_a_mount_program_marked_opaque_is_so_for_the_kernel() {
     let dir = Dir::new("sealing-program-marks");
@@ -55,8 +64,9 @@ fn what_a_mount_program_marked_opaque_is_so_for_the_kernel() {
         let layer = store.create_layer(&base.id, &named(name)).unwrap();
         let at = store.layer_places(&layer.id).unwrap().upper.join("dir");
         std::fs::create_dir(&at).unwrap();
-        // What fuse-overlayfs leaves if nobody sees it end.
+        // What fuse-overlayfs leaves if nobody sees it end, after the store has marked the directory for it.
         std::fs::write(at.join(".wh..wh..opq"), "").unwrap();
+        mark_for_program(at.parent().unwrap());
         std::fs::write(at.join(name), name).unwrap();
         layer
     };

@@ -3,8 +3,8 @@
 //!
 //! A file or directory has the same mode as all others then, and the owner of who made it; what it is in its layer stands in the
 //! attributes [`OVERRIDE`] and [`OVERRIDE_OF_PROGRAM`], as `uid:gid:mode`, the mode in octal with a zero before it. A device, pipe or socket is an empty file
-//! whose attribute has a fourth part. Programs such as fuse-overlayfs show what the attribute says; overlayfs of the kernel does
-//! not know it. A symbolic link can have no such attribute, and is as ever.
+//! whose attribute has a fourth part. Programs such as fuse-overlayfs show what the attribute says (of files and directories: a device,
+//! pipe or socket is an empty file in a mount of fuse-overlayfs 1.10); overlayfs of the kernel does not know it. A symbolic link can have no such attribute, and is as ever.
 //!
 //! A diff directory says itself which form it has: in this one its root has a mark among the attributes that are overlayfs' own, which
 //! nobody can set through a mount. So the form is no part of what a layer is,

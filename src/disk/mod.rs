@@ -75,7 +75,7 @@ pub(crate) use masked::mask_of;
 pub(crate) use names::{COLLECTED, CONTENT, DATABASE, DiffName, Subdirectory};
 pub(crate) use neighbour::is_of_containers_storage;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
-pub(crate) use program_marks::{Marks, settle_program_marks};
+pub(crate) use program_marks::{admit_program, is_by_program, mark_for_program, settle_program_marks};
 pub(crate) use quota::{Limits, can_limit_at};
 pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};

@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::FileType;
 
 use super::masked::is_override;
+use super::program_marks::is_of_program;
 use crate::error::ScanError;
 use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
@@ -61,7 +62,7 @@ pub(super) enum Meaning {
     Origin,
     /// How many names the file has in the mount, told by how many it has here.
     Links,
-    /// Overlayfs' or the host's own affair.
+    /// Overlayfs', a mount program's or the host's own affair.
     Private,
 }
 
@@ -86,6 +87,14 @@ impl XattrNamespace {
         match self {
             XattrNamespace::Trusted => b"trusted.overlay.layerstore.masked",
             XattrNamespace::User => b"user.overlay.layerstore.masked",
+        }
+    }
+
+    /// The mark of a diff directory that a mount program writes to; no name that overlayfs knows.
+    pub(super) fn by_program(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => b"trusted.overlay.layerstore.program",
+            XattrNamespace::User => b"user.overlay.layerstore.program",
         }
     }
 
@@ -119,7 +128,7 @@ impl XattrNamespace {
 
     /// The name under which a layer's attribute is stored; `None` if it is not.
     pub(crate) fn stored_name(self, name: &[u8]) -> Option<Vec<u8>> {
-        if OF_THE_HOST.contains(&name) || is_override(name) {
+        if is_no_layers(name) {
             return None;
         }
         Some(match name.strip_prefix(self.prefix()) {
@@ -131,8 +140,7 @@ impl XattrNamespace {
     /// The reverse of [`stored_name`](Self::stored_name).
     pub(super) fn meaning(self, name: &[u8]) -> Meaning {
         let Some(rest) = name.strip_prefix(self.prefix()) else {
-            let private = OF_THE_HOST.contains(&name) || is_override(name);
-            return if private { Meaning::Private } else { Meaning::Own(name.to_vec()) };
+            return if is_no_layers(name) { Meaning::Private } else { Meaning::Own(name.to_vec()) };
         };
         match rest {
             b"opaque" => Meaning::Opaque,
@@ -147,6 +155,11 @@ impl XattrNamespace {
             },
         }
     }
+}
+
+/// Whether no layer brings or takes an attribute of this name: it is the host's, or a mount program's.
+fn is_no_layers(name: &[u8]) -> bool {
+    OF_THE_HOST.contains(&name) || is_override(name) || is_of_program(name)
 }
 
 /// The handle in the value of an `origin`: a header of 5 bytes (version, magic, length, flags, kind), the UUID of the
@@ -191,7 +204,12 @@ mod tests {
                 let stored = namespace.stored_name(name).unwrap();
                 assert_eq!(namespace.meaning(&stored), Meaning::Own(name.to_vec()));
             }
-            for name in [&b"security.selinux"[..], b"user.containers.override_stat"] {
+            for name in [
+                &b"security.selinux"[..],
+                b"user.containers.override_stat",
+                b"user.fuseoverlayfs.opaque",
+                b"user.fuseoverlayfs.origin",
+            ] {
                 assert_eq!(namespace.stored_name(name), None);
                 assert_eq!(namespace.meaning(name), Meaning::Private);
             }

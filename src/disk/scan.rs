@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use layerstore_schema::manifest::{Entry, Kind, Manifest};
+use layerstore_schema::manifest::{Entry, Kind, Manifest, path_order};
 use rustix::fs::FileType;
 
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
+use super::program_marks::{self, PASSING_MARKS, ProgramMark};
 use super::walk::{Life, Step, Walker, failed, is_gone, path_buf};
 use super::{hash_files, masked};
 use crate::error::{ScanError, TreeError};
@@ -100,35 +101,50 @@ pub(crate) fn list_as_left(
 ) -> Result<Vec<ScannedEntry>, ScanError> {
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
+    let by_program = program_marks::is_by_program(root, namespace);
+    let by_program = by_program.map_err(failed(b".", "read the xattrs of"))?;
     let mut scan =
         Scan { namespace, masked, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
     let mut walker = Walker::reading(root, life)?;
-    let opaque = scan.add(b"", &found, Target::File(walker.directory().as_fd()), None)?;
+    let opaque = scan.directory(b"", &found, walker.directory().as_fd(), by_program)?;
     // Whether each directory above, the root first, is opaque.
     let mut opaque = vec![opaque];
+    // The names that a program says are gone, with the files that say so.
+    let mut gone: Vec<(Vec<u8>, Stat)> = Vec::new();
     while let Some(step) = walker.next_step()? {
         match step {
             Step::Enter(item) => {
-                let target = Target::File(walker.directory().as_fd());
-                opaque.push(scan.add(walker.path(), &item.stat, target, None)?);
+                let directory = walker.directory().as_fd();
+                opaque.push(scan.directory(walker.path(), &item.stat, directory, by_program)?);
             }
             Step::Leave(_) => drop(opaque.pop()),
-            Step::Leaf(item) if is_program_mark(&item.name, &item.stat) => {
-                opaque.last_mut().into_iter().for_each(|opaque| *opaque = true);
-                scan.make_opaque(walker.path());
-            }
             Step::Leaf(item) => {
-                let dir = item.dir.as_fd();
-                let within = opaque.last().copied();
-                match scan.add(walker.path(), &item.stat, Target::Name(dir, &item.name), within) {
-                    Err(ScanError::Tree(TreeError::Io { source, .. }))
-                        if life == Life::Changing && is_gone(&source) => {}
-                    added => drop(added?),
+                // A program leaves whiteouts also where nothing is below.
+                let hidden = by_program && opaque.contains(&true);
+                match program_marks::mark_of(&item.name, &item.stat).filter(|_| by_program) {
+                    Some(ProgramMark::Opaque) => {}
+                    Some(ProgramMark::Gone(_)) if hidden => {}
+                    Some(ProgramMark::Gone(name)) => {
+                        let mut path = walker.path().to_vec();
+                        path.truncate(path.len().saturating_sub(item.name.len()));
+                        path.extend_from_slice(name);
+                        gone.push((path, item.stat));
+                    }
+                    None => {
+                        let within = if hidden { Some(true) } else { opaque.last().copied() };
+                        let target = Target::Name(item.dir.as_fd(), &item.name);
+                        match scan.add(walker.path(), &item.stat, target, within) {
+                            Err(ScanError::Tree(TreeError::Io { source, .. }))
+                                if life == Life::Changing && is_gone(&source) => {}
+                            added => drop(added?),
+                        }
+                    }
                 }
             }
         }
     }
     scan.finish_links();
+    scan.add_gone(gone);
     Ok(scan.entries)
 }
 
@@ -152,16 +168,6 @@ pub(crate) fn handle(root: BorrowedFd<'_>, path: &[u8]) -> Option<Handle> {
     let (above, name) = beneath::open_parent_beneath(root, path).ok()?;
     handle_at(above.as_fd(), name).ok()
 }
-
-/// Whether this is the file by which fuse-overlayfs marks an opaque directory, besides the attribute. No layer brings a file
-/// of this name: in an archive it says the same.
-fn is_program_mark(name: &[u8], found: &Stat) -> bool {
-    name == b".wh..wh..opq" && found.kind == FileType::RegularFile && found.size == 0
-}
-
-/// Names of which fuse-overlayfs makes whiteouts for a moment while it removes a directory, as of all that it finds there. They
-/// delete nothing: no layer brings files of these names.
-const PASSING_MARKS: [&[u8]; 2] = [b".wh..wh..opq", b".wh..opq"];
 
 /// Makes the manifest of a diff directory. Files whose inode is in `known` are not read again; the others
 /// are, on all processors.
@@ -316,13 +322,38 @@ impl Scan {
         Ok(is_opaque)
     }
 
-    /// The directory that the mark at `path` stands in is opaque. It was added before.
-    fn make_opaque(&mut self, path: &[u8]) {
-        let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-        let directory = path.get(..end).unwrap_or_default();
-        if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.path == directory) {
-            entry.kind = ScannedKind::Other(Kind::Directory { opaque: true });
+    /// Adds a directory, to which a program has written or not. Returns whether it is opaque.
+    fn directory(
+        &mut self,
+        path: &[u8],
+        found: &Stat,
+        directory: BorrowedFd<'_>,
+        by_program: bool,
+    ) -> Result<bool, ScanError> {
+        let opaque = self.add(path, found, Target::File(directory), None)?;
+        if opaque || !by_program {
+            return Ok(opaque);
         }
+        let opaque = program_marks::is_opaque_by_program(directory);
+        let opaque = opaque.map_err(failed(path, "read the marks of"))?;
+        if let Some(entry) = self.entries.last_mut().filter(|_| opaque) {
+            entry.kind = ScannedKind::Other(Kind::Directory { opaque: true });
+            entry.left_below = None;
+        }
+        Ok(opaque)
+    }
+
+    /// Adds whiteouts for names that a program says are gone, but for those that are there.
+    fn add_gone(&mut self, mut gone: Vec<(Vec<u8>, Stat)>) {
+        if gone.is_empty() {
+            return;
+        }
+        let there: HashSet<&[u8]> = self.entries.iter().map(|entry| entry.path.as_slice()).collect();
+        gone.retain(|(path, _)| !there.contains(path.as_slice()));
+        for (path, found) in gone {
+            self.push(&path, &found, ScannedKind::Other(Kind::Whiteout), Metadata::default(), None);
+        }
+        self.entries.sort_by(|one, other| path_order(&one.path, &other.path));
     }
 
     fn push(
@@ -447,23 +478,46 @@ mod tests {
         }
     }
 
-    /// fuse-overlayfs leaves it in each directory that it makes.
+    /// What fuse-overlayfs leaves, and a container's own files of the same names.
     #[test]
-    fn the_mark_of_a_program_is_no_file() {
+    fn marks_of_a_program_count_where_one_has_mounted() {
         let place = Place::new();
-        for name in ["diff/a", "diff/b", "diff/a/in"] {
-            std::fs::create_dir(place.path(name)).unwrap();
+        for name in ["a", "a/b", "a-", "a/in", "d"] {
+            std::fs::create_dir(place.path("diff").join(name)).unwrap();
         }
-        std::fs::write(place.path("diff/a/.wh..wh..opq"), b"").unwrap();
-        std::fs::write(place.path("diff/a/file"), b"x").unwrap();
-        std::fs::write(place.path("diff/b/.wh..wh..opq"), b"not empty").unwrap();
-        let manifest = place.manifest("diff");
-        let opaque = |path: &[u8]| manifest.get(path).map(|entry| entry.kind.clone());
-        assert_eq!(opaque(b"a"), Some(Kind::Directory { opaque: true }));
-        assert_eq!(opaque(b"a/in"), Some(Kind::Directory { opaque: false }));
-        assert_eq!(opaque(b"b"), Some(Kind::Directory { opaque: false }));
-        assert!(opaque(b"a/file").is_some() && opaque(b"a/.wh..wh..opq").is_none());
-        assert!(opaque(b"b/.wh..wh..opq").is_some());
+        for name in ["a/.wh..wh..opq", "a/.wh.hidden", "a-/.wh.gone", ".wh.z", ".wh.d", "a/in/file"] {
+            std::fs::write(place.path("diff").join(name), b"").unwrap();
+        }
+        std::fs::write(place.path("diff/d/.wh..wh..opq"), b"not empty").unwrap();
+        let opaque = b"user.fuseoverlayfs.opaque";
+        xattr::set(Target::File(place.open("diff/a-").as_fd()), opaque, b"y").unwrap();
+        let whiteout = place.open("diff/a/in");
+        node::make_node(whiteout.as_fd(), b"w", node::NodeKind::CharDevice, 0, (0, 0)).unwrap();
+        let plain = place.manifest("diff");
+        assert_eq!(
+            shape(&plain),
+            [
+                "f .wh.d",
+                "f .wh.z",
+                "d a",
+                "f a/.wh..wh..opq",
+                "f a/.wh.hidden",
+                "d a/b",
+                "d a/in",
+                "f a/in/file",
+                "w a/in/w",
+                "d a-",
+                "f a-/.wh.gone",
+                "d d",
+                "f d/.wh..wh..opq"
+            ]
+        );
+        program_marks::mark_for_program(place.open("diff").as_fd(), namespace()).unwrap();
+        let found = place.manifest("diff");
+        let expected = ["o a", "d a/b", "d a/in", "f a/in/file", "o a-", "d d", "f d/.wh..wh..opq", "w z"];
+        assert_eq!(shape(&found), expected);
+        program_marks::settle_program_marks(place.open("diff").as_fd(), namespace()).unwrap();
+        assert_eq!(place.manifest("diff"), found, "settled or not, it is the same layer");
     }
 
     #[test]

@@ -204,6 +204,18 @@ pub enum MountError {
         /// What it wrote, or how it ended.
         message: String,
     },
+    /// A file has a name that a mount program takes for a mark of its own.
+    #[error(
+        "/{} in the layer {layer} would be lost in a mount of a program, which takes a name that begins with .wh. for the mark \
+         of something deleted: rename or remove it, or let the kernel mount",
+        path.display()
+    )]
+    MarkerName {
+        /// The layer.
+        layer: String,
+        /// The file in it.
+        path: PathBuf,
+    },
     /// A directory of the mount cannot be used.
     #[error("cannot {action} {}", path.display())]
     Directory {

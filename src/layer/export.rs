@@ -251,7 +251,7 @@ fn append<W: Write>(
 }
 
 /// In an archive, a file with a marker's name would delete another.
-fn refuse_marker_name(path: &[u8]) -> Result<(), ExportError> {
+pub(super) fn refuse_marker_name(path: &[u8]) -> Result<(), ExportError> {
     let path = RelPath::from_archive(path)?;
     match Meaning::of(&path) {
         Ok(Meaning::Content) => Ok(()),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
+use super::export::refuse_marker_name;
 use super::files::Contents;
 use super::import::{ImportOptions, Owners, UnpackedLayer};
 use super::pipeline::Streams;
@@ -15,7 +16,7 @@ use super::stack::Stack;
 use super::table::TocFound;
 use crate::archive::split::{self, Content};
 use crate::disk::{self, Filled, Staging, UnpackedTree, XattrNamespace};
-use crate::error::ImportError;
+use crate::error::{ExportError, ImportError};
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
 use crate::sys::file::File;
@@ -80,6 +81,14 @@ impl SealedContent {
             manifest_blob: PreparedBlob::from_bytes(&encoded),
             usage: disk::usage(directory)?,
         })
+    }
+
+    /// Refuses a layer that no archive could hold, and that a mount program would misread.
+    ///
+    /// Returns [`ExportError::MarkerName`] if a file has a name that says in an archive that another is deleted.
+    pub(crate) fn refuse_marker_names(&self) -> Result<(), ExportError> {
+        let files = self.manifest.entries().iter().filter(|entry| entry.kind != Kind::Whiteout);
+        files.map(|entry| entry.path.as_slice()).try_for_each(refuse_marker_name)
     }
 }
 

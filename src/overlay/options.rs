@@ -177,7 +177,12 @@ impl MountPlan {
 
     /// Whether the kernel maps ids: what is written has the host's then. A program writes the container's.
     pub(crate) fn writes_host_ids(&self) -> bool {
-        self.id_map.is_some() && !matches!(self.method, Method::Program(_))
+        self.id_map.is_some() && !self.is_by_program()
+    }
+
+    /// Whether a program makes the mount, and writes to the upper directory.
+    pub(crate) fn is_by_program(&self) -> bool {
+        matches!(self.method, Method::Program(_))
     }
 
     /// The lower directories, topmost first.

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{Limits, Marks, SyncPoint, copy_below};
+use crate::disk::{Limits, SyncPoint, copy_below};
 use crate::error::{Error, ImportError, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
@@ -151,7 +151,7 @@ impl<'s> Target<'s> {
     ) -> Result<LayerRecord, Error> {
         let store = self.home.store;
         if let LayerContent::Writable(number) = self.record.content {
-            store.settle_marks(number, Marks::Opaque)?;
+            store.settle_marks(number)?;
         }
         let txn = self.home.seen_from().begin_read()?;
         let own = txn.listing(&self.record)?;

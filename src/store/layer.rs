@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, Filled, Limits, Marks, Stage, Staging, SyncPoint, copy_below};
+use crate::disk::{self, Filled, Limits, Stage, Staging, SyncPoint, copy_below};
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, QuotaError};
 use crate::image;
 use crate::layer::{Layer, SealedContent};
@@ -170,6 +170,7 @@ impl Home<'_> {
         if sealed {
             let namespace = store.layout().xattrs();
             let content = SealedContent::read(staging.directory(), &HashMap::new(), namespace)?;
+            content.refuse_marker_names()?;
             let directory = staging.filled();
             record.content = LayerContent::Sealed(content.tree.0);
             let number = directory.number();
@@ -286,7 +287,7 @@ impl Home<'_> {
         let layer = found(&txn, of)?;
         let home = txn.home(Owner::Layer, of)?.map_or(self.store, Part::store);
         self.seen_from().refuse_in_doubt(home, &layer)?;
-        // The copy may stand on other layers, in which what mounts left is not.
+        // The copy may stand on other layers, in which what mounts left is not; and it has no mark of a program.
         if let LayerContent::Writable(_) = layer.content
             && !txn.written(&layer)?.is_plain()
         {
@@ -296,10 +297,6 @@ impl Home<'_> {
         self.stage_like(of, limits, |staging, from| {
             from.prepare_above(of, staging)?;
             copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?;
-            if let LayerContent::Writable(_) = layer.content {
-                let namespace = self.store.layout().xattrs();
-                disk::settle_program_marks(staging.directory(), namespace, Marks::Opaque)?;
-            }
             match limits.is_none() {
                 true => Ok(()),
                 false => Ok(self.store.layout().refuse_over_limit(staging.number())?),

@@ -4,7 +4,6 @@
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, DiffName, LockState, Marks, RunLayout, Subdirectory};
+use crate::disk::{self, DiffName, LockState, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::overlay::{self, EntryPaths};
 use crate::sys::userns::IdMaps;
@@ -26,6 +25,7 @@ use super::{Store, SyncMode, ThingId};
 
 mod composefs;
 mod lent;
+mod marks;
 mod plan;
 mod probe;
 mod root;
@@ -114,7 +114,7 @@ impl Store {
     /// # Locking
     ///
     /// Holds the write lock of the run database while the kernel mounts. Waits for who is just sealing or filling a layer
-    /// that is to be written to.
+    /// that is to be written to. A mount whose program was killed is taken away and made anew, and counts once.
     ///
     /// Returns [`Error::ReadOnly`] if a layer is to be written to and its store is only read, or if the run root is in such
     /// a store; [`Error::Mount`] if the kernel refuses, [`Error::InUse`] if a layer would be written to that others stand on
@@ -247,6 +247,7 @@ impl Store {
                     if let Some(ended) = slot.record.as_ref().filter(|_| !slot.elsewhere) {
                         self.vouch_for_ended(&layer.id, ended)?;
                     }
+                    self.prepare_unsealed(planned, slot.elsewhere)?;
                     self.run_layout()?.ensure_mount_point(&layer_id)?;
                     if let Err(error) = overlay::mount(plan, &target) {
                         // Unless somebody has it mounted in another mount namespace.
@@ -281,6 +282,9 @@ impl Store {
     /// Of a container with ids of its own, where mounts map none, the first call copies the image, as [`mount`](Self::mount) does: that
     /// takes as long as it takes to read the image, and writes to the store. The copy stays with the image, until the image goes or
     /// [`drop_mapped_copies`](Self::drop_mapped_copies) finds no container with this map.
+    ///
+    /// If a program is to make the mount, the directory that it writes to says so from now on, and the files by which it marks what is
+    /// gone are read as that.
     ///
     /// This is for who passes the options to `mount(2)` as they are; [`mount_parts`](Self::mount_parts) for who writes them down in another
     /// way, and [`layer_places`](Self::layer_places) for who wants the directories and no mount.
@@ -366,7 +370,7 @@ impl Store {
                 Err(error @ MountError::NotMounted { .. }) => {
                     let Some(ended) = counted.take() else { return Err(error.into()) };
                     if !ended.read_only && !slot.elsewhere {
-                        Self::settle_program_marks(home, record, Marks::Opaque);
+                        Self::settle_ended(home, record);
                     }
                     self.vouch_for_ended(layer, &ended)?;
                     return Ok(0);
@@ -379,27 +383,14 @@ impl Store {
             if !slot.elsewhere {
                 remove_quietly(&target);
             }
-            if by_program && is_over {
-                Self::settle_program_marks(home, record, Marks::All);
+            if by_program && is_over && !slot.elsewhere {
+                Self::settle_ended(home, record);
             }
             if let (Some(layer), Some(ended)) = (record, ended) {
                 Self::vouch_for_volatile(home, layer, &ended)?;
             }
             Ok(0)
         })
-    }
-
-    /// Makes of what a program wrote into a layer what the kernel would have written. Nobody may change it meanwhile.
-    pub(super) fn settle_marks(&self, number: u64, marks: Marks) -> Result<(), Error> {
-        let root = self.layout().open_entry(Subdirectory::Diffs, number)?;
-        Ok(disk::settle_program_marks(root.as_fd(), self.layout().xattrs(), marks)?)
-    }
-
-    fn settle_program_marks(home: &Store, layer: Option<&LayerRecord>, marks: Marks) {
-        let Some(LayerContent::Writable(number)) = layer.map(|layer| &layer.content) else { return };
-        if let Err(error) = home.settle_marks(*number, marks) {
-            tracing::warn!(number, %error, "marks of the mount program are left in a layer");
-        }
     }
 
     /// A mount of this boot has ended, and whoever ended it has not said so: the process died, or was another program. What

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Filled, Limits, Marks};
+use crate::disk::{Filled, Limits};
 use crate::error::{CreateError, Error, ImportError, InUseError, MetaError, ScanError};
 use crate::layer::{Layer, SealedContent};
 use crate::meta::Query;
@@ -239,7 +239,7 @@ impl Home<'_> {
         }
         let point = store.layout().sync_point()?;
         // What is read as opaque is to be so for the kernel, too.
-        store.settle_marks(number, Marks::Opaque)?;
+        store.settle_marks(number)?;
         let root = store.open_diff(number)?;
         let namespace = store.layout().xattrs();
         let (settled, content) = match SealedContent::read(root.as_fd(), &HashMap::new(), namespace) {
@@ -250,6 +250,7 @@ impl Home<'_> {
             }
             content => (None, content?),
         };
+        content.refuse_marker_names()?;
         let number = settled.as_ref().map_or(number, Filled::number);
         let sync = || store.sync_staged(&point, true);
         let seal = |rows: &mut Rows<'_>| {

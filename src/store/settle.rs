@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{Limits, Marks, Staging};
+use crate::disk::{Limits, Staging};
 use crate::error::Error;
 use crate::sys::moment;
 use crate::types::{ContentHash, LayerId};
@@ -61,7 +61,7 @@ impl Home<'_> {
         if found(&txn, &record.id)?.content != record.content {
             return Err(changed_meanwhile(&record.id));
         }
-        store.settle_marks(number, Marks::Opaque)?;
+        store.settle_marks(number)?;
         if txn.written(record)?.is_plain() {
             return Ok(false);
         }

@@ -31,6 +31,8 @@ pub(crate) struct Written<'s> {
     /// The paths of which mounts have left something below.
     left_below: Vec<Vec<u8>>,
     life: Life,
+    /// Whether the directory has marks that only a mount program understands.
+    by_program: bool,
 }
 
 /// What becomes of a directory that is settled in another one.
@@ -76,7 +78,8 @@ impl<'s> View<'s> {
         };
         let left = entries.iter().filter(|entry| entry.is_left_below());
         let left_below: Vec<_> = left.map(|entry| entry.path.clone()).collect();
-        let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below, life };
+        let by_program = disk::is_by_program(root.as_fd(), namespace).map_err(failed("examine"))?;
+        let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below, life, by_program };
         if !written.left_below.is_empty() {
             let below = self.stack(layer.parent.as_deref())?;
             let maps = self.shown_ids(layer)?;
@@ -162,9 +165,9 @@ impl Written<'_> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Whether the directory alone is the changeset: mounts left nothing below.
+    /// Whether the directory alone is the changeset, for the kernel as well: mounts left nothing below, and no marks.
     pub(crate) fn is_plain(&self) -> bool {
-        self.left_below.is_empty()
+        self.left_below.is_empty() && !self.by_program
     }
 
     /// The paths of which mounts left something below.
@@ -261,8 +264,7 @@ impl Written<'_> {
         old: Old,
         options: &UnpackOptions,
     ) -> Result<HashMap<u64, ContentHash>, Error> {
-        let failed = |source| TreeError::Io { path: ".".into(), action: "settle", source };
-        let own = |directory| duplicate(directory).map_err(failed);
+        let own = |directory| duplicate(directory).map_err(failed("settle"));
         let (root, aside) = (own(staging.directory())?, own(staging.aside())?);
         let mut tree = TreeWriter::new(root, aside, options.clone());
         let mut known = HashMap::new();
@@ -290,4 +292,8 @@ impl Written<'_> {
         tree.finish().map_err(ImportError::from)?;
         Ok(known)
     }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(io::Error) -> TreeError {
+    move |source| TreeError::Io { path: ".".into(), action, source }
 }

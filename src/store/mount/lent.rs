@@ -31,8 +31,9 @@ impl Store {
         }
     }
 
-    /// Notes it of a mount that the caller makes.
+    /// Notes it of a mount that the caller makes, and prepares the directories.
     pub(super) fn lend(&self, planned: &Planned<'_>) -> Result<(), Error> {
+        self.prepare_lent(planned)?;
         planned.volatile.as_ref().map_or(Ok(()), |work| self.note_lent(&planned.layer.id, work))
     }
 }

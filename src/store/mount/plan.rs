@@ -17,6 +17,7 @@ use crate::store::view::View;
 use crate::store::{Store, ThingId};
 use crate::sys::{machine, moment};
 
+use super::marks::{self, Unsealed};
 use super::{MountOptions, absolute, remove_quietly};
 
 /// Why no ids are mapped.
@@ -29,6 +30,8 @@ pub(super) struct Planned<'s> {
     pub(super) contents: Vec<LayerContent>,
     /// The directory that is going to be written to.
     pub(super) written: Option<Directory<'s>>,
+    /// The layers whose directories are, or were, written to.
+    pub(super) unsealed: Vec<Unsealed<'s>>,
     /// The workdir, if the mount leaves out syncs.
     pub(super) volatile: Option<PathBuf>,
     /// Whether the layer may be written to, now or once it is unsealed, and the mount is not only for reading.
@@ -129,6 +132,7 @@ impl Store {
             LayerContent::Writable(_) if !view => Some(txn.directory(&layer)?),
             _ => None,
         };
+        let unsealed = marks::unsealed(&txn, &chain)?;
         drop(txn);
         if request.masked.upper && request.id_map.is_some() || request.masked.any && options.id_maps.is_some()
         {
@@ -148,7 +152,7 @@ impl Store {
             LayerContent::Sealed(_) | LayerContent::Additional(_) => unseal && !view,
         };
         let volatile = request.upper.filter(|_| request.volatile).map(|upper| upper.work);
-        Ok(Planned { layer, contents: contents(&chain), written, volatile, is_for_writing, plan })
+        Ok(Planned { layer, contents: contents(&chain), written, unsealed, volatile, is_for_writing, plan })
     }
 
     /// Whether mounts show other ids than the layers have. A program could, too; but it would keep the container's ids in
