@@ -14,7 +14,7 @@ impl Snapshotter {
     /// key, or no such parent, [`SnapshotError::FailedPrecondition`] if it is not active, or the parent not committed, and
     /// [`SnapshotError::InvalidArgument`] if it has another parent. Returns [`SnapshotError::Store`] if its files cannot be read; with
     /// [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine went down; and with
-    /// [`Busy`](InUseError::Busy), whose code is [`Code::Unavailable`], while somebody else seals or fills it.
+    /// [`Busy`](crate::InUseError::Busy), whose code is [`Unavailable`](super::Code::Unavailable), while somebody else seals or fills it.
     pub fn commit(&self, name: &str, key: &str, options: &CommitOptions) -> Result<(), SnapshotError> {
         let new = record::name_of(name)?;
         if self.lookup(name)?.is_some() {

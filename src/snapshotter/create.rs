@@ -15,9 +15,9 @@ const REFERENCE: &str = "containerd.io/snapshot.ref";
 impl Snapshotter {
     /// Makes a snapshot that is written to, above a committed one or above nothing, and says how it is mounted. Its root directory
     /// has the metadata of the one below, or the mode 0755; with id maps in the labels it belongs to the root user that they give.
-    /// The store's default [`Quota`](crate::Quota) is for containers, and does not limit it.
+    /// The store's default [`Quota`] is for containers, and does not limit it.
     ///
-    /// With [`adopt_references`](SnapshotterOptions::adopt_references) and the label `containerd.io/snapshot.ref` it is asked first
+    /// With [`adopt_references`](super::SnapshotterOptions::adopt_references) and the label `containerd.io/snapshot.ref` it is asked first
     /// whether there is a committed snapshot with the same label above the same parent: then nothing is made, and who unpacks an image
     /// need not unpack this layer, nor fetch it.
     ///

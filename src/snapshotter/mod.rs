@@ -11,7 +11,7 @@
 //! # Who mounts
 //!
 //! The store sees its own mounts, and not those that others make of a [`MountEntry`]. So it takes every snapshot for mounted, and refuses
-//! with [`InUseError::Snapshot`](crate::InUseError::Snapshot) what would take its files away, change or rename it by other means than
+//! with [`InUseError::Snapshot`] what would take its files away, change or rename it by other means than
 //! this module. What this module is asked for it does; that is left to its callers, as it is with containerd's own snapshotters:
 //!
 //! - commit an active snapshot when nothing writes to it any more. What is written meanwhile may be in it or not, and what is

@@ -78,7 +78,7 @@ impl Snapshotter {
     /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is
     /// locked while they are looked at: `visit` may call everything. All are in memory until then, as the order is that of the names and a
     /// snapshot of the database would keep from reuse what others change meanwhile: some hundred bytes each, and their labels. Where the changes are
-    /// ([`upperdir_label`](SnapshotterOptions::upperdir_label)) is looked up when a snapshot is shown, and one that has gone by then is left
+    /// ([`upperdir_label`](super::SnapshotterOptions::upperdir_label)) is looked up when a snapshot is shown, and one that has gone by then is left
     /// out.
     ///
     /// Returns [`SnapshotError::InvalidArgument`] if a filter is none, and what `visit` returns, after which nothing more is
