@@ -73,8 +73,7 @@ impl Snapshotter {
 
     /// The directory that has a snapshot's own changes.
     pub(super) fn directory(&self, record: &Record) -> Result<std::path::PathBuf, SnapshotError> {
-        let places = self.store.layer_places(&record.layer);
-        Ok(places.map_err(|error| failed(error, &record.info.name))?.upper)
+        self.store.layer_directory(&record.layer).map_err(|error| failed(error, &record.info.name))
     }
 
     fn overlay(

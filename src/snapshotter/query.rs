@@ -1,6 +1,7 @@
 //! What is known of snapshots, and their labels.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::filter::Filters;
@@ -18,7 +19,7 @@ impl Snapshotter {
     /// Returns [`SnapshotError::NotFound`] if there is none with this key or name.
     pub fn stat(&self, key: &str) -> Result<Info, SnapshotError> {
         let record = self.find(key)?;
-        self.with_parent(record.clone()).and_then(|info| self.shown(info, &record))
+        self.whole(record)
     }
 
     /// Changes the labels of a snapshot, and says what is known of it then. `labels.<label>` in `field_paths` is one label, which goes if
@@ -71,15 +72,12 @@ impl Snapshotter {
             record.info.labels = kept.into_iter().collect();
             Ok(Some(record))
         });
-        let record = updated?.ok_or_else(|| not_found(&info.name))?;
-        self.with_parent(record.clone()).and_then(|info| self.shown(info, &record))
+        self.whole(updated?.ok_or_else(|| not_found(&info.name))?)
     }
 
     /// Shows the snapshots that one of the filters lets through, by name; without a filter, all. They are of one moment, and nothing is
     /// locked while they are looked at: `visit` may call everything. All are in memory until then, as the order is that of the names and a
-    /// snapshot of the database would keep from reuse what others change meanwhile: some hundred bytes each, and their labels. Where the changes are
-    /// ([`upperdir_label`](super::SnapshotterOptions::upperdir_label)) is looked up when a snapshot is shown, and one that has gone by then is left
-    /// out.
+    /// snapshot of the database would keep from reuse what others change meanwhile: some hundred bytes each, and their labels.
     ///
     /// Returns [`SnapshotError::InvalidArgument`] if a filter is none, and what `visit` returns, after which nothing more is
     /// shown.
@@ -89,27 +87,28 @@ impl Snapshotter {
         mut visit: impl FnMut(Info) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let filters = Filters::parse(filters)?;
-        for (record, info) in self.all()? {
+        for (info, directory) in self.all()? {
             if filters.let_through(&info) {
-                match self.shown(info, &record) {
-                    Err(SnapshotError::NotFound { .. }) => {}
-                    info => visit(info?)?,
-                }
+                visit(shown(info, directory))?;
             }
         }
         Ok(())
     }
 
-    /// All snapshots, by name.
-    fn all(&self) -> Result<Vec<(Record, Info)>, SnapshotError> {
-        let mut records: Vec<Record> = self.store.layers()?.into_iter().filter_map(Record::of).collect();
+    /// All snapshots, by name, with the directories that are to be shown.
+    fn all(&self) -> Result<Vec<(Info, Option<PathBuf>)>, SnapshotError> {
+        let mut records: Vec<(Record, Option<PathBuf>)> = if self.options.upperdir_label {
+            let placed = self.store.layers_with_directories(Record::of)?;
+            placed.into_iter().map(|(record, directory)| (record, Some(directory))).collect()
+        } else {
+            self.store.layers()?.into_iter().filter_map(Record::of).map(|record| (record, None)).collect()
+        };
         let names: HashMap<LayerId, String> =
-            records.iter().map(|record| (record.layer.clone(), record.info.name.clone())).collect();
-        records.sort_by(|one, other| one.info.name.cmp(&other.info.name));
-        let with_parent = |record: Record| {
+            records.iter().map(|(record, _)| (record.layer.clone(), record.info.name.clone())).collect();
+        records.sort_by(|(one, _), (other, _)| one.info.name.cmp(&other.info.name));
+        let with_parent = |(record, directory): (Record, Option<PathBuf>)| {
             let parent = record.parent.as_ref().and_then(|parent| names.get(parent)).cloned();
-            let info = Info { parent, ..record.info.clone() };
-            (record, info)
+            (Info { parent, ..record.info }, directory)
         };
         Ok(records.into_iter().map(with_parent).collect())
     }
@@ -127,7 +126,8 @@ impl Snapshotter {
         Ok(Record::of(layer).filter(|record| record.info.name == key))
     }
 
-    fn with_parent(&self, record: Record) -> Result<Info, SnapshotError> {
+    /// All that is shown of a snapshot.
+    fn whole(&self, record: Record) -> Result<Info, SnapshotError> {
         let parent = match &record.parent {
             // It cannot have gone while something stood on it.
             Some(parent) => match self.store.layer(parent.as_str()) {
@@ -136,15 +136,15 @@ impl Snapshotter {
             },
             None => None,
         };
-        Ok(Info { parent, ..record.info })
+        let directory = self.options.upperdir_label.then(|| self.directory(&record)).transpose()?;
+        Ok(shown(Info { parent, ..record.info }, directory))
     }
+}
 
-    /// A snapshot as it is shown, with labels that are not kept.
-    fn shown(&self, mut info: Info, record: &Record) -> Result<Info, SnapshotError> {
-        if self.options.upperdir_label {
-            let directory = self.directory(record)?.to_string_lossy().into_owned();
-            info.labels.insert(UPPERDIR.to_owned(), directory);
-        }
-        Ok(info)
+/// A snapshot as it is shown: its directory is a label that is not kept.
+fn shown(mut info: Info, directory: Option<PathBuf>) -> Info {
+    if let Some(directory) = directory {
+        info.labels.insert(UPPERDIR.to_owned(), directory.to_string_lossy().into_owned());
     }
+    info
 }

@@ -9,6 +9,8 @@ use crate::disk::{DiffName, Subdirectory};
 use crate::error::{Error, MetaError};
 use crate::types::LayerId;
 
+use crate::layer::Layer;
+
 use super::Store;
 use super::mount::absolute;
 
@@ -52,5 +54,31 @@ impl Store {
         };
         let mount_point = self.mount_point(&record.id)?;
         Ok(LayerPlaces { upper, lowers: directories.collect(), work, mount_point })
+    }
+
+    /// What the layer itself has, as in [`layer_places`](Self::layer_places), without a look at those below.
+    ///
+    /// Returns [`Error::Lookup`] if the layer is not there.
+    pub(crate) fn layer_directory(&self, layer: &LayerId) -> Result<PathBuf, Error> {
+        let txn = self.begin_read()?;
+        let record = self.layer_of(&txn, &layer.into())?;
+        absolute(&txn.directory(&record)?.path())
+    }
+
+    /// What `keep` makes of the layers, each with its directory, all in one snapshot of the store.
+    pub(crate) fn layers_with_directories<T>(
+        &self,
+        keep: impl Fn(Layer) -> Option<T>,
+    ) -> Result<Vec<(T, PathBuf)>, Error> {
+        let txn = self.begin_read()?;
+        let mut kept = Vec::new();
+        for layer in txn.layers()? {
+            let id = layer.id.clone();
+            if let Some(value) = keep(layer) {
+                let directory = txn.directory(&txn.layer_ref(id.as_str())?)?;
+                kept.push((value, absolute(&directory.path())?));
+            }
+        }
+        Ok(kept)
     }
 }

@@ -136,6 +136,29 @@ fn the_upper_directory_is_shown_and_not_kept() {
     assert_eq!(plain.stat("base").unwrap().labels, none());
 }
 
+/// As the labels that are kept: a list is of one moment, and read in one transaction.
+#[test]
+fn upper_directories_in_a_list_are_those_of_its_moment() {
+    let mut options = SnapshotterOptions::default();
+    options.upperdir_label = true;
+    let snapshots = Snapshots::with("snapshot-upperdirs", options);
+    let mut sources = Vec::new();
+    for key in ["a", "b"] {
+        sources.push(snapshots.prepare(key, None, &none()).unwrap()[0].source.to_str().unwrap().to_owned());
+    }
+    let mut shown = Vec::new();
+    snapshots
+        .walk(&[], |mut info| {
+            if info.name == "a" {
+                snapshots.remove("b").unwrap();
+            }
+            shown.push(info.labels.remove(UPPERDIR).unwrap());
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(shown, sources);
+}
+
 #[test]
 fn id_maps_are_said_in_mounts() {
     let mut options = SnapshotterOptions::default();

@@ -149,27 +149,6 @@ fn a_walk_shows_what_a_filter_lets_through() {
 }
 
 #[test]
-fn what_goes_during_a_walk_is_left_out() {
-    let mut options = SnapshotterOptions::default();
-    options.upperdir_label = true;
-    let snapshots = Snapshots::with("snapshot-walk-removed", options);
-    for key in ["a", "b", "c"] {
-        snapshots.prepare(key, None, &none()).unwrap();
-    }
-    let mut seen = Vec::new();
-    snapshots
-        .walk(&[], |info| {
-            if info.name == "a" {
-                snapshots.remove("b")?;
-            }
-            seen.push(info.name);
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!(seen, ["a", "c"]);
-}
-
-#[test]
 fn usage_is_measured_and_then_known() {
     let snapshots = Snapshots::new("snapshot-usage");
     let mounts = snapshots.prepare("active", None, &none()).unwrap();
