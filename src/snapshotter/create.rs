@@ -24,7 +24,8 @@ impl Snapshotter {
     /// Returns [`SnapshotError::AlreadyExists`] if the key is taken, or for the reference; [`SnapshotError::NotFound`] with the parent
     /// if there is none such; [`SnapshotError::InvalidArgument`] if it is not committed, the key is empty or too long, or an id map is
     /// none; and [`SnapshotError::FailedPrecondition`] if the store lies at a path with a comma, colon or backslash, which cannot be said
-    /// in mount options, or is only read, or the kernel has no overlay mounts for it.
+    /// in mount options, or is only read, the kernel has no overlay mounts for it, or the snapshot stands on more layers than containerd
+    /// can mount: some 230.
     pub fn prepare(
         &self,
         key: &str,

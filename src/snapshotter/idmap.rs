@@ -44,6 +44,11 @@ impl<'l> Maps<'l> {
     }
 }
 
+/// Whether an option of a mount says a map.
+pub(super) fn is_option(word: &str) -> bool {
+    word.starts_with("uidmap=") || word.starts_with("gidmap=")
+}
+
 /// The id outside of the id 0 inside.
 fn root_of(map: &str) -> Result<u32, &'static str> {
     let mut root = None;

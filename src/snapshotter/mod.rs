@@ -110,7 +110,7 @@ impl Snapshotter {
     /// How an active snapshot or a view is mounted: always the same, whoever asks and how often.
     ///
     /// Returns [`SnapshotError::NotFound`] if there is none with this key, and [`SnapshotError::FailedPrecondition`] if it is
-    /// committed.
+    /// committed, or cannot be mounted: see [`prepare`](Self::prepare).
     pub fn mounts(&self, key: &str) -> Result<Vec<MountEntry>, SnapshotError> {
         self.mounts_of(&self.find(key)?)
     }

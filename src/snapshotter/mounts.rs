@@ -9,16 +9,18 @@
 //! | view of more | overlay with `lowerdir=` |
 //!
 //! Paths are absolute, as containerd itself begins them at the directory that they have in common if they would be too long
-//! for a page otherwise: so some 230 layers fit. They stand in the options without escapes, as it reads them.
+//! for a page otherwise: so some 230 layers fit, and [`mounted_length`] is what does. They stand in the options without escapes,
+//! as it reads them.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
-use super::idmap::Maps;
+use super::idmap::{self, Maps};
 use super::record::Record;
-use super::{Kind, Snapshotter, failed};
+use super::{Kind, Snapshotter, failed, words};
 use crate::error::SnapshotError;
 use crate::store::{MountEntry, MountOptions, MountParts};
+use crate::sys::mount::MOUNT_DATA_MAX;
 
 /// The filesystem type of mounts by the kernel.
 const OVERLAY: &str = "overlay";
@@ -72,7 +74,7 @@ impl Snapshotter {
     }
 
     /// The directory that has a snapshot's own changes.
-    pub(super) fn directory(&self, record: &Record) -> Result<std::path::PathBuf, SnapshotError> {
+    pub(super) fn directory(&self, record: &Record) -> Result<PathBuf, SnapshotError> {
         self.store.layer_directory(&record.layer).map_err(|error| failed(error, &record.info.name))
     }
 
@@ -127,8 +129,42 @@ impl Snapshotter {
         let is_view = parts.upper.is_none();
         options
             .extend(configured.iter().filter(|word| !(is_view && *word == "volatile")).map(OsString::from));
+        let length = mounted_length(&options, &lowers);
+        if length > MOUNT_DATA_MAX {
+            return Err(SnapshotError::FailedPrecondition {
+                key: key.to_owned(),
+                reason: format!(
+                    "stands on {} layers, and containerd cannot mount so many: the options would be {length} bytes long, and the kernel \
+                     takes {MOUNT_DATA_MAX}; build the image with fewer layers",
+                    lowers.len()
+                ),
+            });
+        }
         Ok(MountEntry { kind: OVERLAY.to_owned(), source: OVERLAY.into(), options, directory: None })
     }
+}
+
+/// How long the options of an overlay are when containerd mounts it: with `mount(2)`, which gets neither attributes of the mount nor
+/// id maps as text, and, since they would be too long otherwise, with the `lowers` seen from the deepest directory that all of
+/// them are in, unless that is the root.
+fn mounted_length(options: &[OsString], lowers: &[&OsStr]) -> usize {
+    let is_text = |word: &&OsString| {
+        !word.to_str().is_some_and(|word| words::is_attribute(word) || idmap::is_option(word))
+    };
+    let length: usize = options.iter().filter(is_text).map(|word| word.len() + ",".len()).sum();
+    let whole = length.saturating_sub(",".len());
+    let ([first, others @ ..], true) = (lowers, lowers.len() > 1) else { return whole };
+    let first = first.as_encoded_bytes();
+    let same = |other: &&OsStr| {
+        let pairs = first.iter().zip(other.as_encoded_bytes());
+        pairs.take_while(|(one, other)| one == other).count()
+    };
+    let common = others.iter().map(same).min().unwrap_or_default();
+    let slash = first.iter().take(common).rposition(|byte| *byte == b'/').unwrap_or_default();
+    if slash == 0 {
+        return whole;
+    }
+    whole.saturating_sub((slash + "/".len()).saturating_mul(lowers.len()))
 }
 
 /// Whether a path has bytes that mean something in mount options.
@@ -139,4 +175,33 @@ fn is_special(path: &Path) -> bool {
 fn bind(source: &Path, mut options: Vec<OsString>, access: &str) -> MountEntry {
     options.extend([access, "rbind"].map(OsString::from));
     MountEntry { kind: "bind".to_owned(), source: source.into(), options, directory: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length(others: &[&str], lowers: &[&str]) -> usize {
+        let lowerdir = format!("lowerdir={}", lowers.join(":"));
+        let options = others.iter().copied().chain([lowerdir.as_str()]).map(OsString::from);
+        let lowers: Vec<&OsStr> = lowers.iter().map(OsStr::new).collect();
+        mounted_length(&options.collect::<Vec<_>>(), &lowers)
+    }
+
+    #[test]
+    fn lengths_are_those_of_what_containerd_mounts() {
+        let short = |text: &str| text.len();
+        for (lowers, mounted) in [
+            (&["/s/diffs/12", "/s/diffs/1", "/s/diffs/13"][..], "lowerdir=12:1:13"),
+            (&["/s/diffs/12", "/t/diffs/1"], "lowerdir=/s/diffs/12:/t/diffs/1"),
+            (&["/s/one/diffs/1", "/s/other/diffs/1"], "lowerdir=one/diffs/1:other/diffs/1"),
+            (&["/s/diffs/12"], "lowerdir=/s/diffs/12"),
+        ] {
+            assert_eq!(length(&[], lowers), short(mounted), "{lowers:?}");
+        }
+        let lowers = &["/s/1", "/s/2"][..];
+        assert_eq!(length(&["index=off", "volatile"], lowers), short("index=off,volatile,lowerdir=1:2"));
+        let no_text = ["nodev", "relatime", "uidmap=0:1:2", "gidmap=0:1:2"];
+        assert_eq!(length(&no_text, lowers), short("lowerdir=1:2"));
+    }
 }

@@ -64,6 +64,11 @@ pub(super) fn check_class(words: &[String], user_attributes: bool) -> Result<(),
     }
 }
 
+/// Whether an option is an attribute of the mount: the kernel gets it as a flag.
+pub(super) fn is_attribute(word: &str) -> bool {
+    ATTRIBUTES.contains(&word)
+}
+
 fn check_one(word: &str) -> Result<(), String> {
     let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
     if DIRECTORIES.contains(&key) {
@@ -80,7 +85,7 @@ fn check_one(word: &str) -> Result<(), String> {
             _ => Err(format!("{key} is one of {}", values.join(", "))),
         };
     }
-    let is_flag = SWITCHES.contains(&key) || ATTRIBUTES.contains(&key);
+    let is_flag = SWITCHES.contains(&key) || is_attribute(key);
     match (key, value) {
         _ if is_flag && value.is_none() => Ok(()),
         _ if is_flag => Err(format!("{key} has no value")),

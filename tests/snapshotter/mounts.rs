@@ -221,6 +221,55 @@ fn many_lower_directories_fit_a_page() {
 }
 
 #[test]
+fn layers_that_do_not_fit_a_page_are_refused() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    // The directories of the snapshot itself have long paths, so that fewer layers do.
+    let dir = crate::support::Dir::new("snapshot-page-full");
+    let root = dir.join(["d".repeat(200).as_str(); 5].join("/"));
+    std::fs::create_dir_all(root.parent().unwrap()).unwrap();
+    let options = StoreOptions::at(root).run_root(dir.run_root()).sync(layerstore::SyncMode::Off).reserve(0);
+    let store = Store::open(&options).unwrap();
+    let snapshotter = Snapshotter::new(store.clone(), SnapshotterOptions::default()).unwrap();
+    let snapshots = Snapshots { dir, store, snapshotter };
+    let names: Vec<String> = (0..150).map(|level| format!("level-{level}")).collect();
+    let mut onto = CommitOptions::default();
+    for name in &names {
+        let source = single(snapshots.prepare("key", None, &none()).unwrap()).source;
+        std::fs::write(Path::new(&source).join(name), "").unwrap();
+        snapshots.commit(name, "key", &onto).unwrap();
+        onto.parent = Some(name.clone());
+    }
+    let count = names.partition_point(|name| {
+        let prepared = snapshots.prepare("active", Some(name), &none());
+        prepared.is_ok_and(|_| snapshots.remove("active").is_ok())
+    });
+    let error = snapshots.prepare("active", names.get(count).map(String::as_str), &none()).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{text}");
+    assert!(text.contains(&format!("{} layers", count + 1)) && text.contains("fewer layers"), "{text}");
+    assert_code(snapshots.stat("active"), Code::NotFound);
+
+    // Not one too early: the last that is handed out is mounted, and there is no room for another.
+    let entry = single(snapshots.prepare("active", Some(&names[count - 1]), &none()).unwrap());
+    let (number, mut options) = (paths(&entry, "lowerdir")[0].file_name().unwrap().len(), entry.options);
+    shorten(&mut options);
+    let length = options.join(",".as_ref()).len();
+    assert!(length < 4096 && length + ":".len() + number >= 4096, "{length}");
+    assert_eq!(std::fs::read_dir(snapshots.mount("active").path()).unwrap().count(), count);
+    // Options count; attributes of the mount are no part of them.
+    for (words, fits) in [(&["nodev", "nosuid", "noexec"][..], true), (&["xino=auto", "uuid=auto"], false)] {
+        let mut options = SnapshotterOptions::default();
+        options.mount_options = words.iter().map(|word| (*word).to_owned()).collect();
+        match Snapshotter::new(snapshots.store.clone(), options).unwrap().mounts("active") {
+            Ok(entries) => assert!(fits, "{entries:?}"),
+            Err(error) => assert!(!fits && error.code() == Code::FailedPrecondition, "{error}"),
+        }
+    }
+}
+
+#[test]
 fn a_place_that_options_cannot_say_is_refused() {
     if !machine::is_root() {
         skip!("whether there can be overlay mounts is found out by root, or in a user namespace");
