@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use super::{Error, InUseError, MetaError};
+use super::{CreateError, Error, InUseError, MetaError, ScanError, TreeError};
 
 /// Why the snapshotter did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +98,46 @@ fn store_code(error: &Error) -> Code {
         error if error.is_outcome_unknown() => Code::Unknown,
         Error::Value(_) => Code::InvalidArgument,
         Error::Lookup(_) => Code::NotFound,
-        Error::Create(_) | Error::Meta(MetaError::NameInUse { .. }) => Code::AlreadyExists,
+        // Who unpacks takes it for the snapshot that it was about to make, so nothing else may be called so.
+        Error::Create(CreateError::IdInUse { .. } | CreateError::IdIsName { .. })
+        | Error::Meta(MetaError::NameInUse { .. }) => Code::AlreadyExists,
         Error::InUse(InUseError::Busy { .. } | InUseError::Changed { .. })
         | Error::Meta(MetaError::Locked { .. }) => Code::Unavailable,
-        Error::InUse(_) | Error::InOtherStore { .. } | Error::ReadOnly { .. } | Error::Unsynced(_) => {
-            Code::FailedPrecondition
-        }
+        Error::Create(_)
+        | Error::InUse(_)
+        | Error::InOtherStore { .. }
+        | Error::ReadOnly { .. }
+        | Error::Unsynced(_)
+        | Error::Tree(TreeError::Mount { .. })
+        | Error::Scan(ScanError::Tree(TreeError::Mount { .. })) => Code::FailedPrecondition,
         _ => Code::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_there_already_exists() {
+        let text = || "a".to_owned();
+        let missing = super::super::LookupError::NotFound { kind: "layer", key: text() };
+        for (error, code) in [
+            (CreateError::IdInUse { kind: "layer", id: text() }.into(), Code::AlreadyExists),
+            (CreateError::IdIsName { kind: "layer", id: text(), holder: text() }.into(), Code::AlreadyExists),
+            (CreateError::ParentAbove { layer: text(), parent: text() }.into(), Code::FailedPrecondition),
+            (
+                CreateError::ParentOfContainer { layer: text(), container: text() }.into(),
+                Code::FailedPrecondition,
+            ),
+            (Error::from(missing), Code::NotFound),
+            (InUseError::Busy { layer: text() }.into(), Code::Unavailable),
+            (InUseError::ReadOnly { layer: text() }.into(), Code::FailedPrecondition),
+            (TreeError::Mount { path: text().into() }.into(), Code::FailedPrecondition),
+            (ScanError::Tree(TreeError::Mount { path: text().into() }).into(), Code::FailedPrecondition),
+            (TreeError::Moved { path: text().into() }.into(), Code::Unknown),
+        ] {
+            assert_eq!(SnapshotError::Store(error).code(), code);
+        }
     }
 }

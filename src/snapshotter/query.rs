@@ -26,9 +26,10 @@ impl Snapshotter {
     /// `info` has none or an empty one; `labels`, or no path at all, are all of them. Nothing else of a snapshot can be changed:
     /// without paths, the rest of `info` is passed over.
     ///
-    /// Returns [`SnapshotError::InvalidArgument`] if another field is named, and [`SnapshotError::NotFound`] if there is no
-    /// snapshot with the name in `info`.
+    /// Returns [`SnapshotError::NotFound`] if there is no snapshot with the name in `info`, and [`SnapshotError::InvalidArgument`] if
+    /// another field is named.
     pub fn update(&self, info: &Info, field_paths: &[&str]) -> Result<Info, SnapshotError> {
+        let found = self.find(&info.name)?;
         for path in field_paths {
             if *path != "labels" && !path.starts_with("labels.") {
                 return Err(SnapshotError::InvalidArgument {
@@ -38,7 +39,6 @@ impl Snapshotter {
                 });
             }
         }
-        let found = self.find(&info.name)?;
         let updated = self.store.write(|txn| {
             let record = match txn.layer(&found.layer) {
                 Err(Error::Lookup(LookupError::NotFound { .. })) => return Ok(None),

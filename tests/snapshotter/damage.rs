@@ -99,3 +99,16 @@ fn damaged_files_are_not_taken_from_below_a_mount() {
     commit().unwrap();
     assert_eq!(fs::read_to_string(directory(&snapshots).join("file")).unwrap(), "content");
 }
+
+/// A container may have mounted something in the directory itself, where it is seen by all.
+#[test]
+fn what_is_mounted_inside_is_in_the_way_of_a_commit() {
+    let snapshots = snapshots!("snapshot-inside");
+    let entries = snapshots.prepare("key", None, &none()).unwrap();
+    let other = snapshots.prepare("other", None, &none()).unwrap();
+    let inside = Mounted::new(&other, PathBuf::from(&entries[0].source).join("mnt"));
+    let refused = snapshots.commit("base", "key", &CommitOptions::default()).unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    drop(inside);
+    snapshots.commit("base", "key", &CommitOptions::default()).unwrap();
+}

@@ -160,6 +160,18 @@ fn upper_directories_in_a_list_are_those_of_its_moment() {
 }
 
 #[test]
+fn an_update_of_none_says_so_whatever_it_wants() {
+    let snapshots = Snapshots::new("snapshot-update-none");
+    let mut info = {
+        snapshots.prepare("a", None, &none()).unwrap();
+        snapshots.stat("a").unwrap()
+    };
+    assert_code(snapshots.update(&info, &["parent"]), Code::InvalidArgument);
+    info.name = "missing".to_owned();
+    assert_code(snapshots.update(&info, &["parent"]), Code::NotFound);
+}
+
+#[test]
 fn id_maps_are_said_in_mounts() {
     let mut options = SnapshotterOptions::default();
     options.remap_ids = true;

@@ -107,7 +107,7 @@ pub fn status(error: &SnapshotError) -> Status {
 mod tests {
     use std::time::Duration;
 
-    use layerstore::InUseError;
+    use layerstore::{CreateError, InUseError};
 
     use super::*;
 
@@ -180,6 +180,18 @@ mod tests {
             (SnapshotError::Visitor("no more".into()), tonic::Code::Aborted),
             (SnapshotError::Store(InUseError::Busy { layer: key() }.into()), tonic::Code::Unavailable),
             (SnapshotError::Store(full), tonic::Code::ResourceExhausted),
+            (
+                SnapshotError::Store(CreateError::IdInUse { kind: "layer", id: key() }.into()),
+                tonic::Code::AlreadyExists,
+            ),
+            (
+                SnapshotError::Store(CreateError::ParentAbove { layer: key(), parent: key() }.into()),
+                tonic::Code::FailedPrecondition,
+            ),
+            (
+                SnapshotError::Store(layerstore::Error::Random(std::io::ErrorKind::Other.into())),
+                tonic::Code::Unknown,
+            ),
         ] {
             assert_eq!(status(&error).code(), code);
             assert!(!status(&error).message().is_empty());
