@@ -137,9 +137,14 @@ impl Snapshotter {
 
     /// Deletes what asynchronous removals left, and what crashes left.
     ///
-    /// Returns [`SnapshotError::Store`] if that cannot be found out. What cannot be deleted stays for the next time.
+    /// Returns [`SnapshotError::Store`] if that cannot be found out. What cannot be deleted stays for the next time, such as a directory
+    /// in which a filesystem is mounted: a warning has its path. It is not unmounted here, as it is not known whose it is.
     pub fn cleanup(&self) -> Result<(), SnapshotError> {
-        self.store.gc(false).map(drop).map_err(SnapshotError::from)
+        for left in self.store.gc(false)?.left {
+            let error: &dyn std::error::Error = &left.error;
+            tracing::warn!(path = %left.path.display(), error, "garbage cannot be removed");
+        }
+        Ok(())
     }
 
     /// Ends the use. Nothing is held that would have to be given back, so nothing happens, however often.

@@ -13,6 +13,7 @@ use layerstore::{Store, StoreOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::containerd::wait_until;
+use crate::support::mounter::mount;
 use crate::support::{Dir, TestCommand, command, machine};
 
 /// A plugin, killed at the end of the test unless it ended.
@@ -95,29 +96,38 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
-/// Asks for a list, and takes no byte of the answer: its window is empty.
-fn caller_who_does_not_read(socket: &Path) -> UnixStream {
+/// Begins a connection with a call of this method, with an empty message, which is the end of the request.
+fn begin_call(socket: &Path, method: &str, settings: &[u8]) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    let path = text("/containerd.services.snapshots.v1.Snapshots/List");
+    let path = text(&format!("/containerd.services.snapshots.v1.Snapshots/{method}"));
     let (name, value) = (text("content-type"), text("application/grpc"));
     // POST, http, `:path` and `content-type`, as HPACK has them.
     let headers = [&[0x83, 0x86, 0x04], &*path, &[0x00], &*name, &*value].concat();
-    let empty_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
-    // An empty message, which is the end of the request.
-    let call = [PREFACE, &empty_window, &frame(1, 4, 1, &headers), &frame(0, 1, 1, &[0; 5])].concat();
+    let settings = frame(4, 0, 0, settings);
+    let call = [PREFACE, &settings, &frame(1, 4, 1, &headers), &frame(0, 1, 1, &[0; 5])].concat();
     stream.write_all(&call).unwrap();
-    // Until there are headers of an answer.
+    stream
+}
+
+/// Reads until there are headers of an answer. Tells whether they are the end of it.
+fn read_headers(stream: &mut UnixStream) -> bool {
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).unwrap();
         let length = usize::from(head[1]) << 8 | usize::from(head[2]);
         stream.read_exact(&mut vec![0; length]).unwrap();
         if head[3] == 1 {
-            assert_eq!(head[4] & 1, 0, "more than headers is to come");
-            return stream;
+            return head[4] & 1 == 1;
         }
     }
+}
+
+/// Asks for a list, and takes no byte of the answer: its window is empty.
+fn caller_who_does_not_read(socket: &Path) -> UnixStream {
+    let mut stream = begin_call(socket, "List", &[0, 4, 0, 0, 0, 0]);
+    assert!(!read_headers(&mut stream), "more than headers is to come");
+    stream
 }
 
 #[test]
@@ -247,6 +257,37 @@ fn a_log_level_is_that_of_the_store_alone() {
     let text = log("trace");
     assert!(text.contains(" layerstore::") && !text.contains(" h2::"), "{text}");
     assert!(log("trace,h2=trace").contains(" h2::"));
+}
+
+/// The answer to a cleanup is that it was done, as it is with containerd's own; who looks for the space finds the path.
+#[test]
+fn what_a_cleanup_cannot_remove_is_told() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("plug-cleanup");
+    let socket = dir.join("s");
+    let place = StoreOptions::at(dir.root()).run_root(dir.run_root());
+    let snapshotter = Snapshotter::new(Store::open(&place).unwrap(), SnapshotterOptions::default()).unwrap();
+    let mounts = |key| snapshotter.prepare(key, None, &[].into()).unwrap();
+    let inside = Path::new(&mounts("key")[0].source).join("mnt");
+    // Moves with the directory; the end of the test unmounts it.
+    std::fs::create_dir(&inside).unwrap();
+    mount(&mounts("other")[0], &inside).unwrap();
+    snapshotter.remove("key").unwrap();
+    let mut command = Command::new(command::binary());
+    command.arg("--root").arg(dir.root()).arg("--runroot").arg(dir.run_root()).args(["--log", "warn"]);
+    command.args(["snapshotter", "--address"]).arg(&socket).stdin(Stdio::null());
+    let mut plugin = Plugin { child: command.stderr(Stdio::piped()).spawn().unwrap() };
+    wait_until("the plugin listens", || UnixStream::connect(&socket).is_ok());
+    let mut caller = begin_call(&socket, "Cleanup", &[]);
+    read_headers(&mut caller);
+    plugin.signal(Signal::TERM);
+    plugin.wait();
+    let mut text = String::new();
+    plugin.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    let trash = dir.root().join("trash").display().to_string();
+    assert!(text.contains("WARN") && text.contains(&trash) && text.contains("mounted at \"mnt\""), "{text}");
 }
 
 #[test]
