@@ -5,6 +5,7 @@
 //! | [`protocol`] | the messages and the server, made from the definitions of containerd |
 //! | [`convert`] | those messages and the library's types, each as the other |
 //! | [`service`] | the calls: each is one of [`Snapshotter`](layerstore::snapshotter::Snapshotter) |
+//! | [`threads`] | how many calls are worked on at a time |
 //! | [`socket`] | the socket that is listened to, and its name in the filesystem |
 //! | [`manager`] | what a service manager gives, and what it wants to hear |
 //! | [`server`] | begin, serve, end |
@@ -18,6 +19,7 @@ mod protocol;
 mod server;
 mod service;
 mod socket;
+mod threads;
 
 pub use server::serve;
 pub use socket::Socket;

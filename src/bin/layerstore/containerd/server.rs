@@ -2,14 +2,13 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
 use std::time::Duration;
 
 use layerstore::snapshotter::Snapshotter;
 use tokio::net;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -18,10 +17,8 @@ use super::manager;
 use super::protocol::snapshots::snapshots_server::SnapshotsServer;
 use super::service::Service;
 use super::socket::Socket;
+use super::threads::Threads;
 use crate::failure::Failure;
-
-/// How many calls are worked on at a time; others wait. Those that write wait for each other in any case.
-const THREADS: u16 = 32;
 
 /// How long an answer waits to be read, after a signal has said to end and all calls are done.
 const UNREAD: Duration = Duration::from_secs(5);
@@ -39,7 +36,7 @@ pub fn serve(
     let failed = |source| Failure::Serve { source };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(THREADS.into())
+        .max_blocking_threads(Threads::MAX)
         .thread_name("snapshots")
         .build()
         .map_err(failed)?;
@@ -67,24 +64,22 @@ async fn run(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let calls = UnixListenerStream::new(net::UnixListener::from_std(listener)?);
-    let threads = Arc::new(Semaphore::new(THREADS.into()));
-    let service = SnapshotsServer::new(Service::new(snapshotter, Arc::clone(&threads)));
+    let threads = Threads::default();
+    let service = SnapshotsServer::new(Service::new(snapshotter, threads.clone()));
     let (stop, stopped) = oneshot::channel();
     let serving = Server::builder().serve_with_incoming_shutdown(service, calls, async {
         // An error would be that there is no sender, and so nobody who waits.
         stopped.await.ok();
     });
-    // Also of calls whose callers went away.
-    let all_done = async || threads.acquire_many(THREADS.into()).await.map(drop).map_err(io::Error::other);
     let finished = async {
         serving.await.map_err(io::Error::other)?;
-        all_done().await
+        threads.all_done().await
     };
     let unread = async {
-        all_done().await?;
+        threads.all_done().await?;
         sleep(UNREAD).await;
         // What was asked meanwhile, through connections that were there.
-        all_done().await
+        threads.all_done().await
     };
     tokio::pin!(finished);
     ready();
