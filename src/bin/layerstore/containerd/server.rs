@@ -14,7 +14,6 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use super::manager;
-use super::protocol::snapshots::snapshots_server::SnapshotsServer;
 use super::service::Service;
 use super::socket::Socket;
 use super::threads::Threads;
@@ -65,7 +64,7 @@ async fn run(
     listener.set_nonblocking(true)?;
     let calls = UnixListenerStream::new(net::UnixListener::from_std(listener)?);
     let threads = Threads::default();
-    let service = SnapshotsServer::new(Service::new(snapshotter, threads.clone()));
+    let service = Service::new(snapshotter, threads.clone()).server();
     let (stop, stopped) = oneshot::channel();
     let serving = Server::builder().serve_with_incoming_shutdown(service, calls, async {
         // An error would be that there is no sender, and so nobody who waits.

@@ -8,11 +8,14 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 use super::protocol::snapshots as proto;
-use super::protocol::snapshots::snapshots_server::Snapshots;
+use super::protocol::snapshots::snapshots_server::{Snapshots, SnapshotsServer};
 use super::threads::{Threads, Work};
 
 /// How many snapshots one message of a list has; containerd itself sends as many.
 const BATCH: usize = 100;
+
+/// The largest message, in bytes, that containerd sends and takes. gRPC itself would refuse requests above 4 MiB.
+const MESSAGE_MAX: usize = 16 << 20;
 
 /// The calls, on one store.
 #[derive(Clone, Debug)]
@@ -25,6 +28,13 @@ impl Service {
     /// The calls on this snapshotter, as many at a time as there are permits.
     pub fn new(snapshotter: Snapshotter, threads: Threads) -> Self {
         Service { snapshotter, threads }
+    }
+
+    /// The service, to be connected.
+    pub fn server(self) -> SnapshotsServer<Self> {
+        SnapshotsServer::new(self)
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(MESSAGE_MAX)
     }
 
     /// Does `work` in a thread of its own. Once begun, it is done to its end also if the caller went away.

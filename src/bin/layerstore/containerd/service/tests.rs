@@ -4,6 +4,8 @@ use layerstore::snapshotter::SnapshotterOptions;
 use layerstore::{Store, StoreOptions, SyncMode};
 use tokio::runtime;
 use tokio_stream::StreamExt;
+use tonic::body::Body;
+use tonic::codegen::{Service as _, http};
 
 use super::*;
 
@@ -105,6 +107,38 @@ fn long_calls_do_not_keep_those_that_look() {
             () = task::yield_now() => {}
         }
     });
+}
+
+/// What a call with a message of this length comes to. It has a field that nobody knows, and otherwise asks for nothing.
+fn code_of_message(fixture: &Fixture, length: usize) -> tonic::Code {
+    let field =
+        |length: usize| format!("\x7a{}{}", char::from(u8::try_from(length).unwrap()), "a".repeat(length));
+    let mut message = field(127).repeat(length / 129 - 1);
+    let left = length - message.len();
+    message += &(field(left / 2 - 2) + &field(left - left / 2 - 2));
+    assert_eq!(message.len(), length);
+    // The length as gRPC has it, the highest byte first.
+    let mut prefix = u32::try_from(length).unwrap().to_le_bytes();
+    prefix.reverse();
+    let body = format!("\0{}{message}", std::str::from_utf8(&prefix).unwrap());
+    let request = http::Request::builder()
+        .method("POST")
+        .uri("/containerd.services.snapshots.v1.Snapshots/Stat")
+        .header("content-type", "application/grpc")
+        .body(Body::new(body))
+        .unwrap();
+    let answer = block_on(fixture.service.clone().server().call(request)).unwrap();
+    tonic::Status::from_header_map(answer.headers()).unwrap().code()
+}
+
+#[test]
+fn messages_are_as_long_as_those_of_containerd() {
+    let fixture = Fixture::new();
+    for (mebibytes, code) in
+        [(5, tonic::Code::NotFound), (16, tonic::Code::NotFound), (17, tonic::Code::OutOfRange)]
+    {
+        assert_eq!(code_of_message(&fixture, mebibytes << 20), code, "{mebibytes}");
+    }
 }
 
 #[test]
