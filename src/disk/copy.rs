@@ -299,12 +299,17 @@ impl Copy<'_> {
     }
 
     fn copy_xattrs(&self, from: Target<'_>, to: Target<'_>) -> io::Result<()> {
-        for name in xattr::list(from)? {
-            // What says that content lies elsewhere comes along: whoever reads the copy finds that, too.
-            let stays =
-                matches!(self.namespace.meaning(&name), Meaning::Private | Meaning::Origin | Meaning::Links);
-            if !stays && let Some(value) = xattr::get(from, &name)? {
-                xattr::set(to, &name, &value)?;
+        for (name, meaning) in masked::attributes(from, self.namespace, self.masked)? {
+            let stored = match meaning {
+                Meaning::Private | Meaning::Origin | Meaning::Links => None,
+                Meaning::Own(own) => masked::stored_name(self.namespace, &own, self.mask.is_some()),
+                // What says that content lies elsewhere comes along: whoever reads the copy finds that, too.
+                _ => Some(name.clone()),
+            };
+            if let Some(stored) = stored
+                && let Some(value) = xattr::get(from, &name)?
+            {
+                xattr::set(to, &stored, &value)?;
             }
         }
         Ok(())

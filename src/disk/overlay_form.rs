@@ -191,7 +191,9 @@ mod tests {
                 let stored = namespace.stored_name(name).unwrap();
                 assert_eq!(namespace.meaning(&stored), Meaning::Own(name.to_vec()));
             }
-            for name in [&b"security.selinux"[..], b"user.containers.override_stat"] {
+            for name in
+                [&b"security.selinux"[..], b"user.containers.override_stat", b"user.layerstore.acl_access"]
+            {
                 assert_eq!(namespace.stored_name(name), None);
                 assert_eq!(namespace.meaning(name), Meaning::Private);
             }
