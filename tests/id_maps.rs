@@ -28,6 +28,17 @@ fn open(dir: &Dir, id_mapped_mounts: bool) -> Store {
 /// A capability of root: `cap_net_raw=ep`, in the form without an id.
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// An access control list with entries of the user 5 and the group 7.
+fn default_acl() -> Vec<u8> {
+    let none = u32::MAX;
+    let entries =
+        [(1_u16, 7_u16, none), (2, 6, 5), (4, 5, none), (8, 5, 7), (0x10, 7, none), (0x20, 5, none)];
+    let entries = entries.iter().flat_map(|(tag, rights, id)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    });
+    2_u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
 /// An image in which everything stands that a map or a copy could get wrong.
 fn load(dir: &Dir, store: &Store) -> Image {
     let layers = [
@@ -44,6 +55,8 @@ fn load(dir: &Dir, store: &Store) -> Image {
             Member::file("gone", "gone"),
             Member::directory("hidden"),
             Member::file("hidden/below", "below"),
+            Member::directory("log"),
+            Member::file("log/lower", "lower").mode(0o664),
         ]),
         Layer::new([
             Member::whiteout("gone"),
@@ -51,6 +64,8 @@ fn load(dir: &Dir, store: &Store) -> Image {
             Member::opaque("hidden"),
             Member::file("hidden/above", "above").owner(1000, 1049),
             Member::file("www/page", "newer").owner(33, 34).mode(0o640),
+            // Nothing of the layer below is made in it, so nothing there inherits it.
+            Member::directory("log").xattr("system.posix_acl_default", default_acl()),
         ]),
     ];
     let written = OciImage::new(layers).write(dir.join("layout"), "image");
@@ -239,6 +254,7 @@ fn a_copy_is_what_a_mapped_mount_shows() {
         by_mount.assert_same(&by_copy);
         let node = |path: &str| by_copy.get(path).unwrap().clone();
         assert_eq!((node("bin/su").mode, node("bin/write").mode), (0o4755, 0o2755));
+        assert!(node("log/lower").xattrs.is_empty() && !node("log").xattrs.is_empty());
         let root = u32::from_le_bytes(
             node("bin/ping").xattrs[&b"security.capability"[..]][20..24].try_into().unwrap(),
         );

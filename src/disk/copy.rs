@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 
 use super::dir_stack::{DirStack, Popped};
 use super::masked::{self, Override};
-use super::overlay_form::{HAS_XATTR_WHITEOUTS, Meaning, OPAQUE, XattrNamespace, is_whiteout};
+use super::overlay_form::{DEFAULT_ACL, HAS_XATTR_WHITEOUTS, Meaning, OPAQUE, XattrNamespace, is_whiteout};
 use super::walk::{Access, Item, Step, Walker, failed, path_buf};
 use crate::error::TreeError;
 use crate::sys::file::{File, duplicate};
@@ -35,7 +35,7 @@ pub(crate) fn copy_below(
     if is_marked_opaque(Target::File(to), namespace).map_err(here())? {
         return Ok(());
     }
-    let kept = stat::stat(to).map_err(here())?;
+    let kept = Kept::of(to).map_err(here())?;
     let targets = duplicate(to).and_then(DirStack::new).map_err(here())?;
     let (masked, mask) = masked::mask_of(from, namespace)
         .and_then(|masked| Ok((masked.is_some(), masked::mask_of(to, namespace)?)))
@@ -55,7 +55,7 @@ pub(crate) fn copy_below(
         if is_marked_opaque(Target::File(from), namespace)? {
             make_opaque(to, namespace)?;
         }
-        node::set_mtime(to, kept.mtime)
+        kept.give_back(to)
     };
     finish().map_err(here())
 }
@@ -81,8 +81,33 @@ struct Copy<'a> {
 enum Frame {
     /// It is new, and gets everything from the one that is copied.
     New,
-    /// It was there, and keeps its time.
-    Merged((i64, u32)),
+    /// It was there, and keeps what it had.
+    Merged(Kept),
+}
+
+/// What a directory that was there has again when everything is in it.
+struct Kept {
+    mtime: (i64, u32),
+    /// Taken away meanwhile: what is made in the directory would inherit it.
+    default_acl: Option<Vec<u8>>,
+}
+
+impl Kept {
+    fn of(directory: BorrowedFd<'_>) -> io::Result<Self> {
+        let mtime = stat::stat(directory)?.mtime;
+        let default_acl = xattr::get(Target::File(directory), DEFAULT_ACL)?;
+        if default_acl.is_some() {
+            xattr::remove(Target::File(directory), DEFAULT_ACL)?;
+        }
+        Ok(Kept { mtime, default_acl })
+    }
+
+    fn give_back(&self, directory: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(acl) = &self.default_acl {
+            xattr::set(Target::File(directory), DEFAULT_ACL, acl)?;
+        }
+        node::set_mtime(directory, self.mtime)
+    }
 }
 
 impl Copy<'_> {
@@ -103,12 +128,12 @@ impl Copy<'_> {
             return Ok(());
         }
         let name = &item.name;
-        let frame = match self.found(path, name)? {
+        let is_new = match self.found(path, name)? {
             None => {
                 node::make_directory(self.target(), name, 0o700).map_err(failed(path, "make the copy of"))?;
-                Frame::New
+                true
             }
-            Some(there) if there.kind == FileType::Directory => Frame::Merged(there.mtime),
+            Some(there) if there.kind == FileType::Directory => false,
             // Whatever it is, it stands in the directory's place.
             Some(_) => {
                 self.hidden = 1;
@@ -117,13 +142,16 @@ impl Copy<'_> {
         };
         let opened = beneath::open_directory_beneath(self.target(), name);
         let opened = opened.map_err(failed(path, "open the copy of"))?;
-        if let Frame::Merged(_) = frame
-            && is_marked_opaque(Target::File(opened.as_fd()), self.namespace)
-                .map_err(failed(path, "examine the copy of"))?
-        {
-            self.hidden = 1;
-            return Ok(());
-        }
+        let frame = if is_new {
+            Frame::New
+        } else {
+            let examine = || failed(path, "examine the copy of");
+            if is_marked_opaque(Target::File(opened.as_fd()), self.namespace).map_err(examine())? {
+                self.hidden = 1;
+                return Ok(());
+            }
+            Frame::Merged(Kept::of(opened.as_fd()).map_err(examine())?)
+        };
         self.frames.push(frame);
         self.targets.push(opened).map_err(failed(path, "open the copy of"))
     }
@@ -140,11 +168,11 @@ impl Copy<'_> {
         let source = Target::Name(item.dir.as_fd(), &item.name);
         let target = directory.as_fd();
         let finish = || match self.frames.last() {
-            Some(Frame::Merged(mtime)) => {
+            Some(Frame::Merged(kept)) => {
                 if is_marked_opaque(source, self.namespace)? {
                     make_opaque(target, self.namespace)?;
                 }
-                node::set_mtime(target, *mtime)
+                kept.give_back(target)
             }
             // Last of all, since what is made in a directory inherits from it and changes its time.
             _ => self.describe(source, target, &self.revealed(source, &item.stat)?),
@@ -271,12 +299,17 @@ impl Copy<'_> {
     }
 
     fn copy_xattrs(&self, from: Target<'_>, to: Target<'_>) -> io::Result<()> {
-        for name in xattr::list(from)? {
-            // What says that content lies elsewhere comes along: whoever reads the copy finds that, too.
-            let stays =
-                matches!(self.namespace.meaning(&name), Meaning::Private | Meaning::Origin | Meaning::Links);
-            if !stays && let Some(value) = xattr::get(from, &name)? {
-                xattr::set(to, &name, &value)?;
+        for (name, meaning) in masked::attributes(from, self.namespace, self.masked)? {
+            let stored = match meaning {
+                Meaning::Private | Meaning::Origin | Meaning::Links => None,
+                Meaning::Own(own) => masked::stored_name(self.namespace, &own, self.mask.is_some()),
+                // What says that content lies elsewhere comes along: whoever reads the copy finds that, too.
+                _ => Some(name.clone()),
+            };
+            if let Some(stored) = stored
+                && let Some(value) = xattr::get(from, &name)?
+            {
+                xattr::set(to, &stored, &value)?;
             }
         }
         Ok(())
@@ -358,7 +391,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::super::fixture::Member::{D, F, H, Opaque, Whiteout};
-    use super::super::fixture::{Member, Place, namespace, shape};
+    use super::super::fixture::{Member, Place, access_list, namespace, shape};
     use super::*;
 
     /// A directory with the members of `lower` below those of `upper`, as one.
@@ -410,6 +443,28 @@ mod tests {
         assert_eq!(merged(&lower, &upper), ["o a", "f a/2", "o b", "f c"]);
         assert_eq!(merged(&[Opaque(""), F("a")], &[F("b"), Whiteout("x")]), ["f a", "f b"]);
         assert_eq!(merged(&[F("a")], &[Opaque(""), F("b")]), ["f b"]);
+    }
+
+    /// What lies below has the access lists it had, whatever directory it comes to lie in.
+    #[test]
+    fn nothing_inherits_access_lists() {
+        let (below, unpacked) =
+            Place::unpack(&[F("low"), D("log"), F("log/low"), D("log/sub"), F("log/sub/low")]);
+        unpacked.unwrap();
+        let (above, unpacked) = Place::unpack(&[D("log"), F("log/high")]);
+        unpacked.unwrap();
+        let (name, root, list) = (b"system.posix_acl_default", above.open("diff"), access_list(5));
+        if let Err(why) = xattr::set(Target::File(root.as_fd()), name, &list) {
+            return eprintln!("skipped: no access lists here: {why}");
+        }
+        xattr::set(Target::Name(root.as_fd(), b"log"), name, &list).unwrap();
+        let before = above.manifest("diff");
+        copy_below(below.open("diff").as_fd(), root.as_fd(), namespace()).unwrap();
+        let (lower, merged) = (below.manifest("diff"), above.manifest("diff"));
+        for entry in merged.entries() {
+            let expected = before.get(&entry.path).or_else(|| lower.get(&entry.path)).unwrap();
+            assert_eq!(entry, expected, "{:?}", String::from_utf8_lossy(&entry.path));
+        }
     }
 
     #[test]

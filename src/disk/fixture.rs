@@ -212,3 +212,13 @@ pub(super) fn raw_xattrs(at: &Path) -> BTreeMap<String, Vec<u8>> {
     let value = |name: &[u8]| crate::sys::xattr::get(target, name).unwrap().unwrap();
     names.iter().map(|name| (String::from_utf8_lossy(name).into_owned(), value(name))).collect()
 }
+
+/// An access list in which a user has a line of its own.
+pub(super) fn access_list(user: u32) -> Vec<u8> {
+    let none = u32::MAX;
+    let lines = [(1_u16, 6_u16, none), (2, 4, user), (4, 4, none), (0x10, 4, none), (0x20, 0, none)];
+    let lines = lines.iter().flat_map(|(tag, rights, id)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    });
+    2_u32.to_le_bytes().into_iter().chain(lines).collect()
+}

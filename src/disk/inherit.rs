@@ -17,16 +17,17 @@ pub(crate) fn inherit_root(
     namespace: XattrNamespace,
 ) -> io::Result<()> {
     let found = stat_of_root(from, namespace)?;
-    let mask = masked::mask_of(to, namespace)?;
+    let (masked, mask) = (masked::mask_of(from, namespace)?.is_some(), masked::mask_of(to, namespace)?);
     match mask {
         Some(_) => Override::of(&found).write(Target::File(to))?,
         None => node::set_owner(to, found.uid, found.gid)?,
     }
-    for name in xattr::list(Target::File(from))? {
-        if let Meaning::Own(_) = namespace.meaning(&name)
+    for (name, meaning) in masked::attributes(Target::File(from), namespace, masked)? {
+        if let Meaning::Own(own) = meaning
+            && let Some(stored) = masked::stored_name(namespace, &own, mask.is_some())
             && let Some(value) = xattr::get(Target::File(from), &name)?
         {
-            xattr::set(Target::File(to), &name, &value)?;
+            xattr::set(Target::File(to), &stored, &value)?;
         }
     }
     node::set_mode(to, mask.unwrap_or(found.mode))?;

@@ -6,6 +6,9 @@
 //! whose attribute has a fourth part. Programs such as fuse-overlayfs show what the attribute says (of files and directories: a device,
 //! pipe or socket is an empty file in a mount of fuse-overlayfs 1.10); overlayfs of the kernel does not know it. A symbolic link can have no such attribute, and is as ever.
 //!
+//! The kernel makes the mode of a file and its access control list agree, so a list on the disk would become another one with the
+//! mask, and the mask another mode. It is kept in an attribute, too ([`KEPT_ACLS`]), which programs do not show as a list.
+//!
 //! A diff directory says itself which form it has: in this one its root has a mark among the attributes that are overlayfs' own, which
 //! nobody can set through a mount. So the form is no part of what a layer is,
 //! equal trees have one digest in both, and who reads a diff directory gets the same of both.
@@ -15,7 +18,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::FileType;
 
-use super::overlay_form::XattrNamespace;
+use super::overlay_form::{DEFAULT_ACL, Meaning, XattrNamespace};
 use crate::sys::node;
 use crate::sys::stat::{self, Stat};
 use crate::sys::xattr::{self, Target};
@@ -27,9 +30,91 @@ const OVERRIDE: &[u8] = b"user.containers.override_stat";
 /// directory; what it has changed is in this one.
 const OVERRIDE_OF_PROGRAM: &[u8] = b"user.fuseoverlayfs.override_stat";
 
+/// Access control lists, and what they are kept as. These are attributes of users, so that a program that copies a file to another
+/// layer takes them along.
+const KEPT_ACLS: [(&[u8], &[u8]); 2] = [
+    (b"system.posix_acl_access", b"user.layerstore.acl_access"),
+    (DEFAULT_ACL, b"user.layerstore.acl_default"),
+];
+
 /// Whether an attribute has one of these names, which no layer brings or takes.
 pub(super) fn is_override(name: &[u8]) -> bool {
-    [OVERRIDE, OVERRIDE_OF_PROGRAM].contains(&name)
+    [OVERRIDE, OVERRIDE_OF_PROGRAM].contains(&name) || KEPT_ACLS.iter().any(|(_, kept)| *kept == name)
+}
+
+/// The names of a file's attributes, and what they mean; `masked` tells the form of the directory that it is in.
+pub(super) fn attributes(
+    target: Target<'_>,
+    namespace: XattrNamespace,
+    masked: bool,
+) -> io::Result<Vec<(Vec<u8>, Meaning)>> {
+    let names = xattr::list(target)?;
+    let mut found = Vec::with_capacity(names.len());
+    for name in &names {
+        let list = KEPT_ACLS.iter().find(|(_, kept)| masked && kept == name).map(|(list, _)| *list);
+        let meaning = match list {
+            // One that was set through a mount is newer. A container can write anything into the attribute.
+            Some(list)
+                if !names.iter().any(|name| name == list)
+                    && xattr::get(target, name)?.is_some_and(|value| is_access_list(&value)) =>
+            {
+                Meaning::Own(list.to_vec())
+            }
+            _ => namespace.meaning(name),
+        };
+        found.push((name.clone(), meaning));
+    }
+    Ok(found)
+}
+
+/// The name under which a layer's attribute is stored in a directory of this form; `None` if it is not.
+pub(super) fn stored_name(namespace: XattrNamespace, name: &[u8], masked: bool) -> Option<Vec<u8>> {
+    match KEPT_ACLS.iter().find(|(list, _)| masked && *list == name) {
+        Some((_, kept)) => Some(kept.to_vec()),
+        None => namespace.stored_name(name),
+    }
+}
+
+/// Keeps an access control list that a layer brings for a file whose mode stands in the attribute already: what the kernel makes of
+/// the two where they are on the disk. Returns whether it is one.
+pub(super) fn keep_access_list(file: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<bool> {
+    let Some((_, kept)) = KEPT_ACLS.iter().find(|(list, _)| *list == name) else { return Ok(false) };
+    let target = Target::File(file);
+    let found = stat::stat(file)?;
+    let mode = reveal(target, &found)?.mode & 0o777;
+    xattr::set(target, name, value)?;
+    node::set_mode(file, mode)?;
+    let list = xattr::get(target, name)?;
+    xattr::remove(target, name)?;
+    node::set_mode(file, found.mode)?;
+    match list {
+        Some(list) => xattr::set(target, kept, &list)?,
+        // One that says no more than the mode is none.
+        None => xattr::remove(target, kept)?,
+    }
+    Ok(true)
+}
+
+/// Whether the kernel would take a value for an access control list.
+fn is_access_list(value: &[u8]) -> bool {
+    let [owner, user, owning_group, group, mask, other] = [1, 2, 4, 8, 16, 32];
+    let Some(entries) = value.strip_prefix(&2_u32.to_le_bytes()) else { return false };
+    let entries = entries.chunks(8).map(|entry| match *entry {
+        [tag, 0, rights @ 0..=7, 0, a, b, c, d] => {
+            Some((u16::from(tag), rights, u32::from_le_bytes([a, b, c, d])))
+        }
+        _ => None,
+    });
+    let Some(entries) = entries.collect::<Option<Vec<_>>>() else { return false };
+    let count = |wanted: u16| entries.iter().filter(|(tag, ..)| *tag == wanted).count();
+    let is_named = |tag: u16| tag == user || tag == group;
+    let named = count(user).saturating_add(count(group));
+    let known = [owner, owning_group, mask, other].map(count);
+    entries.is_sorted_by_key(|(tag, ..)| *tag)
+        && entries.iter().all(|(tag, _, id)| !is_named(*tag) || *id != u32::MAX)
+        && matches!(known, [1, 1, 0..=1, 1])
+        && (named == 0 || count(mask) == 1)
+        && known.iter().sum::<usize>().saturating_add(named) == entries.len()
 }
 
 /// What a file is in its layer.
@@ -140,7 +225,15 @@ pub(super) fn reveal(target: Target<'_>, found: &Stat) -> io::Result<Stat> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::fixture::{
+        Place, access_list, metadata, namespace, path, raw_xattrs, with_xattrs, write_file,
+    };
+    use super::super::tree_writer::UnpackOptions;
     use super::*;
+    use crate::types::RelPath;
 
     #[test]
     fn what_stands_in_the_attribute_comes_back() {
@@ -155,6 +248,110 @@ mod tests {
         for special in kinds.map(Some).into_iter().chain([None]) {
             let told = Override { special, ..plain };
             assert_eq!(Override::parse(told.text().as_bytes()), Some(told));
+        }
+    }
+
+    /// What an archive says of lists and modes is the same in both forms, and in copies from one to the other.
+    #[test]
+    fn access_lists_are_those_of_the_layer() {
+        let list = access_list(rustix::process::geteuid().as_raw());
+        let probe = Place::new();
+        if let Err(why) = xattr::set(Target::File(probe.open("diff").as_fd()), DEFAULT_ACL, &list)
+            .and_then(|()| xattr::set(Target::File(probe.open("diff").as_fd()), OVERRIDE, b"0:0:0755"))
+        {
+            return eprintln!("skipped: no access lists, or no attributes of users: {why}");
+        }
+        let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
+        let no_more_than_the_mode = [&list[..12], &list[20..28], &list[36..]].concat();
+        let unpack = |mask: Option<u16>| {
+            let place = Place::new();
+            let root = place.open("diff");
+            mask.iter().for_each(|mask| begin(root.as_fd(), namespace(), *mask).unwrap());
+            let mut tree = place.writer(UnpackOptions { mask, ..UnpackOptions::strict(namespace()) });
+            tree.directory(&RelPath::root(), &with_xattrs(0o755, &[(default, &list)])).unwrap();
+            tree.directory(&path("dir"), &with_xattrs(0o2731, &[(access, &list), (default, &list)])).unwrap();
+            tree.directory(&path("twice"), &with_xattrs(0o755, &[(default, &list)])).unwrap();
+            tree.directory(&path("twice"), &metadata(0o755)).unwrap();
+            write_file(&mut tree, "dir/file", b"x", &with_xattrs(0o674, &[(access, &list)])).unwrap();
+            let bare = with_xattrs(0o674, &[(access, &no_more_than_the_mode)]);
+            write_file(&mut tree, "dir/bare", b"x", &bare).unwrap();
+            tree.finish().unwrap();
+            place
+        };
+        let (plain, masked) = (unpack(None), unpack(Some(0o751)));
+        let expected = plain.manifest("diff");
+        assert_eq!(expected.get(b"dir/file").unwrap().metadata.xattrs.len(), 1);
+        assert_eq!(masked.manifest("diff"), expected);
+        let assert_masked = |at: &std::path::Path| {
+            assert_eq!(std::fs::metadata(at).unwrap().permissions().mode() & 0o777, 0o751);
+            assert!(raw_xattrs(at).into_keys().all(|name| !name.starts_with("system.")));
+        };
+        ["diff", "diff/dir", "diff/dir/file"].iter().for_each(|name| assert_masked(&masked.path(name)));
+        for (from, mask) in [(&plain, None), (&plain, Some(0o751)), (&masked, None), (&masked, Some(0o751))] {
+            let copy = Place::new();
+            let (from, to) = (from.open("diff"), copy.open("diff"));
+            mask.iter().for_each(|mask| begin(to.as_fd(), namespace(), *mask).unwrap());
+            crate::disk::inherit_root(from.as_fd(), to.as_fd(), namespace()).unwrap();
+            crate::disk::copy_below(from.as_fd(), to.as_fd(), namespace()).unwrap();
+            assert_eq!(copy.manifest("diff"), expected, "{mask:?}");
+            mask.iter().for_each(|_| assert_masked(&copy.path("diff/dir/file")));
+        }
+    }
+
+    /// A list that was set through a mount counts, and what is none does not.
+    #[test]
+    fn what_a_container_does_to_a_list_is_read() {
+        let place = Place::new();
+        let (root, list) = (place.open("diff"), access_list(rustix::process::geteuid().as_raw()));
+        let kept = KEPT_ACLS[0].1;
+        if let Err(why) = begin(root.as_fd(), namespace(), 0o755)
+            .and_then(|()| xattr::set(Target::File(root.as_fd()), KEPT_ACLS[0].0, &list))
+        {
+            return eprintln!("skipped: no access lists, or no attributes of users: {why}");
+        }
+        let shown = || {
+            let attributes = attributes(Target::File(root.as_fd()), namespace(), true).unwrap();
+            let own = attributes.into_iter().filter(|(_, meaning)| matches!(meaning, Meaning::Own(_)));
+            own.map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        xattr::set(Target::File(root.as_fd()), kept, &list).unwrap();
+        assert_eq!(shown(), [KEPT_ACLS[0].0]);
+        xattr::remove(Target::File(root.as_fd()), KEPT_ACLS[0].0).unwrap();
+        assert_eq!(shown(), [kept]);
+        xattr::set(Target::File(root.as_fd()), kept, b"garbage").unwrap();
+        assert_eq!(shown(), [b""; 0]);
+    }
+
+    #[test]
+    fn a_list_is_one_that_the_kernel_takes() {
+        let list = access_list(5);
+        assert!(is_access_list(&list));
+        let without = |at: usize| [&list[..at], &list[at + 8..]].concat();
+        // The named user, and with that the mask.
+        assert!(is_access_list(&[&list[..12], &list[20..28], &list[36..]].concat()));
+        let changed = |at: usize, byte: u8| {
+            let mut list = list.clone();
+            list[at] = byte;
+            list
+        };
+        let swapped = [&list[..4], &list[12..20], &list[4..12], &list[20..]].concat();
+        for bad in [
+            without(4),
+            without(20),
+            without(28),
+            without(36),
+            changed(0, 1),
+            changed(6, 8),
+            changed(12, 3),
+            changed(5, 1),
+            swapped,
+            access_list(u32::MAX),
+            list[..43].to_vec(),
+            [&list[..], &list[36..]].concat(),
+            b"y".to_vec(),
+            Vec::new(),
+        ] {
+            assert!(!is_access_list(&bad), "{bad:?}");
         }
     }
 

@@ -27,6 +27,7 @@
 //! | [`parallel`] | many pieces of work on all processors |
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`program_marks`] | what a mount program leaves, as the kernel has it |
+//! | [`whiteout_devices`] | whiteouts of a directory that is going to be written to |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod additional;
@@ -61,6 +62,7 @@ mod trash;
 mod tree_writer;
 mod usage;
 mod walk;
+mod whiteout_devices;
 
 pub(crate) use additional::AdditionalDirectory;
 pub(crate) use copy::copy_below;
@@ -92,3 +94,4 @@ pub(crate) use tree_writer::{
 };
 pub(crate) use usage::{Usage, usage};
 pub(crate) use walk::{Life, is_gone};
+pub(crate) use whiteout_devices::{make_whiteouts_devices, may_have_xattr_whiteouts};

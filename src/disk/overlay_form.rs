@@ -208,6 +208,7 @@ mod tests {
                 &b"security.selinux"[..],
                 b"user.containers.override_stat",
                 b"user.fuseoverlayfs.opaque",
+                b"user.layerstore.acl_access",
                 b"user.fuseoverlayfs.origin",
             ] {
                 assert_eq!(namespace.stored_name(name), None);

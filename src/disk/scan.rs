@@ -391,10 +391,10 @@ impl Scan {
     fn read_xattrs(&self, path: &[u8], target: Target<'_>) -> Result<(Marks, Xattrs), ScanError> {
         let mut marks = Marks::default();
         let mut own = Vec::new();
-        let names = xattr::list(target).map_err(failed(path, "list the xattrs of"))?;
-        for stored in names {
+        let names = masked::attributes(target, self.namespace, self.masked);
+        for (stored, meaning) in names.map_err(failed(path, "list the xattrs of"))? {
             let value = || xattr::get(target, &stored).map_err(failed(path, "read the xattrs of"));
-            match self.namespace.meaning(&stored) {
+            match meaning {
                 Meaning::Own(name) => own.extend(value()?.map(|value| (name, value))),
                 Meaning::Opaque => marks.opaque = value()?.as_deref() == Some(OPAQUE),
                 Meaning::Whiteout => marks.whiteout = true,

@@ -107,7 +107,7 @@ fn is_about_ids(name: &[u8]) -> bool {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use super::super::fixture::{Member, Place, namespace, shape};
+    use super::super::fixture::{Member, Place, access_list, namespace, shape};
     use super::*;
 
     struct Shifted(u32);
@@ -161,16 +161,6 @@ mod tests {
         fn attribute(&self, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
             Some(self.0.clone())
         }
-    }
-
-    /// An access list in which a user has a line of its own.
-    fn access_list(user: u32) -> Vec<u8> {
-        let none = u32::MAX;
-        let lines = [(1_u16, 6_u16, none), (2, 4, user), (4, 4, none), (0x10, 4, none), (0x20, 0, none)];
-        let lines = lines.iter().flat_map(|(tag, rights, id)| {
-            [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
-        });
-        2_u32.to_le_bytes().into_iter().chain(lines).collect()
     }
 
     #[test]

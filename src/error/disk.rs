@@ -200,6 +200,18 @@ pub enum TreeError {
         /// The directory.
         path: PathBuf,
     },
+    /// The process may not make a whiteout as a device, which it has to be in a layer that is written to.
+    #[error(
+        "cannot make the whiteout of {path:?} as device 0:0, as a layer that is written to needs it: a seccomp filter or the \
+         filesystem refuses it"
+    )]
+    Whiteout {
+        /// What is deleted, relative to the tree's root.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("cannot {action} {path:?}")]
     Io {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{Limits, SyncPoint, copy_below};
+use crate::disk::{self, Limits, SyncPoint, copy_below};
 use crate::error::{Error, ImportError, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
@@ -74,7 +74,8 @@ impl StagedDiff {
     /// Returns [`Error::InUse`] if an image or another layer stands on the layer and
     /// [`change_under_others`](ApplyOptions::change_under_others) is not set, a lease keeps it, it or a layer above it is
     /// mounted, someone else changes it, or it is a [snapshot](Layer::snapshot_name) of containerd's; [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted
-    /// without syncs when the machine went down; [`Error::Unsynced`] if it was not on the disk when the machine went down; and
+    /// without syncs when the machine went down; [`Error::Unsynced`] if it was not on the disk when the machine went down;
+    /// [`Error::Tree`] with [`Whiteout`](crate::TreeError::Whiteout) if it is writable and whiteouts cannot be made devices; and
     /// [`Error::Lookup`] if it is not there.
     pub fn apply_to(self, layer: &LayerId) -> Result<Layer, Error> {
         let StagedDiff { store, staged_in, unpacked, options, point, .. } = self;
@@ -202,6 +203,7 @@ impl<'s> Target<'s> {
         };
         copy_below(from.as_fd(), staging.directory(), store.layout().xattrs())?;
         if writable {
+            disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;
             if limited.is_some() {
                 store.layout().refuse_over_limit(staging.number())?;
             }

@@ -159,7 +159,12 @@ impl Home<'_> {
                 if sealed {
                     refuse_quota()?;
                 }
-                self.stage_copy(&template.id, if sealed { Limits::default() } else { limits })?
+                let staging =
+                    self.stage_copy(&template.id, if sealed { Limits::default() } else { limits })?;
+                if !sealed {
+                    disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;
+                }
+                staging
             }
         };
         if let Some(owner) = options.root_owner {

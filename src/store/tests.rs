@@ -426,3 +426,59 @@ fn a_check_looks_at_transient_containers() {
         "{damages:?}"
     );
 }
+
+/// A whiteout in the form of a file is one in lower layers only: before a layer is written to, they become devices.
+#[test]
+fn a_layer_that_is_written_to_has_devices_for_whiteouts() {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileTypeExt;
+
+    use crate::sys::node::{self, NodeKind};
+    use crate::sys::xattr::{self, Target};
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let layer = store.create_layer(None, &LayerOptions::default()).unwrap();
+    let at = || {
+        let txn = store.database().begin_read().unwrap();
+        let record = txn.layer_ref(layer.id.as_str()).unwrap();
+        store.diff_path(crate::layer::directory(&txn, &record).unwrap().unwrap())
+    };
+    let is_device = || at().join("a/gone").symlink_metadata().unwrap().file_type().is_char_device();
+    let make_file = || {
+        let (root, a) = (at(), at().join("a"));
+        let time = std::fs::metadata(&a).unwrap().modified().unwrap();
+        std::fs::remove_file(a.join("gone")).unwrap();
+        std::fs::write(a.join("gone"), "").unwrap();
+        let namespace = store.layout().xattrs();
+        let name = |name: &str| [namespace.prefix(), name.as_bytes()].concat();
+        let open = |path: &Path| crate::sys::beneath::open_directory(path).unwrap();
+        xattr::set(Target::Name(open(&a).as_fd(), b"gone"), &name("whiteout"), b"y").unwrap();
+        for path in [&root, &a] {
+            xattr::set(Target::File(open(path).as_fd()), &name("opaque"), b"x").unwrap();
+        }
+        std::fs::File::open(&a).unwrap().set_modified(time).unwrap();
+    };
+    std::fs::create_dir(at().join("a")).unwrap();
+    let a = crate::sys::beneath::open_directory(&at().join("a")).unwrap();
+    node::make_node(a.as_fd(), b"gone", NodeKind::CharDevice, 0, (0, 0)).unwrap();
+    let tree = store.seal(&layer.id).unwrap().tree;
+    make_file();
+    let sealed = at();
+    store.unseal(&layer.id).unwrap();
+    assert!(is_device() && at() != sealed, "it was changed where nobody sees it");
+    make_file();
+    store.apply_diff(&layer.id, &[0; 1024][..], &ApplyOptions::default()).unwrap();
+    assert!(is_device());
+    make_file();
+    let copy = LayerOptions { template: Some(layer.id.clone()), ..LayerOptions::default() };
+    let copy = store.create_layer(None, &copy).unwrap();
+    let number = match store.database().begin_read().unwrap().layer_ref(copy.id.as_str()).unwrap().content {
+        LayerContent::Writable(number) => number,
+        other => panic!("{other:?}"),
+    };
+    let found = store.diff_path(number).join("a/gone").symlink_metadata().unwrap();
+    assert!(found.file_type().is_char_device());
+    assert_eq!(store.seal(&layer.id).unwrap().tree, tree);
+    is_whole(&store);
+}

@@ -1,11 +1,13 @@
 //! Unsealing: a sealed layer is written to again, in its own directory if nobody else has it, else in a copy.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
 use crate::composefs;
+use crate::disk;
 use crate::error::{Error, InUseError};
 use crate::layer::{self, Layer};
 use crate::meta::{Query, unsynced};
@@ -28,7 +30,9 @@ impl Store {
     ///
     /// Returns [`Error::InUse`] if an image or another layer stands on the layer, it is mounted, a lease keeps it, or it is
     /// [`read_only`](crate::LayerOptions::read_only); [`Error::InOtherStore`] if it is in a store that is only read;
-    /// [`Error::Unsynced`] if it was not on the disk when the machine went down; and [`Error::Lookup`] if it is not there.
+    /// [`Error::Unsynced`] if it was not on the disk when the machine went down; [`Error::Tree`] with
+    /// [`Whiteout`](crate::TreeError::Whiteout) if its whiteouts are no devices, and cannot be made such; and [`Error::Lookup`] if
+    /// it is not there.
     pub fn unseal(&self, id: &LayerId) -> Result<Layer, Error> {
         Ok(Layer::from_record(self.layer_home(id.as_str())?.unseal(id.as_str(), false)?)?)
     }
@@ -67,8 +71,15 @@ impl Home<'_> {
         drop(txn);
         let limits = store.default_limits();
         // What is in a directory that got no project before it was filled counts for none.
-        let in_place =
-            alone && !shared()? && (limits.is_none() || store.layout().limits_of(number)?.is_some());
+        // They become devices, which is done where nobody sees a part of it.
+        let has_files_for_whiteouts = || {
+            let root = store.open_diff(number)?;
+            Ok::<_, Error>(disk::may_have_xattr_whiteouts(root.as_fd(), store.layout().xattrs())?)
+        };
+        let in_place = alone
+            && !shared()?
+            && !has_files_for_whiteouts()?
+            && (limits.is_none() || store.layout().limits_of(number)?.is_some());
         let checked = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, id)?;
             self.refuse_change(rows.txn, &current, change_under_others)?;
@@ -112,6 +123,7 @@ impl Home<'_> {
             }
             staging => staging?,
         };
+        disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;
         store.sync_writable(&point, &staging, true)?;
         let written = self.hold_user(|| {
             store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, |rows| {

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
-use crate::disk::masked::{Override, Special};
+use crate::disk::masked::{self, Override, Special};
 use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
 use crate::error::UnpackError;
 use crate::sys::stat::Stat;
@@ -76,8 +76,9 @@ impl TreeWriter {
 
     /// A second entry for a directory replaces the first one's attributes.
     fn remove_other_xattrs(&self, target: Target<'_>, metadata: &Metadata) -> io::Result<()> {
-        for stored in xattr::list(target)? {
-            let Meaning::Own(name) = self.shared.options.xattr_namespace.meaning(&stored) else { continue };
+        let UnpackOptions { xattr_namespace, mask, .. } = self.shared.options;
+        for (stored, meaning) in masked::attributes(target, xattr_namespace, mask.is_some())? {
+            let Meaning::Own(name) = meaning else { continue };
             if !metadata.xattrs.iter().any(|(kept, _)| *kept == name) {
                 xattr::remove(target, &stored)?;
             }
@@ -194,7 +195,15 @@ impl Shared {
     ) -> Result<(), UnpackError> {
         let Some(stored) = self.options.xattr_namespace.stored_name(name) else { return Ok(()) };
         let privileged_name = name.starts_with(b"trusted.") || name.starts_with(b"security.");
-        match xattr::set(target, &stored, value) {
+        let set = match target {
+            Target::File(file) if self.options.mask.is_some() => masked::keep_access_list(file, name, value)
+                .and_then(|kept| match kept {
+                    true => Ok(()),
+                    false => xattr::set(target, &stored, value),
+                }),
+            _ => xattr::set(target, &stored, value),
+        };
+        match set {
             Err(error) if self.options.unprivileged && (privileged_name || is_refusal(&error)) => {
                 self.leave_out(path, LeftOutWhat::Xattr(name.to_vec()), &error);
                 Ok(())

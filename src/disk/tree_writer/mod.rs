@@ -236,6 +236,6 @@ fn failed(path: &RelPath, action: &'static str) -> impl FnOnce(io::Error) -> Unp
 }
 
 /// Whether the kernel says that this process may not, rather than that something went wrong.
-fn is_refusal(error: &io::Error) -> bool {
+pub(super) fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EOPNOTSUPP | libc::EINVAL))
 }

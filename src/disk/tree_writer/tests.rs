@@ -208,7 +208,7 @@ fn whiteouts_hide_lower_layers_only() {
         // Where devices are refused: the same changes, so the same digest.
         let other = Place::new();
         let mut tree = other.strict_writer();
-        tree.whiteouts = whiteout::Form::Xattr;
+        tree.refuse_devices();
         members.iter().for_each(|member| member.write(&mut tree, &other.path("victim")).unwrap());
         tree.finish().unwrap();
         assert_eq!(other.manifest("diff").digest(), place.manifest("diff").digest(), "{members:?}");
@@ -219,7 +219,7 @@ fn whiteouts_hide_lower_layers_only() {
 fn xattr_whiteouts_are_marked_for_the_kernel() {
     let place = Place::new();
     let mut tree = place.strict_writer();
-    tree.whiteouts = whiteout::Form::Xattr;
+    tree.refuse_devices();
     tree.whiteout(&path("a/b/gone")).unwrap();
     tree.finish().unwrap();
     let attribute = String::from_utf8(namespace().opaque().to_vec()).unwrap();

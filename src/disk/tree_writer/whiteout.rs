@@ -106,6 +106,12 @@ impl TreeWriter {
         Ok(())
     }
 
+    /// Makes whiteouts as if devices were refused.
+    #[cfg(test)]
+    pub(in crate::disk) fn refuse_devices(&mut self) {
+        self.whiteouts = Form::Xattr;
+    }
+
     fn make_whiteout(&mut self, parent: &Arc<OwnedFd>, name: &[u8]) -> io::Result<()> {
         if self.whiteouts == Form::Device {
             match node::make_node(parent.as_fd(), name, NodeKind::CharDevice, 0, (0, 0)) {
