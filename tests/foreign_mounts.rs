@@ -322,6 +322,59 @@ fn names_that_an_index_keeps_together_come_out() {
     assert_whole(&store);
 }
 
+/// A mount with `index=on` shows what was written to a file through one of its names under the others after that name was
+/// removed, too: the index in the workdir alone has it then.
+#[test]
+fn what_only_an_index_has_is_not_lost() {
+    if !machine::is_real_root() {
+        skip!("the kernel takes index=on from root only");
+    }
+    let dir = Dir::new("kept-by-index");
+    let store = open(&dir);
+    let names = [
+        Member::file("a", b"old"),
+        Member::hard_link("b", "a"),
+        Member::directory("c"),
+        Member::file("c/1", b"one"),
+        Member::hard_link("c/2", "c/1"),
+        Member::file("gone", b"gone"),
+        Member::hard_link("gone-too", "gone"),
+        Member::symlink("s", "a"),
+        Member::hard_link("t", "s"),
+        Member::file("x", b"ex"),
+        Member::hard_link("y", "x"),
+        Member::hard_link("z", "x"),
+    ];
+    let base = put(&store, None, "base", &names);
+    let work = "set -eu; test -n \"$1\"; cd \"$1\"; echo new > b; rm b; echo two > c/2; rm c/2; echo x > gone; rm gone gone-too
+        chown -h 5:6 t; rm t; touch -d @1000000000 a c/1";
+    // With a renamed directory around one of the names, and with files that have only another mode.
+    let redirects = "set -eu; test -n \"$1\"; cd \"$1\"; echo new > b; rm b; touch -d @1000000000 a; echo two > c/2; rm c/2; mv c d
+        chmod 600 y; rm y";
+    for (features, work, changed) in [
+        (&["index=on", "redirect_dir=nofollow", "metacopy=off"][..], work, "/a"),
+        (&["index=on", "redirect_dir=on", "metacopy=off"], redirects, "/a"),
+        (&["index=on", "redirect_dir=on", "metacopy=on"], redirects, "/x"),
+    ] {
+        let (layer, expected) = match worked(&dir, &store, &base.id, features, work) {
+            Ok(worked) => worked,
+            Err(why) => skip!("{why}"),
+        };
+        let told = changes(&store, &layer);
+        assert!(told.contains(&format!("C {changed}")), "{features:?}: {told:?}");
+        assert!(!store.native_diff(&layer).unwrap().native, "{features:?}");
+        let tar = diff(&store, &layer);
+        let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
+        expected.assert_same(&shown_by_store(&store, &again));
+        assert_eq!(store.changes_since(&layer, &again).unwrap(), []);
+        let sealed = store.seal(&layer.id).unwrap();
+        expected.assert_same(&shown_by_store(&store, &sealed));
+        assert!(store.native_diff(&sealed).unwrap().native);
+        assert_eq!(diff(&store, &sealed), tar);
+    }
+    assert_whole(&store);
+}
+
 /// What a redirect names is looked for among what the layers below show, and nowhere else.
 #[test]
 fn redirects_that_a_layer_brings_lead_nowhere() {

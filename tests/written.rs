@@ -408,3 +408,60 @@ fn sizes_count_content_once_and_nothing_for_what_is_gone() {
         }
     }
 }
+
+/// An archive has no sockets: neither another name of one, nor what one stands in the place of.
+#[test]
+fn no_name_of_a_socket_is_written_out_and_nothing_comes_back_for_one() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("written-sockets");
+    let store = open(&dir);
+    let base = archive(&[
+        Member::file("replaced", "below"),
+        Member::file("directory/inside", "below"),
+        Member::file("opaque/replaced", "below"),
+        Member::file("linked", "below"),
+    ]);
+    let base = store.put_layer(None, &LayerOptions::named("base"), &*base).unwrap();
+    let written = store.create_layer(&base.id, &LayerOptions::named("written")).unwrap();
+    let mut expected = mounted(&store, &written, |root| {
+        for path in ["replaced", "linked"] {
+            std::fs::remove_file(root.join(path)).unwrap();
+        }
+        for path in ["directory", "opaque"] {
+            std::fs::remove_dir_all(root.join(path)).unwrap();
+        }
+        std::fs::create_dir(root.join("opaque")).unwrap();
+        for path in ["a", "replaced", "directory", "opaque/replaced"] {
+            node(&root.join(path), FileType::Socket, 0);
+        }
+        for path in ["b", "linked", "opaque/c"] {
+            std::fs::hard_link(root.join("a"), root.join(path)).unwrap();
+        }
+        scan(root)
+    });
+    let sockets = ["a", "b", "directory", "linked", "opaque/c", "opaque/replaced", "replaced"];
+    for path in sockets {
+        assert!(expected.nodes.remove(path.as_bytes()).is_some(), "{path}");
+    }
+    // As a layer above its parent, and as what turns one tree into another, which has the same files.
+    let twin = store.put_layer(None, &LayerOptions::named("twin"), &*exported(&store, &base)).unwrap();
+    let mut since = Vec::new();
+    store.diff_with(&written, &DiffOptions::since(&twin), &mut since).unwrap();
+    for (name, tar) in [("again", exported(&store, &written)), ("since", since)] {
+        let members: Vec<String> = headers(&tar).into_keys().collect();
+        let again = store.put_layer(&base.id, &LayerOptions::named(name), &*tar).unwrap();
+        shown(&store, &again).assert_same(&expected);
+        for path in [".wh.replaced", ".wh.linked", ".wh.directory"] {
+            assert!(members.iter().any(|member| member == path), "{path}: {members:?}");
+        }
+        assert!(!members.iter().any(|member| sockets.contains(&member.as_str())), "{members:?}");
+    }
+    store.seal(&written.id).unwrap();
+    // A socket in the place of a socket: the one below is as good.
+    let above = store.create_layer(&written.id, &LayerOptions::named("above")).unwrap();
+    mounted(&store, &above, |root| set_mode(&root.join("replaced"), 0o600));
+    assert_eq!(headers(&exported(&store, &above)).len(), 0);
+    assert_whole(&store);
+}

@@ -40,6 +40,7 @@ mod file_in;
 #[cfg(test)]
 mod fixture;
 mod hash;
+mod index;
 mod inherit;
 mod layout;
 pub(crate) mod marker;
@@ -71,6 +72,7 @@ pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
 pub(crate) use hash::{hash_content, hash_files};
+pub(crate) use index::{INDEX, KeptFile, list_kept};
 pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};
 pub(crate) use layout::{Layout, SyncPoint};
 pub(crate) use masked::mask_of;

@@ -27,6 +27,8 @@ pub(crate) struct Difference<'m> {
     pub(crate) of_itself: bool,
     /// What stands there in the newer one.
     pub(crate) shown: Option<Shown<'m>>,
+    /// What stood there in the older one.
+    pub(crate) was: Option<&'m Entry>,
 }
 
 impl Difference<'_> {
@@ -71,6 +73,7 @@ pub(crate) fn compare<'m>(new: &'m Stack, old: &'m Stack) -> Vec<Difference<'m>>
         kind,
         of_itself: changed.contains(path),
         shown: new.get(path).copied(),
+        was: old.get(path).map(|shown| shown.entry),
     };
     let mut differences: Vec<_> = found.into_iter().map(difference).collect();
     differences.sort_by(|a, b| path_order(a.path, b.path));

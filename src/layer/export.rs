@@ -12,6 +12,7 @@ use layerstore_schema::manifest::{Kind, Manifest, path_order};
 use super::changes::ChangeKind;
 use super::compare::{Difference, Shown};
 use super::idattr;
+use super::stack::{Stack, ancestors};
 use crate::archive::split::SplitReader;
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
@@ -59,8 +60,8 @@ pub(crate) fn export_original(
     Ok(())
 }
 
-/// Writes a deterministic tar of what a diff directory has: markers for what it deletes, sockets left out. The root
-/// directory stands in it if its metadata is not `inherited`. With `id_maps` the directory has the host's ids, and the
+/// Writes a deterministic tar of what a diff directory has above the stack `below`: markers for what it deletes, sockets
+/// left out. The root directory stands in it if its metadata is not inherited. With `id_maps` the directory has the host's ids, and the
 /// tar gets the container's. `open` gives the file at a path; one that is gone by then, `None`, is not in the tar.
 ///
 /// Returns [`ExportError::Io`] if a file cannot be read, or changes while it is, and
@@ -68,11 +69,13 @@ pub(crate) fn export_original(
 pub(crate) fn export_directory(
     mut entries: Vec<ScannedEntry>,
     open: impl Fn(&[u8]) -> io::Result<Option<File>>,
-    inherited: Option<&Metadata>,
+    below: &Stack,
     id_maps: Option<&IdMaps>,
     out: &mut impl Write,
 ) -> Result<(), ExportError> {
     let mut writer = Writer::new(out);
+    leave_out_sockets(&mut entries, below);
+    let inherited = below.find(b"").map(|entry| &entry.metadata);
     let is_inherited = |root: &Metadata| inherited.is_none_or(|inherited| same_root(inherited, root));
     let mut root_is_inherited = entries.first().is_some_and(|root| is_inherited(&root.metadata));
     if let Some(maps) = id_maps {
@@ -93,6 +96,36 @@ pub(crate) fn export_directory(
     }
     writer.finish()?;
     Ok(())
+}
+
+/// Takes the sockets out, which have no place in an archive: whoever listens makes them anew. With a socket go all its names.
+/// What it replaces is deleted, or it would come back; another socket below is as good as this one.
+fn leave_out_sockets(entries: &mut Vec<ScannedEntry>, below: &Stack) {
+    let is =
+        |entry: &ScannedEntry, kind: &Kind| matches!(&entry.kind, ScannedKind::Other(other) if other == kind);
+    let sockets: HashSet<Vec<u8>> =
+        entries.iter().filter(|entry| is(entry, &Kind::Socket)).map(|entry| entry.path.clone()).collect();
+    if sockets.is_empty() {
+        return;
+    }
+    let opaque: HashSet<Vec<u8>> = entries
+        .iter()
+        .filter(|entry| is(entry, &Kind::Directory { opaque: true }))
+        .map(|entry| entry.path.clone())
+        .collect();
+    entries.retain_mut(|entry| {
+        let first = match &entry.kind {
+            ScannedKind::Other(Kind::HardLink { target }) => target,
+            _ => &entry.path,
+        };
+        if !sockets.contains(first) {
+            return true;
+        }
+        let is_hidden = ancestors(&entry.path).any(|above| opaque.contains(above));
+        let replaces = !is_hidden && below.find(&entry.path).is_some_and(|was| was.kind != Kind::Socket);
+        (entry.kind, entry.metadata) = (ScannedKind::Other(Kind::Whiteout), Metadata::default());
+        replaces
+    });
 }
 
 /// Turns the host's ids into the container's.
@@ -148,7 +181,13 @@ pub(crate) fn export_differences(
             Kind::File { size, .. } => ScannedKind::File { size },
             ref kind => ScannedKind::Other(kind.clone()),
         };
-        let Some(kind) = entry_kind(&kind) else { continue };
+        let Some(kind) = entry_kind(&kind) else {
+            // A socket is left out, and what it replaces is not to come back.
+            if difference.was.is_some_and(|was| was.kind != Kind::Socket) {
+                append_marker(&mut writer, &whiteout::marker(&RelPath::from_archive(difference.path)?)?)?;
+            }
+            continue;
+        };
         refuse_marker_name(difference.path)?;
         let path = if difference.path.is_empty() { b"./" } else { difference.path };
         // A second name of a file that stands in the archive already.
@@ -223,7 +262,6 @@ fn append<W: Write>(
 ) -> Result<bool, ExportError> {
     let path = if scanned.path.is_empty() { b"./".to_vec() } else { scanned.path.clone() };
     let Some(kind) = entry_kind(&scanned.kind) else {
-        // A socket has no place in an archive; it is made anew by whoever listens.
         if scanned.kind == ScannedKind::Other(Kind::Whiteout) {
             append_marker(writer, &whiteout::marker(&RelPath::from_archive(&scanned.path)?)?)?;
         }
@@ -296,7 +334,7 @@ mod tests {
         let mut out = Vec::new();
         let entries = disk::list(root.as_fd(), XattrNamespace::User).unwrap();
         let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
-        let error = export_directory(entries, open, None, None, &mut out).unwrap_err();
+        let error = export_directory(entries, open, &Stack::default(), None, &mut out).unwrap_err();
         assert!(error.to_string().starts_with("/bin/.wh.sh cannot be written out"), "{error}");
     }
 
@@ -320,7 +358,7 @@ mod tests {
             opened => Ok(Some(opened?.into())),
         };
         let mut out = Vec::new();
-        export_directory(entries, open, None, None, &mut out).unwrap();
+        export_directory(entries, open, &Stack::default(), None, &mut out).unwrap();
         let mut archive = tar::Archive::new(&*out);
         let members = archive.entries().unwrap().map(|entry| {
             let mut entry = entry.unwrap();

@@ -53,7 +53,7 @@ pub(crate) use import::{ImportOptions, UnpackedLayer, unpack};
 pub(crate) use mapped::fill_mapped;
 pub(crate) use pipeline::Streams;
 pub use progress::{Progress, ProgressFn};
-pub(crate) use resolve::{Place, resolve};
+pub(crate) use resolve::{Holder, Place, resolve};
 pub(crate) use seal::{SealedContent, SealedLayer, complete, seal};
 pub(crate) use snapshot::{SNAPSHOT_KIND, SnapshotName, snapshot_key, snapshot_name};
 pub(crate) use stack::{Stack, hides_below};

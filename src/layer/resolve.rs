@@ -21,7 +21,7 @@ use layerstore_schema::manifest::{Entry, Kind, path_order};
 use super::compare::{Shown, is_directory, merge, parent};
 use super::stack::Stack;
 use super::writable::UNREAD;
-use crate::disk::{LeftBelow, ScannedEntry, ScannedKind};
+use crate::disk::{KeptFile, LeftBelow, ScannedEntry, ScannedKind};
 use crate::error::ScanError;
 use crate::sys::handle::Handle;
 use crate::sys::stat::FileId;
@@ -30,12 +30,23 @@ use crate::types::{ContentHash, Metadata, RelPath};
 /// Where the bytes of a file are that are not in the directory itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
-    /// The layer, by its position in the stack below, topmost first; `None` for the directory itself.
-    pub(crate) layer: Option<usize>,
+    /// Where that path leads from.
+    pub(crate) holder: Holder,
     /// The path there.
     pub(crate) path: Vec<u8>,
     /// The bytes' hash as the stack has it.
     pub(crate) content: ContentHash,
+}
+
+/// What has a file that is not where the changeset has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holder {
+    /// A layer below, by its position in the stack, topmost first.
+    Below(usize),
+    /// The directory itself.
+    Directory,
+    /// The index in its workdir.
+    Index,
 }
 
 /// A directory as a plain changeset.
@@ -45,14 +56,17 @@ pub(crate) struct Resolved {
     pub(crate) entries: Vec<ScannedEntry>,
     /// Where the bytes of files are that are not in the directory, by path.
     pub(crate) elsewhere: HashMap<Vec<u8>, Place>,
+    /// The names of files that only the index has.
+    pub(crate) kept: Vec<Vec<u8>>,
 }
 
-/// Makes a plain changeset of what is `left` in a directory above the stack `below`. `owned` gives the metadata of what is
+/// Makes a plain changeset of what is `left` in a directory above the stack `below`, and `kept` in its index. `owned` gives the metadata of what is
 /// below as the mount shows it, for one that maps ids; `handle` what the filesystem calls the file at a path in a layer below.
 ///
 /// Returns [`ScanError::LeftBelow`] if something is not where the directory says.
 pub(crate) fn resolve(
     left: Vec<ScannedEntry>,
+    kept: Vec<KeptFile>,
     below: &Stack,
     owned: impl Fn(&mut Metadata),
     handle: impl Fn(usize, &[u8]) -> Option<Handle>,
@@ -71,7 +85,7 @@ pub(crate) fn resolve(
     for entry in left {
         resolving.add(entry)?;
     }
-    resolving.link_names_below(&linked, handle);
+    resolving.link_names_below(&linked, kept, handle);
     Ok(resolving.finish())
 }
 
@@ -171,7 +185,8 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
             return Err(missing(&entry.path, &found.unwrap_or_default()));
         };
         entry.kind = ScannedKind::File { size: *size };
-        let place = Place { layer: Some(shown.layer), path: shown.entry.path.clone(), content: *content };
+        let holder = Holder::Below(shown.layer);
+        let place = Place { holder, path: shown.entry.path.clone(), content: *content };
         self.resolved.elsewhere.insert(entry.path.clone(), place);
         self.resolved.entries.push(entry);
         Ok(())
@@ -201,7 +216,8 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
                     Kind::File { content, .. } => content,
                     _ => UNREAD,
                 };
-                let place = Place { layer: Some(shown.layer), path: shown.entry.path.clone(), content };
+                let holder = Holder::Below(shown.layer);
+                let place = Place { holder, path: shown.entry.path.clone(), content };
                 self.resolved.elsewhere.insert(entry.path.clone(), place);
             }
             self.resolved.entries.push(entry);
@@ -231,11 +247,13 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
 
     /// Names of one file below are names of one file here.
     fn finish(self) -> Resolved {
-        let Resolved { mut entries, mut elsewhere } = self.resolved;
+        let Resolved { mut entries, mut elsewhere, kept } = self.resolved;
         entries.sort_unstable_by(|a, b| path_order(&a.path, &b.path));
         let mut first_names: HashMap<(usize, Vec<u8>), Vec<u8>> = HashMap::new();
         for entry in entries.iter_mut().filter(|entry| !self.paths.contains(&entry.path)) {
-            let Some(Place { layer: Some(layer), path, .. }) = elsewhere.get(&entry.path) else { continue };
+            let Some(Place { holder: Holder::Below(layer), path, .. }) = elsewhere.get(&entry.path) else {
+                continue;
+            };
             let inode = (*layer, path.clone());
             if let Some(first) = first_names.get(&inode) {
                 elsewhere.remove(&entry.path);
@@ -250,7 +268,7 @@ impl<F: Fn(&mut Metadata)> Resolving<'_, F> {
             let entry = found.and_then(|at| entries.get(at));
             entry.is_some_and(|entry| matches!(entry.kind, ScannedKind::File { .. }))
         });
-        Resolved { entries, elsewhere }
+        Resolved { entries, elsewhere, kept }
     }
 }
 
@@ -334,12 +352,16 @@ mod tests {
             })
             .collect();
         entries.sort_by(|a, b| path_order(&a.path, &b.path));
-        lines(entries, below)
+        lines(entries, Vec::new(), below)
     }
 
-    fn lines(entries: Vec<ScannedEntry>, below: &Stack) -> Result<Vec<String>, ScanError> {
+    fn lines(
+        entries: Vec<ScannedEntry>,
+        kept: Vec<KeptFile>,
+        below: &Stack,
+    ) -> Result<Vec<String>, ScanError> {
         let handle = |_, path: &[u8]| Some(handle(std::str::from_utf8(path).unwrap()));
-        let Resolved { entries, elsewhere } = resolve(entries, below, |_| {}, handle)?;
+        let Resolved { entries, elsewhere, .. } = resolve(entries, kept, below, |_| {}, handle)?;
         Ok(entries
             .iter()
             .map(|entry| {
@@ -440,8 +462,9 @@ mod tests {
         );
     }
 
-    /// A directory with `above` and the file `e`, which the index says is the file with the names `d/a` and `d/link` below.
-    fn linked(above: &[(&str, Kind)]) -> Vec<String> {
+    /// A directory with `above`, and a file which the index says is the file with the names `d/a` and `d/link` below: `e` in
+    /// the directory, or in the index alone.
+    fn linked(above: &[(&str, Kind)], is_kept: bool) -> Vec<String> {
         let entry = |(path, kind): &(&str, Kind)| ScannedEntry {
             path: path.as_bytes().to_vec(),
             kind: ScannedKind::Other(kind.clone()),
@@ -457,17 +480,30 @@ mod tests {
             linked_below: Some(handle("d/a")),
             ..entry(&("e", DIRECTORY))
         };
-        entries.push(file);
-        lines(entries, &base()).unwrap()
+        let mut kept = Vec::new();
+        match is_kept {
+            true => kept.push(KeptFile { file, origin: handle("d/a") }),
+            false => entries.push(file),
+        }
+        lines(entries, kept, &base()).unwrap()
     }
 
     #[test]
     fn names_below_are_names_of_a_file_as_far_as_they_are_shown() {
-        assert_eq!(linked(&[]), ["d ", "d d", "f d/a: e", "h d/link: d/a", "h e: d/a"]);
-        let gone = linked(&[("d", DIRECTORY), ("d/a", Kind::Whiteout)]);
+        assert_eq!(linked(&[], false), ["d ", "d d", "f d/a: e", "h d/link: d/a", "h e: d/a"]);
+        let gone = linked(&[("d", DIRECTORY), ("d/a", Kind::Whiteout)], false);
         assert_eq!(gone, ["d ", "d d", "w d/a", "f d/link: e", "h e: d/link"]);
-        assert_eq!(linked(&[("d", OPAQUE)]), ["d ", "o d", "f e: e"]);
-        assert_eq!(linked(&[("d", Kind::Whiteout)]), ["d ", "w d", "f e: e"]);
+        assert_eq!(linked(&[("d", OPAQUE)], false), ["d ", "o d", "f e: e"]);
+        assert_eq!(linked(&[("d", Kind::Whiteout)], false), ["d ", "w d", "f e: e"]);
+    }
+
+    #[test]
+    fn a_file_that_only_the_index_has_is_under_the_names_that_are_shown() {
+        assert_eq!(linked(&[], true), ["d ", "d d", "f d/a: e", "h d/link: d/a"]);
+        let gone = linked(&[("d", DIRECTORY), ("d/a", Kind::Whiteout)], true);
+        assert_eq!(gone, ["d ", "d d", "w d/a", "f d/link: e"]);
+        assert_eq!(linked(&[("d", OPAQUE)], true), ["d ", "o d"]);
+        assert_eq!(linked(&[("d", Kind::Whiteout)], true), ["d ", "w d"]);
     }
 
     #[test]

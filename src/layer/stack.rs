@@ -75,7 +75,7 @@ fn ends_lookup(kind: &Kind) -> bool {
 }
 
 /// The directories above `path`, the root last.
-fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let parent = |path: &[u8]| path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
     let mut rest = path;
     std::iter::from_fn(move || {

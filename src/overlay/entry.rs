@@ -115,8 +115,13 @@ impl MountPlan {
         self.option_words(paths).join(OsStr::new(","))
     }
 
-    /// The filesystem's options, paths last. Each word is complete and has its escapes.
-    fn option_words(&self, paths: EntryPaths) -> Vec<OsString> {
+    /// The filesystem's options but for its directories, as text for people.
+    pub(super) fn settings_text(&self) -> String {
+        self.setting_words().join(OsStr::new(",")).to_string_lossy().into_owned()
+    }
+
+    /// The filesystem's options but for its directories.
+    fn setting_words(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         for (key, value) in &self.settings {
             words.push(value.map_or_else(|| (*key).into(), |value| format!("{key}={value}").into()));
@@ -125,6 +130,12 @@ impl MountPlan {
             // A label has commas of its own: the quotes are for SELinux, which takes them off.
             words.push(format!("context=\"{label}\"").into());
         }
+        words
+    }
+
+    /// The filesystem's options, paths last. Each word is complete and has its escapes.
+    fn option_words(&self, paths: EntryPaths) -> Vec<OsString> {
+        let mut words = self.setting_words();
         let word = |key: &str, value: OsString| {
             let mut word = OsString::from(key);
             word.push(value);

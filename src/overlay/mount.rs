@@ -3,6 +3,7 @@
 //! With the descriptor-based calls the mount is made attached to nothing, and put in place by one call at the end:
 //! a failure, or the death of the process, leaves nothing behind.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -164,8 +165,7 @@ fn set_path(context: &FsContext, key: &str, path: &Path, escapes: bool) -> Resul
     if bytes.len() <= FSCONFIG_VALUE_MAX && !(escapes && bytes.contains(&b'\\')) {
         return context.string(key, path);
     }
-    let directory =
-        sys::open_directory(path).map_err(|error| Refusal::new(format!("open {}", path.display()), error))?;
+    let directory = open_plain(path)?;
     context.string(key, format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
@@ -175,25 +175,31 @@ pub(super) fn option_string(plan: &MountPlan, target: &Path) -> Result<(), Refus
     if options.len() > MOUNT_DATA_MAX {
         return by_numbers(plan, target);
     }
-    sys::mount_call(SOURCE, target, "overlay", mount_flags(plan.attributes), &options)?;
+    call(plan, target, &options)
+}
+
+/// Calls `mount(2)`, which gives nothing but a number for what it refuses: it is looked up which directory cannot be opened.
+fn call(plan: &MountPlan, target: &Path, options: &OsStr) -> Result<(), Refusal> {
+    let made = sys::mount_call(SOURCE, target, "overlay", mount_flags(plan.attributes), options);
+    made.map_err(|error| {
+        let upper = plan.upper.iter().flat_map(|upper| [&upper.upper, &upper.work]);
+        let closed = plan.lowers.iter().chain(upper).find_map(|path| open_plain(path).err());
+        closed.unwrap_or_else(|| Refusal::new(format!("mount with {}", plan.settings_text()), error))
+    })?;
     Ok(sys::make_private(target, false)?)
 }
 
 /// As [`option_string`], where the names of the layers do not fit into a page: the numbers of open directories do, seen from
 /// the directory of the process's descriptors. The mount table shows these numbers, and the kernel keeps the directories.
 fn by_numbers(plan: &MountPlan, target: &Path) -> Result<(), Refusal> {
-    let open = |lower: &PathBuf| {
-        sys::open_directory(lower).map_err(|error| Refusal::new(format!("open {}", lower.display()), error))
-    };
-    let opened = plan.lowers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let opened = plan.lowers.iter().map(|lower| open_plain(lower)).collect::<Result<Vec<_>, _>>()?;
     let lowers = opened.iter().map(|lower| lower.as_raw_fd().to_string().into()).collect();
     let options = MountPlan { lowers, ..plan.clone() }.option_string(EntryPaths::Absolute);
     if options.len() > MOUNT_DATA_MAX {
         return Err(Refusal::new(TOO_LONG, io::Error::from_raw_os_error(nix::libc::E2BIG)));
     }
     sys::enter(Path::new("/proc/self/fd"))?;
-    sys::mount_call(SOURCE, target, "overlay", mount_flags(plan.attributes), &options)?;
-    Ok(sys::make_private(target, false)?)
+    call(plan, target, &options)
 }
 
 /// Marks the refusal of options that this crate knows to be too long for a page.

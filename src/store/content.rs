@@ -345,19 +345,18 @@ impl Store {
             return Ok(());
         }
         let below = txn.stack(layer.parent.as_deref())?;
-        let inherited = below.find(b"").map(|entry| &entry.metadata);
         let of_container = txn.container_on(&layer.id)?.as_ref().and_then(image::id_maps);
         let maps = maps.or(of_container.as_ref());
         let result = match layer.content {
             LayerContent::Writable(_) | LayerContent::Additional(_) => {
                 let mut written = txn.being_written(layer)?;
                 let entries = written.take_entries();
-                layer::export_directory(entries, |path| written.open_if_there(path), inherited, maps, out)
+                layer::export_directory(entries, |path| written.open_if_there(path), &below, maps, out)
             }
             LayerContent::Sealed(_) => {
                 let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
                 let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
-                layer::export_directory(entries, open, inherited, maps, out)
+                layer::export_directory(entries, open, &below, maps, out)
             }
         };
         Ok(result?)

@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::disk::{AdditionalDirectory, DiffName, Layout, Staging, Subdirectory};
+use crate::disk::{self, AdditionalDirectory, DiffName, Layout, Life, Staging, Subdirectory};
 use crate::error::{AdditionalLayerError, Error, LayoutError, MetaError};
 use crate::layer;
 use crate::meta::{Database, ReadTxn, RunDatabase, StoreBeside};
+use crate::sys::beneath;
 
 use super::{Store, StoreOptions};
 
@@ -191,6 +192,29 @@ impl<'s> Directory<'s> {
             }
             error => error.into(),
         })
+    }
+
+    /// The index in the workdir beside it, which mounts with `index=on` make. Who only looks at another's store may not see it.
+    ///
+    /// Returns [`Error::Layout`] if it cannot be opened.
+    pub(crate) fn index(&self, life: Life) -> Result<Option<OwnedFd>, Error> {
+        let Place::Entry(number) = self.place else { return Ok(None) };
+        let index = self.layout.open_entry(Subdirectory::Work, number).and_then(|work| {
+            beneath::open_directory_beneath(work.as_fd(), disk::INDEX).map_err(|source| LayoutError::Io {
+                path: self.layout.entry_path(Subdirectory::Work, DiffName::Entry(number)),
+                action: "open the index in",
+                source,
+            })
+        });
+        match index {
+            Err(LayoutError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound
+                    || (life == Life::Changing && source.kind() == io::ErrorKind::PermissionDenied) =>
+            {
+                Ok(None)
+            }
+            index => Ok(Some(index?)),
+        }
     }
 
     /// Its path.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{Filled, Limits};
+use crate::disk::{Filled, Life, Limits};
 use crate::error::{CreateError, Error, ImportError, InUseError, MetaError, ScanError};
 use crate::layer::{Layer, SealedContent};
 use crate::meta::Query;
@@ -230,6 +230,13 @@ impl Home<'_> {
         self.hold_user(|| store.write_rows(&HashSet::new(), sync, Mounts::Wait, give))
     }
 
+    /// Whether the index of a mount that somebody else made has what belongs into the layer.
+    fn has_kept(&self, record: &LayerRecord) -> Result<bool, Error> {
+        let txn = self.seen_from().begin_read()?;
+        let index = txn.directory(record)?.index(Life::Still)?;
+        Ok(index.is_some() && !txn.written(record)?.is_plain())
+    }
+
     /// Seals what is in `diffs/<number>`, which this process holds.
     fn seal_held(&self, record: &LayerRecord, number: u64, gift: &Gift<'_>) -> Result<LayerRecord, Error> {
         let store = self.store;
@@ -242,13 +249,21 @@ impl Home<'_> {
         store.settle_marks(number)?;
         let root = store.open_diff(number)?;
         let namespace = store.layout().xattrs();
-        let (settled, content) = match SealedContent::read(root.as_fd(), &HashMap::new(), namespace) {
-            Err(ImportError::Scan(ScanError::Redirected { .. })) => {
+        let plain = match self.has_kept(record)? {
+            // What only the index of a mount has, the directory does not tell of.
+            true => None,
+            false => match SealedContent::read(root.as_fd(), &HashMap::new(), namespace) {
+                Err(ImportError::Scan(ScanError::Redirected { .. })) => None,
+                content => Some(content?),
+            },
+        };
+        let (settled, content) = match plain {
+            Some(content) => (None, content),
+            None => {
                 let (staging, known) = self.stage_settled(record, Old::Goes, Limits::default())?;
                 let content = SealedContent::read(staging.directory(), &known, namespace)?;
                 (Some(staging.filled()), content)
             }
-            content => (None, content?),
         };
         content.refuse_marker_names()?;
         let number = settled.as_ref().map_or(number, Filled::number);

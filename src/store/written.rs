@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
@@ -11,7 +12,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord};
 use crate::disk::{self, Life, ScannedEntry, ScannedKind, Staging, TreeWriter, UnpackOptions};
 use crate::error::{Error, ImportError, ScanError, TreeError};
 use crate::image;
-use crate::layer::{self, Place, UNREAD};
+use crate::layer::{self, Holder, Place, UNREAD};
 use crate::sys::beneath;
 use crate::sys::file::{File, duplicate};
 use crate::sys::stat::FileId;
@@ -47,10 +48,18 @@ pub(crate) enum Old {
 /// Where the bytes of a file are.
 #[derive(Clone, Debug)]
 struct Elsewhere<'s> {
-    layer: String,
-    directory: Directory<'s>,
+    holder: Root<'s>,
     path: Vec<u8>,
     content: ContentHash,
+}
+
+/// The directory that a path leads from.
+#[derive(Clone, Debug)]
+enum Root<'s> {
+    /// That of the layer with this id.
+    Layer(String, Directory<'s>),
+    /// The index of a layer.
+    Index(Arc<OwnedFd>),
 }
 
 impl<'s> View<'s> {
@@ -78,9 +87,17 @@ impl<'s> View<'s> {
         };
         let left = entries.iter().filter(|entry| entry.is_left_below());
         let left_below: Vec<_> = left.map(|entry| entry.path.clone()).collect();
+        let index = match layer.content {
+            LayerContent::Writable(_) => directory.index(life)?.map(Arc::new),
+            _ => None,
+        };
+        let kept = match &index {
+            Some(index) => disk::list_kept(index.as_fd(), namespace, life, &entries)?,
+            None => Vec::new(),
+        };
         let by_program = disk::is_by_program(root.as_fd(), namespace).map_err(failed("examine"))?;
         let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below, life, by_program };
-        if !written.left_below.is_empty() {
+        if !written.left_below.is_empty() || !kept.is_empty() {
             let below = self.stack(layer.parent.as_deref())?;
             let maps = self.shown_ids(layer)?;
             let entries = std::mem::take(&mut written.entries);
@@ -98,8 +115,9 @@ impl<'s> View<'s> {
                 let root = self.directory(layer).ok()?.open(&layer.id).ok()?;
                 disk::handle(root.as_fd(), path)
             };
-            let found = layer::resolve(entries, &below, owned, handle)?;
-            written.elsewhere = self.places(layer, &chain, found.elsewhere)?;
+            let found = layer::resolve(entries, kept, &below, owned, handle)?;
+            written.left_below.extend(found.kept);
+            written.elsewhere = self.places(layer, &chain, index.as_ref(), found.elsewhere)?;
             written.entries = found.entries;
         }
         Ok(written)
@@ -124,18 +142,27 @@ impl<'s> View<'s> {
         Ok(layer.parent.as_ref().map(|parent| self.chain(parent)).transpose()?.unwrap_or_default())
     }
 
-    /// Places in the stack below a layer as places in directories. Where the layer below has not the bytes itself, they are
+    /// Places in the stack below a layer, or in its index, as places in directories. Where the layer below has not the bytes itself, they are
     /// where that one says.
     fn places(
         &self,
         layer: &LayerRecord,
         chain: &[LayerRecord],
+        index: Option<&Arc<OwnedFd>>,
         places: HashMap<Vec<u8>, Place>,
     ) -> Result<HashMap<Vec<u8>, Elsewhere<'s>>, Error> {
         let mut others: HashMap<usize, Written<'s>> = HashMap::new();
         let mut found = HashMap::with_capacity(places.len());
         for (path, place) in places {
-            let below = place.layer.and_then(|position| Some((position, chain.get(position)?)));
+            let below = match (place.holder, index) {
+                (Holder::Below(position), _) => chain.get(position).map(|layer| (position, layer)),
+                (Holder::Index, Some(index)) => {
+                    let holder = Root::Index(index.clone());
+                    found.insert(path, Elsewhere { holder, path: place.path, content: place.content });
+                    continue;
+                }
+                (Holder::Directory | Holder::Index, _) => None,
+            };
             let layer = below.map_or(layer, |(_, layer)| layer);
             if let (LayerContent::Writable(_), Some((position, _))) = (&layer.content, below) {
                 let written = match others.entry(position) {
@@ -147,8 +174,8 @@ impl<'s> View<'s> {
                     continue;
                 }
             }
-            let (layer, directory) = (layer.id.clone(), self.directory(layer)?);
-            found.insert(path, Elsewhere { layer, directory, path: place.path, content: place.content });
+            let holder = Root::Layer(layer.id.clone(), self.directory(layer)?);
+            found.insert(path, Elsewhere { holder, path: place.path, content: place.content });
         }
         Ok(found)
     }
@@ -179,10 +206,13 @@ impl Written<'_> {
     pub(crate) fn open(&self, path: &[u8]) -> io::Result<File> {
         match self.elsewhere.get(path) {
             None => Ok(beneath::open_file_beneath(self.root.as_fd(), path)?.into()),
-            Some(place) => {
+            Some(Elsewhere { holder: Root::Index(index), path, .. }) => {
+                Ok(beneath::open_file_beneath(index.as_fd(), path)?.into())
+            }
+            Some(Elsewhere { holder: Root::Layer(layer, directory), path, .. }) => {
                 // A process has not as many descriptors as a layer may have below.
-                let root = place.directory.open(&place.layer).map_err(io::Error::other)?;
-                Ok(beneath::open_file_beneath(root.as_fd(), &place.path)?.into())
+                let root = directory.open(layer).map_err(io::Error::other)?;
+                Ok(beneath::open_file_beneath(root.as_fd(), path)?.into())
             }
         }
     }

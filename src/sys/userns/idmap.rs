@@ -105,7 +105,7 @@ impl IdMaps {
 
     /// Proves that the kernel takes the maps, and that root of the container is somebody.
     ///
-    /// Returns [`ValueError::IdMap`] if one of the two is empty or has more than 340 runs, a run is empty or passes the
+    /// Returns [`ValueError::IdMap`] if one of the two is empty, has more than 340 runs or more than 4095 bytes as text, a run is empty or passes the
     /// last id, two runs have an id in common on either side, or the id 0 is not mapped.
     pub fn check(&self) -> Result<(), ValueError> {
         check(&self.uids)?;
@@ -125,6 +125,8 @@ pub(crate) fn to_host(map: &[IdExtent], id: u32) -> Option<u32> {
 
 /// The most runs that the kernel takes.
 const MAX_EXTENTS: usize = 340;
+/// The most bytes of text: less than a page, in one write.
+const MAX_TEXT: usize = 4095;
 
 fn check(map: &[IdExtent]) -> Result<(), ValueError> {
     let shown = || map.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -134,6 +136,9 @@ fn check(map: &[IdExtent]) -> Result<(), ValueError> {
     }
     if map.len() > MAX_EXTENTS {
         return refuse("the kernel takes no more than 340 runs");
+    }
+    if text(map).len() > MAX_TEXT {
+        return refuse("the kernel takes no more than 4095 bytes of text, a line for each run");
     }
     if map.iter().any(|extent| extent.count == 0) {
         return refuse("a run has no ids");
@@ -227,6 +232,15 @@ mod tests {
         }
         let many: Vec<_> = (0..341).map(|id| IdExtent { inside: id, outside: id, count: 1 }).collect();
         assert!(IdMaps::both(many).check().is_err());
+        // Fewer runs, with long numbers: 4095 bytes, and one more.
+        let run = |id, count| IdExtent { inside: id, outside: id, count };
+        let mut long = vec![run(0, 1_000_000_000)];
+        long.extend((0..170).map(|number| run(1_000_000_000 + 10 * number, 1)));
+        assert_eq!(text(&long).len(), MAX_TEXT);
+        IdMaps::both(long.clone()).check().unwrap();
+        long.last_mut().unwrap().count = 10;
+        let error = IdMaps::both(long).check().unwrap_err().to_string();
+        assert!(error.contains("4095 bytes"), "{error}");
         assert!(IdMaps { uids: extents("0:0:1"), gids: Vec::new() }.check().is_err());
     }
 }
