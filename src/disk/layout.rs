@@ -179,10 +179,16 @@ impl Layout {
     /// Makes sure that a layer that is written to has its workdir, and returns its path.
     pub(crate) fn ensure_workdir(&self, number: u64) -> Result<PathBuf, LayoutError> {
         let path = self.entry_path(Subdirectory::Work, DiffName::Entry(number));
-        let work = match self.create_entry(Subdirectory::Work, number, 0o700) {
-            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+        let is = |error: &LayoutError, kind| matches!(error, LayoutError::Io { source, .. } if source.kind() == kind);
+        let once = || match self.create_entry(Subdirectory::Work, number, 0o700) {
+            Err(error) if is(&error, io::ErrorKind::AlreadyExists) => {
                 self.open_entry(Subdirectory::Work, number)
             }
+            made => made,
+        };
+        // Who seals the layer meanwhile may remove it between its making and its opening.
+        let work = match once() {
+            Err(error) if is(&error, io::ErrorKind::NotFound) => once(),
             made => made,
         }?;
         match self.join_project(number, work.as_fd()) {
