@@ -109,10 +109,10 @@ fn a_container_runs_and_is_committed() {
     world.snapshots(["commit", "saved", &kept]).assert_success();
     assert_eq!(world.snapshots(["info", "saved"]).json()["Kind"], "Committed");
     world.snapshots(["info", &kept]).assert_failure();
-    world.snapshots(["view", "look", "saved"]).assert_success();
+    // No view: `ctr` gives it no label that keeps it from the collector, which the container's end has woken.
     world.snapshots(["prepare", "more", "saved"]).assert_success();
     world.snapshots(["rm", "saved"]).assert_failure();
-    for key in ["look", "more", "saved"] {
+    for key in ["more", "saved"] {
         world.snapshots(["rm", key]).assert_success();
     }
     world.ctr(["containers", "rm", &kept]).assert_success();
