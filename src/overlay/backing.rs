@@ -20,7 +20,7 @@ pub struct Backing {
 }
 
 /// Filesystems by their magic numbers (`linux/magic.h`), with what overlayfs has against them.
-const KNOWN: [(u32, &str, Option<&str>); 25] = [
+const KNOWN: [(u32, &str, Option<&str>); 30] = [
     (0xef53, "ext4", None),
     (0x5846_5342, "xfs", None),
     (0x9123_683e, "btrfs", None),
@@ -40,6 +40,11 @@ const KNOWN: [(u32, &str, Option<&str>); 25] = [
     (0x0102_1997, "9p", Some(REMOTE)),
     (0x5346_414f, "afs", Some(REMOTE)),
     (0x0bd0_0bd0, "lustre", Some(REMOTE)),
+    (0x4750_4653, "gpfs", Some(REMOTE)),
+    (0x7461_636f, "ocfs2", Some(REMOTE)),
+    (0xaad7_aaea, "panfs", Some(REMOTE)),
+    (0x786f_4256, "vboxsf", Some(REMOTE)),
+    (0x6163_6673, "acfs", Some(REMOTE)),
     (
         0x6573_5546,
         "fuse",
