@@ -104,7 +104,24 @@ fn what_a_crash_left_in_doubt_is_neither_mounted_nor_committed() {
         store.unmount(&web, UnmountMode::Plain).unwrap();
         assert!(store.commit(&web.id, &CommitOptions::named("doubtful")).is_err());
     }
-    std::fs::remove_dir_all(work.join("work/incompat")).unwrap();
+    if machine::is_root() {
+        // Somebody knows better.
+        let mut trusting = MountOptions::default();
+        trusting.trust_volatile = true;
+        trusting.read_only = true;
+        store.mount(&web, &trusting).unwrap();
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+        assert!(
+            store.commit(&web.id, &CommitOptions::named("doubtful")).is_err(),
+            "a view vouches for nothing"
+        );
+        trusting.read_only = false;
+        store.mount(&web, &trusting).unwrap();
+        assert!(!work.join("work/incompat/volatile").exists());
+        store.unmount(&web, UnmountMode::Plain).unwrap();
+    } else {
+        std::fs::remove_dir_all(work.join("work/incompat")).unwrap();
+    }
     store.commit(&web.id, &CommitOptions::named("trusted")).unwrap();
 }
 

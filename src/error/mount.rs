@@ -106,6 +106,23 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// The root directory of a layer belongs to somebody whom the id map leaves out, and its mode lets nobody else in.
+    #[error(
+        "cannot mount with mapped ids: the root directory of the layer at {} belongs to {uid}:{gid}, which the id map leaves \
+         out, and its mode lets nobody else in: map these ids, or give the directory another owner or mode",
+        layer.display()
+    )]
+    RootUnmapped {
+        /// The directory.
+        layer: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// The failed call.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel lacks the call or the filesystem.
     #[error(
         "cannot mount at {}: this kernel lacks the call or the overlay filesystem; load the overlay module or \
@@ -163,9 +180,9 @@ pub enum MountError {
     },
     /// The upper directory was left by a volatile mount that did not end well, so its content is in doubt.
     #[error(
-        "{} was last used by a volatile mount that was not ended: its changes may be incomplete; remove the \
-         container, or its {}/work/incompat directory if you trust them",
-        work.display(), work.display()
+        "{} was last used by a volatile mount that was not ended: its changes may be incomplete; remove what \
+         has them, or mount it once with `--trust-volatile` if the machine did not crash and you trust them",
+        work.display()
     )]
     VolatileLeft {
         /// The work directory that has the mark.

@@ -22,7 +22,7 @@ use crate::error::MountError;
 #[cfg(test)]
 use crate::sys::mount::info::{self, MountPoint};
 use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal};
-use crate::sys::{path, userns};
+use crate::sys::{path, stat, userns};
 
 mod holders;
 #[cfg(test)]
@@ -241,6 +241,17 @@ fn put(tree: &OwnedFd, target: &Path) -> Result<(), Refusal> {
         .map_err(|error| Refusal::new("make the mount private", error))
 }
 
+/// The first layer whose root directory nobody in the plan's map may enter, since it belongs to somebody outside of it: to the
+/// kernel that is nobody at all, for whom no capability helps.
+fn closed_root(plan: &MountPlan) -> Option<(PathBuf, u32, u32)> {
+    let (maps, _) = plan.id_map.as_ref()?;
+    plan.lowers.iter().filter(|lower| plan.unmapped.as_ref() != Some(lower)).find_map(|lower| {
+        let root = stat::stat(open_plain(lower).ok()?.as_fd()).ok()?;
+        let is_closed = root.mode & 0o5 != 0o5 && maps.to_host(root.uid, root.gid).is_none();
+        is_closed.then(|| (lower.clone(), root.uid, root.gid))
+    })
+}
+
 /// Turns an error number into the variant that says what to do.
 fn explain(refusal: Refusal, plan: &MountPlan, target: &Path) -> MountError {
     if refusal.call == TOO_LONG {
@@ -253,6 +264,11 @@ fn explain(refusal: Refusal, plan: &MountPlan, target: &Path) -> MountError {
         && has_volatile_mark(work)
     {
         return MountError::VolatileLeft { work: work.clone() };
+    }
+    if let Some(nix::libc::EPERM | nix::libc::EACCES) = refusal.source.raw_os_error()
+        && let Some((layer, uid, gid)) = closed_root(plan)
+    {
+        return MountError::RootUnmapped { layer, uid, gid, source: refusal.source };
     }
     let (target, log, source) = (target.to_owned(), refusal.text(), refusal.source);
     match source.raw_os_error() {

@@ -60,6 +60,10 @@ pub struct MountOptions {
     pub id_maps: Option<IdMaps>,
     /// Refuse what would be mounted for writing and is mounted for reading already, and do not count that mount.
     pub for_writing: bool,
+    /// Say that all is there that an earlier `volatile` mount wrote, of which the store knows only that it never ended: as after
+    /// a shutdown in order that ended it, and not a crash. What is mounted for writing is mounted then, and no longer in doubt;
+    /// else that is [`VolatileLeft`](MountError::VolatileLeft).
+    pub trust_volatile: bool,
 }
 
 /// A mounted layer.
@@ -247,6 +251,10 @@ impl Store {
                     if let Some(ended) = slot.record.as_ref().filter(|_| !slot.elsewhere) {
                         self.vouch_for_ended(&layer.id, ended)?;
                     }
+                    if options.trust_volatile && written.is_some() && !slot.elsewhere {
+                        let home = txn.home(Owner::Layer, &layer.id)?.map_or(self, Part::store);
+                        Self::end_doubt(home, layer)?;
+                    }
                     self.prepare_unsealed(planned, slot.elsewhere)?;
                     self.run_layout()?.ensure_mount_point(&layer_id)?;
                     if let Err(error) = overlay::mount(plan, &target) {
@@ -404,10 +412,12 @@ impl Store {
     /// The kernel refuses to mount a directory again that was mounted without syncs, until somebody says that its
     /// files are on the disk. The end of a view says nothing of what others have written.
     fn vouch_for_volatile(home: &Store, layer: &LayerRecord, ended: &MountRecord) -> Result<(), Error> {
+        if ended.read_only { Ok(()) } else { Self::end_doubt(home, layer) }
+    }
+
+    /// Takes the mark away that says that a volatile mount has not ended, and brings the files to the disk before.
+    fn end_doubt(home: &Store, layer: &LayerRecord) -> Result<(), Error> {
         let LayerContent::Writable(number) = layer.content else { return Ok(()) };
-        if ended.read_only {
-            return Ok(());
-        }
         let work = home.layout().entry_path(Subdirectory::Work, DiffName::Entry(number));
         if overlay::has_volatile_mark(&work) {
             if home.sync_mode() != SyncMode::Off {

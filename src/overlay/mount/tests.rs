@@ -488,3 +488,22 @@ fn a_program_that_fails_is_quoted() {
     let error = broken.try_mount(&broken.request(&[&layer]), "program").unwrap_err();
     assert!(error.to_string().contains("without a mount"), "{error}");
 }
+
+#[test]
+fn a_closed_root_of_somebody_who_is_not_mapped_is_named() {
+    let Some(fixture) = Fixture::new() else { return };
+    if fixture.probe.id_maps == IdMapSupport::None {
+        return eprintln!("skipped: no id-mapped mounts here");
+    }
+    let layers = ["open", "closed"].map(|name| fixture.layer(name, &[]));
+    for (layer, mode) in layers.iter().zip([0o755, 0o700]) {
+        std::os::unix::fs::chown(layer, Some(5), Some(6)).unwrap();
+        fs::set_permissions(layer, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let mut request = fixture.request(&[&layers[0], &layers[1]]);
+    request.id_map = Some(IdMaps::both([IdExtent { inside: 0, outside: 100_000, count: 5 }]));
+    match fixture.try_mount(&request, "closed") {
+        Err(MountError::RootUnmapped { layer, uid: 5, gid: 6, .. }) => assert_eq!(layer, layers[1]),
+        other => panic!("{other:?}"),
+    }
+}

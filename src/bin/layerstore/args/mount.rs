@@ -33,6 +33,10 @@ pub struct MountArgs {
     #[arg(long, requires = "thing", conflicts_with = "read_only")]
     pub change_under_others: bool,
 
+    /// Trust what an earlier volatile mount wrote that never ended, as after a shutdown in order
+    #[arg(long, requires = "thing", conflicts_with = "read_only")]
+    pub trust_volatile: bool,
+
     /// A mount option such as nodev or volatile; may be repeated
     #[arg(short, long = "option", value_name = "OPTION", requires = "thing")]
     pub options: Vec<String>,

@@ -22,6 +22,7 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     options.read_only = args.read_only;
     options.unseal = args.unseal;
     options.change_under_others = args.change_under_others;
+    options.trust_volatile = args.trust_volatile;
     options.options = args.options;
     options.label = args.label;
     let mount = store.mount(&thing, &options)?;
