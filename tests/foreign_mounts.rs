@@ -310,16 +310,22 @@ fn names_that_an_index_keeps_together_come_out() {
             skip!("the kernel takes index=on, and keeps no index");
         }
         assert!(!store.native_diff(&layer).unwrap().native, "{features:?}");
-        let tar = diff(&store, &layer);
-        let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
-        expected.assert_same(&shown_by_store(&store, &again));
-        assert_eq!(store.changes_since(&layer, &again).unwrap(), []);
-        let sealed = store.seal(&layer.id).unwrap();
-        expected.assert_same(&shown_by_store(&store, &sealed));
-        assert!(store.native_diff(&sealed).unwrap().native);
-        assert_eq!(diff(&store, &sealed), tar);
+        assert_comes_out(&store, &base, &layer, &expected);
     }
     assert_whole(&store);
+}
+
+/// What the mount of a layer showed is in its diff, and in the layer once it is sealed.
+#[track_caller]
+fn assert_comes_out(store: &Store, base: &Layer, layer: &Layer, expected: &Tree) {
+    let tar = diff(store, layer);
+    let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
+    expected.assert_same(&shown_by_store(store, &again));
+    assert_eq!(store.changes_since(layer, &again).unwrap(), []);
+    let sealed = store.seal(&layer.id).unwrap();
+    expected.assert_same(&shown_by_store(store, &sealed));
+    assert!(store.native_diff(&sealed).unwrap().native);
+    assert_eq!(diff(store, &sealed), tar);
 }
 
 /// A mount with `index=on` shows what was written to a file through one of its names under the others after that name was
@@ -363,14 +369,7 @@ fn what_only_an_index_has_is_not_lost() {
         let told = changes(&store, &layer);
         assert!(told.contains(&format!("C {changed}")), "{features:?}: {told:?}");
         assert!(!store.native_diff(&layer).unwrap().native, "{features:?}");
-        let tar = diff(&store, &layer);
-        let again = store.put_layer(&base.id, &LayerOptions::default(), &*tar).unwrap();
-        expected.assert_same(&shown_by_store(&store, &again));
-        assert_eq!(store.changes_since(&layer, &again).unwrap(), []);
-        let sealed = store.seal(&layer.id).unwrap();
-        expected.assert_same(&shown_by_store(&store, &sealed));
-        assert!(store.native_diff(&sealed).unwrap().native);
-        assert_eq!(diff(&store, &sealed), tar);
+        assert_comes_out(&store, &base, &layer, &expected);
     }
     assert_whole(&store);
 }
