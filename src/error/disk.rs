@@ -203,7 +203,8 @@ pub enum TreeError {
     /// The process may not make a whiteout as a device, which it has to be in a layer that is written to.
     #[error(
         "cannot make the whiteout of {path:?} as device 0:0, as a layer that is written to needs it: a seccomp filter or the \
-         filesystem refuses it"
+         filesystem refuses it; allow `mknod` of devices 0:0 (the kernel does so in user namespaces since 5.8), or move the \
+         store to ext4, xfs, btrfs or tmpfs"
     )]
     Whiteout {
         /// What is deleted, relative to the tree's root.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{Limits, Staging};
+use crate::disk::{self, Limits, Staging};
 use crate::error::Error;
 use crate::sys::moment;
 use crate::types::{ContentHash, LayerId};
@@ -33,8 +33,9 @@ impl Store {
     ///
     /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
     /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is; if someone else is sealing or filling it, or
-    /// it is a [snapshot](crate::Layer::snapshot_name) of containerd's; [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more; and
-    /// [`Error::Lookup`] if it is not there.
+    /// it is a [snapshot](crate::Layer::snapshot_name) of containerd's; [`Error::Scan`] if its directory cannot be read, or what was left below is not there any more;
+    /// [`Error::Tree`] with [`Whiteout`](crate::TreeError::Whiteout) if whiteouts cannot be made devices; and [`Error::Lookup`] if it is
+    /// not there.
     pub fn settle(&self, id: &LayerId) -> Result<bool, Error> {
         self.layer_home(id.as_str())?.settle(id.as_str())
     }
@@ -70,6 +71,7 @@ impl Home<'_> {
         let limited = store.layout().limits_of(number)?;
         let limits = limited.map(|limited| limited.limits).unwrap_or_default();
         let (staging, _) = self.stage_settled(record, Old::Goes, limits)?;
+        disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;
         store.sync_writable(&point, &staging, true)?;
         let settle = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, &record.id)?;
