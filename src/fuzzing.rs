@@ -15,6 +15,16 @@ pub use chunked::fuzz_chunked;
 pub use import::fuzz_import_tar;
 pub use record::fuzz_record;
 
+/// Every target by its name in `fuzz/`, so that a test can give each its seeds, and what once broke it.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("chunked", fuzz_chunked),
+    ("import_tar", fuzz_import_tar),
+    ("oci", fuzz_oci),
+    ("record", fuzz_record),
+    ("split", fuzz_split),
+    ("tar", fuzz_tar),
+];
+
 /// Small enough that a fuzzer's memory holds every file that is granted.
 const LIMITS: Limits = Limits { extension: 1 << 16, regions: 1 << 10, holes: 1 << 20, entries: 1 << 12 };
 
