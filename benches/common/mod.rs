@@ -1,7 +1,7 @@
 //! What the benchmarks share: a place to work in, and stores with something in them.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
-#[path = "../../tests/support/tar.rs"]
+#[path = "../../tests/support/tar/mod.rs"]
 pub mod tar;
 
 use std::io::Write;

@@ -17,6 +17,17 @@
 pub(crate) mod base64;
 mod entry;
 mod header;
+#[cfg(any(test, feature = "__fuzzing"))]
+#[path = "../../tests/support/tar/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the kit that all tests share; no part of what is built for users"
+)]
+pub(crate) mod made;
 mod member;
 mod number;
 mod pax;

@@ -1,5 +1,5 @@
 //! What the integration tests share: temporary stores, the program, made-up images, whole trees.
-#![allow(dead_code, reason = "a kit: not every part is in use at every time")]
+#![allow(dead_code, unused_imports, reason = "a kit: not every part is in use at every time")]
 
 /// Ends the running test as passed, and says so in a way that the test harness does not swallow.
 ///
