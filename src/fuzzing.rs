@@ -4,8 +4,8 @@ use std::io::{self, Cursor, Read};
 
 use crate::archive::split::{Content, Source, SplitBuilder, SplitReader, assemble};
 use crate::archive::whiteout::{Meaning, marker};
-use crate::archive::{Entry, Limits, Reader, Tap, Writer};
-use crate::types::{ContentHash, RelPath};
+use crate::archive::{Entry, Reader, Tap, Writer};
+use crate::types::{ContentHash, Limits, RelPath};
 
 mod chunked;
 mod import;
@@ -26,7 +26,13 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
 ];
 
 /// Small enough that a fuzzer's memory holds every file that is granted.
-const LIMITS: Limits = Limits { extension: 1 << 16, regions: 1 << 10, holes: 1 << 20, entries: 1 << 12 };
+const LIMITS: Limits = Limits {
+    pax_bytes: 1 << 16,
+    sparse_extents: 1 << 10,
+    hole_bytes: 1 << 20,
+    entries: 1 << 12,
+    ..Limits::DEFAULT
+};
 
 /// Reads bytes as a tar archive; the first byte says whether headers get a right checksum before, which no
 /// fuzzer finds by itself. If the archive is accepted:

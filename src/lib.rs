@@ -34,6 +34,7 @@
 //! | read other stores; keep images in one of their own | [`StoreOptions::image_store`]; [`StoreOptions::image_store_root`] |
 //! | only read; forget containers with the boot | [`StoreOptions::read_only`]; [`StoreOptions::transient`] |
 //! | copy the database; make it smaller | [`Store::backup`]; [`Store::compact`] |
+//! | grant less, or more, to who made an image | [`StoreOptions::limits`] with [`Limits`] |
 //! | choose what waits for the disk | [`StoreOptions::sync`] with a [`SyncMode`], [`Store::sync`] |
 //! | let equal files take their space once | [`Store::dedup`]; as they come in, [`StoreOptions::dedup_at_import`] |
 //! | give containerd, or others like it, snapshots | [`snapshotter::Snapshotter`] |
@@ -146,14 +147,15 @@ pub use compress::Compression;
 pub use dedup::{DedupOptions, DedupReport, SkipReason, Skipped};
 pub use error::{
     AdditionalLayerError, ArchiveError, BlobError, Choices, ChunkedError, CompressError, ConfigError,
-    CreateError, Error, ExportError, ImportError, InUseError, LayoutError, LookupError, MetaError,
-    MountError, NamespaceError, OciError, ProbeTextError, QuotaError, RepairError, ScanError, SplitError,
-    TreeError, UnpackError, UnsyncedError, ValueError, WatchError,
+    CreateError, Error, ExportError, ImportError, InUseError, LayoutError, Limit, LimitError, LookupError,
+    MetaError, MountError, NamespaceError, OciError, ProbeTextError, QuotaError, RepairError, ScanError,
+    SplitError, TreeError, UnpackError, UnsyncedError, ValueError, WatchError,
 };
 pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{
     AdditionalLayerInfo, Change, ChangeKind, Layer, LayerBlob, Peeked, Progress, ProgressFn, peek_archive,
+    peek_archive_within,
 };
 pub use repair::{RepairOptions, RepairReport, Repaired, Unrepaired};
 pub use store::{
@@ -166,6 +168,6 @@ pub use store::{
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{
-    Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, LeaseId,
+    Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, LeaseId, Limits,
     Metadata, Name, RelPath, Timestamp, TreeDigest,
 };

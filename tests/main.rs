@@ -35,6 +35,7 @@ mod id_maps;
 mod image_stores;
 mod layering;
 mod layers;
+mod limits;
 mod model;
 mod mount_program;
 mod mounts;

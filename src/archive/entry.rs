@@ -115,22 +115,3 @@ impl Entry {
 pub(super) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path.get(..300).unwrap_or(path)).into_owned()
 }
-
-/// What a reader grants an archive, so that its memory and what is made of it stay bounded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Limits {
-    /// Bytes of one extension header: a long name, or PAX records with all xattrs of a member.
-    pub extension: u64,
-    /// Regions of one sparse file.
-    pub regions: u64,
-    /// Bytes of holes in all sparse files together.
-    pub holes: u64,
-    /// Members.
-    pub entries: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { extension: 1 << 20, regions: 1 << 18, holes: 32 << 30, entries: 16 << 20 }
-    }
-}

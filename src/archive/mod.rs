@@ -39,7 +39,7 @@ pub(crate) mod testing;
 pub(crate) mod whiteout;
 pub(crate) mod writer;
 
-pub(crate) use entry::{Entry, EntryKind, Limits};
+pub(crate) use entry::{Entry, EntryKind};
 pub(crate) use reader::{Reader, Tap};
 pub(crate) use writer::Writer;
 

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::entry::{Entry, EntryKind, Limits, Region, Said, shown};
+use super::entry::{Entry, EntryKind, Region, Said, shown};
 use super::header::{BLOCK, Header, NoHeader, padding};
 use super::member::{self, Extensions, Form, Member};
 use super::pax::Records;
 use super::sparse::{Map, MapError, TextMap};
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, Limit, LimitError};
+use crate::types::Limits;
 
 /// Sees every byte of an archive exactly once and in order, either itself or as a reference to a content.
 pub(crate) trait Tap {
@@ -68,7 +69,10 @@ pub(crate) struct Reader<R: Read, T: Tap = ()> {
     previous: Vec<u8>,
     entries: u64,
     contents: u32,
+    /// Bytes of holes, of paths and link targets, and of xattrs, in all members so far.
     holes: u64,
+    paths: u64,
+    xattrs: u64,
     done: bool,
 }
 
@@ -97,6 +101,8 @@ impl<R: Read, T: Tap> Reader<R, T> {
             entries: 0,
             contents: 0,
             holes: 0,
+            paths: 0,
+            xattrs: 0,
             done: false,
         }
     }
@@ -213,10 +219,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
             field: "size",
             reason,
         })?;
-        if size > self.limits.extension {
-            let what = "bytes in one extension header";
-            return Err(ArchiveError::Limit { member: member(), what, limit: self.limits.extension });
-        }
+        self.limits.check(Limit::PaxBytes, size, member)?;
         let mut body = Vec::new();
         self.source.by_ref().take(size).read_to_end(&mut body).map_err(ArchiveError::from_read)?;
         self.saw(&body)?;
@@ -233,16 +236,13 @@ impl<R: Read, T: Tap> Reader<R, T> {
         let Member { mut entry, said, body, form } = member::assemble(header, found, &self.globals)?;
         self.previous.clone_from(&entry.path);
         self.said = said;
-        let limit = |what, limit| ArchiveError::Limit { member: shown(&entry.path), what, limit };
-        if self.entries >= self.limits.entries {
-            return Err(limit("members", self.limits.entries));
-        }
-        self.entries += 1;
-
-        let regions = self.limits.regions;
+        self.count(&entry)?;
+        let (limits, regions) = (self.limits, self.limits.sparse_extents);
         let bad_map = |error| match error {
             MapError::Bad(reason) => ArchiveError::Sparse { member: shown(&entry.path), reason },
-            MapError::TooMany => limit("regions in one sparse file", regions),
+            MapError::TooMany => {
+                LimitError::new(shown(&entry.path), Limit::SparseExtents, regions, None).into()
+            }
         };
         let sparse = match form {
             Form::Whole => None,
@@ -263,13 +263,33 @@ impl<R: Read, T: Tap> Reader<R, T> {
         if let Some((size, map, stored)) = sparse {
             let regions = map.finish(stored).map_err(&bad_map)?;
             self.holes = self.holes.saturating_add(size - stored);
-            if self.holes > self.limits.holes {
-                return Err(limit("bytes of holes in sparse files", self.limits.holes));
-            }
+            limits.check(Limit::HoleBytes, self.holes, || shown(&entry.path))?;
             (entry.size, entry.stored, entry.sparse) = (size, stored, Some(regions));
         }
         self.start_content(&mut entry)?;
         Ok(entry)
+    }
+
+    /// Counts a member and what it says, before anything is done for it.
+    fn count(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+        let bytes = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let (path, link) = (bytes(entry.path.len()), bytes(entry.link.len()));
+        let xattrs =
+            entry.xattrs.iter().map(|(name, value)| bytes(name.len()).saturating_add(bytes(value.len())));
+        let xattrs = xattrs.fold(0, u64::saturating_add);
+        self.entries = self.entries.saturating_add(1);
+        self.paths = self.paths.saturating_add(path).saturating_add(link);
+        self.xattrs = self.xattrs.saturating_add(xattrs);
+        for (limit, found) in [
+            (Limit::Entries, self.entries),
+            (Limit::PathBytes, path.max(link)),
+            (Limit::AllPathBytes, self.paths),
+            (Limit::XattrBytes, xattrs),
+            (Limit::AllXattrBytes, self.xattrs),
+        ] {
+            self.limits.check(limit, found, || shown(&entry.path))?;
+        }
+        Ok(())
     }
 
     /// Numbers the content and tells the tap where it belongs.

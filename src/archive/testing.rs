@@ -3,8 +3,9 @@
 use std::io::Read;
 
 pub(crate) use super::made::Blocks;
-use super::{Entry, Limits, Reader, Tap};
+use super::{Entry, Reader, Tap};
 use crate::error::ArchiveError;
+use crate::types::Limits;
 
 /// A tap that notes what it sees.
 #[derive(Default, PartialEq, Eq, Debug)]

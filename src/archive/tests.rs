@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::testing::{Notes, read, read_tapped, whole};
 use super::*;
 use crate::error::ArchiveError;
-use crate::types::Timestamp;
+use crate::types::{Limits, Timestamp};
 
 fn write(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());

@@ -12,10 +12,10 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 use super::place::ChunkedBlob;
 use super::tar_split::{Part, SplitLines};
 use super::toc::{Chunk, Toc, TocEntry};
-use super::{COPIES_MAX, WINDOW_LOG_MAX, shown};
-use crate::archive::Limits;
-use crate::error::{ChunkedError, ImportError};
-use crate::types::{Algorithm, Digest, Hasher};
+use super::{cannot_decompress, shown};
+use crate::compress::{is_zstd_window, zstd_window_log};
+use crate::error::{ChunkedError, ImportError, Limit, LimitError};
+use crate::types::{Algorithm, Digest, Hasher, Limits};
 
 /// Ranges with no more than this between them are fetched as one: to ask for one more costs as much.
 const GAP: u64 = 2048;
@@ -60,7 +60,9 @@ pub trait RangeSource: Send {
 pub(crate) fn fetch_table(
     blob: &ChunkedBlob,
     source: &mut dyn RangeSource,
+    limits: &Limits,
 ) -> Result<(Toc, Vec<u8>), ChunkedError> {
+    blob.check(limits)?;
     let split_span = blob.tar_split.ok_or(ChunkedError::NoSplit)?;
     let spans = [blob.toc, split_span];
     let ranges = spans.map(|span| span.offset..span.end());
@@ -68,7 +70,7 @@ pub(crate) fn fetch_table(
     let mut reader = read_ranges(source, &ranges)?;
     let table = read_range(&mut reader, &table_range)?;
     let split = read_range(&mut reader, &split_range)?;
-    let toc = Toc::read(blob, &table)?;
+    let toc = Toc::read(blob, &table, limits)?;
     let expected = toc.tar_split.as_ref().ok_or(ChunkedError::NoSplit)?;
     let found = Digest::sha256(&split);
     if found != *expected {
@@ -114,6 +116,7 @@ pub(crate) struct Plan<'t> {
     pub(crate) ranges: Vec<Range<u64>>,
     /// How many bytes the files have together, but for zeros that are not here.
     pub(crate) unpacked: u64,
+    limits: Limits,
 }
 
 /// Where the content of a file comes from.
@@ -127,22 +130,25 @@ impl<'t> Plan<'t> {
     /// Reads the tar-split, and asks for each content whether it is here.
     ///
     /// Returns [`ChunkedError::Split`] if the tar-split is malformed, [`ChunkedError::Disagrees`] if it has other files than
-    /// the table, and [`ChunkedError::Limit`] if more is made of it than is granted to a blob of any size.
+    /// the table, and [`ChunkedError::Limit`] if more is made of it than is granted: of contents that are here, of zeros,
+    /// of all together, or of what is fetched.
     pub(crate) fn new(
         blob: &ChunkedBlob,
         toc: &'t Toc,
         split: &'t [u8],
+        limits: &Limits,
         is_here: impl Fn(&Digest) -> bool,
     ) -> Result<Self, ChunkedError> {
         let split_unpacked = blob.tar_split.map_or(0, |span| span.unpacked);
         let (files, ranges) = Default::default();
-        let mut plan = Plan { split, split_unpacked, files, ranges, unpacked: 0 };
+        let mut plan = Plan { split, split_unpacked, files, ranges, unpacked: 0, limits: *limits };
+        let subject = || "the blob";
         let mut entries: HashMap<&[u8], VecDeque<&TocEntry>> = HashMap::new();
         for entry in toc.entries.iter().filter(|entry| entry.content.is_some()) {
             entries.entry(&entry.entry.path).or_default().push_back(entry);
         }
         let mut lines = plan.lines()?;
-        let (mut holes, limit) = (0u64, Limits::default().holes);
+        let (mut holes, mut from_blob) = (0u64, 0u64);
         let (mut copied, mut copies) = (HashSet::new(), 0u64);
         while let Some(part) = lines.next_part()? {
             let Part::Member { name, size: 1.. } = part else { continue };
@@ -157,10 +163,8 @@ impl<'t> Plan<'t> {
                     copies = copies.saturating_add(entry.entry.size);
                 }
                 // Nor do these: of all that is here, once each is no more than the store has.
-                if copies > COPIES_MAX {
-                    let (what, found) = ("bytes of contents that the table has again", copies);
-                    return Err(ChunkedError::Limit { what, found, limit: COPIES_MAX });
-                }
+                limits.check(Limit::CopiedBytes, copies, || shown(&name))?;
+                limits.check(Limit::UnpackedBytes, plan.unpacked, subject)?;
                 continue;
             }
             plan.files.push_back((entry, Origin::Blob));
@@ -169,21 +173,24 @@ impl<'t> Plan<'t> {
                     holes = holes.saturating_add(chunk.size);
                 } else {
                     plan.unpacked = plan.unpacked.saturating_add(chunk.size);
+                    from_blob = from_blob.saturating_add(chunk.size);
                     plan.add(&chunk.range);
                 }
             }
             // They cost nobody anything but the disk they are written to.
-            if holes > limit {
-                return Err(ChunkedError::Limit { what: "bytes of zeros in files", found: holes, limit });
-            }
+            limits.check(Limit::HoleBytes, holes, || shown(&name))?;
+            limits.check(Limit::UnpackedBytes, plan.unpacked, subject)?;
+        }
+        if from_blob > limits.expansion_floor {
+            limits.check(Limit::Expansion, from_blob.div_ceil(plan.fetched().max(1)), subject)?;
         }
         Ok(plan)
     }
 
     fn lines(&self) -> Result<SplitLines<impl Read + use<'t>>, ChunkedError> {
-        let failed = |source| ChunkedError::Decompress { what: "the tar-split", source };
+        let failed = |source| cannot_decompress("the tar-split", source, &self.limits);
         let mut decoder = zstd::stream::read::Decoder::with_buffer(self.split).map_err(failed)?;
-        decoder.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
+        decoder.window_log_max(zstd_window_log(&self.limits)).map_err(failed)?;
         // What is longer is cut, and so malformed.
         Ok(SplitLines::new(decoder.take(self.split_unpacked)))
     }
@@ -217,6 +224,7 @@ impl<'t> Plan<'t> {
             open: Box::new(open),
             state: State::Between,
             problem,
+            limits: self.limits,
         })
     }
 }
@@ -244,6 +252,7 @@ pub(crate) struct Assembled<'a> {
     fetched: Fetched<'a>,
     state: State<'a>,
     problem: &'a Mutex<Option<ImportError>>,
+    limits: Limits,
 }
 
 enum State<'a> {
@@ -300,7 +309,7 @@ impl Assembled<'_> {
                 }
                 State::Blob(entry, Some(chunk), next) => {
                     let refused = |reason| ChunkedError::Chunk { entry: shown(&entry.entry.path), reason };
-                    match chunk.read(&mut self.fetched, out, &refused)? {
+                    match chunk.read(&mut self.fetched, out, &refused, &self.limits)? {
                         0 => self.state = State::Blob(entry, None, *next),
                         count => return Ok(count),
                     }
@@ -315,7 +324,7 @@ impl Assembled<'_> {
                             let digest = chunk.digest.as_ref().unwrap_or(whole);
                             State::Blob(
                                 entry,
-                                Some(ChunkReader::new(chunk, digest, &mut self.fetched)?),
+                                Some(ChunkReader::new(chunk, digest, &mut self.fetched, &self.limits)?),
                                 *next + 1,
                             )
                         }
@@ -360,14 +369,19 @@ struct ChunkReader {
 }
 
 impl ChunkReader {
-    fn new(chunk: &Chunk, digest: &Digest, fetched: &mut Fetched<'_>) -> Result<Self, ChunkedError> {
+    fn new(
+        chunk: &Chunk,
+        digest: &Digest,
+        fetched: &mut Fetched<'_>,
+        limits: &Limits,
+    ) -> Result<Self, ChunkedError> {
         let failed = |source| ChunkedError::Decompress { what: "a chunk", source };
         let decoder = match chunk.zeros {
             true => None,
             false => {
                 fetched.seek(chunk.range.start)?;
                 let mut decoder = Decoder::new().map_err(failed)?;
-                decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(failed)?;
+                decoder.set_parameter(DParameter::WindowLogMax(zstd_window_log(limits))).map_err(failed)?;
                 Some(decoder)
             }
         };
@@ -387,6 +401,7 @@ impl ChunkReader {
         fetched: &mut Fetched<'_>,
         out: &mut [u8],
         refused: &dyn Fn(&'static str) -> ChunkedError,
+        limits: &Limits,
     ) -> Result<usize, ChunkedError> {
         if self.left == 0 {
             return match self.hasher.take().map(Hasher::finish) {
@@ -405,7 +420,10 @@ impl ChunkReader {
                 let input = fetched.fill(self.range.end)?;
                 let ended = input.is_empty();
                 let status = decoder.run_on_buffers(input, out);
-                let status = status.map_err(|_| refused("it cannot be decompressed"))?;
+                let status = status.map_err(|error| match is_zstd_window(&error) {
+                    true => LimitError::new("a chunk", Limit::WindowBytes, limits.window_bytes, None).into(),
+                    false => refused("it cannot be decompressed"),
+                })?;
                 fetched.consume(status.bytes_read);
                 match status.bytes_written {
                     0 if ended => return Err(refused("it is too short")),

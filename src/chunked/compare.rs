@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::shown;
 use super::toc::{Toc, TocEntry};
-use super::{ENTRIES_MAX, shown};
 use crate::archive::{Entry, EntryKind};
 use crate::error::ChunkedError;
-use crate::types::{Digest, Timestamp};
+use crate::types::{Digest, Limits, Timestamp};
 
 /// No entry of a table is shorter: `{"type":"dir","name":"a"}`, and a comma.
 const SHORTEST_ENTRY: u64 = 26;
@@ -64,9 +64,10 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// For a table of this length, which is not yet known.
-    pub(crate) fn for_length(unpacked: u64) -> Self {
-        let members = usize::try_from(unpacked / SHORTEST_ENTRY).unwrap_or(usize::MAX);
-        Listing { members_left: members.min(ENTRIES_MAX), names_left: unpacked, ..Listing::default() }
+    pub(crate) fn for_length(unpacked: u64, limits: &Limits) -> Self {
+        let members = (unpacked / SHORTEST_ENTRY).min(limits.toc_entries);
+        let members_left = usize::try_from(members).unwrap_or(usize::MAX);
+        Listing { members_left, names_left: unpacked, ..Listing::default() }
     }
 
     /// For a table that is known.

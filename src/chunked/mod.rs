@@ -50,38 +50,46 @@ pub(crate) use write::encode;
 
 use std::io::{self, Read};
 
-use crate::error::ChunkedError;
-use crate::types::Digest;
+use crate::compress::{is_zstd_window, zstd_window_log};
+use crate::error::{ChunkedError, Limit, LimitError};
+use crate::types::{Digest, Limits};
 
-/// The most bytes of a table of contents, or of a tar-split, compressed or not: what containers/storage grants.
-pub(crate) const TABLE_MAX: u64 = 150 << 20;
+/// The most bytes of a table of contents, or of a tar-split, that are written: what containers/storage reads.
+const WRITTEN_TABLE_MAX: u64 = Limits::DEFAULT.toc_bytes;
 
-/// The most entries of a table of contents, chunks included: this bounds the memory that one takes.
-pub(crate) const ENTRIES_MAX: usize = 1 << 20;
-
-/// The most bytes of copies of contents that are here, beyond one of each: a table names one again and again for a few bytes.
-/// As much as archives may have of holes.
-pub(crate) const COPIES_MAX: u64 = 32 << 30;
-
-/// The largest window that frames of a table or a chunk may ask for, as a power of two.
-const WINDOW_LOG_MAX: u32 = 27;
+/// The most entries of a table of contents that are written, chunks included.
+const WRITTEN_ENTRIES_MAX: u64 = Limits::DEFAULT.toc_entries;
 
 /// Decompresses `bytes`, which must have this digest, to exactly `unpacked` bytes.
-fn unpack(what: &'static str, bytes: &[u8], digest: &Digest, unpacked: u64) -> Result<Vec<u8>, ChunkedError> {
+fn unpack(
+    what: &'static str,
+    bytes: &[u8],
+    digest: &Digest,
+    unpacked: u64,
+    limits: &Limits,
+) -> Result<Vec<u8>, ChunkedError> {
     let found = Digest::of(digest.algorithm(), bytes);
     if found != *digest {
         let (expected, found) = (digest.to_string(), found.to_string());
         return Err(ChunkedError::Digest { what, expected, found });
     }
-    let failed = |source| ChunkedError::Decompress { what, source };
+    let failed = |source| cannot_decompress(what, source, limits);
     let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(failed)?;
-    decoder.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
+    decoder.window_log_max(zstd_window_log(limits)).map_err(failed)?;
     let mut out = Vec::new();
     decoder.take(unpacked.saturating_add(1)).read_to_end(&mut out).map_err(failed)?;
     if out.len() as u64 != unpacked {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it is not as long as it should be")));
     }
     Ok(out)
+}
+
+/// Why bytes of a blob cannot be decompressed: a window that is not granted is told as that.
+fn cannot_decompress(what: &'static str, source: io::Error, limits: &Limits) -> ChunkedError {
+    if is_zstd_window(&source) {
+        return LimitError::new(what, Limit::WindowBytes, limits.window_bytes, None).into();
+    }
+    ChunkedError::Decompress { what, source }
 }
 
 /// A name in a form for messages: not endless.

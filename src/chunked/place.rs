@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::TABLE_MAX;
-use crate::error::ChunkedError;
-use crate::types::Digest;
+use super::WRITTEN_TABLE_MAX;
+use crate::error::{ChunkedError, Limit, LimitError};
+use crate::types::{Digest, Limits};
 
 /// What the names of the annotations begin with: today's, and those of early versions.
 const PREFIXES: [&str; 2] = ["io.github.containers.zstd-chunked.", "io.containers.zstd-chunked."];
@@ -49,14 +49,10 @@ impl BlobSpan {
     }
 
     fn check(self, what: &'static str) -> Result<Self, ChunkedError> {
-        for found in [self.length, self.unpacked] {
-            if found > TABLE_MAX {
-                return Err(ChunkedError::Limit { what, found, limit: TABLE_MAX });
-            }
-        }
-        // A skipped frame has its head, and no blob is longer than a file can be.
+        // A skipped frame has its head and a length of four bytes, and no blob is longer than a file can be.
         let is_place = self.offset >= FRAME_HEAD
             && self.length > 0
+            && u32::try_from(self.length).is_ok()
             && i64::try_from(self.offset).is_ok_and(|at| at < i64::MAX / 2);
         if is_place { Ok(self) } else { Err(place(what, &format!("{}:{}", self.offset, self.length))) }
     }
@@ -105,8 +101,7 @@ impl ChunkedBlob {
 
     /// Reads the annotations of a blob's descriptor; `None` if they say nothing of a table.
     ///
-    /// Returns [`ChunkedError::Place`] if they are malformed, and [`ChunkedError::Limit`] if table or tar-split is larger
-    /// than 150 MiB.
+    /// Returns [`ChunkedError::Place`] if they are malformed. How long the table may be is asked when it is read.
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Option<Self>, ChunkedError> {
         for prefix in PREFIXES {
             let get = |key| annotations.get(&format!("{prefix}{key}")).map(String::as_str);
@@ -116,7 +111,7 @@ impl ChunkedBlob {
                 if kind != TABLE_TYPE {
                     return Err(place(POSITION, position));
                 }
-                let split = get(SPLIT_POSITION).map(|text| {
+                let split: Option<Result<_, ChunkedError>> = get(SPLIT_POSITION).map(|text| {
                     let [offset, length, unpacked] = numbers(SPLIT_POSITION, text)?;
                     Ok(BlobSpan::new(offset, length, unpacked))
                 });
@@ -173,6 +168,15 @@ impl ChunkedBlob {
         annotations
     }
 
+    /// Refuses a table, or a tar-split, that is longer than is granted, before it is read.
+    pub(crate) fn check(&self, limits: &Limits) -> Result<(), LimitError> {
+        for (span, what) in [(Some(self.toc), "the table of contents"), (self.tar_split, "the tar-split")] {
+            let Some(BlobSpan { length, unpacked, .. }) = span else { continue };
+            limits.check(Limit::TocBytes, length.max(unpacked), || what)?;
+        }
+        Ok(())
+    }
+
     /// The bytes of table and tar-split.
     pub(crate) fn fetched_first(&self) -> u64 {
         self.toc.length.saturating_add(self.tar_split.map_or(0, |split| split.length))
@@ -196,8 +200,8 @@ pub(super) fn footer(toc: BlobSpan, split: BlobSpan) -> Vec<u8> {
 
 /// A frame that decoders skip. There is none of 4 GiB or more.
 pub(super) fn skipped_frame(content: &[u8]) -> Result<Vec<u8>, ChunkedError> {
-    let limit = TABLE_MAX;
-    let too_long = |_| ChunkedError::Limit { what: "a skipped frame", found: content.len() as u64, limit };
+    let limit = WRITTEN_TABLE_MAX;
+    let too_long = |_| ChunkedError::TooLarge { what: "a skipped frame", found: content.len() as u64, limit };
     let length = u32::try_from(content.len()).map_err(too_long)?;
     Ok([&SKIPPED, length.to_le_bytes().as_slice(), content].concat())
 }

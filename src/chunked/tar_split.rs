@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::TABLE_MAX;
+use super::WRITTEN_TABLE_MAX;
 use crate::archive::base64;
 use crate::error::ChunkedError;
 
@@ -98,11 +98,11 @@ impl SplitWriter {
         text.push(b'\n');
         self.position += 1;
         self.unpacked = self.unpacked.saturating_add(text.len() as u64);
-        if self.unpacked > TABLE_MAX {
-            return Err(io::Error::other(ChunkedError::Limit {
+        if self.unpacked > WRITTEN_TABLE_MAX {
+            return Err(io::Error::other(ChunkedError::TooLarge {
                 what: "the tar-split",
                 found: self.unpacked,
-                limit: TABLE_MAX,
+                limit: WRITTEN_TABLE_MAX,
             }));
         }
         self.out.write_all(&text)

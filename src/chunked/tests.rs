@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::archive::{Entry, EntryKind};
-use crate::types::Timestamp;
+use crate::types::{Limits, Timestamp};
 
 const SHA: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -25,8 +25,17 @@ fn table() -> Value {
     ]})
 }
 
+/// Which limit something goes beyond, and what was met; `None` if it is accepted.
+fn limit_of<T>(result: Result<T, ChunkedError>) -> Option<(Limit, Option<u64>)> {
+    match result {
+        Ok(_) => None,
+        Err(ChunkedError::Limit(limit)) => Some((limit.limit, limit.found)),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
 fn parse(table: &Value) -> Result<Toc, ChunkedError> {
-    Toc::parse(&serde_json::to_vec(table).unwrap(), 1000)
+    Toc::parse(&serde_json::to_vec(table).unwrap(), 1000, &Limits::DEFAULT)
 }
 
 #[test]
@@ -125,7 +134,7 @@ fn what_cannot_be_true_is_refused() {
         &format!(r#"{{"version":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000)),
         &format!(r#"{{"version":1,"entries":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000)),
     ] {
-        let parsed = Toc::parse(text.as_bytes(), 1000);
+        let parsed = Toc::parse(text.as_bytes(), 1000, &Limits::DEFAULT);
         assert!(parsed.is_ok() == (text == r#"{"version":1} "#), "{}", &text[..text.len().min(100)]);
     }
 }
@@ -133,16 +142,20 @@ fn what_cannot_be_true_is_refused() {
 #[test]
 fn tables_are_bounded() {
     let one = r#"{"type":"dir","name":"a"}"#;
-    let json = format!(r#"{{"version":1,"entries":[{}{one}]}}"#, format!("{one},").repeat(ENTRIES_MAX));
-    assert!(matches!(Toc::parse(json.as_bytes(), 0), Err(ChunkedError::Limit { .. })));
+    let limits = Limits { toc_entries: 1000, ..Limits::DEFAULT };
+    for (count, expected) in [(1000, None), (1001, Some((Limit::TocEntries, Some(1001))))] {
+        let json = format!(r#"{{"version":1,"entries":[{}{one}]}}"#, format!("{one},").repeat(count - 1));
+        assert_eq!(limit_of(Toc::parse(json.as_bytes(), 0, &limits)), expected);
+    }
     let many: serde_json::Map<_, _> = (0..100_000).map(|at| (at.to_string(), json!(""))).collect();
     let xattrs = json!({ "version": 1, "entries": [{ "type": "dir", "name": "a", "xattrs": many }] });
-    assert!(matches!(parse(&xattrs), Err(ChunkedError::Limit { what: "bytes of xattrs of an entry", .. })));
+    assert_eq!(limit_of(parse(&xattrs)).unwrap().0, Limit::PaxBytes);
     let bytes = zstd::bulk::compress(&vec![b' '; 1 << 20], 1).unwrap();
     for (unpacked, good) in [(1 << 20, true), ((1 << 20) - 1, false), ((1 << 20) + 1, false)] {
-        assert_eq!(unpack("it", &bytes, &Digest::sha256(&bytes), unpacked).is_ok(), good);
+        assert_eq!(unpack("it", &bytes, &Digest::sha256(&bytes), unpacked, &Limits::DEFAULT).is_ok(), good);
     }
-    assert!(matches!(unpack("it", &bytes, &SHA.parse().unwrap(), 1), Err(ChunkedError::Digest { .. })));
+    let other = unpack("it", &bytes, &SHA.parse().unwrap(), 1, &Limits::DEFAULT);
+    assert!(matches!(other, Err(ChunkedError::Digest { .. })));
 }
 
 #[test]
@@ -187,8 +200,7 @@ fn annotations_of_nowhere_are_refused() {
         " 8:1:1:1",
         "18446744073709551615:1:1:1",
         "18446744073709551616:1:1:1",
-        "8:157286401:1:1",
-        "8:1:157286401:1",
+        "8:4294967296:1:1",
     ] {
         assert!(parse(bad, "8:1:1").is_err(), "{bad}");
         assert!(bad.len() == 5 || parse("8:1:1:1", bad).is_err(), "{bad}");
@@ -222,7 +234,8 @@ fn compared(members: Vec<(Entry, Option<Digest>)>) -> Result<(), ChunkedError> {
         listing.agrees_with(&toc)
     };
     let known = check(Listing::for_table(&toc)).map_err(|error| error.to_string());
-    let read = check(Listing::for_length(serde_json::to_vec(&table()).unwrap().len() as u64));
+    let read =
+        check(Listing::for_length(serde_json::to_vec(&table()).unwrap().len() as u64, &Limits::DEFAULT));
     assert_eq!(known.is_ok(), read.is_ok(), "{known:?} {read:?}");
     read
 }
@@ -233,7 +246,7 @@ fn a_listing_takes_no_more_than_its_table_can_have() {
     let xattrs: Vec<_> = (0..16).map(|at| (format!("user.{at}").into_bytes(), vec![b'x'; 60_000])).collect();
     let link = Entry { link: vec![b'l'; 100_000], ..Entry::new("d", EntryKind::HardLink) };
     let member = Entry { xattrs, ..link };
-    let mut listing = Listing::for_length(1 << 20);
+    let mut listing = Listing::for_length(1 << 20, &Limits::DEFAULT);
     (0..100).for_each(|_| listing.push(member.clone(), None));
     assert!(listing.memory() < 100_000, "{} bytes for 100 members", listing.memory());
     // Neither members nor names beyond what the table can have are kept.
@@ -244,15 +257,16 @@ fn a_listing_takes_no_more_than_its_table_can_have() {
         other => panic!("{other:?}"),
     };
     let small = |name: &str| Entry::new(name, EntryKind::File);
-    let mut listing = Listing::for_length(26 * 1000);
+    let mut listing = Listing::for_length(26 * 1000, &Limits::DEFAULT);
     (0..1001).for_each(|at| listing.push(small(&at.to_string()), None));
     assert_eq!(listing.memory(), 0);
     is_refused(&listing, "1000");
     let mut listing = Listing::for_table(&toc);
     listing.push(small(&"n".repeat(200)), None);
     is_refused(&listing, &"n".repeat(200));
-    let mut listing = Listing::for_length(u64::MAX);
-    (0..=ENTRIES_MAX).for_each(|_| listing.push(small("n"), None));
+    let limits = Limits { toc_entries: 1000, ..Limits::DEFAULT };
+    let mut listing = Listing::for_length(u64::MAX, &limits);
+    (0..=1000).for_each(|_| listing.push(small("n"), None));
     assert_eq!(listing.memory(), 0);
 }
 
@@ -364,9 +378,10 @@ fn written(archive: &[u8]) -> (Vec<u8>, ChunkedBlob, Toc) {
     let at = |span: BlobSpan| usize::try_from(span.offset).unwrap()..usize::try_from(span.end()).unwrap();
     assert!(zstd::decode_all(&blob[..]).unwrap() == archive, "any decoder reads the archive");
     assert_eq!(ChunkedBlob::from_footer(&blob, place.toc_digest.clone()).unwrap(), place);
-    let toc = Toc::read(&place, &blob[at(place.toc)]).unwrap();
+    let toc = Toc::read(&place, &blob[at(place.toc)], &Limits::DEFAULT).unwrap();
     let span = place.tar_split.unwrap();
-    let split = unpack("split", &blob[at(span)], toc.tar_split.as_ref().unwrap(), span.unpacked).unwrap();
+    let digest = toc.tar_split.as_ref().unwrap();
+    let split = unpack("split", &blob[at(span)], digest, span.unpacked, &Limits::DEFAULT).unwrap();
     let mut lines = tar_split::SplitLines::new(&split[..]);
     let (mut joined, mut contents) = (Vec::new(), toc.entries.iter());
     while let Some(part) = lines.next_part().unwrap() {
@@ -479,11 +494,16 @@ fn copies_of_what_is_here_are_bounded() {
         let (split, unpacked) = split.finish().unwrap();
         let span = BlobSpan::new(2000, split.len() as u64, unpacked);
         let blob = ChunkedBlob::new(SHA.parse().unwrap(), BlobSpan::new(1008, 1, 1), Some(span)).unwrap();
-        Plan::new(&blob, &toc, &split, |_| is_here).map(|plan| (plan.unpacked, plan.fetched()))
+        Plan::new(&blob, &toc, &split, &Limits::DEFAULT, |_| is_here)
+            .map(|plan| (plan.unpacked, plan.fetched()))
     };
     assert_eq!(plan_of(33, true, false).unwrap(), (33 << 30, 0));
-    assert!(matches!(plan_of(34, true, false), Err(ChunkedError::Limit { found, limit: COPIES_MAX, .. })
-        if found == 33 << 30));
+    assert_eq!(limit_of(plan_of(34, true, false)), Some((Limit::CopiedBytes, Some(33 << 30))));
     assert_eq!(plan_of(34, true, true).unwrap(), (34 << 30, 0), "one of each is what the store has");
-    assert_eq!(plan_of(34, false, false).unwrap(), (34 << 30, 34));
+    assert_eq!(
+        plan_of(1, false, false).unwrap(),
+        (1 << 30, 1),
+        "what is below the floor expands as it likes"
+    );
+    assert_eq!(limit_of(plan_of(34, false, false)), Some((Limit::Expansion, Some(1 << 30))));
 }

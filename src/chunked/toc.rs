@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Facts;
 use super::place::ChunkedBlob;
-use super::xattrs::RawXattrs;
-use super::{ENTRIES_MAX, shown, unpack};
-use crate::archive::{Entry, EntryKind, Limits};
-use crate::error::ChunkedError;
-use crate::types::{Digest, RelPath, Timestamp};
+use super::xattrs::{COST_MAX, RawXattrs};
+use super::{shown, unpack};
+use crate::archive::{Entry, EntryKind};
+use crate::error::{ChunkedError, Limit};
+use crate::types::{Digest, Limits, RelPath, Timestamp};
 
 /// The version of the table that is read and written.
 pub(super) const VERSION: u64 = 1;
@@ -124,14 +124,14 @@ impl Toc {
     /// Reads the table of a blob; `bytes` are those of the blob at its place.
     ///
     /// Returns [`ChunkedError`] if they have another digest, or say something that cannot be true of a blob.
-    pub(crate) fn read(blob: &ChunkedBlob, bytes: &[u8]) -> Result<Self, ChunkedError> {
-        let json = unpack("the table of contents", bytes, &blob.toc_digest, blob.toc.unpacked)?;
-        Toc::parse(&json, blob.end_of_archive())
+    pub(crate) fn read(blob: &ChunkedBlob, bytes: &[u8], limits: &Limits) -> Result<Self, ChunkedError> {
+        let json = unpack("the table of contents", bytes, &blob.toc_digest, blob.toc.unpacked, limits)?;
+        Toc::parse(&json, blob.end_of_archive(), limits)
     }
 
     /// Reads a table, whose blob has the archive in the bytes before `end`.
-    pub(crate) fn parse(json: &[u8], end: u64) -> Result<Self, ChunkedError> {
-        let mut builder = Builder { end, ..Builder::default() };
+    pub(crate) fn parse(json: &[u8], end: u64, limits: &Limits) -> Result<Self, ChunkedError> {
+        let mut builder = Builder { end, limits: *limits, ..Builder::default() };
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let parsed = deserializer.deserialize_map(Fields(&mut builder)).and_then(|()| deserializer.end());
         match (builder.refused.take(), parsed) {
@@ -231,7 +231,8 @@ struct Builder {
     /// Where the archive ends in the blob.
     end: u64,
     entries: Vec<TocEntry>,
-    count: usize,
+    count: u64,
+    limits: Limits,
     /// Where the content of the last entry ends in the blob, if more of it may come.
     open: Option<u64>,
     refused: Option<ChunkedError>,
@@ -240,13 +241,12 @@ struct Builder {
 impl Builder {
     fn add(&mut self, raw: RawEntry) -> Result<(), ChunkedError> {
         self.count += 1;
-        if self.count > ENTRIES_MAX {
-            let (found, limit) = (self.count as u64, ENTRIES_MAX as u64);
-            return Err(ChunkedError::Limit { what: "entries of a table of contents", found, limit });
-        }
-        let (found, limit) = (raw.xattrs.cost(), Limits::default().extension);
-        if found > limit {
-            return Err(ChunkedError::Limit { what: "bytes of xattrs of an entry", found, limit });
+        self.limits.check(Limit::TocEntries, self.count, || shown(raw.name.as_bytes()))?;
+        let cost = raw.xattrs.cost();
+        self.limits.check(Limit::PaxBytes, cost, || shown(raw.name.as_bytes()))?;
+        if cost > COST_MAX {
+            let entry = shown(raw.name.as_bytes());
+            return Err(ChunkedError::Entry { entry, reason: "its xattrs take more than a mebibyte" });
         }
         let name = raw.name.clone();
         let refused = |reason| ChunkedError::Entry { entry: shown(name.as_bytes()), reason };

@@ -11,11 +11,11 @@ use super::rollsum::{Chunker, Piece};
 use super::tar_split::{Crc64, SplitWriter};
 use super::toc::{CHUNK, RawEntry, VERSION, ZEROS};
 use super::xattrs::RawXattrs;
-use super::{ENTRIES_MAX, TABLE_MAX, shown};
+use super::{WRITTEN_ENTRIES_MAX, WRITTEN_TABLE_MAX, shown};
 use crate::archive::reader::Reader;
-use crate::archive::{Entry, EntryKind, Limits, Tap, base64};
+use crate::archive::{Entry, EntryKind, Tap, base64};
 use crate::error::{ArchiveError, ChunkedError, ExportError};
-use crate::types::{Algorithm, Digest, Hasher, RelPath, Timestamp};
+use crate::types::{Algorithm, Digest, Hasher, Limits, RelPath, Timestamp};
 
 /// The size of the pieces in which contents are read.
 const PIECE: usize = 64 * 1024;
@@ -44,7 +44,7 @@ pub(crate) fn encode<W: Write>(
         return finish(frames, split, table);
     }
     let tar = first.get(..read).unwrap_or_default().chain(tar);
-    let mut reader = Reader::with_limits(tar, output, Limits::default());
+    let mut reader = Reader::with_limits(tar, output, Limits::NONE);
     let mut piece = vec![0; PIECE];
     while let Some(entry) = reader.next_entry().map_err(export_error)? {
         let mut raw = described(&entry, &reader)?;
@@ -248,7 +248,7 @@ impl ContentWriter {
 struct Table {
     out: zstd::stream::write::Encoder<'static, Vec<u8>>,
     unpacked: u64,
-    count: usize,
+    count: u64,
     names: HashSet<RelPath>,
 }
 
@@ -290,9 +290,11 @@ impl Table {
 
     fn add(&mut self, entry: &RawEntry) -> Result<(), ExportError> {
         self.count += 1;
-        if self.count > ENTRIES_MAX {
-            let (found, limit) = (self.count as u64, ENTRIES_MAX as u64);
-            return Err(ChunkedError::Limit { what: "entries of a table of contents", found, limit }.into());
+        if self.count > WRITTEN_ENTRIES_MAX {
+            let (found, limit) = (self.count, WRITTEN_ENTRIES_MAX);
+            return Err(
+                ChunkedError::TooLarge { what: "entries of a table of contents", found, limit }.into()
+            );
         }
         if self.count > 1 {
             self.put(b",")?;
@@ -302,9 +304,9 @@ impl Table {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), ExportError> {
         self.unpacked = self.unpacked.saturating_add(bytes.len() as u64);
-        if self.unpacked > TABLE_MAX {
+        if self.unpacked > WRITTEN_TABLE_MAX {
             let (what, found) = ("the table of contents", self.unpacked);
-            return Err(ChunkedError::Limit { what, found, limit: TABLE_MAX }.into());
+            return Err(ChunkedError::TooLarge { what, found, limit: WRITTEN_TABLE_MAX }.into());
         }
         Ok(self.out.write_all(bytes)?)
     }

@@ -6,11 +6,15 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::archive::{Limits, base64};
+use crate::archive::base64;
+use crate::types::Limits;
 
 /// The longest name and the largest value of an xattr that Linux knows.
 const XATTR_NAME_MAX: usize = 255;
 const XATTR_VALUE_MAX: usize = 65536;
+
+/// What the xattrs of one entry may cost whatever is granted to an archive.
+pub(super) const COST_MAX: u64 = Limits::DEFAULT.pax_bytes;
 
 /// What the record of an xattr in an archive takes besides name and value, at the least: `18 SCHILY.xattr.=` and a line feed.
 const RECORD: u64 = 18;
@@ -94,7 +98,7 @@ impl<'de> Visitor<'de> for Reading {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawXattrs, A::Error> {
-        let limit = Limits::default().extension;
+        let limit = COST_MAX;
         let mut xattrs = RawXattrs::default();
         while xattrs.cost <= limit {
             let Some((name, value)) = entries.next_entry::<String, String>()? else { return Ok(xattrs) };
@@ -113,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_more_xattrs_are_kept_than_an_archive_may_have() {
-        let limit = Limits::default().extension;
+        let limit = COST_MAX;
         let many: Vec<String> = (0..200_000).map(|at| format!("\"{at:06}\":\"\"")).collect();
         let xattrs: RawXattrs = serde_json::from_str(&format!("{{{}}}", many.join(","))).unwrap();
         assert!(xattrs.cost() > limit && xattrs.cost() <= limit + 24, "{}", xattrs.cost());

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io::{self, BufReader, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bzip2::bufread::MultiBzDecoder;
 use liblzma::bufread::XzDecoder;
@@ -9,29 +11,51 @@ use liblzma::stream::{CONCATENATED, Stream};
 
 use super::gzip::Members;
 use super::{Compression, HEAD};
+use crate::error::{Limit, LimitError};
+use crate::types::Limits;
 
-/// The largest zstd window granted, as a power of two: what `zstd -d` grants, and what `--ultra -22` uses.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-/// The memory granted to the xz decoder: twice the dictionary of `xz -9`, and a margin for its own state.
-const XZ_MEMORY_MAX: u64 = (1 << 27) + (1 << 24);
+/// The exponents that a zstd window can have.
+const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=31;
+/// The memory that the xz decoder needs for itself, beside its dictionary.
+const XZ_STATE: u64 = 16 << 20;
 /// How much is asked of the source at once.
 const BUFFER: usize = 128 * 1024;
 
 /// Reads a stream decompressed, whichever of the known compressions it has.
 ///
-/// Memory is bounded: a stream that wants a larger window or dictionary than is granted is refused.
+/// Memory is bounded: a stream that wants a larger window or dictionary than is granted is refused. So is what comes out:
+/// no more is given than is granted, of which most is refused with one buffer more than that decoded.
 ///
 /// # Errors
 ///
-/// Reading fails with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside a member, frame or
+/// Reading fails with a [`LimitError`] inside if the stream asks for more than is granted, with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside a member, frame or
 /// block, and with another kind if it is malformed or its checksum is wrong.
 pub(crate) struct Decoder<R: Read> {
     compression: Compression,
     format: Format<Source<R>>,
+    limits: Limits,
+    /// How many bytes of the stream were read, some of them ahead.
+    taken: Arc<AtomicU64>,
+    /// How many bytes came out.
+    given: u64,
 }
 
 /// The stream with its head put back.
-type Source<R> = BufReader<io::Chain<Cursor<Vec<u8>>, R>>;
+type Source<R> = BufReader<io::Chain<Cursor<Vec<u8>>, Counted<R>>>;
+
+/// Counts what is read through it. The decoders keep their source to themselves, so the count is beside it.
+struct Counted<R> {
+    inner: R,
+    taken: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.taken.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(count)
+    }
+}
 
 enum Format<S: io::BufRead> {
     None(S),
@@ -43,7 +67,9 @@ enum Format<S: io::BufRead> {
 
 impl<R: Read> Decoder<R> {
     /// Reads the head of `source` and tells its compression by it.
-    pub(crate) fn new(mut source: R) -> io::Result<Self> {
+    pub(crate) fn new(source: R, limits: &Limits) -> io::Result<Self> {
+        let taken = Arc::new(AtomicU64::new(0));
+        let mut source = Counted { inner: source, taken: Arc::clone(&taken) };
         let mut head = Vec::with_capacity(HEAD);
         source.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
         let compression = Compression::detect(&head);
@@ -53,33 +79,79 @@ impl<R: Read> Decoder<R> {
             Compression::Gzip => Format::Gzip(Box::new(Members::new(source))),
             Compression::Zstd | Compression::ZstdChunked => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                decoder.window_log_max(zstd_window_log(limits))?;
                 Format::Zstd(decoder)
             }
             Compression::Bzip2 => Format::Bzip2(MultiBzDecoder::new(source)),
             Compression::Xz => {
-                let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, CONCATENATED)?;
+                let stream =
+                    Stream::new_stream_decoder(limits.window_bytes.saturating_add(XZ_STATE), CONCATENATED)?;
                 Format::Xz(XzDecoder::new_stream(source, stream))
             }
         };
-        Ok(Decoder { compression, format })
+        Ok(Decoder { compression, format, limits: *limits, taken, given: 0 })
     }
 
     /// The compression that was found.
     pub(crate) fn compression(&self) -> Compression {
         self.compression
     }
+
+    /// Counts what came out, before anybody has it.
+    fn count(&mut self, count: usize) -> Result<(), LimitError> {
+        self.given = self.given.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        self.limits.check(Limit::UnpackedBytes, self.given, || STREAM)?;
+        if self.compression == Compression::None || self.given <= self.limits.expansion_floor {
+            return Ok(());
+        }
+        let taken = self.taken.load(Ordering::Relaxed).max(1);
+        self.limits.check(Limit::Expansion, self.given.div_ceil(taken), || STREAM)
+    }
+
+    /// A window that is not granted is told by its name; the decoders have words of their own for it.
+    fn told(&self, error: io::Error) -> io::Error {
+        let is_xz = |error: &io::Error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
+            matches!(inner, Some(liblzma::stream::Error::MemLimit))
+        };
+        let wants_memory = match self.compression {
+            Compression::Zstd => is_zstd_window(&error),
+            Compression::Xz => is_xz(&error),
+            _ => false,
+        };
+        if !wants_memory {
+            return error;
+        }
+        LimitError::new(STREAM, Limit::WindowBytes, self.limits.window_bytes, None).into()
+    }
+}
+
+/// What a stream is called in errors: who reads it knows its name.
+const STREAM: &str = "the compressed stream";
+
+/// The largest zstd window that is granted, as a power of two.
+pub(crate) fn zstd_window_log(limits: &Limits) -> u32 {
+    let (least, most) = ZSTD_WINDOW_LOGS.into_inner();
+    limits.window_bytes.max(1).ilog2().clamp(least, most)
+}
+
+/// Whether a zstd decoder fails because the window is larger than it may be: it says so as text only.
+pub(crate) fn is_zstd_window(error: &io::Error) -> bool {
+    error.to_string() == "Frame requires too much memory for decoding"
 }
 
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.format {
+        let read = match &mut self.format {
             Format::None(stream) => stream.read(buffer),
             Format::Gzip(stream) => stream.read(buffer),
             Format::Zstd(stream) => stream.read(buffer),
             Format::Bzip2(stream) => stream.read(buffer),
             Format::Xz(stream) => stream.read(buffer),
-        }
+        };
+        let count = read.map_err(|error| self.told(error))?;
+        self.count(count)?;
+        Ok(count)
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | none | nothing below | yes | yes |
 //! | gzip | `1f 8b 08` | all members, zero padding after them | yes, the same bytes every time |
-//! | zstd | `28 b5 2f fd`, or a skippable frame | all frames, window up to 128 MiB | yes |
+//! | zstd | `28 b5 2f fd`, or a skippable frame | all frames, window limited | yes |
 //! | bzip2 | `BZh`, a digit, a block's or the stream's end mark | all streams | no |
 //! | xz | `fd 37 7a 58 5a 00` | all streams, memory limited | no |
 //!
@@ -15,7 +15,7 @@ mod decode;
 mod encode;
 mod gzip;
 
-pub(crate) use decode::Decoder;
+pub(crate) use decode::{Decoder, is_zstd_window, zstd_window_log};
 pub(crate) use encode::{Encoder, zstd_level};
 
 /// How a stream is compressed.

@@ -1,7 +1,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::*;
-use crate::error::CompressError;
+use crate::error::{CompressError, Limit, LimitError};
+use crate::types::Limits;
 
 fn encode(data: &[u8], compression: Compression, level: Option<i32>) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::new(), compression, level).unwrap();
@@ -11,7 +12,7 @@ fn encode(data: &[u8], compression: Compression, level: Option<i32>) -> Vec<u8> 
 
 fn decode(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
-    Decoder::new(bytes)?.read_to_end(&mut data)?;
+    Decoder::new(bytes, &Limits::DEFAULT)?.read_to_end(&mut data)?;
     Ok(data)
 }
 
@@ -46,7 +47,7 @@ fn streams(data: &[u8]) -> [(Compression, Vec<u8>); 4] {
 fn every_format_is_told_and_read() {
     for data in [Vec::new(), b"x".to_vec(), sample()] {
         for (compression, stream) in streams(&data) {
-            assert_eq!(Decoder::new(stream.as_slice()).unwrap().compression(), compression);
+            assert_eq!(Decoder::new(stream.as_slice(), &Limits::DEFAULT).unwrap().compression(), compression);
             assert_eq!(decode(&stream).unwrap(), data, "{compression:?}");
         }
     }
@@ -66,7 +67,7 @@ fn a_source_that_gives_single_bytes_is_enough() {
     }
     for (compression, stream) in streams(b"some bytes") {
         let mut data = Vec::new();
-        let mut decoder = Decoder::new(Slow(&stream)).unwrap();
+        let mut decoder = Decoder::new(Slow(&stream), &Limits::DEFAULT).unwrap();
         decoder.read_to_end(&mut data).unwrap();
         assert_eq!((decoder.compression(), data.as_slice()), (compression, &b"some bytes"[..]));
     }
@@ -121,7 +122,7 @@ fn skippable_zstd_frames_are_skipped() {
     let frame = encode(b"data", Compression::Zstd, None);
     let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
     let stream = [&skippable[..], &frame, &skippable, &frame].concat();
-    assert_eq!(Decoder::new(stream.as_slice()).unwrap().compression(), Compression::Zstd);
+    assert_eq!(Decoder::new(stream.as_slice(), &Limits::DEFAULT).unwrap().compression(), Compression::Zstd);
     assert_eq!(decode(&stream).unwrap(), b"datadata");
     assert_eq!(
         decode(&stream[..stream.len() - frame.len() - 1]).unwrap_err().kind(),
@@ -134,7 +135,9 @@ fn a_zstd_window_beyond_the_limit_is_refused() {
     // A frame with no single segment and no content size: the window descriptor stands alone.
     let frame = |window_log: u8| [0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, 0x01, 0x00, 0x00];
     assert_eq!(decode(&frame(27)).unwrap(), b"");
-    assert!(decode(&frame(28)).is_err());
+    assert_eq!(limit_of(&frame(28), &Limits::DEFAULT), Some((Limit::WindowBytes, None)));
+    let limits = Limits { window_bytes: 1 << 28, ..Limits::DEFAULT };
+    assert_eq!(limit_of(&frame(28), &limits), None);
     // The densest level has to stay readable.
     assert_eq!(decode(&encode(b"data", Compression::Zstd, Some(22))).unwrap(), b"data");
 }
@@ -153,7 +156,45 @@ fn an_xz_dictionary_beyond_the_limit_is_refused() {
     };
     let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
     encoder.write_all(b"data").unwrap();
-    assert!(decode(&encoder.finish().unwrap()).is_err());
+    let stream = encoder.finish().unwrap();
+    assert_eq!(limit_of(&stream, &Limits::DEFAULT), Some((Limit::WindowBytes, None)));
+}
+
+/// Which limit a stream goes beyond, and what is said of it.
+fn limit_of(stream: &[u8], limits: &Limits) -> Option<(Limit, Option<u64>)> {
+    let error = io::copy(&mut Decoder::new(stream, limits).unwrap(), &mut io::sink()).err()?;
+    let limit = LimitError::inside(&error).unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(limit.value, limits.get(limit.limit));
+    Some((limit.limit, limit.found))
+}
+
+#[test]
+fn what_comes_out_is_counted() {
+    let data = vec![0; 1 << 20];
+    for (compression, stream) in streams(&data).into_iter().chain([(Compression::None, data.clone())]) {
+        let exact = Limits { unpacked_bytes: 1 << 20, ..Limits::DEFAULT };
+        assert_eq!(limit_of(&stream, &exact), None, "{compression:?}");
+        let less = Limits { unpacked_bytes: (1 << 20) - 1, ..Limits::DEFAULT };
+        let (limit, found) = limit_of(&stream, &less).unwrap();
+        assert!(limit == Limit::UnpackedBytes && found.unwrap() >= 1 << 20, "{compression:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_stream_expands_as_far_as_is_granted() {
+    let data = vec![0; 1 << 20];
+    for (compression, stream) in streams(&data) {
+        let times = (1u64 << 20).div_ceil(stream.len() as u64);
+        let limits = |expansion, expansion_floor| Limits { expansion, expansion_floor, ..Limits::DEFAULT };
+        assert_eq!(limit_of(&stream, &limits(times, 0)), None, "{compression:?}");
+        let (limit, _) = limit_of(&stream, &limits(times - 1, 0)).unwrap();
+        assert_eq!(limit, Limit::Expansion, "{compression:?}");
+        // What is below the floor may expand as it likes.
+        assert_eq!(limit_of(&stream, &limits(1, 1 << 20)), None, "{compression:?}");
+        assert!(limit_of(&stream, &limits(1, (1 << 20) - 1)).is_some(), "{compression:?}");
+    }
+    // Nothing expands that is not compressed.
+    assert_eq!(limit_of(&data, &Limits { expansion: 0, expansion_floor: 0, ..Limits::DEFAULT }), None);
 }
 
 #[test]
@@ -183,6 +224,6 @@ fn levels_out_of_range_name_the_range() {
 #[test]
 fn both_directions_can_move_to_a_thread() {
     fn is_send<T: Send>(_: &T) {}
-    is_send(&Decoder::new(&b""[..]).unwrap());
+    is_send(&Decoder::new(&b""[..], &Limits::DEFAULT).unwrap());
     is_send(&Encoder::new(Vec::new(), Compression::Zstd, None).unwrap());
 }

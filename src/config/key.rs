@@ -56,6 +56,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("storage.options.auto-userns-max-size", Kind::Number),
     ("storage.options.disable-volatile", Kind::Flag),
     ("storage.options.pull_options", Kind::Map),
+    (super::limits::KEY, Kind::Map),
     ("storage.options.overlay.ignore_chown_errors", Kind::FlagText),
     ("storage.options.overlay.mount_program", Kind::Text),
     ("storage.options.overlay.mountopt", Kind::Text),

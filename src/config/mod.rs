@@ -6,6 +6,7 @@
 //! | `document` | one file: values with their lines |
 //! | `search` | which files are read, in which order |
 //! | `environment` | what is asked of the process: user, home, variables |
+//! | `limits` | what is granted to what comes in |
 //! | `overlay` | the options of the overlay driver, as values |
 //! | `settings` | the effective value of each key, and where it came from |
 //!
@@ -14,6 +15,7 @@
 mod document;
 mod environment;
 mod key;
+mod limits;
 mod overlay;
 mod search;
 mod settings;
@@ -22,5 +24,6 @@ mod tests;
 
 pub use document::{Value, Warning};
 pub use environment::{DISABLE_ID_MAPS, Environment};
+pub use limits::parse_limit;
 pub use overlay::{AdditionalLayerPath, LayerSync, OverlayOptions, parse_size};
 pub use settings::{DriverOption, Ignored, Origin, Setting, Settings};

@@ -18,18 +18,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::AdditionalLayerError;
+use crate::error::{AdditionalLayerError, Limit};
 use crate::sys::file::File;
 use crate::sys::{beneath, path};
-use crate::types::Digest;
+use crate::types::{Digest, Limits};
 
 const DIFF: &str = "diff";
 const INFO: &str = "info";
 const BLOB: &str = "blob";
 const USE: &str = "use";
-
-/// The most that is read of what a store knows of a layer. A layer with files of 65536 users and as many groups has 1 MiB.
-const INFO_LIMIT: u64 = 8 << 20;
 
 /// The directory of a layer in an additional layer store.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,15 +91,16 @@ impl AdditionalDirectory {
 
     /// What the store knows of the layer.
     ///
-    /// Returns [`AdditionalLayerError::Io`] if it cannot be read, and [`AdditionalLayerError::Info`] if it is too long.
-    pub(crate) fn read_info(&self) -> Result<Vec<u8>, AdditionalLayerError> {
+    /// Returns [`AdditionalLayerError::Io`] if it cannot be read, and [`AdditionalLayerError::Limit`] if it is
+    /// longer than is granted. A layer with files of 65536 users and as many groups has 1 MiB.
+    pub(crate) fn read_info(&self, limits: &Limits) -> Result<Vec<u8>, AdditionalLayerError> {
         let mut bytes = Vec::new();
-        let read = self.open_file(INFO)?.take(INFO_LIMIT + 1).read_to_end(&mut bytes);
+        let most = limits.layer_info_bytes.saturating_add(1);
+        let read = self.open_file(INFO)?.take(most).read_to_end(&mut bytes);
         read.map_err(|source| self.failed("read", INFO, source))?;
-        match u64::try_from(bytes.len()) {
-            Ok(length) if length <= INFO_LIMIT => Ok(bytes),
-            _ => Err(self.bad_info(format!("it has more than {INFO_LIMIT} bytes"))),
-        }
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        limits.check(Limit::LayerInfoBytes, length, || self.0.join(INFO).display().to_string())?;
+        Ok(bytes)
     }
 
     /// What is wrong with that.
@@ -196,10 +194,16 @@ mod tests {
     fn more_is_not_read_than_is_granted() {
         let dir = tempfile::tempdir().unwrap();
         let layer = AdditionalDirectory(dir.path().to_owned());
-        assert!(matches!(layer.read_info(), Err(AdditionalLayerError::Io { .. })));
-        File::create(&dir.path().join(INFO)).unwrap().set_length(INFO_LIMIT).unwrap();
-        assert_eq!(layer.read_info().unwrap().len(), usize::try_from(INFO_LIMIT).unwrap());
-        File::create(&dir.path().join(INFO)).unwrap().set_length(INFO_LIMIT + 1).unwrap();
-        assert!(matches!(layer.read_info(), Err(AdditionalLayerError::Info { .. })));
+        let limits = Limits { layer_info_bytes: 1000, ..Limits::DEFAULT };
+        let read = || layer.read_info(&limits);
+        assert!(matches!(read(), Err(AdditionalLayerError::Io { .. })));
+        File::create(&dir.path().join(INFO)).unwrap().set_length(1000).unwrap();
+        assert_eq!(read().unwrap().len(), 1000);
+        File::create(&dir.path().join(INFO)).unwrap().set_length(1001).unwrap();
+        let error = read().unwrap_err();
+        assert!(
+            matches!(&error, AdditionalLayerError::Limit(limit) if limit.limit == Limit::LayerInfoBytes),
+            "{error:?}"
+        );
     }
 }

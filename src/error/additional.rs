@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::LimitError;
+
 /// A layer in an additional layer store cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,6 +17,9 @@ pub enum AdditionalLayerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the store says of the layer is longer than is granted.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The store has another layer than the one that was asked for.
     #[error("{} is of another layer: its {what} is {found}, and not {expected}; unpack the layer's blob instead", path.display())]
     Other {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::LimitError;
+
 /// A compressed stream that cannot be written as asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -154,15 +156,8 @@ pub enum ArchiveError {
         reason: &'static str,
     },
     /// The archive asks for more than is granted.
-    #[error("{member:?} goes beyond the limit of {limit} {what}")]
-    Limit {
-        /// The member.
-        member: String,
-        /// What is limited.
-        what: &'static str,
-        /// The limit.
-        limit: u64,
-    },
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// A whiteout that names nothing that can be deleted.
     #[error("the whiteout {path:?} is refused: {reason}")]
     Whiteout {
@@ -200,7 +195,19 @@ impl ArchiveError {
     pub(crate) fn from_read(error: io::Error) -> Self {
         match error.downcast::<ArchiveError>() {
             Ok(error) => error,
-            Err(error) => ArchiveError::Read(error),
+            Err(error) => match LimitError::inside(&error) {
+                Some(limit) => ArchiveError::Limit(limit.clone()),
+                None => ArchiveError::Read(error),
+            },
+        }
+    }
+
+    /// The limit that was met, if that is what went wrong.
+    pub(super) fn limit(&self) -> Option<&LimitError> {
+        match self {
+            ArchiveError::Limit(limit) => Some(limit),
+            ArchiveError::Read(error) => LimitError::inside(error),
+            _ => None,
         }
     }
 }

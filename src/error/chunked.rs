@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::LimitError;
+
 /// A blob in the form `zstd:chunked` cannot be read in parts, or an archive not be written in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,13 +17,16 @@ pub enum ChunkedError {
         found: String,
     },
     /// Something is larger than is granted.
-    #[error("{what}: {found} is beyond the limit of {limit}")]
-    Limit {
-        /// What is limited.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// Something of an archive that is to be written is larger than readers of the form take.
+    #[error("{what}: {found} is more than the {limit} that readers of zstd:chunked take; use zstd")]
+    TooLarge {
+        /// What is too large.
         what: &'static str,
         /// How much it is.
         found: u64,
-        /// The limit.
+        /// How much there may be.
         limit: u64,
     },
     /// Where the table of contents, or the tar-split, should be is something else.

@@ -57,6 +57,14 @@ pub enum ConfigError {
         /// What is wrong, as the end of a sentence.
         reason: String,
     },
+    /// A limit that there is not, or an amount that is none.
+    #[error("the limit {text:?} is not valid: {reason}")]
+    Limit {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Two options of the storage driver exclude each other.
     #[error(
         "{option} ({origin}) and {other} ({other_origin}) exclude each other: {reason}; leave one of them out"

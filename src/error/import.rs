@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{
-    ArchiveError, ChunkedError, CompressError, LayoutError, MetaError, ScanError, SplitError, TreeError,
-    UnpackError, ValueError,
+    ArchiveError, ChunkedError, CompressError, LayoutError, LimitError, MetaError, ScanError, SplitError,
+    TreeError, UnpackError, ValueError,
 };
 
 /// A layer cannot be imported. Nothing of it is in the store.
@@ -75,7 +75,7 @@ pub enum ImportError {
     Chunked(#[from] ChunkedError),
     /// Reading the blob or writing the layer failed.
     #[error("cannot read or write the layer's data")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     /// The disk is too full for the image, even if nothing of it grew when it is unpacked.
     #[error(
         "the image needs at least {} MB and {} MB are free{}",
@@ -128,7 +128,27 @@ pub enum ImportError {
     GivenUp,
 }
 
+impl From<io::Error> for ImportError {
+    /// A limit that was met in a reader is told as what it is.
+    fn from(error: io::Error) -> Self {
+        match LimitError::inside(&error) {
+            Some(limit) => ArchiveError::Limit(limit.clone()).into(),
+            None => ImportError::Io(error),
+        }
+    }
+}
+
 impl ImportError {
+    /// The limit that was met, if that is what went wrong.
+    pub(super) fn limit(&self) -> Option<&LimitError> {
+        match self {
+            ImportError::InLayer { source, .. } => source.limit(),
+            ImportError::Archive(error) => error.limit(),
+            ImportError::Chunked(ChunkedError::Limit(limit)) => Some(limit),
+            _ => None,
+        }
+    }
+
     /// Whether a blob could be read, and what it holds could not be decompressed.
     pub(super) fn is_damaged_stream(&self) -> bool {
         match self {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::ValueError;
+use super::{LimitError, ValueError};
 
 /// What can go wrong when an image is read from, or written to, a layout or an archive.
 #[derive(Debug, thiserror::Error)]
@@ -65,16 +65,9 @@ pub enum OciError {
         /// The version it states.
         version: String,
     },
-    /// A document larger than any registry takes.
-    #[error("{what} has {size} bytes; a document may have {limit}")]
-    DocumentSize {
-        /// The document.
-        what: String,
-        /// Its size.
-        size: u64,
-        /// The limit.
-        limit: u64,
-    },
+    /// The image, or what it comes in, asks for more than is granted.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// A document that is no JSON, or not of the right shape.
     #[error("{what} is malformed")]
     Malformed {
@@ -223,27 +216,9 @@ pub enum OciError {
         /// The platforms there are.
         available: Choices,
     },
-    /// An index below an index below an index.
-    #[error("the index {digest} is nested more than {limit} levels deep")]
-    IndexDepth {
-        /// The digest of the innermost index.
-        digest: String,
-        /// The limit.
-        limit: usize,
-    },
     /// An index that contains itself.
     #[error("the index {0} refers to itself")]
     IndexLoop(String),
-    /// An index, with those it refers to, that is larger than any real one.
-    #[error("the indexes of {} have more than {limit} {things}", path.display())]
-    IndexSize {
-        /// The layout or archive.
-        path: PathBuf,
-        /// The limit.
-        limit: usize,
-        /// What there are too many of.
-        things: &'static str,
-    },
     /// A tar archive that cannot be read.
     #[error("{} is no usable tar archive at byte {offset}: {reason}", path.display())]
     Archive {
@@ -286,7 +261,7 @@ pub enum OciError {
 }
 
 impl OciError {
-    /// Finds the error of a blob in an error of a reader above it, such as a decompressor.
+    /// Finds the error of a blob, or a limit, in an error of a reader above it, such as a decompressor.
     ///
     /// A blob reader can only report an [`io::Error`]; the typed error is inside, however often the readers
     /// between have wrapped it.
@@ -295,6 +270,9 @@ impl OciError {
         while let Some(current) = next {
             if let Some(found) = current.downcast_ref::<BlobError>() {
                 return Some(OciError::Blob(found.clone()));
+            }
+            if let Some(found) = current.downcast_ref::<LimitError>() {
+                return Some(OciError::Limit(found.clone()));
             }
             next = match current.downcast_ref::<io::Error>() {
                 // The `source` of an `io::Error` skips the error inside, so this looks at that first.

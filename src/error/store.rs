@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     AdditionalLayerError, ConfigError, CreateError, ExportError, ImportError, InUseError, LayoutError,
-    LookupError, MetaError, MountError, OciError, QuotaError, RepairError, ScanError, TreeError,
+    LimitError, LookupError, MetaError, MountError, OciError, QuotaError, RepairError, ScanError, TreeError,
     UnsyncedError, ValueError, WatchError,
 };
 
@@ -208,8 +208,40 @@ fn quoted_lines(text: &str) -> String {
 }
 
 impl Error {
+    /// The limit that what comes in went beyond, if that is what is wrong: [`StoreOptions::limits`](crate::StoreOptions::limits)
+    /// can grant more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use layerstore::{Limit, LayerOptions, Limits, Store, StoreOptions};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let limits = Limits::default().with("unpacked_bytes", 1000)?;
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")).limits(limits))?;
+    /// let tar = [0; 1024]; // one without a member
+    /// let error = store.put_layer(None, &LayerOptions::default(), &tar[..]).unwrap_err();
+    /// assert_eq!(error.limit().unwrap().limit, Limit::UnpackedBytes);
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn limit(&self) -> Option<&LimitError> {
+        match self {
+            Error::Import(error) => error.limit(),
+            Error::Oci(OciError::Limit(limit)) => Some(limit),
+            Error::AdditionalLayer(AdditionalLayerError::Limit(limit)) => Some(limit),
+            Error::Export(ExportError::Io(error)) => LimitError::inside(error),
+            _ => None,
+        }
+    }
+
     /// What to do about it, where the message does not say so already.
     pub fn hint(&self) -> Option<&'static str> {
+        if self.limit().is_some() {
+            return Some(
+                "if it comes from someone you trust, `--limit NAME=VALUE` grants more, and so does the table \
+                 storage.options.layerstore.limits of the configuration",
+            );
+        }
         match self {
             Error::Meta(error) if error.is_damaged_file() => Some(
                 "restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \"Copies of the \

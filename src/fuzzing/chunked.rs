@@ -8,7 +8,7 @@ use super::{LIMITS, with_checksums};
 use crate::archive::Reader;
 use crate::chunked::{self, BlobSpan, ChunkedBlob, Listing, Plan, RangeSource, Toc};
 use crate::error::ImportError;
-use crate::types::Digest;
+use crate::types::{Digest, Limits};
 
 /// Where the archive ends in the blobs that tables are read for.
 const END: u64 = 1 << 16;
@@ -41,7 +41,7 @@ fn digest() -> Digest {
 }
 
 fn table(json: &[u8]) {
-    let Ok(toc) = Toc::parse(json, END) else { return };
+    let Ok(toc) = Toc::parse(json, END, &Limits::DEFAULT) else { return };
     let mut taken: Vec<Range<u64>> = Vec::new();
     let mut listing = Listing::for_table(&toc);
     for entry in toc.entries.iter() {
@@ -73,11 +73,14 @@ fn footer(tail: &[u8]) {
 fn parts(bytes: &[u8]) {
     let Some((json, rest)) = take(bytes) else { return };
     let Some((lines, blob)) = take(rest) else { return };
-    let (Ok(toc), Ok(split)) = (Toc::parse(json, END), zstd::bulk::compress(lines, 1)) else { return };
+    let (Ok(toc), Ok(split)) = (Toc::parse(json, END, &Limits::DEFAULT), zstd::bulk::compress(lines, 1))
+    else {
+        return;
+    };
     let span = BlobSpan::new(END + 8, split.len() as u64, lines.len() as u64);
     let Ok(place) = ChunkedBlob::new(digest(), BlobSpan::new(END + 8, 1, 1), Some(span)) else { return };
     let here = |digest: &Digest| digest.hex().starts_with('0');
-    let Ok(plan) = Plan::new(&place, &toc, &split, here) else { return };
+    let Ok(plan) = Plan::new(&place, &toc, &split, &Limits::DEFAULT, here) else { return };
     let problem = Mutex::new(None);
     let mut source = Memory(blob);
     let reader = source.read_ranges(&plan.ranges).unwrap_or_else(|_| Box::new(io::empty()));
@@ -99,10 +102,10 @@ fn archive(tar: &[u8]) {
     let Ok((blob, place)) = chunked::encode(tar, Vec::new(), 1) else { return };
     assert!(zstd::decode_all(blob.as_slice()).is_ok_and(|decoded| decoded == tar));
     let mut source = Memory(&blob);
-    let fetched = chunked::fetch_table(&place, &mut source);
+    let fetched = chunked::fetch_table(&place, &mut source, &Limits::DEFAULT);
     assert!(fetched.is_ok(), "{:?}", fetched.err());
     let Ok((toc, split)) = fetched else { return };
-    let plan = Plan::new(&place, &toc, &split, |_| false);
+    let plan = Plan::new(&place, &toc, &split, &Limits::DEFAULT, |_| false);
     assert!(plan.is_ok(), "{:?}", plan.err());
     let Ok(plan) = plan else { return };
     let problem = Mutex::new(None);

@@ -2,9 +2,10 @@
 
 use std::io::{self, Cursor, Read};
 
-use crate::archive::{Limits, Reader};
+use crate::archive::Reader;
 use crate::compress::Decoder;
 use crate::error::{ArchiveError, ImportError};
+use crate::types::Limits;
 
 /// An archive whose beginning was read: it is read from the beginning all the same.
 pub type Peeked<R> = io::Chain<Cursor<Vec<u8>>, R>;
@@ -12,7 +13,8 @@ pub type Peeked<R> = io::Chain<Cursor<Vec<u8>>, R>;
 /// Reads an archive, in any compression that is known, up to its first member, and gives it back as it was. Who would make a store
 /// for it knows then that it is an archive at least.
 ///
-/// Returns [`ImportError::Archive`] if it is none, or is empty.
+/// Returns [`ImportError::Archive`] if it is none, or is empty, or its first member asks for more than the default
+/// [`Limits`] grant.
 ///
 /// # Examples
 ///
@@ -27,17 +29,24 @@ pub type Peeked<R> = io::Chain<Cursor<Vec<u8>>, R>;
 /// assert_eq!(bytes, tar);
 /// # Ok::<(), layerstore::ImportError>(())
 /// ```
-pub fn peek_archive<R: Read>(mut archive: R) -> Result<Peeked<R>, ImportError> {
+pub fn peek_archive<R: Read>(archive: R) -> Result<Peeked<R>, ImportError> {
+    peek_archive_within(archive, &Limits::DEFAULT)
+}
+
+/// The same, for a store that grants other limits.
+///
+/// Returns what [`peek_archive`] does.
+pub fn peek_archive_within<R: Read>(mut archive: R, limits: &Limits) -> Result<Peeked<R>, ImportError> {
     let mut seen = Vec::new();
     let recorder = Recorder { inner: &mut archive, seen: &mut seen };
-    let mut decoder = Decoder::new(recorder)?;
+    let mut decoder = Decoder::new(recorder, limits)?;
     let mut first = [0; 1];
     let read = decoder.read(&mut first)?;
     if read == 0 {
         return Err(ArchiveError::Empty.into());
     }
     let input = first.get(..read).unwrap_or_default().chain(decoder);
-    Reader::with_limits(input, (), Limits::default()).next_entry()?;
+    Reader::with_limits(input, (), *limits).next_entry()?;
     Ok(Cursor::new(seen).chain(archive))
 }
 

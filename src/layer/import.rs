@@ -15,13 +15,13 @@ use super::member::apply;
 use super::pipeline::{Streams, read_layer};
 use super::table::{Table, TocFound, Window};
 use crate::archive::split::SplitBuilder;
-use crate::archive::{Entry, Limits, Reader};
+use crate::archive::{Entry, Reader};
 use crate::chunked::Listing;
 use crate::disk::{Staging, TreeWriter, UnpackOptions, UnpackedTree};
-use crate::error::{ArchiveError, ImportError};
+use crate::error::{ArchiveError, ChunkedError, ImportError};
 use crate::sys::file::{File, duplicate};
 use crate::sys::userns::IdMaps;
-use crate::types::{Algorithm, Hashing};
+use crate::types::{Algorithm, Hashing, Limits};
 
 /// How layers are unpacked.
 #[derive(Clone, Debug)]
@@ -107,15 +107,20 @@ pub(crate) fn unpack(
     records: File,
     options: &ImportOptions,
 ) -> Result<UnpackedLayer, ImportError> {
+    if let Some(table) = &options.table {
+        table.check(&options.limits).map_err(ChunkedError::from)?;
+    }
     let window = Mutex::default();
     let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &window);
     let (Unpacked { contents, tree, owners, listing, records }, streams) =
-        read_layer(blob, algorithm, |input| unpack_archive(input, &staging, records, options))?;
+        read_layer(blob, algorithm, &options.limits, |input| {
+            unpack_archive(input, &staging, records, options)
+        })?;
     let toc = match &options.table {
         None => TocFound::None,
         Some(table) => {
             let bytes = window.into_inner().unwrap_or_else(PoisonError::into_inner);
-            match table.compare(&bytes, &listing, streams.compression) {
+            match table.compare(&bytes, &listing, streams.compression, &options.limits) {
                 Ok(digest) => TocFound::Agrees(digest.clone()),
                 Err(error) if error.is_absence() => TocFound::Absent(error),
                 Err(error) => return Err(error.into()),
@@ -159,7 +164,7 @@ fn unpack_archive(
     let mut reader = Reader::with_limits(input, records, options.limits);
     let maps = options.id_maps.as_ref();
     let mut owners = Owners::default();
-    let mut listing = options.table.as_ref().map(Table::listing).unwrap_or_default();
+    let mut listing = options.table.as_ref().map(|table| table.listing(&options.limits)).unwrap_or_default();
     let contents = thread::scope(|scope| {
         let mut files = FilePool::start(scope, options.workers)?;
         while let Some(entry) = reader.next_entry()? {

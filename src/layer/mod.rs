@@ -42,7 +42,7 @@ mod thing;
 mod writable;
 
 pub use additional::AdditionalLayerInfo;
-pub use ahead::{Peeked, peek_archive};
+pub use ahead::{Peeked, peek_archive, peek_archive_within};
 pub use changes::{Change, ChangeKind};
 pub(crate) use changes::{Mark, changes};
 pub(crate) use compare::{Difference, compare};

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::compress::{Compression, Decoder};
-use crate::types::{Algorithm, DiffId, Digest, Hasher, Hashing};
+use crate::types::{Algorithm, DiffId, Digest, Hasher, Hashing, Limits};
 
 /// The size of the pieces that go from thread to thread.
 const PIECE: usize = 128 * 1024;
@@ -42,10 +42,11 @@ type Piece = Arc<Vec<u8>>;
 /// Feeds the decompressed `blob` to `consume`, which must read to the end, and returns what it returns, with the
 /// digests of both streams.
 ///
-/// An error of the blob reaches `consume` as an error of its reader.
+/// An error of the blob reaches `consume` as an error of its reader; so does a stream of which more comes than is granted.
 pub(crate) fn read_layer<T, E: From<io::Error>>(
     blob: impl Read + Send,
     algorithm: Algorithm,
+    limits: &Limits,
     consume: impl FnOnce(&mut dyn Read) -> Result<T, E>,
 ) -> Result<(T, Streams), E> {
     let (to_parser, from_decoder) = sync_channel::<io::Result<Piece>>(QUEUE);
@@ -53,7 +54,7 @@ pub(crate) fn read_layer<T, E: From<io::Error>>(
     thread::scope(|scope| {
         let hasher = thread::Builder::new().spawn_scoped(scope, move || hash(&for_hasher))?;
         let decoder = thread::Builder::new()
-            .spawn_scoped(scope, move || decode(blob, algorithm, &to_parser, &to_hasher))?;
+            .spawn_scoped(scope, move || decode(blob, algorithm, limits, &to_parser, &to_hasher))?;
         let mut reader = PieceReader { pieces: from_decoder, piece: Piece::default(), at: 0 };
         let consumed = consume(&mut reader);
         // A parser that gave up leaves its queue, and the decoder stops at the next piece.
@@ -76,11 +77,12 @@ struct DecodedBlob {
 fn decode(
     blob: impl Read,
     algorithm: Algorithm,
+    limits: &Limits,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<DecodedBlob> {
     let mut blob = Hashing::new(blob, algorithm);
-    match decode_pieces(&mut blob, to_parser, to_hasher) {
+    match decode_pieces(&mut blob, limits, to_parser, to_hasher) {
         Ok(compression) => {
             let (_, digest, size) = blob.finish();
             Ok(DecodedBlob { digest, size, compression })
@@ -97,10 +99,11 @@ fn decode(
 
 fn decode_pieces(
     blob: &mut Hashing<impl Read>,
+    limits: &Limits,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<Compression> {
-    let mut decoder = Decoder::new(&mut *blob)?;
+    let mut decoder = Decoder::new(&mut *blob, limits)?;
     let compression = decoder.compression();
     let limit = u64::try_from(PIECE).unwrap_or(u64::MAX);
     loop {
@@ -160,7 +163,7 @@ mod tests {
     use super::*;
 
     fn read_all(blob: &[u8]) -> Result<(Vec<u8>, Streams), io::Error> {
-        read_layer(blob, Algorithm::Sha256, |input| {
+        read_layer(blob, Algorithm::Sha256, &Limits::DEFAULT, |input| {
             let mut out = Vec::new();
             input.read_to_end(&mut out)?;
             Ok(out)
@@ -189,7 +192,9 @@ mod tests {
     fn a_parser_that_gives_up_ends_all_threads() {
         let blob = zstd::bulk::compress(&vec![1; 64 << 20], 1).unwrap();
         let result: Result<((), _), io::Error> =
-            read_layer(blob.as_slice(), Algorithm::Sha256, |_| Err(io::Error::other("enough")));
+            read_layer(blob.as_slice(), Algorithm::Sha256, &Limits::DEFAULT, |_| {
+                Err(io::Error::other("enough"))
+            });
         assert_eq!(result.unwrap_err().to_string(), "enough");
     }
 }

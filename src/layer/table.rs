@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chunked::{BlobSpan, ChunkedBlob, Listing, Toc};
 use crate::compress::Compression;
-use crate::error::ChunkedError;
-use crate::types::Digest;
+use crate::error::{ChunkedError, LimitError};
+use crate::types::{Digest, Limits};
 
 /// A table of contents.
 #[derive(Clone, Debug)]
@@ -20,10 +20,18 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// A listing that takes what an archive can have that agrees with it.
-    pub(super) fn listing(&self) -> Listing {
+    /// Refuses one that is longer than is granted, before it is read.
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), LimitError> {
         match self {
-            Table::InBlob(blob) => Listing::for_length(blob.toc.unpacked),
+            Table::InBlob(blob) => blob.check(limits),
+            Table::Known(..) => Ok(()),
+        }
+    }
+
+    /// A listing that takes what an archive can have that agrees with it.
+    pub(super) fn listing(&self, limits: &Limits) -> Listing {
+        match self {
+            Table::InBlob(blob) => Listing::for_length(blob.toc.unpacked, limits),
             Table::Known(_, toc) => Listing::for_table(toc),
         }
     }
@@ -41,13 +49,14 @@ impl Table {
         bytes: &[u8],
         listing: &Listing,
         compression: Compression,
+        limits: &Limits,
     ) -> Result<&Digest, ChunkedError> {
         match self {
             Table::InBlob(_) if compression != Compression::Zstd => {
                 Err(ChunkedError::Absent("it is not compressed with zstd"))
             }
             Table::InBlob(blob) => {
-                listing.agrees_with(&Toc::read(blob, bytes)?)?;
+                listing.agrees_with(&Toc::read(blob, bytes, limits)?)?;
                 Ok(&blob.toc_digest)
             }
             Table::Known(digest, toc) => {

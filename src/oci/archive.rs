@@ -3,31 +3,28 @@
 //! Blobs are read from the archive at their offset. A compressed archive has no offsets, so it is first
 //! decompressed into a nameless temporary file, with little memory. The file disappears with its last reader.
 
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::FileType;
 
-use super::dir::{anonymous_file, io_error};
+use super::dir::{anonymous_file, blob_error, io_error};
 use super::media_type::LayerCompression;
 use super::tar_index::TarIndex;
+use crate::compress::Decoder;
 use crate::error::OciError;
 use crate::sys::file::File;
 use crate::sys::path;
-
-/// The largest window of zstd that is accepted, as in the zstd program: 128 MiB.
-const ZSTD_WINDOW_LOG: u32 = 27;
-/// The most memory that xz may ask for: what its highest preset needs, and a little.
-const XZ_MEMORY: u64 = 128 << 20;
+use crate::types::Limits;
 
 /// Opens an archive. What a compressed one decompresses to goes into `tmp_dir`.
-pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
+pub(super) fn open(path: &Path, tmp_dir: &Path, limits: &Limits) -> Result<TarIndex, OciError> {
     // A pipe is opened once only: with a second handle, its writer could come and go between the two.
     match path::stat(path).map_err(io_error("stat", path))?.kind {
         FileType::RegularFile => {}
-        FileType::Fifo | FileType::CharacterDevice => return spool(path, tmp_dir),
+        FileType::Fifo | FileType::CharacterDevice => return spool(path, tmp_dir, limits),
         _ => return Err(OciError::FileKind { path: path.to_owned(), expected: "an archive file" }),
     }
     let file = File::open(path).map_err(io_error("open", path))?;
@@ -35,23 +32,22 @@ pub(super) fn open(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
     let count = read_start(&file, &mut start).map_err(io_error("read", path))?;
     let compression = detect(start.get(..count).unwrap_or_default());
     if compression == LayerCompression::None {
-        return TarIndex::read(Arc::new(file), path);
+        return TarIndex::read(Arc::new(file), path, limits);
     }
     let plain = anonymous_file(tmp_dir)?;
-    decompress(compression, file, &plain).map_err(io_error("decompress", path))?;
-    TarIndex::read(Arc::new(plain), path)
+    decompress(file, &plain, limits).map_err(blob_error("decompress", path))?;
+    TarIndex::read(Arc::new(plain), path, limits)
 }
 
 /// Takes in an archive that cannot be read at an offset, such as `/dev/stdin`.
-fn spool(path: &Path, tmp_dir: &Path) -> Result<TarIndex, OciError> {
+fn spool(path: &Path, tmp_dir: &Path, limits: &Limits) -> Result<TarIndex, OciError> {
     let mut pipe = File::open(path).map_err(io_error("open", path))?;
     let mut start = Vec::new();
     Read::by_ref(&mut pipe).take(8).read_to_end(&mut start).map_err(io_error("read", path))?;
-    let compression = detect(&start);
     let plain = anonymous_file(tmp_dir)?;
     let stream = io::Cursor::new(start).chain(pipe);
-    decompress(compression, stream, &plain).map_err(io_error("decompress", path))?;
-    TarIndex::read(Arc::new(plain), path)
+    decompress(stream, &plain, limits).map_err(blob_error("decompress", path))?;
+    TarIndex::read(Arc::new(plain), path, limits)
 }
 
 fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -78,26 +74,10 @@ pub(super) fn detect(start: &[u8]) -> LayerCompression {
     }
 }
 
-/// Memory is bounded by the windows above. What the data grows to on disk is not, since no limit fits all images;
-/// but zeros, which bombs are made of, become holes that take no space.
-fn decompress(compression: LayerCompression, from: impl Read, to: &File) -> io::Result<()> {
-    let from = BufReader::with_capacity(256 << 10, from);
-    let mut reader: Box<dyn Read + '_> = match compression {
-        LayerCompression::None => Box::new(from),
-        LayerCompression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
-        LayerCompression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        LayerCompression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(from)),
-        LayerCompression::Xz => {
-            let flags = liblzma::stream::CONCATENATED;
-            let stream =
-                liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, flags).map_err(io::Error::from)?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
-        }
-    };
+/// Writes what is in a stream to a file. Memory is bounded, and so is what comes of it; zeros, which bombs are made of, become
+/// holes that take no space.
+fn decompress(from: impl Read, to: &File, limits: &Limits) -> io::Result<()> {
+    let mut reader = Decoder::new(from, limits)?;
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;
     loop {

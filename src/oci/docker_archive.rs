@@ -26,7 +26,7 @@ use super::manifest::{Descriptor, Manifest};
 use super::media_type::{LayerType, OCI_CONFIG};
 use super::reference::docker_name;
 use crate::error::{Choices, OciError};
-use crate::types::{Algorithm, DiffId, Digest, Hasher};
+use crate::types::{Algorithm, DiffId, Digest, Hasher, Limits};
 
 /// The list of an archive's images.
 pub(super) const MANIFEST_FILE: &str = "manifest.json";
@@ -38,6 +38,7 @@ pub(super) struct DockerArchive {
     images: Vec<Entry>,
     /// Where the blobs of the images that were resolved are.
     blobs: Mutex<HashMap<Digest, Extent>>,
+    limits: Limits,
 }
 
 /// One image of the list.
@@ -57,13 +58,13 @@ pub(super) struct DockerImage {
 }
 
 impl DockerArchive {
-    pub(super) fn open(files: Files) -> Result<Self, OciError> {
-        let Some(bytes) = files.document(MANIFEST_FILE)? else {
+    pub(super) fn open(files: Files, limits: &Limits) -> Result<Self, OciError> {
+        let Some(bytes) = files.document(MANIFEST_FILE, limits)? else {
             let path = files.path().to_owned();
             return Err(OciError::Format { path, format: "docker archive", missing: MANIFEST_FILE });
         };
         let images = parse_list(&bytes)?;
-        Ok(DockerArchive { files, images, blobs: Mutex::default() })
+        Ok(DockerArchive { files, images, blobs: Mutex::default(), limits: *limits })
     }
 
     /// The names of all images.
@@ -87,7 +88,7 @@ impl DockerArchive {
     fn describe(&self, entry: &Entry) -> Result<DockerImage, OciError> {
         let config = self.member(&entry.config)?;
         let mut bytes = Vec::new();
-        super::document::check_size(config.length(), &entry.config)?;
+        super::document::check_size(config.length(), &entry.config, &self.limits)?;
         config.reader().read_to_end(&mut bytes).map_err(io_error("read", &self.path()))?;
         if let Some(promised) = digest_in_name(&entry.config) {
             check_digest(&bytes, &promised)?;

@@ -11,13 +11,10 @@ use std::fmt;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::error::OciError;
-use crate::types::{Algorithm, Digest, Hasher};
+use crate::error::{Limit, OciError};
+use crate::types::{Algorithm, Digest, Hasher, Limits};
 
-/// The largest document, in bytes: what registries accept for a manifest.
-pub const MAX_DOCUMENT: u64 = 4 << 20;
-
-/// The most JSON values in one document.
+/// The most JSON values in one document: so many, or one for each sixteen bytes. In memory they take more than in it.
 const MAX_VALUES: usize = 1 << 18;
 
 /// A document as it was delivered.
@@ -45,7 +42,7 @@ impl Document {
 
     /// The JSON in it.
     ///
-    /// Returns [`OciError::DocumentSize`] or [`OciError::Malformed`] if it is too large or no JSON.
+    /// Returns [`OciError::Malformed`] if it is no JSON, or has more values than any document.
     pub fn value(&self) -> Result<Value, OciError> {
         parse_value(&self.bytes, &self.digest.to_string())
     }
@@ -59,18 +56,14 @@ pub(super) fn digest_of(bytes: &[u8], algorithm: Algorithm) -> Digest {
 }
 
 /// Refuses a size that no document has; to be asked before anything is read.
-pub(super) fn check_size(size: u64, what: &str) -> Result<(), OciError> {
-    if size > MAX_DOCUMENT {
-        return Err(OciError::DocumentSize { what: what.to_owned(), size, limit: MAX_DOCUMENT });
-    }
-    Ok(())
+pub(super) fn check_size(size: u64, what: &str, limits: &Limits) -> Result<(), OciError> {
+    Ok(limits.check(Limit::ManifestBytes, size, || what)?)
 }
 
 /// Reads JSON strictly; `what` names the document in errors.
 pub(super) fn parse_value(bytes: &[u8], what: &str) -> Result<Value, OciError> {
-    check_size(bytes.len() as u64, what)?;
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let left = Cell::new(MAX_VALUES);
+    let left = Cell::new(MAX_VALUES.max(bytes.len() / 16));
     let value = Strict(&left).deserialize(&mut json).map_err(|source| malformed(what, source))?;
     json.end().map_err(|source| malformed(what, source))?;
     Ok(value)
@@ -183,9 +176,9 @@ mod tests {
         assert!(cause(&"[".repeat(100_000)).contains("recursion limit"));
         assert!(cause(&format!("[{}0]", "0,".repeat(MAX_VALUES))).contains("too many values"));
         assert!(cause("{} {}").contains("trailing"));
-        let large = vec![b' '; MAX_DOCUMENT as usize + 1];
-        assert!(
-            matches!(parse_value(&large, "x"), Err(OciError::DocumentSize { size, .. }) if size == MAX_DOCUMENT + 1)
-        );
+        let most = Limits::DEFAULT.manifest_bytes;
+        assert!(check_size(most, "x", &Limits::DEFAULT).is_ok());
+        let refused = check_size(most + 1, "x", &Limits::DEFAULT);
+        assert!(matches!(refused, Err(OciError::Limit(limit)) if limit.limit == Limit::ManifestBytes));
     }
 }

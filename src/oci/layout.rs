@@ -14,8 +14,8 @@ use super::manifest::{CONTAINERD_NAME, Descriptor, Index, REF_NAME};
 use super::media_type::{OCI_INDEX, is_index, is_manifest};
 use super::platform::{Platform, is_attestation};
 use super::tar_index::TarIndex;
-use crate::error::{BlobError, Choices, OciError};
-use crate::types::{Algorithm, Digest};
+use crate::error::{BlobError, Choices, Limit, OciError};
+use crate::types::{Algorithm, Digest, Limits};
 
 /// The file that marks a directory as an image layout.
 pub(super) const LAYOUT_FILE: &str = "oci-layout";
@@ -23,13 +23,6 @@ pub(super) const LAYOUT_FILE: &str = "oci-layout";
 pub(super) const INDEX_FILE: &str = "index.json";
 /// What [`LAYOUT_FILE`] holds.
 pub(super) const LAYOUT_MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
-/// How deep indexes may be nested.
-const MAX_DEPTH: usize = 4;
-/// How many indexes one image may be looked up in.
-const MAX_INDEXES: usize = 64;
-/// How many descriptors these may have in all.
-const MAX_DESCRIPTORS: usize = 10_000;
 
 /// The files of a layout, wherever they are.
 #[derive(Debug)]
@@ -55,9 +48,9 @@ impl Files {
     }
 
     /// Reads a whole document that has no digest to check; `None` if it is not there.
-    pub(super) fn document(&self, name: &str) -> Result<Option<Vec<u8>>, OciError> {
+    pub(super) fn document(&self, name: &str, limits: &Limits) -> Result<Option<Vec<u8>>, OciError> {
         let Some(extent) = self.file(name)? else { return Ok(None) };
-        check_size(extent.length(), name)?;
+        check_size(extent.length(), name, limits)?;
         let mut bytes = Vec::new();
         let path = self.path().join(name);
         extent.reader().read_to_end(&mut bytes).map_err(io_error("read", &path))?;
@@ -75,20 +68,21 @@ pub(super) fn blob_name(digest: &Digest) -> String {
 pub(super) struct Layout {
     files: Files,
     index: Index,
+    limits: Limits,
 }
 
 impl Layout {
-    pub(super) fn open(files: Files) -> Result<Self, OciError> {
+    pub(super) fn open(files: Files, limits: &Limits) -> Result<Self, OciError> {
         let missing = |missing| {
             let path = files.path().to_owned();
             OciError::Format { path, format: "image layout", missing }
         };
-        let mark = files.document(LAYOUT_FILE)?.ok_or_else(|| missing(LAYOUT_FILE))?;
+        let mark = files.document(LAYOUT_FILE, limits)?.ok_or_else(|| missing(LAYOUT_FILE))?;
         check_version(&mark, files.path())?;
-        let index = files.document(INDEX_FILE)?.ok_or_else(|| missing(INDEX_FILE))?;
+        let index = files.document(INDEX_FILE, limits)?.ok_or_else(|| missing(INDEX_FILE))?;
         let name = files.path().join(INDEX_FILE).display().to_string();
         let index = Index::parse(&Document::new(index, OCI_INDEX), &name)?;
-        Ok(Layout { files, index })
+        Ok(Layout { files, index, limits: *limits })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -111,7 +105,7 @@ impl Layout {
 
     /// Reads and verifies a document.
     pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Document, OciError> {
-        check_size(descriptor.size, &descriptor.digest.to_string())?;
+        check_size(descriptor.size, &descriptor.digest.to_string(), &self.limits)?;
         let mut bytes = Vec::new();
         let mut reader = self.blob(&descriptor.digest, descriptor.size)?;
         let path = self.files.path().join(blob_name(&descriptor.digest));
@@ -203,7 +197,7 @@ impl<'a> IndexWalk<'a> {
     /// `above` are the indexes that lead here.
     fn visit(&mut self, descriptor: &Descriptor, above: &mut Vec<Digest>) -> Result<(), OciError> {
         self.descriptors += 1;
-        self.bound(self.descriptors, MAX_DESCRIPTORS, "descriptors")?;
+        self.bound(Limit::IndexEntries, self.descriptors)?;
         if is_attestation(descriptor) {
             return Ok(());
         }
@@ -226,13 +220,12 @@ impl<'a> IndexWalk<'a> {
         if above.contains(&descriptor.digest) {
             return Err(OciError::IndexLoop(digest()));
         }
-        if above.len() >= MAX_DEPTH {
-            return Err(OciError::IndexDepth { digest: digest(), limit: MAX_DEPTH });
-        }
+        let depth = u64::try_from(above.len()).unwrap_or(u64::MAX).saturating_add(1);
+        self.layout.limits.check(Limit::IndexDepth, depth, digest)?;
         if !self.seen.insert(descriptor.digest.clone()) {
             return Ok(());
         }
-        self.bound(self.seen.len(), MAX_INDEXES, "indexes")?;
+        self.bound(Limit::Indexes, self.seen.len())?;
         let document = self.layout.document(descriptor)?;
         let index = Index::parse(&document, &digest())?;
         above.push(descriptor.digest.clone());
@@ -243,12 +236,9 @@ impl<'a> IndexWalk<'a> {
         Ok(())
     }
 
-    fn bound(&self, count: usize, limit: usize, things: &'static str) -> Result<(), OciError> {
-        if count > limit {
-            let path = self.layout.files.path().to_owned();
-            return Err(OciError::IndexSize { path, limit, things });
-        }
-        Ok(())
+    fn bound(&self, limit: Limit, count: usize) -> Result<(), OciError> {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(self.layout.limits.check(limit, count, || self.layout.path().display().to_string())?)
     }
 }
 
@@ -277,7 +267,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(LAYOUT_FILE), LAYOUT_MARK).unwrap();
         std::fs::write(dir.path().join(INDEX_FILE), br#"{"schemaVersion":2}"#).unwrap();
-        let layout = Layout::open(Files::Dir(Arc::new(Dir::open(dir.path()).unwrap()))).unwrap();
+        let layout =
+            Layout::open(Files::Dir(Arc::new(Dir::open(dir.path()).unwrap())), &Limits::DEFAULT).unwrap();
         let mut walk = IndexWalk::new(&layout);
         let own = Descriptor::new(OCI_INDEX, Digest::sha256(b"own"), 1);
         let error = walk.visit(&own, &mut vec![own.digest.clone()]).unwrap_err();

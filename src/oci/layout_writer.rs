@@ -20,7 +20,7 @@ use super::manifest::{Descriptor, Index, set};
 use super::media_type::OCI_INDEX;
 use crate::error::OciError;
 use crate::sys::path;
-use crate::types::{Algorithm, Digest};
+use crate::types::{Algorithm, Digest, Limits};
 
 /// The directory of the blobs.
 const BLOBS: &str = "blobs";
@@ -59,7 +59,7 @@ impl LayoutWriter {
         let lock = dir.lock()?;
         if dir.file(LAYOUT_FILE)?.is_some() {
             if dir.file(INDEX_FILE)?.is_some() {
-                Layout::open(Files::Dir(Arc::clone(&dir)))?;
+                Layout::open(Files::Dir(Arc::clone(&dir)), &Limits::DEFAULT)?;
             }
         } else if dir.is_empty()? {
             self.made_layout = true;
@@ -100,7 +100,7 @@ impl LayoutWriter {
     pub(super) fn finish(mut self, entries: &[Descriptor]) -> Result<(), OciError> {
         self.dir.sync_filesystem()?;
         let _lock = self.dir.lock()?;
-        let old = Files::Dir(Arc::clone(&self.dir)).document(INDEX_FILE)?;
+        let old = Files::Dir(Arc::clone(&self.dir)).document(INDEX_FILE, &Limits::DEFAULT)?;
         let index = merge_index(old.as_deref(), entries)?;
         self.dir.replace_file(INDEX_FILE, index.to_string().as_bytes())?;
         (self.made_layout, self.made_directory) = (false, false);

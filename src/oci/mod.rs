@@ -30,7 +30,7 @@ mod tests;
 pub use blob::{BlobReader, Extent, ExtentReader, VerifyReader};
 pub use commit::CommitOptions;
 pub use config::{History, ImageConfig};
-pub use document::{Document, MAX_DOCUMENT};
+pub use document::Document;
 pub use load::LoadOptions;
 pub(crate) use load::{MANIFEST_ITEM, blob_input};
 pub use manifest::{Annotations, CONTAINERD_NAME, Descriptor, Index, Manifest, REF_NAME};

@@ -16,7 +16,7 @@ use super::media_type::{self, LayerCompression, LayerType};
 use super::platform::{Platform, choose};
 use super::reference::{Reference, Transport};
 use crate::error::{Choices, OciError};
-use crate::types::{DiffId, Timestamp};
+use crate::types::{DiffId, Limits, Timestamp};
 
 /// A layout or archive that is open for reading. It can be shared between threads that each read a blob.
 ///
@@ -91,15 +91,24 @@ impl Source {
     /// Opens what `reference` names. A compressed archive is decompressed into a nameless file in `tmp_dir`.
     ///
     /// Returns [`OciError::Format`] if it is no layout or archive of the kind, [`OciError::LayoutVersion`] if it is
-    /// a layout of another version, and [`OciError::Archive`] or [`OciError::Member`] if a tar is damaged.
+    /// a layout of another version, [`OciError::Archive`] or [`OciError::Member`] if a tar is damaged, and
+    /// [`OciError::Limit`] if it asks for more than the default [`Limits`] grant. What it grants to an index or a manifest is
+    /// asked when one is looked for.
     pub fn open(reference: &Reference, tmp_dir: &Path) -> Result<Self, OciError> {
+        Self::open_within(reference, tmp_dir, &Limits::DEFAULT)
+    }
+
+    /// The same, with other limits for documents, indexes and archives than the default ones. Those of a store are its
+    /// options' [`granted`](crate::StoreOptions::granted).
+    ///
+    /// Returns what [`open`](Self::open) does.
+    pub fn open_within(reference: &Reference, tmp_dir: &Path, limits: &Limits) -> Result<Self, OciError> {
         let path = reference.path();
+        let tar = || archive::open(path, tmp_dir, limits).map(Files::Tar);
         let kind = match reference.transport() {
-            Transport::Layout => Kind::Layout(Layout::open(Files::Dir(Arc::new(Dir::open(path)?)))?),
-            Transport::OciArchive => Kind::Layout(Layout::open(Files::Tar(archive::open(path, tmp_dir)?))?),
-            Transport::DockerArchive => {
-                Kind::Docker(DockerArchive::open(Files::Tar(archive::open(path, tmp_dir)?))?)
-            }
+            Transport::Layout => Kind::Layout(Layout::open(Files::Dir(Arc::new(Dir::open(path)?)), limits)?),
+            Transport::OciArchive => Kind::Layout(Layout::open(tar()?, limits)?),
+            Transport::DockerArchive => Kind::Docker(DockerArchive::open(tar()?, limits)?),
         };
         Ok(Source { kind, tag: reference.tag().map(str::to_owned) })
     }

@@ -14,15 +14,14 @@ use tar::{EntryType, Header};
 
 use super::blob::Extent;
 use super::dir::io_error;
-use crate::error::OciError;
+use crate::error::{Limit, OciError};
 use crate::sys::file::File;
-use crate::types::RelPath;
+use crate::types::{Limits, RelPath};
 
 /// The size of a tar block.
 const BLOCK: u64 = 512;
-/// The most members of an archive; real ones have three for each layer.
-const MAX_MEMBERS: usize = 100_000;
-/// The longest header extension: a long name, or the PAX records of one member.
+/// The longest header extension, if no less is granted: a long name, or the PAX records of one member. A name that leads to a
+/// blob is far shorter, and so is what is said of it.
 const MAX_EXTENSION: u64 = 64 << 10;
 /// How many links may lead from one to the next.
 const MAX_LINKS: usize = 8;
@@ -54,7 +53,7 @@ struct Extensions {
 
 impl TarIndex {
     /// Walks the tar in `file`; `path` is its name in errors.
-    pub(super) fn read(file: Arc<File>, path: &Path) -> Result<Self, OciError> {
+    pub(super) fn read(file: Arc<File>, path: &Path, limits: &Limits) -> Result<Self, OciError> {
         let length = file.length().map_err(io_error("stat", path))?;
         let mut walk = Walk {
             index: TarIndex { path: path.to_owned(), file, members: HashMap::new() },
@@ -62,6 +61,7 @@ impl TarIndex {
             offset: 0,
             next: Extensions::default(),
             names: 0,
+            limits: *limits,
         };
         while walk.step()? {}
         Ok(walk.index)
@@ -94,7 +94,8 @@ struct Walk {
     length: u64,
     offset: u64,
     next: Extensions,
-    names: usize,
+    names: u64,
+    limits: Limits,
 }
 
 impl Walk {
@@ -182,9 +183,7 @@ impl Walk {
             _ => None,
         };
         self.names += 1;
-        if self.names > MAX_MEMBERS {
-            return Err(self.error("it has more than 100000 members"));
-        }
+        self.limits.check(Limit::ArchiveMembers, self.names, || self.index.path.display().to_string())?;
         if let Some(member) = member {
             if UNIQUE.contains(&name.as_bytes()) && self.index.members.contains_key(&name) {
                 return Err(error("the archive has it twice"));
@@ -208,6 +207,7 @@ impl Walk {
 
     /// The data of a header extension.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, OciError> {
+        self.limits.check(Limit::PaxBytes, size, || self.index.path.display().to_string())?;
         if size > MAX_EXTENSION {
             return Err(self.error("a long name or PAX header is larger than 64 KiB"));
         }

@@ -15,7 +15,7 @@ use crate::disk::{self, AdditionalDirectory, XattrNamespace};
 use crate::error::{AdditionalLayerError, Error, ExportError, ScanError};
 use crate::layer::{self, AdditionalLayerInfo, Layer, LayerBlob, UNREAD};
 use crate::sys::file::File;
-use crate::types::{DiffId, Digest, Hashing, LayerId, stored};
+use crate::types::{DiffId, Digest, Hashing, LayerId, Limits, stored};
 
 use super::home::Home;
 use super::image::{insert as insert_items, prepare};
@@ -115,7 +115,7 @@ impl Store {
             info: AdditionalLayerInfo::default(),
             on_record: false,
         };
-        let info = AdditionalLayerInfo::parse(&layer.directory.read_info()?);
+        let info = AdditionalLayerInfo::parse(&layer.directory.read_info(self.options().granted())?);
         layer.info = info.map_err(|reason| layer.directory.bad_info(reason))?;
         if let Some(said) = &layer.info.toc_digest {
             layer.expect("digest of the table of contents", toc_digest, said)?;
@@ -333,11 +333,12 @@ pub(crate) fn blob_as_delivered(layer: &LayerRecord, digest: &Digest, size: u64)
 pub(super) fn write_original(
     directory: &AdditionalDirectory,
     layer: &LayerRecord,
+    limits: &Limits,
     out: &mut impl Write,
 ) -> Result<bool, Error> {
     let Some(expected) = layer.diff_id.as_deref() else { return Ok(false) };
     let expected: Digest = stored("layer", &layer.id, expected)?;
-    match copy_decompressed(directory, &expected, &mut io::sink()) {
+    match copy_decompressed(directory, &expected, limits, &mut io::sink()) {
         Ok(found) if found == expected => {}
         Ok(found) => {
             tracing::warn!(layer = layer.id, %expected, %found, "the additional layer store has another blob");
@@ -348,7 +349,7 @@ pub(super) fn write_original(
             return Ok(false);
         }
     }
-    if copy_decompressed(directory, &expected, out)? != expected {
+    if copy_decompressed(directory, &expected, limits, out)? != expected {
         let (layer, path) = (layer.id.clone(), directory.path().to_owned());
         return Err(AdditionalLayerError::Changed { layer, path }.into());
     }
@@ -359,10 +360,11 @@ pub(super) fn write_original(
 fn copy_decompressed(
     directory: &AdditionalDirectory,
     expected: &Digest,
+    limits: &Limits,
     out: &mut impl Write,
 ) -> Result<Digest, Error> {
     let mut out = Hashing::new(out, expected.algorithm());
-    let mut tar = Decoder::new(directory.open_blob()?).map_err(ExportError::Io)?;
+    let mut tar = Decoder::new(directory.open_blob()?, limits).map_err(ExportError::Io)?;
     io::copy(&mut tar, &mut out).map_err(ExportError::Io)?;
     let (_, found, _) = out.finish();
     Ok(found)

@@ -133,11 +133,13 @@ impl Store {
     ) -> Result<StagedDiff, Error> {
         let home = self.home_of_new().store;
         home.begin_writing()?;
-        let (toc, split) = chunked::fetch_table(blob, source).map_err(ImportError::from)?;
+        let (toc, split) =
+            chunked::fetch_table(blob, source, self.options().granted()).map_err(ImportError::from)?;
         let toc = Arc::new(toc);
         let here = self.contents_here(&toc)?;
         let plan =
-            Plan::new(blob, &toc, &split, |digest| here.contains_key(digest)).map_err(ImportError::from)?;
+            Plan::new(blob, &toc, &split, self.options().granted(), |digest| here.contains_key(digest))
+                .map_err(ImportError::from)?;
         refuse_without_space(home, plan.unpacked)?;
         let fetched = plan.fetched().saturating_add(blob.fetched_first());
         tracing::debug!(
@@ -289,6 +291,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::types::Limits;
 
     fn toc(entries: &[(u64, u64)]) -> Toc {
         let mut offset = 8;
@@ -303,7 +306,7 @@ mod tests {
             })
             .collect();
         let json = json!({ "version": 1, "entries": entries });
-        Toc::parse(&serde_json::to_vec(&json).unwrap(), u64::MAX).unwrap()
+        Toc::parse(&serde_json::to_vec(&json).unwrap(), u64::MAX, &Limits::DEFAULT).unwrap()
     }
 
     #[test]

@@ -340,7 +340,12 @@ impl Store {
             return Ok(layer::export_original(&layer.id, split, manifest, root.as_fd(), out)?);
         }
         if let LayerContent::Additional(path) = &layer.content
-            && additional::write_original(&AdditionalDirectory::from_bytes(path), layer, out)?
+            && additional::write_original(
+                &AdditionalDirectory::from_bytes(path),
+                layer,
+                self.options().granted(),
+                out,
+            )?
         {
             return Ok(());
         }

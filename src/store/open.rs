@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
 
-use crate::archive::Limits;
 use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, XattrNamespace, marker};
 #[cfg(doc)]
 use crate::error::MountError;
@@ -263,7 +262,7 @@ impl Store {
                 mask: self.0.layout.mask(),
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },
-            limits: Limits::default(),
+            limits: self.0.options.limits,
             empty_streams: false,
             table: None,
             id_maps: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::AdditionalLayerStore;
 use crate::config::Ignored;
 use crate::meta::DatabaseOptions;
+use crate::types::Limits;
 
 use super::{AutoIdDefaults, Quota};
 
@@ -61,6 +62,7 @@ pub struct StoreOptions {
     pub(super) use_composefs: bool,
     pub(super) force_mask: Option<u16>,
     pub(super) pull_options: BTreeMap<String, String>,
+    pub(super) limits: Limits,
     pub(super) ignored: Vec<Ignored>,
     pub(super) image_store_root: Option<PathBuf>,
     pub(super) image_stores: Vec<PathBuf>,
@@ -95,6 +97,7 @@ impl StoreOptions {
             use_composefs: false,
             force_mask: None,
             pull_options: BTreeMap::new(),
+            limits: Limits::DEFAULT,
             for_another: false,
             ignored: Vec::new(),
             image_store_root: None,
@@ -153,6 +156,17 @@ impl StoreOptions {
     #[must_use]
     pub fn dedup_at_import(mut self, dedup: bool) -> Self {
         self.dedup_at_import = dedup;
+        self
+    }
+
+    /// How much is granted to what comes in from outside. What asks for more is refused, with a [`LimitError`](crate::LimitError)
+    /// that names the limit: [`Error::limit`](crate::Error::limit) finds it. The default is more than any real image needs.
+    ///
+    /// An [`oci::Source`](crate::oci::Source) is opened apart from the store: see
+    /// [`open_within`](crate::oci::Source::open_within).
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -345,6 +359,11 @@ impl StoreOptions {
     /// Whether new containers are dropped by a reboot.
     pub fn is_transient(&self) -> bool {
         self.transient
+    }
+
+    /// How much is granted to what comes in.
+    pub fn granted(&self) -> &Limits {
+        &self.limits
     }
 
     /// The options of every mount.

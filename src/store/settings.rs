@@ -29,6 +29,7 @@ impl StoreOptions {
     /// | `pull_options` | kept for programs that pull images: [`pull_options`](Self::pull_options) |
     /// | `root-auto-userns-user`, `auto-userns-min-size`, `auto-userns-max-size` | [`auto_id_defaults`](Self::auto_id_defaults) |
     /// | `size`, `inodes` | [`quota`](Self::quota) |
+    /// | `limits` of `storage.options.layerstore` | [`limits`](Self::limits) |
     /// | `force_mask` | [`force_mask`](Self::force_mask); refused without `mount_program` |
     ///
     /// Returns [`ConfigError::Driver`] if a driver other than overlay is asked for, [`ConfigError::Option`] if an
@@ -67,6 +68,7 @@ impl StoreOptions {
         if let Some(store) = settings.image_store() {
             options = options.image_store_root(&store.value);
         }
+        options.limits = settings.limits()?;
         options.pull_options = settings.pull_options();
         options.ignored.extend_from_slice(settings.ignored());
         options.auto_ids = auto_ids(settings)?;

@@ -4,6 +4,7 @@ mod digest;
 mod hashing;
 mod id;
 mod id_set;
+mod limits;
 mod relpath;
 mod stored;
 
@@ -12,5 +13,6 @@ pub(crate) use hashing::Hashing;
 pub use id::{ContainerId, ImageId, LayerId, LeaseId, Name};
 pub(crate) use id_set::IdSet;
 pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
+pub use limits::Limits;
 pub use relpath::RelPath;
 pub(crate) use stored::{stored, stored_list};

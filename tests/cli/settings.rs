@@ -170,3 +170,56 @@ fn a_load_that_can_share_nothing_says_so() {
     let noted = said.matches("--dedup has shared nothing: files on ").count();
     assert_eq!(noted, usize::from(!shares), "{said}");
 }
+
+/// By the flag and by the table of a file; the flag counts more.
+#[test]
+fn limits_are_set_by_flag_and_file() {
+    let dir = Dir::new("settings-limits-of-archives");
+    let members = ["a", "b", "c"].map(|name| Member::file(name, name));
+    dir.write("three.tar", archive(&members));
+    let file =
+        |text: &str| dir.write("storage.conf", format!("[storage.options.layerstore.limits]\n{text}\n"));
+    let put = |flags: &[&str]| dir.layerstore(["put-layer", "--file", "three.tar"]).args(flags);
+
+    let error = put(&["--limit", "entries=2"]).assert_exit(1);
+    assert!(error.contains("the limit entries: it has 3, and 2 members are granted"), "{error}");
+    assert!(error.contains("hint: ") && error.contains("--limit NAME=VALUE"), "{error}");
+    let error = put(&["--limit", "unpacked_bytes=1KiB", "--limit", "entries=3"]).assert_exit(1);
+    assert!(error.contains("the limit unpacked_bytes") && error.contains("1024"), "{error}");
+    let config = file("entries = 2").display().to_string();
+    assert!(put(&["--config", &config]).assert_exit(1).contains("the limit entries"));
+    assert_eq!(dir.layerstore(["layers", "--quiet"]).stdout(), "");
+    put(&["--config", &config, "--limit", "entries=3"]).assert_success();
+
+    let config = file("entries = 7\nunpacked_bytes = '10GiB'\npath_bytes = '16k'").display().to_string();
+    let shown = dir.layerstore(["config", "--json", "--config", &config]).json();
+    let limits = serde_json::json!({ "entries": 7, "unpacked_bytes": 10_u64 << 30 });
+    assert_eq!(shown["limits"]["value"], limits, "only what is not the default");
+    assert!(shown["limits"]["from"].as_str().unwrap().contains("storage.conf:1"), "{shown}");
+    let shown = dir.layerstore(["config", "--json", "--config", &config, "--limit", "entries=8"]).json();
+    assert_eq!(shown["limits"]["value"]["entries"], 8);
+    assert_eq!(shown["limits"]["from"], "--limit");
+    let status = dir.layerstore(["status", "--limit", "entries=8"]).stdout();
+    assert!(status.contains("entries=8"), "{status}");
+    let status = dir.layerstore(["status"]).stdout();
+    assert!(status.contains("the defaults"), "{status}");
+}
+
+#[test]
+fn limits_that_there_are_not_are_refused_with_those_there_are() {
+    let dir = Dir::new("settings-no-limits");
+    for (text, told) in [
+        ("entires=3", "there is no such limit; there are entries, path_bytes"),
+        ("entries", "NAME=VALUE"),
+        ("entries=1k", "without a unit"),
+        ("unpacked_bytes=much", "a size such as"),
+    ] {
+        let error = dir.layerstore(["config", "--limit", text]).assert_exit(2);
+        assert!(error.contains(told), "{text}: {error}");
+        let Some((name, value)) = text.split_once('=') else { continue };
+        let text = format!("[storage.options.layerstore]\nlimits = {{ {name} = '{value}' }}\n");
+        let file = dir.write("storage.conf", text);
+        let error = dir.layerstore(["config"]).arg("--config").arg(file).assert_exit(2);
+        assert!(error.contains(told) && error.contains("storage.conf:2"), "{error}");
+    }
+}

@@ -402,7 +402,8 @@ fn errors_of_the_source_and_the_tap_keep_their_cause() {
 
 #[test]
 fn limits_hold() {
-    let limits = Limits { extension: 100, regions: 2, holes: 10_000, entries: 2 };
+    let limits =
+        Limits { pax_bytes: 100, sparse_extents: 2, hole_bytes: 10_000, entries: 2, ..Limits::DEFAULT };
     let refused = |archive: Vec<u8>| {
         let error = read_tapped(&archive, &mut (), limits).unwrap_err();
         assert!(matches!(error, ArchiveError::Limit { .. }), "{error:?}");

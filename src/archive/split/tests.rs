@@ -5,9 +5,10 @@ use proptest::prelude::*;
 
 use super::record::{Record, RecordWriter, Records};
 use super::*;
+use crate::archive::Tap;
 use crate::archive::testing::{Blocks, read_tapped, whole};
-use crate::archive::{Limits, Tap};
 use crate::error::SplitError;
+use crate::types::Limits;
 
 type Files = HashMap<ContentHash, Vec<u8>>;
 

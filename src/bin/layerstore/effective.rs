@@ -249,6 +249,9 @@ impl Lines {
         if let Some(origin) = of_key("storage.options.pull_options") {
             self.add("pull_options", json!(settings.pull_options()), origin);
         }
+        if let Some(origin) = of_key("storage.options.layerstore.limits") {
+            self.add("limits", changed_limits(options), origin);
+        }
         Ok(())
     }
 
@@ -274,6 +277,12 @@ impl Lines {
             let stores = global.image_store.iter().map(|store| path(store)).collect();
             self.add("image_stores", stores, Origin::Flag("--image-store"));
             options = options.image_stores(&global.image_store);
+        }
+        if !global.limits.is_empty() {
+            let mut limits = *options.granted();
+            global.limits.iter().for_each(|(limit, value)| limits.set(*limit, *value));
+            options = options.limits(limits);
+            self.add("limits", changed_limits(&options), Origin::Flag("--limit"));
         }
         let read_only = if global.no_write { Origin::Flag("--no-write") } else { Origin::Default };
         self.add("read_only", global.no_write.into(), read_only);
@@ -316,6 +325,7 @@ impl Lines {
             ("userns_min_size", 1024.into()),
             ("userns_max_size", 65536.into()),
             ("use_composefs", false.into()),
+            ("limits", json!({})),
             ("pull_options", json!({})),
         ];
         for (option, value) in defaults {
@@ -329,7 +339,7 @@ impl Lines {
 }
 
 /// The order in which options are shown.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "root",
     "run_root",
     "image_store_root",
@@ -352,8 +362,15 @@ const ORDER: [&str; 23] = [
     "userns_user",
     "userns_min_size",
     "userns_max_size",
+    "limits",
     "pull_options",
 ];
+
+/// The limits that are not the default.
+fn changed_limits(options: &StoreOptions) -> Value {
+    let changed = options.granted().changed();
+    Value::Object(changed.map(|(limit, value)| (limit.name().to_owned(), value.into())).collect())
+}
 
 fn sync_word(mode: SyncMode) -> &'static str {
     match mode {

@@ -10,7 +10,7 @@ use super::support::*;
 use crate::oci::media_type::{OCI_INDEX, OCI_MANIFEST};
 use crate::oci::*;
 use crate::types::Digest;
-use crate::{BlobError, Error, ImportError, OciError, Store, StoreOptions, SyncMode};
+use crate::{BlobError, Error, ImportError, Limit, OciError, Store, StoreOptions, SyncMode};
 
 fn resolve(place: &Place) -> OciError {
     let source = match place.open("oci", "dir") {
@@ -21,6 +21,14 @@ fn resolve(place: &Place) -> OciError {
     let error = source.resolve(&Selection::default()).unwrap_err();
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}: {error}", begin.elapsed());
     error
+}
+
+/// Which limit the image goes beyond, and what was met.
+fn limit(place: &Place) -> (Limit, Option<u64>) {
+    match resolve(place) {
+        OciError::Limit(limit) => (limit.limit, limit.found),
+        error => panic!("{error:?}"),
+    }
 }
 
 fn entry(media_type: &str, digest: &str, size: &Value) -> Value {
@@ -56,7 +64,7 @@ fn missing_oversized_and_corrupt_blobs() {
     layout(json!(size - 1));
     assert!(matches!(resolve(&place), OciError::Blob(BlobError::Size { .. })));
     layout(json!(1_u64 << 40));
-    assert!(matches!(resolve(&place), OciError::DocumentSize { .. }));
+    assert_eq!(limit(&place), (Limit::ManifestBytes, Some(1 << 40)));
     layout(json!(-1));
     assert!(matches!(resolve(&place), OciError::DescriptorSize { .. }));
     layout(json!(size));
@@ -143,12 +151,12 @@ fn indexes_are_bounded_in_depth_and_width() {
     }
     let blobs: Vec<&[u8]> = chain.iter().map(|index| index.bytes.as_slice()).collect();
     write_layout(&place.path("dir"), &blobs, &[Descriptor::of(chain.last().unwrap()).raw]);
-    assert!(matches!(resolve(&place), OciError::IndexDepth { .. }));
+    assert_eq!(limit(&place), (Limit::IndexDepth, Some(5)));
 
     // A million descriptors do not fit into a document; the most that do are still too many.
     let wide = index_of(&vec![entry(OCI_MANIFEST, &chain[0].digest.to_string(), &json!(1)); 20_000]);
     write_layout(&place.path("dir"), &[&wide.bytes], &[Descriptor::of(&wide).raw]);
-    assert!(matches!(resolve(&place), OciError::IndexSize { limit: 10_000, .. }));
+    assert_eq!(limit(&place), (Limit::IndexEntries, Some(10_001)));
 
     let many: Vec<Document> = (0..100)
         .map(|number| {
@@ -158,7 +166,7 @@ fn indexes_are_bounded_in_depth_and_width() {
     let top = index_of(&many.iter().map(|index| Descriptor::of(index).raw).collect::<Vec<_>>());
     let blobs: Vec<&[u8]> = many.iter().chain([&top]).map(|index| index.bytes.as_slice()).collect();
     write_layout(&place.path("dir"), &blobs, &[Descriptor::of(&top).raw]);
-    assert!(matches!(resolve(&place), OciError::IndexSize { limit: 64, .. }));
+    assert_eq!(limit(&place), (Limit::Indexes, Some(65)));
 }
 
 #[test]
@@ -269,7 +277,8 @@ fn damaged_and_tricky_tars() {
     entry(open(&member(b'0', "x", 1 << 20, b"abc")));
     entry(open(&member(b'0', "x", u64::MAX, b"abc")));
     entry(open(&member(b'S', "x", 0, b"")));
-    archive(open(&member(b'L', "x", 1 << 33, b"abc")));
+    let claim = open(&member(b'L', "x", 1 << 33, b"abc"));
+    assert!(matches!(claim, OciError::Limit(limit) if limit.limit == Limit::PaxBytes));
     archive(open(&[member(b'L', "x", 100 << 10, &[b'a'; 100 << 10]), file.clone()].concat()));
     archive(open(&member(b'L', "x", 3, b"abc")));
     archive(open(&member(b'x', "x", 6, b"99 a=b")));

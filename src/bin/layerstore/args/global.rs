@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use layerstore::Limit;
+use layerstore::config::parse_limit;
 
 const HEADING: &str = "Global options";
 
@@ -63,6 +65,13 @@ pub struct GlobalArgs {
     /// `layerstore sync` brings to the disk what was left.
     #[arg(long, global = true, value_name = "MODE", help_heading = HEADING)]
     pub sync: Option<Sync>,
+
+    /// Grant another amount to what comes in, such as unpacked_bytes=10GiB; can be given several times
+    ///
+    /// No real image meets a default. What asks for more is refused before the work is done, by the name of the limit; grant more only
+    /// to a source that you trust. Sizes have units, counts have none. docs/cli.md has all limits with their defaults.
+    #[arg(long = "limit", global = true, value_name = "NAME=VALUE", value_parser = parse_limit, help_heading = HEADING)]
+    pub limits: Vec<(Limit, u64)>,
 
     /// Do not keep the compressed blobs that layers came as
     ///

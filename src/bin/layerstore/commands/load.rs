@@ -72,7 +72,9 @@ fn tell_kept(layers: u64, until: Timestamp, context: &Context) -> Result<(), Fai
 
 /// The store and the source. A store is made when there is an image to bring in, and not for a mistake.
 fn open(args: &LoadArgs, context: &Context) -> Result<(Store, Source), Failure> {
-    let source = |tmp_dir: &Path| Source::open(&args.source, tmp_dir).map_err(Error::from);
+    let source = |tmp_dir: &Path| {
+        Source::open_within(&args.source, tmp_dir, context.options().granted()).map_err(Error::from)
+    };
     let sharing = |options: StoreOptions| options.dedup_at_import(args.dedup);
     match context.existing_store_with(sharing) {
         Err(Failure::Store(Error::Layout(LayoutError::Missing { .. }))) => {

@@ -13,7 +13,8 @@ use crate::failure::Failure;
 
 pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
     // Before a store is made for it.
-    let input = layerstore::peek_archive(open(&args.archive)?).map_err(Error::from)?;
+    let input = layerstore::peek_archive_within(open(&args.archive)?, context.options().granted())
+        .map_err(Error::from)?;
     let (parent, mut options) = new_layer(args.new);
     options.apply = apply_options(args.archive);
     let store = store_for(&options, parent.is_some(), context)?;

@@ -15,7 +15,9 @@ use crate::output::text;
 
 pub fn run(args: &RepairArgs, context: &Context) -> Result<ExitCode, Failure> {
     let store = context.existing_store()?;
-    let open = |reference| Source::open(reference, store.root()).map_err(layerstore::Error::from);
+    let granted = store.options().granted();
+    let open =
+        |reference| Source::open_within(reference, store.root(), granted).map_err(layerstore::Error::from);
     let sources = args.sources.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let bars = context.progress();
     let update = |progress: &Progress<'_>| bars.update(progress);

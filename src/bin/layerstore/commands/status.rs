@@ -144,7 +144,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
 const REST: usize = 59;
 
 /// The options that decide what is made and mounted, of those that `config` shows.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "mount_program",
     "mount_options",
     "volatile_mounts",
@@ -154,12 +154,14 @@ const SETTINGS: [&str; 9] = [
     "inodes",
     "force_mask",
     "use_composefs",
+    "limits",
 ];
 
 /// A setting for people: yes and no, and sizes with units.
 fn in_words(line: &Line) -> String {
     match (line.option, &line.value) {
         ("size" | "inodes", value) if value.as_u64() == Some(0) => "no limit".to_owned(),
+        ("limits", Value::Object(changed)) if changed.is_empty() => "the defaults".to_owned(),
         ("size", value) => value.as_u64().map_or_else(|| shown(value), text::size),
         (_, Value::Bool(true)) => "yes".to_owned(),
         (_, Value::Bool(false)) => "no".to_owned(),

@@ -1,0 +1,158 @@
+//! More than is granted to what comes from strangers.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use super::ConfigError;
+
+/// Makes the enum and its tables from one list, so that no limit lacks a name or a unit.
+macro_rules! limits {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal, $unit:literal;)+) => {
+        /// What is limited. Each has a field of the same meaning in [`Limits`](crate::Limits), where its default is told.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Limit {
+            $($(#[$doc])+ $variant,)+
+        }
+
+        impl Limit {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &[Limit] = &[$(Limit::$variant),+];
+
+            /// The name: that of the field, and what the command line and the configuration call it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Limit::$variant => $name,)+
+                }
+            }
+
+            /// What is counted, for messages.
+            pub fn unit(self) -> &'static str {
+                match self {
+                    $(Limit::$variant => $unit,)+
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Members of a layer's archive.
+    Entries = "entries", "members";
+    /// The path, or the link target, of one member.
+    PathBytes = "path_bytes", "bytes in a path or link target";
+    /// The paths and link targets of all members.
+    AllPathBytes = "all_path_bytes", "bytes in all paths and link targets";
+    /// One extension header: a long name, or the PAX records of one member.
+    PaxBytes = "pax_bytes", "bytes in one extension header";
+    /// The xattrs of one member, names and values.
+    XattrBytes = "xattr_bytes", "bytes in the xattrs of one member";
+    /// The xattrs of all members.
+    AllXattrBytes = "all_xattr_bytes", "bytes in the xattrs of all members";
+    /// The parts of one sparse file that are no holes.
+    SparseExtents = "sparse_extents", "extents of one sparse file";
+    /// The holes of all sparse files.
+    HoleBytes = "hole_bytes", "bytes of holes in sparse files";
+    /// What a layer's blob, or an image archive, decompresses to.
+    UnpackedBytes = "unpacked_bytes", "bytes once decompressed";
+    /// How many times its own size a compressed stream decompresses to.
+    Expansion = "expansion", "times its compressed size";
+    /// The bytes that a compressed stream may decompress to whatever its own size is.
+    ExpansionFloor = "expansion_floor", "bytes before the expansion counts";
+    /// The window of a zstd frame, or the dictionary of an xz stream.
+    WindowBytes = "window_bytes", "bytes of memory for a decompressor's window";
+    /// A manifest, an index, or a config.
+    ManifestBytes = "manifest_bytes", "bytes in one document";
+    /// How deep indexes are nested.
+    IndexDepth = "index_depth", "indexes inside of one another";
+    /// The indexes that one image is looked up in.
+    Indexes = "indexes", "indexes";
+    /// What all these indexes list.
+    IndexEntries = "index_entries", "descriptors in indexes";
+    /// Members of an image archive.
+    ArchiveMembers = "archive_members", "members of an image archive";
+    /// A table of contents, or a tar-split, compressed or not.
+    TocBytes = "toc_bytes", "bytes in a table of contents or tar-split";
+    /// Entries of a table of contents, chunks included.
+    TocEntries = "toc_entries", "entries of a table of contents";
+    /// Contents that a table of contents names again, in files that are here.
+    CopiedBytes = "copied_bytes", "bytes of contents that the table has again";
+    /// What an additional layer store says of a layer.
+    LayerInfoBytes = "layer_info_bytes", "bytes in what is said of a layer";
+}
+
+impl Limit {
+    /// Whether bytes are counted, and not things.
+    pub fn is_bytes(self) -> bool {
+        self == Limit::ExpansionFloor || self.name().ends_with("_bytes")
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Limit {
+    type Err = ConfigError;
+
+    /// The limit of this name.
+    ///
+    /// Returns [`ConfigError::Limit`], which lists the names there are.
+    fn from_str(name: &str) -> Result<Self, ConfigError> {
+        let found = Limit::ALL.iter().find(|limit| limit.name() == name);
+        found.copied().ok_or_else(|| {
+            let known: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
+            let reason = format!("there is no such limit; there are {}", known.join(", "));
+            ConfigError::Limit { text: name.to_owned(), reason }
+        })
+    }
+}
+
+/// Something that came from a stranger asks for more than is granted. Nothing of it is in the store.
+///
+/// [`Error::limit`](super::Error::limit) finds it in any error.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{subject} goes beyond the limit {limit}: {}{value} {} are granted", met(*found), limit.unit())]
+#[non_exhaustive]
+pub struct LimitError {
+    /// What goes beyond it: the path of a member, the digest of a document, a file.
+    pub subject: String,
+    /// Which limit.
+    pub limit: Limit,
+    /// How much is granted.
+    pub value: u64,
+    /// What was met, as far as it was read; `None` where nobody tells.
+    pub found: Option<u64>,
+}
+
+fn met(found: Option<u64>) -> String {
+    found.map_or_else(String::new, |found| format!("it has {found}, and "))
+}
+
+impl LimitError {
+    /// `subject` has `found` of something, of which `value` is granted.
+    pub(crate) fn new(subject: impl Into<String>, limit: Limit, value: u64, found: Option<u64>) -> Self {
+        LimitError { subject: subject.into(), limit, value, found }
+    }
+
+    /// Finds one that passed through a reader.
+    pub(crate) fn inside(error: &io::Error) -> Option<&LimitError> {
+        let mut next = error.get_ref();
+        while let Some(current) = next {
+            if let Some(found) = current.downcast_ref::<LimitError>() {
+                return Some(found);
+            }
+            next = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        }
+        None
+    }
+}
+
+impl From<LimitError> for io::Error {
+    fn from(error: LimitError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}

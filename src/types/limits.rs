@@ -1,0 +1,168 @@
+//! What is granted to whoever made an image.
+
+use crate::error::{ConfigError, Limit, LimitError};
+
+/// Makes the struct, its defaults and the access by name from one list.
+macro_rules! limits {
+    ($($(#[$doc:meta])+ $field:ident: $limit:ident = $default:expr;)+) => {
+        /// How much is granted to what comes in from outside: layers, image documents, archives, tables of contents. Whoever made
+        /// them decides what they say; this bounds the memory, the disk and the time that it costs.
+        ///
+        /// No real image meets a default. What does is refused before the work is done, with a [`LimitError`] that names
+        /// the limit, and leaves nothing in the store. A value that is met exactly passes. What the store has is not measured
+        /// again.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use layerstore::{Limits, StoreOptions};
+        ///
+        /// let mut limits = Limits::default();
+        /// limits.entries = 100_000;
+        /// let limits = limits.with("unpacked_bytes", 10 << 30)?;
+        /// let options = StoreOptions::at("/var/lib/demo").limits(limits);
+        /// # Ok::<(), layerstore::ConfigError>(())
+        /// ```
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[non_exhaustive]
+        pub struct Limits {
+            $($(#[$doc])+ pub $field: u64,)+
+        }
+
+        impl Limits {
+            /// What is granted unless somebody says otherwise.
+            pub const DEFAULT: Limits = Limits { $($field: $default,)+ };
+
+            /// No limit at all: for what the caller has made itself.
+            pub const NONE: Limits = Limits { $($field: u64::MAX,)+ };
+
+            /// How much is granted.
+            pub fn get(&self, limit: Limit) -> u64 {
+                match limit {
+                    $(Limit::$limit => self.$field,)+
+                }
+            }
+
+            /// Grants another amount.
+            pub fn set(&mut self, limit: Limit, value: u64) {
+                match limit {
+                    $(Limit::$limit => self.$field = value,)+
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Members of a layer's archive. 16 777 216: the largest images have some millions of files in all their layers together.
+    entries: Entries = 16 << 20;
+    /// Bytes in the path, or the link target, of one member. 16 KiB: four times what Linux takes in one call.
+    path_bytes: PathBytes = 16 << 10;
+    /// Bytes in the paths and link targets of all members of a layer, which are in memory when it is sealed. 1 GiB.
+    all_path_bytes: AllPathBytes = 1 << 30;
+    /// Bytes in one extension header: a long name, or the PAX records of one member with all its xattrs. 1 MiB.
+    pax_bytes: PaxBytes = 1 << 20;
+    /// Bytes in the xattrs of one member, names and values. 512 KiB: most filesystems keep no more than 64 KiB.
+    xattr_bytes: XattrBytes = 512 << 10;
+    /// Bytes in the xattrs of all members of a layer, which are in memory when it is sealed. 512 MiB: a signature for each
+    /// of a million files.
+    all_xattr_bytes: AllXattrBytes = 512 << 20;
+    /// The parts of one sparse file that are no holes. 262 144.
+    sparse_extents: SparseExtents = 1 << 18;
+    /// Bytes of holes in all sparse files of a layer. 32 GiB: they take nothing in the blob, and some time to hash.
+    hole_bytes: HoleBytes = 32 << 30;
+    /// Bytes that a layer's blob, or a compressed image archive, decompresses to; end blocks and what follows them too. 1 TiB.
+    unpacked_bytes: UnpackedBytes = 1 << 40;
+    /// How many times its own size a compressed stream may decompress to, at any place of it, once it is beyond
+    /// [`expansion_floor`](Self::expansion_floor). 200: layers expand two to ten times, text some tens of times, bombs a
+    /// thousand times and more.
+    expansion: Expansion = 200;
+    /// Bytes that a compressed stream may decompress to whatever its own size is. 1 GiB: an image may have a swap file, or a
+    /// database of zeros.
+    expansion_floor: ExpansionFloor = 1 << 30;
+    /// Bytes of memory that a zstd frame may ask for its window, or an xz stream for its dictionary. 128 MiB, as the
+    /// programs grant it. For zstd it is rounded down to a power of two.
+    window_bytes: WindowBytes = 128 << 20;
+    /// Bytes in one document of an image: index, manifest, config. 4 MiB: what registries take.
+    manifest_bytes: ManifestBytes = 4 << 20;
+    /// How deep indexes may be nested below that of a layout. 4.
+    index_depth: IndexDepth = 4;
+    /// How many indexes one image may be looked up in. 64.
+    indexes: Indexes = 64;
+    /// How many descriptors all these indexes may list. 10 000.
+    index_entries: IndexEntries = 10_000;
+    /// Members of an image archive. 100 000: real ones have some for each layer.
+    archive_members: ArchiveMembers = 100_000;
+    /// Bytes in a table of contents, or in a tar-split, of a blob that is fetched in parts, compressed or not. 150 MiB: what
+    /// containers-storage grants.
+    toc_bytes: TocBytes = 150 << 20;
+    /// Entries of a table of contents, chunks included. 1 048 576.
+    toc_entries: TocEntries = 1 << 20;
+    /// Bytes of contents that are here, beyond one of each, in a layer that is fetched in parts: a table names one again and
+    /// again for a few bytes. 32 GiB.
+    copied_bytes: CopiedBytes = 32 << 30;
+    /// Bytes in what an additional layer store says of a layer. 8 MiB.
+    layer_info_bytes: LayerInfoBytes = 8 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::DEFAULT
+    }
+}
+
+impl Limits {
+    /// These with another amount for the limit that is called `name`, as the command line calls it.
+    ///
+    /// Returns [`ConfigError::Limit`] if there is none of this name.
+    pub fn with(mut self, name: &str, value: u64) -> Result<Self, ConfigError> {
+        self.set(name.parse()?, value);
+        Ok(self)
+    }
+
+    /// Those that are not the default, with what is granted.
+    pub fn changed(&self) -> impl Iterator<Item = (Limit, u64)> {
+        let changed = |limit: &Limit| self.get(*limit) != Limits::DEFAULT.get(*limit);
+        Limit::ALL.iter().copied().filter(changed).map(|limit| (limit, self.get(limit)))
+    }
+
+    /// Refuses what is more than is granted. `subject` names it.
+    pub(crate) fn check<S: Into<String>>(
+        &self,
+        limit: Limit,
+        found: u64,
+        subject: impl FnOnce() -> S,
+    ) -> Result<(), LimitError> {
+        let value = self.get(limit);
+        if found > value { Err(LimitError::new(subject(), limit, value, Some(found))) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_has_a_name_and_a_field_of_its_own() {
+        let shown = format!("{:?}", Limits::DEFAULT);
+        for (number, limit) in Limit::ALL.iter().enumerate() {
+            let value = 1_000_000_007 + number as u64;
+            let changed = Limits::DEFAULT.with(limit.name(), value).unwrap();
+            assert_eq!(changed.changed().collect::<Vec<_>>(), [(*limit, value)]);
+            assert!(shown.contains(&format!(" {}: ", limit.name())), "{limit} is no field");
+        }
+        assert_eq!(Limits::default().changed().count(), 0);
+        let error = Limits::DEFAULT.with("entires", 1).unwrap_err().to_string();
+        assert!(error.contains("\"entires\"") && error.contains("entries, path_bytes"), "{error}");
+    }
+
+    #[test]
+    fn an_error_says_which_and_how_much() {
+        let error = Limits::DEFAULT.check(Limit::IndexDepth, 5, || "sha256:00").unwrap_err();
+        let text = "sha256:00 goes beyond the limit index_depth: it has 5, and 4 indexes inside of one another are granted";
+        assert_eq!(error.to_string(), text);
+        assert!(Limits::DEFAULT.check(Limit::IndexDepth, 4, || "x").is_ok());
+        let wrapped = std::io::Error::other(std::io::Error::from(error.clone()));
+        assert_eq!(LimitError::inside(&wrapped), Some(&error));
+    }
+}
