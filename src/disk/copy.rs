@@ -17,6 +17,7 @@ use super::walk::{Access, Item, Step, Walker, failed, path_buf};
 use crate::error::TreeError;
 use crate::sys::file::{File, duplicate};
 use crate::sys::node::{self, NodeKind};
+use crate::sys::pinned::Pinned;
 use crate::sys::stat::{FileId, Stat};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, directory, extent, stat};
@@ -287,15 +288,16 @@ impl Copy<'_> {
     }
 
     fn describe_name(&self, source: Target<'_>, name: &[u8], found: &Stat) -> io::Result<()> {
-        let made = stat::stat_at(self.target(), name)?;
+        let copy = Pinned::at(self.target(), name)?;
+        let made = copy.stat()?;
         if (made.uid, made.gid) != (found.uid, found.gid) {
-            node::set_owner_at(self.target(), name, found.uid, found.gid)?;
+            copy.set_owner(found.uid, found.gid)?;
         }
-        self.copy_xattrs(source, Target::Name(self.target(), name))?;
-        if found.kind != FileType::Symlink {
-            node::set_mode_at(self.target(), name, found.mode)?;
+        self.copy_xattrs(source, Target::Pinned(copy.as_fd()))?;
+        if made.kind != FileType::Symlink {
+            copy.set_mode(found.mode)?;
         }
-        node::set_mtime_at(self.target(), name, found.mtime)
+        copy.set_mtime(found.mtime)
     }
 
     fn copy_xattrs(&self, from: Target<'_>, to: Target<'_>) -> io::Result<()> {

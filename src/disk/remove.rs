@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 
 use super::walk::{Access, Step, Walker, failed, path_buf};
 use crate::error::TreeError;
+use crate::sys::pinned::Pinned;
 use crate::sys::{beneath, moment, node, stat};
 
 /// How often a tree is begun anew that vanishes while it is being removed. Each time somebody has removed something.
@@ -72,7 +73,9 @@ fn remove_once(
             .map(|()| true);
     }
     if found.mode & 0o700 != 0o700 {
-        node::set_mode_at(parent, name, found.mode | 0o700).map_err(failed(name, "set the mode of"))?;
+        Pinned::directory_at(parent, name)
+            .and_then(|directory| directory.set_mode(found.mode | 0o700))
+            .map_err(failed(name, "set the mode of"))?;
     }
     let root = beneath::open_directory_beneath(parent, name).map_err(failed(name, "open"))?;
     if !empty_within(root.as_fd(), rescue, limit)? {

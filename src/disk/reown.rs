@@ -9,6 +9,7 @@ use rustix::fs::FileType;
 
 use super::walk::{Access, Item, Step, Walker, failed};
 use crate::error::TreeError;
+use crate::sys::pinned::Pinned;
 use crate::sys::stat::{self, FileId, Stat};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, node};
@@ -100,18 +101,18 @@ pub(crate) fn change_linked_names<E: From<TreeError>>(
 }
 
 fn give(item: &Item, (uid, gid): Owner) -> io::Result<()> {
-    let (dir, name) = (item.dir.as_fd(), item.name.as_slice());
-    let Stat { kind, mode, .. } = item.stat;
+    let pinned = Pinned::at(item.dir.as_fd(), &item.name)?;
+    let (target, Stat { kind, mode, .. }) = (Target::Pinned(pinned.as_fd()), item.stat);
     let capability = match kind {
-        FileType::RegularFile => xattr::get(Target::Name(dir, name), CAPABILITY)?,
+        FileType::RegularFile => xattr::get(target, CAPABILITY)?,
         _ => None,
     };
-    node::set_owner_at(dir, name, uid, gid)?;
+    pinned.set_owner(uid, gid)?;
     if kind != FileType::Symlink {
-        node::set_mode_at(dir, name, mode)?;
+        pinned.set_mode(mode)?;
     }
     match capability {
-        Some(value) => xattr::set(Target::Name(dir, name), CAPABILITY, &value),
+        Some(value) => xattr::set(target, CAPABILITY, &value),
         None => Ok(()),
     }
 }

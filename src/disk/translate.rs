@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 use super::overlay_form::{XattrNamespace, is_whiteout};
 use super::walk::{Access, Item, Step, Walker, failed};
 use crate::error::TreeError;
+use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{node, stat};
@@ -43,7 +44,7 @@ pub(crate) fn translate_owners(
         }
     }
     // The walk has read the root, and what it removed there has changed its time.
-    work.give(Target::File(root), &found).map_err(here())?;
+    Pinned::at(root, b".").and_then(|root| work.give(&root, &found)).map_err(here())?;
     node::set_mtime(root, found.mtime).map_err(here())
 }
 
@@ -64,11 +65,13 @@ impl Work<'_> {
         if found.kind != FileType::Directory && found.links > 1 && !self.done.insert(found.id) {
             return Ok(());
         }
-        self.give(target, found)?;
-        node::set_mtime_at(dir, name, found.mtime)
+        let pinned = Pinned::at(dir, name)?;
+        self.give(&pinned, found)?;
+        pinned.set_mtime(found.mtime)
     }
 
-    fn give(&self, target: Target<'_>, found: &Stat) -> io::Result<()> {
+    fn give(&self, pinned: &Pinned, found: &Stat) -> io::Result<()> {
+        let target = Target::Pinned(pinned.as_fd());
         // A change of the owner takes set-id bits and capabilities away, and a change of the mode is one of the list too.
         let attributes = xattr::list(target)?;
         let mut changed = Vec::new();
@@ -82,17 +85,9 @@ impl Work<'_> {
             }
         }
         let (uid, gid) = self.ids.owner(found.uid, found.gid);
-        match target {
-            Target::File(file) => {
-                node::set_owner(file, uid, gid)?;
-                node::set_mode(file, found.mode)?;
-            }
-            Target::Name(dir, name) => {
-                node::set_owner_at(dir, name, uid, gid)?;
-                if found.kind != FileType::Symlink {
-                    node::set_mode_at(dir, name, found.mode)?;
-                }
-            }
+        pinned.set_owner(uid, gid)?;
+        if found.kind != FileType::Symlink {
+            pinned.set_mode(found.mode)?;
         }
         changed.iter().try_for_each(|(name, value)| xattr::set(target, name, value))
     }

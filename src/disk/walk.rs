@@ -15,8 +15,9 @@ use rustix::fs::FileType;
 
 use super::dir_stack::{DirStack, Popped};
 use crate::error::TreeError;
+use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
-use crate::sys::{beneath, directory, node, stat, subvolume};
+use crate::sys::{beneath, directory, stat, subvolume};
 
 /// Where a walk is, and what is still to be visited.
 #[derive(Debug)]
@@ -146,7 +147,9 @@ impl Walker {
     fn enter(&mut self, item: &Item) -> Result<bool, TreeError> {
         if self.access == Access::Force && item.stat.mode & 0o700 != 0o700 {
             // Who may not change it may still be allowed to go on: the next call decides.
-            node::set_mode_at(item.dir.as_fd(), &item.name, item.stat.mode | 0o700).unwrap_or_default();
+            Pinned::directory_at(item.dir.as_fd(), &item.name)
+                .and_then(|directory| directory.set_mode(item.stat.mode | 0o700))
+                .unwrap_or_default();
         }
         let opened = match beneath::open_directory_beneath(item.dir.as_fd(), &item.name) {
             Err(error) if vanished(&error) => return Ok(false),
@@ -205,7 +208,15 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
     let number = error.raw_os_error();
     matches!(
         number,
-        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENXIO | libc::EINVAL | libc::EXDEV)
+        Some(
+            libc::ENOENT
+                | libc::ENOTDIR
+                | libc::EISDIR
+                | libc::ELOOP
+                | libc::ENXIO
+                | libc::EINVAL
+                | libc::EXDEV
+        )
     )
 }
 

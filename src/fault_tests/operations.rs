@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::meta::{Query, RowKey};
 use crate::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use crate::sys::node;
+use crate::sys::pinned::Pinned;
 use crate::sys::xattr::{self, Target};
 use crate::types::TreeDigest;
 use crate::{
@@ -607,7 +608,7 @@ fn leave_below(place: &Place) {
     let moved = Target::Name(root.as_fd(), b"moved");
     xattr::set(moved, store.layout().xattrs().redirect(), b"/etc").unwrap();
     // Its digest is the same each time.
-    node::set_mtime_at(root.as_fd(), b"moved", (1_000_000_000, 0)).unwrap();
+    Pinned::at(root.as_fd(), b"moved").unwrap().set_mtime((1_000_000_000, 0)).unwrap();
     node::set_mtime(root.as_fd(), (1_000_000_000, 0)).unwrap();
 }
 

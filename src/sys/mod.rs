@@ -7,7 +7,8 @@
 //! | [`directory`] | listing a directory |
 //! | [`file`] | open files: reading, writing, length |
 //! | [`path`] | calls by an ordinary path |
-//! | [`node`] | making, renaming and removing names; owners, modes and times |
+//! | [`node`] | making, renaming and removing names; owners, modes and times of open files |
+//! | [`pinned`] | the same of what cannot be opened without effect |
 //! | [`stat`] | `statx` |
 //! | [`xattr`] | extended attributes of descriptors and of names |
 //! | [`extent`] | reflinks, `copy_file_range`, holes, preallocation |
@@ -45,6 +46,7 @@ pub(crate) mod moment;
 pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod path;
+pub(crate) mod pinned;
 pub(crate) mod privileges;
 pub(crate) mod process;
 pub(crate) mod quota;

@@ -1,18 +1,19 @@
-//! Making, renaming and removing the names of a directory, and setting owners, modes and times.
+//! Making, renaming and removing the names of a directory, and setting owners, modes and times of open files.
 //!
 //! Each call takes a directory handle and one name in it, and acts on what stands there, never on what a
-//! symbolic link there points at.
+//! symbolic link there points at. Nothing is set by name: [`pinned`](super::pinned) is for what cannot be opened.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 
 use nix::fcntl::{AtFlags, RenameFlags};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags};
+use nix::sys::stat::{Mode, SFlag};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
+use super::beneath::open_path;
 use super::call::{Call, call};
 
 /// A kind of node that `mknod` makes.
@@ -74,7 +75,7 @@ pub(crate) fn make_hard_link(
 /// Gives an open file, which may have no name yet, a name. Fails with EEXIST if anything stands there.
 pub(crate) fn name_file(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     // Without a capability the kernel takes an open file only by this name of it.
-    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let open = open_path(file);
     call(Call::MakeLink, || {
         nix::unistd::linkat(nix::fcntl::AT_FDCWD, open.as_bytes(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)
     })
@@ -110,36 +111,14 @@ pub(crate) fn remove_directory(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(
     call(Call::Remove, || nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir))
 }
 
-/// Sets owner and group of what stands at `name`.
-pub(crate) fn set_owner_at(dir: BorrowedFd<'_>, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
-    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    call(Call::SetOwner, || nix::unistd::fchownat(dir, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW))
-}
-
 /// Sets owner and group of an open file.
 pub(crate) fn set_owner(file: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
     call(Call::SetOwner, || nix::unistd::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
 }
 
-/// Sets the permission bits of what stands at `name`; EOPNOTSUPP for a symbolic link, which has none.
-pub(crate) fn set_mode_at(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<()> {
-    call(Call::SetMode, || nix::sys::stat::fchmodat(dir, name, bits(mode), FchmodatFlags::NoFollowSymlink))
-}
-
 /// Sets the permission bits of an open file.
 pub(crate) fn set_mode(file: BorrowedFd<'_>, mode: u16) -> io::Result<()> {
     call(Call::SetMode, || nix::sys::stat::fchmod(file, bits(mode)))
-}
-
-/// Sets the modification time of what stands at `name`, and leaves its access time alone.
-pub(crate) fn set_mtime_at(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    (seconds, nanoseconds): (i64, u32),
-) -> io::Result<()> {
-    let mtime = TimeSpec::new(seconds, nanoseconds.into());
-    let flag = UtimensatFlags::NoFollowSymlink;
-    call(Call::SetTime, || nix::sys::stat::utimensat(dir, name, &TimeSpec::UTIME_OMIT, &mtime, flag))
 }
 
 /// Sets the modification time of an open file, and leaves its access time alone.

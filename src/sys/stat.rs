@@ -59,6 +59,21 @@ pub(crate) fn stat(file: BorrowedFd<'_>) -> io::Result<Stat> {
     call(Call::Stat, || statx(file, c"", AtFlags::EMPTY_PATH, wanted())).map(|found| convert(&found))
 }
 
+/// Which mount something is in: its number, and where the kernel gives none (before 5.8), the filesystem.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mount {
+    number: Option<u64>,
+    filesystem: (u32, u32),
+}
+
+/// The mount that an open file is in.
+pub(crate) fn mount(file: BorrowedFd<'_>) -> io::Result<Mount> {
+    let found = call(Call::Stat, || statx(file, c"", AtFlags::EMPTY_PATH, wanted() | StatxFlags::MNT_ID))?;
+    let is_told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    let filesystem = (found.stx_dev_major, found.stx_dev_minor);
+    Ok(Mount { number: is_told.then_some(found.stx_mnt_id), filesystem })
+}
+
 fn wanted() -> StatxFlags {
     StatxFlags::BASIC_STATS
 }

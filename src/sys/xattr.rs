@@ -1,16 +1,17 @@
 //! Extended attributes of open files, and of names in a directory.
 //!
-//! The second form serves what cannot be opened without effect (devices, pipes, symbolic links). It goes
+//! The second form serves reading of what cannot be opened without effect (devices, pipes, symbolic links). It goes
 //! through `/proc/self/fd/<directory>/<name>` and the calls that do not follow a link there: kernels before
-//! 6.13 have no call that takes a directory handle and a name.
+//! 6.13 have no call that takes a directory handle and a name. The third is for writing to such things.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use super::beneath::open_path;
 use super::call::{Call, call};
 
 /// The longest value and the longest list of names that Linux has.
@@ -23,6 +24,8 @@ pub(crate) enum Target<'a> {
     File(BorrowedFd<'a>),
     /// What stands at a name in a directory; a symbolic link itself.
     Name(BorrowedFd<'a>, &'a [u8]),
+    /// What a descriptor with `O_PATH` stands for; a symbolic link itself.
+    Pinned(BorrowedFd<'a>),
 }
 
 /// The names of all attributes, in no order.
@@ -30,6 +33,7 @@ pub(crate) fn list(target: Target<'_>) -> io::Result<Vec<Vec<u8>>> {
     let read = |buffer: &mut Vec<u8>| match target {
         Target::File(file) => rustix::fs::flistxattr(file, spare_capacity(buffer)),
         Target::Name(dir, name) => rustix::fs::llistxattr(&*path(dir, name), spare_capacity(buffer)),
+        Target::Pinned(file) => rustix::fs::listxattr(open_path(file), spare_capacity(buffer)),
     };
     let joined = match growing(256, read) {
         // A filesystem without attributes has none to list.
@@ -46,6 +50,7 @@ pub(crate) fn get(target: Target<'_>, attribute: &[u8]) -> io::Result<Option<Vec
         Target::Name(dir, name) => {
             rustix::fs::lgetxattr(&*path(dir, name), attribute, spare_capacity(buffer))
         }
+        Target::Pinned(file) => rustix::fs::getxattr(open_path(file), attribute, spare_capacity(buffer)),
     };
     match growing(128, read) {
         Ok(value) => Ok(Some(value)),
@@ -60,6 +65,7 @@ pub(crate) fn set(target: Target<'_>, attribute: &[u8], value: &[u8]) -> io::Res
     call(Call::SetXattr, || match target {
         Target::File(file) => rustix::fs::fsetxattr(file, attribute, value, flags),
         Target::Name(dir, name) => rustix::fs::lsetxattr(&*path(dir, name), attribute, value, flags),
+        Target::Pinned(file) => rustix::fs::setxattr(open_path(file), attribute, value, flags),
     })
 }
 
@@ -68,6 +74,7 @@ pub(crate) fn remove(target: Target<'_>, attribute: &[u8]) -> io::Result<()> {
     let removed = call(Call::SetXattr, || match target {
         Target::File(file) => rustix::fs::fremovexattr(file, attribute),
         Target::Name(dir, name) => rustix::fs::lremovexattr(&*path(dir, name), attribute),
+        Target::Pinned(file) => rustix::fs::removexattr(open_path(file), attribute),
     });
     match removed {
         Err(error) if !is(&error, &[Errno::NODATA]) => Err(error),
@@ -76,7 +83,8 @@ pub(crate) fn remove(target: Target<'_>, attribute: &[u8]) -> io::Result<()> {
 }
 
 fn path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    let mut path = open_path(dir).into_bytes();
+    path.push(b'/');
     path.extend_from_slice(name);
     path
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use layerstore_schema::manifest::Kind;
 use rustix::fs::FileType;
 
-use super::{FileWriter, LeftOutWhat, TreeWriter, failed, is_refusal, member, metadata};
+use super::{FileWriter, LeftOutWhat, TreeWriter, failed, is_refusal, member};
 use crate::disk::masked::{self, Special};
 use crate::error::{ImportError, UnpackError};
 use crate::sys::node::{self, NodeKind};
@@ -73,7 +73,7 @@ impl TreeWriter {
         let make = || node::make_symlink(parent.as_fd(), name, target);
         self.make_leaf(path, &parent, name, make)
             .map_err(failed_unless_typed(path, "make the symbolic link"))?;
-        self.shared.describe_name(path, &parent, name, metadata, metadata::ModeOf::Nothing)
+        self.shared.describe_name(path, &parent, name, metadata, FileType::Symlink)
     }
 
     /// Gives a file of this layer a second name.
@@ -116,7 +116,7 @@ impl TreeWriter {
         };
         let make = || node::make_node(parent.as_fd(), name, node_kind, metadata.mode, (major, minor));
         match self.make_leaf(path, &parent, name, make) {
-            Ok(()) => self.shared.describe_name(path, &parent, name, metadata, metadata::ModeOf::Node),
+            Ok(()) => self.shared.describe_name(path, &parent, name, metadata, file_type),
             Err(LeafError::Room(error)) => Err(error),
             Err(LeafError::Make(error)) if self.shared.options.unprivileged && is_refusal(&error) => {
                 self.shared.leave_out(path, LeftOutWhat::Device, &error);
@@ -134,7 +134,7 @@ impl TreeWriter {
         let (parent, name) = self.place(path, "fifo")?;
         let make = || node::make_node(parent.as_fd(), name, NodeKind::Fifo, metadata.mode, (0, 0));
         self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the fifo"))?;
-        self.shared.describe_name(path, &parent, name, metadata, metadata::ModeOf::Node)
+        self.shared.describe_name(path, &parent, name, metadata, FileType::Fifo)
     }
 
     /// Makes a socket without anyone behind it.
@@ -145,7 +145,7 @@ impl TreeWriter {
         let (parent, name) = self.place(path, "socket")?;
         let make = || node::make_node(parent.as_fd(), name, NodeKind::Socket, metadata.mode, (0, 0));
         self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the socket"))?;
-        self.shared.describe_name(path, &parent, name, metadata, metadata::ModeOf::Node)
+        self.shared.describe_name(path, &parent, name, metadata, FileType::Socket)
     }
 
     /// Makes what a manifest says of a path. Regular files are left out: their bytes are the caller's.

@@ -1,30 +1,27 @@
 //! Owners, modes, times and extended attributes.
 //!
 //! The order is the kernel's: a change of owner clears set-id bits and file capabilities, so the owner comes
-//! first, then the attributes, then the mode, and the time last.
+//! first, then the attributes, then the mode, and the time last. So set-id bits come when the content is there and the owner
+//! is right, and until then nothing has more permissions than in the end.
+//!
+//! All of it is set on descriptors: what is open keeps what was meant, whatever becomes of its name.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use rustix::fs::FileType;
+
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
 use crate::disk::masked::{self, Override, Special};
 use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
 use crate::error::UnpackError;
+use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, node, stat};
 use crate::types::{Metadata, RelPath, Timestamp};
-
-/// Whether what has no descriptor has a mode.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ModeOf {
-    /// A device or pipe has.
-    Node,
-    /// A symbolic link has none.
-    Nothing,
-}
 
 /// Gives the existing directory `path` below a diff's root new metadata: for those that the layer had no
 /// entry for. Attributes are added, none removed.
@@ -120,31 +117,36 @@ impl Shared {
         node::set_mtime(file, time(metadata.mtime)).map_err(failed(path, "set the time"))
     }
 
-    /// Gives a link, device or pipe its metadata.
+    /// Gives a link, device or pipe that was just made its metadata.
     pub(super) fn describe_name(
         &self,
         path: &RelPath,
         dir: &Arc<OwnedFd>,
         name: &[u8],
         metadata: &Metadata,
-        mode_of: ModeOf,
+        kind: FileType,
     ) -> Result<(), UnpackError> {
-        let found = stat::stat_at(dir.as_fd(), name).map_err(failed(path, "examine"))?;
+        let made = Pinned::at(dir.as_fd(), name).map_err(failed(path, "examine"))?;
+        let found = made.stat().map_err(failed(path, "examine"))?;
+        // Whoever may write here could have put another name of any file in its place.
+        if found.kind != kind || found.links > 1 || found.is_mount {
+            let source = io::Error::other("it was replaced just after it was made, by another process");
+            return Err(failed(path, "describe")(source));
+        }
         if (found.uid, found.gid) != (metadata.uid, metadata.gid) {
-            let chowned = node::set_owner_at(dir.as_fd(), name, metadata.uid, metadata.gid);
-            match chowned {
+            match made.set_owner(metadata.uid, metadata.gid) {
                 // Only a link comes here in that form, and it has no attribute.
                 Err(error) if self.options.mask.is_some() && is_refusal(&error) => {}
                 chowned => self.owner_result(path, metadata, chowned)?,
             }
         }
         for (attribute, value) in &metadata.xattrs {
-            self.set_xattr(path, Target::Name(dir.as_fd(), name), attribute, value)?;
+            self.set_xattr(path, Target::Pinned(made.as_fd()), attribute, value)?;
         }
-        if mode_of == ModeOf::Node {
-            node::set_mode_at(dir.as_fd(), name, metadata.mode).map_err(failed(path, "set the mode"))?;
+        if kind != FileType::Symlink {
+            made.set_mode(metadata.mode).map_err(failed(path, "set the mode"))?;
         }
-        node::set_mtime_at(dir.as_fd(), name, time(metadata.mtime)).map_err(failed(path, "set the time"))
+        made.set_mtime(time(metadata.mtime)).map_err(failed(path, "set the time"))
     }
 
     /// Sets the owner if it is another, and returns the mode to be set; or keeps owner and mode in an attribute.

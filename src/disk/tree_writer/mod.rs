@@ -201,20 +201,15 @@ impl TreeWriter {
     }
 
     fn finish_directory(&mut self, path: &RelPath, state: &DirectoryState) -> Result<(), UnpackError> {
+        let handle = self.open_directory(path, path)?;
+        if let Some(acl) = &state.default_acl {
+            self.shared.set_xattr(path, Target::File(handle.as_fd()), DEFAULT_ACL, acl)?;
+        }
+        if let Some(mode) = state.mode {
+            node::set_mode(handle.as_fd(), mode).map_err(failed(path, "set the mode"))?;
+        }
         let mtime = (state.mtime.seconds, state.mtime.nanoseconds);
-        let Some(name) = path.file_name().filter(|_| state.mode.is_none() && state.default_acl.is_none())
-        else {
-            let handle = self.open_directory(path, path)?;
-            if let Some(acl) = &state.default_acl {
-                self.shared.set_xattr(path, Target::File(handle.as_fd()), DEFAULT_ACL, acl)?;
-            }
-            if let Some(mode) = state.mode {
-                node::set_mode(handle.as_fd(), mode).map_err(failed(path, "set the mode"))?;
-            }
-            return node::set_mtime(handle.as_fd(), mtime).map_err(failed(path, "set the time"));
-        };
-        let parent = self.open_directory(path, &path.parent().unwrap_or_default())?;
-        node::set_mtime_at(parent.as_fd(), name, mtime).map_err(failed(path, "set the time"))
+        node::set_mtime(handle.as_fd(), mtime).map_err(failed(path, "set the time"))
     }
 }
 

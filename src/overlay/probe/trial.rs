@@ -19,6 +19,7 @@ use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass
 use crate::sys::file::File;
 use crate::sys::mount::{Refusal, clone_tree, open_file_at, with_own_mounts};
 use crate::sys::node::{self, NodeKind};
+use crate::sys::pinned::Pinned;
 use crate::sys::userns::{IdExtent, IdMaps};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, directory};
@@ -205,7 +206,7 @@ impl Trial {
             File::from(file).read_to_end(&mut bytes).map(|_| bytes == CONTENT)
         };
         let shown = read(open_file_at(mount.as_fd(), Path::new("of-an-image"))?)?;
-        node::set_mode_at(mount.as_fd(), b"of-an-image", 0o700)?;
+        Pinned::at(mount.as_fd(), b"of-an-image")?.set_mode(0o700)?;
         Ok(shown && path::read(&upper.join("of-an-image"))? == CONTENT)
     }
 

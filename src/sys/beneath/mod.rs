@@ -1,17 +1,25 @@
 //! Opening below a directory handle.
 //!
 //! Resolution never leaves the directory, never follows a symbolic link or a magic link, and never crosses a
-//! mount, whatever stands in the tree and whoever changes it meanwhile: the kernel checks each step.
+//! mount, whatever stands in the tree and whoever changes it meanwhile. The kernel checks each step (`openat2`); where it
+//! does not have that call, or a seccomp filter refuses it, [`walk`] takes the steps one by one and checks them here.
+
+#[cfg(test)]
+pub(crate) mod tests;
+mod walk;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
+use rustix::fs::FileType;
 
 use super::call::{Call, call};
+use super::stat;
 
 /// Longest path handed to the kernel in one call, well below its `PATH_MAX` of 4096.
 const CHUNK: usize = 3900;
@@ -45,10 +53,25 @@ pub(crate) fn open_parent_beneath<'p>(
     Ok((open_directory_beneath(root, above)?, name))
 }
 
-/// Opens the regular file at `path` below `root` for reading, in the manner of [`open_directory_beneath`].
+/// Opens the regular file at `path` below `root` for reading, in the manner of [`open_directory_beneath`]. Anything else is
+/// an error, and nothing was opened of it: to open a device does something, and a tree that a container writes to may have one
+/// in the place of the file that was found there.
 pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
-    // O_NONBLOCK: a fifo that took the file's place must not make us wait for a writer.
-    in_chunks(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+    let pinned = in_chunks(root, path, OFlag::O_PATH)?;
+    match stat::stat(pinned.as_fd())?.kind {
+        FileType::RegularFile => {}
+        FileType::Symlink => return Err(Errno::ELOOP.into()),
+        FileType::Directory => return Err(Errno::EISDIR.into()),
+        _ => return Err(Errno::ENXIO.into()),
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    call(Call::Open, || nix::fcntl::open(open_path(pinned.as_fd()).as_str(), flags, Mode::empty()))
+}
+
+/// A path that leads to what a descriptor stands for, for the calls that take no descriptor, or none with `O_PATH`. Whoever
+/// follows it ends there, also if that is a symbolic link.
+pub(super) fn open_path(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
@@ -104,7 +127,20 @@ fn in_chunks(root: BorrowedFd<'_>, path: &[u8], last: OFlag) -> io::Result<Owned
     }
 }
 
+/// Whether it is known that there is no `openat2` here.
+static MISSING: AtomicBool = AtomicBool::new(false);
+
 fn resolve(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
+    if !MISSING.load(Ordering::Relaxed) {
+        match by_kernel(dir, path, flags) {
+            Err(error) if is_refused(&error) && is_missing(dir) => {}
+            opened => return opened,
+        }
+    }
+    walk::open(dir, path, flags)
+}
+
+fn by_kernel(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(
         ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
@@ -120,24 +156,18 @@ fn resolve(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> io::Result<OwnedFd
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
+/// Whether the call is unknown: to the kernel before 5.6, or to the seccomp filter of an old container runtime, which says EPERM.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
 
-    use super::*;
-
-    #[test]
-    fn links_and_parents_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("inside")).unwrap();
-        std::fs::write(dir.path().join("inside/file"), b"x").unwrap();
-        symlink("inside", dir.path().join("link")).unwrap();
-        let root = open_directory(dir.path()).unwrap();
-        assert!(open_file_beneath(root.as_fd(), b"inside/file").is_ok());
-        assert!(open_directory_beneath(root.as_fd(), b"").is_ok());
-        for bad in [&b"link"[..], b"..", b"inside/../..", b"/etc", b"inside/file/x"] {
-            assert!(open_directory_beneath(root.as_fd(), bad).is_err());
-        }
-        assert!(open_file_beneath(root.as_fd(), b"link/file").is_err());
+/// Tells a call that is refused always from one that was refused for what it was to open. The answer is kept.
+fn is_missing(dir: BorrowedFd<'_>) -> bool {
+    let missing = by_kernel(dir, b".", OFlag::O_PATH).is_err_and(|error| is_refused(&error));
+    // A test has filters for some of its threads.
+    if missing && !cfg!(test) {
+        tracing::debug!("no openat2 here: paths are walked part by part");
+        MISSING.store(true, Ordering::Relaxed);
     }
+    missing
 }

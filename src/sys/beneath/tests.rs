@@ -1,0 +1,205 @@
+//! Both ways of resolving. What a kernel without `openat2` does is what a seccomp filter does that does not know it.
+
+#![expect(unsafe_code, reason = "neither nix nor rustix sets a seccomp filter")]
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+/// Set in the processes that [`the_tests_of_trees_pass_without_the_call`] starts.
+const INNER: &str = "LAYERSTORE_TEST_WITHOUT_OPENAT2";
+
+/// Does `work` with `openat2` as it is here, and then, on threads of their own, with filters that answer it as an old kernel
+/// and as an old container runtime do. Threads and processes that `work` makes have the filter too.
+pub(crate) fn both_ways(work: impl Fn() + Sync) {
+    work();
+    for answer in [Errno::ENOSYS, Errno::EPERM] {
+        without_openat2(answer, &work);
+    }
+}
+
+/// Does `work` on a thread of its own, for which `openat2` fails.
+pub(crate) fn without_openat2<T: Send>(answer: Errno, work: impl FnOnce() -> T + Send) -> T {
+    let filtered = || {
+        refuse_openat2(answer);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(filtered).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn refuse_openat2(answer: Errno) {
+    let statement =
+        |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
+    let number = u32::try_from(libc::SYS_openat2).unwrap();
+    // The number of the call is the first thing in `seccomp_data`.
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | answer as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
+    nix::sys::prctl::set_no_new_privs().unwrap();
+    // SAFETY: `program` and the filter that it points at live until the call returns; the kernel copies them.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+fn number<T>(result: io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+#[test]
+fn the_filter_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    for answer in [Errno::ENOSYS, Errno::EPERM] {
+        let answered = without_openat2(answer, || number(by_kernel(root.as_fd(), b".", OFlag::O_PATH)));
+        assert_eq!(answered, Some(answer as i32));
+        assert!(without_openat2(answer, || is_missing(root.as_fd())));
+    }
+}
+
+#[test]
+fn links_and_parents_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("inside")).unwrap();
+    std::fs::write(dir.path().join("inside/file"), b"x").unwrap();
+    symlink("inside", dir.path().join("link")).unwrap();
+    symlink("/proc/self/root", dir.path().join("magic")).unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    both_ways(|| {
+        assert!(open_file_beneath(root.as_fd(), b"inside/file").is_ok());
+        assert!(open_file_beneath(root.as_fd(), b"./inside//file").is_ok());
+        assert!(open_directory_beneath(root.as_fd(), b"").is_ok());
+        assert!(open_directory_beneath(root.as_fd(), b"inside/.").is_ok());
+        let bad = [
+            &b"link"[..],
+            b"link/.",
+            b"magic",
+            b"magic/etc",
+            b"..",
+            b"inside/../..",
+            b"/",
+            b"/etc",
+            b"inside/file/x",
+        ];
+        for bad in bad {
+            let opened = number(open_directory_beneath(root.as_fd(), bad));
+            assert!(
+                matches!(opened, Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV)),
+                "{} {opened:?}",
+                String::from_utf8_lossy(bad)
+            );
+        }
+        assert!(open_file_beneath(root.as_fd(), b"link/file").is_err());
+        assert_eq!(number(open_file_beneath(root.as_fd(), b"link")), Some(libc::ELOOP));
+        assert_eq!(number(open_file_beneath(root.as_fd(), b"no/file")), Some(libc::ENOENT));
+        assert_eq!(number(open_file_beneath(root.as_fd(), b"inside/no")), Some(libc::ENOENT));
+    });
+}
+
+/// To open a device or a pipe does something, so only a regular file is opened as a file.
+#[test]
+fn only_regular_files_are_opened_as_files() {
+    let dir = tempfile::tempdir().unwrap();
+    nix::unistd::mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    std::fs::create_dir(dir.path().join("dir")).unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    both_ways(|| {
+        assert_eq!(number(open_file_beneath(root.as_fd(), b"pipe")), Some(libc::ENXIO));
+        assert_eq!(number(open_file_beneath(root.as_fd(), b"socket")), Some(libc::ENXIO));
+        assert_eq!(number(open_file_beneath(root.as_fd(), b"dir")), Some(libc::EISDIR));
+    });
+}
+
+#[test]
+fn mounts_are_not_crossed() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["mounted/below", "same", "there"] {
+        std::fs::create_dir_all(dir.path().join(name)).unwrap();
+    }
+    let flags = nix::mount::MsFlags::empty();
+    let none = None::<&Path>;
+    let mounted = dir.path().join("mounted/below");
+    if nix::mount::mount(Some("none"), &mounted, Some("tmpfs"), flags, none).is_err() {
+        return eprintln!("skipped: this process may not mount");
+    }
+    // A mount of the same filesystem, which has the same device number.
+    let (from, same) = (dir.path().join("there"), dir.path().join("same"));
+    nix::mount::mount(Some(&from), &same, none, nix::mount::MsFlags::MS_BIND, none).unwrap();
+    std::fs::create_dir(mounted.join("inner")).unwrap();
+    std::fs::write(mounted.join("file"), b"x").unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    let results = std::panic::catch_unwind(|| {
+        both_ways(|| {
+            for bad in [&b"mounted/below"[..], b"mounted/below/inner", b"same"] {
+                let opened = number(open_directory_beneath(root.as_fd(), bad));
+                assert_eq!(opened, Some(libc::EXDEV), "{}", String::from_utf8_lossy(bad));
+            }
+            assert_eq!(number(open_file_beneath(root.as_fd(), b"mounted/below/file")), Some(libc::EXDEV));
+            assert!(open_directory_beneath(root.as_fd(), b"mounted").is_ok());
+        });
+    });
+    nix::mount::umount(&mounted).unwrap();
+    nix::mount::umount(&same).unwrap();
+    results.unwrap();
+}
+
+#[test]
+fn long_paths_are_resolved_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    let mut deepest = open_directory(dir.path()).unwrap();
+    for _ in 0..30 {
+        crate::sys::node::make_directory(deepest.as_fd(), &[b'd'; 200], 0o755).unwrap();
+        deepest = open_directory_beneath(deepest.as_fd(), &[b'd'; 200]).unwrap();
+    }
+    create_file(deepest.as_fd(), b"file", 0o600).unwrap();
+    let deep = vec![[b'd'; 200]; 30].join(&b'/');
+    both_ways(|| {
+        assert!(open_file_beneath(root.as_fd(), &[&deep[..], b"/file"].concat()).is_ok());
+        assert_eq!(number(open_file_beneath(root.as_fd(), &[b'd'; 5000])), Some(libc::ENAMETOOLONG));
+    });
+}
+
+/// What keeps somebody out is an error of its own, and no reason to walk.
+#[test]
+fn what_may_not_be_opened_is_not_taken_for_a_missing_call() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("shut")).unwrap();
+    std::fs::set_permissions(dir.path().join("shut"), PermissionsExt::from_mode(0)).unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    both_ways(|| {
+        let opened = open_directory_beneath(root.as_fd(), b"shut");
+        assert!(opened.is_ok() || number(opened) == Some(libc::EACCES));
+    });
+    std::fs::set_permissions(dir.path().join("shut"), PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+/// Unpacking, walking, copying, removing, scanning and exporting: all that the tests of these know, once more on a machine
+/// that does not have the call.
+#[test]
+fn the_tests_of_trees_pass_without_the_call() {
+    if std::env::var_os(INNER).is_some() {
+        return;
+    }
+    let parts = ["disk::", "layer::", "sys::pinned::"];
+    for answer in [Errno::ENOSYS, Errno::EPERM] {
+        let output = without_openat2(answer, || {
+            Command::new(std::env::current_exe().unwrap())
+                .args(parts)
+                .args(["--test-threads", "2"])
+                .env(INNER, "1")
+                .output()
+                .unwrap()
+        });
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{answer}: {told}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(told.contains("tree_writer::tests::nothing_goes_through_a_link_or_a_file ... ok"), "{told}");
+    }
+}
