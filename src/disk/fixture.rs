@@ -52,15 +52,26 @@ struct Snapshot {
 
 impl Place {
     pub(super) fn new() -> Self {
+        Place::with_secret(b"secret")
+    }
+
+    /// The same, with other bytes in the victim's file `secret`.
+    pub(super) fn with_secret(secret: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["diff", "aside", "copy", "victim", "victim/sub"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         std::fs::write(dir.path().join("victim/hello"), b"hello").unwrap();
-        std::fs::write(dir.path().join("victim/secret"), b"secret").unwrap();
+        std::fs::write(dir.path().join("victim/secret"), secret).unwrap();
         std::fs::set_permissions(dir.path().join("victim/secret"), PermissionsExt::from_mode(0o600)).unwrap();
         let before = snapshot(&dir.path().join("victim"));
         Place { dir, before }
+    }
+
+    /// The same place, with the victim as it is now.
+    pub(super) fn again(self) -> Self {
+        let before = snapshot(&self.dir.path().join("victim"));
+        Place { before, ..self }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

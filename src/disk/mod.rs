@@ -58,6 +58,8 @@ mod run_layout;
 mod scan;
 mod share;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod translate;
 mod trash;
 mod tree_writer;

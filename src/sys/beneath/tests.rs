@@ -3,8 +3,9 @@
 #![expect(unsafe_code, reason = "neither nix nor rustix sets a seccomp filter")]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 
@@ -22,30 +23,102 @@ pub(crate) fn both_ways(work: impl Fn() + Sync) {
 
 /// Does `work` on a thread of its own, for which `openat2` fails.
 pub(crate) fn without_openat2<T: Send>(answer: Errno, work: impl FnOnce() -> T + Send) -> T {
+    without(&[libc::SYS_openat2], answer, work)
+}
+
+/// Does `work` on a thread of its own, for which these calls fail.
+pub(crate) fn without<T: Send>(calls: &[i64], answer: Errno, work: impl FnOnce() -> T + Send) -> T {
     let filtered = || {
-        refuse_openat2(answer);
+        refuse(calls, answer);
         work()
     };
     std::thread::scope(|scope| scope.spawn(filtered).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn refuse_openat2(answer: Errno) {
-    let statement =
-        |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
-    let number = u32::try_from(libc::SYS_openat2).unwrap();
+fn refuse(calls: &[i64], answer: Errno) {
+    let statement = |code: u32, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf, k };
     // The number of the call is the first thing in `seccomp_data`.
-    let mut filter = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | answer as u32),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
+    let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for call in calls {
+        let number = u32::try_from(*call).unwrap();
+        filter.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number));
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | answer as u32));
+    }
+    filter.push(statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
     nix::sys::prctl::set_no_new_privs().unwrap();
     // SAFETY: `program` and the filter that it points at live until the call returns; the kernel copies them.
     let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+/// Someone who can write beside a tree and in it, and exchanges directories with a link to a victim, over and over.
+#[derive(Debug, Default)]
+pub(crate) struct Swapper {
+    stop: AtomicBool,
+    swaps: AtomicU64,
+}
+
+impl Swapper {
+    /// Exchanges each of `directories`, which may come and go, with a link to `victim` that is kept at `link`, and back, until
+    /// it is stopped. Then everything is in its place that could be brought back.
+    pub(crate) fn run(&self, directories: impl Fn() -> Vec<PathBuf>, link: &Path, victim: &Path) {
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+        let exchange =
+            |one: &Path| renameat2(AT_FDCWD, one, AT_FDCWD, link, RenameFlags::RENAME_EXCHANGE).is_ok();
+        while !self.stop.load(Ordering::Acquire) {
+            for directory in directories() {
+                drop(symlink(victim, link));
+                if !exchange(&directory) {
+                    continue;
+                }
+                self.swaps.fetch_add(1, Ordering::Release);
+                std::thread::yield_now();
+                if !exchange(&directory) {
+                    // The link in the directory's place is gone.
+                    drop(std::fs::rename(link, &directory));
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Does `work` while another thread does so; it begins when that has.
+    pub(crate) fn during<T>(
+        directories: impl Fn() -> Vec<PathBuf> + Send,
+        link: &Path,
+        victim: &Path,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        struct StopOnDrop<'s>(&'s Swapper);
+        impl Drop for StopOnDrop<'_> {
+            fn drop(&mut self) {
+                self.0.stop();
+            }
+        }
+        let swapper = Swapper::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| swapper.run(directories, link, victim));
+            // Also if the work panics.
+            let _stop = StopOnDrop(&swapper);
+            swapper.wait();
+            work()
+        })
+    }
+
+    /// Waits until something was exchanged.
+    pub(crate) fn wait(&self) {
+        while self.swaps.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets it end after what it is at.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
 }
 
 fn number<T>(result: io::Result<T>) -> Option<i32> {
