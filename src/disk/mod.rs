@@ -8,6 +8,7 @@
 //! | [`marker`] | the file that makes a directory a store |
 //! | [`entry_lock`] | who fills or removes what has a number, and who died over it |
 //! | [`staging`] | directories and blob files being filled |
+//! | [`confine`](mod@confine) | the thread that fills one of these directories, and reaches no other |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`hash`] | the hashes of file contents |
@@ -31,6 +32,7 @@
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod additional;
+mod confine;
 mod copy;
 mod damage;
 mod digest_lock;
@@ -68,6 +70,7 @@ mod walk;
 mod whiteout_devices;
 
 pub(crate) use additional::AdditionalDirectory;
+pub(crate) use confine::confined;
 pub(crate) use copy::copy_below;
 pub(crate) use damage::{DamagedPath, changed_path, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;

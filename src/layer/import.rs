@@ -17,7 +17,7 @@ use super::table::{Table, TocFound, Window};
 use crate::archive::split::SplitBuilder;
 use crate::archive::{Entry, Reader};
 use crate::chunked::Listing;
-use crate::disk::{Staging, TreeWriter, UnpackOptions, UnpackedTree};
+use crate::disk::{Staging, TreeWriter, UnpackOptions, UnpackedTree, confined};
 use crate::error::{ArchiveError, ChunkedError, ImportError};
 use crate::sys::file::{File, duplicate};
 use crate::sys::userns::IdMaps;
@@ -97,7 +97,8 @@ impl Owners {
     }
 }
 
-/// Unpacks the layer that `blob` carries into `staging`, in any known compression.
+/// Unpacks the layer that `blob` carries into `staging`, in any known compression. `blob` is read on a thread of its own, and the
+/// archive parsed and its files made on others that can write nowhere else.
 ///
 /// Returns [`ImportError`] naming the member that is refused; the directory goes with `staging`.
 pub(crate) fn unpack(
@@ -114,7 +115,7 @@ pub(crate) fn unpack(
     let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &window);
     let (Unpacked { contents, tree, owners, listing, records }, streams) =
         read_layer(blob, algorithm, &options.limits, |input| {
-            unpack_archive(input, &staging, records, options)
+            confined(&staging, || unpack_archive(input, &staging, records, options))?
         })?;
     let toc = match &options.table {
         None => TocFound::None,

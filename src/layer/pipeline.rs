@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! blob -> [digest] -> [decompress] -+-> [digest: the diffID]      own thread
-//!          own thread               +-> the caller's parser       this thread
+//!          own thread               +-> the caller's parser       this thread, or one that the caller makes
 //! ```
 //!
 //! The queues between them are short, so memory stays bounded whatever the speeds are.
@@ -47,7 +47,7 @@ pub(crate) fn read_layer<T, E: From<io::Error>>(
     blob: impl Read + Send,
     algorithm: Algorithm,
     limits: &Limits,
-    consume: impl FnOnce(&mut dyn Read) -> Result<T, E>,
+    consume: impl FnOnce(&mut (dyn Read + Send)) -> Result<T, E>,
 ) -> Result<(T, Streams), E> {
     let (to_parser, from_decoder) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);

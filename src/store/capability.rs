@@ -3,7 +3,7 @@
 use crate::disk::XattrNamespace;
 use crate::error::{Error, MountError};
 use crate::overlay::{ErofsSupport, IdMapSupport, Probe, against_found_program};
-use crate::sys::machine;
+use crate::sys::{landlock, machine};
 
 use super::Store;
 
@@ -183,12 +183,14 @@ impl Store {
 }
 
 impl Store {
-    /// What the filesystem keeps, and the kernel's security module.
+    /// What the filesystem keeps, and the kernel's security modules.
     fn keeping_capabilities(&self) -> Vec<Capability> {
         let quotas = self.can_limit().map_err(|error| error.to_string());
         let labels = machine::has_selinux();
+        let unconfined = landlock::against();
         vec![
             Capability::new("project quotas", quotas.is_ok(), || quotas.err().unwrap_or_default()),
+            Capability::new("confined unpacking", unconfined.is_none(), || unconfined.unwrap_or_default()),
             Capability::new("SELinux labels", labels, || {
                 "SELinux is off, or has no policy: labels are kept, and mounts made without".to_owned()
             }),

@@ -10,6 +10,7 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     Allocate,
+    Confine,
     CopyRange,
     Create,
     Duplicate,

@@ -14,6 +14,7 @@
 //! | [`extent`] | reflinks, `copy_file_range`, holes, preallocation |
 //! | [`sharing`] | extents that several files share |
 //! | [`handle`] | what a filesystem calls an inode |
+//! | [`landlock`] | threads that can reach some directories only |
 //! | [`lock`] | locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
@@ -38,6 +39,7 @@ pub(crate) mod directory;
 pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod handle;
+pub(crate) mod landlock;
 pub(crate) mod lock;
 pub(crate) mod loop_device;
 pub(crate) mod machine;

@@ -1,3 +1,5 @@
+mod race;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

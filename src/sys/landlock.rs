@@ -1,0 +1,199 @@
+//! Landlock: a thread that gives up the right to touch files outside of some directories.
+//!
+//! It cannot be taken back, and threads and processes that the thread makes have it too. Opening, making, linking, renaming, truncating and
+//! removing files is confined; owners, modes, times and attributes are not, nor is what was open before.
+
+#![expect(unsafe_code, reason = "neither nix nor rustix has the three calls of Landlock")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::call::{Call, call};
+
+/// The first version by which files can be linked and renamed from one directory to another (Linux 5.19).
+const VERSION: i64 = 2;
+/// `LANDLOCK_CREATE_RULESET_VERSION`
+const TELL_VERSION: libc::c_uint = 1;
+/// `LANDLOCK_RULE_PATH_BENEATH`
+const PATH_BENEATH: libc::c_uint = 1;
+
+/// `LANDLOCK_ACCESS_FS_EXECUTE`
+const EXECUTE: u64 = 1;
+/// Every right of version 2: execute, write and read files, read directories, remove and make each kind, and link or rename
+/// to another directory (bits 0 to 13).
+const ALL: u64 = (1 << 14) - 1;
+/// `LANDLOCK_ACCESS_FS_TRUNCATE`, of version 3.
+const TRUNCATE: u64 = 1 << 14;
+/// `LANDLOCK_ACCESS_FS_IOCTL_DEV`, of version 5.
+const IOCTL_DEVICE: u64 = 1 << 15;
+
+/// `struct landlock_ruleset_attr`, as far as version 1 has it.
+#[repr(C)]
+struct Ruleset {
+    handled_files: u64,
+}
+
+/// `struct landlock_path_beneath_attr`
+#[repr(C, packed)]
+struct Beneath {
+    allowed: u64,
+    parent: RawFd,
+}
+
+/// Why threads cannot be confined here; `None` if they can.
+pub(crate) fn against() -> Option<String> {
+    match version() {
+        Ok(VERSION..) => None,
+        Ok(_) => {
+            Some("the kernel has only the first version of Landlock; Linux 5.19 has the second".to_owned())
+        }
+        Err(error) => Some(match error.raw_os_error() {
+            Some(libc::ENOSYS) => "the kernel has no Landlock".to_owned(),
+            Some(libc::EOPNOTSUPP) => {
+                "Landlock is switched off: `lsm=` of the kernel does not name it".to_owned()
+            }
+            _ => format!("Landlock is refused: {error}"),
+        }),
+    }
+}
+
+/// Confines the calling thread: from now on it can read and write only what is in `directories`, and run nothing. It must be
+/// one that ends with its work.
+///
+/// Returns [`io::ErrorKind::Unsupported`] if the kernel has no Landlock that is good enough; then nothing has changed.
+pub(crate) fn confine_thread(directories: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let handled = match version()? {
+        ..VERSION => return Err(io::ErrorKind::Unsupported.into()),
+        VERSION => ALL,
+        3..=4 => ALL | TRUNCATE,
+        _ => ALL | TRUNCATE | IOCTL_DEVICE,
+    };
+    let rules = new_ruleset(&Ruleset { handled_files: handled })?;
+    for directory in directories {
+        let allowed = handled & !(EXECUTE | IOCTL_DEVICE);
+        add_rule(&rules, &Beneath { allowed, parent: directory.as_raw_fd() })?;
+    }
+    // Without privileges this is asked for. It too is the thread's alone.
+    call(Call::Confine, nix::sys::prctl::set_no_new_privs)?;
+    call(Call::Confine, || {
+        // SAFETY: the call takes two numbers, of which the first is an open descriptor.
+        done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0 as libc::c_uint) })
+    })?;
+    Ok(())
+}
+
+fn version() -> io::Result<i64> {
+    call(Call::Confine, || {
+        // SAFETY: for the question for the version, there is no structure.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_create_ruleset,
+                std::ptr::null::<Ruleset>(),
+                0 as libc::size_t,
+                TELL_VERSION,
+            )
+        })
+    })
+}
+
+fn new_ruleset(ruleset: &Ruleset) -> io::Result<OwnedFd> {
+    let made = call(Call::Confine, || {
+        // SAFETY: `ruleset` has the layout that the kernel knows by its size, and lives until the call returns.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_create_ruleset,
+                std::ptr::from_ref(ruleset),
+                size_of::<Ruleset>(),
+                0 as libc::c_uint,
+            )
+        })
+    })?;
+    let made = RawFd::try_from(made).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it. It closes itself when a program is run.
+    Ok(unsafe { OwnedFd::from_raw_fd(made) })
+}
+
+fn add_rule(rules: &OwnedFd, beneath: &Beneath) -> io::Result<()> {
+    call(Call::Confine, || {
+        // SAFETY: `beneath` has the packed layout that the kernel expects for this kind of rule, and lives until the call returns.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                rules.as_raw_fd(),
+                PATH_BENEATH,
+                std::ptr::from_ref(beneath),
+                0 as libc::c_uint,
+            )
+        })
+    })
+    .map(drop)
+}
+
+fn done(result: libc::c_long) -> io::Result<i64> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i64::from(result)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::{beneath, node};
+
+    #[test]
+    fn a_confined_thread_writes_and_reads_in_its_directories_alone() {
+        if let Some(why) = against() {
+            return eprintln!("skipped: {why}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["own", "own/sub", "second", "victim"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::write(at("victim/file"), "victim").unwrap();
+        let [own, second, victim] =
+            ["own", "second", "victim"].map(|name| beneath::open_directory(&at(name)).unwrap());
+        let free = || !nix::sys::prctl::get_no_new_privs().unwrap();
+        let before = free();
+        let denied = |result: io::Result<()>| {
+            result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        std::thread::scope(|scope| {
+            let confined = || {
+                confine_thread(&[own.as_fd(), second.as_fd()]).unwrap();
+                // What an import does.
+                fs::write(at("own/file"), "x").unwrap();
+                node::make_directory(own.as_fd(), b"made", 0o755).unwrap();
+                node::make_symlink(own.as_fd(), b"link", b"../victim/file").unwrap();
+                node::make_node(own.as_fd(), b"pipe", node::NodeKind::Fifo, 0o600, (0, 0)).unwrap();
+                node::make_hard_link(own.as_fd(), b"file", own.as_fd(), b"made/second").unwrap();
+                node::rename(own.as_fd(), b"file", second.as_fd(), b"0").unwrap();
+                assert_eq!(fs::read(at("second/0")).unwrap(), b"x");
+                fs::OpenOptions::new().write(true).truncate(true).open(at("second/0")).unwrap();
+                fs::remove_file(at("own/made/second")).unwrap();
+                // Through a descriptor, a link, or a name of the file in the own directory: the victim is out of reach.
+                assert!(denied(fs::write(at("victim/file"), "pwned")));
+                assert!(denied(fs::write(at("own/link"), "pwned")));
+                assert!(denied(fs::read(at("victim/file")).map(drop)));
+                assert!(denied(beneath::create_file(victim.as_fd(), b"new", 0o600).map(drop)));
+                assert!(denied(node::make_directory(victim.as_fd(), b"new", 0o700)));
+                assert!(denied(node::remove_file(victim.as_fd(), b"file")));
+                assert!(node::rename(victim.as_fd(), b"file", own.as_fd(), b"taken").is_err());
+                assert!(node::make_hard_link(victim.as_fd(), b"file", own.as_fd(), b"taken").is_err());
+                // Threads of the thread have its walls.
+                std::thread::scope(|scope| {
+                    let inner = scope.spawn(|| denied(fs::write(at("victim/file"), "pwned")));
+                    assert!(inner.join().unwrap());
+                });
+                assert!(!free());
+            };
+            scope.spawn(confined).join().unwrap();
+        });
+        assert_eq!(fs::read(at("victim/file")).unwrap(), b"victim");
+        // The thread that made it is as free as before.
+        assert_eq!(free(), before);
+        fs::write(at("victim/file"), "free").unwrap();
+        fs::rename(at("victim/file"), at("own/taken")).unwrap();
+    }
+}
