@@ -31,6 +31,9 @@ const MAGIC: Range<usize> = 257..263;
 const MAJOR: Range<usize> = 329..337;
 const MINOR: Range<usize> = 337..345;
 const PREFIX: Range<usize> = 345..500;
+/// What star writes at the end of its own headers, in which the prefix is shorter.
+const STAR: Range<usize> = 508..512;
+const STAR_PREFIX: usize = 131;
 
 impl Header {
     /// Proves a block.
@@ -55,11 +58,30 @@ impl Header {
         self.0.path_bytes()
     }
 
-    /// Whether some readers see a prefix before the name and others do not: POSIX magic, but another version.
+    /// Whether some readers see a prefix before the name, or a longer one than others:
+    ///
+    /// - POSIX magic, but another version: some look at the magic alone;
+    /// - star's mark, and a prefix that goes on where star keeps times: Go cuts it off;
+    /// - GNU magic, but no times where GNU keeps them: Go takes them for the prefix that its own writer once put there.
     pub(super) fn has_doubtful_prefix(&self) -> bool {
         let block = self.0.as_bytes();
-        let [magic, prefix] = [MAGIC, PREFIX].map(|at| block.get(at).unwrap_or_default());
-        self.0.as_ustar().is_none() && magic == b"ustar\0" && !prefix.starts_with(&[0])
+        let [magic, prefix, mark] = [MAGIC, PREFIX, STAR].map(|at| block.get(at).unwrap_or_default());
+        let prefix = prefix.split(|&byte| byte == 0).next().unwrap_or_default();
+        if let Some(gnu) = self.0.as_gnu() {
+            let is_no_time = |field: &[u8]| number::field(field).and_then(number::seconds).is_err();
+            return !prefix.is_empty()
+                && prefix.is_ascii()
+                && [&gnu.atime, &gnu.ctime].iter().any(|field| field[0] != 0 && is_no_time(*field));
+        }
+        let is_posix = self.0.as_ustar().is_some();
+        (!is_posix && magic == b"ustar\0" && !prefix.is_empty())
+            || (is_posix && mark == b"tar\0" && prefix.len() > STAR_PREFIX)
+    }
+
+    /// Whether every reader knows the extension headers of its format. In headers of the seventh edition, and of other
+    /// versions of the later ones, some take them for files.
+    pub(super) fn may_extend(&self) -> bool {
+        self.0.as_ustar().is_some() || self.0.as_gnu().is_some()
     }
 
     /// The link target.

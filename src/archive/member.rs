@@ -70,6 +70,10 @@ pub(super) fn assemble(
         None => header.size(),
     }
     .map_err(number("size"))?;
+    if pax.size_after_newline && header.size() != Ok(body) {
+        let reason = "its header has another, and a record before it has a newline, where some readers stop";
+        return Err(number("size")(reason));
+    }
     if kind != EntryKind::File && body > 0 {
         return Err(ArchiveError::Body { member: shown(&path), size: body });
     }
@@ -200,8 +204,16 @@ fn form(header: &Header, records: &SparseRecords, path: &[u8]) -> Result<Form, A
         }
         (b'S', None) => Err("an old sparse file without a GNU header"),
         _ if *records == SparseRecords::default() => Ok(Form::Whole),
+        _ if given(&records.size)
+            .is_some_and(|size| given(&records.realsize).is_some_and(|real| real != size)) =>
+        {
+            Err("it gives the file two lengths")
+        }
         _ => match (given(&records.major), given(&records.minor)) {
             (Some(b"1"), Some(b"0")) => Ok(Form::SparseText { size: number(&records.realsize)? }),
+            (None, None) if given(&records.map).is_none() && records.pairs.is_empty() => {
+                Err("it has neither a version nor regions, and some readers do not take it for one")
+            }
             (Some(b"0"), Some(b"0" | b"1")) | (None, None) => {
                 Ok(Form::SparseRecords { size: number(&records.size)? })
             }

@@ -10,20 +10,29 @@ const TOO_LARGE: Reason = "it is out of range";
 
 /// Reads a numeric header field: octal digits, or base-256 if the top bit of the first byte is set (GNU).
 ///
-/// Octal digits may have spaces before them and end with a space, a NUL or the field. A blank field is 0.
+/// Octal digits may have spaces before them and end with a space, a NUL or the field. A blank field is 0, but only if it
+/// is blank to its end: GNU tar skips a NUL before a number, and Go all of them.
 pub(super) fn field(bytes: &[u8]) -> Result<i128, Reason> {
     if bytes.first().is_some_and(|first| first & 0x80 != 0) {
         return base256(bytes);
     }
-    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii();
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    let text = without_spaces(bytes.get(..end).unwrap_or_default());
     if text.is_empty() {
-        return Ok(0);
+        let is_blank = bytes.iter().all(|byte| matches!(byte, 0 | b' '));
+        return if is_blank { Ok(0) } else { Err(MALFORMED) };
     }
     text.iter().try_fold(0i128, |value, &byte| match byte {
         // A field has at most 12 digits of three bits.
         b'0'..=b'7' => Ok(value << 3 | i128::from(byte - b'0')),
         _ => Err(MALFORMED),
     })
+}
+
+fn without_spaces(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|&byte| byte != b' ').unwrap_or(text.len());
+    let end = text.iter().rposition(|&byte| byte != b' ').map_or(start, |last| last + 1);
+    text.get(start..end).unwrap_or_default()
 }
 
 /// Two's complement over the whole field, highest byte first, whose top bit only marks the form.
@@ -131,10 +140,21 @@ mod tests {
             (b"\0\0\0\0\0\0\0\0", 0),
             (b"        ", 0),
             (b"644\0junk", 0o644),
+            (b"\0 \0 \0", 0),
         ] {
             assert_eq!(field(bytes), Ok(value), "{bytes:?}");
         }
-        for bad in [&b"0000648\0"[..], b"-1\0", b"6 44\0", b"0x10\0", b"+10\0"] {
+        for bad in [
+            &b"0000648\0"[..],
+            b"-1\0",
+            b"6 44\0",
+            b"0x10\0",
+            b"+10\0",
+            b"\0000644",
+            b" \0644\0",
+            b"\0\x80\0\0\0\x02",
+            b"644\t\0",
+        ] {
             assert!(field(bad).is_err(), "{bad:?}");
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Records {
     /// In byte order of their names, each name once.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub sparse: SparseRecords,
+    /// Whether a value before the size has a newline in it. Some readers end the record there and then do not find the size.
+    pub size_after_newline: bool,
 }
 
 /// The `GNU.sparse.` records.
@@ -48,9 +50,15 @@ impl Records {
     /// the first value and others the last, so both have to be the same.
     pub(super) fn parse(mut body: &[u8]) -> Result<Self, Reason> {
         let mut records = Records::default();
+        let mut has_newline = false;
         while !body.is_empty() {
             let (key, value) = take_record(&mut body)?;
             records.put(key, value)?;
+            records.size_after_newline |= has_newline && key == b"size";
+            has_newline |= value.contains(&b'\n');
+            if value.split(|&byte| byte == b'\n').skip(1).any(is_record) {
+                return Err("a value has a line that reads like a record of its own");
+            }
         }
         records.xattrs.sort_unstable();
         records.xattrs.dedup();
@@ -87,9 +95,17 @@ impl Records {
                 if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     return self.put_xattr(percent_decoded(name)?, base64::decoded(value)?);
                 }
+                // Star's length of a sparse file, whose map stands where only star looks.
+                if key == b"SCHILY.realsize" {
+                    return Err("a sparse record that is not known");
+                }
                 return Ok(());
             }
         };
+        // No global header may set these, so there is nothing to take back, and some readers believe the empty value.
+        if value.is_empty() && matches!(key, b"path" | b"linkpath" | b"size") {
+            return Err("a path, link or size is empty");
+        }
         put_once(slot, value)
     }
 
@@ -179,6 +195,13 @@ fn take_record<'a>(body: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Reason> 
     }
     *body = rest;
     Ok((key, value.get(1..).unwrap_or_default()))
+}
+
+/// Whether a line, without its newline, is a record to those who split a header at newlines.
+fn is_record(line: &[u8]) -> bool {
+    let record = [line, b"\n"].concat();
+    let mut rest = record.as_slice();
+    take_record(&mut rest).is_ok() && rest.is_empty()
 }
 
 /// Appends a record to the body of an extended header.
@@ -286,6 +309,17 @@ mod tests {
     }
 
     #[test]
+    fn values_with_newlines_hide_no_records() {
+        for bad in [&b"24 comment=x\n10 path=b\n\n"[..], b"24 comment=x\n10 size=0\ny\n"] {
+            assert!(Records::parse(bad).is_err(), "{}", bad.escape_ascii());
+        }
+        let size = |body: &[u8]| Records::parse(body).unwrap().size_after_newline;
+        assert!(size(b"15 comment=x\ny\n9 size=1\n"));
+        assert!(!size(b"9 size=1\n15 comment=x\ny\n"));
+        assert!(!size(b"13 comment=x\n9 size=1\n"));
+    }
+
+    #[test]
     fn xattrs_no_file_can_have_are_refused() {
         for name in [&b""[..], b"user.\0", &[b'x'; 256]] {
             let mut body = Vec::new();
@@ -312,13 +346,8 @@ mod tests {
     #[test]
     fn global_headers_may_not_speak_of_one_member() {
         let mut globals = Records::default();
-        for bad in [
-            &b"9 path=a\n"[..],
-            b"9 size=0\n",
-            b"8 path=\n",
-            b"22 SCHILY.xattr.a.b=c\n",
-            b"22 GNU.sparse.major=1\n",
-        ] {
+        for bad in [&b"9 path=a\n"[..], b"9 size=0\n", b"22 SCHILY.xattr.a.b=c\n", b"22 GNU.sparse.major=1\n"]
+        {
             assert!(globals.merge_global(Records::parse(bad).unwrap()).is_err());
         }
         globals.merge_global(Records::parse(b"8 uid=7\n8 gid=8\n").unwrap()).unwrap();

@@ -149,6 +149,11 @@ impl<R: Read, T: Tap> Reader<R, T> {
             };
             let extension = |reason| ArchiveError::Extension { member: shown(&header.path()), reason };
             match header.typeflag() {
+                b'g' | b'x' | b'L' | b'K' if !header.may_extend() => {
+                    return Err(extension(
+                        "its own header is neither in the form of POSIX nor in that of GNU",
+                    ));
+                }
                 b'g' if !found.is_empty() => {
                     return Err(extension("a global header stands between another extension and its member"));
                 }

@@ -89,6 +89,24 @@ fn a_pax_size_belongs_to_the_file_and_not_to_a_long_name_between() {
     assert_agrees(&other_order);
 }
 
+/// An extension header in the form of the seventh edition, which had none.
+fn without_magic(typeflag: u8, body: &[u8]) -> Blocks {
+    let mut header = Blocks::header(typeflag, "extension", body.len() as u64);
+    header.as_mut_bytes()[257..265].fill(0);
+    Blocks::new().put(header).body(body)
+}
+
+#[test]
+fn a_size_that_some_readers_do_not_find_is_refused() {
+    let archive = |header: u64| {
+        let records = [("comment", "x\ny"), ("size", "3")];
+        Blocks::new().pax(&records).put(Blocks::header(b'0', "a", header)).body(b"abc").end()
+    };
+    assert_eq!(paths(&archive(3)).unwrap(), ["a"]);
+    assert_refused!(archive(0), ArchiveError::Number { field: "size", .. });
+    assert_refused!(archive(512), ArchiveError::Number { field: "size", .. });
+}
+
 #[test]
 fn extensions_that_readers_rank_differently_are_refused() {
     let file = |blocks: Blocks| blocks.file("a", b"").end();
@@ -97,6 +115,15 @@ fn extensions_that_readers_rank_differently_are_refused() {
         file(Blocks::new().long(b'L', "a").long(b'L', "b")),
         file(Blocks::new().long(b'K', "a").long(b'K', "b")),
         file(Blocks::new().pax(&[("size", "0"), ("size", "1")])),
+        file(Blocks::new().pax(&[("path", "")])),
+        file(Blocks::new().pax(&[("size", "")])),
+        file(Blocks::new().pax(&[("linkpath", "")])),
+        file(Blocks::new().pax(&[("comment", "x\n10 path=b\n")])),
+        file(Blocks::new().pax(&[("SCHILY.realsize", "9")])),
+        file(without_magic(b'L', b"long\0")),
+        file(without_magic(b'K', b"long\0")),
+        file(without_magic(b'x', b"10 path=b\n")),
+        file(without_magic(b'g', b"12 comment=\n")),
         file(Blocks::new().pax(&[("mtime", "1")]).global(&[("comment", "x")])),
         file(Blocks::new().global(&[("path", "x")])),
         file(Blocks::new().global(&[("size", "512")])),
@@ -144,8 +171,20 @@ fn prefixes_are_read_from_posix_headers_only() {
     assert_eq!(paths(&Blocks::new().put(header.clone()).end()).unwrap(), ["dir/name"]);
     header.as_ustar_mut().unwrap().version = [0, 0];
     assert_refused!(Blocks::new().put(header.clone()).end(), ArchiveError::Name { .. });
+    // Go takes what is no time for the prefix that its own writer once put there.
     header.as_mut_bytes()[257..265].copy_from_slice(b"ustar  \0");
-    assert_eq!(paths(&Blocks::new().put(header).end()).unwrap(), ["name"]);
+    assert_refused!(Blocks::new().put(header.clone()).end(), ArchiveError::Name { .. });
+    header.as_mut_bytes()[345..357].copy_from_slice(b"14000000000\0");
+    assert_eq!(paths(&Blocks::new().put(header.clone()).end()).unwrap(), ["name"]);
+    header.as_mut_bytes()[357] = b'x';
+    assert_refused!(Blocks::new().put(header).end(), ArchiveError::Name { .. });
+    // Star's prefix ends where its times begin.
+    let mut header = Blocks::header(b'0', "name", 0);
+    header.as_mut_bytes()[345..476].fill(b'p');
+    header.as_mut_bytes()[508..].copy_from_slice(b"tar\0");
+    assert!(paths(&Blocks::new().put(header.clone()).end()).is_ok());
+    header.as_mut_bytes()[476] = b'p';
+    assert_refused!(Blocks::new().put(header).end(), ArchiveError::Name { .. });
 }
 
 #[test]
@@ -537,6 +576,11 @@ fn bad_sparse_maps_are_refused() {
         Blocks::new().member(b'S', "no GNU header", b"").end(),
         Blocks::new().pax(&[("GNU.sparse.major", "2"), ("GNU.sparse.minor", "0")]).file("a", b"").end(),
         Blocks::new().pax(&[("GNU.sparse.name", "b")]).file("a", b"").end(),
+        Blocks::new().pax(&[("GNU.sparse.name", "b"), ("GNU.sparse.size", "9")]).file("a", b"").end(),
+        Blocks::new()
+            .pax(&[("GNU.sparse.size", "9"), ("GNU.sparse.realsize", "8"), ("GNU.sparse.map", "0,3")])
+            .file("a", b"abc")
+            .end(),
         Blocks::new().pax(&[("GNU.sparse.size", "0")]).member(b'5', "a", b"").end(),
     ] {
         assert_refused!(archive, ArchiveError::Sparse { .. });
