@@ -1,6 +1,6 @@
 //! A tar stream, taken apart.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use super::entry::{Entry, EntryKind, Region, Said, shown};
 use super::header::{BLOCK, Header, NoHeader, padding};
@@ -118,6 +118,11 @@ impl<R: Read, T: Tap> Reader<R, T> {
             self.remaining = 0;
         }
         result
+    }
+
+    /// Where in the archive the next byte is that will be read.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// What the archive says of the current entry, beyond it.
@@ -426,6 +431,18 @@ impl<R: Read, T: Tap> Reader<R, T> {
             _ => format!(", at or after {:?}", shown(&self.previous)),
         };
         ArchiveError::Truncated { place: format!("{place} at byte {}{previous}", self.offset) }
+    }
+}
+
+impl<R: Read + Seek, T: Tap> Reader<R, T> {
+    /// Skips what is left of the current content without reading it. That the archive is long enough is for the caller to
+    /// know: beyond its end there just is no next entry.
+    pub(crate) fn skip_by_seeking(&mut self) -> Result<(), ArchiveError> {
+        let remaining = std::mem::take(&mut self.remaining);
+        let distance = i64::try_from(remaining).map_err(io::Error::other).map_err(ArchiveError::Read)?;
+        self.source.seek_relative(distance).map_err(ArchiveError::Read)?;
+        self.offset += remaining;
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::{LimitError, ValueError};
+use super::{ArchiveError, LimitError, ValueError};
 
 /// What can go wrong when an image is read from, or written to, a layout or an archive.
 #[derive(Debug, thiserror::Error)]
@@ -220,14 +220,13 @@ pub enum OciError {
     #[error("the index {0} refers to itself")]
     IndexLoop(String),
     /// A tar archive that cannot be read.
-    #[error("{} is no usable tar archive at byte {offset}: {reason}", path.display())]
+    #[error("{} is no usable tar archive", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// Where in the (uncompressed) archive.
-        offset: u64,
-        /// What is wrong there.
-        reason: &'static str,
+        /// What is wrong with it, and where.
+        #[source]
+        source: ArchiveError,
     },
     /// A member of an archive that cannot be used.
     #[error("the member {member:?} of {} cannot be used: {reason}", path.display())]
