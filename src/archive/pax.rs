@@ -56,7 +56,7 @@ impl Records {
             records.put(key, value)?;
             records.size_after_newline |= has_newline && key == b"size";
             has_newline |= value.contains(&b'\n');
-            if value.split(|&byte| byte == b'\n').skip(1).any(is_record) {
+            if has_record(value) {
                 return Err("a value has a line that reads like a record of its own");
             }
         }
@@ -197,11 +197,13 @@ fn take_record<'a>(body: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Reason> 
     Ok((key, value.get(1..).unwrap_or_default()))
 }
 
-/// Whether a line, without its newline, is a record to those who split a header at newlines.
-fn is_record(line: &[u8]) -> bool {
-    let record = [line, b"\n"].concat();
-    let mut rest = record.as_slice();
-    take_record(&mut rest).is_ok() && rest.is_empty()
+/// Whether a line of the value, other than the first, is a record to those who split a header at newlines.
+fn has_record(value: &[u8]) -> bool {
+    value.split(|&byte| byte == b'\n').skip(1).any(|line| {
+        let record = [line, b"\n"].concat();
+        let mut rest = record.as_slice();
+        take_record(&mut rest).is_ok() && rest.is_empty()
+    })
 }
 
 /// Appends a record to the body of an extended header.
@@ -220,9 +222,10 @@ pub(super) fn put_record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     body.push(b'\n');
 }
 
-/// Appends the record of an xattr. A name with `=` cannot stand in a key, but its encoded form can.
+/// Appends the record of an xattr. A name with `=` cannot stand in a key, but its encoded form can; so can a value of which
+/// some readers would take a line for a record.
 pub(super) fn put_xattr_record(body: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    if name.contains(&b'=') {
+    if name.contains(&b'=') || has_record(value) {
         let key = [b"LIBARCHIVE.xattr.", percent_encoded(name).as_slice()].concat();
         put_record(body, &key, &base64::encoded_bare(value));
     } else {
@@ -317,6 +320,10 @@ mod tests {
         assert!(size(b"15 comment=x\ny\n9 size=1\n"));
         assert!(!size(b"9 size=1\n15 comment=x\ny\n"));
         assert!(!size(b"13 comment=x\n9 size=1\n"));
+        // What a file can have comes back all the same.
+        let mut body = Vec::new();
+        put_xattr_record(&mut body, b"user.a", b"x\n10 path=b\n");
+        assert_eq!(Records::parse(&body).unwrap().xattrs, [(b"user.a".to_vec(), b"x\n10 path=b\n".to_vec())]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use super::entry::{Entry, EntryKind, Region, Said, shown};
-use super::header::{BLOCK, Header, NoHeader, padding};
+use super::header::{BLOCK, BLOCK_LEN, Header, NoHeader, padding};
 use super::member::{self, Extensions, Form, Member};
 use super::pax::Records;
 use super::sparse::{Map, MapError, TextMap};
@@ -235,6 +235,13 @@ impl<R: Read, T: Tap> Reader<R, T> {
         self.saw(&body)?;
         if (body.len() as u64) < size {
             return Err(self.truncated("inside an extension header"));
+        }
+        let is_name = matches!(header.typeflag(), b'L' | b'K') && !body.contains(&0);
+        if is_name && size % BLOCK_LEN != 0 && fill(&mut self.source)?.first().is_some_and(|&byte| byte != 0)
+        {
+            // GNU tar reads it as a string, to the NUL.
+            let reason = "a long name goes on behind its end";
+            return Err(ArchiveError::Extension { member: member(), reason });
         }
         self.skip_padding(padding(size))?;
         Ok(body)

@@ -115,6 +115,7 @@ fn extensions_that_readers_rank_differently_are_refused() {
         file(Blocks::new().long(b'L', "a").long(b'L', "b")),
         file(Blocks::new().long(b'K', "a").long(b'K', "b")),
         file(Blocks::new().pax(&[("size", "0"), ("size", "1")])),
+        file(Blocks::new().put(Blocks::header(b'L', "L", 2)).body(b"d/long/")),
         file(Blocks::new().pax(&[("path", "")])),
         file(Blocks::new().pax(&[("size", "")])),
         file(Blocks::new().pax(&[("linkpath", "")])),
