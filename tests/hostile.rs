@@ -9,11 +9,14 @@
 //!   and a typed error names what is wrong;
 //! - no file descriptor is left open, and memory stayed bounded.
 
+mod accounts;
 mod archives;
 mod documents;
+mod identifiers;
 mod links;
 mod metadata;
 mod whiteouts;
+mod wipes;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;

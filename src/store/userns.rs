@@ -2,17 +2,18 @@
 //! those that an administrator has set aside, which no other container has.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use layerstore_schema::manifest::Kind;
 use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent};
+use rustix::fs::FileType;
 
 use crate::error::{CreateError, Error, LookupError};
 use crate::layer;
 use crate::sys::file::File;
 use crate::sys::userns::{self, IdExtent, IdMaps};
-use crate::sys::{beneath, path, privileges};
+use crate::sys::{beneath, privileges, stat};
 use crate::types::{IdSet, ImageId, TreeDigest};
 
 use super::view::View;
@@ -127,11 +128,10 @@ impl Store {
             }
         };
         let read = |file: &Option<PathBuf>, inside: &str| match (file, &top) {
-            (Some(path), _) => path::read(path).map(Some).map_err(|source| Error::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            }),
+            (Some(path), _) => File::open(path)
+                .and_then(read_limited)
+                .map(Some)
+                .map_err(|source| Error::Io { action: "read", path: path.clone(), source }),
             (None, Some(top)) => self.file_of_layers(&txn, top, inside.as_bytes()),
             (None, None) => Ok(None),
         };
@@ -157,17 +157,29 @@ impl Store {
             }
             let directory = txn.directory(&layer)?;
             let root = directory.open(&layer.id)?;
-            match beneath::open_file_beneath(root.as_fd(), &path) {
+            match open_regular(root.as_fd(), &path) {
                 // Of a layer that is written to nothing else is known.
                 Err(_) if !matches!(layer.content, LayerContent::Sealed(_)) => continue,
+                // Whoever writes to it may have put a whiteout there, a pipe, or a device that never ends.
+                Ok(None) => return Ok(None),
                 opened => {
                     let failed = |source| Error::Io { action: "read", path: directory.path(), source };
-                    return read_limited(opened.map_err(failed)?.into()).map(Some).map_err(failed);
+                    let file = opened.map_err(failed)?;
+                    return file.map(read_limited).transpose().map_err(failed);
                 }
             }
         }
         Ok(None)
     }
+}
+
+/// Opens what stands at `path`, unless it is no regular file: opening a device may do something by itself.
+fn open_regular(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<Option<File>> {
+    let (parent, name) = beneath::open_parent_beneath(root, path)?;
+    if stat::stat_at(parent.as_fd(), name)?.kind != FileType::RegularFile {
+        return Ok(None);
+    }
+    beneath::open_file_beneath(parent.as_fd(), name).map(|file| Some(file.into()))
 }
 
 fn read_limited(file: File) -> io::Result<Vec<u8>> {
@@ -179,7 +191,8 @@ fn read_limited(file: File) -> io::Result<Vec<u8>> {
 /// The ids in these fields of lines such as `name:x:1000:1000:...`. Nobody, and lines that are broken, do not count.
 fn ids_in<'t>(text: &'t [u8], fields: &'t [usize]) -> impl Iterator<Item = u32> + 't {
     text.split(|byte| *byte == b'\n').flat_map(move |line| {
-        let parts: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        // No more than is looked at: a line may be nothing but colons.
+        let parts: Vec<&[u8]> = line.split(|byte| *byte == b':').take(4).collect();
         let nobody = matches!(parts.first(), Some(&(b"nobody" | b"nogroup")));
         fields.iter().filter_map(move |field| {
             let id = std::str::from_utf8(parts.get(*field)?).ok()?.trim().parse().ok()?;

@@ -28,11 +28,19 @@ fn digests_that_are_paths_are_refused() {
         "",
         "md5:d41d8cd98f00b204e9800998ecf8427e",
         "SHA256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855",
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85",
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8555",
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85\0",
+        "sha384:38b060a751ac96384cd9327eb1b1e36a21fdb71114be07434c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b",
     ];
     for digest in bad {
         with_index(&place, |index| index["manifests"][0]["digest"] = digest.into());
-        place.check(&format!("{digest:?} in the index"), Refused(""));
+        place.check(&format!("{digest:?} in the index"), Refused("index.json has a wrong value"));
     }
+    let long = format!("sha256:{}", "0".repeat(1 << 20));
+    with_index(&place, |index| index["manifests"][0]["digest"] = long.as_str().into());
+    place.check("a megabyte in the index", Refused("index.json has a wrong value"));
     fn layer_digest(manifest: &mut Value) {
         manifest["layers"][0]["digest"] = "sha256:../../../victim/hello".into();
     }
@@ -53,11 +61,18 @@ fn digests_that_are_paths_are_refused() {
 #[test]
 fn sizes_that_lie_are_refused() {
     let place = Place::new();
-    for size in
-        [json!(-1), json!(0), json!(1.5), json!("12"), Value::Null, json!(u64::MAX), json!(1u64 << 62)]
-    {
+    for (size, text) in [
+        (json!(-1), "with the size -1"),
+        (json!(0), "its descriptor says 0"),
+        (json!(1), "its descriptor says 1"),
+        (json!(1.5), "with the size 1.5"),
+        (json!("12"), "index.json is malformed"),
+        (Value::Null, "with the size missing"),
+        (json!(u64::MAX), "with the size 18446744073709551615"),
+        (json!(1u64 << 62), "a document may have"),
+    ] {
         with_index(&place, |index| index["manifests"][0]["size"] = size.clone());
-        place.check(&format!("size {size} in the index"), Refused(""));
+        place.check(&format!("size {size} in the index"), Refused(text));
     }
     fn negative(manifest: &mut Value) {
         manifest["layers"][0]["size"] = json!(-1);
@@ -65,10 +80,21 @@ fn sizes_that_lie_are_refused() {
     fn missing(manifest: &mut Value) {
         manifest["layers"][0].as_object_mut().unwrap().remove("size");
     }
-    for change in [negative, missing] {
+    fn huge(manifest: &mut Value) {
+        manifest["layers"][0]["size"] = json!(i64::MAX);
+    }
+    fn config(manifest: &mut Value) {
+        manifest["config"]["size"] = json!(1u64 << 40);
+    }
+    for (change, text) in [
+        (negative as fn(&mut Value), "with the size -1"),
+        (missing, "with the size missing"),
+        (huge, "the image needs at least"),
+        (config, "a document may have"),
+    ] {
         std::fs::remove_dir_all(place.layout()).ok();
         Image::new([place.base()]).manifest(change).write(place.layout(), TAG);
-        place.check("size of a layer", Refused(""));
+        place.check(&format!("size of a layer: {text}"), Refused(text));
     }
 }
 
@@ -85,7 +111,7 @@ fn layers_and_diff_ids_have_to_match() {
     for change in [none, many] {
         std::fs::remove_dir_all(place.layout()).ok();
         Image::new([place.base()]).config(change).write(place.layout(), TAG);
-        place.check("the number of diffIDs", Refused(""));
+        place.check("the number of diffIDs", Refused("diffIDs"));
     }
 }
 
@@ -94,38 +120,100 @@ fn indexes_without_end_are_refused() {
     let place = Place::new();
     // An index cannot hold its own digest; but many can be nested, and one can be named many times.
     with_index(&place, |index| {
-        let layout = place.layout();
         let mut inner = index["manifests"][0].clone();
-        for _ in 0..100 {
-            let document = json!({
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.index.v1+json",
-                "manifests": [inner, inner],
-            });
-            let bytes = serde_json::to_vec(&document).unwrap();
-            std::fs::write(blob_path(&layout, &digest(&bytes)), &bytes).unwrap();
-            inner = json!({
-                "mediaType": "application/vnd.oci.image.index.v1+json",
-                "digest": digest(&bytes),
-                "size": bytes.len(),
-                "annotations": { "org.opencontainers.image.ref.name": TAG },
-            });
+        for _ in 0..10_000 {
+            inner = write_index(&place, &json!([inner, inner]));
         }
         index["manifests"] = json!([inner]);
     });
-    place.check("a hundred deep", Refused(""));
+    place.check("ten thousand deep", Refused("nested more than 4 levels deep"));
+    with_index(&place, |index| {
+        // Of a size that the descriptor can say, under the digest that it names itself.
+        let own = digest(b"an index that nobody can make");
+        let size = write_index(&place, &json!([index_descriptor(&own, 100)]))["size"].clone();
+        let inner = index_descriptor(&own, size.as_u64().unwrap());
+        let written = write_index(&place, &json!([inner]));
+        let blob = |digest: &Value| blob_path(&place.layout(), digest.as_str().unwrap());
+        std::fs::rename(blob(&written["digest"]), blob(&inner["digest"])).unwrap();
+        index["manifests"] = json!([inner]);
+    });
+    place.check("one that refers to itself", Refused("is corrupt"));
     with_index(&place, |index| {
         let one = index["manifests"][0].clone();
         index["manifests"] = Value::Array(vec![one; 20_000]);
     });
-    place.check("twenty thousand wide", Refused(""));
+    place.check("twenty thousand wide", Refused("a document may have"));
+    with_index(&place, |index| {
+        let mut one = index["manifests"][0].clone();
+        one.as_object_mut().unwrap().remove("annotations");
+        let inner = write_index(&place, &Value::Array(vec![one; 20_000]));
+        index["manifests"] = json!([inner]);
+    });
+    place.check("twenty thousand wide, below", Refused("descriptors"));
+    with_index(&place, |index| index["manifests"] = Value::Array(vec![json!({}); 1_000_000]));
+    place.check("a million wide", Refused("index.json is malformed"));
+    with_index(&place, |index| {
+        let many: Vec<Value> =
+            (0..100).map(|number| write_index(&place, &json!([{ "n": number }]))).collect();
+        index["manifests"] = json!([write_index(&place, &json!(many))]);
+    });
+    place.check("a hundred indexes", Refused("is malformed"));
     with_index(&place, |index| index["manifests"] = json!([]));
     place.check("nothing", Refused(TAG));
     let deep = "[".repeat(200_000);
     std::fs::write(place.layout().join("index.json"), deep).unwrap();
-    place.check("deep JSON", Refused("index.json"));
+    place.check("deep JSON", Refused("index.json is malformed"));
     std::fs::write(place.layout().join("index.json"), vec![b' '; 64 << 20]).unwrap();
     place.check("a large index", Refused("index.json"));
+}
+
+/// Writes an index of these, and gives its descriptor.
+fn write_index(place: &Place, manifests: &Value) -> Value {
+    let document = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    let bytes = serde_json::to_vec(&document).unwrap();
+    std::fs::write(blob_path(&place.layout(), &digest(&bytes)), &bytes).unwrap();
+    index_descriptor(&digest(&bytes), bytes.len() as u64)
+}
+
+fn index_descriptor(digest: &str, size: u64) -> Value {
+    let annotations = json!({ "org.opencontainers.image.ref.name": TAG });
+    json!({ "mediaType": INDEX, "digest": digest, "size": size, "annotations": annotations })
+}
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// Of each document that an image has.
+#[test]
+fn missing_and_oversized_documents_are_refused() {
+    let place = Place::new();
+    for which in ["manifest", "config"] {
+        let image = || {
+            std::fs::remove_dir_all(place.layout()).ok();
+            let written = Image::new([place.base()]).write(place.layout(), TAG);
+            let digest = if which == "manifest" { written.manifest_digest } else { written.config_digest };
+            blob_path(&place.layout(), &digest)
+        };
+        let blob = image();
+        std::fs::remove_file(&blob).unwrap();
+        place.check(&format!("no {which}"), Refused("does not hold the blob sha256:"));
+        let blob = image();
+        let mut bytes = std::fs::read(&blob).unwrap();
+        bytes.push(b'\n');
+        std::fs::write(&blob, &bytes).unwrap();
+        place.check(&format!("a {which} with a byte more"), Refused("but its descriptor says"));
+        std::fs::write(&blob, vec![b' '; 64 << 20]).unwrap();
+        place.check(&format!("a {which} of 64 MiB"), Refused("but its descriptor says"));
+        bytes.pop();
+        *bytes.last_mut().unwrap() = b' ';
+        std::fs::write(&blob, &bytes).unwrap();
+        place.check(&format!("another {which}"), Refused("is corrupt"));
+        std::fs::remove_file(&blob).unwrap();
+        std::fs::create_dir(&blob).unwrap();
+        place.check(&format!("a directory for a {which}"), Refused("is not a regular file"));
+        std::fs::remove_dir(&blob).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &blob).unwrap();
+        place.check(&format!("an endless {which}"), Refused("is not a regular file"));
+    }
 }
 
 #[test]
@@ -154,12 +242,30 @@ fn media_types_that_lie_are_refused() {
     fn artifact(manifest: &mut Value) {
         manifest["layers"][0]["mediaType"] = "application/x-cake".into();
     }
-    for (name, change) in
-        [("an index", manifest_as_index as fn(&mut Value)), ("both", both), ("a cake", artifact)]
-    {
+    fn cased(manifest: &mut Value) {
+        manifest["Layers"] = json!([]);
+    }
+    fn encrypted(manifest: &mut Value) {
+        manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".into();
+    }
+    for (name, change, text) in [
+        ("an index", manifest_as_index as fn(&mut Value), "calls itself"),
+        ("both", both, "is ambiguous"),
+        ("both cases", cased, "is ambiguous"),
+        ("a cake", artifact, "application/x-cake"),
+        ("encrypted", encrypted, "is encrypted"),
+    ] {
         std::fs::remove_dir_all(place.layout()).ok();
         Image::new([place.base()]).manifest(change).write(place.layout(), TAG);
-        place.check(name, Refused(""));
+        place.check(name, Refused(text));
+    }
+    for (name, media_type, text) in [
+        ("an index in the index", INDEX, "calls itself"),
+        ("text in the index", "text/plain", "neither an image manifest nor an index"),
+        ("a config in the index", "application/vnd.oci.image.config.v1+json", "neither an image manifest"),
+    ] {
+        with_index(&place, |index| index["manifests"][0]["mediaType"] = media_type.into());
+        place.check(name, Refused(text));
     }
     // What the blob is counts, not what it is called.
     fn plain(manifest: &mut Value) {
@@ -167,5 +273,5 @@ fn media_types_that_lie_are_refused() {
     }
     std::fs::remove_dir_all(place.layout()).ok();
     Image::new([place.base()]).manifest(plain).write(place.layout(), TAG);
-    place.check("gzip called plain", Either);
+    place.check("gzip called plain", Harmless);
 }

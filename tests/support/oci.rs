@@ -47,6 +47,7 @@ pub struct Layer {
     tar: Vec<u8>,
     compression: Compression,
     fault: Option<Fault>,
+    packed: Option<Vec<u8>>,
 }
 
 impl Layer {
@@ -57,12 +58,17 @@ impl Layer {
 
     /// A gzip layer with these bytes as its tar, be they one or not.
     pub fn from_tar(tar: Vec<u8>) -> Self {
-        Self { tar, compression: Compression::default(), fault: None }
+        Self { tar, compression: Compression::default(), fault: None, packed: None }
     }
 
     /// Compressed otherwise.
     pub fn compression(self, compression: Compression) -> Self {
         Self { compression, ..self }
+    }
+
+    /// With this blob, whatever it decompresses to.
+    pub fn packed(self, blob: Vec<u8>) -> Self {
+        Self { packed: Some(blob), ..self }
     }
 
     /// Wrong in this way.
@@ -76,6 +82,9 @@ impl Layer {
     }
 
     fn blob(&self) -> Vec<u8> {
+        if let Some(packed) = &self.packed {
+            return packed.clone();
+        }
         match self.compression {
             Compression::None => self.tar.clone(),
             Compression::Gzip => {
