@@ -200,9 +200,10 @@ fn take_record<'a>(body: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Reason> 
 /// Whether a line of the value, other than the first, is a record to those who split a header at newlines.
 fn has_record(value: &[u8]) -> bool {
     value.split(|&byte| byte == b'\n').skip(1).any(|line| {
-        let record = [line, b"\n"].concat();
-        let mut rest = record.as_slice();
-        take_record(&mut rest).is_ok() && rest.is_empty()
+        let mut halves = line.splitn(2, |&byte| byte == b' ');
+        // The length counts the newline, too.
+        let is_length = number::decimal(halves.next().unwrap_or_default()) == Ok(line.len() as u64 + 1);
+        is_length && halves.next().is_some_and(|text| text.contains(&b'='))
     })
 }
 
