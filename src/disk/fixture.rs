@@ -68,12 +68,6 @@ impl Place {
         Place { dir, before }
     }
 
-    /// The same place, with the victim as it is now.
-    pub(super) fn again(self) -> Self {
-        let before = snapshot(&self.dir.path().join("victim"));
-        Place { before, ..self }
-    }
-
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

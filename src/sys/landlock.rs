@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::call::{Call, call};
 
 /// The first version by which files can be linked and renamed from one directory to another (Linux 5.19).
-const VERSION: i64 = 2;
+const VERSION: libc::c_long = 2;
 /// `LANDLOCK_CREATE_RULESET_VERSION`
 const TELL_VERSION: libc::c_uint = 1;
 /// `LANDLOCK_RULE_PATH_BENEATH`
@@ -82,7 +82,7 @@ pub(crate) fn confine_thread(directories: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-fn version() -> io::Result<i64> {
+fn version() -> io::Result<libc::c_long> {
     call(Call::Confine, || {
         // SAFETY: for the question for the version, there is no structure.
         done(unsafe {
@@ -129,8 +129,8 @@ fn add_rule(rules: &OwnedFd, beneath: &Beneath) -> io::Result<()> {
     .map(drop)
 }
 
-fn done(result: libc::c_long) -> io::Result<i64> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i64::from(result)) }
+fn done(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) fn without_openat2<T: Send>(answer: Errno, work: impl FnOnce() -> T +
 }
 
 /// Does `work` on a thread of its own, for which these calls fail.
-pub(crate) fn without<T: Send>(calls: &[i64], answer: Errno, work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn without<T: Send>(calls: &[libc::c_long], answer: Errno, work: impl FnOnce() -> T + Send) -> T {
     let filtered = || {
         refuse(calls, answer);
         work()
@@ -36,7 +36,7 @@ pub(crate) fn without<T: Send>(calls: &[i64], answer: Errno, work: impl FnOnce()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn refuse(calls: &[i64], answer: Errno) {
+fn refuse(calls: &[libc::c_long], answer: Errno) {
     let statement = |code: u32, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf, k };
     // The number of the call is the first thing in `seccomp_data`.
     let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
@@ -245,7 +245,7 @@ fn long_paths_are_resolved_in_pieces() {
 fn what_may_not_be_opened_is_not_taken_for_a_missing_call() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("shut")).unwrap();
-    std::fs::set_permissions(dir.path().join("shut"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(dir.path().join("shut"), PermissionsExt::from_mode(0o000)).unwrap();
     let root = open_directory(dir.path()).unwrap();
     both_ways(|| {
         let opened = open_directory_beneath(root.as_fd(), b"shut");

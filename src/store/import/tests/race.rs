@@ -27,7 +27,7 @@ const PIECE: usize = 4096;
 const BEGINNING: usize = 64 * PIECE;
 
 /// The calls that may be missing: how paths are resolved, and the second wall.
-const MISSING: [&[i64]; 4] = [
+const MISSING: [&[libc::c_long]; 4] = [
     &[],
     &[libc::SYS_openat2],
     &[libc::SYS_landlock_create_ruleset],
