@@ -155,11 +155,13 @@ pub(super) fn docker_name(text: &str) -> Result<String, &'static str> {
     };
     let tag = tag.trim_start_matches(':');
     let (domain, path) = match name.split_once('/') {
-        Some((first, rest)) if is_domain(first) => (first, rest.to_owned()),
-        Some(_) => ("docker.io", name.to_owned()),
-        None => ("docker.io", format!("library/{name}")),
+        Some((first, rest)) if is_domain(first) => (first, rest),
+        _ => ("docker.io", name),
     };
     let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
+    // Docker's own images, whether the registry is said or not.
+    let is_official = domain == "docker.io" && !path.contains('/');
+    let path = if is_official { format!("library/{path}") } else { path.to_owned() };
     if !domain.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)) {
         return Err("the registry in the image name is malformed");
     }
@@ -252,6 +254,8 @@ mod tests {
             ("h:5000/a/b:2", "h:5000/a/b:2"),
             ("docker.io/library/web:1", "docker.io/library/web:1"),
             ("index.docker.io/library/web:1", "docker.io/library/web:1"),
+            ("docker.io/web", "docker.io/library/web:latest"),
+            ("index.docker.io/web:1", "docker.io/library/web:1"),
         ] {
             assert_eq!(docker_name(short).as_deref(), Ok(full));
         }
