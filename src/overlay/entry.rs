@@ -56,7 +56,8 @@ pub(crate) enum EntryPaths {
 impl MountPlan {
     /// The plan for a caller that mounts by itself.
     ///
-    /// Returns [`MountError::OptionsTooLong`] if `mount(2)` does not take the options. Ids are mapped as containerd
+    /// Returns [`MountError::OptionsTooLong`] if `mount(2)` does not take the options, and [`MountError::Option`] if
+    /// something else than overlayfs would find one of its own in a path. Ids are mapped as containerd
     /// says it: `uidmap=0:100000:65536`.
     pub(crate) fn entry(&self, paths: EntryPaths) -> Result<MountEntry, MountError> {
         let directory = (paths == EntryPaths::Relative).then(|| self.base.clone());
@@ -69,6 +70,7 @@ impl MountPlan {
                 directory: None,
             });
         }
+        self.refuse_misread(paths)?;
         let length = self.option_string(paths).len();
         if length > MOUNT_DATA_MAX {
             return Err(MountError::OptionsTooLong { length, limit: MOUNT_DATA_MAX });
@@ -151,6 +153,27 @@ impl MountPlan {
         words
     }
 
+    /// Security modules of the kernel look for their options in the text before overlayfs does. They split it at commas, and
+    /// a backslash before one means nothing to them: so behind a comma in a path could stand the label of the mount.
+    ///
+    /// Returns [`MountError::Option`] if it does.
+    pub(super) fn refuse_misread(&self, paths: EntryPaths) -> Result<(), MountError> {
+        let upper = self.upper.iter().flat_map(|upper| [&upper.upper, &upper.work]);
+        let is_misread = |path: &&PathBuf| {
+            let bytes = self.shortened(path, paths).as_os_str().as_bytes();
+            let mut words = bytes.split(|byte| *byte == b',').skip(1);
+            words.any(|word| OF_MODULES.iter().any(|key| word.starts_with(key)))
+        };
+        match self.lowers.iter().chain(upper).find(is_misread) {
+            Some(path) => Err(MountError::Option {
+                option: path.display().to_string(),
+                reason: "a security module would take what follows the comma in this directory for an option of its own; \
+                         move the store",
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// `path` from the base, where the plan's paths are relative and it is below.
     pub(super) fn shortened<'a>(&self, path: &'a Path, paths: EntryPaths) -> &'a Path {
         match path.strip_prefix(&self.base) {
@@ -186,6 +209,10 @@ pub(super) fn extent_words(extents: &[IdExtent], between: &str) -> String {
 
 /// The bytes that mean something in an option string of `mount(2)`.
 const SPECIAL: &[u8] = b"\\,:";
+
+/// How the options of security modules begin: those of SELinux, and Smack's.
+const OF_MODULES: [&[u8]; 6] =
+    [b"context=", b"fscontext=", b"defcontext=", b"rootcontext=", b"seclabel", b"smackfs"];
 
 /// Text with a backslash before each of the `special` bytes.
 pub(super) fn escaped(text: &OsStr, special: &[u8]) -> OsString {

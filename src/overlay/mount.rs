@@ -46,6 +46,9 @@ pub(crate) fn mount(plan: &MountPlan, target: &Path) -> Result<(), MountError> {
     if let Method::Program(path) = &plan.method {
         return program::mount(plan, path, target);
     }
+    if plan.method == Method::OptionString {
+        plan.refuse_misread(EntryPaths::Relative)?;
+    }
     let made = match (&plan.method, &plan.id_map) {
         (Method::Bind, _) => bind(plan).and_then(|tree| put(&tree, target)),
         (Method::BindCall, _) => sys::bind_call(only_lower(plan), target).map_err(Refusal::from),

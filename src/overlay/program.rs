@@ -24,13 +24,13 @@ pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(
         target: target.to_owned(),
         message,
     };
-    if let Some(path) = with_colon(plan) {
-        return Err(failed(format!(
-            "it takes no directory whose path has a colon, such as {}",
+    let options = plan.program_options().map_err(|path| {
+        failed(format!(
+            "it takes no directory whose path has a colon or begins with two slashes, such as {}",
             path.display()
-        )));
-    }
-    let output = process::run(program, &plan.base, [OsStr::new("-o"), &options(plan), target.as_os_str()])
+        ))
+    })?;
+    let output = process::run(program, &plan.base, [OsStr::new("-o"), &options, target.as_os_str()])
         .map_err(|error| failed(format!("it cannot be run: {error}")))?;
     // libfuse passes options of its own on, which the program names without need.
     let said = String::from_utf8_lossy(&output.stderr);
@@ -79,36 +79,45 @@ pub(crate) fn made(target: &Path) -> bool {
 /// Programs with the right to end FUSE mounts of those who run them.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 
-fn options(plan: &MountPlan) -> OsString {
-    let mut words: Vec<OsString> = plan.attribute_words().map(OsString::from).collect();
-    words.extend(
-        plan.settings.iter().filter(|(key, _)| *key == "volatile").map(|(key, _)| OsString::from(key)),
-    );
-    if let Some((key, Some(value))) = plan.settings.iter().find(|(key, _)| *key == PERMISSIONS) {
-        words.push(format!("{key}={value}").into());
+impl MountPlan {
+    /// The options for a program.
+    ///
+    /// Returns the path of a directory that the program would take for something else.
+    pub(crate) fn program_options(&self) -> Result<OsString, &Path> {
+        if let Some(path) = misread(self) {
+            return Err(path);
+        }
+        let mut words: Vec<OsString> = self.attribute_words().map(OsString::from).collect();
+        words.extend(
+            self.settings.iter().filter(|(key, _)| *key == "volatile").map(|(key, _)| OsString::from(key)),
+        );
+        if let Some((key, Some(value))) = self.settings.iter().find(|(key, _)| *key == PERMISSIONS) {
+            words.push(format!("{key}={value}").into());
+        }
+        if let Some(label) = &self.context {
+            words.push(for_fuse("context=", OsStr::new(&format!("\"{label}\""))));
+        }
+        if let Some((maps, _)) = &self.id_map {
+            words.push(format!("uidmapping={}", extent_words(&maps.uids, ":")).into());
+            words.push(format!("gidmapping={}", extent_words(&maps.gids, ":")).into());
+        }
+        if let Some(Upper { upper, work }) = &self.upper {
+            words.push(for_fuse("upperdir=", short(self, upper)));
+            words.push(for_fuse("workdir=", short(self, work)));
+        }
+        let lowers: Vec<&OsStr> = self.lowers.iter().map(|lower| short(self, lower)).collect();
+        words.push(for_fuse("lowerdir=", &lowers.join(OsStr::new(":"))));
+        Ok(words.join(OsStr::new(",")))
     }
-    if let Some(label) = &plan.context {
-        words.push(for_fuse("context=", OsStr::new(&format!("\"{label}\""))));
-    }
-    if let Some((maps, _)) = &plan.id_map {
-        words.push(format!("uidmapping={}", extent_words(&maps.uids, ":")).into());
-        words.push(format!("gidmapping={}", extent_words(&maps.gids, ":")).into());
-    }
-    if let Some(Upper { upper, work }) = &plan.upper {
-        words.push(for_fuse("upperdir=", short(plan, upper)));
-        words.push(for_fuse("workdir=", short(plan, work)));
-    }
-    let lowers: Vec<&OsStr> = plan.lowers.iter().map(|lower| short(plan, lower)).collect();
-    words.push(for_fuse("lowerdir=", &lowers.join(OsStr::new(":"))));
-    words.join(OsStr::new(","))
 }
 
-/// A path that the program would split: it does so at every colon of the layers as they are given, and of the
-/// upper directory's full path.
-fn with_colon(plan: &MountPlan) -> Option<&Path> {
+/// A path that the program would split, as it does at every colon of the layers as they are given and of the upper
+/// directory's full path, or take for the name of a plugin.
+fn misread(plan: &MountPlan) -> Option<&Path> {
     let upper = plan.upper.iter().map(|upper| (upper.upper.as_path(), upper.upper.as_os_str()));
     let lowers = plan.lowers.iter().map(|lower| (lower.as_path(), short(plan, lower)));
-    upper.chain(lowers).find(|(_, given)| given.as_bytes().contains(&b':')).map(|(path, _)| path)
+    let is_misread = |given: &OsStr| given.as_bytes().contains(&b':') || given.as_bytes().starts_with(b"//");
+    upper.chain(lowers).find(|(_, given)| is_misread(given)).map(|(path, _)| path)
 }
 
 /// A path as seen from the directory that the program runs in.
@@ -174,6 +183,10 @@ mod tests {
             "workdir=/s/w/9",
             r"lowerdir=2:a\,b",
         ];
-        assert_eq!(options(&plan(&probe, &request).unwrap()), *expected.join(","));
+        assert_eq!(plan(&probe, &request).unwrap().program_options().unwrap(), *expected.join(","));
+        for odd in ["/s/d/a:b", "//name/data/s"] {
+            request.lowers = vec![odd.into()];
+            assert_eq!(plan(&probe, &request).unwrap().program_options(), Err(Path::new(odd)));
+        }
     }
 }
