@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Writes fuzz/seeds/<target>/: small inputs that a fuzzer starts from. Run it after a target's form changes.
 
-The first byte of an input for `tar`, `import_tar`, `record` and `chunked` is a switch; see src/fuzzing.rs.
+The first byte of an input for `tar`, `import_tar`, `record`, `chunked` and `storage_conf` is a switch; see src/fuzzing.rs.
 """
 
 import io
 import json
 import pathlib
-import shutil
+import re
 import tarfile
 
 SEEDS = pathlib.Path(__file__).parent / "seeds"
@@ -100,8 +100,92 @@ def chunked():
     put("chunked", "holes", b"\3" + archive(tarfile.GNU_FORMAT, holes))
 
 
+def path(kind, text):
+    """A path: its kind (0: absolute, 1: as it is, 2: below the base), and its bytes."""
+    return bytes([kind, len(text)]) + text
+
+
+def overlay_options():
+    def text(data):
+        return bytes([len(data)]) + data
+
+    odd = [path(2, b"a,b"), path(2, b"c:d"), path(2, b"e\\f"), path(0, b"g h\n"), path(0, b"\xff,lowerdir=/etc")]
+    upper = path(2, b"9") + path(0, b"w/9,upperdir=x")
+    label = bytes([1]) + text(b"u:r:t:s0:c1,c2")
+    words = bytes([4, 2, 9, 10, 12])
+    for name, probe, bits in (("kernel", 0b0011_1000, 0b0100_0101), ("program", 0b1010_0001, 0b0100_0100),
+                              ("view", 0b0011_1000, 0b0100_1101), ("string", 0b0010_0000, 0b0000_0100)):
+        put("overlay_options", name, bytes([probe, bits]) + text(b"s/d") + path(2, b"empty") + bytes([5]) + b"".join(odd)
+            + upper + label + words)
+    maps = b"".join(number.to_bytes(4, "little") for number in (0, 100000, 65536))
+    put("overlay_options", "maps", bytes([0b0100_1000, 0b1100_0101]) + text(b"s") + path(2, b"e") + bytes([1]) + path(2, b"1")
+        + upper + bytes([0, 0, 1]) + maps + bytes([1]) + maps)
+    put("overlay_options", "page", bytes([0b0010_0000, 0b0000_0110]) + text(b"s") + path(2, b"e") + bytes([0, 255]) + upper)
+    put("overlay_options", "module", bytes([0b0010_0000, 0b0000_0001]) + text(b"s") + path(2, b"e") + bytes([2])
+        + path(0, b"x,context=a") + path(0, b'y",smackfsroot=b'))
+
+
+def storage_conf():
+    main = b"""[storage]
+driver = "overlay"
+graphroot = "/g/$UID"
+driver_priority = ["overlay", "btrfs"]
+transient_store = true
+nosuch = 1
+[storage.options]
+additionalimagestores = ["/usr", {append=true}]
+pull_options = {enable_partial_images = "false", n = 1}
+auto-userns-min-size = 0x400
+force_mask = 0o750
+mountopt = "nodev,metacopy=on"
+[storage.options.overlay]
+size = "1.5 GiB"
+inodes = "100"
+force_mask = "shared"
+use_composefs = "F"
+sync = "none"
+"""
+    drop_in = b'[storage.options]\nadditionalimagestores = ["/etc", {append=true}]\n'
+    last = b"[storage]\nrunroot = '/r\\'\n"
+
+    def parts(*parts):
+        return b"\n%%\n".join(parts)
+
+    put("storage_conf", "root", b"\x03" + parts(b"X=1", main, drop_in))
+    variables = b"HOME=/h\nSTORAGE_OPTS=size=10G,.force_mask=0700"
+    put("storage_conf", "user", b"\x3f" + parts(variables, main, drop_in, drop_in, drop_in, main, last))
+    put("storage_conf", "variables", b"\0STORAGE_DRIVER=overlay2\nSTORAGE_OPTS=overlay.mountopt=nodev,zfs.x=1")
+    texts = b"0:100000:65536\n1.5MiB\n10G\n512\n7 kb\nforce_mask=private\nsize=3p\ninodes=7"
+    put("storage_conf", "texts", b"\0" + texts)
+
+
+def store():
+    none, files = b"\0", b"\2\0\0\1\1"
+    story = [
+        b"\3\0" + none + b"\1\1" + files,  # layer la, named web
+        b"\3\1" + b"\1\0" + none + b"\1\1\0",  # layer lab on it
+        b"\x08\0" + b"\1\1" + b"\1\3" + b"\xff",  # image ia of lab, with a large item
+        b"\0\0" + b"\1\0" + b"\1\2",  # container ca of it
+        b"\x0a\2" + b"\2\0\5\0\7" + b"\1\0\4\1" + b"\0\0\1\4",  # item, metadata, name
+        b"\4\3" + files,  # files of the container
+        b"\x0b\0",  # commit
+        b"\x0c\0\0\0",  # lease of the image
+        b"\x0d\0",  # its end
+    ]
+    put("store", "story", b"".join(story) + bytes([1, 0, 9, 0, 14, 16]))
+    apply = b"\4\2" + files
+    put("store", "seal", b"\2\2" + none + b"\0" + apply + bytes([6, 2, 5, 2, 6, 2]) + apply + bytes([7, 2, 15, 16]))
+    # A fault: the operation's number with the highest bit, which call, and how it fails. Then the operation again.
+    for how, word in enumerate(("broken", "full", "interrupted", "short")):
+        struck = [bytes([part[0] | 0x80, 30 + 20 * at, how]) + part[1:] + part for at, part in enumerate(story)]
+        put("store", word, b"".join(struck))
+
+
 def main():
-    shutil.rmtree(SEEDS, ignore_errors=True)
+    for old in SEEDS.glob("*/*"):
+        # What `fuzz/run --keep` adds has its hash for a name.
+        if not re.fullmatch("[0-9a-f]{40}", old.name):
+            old.unlink()
     for name, members in ARCHIVES.items():
         for form, word in ((tarfile.PAX_FORMAT, "pax"), (tarfile.GNU_FORMAT, "gnu")):
             data = archive(form, members)
@@ -131,8 +215,19 @@ def main():
     for name, document in (("manifest", manifest), ("index", index), ("config", image), ("docker", docker)):
         put("oci", name, json.dumps(document, separators=(",", ":")).encode())
     chunked()
+    overlay_options()
+    storage_conf()
+    store()
     put("oci", "reference", b"docker-archive:/tmp/a.tar:localhost:5000/a:1")
     put("oci", "platform", b"linux/arm/v7")
+    put("oci", "type", b"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    docker_manifest = dict(manifest, mediaType="application/vnd.docker.distribution.manifest.v2+json", config=dict(
+        config, mediaType="application/vnd.docker.container.image.v1+json"), layers=[dict(
+            layer, mediaType="application/vnd.docker.image.rootfs.diff.tar.gzip", size=size) for size in (1, 2)])
+    put("oci", "docker-manifest", json.dumps(docker_manifest, separators=(",", ":")).encode())
+    put("oci", "numbers", json.dumps(dict(manifest, x=[1e-7, 1.5e300, 5e-324, 2**64, -1]), separators=(",", ":")).encode())
+    # A header of an older format.
+    put("record", "header-0", b"\x09" + bytes(48))
 
 
 main()

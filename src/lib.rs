@@ -117,7 +117,7 @@ mod disk;
 mod error;
 #[cfg(test)]
 mod fault_tests;
-#[cfg(feature = "__fuzzing")]
+#[cfg(any(test, feature = "__fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gc;

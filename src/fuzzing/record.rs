@@ -2,12 +2,16 @@
 
 use std::fmt::Debug;
 
-use layerstore_schema::header::Header;
+use layerstore_schema::header::{Access, FORMAT, HEADER_KEY, Header};
 use layerstore_schema::manifest::{ContentHash, Entry, Kind, Manifest, Metadata, Timestamp};
 use layerstore_schema::record::{
     Action, BlobRecord, ContainerRecord, DiffRecord, IdRange, ImageRecord, ItemRecord, JournalRecord,
-    KeptBlobRecord, LayerBlob, LayerContent, LayerRecord, LeaseRecord, MountRecord, Record, Time,
+    KeptBlobRecord, LayerBlob, LayerContent, LayerRecord, LeaseRecord, MountRecord, Record,
 };
+use layerstore_schema::table;
+use redb::{ReadableDatabase, ReadableTable};
+
+use super::fields::Fields;
 
 /// Reads bytes as a record, a header or a manifest, by the first byte; and takes them for the fields of one.
 ///
@@ -16,6 +20,8 @@ use layerstore_schema::record::{
 ///   the same bytes again.
 /// - A manifest and a header have one encoding: bytes that decode are what the value encodes to.
 /// - A manifest's entries, in any order, make the same manifest.
+/// - A header says by the rules of its flags what may be done with the store, and one of an older format is that of a
+///   store which a migration makes current: with every table, the header but for its format, and the records as they were.
 ///
 /// # Panics
 ///
@@ -56,8 +62,57 @@ fn round_trip<T: Record + PartialEq + Debug>(record: &T) {
 fn check_header(bytes: &[u8]) {
     let Ok(header) = Header::decode(bytes) else { return };
     assert!(header.encode() == bytes, "another encoding of {header:?}");
-    let first = header.access();
-    assert_eq!(first, header.access());
+    let access = header.access();
+    // An unknown flag forbids what it forbids, whatever else the header has.
+    let unknown = Header { incompatible: header.incompatible | 1 << 63, ..header }.access();
+    assert!(unknown.is_err(), "{header:?} with an unknown flag: {unknown:?}");
+    let only_read = Header { read_only_compatible: header.read_only_compatible | 1 << 63, ..header }.access();
+    assert!(only_read != Ok(Access::ReadWrite), "{header:?} for reading only: {only_read:?}");
+    let more = Header { compatible: !header.compatible, ..header }.access();
+    assert!(more == access, "{header:?} with other flags that may be ignored: {more:?}");
+    if let Ok(Access::Migrate(from)) = access {
+        assert!(from < FORMAT);
+        let migrated = migrate(header, bytes);
+        assert!(migrated.is_ok(), "no migration of {header:?}: {:?}", migrated.err());
+    }
+}
+
+/// A store of an older format with a record in it, made current.
+fn migrate(header: Header, bytes: &[u8]) -> Result<(), redb::Error> {
+    let database = redb::Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
+    let record = item(&mut Fields(bytes));
+    let encoded = record.encode().unwrap_or_default();
+    let key = (1, "owner", "key");
+    let txn = database.begin_write()?;
+    txn.open_table(table::META)?.insert(HEADER_KEY, header.encode().as_slice())?;
+    txn.open_table(table::ITEMS)?.insert(key, encoded.as_slice())?;
+    let current = layerstore_schema::migration::migrate(&txn, header)?;
+    txn.commit()?;
+
+    assert!(current == Header { format: FORMAT, ..header }, "{header:?} became {current:?}");
+    assert!(matches!(current.access(), Ok(Access::ReadWrite | Access::ReadOnly)), "{current:?}");
+    let txn = database.begin_read()?;
+    table::visit_all(&mut Tables(&txn))?;
+    let stored = txn.open_table(table::META)?.get(HEADER_KEY)?.map(|row| Header::decode(row.value()));
+    assert!(stored == Some(Ok(current)), "the header is {stored:?}");
+    let kept = txn.open_table(table::ITEMS)?.get(key)?.map(|row| ItemRecord::decode(row.value()));
+    assert!(kept == Some(Ok(record)), "a record became {kept:?}");
+    Ok(())
+}
+
+/// Opens every table.
+struct Tables<'a>(&'a redb::ReadTransaction);
+
+impl table::TableVisitor for Tables<'_> {
+    type Error = redb::Error;
+
+    fn visit<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &mut self,
+        table: redb::TableDefinition<'static, K, V>,
+    ) -> Result<(), redb::Error> {
+        self.0.open_table(table)?;
+        Ok(())
+    }
 }
 
 fn check_manifest_bytes(bytes: &[u8]) {
@@ -253,65 +308,4 @@ fn lease(fields: &mut Fields<'_>) -> LeaseRecord {
 
 fn mount(fields: &mut Fields<'_>) -> MountRecord {
     MountRecord { count: fields.number(), target: fields.text(), read_only: fields.byte() % 2 == 1 }
-}
-
-/// Bytes as the fields of a value; zeros when they are used up.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take(&mut self, count: usize) -> &[u8] {
-        let (now, later) = self.0.split_at(count.min(self.0.len()));
-        self.0 = later;
-        now
-    }
-
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        let mut array = [0; N];
-        for (to, from) in array.iter_mut().zip(self.take(N)) {
-            *to = *from;
-        }
-        array
-    }
-
-    fn byte(&mut self) -> u8 {
-        let [byte] = self.array();
-        byte
-    }
-
-    fn half(&mut self) -> u32 {
-        u32::from_le_bytes(self.array())
-    }
-
-    fn number(&mut self) -> u64 {
-        u64::from_le_bytes(self.array())
-    }
-
-    fn hash(&mut self) -> [u8; 32] {
-        self.array()
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let count = usize::from(self.byte());
-        self.take(count).to_vec()
-    }
-
-    fn text(&mut self) -> String {
-        String::from_utf8_lossy(&self.bytes()).into_owned()
-    }
-
-    fn pair(&mut self) -> (String, String) {
-        (self.text(), self.text())
-    }
-
-    fn time(&mut self) -> Time {
-        Time { seconds: self.number().cast_signed(), nanoseconds: self.half() }
-    }
-
-    fn option<T>(&mut self, one: impl Fn(&mut Self) -> T) -> Option<T> {
-        (self.byte() % 2 == 1).then(|| one(self))
-    }
-
-    fn list<T>(&mut self, one: impl Fn(&mut Self) -> T) -> Vec<T> {
-        (0..self.byte() % 5).map(|_| one(self)).collect()
-    }
 }

@@ -184,9 +184,11 @@ fn parse_list(bytes: &[u8]) -> Result<Vec<Entry>, OciError> {
     parse_typed(&parse_value(bytes, MANIFEST_FILE)?, MANIFEST_FILE)
 }
 
-/// Whether `bytes` are the list of a docker archive; for the fuzzer.
-pub(super) fn is_list(bytes: &[u8]) -> bool {
-    parse_list(bytes).is_ok()
+/// The names of the layers of each image in the list of a docker archive, if it is one.
+#[cfg(any(test, feature = "__fuzzing"))]
+pub(super) fn layers_in_list(bytes: &[u8]) -> Option<Vec<Vec<String>>> {
+    let list = parse_list(bytes).ok()?;
+    Some(list.into_iter().map(|entry| entry.layers.unwrap_or_default()).collect())
 }
 
 fn hash(extent: &Extent) -> io::Result<Digest> {

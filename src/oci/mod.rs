@@ -13,6 +13,8 @@ mod config;
 mod dir;
 mod docker_archive;
 mod document;
+#[cfg(any(test, feature = "__fuzzing"))]
+mod invariants;
 mod layout;
 mod layout_writer;
 mod load;
@@ -31,6 +33,8 @@ pub use blob::{BlobReader, Extent, ExtentReader, VerifyReader};
 pub use commit::CommitOptions;
 pub use config::{History, ImageConfig};
 pub use document::Document;
+#[cfg(any(test, feature = "__fuzzing"))]
+pub(crate) use invariants::check_documents;
 pub use load::LoadOptions;
 pub(crate) use load::{MANIFEST_ITEM, blob_input};
 pub use manifest::{Annotations, CONTAINERD_NAME, Descriptor, Index, Manifest, REF_NAME};
@@ -40,32 +44,3 @@ pub use reference::{Reference, Transport};
 pub use save::{SaveOptions, SavedImage};
 pub use sink::{BlobWriter, Sink, SinkImage};
 pub use source::{ResolvedImage, ResolvedLayer, Selection, Source};
-
-/// Runs every reader of documents over `bytes`: for the fuzzer, which looks for panics.
-#[doc(hidden)]
-pub fn parse_documents(bytes: &[u8]) -> usize {
-    let mut read = 0;
-    for media_type in [media_type::OCI_INDEX, media_type::DOCKER_MANIFEST, media_type::OCI_MANIFEST] {
-        let document = Document::new(bytes.to_vec(), media_type);
-        read += usize::from(Index::parse(&document, "index").is_ok());
-        if let Ok(mut manifest) = Manifest::parse(&document, "manifest") {
-            read += 1 + usize::from(manifest.convert_to_oci().is_ok());
-            manifest.replace_layer(0, &Descriptor::of(&document));
-            manifest.annotate("a", "b");
-            read += usize::from(Manifest::parse(&manifest.to_document(), "edited").is_ok());
-        }
-    }
-    let document = Document::new(bytes.to_vec(), media_type::OCI_CONFIG);
-    if let Ok(mut config) = ImageConfig::parse(&document, "config") {
-        config.push_layer(crate::types::DiffId(document.digest), History::default());
-        config.set_run_field("Cmd", serde_json::Value::Null);
-        read += usize::from(ImageConfig::parse(&config.to_document(), "edited").is_ok());
-    }
-    read += usize::from(docker_archive::is_list(bytes));
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        read += usize::from(text.parse::<Reference>().is_ok());
-        read += usize::from(text.parse::<Platform>().is_ok());
-        read += usize::from(reference::docker_name(text).is_ok());
-    }
-    read
-}

@@ -1,7 +1,7 @@
-//! The one way in which every system call is made: again, when a signal interrupts it. In the unit tests any of them
-//! can be made to fail (`fault`).
+//! The one way in which every system call is made: again, when a signal interrupts it. In the unit tests and
+//! under a fuzzer any of them can be made to fail (`fault`).
 
-#[cfg(test)]
+#[cfg(any(test, feature = "__fuzzing"))]
 pub(crate) mod fault;
 
 use std::io;
@@ -53,7 +53,7 @@ pub(crate) fn call<T, E: Into<io::Error>>(
     mut make: impl FnMut() -> Result<T, E>,
 ) -> io::Result<T> {
     loop {
-        match point(kind).and_then(|()| make().map_err(E::into)) {
+        match strike(kind).and_then(|()| make().map_err(E::into)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return done,
         }
@@ -69,21 +69,26 @@ pub(crate) fn transfer<E: Into<io::Error>>(
     call(kind, || make(shortened(kind, length)).map_err(E::into))
 }
 
-/// Where a call can be made to fail; for calls that a dependency makes.
+/// Where a call can be made to fail; for calls that a dependency makes. It makes one again that a signal interrupts.
 #[inline]
 pub(crate) fn point(kind: Call) -> io::Result<()> {
-    #[cfg(test)]
+    strike(kind).or_else(|error| if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) })
+}
+
+#[inline]
+fn strike(kind: Call) -> io::Result<()> {
+    #[cfg(any(test, feature = "__fuzzing"))]
     fault::strike(kind)?;
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "__fuzzing")))]
     let _ = kind;
     Ok(())
 }
 
 #[inline]
 fn shortened(kind: Call, length: usize) -> usize {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "__fuzzing"))]
     return fault::shortened(kind, length);
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "__fuzzing")))]
     {
         let _ = kind;
         length

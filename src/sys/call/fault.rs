@@ -1,8 +1,9 @@
-//! A plan of one fault: the n-th call that this process makes from now on fails.
+//! A plan of one fault: the n-th call that this process, or this thread, makes from now on fails.
 //!
-//! Every thread counts, so a process in which a fault is planned does nothing else meanwhile: the tests start one for
-//! each operation.
+//! Where every thread counts, a process in which a fault is planned does nothing else meanwhile: the tests start one for
+//! each operation. A fault of one thread strikes the same call each time, whatever others do.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -66,6 +67,8 @@ struct Plan {
 
 static PLAN: Mutex<Option<Plan>> = Mutex::new(None);
 
+thread_local!(static PLAN_HERE: RefCell<Option<Plan>> = const { RefCell::new(None) });
+
 fn plan() -> MutexGuard<'static, Option<Plan>> {
     PLAN.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -76,46 +79,68 @@ pub(crate) struct Outcome<T> {
     /// What the work returned.
     pub(crate) value: T,
     /// Every call that it made.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the tests go through all calls"))]
     pub(crate) calls: Vec<Call>,
     /// The call that was struck; `None` if there were fewer, or if the fault cannot befall it.
     pub(crate) struck: Option<Call>,
 }
 
+impl<T> Outcome<T> {
+    fn new(value: T, plan: Option<Plan>) -> Self {
+        let (calls, struck) = plan.map(|plan| (plan.seen, plan.struck)).unwrap_or_default();
+        Outcome { value, calls, struck }
+    }
+}
+
 /// Does `work` while `fault` strikes call number `at`, from 0.
+#[cfg(test)]
 pub(crate) fn during<T>(at: usize, fault: Fault, work: impl FnOnce() -> T) -> Outcome<T> {
-    *plan() = Some(Plan { seen: Vec::new(), at, fault, struck: None });
+    *plan() = Some(Plan::new(at, fault));
     let value = work();
-    let Plan { seen, struck, .. } = plan().take().unwrap();
-    Outcome { value, calls: seen, struck }
+    Outcome::new(value, plan().take())
+}
+
+/// As [`during`], where the calls of this thread alone count.
+pub(crate) fn during_here<T>(at: usize, fault: Fault, work: impl FnOnce() -> T) -> Outcome<T> {
+    PLAN_HERE.set(Some(Plan::new(at, fault)));
+    let value = work();
+    Outcome::new(value, PLAN_HERE.take())
 }
 
 /// Counts a call, and lets it fail if it is its turn.
 pub(super) fn strike(call: Call) -> io::Result<()> {
-    let mut plan = plan();
-    let Some(plan) = plan.as_mut() else { return Ok(()) };
-    plan.seen.push(call);
-    let strikes = plan.seen.len() == plan.at + 1 && Fault::of(call).contains(&plan.fault);
-    if !strikes {
-        return Ok(());
-    }
-    plan.struck = Some(call);
-    match plan.fault {
-        Fault::Broken => Err(io::Error::from_raw_os_error(libc::EIO)),
-        Fault::Full => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
-        Fault::Interrupted => Err(io::Error::from_raw_os_error(libc::EINTR)),
-        // Comes about when the call asks how much it may move.
-        Fault::Short => Ok(()),
-    }
+    PLAN_HERE.with_borrow_mut(|plan| plan.as_mut().map_or(Ok(()), |plan| plan.strike(call)))?;
+    plan().as_mut().map_or(Ok(()), |plan| plan.strike(call))
 }
 
 /// How much of `length` the call that was just counted moves.
 pub(super) fn shortened(call: Call, length: usize) -> usize {
-    match &*plan() {
-        Some(plan)
-            if plan.fault == Fault::Short && plan.struck == Some(call) && plan.seen.len() == plan.at + 1 =>
-        {
-            length.div_ceil(2)
+    let shortens = |plan: &Option<Plan>| plan.as_ref().is_some_and(|plan| plan.shortens(call));
+    if PLAN_HERE.with_borrow(shortens) || shortens(&plan()) { length.div_ceil(2) } else { length }
+}
+
+impl Plan {
+    fn new(at: usize, fault: Fault) -> Self {
+        Plan { seen: Vec::new(), at, fault, struck: None }
+    }
+
+    fn strike(&mut self, call: Call) -> io::Result<()> {
+        self.seen.push(call);
+        let strikes = self.seen.len() == self.at + 1 && Fault::of(call).contains(&self.fault);
+        if !strikes {
+            return Ok(());
         }
-        _ => length,
+        self.struck = Some(call);
+        match self.fault {
+            Fault::Broken => Err(io::Error::from_raw_os_error(libc::EIO)),
+            Fault::Full => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            Fault::Interrupted => Err(io::Error::from_raw_os_error(libc::EINTR)),
+            // Comes about when the call asks how much it may move.
+            Fault::Short => Ok(()),
+        }
+    }
+
+    fn shortens(&self, call: Call) -> bool {
+        self.fault == Fault::Short && self.struck == Some(call) && self.seen.len() == self.at + 1
     }
 }

@@ -1,0 +1,168 @@
+//! Operations on a store, some of them struck by faults, beside a model.
+
+mod op;
+mod state;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::fields::Fields;
+use super::place::place;
+use crate::error::Error;
+use crate::sys::call::fault::{Fault, during_here};
+use crate::{CheckLevel, CheckOptions, Store, StoreOptions};
+use op::Op;
+use state::{Predicted, State, observe};
+
+/// The most operations of an input.
+const STEPS: usize = 24;
+
+/// Does bytes as operations on a new store: each is a number, of which the highest bit says that one of its system calls
+/// fails, then which call and how, and then what it is done to.
+///
+/// - An operation that is acknowledged did what the model says, and one that is refused did nothing.
+/// - What is refused without a fault is what the model refuses, and nothing is refused for a call that a signal
+///   interrupts or that moves a part of the bytes.
+/// - The handle that saw a fault goes on, and in the end a new one sees the same.
+/// - In the end nothing is damaged, a collection of garbage leaves none, and no file descriptor is left open.
+///
+/// # Panics
+///
+/// If one of these does not hold.
+pub fn fuzz_store(bytes: &[u8]) {
+    thread_local!(static PLACE: io::Result<PathBuf> = place());
+    PLACE.with(|place| {
+        assert!(place.is_ok(), "no place to work in: {:?}", place.as_ref().err());
+        let Ok(place) = place else { return };
+        let descriptors = open_descriptors();
+        let root = place.join("store");
+        let trial = Trial::new(&root);
+        assert!(trial.is_ok(), "no store: {:?}", trial.as_ref().err());
+        if let Ok(mut trial) = trial {
+            let mut fields = Fields(bytes);
+            for _ in 0..STEPS {
+                if fields.0.is_empty() {
+                    break;
+                }
+                let number = fields.byte();
+                let fault = (number & 0x80 != 0).then(|| Planned::new(&mut fields));
+                trial.step(&Op::new(number & 0x7f, &mut fields), fault);
+            }
+            trial.finish();
+        }
+        assert_eq!(open_descriptors(), descriptors, "descriptors are left open");
+        let removed = fs::remove_dir_all(&root);
+        assert!(removed.is_ok(), "the store cannot be removed: {removed:?}");
+    });
+}
+
+/// A fault of one operation.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    at: usize,
+    fault: Fault,
+}
+
+impl Planned {
+    fn new(fields: &mut Fields<'_>) -> Self {
+        let [low, high] = fields.array();
+        let fault = match high & 3 {
+            0 => Fault::Broken,
+            1 => Fault::Full,
+            2 => Fault::Interrupted,
+            _ => Fault::Short,
+        };
+        // Most operations make fewer calls than this.
+        Planned { at: usize::from(low) + usize::from(high >> 7) * 256, fault }
+    }
+
+    /// Whether the operation is to go on as if nothing had been.
+    fn is_harmless(self) -> bool {
+        matches!(self.fault, Fault::Interrupted | Fault::Short)
+    }
+}
+
+struct Trial {
+    options: StoreOptions,
+    store: Store,
+    state: State,
+}
+
+impl Trial {
+    fn new(root: &Path) -> Result<Self, Error> {
+        // What an input left that ended the process.
+        drop(fs::remove_dir_all(root));
+        let options = StoreOptions::at(root).run_root(root.join("run")).reserve(64 << 10);
+        let store = open(&options)?;
+        Ok(Trial { options, store, state: State::default() })
+    }
+
+    fn step(&mut self, op: &Op, fault: Option<Planned>) {
+        let predicted = self.state.predict(op);
+        let (outcome, is_struck) = match fault {
+            None => (self.perform(op), false),
+            Some(planned) => {
+                let outcome = during_here(planned.at, planned.fault, || self.perform(op));
+                (outcome.value, outcome.struck.is_some() && !planned.is_harmless())
+            }
+        };
+        let found = observe(&self.store);
+        assert!(found.is_ok(), "after {op:?} with {fault:?}, {outcome:?}: {:?}", found.as_ref().err());
+        let Ok(found) = found else { return };
+        let (is_before, is_after) = (found == self.state, predicted.is(&found));
+        let told =
+            || format!("{op:?} with {fault:?}: {outcome:?}\nbefore {:#?}\nafter {found:#?}", self.state);
+        match &outcome {
+            Ok(()) => assert!(is_after, "acknowledged, and not done: {}", told()),
+            Err(error) if is_struck => {
+                let is_unknown = error.is_outcome_unknown();
+                assert!(is_before || is_after && is_unknown, "neither done nor not: {}", told());
+            }
+            Err(_) => {
+                assert!(is_before, "refused, and done: {}", told());
+                assert!(matches!(predicted, Predicted::Refused), "refused without a reason: {}", told());
+            }
+        }
+        self.state = found;
+    }
+
+    fn perform(&mut self, op: &Op) -> Result<(), Error> {
+        if let Op::Reopen = op {
+            self.store = open(&self.options)?;
+        }
+        op.perform(&self.store)
+    }
+
+    fn finish(self) {
+        let Trial { options, store, state } = self;
+        drop(store);
+        let ended = (|| {
+            let store = open(&options)?;
+            let found = observe(&store)?;
+            assert!(found == state, "a new handle sees {found:#?}\ninstead of {state:#?}");
+            let left = store.gc(false)?.left;
+            assert!(left.is_empty(), "what cannot be collected: {left:?}");
+            let again = store.gc(true)?.removed;
+            assert!(again.is_empty(), "garbage after a collection: {again:?}");
+            let deep = CheckOptions { level: CheckLevel::Deep, ..CheckOptions::default() };
+            let findings = store.check(&deep)?.findings;
+            assert!(findings.is_empty(), "damage: {findings:?}");
+            let found = observe(&store)?;
+            assert!(found == state, "a collection made of {state:#?}\n{found:#?}");
+            Ok::<_, Error>(())
+        })();
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+}
+
+/// Opens the store, with every handle that it keeps.
+fn open(options: &StoreOptions) -> Result<Store, Error> {
+    let store = Store::open(options)?;
+    store.status()?;
+    Ok(store)
+}
+
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}

@@ -1,0 +1,263 @@
+//! What may happen to a store: an operation as bytes say it, and doing it.
+
+use std::time::Duration;
+
+use super::super::fields::Fields;
+use crate::archive::{Entry, EntryKind, Writer};
+use crate::error::{Error, ImportError};
+use crate::oci::CommitOptions;
+use crate::{
+    ApplyOptions, CheckLevel, CheckOptions, ContainerOptions, ImageOptions, LayerId, LayerOptions, Name,
+    NewItem, Store, ThingId, Timestamp,
+};
+
+/// Few, so that they meet: some are names of things and ids of others.
+const NAMES: [&str; 5] = ["a", "web", "ca", "ia", "la"];
+const CONTAINERS: [&str; 3] = ["ca", "cab", "cb"];
+const IMAGES: [&str; 3] = ["ia", "iab", "ib"];
+/// Those from `lca` on are also what the layers of containers are called.
+const LAYERS: [&str; 6] = ["la", "lab", "lb", "lca", "lcab", "lcb"];
+const LEASES: [&str; 2] = ["one", "two"];
+const KEYS: [&str; 2] = ["spec", "state"];
+const FILES: [&str; 3] = ["f", "g", "h"];
+
+/// The kinds of things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Layer,
+    Image,
+    Container,
+}
+
+/// A thing by kind and id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    pub(super) kind: Kind,
+    pub(super) id: String,
+}
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    CreateContainer { id: String, image: Option<String>, names: Vec<String> },
+    RemoveContainer(String),
+    CreateLayer { id: String, parent: Option<String>, names: Vec<String> },
+    PutLayer { id: String, parent: Option<String>, names: Vec<String>, files: Vec<(String, u8)> },
+    ApplyDiff { id: String, files: Vec<(String, u8)> },
+    Seal(String),
+    Unseal(String),
+    RemoveLayer(String),
+    CreateImage { id: String, layer: Option<String>, names: Vec<String>, content: Vec<u8> },
+    RemoveImage(String),
+    Write(Vec<Change>),
+    Commit(String),
+    Lease { id: String, of: Target },
+    EndLease(String),
+    Gc,
+    Check,
+    Reopen,
+}
+
+/// One change of a write transaction.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    SetNames(Target, Vec<String>),
+    AddName(Target, String),
+    RemoveName(Target, String),
+    MoveName(String, String),
+    SetMetadata(Target, String),
+    PutItem(Target, String, Vec<u8>),
+    RemoveItem(Target, String),
+}
+
+fn choose<const N: usize>(fields: &mut Fields<'_>, list: [&str; N]) -> String {
+    list.get(usize::from(fields.byte()) % N).map_or_else(String::new, ToString::to_string)
+}
+
+fn names(fields: &mut Fields<'_>) -> Vec<String> {
+    let mut names: Vec<_> = (0..fields.byte() % 3).map(|_| choose(fields, NAMES)).collect();
+    names.dedup();
+    names
+}
+
+/// Bytes of an item: some are more than the database keeps in one row.
+fn content(fields: &mut Fields<'_>) -> Vec<u8> {
+    let byte = fields.byte();
+    let length = if byte > 250 { 300_000 } else { usize::from(byte % 50) };
+    vec![byte % 3; length]
+}
+
+fn files(fields: &mut Fields<'_>) -> Vec<(String, u8)> {
+    let mut files: Vec<_> =
+        (0..fields.byte() % 4).map(|_| (choose(fields, FILES), fields.byte() % 2)).collect();
+    files.sort();
+    files.dedup_by(|one, other| one.0 == other.0);
+    files
+}
+
+impl Target {
+    fn new(fields: &mut Fields<'_>) -> Self {
+        match fields.byte() % 3 {
+            0 => Target { kind: Kind::Layer, id: choose(fields, LAYERS) },
+            1 => Target { kind: Kind::Image, id: choose(fields, IMAGES) },
+            _ => Target { kind: Kind::Container, id: choose(fields, CONTAINERS) },
+        }
+    }
+
+    fn thing(&self) -> Result<ThingId, Error> {
+        Ok(match self.kind {
+            Kind::Layer => ThingId::Layer(self.id.parse()?),
+            Kind::Image => ThingId::Image(self.id.parse()?),
+            Kind::Container => ThingId::Container(self.id.parse()?),
+        })
+    }
+}
+
+impl Op {
+    pub(super) fn new(number: u8, fields: &mut Fields<'_>) -> Self {
+        let layer = |fields: &mut Fields<'_>| choose(fields, LAYERS);
+        match number % 17 {
+            0 => Op::CreateContainer {
+                id: choose(fields, CONTAINERS),
+                image: fields.option(|fields| choose(fields, IMAGES)),
+                names: names(fields),
+            },
+            1 => Op::RemoveContainer(choose(fields, CONTAINERS)),
+            2 => Op::CreateLayer { id: layer(fields), parent: fields.option(layer), names: names(fields) },
+            3 => {
+                let (id, parent) = (layer(fields), fields.option(layer));
+                Op::PutLayer { id, parent, names: names(fields), files: files(fields) }
+            }
+            4 => Op::ApplyDiff { id: layer(fields), files: files(fields) },
+            5 => Op::Seal(layer(fields)),
+            6 => Op::Unseal(layer(fields)),
+            7 => Op::RemoveLayer(layer(fields)),
+            8 => {
+                let (id, layer) = (choose(fields, IMAGES), fields.option(layer));
+                Op::CreateImage { id, layer, names: names(fields), content: content(fields) }
+            }
+            9 => Op::RemoveImage(choose(fields, IMAGES)),
+            10 => Op::Write((0..=fields.byte() % 3).map(|_| Change::new(fields)).collect()),
+            11 => Op::Commit(choose(fields, CONTAINERS)),
+            12 => {
+                // What the end of a lease takes with it is a story of its own for layers.
+                let kind = if fields.byte() % 2 == 0 { Kind::Image } else { Kind::Container };
+                let id =
+                    if kind == Kind::Image { choose(fields, IMAGES) } else { choose(fields, CONTAINERS) };
+                Op::Lease { id: choose(fields, LEASES), of: Target { kind, id } }
+            }
+            13 => Op::EndLease(choose(fields, LEASES)),
+            14 => Op::Gc,
+            15 => Op::Check,
+            _ => Op::Reopen,
+        }
+    }
+
+    /// Does it. [`Op::Reopen`] is the caller's.
+    pub(super) fn perform(&self, store: &Store) -> Result<(), Error> {
+        match self {
+            Op::CreateContainer { id, image, names } => {
+                let mut options = ContainerOptions { names: names.clone(), ..ContainerOptions::default() };
+                options.id = Some(id.parse()?);
+                options.layer = Some(layer_of(id).parse()?);
+                let image = image.as_ref().map(|image| image.parse()).transpose()?;
+                store.create_container(image.as_ref(), &options).map(drop)
+            }
+            Op::RemoveContainer(id) => store.remove_container(&id.parse()?),
+            Op::CreateLayer { id, parent, names } => {
+                let (parent, options) = new_layer(id, parent.as_ref(), names)?;
+                store.create_layer(parent.as_ref(), &options).map(drop)
+            }
+            Op::PutLayer { id, parent, names, files } => {
+                let (parent, options) = new_layer(id, parent.as_ref(), names)?;
+                store.put_layer(parent.as_ref(), &options, &*tar(files)?).map(drop)
+            }
+            Op::ApplyDiff { id, files } => {
+                store.apply_diff(&id.parse()?, &*tar(files)?, &ApplyOptions::default()).map(drop)
+            }
+            Op::Seal(id) => store.seal(&id.parse()?).map(drop),
+            Op::Unseal(id) => store.unseal(&id.parse()?).map(drop),
+            Op::RemoveLayer(id) => store.remove_layer(&id.parse()?),
+            Op::CreateImage { id, layer, names, content } => {
+                let mut options = ImageOptions { names: names.clone(), ..ImageOptions::default() };
+                options.id = Some(id.parse()?);
+                options.top_layer = layer.as_ref().map(|layer| layer.parse()).transpose()?;
+                options.items = vec![NewItem::new("manifest", content.clone())];
+                store.create_image(&options).map(drop)
+            }
+            Op::RemoveImage(id) => store.remove_image(&id.parse()?).map(drop),
+            Op::Write(changes) => {
+                store.write(|txn| changes.iter().try_for_each(|change| change.perform(txn)))
+            }
+            Op::Commit(id) => {
+                let created = Some(Timestamp { seconds: 1, nanoseconds: 0 });
+                store.commit(&id.parse()?, &CommitOptions { created, ..CommitOptions::default() }).map(drop)
+            }
+            Op::Lease { id, of } => {
+                store.lease(&id.parse()?, of.thing()?, Duration::from_secs(1 << 20)).map(drop)
+            }
+            Op::EndLease(id) => store.end_lease(&id.parse()?).map(drop),
+            Op::Gc => store.gc(false).map(drop),
+            Op::Check => {
+                store.check(&CheckOptions { level: CheckLevel::Deep, ..CheckOptions::default() }).map(drop)
+            }
+            Op::Reopen => Ok(()),
+        }
+    }
+}
+
+/// What the layer of a container is called.
+pub(super) fn layer_of(container: &str) -> String {
+    format!("l{container}")
+}
+
+fn new_layer(
+    id: &str,
+    parent: Option<&String>,
+    names: &[String],
+) -> Result<(Option<LayerId>, LayerOptions), Error> {
+    let options = LayerOptions { names: names.to_vec(), ..LayerOptions::with_id(id.parse()?) };
+    Ok((parent.map(|parent| parent.parse()).transpose()?, options))
+}
+
+/// The tar of some files.
+pub(super) fn tar(files: &[(String, u8)]) -> Result<Vec<u8>, Error> {
+    let mut writer = Writer::new(Vec::new());
+    for (name, content) in files {
+        let content = [*content; 10];
+        let mut entry = Entry::new(name.as_bytes(), EntryKind::File);
+        (entry.size, entry.stored) = (10, 10);
+        writer.append(&entry, &mut content.as_slice()).map_err(ImportError::from)?;
+    }
+    Ok(writer.finish().map_err(ImportError::from)?)
+}
+
+impl Change {
+    fn new(fields: &mut Fields<'_>) -> Self {
+        let of = Target::new(fields);
+        match fields.byte() % 7 {
+            0 => Change::SetNames(of, names(fields)),
+            1 => Change::AddName(of, choose(fields, NAMES)),
+            2 => Change::RemoveName(of, choose(fields, NAMES)),
+            3 => Change::MoveName(choose(fields, IMAGES), choose(fields, NAMES)),
+            4 => Change::SetMetadata(of, format!("metadata {}", fields.byte() % 3)),
+            5 => Change::PutItem(of, choose(fields, KEYS), content(fields)),
+            _ => Change::RemoveItem(of, choose(fields, KEYS)),
+        }
+    }
+
+    fn perform(&self, txn: &crate::WriteTxn<'_>) -> Result<(), Error> {
+        match self {
+            Change::SetNames(of, names) => {
+                let names: Vec<Name> = names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+                txn.set_names(of.thing()?, &names)
+            }
+            Change::AddName(of, name) => txn.add_name(of.thing()?, &name.parse()?),
+            Change::RemoveName(of, name) => txn.remove_name(of.thing()?, &name.parse()?),
+            Change::MoveName(to, name) => txn.move_name(&to.parse::<crate::ImageId>()?, &name.parse()?),
+            Change::SetMetadata(of, text) => txn.set_metadata(of.thing()?, text),
+            Change::PutItem(of, key, content) => txn.put_item(of.thing()?, key, content),
+            Change::RemoveItem(of, key) => txn.remove_item(of.thing()?, key),
+        }
+    }
+}
