@@ -22,10 +22,17 @@ torture time="10m":
 ci:
     .ci/run
 
-# run one fuzz target: just fuzz import_tar 600
+# run one fuzz target, for as long as wanted: just fuzz import_tar 600
 fuzz target seconds="60":
-    mkdir -p fuzz/corpus/{{target}}
-    cargo +nightly fuzz run {{target}} fuzz/corpus/{{target}} fuzz/seeds/{{target}} -- -max_total_time={{seconds}} -rss_limit_mb=2048
+    fuzz/run {{target}} {{seconds}}
+
+# make committed seeds of what a fuzz target has found, as few and small ones as will do
+fuzz-keep target:
+    fuzz/run --keep {{target}}
+
+# the seeds that a program makes, after a target's form changed
+fuzz-seeds:
+    fuzz/seeds.py
 
 # more cases of the model test: just model 2000
 model cases="500":
