@@ -23,8 +23,11 @@ pub use record::fuzz_record;
 pub use storage_conf::fuzz_storage_conf;
 pub use store::fuzz_store;
 
+/// What a target does with an input.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name in `fuzz/`, so that a test can give each its seeds, and what once broke it.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("chunked", fuzz_chunked),
     ("import_tar", fuzz_import_tar),
     ("oci", fuzz_oci),

@@ -141,7 +141,7 @@ impl Op {
             11 => Op::Commit(choose(fields, CONTAINERS)),
             12 => {
                 // What the end of a lease takes with it is a story of its own for layers.
-                let kind = if fields.byte() % 2 == 0 { Kind::Image } else { Kind::Container };
+                let kind = if fields.byte().is_multiple_of(2) { Kind::Image } else { Kind::Container };
                 let id =
                     if kind == Kind::Image { choose(fields, IMAGES) } else { choose(fields, CONTAINERS) };
                 Op::Lease { id: choose(fields, LEASES), of: Target { kind, id } }
