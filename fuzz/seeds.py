@@ -19,6 +19,87 @@ def put(target, name, data):
     (directory / name).write_bytes(data)
 
 
+def odd_path(kind, text):
+    """A path: its kind (0: absolute, 1: as it is, 2: below the base), and its bytes."""
+    return bytes([kind, len(text)]) + text
+
+
+def overlay_options():
+    def text(data):
+        return bytes([len(data)]) + data
+
+    odd = [odd_path(2, b"a,b"), odd_path(2, b"c:d"), odd_path(2, b"e\\f"), odd_path(0, b"g h\n"), odd_path(0, b"\xff,lowerdir=/etc")]
+    upper = odd_path(2, b"9") + odd_path(0, b"w/9,upperdir=x")
+    label = bytes([1]) + text(b"u:r:t:s0:c1,c2")
+    words = bytes([4, 2, 9, 10, 12])
+    for name, probe, bits in (("kernel", 0b0011_1000, 0b0100_0101), ("program", 0b1010_0001, 0b0100_0100),
+                              ("view", 0b0011_1000, 0b0100_1101), ("string", 0b0010_0000, 0b0000_0100)):
+        put("overlay_options", name, bytes([probe, bits]) + text(b"s/d") + odd_path(2, b"empty") + bytes([5]) + b"".join(odd)
+            + upper + label + words)
+    maps = b"".join(number.to_bytes(4, "little") for number in (0, 100000, 65536))
+    put("overlay_options", "maps", bytes([0b0100_1000, 0b1100_0101]) + text(b"s") + odd_path(2, b"e") + bytes([1]) + odd_path(2, b"1")
+        + upper + bytes([0, 0, 1]) + maps + bytes([1]) + maps)
+    put("overlay_options", "page", bytes([0b0010_0000, 0b0000_0110]) + text(b"s") + odd_path(2, b"e") + bytes([0, 255]) + upper)
+    put("overlay_options", "module", bytes([0b0010_0000, 0b0000_0001]) + text(b"s") + odd_path(2, b"e") + bytes([2])
+        + odd_path(0, b"x,context=a") + odd_path(0, b'y",smackfsroot=b'))
+
+
+def storage_conf():
+    main = b"""[storage]
+driver = "overlay"
+graphroot = "/g/$UID"
+driver_priority = ["overlay", "btrfs"]
+transient_store = true
+nosuch = 1
+[storage.options]
+additionalimagestores = ["/usr", {append=true}]
+pull_options = {enable_partial_images = "false", n = 1}
+auto-userns-min-size = 0x400
+force_mask = 0o750
+mountopt = "nodev,metacopy=on"
+[storage.options.overlay]
+size = "1.5 GiB"
+inodes = "100"
+force_mask = "shared"
+use_composefs = "F"
+sync = "none"
+"""
+    drop_in = b'[storage.options]\nadditionalimagestores = ["/etc", {append=true}]\n'
+    last = b"[storage]\nrunroot = '/r\\'\n"
+
+    def parts(*parts):
+        return b"\n%%\n".join(parts)
+
+    put("storage_conf", "root", b"\x03" + parts(b"X=1", main, drop_in))
+    variables = b"HOME=/h\nSTORAGE_OPTS=size=10G,.force_mask=0700"
+    put("storage_conf", "user", b"\x3f" + parts(variables, main, drop_in, drop_in, drop_in, main, last))
+    put("storage_conf", "variables", b"\0STORAGE_DRIVER=overlay2\nSTORAGE_OPTS=overlay.mountopt=nodev,zfs.x=1")
+    texts = b"0:100000:65536\n1.5MiB\n10G\n512\n7 kb\nforce_mask=private\nsize=3p\ninodes=7"
+    put("storage_conf", "texts", b"\0" + texts)
+
+
+def store():
+    none, files = b"\0", b"\2\0\0\1\1"
+    story = [
+        b"\3\0" + none + b"\1\1" + files,  # layer la, named web
+        b"\3\1" + b"\1\0" + none + b"\1\1\0",  # layer lab on it
+        b"\x08\0" + b"\1\1" + b"\1\3" + b"\xff",  # image ia of lab, with a large item
+        b"\0\0" + b"\1\0" + b"\1\2",  # container ca of it
+        b"\x0a\2" + b"\2\0\5\0\7" + b"\1\0\4\1" + b"\0\0\1\4",  # item, metadata, name
+        b"\4\3" + files,  # files of the container
+        b"\x0b\0",  # commit
+        b"\x0c\0\0\0",  # lease of the image
+        b"\x0d\0",  # its end
+    ]
+    put("store", "story", b"".join(story) + bytes([1, 0, 9, 0, 14, 16]))
+    apply = b"\4\2" + files
+    put("store", "seal", b"\2\2" + none + b"\0" + apply + bytes([6, 2, 5, 2, 6, 2]) + apply + bytes([7, 2, 15, 16]))
+    # A fault: the operation's number with the highest bit, which call, and how it fails. Then the operation again.
+    for how, word in enumerate(("broken", "full", "interrupted", "short")):
+        struck = [bytes([part[0] | 0x80, 30 + 20 * at, how]) + part[1:] + part for at, part in enumerate(story)]
+        put("store", word, b"".join(struck))
+
+
 def archive(form, members):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form, bufsize=512) as tar:
@@ -98,87 +179,6 @@ def chunked():
         put("chunked", name, b"\3" + archive(tarfile.PAX_FORMAT, members))
     holes = [("holes", F, b"data" + bytes(2000) + b"more"), ("zeros", F, bytes(1024))]
     put("chunked", "holes", b"\3" + archive(tarfile.GNU_FORMAT, holes))
-
-
-def path(kind, text):
-    """A path: its kind (0: absolute, 1: as it is, 2: below the base), and its bytes."""
-    return bytes([kind, len(text)]) + text
-
-
-def overlay_options():
-    def text(data):
-        return bytes([len(data)]) + data
-
-    odd = [path(2, b"a,b"), path(2, b"c:d"), path(2, b"e\\f"), path(0, b"g h\n"), path(0, b"\xff,lowerdir=/etc")]
-    upper = path(2, b"9") + path(0, b"w/9,upperdir=x")
-    label = bytes([1]) + text(b"u:r:t:s0:c1,c2")
-    words = bytes([4, 2, 9, 10, 12])
-    for name, probe, bits in (("kernel", 0b0011_1000, 0b0100_0101), ("program", 0b1010_0001, 0b0100_0100),
-                              ("view", 0b0011_1000, 0b0100_1101), ("string", 0b0010_0000, 0b0000_0100)):
-        put("overlay_options", name, bytes([probe, bits]) + text(b"s/d") + path(2, b"empty") + bytes([5]) + b"".join(odd)
-            + upper + label + words)
-    maps = b"".join(number.to_bytes(4, "little") for number in (0, 100000, 65536))
-    put("overlay_options", "maps", bytes([0b0100_1000, 0b1100_0101]) + text(b"s") + path(2, b"e") + bytes([1]) + path(2, b"1")
-        + upper + bytes([0, 0, 1]) + maps + bytes([1]) + maps)
-    put("overlay_options", "page", bytes([0b0010_0000, 0b0000_0110]) + text(b"s") + path(2, b"e") + bytes([0, 255]) + upper)
-    put("overlay_options", "module", bytes([0b0010_0000, 0b0000_0001]) + text(b"s") + path(2, b"e") + bytes([2])
-        + path(0, b"x,context=a") + path(0, b'y",smackfsroot=b'))
-
-
-def storage_conf():
-    main = b"""[storage]
-driver = "overlay"
-graphroot = "/g/$UID"
-driver_priority = ["overlay", "btrfs"]
-transient_store = true
-nosuch = 1
-[storage.options]
-additionalimagestores = ["/usr", {append=true}]
-pull_options = {enable_partial_images = "false", n = 1}
-auto-userns-min-size = 0x400
-force_mask = 0o750
-mountopt = "nodev,metacopy=on"
-[storage.options.overlay]
-size = "1.5 GiB"
-inodes = "100"
-force_mask = "shared"
-use_composefs = "F"
-sync = "none"
-"""
-    drop_in = b'[storage.options]\nadditionalimagestores = ["/etc", {append=true}]\n'
-    last = b"[storage]\nrunroot = '/r\\'\n"
-
-    def parts(*parts):
-        return b"\n%%\n".join(parts)
-
-    put("storage_conf", "root", b"\x03" + parts(b"X=1", main, drop_in))
-    variables = b"HOME=/h\nSTORAGE_OPTS=size=10G,.force_mask=0700"
-    put("storage_conf", "user", b"\x3f" + parts(variables, main, drop_in, drop_in, drop_in, main, last))
-    put("storage_conf", "variables", b"\0STORAGE_DRIVER=overlay2\nSTORAGE_OPTS=overlay.mountopt=nodev,zfs.x=1")
-    texts = b"0:100000:65536\n1.5MiB\n10G\n512\n7 kb\nforce_mask=private\nsize=3p\ninodes=7"
-    put("storage_conf", "texts", b"\0" + texts)
-
-
-def store():
-    none, files = b"\0", b"\2\0\0\1\1"
-    story = [
-        b"\3\0" + none + b"\1\1" + files,  # layer la, named web
-        b"\3\1" + b"\1\0" + none + b"\1\1\0",  # layer lab on it
-        b"\x08\0" + b"\1\1" + b"\1\3" + b"\xff",  # image ia of lab, with a large item
-        b"\0\0" + b"\1\0" + b"\1\2",  # container ca of it
-        b"\x0a\2" + b"\2\0\5\0\7" + b"\1\0\4\1" + b"\0\0\1\4",  # item, metadata, name
-        b"\4\3" + files,  # files of the container
-        b"\x0b\0",  # commit
-        b"\x0c\0\0\0",  # lease of the image
-        b"\x0d\0",  # its end
-    ]
-    put("store", "story", b"".join(story) + bytes([1, 0, 9, 0, 14, 16]))
-    apply = b"\4\2" + files
-    put("store", "seal", b"\2\2" + none + b"\0" + apply + bytes([6, 2, 5, 2, 6, 2]) + apply + bytes([7, 2, 15, 16]))
-    # A fault: the operation's number with the highest bit, which call, and how it fails. Then the operation again.
-    for how, word in enumerate(("broken", "full", "interrupted", "short")):
-        struck = [bytes([part[0] | 0x80, 30 + 20 * at, how]) + part[1:] + part for at, part in enumerate(story)]
-        put("store", word, b"".join(struck))
 
 
 def main():

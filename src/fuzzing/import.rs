@@ -6,7 +6,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::place::place;
 use super::{LIMITS, with_checksums};
 use crate::archive::{Entry, EntryKind, Reader, Writer};
 use crate::error::{ArchiveError, Error};
@@ -148,6 +147,24 @@ fn base_layer(victim: &Path) -> Result<Arc<[u8]>, Error> {
     }
     let bytes = writer.finish().map_err(crate::error::ImportError::from)?;
     Ok(Arc::from(bytes))
+}
+
+/// A directory of this process's own, on a tmpfs if there is one. Those of dead processes go.
+fn place() -> io::Result<PathBuf> {
+    const PREFIX: &str = "layerstore-fuzz-";
+    let shared = Path::new("/dev/shm");
+    let parent = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+    for entry in fs::read_dir(&parent)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    let top = parent.join(format!("{PREFIX}{}", std::process::id()));
+    fs::create_dir_all(&top)?;
+    Ok(top)
 }
 
 /// A line for each file of a tree, with everything that could change.
