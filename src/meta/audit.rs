@@ -7,7 +7,7 @@ use layerstore_schema::record::{
     LayerContent, LayerRecord, LeaseRecord, Record,
 };
 use layerstore_schema::table::{self, Owner, usage};
-use redb::{ReadableTable, TableDefinition};
+use redb::TableDefinition;
 
 use super::index::{IndexRow, Indexed};
 use super::{Query, Tables, Unsynced, unsynced};

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use layerstore_schema::table::{TableVisitor, visit_all};
-use redb::{CompactionError, Key, ReadableTable, TableDefinition, TableHandle, Value};
+use redb::{CompactionError, Key, StorageError, TableDefinition, TableHandle, Value};
 use rustix::fs::FileType;
 
 use super::create::{Draft, Place};
@@ -70,10 +70,11 @@ impl Database {
     fn copy_from(&self, snapshot: &ReadTxn, file: &File) -> Result<(), MetaError> {
         let failed = |source: redb::Error| backup_error(self.path(), source);
         let mut database = self.open_private(file)?;
-        let target = WriteTxn::new(database.begin_write().map_err(|error| failed(error.into()))?);
+        let begin = |database: &redb::Database| database.begin_write().map_err(|error| failed(error.into()));
+        let target = WriteTxn::new(database.run(begin)?, database.health().clone());
         snapshot.copy_to(&target)?;
-        target.0.commit().map_err(|error| failed(error.into()))?;
-        database.compact().map_err(|error| failed(error.into()))?;
+        target.0.finish(|txn| txn.commit().map_err(|error| failed(error.into())))?;
+        database.run_mut(|database| database.compact().map_err(|error| failed(error.into())))?;
         Ok(())
     }
 
@@ -91,11 +92,12 @@ impl Database {
         // The format may be newer than this build: nothing in it is changed, but the tables are.
         let txn = self.begin_write(&writer)?;
         self.check_writable(&txn)?;
-        txn.0.abort().map_err(MetaError::from)?;
-        writer.database.compact().map_err(|error| match error {
+        txn.0.finish(redb::WriteTransaction::abort)?;
+        let compacted = |error| match error {
             CompactionError::TransactionInProgress => MetaError::InUse { path: self.path().to_owned() },
             error => self.writer_error(error.into()),
-        })?;
+        };
+        writer.database.run_mut(|database| database.compact().map_err(compacted))?;
         drop(writer);
         Ok(Compacted { before, after: length()? })
     }
@@ -110,10 +112,14 @@ impl ReadTxn {
     ///
     /// Returns [`MetaError::UnknownTable`] if there is a table that this build does not know.
     fn copy_to(&self, target: &WriteTxn) -> Result<(), MetaError> {
-        let mut left: BTreeSet<String> =
-            self.0.list_tables()?.map(|handle| handle.name().to_owned()).collect();
-        let multimaps = self.0.list_multimap_tables()?;
-        left.extend(multimaps.map(|handle| redb::MultimapTableHandle::name(&handle).to_owned()));
+        let list = |txn: &redb::ReadTransaction| {
+            let mut names: BTreeSet<String> =
+                txn.list_tables()?.map(|handle| handle.name().to_owned()).collect();
+            let multimaps = txn.list_multimap_tables()?;
+            names.extend(multimaps.map(|handle| redb::MultimapTableHandle::name(&handle).to_owned()));
+            Ok::<_, StorageError>(names)
+        };
+        let left = self.0.run(list)?;
         let mut copy = Copy { from: self, to: target, left };
         visit_all(&mut copy)?;
         copy.left.pop_first().map_or(Ok(()), |name| Err(MetaError::UnknownTable { name }))

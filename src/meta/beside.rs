@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use layerstore_schema::record::{ContainerRecord, ImageRecord, LayerRecord};
 use layerstore_schema::table::{self, BESIDE_KEY};
-use redb::ReadableTable;
 
 use super::{Query, Tables, WriteTxn};
 use crate::error::MetaError;
@@ -97,7 +96,7 @@ impl WriteTxn {
             }
         }
         if noted != before {
-            self.0.open_table(table::META)?.insert(BESIDE_KEY, encode(&noted).as_slice())?;
+            self.open(table::META)?.insert(BESIDE_KEY, encode(&noted).as_slice())?;
         }
         Ok(())
     }

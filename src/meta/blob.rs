@@ -5,10 +5,9 @@ use std::io::{self, Read, Seek};
 
 use layerstore_schema::record::{BlobRecord, Record};
 use layerstore_schema::table;
-use redb::ReadableTable;
 
 use super::txn::missing;
-use super::{Query, ReadTxn, WriteTxn};
+use super::{Query, ReadTxn, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::sys::file::File;
 
@@ -117,29 +116,26 @@ impl WriteTxn {
             record.users -= 1;
             return self.put_blob_record(hash, &record);
         }
-        let mut chunks = self.0.open_table(table::BLOB_CHUNKS)?;
-        for row in chunks.extract_from_if((record.number, 0)..=(record.number, u32::MAX), |_, _| true)? {
-            row?;
-        }
-        self.0.open_table(table::BLOBS)?.remove(hash)?;
+        self.remove_chunks(record.number)?;
+        self.open(table::BLOBS)?.remove(hash)?;
         self.add_usage(table::usage::BLOB_BYTES, -record.stored.cast_signed())
     }
 
     pub(super) fn put_blob_record(&self, hash: &[u8; 32], record: &BlobRecord) -> Result<(), MetaError> {
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::BLOBS)?.insert(hash, bytes.as_slice())?;
+        self.open(table::BLOBS)?.insert(hash, bytes.as_slice())?;
         Ok(())
     }
 
     fn next_blob_number(&self) -> Result<u64, MetaError> {
-        let chunks = self.0.open_table(table::BLOB_CHUNKS)?;
+        let chunks = self.open(table::BLOB_CHUNKS)?;
         let last = chunks.last()?.map_or(0, |(key, _)| key.value().0);
         Ok(last.saturating_add(1))
     }
 
     /// Returns how many bytes there were. An empty blob has one empty chunk, so that its number is taken.
     fn put_chunks(&self, number: u64, input: &mut impl Read) -> Result<u64, MetaError> {
-        let mut chunks = self.0.open_table(table::BLOB_CHUNKS)?;
+        let mut chunks = self.open(table::BLOB_CHUNKS)?;
         let mut stored = 0u64;
         let mut chunk = Vec::with_capacity(table::CHUNK);
         for position in 0..=u32::MAX {
@@ -240,7 +236,7 @@ impl Read for ChunkReader<'_> {
 
 impl ReadTxn {
     fn chunk(&self, number: u64, position: u32) -> Result<Option<Vec<u8>>, MetaError> {
-        let chunks = self.0.open_table(table::BLOB_CHUNKS)?;
+        let chunks = self.open(table::BLOB_CHUNKS)?;
         Ok(chunks.get((number, position))?.map(|row| row.value().to_vec()))
     }
 }

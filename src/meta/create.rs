@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::backend::Backend;
+use super::guard::Guarded;
 use super::{Database, WriteTxn};
 use crate::error::MetaError;
 use crate::sys::file::File;
@@ -27,9 +28,9 @@ impl Database {
         let place = Place::of(self.path()).map_err(failed)?;
         let file = place.unnamed_file().map_err(failed)?;
         let database = self.open_private(&file)?;
-        let txn = WriteTxn::new(database.begin_write().map_err(MetaError::from)?);
+        let txn = WriteTxn::new(database.run(redb::Database::begin_write)?, database.health().clone());
         body(&txn)?;
-        txn.0.commit().map_err(MetaError::from)?;
+        txn.commit()?;
         drop(database);
         let syncs = self.options().sync;
         if syncs {
@@ -46,13 +47,13 @@ impl Database {
     }
 
     /// Opens a file that no other process knows; an empty one becomes a database. Nothing is synced.
-    pub(super) fn open_private(&self, file: &File) -> Result<redb::Database, MetaError> {
-        let open = || -> Result<_, redb::Error> {
+    pub(super) fn open_private(&self, file: &File) -> Result<Guarded<redb::Database>, MetaError> {
+        let prepare = || -> Result<_, redb::Error> {
             let inner = self.file_backend(file.try_clone()?)?;
-            let backend = Backend::private(inner, file.try_clone()?, self.options());
-            Ok(self.builder().create_with_backend(backend)?)
+            Ok(Backend::private(inner, file.try_clone()?, self.options()))
         };
-        open().map_err(|error| self.writer_error(error))
+        let backend = prepare().map_err(|error| self.writer_error(error))?;
+        self.open_with(&self.builder(), backend)
     }
 
     /// Brings what was written to the disk.

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,11 +13,11 @@ use std::time::{Duration, Instant};
 use layerstore_schema::header::Access;
 use redb::backends::FileBackend;
 use redb::{
-    Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
-    StorageBackend, StorageError, TransactionError,
+    Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageBackend, StorageError,
 };
 
 use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT};
+use super::guard::{Guarded, Health};
 use super::holder::HolderFile;
 use super::private::{PrivateBackend, read_header_bytes};
 use super::{Query, ReadTxn, StoreBeside, WriteTxn, read_header};
@@ -109,6 +108,8 @@ impl Database {
         loop {
             tries -= 1;
             match self.try_begin_read() {
+                // Not that of somebody who writes at this moment, if it is there twice.
+                Err(MetaError::Damaged { .. }) if tries > 1 => tries = 1,
                 Err(error) if tries > 0 => tracing::debug!(%error, "opening the database anew"),
                 begun => return begun,
             }
@@ -117,24 +118,25 @@ impl Database {
 
     fn try_begin_read(&self) -> Result<ReadTxn, MetaError> {
         let reader = self.reader()?;
-        let begun = point(Call::Read).map_err(|error| redb::StorageError::from(error).into());
-        begun.and_then(|()| reader.begin_read()).map(ReadTxn).map_err(|error: TransactionError| {
+        let begun = point(Call::Read).map_err(|error| StorageError::from(error).into());
+        begun.and_then(|()| reader.begin_read()).inspect_err(|_| {
             let mut slot = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
             slot.take_if(|current| Arc::ptr_eq(current, &reader));
-            error.into()
         })
     }
 
     fn reader(&self) -> Result<Arc<Reader>, MetaError> {
         let mut slot = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reader) = &*slot {
+        // One that met damage has nothing more to say.
+        if let Some(reader) = slot.as_ref().filter(|reader| !reader.health().is_damaged()) {
             return Ok(Arc::clone(reader));
         }
+        let health = Health::new(&self.path);
         let open = || {
-            point(Call::Open).map_err(redb::StorageError::from)?;
-            self.builder().open_read_only(&self.path)
+            point(Call::Open).map_err(|error| self.io_error(error))?;
+            health.run(|| Ok::<_, MetaError>(self.builder().open_read_only(&self.path)))
         };
-        let reader = match open() {
+        let reader = match open()? {
             // No writer is there now, and the last one left without a word: by our own doing (see `backend`), or
             // because it died. A writer that opens looks after the second case, and while it is there readers
             // trust the file.
@@ -149,7 +151,7 @@ impl Database {
             }
             other => other.map_err(|error| self.open_error(error))?,
         };
-        let reader = Arc::new(Reader::Shared(reader));
+        let reader = Arc::new(Reader::Shared(Guarded::new(reader, health)));
         *slot = Some(Arc::clone(&reader));
         Ok(reader)
     }
@@ -158,7 +160,7 @@ impl Database {
     /// that look, so this waits for nobody: a caller may hold the very lock that the writer waits for.
     fn open_looked_after(
         &self,
-        open: impl Fn() -> Result<ReadOnlyDatabase, DatabaseError>,
+        open: impl Fn() -> Result<Result<ReadOnlyDatabase, DatabaseError>, MetaError>,
     ) -> Result<ReadOnlyDatabase, MetaError> {
         let begun = Instant::now();
         loop {
@@ -166,7 +168,7 @@ impl Database {
                 Err(MetaError::Locked { .. }) if begun.elapsed() < SHORT_LOCK_TIMEOUT => None,
                 writer => Some(writer?),
             };
-            match open() {
+            match open()? {
                 // The writer has left again, like the last one.
                 Err(DatabaseError::RepairAborted) if writer.is_none() => std::thread::yield_now(),
                 opened => return opened.map_err(|error| self.open_error(error)),
@@ -176,18 +178,32 @@ impl Database {
 
     /// Opens a file that may not be written, as the last writer left it.
     fn open_privately(&self) -> Result<Reader, MetaError> {
-        let open = || -> Result<_, redb::Error> {
+        let prepare = || -> Result<_, redb::Error> {
             let file = File::open(&self.path)?;
             let header = read_header_bytes(&file)?;
             let inner = self.file_backend(file.try_clone()?)?;
             let phase = PhaseSwitch::new(Phase::Running);
             let backend = PrivateBackend::new(inner, phase.clone(), self.options.lock_timeout)?;
-            let opened = catch_unwind(AssertUnwindSafe(|| self.builder().create_with_backend(backend)));
-            let database =
-                opened.map_err(|_| redb::Error::Corrupted("it cannot be repaired".to_owned()))??;
-            Ok(Reader::Private { database, file, header, phase })
+            Ok((file, header, phase, backend))
         };
-        open().map_err(|error| self.writer_error(error))
+        let (file, header, phase, backend) = prepare().map_err(|error| self.writer_error(error))?;
+        let database = self.open_with(&self.builder(), backend)?;
+        Ok(Reader::Private { database, file, header, phase })
+    }
+
+    /// Verifies every page of the file: its checksum, and that the note of what is free fits what is used. Changes nothing
+    /// in the file; what redb would mend is mended in memory. Readers go on, and writers wait.
+    ///
+    /// Returns [`MetaError::Damaged`] or [`MetaError::Open`] if something is wrong.
+    pub(crate) fn verify(&self) -> Result<(), MetaError> {
+        let Reader::Private { database, .. } = &mut self.open_privately()? else { return Ok(()) };
+        let check = |database: &mut redb::Database| {
+            database.check_integrity().map_err(|error| self.writer_error(error.into()))
+        };
+        match database.run_mut(check)? {
+            true => Ok(()),
+            false => Err(MetaError::Damaged { path: self.path.clone() }),
+        }
     }
 
     /// Whether the path leads to another file than at the first use, or to none.
@@ -299,14 +315,17 @@ impl Database {
         let value = body(&txn)?;
         txn.write_journal()?;
         let _span = tracing::debug_span!("commit").entered();
-        txn.0.commit().map_err(MetaError::from)?;
+        txn.commit()?;
         Ok(value)
     }
 
     pub(super) fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
         let _span = tracing::debug_span!("lock wait").entered();
-        let txn = writer.database.begin_write().map_err(|error| self.writer_error(error.into()))?;
-        Ok(WriteTxn::beside(txn, Arc::clone(&self.options.beside)))
+        let begin = |database: &redb::Database| {
+            database.begin_write().map_err(|error| self.writer_error(error.into()))
+        };
+        let txn = writer.database.run(begin)?;
+        Ok(WriteTxn::beside(txn, writer.database.health().clone(), Arc::clone(&self.options.beside)))
     }
 
     pub(super) fn open_writer(&self) -> Result<Writer, MetaError> {
@@ -333,12 +352,21 @@ impl Database {
         let mut builder = self.builder();
         let repairing = phase.clone();
         builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));
-        // redb loads what the last commit says of the pages, and panics if the file was cut short meanwhile.
-        let opened = catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(backend)))
-            .map_err(|_| MetaError::Damaged { path: self.path.clone() })?;
-        let database = opened.map_err(|error| self.writer_error(error.into()))?;
+        let database = self.open_with(&builder, backend)?;
         phase.set(Phase::Running);
         Ok(Writer { database, phase })
+    }
+
+    /// Opens the database behind `backend`.
+    pub(super) fn open_with(
+        &self,
+        builder: &Builder,
+        backend: impl StorageBackend,
+    ) -> Result<Guarded<redb::Database>, MetaError> {
+        let health = Health::new(&self.path);
+        let opened = health
+            .run(|| builder.create_with_backend(backend).map_err(|error| self.writer_error(error.into())))?;
+        Ok(Guarded::new(opened, health))
     }
 
     /// What writes to the file in the end.
@@ -379,22 +407,33 @@ impl Database {
 /// A handle for reading.
 enum Reader {
     /// It follows the commits of every process.
-    Shared(ReadOnlyDatabase),
+    Shared(Guarded<ReadOnlyDatabase>),
     /// It sees the file as it was when it was opened, with this header.
-    Private { database: redb::Database, file: File, header: Vec<u8>, phase: PhaseSwitch },
+    Private { database: Guarded<redb::Database>, file: File, header: Vec<u8>, phase: PhaseSwitch },
 }
 
 impl Reader {
     /// Begins a snapshot. An error makes the caller open another handle.
-    fn begin_read(&self) -> Result<ReadTransaction, TransactionError> {
-        match self {
-            Reader::Shared(database) => database.begin_read(),
+    fn begin_read(&self) -> Result<ReadTxn, MetaError> {
+        let txn = match self {
+            Reader::Shared(database) => database.run(ReadableDatabase::begin_read)?,
             Reader::Private { database, file, header, .. } => {
-                let txn = database.begin_read()?;
+                let txn = database.run(ReadableDatabase::begin_read)?;
                 // Once the snapshot is registered its pages stay as they are; before that somebody may have written.
                 let now = read_header_bytes(file).map_err(StorageError::from)?;
-                if now == *header { Ok(txn) } else { Err(StorageError::from(changed()).into()) }
+                if now != *header {
+                    return Err(StorageError::from(changed()).into());
+                }
+                txn
             }
+        };
+        Ok(ReadTxn(Guarded::new(txn, self.health().clone())))
+    }
+
+    fn health(&self) -> &Health {
+        match self {
+            Reader::Shared(database) => database.health(),
+            Reader::Private { database, .. } => database.health(),
         }
     }
 }
@@ -435,14 +474,14 @@ impl OpenWrite {
     pub(crate) fn commit(self) -> Result<Committed, MetaError> {
         self.txn.write_journal()?;
         self.writer.phase.set(Phase::Keeping);
-        self.txn.0.commit()?;
+        self.txn.commit()?;
         Ok(Committed { _writer: self.writer })
     }
 }
 
 /// A handle for one write transaction.
 pub(super) struct Writer {
-    pub(super) database: redb::Database,
+    pub(super) database: Guarded<redb::Database>,
     phase: PhaseSwitch,
 }
 

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use layerstore_schema::manifest::TreeDigest;
 use layerstore_schema::record::{ContainerRecord, ImageRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::{self, LayerKey, Owner};
-use redb::{ReadableTable, TableDefinition};
+use redb::TableDefinition;
 
-use super::{Query, WriteTxn};
+use super::{Query, Tables, WriteTxn};
 use crate::error::MetaError;
 
 /// An index whose rows are pairs.
@@ -187,7 +187,7 @@ impl WriteTxn {
             IndexRow::Name(owner, name, id) => self.insert_name(*owner, name, id),
             IndexRow::Child(parent, child) => self.insert_pair(table::CHILDREN, parent, child),
             IndexRow::LayerDigest(kind, digest, layer) => {
-                let mut rows = self.0.open_table(table::LAYERS_BY_DIGEST)?;
+                let mut rows = self.open(table::LAYERS_BY_DIGEST)?;
                 rows.insert((*kind, &**digest, &**layer), ())?;
                 Ok(())
             }
@@ -197,30 +197,30 @@ impl WriteTxn {
                 self.insert_pair(table::CONTAINERS_BY_IMAGE, image, container)
             }
             IndexRow::ContainerLayer(layer, container) => {
-                self.0.open_table(table::CONTAINERS_BY_LAYER)?.insert(&**layer, &**container)?;
+                self.open(table::CONTAINERS_BY_LAYER)?.insert(&**layer, &**container)?;
                 Ok(())
             }
         }
     }
 
     fn insert_pair(&self, definition: PairTable, first: &str, second: &str) -> Result<(), MetaError> {
-        self.0.open_table(definition)?.insert((first, second), ())?;
+        self.open(definition)?.insert((first, second), ())?;
         Ok(())
     }
 
     fn remove_pair(&self, definition: PairTable, first: &str, second: &str) -> Result<(), MetaError> {
-        self.0.open_table(definition)?.remove((first, second))?;
+        self.open(definition)?.remove((first, second))?;
         Ok(())
     }
 
     fn insert_name(&self, owner: u8, name: &str, id: &str) -> Result<(), MetaError> {
         self.refuse_taken(owner, name, id)?;
-        self.0.open_table(table::NAMES)?.insert((owner, name), id)?;
+        self.open(table::NAMES)?.insert((owner, name), id)?;
         Ok(())
     }
 
     fn refuse_taken(&self, owner: u8, name: &str, id: &str) -> Result<(), MetaError> {
-        let names = self.0.open_table(table::NAMES)?;
+        let names = self.open(table::NAMES)?;
         match names.get((owner, name))? {
             Some(holder) if holder.value() != id => Err(MetaError::NameInUse {
                 kind: Owner::from_code(owner).map_or("thing", Owner::word),
@@ -235,12 +235,12 @@ impl WriteTxn {
     pub(crate) fn remove_index_row(&self, row: &IndexRow) -> Result<(), MetaError> {
         match row {
             IndexRow::Name(owner, name, _) => {
-                self.0.open_table(table::NAMES)?.remove((*owner, &**name))?;
+                self.open(table::NAMES)?.remove((*owner, &**name))?;
                 Ok(())
             }
             IndexRow::Child(parent, child) => self.remove_pair(table::CHILDREN, parent, child),
             IndexRow::LayerDigest(kind, digest, layer) => {
-                let mut rows = self.0.open_table(table::LAYERS_BY_DIGEST)?;
+                let mut rows = self.open(table::LAYERS_BY_DIGEST)?;
                 rows.remove((*kind, &**digest, &**layer))?;
                 Ok(())
             }
@@ -250,7 +250,7 @@ impl WriteTxn {
                 self.remove_pair(table::CONTAINERS_BY_IMAGE, image, container)
             }
             IndexRow::ContainerLayer(layer, _) => {
-                self.0.open_table(table::CONTAINERS_BY_LAYER)?.remove(&**layer)?;
+                self.open(table::CONTAINERS_BY_LAYER)?.remove(&**layer)?;
                 Ok(())
             }
         }

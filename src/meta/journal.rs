@@ -10,10 +10,9 @@ use layerstore_schema::record::{
     Action, ContainerRecord, ImageRecord, JournalRecord, LayerRecord, Record, aspect,
 };
 use layerstore_schema::table::{self, Owner};
-use redb::ReadableTable;
 
 use super::txn::decode;
-use super::{Query, WriteTxn};
+use super::{Query, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::types::Timestamp;
 
@@ -104,7 +103,7 @@ impl WriteTxn {
             return Ok(());
         }
         let time = Timestamp::now().into();
-        let mut journal = self.0.open_table(table::JOURNAL)?;
+        let mut journal = self.open(table::JOURNAL)?;
         let mut last = journal.last()?.map_or(0, |(key, _)| key.value());
         for touch in touched {
             let Some((action, aspects)) = touch.outcome() else { continue };

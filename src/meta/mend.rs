@@ -13,7 +13,7 @@ use redb::TableDefinition;
 use super::audit::{Records, RowKey};
 use super::index::{IndexRow, Indexed, stored_rows};
 use super::journal::Effect;
-use super::{Freed, PreparedBlob, Query, WriteTxn};
+use super::{Freed, PreparedBlob, Query, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
@@ -47,7 +47,7 @@ impl WriteTxn {
         self.write_sums(&records)?;
         self.write_indexes(&records)?;
         for (number, _) in &records.journal {
-            self.0.open_table(table::JOURNAL)?.remove(*number)?;
+            self.open(table::JOURNAL)?.remove(*number)?;
         }
         Ok(freed)
     }
@@ -139,7 +139,7 @@ impl WriteTxn {
     fn write_sums(&self, records: &Records) -> Result<(), MetaError> {
         let sums: BTreeMap<_, _> =
             records.sums().into_iter().map(|(sum, kind, value)| (sum, (kind, value))).collect();
-        let mut rows = self.0.open_table(table::USAGE)?;
+        let mut rows = self.open(table::USAGE)?;
         for sum in records.usage.keys().filter(|sum| !sums.contains_key(sum.as_str())) {
             rows.remove(sum.as_str())?;
         }
@@ -182,13 +182,13 @@ impl WriteTxn {
             RowKey::Layer(id) => self.erase_thing(table::LAYERS, Owner::Layer, id)?,
             RowKey::Image(id) => self.erase_thing(table::IMAGES, Owner::Image, id)?,
             RowKey::Container(id) => self.erase_thing(table::CONTAINERS, Owner::Container, id)?,
-            RowKey::Diff(tree) => drop(self.0.open_table(table::DIFFS)?.remove(tree)?),
+            RowKey::Diff(tree) => drop(self.open(table::DIFFS)?.remove(tree)?),
             RowKey::Item(owner, id, key) => {
-                self.0.open_table(table::ITEMS)?.remove((*owner, id.as_str(), key.as_str()))?;
+                self.open(table::ITEMS)?.remove((*owner, id.as_str(), key.as_str()))?;
                 self.note_items_of(*owner, id);
             }
             RowKey::KeptBlob(digest) => {
-                self.0.open_table(table::KEPT_BLOBS)?.remove(digest.as_str())?;
+                self.open(table::KEPT_BLOBS)?.remove(digest.as_str())?;
                 self.note_blob(digest, Effect::Removed);
             }
             RowKey::Lease(id) => drop(self.remove_lease(id)?),
@@ -197,7 +197,7 @@ impl WriteTxn {
                 if let Ok(Some(record)) = self.blob(hash) {
                     self.remove_chunks(record.number)?;
                 }
-                self.0.open_table(table::BLOBS)?.remove(hash)?;
+                self.open(table::BLOBS)?.remove(hash)?;
             }
         }
         Ok(())
@@ -210,17 +210,13 @@ impl WriteTxn {
         id: &str,
     ) -> Result<(), MetaError> {
         let names = self.names_of(owner.code(), id).unwrap_or_default();
-        self.0.open_table(definition)?.remove(id)?;
+        self.open(definition)?.remove(id)?;
         self.note_thing(owner, id, Effect::Removed, &names);
         Ok(())
     }
 
-    fn remove_chunks(&self, number: u64) -> Result<(), MetaError> {
-        let mut chunks = self.0.open_table(table::BLOB_CHUNKS)?;
-        for row in chunks.extract_from_if((number, 0)..=(number, u32::MAX), |_, _| true)? {
-            row?;
-        }
-        Ok(())
+    pub(super) fn remove_chunks(&self, number: u64) -> Result<(), MetaError> {
+        self.open(table::BLOB_CHUNKS)?.retain_in((number, 0)..=(number, u32::MAX), |_, _| false)
     }
 
     /// Puts a layer's record in its place, whatever stands there.
@@ -247,7 +243,7 @@ impl WriteTxn {
     ) -> Result<(), MetaError> {
         let record = DiffRecord { manifest: self.replace_blob(manifest)?, ..record.clone() };
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
+        self.open(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
         Ok(())
     }
 
@@ -260,7 +256,7 @@ impl WriteTxn {
     ) -> Result<(), MetaError> {
         let record = ItemRecord { size: bytes.size(), digest, blob: self.replace_blob(bytes)? };
         let row = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::ITEMS)?.insert((owner, id, key), row.as_slice())?;
+        self.open(table::ITEMS)?.insert((owner, id, key), row.as_slice())?;
         self.note_items_of(owner, id);
         Ok(())
     }
@@ -286,14 +282,14 @@ impl WriteTxn {
         record: &R,
     ) -> Result<(), MetaError> {
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(definition)?.insert(record.id(), bytes.as_slice())?;
+        self.open(definition)?.insert(record.id(), bytes.as_slice())?;
         self.note_thing(R::OWNER, record.id(), Effect::Changed(aspect::RECORD), record.names());
         Ok(())
     }
 
     /// Puts the header in its place.
     pub(crate) fn replace_header(&self, header: &Header) -> Result<(), MetaError> {
-        self.0.open_table(table::META)?.insert(HEADER_KEY, header.encode().as_slice())?;
+        self.open(table::META)?.insert(HEADER_KEY, header.encode().as_slice())?;
         Ok(())
     }
 }

@@ -8,6 +8,8 @@
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
 //! | [`private`] | redb's access to a file that may not be written |
 //! | [`holder`] | names who holds the write lock |
+//! | [`guard`] | redb kept from panicking on a damaged file |
+//! | [`rows`] | tables, with what redb finds in them looked at |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
 //! | [`write`](mod@write) | typed changes, which keep indexes, items, sums and journal in step |
 //! | [`journal`] | what each commit changed, in order |
@@ -29,6 +31,7 @@ mod blob;
 mod counter;
 mod create;
 mod database;
+mod guard;
 mod holder;
 mod index;
 mod journal;
@@ -36,6 +39,7 @@ mod mend;
 mod private;
 #[cfg(test)]
 mod recorder;
+mod rows;
 mod run;
 mod transient;
 mod txn;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::{MountRecord, Record};
 use layerstore_schema::table::{self, TableVisitor, visit_all};
-use redb::{Key, ReadableTable, TableDefinition, Value};
+use redb::{Key, TableDefinition, Value};
 
 use super::txn::decode;
 use super::{Database, DatabaseOptions, Tables, WriteTxn};
@@ -125,7 +125,7 @@ impl RunDatabase {
         let drawn = u64::from_le_bytes(random::bytes().map_err(|source| self.0.io_error(source))?);
         self.0.write_without_header(|txn| {
             visit_all(&mut Create(txn))?;
-            let mut facts = txn.0.open_table(table::FACTS)?;
+            let mut facts = txn.open(table::FACTS)?;
             if let Some(known) = facts.get(THINGS)? {
                 return Ok(known.value().to_owned());
             }
@@ -148,7 +148,7 @@ impl RunDatabase {
     /// Remembers a fact for this boot.
     pub(crate) fn set_fact(&self, key: &str, value: &str) -> Result<(), MetaError> {
         self.0.write_without_header(|txn| {
-            txn.0.open_table(table::FACTS)?.insert(key, value)?;
+            txn.open(table::FACTS)?.insert(key, value)?;
             Ok(())
         })
     }
@@ -156,7 +156,7 @@ impl RunDatabase {
     /// Forgets a fact.
     pub(crate) fn remove_fact(&self, key: &str) -> Result<(), MetaError> {
         self.0.write_without_header(|txn| {
-            txn.0.open_table(table::FACTS)?.remove(key)?;
+            txn.open(table::FACTS)?.remove(key)?;
             Ok(())
         })
     }
@@ -196,10 +196,9 @@ impl RunDatabase {
     /// Forgets the rows of a layer's mounts that cannot be read. The kernel's table is the truth about mounts.
     pub(crate) fn forget_damaged_mounts(&self, layer: &str) -> Result<(), MetaError> {
         self.0.write_without_header(|txn| {
-            let mut mounts = txn.0.open_table(table::MOUNTS)?;
+            let mut mounts = txn.open(table::MOUNTS)?;
             let rows = (layer, 0)..=(layer, u64::MAX);
-            mounts.retain_in(rows, |_, value| MountRecord::decode(value).is_ok())?;
-            Ok(())
+            mounts.retain_in(rows, |_, value| MountRecord::decode(value).is_ok())
         })
     }
 
@@ -240,7 +239,7 @@ impl TableVisitor for Create<'_> {
         &mut self,
         table: TableDefinition<'static, K, V>,
     ) -> Result<(), MetaError> {
-        self.0.0.open_table(table)?;
+        self.0.open(table)?;
         Ok(())
     }
 }
@@ -255,8 +254,7 @@ impl TableVisitor for Drop<'_> {
         &mut self,
         table: TableDefinition<'static, K, V>,
     ) -> Result<(), MetaError> {
-        self.0.0.delete_table(table)?;
-        Ok(())
+        self.0.delete(table)
     }
 }
 
@@ -317,8 +315,8 @@ fn fact(txn: &impl Tables, key: &str) -> Result<Option<String>, MetaError> {
 
 impl WriteTxn {
     fn start_boot(&self, boot_id: &str, uuid: &str) -> Result<(), MetaError> {
-        self.0.open_table(table::MOUNTS)?;
-        let mut facts = self.0.open_table(table::FACTS)?;
+        self.open(table::MOUNTS)?;
+        let mut facts = self.open(table::FACTS)?;
         facts.insert(BOOT_ID, boot_id)?;
         facts.insert(STORE, uuid)?;
         Ok(())
@@ -326,13 +324,13 @@ impl WriteTxn {
 
     /// Forgets all that is here of a store.
     fn forget_store(&self) -> Result<(), MetaError> {
-        self.0.delete_table(table::MOUNTS)?;
-        self.0.delete_table(table::FACTS)?;
+        self.delete(table::MOUNTS)?;
+        self.delete(table::FACTS)?;
         visit_all(&mut Drop(self))
     }
 
     fn mount_slot(&self, layer: &str, namespace: u64) -> Result<MountSlot, MetaError> {
-        let mounts = self.0.open_table(table::MOUNTS)?;
+        let mounts = self.open(table::MOUNTS)?;
         let mut slot = MountSlot { record: None, elsewhere: false };
         for row in mounts.range((layer, 0)..=(layer, u64::MAX))? {
             let (key, value) = row?;
@@ -351,7 +349,7 @@ impl WriteTxn {
         namespace: u64,
         record: Option<&MountRecord>,
     ) -> Result<(), MetaError> {
-        let mut mounts = self.0.open_table(table::MOUNTS)?;
+        let mut mounts = self.open(table::MOUNTS)?;
         match record {
             Some(record) => {
                 let bytes = record.encode().map_err(MetaError::Encode)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use layerstore_schema::header::Header;
 use layerstore_schema::record::{DiffRecord, LayerBlob, LayerContent, LayerRecord, MountRecord, Time};
 use layerstore_schema::table::{LayerKey, Owner, TableVisitor, usage, visit_all};
-use redb::{Key, ReadableTable, TableDefinition, TableHandle, Value};
+use redb::{Key, TableDefinition, TableHandle, Value};
 
 use super::*;
 use crate::error::MetaError;

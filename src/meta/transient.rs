@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use layerstore_schema::table::{self, TRANSIENT_KEY};
-use redb::ReadableTable;
 
 use super::{Tables, WriteTxn};
 use crate::error::MetaError;
@@ -37,13 +36,13 @@ impl WriteTxn {
     pub(crate) fn put_transient_note(&self, note: &TransientNote) -> Result<(), MetaError> {
         let mut bytes = format!("{}\n{}\n", note.boot, note.things).into_bytes();
         bytes.extend_from_slice(note.run_root.as_os_str().as_bytes());
-        self.0.open_table(table::META)?.insert(TRANSIENT_KEY, bytes.as_slice())?;
+        self.open(table::META)?.insert(TRANSIENT_KEY, bytes.as_slice())?;
         Ok(())
     }
 
     /// Removes the note.
     pub(crate) fn remove_transient_note(&self) -> Result<(), MetaError> {
-        self.0.open_table(table::META)?.remove(TRANSIENT_KEY)?;
+        self.open(table::META)?.remove(TRANSIENT_KEY)?;
         Ok(())
     }
 }

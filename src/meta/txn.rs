@@ -12,35 +12,50 @@ use layerstore_schema::record::{
     LeaseRecord, Record, RecordError,
 };
 use layerstore_schema::table::{self, LayerKey, Owner};
-use redb::{Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
+use redb::{Key, ReadableTable, TableDefinition, Value};
 
 use super::StoreBeside;
+use super::guard::{Guarded, Health};
 use super::journal::Touched;
+use super::rows::Table;
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
 use crate::types::TreeDigest;
 
 /// A snapshot of the store at one commit.
 #[derive(Debug)]
-pub(crate) struct ReadTxn(pub(super) redb::ReadTransaction);
+pub(crate) struct ReadTxn(pub(super) Guarded<redb::ReadTransaction>);
 
 /// The write transaction: it sees its own changes, and nobody else does before the commit. It notes what it
 /// touches for the journal, and the stores beside this one when a record comes to stand on something there.
 pub(crate) struct WriteTxn(
-    pub(super) redb::WriteTransaction,
+    pub(super) Guarded<redb::WriteTransaction>,
     pub(super) RefCell<Touched>,
     pub(super) Arc<[StoreBeside]>,
 );
 
 impl WriteTxn {
     /// Wraps a transaction that has changed nothing yet.
-    pub(super) fn new(txn: redb::WriteTransaction) -> Self {
-        WriteTxn::beside(txn, Arc::default())
+    pub(super) fn new(txn: redb::WriteTransaction, health: Health) -> Self {
+        WriteTxn::beside(txn, health, Arc::default())
     }
 
     /// As [`new`](Self::new), of a store that is read with these.
-    pub(super) fn beside(txn: redb::WriteTransaction, stores: Arc<[StoreBeside]>) -> Self {
-        WriteTxn(txn, RefCell::default(), stores)
+    pub(super) fn beside(txn: redb::WriteTransaction, health: Health, stores: Arc<[StoreBeside]>) -> Self {
+        WriteTxn(Guarded::new(txn, health), RefCell::default(), stores)
+    }
+
+    /// Drops a table, if there is one.
+    pub(super) fn delete<K: Key + 'static, V: Value + 'static>(
+        &self,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<(), MetaError> {
+        self.0.run(|txn| txn.delete_table(definition)).map(drop)
+    }
+
+    /// Makes the changes everybody's.
+    pub(super) fn commit(self) -> Result<(), MetaError> {
+        self.0.finish(redb::WriteTransaction::commit)
     }
 }
 
@@ -52,7 +67,7 @@ impl std::fmt::Debug for WriteTxn {
 
 /// Opens tables for reading.
 pub(crate) trait Tables {
-    /// What an open table is.
+    /// What redb has for an open table.
     type Table<'t, K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>
     where
         Self: 't;
@@ -61,7 +76,7 @@ pub(crate) trait Tables {
     fn open<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'static, K, V>,
-    ) -> Result<Self::Table<'_, K, V>, MetaError>;
+    ) -> Result<Table<K, V, Self::Table<'_, K, V>>, MetaError>;
 }
 
 impl Tables for ReadTxn {
@@ -70,10 +85,11 @@ impl Tables for ReadTxn {
     fn open<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'static, K, V>,
-    ) -> Result<Self::Table<'_, K, V>, MetaError> {
+    ) -> Result<Table<K, V, Self::Table<'_, K, V>>, MetaError> {
         // redb reads the file by itself here.
         point(Call::Read).map_err(redb::StorageError::from)?;
-        Ok(self.0.open_table(definition)?)
+        let table = self.0.run(|txn| txn.open_table(definition))?;
+        Ok(Table::new(table, self.0.health().clone()))
     }
 }
 
@@ -83,8 +99,9 @@ impl Tables for WriteTxn {
     fn open<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'static, K, V>,
-    ) -> Result<Self::Table<'_, K, V>, MetaError> {
-        Ok(self.0.open_table(definition)?)
+    ) -> Result<Table<K, V, Self::Table<'_, K, V>>, MetaError> {
+        let table = self.0.run(|txn| txn.open_table(definition))?;
+        Ok(Table::new(table, self.0.health().clone()))
     }
 }
 

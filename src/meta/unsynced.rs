@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use layerstore_schema::table;
-use redb::ReadableTable;
 
 use super::{Tables, WriteTxn};
 use crate::error::MetaError;
@@ -25,13 +24,13 @@ pub(crate) fn unsynced(txn: &impl Tables) -> Result<Unsynced, MetaError> {
 impl WriteTxn {
     /// Notes that what was filled in this boot is not synced.
     pub(crate) fn mark_unsynced(&self, number: u64, boot: &str) -> Result<(), MetaError> {
-        self.0.open_table(table::UNSYNCED)?.insert(number, boot)?;
+        self.open(table::UNSYNCED)?.insert(number, boot)?;
         Ok(())
     }
 
     /// Notes that these are on the disk, or gone.
     pub(crate) fn forget_unsynced(&self, numbers: impl IntoIterator<Item = u64>) -> Result<(), MetaError> {
-        let mut rows = self.0.open_table(table::UNSYNCED)?;
+        let mut rows = self.open(table::UNSYNCED)?;
         for number in numbers {
             rows.remove(number)?;
         }

@@ -12,13 +12,13 @@ use layerstore_schema::record::{
     LeaseRecord, Record, aspect,
 };
 use layerstore_schema::table::{self, LayerKey, Owner, usage};
-use redb::{ReadableTable, TableDefinition};
+use redb::TableDefinition;
 
 use super::blob::PreparedBlob;
 use super::index::Indexed;
 use super::journal::{Compared, Effect};
 use super::txn::missing;
-use super::{Query, WriteTxn};
+use super::{Query, Tables, WriteTxn};
 use crate::error::MetaError;
 
 /// Directories and files that no row names any more, for the caller to remove after the commit.
@@ -89,7 +89,7 @@ impl WriteTxn {
         let bytes = new.encode().map_err(MetaError::Encode)?;
         let old_rows = old.as_ref().map(Indexed::rows).unwrap_or_default();
         self.update_index(&old_rows, &new.rows())?;
-        self.0.open_table(definition)?.insert(new.id(), bytes.as_slice())?;
+        self.open(definition)?.insert(new.id(), bytes.as_slice())?;
         let effect = old.map_or(Effect::Created, |old| Effect::Changed(new.aspects_since(&old)));
         self.note_thing(R::OWNER, new.id(), effect, new.names());
         Ok(())
@@ -165,7 +165,7 @@ impl WriteTxn {
         }
         self.update_index(&record.rows(), &BTreeSet::new())?;
         self.forget_leased(R::OWNER, record.id())?;
-        self.0.open_table(definition)?.remove(record.id())?;
+        self.open(definition)?.remove(record.id())?;
         self.note_thing(R::OWNER, record.id(), Effect::Removed, record.names());
         Ok(())
     }
@@ -173,13 +173,13 @@ impl WriteTxn {
     /// Inserts or replaces a lease.
     pub(crate) fn put_lease(&self, record: &LeaseRecord) -> Result<(), MetaError> {
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::LEASES)?.insert(record.id.as_str(), bytes.as_slice())?;
+        self.open(table::LEASES)?.insert(record.id.as_str(), bytes.as_slice())?;
         Ok(())
     }
 
     /// Removes a lease; `false` if there was none. What it named stays.
     pub(crate) fn remove_lease(&self, id: &str) -> Result<bool, MetaError> {
-        Ok(self.0.open_table(table::LEASES)?.remove(id)?.is_some())
+        self.open(table::LEASES)?.remove(id)
     }
 
     /// Takes a thing that is removed from the leases that name it: a lease names only what there is.
@@ -205,7 +205,7 @@ impl WriteTxn {
     ) -> Result<(), MetaError> {
         let record = DiffRecord { manifest: self.put_blob(manifest)?, ..record };
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
+        self.open(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
         self.add_usage(usage::DIFF_BYTES, record.disk_bytes.cast_signed())?;
         self.add_usage(usage::DIFF_INODES, record.inodes.cast_signed())
     }
@@ -221,7 +221,7 @@ impl WriteTxn {
         let old = self.diff(tree)?.ok_or_else(|| missing("diff", tree))?;
         let new = DiffRecord { number, disk_bytes, inodes, ..old.clone() };
         let bytes = new.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
+        self.open(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
         self.add_usage(usage::DIFF_BYTES, disk_bytes.cast_signed().wrapping_sub_unsigned(old.disk_bytes))?;
         self.add_usage(usage::DIFF_INODES, inodes.cast_signed().wrapping_sub_unsigned(old.inodes))?;
         self.forget_unsynced([old.number])?;
@@ -235,7 +235,7 @@ impl WriteTxn {
         }
         let record = self.diff(tree)?.ok_or_else(|| missing("diff", tree))?;
         self.release_blob(&record.manifest)?;
-        self.0.open_table(table::DIFFS)?.remove(&tree.0)?;
+        self.open(table::DIFFS)?.remove(&tree.0)?;
         self.forget_unsynced([record.number])?;
         self.add_usage(usage::DIFF_BYTES, -record.disk_bytes.cast_signed())?;
         self.add_usage(usage::DIFF_INODES, -record.inodes.cast_signed())?;
@@ -245,7 +245,7 @@ impl WriteTxn {
     /// Says which file holds a blob as delivered.
     pub(crate) fn put_kept_blob(&self, digest: &str, record: &KeptBlobRecord) -> Result<(), MetaError> {
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        let old = self.0.open_table(table::KEPT_BLOBS)?.insert(digest, bytes.as_slice())?.is_some();
+        let old = self.open(table::KEPT_BLOBS)?.insert(digest, bytes.as_slice())?;
         self.note_blob(digest, if old { Effect::Changed(aspect::RECORD) } else { Effect::Created });
         self.add_usage(usage::KEPT_BLOB_BYTES, record.size.cast_signed())
     }
@@ -253,7 +253,7 @@ impl WriteTxn {
     /// Removes the row of a kept blob; returns the file's number.
     pub(crate) fn drop_kept_blob(&self, digest: &str) -> Result<Option<u64>, MetaError> {
         let Some(record) = self.kept_blob(digest)? else { return Ok(None) };
-        self.0.open_table(table::KEPT_BLOBS)?.remove(digest)?;
+        self.open(table::KEPT_BLOBS)?.remove(digest)?;
         self.forget_unsynced([record.number])?;
         self.note_blob(digest, Effect::Removed);
         self.add_usage(usage::KEPT_BLOB_BYTES, -record.size.cast_signed())?;
@@ -285,7 +285,7 @@ impl WriteTxn {
         }
         let record = ItemRecord { size: blob.size(), digest, blob: hash };
         let bytes = record.encode().map_err(MetaError::Encode)?;
-        self.0.open_table(table::ITEMS)?.insert((owner.code(), id, key), bytes.as_slice())?;
+        self.open(table::ITEMS)?.insert((owner.code(), id, key), bytes.as_slice())?;
         if old.as_ref() != Some(&record) {
             self.note_items(owner, id);
         }
@@ -315,7 +315,7 @@ impl WriteTxn {
     /// Removes a data item; `false` if there was none.
     pub(crate) fn remove_item(&self, owner: Owner, id: &str, key: &str) -> Result<bool, MetaError> {
         let Some(old) = self.item(owner, id, key)? else { return Ok(false) };
-        self.0.open_table(table::ITEMS)?.remove((owner.code(), id, key))?;
+        self.open(table::ITEMS)?.remove((owner.code(), id, key))?;
         self.release_blob(&old.blob)?;
         self.note_items(owner, id);
         if owner == Owner::Image && is_manifest(key) {
@@ -349,7 +349,7 @@ impl WriteTxn {
 
     /// Adds to a sum over all records.
     pub(super) fn add_usage(&self, key: &str, change: i64) -> Result<(), MetaError> {
-        let mut sums = self.0.open_table(table::USAGE)?;
+        let mut sums = self.open(table::USAGE)?;
         let old = sums.get(key)?.map_or(0, |row| row.value());
         sums.insert(key, old.saturating_add_signed(change))?;
         Ok(())
@@ -360,7 +360,7 @@ impl WriteTxn {
         &self,
         header: layerstore_schema::header::Header,
     ) -> Result<layerstore_schema::header::Header, MetaError> {
-        layerstore_schema::migration::migrate(&self.0, header)
-            .map_err(MetaError::database("brought the store to the current format"))
+        let failed = MetaError::database("brought the store to the current format");
+        self.0.run(|txn| layerstore_schema::migration::migrate(txn, header).map_err(&failed))
     }
 }

@@ -31,7 +31,8 @@ fn the_tables_that_are_copied_are_all_there_are() {
     let dir = tempfile::tempdir().unwrap();
     let database = filled(dir.path());
     let txn = database.begin_read().unwrap();
-    let listed: Vec<String> = txn.0.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
+    let listed: Vec<String> =
+        txn.0.run(|txn| txn.list_tables()).unwrap().map(|table| table.name().to_owned()).collect();
     assert_eq!(rows(&database).into_keys().collect::<Vec<_>>(), listed);
 }
 
@@ -120,12 +121,7 @@ fn an_unknown_table_is_not_lost_in_silence() {
     let dir = tempfile::tempdir().unwrap();
     let database = filled(dir.path());
     let newer: TableDefinition<'static, u64, u64> = TableDefinition::new("newer");
-    database
-        .write::<_, MetaError>(|txn| {
-            txn.0.open_table(newer)?.insert(1, 1)?;
-            Ok(())
-        })
-        .unwrap();
+    database.write::<_, MetaError>(|txn| txn.open(newer)?.insert(1, 1).map(drop)).unwrap();
     let refused = database.backup(&dir.path().join("copy"), false);
     assert!(matches!(&refused, Err(MetaError::UnknownTable { name }) if name == "newer"), "{refused:?}");
     let mut names: Vec<_> =

@@ -105,3 +105,25 @@ fn what_a_power_cut_left_of_a_run_database_is_not_looked_at() {
     run.set_fact("probe", "y").unwrap();
     assert!(!old.exists());
 }
+
+#[test]
+fn verifying_finds_each_flipped_page_and_changes_nothing() {
+    let Opened { _dir, path, database } = opened();
+    database.verify().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    let mut found = 0;
+    for page in 1..bytes.len() / 4096 {
+        // Beyond what a page says that it uses nothing is looked at by anybody.
+        if bytes[page * 4096..][..2] == [0, 0] {
+            continue;
+        }
+        file.write_all_at(&[bytes[page * 4096 + 2] ^ 1], page as u64 * 4096 + 2).unwrap();
+        found += usize::from(Database::new(path.clone(), DatabaseOptions::default()).verify().is_err());
+        file.write_all_at(&bytes, 0).unwrap();
+    }
+    assert!(found > 5, "{found} of {} pages", bytes.len() / 4096);
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    database.verify().unwrap();
+    assert_eq!(read_all(&database).unwrap(), 2);
+}
