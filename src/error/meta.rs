@@ -1,7 +1,7 @@
 //! Errors of the database.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const COMMITTED: &str = "committed";
@@ -23,7 +23,8 @@ pub enum MetaError {
         #[source]
         source: Box<redb::Error>,
     },
-    /// The database file is damaged in a way that its library does not expect.
+    /// The database file is damaged: a page of it cannot be right, or is not as it was written. Nothing of the operation was
+    /// stored; the next one begins with a new handle.
     #[error("the database {} is damaged", path.display())]
     Damaged {
         /// The file.
@@ -226,16 +227,37 @@ impl MetaError {
 
     /// Whether the file of the store's database is none any more: damaged or cut short, so that only a copy helps.
     pub(super) fn is_damaged_file(&self) -> bool {
+        match self {
+            MetaError::Open { path, .. } | MetaError::Damaged { path } => {
+                is_of_store(path) && self.is_damage()
+            }
+            _ => self.is_damage(),
+        }
+    }
+
+    /// Whether that is so of the file of the run root.
+    pub(super) fn is_damaged_run_file(&self) -> bool {
+        match self {
+            MetaError::Open { path, .. } | MetaError::Damaged { path } => {
+                !is_of_store(path) && path.extension().is_some_and(|kind| kind == "redb") && self.is_damage()
+            }
+            _ => false,
+        }
+    }
+
+    fn is_damage(&self) -> bool {
         let is_damage = |error: &redb::Error| match error {
             redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+            redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TypeDefinitionChanged { .. }
+            | redb::Error::TableIsMultimap(_) => true,
             redb::Error::Io(error) => {
                 matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
             }
             _ => false,
         };
         match self {
-            MetaError::Open { path, source } => path.ends_with("store.redb") && is_damage(source),
-            MetaError::Database { source, .. } => is_damage(source),
+            MetaError::Open { source, .. } | MetaError::Database { source, .. } => is_damage(source),
             MetaError::Damaged { .. } | MetaError::NoHeader { .. } => true,
             _ => false,
         }
@@ -266,6 +288,10 @@ from_redb! {
     StorageError => "read or wrote a row",
     TransactionError => "began a transaction",
     CommitError => COMMITTED,
+}
+
+fn is_of_store(path: &Path) -> bool {
+    path.ends_with("store.redb")
 }
 
 /// Where a store is, if that is known.

@@ -247,6 +247,9 @@ impl Error {
                 "restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \"Copies of the \
                  database\", say how",
             ),
+            Error::Meta(error) if error.is_damaged_run_file() => Some(
+                "it says what is mounted in this boot: unmount what is mounted below the store and remove that file, or reboot",
+            ),
             Error::Layout(LayoutError::Damaged { .. }) => Some(
                 "get the file back from a copy of the directory; it has three lines: `layerstore 1`, `uuid UUID`, and \
                  `xattrs trusted`, or `xattrs user` for a store that root did not make",

@@ -195,11 +195,14 @@ impl Records {
 
     /// The four sums over all records, with the kind of record that each adds up.
     pub(crate) fn sums(&self) -> [(&'static str, &'static str, u64); 4] {
+        // A damaged record may say any number.
+        let sum = |numbers: &mut dyn Iterator<Item = u64>| numbers.fold(0, u64::saturating_add);
+        let diffs = || self.diffs.values();
         [
-            (usage::DIFF_BYTES, "diff", self.diffs.values().map(|diff| diff.disk_bytes).sum()),
-            (usage::DIFF_INODES, "diff", self.diffs.values().map(|diff| diff.inodes).sum()),
-            (usage::KEPT_BLOB_BYTES, "kept blob", self.kept_blobs.values().map(|blob| blob.size).sum()),
-            (usage::BLOB_BYTES, "blob", self.blobs.values().map(|blob| blob.stored).sum()),
+            (usage::DIFF_BYTES, "diff", sum(&mut diffs().map(|diff| diff.disk_bytes))),
+            (usage::DIFF_INODES, "diff", sum(&mut diffs().map(|diff| diff.inodes))),
+            (usage::KEPT_BLOB_BYTES, "kept blob", sum(&mut self.kept_blobs.values().map(|blob| blob.size))),
+            (usage::BLOB_BYTES, "blob", sum(&mut self.blobs.values().map(|blob| blob.stored))),
         ]
     }
 

@@ -144,7 +144,7 @@ impl Backend {
 /// The queue cannot be left early but by a signal with a handler, and handlers are the program's and not a library's. So
 /// a thread stands in it. After a timeout it stays until its turn comes, and then gives the lock straight back. To ask
 /// again and again instead would let everyone else go first.
-fn wait_in_queue(
+pub(super) fn wait_in_queue(
     file: &Arc<File>,
     start: Bound<u64>,
     end: Bound<u64>,

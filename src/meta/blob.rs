@@ -118,7 +118,7 @@ impl WriteTxn {
         }
         self.remove_chunks(record.number)?;
         self.open(table::BLOBS)?.remove(hash)?;
-        self.add_usage(table::usage::BLOB_BYTES, -record.stored.cast_signed())
+        self.add_usage(table::usage::BLOB_BYTES, record.stored.cast_signed().wrapping_neg())
     }
 
     pub(super) fn put_blob_record(&self, hash: &[u8; 32], record: &BlobRecord) -> Result<(), MetaError> {
@@ -196,11 +196,12 @@ impl std::fmt::Debug for BlobReader<'_> {
 impl Read for BlobReader<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.body.read(out)?;
-        if read > 0 {
-            self.hasher.update(out.get(..read).unwrap_or_default());
-        } else if !out.is_empty()
-            && (self.hasher.count() != self.size || *self.hasher.finalize().as_bytes() != self.expected)
-        {
+        self.hasher.update(out.get(..read).unwrap_or_default());
+        let is_end = read == 0 && !out.is_empty();
+        let is_whole =
+            || self.hasher.count() == self.size && *self.hasher.finalize().as_bytes() == self.expected;
+        // What is too long is not read to its end: it is compressed, and may be without end.
+        if self.hasher.count() > self.size || (is_end && !is_whole()) {
             let damaged = MetaError::Blob { key: self.name.clone() };
             return Err(io::Error::new(io::ErrorKind::InvalidData, damaged));
         }

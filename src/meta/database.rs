@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +17,9 @@ use redb::{
     Builder, ConcurrencyMode, DatabaseError, ReadOnlyDatabase, ReadableDatabase, StorageBackend, StorageError,
 };
 
-use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT};
+use super::backend::{
+    Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT, WRITER_BYTE, wait_in_queue,
+};
 use super::guard::{Guarded, Health};
 use super::holder::HolderFile;
 use super::private::{PrivateBackend, read_header_bytes};
@@ -26,10 +29,18 @@ use crate::sys::call::{Call, point};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::sys::path;
+use crate::sys::range_lock;
 use crate::sys::stat::{FileId, stat};
 
 /// How often a file that may not be written is opened, beside others who write it.
 const PRIVATE_TRIES: u32 = 100;
+
+/// Where the header says how large pages and regions are, and what every store says there: pages of 4 KiB, regions of 4 GiB
+/// without pages of their own. redb checks that these numbers are possible, and takes memory for each region of the file.
+const GEOMETRY: (u64, [u8; 12]) = (12, [0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0]);
+
+/// No database is longer, for the same reason: some hundred regions.
+const LONGEST: u64 = 1 << 40;
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -133,7 +144,9 @@ impl Database {
         }
         let health = Health::new(&self.path);
         let open = || {
-            point(Call::Open).map_err(|error| self.io_error(error))?;
+            point(Call::Open)
+                .and_then(|()| check_geometry(&File::open(&self.path)?))
+                .map_err(|error| self.io_error(error))?;
             health.run(|| Ok::<_, MetaError>(self.builder().open_read_only(&self.path)))
         };
         let reader = match open()? {
@@ -180,6 +193,7 @@ impl Database {
     fn open_privately(&self) -> Result<Reader, MetaError> {
         let prepare = || -> Result<_, redb::Error> {
             let file = File::open(&self.path)?;
+            check_geometry(&file)?;
             let header = read_header_bytes(&file)?;
             let inner = self.file_backend(file.try_clone()?)?;
             let phase = PhaseSwitch::new(Phase::Running);
@@ -196,6 +210,20 @@ impl Database {
     ///
     /// Returns [`MetaError::Damaged`] or [`MetaError::Open`] if something is wrong.
     pub(crate) fn verify(&self) -> Result<(), MetaError> {
+        let waited = self.options.lock_timeout.max(SHORT_LOCK_TIMEOUT);
+        let failed = |source| self.io_error(source);
+        let file = Arc::new(File::open(&self.path).map_err(failed)?);
+        // What is written from the first look on would be taken for damage.
+        if !wait_in_queue(&file, WRITER_BYTE, WRITER_BYTE, false, waited).map_err(failed)? {
+            return Err(MetaError::Locked { holder: "another process".to_owned(), waited });
+        }
+        let verified = self.verify_alone();
+        // Whoever waited for the lock may have the file open for a moment more.
+        range_lock::unlock_range(&file, WRITER_BYTE, WRITER_BYTE).map_err(failed)?;
+        verified
+    }
+
+    fn verify_alone(&self) -> Result<(), MetaError> {
         let Reader::Private { database, .. } = &mut self.open_privately()? else { return Ok(()) };
         let check = |database: &mut redb::Database| {
             database.check_integrity().map_err(|error| self.writer_error(error.into()))
@@ -336,14 +364,12 @@ impl Database {
         self.require_open_for_writing()?;
         let open = || -> io::Result<_> {
             let file = File::open_to_write(&self.path)?;
+            // redb would take an empty file for one to be made a database.
+            check_geometry(&file)?;
             Ok((file.try_clone()?, stat(file.as_fd())?, file))
         };
         let (same, found, file) = open().map_err(|source| self.io_error(source))?;
         self.check_identity(found.id)?;
-        // redb would take it for a file to be made a database.
-        if found.size == 0 {
-            return Err(self.io_error(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
-        }
         let phase = PhaseSwitch::new(Phase::Opening);
         let holder = HolderFile::open(&self.path.with_extension("holder"));
         let inner = self.file_backend(same).map_err(|error| self.writer_error(error))?;
@@ -444,6 +470,26 @@ impl Drop for Reader {
             phase.set(Phase::Closing);
         }
     }
+}
+
+/// Refuses a file for which redb would take any amount of memory.
+fn check_geometry(file: &File) -> io::Result<()> {
+    let (offset, expected) = GEOMETRY;
+    let mut found = expected;
+    let read = file.read_exact_at(&mut found, offset);
+    if let Err(error) = read {
+        return Err(match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(io::ErrorKind::InvalidData, "the file is cut short")
+            }
+            _ => error,
+        });
+    }
+    if found != expected || file.length()? > LONGEST {
+        let reason = "it says of itself that its pages or its length are others than a store's";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    Ok(())
 }
 
 fn changed() -> io::Error {

@@ -8,6 +8,7 @@
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
 //! | [`private`] | redb's access to a file that may not be written |
 //! | [`holder`] | names who holds the write lock |
+//! | `exercise` | a damaged file through everything that is done with one, for tests |
 //! | [`guard`] | redb kept from panicking on a damaged file |
 //! | [`rows`] | tables, with what redb finds in them looked at |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
@@ -31,6 +32,8 @@ mod blob;
 mod counter;
 mod create;
 mod database;
+#[cfg(any(test, feature = "__fuzzing"))]
+pub(crate) mod exercise;
 mod guard;
 mod holder;
 mod index;

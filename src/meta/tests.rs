@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Bound;
 use std::path::Path;
@@ -7,45 +6,20 @@ use std::time::Duration;
 
 use layerstore_schema::header::Header;
 use layerstore_schema::record::{DiffRecord, LayerBlob, LayerContent, LayerRecord, MountRecord, Time};
-use layerstore_schema::table::{LayerKey, Owner, TableVisitor, usage, visit_all};
-use redb::{Key, TableDefinition, TableHandle, Value};
+use layerstore_schema::table::{LayerKey, Owner, usage};
 
+use super::exercise::{Rows, every_row};
 use super::*;
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
 mod backup;
 mod create;
+mod damage;
 mod file;
 mod locks;
 mod power;
 mod syncs;
-
-/// The bytes of every row, by table.
-type Rows = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
-
-fn every_row(tables: &impl Tables) -> Result<Rows, MetaError> {
-    struct Read<'t, T>(&'t T, Rows);
-    impl<T: Tables> TableVisitor for Read<'_, T> {
-        type Error = MetaError;
-        fn visit<K: Key + 'static, V: Value + 'static>(
-            &mut self,
-            table: TableDefinition<'static, K, V>,
-        ) -> Result<(), MetaError> {
-            let mut rows = Vec::new();
-            for row in self.0.open(table)?.iter()? {
-                let (key, value) = row?;
-                let key = K::as_bytes(&key.value()).as_ref().to_vec();
-                rows.push((key, V::as_bytes(&value.value()).as_ref().to_vec()));
-            }
-            self.1.insert(table.name().to_owned(), rows);
-            Ok(())
-        }
-    }
-    let mut read = Read(tables, Rows::new());
-    visit_all(&mut read)?;
-    Ok(read.1)
-}
 
 fn store(dir: &Path) -> Database {
     let database = Database::new(dir.join("store.redb"), DatabaseOptions::default());

@@ -237,8 +237,8 @@ impl WriteTxn {
         self.release_blob(&record.manifest)?;
         self.open(table::DIFFS)?.remove(&tree.0)?;
         self.forget_unsynced([record.number])?;
-        self.add_usage(usage::DIFF_BYTES, -record.disk_bytes.cast_signed())?;
-        self.add_usage(usage::DIFF_INODES, -record.inodes.cast_signed())?;
+        self.add_usage(usage::DIFF_BYTES, record.disk_bytes.cast_signed().wrapping_neg())?;
+        self.add_usage(usage::DIFF_INODES, record.inodes.cast_signed().wrapping_neg())?;
         Ok(Some(record.number))
     }
 
@@ -256,7 +256,7 @@ impl WriteTxn {
         self.open(table::KEPT_BLOBS)?.remove(digest)?;
         self.forget_unsynced([record.number])?;
         self.note_blob(digest, Effect::Removed);
-        self.add_usage(usage::KEPT_BLOB_BYTES, -record.size.cast_signed())?;
+        self.add_usage(usage::KEPT_BLOB_BYTES, record.size.cast_signed().wrapping_neg())?;
         Ok(Some(record.number))
     }
 

@@ -108,7 +108,7 @@ fn length_of_differences(of: &Compared<'_>, base: &Compared<'_>) -> u64 {
     let shown: BTreeMap<_, _> = (differences.iter().filter_map(|found| found.shown))
         .map(|shown| ((shown.layer, &shown.entry.path), &shown.entry.kind))
         .collect();
-    shown.into_values().map(length).sum()
+    shown.into_values().map(length).fold(0, u64::saturating_add)
 }
 
 impl Store {
@@ -240,7 +240,7 @@ impl Store {
         }
         let txn = self.begin_read()?;
         let own = txn.listing(&self.layer_of(&txn, &of)?)?;
-        Ok(own.entries().iter().map(|entry| length(&entry.kind)).sum())
+        Ok(own.entries().iter().map(|entry| length(&entry.kind)).fold(0, u64::saturating_add))
     }
 
     /// The length of all files that a layer, a container's layer or an image's top layer shows, with all below it, counted as

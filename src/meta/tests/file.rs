@@ -127,3 +127,48 @@ fn verifying_finds_each_flipped_page_and_changes_nothing() {
     database.verify().unwrap();
     assert_eq!(read_all(&database).unwrap(), 2);
 }
+
+#[test]
+fn sizes_that_no_store_has_are_refused_before_memory_is_taken() {
+    for (at, value) in [(12, 0x2000u32), (16, 1), (20, 1), (20, 0x8_0000)] {
+        let Opened { _dir, path, database } = opened();
+        drop(database);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&value.to_le_bytes(), at).unwrap();
+        let fresh = Database::new(path, DatabaseOptions::default());
+        assert!(matches!(fresh.begin_read(), Err(MetaError::Open { .. })));
+        assert!(matches!(fresh.write::<_, MetaError>(|_| Ok(())), Err(MetaError::Open { .. })));
+    }
+    let Opened { _dir, path, database } = opened();
+    drop(database);
+    // Holes take no space; regions of it would take memory.
+    if OpenOptions::new().write(true).open(&path).unwrap().set_len((1 << 41) + 4096).is_ok() {
+        assert!(matches!(
+            Database::new(path, DatabaseOptions::default()).begin_read(),
+            Err(MetaError::Open { .. })
+        ));
+    }
+}
+
+#[test]
+fn bytes_that_unpack_to_more_than_they_should_are_not_unpacked_to_their_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let blob = PreparedBlob::from_bytes(&vec![7; 8 << 20]);
+    let hash = database
+        .write::<_, MetaError>(|txn| {
+            let hash = txn.put_blob(&blob)?;
+            let record = txn.blob(&hash)?.unwrap();
+            txn.put_blob_record(&hash, &layerstore_schema::record::BlobRecord { size: 10, ..record })?;
+            Ok(hash)
+        })
+        .unwrap();
+    let txn = database.begin_read().unwrap();
+    let mut seen = 0;
+    let mut reader = open_blob(&txn, &hash).unwrap();
+    let mut part = [0; 4096];
+    while let Ok(read) = reader.read(&mut part) {
+        seen += read;
+    }
+    assert!(seen <= 4096, "{seen} bytes");
+}

@@ -290,14 +290,17 @@ fn open_image(path: &Path, image: &[u8], write: bool) -> Result<blake3::Hash, Me
     let options = DatabaseOptions { sync: false, ..Default::default() };
     let database = Database::new(path.to_owned(), options);
     let found = hash(&database.begin_read()?)?;
+    // What a crash leaves is no damage.
+    database.verify()?;
     if write {
         database.write::<_, MetaError>(|txn| txn.put_layer(&layer("new", None)))?;
+        database.verify()?;
     }
     Ok(found)
 }
 
 /// Runs `work`, whose panics are counted and not told: hundreds of backtraces would bury what really failed.
-fn without_message<R>(work: impl FnOnce() -> R) -> R {
+pub(super) fn without_message<R>(work: impl FnOnce() -> R) -> R {
     thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,0 +1,293 @@
+//! A damaged database file through everything that is done with one: for the tests and the fuzzer.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use layerstore_schema::header::Header;
+use layerstore_schema::record::{
+    ContainerRecord, DiffRecord, ImageRecord, KeptBlobRecord, LayerBlob, LayerContent, LayerRecord,
+    LeaseRecord, Time,
+};
+use layerstore_schema::table::{LayerKey, Owner, TableVisitor, visit_all};
+use redb::{Key, TableDefinition, Value};
+
+use super::{
+    ChangeCounter, Database, DatabaseOptions, PreparedBlob, Query, ReadTxn, Records, Tables, Unused,
+    WriteTxn, chain, journal_after, journal_bounds, open_blob, stored_rows, stores_beside, transient_note,
+    unsynced,
+};
+use crate::error::MetaError;
+use crate::types::TreeDigest;
+
+const PAGE: usize = 4096;
+
+/// The bytes of every row, by table.
+pub(crate) type Rows = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
+
+/// Reads every row of every table.
+pub(crate) fn every_row(tables: &impl Tables) -> Result<Rows, MetaError> {
+    struct Read<'t, T>(&'t T, Rows);
+    impl<T: Tables> TableVisitor for Read<'_, T> {
+        type Error = MetaError;
+        fn visit<K: Key + 'static, V: Value + 'static>(
+            &mut self,
+            table: TableDefinition<'static, K, V>,
+        ) -> Result<(), MetaError> {
+            let mut rows = Vec::new();
+            for row in self.0.open(table)?.iter()? {
+                let (key, value) = row?;
+                let key = K::as_bytes(&key.value()).as_ref().to_vec();
+                rows.push((key, V::as_bytes(&value.value()).as_ref().to_vec()));
+            }
+            self.1.insert(redb::TableHandle::name(&table).to_owned(), rows);
+            Ok(())
+        }
+    }
+    let mut read = Read(tables, Rows::new());
+    visit_all(&mut read)?;
+    Ok(read.1)
+}
+
+/// A change of a file that nobody expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Edit {
+    /// Other bytes at an offset.
+    Write(usize, Vec<u8>),
+    /// One bit is another: which byte, and which of its bits.
+    Flip(usize, u8),
+    /// A page of zeros.
+    Zero(usize),
+    /// One page has the bytes of another.
+    Copy { from: usize, to: usize },
+    /// Another length.
+    Resize(usize),
+}
+
+impl Edit {
+    /// Does it. What lies beyond the end is nowhere.
+    pub(crate) fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Edit::Write(at, bytes) => {
+                for (old, new) in file.iter_mut().skip(*at).zip(bytes) {
+                    *old = *new;
+                }
+            }
+            Edit::Flip(at, bit) => {
+                if let Some(byte) = file.get_mut(*at) {
+                    *byte ^= 1 << (bit % 8);
+                }
+            }
+            Edit::Zero(page) => file.iter_mut().skip(page * PAGE).take(PAGE).for_each(|byte| *byte = 0),
+            Edit::Copy { from, to } => {
+                let bytes: Vec<u8> = file.iter().skip(from * PAGE).take(PAGE).copied().collect();
+                Edit::Write(to * PAGE, bytes).apply(file);
+            }
+            Edit::Resize(length) => file.resize(*length, 0),
+        }
+    }
+}
+
+/// A sound file, and what is in it.
+pub(crate) struct Golden {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) rows: Rows,
+}
+
+impl Golden {
+    /// Makes one in a directory: every kind of row, and tables of more than one page.
+    pub(crate) fn make(dir: &Path) -> Result<Self, MetaError> {
+        let first = Database::new(dir.join("first.redb"), options());
+        first.create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) }).map(drop))?;
+        first.write::<_, MetaError>(fill)?;
+        let path = dir.join("golden.redb");
+        first.backup(&path, true)?;
+        let golden = Database::new(path.clone(), options());
+        // The commit before the last one is in the file as well, and says the same.
+        for _ in 0..3 {
+            golden.write::<_, MetaError>(|_| Ok(()))?;
+        }
+        let rows = every_row(&golden.begin_read()?)?;
+        drop(golden);
+        let bytes = fs::read(&path).map_err(MetaError::Input)?;
+        Ok(Golden { bytes, rows })
+    }
+}
+
+fn options() -> DatabaseOptions {
+    let lock_timeout = Duration::ZERO;
+    DatabaseOptions { lock_timeout, cache_size: 1 << 20, sync: false, ..DatabaseOptions::default() }
+}
+
+fn fill(txn: &WriteTxn) -> Result<(), MetaError> {
+    for number in 0..60u8 {
+        let tree = TreeDigest([number / 2; 32]);
+        if number % 2 == 0 {
+            let manifest = PreparedBlob::from_bytes(format!("manifest {number}").as_bytes());
+            let numbered = u64::from(number);
+            let diff = DiffRecord {
+                number: numbered,
+                content_bytes: 3,
+                disk_bytes: 4096,
+                inodes: 2,
+                manifest: [0; 32],
+            };
+            txn.put_diff(&tree, diff, &manifest)?;
+            txn.mark_unsynced(numbered, "boot")?;
+        }
+        let digest = format!("sha256:{number:064}");
+        txn.put_layer(&LayerRecord {
+            parent: number.checked_sub(1).map(|parent| format!("layer-{parent:03}")),
+            names: vec![format!("name of {number}")],
+            diff_id: Some(digest.clone()),
+            blobs: vec![LayerBlob { digest: digest.clone(), size: 1, media_type: "application/x".into() }],
+            ..LayerRecord::new(&format!("layer-{number:03}"), Time::default(), LayerContent::Sealed(tree.0))
+        })?;
+        txn.put_kept_blob(&digest, &KeptBlobRecord { number: 100 + u64::from(number), size: 9 })?;
+    }
+    txn.put_image(&ImageRecord {
+        id: "image-0".into(),
+        names: vec!["image".into()],
+        names_history: vec!["image".into()],
+        metadata: "of an image".into(),
+        created: Time::default(),
+        top_layer: Some("layer-059".into()),
+        mapped_top_layers: vec!["layer-058".into()],
+        digests: vec!["sha256:1".into()],
+        given_digests: Vec::new(),
+        manifests: Vec::new(),
+        flags: Vec::new(),
+        labels: vec![("a".into(), "b".into())],
+        directory: Some(200),
+    })?;
+    txn.put_container(&ContainerRecord {
+        id: "container-0".into(),
+        names: vec!["web".into()],
+        image: Some("image-0".into()),
+        layer: "layer-059".into(),
+        metadata: String::new(),
+        created: Time::default(),
+        flags: Vec::new(),
+        labels: Vec::new(),
+        mount_options: Vec::new(),
+        mount_label: None,
+        process_label: None,
+        volatile: false,
+        uid_map: Vec::new(),
+        gid_map: Vec::new(),
+        directory: Some(201),
+    })?;
+    // One that fills pages of its own, and some that share one.
+    let noise: Vec<u8> = (0..20_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for (key, bytes) in [("large", noise.as_slice()), ("small", b"{}"), ("manifest", b"[1]")] {
+        let blob = PreparedBlob::from_bytes(bytes);
+        txn.put_item(Owner::Image, "image-0", key, "sha256:x".into(), &blob)?;
+    }
+    txn.put_lease(&LeaseRecord {
+        id: "lease-0".into(),
+        things: vec![(Owner::Image.code(), "image-0".into())],
+        created: Time::default(),
+        expires: Time::default(),
+    })
+}
+
+/// What came out of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Every row, if all of it could be read.
+    pub(crate) rows: Option<Rows>,
+    /// Whether every page was found to be as it was written.
+    pub(crate) sound: bool,
+    /// What went wrong, in the order in which it did.
+    pub(crate) errors: Vec<MetaError>,
+}
+
+impl Outcome {
+    fn note<T>(&mut self, result: Result<T, MetaError>) -> Option<T> {
+        result.map_err(|error| self.errors.push(error)).ok()
+    }
+}
+
+/// Opens the file with these bytes and does everything with it that a store does: reads all of it, writes, copies and
+/// compacts it.
+pub(crate) fn exercise(dir: &Path, bytes: &[u8], read_only: bool) -> io::Result<Outcome> {
+    let path = dir.join("store.redb");
+    put(&path, bytes)?;
+    let mut outcome = Outcome::default();
+    let database = Database::new(path.clone(), DatabaseOptions { read_only, ..options() });
+    outcome.rows = outcome.note(database.begin_read().and_then(|txn| every_row(&txn)));
+    for read in READS {
+        outcome.note(database.begin_read().and_then(|txn| read(&txn)));
+    }
+    outcome.note(ChangeCounter::open(&path).map(|counter| counter.current()));
+    let verified = outcome.note(database.verify());
+    outcome.sound = verified.is_some();
+    if read_only {
+        return Ok(outcome);
+    }
+    for write in WRITES {
+        outcome.note(database.write(write));
+    }
+    outcome.note(database.backup(&dir.join("copy.redb"), true));
+    outcome.note(database.compact());
+    outcome.note(database.begin_read().and_then(|txn| every_row(&txn)));
+    Ok(outcome)
+}
+
+/// Puts other bytes in the place of a file's, which stays the same file.
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    file.write_all_at(bytes, 0)
+}
+
+/// Whether a writer that does not wait gets the lock of a file.
+pub(crate) fn is_writable(path: &Path) -> Result<(), MetaError> {
+    Database::new(path.to_owned(), options()).write(|_| Ok(()))
+}
+
+const READS: [fn(&ReadTxn) -> Result<(), MetaError>; 9] = [
+    |txn| Records::read(txn).map(drop),
+    |txn| stored_rows(txn).map(drop),
+    |txn| unsynced(txn).map(drop),
+    |txn| Ok(drop((txn.header()?, stores_beside(txn)?, transient_note(txn)?, txn.counts()?))),
+    |txn| {
+        let first = journal_bounds(txn)?.map_or(0, |(first, _)| first);
+        journal_after(txn, first, 100).map(drop)
+    },
+    |txn| {
+        for layer in txn.layers()? {
+            chain(&layer.id, |id| txn.layer_ref(id))?;
+            txn.children(&layer.id)?;
+        }
+        Ok(())
+    },
+    |txn| Ok(drop((txn.diffs()?, txn.kept_blobs()?, txn.leases()?, txn.containers()?, txn.images()?))),
+    |txn| {
+        txn.named(Owner::Layer, "name of 7")?;
+        txn.by_prefix(Owner::Layer, "layer-01")?;
+        txn.layers_by(LayerKey::Tree, "b3:0")?;
+        txn.container_of_layer("layer-059").map(drop)
+    },
+    |txn| {
+        for (_, item) in txn.items(Owner::Image, "image-0")? {
+            // A hash says whether it is right.
+            io::copy(&mut open_blob(txn, &item.blob)?.take(1 << 20), &mut io::sink()).ok();
+        }
+        Ok(())
+    },
+];
+
+const WRITES: [fn(&WriteTxn) -> Result<(), MetaError>; 6] = [
+    |txn| txn.put_layer(&LayerRecord::new("new", Time::default(), LayerContent::Writable(1000))),
+    |txn| {
+        let blob = PreparedBlob::from_bytes(&[7; 5000]);
+        txn.put_item(Owner::Image, "image-0", "large", "sha256:y".into(), &blob)
+    },
+    |txn| txn.remove_layer("layer-059").map(drop),
+    |txn| txn.remove_layer("layer-001").map(drop),
+    |txn| txn.remove_image("image-0").map(drop),
+    |txn| txn.normalize(Unused::Remove).map(drop),
+];
