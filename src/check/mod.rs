@@ -1,5 +1,5 @@
 //! Comparing a store with itself: records with indexes, records with directories, directories with the manifests
-//! that they were sealed with. Nothing is written, and no lock is held.
+//! that they were sealed with. Nothing is written, and no lock is held, but while the database's own pages are verified.
 //!
 //! | part | what it does |
 //! | --- | --- |
@@ -74,7 +74,8 @@ pub enum CheckLevel {
     /// Also every path of every sealed layer: kind, size and metadata. Reads no file.
     #[default]
     Default,
-    /// Also every byte: the content of files, blobs and data items, and the diffID of every layer.
+    /// Also every byte: the content of files, blobs and data items, the diffID of every layer, and, unless it is of one thing
+    /// alone, the pages of the database.
     Deep,
 }
 
@@ -187,11 +188,15 @@ impl Part {
 
 impl Store {
     /// Compares the store with itself and reports every difference. A separate store for images is checked with it; other
-    /// stores that are read are not, but can be by themselves ([`image_stores`](Self::image_stores)). Writes nothing, and
-    /// waits for nobody: other processes may use and change the store meanwhile.
+    /// stores that are read are not, but can be by themselves ([`image_stores`](Self::image_stores)). Writes nothing.
+    /// Other processes may use and change the store meanwhile.
     ///
-    /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the
-    /// database itself cannot be read.
+    /// # Locking
+    ///
+    /// None, but for [`CheckLevel::Deep`]: writers wait while the pages of the database are verified, at some GB a second.
+    ///
+    /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the database itself
+    /// cannot be read, or has a page that is not as it was written.
     pub fn check(&self, options: &CheckOptions<'_>) -> Result<CheckReport, Error> {
         if let Some(images) =
             self.separate_images().filter(|_| options.layer.is_some() || options.image.is_some())
@@ -218,6 +223,10 @@ impl Store {
         sources: &[&Source],
     ) -> Result<CheckReport, Error> {
         let mut part = Part::default();
+        if options.level == CheckLevel::Deep && options.layer.is_none() && options.image.is_none() {
+            // What is found after this is found in what was written.
+            self.database().verify()?;
+        }
         let txn = self.database().begin_read()?;
         let records = Records::read(&txn)?;
         let scope = Scope::new(options, &records)?;
