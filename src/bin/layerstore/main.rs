@@ -35,6 +35,7 @@ use failure::Failure;
 const REFERENCE: &str = "containers-storage";
 
 fn main() -> ExitCode {
+    tell_of_own_panics_only();
     // Before anything is parsed: the other command line has rules of its own.
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
@@ -59,4 +60,16 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => context.explained(failure).report(args.global.color, args.global.no_write),
     }
+}
+
+/// The library makes an error of what its database panics on in a damaged file; that error is what is printed.
+fn tell_of_own_panics_only() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_of_database = |file: &str| file.split('/').any(|part| part.starts_with("redb"));
+        match panic.location() {
+            Some(at) if is_of_database(at.file()) => tracing::debug!(%at, "the database is damaged"),
+            _ => tell(panic),
+        }
+    }));
 }
