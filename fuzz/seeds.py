@@ -181,6 +181,28 @@ def chunked():
     put("chunked", "holes", b"\3" + archive(tarfile.GNU_FORMAT, holes))
 
 
+# Changes of a sound database: a kind, two numbers of 16 bits, and bytes for the kinds that write some.
+def change(kind, low, high=0, data=b""):
+    return bytes([kind]) + low.to_bytes(2, "little") + high.to_bytes(2, "little") + data
+
+
+def database():
+    for name, changes in {
+        "nothing": b"",
+        "zero": change(0, 5),
+        "copy": change(1, 7, 9),
+        "resize": change(2, 0, 1),
+        "pages": change(3, 20),
+        "flip": change(4, 0x3002, 0),
+        "shape": change(5 + 8 * 3, 6, 2, b"\xff\xff\xff\xff"),
+        "header": change(6 + 8 * 7, 64, 0, b"\x03\x01\x01" + bytes(5)),
+        "bytes": change(7 + 8 * 3, 0x4100, 0, b"\x80\xfe\x80\xfe"),
+    }.items():
+        put("database", name, b"\0" + changes)
+        put("database", name + "-read", b"\1" + changes)
+    put("database", "whole", b"\2redb\x1a\x0a\xa9\x0d\x0a" + bytes(64))
+
+
 def main():
     for old in SEEDS.glob("*/*"):
         # What `fuzz/run --keep` adds has its hash for a name.
@@ -215,6 +237,7 @@ def main():
     for name, document in (("manifest", manifest), ("index", index), ("config", image), ("docker", docker)):
         put("oci", name, json.dumps(document, separators=(",", ":")).encode())
     chunked()
+    database()
     overlay_options()
     storage_conf()
     store()

@@ -8,6 +8,7 @@ use crate::archive::{Entry, Reader, Tap, Writer};
 use crate::types::{ContentHash, Limits, RelPath};
 
 mod chunked;
+mod database;
 mod fields;
 mod import;
 mod overlay_options;
@@ -17,6 +18,7 @@ mod storage_conf;
 mod store;
 
 pub use chunked::fuzz_chunked;
+pub use database::fuzz_database;
 pub use import::fuzz_import_tar;
 pub use overlay_options::fuzz_overlay_options;
 pub use record::fuzz_record;

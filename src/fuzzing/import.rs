@@ -150,7 +150,7 @@ fn base_layer(victim: &Path) -> Result<Arc<[u8]>, Error> {
 }
 
 /// A directory of this process's own, on a tmpfs if there is one. Those of dead processes go.
-fn place() -> io::Result<PathBuf> {
+pub(super) fn place() -> io::Result<PathBuf> {
     const PREFIX: &str = "layerstore-fuzz-";
     let shared = Path::new("/dev/shm");
     let parent = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };

@@ -1,0 +1,96 @@
+//! A damaged database file.
+
+use std::path::PathBuf;
+use std::sync::Once;
+
+use super::import::place;
+use crate::meta::exercise::{Edit, Golden, exercise, is_writable, put};
+
+/// No file that is tried is longer.
+const LONGEST: usize = 1 << 23;
+
+/// Reads bytes as changes of a sound database file, or as the whole of one, and does everything with it that a store does.
+/// The lowest bit of the first byte says whether the file is only read, the next one which of the two the rest is.
+///
+/// - Every call ends with an answer or an error; redb's panics are kept in, and nothing else panics.
+/// - What verifies, and can be read, is what was written.
+/// - No lock is left: the file, whole again, can be written at once.
+///
+/// # Panics
+///
+/// If one of these does not hold.
+pub fn fuzz_database(bytes: &[u8]) {
+    thread_local!(static BENCH: Option<(PathBuf, Golden)> = bench());
+    static QUIET: Once = Once::new();
+    QUIET.call_once(let_redb_panic);
+    let Some((&mode, bytes)) = bytes.split_first() else { return };
+    BENCH.with(|bench| {
+        assert!(bench.is_some(), "no place to work in");
+        let Some((dir, golden)) = bench else { return };
+        let file = if mode & 2 == 0 { edited(bytes, &golden.bytes) } else { bytes.to_vec() };
+        let outcome = exercise(dir, &file, mode & 1 == 1);
+        assert!(outcome.is_ok(), "{outcome:?}");
+        let Ok(outcome) = outcome else { return };
+        if mode & 2 == 0 && outcome.sound && outcome.rows.is_some() {
+            assert!(outcome.rows.as_ref() == Some(&golden.rows), "verified, and not what was written");
+        }
+        let path = dir.join("store.redb");
+        assert!(put(&path, &golden.bytes).is_ok());
+        let written = is_writable(&path);
+        assert!(written.is_ok(), "a lock is left: {written:?}");
+    });
+}
+
+fn bench() -> Option<(PathBuf, Golden)> {
+    let dir = place().ok()?;
+    let golden = Golden::make(&dir).ok()?;
+    Some((dir, golden))
+}
+
+/// The fuzzer ends with the first panic, kept in or not. Here those of redb are what is looked for.
+fn let_redb_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|location| location.file().contains("/redb-")) {
+            report(panic);
+        }
+    }));
+}
+
+/// A file with the changes that the bytes say.
+fn edited(mut bytes: &[u8], golden: &[u8]) -> Vec<u8> {
+    let mut file = golden.to_vec();
+    let pages = golden.len() / 4096;
+    while let [kind, rest @ ..] = bytes {
+        let [a, b, c, d, rest @ ..] = rest else { break };
+        bytes = rest;
+        let low = usize::from(u16::from_le_bytes([*a, *b]));
+        let high = usize::from(u16::from_le_bytes([*c, *d]));
+        let offset = (low | high << 16) % golden.len();
+        let edit = match kind % 8 {
+            0 => Edit::Zero(low % pages),
+            1 => Edit::Copy { from: low % pages, to: high % pages },
+            2 => Edit::Resize((low | high << 16) % LONGEST),
+            3 => Edit::Resize(low % (2 * pages) * 4096),
+            4 => Edit::Flip(offset, kind / 8),
+            // At the beginning of a page, where its shape is written down.
+            5 => {
+                let (written, rest) = bytes.split_at(bytes.len().min(usize::from(kind / 8) % 8 + 1));
+                bytes = rest;
+                Edit::Write(low % pages * 4096 + high % 128, written.to_vec())
+            }
+            6 => {
+                let (written, rest) = bytes.split_at(bytes.len().min(usize::from(kind / 8) + 1));
+                bytes = rest;
+                Edit::Write(offset % 512, written.to_vec())
+            }
+            _ => {
+                let (written, rest) = bytes.split_at(bytes.len().min(usize::from(kind / 8) + 1));
+                bytes = rest;
+                Edit::Write(offset, written.to_vec())
+            }
+        };
+        edit.apply(&mut file);
+    }
+    file
+}
