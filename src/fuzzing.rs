@@ -31,6 +31,7 @@ pub type Target = fn(&[u8]);
 /// Every target by its name in `fuzz/`, so that a test can give each its seeds, and what once broke it.
 pub const TARGETS: &[(&str, Target)] = &[
     ("chunked", fuzz_chunked),
+    ("database", fuzz_database),
     ("import_tar", fuzz_import_tar),
     ("oci", fuzz_oci),
     ("overlay_options", fuzz_overlay_options),

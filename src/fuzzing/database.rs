@@ -1,7 +1,9 @@
 //! A damaged database file.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::import::place;
 use crate::meta::exercise::{Edit, Golden, exercise, is_writable, put};
@@ -42,7 +44,10 @@ pub fn fuzz_database(bytes: &[u8]) {
 }
 
 fn bench() -> Option<(PathBuf, Golden)> {
-    let dir = place().ok()?;
+    static BENCHES: AtomicU32 = AtomicU32::new(0);
+    let number = BENCHES.fetch_add(1, Ordering::Relaxed);
+    let dir = place().ok()?.join(format!("database-{number}"));
+    fs::create_dir_all(&dir).ok()?;
     let golden = Golden::make(&dir).ok()?;
     Some((dir, golden))
 }

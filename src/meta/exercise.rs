@@ -144,7 +144,7 @@ fn fill(txn: &WriteTxn) -> Result<(), MetaError> {
             names: vec![format!("name of {number}")],
             diff_id: Some(digest.clone()),
             blobs: vec![LayerBlob { digest: digest.clone(), size: 1, media_type: "application/x".into() }],
-            ..LayerRecord::new(&format!("layer-{number:03}"), Time::default(), LayerContent::Sealed(tree.0))
+            ..LayerRecord::new(format!("layer-{number:03}"), Time::default(), LayerContent::Sealed(tree.0))
         })?;
         txn.put_kept_blob(&digest, &KeptBlobRecord { number: 100 + u64::from(number), size: 9 })?;
     }
@@ -248,11 +248,18 @@ pub(crate) fn is_writable(path: &Path) -> Result<(), MetaError> {
     Database::new(path.to_owned(), options()).write(|_| Ok(()))
 }
 
-const READS: [fn(&ReadTxn) -> Result<(), MetaError>; 9] = [
+type Reading = fn(&ReadTxn) -> Result<(), MetaError>;
+
+const READS: [Reading; 9] = [
     |txn| Records::read(txn).map(drop),
     |txn| stored_rows(txn).map(drop),
     |txn| unsynced(txn).map(drop),
-    |txn| Ok(drop((txn.header()?, stores_beside(txn)?, transient_note(txn)?, txn.counts()?))),
+    |txn| {
+        txn.header()?;
+        stores_beside(txn)?;
+        transient_note(txn)?;
+        txn.counts().map(drop)
+    },
     |txn| {
         let first = journal_bounds(txn)?.map_or(0, |(first, _)| first);
         journal_after(txn, first, 100).map(drop)
@@ -264,7 +271,13 @@ const READS: [fn(&ReadTxn) -> Result<(), MetaError>; 9] = [
         }
         Ok(())
     },
-    |txn| Ok(drop((txn.diffs()?, txn.kept_blobs()?, txn.leases()?, txn.containers()?, txn.images()?))),
+    |txn| {
+        txn.diffs()?;
+        txn.kept_blobs()?;
+        txn.leases()?;
+        txn.containers()?;
+        txn.images().map(drop)
+    },
     |txn| {
         txn.named(Owner::Layer, "name of 7")?;
         txn.by_prefix(Owner::Layer, "layer-01")?;
@@ -280,7 +293,9 @@ const READS: [fn(&ReadTxn) -> Result<(), MetaError>; 9] = [
     },
 ];
 
-const WRITES: [fn(&WriteTxn) -> Result<(), MetaError>; 6] = [
+type Writing = fn(&WriteTxn) -> Result<(), MetaError>;
+
+const WRITES: [Writing; 6] = [
     |txn| txn.put_layer(&LayerRecord::new("new", Time::default(), LayerContent::Writable(1000))),
     |txn| {
         let blob = PreparedBlob::from_bytes(&[7; 5000]);

@@ -65,6 +65,9 @@ impl std::fmt::Debug for WriteTxn {
     }
 }
 
+/// A table that was opened through `S`.
+pub(crate) type Opened<'t, S, K, V> = Table<K, V, <S as Tables>::Table<'t, K, V>>;
+
 /// Opens tables for reading.
 pub(crate) trait Tables {
     /// What redb has for an open table.
@@ -76,7 +79,7 @@ pub(crate) trait Tables {
     fn open<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'static, K, V>,
-    ) -> Result<Table<K, V, Self::Table<'_, K, V>>, MetaError>;
+    ) -> Result<Opened<'_, Self, K, V>, MetaError>;
 }
 
 impl Tables for ReadTxn {
@@ -85,7 +88,7 @@ impl Tables for ReadTxn {
     fn open<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'static, K, V>,
-    ) -> Result<Table<K, V, Self::Table<'_, K, V>>, MetaError> {
+    ) -> Result<Opened<'_, Self, K, V>, MetaError> {
         // redb reads the file by itself here.
         point(Call::Read).map_err(redb::StorageError::from)?;
         let table = self.0.run(|txn| txn.open_table(definition))?;
@@ -99,7 +102,7 @@ impl Tables for WriteTxn {
     fn open<K: Key + 'static, V: Value + 'static>(
         &self,
         definition: TableDefinition<'static, K, V>,
-    ) -> Result<Table<K, V, Self::Table<'_, K, V>>, MetaError> {
+    ) -> Result<Opened<'_, Self, K, V>, MetaError> {
         let table = self.0.run(|txn| txn.open_table(definition))?;
         Ok(Table::new(table, self.0.health().clone()))
     }

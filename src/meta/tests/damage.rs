@@ -1,9 +1,10 @@
 //! Files with bytes that nobody wrote: each call ends, with an answer or an error, and the locks are given up.
+//! `LAYERSTORE_DAMAGE_RUNS` and `LAYERSTORE_DAMAGE_SEED` (not 0) say how many random ones, and which.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::exercise::{Edit, Golden, Outcome, exercise, is_writable, put};
-use super::power::without_message;
+use super::power::{from_environment, without_message};
 use super::*;
 
 const PAGE: usize = 4096;
@@ -131,8 +132,8 @@ fn no_random_damage_is_more_than_an_error() {
     let bench = Bench::new();
     let length = bench.golden.bytes.len();
     let used: Vec<usize> = (0..length).filter(|at| bench.golden.bytes[*at] != 0).collect();
-    let mut numbers = Numbers(0x0123_4567_89ab_cdef);
-    for _ in 0..200 {
+    let mut numbers = Numbers(from_environment("LAYERSTORE_DAMAGE_SEED", 0x0123_4567_89ab_cdef));
+    for _ in 0..from_environment("LAYERSTORE_DAMAGE_RUNS", 200) {
         let edits: Vec<Edit> = (0..=numbers.below(3))
             .map(|_| match numbers.below(3) {
                 0 => Edit::Flip(used[numbers.below(used.len())], numbers.below(8) as u8),

@@ -16,7 +16,7 @@ use crate::meta::recorder::{Event, Recorder};
 const SECTOR: usize = 512;
 
 /// `LAYERSTORE_POWER_CUTS` is how many cuts there are, `LAYERSTORE_POWER_SEED` the history to begin with.
-fn from_environment(name: &str, default: u64) -> u64 {
+pub(super) fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
