@@ -1,59 +1,65 @@
 //! Layers and images that attack, through the whole of a load.
 //!
-//! Each attack is loaded by a process of its own: this test binary once more, running [`loads_what_it_is_told`].
-//! So a leak, a crash or a gigabyte of memory is the attack's own, and a working directory inside of the victim
-//! harms no other test. Whatever the attack, afterwards
+//! Each attack is loaded by a process of its own: this test binary once more, running
+//! [`loads_what_it_is_told`](loader). So a leak, a crash or a gigabyte of memory is the attack's own, and a working
+//! directory inside of the victim harms no other test. That process tries it on a store of each kind that it may have:
+//! as root on one of `trusted.overlay.*` and on one of `user.overlay.*` (`userxattr`), in a user namespace on one of the
+//! second kind. Whatever the attack, afterwards
 //!
-//! - the victim, a tree beside the store, is what it was;
-//! - the image is wholly there, and each layer comes out as the bytes that came in; or nothing of it is there,
-//!   and a typed error names what is wrong;
-//! - no file descriptor is left open, and memory stayed bounded.
+//! - the victim, a tree beside the store, is what it was, and no inode of it was changed in between;
+//! - the image is wholly there, each layer comes out as the bytes that came in, a deep check finds nothing, and a mount
+//!   shows what it should; or nothing of it is there, and a typed error names what is wrong;
+//! - no file descriptor is left open, memory stayed bounded, and so did the processor's time.
+//!
+//! docs/hostile-input.md has a row for each attack, with the test that shows it.
 
 mod accounts;
 mod archives;
+mod case;
+mod documented;
 mod documents;
 mod identifiers;
 mod links;
+mod loader;
 mod metadata;
 mod whiteouts;
 mod wipes;
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
-use std::os::unix::fs::PermissionsExt;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use layerstore::oci::{LoadOptions, Reference, Source, Transport};
-use layerstore::{Error, Store, StoreOptions, SyncMode};
+use serde_json::Value;
 
-use crate::support::Dir;
 use crate::support::oci::{Image, Layer, digest};
 use crate::support::tar::Member;
 use crate::support::tree::Tree;
+use crate::support::{Dir, machine};
+
+use case::Expected::{Either, Harmless, Refused};
+use case::{Case, Expected, Seen, case, layered};
+use loader::Mode;
 
 /// More than any load needs, and far below what the bombs unpack to.
 const MEMORY_KIB: u64 = 200 << 10;
 
+/// Only what hangs takes so long. What works in vain runs into the limit of the processor's time before.
+const HANGS: Duration = Duration::from_secs(900);
+
 const TAG: &str = "hostile";
 
-/// What has to become of an attack.
-#[derive(Clone, Copy, Debug)]
-enum Expected {
-    /// Refused with an error that has this text in it: the member's name.
-    Refused(&'static str),
-    /// Loaded, since it does no harm.
-    Harmless,
-    /// One or the other: it depends on what the process may do.
-    Either,
-}
-use Expected::{Either, Harmless, Refused};
+/// Tells the loading process where its layout is.
+const DIRECTORY: &str = "LAYERSTORE_HOSTILE";
 
-/// Where an attack is tried: a directory with a layout, a store and a victim.
+/// Where an attack is tried: a directory with a layout, stores and a victim.
 /// Dropping it fails the test if an attack ended otherwise than expected: so all are tried.
 struct Place {
     dir: Dir,
-    before: Tree,
+    before: Victim,
     problems: RefCell<Vec<String>>,
 }
 
@@ -64,12 +70,41 @@ impl Drop for Place {
     }
 }
 
+/// The tree that no attack may reach.
+#[derive(Debug)]
+struct Victim {
+    tree: Tree,
+    /// Number of names, and when the inode was last changed in any way, even one that was taken back.
+    inodes: BTreeMap<PathBuf, (u64, i64, i64)>,
+}
+
+impl Victim {
+    fn scan(top: &Path) -> Self {
+        let mut inodes = BTreeMap::new();
+        for path in ["", "hello", "second-name", "link", "dir", "dir/secret"] {
+            let found = std::fs::symlink_metadata(top.join(path)).unwrap();
+            inodes.insert(PathBuf::from(path), (found.nlink(), found.ctime(), found.ctime_nsec()));
+        }
+        Self { tree: Tree::scan(top), inodes }
+    }
+}
+
 /// What the loading process saw.
 #[derive(Debug)]
 struct Report {
+    /// One for each mode.
+    outcomes: Vec<Outcome>,
+    peak_kib: u64,
+}
+
+/// What came of a load in one mode.
+#[derive(Debug)]
+struct Outcome {
+    mode: String,
     /// The whole chain of the error; `None` if the image was loaded.
     error: Option<String>,
-    peak_kib: u64,
+    /// What a mount shows; null if there was none.
+    shown: Value,
 }
 
 impl Place {
@@ -80,7 +115,7 @@ impl Place {
         std::fs::set_permissions(secret, PermissionsExt::from_mode(0o600)).unwrap();
         std::os::unix::fs::symlink("dir/secret", dir.join("victim/link")).unwrap();
         std::fs::hard_link(dir.join("victim/hello"), dir.join("victim/second-name")).unwrap();
-        let before = Tree::scan(dir.join("victim"));
+        let before = Victim::scan(&dir.join("victim"));
         Self { dir, before, problems: RefCell::default() }
     }
 
@@ -94,56 +129,99 @@ impl Place {
 
     /// Loads the layout in a process of its own, and checks what holds of every attack.
     fn load(&self, name: &str) -> Report {
-        let report = self.dir.join("report");
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["hostile::loads_what_it_is_told", "--exact", "--include-ignored", "--nocapture"])
-            .env("LAYERSTORE_HOSTILE", self.dir.path())
+        let [report, said] = ["report", "said"].map(|file| self.dir.join(file));
+        let out = File::create(&said).unwrap();
+        let mut loader = Command::new(std::env::current_exe().unwrap())
+            .args(["hostile::loader::loads_what_it_is_told", "--exact", "--include-ignored", "--nocapture"])
+            .env(DIRECTORY, self.dir.path())
             // For an attack that says a path relative to wherever the process is.
             .current_dir(self.dir.join("victim"))
-            .output()
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
             .unwrap();
+        let begun = Instant::now();
+        let status = loop {
+            match loader.try_wait().unwrap() {
+                Some(status) => break status,
+                None if begun.elapsed() > HANGS => {
+                    loader.kill().unwrap();
+                    break loader.wait().unwrap();
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
         let text = std::fs::read_to_string(&report).unwrap_or_default();
         assert!(
-            output.status.success() && !text.is_empty(),
-            "{name}: the loading process failed\n{}\n{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
+            status.success() && !text.is_empty(),
+            "{name}: the loading process failed: {status}\n{}",
+            String::from_utf8_lossy(&std::fs::read(said).unwrap())
         );
-        self.before.assert_same(&Tree::scan(self.dir.join("victim")));
+        let now = Victim::scan(&self.dir.join("victim"));
+        self.before.tree.assert_same(&now.tree);
+        assert_eq!(self.before.inodes, now.inodes, "{name}");
         std::fs::remove_file(report).unwrap();
-        let (peak, error) = text.split_once('\n').unwrap();
-        let report =
-            Report { error: (!error.is_empty()).then(|| error.to_owned()), peak_kib: peak.parse().unwrap() };
+        let told: Value = serde_json::from_str(&text).unwrap();
+        let outcomes = told["modes"].as_array().unwrap().iter().map(|outcome| Outcome {
+            mode: outcome["mode"].as_str().unwrap().to_owned(),
+            error: outcome["error"].as_str().map(str::to_owned),
+            shown: outcome["shown"].clone(),
+        });
+        let report = Report { outcomes: outcomes.collect(), peak_kib: told["peak_kib"].as_u64().unwrap() };
         assert!(report.peak_kib < MEMORY_KIB, "{name}: {} KiB of memory", report.peak_kib);
         report
     }
 
+    /// Tries each row of a table.
+    fn all(&self, cases: impl IntoIterator<Item = Case>) {
+        for Case { name, layers, above_base, expected, seen } in cases {
+            if above_base {
+                let layers = std::iter::once(self.base()).chain(layers.iter().cloned());
+                self.write(layers);
+                self.check_seen(&format!("{name}, second layer"), expected, &seen);
+            }
+            self.write(layers);
+            self.check_seen(&name, expected, &seen);
+        }
+    }
+
     /// Loads an image with these layers.
     fn attack(&self, name: &str, layers: impl IntoIterator<Item = Layer>, expected: Expected) {
+        self.write(layers);
+        self.check(name, expected);
+    }
+
+    fn write(&self, layers: impl IntoIterator<Item = Layer>) {
         let layout = self.layout();
         std::fs::remove_dir_all(&layout).ok();
         Image::new(layers).write(&layout, TAG);
-        self.check(name, expected);
     }
 
     /// Loads the layout as it is.
     fn check(&self, name: &str, expected: Expected) {
-        let report = self.load(name);
-        let problem = match (expected, report.error) {
-            (Refused(text), Some(error)) if !error.contains(text) => {
-                format!("{name}: the error does not say {text:?}: {error}")
+        self.check_seen(name, expected, &[]);
+    }
+
+    fn check_seen(&self, name: &str, expected: Expected, seen: &[(String, Seen)]) {
+        for Outcome { mode, error, shown } in self.load(name).outcomes {
+            let note = |problem| self.problems.borrow_mut().push(format!("{name} ({mode}): {problem}"));
+            match (expected, error) {
+                (Refused(text), Some(error)) if !error.contains(text) => {
+                    note(format!("the error does not say {text:?}: {error}"));
+                }
+                (Refused(_), None) => note("was not refused".to_owned()),
+                (Harmless, Some(error)) => note(format!("was refused: {error}")),
+                (Harmless | Either, None) if !shown.is_null() => {
+                    seen.iter().filter_map(|(path, seen)| seen.problem(&shown, path)).for_each(note);
+                }
+                (Harmless | Either, None) | (Refused(_) | Either, Some(_)) => {}
             }
-            (Refused(_), None) => format!("{name}: was not refused"),
-            (Harmless, Some(error)) => format!("{name}: was refused: {error}"),
-            (Harmless, None) | (Refused(_), Some(_)) | (Either, _) => return,
-        };
-        self.problems.borrow_mut().push(problem);
+        }
     }
 
     /// Loads these members as the only layer, and as a layer above one with links to everywhere.
     fn attack_twice(&self, name: &str, members: &[Member], expected: Expected) {
-        self.attack(name, [Layer::new(members)], expected);
-        self.attack(&format!("{name}, second layer"), [self.base(), Layer::new(members)], expected);
+        self.all([case(name, members, expected)]);
     }
 
     /// A layer without harm of its own, for others to stand on.
@@ -160,77 +238,40 @@ impl Place {
     }
 }
 
-/// Runs in the process that loads. By itself it does nothing.
-#[test]
-#[ignore = "other tests start it"]
-fn loads_what_it_is_told() {
-    let Some(top) = std::env::var_os("LAYERSTORE_HOSTILE").map(PathBuf::from) else { return };
-    let options = StoreOptions::at(top.join("root")).run_root(top.join("run")).sync(SyncMode::Off).reserve(0);
-    let store = Store::open(&options).unwrap();
-    assert_empty(&store);
-    // The run root is opened by its first use, and stays open.
-    store.status().unwrap();
-    let descriptors = open_descriptors();
-    let error = load(&store, &top).err().map(|error| story(&error)).unwrap_or_default();
-    assert_empty(&store);
-    assert_eq!(open_descriptors(), descriptors, "open file descriptors");
-    std::fs::write(top.join("report"), format!("{}\n{error}", peak_kib())).unwrap();
-}
-
-/// Loads the image; if that succeeds, everything that can be asked of an image succeeds too.
-fn load(store: &Store, top: &Path) -> Result<(), Error> {
-    let reference = Reference::new(Transport::Layout, top.join("layout"), Some(TAG))?;
-    let source = Source::open(&reference, store.root())?;
-    let image = store.load(&source, &LoadOptions::named("hostile"))?;
-    let chain = store.layer_chain(image.top_layer.as_ref().unwrap()).unwrap();
-    for layer in &chain {
-        let mut hasher = layerstore::Hasher::new(layerstore::Algorithm::Sha256);
-        store.diff(layer, &mut hasher).unwrap();
-        assert_eq!(Some(hasher.finish()), layer.diff_id.as_ref().map(|diff_id| diff_id.0.clone()));
-        store.changes(layer).unwrap();
-    }
-    assert_eq!(store.remove_image(&image.id).unwrap().len(), chain.len());
-    Ok(())
-}
-
-fn assert_empty(store: &Store) {
-    assert_eq!(store.images().unwrap(), []);
-    assert_eq!(store.layers().unwrap(), []);
-    for directory in ["diffs", "blobs", "trash"] {
-        let path = store.root().join(directory);
-        let left = std::fs::read_dir(&path).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "{}", path.display());
-    }
-}
-
-/// An error with its causes, a line each.
-fn story(error: &Error) -> String {
-    let mut story = String::new();
-    let mut next: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = next {
-        writeln!(story, "{error}").unwrap();
-        next = error.source();
-    }
-    story
-}
-
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// The most memory that this process ever had.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn ordinary_layers_pass() {
     let place = Place::new();
-    place.attack_twice("nothing hostile", &[Member::directory("d"), Member::file("d/f", b"f")], Harmless);
+    let members = [Member::directory("d"), Member::file("d/f", b"f").mode(0o640)];
+    place.all([case("nothing hostile", members, Harmless)
+        .shows("d", Seen::Directory)
+        .shows("d/f", Seen::File(b"f"))
+        .shows("d/f", Seen::Mode(0o640))
+        .shows("d/g", Seen::Absent)]);
     // The kit itself can find something: a tree that changed, a digest that did not come back.
     assert_ne!(digest(b"a"), digest(b"b"));
     place.dir.write("victim/new", "new");
-    assert!(!place.before.differences(&Tree::scan(place.dir.join("victim"))).is_empty());
+    assert!(!place.before.tree.differences(&Tree::scan(place.dir.join("victim"))).is_empty());
+}
+
+#[test]
+fn every_attack_is_tried_in_each_mode() {
+    let place = Place::new();
+    place.write([place.base()]);
+    let modes: Vec<_> = place.load("modes").outcomes.into_iter().map(|outcome| outcome.mode).collect();
+    let expected: &[&str] = if machine::is_real_root() { &["Trusted", "UserXattr"] } else { &["UserXattr"] };
+    assert_eq!(modes, expected);
+    for mode in Mode::all() {
+        assert!(mode.root(place.dir.path()).join("LAYERSTORE").is_file());
+    }
+}
+
+#[test]
+fn a_name_that_comes_and_goes_is_noticed() {
+    let place = Place::new();
+    let victim = place.dir.join("victim");
+    std::fs::hard_link(victim.join("hello"), place.dir.join("third-name")).unwrap();
+    std::fs::remove_file(place.dir.join("third-name")).unwrap();
+    let now = Victim::scan(&victim);
+    place.before.tree.assert_same(&now.tree);
+    assert_ne!(place.before.inodes, now.inodes);
 }

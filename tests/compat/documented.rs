@@ -1,6 +1,7 @@
 //! docs/compat.md has a row for every command and its flags, and names no test and no item that is not there.
 
 use crate::support::TestCommand;
+use crate::support::documented::{last_cell, tests_in};
 use crate::support::machine::repository;
 
 fn page() -> String {
@@ -55,14 +56,6 @@ fn first_cell(row: &str) -> &str {
     row.split('|').nth(1).unwrap_or_default()
 }
 
-/// A test that the page names: its modules, its name, and whether it is one in `src`.
-#[derive(Clone, Debug)]
-struct Named {
-    modules: Vec<String>,
-    name: String,
-    is_unit: bool,
-}
-
 #[test]
 fn every_test_that_is_named_is_there() {
     let mut named = 0;
@@ -76,13 +69,7 @@ fn every_test_that_is_named_is_there() {
         has_tests = line.starts_with('|') && (has_tests || last_cell(line) == "test");
         let tests = tests_in(line, has_tests);
         for test in &tests {
-            let place = repository().join(places[usize::from(test.is_unit)]).join(test.modules.join("/"));
-            let found = ["rs", "mod.rs"].iter().find_map(|end| {
-                let file = if *end == "rs" { place.with_extension(end) } else { place.join(end) };
-                std::fs::read_to_string(file).ok()
-            });
-            let code = found.unwrap_or_else(|| panic!("there is no module for {test:?} of {line}"));
-            assert!(code.contains(&format!("fn {}(", test.name)), "there is no {test:?} of {line}");
+            test.assert_is_below(places[usize::from(test.is_unit)], line);
         }
         let is_row = has_tests && last_cell(line) != "test" && !line.starts_with("| ---");
         if is_row && places[0] == "tests" {
@@ -92,39 +79,6 @@ fn every_test_that_is_named_is_there() {
         named += tests.len();
     }
     assert!(named > 200, "{named} tests were found");
-}
-
-/// The tests that a line names. In a column for tests, what follows one is a test of the same module.
-fn tests_in(line: &str, has_tests: bool) -> Vec<Named> {
-    let mut tests: Vec<Named> = Vec::new();
-    let cells: Vec<&str> =
-        if has_tests { line.trim_end_matches('|').split('|').collect() } else { vec![line] };
-    for (position, cell) in cells.iter().enumerate() {
-        let is_for_tests = has_tests && position + 1 == cells.len();
-        let parts: Vec<&str> = cell.split('`').collect();
-        for pair in parts.chunks_exact(2) {
-            let (before, word) = (pair[0], pair[1]);
-            let is_name =
-                word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
-            match word.rsplit_once("::") {
-                Some((modules, name)) if is_name => tests.push(Named {
-                    modules: modules.split("::").map(str::to_owned).collect(),
-                    name: name.to_owned(),
-                    is_unit: before.ends_with("unit test "),
-                }),
-                None if is_name && is_for_tests && word.contains('_') => {
-                    let before = tests.last().unwrap_or_else(|| panic!("{word} is in no module: {line}"));
-                    tests.push(Named { name: word.to_owned(), ..before.clone() });
-                }
-                _ => {}
-            }
-        }
-    }
-    tests
-}
-
-fn last_cell(row: &str) -> &str {
-    row.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim()
 }
 
 #[test]

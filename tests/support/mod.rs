@@ -18,6 +18,7 @@ pub mod damage;
 pub mod database;
 pub mod dir;
 pub mod disk;
+pub mod documented;
 pub mod machine;
 pub mod mounter;
 pub mod oci;

@@ -42,17 +42,20 @@ pub struct Tree {
     pub nodes: BTreeMap<Vec<u8>, Node>,
 }
 
-/// Which extended attributes count. The overlay's own never do.
+/// Which extended attributes count.
 #[derive(Clone, Default, Debug)]
 pub struct ScanOptions {
     /// Leave out `security.selinux`, which the machine's policy sets and not the image.
     pub ignore_selinux: bool,
+    /// The tree is an overlay's mount: attributes with the overlay's names are what a layer brought under them, and the
+    /// kernel lists whiteouts in a directory that one layer alone has, though nothing is there.
+    pub of_mount: bool,
 }
 
 impl Tree {
     /// Reads a tree, without SELinux labels.
     pub fn scan(top: impl AsRef<Path>) -> Self {
-        Self::scan_with(top, &ScanOptions { ignore_selinux: true })
+        Self::scan_with(top, &ScanOptions { ignore_selinux: true, of_mount: false })
     }
 
     /// Reads a tree.
@@ -256,6 +259,10 @@ impl Scanner<'_> {
             if matches!(name, b"." | b"..") {
                 continue;
             }
+            let find = || rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+            if self.options.of_mount && matches!(find(), Err(rustix::io::Errno::NOENT)) {
+                continue;
+            }
             let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
             self.node(directory.as_fd(), name, [path, separator, name].concat());
         }
@@ -269,7 +276,9 @@ impl Scanner<'_> {
         let mut xattrs = BTreeMap::new();
         for xattr in names[..length].split(|byte| *byte == 0).filter(|xattr| !xattr.is_empty()) {
             let overlay = xattr.starts_with(b"trusted.overlay.") || xattr.starts_with(b"user.overlay.");
-            if overlay || (self.options.ignore_selinux && xattr == b"security.selinux") {
+            if (overlay && !self.options.of_mount)
+                || (self.options.ignore_selinux && xattr == b"security.selinux")
+            {
                 continue;
             }
             let mut value = vec![0; rustix::fs::lgetxattr_query(&path, xattr)?];

@@ -1,0 +1,101 @@
+//! One attack as a row of a table: its name, its layers, what must come of it, and what a mount then shows.
+
+use std::fmt::Debug;
+
+use serde_json::Value;
+
+use crate::support::oci::Layer;
+use crate::support::tar::Member;
+
+/// What has to become of an attack.
+#[derive(Clone, Copy, Debug)]
+pub enum Expected {
+    /// Refused with an error that has this text in it: the member's name.
+    Refused(&'static str),
+    /// Loaded, since it does no harm.
+    Harmless,
+    /// One or the other: it depends on what the process may do, or on the filesystem.
+    Either,
+}
+
+/// What a path of the mounted image is. One row checks one respect; a path may have several.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    Absent,
+    Directory,
+    File(&'static [u8]),
+    Symlink(String),
+    Fifo,
+    /// A character device.
+    Device(u32, u32),
+    Mode(u32),
+    Owner(u32, u32),
+    Mtime(i64, u32),
+    Xattr(String, &'static [u8]),
+    NoXattr(String),
+    /// Another name of the file at this path.
+    SameFileAs(&'static str),
+}
+
+/// A row.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: String,
+    /// From the bottom up.
+    pub layers: Vec<Layer>,
+    /// Whether it is also tried above the layer that is full of links to everywhere.
+    pub above_base: bool,
+    pub expected: Expected,
+    pub seen: Vec<(String, Seen)>,
+}
+
+/// An attack of one layer, which is also tried as a second layer.
+pub fn case(name: impl Into<String>, members: impl AsRef<[Member]>, expected: Expected) -> Case {
+    Case { above_base: true, ..layered(name, [members], expected) }
+}
+
+/// An attack of these layers and no others.
+pub fn layered<M: AsRef<[Member]>>(
+    name: impl Into<String>,
+    layers: impl IntoIterator<Item = M>,
+    expected: Expected,
+) -> Case {
+    let layers = layers.into_iter().map(Layer::new).collect();
+    Case { name: name.into(), layers, above_base: false, expected, seen: Vec::new() }
+}
+
+impl Case {
+    /// What a mount shows at a path, if the attack was loaded and this process may mount.
+    pub fn shows(mut self, path: impl Into<String>, seen: Seen) -> Self {
+        self.seen.push((path.into(), seen));
+        self
+    }
+}
+
+impl Seen {
+    /// Compares with what [`described`](super::loader::described) says of a tree. `None` if it is as it should be.
+    pub fn problem(&self, tree: &Value, path: &str) -> Option<String> {
+        let node = &tree[path];
+        let is = |key: &str, wanted: Value| node[key] == wanted;
+        let right = match self {
+            Seen::Absent => node.is_null(),
+            Seen::Directory => is("kind", "directory".into()),
+            Seen::File(bytes) => is("kind", described_file(bytes).into()),
+            Seen::Symlink(target) => is("kind", format!("symlink to {target}").into()),
+            Seen::Fifo => is("kind", "fifo".into()),
+            Seen::Device(major, minor) => is("kind", format!("character device {major}:{minor}").into()),
+            Seen::Mode(mode) => is("mode", (*mode).into()),
+            Seen::Owner(uid, gid) => is("owner", [*uid, *gid].as_slice().into()),
+            Seen::Mtime(seconds, nanoseconds) => is("mtime", format!("{seconds}.{nanoseconds:09}").into()),
+            Seen::Xattr(name, value) => node["xattrs"][name] == Value::from(value.escape_ascii().to_string()),
+            Seen::NoXattr(name) => node["xattrs"][name].is_null() && !node.is_null(),
+            Seen::SameFileAs(other) => !node["links"].is_null() && node["links"] == tree[*other]["links"],
+        };
+        (!right).then(|| format!("a mount should show {path:?} as {self:?}, and shows {node}"))
+    }
+}
+
+/// The description of a regular file.
+fn described_file(bytes: &[u8]) -> String {
+    format!("file of {} bytes ({})", bytes.len(), &blake3::hash(bytes).to_hex()[..16])
+}

@@ -1,0 +1,59 @@
+//! Tests that a page of `docs/` names, so that none of them goes away unnoticed.
+
+use super::machine::repository;
+
+/// A test that a page names: its modules, its name, and whether it is one in `src`.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub modules: Vec<String>,
+    pub name: String,
+    pub is_unit: bool,
+}
+
+impl Named {
+    /// Stops unless the test is there, with its modules below this directory of the repository.
+    #[track_caller]
+    pub fn assert_is_below(&self, directory: &str, line: &str) {
+        let place = repository().join(directory).join(self.modules.join("/"));
+        let found = ["rs", "mod.rs"].iter().find_map(|end| {
+            let file = if *end == "rs" { place.with_extension(end) } else { place.join(end) };
+            std::fs::read_to_string(file).ok()
+        });
+        let code = found.unwrap_or_else(|| panic!("there is no module for {self:?} of {line}"));
+        assert!(code.contains(&format!("fn {}(", self.name)), "there is no {self:?} of {line}");
+    }
+}
+
+/// The tests that a line names. In a column for tests, which is the last, what follows one is a test of the same module.
+pub fn tests_in(line: &str, has_tests: bool) -> Vec<Named> {
+    let mut tests: Vec<Named> = Vec::new();
+    let cells: Vec<&str> =
+        if has_tests { line.trim_end_matches('|').split('|').collect() } else { vec![line] };
+    for (position, cell) in cells.iter().enumerate() {
+        let is_for_tests = has_tests && position + 1 == cells.len();
+        let parts: Vec<&str> = cell.split('`').collect();
+        for pair in parts.chunks_exact(2) {
+            let (before, word) = (pair[0], pair[1]);
+            let is_name =
+                word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
+            match word.rsplit_once("::") {
+                Some((modules, name)) if is_name => tests.push(Named {
+                    modules: modules.split("::").map(str::to_owned).collect(),
+                    name: name.to_owned(),
+                    is_unit: before.ends_with("unit test "),
+                }),
+                None if is_name && is_for_tests && word.contains('_') => {
+                    let before = tests.last().unwrap_or_else(|| panic!("{word} is in no module: {line}"));
+                    tests.push(Named { name: word.to_owned(), ..before.clone() });
+                }
+                _ => {}
+            }
+        }
+    }
+    tests
+}
+
+/// What stands in the last cell of a table's row.
+pub fn last_cell(row: &str) -> &str {
+    row.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim()
+}
