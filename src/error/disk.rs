@@ -151,6 +151,16 @@ pub enum UnpackError {
         /// The limit.
         limit: u64,
     },
+    /// The layer's paths imply more directories than is allowed.
+    #[error(
+        "{member:?} goes beyond the limit of {limit} bytes for the paths of directories that a layer only implies"
+    )]
+    TooManyImplied {
+        /// The member at which the limit was passed.
+        member: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
     /// An extended attribute that the filesystem or the kernel refuses.
     #[error("{member:?}: cannot set the extended attribute {name:?}")]
     XattrRefused {

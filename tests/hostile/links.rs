@@ -229,6 +229,19 @@ fn names_at_the_limits() {
     ]);
 }
 
+/// A path of many parts implies a directory for each, whose own paths are together as long as its square.
+#[test]
+fn directories_that_nobody_named() {
+    let place = Place::new();
+    let deep = |number: usize| Member::file(format!("{number}/{}file", "d/".repeat(7900)), b"x");
+    let many: Vec<_> = (0..10).map(deep).collect();
+    place.all([
+        case("one path of many parts", [Member::file(format!("{}file", "d/".repeat(200)), b"x")], Harmless)
+            .shows(format!("{}file", "d/".repeat(200)), Seen::File(b"x")),
+        layered("ten paths of eight thousand parts", [many], Refused("limit")),
+    ]);
+}
+
 #[test]
 fn names_of_odd_bytes() {
     let place = Place::new();

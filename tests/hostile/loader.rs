@@ -19,6 +19,9 @@ use crate::support::tree::{ScanOptions, Tree};
 /// same on a machine that is busy with other things.
 const CPU_SECONDS: u64 = 120;
 
+/// What takes all memory that there is fails with this much, and the machine goes on.
+const DATA_BYTES: u64 = 4 << 30;
+
 /// Which extended attributes the overlay mounts of a store use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -81,8 +84,9 @@ impl Mode {
 #[ignore = "other tests start it"]
 fn loads_what_it_is_told() {
     let Some(top) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
-    let limit = Rlimit { current: Some(CPU_SECONDS), maximum: Some(CPU_SECONDS) };
-    rustix::process::setrlimit(Resource::Cpu, limit).unwrap();
+    for (resource, most) in [(Resource::Cpu, CPU_SECONDS), (Resource::Data, DATA_BYTES)] {
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
+    }
     let mut modes = Vec::new();
     for mode in Mode::all() {
         let store = mode.open(&top);

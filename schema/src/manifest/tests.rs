@@ -100,3 +100,20 @@ fn sizes_beyond_all_disks_add_up_to_the_most() {
     ]);
     assert_eq!(manifest.unwrap().content_bytes(), u64::MAX);
 }
+
+#[test]
+fn paths_are_ordered_by_their_parts() {
+    let mut paths = vec![Vec::new()];
+    for length in 0..4 {
+        let shorter: Vec<Vec<u8>> = paths.iter().filter(|path| path.len() == length).cloned().collect();
+        paths.extend(shorter.iter().flat_map(|path| b"/-a".map(|byte| [&path[..], &[byte]].concat())));
+    }
+    // What is alike is passed over in blocks.
+    for alike in [0, 1, 63, 64, 65, 128] {
+        let paths: Vec<_> = paths.iter().map(|path| [&vec![b'x'; alike][..], path].concat()).collect();
+        for (a, b) in paths.iter().flat_map(|a| paths.iter().map(move |b| (a, b))) {
+            let by_parts = a.split(|&byte| byte == b'/').cmp(b.split(|&byte| byte == b'/'));
+            assert_eq!(path_order(a, b), by_parts, "{a:?} {b:?}");
+        }
+    }
+}

@@ -64,6 +64,10 @@ pub(crate) struct UnpackOptions {
     pub(crate) max_hole_bytes: u64,
 }
 
+/// The most bytes of paths of directories that a layer has no entries for. One member's path implies a directory for each
+/// of its parts, whose paths together are as long as its square: without a limit, an archive of a few blocks makes millions.
+const MAX_IMPLIED: u64 = 64 << 20;
+
 impl UnpackOptions {
     /// Everything is written as the layer says, or is an error.
     pub(crate) fn strict(xattr_namespace: XattrNamespace) -> Self {
@@ -143,6 +147,8 @@ pub(crate) struct TreeWriter {
     hidden: HashSet<RelPath>,
     set_aside: Vec<(u64, String)>,
     whiteouts: whiteout::Form,
+    /// What is left of [`MAX_IMPLIED`].
+    implied_left: u64,
 }
 
 /// What tree writer and file writers have in common.
@@ -182,6 +188,7 @@ impl TreeWriter {
             hidden: HashSet::new(),
             set_aside: Vec::new(),
             whiteouts: whiteout::Form::default(),
+            implied_left: MAX_IMPLIED,
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{TreeWriter, failed, member};
+use super::{MAX_IMPLIED, TreeWriter, failed, member};
 use crate::disk::overlay_form::is_whiteout;
 use crate::disk::walk::path_buf;
 use crate::error::UnpackError;
@@ -143,6 +143,11 @@ impl TreeWriter {
         name: &[u8],
     ) -> Result<Arc<OwnedFd>, UnpackError> {
         let blocked = || UnpackError::ParentNotDirectory { member: member(path), parent: path_buf(prefix) };
+        let length = u64::try_from(prefix.len()).unwrap_or(u64::MAX);
+        self.implied_left = self
+            .implied_left
+            .checked_sub(length)
+            .ok_or_else(|| UnpackError::TooManyImplied { member: member(path), limit: MAX_IMPLIED })?;
         let dir = RelPath::from_archive(prefix).map_err(|_| blocked())?;
         let mut hides = self.hidden.remove(&dir);
         match stat::stat_at(above.as_fd(), name) {
