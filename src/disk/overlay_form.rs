@@ -208,6 +208,7 @@ mod tests {
                 &b"security.selinux"[..],
                 b"user.containers.override_stat",
                 b"user.fuseoverlayfs.opaque",
+                b"security.fuseoverlayfs.override_stat",
                 b"user.layerstore.acl_access",
                 b"user.fuseoverlayfs.origin",
             ] {

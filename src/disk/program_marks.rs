@@ -32,14 +32,15 @@ const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 /// delete nothing: no layer brings files of these names.
 pub(super) const PASSING_MARKS: [&[u8]; 2] = [OPAQUE_MARK, b".wh..opq"];
 
-/// What the names of a program's attributes begin with. Nobody can set them through it.
-const OF_PROGRAM: &[u8] = b"user.fuseoverlayfs.";
+/// What the names of a program's attributes begin with; nobody can set the first through it. The second is what it reads as root, of a
+/// layer's top before all others: there it says that the whole layer's modes and owners stand in such attributes.
+const OF_PROGRAM: [&[u8]; 2] = [b"user.fuseoverlayfs.", b"security.fuseoverlayfs."];
 /// The one that makes a directory opaque.
 const OPAQUE_OF_PROGRAM: &[u8] = b"user.fuseoverlayfs.opaque";
 
 /// Whether an attribute has a name by which a program keeps something for itself.
 pub(super) fn is_of_program(name: &[u8]) -> bool {
-    name.starts_with(OF_PROGRAM)
+    OF_PROGRAM.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What a file says in a directory that a program writes to.

@@ -144,6 +144,27 @@ fn attributes_of_security() {
     }
 }
 
+/// A mount program takes the mode and owner of a file from them, or takes it for a whiteout.
+#[test]
+fn attributes_of_mount_programs_are_not_set() {
+    let place = Place::new();
+    let below = || vec![Member::file("d/old", b"old")];
+    for name in [
+        "user.containers.override_stat",
+        "security.fuseoverlayfs.override_stat",
+        "user.fuseoverlayfs.override_stat",
+        "user.fuseoverlayfs.opaque",
+        "user.fuseoverlayfs.whiteout",
+        "user.layerstore.acl_access",
+    ] {
+        let above = Member::directory("d").xattr(name, b"0:0:4777");
+        place.all([layered(name, [below(), vec![above]], Harmless)
+            .shows("d", Seen::Mode(0o755))
+            .shows("d", Seen::NoXattr(name.to_owned()))
+            .shows("d/old", Seen::File(b"old"))]);
+    }
+}
+
 #[test]
 fn attributes_on_what_can_have_none() {
     let place = Place::new();
@@ -161,6 +182,7 @@ fn attributes_on_what_can_have_none() {
         case("trusted, on a link", [link().xattr("trusted.a", b"1")], Harmless)
             .shows("link", back("trusted.a", root, b"1")),
         case("trusted, on a fifo", [Member::fifo("fifo").xattr("trusted.a", b"1")], Harmless)
+            .shows("fifo", Seen::Fifo)
             .shows("fifo", back("trusted.a", root, b"1")),
         // A hard link says nothing of its own of the file.
         case("on a hard link", [file(), Member::hard_link("h", "file").xattr("user.a", b"1")], Harmless)
@@ -211,6 +233,9 @@ fn odd_attributes_are_kept_or_refused() {
             Refused("PaxHeaders"),
         ),
     ]);
+    // A file can have it, but not with what keeps overlayfs from believing it.
+    let long = format!("user.overlay.{}", "n".repeat(242));
+    place.attack_twice("no room for an escape", &[file().xattr(&long, b"x")], Either);
     let mut many = file();
     for number in 0..10_000 {
         many = many.xattr(&format!("user.attribute-{number}"), b"value");

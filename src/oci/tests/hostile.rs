@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::support::*;
+use crate::archive::made::Member;
 use crate::oci::media_type::{OCI_INDEX, OCI_MANIFEST};
 use crate::oci::*;
 use crate::types::Digest;
@@ -259,17 +260,9 @@ fn members_stay_inside_the_archive() {
     assert!(matches!(open(&others), Err(OciError::LayerCount { .. })));
 }
 
-/// One header block with its checksum right, and data.
+/// A member that says it has `size` bytes, and has these.
 fn member(kind: u8, name: &str, size: u64, data: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_ustar();
-    header.set_path(name).unwrap();
-    header.set_entry_type(tar::EntryType::new(kind));
-    header.set_size(size);
-    header.set_cksum();
-    let mut bytes = header.as_bytes().to_vec();
-    bytes.extend_from_slice(data);
-    bytes.resize(bytes.len().next_multiple_of(512), 0);
-    bytes
+    Member::file(name, data).entry_type(kind).declared_size(size).to_bytes()
 }
 
 #[test]
