@@ -14,10 +14,12 @@ impl Named {
     /// Stops unless the test is there, with its modules below this directory of the repository.
     #[track_caller]
     pub fn assert_is_below(&self, directory: &str, line: &str) {
-        let place = repository().join(directory).join(self.modules.join("/"));
-        let found = ["rs", "mod.rs"].iter().find_map(|end| {
-            let file = if *end == "rs" { place.with_extension(end) } else { place.join(end) };
-            std::fs::read_to_string(file).ok()
+        // A module of tests may stand in the file of what it tests.
+        let inline = self.modules.strip_suffix(&["tests".to_owned()]).unwrap_or_default();
+        let found = [&self.modules[..], inline].iter().find_map(|modules| {
+            let place = repository().join(directory).join(modules.join("/"));
+            let read = |file| std::fs::read_to_string(file).ok();
+            read(place.with_extension("rs")).or_else(|| read(place.join("mod.rs")))
         });
         let code = found.unwrap_or_else(|| panic!("there is no module for {self:?} of {line}"));
         assert!(code.contains(&format!("fn {}(", self.name)), "there is no {self:?} of {line}");
