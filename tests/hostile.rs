@@ -33,6 +33,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use layerstore::oci::{LoadOptions, Source, Transport};
+use layerstore::{Error, Store, StoreOptions};
 use serde_json::Value;
 
 use crate::support::oci::{Image, Layer, digest};

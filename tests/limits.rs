@@ -211,8 +211,8 @@ fn documents_and_image_archives_are_limited() {
     let image = Image::new([layer()]).write(dir.join("plain"), "1");
     let documents =
         [&image.manifest_digest, &image.config_digest].map(|digest| blob_path(&image.layout, digest));
-    let largest =
-        documents.iter().chain([&image.layout.join("index.json")]).map(|path| path.metadata().unwrap().len());
+    let index = image.layout.join("index.json");
+    let largest = documents.iter().chain([&index]).map(|path| path.metadata().unwrap().len());
     let largest = largest.max().unwrap();
     let nested = Image::new([layer()]).write(dir.join("nested"), "1");
     nest(&nested.layout, 2);
