@@ -209,11 +209,10 @@ fn documents_and_image_archives_are_limited() {
     // A layer that is compressed would expand, too.
     let layer = || Layer::new([Member::file("f", "f")]).compression(oci::Compression::None);
     let image = Image::new([layer()]).write(dir.join("plain"), "1");
-    let documents =
+    let [manifest, config] =
         [&image.manifest_digest, &image.config_digest].map(|digest| blob_path(&image.layout, digest));
-    let index = image.layout.join("index.json");
-    let largest = documents.iter().chain([&index]).map(|path| path.metadata().unwrap().len());
-    let largest = largest.max().unwrap();
+    let documents = [manifest, config, image.layout.join("index.json")];
+    let largest = documents.iter().map(|path| path.metadata().unwrap().len()).max().unwrap();
     let nested = Image::new([layer()]).write(dir.join("nested"), "1");
     nest(&nested.layout, 2);
     let members = archive_of(&image.layout);
