@@ -207,7 +207,7 @@ fn what_a_store_says_is_looked_at() {
     // A file that never ends.
     let endless = std::fs::File::create(served.layer.join("info")).unwrap();
     endless.set_len(1 << 40).unwrap();
-    assert!(matches!(lookup(), Err(Error::AdditionalLayer(AdditionalLayerError::Info { .. }))));
+    assert!(matches!(lookup(), Err(Error::AdditionalLayer(AdditionalLayerError::Limit(_)))));
     let mut info = Served::info();
     info["toc-digest"] = json!(Digest::sha256(b"another").to_string());
     served.say(&info);

@@ -8,7 +8,7 @@ use std::path::Path;
 use layerstore::oci::{LoadOptions, SaveOptions, Source};
 use layerstore::{
     ApplyOptions, ChunkedBlob, ChunkedError, Compression as Form, DiffId, DiffOptions, Digest, Error,
-    ExportError, Image, ImportError, LayerOptions, RangeSource, Store, StoreOptions,
+    ExportError, Image, ImportError, LayerOptions, Limit, Limits, RangeSource, Store, StoreOptions,
 };
 use serde_json::Value;
 
@@ -529,10 +529,15 @@ fn a_layer_without_members_is_written_and_fetched() {
 #[test]
 fn a_layer_without_room_is_refused_before_its_files_are_fetched() {
     let dir = Dir::new("chunked-space");
-    let store = open(&dir);
     let tar = crate::support::tar::archive(&[Member::file("a", "content")]);
     let (bytes, blob) = blob_of(&dir, &tar);
     let (bytes, blob) = with_table(&bytes, &blob, |table| table["entries"][0]["size"] = (1u64 << 60).into());
+    let mut source = Memory::new(&bytes);
+    let error = open(&dir).stage_chunked(&blob, &mut source, &ApplyOptions::default()).map(drop).unwrap_err();
+    assert_eq!((error.limit().map(|found| found.limit), source.calls), (Some(Limit::UnpackedBytes), 1));
+
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).limits(Limits::NONE);
+    let store = Store::open(&options).unwrap();
     let mut source = Memory::new(&bytes);
     match store.stage_chunked(&blob, &mut source, &ApplyOptions::default()).map(drop).unwrap_err() {
         Error::Import(ImportError::NoSpace { needed, .. }) => {
