@@ -31,11 +31,11 @@ impl Wiped {
         Self { dir, before }
     }
 
-    /// The directories of the two layers.
+    /// The directories of the two layers, that with the file first.
     fn diffs(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.dir.root().join("diffs")).unwrap();
         let mut diffs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        diffs.sort();
+        diffs.sort_by_key(|diff| !diff.join("etc").exists());
         diffs
     }
 
@@ -138,14 +138,13 @@ fn a_mount_in_a_store_is_not_crossed() {
     if !machine::is_root() {
         skip!("mounting needs root or a user namespace");
     }
-    for place in ["in a layer", "over a layer", "in the trash", "over all layers"] {
+    for place in ["in a layer", "over a layer", "in the trash"] {
         let wiped = Wiped::new();
         let [lower, _] = wiped.diffs().try_into().unwrap();
         let at = match place {
             "in a layer" => lower.join("etc"),
             "over a layer" => lower.clone(),
-            "in the trash" => wiped.dir.create_dir("root/trash/mount"),
-            _ => wiped.dir.root().join("diffs"),
+            _ => wiped.dir.create_dir("root/trash/mount"),
         };
         rustix::mount::mount_bind(wiped.dir.join("victim"), &at).unwrap();
         let store = open(&wiped.dir);
