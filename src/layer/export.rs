@@ -86,6 +86,10 @@ pub(crate) fn export_directory(
     let mut next = 0;
     while let Some(entry) = entries.get(next) {
         let is_unchanged_root = entry.path.is_empty() && root_is_inherited;
+        // Whatever its metadata is, it may hide all that lies below.
+        if is_unchanged_root && entry.kind == ScannedKind::Other(Kind::Directory { opaque: true }) {
+            append_marker(&mut writer, &whiteout::opaque_marker(&RelPath::root())?)?;
+        }
         if is_unchanged_root || append(&mut writer, &open, entry, file_metadata(entry, &entries))? {
             next += 1;
         } else {
@@ -324,6 +328,7 @@ mod tests {
 
     use super::*;
     use crate::disk::XattrNamespace;
+    use crate::sys::xattr::{self, Target};
 
     #[test]
     fn a_file_that_looks_like_a_marker_is_refused() {
@@ -336,6 +341,22 @@ mod tests {
         let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
         let error = export_directory(entries, open, &Stack::default(), None, &mut out).unwrap_err();
         assert!(error.to_string().starts_with("/bin/.wh.sh cannot be written out"), "{error}");
+    }
+
+    /// Its metadata need not be written out for that.
+    #[test]
+    fn a_root_that_hides_what_lies_below_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "a").unwrap();
+        let root = beneath::open_directory(dir.path()).unwrap();
+        xattr::set(Target::File(root.as_fd()), b"user.overlay.opaque", b"y").unwrap();
+        let entries = disk::list(root.as_fd(), XattrNamespace::User).unwrap();
+        let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
+        let mut out = Vec::new();
+        export_directory(entries, open, &Stack::default(), None, &mut out).unwrap();
+        let mut archive = tar::Archive::new(&*out);
+        let paths = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        assert_eq!(paths.collect::<Vec<_>>(), [".wh..wh..opq", "a"]);
     }
 
     /// A container goes on while its layer is written out.
