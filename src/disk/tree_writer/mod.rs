@@ -31,7 +31,7 @@ mod replace;
 mod tests;
 mod whiteout;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -144,7 +144,7 @@ pub(crate) struct TreeWriter {
     directories: BTreeMap<RelPath, DirectoryState>,
     /// Paths of non-directories that the layer also has a whiteout for: should one become a directory, it is
     /// opaque.
-    hidden: HashSet<RelPath>,
+    hidden: BTreeSet<RelPath>,
     set_aside: Vec<(u64, String)>,
     whiteouts: whiteout::Form,
     /// What is left of [`MAX_IMPLIED`].
@@ -185,7 +185,7 @@ impl TreeWriter {
             shared: Arc::new(shared),
             handles: HandleCache::default(),
             directories: BTreeMap::from([(RelPath::root(), implicit_root)]),
-            hidden: HashSet::new(),
+            hidden: BTreeSet::new(),
             set_aside: Vec::new(),
             whiteouts: whiteout::Form::default(),
             implied_left: MAX_IMPLIED,

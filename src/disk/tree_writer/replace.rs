@@ -52,12 +52,16 @@ impl TreeWriter {
         self.handles.forget(path);
         let mut opaque = false;
         // In manifest order a directory and all below it are neighbours.
+        let is_gone = |other: &&RelPath| is_at_or_below(other.as_bytes(), path.as_bytes());
         let below = self.directories.range(path.clone()..).map(|(below, _)| below);
-        let below: Vec<RelPath> =
-            below.take_while(|below| is_at_or_below(below.as_bytes(), path.as_bytes())).cloned().collect();
+        let below: Vec<RelPath> = below.take_while(is_gone).cloned().collect();
         for gone in below {
             let state = self.directories.remove(&gone);
             opaque |= gone == *path && state.is_some_and(|state| state.opaque);
+        }
+        let below: Vec<RelPath> = self.hidden.range(path.clone()..).take_while(is_gone).cloned().collect();
+        for gone in below {
+            self.hidden.remove(&gone);
         }
         let directory = beneath::open_directory_beneath(parent.as_fd(), name)
             .map_err(failed(path, "open the replaced directory"))?;

@@ -252,6 +252,17 @@ fn an_opaque_directory_holds_no_whiteouts() {
     assert_eq!(std::fs::read_dir(place.path("diff/a")).unwrap().count(), 1);
 }
 
+/// As it takes its opaque marks along.
+#[test]
+fn a_replaced_directory_takes_its_whiteouts_along() {
+    for marked in [&[Whiteout("d/x")][..], &[F("d/x"), Whiteout("d/x")], &[D("d/x"), Whiteout("d/x")]] {
+        let members = [&[D("d")], marked, &[F("d"), D("d"), D("d/x")]].concat();
+        let (place, result) = Place::unpack(&members);
+        result.unwrap();
+        assert_eq!(shape(&place.manifest("diff")), ["d d", "d d/x"], "{members:?}");
+    }
+}
+
 #[test]
 fn equal_opaque_markers_cost_nothing() {
     let place = Place::new();
