@@ -34,6 +34,10 @@ use crate::varint;
 /// The context string of the tree digest. A change of the encoding changes this string.
 pub const DIGEST_CONTEXT: &str = "layerstore 2026-11 tree manifest v1";
 
+/// How many bytes all paths of a manifest may have together: eight million of 128 bytes. As a path takes only what it does not
+/// share with the one before, a few bytes could ask for any amount of memory otherwise.
+pub const PATH_BYTES_MAX: usize = 1 << 30;
+
 /// The BLAKE3 hash of one file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash(pub [u8; 32]);
@@ -159,6 +163,8 @@ pub enum DecodeError {
     NotCanonical(&'static str),
 }
 
+const LONG_PATHS: DecodeError = DecodeError::NotCanonical("paths that are longer together than 1 GiB");
+
 impl Manifest {
     /// Makes a manifest of `entries`, in any order.
     ///
@@ -209,11 +215,16 @@ impl Manifest {
     ///
     /// Returns [`DecodeError::Truncated`] if they end early, and [`DecodeError::NotCanonical`] if they are
     /// anything that [`encode`](Self::encode) would not have written.
-    pub fn decode(mut input: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(input: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_within(input, PATH_BYTES_MAX)
+    }
+
+    fn decode_within(mut input: &[u8], mut path_bytes: usize) -> Result<Self, DecodeError> {
         let mut entries: Vec<Entry> = Vec::new();
         while !input.is_empty() {
             let previous = entries.last().map_or(&[][..], |entry| entry.path.as_slice());
             let entry = decode_entry(&mut input, previous)?;
+            path_bytes = path_bytes.checked_sub(entry.path.len()).ok_or(LONG_PATHS)?;
             entries.push(entry);
         }
         let manifest = Manifest { entries };
@@ -233,8 +244,10 @@ impl Manifest {
         if !root.path.is_empty() || !matches!(root.kind, Kind::Directory { .. }) {
             return Err(DecodeError::NotCanonical("no root directory"));
         }
+        let mut path_bytes = PATH_BYTES_MAX;
         let mut previous: Option<&Entry> = None;
         for entry in &self.entries {
+            path_bytes = path_bytes.checked_sub(entry.path.len()).ok_or(LONG_PATHS)?;
             if let Some(previous) = previous
                 && path_order(&previous.path, &entry.path) != std::cmp::Ordering::Less
             {

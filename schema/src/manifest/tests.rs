@@ -117,3 +117,19 @@ fn paths_are_ordered_by_their_parts() {
         }
     }
 }
+
+/// Each takes a few bytes, and what it shares with the one before is not among them.
+#[test]
+fn paths_take_no_memory_without_end() {
+    let names = (0..100u8).map(|last| entry(&format!("{}{last:03}", "deep/".repeat(100)), Kind::Whiteout));
+    let root = entry("", Kind::Directory { opaque: false });
+    let manifest = Manifest::new(names.chain([root]).collect()).unwrap();
+    let bytes = manifest.encode();
+    assert!(bytes.len() < 2000);
+    assert_eq!(Manifest::decode_within(&bytes, 100 * 503).unwrap(), manifest);
+    let refused = Manifest::decode_within(&bytes, 100 * 503 - 1).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the manifest is not in its canonical form: paths that are longer together than 1 GiB"
+    );
+}
