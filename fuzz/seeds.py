@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes fuzz/seeds/<target>/: small inputs that a fuzzer starts from. Run it after a target's form changes.
 
-The first byte of an input for `tar`, `import_tar`, `record`, `chunked` and `storage_conf` is a switch; see src/fuzzing.rs.
+The first byte of an input for `tar`, `import_tar`, `record`, `chunked` and `storage_conf` is a switch; see src/fuzzing.rs. What a
+target reads is what its documentation in src/fuzzing says.
 """
 
 import io
@@ -124,6 +125,11 @@ def archive(form, members):
 
 F, D, S, H, C, P = (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
                     tarfile.FIFOTYPE)
+WHITEOUTS = {
+    "markers": [b".wh.a", b"a/.wh.b", b"a/.wh..wh..opq", b".wh..wh..opq", b"a/.wh..wh.plnk", b".wh..wh.aufs"],
+    "refused": [b".wh.", b"a/.wh..", b"a/.wh...", b"..", b"a/../../b", b"a\0", b"n" * 256],
+    "content": [b"", b"./", b"/a//b/./c", b"a/../b", b".wh.a/b", b"a/.wh", b"n" * 252, b"n" * 251, b".wh." + b"n" * 251],
+}
 ARCHIVES = {
     "kinds": [("d", D, {}), ("d/f", F, b"content"), ("h", H, "d/f"), ("s", S, "../x"), ("p", P, {}),
               ("c", C, (1, 3))],
@@ -133,6 +139,57 @@ ARCHIVES = {
     "below": [("a/hello", F, b"evil"), ("b/.wh.hello", F, b""), ("c", D, {}), ("d/secret", F, b"")],
     "xattrs": [("d", D, {"SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.user.a": "1", "mtime": "1.5"})],
     "long": [("n/" * 60 + "end", F, b"x"), ("s", S, "t" * 120)],
+}
+# Members as src/fuzzing/members.rs takes them from bytes.
+NAMES = ["a", "b", "c", "", "", "", "", "", "a.", "a-", "\xff", ".wh.a", ".wh..wh.plnk", ".", "", ".."]
+
+
+def path(text):
+    parts = text.split("/") if text else []
+    return bytes([len(parts)] + [NAMES.index(part) for part in parts])
+
+
+def member(kind, name, *rest, look=0, marks=0):
+    return bytes([kind]) + path(name) + bytes([look, marks]) + b"".join(rest)
+
+
+def file(name, length=5, **more):
+    return member(0, name, bytes([length]), **more)
+
+
+def directory(name, **more):
+    return member(3, name, **more)
+
+
+def symlink(name, target, **more):
+    return member(6, name, path(target), **more)
+
+
+def link(name, target, **more):
+    return member(7, name, path(target), **more)
+
+
+def whiteout(name):
+    return member(12, name)
+
+
+def opaque(name):
+    return member(15, name)
+
+
+BASE = [directory("a", look=0x25), file("a/a", look=0x49), file("a/b", marks=3), directory("b"), symlink("b/a", "a/a"),
+        link("b/b", "a/a"), file("c")]
+MEMBERS = {
+    "kinds": [[file("a", look=0xE9), directory("b", look=0xFF, marks=0xFF), symlink("c", "a/b"), link("a.", "a"),
+               member(9, "a-", b"\1\2", look=0x0D), member(10, "b/a", b"\1"), member(11, "b/b", marks=0x70)]],
+    "whiteouts": [BASE, [whiteout("a/a"), whiteout("b"), directory("b"), whiteout("c"), file("c")]],
+    "opaque": [BASE, [opaque("a"), file("a/c"), whiteout("a/b"), directory("b/c"), opaque("b/c")]],
+    "opaque-root": [BASE, [file("a/c"), opaque("")], [file("b/a/c")]],
+    "replaced": [BASE, [file("b"), directory("b"), file("a/a/a"), whiteout("a/a"), directory("c"), file("c")]],
+    "links": [BASE, [file("a/b"), link("a/c", "a/b"), link("c", "a/c"), file("a/b"), directory("a"), link("b", "c")]],
+    "refused": [[link("a", "a")], [file("a"), file("a/b")], [file("..")], BASE],
+    "marker-names": [[file(".wh.a/b"), file(".wh..wh.plnk"), directory("a/.wh.a/b")]],
+    "implied": [[directory("a", look=0x96), directory("a/b", marks=0x0F)], [file("a/b/c")], [whiteout("a"), file("a/b/a")]],
 }
 SPARSE = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "sp", "GNU.sparse.size": "900",
           "GNU.sparse.map": "100,7"}
@@ -212,17 +269,29 @@ def main():
         for form, word in ((tarfile.PAX_FORMAT, "pax"), (tarfile.GNU_FORMAT, "gnu")):
             data = archive(form, members)
             put("tar", f"{name}-{word}", b"\1" + data)
-            put("import_tar", f"{name}-{word}", b"\1" + data)
-        put("import_tar", f"{name}-above", b"\3" + data)
-    for target in ("tar", "import_tar"):
-        put(target, "sparse", b"\1" + sparse())
+            put("import_tar", f"{name}-{word}", b"\x09" + data)
+        put("import_tar", f"{name}-above", b"\x0b" + data)
+        # The whole way, which is slow.
+        if name in ("kinds", "whiteouts"):
+            put("import_tar", f"{name}-store", b"\7" + data)
+    put("tar", "sparse", b"\1" + sparse())
+    put("import_tar", "sparse", b"\x09" + sparse())
+    for name, layers in MEMBERS.items():
+        put("members", name, b"".join(bytes([len(layer)]) + b"".join(layer) for layer in layers))
     put("split", "raw-and-content", b"\1\1\3abc\2\0\0\5\0\7")
     for which in range(12):
         put("record", f"fields-{which}", bytes([which]) + bytes(range(1, 120)))
         put("record", f"zeros-{which}", bytes([which]) + bytes(160))
     # A manifest: the root, then `a`, a file of one byte.
     line = b"\xed\x03\0\0\0\0\0"
-    put("record", "manifest", b"\x0a\0\0d" + line + b"\0\1af\1" + bytes(32) + line)
+    manifest = b"\0\0d" + line + b"\0\1af\1" + bytes(32) + line
+    put("record", "manifest", b"\x0a" + manifest)
+    put("manifest", "file", manifest)
+    attributed = line[:-1] + b"\2\6user.a\1x\6user.b\0"
+    put("manifest", "kinds", b"\0\0o" + attributed + b"\0\1ad" + line + b"\1\2/bc\1\3" + line + b"\2\1cb\1\3" + line
+        + b"\2\1dh\3a/b" + b"\2\1el\2.." + line + b"\2\1fp" + line + b"\2\1gs" + line + b"\0\2b-w")
+    for name, lines in WHITEOUTS.items():
+        put("whiteout", name, b"\n".join(lines))
     digest = "sha256:" + "0123456789abcdef" * 4
     layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": 1}
     config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 1}

@@ -11,21 +11,32 @@ mod chunked;
 mod database;
 mod fields;
 mod import;
+mod manifest;
+mod members;
+mod model;
 mod overlay_options;
+mod peer;
 mod place;
 mod record;
 mod storage_conf;
 mod store;
+#[cfg(test)]
+mod tests;
+mod whiteout;
+mod yard;
 
 pub use chunked::fuzz_chunked;
 pub use database::fuzz_database;
 pub use import::fuzz_import_tar;
+pub use manifest::fuzz_manifest;
+pub use members::fuzz_members;
 pub use overlay_options::fuzz_overlay_options;
 pub use record::fuzz_record;
 pub use storage_conf::fuzz_storage_conf;
 pub use store::fuzz_store;
+pub use whiteout::fuzz_whiteout;
 
-/// What a target does with an input.
+/// A target: what has to hold of any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name in `fuzz/`, so that a test can give each its seeds, and what once broke it.
@@ -33,6 +44,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("chunked", fuzz_chunked),
     ("database", fuzz_database),
     ("import_tar", fuzz_import_tar),
+    ("manifest", fuzz_manifest),
+    ("members", fuzz_members),
     ("oci", fuzz_oci),
     ("overlay_options", fuzz_overlay_options),
     ("record", fuzz_record),
@@ -40,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("storage_conf", fuzz_storage_conf),
     ("store", fuzz_store),
     ("tar", fuzz_tar),
+    ("whiteout", fuzz_whiteout),
 ];
 
 /// Small enough that a fuzzer's memory holds every file that is granted.
@@ -56,7 +70,7 @@ const LIMITS: Limits = Limits {
 ///
 /// - the tar-split and the contents give the same bytes again;
 /// - what a [`Writer`] makes of the entries is read back as the same entries;
-/// - the `tar` crate sees the same files, if it accepts the archive too;
+/// - the `tar` crate sees the same members, if it accepts the archive too: paths, kinds, contents, links, owners, modes, times;
 /// - a path that is a whiteout has a marker that means the same.
 ///
 /// # Panics
@@ -84,7 +98,7 @@ pub fn fuzz_tar(bytes: &[u8]) {
         };
         assert!(plain(&back) == plain(&entries), "the entries changed on the way through a writer");
     }
-    check_peer(archive, &entries);
+    peer::check_peer(archive, &entries);
 }
 
 /// Reads bytes as a tar-split; the first byte says whether they are all of it, or its records before compression.
@@ -217,42 +231,8 @@ fn check_whiteout(path: &[u8]) {
     }
 }
 
-/// Compares with the `tar` crate, which knows neither sparse files in PAX form nor global headers, and takes
-/// extension headers of the oldest form for members.
-fn check_peer(archive: &[u8], entries: &[(Entry, Vec<u8>)]) {
-    let mut peer = tar::Archive::new(archive);
-    let Ok(list) = peer.entries() else { return };
-    let mut theirs = Vec::new();
-    for entry in list {
-        let Ok(mut entry) = entry else { return };
-        if entry.header().entry_type().is_pax_global_extensions() {
-            continue;
-        }
-        let oldest = entry.header().as_ustar().is_none() && entry.header().as_gnu().is_none();
-        if oldest && matches!(entry.header().entry_type().as_byte(), b'x' | b'L' | b'K') {
-            return;
-        }
-        let mut content = Vec::new();
-        if entry.by_ref().take(1 << 24).read_to_end(&mut content).is_err() {
-            return;
-        }
-        // A long name ends where a string in C does; the peer takes the rest for a part of it.
-        let path = entry.path_bytes();
-        let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
-        theirs.push((trimmed(path).to_vec(), content));
-    }
-    if entries.iter().any(|(entry, _)| entry.sparse.is_some()) {
-        assert_eq!(theirs.len(), entries.len());
-        return;
-    }
-    let ours: Vec<_> =
-        entries.iter().map(|(entry, stored)| (trimmed(&entry.path).to_vec(), stored.clone())).collect();
-    assert!(ours == theirs, "another reader sees another archive");
-}
-
-fn trimmed(mut path: &[u8]) -> &[u8] {
-    while let [rest @ .., b'/'] = path {
-        path = rest;
-    }
-    path
+/// Where two lists begin to differ.
+fn first_difference<'a, T: PartialEq>(one: &'a [T], other: &'a [T]) -> (Option<&'a T>, Option<&'a T>) {
+    let at = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    (one.get(at), other.get(at))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::import::place;
+use super::place::place;
 use crate::meta::exercise::{Edit, Golden, exercise, is_writable, put};
 
 /// No file that is tried is longer.

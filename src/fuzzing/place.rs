@@ -3,25 +3,26 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A new directory, on a tmpfs if there is one. Those of dead processes go.
 pub(super) fn place() -> io::Result<PathBuf> {
-    const PREFIX: &str = "layerstore-fuzz-";
-    static MADE: AtomicU32 = AtomicU32::new(0);
+    const PREFIX: &str = "layerstore-fuzzing-";
+    static MADE: AtomicU64 = AtomicU64::new(0);
     let shared = Path::new("/dev/shm");
-    let parent = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+    let parent = if shared.is_dir() && !cfg!(test) { shared.to_owned() } else { std::env::temp_dir() };
     for entry in fs::read_dir(&parent)? {
         let entry = entry?;
         let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-        if !Path::new("/proc").join(pid).exists() {
-            // Another fuzzer may be at it, too.
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+        let process = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(process).exists() {
+            // Another user's stays, and another fuzzer may be at it, too.
             drop(fs::remove_dir_all(entry.path()));
         }
     }
     let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let place = parent.join(format!("{PREFIX}{}", std::process::id())).join(number.to_string());
-    fs::create_dir_all(&place)?;
-    Ok(place)
+    let top = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+    fs::create_dir(&top)?;
+    Ok(top)
 }

@@ -355,7 +355,8 @@ mod tests {
         let mut out = Vec::new();
         export_directory(entries, open, &Stack::default(), None, &mut out).unwrap();
         let mut archive = tar::Archive::new(&*out);
-        let paths = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        let paths =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
         assert_eq!(paths.collect::<Vec<_>>(), [".wh..wh..opq", "a"]);
     }
 

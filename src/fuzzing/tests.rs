@@ -1,0 +1,43 @@
+//! What the fuzz targets start from, and what once broke them, without a fuzzer.
+
+use std::path::{Path, PathBuf};
+
+use super::TARGETS;
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let Ok(list) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut files: Vec<_> = list.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn names(directory: &str) -> Vec<String> {
+    files(Path::new(directory))
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn every_target_is_listed() {
+    let listed: Vec<_> = TARGETS.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names("fuzz/fuzz_targets"), listed);
+    for kind in ["fuzz/seeds", "fuzz/regressions"] {
+        for name in names(kind) {
+            assert!(listed.contains(&name), "{kind}/{name} belongs to no target");
+        }
+    }
+}
+
+/// What a seed or a regression asserts, its target says.
+#[test]
+fn seeds_and_regressions_hold() {
+    for (name, target) in TARGETS {
+        let seeds = files(&Path::new("fuzz/seeds").join(name));
+        assert!(!seeds.is_empty(), "{name} has no seeds");
+        for file in seeds.into_iter().chain(files(&Path::new("fuzz/regressions").join(name))) {
+            println!("{}", file.display());
+            target(&std::fs::read(&file).unwrap());
+        }
+    }
+}
