@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::place::place;
 use crate::meta::exercise::{Edit, Golden, exercise, is_writable, put};
@@ -44,10 +43,7 @@ pub fn fuzz_database(bytes: &[u8]) {
 }
 
 fn bench() -> Option<(PathBuf, Golden)> {
-    static BENCHES: AtomicU32 = AtomicU32::new(0);
-    let number = BENCHES.fetch_add(1, Ordering::Relaxed);
-    let dir = place().ok()?.join(format!("database-{number}"));
-    fs::create_dir_all(&dir).ok()?;
+    let dir = place().ok()?;
     let golden = Golden::make(&dir).ok()?;
     Some((dir, golden))
 }

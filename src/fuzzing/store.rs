@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::fields::Fields;
-use super::place::place;
+use super::place::{open_descriptors, place};
 use crate::error::Error;
 use crate::sys::call::fault::{Fault, during_here};
 use crate::{CheckLevel, CheckOptions, Store, StoreOptions};
@@ -162,8 +162,4 @@ fn open(options: &StoreOptions) -> Result<Store, Error> {
     let store = Store::open(options)?;
     store.status()?;
     Ok(store)
-}
-
-fn open_descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }

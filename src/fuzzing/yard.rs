@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::place::place;
+use super::place::{open_descriptors, place};
 use crate::disk::{self, Stage, Staging};
 use crate::error::{Error, ExportError};
 use crate::layer::{self, ImportOptions, SealedLayer, Stack};
@@ -157,9 +157,4 @@ fn describe(path: &Path, lines: &mut Vec<String>) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Not in tests, where other threads open files too.
-fn open_descriptors() -> usize {
-    if cfg!(test) { 0 } else { fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) }
 }
