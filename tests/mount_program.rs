@@ -53,7 +53,7 @@ fn a_program_that_is_preferred_mounts_and_what_it_leaves_is_a_layer() {
     let source = Source::open(&written.reference().parse().unwrap(), kernel.root()).unwrap();
     let image = kernel.load(&source, &LoadOptions::named("image")).unwrap();
 
-    // It is found where PATH says.
+    // It is found where programs are.
     let store = Store::open(&options.prefer_mount_program(true)).unwrap();
     let rows = store.capabilities().unwrap();
     let row = rows.iter().find(|row| row.name == "mounts").unwrap();
@@ -355,20 +355,32 @@ fn a_program_is_looked_for_at_each_use() {
     }
     let dir = Dir::new("mount-program-installed");
     drop(both(&dir));
-    // A program of this name that nobody has, until it is installed.
-    let (empty, bin) = (dir.create_dir("empty"), dir.create_dir("bin"));
-    let status = |path: &Path| {
-        let command =
-            TestCommand::layerstore().arg("--root").arg(dir.root()).arg("--runroot").arg(dir.run_root());
-        command.arg("status").env("PATH", path).stdout()
+    // One that `PATH` names is nobody's.
+    let planted = dir.create_dir("bin").join("fuse-overlayfs");
+    std::os::unix::fs::symlink("/usr/bin/true", &planted).unwrap();
+    let told = dir.layerstore(["status"]).env("PATH", dir.join("bin")).stdout();
+    assert!(told.contains("/fuse-overlayfs") && !told.contains(planted.to_str().unwrap()), "{told}");
+    // In a mount namespace of its own: gone, installed elsewhere, and gone again.
+    let script = r#"
+        status() { "$BIN" --root "$DIR/root" --runroot "$DIR/run" status; }
+        installed=$(command -v fuse-overlayfs); test -n "$installed"
+        mount -t tmpfs none /usr/local/bin
+        mount --bind /dev/null "$installed"
+        status > "$DIR/gone"
+        ln -s /usr/bin/true /usr/local/bin/fuse-overlayfs
+        status > "$DIR/there"
+        rm /usr/local/bin/fuse-overlayfs
+        status > "$DIR/gone again"
+    "#;
+    TestCommand::new("unshare")
+        .args(["--mount", "sh", "-euc", script])
+        .env("DIR", dir.path())
+        .env("BIN", crate::support::command::binary())
+        .assert_success();
+    let told = |name: &str| {
+        std::fs::read_to_string(dir.join(name)).unwrap().contains("/usr/local/bin/fuse-overlayfs")
     };
-    let installed = bin.join("fuse-overlayfs").display().to_string();
-    assert!(!status(&empty).contains(&installed));
-    std::os::unix::fs::symlink("/usr/bin/true", bin.join("fuse-overlayfs")).unwrap();
-    let told = status(&bin);
-    assert!(told.contains(&installed), "{told}");
-    std::fs::remove_file(bin.join("fuse-overlayfs")).unwrap();
-    assert!(!status(&bin).contains(&installed), "nor is it remembered");
+    assert_eq!([told("gone"), told("there"), told("gone again")], [false, true, false]);
 }
 
 /// The names that programs may use below.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::document::parse_flag;
-use super::settings::{DriverOption, Ignored, Setting};
+use super::settings::{DriverOption, Ignored, Origin, Setting};
 use crate::error::ConfigError;
-use crate::sys::{path as sys_path, process};
+use crate::sys::{exposure, path as sys_path, process};
 
 /// The prefixes of options that are another driver's, and nobody else's concern.
 const OTHER_DRIVERS: [&str; 7] = ["aufs", "btrfs", "devicemapper", "dm", "vfs", "windowsfilter", "zfs"];
@@ -61,7 +61,9 @@ pub struct AdditionalLayerPath {
 
 impl OverlayOptions {
     /// Reads options: of two of a kind the later one counts. The case of keys does not count, nor do spaces around keys and values.
-    /// A key may begin with `overlay.`, `overlay2.` or a point; those of other drivers are [passed over](Self::passed_over). A `mount_program` without a slash is looked for in `$PATH`.
+    /// A key may begin with `overlay.`, `overlay2.` or a point; those of other drivers are [passed over](Self::passed_over). A `mount_program` without a slash
+    /// is looked for in the directories of the system, whatever `$PATH` says; one that a [variable](Origin::Variable) gives, or a file that
+    /// other users could write, is refused, since it would be run.
     ///
     /// Returns [`ConfigError::Option`] if one has no key or value, a key is unknown, or a value means nothing: such as a
     /// mount program or an image store that is not there.
@@ -95,7 +97,10 @@ impl OverlayOptions {
         let flag = || parse_flag(value).ok_or("takes true or false");
         match key {
             "mountopt" => self.mount_options = Some(option.with(list(value))),
-            "mount_program" => self.mount_program = Some(option.with(program(value)?)),
+            "mount_program" => {
+                may_be_run(&option.origin)?;
+                self.mount_program = Some(option.with(program(value)?));
+            }
             "skip_mount_home" => self.skip_mount_home = Some(option.with(flag()?)),
             "ignore_chown_errors" => self.ignore_chown_errors = Some(option.with(flag()?)),
             "use_composefs" => self.use_composefs = Some(option.with(flag()?)),
@@ -145,17 +150,42 @@ fn list(value: &str) -> Vec<String> {
     value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// A program: by its full path, or by a name that is looked for in `$PATH`. Any other path would name another program in each
-/// directory.
+/// Refuses a program that somebody else than the user or the administrator could have chosen: variables are passed on by whatever
+/// stands between, and a file counts as far as nobody else can write it.
+fn may_be_run(origin: &Origin) -> Result<(), String> {
+    match origin {
+        Origin::Default | Origin::Flag(_) => Ok(()),
+        Origin::Variable(_) => {
+            Err("names a program to be run, which no variable decides: put it into a storage.conf, or \
+             give it as --storage-opt or --mount-program"
+                .to_owned())
+        }
+        Origin::File { path, .. } => match exposure::on_the_way_to(path) {
+            Ok(None) => Ok(()),
+            Ok(Some(exposed)) => Err(format!(
+                "names a program to be run, and others could name one there: {} {}; take that right away, or put the option into \
+                 another file",
+                exposed.path.display(),
+                exposed.reason
+            )),
+            Err(error) => Err(format!(
+                "names a program to be run, and who could have written that cannot be told: {error}"
+            )),
+        },
+    }
+}
+
+/// A program: by its full path, or by a name that is looked for in the directories of the system. Any other path would name another
+/// program in each directory.
 fn program(value: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(value);
     if !value.contains('/') {
         return process::find(value).ok_or_else(|| {
-            format!("names a program that is not in $PATH ({value}): install it, or give its full path")
+            format!("names a program that is in no directory of the system ({value}): install it, or give its full path")
         });
     }
     if !path.is_absolute() {
-        return Err("takes the full path of a program, or a name that is in $PATH".to_owned());
+        return Err("takes the full path of a program, or the name of one that is installed".to_owned());
     }
     match sys_path::stat(&path) {
         Ok(_) => Ok(path),
@@ -296,7 +326,7 @@ mod tests {
             assert!(reason(&format!("additionallayerstore={store}:{suffix}")).contains(":ref"));
         }
         assert!(reason("mount_program=/no/such/program").contains("cannot be used"));
-        assert!(reason("mount_program=no-such-program").contains("not in $PATH"));
+        assert!(reason("mount_program=no-such-program").contains("in no directory of the system"));
         assert!(reason("mount_program=bin/sh").contains("full path"));
         let program = parse(&["mount_program=sh"]).unwrap().mount_program.unwrap().value;
         assert!(program.is_absolute() && program.ends_with("sh"), "{program:?}");
@@ -310,6 +340,37 @@ mod tests {
         let masks = ["shared", "private", "0711"]
             .map(|mask| parse(&[&format!("force_mask={mask}")]).unwrap().force_mask.unwrap().value);
         assert_eq!(masks, [0o755, 0o700, 0o711]);
+    }
+
+    #[test]
+    fn what_is_run_is_decided_by_nobody_else() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("storage.conf");
+        std::fs::write(&path, "").unwrap();
+        let parse = |origin| OverlayOptions::parse(&[DriverOption::new("overlay.mount_program=sh", origin)]);
+        let file = || Origin::File { path: path.clone(), line: 7 };
+        for good in [Origin::Flag("--mount-program"), file()] {
+            assert!(parse(good).unwrap().mount_program.is_some());
+        }
+        let said = |origin| parse(origin).unwrap_err().to_string();
+        let variable = said(Origin::Variable("STORAGE_OPTS"));
+        assert!(
+            variable.starts_with("$STORAGE_OPTS: ") && variable.contains("put it into a storage.conf"),
+            "{variable}"
+        );
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        let exposed = said(file());
+        assert!(
+            exposed.contains("storage.conf:7") && exposed.contains("can be written by everybody"),
+            "{exposed}"
+        );
+        std::fs::remove_file(&path).unwrap();
+        assert!(said(file()).contains("cannot be told"));
+        // What is not run is nobody's concern.
+        let size = DriverOption::new("size=1G", Origin::Variable("STORAGE_OPTS"));
+        assert!(OverlayOptions::parse(&[size]).is_ok());
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! | [`verity`] | files that the kernel verifies |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
+//! | [`exposure`] | what other users could change |
 //! | [`process`] | other programs |
 //! | [`machine`] | what the kernel says of itself |
 //! | [`quota`] | what the files of a project may take |
@@ -36,6 +37,7 @@
 pub(crate) mod beneath;
 pub(crate) mod call;
 pub(crate) mod directory;
+pub(crate) mod exposure;
 pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod handle;

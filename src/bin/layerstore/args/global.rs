@@ -81,7 +81,7 @@ pub struct GlobalArgs {
 
     /// A program such as fuse-overlayfs that mounts in the kernel's place, as `mount_program` of a configuration
     ///
-    /// Its full path, or a name that is looked for in $PATH. Without it the kernel mounts, and where it cannot, fuse-overlayfs if it is
+    /// Its full path, or the name of one in the directories of the system, whatever $PATH says. Without it the kernel mounts, and where it cannot, fuse-overlayfs if it is
     /// installed.
     #[arg(long, global = true, value_name = "PATH", help_heading = HEADING)]
     pub mount_program: Option<PathBuf>,
