@@ -40,6 +40,7 @@ mod model;
 mod mount_program;
 mod mounts;
 mod power_cut;
+mod privilege;
 mod quota;
 mod read_only;
 mod repair;

@@ -92,7 +92,7 @@ pub(crate) fn build_data(
     let staged = StagedFiles::create(layout, fresh)?;
     let fail = |action| failed(directory(layout, number), action);
     let files = files(manifest);
-    let data = node::make_directory(staged.directory(), PLAIN.as_bytes(), 0o700)
+    let data = node::make_private_directory(staged.directory(), PLAIN.as_bytes())
         .and_then(|()| beneath::open_directory_beneath(staged.directory(), PLAIN.as_bytes()))
         .map_err(fail("create"))?;
     let root = layout.open_entry(Subdirectory::Diffs, number)?;

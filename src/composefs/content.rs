@@ -21,7 +21,7 @@ pub(super) fn name(content: &ContentHash) -> String {
 /// The directory of the shared files, made if it is missing. Who reads the rows under the write lock after that knows
 /// which layers were made writable by somebody who did not see it.
 pub(crate) fn open(layout: &Layout) -> Result<OwnedFd, LayoutError> {
-    match node::make_directory(layout.root(), CONTENT.as_bytes(), 0o700) {
+    match node::make_private_directory(layout.root(), CONTENT.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => beneath::open_directory_beneath(layout.root(), CONTENT.as_bytes()),
     }

@@ -21,7 +21,7 @@ pub(crate) fn write_file(
     let dir = ensure_parents(root, path, durable)?;
     let random: String = random::bytes::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let part = format!(".part-{random}").into_bytes();
-    let file = beneath::create_file(dir.as_fd(), &part, 0o600)?;
+    let file = beneath::create_private_file(dir.as_fd(), &part)?;
     let written = File::from(duplicate(file.as_fd())?)
         .write_all(bytes)
         .and_then(|()| if durable { sync::file(file.as_fd()) } else { Ok(()) })
@@ -45,7 +45,7 @@ fn ensure_parents(root: BorrowedFd<'_>, path: &RelPath, durable: bool) -> io::Re
     let mut dir = duplicate(root)?;
     let parent = path.parent().unwrap_or_default();
     for part in parent.parts() {
-        match node::make_directory(dir.as_fd(), part, 0o700) {
+        match node::make_private_directory(dir.as_fd(), part) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => {
                 made?;

@@ -10,6 +10,7 @@ use super::marker::{self, MarkerProblem};
 use super::names::{self, DiffName, Subdirectory};
 use super::neighbour;
 use super::overlay_form::XattrNamespace;
+use super::privacy;
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::sync::FreeSpace;
@@ -32,7 +33,7 @@ impl Layout {
     /// Returns [`LayoutError::AlreadyAStore`] or [`LayoutError::NotEmpty`] if something is there already.
     pub(crate) fn create(path: &Path, xattrs: XattrNamespace) -> Result<Self, LayoutError> {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
-        path::make_directories(path, 0o700).map_err(failed("create"))?;
+        path::make_private_directories(path).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
         let entries = directory::list(root.as_fd()).map_err(failed("read"))?;
         // Before all else: another process may have gone on to put more in.
@@ -111,6 +112,13 @@ impl Layout {
         self.mask
     }
 
+    /// Comes before the store is written to.
+    ///
+    /// Returns [`LayoutError::Exposed`] if other users could put something of theirs in the place of what it has.
+    pub(crate) fn refuse_exposed(&self) -> Result<(), LayoutError> {
+        privacy::check(self.root(), &self.path)
+    }
+
     /// The handle of the root.
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
@@ -137,7 +145,7 @@ impl Layout {
         let open = || beneath::open_directory_beneath(self.root.as_fd(), name);
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match node::make_directory(self.root.as_fd(), name, 0o700) {
+                match node::make_private_directory(self.root.as_fd(), name) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
                     _ => open(),
                 }
@@ -166,7 +174,8 @@ impl Layout {
     ) -> Result<OwnedFd, LayoutError> {
         let (dir, name) = (self.subdirectory(which)?, DiffName::Entry(number));
         let bytes = name.to_string().into_bytes();
-        let made = node::make_directory(dir.as_fd(), &bytes, mode)
+        // Not every umask lets the owner open it.
+        let made = node::make_private_directory(dir.as_fd(), &bytes)
             .and_then(|()| beneath::open_directory_beneath(dir.as_fd(), &bytes))
             .and_then(|made| node::set_mode(made.as_fd(), mode).map(|()| made));
         made.map_err(|source| LayoutError::Io {

@@ -30,7 +30,7 @@ pub(super) const LIMIT: u64 = 4096;
 /// Writes the marker so that it is there whole or not at all. EEXIST if someone else was faster.
 pub(super) fn write(root: BorrowedFd<'_>, text: &str) -> io::Result<()> {
     let draft = format!("{DRAFT}{:016x}", u64::from_le_bytes(random::bytes()?));
-    let file = beneath::create_file(root, draft.as_bytes(), 0o600)?;
+    let file = beneath::create_private_file(root, draft.as_bytes())?;
     let mut file = File::from(file);
     let linked = file
         .write_all(text.as_bytes())

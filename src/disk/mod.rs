@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`layout`] | the root |
+//! | [`privacy`] | whether others could change what is in a root
 //! | [`names`] | every name that is written below it |
 //! | [`neighbour`] | the names of containers-storage, whose store is not one |
 //! | [`marker`] | the file that makes a directory a store |
@@ -51,6 +52,7 @@ mod names;
 mod neighbour;
 mod overlay_form;
 pub(crate) mod parallel;
+mod privacy;
 mod program_marks;
 mod quota;
 mod remove;

@@ -81,7 +81,7 @@ impl Layout {
             path: self.entry_path(Subdirectory::Diffs, DiffName::Entry(number)),
             source,
         };
-        for candidate in (number..).take(TRIES as usize) {
+        for candidate in (0..TRIES).map(|next| number.wrapping_add(next)) {
             let project = FIRST + u32::try_from(candidate % u64::from(COUNT)).unwrap_or_default();
             if quota::account(directory, project).map_err(failed)? != quota::Account::default() {
                 continue;

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::privacy;
 use super::remove::remove_tree;
 use super::usage::usage;
 use crate::error::{LayoutError, TreeError};
@@ -58,10 +59,13 @@ pub(crate) struct RunLayout {
 
 impl RunLayout {
     /// Opens the run root at `path`, and makes it with mode 0700 if it is missing.
+    ///
+    /// Returns [`LayoutError::Exposed`] if other users could put something of theirs in the place of what it has.
     pub(crate) fn ensure(path: &Path) -> Result<Self, LayoutError> {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
-        path::make_directories(path, 0o700).map_err(failed("create"))?;
+        path::make_private_directories(path).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
+        privacy::check(root.as_fd(), path)?;
         for name in [MOUNTS, CONTAINERS, IMAGES, DIGESTS, EMPTY, TRASH] {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
         }
@@ -231,7 +235,7 @@ impl RunLayout {
 }
 
 fn make(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    match node::make_directory(dir, name, 0o700) {
+    match node::make_private_directory(dir, name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
     }

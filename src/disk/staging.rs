@@ -85,7 +85,8 @@ impl Staging {
         let held = Held::take(stage, Subdirectory::Diffs, number)?;
         let make = |name: DiffName, mode| {
             let bytes = name.to_string().into_bytes();
-            node::make_directory(held.parent(), &bytes, mode)
+            // Not every umask lets the owner open it.
+            node::make_private_directory(held.parent(), &bytes)
                 .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
                 .and_then(|made| node::set_mode(made.as_fd(), mode).map(|()| made))
                 .map_err(|source| held.failed(name, "create", source))
@@ -148,7 +149,7 @@ impl StagedBlob {
     pub(crate) fn create(stage: &Stage, number: u64) -> Result<Self, LayoutError> {
         let held = Held::take(stage, Subdirectory::Blobs, number)?;
         let name = DiffName::Entry(number);
-        let file = beneath::create_file(held.parent(), name.to_string().as_bytes(), 0o600)
+        let file = beneath::create_private_file(held.parent(), name.to_string().as_bytes())
             .map_err(|source| held.failed(name, "create", source))?;
         Ok(StagedBlob { held, file })
     }
@@ -193,7 +194,7 @@ impl StagedData {
         let held = Held::take_in(&stage, Subdirectory::Data, Some(parent), number)?;
         let name = DiffName::Entry(number);
         let bytes = name.to_string().into_bytes();
-        let directory = node::make_directory(held.parent(), &bytes, 0o700)
+        let directory = node::make_private_directory(held.parent(), &bytes)
             .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
             .map_err(|source| held.failed(name, "create", source))?;
         moment::pass("staged");
@@ -233,7 +234,7 @@ impl StagedFiles {
         let held = Held::take_in(&stage, Subdirectory::Composefs, Some(parent), number)?;
         let name = DiffName::Entry(number);
         let bytes = name.to_string().into_bytes();
-        let directory = node::make_directory(held.parent(), &bytes, 0o700)
+        let directory = node::make_private_directory(held.parent(), &bytes)
             .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
             .map_err(|source| held.failed(name, "create", source))?;
         Ok(StagedFiles { held, directory })

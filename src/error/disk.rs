@@ -50,6 +50,17 @@ pub enum LayoutError {
         /// The highest format this release knows.
         supported: u32,
     },
+    /// Other users could put something of theirs in the place of what is stored or mounted.
+    #[error(
+        "{path:?} {reason}, so others could replace what is stored and mounted there: make it the directory of the user who runs \
+         this, with mode 0700 (chown, chmod)"
+    )]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+        /// Why, as the end of a sentence.
+        reason: String,
+    },
     /// The marker file says something that no release writes.
     #[error("{path:?} is damaged: {reason}")]
     Damaged {

@@ -81,7 +81,7 @@ impl<'a> Draft<'a> {
         let mut name = b".".to_vec();
         name.extend_from_slice(place.name.as_bytes());
         name.extend_from_slice(format!(".{chance:016x}").as_bytes());
-        let file = File::from(beneath::create_file(place.dir.as_fd(), &name, 0o600)?);
+        let file = File::from(beneath::create_private_file(place.dir.as_fd(), &name)?);
         Ok(Draft { place, file, name, published: false })
     }
 

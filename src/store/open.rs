@@ -87,7 +87,8 @@ impl Store {
     ///
     /// Returns [`Error::ImageStore`] if a store that is to be read with it is none, before anything is made;
     /// [`Error::Layout`] if the directory is not empty and no store, or of a newer format, or if there is no store
-    /// and none may be made ([`Missing`](LayoutError::Missing));
+    /// and none may be made ([`Missing`](LayoutError::Missing)), or if it is to be written to and other users could change it
+    /// ([`Exposed`](LayoutError::Exposed));
     /// [`Error::Mount`] if options exclude each other ([`Composefs`](MountError::Composefs), [`Masked`](MountError::Masked));
     /// [`Error::Quota`] if a store would be made whose default [quota](StoreOptions::quota) could not be kept;
     /// [`Error::DatabaseMissing`] if its database is gone, or would have to be made where nothing may be;
@@ -104,6 +105,9 @@ impl Store {
         let layout = open_layout(options, &privileges)?.with_mask(options.force_mask);
         let others = Others::open(options, &layout, read)?;
         let read_only = options.read_only || layout.is_read_only()?;
+        if !read_only {
+            layout.refuse_exposed()?;
+        }
         let path = layout.file_path(disk::DATABASE);
         let mut database_options = options.database.clone();
         database_options.read_only = read_only;

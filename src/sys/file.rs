@@ -28,11 +28,18 @@ impl File {
         call(Call::Open, || OpenOptions::new().write(true).open(path)).map(File)
     }
 
-    /// Opens the file at `path` for reading and writing, and creates it with mode 0600 if it is missing.
+    /// Opens the file at `path` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing.
     pub(crate) fn ensure(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        call(Call::Create, || options.open(path)).map(File)
+        options.read(true).write(true).truncate(false).mode(0o600);
+        match call(Call::Create, || options.clone().create_new(true).open(path)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                let file = File(made?);
+                return super::node::set_mode(file.as_fd(), 0o600).map(|()| file);
+            }
+        }
+        call(Call::Create, || options.create(true).open(path)).map(File)
     }
 
     /// Creates the file at `path`, or empties the one that is there, and opens it for writing.

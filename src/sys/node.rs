@@ -34,6 +34,12 @@ pub(crate) fn make_directory(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io:
     call(Call::MakeDirectory, || nix::sys::stat::mkdirat(dir, name, bits(mode)))
 }
 
+/// Makes a directory for its owner alone: with mode 0700, whatever the umask.
+pub(crate) fn make_private_directory(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    make_directory(dir, name, 0o700)?;
+    set_mode_at(dir, name, 0o700)
+}
+
 /// Makes a device, pipe or socket. The mode is subject to the umask; device numbers count for devices only.
 pub(crate) fn make_node(
     dir: BorrowedFd<'_>,

@@ -89,6 +89,29 @@ pub(crate) fn make_directories(path: &Path, mode: u32) -> io::Result<()> {
     call(Call::MakeDirectory, || DirBuilder::new().recursive(true).mode(mode).create(path))
 }
 
+/// Makes a directory, and those above it that are missing, for their owner alone: with mode 0700, whatever the umask.
+pub(crate) fn make_private_directories(path: &Path) -> io::Result<()> {
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !is_directory(path);
+    let mut missing: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    while let Some(next) = missing.pop() {
+        match make_directory(next, 0o700) {
+            // Another process was faster; what else stands there is told by who opens it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                made?;
+                set_private(next)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is followed: where others may write, the name may be another one's by now.
+fn set_private(path: &Path) -> io::Result<()> {
+    let (mode, flag) = (nix::sys::stat::Mode::S_IRWXU, nix::sys::stat::FchmodatFlags::NoFollowSymlink);
+    call(Call::SetMode, || nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path, mode, flag))
+}
+
 /// Removes a file.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     call(Call::Remove, || std::fs::remove_file(path))

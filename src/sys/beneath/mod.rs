@@ -86,22 +86,39 @@ pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Re
     call(Call::Create, || openat(dir, name, flags, Mode::from_bits_truncate(u32::from(mode))))
 }
 
+/// As [`create_file`], for its owner alone: with mode 0600, whatever the umask.
+pub(crate) fn create_private_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    create_file(dir, name, PRIVATE).and_then(made_private)
+}
+
 /// Opens the regular file `name` in `dir` for reading and writing.
 pub(crate) fn open_file_for_writing(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(dir, name, flags, Mode::empty())?)
 }
 
-/// Makes a file without a name in the filesystem of `dir`: it goes with its last handle.
+/// Makes a file without a name in the filesystem of `dir`: it goes with its last handle. Its mode is 0600, whatever the umask.
 pub(crate) fn unnamed_file(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-    call(Call::Create, || openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR))
+    call(Call::Create, || openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)).and_then(made_private)
 }
 
-/// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600 if it is missing.
+/// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing.
 pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    match create_private_file(dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    // Whoever had it may be taking it away.
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     call(Call::Create, || openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR))
+}
+
+/// The mode of files that are their owner's alone.
+const PRIVATE: u16 = 0o600;
+
+fn made_private(file: OwnedFd) -> io::Result<OwnedFd> {
+    super::node::set_mode(file.as_fd(), PRIVATE).map(|()| file)
 }
 
 /// Opens the directory that `child` lies in. Meant for going back up a path that was walked down: the caller

@@ -1,0 +1,214 @@
+//! What belongs to the owner of a store alone, and who decides what is run.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::support::command::binary;
+use crate::support::oci::{Image, Layer};
+use crate::support::tar::Member;
+use crate::support::{Dir, TestCommand, machine};
+
+/// The program with a store in `dir`, under a mask of modes.
+fn masked(dir: &Dir, umask: &str, arguments: &[&str]) -> TestCommand {
+    TestCommand::new("sh")
+        .args(["-euc", r#"umask "$1"; shift; exec "$@""#, "sh", umask])
+        .arg(binary())
+        .args(["--root".as_ref(), dir.root().as_os_str()])
+        .args(["--runroot".as_ref(), dir.run_root().as_os_str()])
+        .args(arguments)
+        .current_dir(dir.path())
+}
+
+/// The modes of everything below a directory that is no layer's, by what stands there: numbers and ids are `N`.
+fn modes(top: &Path) -> BTreeMap<String, u32> {
+    let mut modes = BTreeMap::new();
+    let mut rest = vec![top.to_owned()];
+    while let Some(at) = rest.pop() {
+        let mode = at.metadata().unwrap().permissions().mode() & 0o7777;
+        let name = |part: &str| match part {
+            part if part.starts_with("run.") => "run.BOOT.redb".to_owned(),
+            part if part.len() > 12 && part.bytes().all(|byte| byte.is_ascii_hexdigit()) => "N".to_owned(),
+            part => part.to_owned(),
+        };
+        let path = at
+            .strip_prefix(top)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .split('/')
+            .map(name)
+            .collect::<Vec<_>>()
+            .join("/");
+        assert!(modes.insert(path.clone(), mode).is_none_or(|other| other == mode), "{path}: {mode:o}");
+        // What is below these is the layer's, or the kernel's.
+        let is_foreign = ["diffs/N", "work/N"].contains(&path.as_str());
+        if at.is_dir() && !is_foreign {
+            rest.extend(std::fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    modes
+}
+
+/// The table of modes in SECURITY.md, which this is a copy of.
+#[test]
+fn what_a_store_makes_has_its_mode_under_any_umask() {
+    for umask in ["0", "022", "077", "0777"] {
+        if umask == "0777" && !machine::is_root() {
+            continue;
+        }
+        let dir = Dir::new("privilege-modes");
+        let image = Image::new([Layer::new([Member::directory("etc"), Member::file("etc/motd", "hello")])]);
+        let reference = image.write(dir.join("layout"), "image").reference();
+        let run = |arguments: &[&str]| masked(&dir, umask, arguments).stdout();
+        run(&["load", &reference, "--name", "image"]);
+        run(&["create-container", "image", "--name", "web"]);
+        run(&["--transient", "create-container", "image", "--name", "passing"]);
+        run(&["item", "put", "web", "spec", "layout/index.json"]);
+        if machine::is_root() {
+            run(&["mount", "web"]);
+            run(&["unmount", "web"]);
+        }
+        run(&["backup", "copy.redb"]);
+        run(&["gc"]);
+        let found = modes(&dir.root());
+        for (path, mode) in &found {
+            let expected = match path.as_str() {
+                "diffs/N" => 0o755,
+                path if dir.root().join(path).is_file() || path == "blobs/N" => 0o600,
+                _ => 0o700,
+            };
+            assert_eq!(*mode, expected, "umask {umask}: {path:?} has mode {mode:04o}");
+        }
+        for there in
+            ["", "LAYERSTORE", "store.redb", "store.holder", "reserve", "collected", "diffs/N", "blobs/N"]
+        {
+            assert!(found.contains_key(there), "umask {umask}: no {there:?} in {found:?}");
+        }
+        let found = modes(&dir.run_root());
+        for (path, mode) in &found {
+            let expected = if path == "run.BOOT.redb" { 0o600 } else { 0o700 };
+            assert_eq!(*mode, expected, "umask {umask}: {path:?} of the run root has mode {mode:04o}");
+        }
+        assert!(["", "run.BOOT.redb", "mnt", "containers"].iter().all(|there| found.contains_key(*there)));
+        let copy = dir.join("copy.redb").metadata().unwrap();
+        assert_eq!(copy.permissions().mode() & 0o7777, 0o600, "umask {umask}");
+    }
+}
+
+#[test]
+fn a_root_that_others_could_change_is_not_written_to() {
+    let dir = Dir::new("privilege-root");
+    dir.layerstore(["create-layer", "--name", "base"]).assert_success();
+    let set = |path: &PathBuf, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    for exposed in [dir.root(), dir.run_root()] {
+        set(&exposed, 0o777);
+        let error = dir.layerstore(["gc"]).assert_exit(1);
+        let name = exposed.to_str().unwrap();
+        assert!(error.contains(name) && error.contains("can be written by everybody"), "{error}");
+        // Looking is not.
+        dir.layerstore(["--no-write", "layers"]).assert_success();
+        set(&exposed, 0o755);
+        dir.layerstore(["gc"]).assert_success();
+        set(&exposed, 0o700);
+    }
+    if !machine::is_real_root() {
+        skip!("giving a directory to another user needs real root");
+    }
+    // As who finds out the name of a run root in a directory of everybody's may prepare it.
+    for exposed in [dir.root(), dir.run_root()] {
+        std::os::unix::fs::chown(&exposed, Some(65534), Some(65534)).unwrap();
+        let error = dir.layerstore(["gc"]).assert_exit(1);
+        assert!(error.contains("belongs to user 65534"), "{error}");
+        std::os::unix::fs::chown(&exposed, Some(0), Some(0)).unwrap();
+    }
+    dir.layerstore(["gc"]).assert_success();
+}
+
+/// A script that says what it was given, and mounts nothing.
+const TELLS: &str =
+    "#!/bin/sh\nhere=${0%/*}; env > \"$here/env\"; ls -l /proc/$$/fd > \"$here/fd\"; exit 1\n";
+
+#[test]
+fn a_mount_program_gets_no_environment_and_no_open_files() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("privilege-program");
+    let program = dir.write("tells", TELLS);
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    dir.layerstore(["create-container", "--name", "web"]).assert_success();
+    // What whoever starts the program left open, and set.
+    let script = r#"exec 7< /proc/self/status; exec "$@""#;
+    TestCommand::new("sh")
+        .args(["-euc", script, "sh"])
+        .arg(binary())
+        .args(["--root".as_ref(), dir.root().as_os_str(), "--runroot".as_ref(), dir.run_root().as_os_str()])
+        .args(["--mount-program".as_ref(), program.as_os_str(), "mount".as_ref(), "web".as_ref()])
+        .env("SECRET_OF_THE_CALLER", "1")
+        .env("LD_DEBUG_OUTPUT", "1")
+        .assert_exit(1);
+    let environment = std::fs::read_to_string(dir.join("env")).unwrap();
+    let own = ["PATH=/usr/bin:", "LC_ALL=C", "PWD=", "OLDPWD=", "SHLVL=", "_="];
+    let foreign: Vec<_> =
+        environment.lines().filter(|line| !own.iter().any(|own| line.starts_with(own))).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+    let files = std::fs::read_to_string(dir.join("fd")).unwrap();
+    let numbers =
+        files.lines().filter_map(|line| line.split(" -> ").next()?.rsplit(' ').next()?.parse::<u32>().ok());
+    // Those of the shell itself have higher numbers.
+    assert_eq!(numbers.filter(|number| (3..10).contains(number)).count(), 0, "{files}");
+}
+
+/// Programs of such names in `PATH`, which would be run.
+#[test]
+fn no_variable_decides_what_is_run() {
+    let dir = Dir::new("privilege-path");
+    let (bin, ran) = (dir.create_dir("bin"), dir.join("ran"));
+    for name in ["fuse-overlayfs", "fusermount3", "fusermount", "newuidmap", "newgidmap"] {
+        let script = format!("#!/bin/sh\necho {name} >> '{}'\nexit 1\n", ran.display());
+        let program = dir.write(Path::new("bin").join(name), script);
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+    dir.layerstore(["create-container", "--name", "web"]).env("PATH", &path).assert_success();
+    dir.layerstore(["status"]).env("PATH", &path).assert_success();
+    for command in [["unshare", "true"], ["mount", "web"], ["unmount", "web"]] {
+        // Not every user may do each of these.
+        dir.layerstore(command).env("PATH", &path).output();
+    }
+    assert!(!ran.exists(), "{}", std::fs::read_to_string(&ran).unwrap_or_default());
+
+    let text = |rest: &str| {
+        let (root, run_root) = (dir.root(), dir.run_root());
+        let roots = format!("graphroot = '{}'\nrunroot = '{}'\n", root.display(), run_root.display());
+        format!("[storage]\ndriver = 'overlay'\n{roots}[storage.options]\n{rest}")
+    };
+    let compat = |file: &Path, options: &str| {
+        let command =
+            TestCommand::layerstore().args(["compat", "status"]).env("CONTAINERS_STORAGE_CONF", file);
+        if options.is_empty() { command } else { command.env("STORAGE_OPTS", options) }.output()
+    };
+    let program = bin.join("fuse-overlayfs").display().to_string();
+    let plain = dir.write("plain.conf", text(""));
+    let accepted = compat(&plain, "overlay.size=0");
+    assert!(accepted.status.success(), "{accepted:?}");
+    // As the other program does, it says so on standard output.
+    let refused = compat(&plain, &format!("overlay.mount_program={program}"));
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(!refused.status.success() && said.contains("which no variable decides"), "{said}");
+
+    // A variable may name a file; but of one that others could have written the option does not count.
+    let file = dir.write("config/storage.conf", text(&format!("mount_program = '{program}'\n")));
+    let link = dir.join("link.conf");
+    symlink(&file, &link).unwrap();
+    std::fs::set_permissions(file.parent().unwrap(), PermissionsExt::from_mode(0o777)).unwrap();
+    for name in [&file, &link] {
+        let refused = compat(name, "");
+        let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+        assert!(!refused.status.success() && said.contains("config can be written by everybody"), "{said}");
+        let error = dir.layerstore(["status"]).env("LAYERSTORE_CONFIG", name).assert_exit(2);
+        assert!(error.contains("can be written by everybody"), "{error}");
+    }
+    assert!(!ran.exists());
+}
