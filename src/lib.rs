@@ -106,6 +106,21 @@
 //! `cli` is the program `layerstore`, and `containerd` its command `snapshotter`. Both are on by default; library users switch them
 //! off.
 
+// What the lints of the workspace begin. Tests may do all of it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::get_unwrap,
+        clippy::string_slice,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_in_result
+    )
+)]
+
 mod archive;
 mod check;
 mod chunked;

@@ -10,6 +10,21 @@
 //!
 //! `FORMAT.md`, beside this crate's manifest, is the same contract in prose.
 
+// What the lints of the workspace begin. Tests may do all of it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::get_unwrap,
+        clippy::string_slice,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_in_result
+    )
+)]
+
 pub mod header;
 pub mod manifest;
 pub mod migration;

@@ -11,6 +11,21 @@
 //! | [`compat`] | the command line of containers-storage |
 //! | `containerd` | the program as a snapshotter of containerd |
 
+// What the lints of the workspace begin. Tests may do all of it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::get_unwrap,
+        clippy::string_slice,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_in_result
+    )
+)]
+
 mod args;
 mod commands;
 mod compat;

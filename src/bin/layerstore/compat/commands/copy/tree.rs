@@ -364,7 +364,11 @@ fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
     Ok(())
 }
 
-#[expect(clippy::unnecessary_cast, reason = "the width differs between processors")]
+#[expect(
+    clippy::unnecessary_cast,
+    clippy::cast_possible_wrap,
+    reason = "the width differs between processors, and times before 1970 are negative in any"
+)]
 fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: stat.st_atime as i64, tv_nsec: stat.st_atime_nsec as _ },
