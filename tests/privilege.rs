@@ -125,6 +125,18 @@ fn a_root_that_others_could_change_is_not_written_to() {
     dir.layerstore(["gc"]).assert_success();
 }
 
+/// What is added to the time of day must not go beyond it.
+#[test]
+fn a_timeout_may_be_longer_than_any_clock() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("privilege-timeout");
+    dir.layerstore(["create-container", "--name", "web"]).assert_success();
+    dir.layerstore(["--lock-timeout", "1.8e19", "mount", "web"]).assert_success();
+    dir.layerstore(["--lock-timeout", "1.8e19", "unmount", "web"]).assert_success();
+}
+
 /// A script that says what it was given, and mounts nothing.
 const TELLS: &str =
     "#!/bin/sh\nhere=${0%/*}; env > \"$here/env\"; ls -l /proc/$$/fd > \"$here/fd\"; exit 1\n";

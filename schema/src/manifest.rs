@@ -66,7 +66,7 @@ impl Timestamp {
         };
         let seconds = i64::try_from(past.as_secs()).unwrap_or(i64::MAX);
         if before {
-            Timestamp { seconds: -seconds, nanoseconds: 0 }
+            Timestamp { seconds: seconds.saturating_neg(), nanoseconds: 0 }
         } else {
             Timestamp { seconds, nanoseconds: past.subsec_nanos() }
         }
@@ -202,7 +202,7 @@ impl Manifest {
 
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.entries.len() * 64);
+        let mut out = Vec::with_capacity(self.entries.len().saturating_mul(64));
         let mut previous: &[u8] = &[];
         for entry in &self.entries {
             encode_entry(&mut out, previous, entry);

@@ -19,7 +19,7 @@ pub(crate) fn zigzag(value: i64) -> u64 {
 
 /// The reverse of [`zigzag`].
 pub(crate) fn unzigzag(value: u64) -> i64 {
-    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+    (value >> 1).cast_signed() ^ (value & 1).cast_signed().wrapping_neg()
 }
 
 /// Takes one number off the front of `input`.

@@ -7,12 +7,13 @@ const MALFORMED: Reason = "it is no base64";
 
 /// Without padding, as libarchive writes it.
 pub(super) fn encoded_bare(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    let mut out = Vec::with_capacity(bytes.len().div_ceil(3).saturating_mul(4));
     for chunk in bytes.chunks(3) {
-        let group =
-            chunk.iter().fold(0u32, |group, &byte| group << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        // What is missing of three bytes is zero.
+        let three = [0, 1, 2].map(|at| chunk.get(at).copied().unwrap_or_default());
+        let group = three.into_iter().fold(0u32, |group, byte| group << 8 | u32::from(byte));
         let digits = [18, 12, 6, 0].map(|shift| (group >> shift) & 63);
-        let digits = digits.iter().take(chunk.len() + 1);
+        let digits = digits.iter().take(chunk.len().saturating_add(1));
         out.extend(digits.filter_map(|&digit| DIGITS.get(usize::try_from(digit).ok()?)));
     }
     out
@@ -27,32 +28,37 @@ pub(crate) fn encoded(bytes: &[u8]) -> String {
 
 /// Reads both forms.
 pub(crate) fn decoded(text: &[u8]) -> Result<Vec<u8>, Reason> {
-    let end = text.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
+    let end = text.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last.saturating_add(1));
     let (digits, padding) = text.split_at_checked(end).ok_or(MALFORMED)?;
     if padding.len() > 2 {
         return Err(MALFORMED);
     }
-    let mut out = Vec::with_capacity(digits.len() * 3 / 4);
+    let mut out = Vec::with_capacity(digits.len().div_ceil(4).saturating_mul(3));
     for chunk in digits.chunks(4) {
-        let mut group = 0u32;
-        for &digit in chunk {
-            let value = match digit {
-                b'A'..=b'Z' => digit - b'A',
-                b'a'..=b'z' => digit - b'a' + 26,
-                b'0'..=b'9' => digit - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return Err(MALFORMED),
-            };
-            group = group << 6 | u32::from(value);
-        }
         if chunk.len() == 1 {
             return Err(MALFORMED);
         }
-        let [third, second, first, _] = (group << (6 * (4 - chunk.len()))).to_le_bytes();
-        out.extend([first, second, third].iter().take(chunk.len() - 1));
+        let mut group = 0u32;
+        // What is missing of four digits is zero.
+        for at in 0..4 {
+            let value = chunk.get(at).map_or(Some(0), |&digit| value_of(digit)).ok_or(MALFORMED)?;
+            group = group << 6 | u32::from(value);
+        }
+        let [third, second, first, _] = group.to_le_bytes();
+        out.extend([first, second, third].iter().take(chunk.len().saturating_sub(1)));
     }
     Ok(out)
+}
+
+fn value_of(digit: u8) -> Option<u8> {
+    Some(match digit {
+        b'A'..=b'Z' => digit.wrapping_sub(b'A'),
+        b'a'..=b'z' => digit.wrapping_sub(b'a').wrapping_add(26),
+        b'0'..=b'9' => digit.wrapping_sub(b'0').wrapping_add(52),
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

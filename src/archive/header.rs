@@ -43,12 +43,10 @@ impl Header {
         }
         let header = tar::Header::from_byte_slice(block).clone();
         let stated = number::field(&header.as_old().cksum).map_err(|_| NoHeader::Checksum)?;
-        let (mut unsigned, mut signed) = (0i128, 0i128);
-        for (at, &byte) in block.iter().enumerate() {
-            let byte = if CHECKSUM.contains(&at) { b' ' } else { byte };
-            unsigned += i128::from(byte);
-            signed += i128::from(byte.cast_signed());
-        }
+        let summed = |at, byte| if CHECKSUM.contains(&at) { b' ' } else { byte };
+        let bytes = || block.iter().enumerate().map(|(at, &byte)| summed(at, byte));
+        let unsigned: i128 = bytes().map(i128::from).sum();
+        let signed: i128 = bytes().map(|byte| i128::from(byte.cast_signed())).sum();
         // Old programs summed the bytes as signed characters; POSIX wants both accepted.
         if stated == unsigned || stated == signed { Ok(Header(header)) } else { Err(NoHeader::Checksum) }
     }
@@ -154,5 +152,8 @@ impl Header {
 
 /// How many bytes fill the last block of a body of `size` bytes.
 pub(super) fn padding(size: u64) -> u64 {
-    (BLOCK_LEN - size % BLOCK_LEN) % BLOCK_LEN
+    match size % BLOCK_LEN {
+        0 => 0,
+        used => BLOCK_LEN.saturating_sub(used),
+    }
 }

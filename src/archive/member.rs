@@ -96,7 +96,7 @@ pub(super) fn assemble(
     if kind == EntryKind::Directory {
         strip_slashes(&mut path);
     }
-    let said = Said { slashes: whole - path.len(), ..said };
+    let said = Said { slashes: whole.saturating_sub(path.len()), ..said };
     let xattrs = pax.xattrs;
     let (size, stored) = (body, body);
     let entry =
@@ -152,7 +152,7 @@ fn link(
 
 /// The body of a GNU long name: it ends with a NUL, and has none before.
 pub(super) fn long_name(mut body: Vec<u8>) -> Result<Vec<u8>, Reason> {
-    let end = body.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let end = body.iter().rposition(|&byte| byte != 0).map_or(0, |last| last.saturating_add(1));
     body.truncate(end);
     match body.as_slice() {
         [] => Err("a long name is empty"),

@@ -14,6 +14,11 @@
 //! crate) would see different members in the same bytes, this one refuses them: nobody who scanned a layer with
 //! another program has then scanned something else than what is unpacked here.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
+)]
+
 pub(crate) mod base64;
 mod entry;
 mod header;
@@ -22,6 +27,9 @@ mod header;
 #[allow(
     dead_code,
     unused_imports,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     missing_docs,
     clippy::unwrap_used,
     clippy::indexing_slicing,

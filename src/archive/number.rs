@@ -24,14 +24,14 @@ pub(super) fn field(bytes: &[u8]) -> Result<i128, Reason> {
     }
     text.iter().try_fold(0i128, |value, &byte| match byte {
         // A field has at most 12 digits of three bits.
-        b'0'..=b'7' => Ok(value << 3 | i128::from(byte - b'0')),
+        b'0'..=b'7' => Ok(value << 3 | i128::from(byte & 7)),
         _ => Err(MALFORMED),
     })
 }
 
 fn without_spaces(text: &[u8]) -> &[u8] {
     let start = text.iter().position(|&byte| byte != b' ').unwrap_or(text.len());
-    let end = text.iter().rposition(|&byte| byte != b' ').map_or(start, |last| last + 1);
+    let end = text.iter().rposition(|&byte| byte != b' ').map_or(start, |last| last.saturating_add(1));
     text.get(start..end).unwrap_or_default()
 }
 
@@ -55,7 +55,10 @@ pub(super) fn decimal(text: &[u8]) -> Result<u64, Reason> {
         if !byte.is_ascii_digit() {
             return Err(MALFORMED);
         }
-        value.checked_mul(10).and_then(|value| value.checked_add(u64::from(byte - b'0'))).ok_or(TOO_LARGE)
+        value
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(u64::from(byte.saturating_sub(b'0'))))
+            .ok_or(TOO_LARGE)
     })
 }
 
@@ -73,10 +76,14 @@ pub(super) fn time(text: &[u8]) -> Result<Timestamp, Reason> {
         return Err(MALFORMED);
     }
     let digits = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(9);
-    let nanoseconds = digits.fold(0i128, |value, byte| value * 10 + i128::from(byte - b'0'));
+    let nanoseconds = digits.fold(0i128, |value, byte| {
+        value.saturating_mul(10).saturating_add(i128::from(byte.saturating_sub(b'0')))
+    });
     let finer = fraction.get(9..).is_some_and(|rest| rest.iter().any(|&byte| byte != b'0'));
-    let magnitude = seconds * NANOSECONDS + nanoseconds;
-    let total = if negative { -magnitude - i128::from(finer) } else { magnitude };
+    // Of 64 bits of seconds, 128 hold all nanoseconds.
+    let magnitude = seconds.saturating_mul(NANOSECONDS).saturating_add(nanoseconds);
+    let past = || magnitude.saturating_neg().saturating_sub(i128::from(finer));
+    let total = if negative { past() } else { magnitude };
     let seconds = i64::try_from(total.div_euclid(NANOSECONDS)).map_err(|_| TOO_LARGE)?;
     let nanoseconds = u32::try_from(total.rem_euclid(NANOSECONDS)).map_err(|_| TOO_LARGE)?;
     Ok(Timestamp { seconds, nanoseconds })
@@ -86,7 +93,8 @@ const NANOSECONDS: i128 = 1_000_000_000;
 
 /// The text of a time in a PAX record, as short as it can be.
 pub(super) fn time_text(time: Timestamp) -> String {
-    let total = i128::from(time.seconds) * NANOSECONDS + i128::from(time.nanoseconds);
+    let total =
+        i128::from(time.seconds).saturating_mul(NANOSECONDS).saturating_add(i128::from(time.nanoseconds));
     let sign = if total < 0 { "-" } else { "" };
     let (seconds, nanoseconds) = (total.abs() / NANOSECONDS, total.abs() % NANOSECONDS);
     if nanoseconds == 0 {

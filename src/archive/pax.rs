@@ -187,7 +187,8 @@ fn take_record<'a>(body: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Reason> 
     let (digits, _) = body.split_at_checked(space).ok_or(MALFORMED)?;
     let length = usize::try_from(number::decimal(digits)?).map_err(|_| MALFORMED)?;
     let (record, rest) = body.split_at_checked(length).ok_or("a record goes beyond its header")?;
-    let text = record.get(space + 1..).and_then(|text| text.strip_suffix(b"\n")).ok_or(MALFORMED)?;
+    let text =
+        record.get(space.saturating_add(1)..).and_then(|text| text.strip_suffix(b"\n")).ok_or(MALFORMED)?;
     let equals = text.iter().position(|&byte| byte == b'=').ok_or(MALFORMED)?;
     let (key, value) = text.split_at_checked(equals).ok_or(MALFORMED)?;
     if key.is_empty() {
@@ -202,18 +203,20 @@ fn has_record(value: &[u8]) -> bool {
     value.split(|&byte| byte == b'\n').skip(1).any(|line| {
         let mut halves = line.splitn(2, |&byte| byte == b' ');
         // The length counts the newline, too.
-        let is_length = number::decimal(halves.next().unwrap_or_default()) == Ok(line.len() as u64 + 1);
+        let is_length =
+            number::decimal(halves.next().unwrap_or_default()) == Ok((line.len() as u64).saturating_add(1));
         is_length && halves.next().is_some_and(|text| text.contains(&b'='))
     })
 }
 
 /// Appends a record to the body of an extended header.
 pub(super) fn put_record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    let rest = key.len() + value.len() + 3;
+    let rest = key.len().saturating_add(value.len()).saturating_add(3);
     // The length counts its own digits, so that one more digit may need one more.
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
+    let with_digits = |length: usize| rest.saturating_add(length.to_string().len());
+    let mut length = rest.saturating_add(1);
+    while length != with_digits(length) {
+        length = with_digits(length);
     }
     body.extend_from_slice(length.to_string().as_bytes());
     body.push(b' ');

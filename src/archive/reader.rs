@@ -279,7 +279,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         };
         if let Some((size, map, stored)) = sparse {
             let regions = map.finish(stored).map_err(&bad_map)?;
-            self.holes = self.holes.saturating_add(size - stored);
+            self.holes = self.holes.saturating_add(size.saturating_sub(stored));
             limits.check(Limit::HoleBytes, self.holes, || shown(&entry.path))?;
             (entry.size, entry.stored, entry.sparse) = (size, stored, Some(regions));
         }
@@ -382,8 +382,8 @@ impl<R: Read, T: Tap> Reader<R, T> {
             }
             let count = available.min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
             self.source.consume(count);
-            self.offset += count as u64;
-            self.remaining -= count as u64;
+            self.offset = self.offset.saturating_add(count as u64);
+            self.remaining = self.remaining.saturating_sub(count as u64);
         }
         let padding = std::mem::take(&mut self.padding);
         // Some programs (`umoci insert`) stop where the last content ends. Nothing of the layer is missing then,
@@ -405,10 +405,10 @@ impl<R: Read, T: Tap> Reader<R, T> {
             let Some(bytes) = available.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             self.tap.raw(bytes).map_err(ArchiveError::Keep)?;
             self.source.consume(count);
-            self.offset += count as u64;
-            left -= count as u64;
+            self.offset = self.offset.saturating_add(count as u64);
+            left = left.saturating_sub(count as u64);
         }
-        Ok(length - left)
+        Ok(length.saturating_sub(left))
     }
 
     /// Reads a block, or what there is of it at the end of the stream.
@@ -417,7 +417,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         while let Some(rest) = block.get_mut(length..).filter(|rest| !rest.is_empty()) {
             match self.source.read(rest) {
                 Ok(0) => break,
-                Ok(count) => length += count,
+                Ok(count) => length = length.saturating_add(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ArchiveError::from_read(error)),
             }
@@ -428,7 +428,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
 
     /// Counts bytes that are no content, and passes them on.
     fn saw(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
-        self.offset += bytes.len() as u64;
+        self.offset = self.offset.saturating_add(bytes.len() as u64);
         if bytes.is_empty() { Ok(()) } else { self.tap.raw(bytes).map_err(ArchiveError::Keep) }
     }
 
@@ -448,7 +448,7 @@ impl<R: Read + Seek, T: Tap> Reader<R, T> {
         let remaining = std::mem::take(&mut self.remaining);
         let distance = i64::try_from(remaining).map_err(io::Error::other).map_err(ArchiveError::Read)?;
         self.source.seek_relative(distance).map_err(ArchiveError::Read)?;
-        self.offset += remaining;
+        self.offset = self.offset.saturating_add(remaining);
         Ok(())
     }
 }
@@ -464,8 +464,8 @@ impl<R: Read, T: Tap> Read for Reader<R, T> {
         if count == 0 {
             return Err(self.truncated("inside the content").into());
         }
-        self.offset += count as u64;
-        self.remaining -= count as u64;
+        self.offset = self.offset.saturating_add(count as u64);
+        self.remaining = self.remaining.saturating_sub(count as u64);
         Ok(count)
     }
 }

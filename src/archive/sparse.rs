@@ -43,7 +43,7 @@ impl Map {
 
     /// Adds a region. One without length only marks the end of the file and is not kept.
     fn push(&mut self, offset: u64, len: u64) -> Result<(), MapError> {
-        let floor = self.regions.last().map_or(0, |last| last.offset + last.len);
+        let floor = self.regions.last().map_or(0, |last| last.offset.saturating_add(last.len));
         let end = offset.checked_add(len).ok_or("a region goes beyond 64 bits")?;
         if offset < floor {
             return Err("regions overlap or are out of order".into());
@@ -61,7 +61,7 @@ impl Map {
         if self.regions.len() as u64 >= self.limit {
             return Err(MapError::TooMany);
         }
-        self.stored += len;
+        self.stored = self.stored.saturating_add(len);
         self.regions.push(Region { offset, len });
         Ok(())
     }
@@ -151,7 +151,7 @@ impl TextMap {
         for &byte in block {
             match byte {
                 b'0'..=b'9' => {
-                    let digit = u64::from(byte - b'0');
+                    let digit = u64::from(byte.saturating_sub(b'0'));
                     let value =
                         self.number.unwrap_or(0).checked_mul(10).and_then(|value| value.checked_add(digit));
                     self.number = Some(value.ok_or("a number goes beyond 64 bits")?);
@@ -181,7 +181,7 @@ impl TextMap {
             (Some(_), None) => self.offset = Some(number),
             (Some(count), Some(offset)) => {
                 self.map.push(offset, number)?;
-                self.count = Some(count - 1);
+                self.count = Some(count.saturating_sub(1));
             }
         }
         Ok(self.count != Some(0))

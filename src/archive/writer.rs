@@ -93,7 +93,7 @@ impl<W: Write> Writer<W> {
             }
             let bytes = self.buffer.get(..count).unwrap_or_default();
             self.inner.write_all(bytes).map_err(ArchiveError::Write)?;
-            left -= count as u64;
+            left = left.saturating_sub(count as u64);
         }
         self.write_padding(entry.size)
     }
@@ -199,10 +199,10 @@ fn put_path(header: &mut tar::Header, path: &[u8]) -> bool {
         return true;
     }
     // The first slash that leaves a name short enough; neither half may be empty.
-    let split =
-        path.iter().enumerate().skip(1).find(|&(at, &byte)| {
-            byte == b'/' && path.len() - at - 1 <= ustar.name.len() && at + 1 < path.len()
-        });
+    let split = path.iter().enumerate().skip(1).find(|&(at, &byte)| {
+        let behind = path.len().saturating_sub(at).saturating_sub(1);
+        byte == b'/' && (1..=ustar.name.len()).contains(&behind)
+    });
     match split.and_then(|(at, _)| path.split_at_checked(at)) {
         Some((prefix, [_, name @ ..])) if prefix.len() <= ustar.prefix.len() => {
             put(&mut ustar.prefix, prefix) && put(&mut ustar.name, name)

@@ -197,14 +197,17 @@ impl<'t> Plan<'t> {
 
     fn add(&mut self, range: &Range<u64>) {
         match self.ranges.last_mut() {
-            Some(last) if last.end <= range.start && range.start - last.end <= GAP => last.end = range.end,
+            Some(last) if range.start.checked_sub(last.end).is_some_and(|gap| gap <= GAP) => {
+                last.end = range.end;
+            }
             _ => self.ranges.push(range.clone()),
         }
     }
 
     /// How many bytes are going to be fetched.
     pub(crate) fn fetched(&self) -> u64 {
-        self.ranges.iter().map(|range| range.end - range.start).sum()
+        let lengths = self.ranges.iter().map(|range| range.end.saturating_sub(range.start));
+        lengths.fold(0, u64::saturating_add)
     }
 
     /// Begins the archive. `open` gives a content that is here, `reader` the ranges.
@@ -304,7 +307,7 @@ impl Assembled<'_> {
                             (shown(&entry.entry.path), "the file that was there has changed");
                         return Err(ChunkedError::Chunk { entry, reason }.into());
                     }
-                    *left -= count as u64;
+                    *left = left.saturating_sub(count as u64);
                     return Ok(count);
                 }
                 State::Blob(entry, Some(chunk), next) => {
@@ -325,7 +328,7 @@ impl Assembled<'_> {
                             State::Blob(
                                 entry,
                                 Some(ChunkReader::new(chunk, digest, &mut self.fetched, &self.limits)?),
-                                *next + 1,
+                                next.saturating_add(1),
                             )
                         }
                     };
@@ -435,7 +438,7 @@ impl ChunkReader {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(out.get(..count).unwrap_or_default());
         }
-        self.left -= count as u64;
+        self.left = self.left.saturating_sub(count as u64);
         Ok(count)
     }
 }
@@ -505,7 +508,7 @@ impl<'a> Fetched<'a> {
     }
 
     fn consume(&mut self, count: usize) {
-        self.at += count;
-        self.position += count as u64;
+        self.at = self.at.saturating_add(count);
+        self.position = self.position.saturating_add(count as u64);
     }
 }

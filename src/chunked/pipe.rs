@@ -75,7 +75,7 @@ impl Read for Receive {
         let left = self.piece.get(self.at..).unwrap_or_default();
         let count = left.len().min(out.len());
         out.iter_mut().zip(left).for_each(|(to, from)| *to = *from);
-        self.at += count;
+        self.at = self.at.saturating_add(count);
         Ok(count)
     }
 }

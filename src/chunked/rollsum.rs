@@ -50,8 +50,8 @@ impl Chunker {
         Chunker {
             window: [0; WINDOW],
             at: 0,
-            s1: window * OFFSET,
-            s2: window * (window - 1) * OFFSET,
+            s1: window.wrapping_mul(OFFSET),
+            s2: window.wrapping_mul(window.wrapping_sub(1)).wrapping_mul(OFFSET),
             pending: Vec::with_capacity(PENDING),
             zeros: 0,
         }
@@ -133,7 +133,8 @@ impl Chunker {
         let Some(slot) = self.window.get_mut(self.at) else { return };
         let dropped = u32::from(std::mem::replace(slot, byte));
         self.s1 = self.s1.wrapping_add(u32::from(byte)).wrapping_sub(dropped);
-        self.s2 = self.s2.wrapping_add(self.s1).wrapping_sub(window.wrapping_mul(dropped + OFFSET));
-        self.at = (self.at + 1) % WINDOW;
+        self.s2 =
+            self.s2.wrapping_add(self.s1).wrapping_sub(window.wrapping_mul(dropped.wrapping_add(OFFSET)));
+        self.at = self.at.wrapping_add(1) % WINDOW;
     }
 }

@@ -60,7 +60,8 @@ impl SplitWriter {
     /// Adds bytes of the archive.
     pub(super) fn raw(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(SEGMENT_MAX - self.segment.len()));
+            let (now, later) =
+                bytes.split_at(bytes.len().min(SEGMENT_MAX.saturating_sub(self.segment.len())));
             self.segment.extend_from_slice(now);
             bytes = later;
             if self.segment.len() == SEGMENT_MAX {
@@ -96,7 +97,7 @@ impl SplitWriter {
     fn line(&mut self, line: Line) -> io::Result<()> {
         let mut text = serde_json::to_vec(&Line { position: self.position, ..line })?;
         text.push(b'\n');
-        self.position += 1;
+        self.position = self.position.saturating_add(1);
         self.unpacked = self.unpacked.saturating_add(text.len() as u64);
         if self.unpacked > WRITTEN_TABLE_MAX {
             return Err(io::Error::other(ChunkedError::TooLarge {

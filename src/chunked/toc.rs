@@ -240,7 +240,7 @@ struct Builder {
 
 impl Builder {
     fn add(&mut self, raw: RawEntry) -> Result<(), ChunkedError> {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.limits.check(Limit::TocEntries, self.count, || shown(raw.name.as_bytes()))?;
         let cost = raw.xattrs.cost();
         self.limits.check(Limit::PaxBytes, cost, || shown(raw.name.as_bytes()))?;

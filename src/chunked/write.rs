@@ -289,7 +289,7 @@ impl Table {
     }
 
     fn add(&mut self, entry: &RawEntry) -> Result<(), ExportError> {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         if self.count > WRITTEN_ENTRIES_MAX {
             let (found, limit) = (self.count, WRITTEN_ENTRIES_MAX);
             return Err(

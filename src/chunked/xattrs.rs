@@ -62,7 +62,7 @@ impl RawXattrs {
 }
 
 fn cost(name: &str, value: &str) -> u64 {
-    let decoded = (value.len() / 4 * 3).saturating_sub(2);
+    let decoded = (value.len() / 4).saturating_mul(3).saturating_sub(2);
     RECORD.saturating_add(name.len() as u64).saturating_add(decoded as u64)
 }
 

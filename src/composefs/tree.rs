@@ -145,7 +145,7 @@ pub(crate) fn image(stack: &Stack, digests: Option<&Digests>) -> Result<Vec<u8>,
             None => {
                 paths.push(*path);
                 inodes.push(inode(stack.namespace, entry, digests).map_err(unfit)?);
-                inodes.len() - 1
+                inodes.len().saturating_sub(1)
             }
         };
         of_entry.insert(*entry, index);
@@ -157,7 +157,7 @@ pub(crate) fn image(stack: &Stack, digests: Option<&Digests>) -> Result<Vec<u8>,
         let is_directory = matches!(entry.kind, Kind::Directory { .. });
         if let Some(inode) = inodes.get_mut(index) {
             // The name in the directory above, which the root has not, and `.` of a directory.
-            inode.links += 1 + u32::from(is_directory);
+            inode.links = inode.links.saturating_add(1).saturating_add(u32::from(is_directory));
             if is_directory {
                 let own = [(&b"."[..], index), (b"..", parent)];
                 inode.body =
@@ -172,7 +172,7 @@ pub(crate) fn image(stack: &Stack, digests: Option<&Digests>) -> Result<Vec<u8>,
             Some(Inode { body: Body::Directory(names), links, .. }) => {
                 names.push(Name { name, inode: index });
                 // The name `..` of a directory in it.
-                *links += u32::from(is_directory);
+                *links = links.saturating_add(u32::from(is_directory));
             }
             _ => return Err(unfit("its directory is none")),
         }

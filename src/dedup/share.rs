@@ -96,8 +96,8 @@ impl<'a> Sharer<'a> {
         self.first.insert(file.content, firsts);
         if is_candidate {
             self.report.candidates += 1;
-            self.report.candidate_bytes += file.size;
-            self.done += file.size;
+            self.report.candidate_bytes = self.report.candidate_bytes.saturating_add(file.size);
+            self.done = self.done.saturating_add(file.size);
             if let Some(progress) = self.options.progress {
                 progress(&Progress::Sharing { done: self.done, total: self.candidates.bytes });
             }
@@ -147,10 +147,10 @@ impl<'a> Sharer<'a> {
     fn share(&mut self, first: &Whole, other: &Whole, size: u64) -> io::Result<Outcome> {
         let (from, to) = (first.file.as_fd(), other.file.as_fd());
         if first.id == other.id || disk::share_all(from, to) {
-            self.report.bytes_shared_before += size;
+            self.report.bytes_shared_before = self.report.bytes_shared_before.saturating_add(size);
             return Ok(Outcome::Done);
         }
-        self.report.bytes_asked += size;
+        self.report.bytes_asked = self.report.bytes_asked.saturating_add(size);
         if self.options.dry_run {
             return Ok(Outcome::Done);
         }

@@ -8,6 +8,11 @@
 //! limit, or files, is passed over. The limits are there before the directory counts for the project and go before its first file
 //! is deleted; so nothing is left of a project in the end, whoever died meanwhile, and as long as anything is, it is in use.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
+)]
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -82,7 +87,9 @@ impl Layout {
             source,
         };
         for candidate in (0..TRIES).map(|next| number.wrapping_add(next)) {
-            let project = FIRST + u32::try_from(candidate % u64::from(COUNT)).unwrap_or_default();
+            let project = u32::try_from(candidate & u64::from(COUNT.saturating_sub(1)))
+                .unwrap_or_default()
+                .saturating_add(FIRST);
             if quota::account(directory, project).map_err(failed)? != quota::Account::default() {
                 continue;
             }

@@ -1,5 +1,10 @@
 //! A diff directory as a manifest: the changes it stands for, whatever form they take on this disk.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
+)]
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -278,7 +283,7 @@ impl Scan {
             && let Some(first) = self.first_names.get(&id)
         {
             if let Some(linked) = self.linked.get_mut(&id) {
-                linked.here += 1;
+                linked.here = linked.here.saturating_add(1);
             }
             let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
             self.push(path, found, kind, Metadata::default(), None);

@@ -91,7 +91,7 @@ pub(crate) fn export_directory(
             append_marker(&mut writer, &whiteout::opaque_marker(&RelPath::root())?)?;
         }
         if is_unchanged_root || append(&mut writer, &open, entry, file_metadata(entry, &entries))? {
-            next += 1;
+            next = next.saturating_add(1);
         } else {
             // Another name of the file, if there is one, comes with its bytes then.
             let gone = HashSet::from([entry.path.clone()]);

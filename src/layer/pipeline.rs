@@ -153,7 +153,7 @@ impl Read for PieceReader {
         let count = rest.len().min(out.len());
         let (to, from) = (out.get_mut(..count).unwrap_or_default(), rest.get(..count).unwrap_or_default());
         to.copy_from_slice(from);
-        self.at += count;
+        self.at = self.at.saturating_add(count);
         Ok(count)
     }
 }

@@ -98,7 +98,8 @@ impl<R: Read> Read for Window<'_, R> {
         let end = self.position.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         let (from, to) = (self.span.start.max(self.position), self.span.end.min(end));
         if from < to {
-            let at = |offset: u64| usize::try_from(offset - self.position).unwrap_or(usize::MAX);
+            let at =
+                |offset: u64| usize::try_from(offset.saturating_sub(self.position)).unwrap_or(usize::MAX);
             let part = out.get(at(from)..at(to)).unwrap_or_default();
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(part);
         }

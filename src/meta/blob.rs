@@ -113,7 +113,7 @@ impl WriteTxn {
         let name = blake3::Hash::from_bytes(*hash);
         let mut record = self.blob(hash)?.ok_or_else(|| missing("blob", name))?;
         if record.users > 1 {
-            record.users -= 1;
+            record.users = record.users.saturating_sub(1);
             return self.put_blob_record(hash, &record);
         }
         self.remove_chunks(record.number)?;
@@ -230,7 +230,7 @@ impl Read for ChunkReader<'_> {
         for (to, from) in out.iter_mut().zip(rest) {
             *to = *from;
         }
-        self.at += count;
+        self.at = self.at.saturating_add(count);
         Ok(count)
     }
 }

@@ -91,6 +91,6 @@ fn decompress(from: impl Read, to: &File, limits: &Limits) -> io::Result<()> {
         if bytes.iter().any(|&byte| byte != 0) {
             to.write_all_at(bytes, length)?;
         }
-        length += count as u64;
+        length = length.saturating_add(count as u64);
     }
 }

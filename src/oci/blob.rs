@@ -59,8 +59,9 @@ impl Read for ExtentReader {
         let Some(buffer) = buffer.get_mut(..wanted).filter(|buffer| !buffer.is_empty()) else {
             return Ok(0);
         };
-        let count = self.extent.file.read_at(buffer, self.extent.offset + self.position)?;
-        self.position += count as u64;
+        let at = self.extent.offset.saturating_add(self.position);
+        let count = self.extent.file.read_at(buffer, at)?;
+        self.position = self.position.saturating_add(count as u64);
         Ok(count)
     }
 }
@@ -136,13 +137,14 @@ impl<R: Read> Read for VerifyReader<R> {
             return Err(error.clone().into());
         }
         // One byte past the expected size is asked for, to see whether there is one.
-        let left = usize::try_from(self.size - self.count).unwrap_or(usize::MAX).saturating_add(1);
+        let left =
+            usize::try_from(self.size.saturating_sub(self.count)).unwrap_or(usize::MAX).saturating_add(1);
         let wanted = buffer.len().min(left);
         let count = self.inner.read(buffer.get_mut(..wanted).unwrap_or_default())?;
         if count == 0 {
             return self.at_end();
         }
-        self.count += count as u64;
+        self.count = self.count.saturating_add(count as u64);
         if self.count > self.size {
             let error = self.size_error();
             return Err(self.fail(error));

@@ -196,7 +196,7 @@ impl<'a> IndexWalk<'a> {
 
     /// `above` are the indexes that lead here.
     fn visit(&mut self, descriptor: &Descriptor, above: &mut Vec<Digest>) -> Result<(), OciError> {
-        self.descriptors += 1;
+        self.descriptors = self.descriptors.saturating_add(1);
         self.bound(Limit::IndexEntries, self.descriptors)?;
         if is_attestation(descriptor) {
             return Ok(());

@@ -113,7 +113,9 @@ impl Store {
         loop {
             match self.import_image(&import) {
                 // Others removed a layer that was there when it began.
-                Err(Error::Import(ImportError::Vanished { .. })) if tries < TRIES => tries += 1,
+                Err(Error::Import(ImportError::Vanished { .. })) if tries < TRIES => {
+                    tries = tries.saturating_add(1);
+                }
                 loaded => return loaded,
             }
         }
@@ -130,7 +132,7 @@ pub(super) fn created(config: &ImageConfig) -> Timestamp {
             // Before 1970 both parts are negative.
             Err(_) => Timestamp {
                 seconds: seconds.saturating_sub(1),
-                nanoseconds: u32::try_from(1_000_000_000 + nanoseconds).unwrap_or_default(),
+                nanoseconds: u32::try_from(nanoseconds.saturating_add(1_000_000_000)).unwrap_or_default(),
             },
         }
     })

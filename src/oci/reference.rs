@@ -148,9 +148,9 @@ pub(super) fn docker_name(text: &str) -> Result<String, &'static str> {
     if text.len() > 512 {
         return Err("the image name is longer than 512 bytes");
     }
-    let name_end = text.rfind('/').map_or(0, |slash| slash + 1);
+    let name_end = text.rfind('/').map_or(0, |slash| slash.saturating_add(1));
     let (name, tag) = match text.get(name_end..).and_then(|last| last.rfind(':')) {
-        Some(colon) => text.split_at(name_end + colon),
+        Some(colon) => text.split_at_checked(name_end.saturating_add(colon)).unwrap_or((text, ":latest")),
         None => (text, ":latest"),
     };
     let tag = tag.trim_start_matches(':');

@@ -244,7 +244,7 @@ impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.file().write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
-        self.size += count as u64;
+        self.size = self.size.saturating_add(count as u64);
         Ok(count)
     }
 

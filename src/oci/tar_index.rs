@@ -52,9 +52,9 @@ impl TarIndex {
         };
         // Members have a limit of their own here.
         let mut reader = Reader::with_limits(&*file, (), Limits { entries: u64::MAX, ..*limits });
-        let mut members = 0;
+        let mut members: u64 = 0;
         while let Some(entry) = reader.next_entry().map_err(failed)? {
-            members += 1;
+            members = members.saturating_add(1);
             limits.check(Limit::ArchiveMembers, members, || path.display().to_string())?;
             let offset = reader.offset();
             if entry.stored > length.saturating_sub(offset) {

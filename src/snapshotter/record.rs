@@ -38,7 +38,8 @@ impl Record {
         let flag = |wanted: &str| layer.flags.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
         let kind = Kind::from_word(flag(SNAPSHOT_KIND)?.trim_matches('"'))?;
         let created = flag(CREATED).and_then(|value| time(value)).unwrap_or_else(|| {
-            UNIX_EPOCH + Duration::from_secs(u64::try_from(layer.created.seconds).unwrap_or_default())
+            let since = Duration::from_secs(u64::try_from(layer.created.seconds).unwrap_or_default());
+            UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
         });
         let updated = flag(UPDATED).and_then(|value| time(value)).unwrap_or(created);
         let labels = layer.labels.into_iter().collect();

@@ -129,7 +129,8 @@ impl Store {
     /// thing is not there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
         let what = what.into();
-        let deadline = Instant::now() + self.options().database.lock_timeout;
+        // None if it is later than clocks go.
+        let deadline = Instant::now().checked_add(self.options().database.lock_timeout);
         let mut tries = TRIES;
         loop {
             let planned = match self.plan_mount(&what, options) {
@@ -151,7 +152,9 @@ impl Store {
             match attempt? {
                 Attempt::Mounted(mount) => return Ok(mount),
                 Attempt::Changed => {}
-                Attempt::Busy if Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+                Attempt::Busy if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                    thread::sleep(LOOK_AGAIN)
+                }
                 Attempt::Busy => return Err(InUseError::Busy { layer: planned.layer.id }.into()),
             }
         }

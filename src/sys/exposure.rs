@@ -28,7 +28,7 @@ pub(crate) struct Exposed {
 pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
     let mut at = PathBuf::from("/");
     let mut rest = parts(&std::path::absolute(path)?);
-    let mut links = 0;
+    let mut links: u32 = 0;
     while let Some(part) = rest.pop() {
         if part == ".." {
             at.pop();
@@ -49,7 +49,7 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
         if let Some(reason) = of_owner(found.uid) {
             return Ok(Some(Exposed { path: next, reason }));
         }
-        links += 1;
+        links = links.saturating_add(1);
         if links > LINKS {
             return Err(rustix::io::Errno::LOOP.into());
         }

@@ -37,7 +37,9 @@ pub(crate) fn make_directory(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io:
 /// Makes a directory for its owner alone: with mode 0700, whatever the umask.
 pub(crate) fn make_private_directory(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     make_directory(dir, name, 0o700)?;
-    set_mode_at(dir, name, 0o700)
+    // By its name, since not every umask lets the owner open it. Nothing is followed.
+    let flag = nix::sys::stat::FchmodatFlags::NoFollowSymlink;
+    call(Call::SetMode, || nix::sys::stat::fchmodat(dir, name, Mode::S_IRWXU, flag))
 }
 
 /// Makes a device, pipe or socket. The mode is subject to the umask; device numbers count for devices only.

@@ -11,7 +11,8 @@ pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        filled += call(Call::Random, || getrandom(&mut *rest, GetRandomFlags::empty()))?;
+        let count = call(Call::Random, || getrandom(&mut *rest, GetRandomFlags::empty()))?;
+        filled = filled.saturating_add(count);
     }
     Ok(bytes)
 }

@@ -180,7 +180,14 @@ impl MapRequest {
             MappedExtent { at: 0, on_disk: 0, length: 0, _reserved: [0; 2], flags: 0, _reserved_too: [0; 3] };
         let room = u32::try_from(EXTENTS_AT_A_TIME).unwrap_or_default();
         MapRequest {
-            header: MapHeader { start, length: u64::MAX - start, flags: 0, mapped: 0, room, _reserved: 0 },
+            header: MapHeader {
+                start,
+                length: u64::MAX.saturating_sub(start),
+                flags: 0,
+                mapped: 0,
+                room,
+                _reserved: 0,
+            },
             extents: [none; EXTENTS_AT_A_TIME],
         }
     }

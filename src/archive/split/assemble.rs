@@ -58,7 +58,7 @@ pub(crate) fn assemble<'a, W: Write>(
 fn write_table(out: &mut impl Write, contents: &[Content]) -> Result<(), SplitError> {
     let count = u32::try_from(contents.len())
         .map_err(|_| SplitError::Damaged("it has more contents than a table can hold"))?;
-    let mut table = Vec::with_capacity(16 + contents.len() * 40);
+    let mut table = Vec::with_capacity(contents.len().saturating_mul(40).saturating_add(16));
     table.extend_from_slice(&MAGIC);
     table.extend_from_slice(&VERSION.to_le_bytes());
     table.extend_from_slice(&count.to_le_bytes());
@@ -113,7 +113,7 @@ impl<'a> Replaced<'a> {
             let piece = buffer.get_mut(..length).unwrap_or_default();
             self.source.read_exact(piece).map_err(failed)?;
             sink(piece)?;
-            left -= length as u64;
+            left = left.saturating_sub(length as u64);
         }
         self.position = self.position.saturating_add(len);
         Ok(())

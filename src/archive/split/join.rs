@@ -144,15 +144,15 @@ impl<'a> OpenContent<'a> {
             if let Some(out) = &mut out {
                 out.write_all(bytes).map_err(write_error)?;
             }
-            left -= count as u64;
+            left = left.saturating_sub(count as u64);
         }
-        self.position += len;
+        self.position = self.position.saturating_add(len);
         Ok(())
     }
 
     /// Reads what is left of the file and compares.
     fn finish(mut self, buffer: &mut [u8]) -> Result<(), SplitError> {
-        self.read(self.content.size - self.position, buffer, None)?;
+        self.read(self.content.size.saturating_sub(self.position), buffer, None)?;
         let grown = self.read_some(buffer.get_mut(..1).unwrap_or_default())? > 0;
         if grown || *self.hasher.finalize().as_bytes() != self.content.hash.0 {
             return Err(self.mismatch());

@@ -51,9 +51,9 @@ impl<W: Write> RecordWriter<W> {
     }
 
     pub(super) fn raw(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        self.total += bytes.len() as u64;
+        self.total = self.total.saturating_add(bytes.len() as u64);
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(RAW_MAX - self.pending.len()));
+            let (now, later) = bytes.split_at(bytes.len().min(RAW_MAX.saturating_sub(self.pending.len())));
             self.pending.extend_from_slice(now);
             bytes = later;
             if self.pending.len() == RAW_MAX {

@@ -27,8 +27,8 @@ impl Blocks {
             let bytes = ENTRY.saturating_add(name.name.len());
             match blocks.last_mut() {
                 Some((count, used)) if used.saturating_add(bytes) <= BLOCK => {
-                    *count += 1;
-                    *used += bytes;
+                    *count = count.saturating_add(1);
+                    *used = used.saturating_add(bytes);
                 }
                 _ => blocks.push((1, bytes)),
             }
@@ -38,7 +38,9 @@ impl Blocks {
 
     /// Bytes of the directory: all blocks but the last are full ones.
     pub(super) fn size(&self) -> usize {
-        self.0.last().map_or(0, |(_, used)| (self.0.len() - 1).saturating_mul(BLOCK).saturating_add(*used))
+        self.0
+            .last()
+            .map_or(0, |(_, used)| self.0.len().saturating_sub(1).saturating_mul(BLOCK).saturating_add(*used))
     }
 
     /// The directory's bytes.

@@ -105,8 +105,8 @@ impl<'i> Placed<'i> {
         };
         let mut placed = Placed { inode, start: start.next_multiple_of(SLOT), xattrs, content, block: 0 };
         if let Content::Bytes { tail, .. } = placed.content {
-            while placed.behind() % BLOCK + tail > BLOCK {
-                placed.start += SLOT;
+            while (placed.behind() % BLOCK).saturating_add(tail) > BLOCK {
+                placed.start = placed.start.saturating_add(SLOT);
             }
         }
         Ok(placed)
@@ -118,17 +118,16 @@ impl<'i> Placed<'i> {
 
     /// Where the next one may stand.
     pub(super) fn end(&self) -> usize {
-        self.behind()
-            + match &self.content {
-                Content::Nothing => 0,
-                Content::Bytes { tail, .. } => *tail,
-                Content::Chunks { count, .. } => count.saturating_mul(4),
-            }
+        self.behind().saturating_add(match &self.content {
+            Content::Nothing => 0,
+            Content::Bytes { tail, .. } => *tail,
+            Content::Chunks { count, .. } => count.saturating_mul(4),
+        })
     }
 
     /// Where what follows the attributes stands.
     fn behind(&self) -> usize {
-        self.start + HEAD + self.xattrs.len()
+        self.start.saturating_add(HEAD).saturating_add(self.xattrs.len())
     }
 
     /// The inode's number.
@@ -139,7 +138,7 @@ impl<'i> Placed<'i> {
     /// How many blocks it has besides its tail.
     pub(super) fn blocks(&self) -> usize {
         match &self.content {
-            Content::Bytes { size, tail, .. } => (size - tail).div_ceil(BLOCK),
+            Content::Bytes { size, tail, .. } => size.saturating_sub(*tail).div_ceil(BLOCK),
             _ => 0,
         }
     }
@@ -171,7 +170,7 @@ impl<'i> Placed<'i> {
         image.extend(size.to_le_bytes());
         image.extend(place.to_le_bytes());
         // A number for programs of 32 bits; the kernel makes its own of the place.
-        image.extend(u32::try_from(index + 1).unwrap_or(u32::MAX).to_le_bytes());
+        image.extend(u32::try_from(index.saturating_add(1)).unwrap_or(u32::MAX).to_le_bytes());
         image.extend(uid.to_le_bytes());
         image.extend(gid.to_le_bytes());
         image.extend(mtime.seconds.to_le_bytes());
@@ -183,7 +182,7 @@ impl<'i> Placed<'i> {
             Content::Nothing => {}
             Content::Bytes { size, tail, .. } => {
                 let bytes = self.bytes(numbers, types);
-                image.extend(bytes.get(size - tail..).unwrap_or_default());
+                image.extend(bytes.get(size.saturating_sub(*tail)..).unwrap_or_default());
             }
             Content::Chunks { count, .. } => {
                 (0..*count).for_each(|_| image.extend(NOWHERE.to_le_bytes()));
@@ -194,7 +193,7 @@ impl<'i> Placed<'i> {
     /// Appends what of the content stands in blocks.
     pub(super) fn write_blocks(&self, image: &mut Vec<u8>, numbers: &[u64], types: &[u8]) {
         if let Content::Bytes { size, tail, .. } = &self.content {
-            image.extend(self.bytes(numbers, types).get(..size - tail).unwrap_or_default());
+            image.extend(self.bytes(numbers, types).get(..size.saturating_sub(*tail)).unwrap_or_default());
         }
     }
 
@@ -264,5 +263,5 @@ fn xattr_bytes(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<u8>, &'static str> {
 
 /// How an inode says how many bytes of attributes follow: in units of four, the head as one.
 fn xattr_count(bytes: &[u8]) -> usize {
-    bytes.len().checked_sub(XATTR_HEAD).map_or(0, |bytes| bytes / 4 + 1)
+    bytes.len().checked_sub(XATTR_HEAD).map_or(0, |bytes| (bytes / 4).saturating_add(1))
 }

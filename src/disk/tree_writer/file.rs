@@ -85,7 +85,7 @@ impl FileWriter {
         while left > 0 {
             let zeros = usize::try_from(left).ok().and_then(|left| ZEROS.get(..left)).unwrap_or(&ZEROS);
             self.hasher.update(zeros);
-            left -= u64::try_from(zeros.len()).unwrap_or(left);
+            left = left.saturating_sub(u64::try_from(zeros.len()).unwrap_or(left));
         }
         self.position = end;
         self.ends_in_hole = true;
@@ -102,16 +102,16 @@ impl FileWriter {
             let (start, end) =
                 extent::next_data(from.as_fd(), at).unwrap_or(Some((at, size))).unwrap_or((size, size));
             let (start, end) = (start.clamp(at, size), end.min(size));
-            self.skip(start - at)?;
+            self.skip(start.saturating_sub(at))?;
             at = start;
             while at < end {
-                let wanted = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+                let wanted = usize::try_from(end.saturating_sub(at)).unwrap_or(PIECE).min(PIECE);
                 let buffer = piece.get_mut(..wanted).unwrap_or_default();
                 if from.read_exact_at(buffer, at).is_err() {
                     return Ok(None);
                 }
                 self.write_all(buffer)?;
-                at += u64::try_from(wanted).unwrap_or_default();
+                at = at.saturating_add(u64::try_from(wanted).unwrap_or_default());
             }
         }
         self.finish().map(Some)

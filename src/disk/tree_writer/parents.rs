@@ -118,7 +118,7 @@ impl TreeWriter {
         for end in part_ends(dir).rev() {
             if let Some(handle) = dir.get(..end).and_then(|prefix| self.handles.get(prefix)) {
                 reached = handle;
-                start = end + 1;
+                start = end.saturating_add(1);
                 break;
             }
         }
@@ -129,7 +129,7 @@ impl TreeWriter {
                 Err(error) if may_be_made(&error) => self.make_implicit(path, prefix, &reached, name)?,
                 Err(error) => return Err(failed(path, "open the directory above")(error)),
             };
-            start = end + 1;
+            start = end.saturating_add(1);
         }
         Ok(reached)
     }

@@ -47,7 +47,9 @@ pub(crate) fn open_parent_beneath<'p>(
     path: &'p [u8],
 ) -> io::Result<(OwnedFd, &'p [u8])> {
     let (above, name) = match path.iter().rposition(|&byte| byte == b'/') {
-        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
+        Some(slash) => {
+            (path.get(..slash).unwrap_or_default(), path.get(slash.saturating_add(1)..).unwrap_or_default())
+        }
         None => (&b""[..], path),
     };
     Ok((open_directory_beneath(root, above)?, name))
@@ -167,7 +169,9 @@ fn by_kernel(dir: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> io::Result<Owned
     let mut races = 0;
     loop {
         match call(Call::Open, || openat2(dir, path, how)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && races < RACES => races += 1,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && races < RACES => {
+                races = races.saturating_add(1);
+            }
             opened => return opened,
         }
     }

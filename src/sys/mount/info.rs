@@ -74,7 +74,8 @@ fn unescape(field: &[u8]) -> OsString {
     while let Some((&first, after)) = rest.split_first() {
         match (first, after) {
             (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
-                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                // The lowest bits of a digit are its value.
+                bytes.push((a & 7) << 6 | (b & 7) << 3 | (c & 7));
                 rest = tail;
             }
             _ => {

@@ -57,7 +57,9 @@ fn is_one_piece(map: &[IdExtent]) -> bool {
     [|run: &IdExtent| run.inside, |run: &IdExtent| run.outside].iter().all(|side| {
         let mut runs: Vec<_> = map.iter().map(|run| (u64::from(side(run)), u64::from(run.count))).collect();
         runs.sort_unstable();
-        runs.iter().zip(runs.iter().skip(1)).all(|((first, count), (next, _))| first + count == *next)
+        runs.iter()
+            .zip(runs.iter().skip(1))
+            .all(|((first, count), (next, _))| first.checked_add(*count) == Some(*next))
     })
 }
 
