@@ -29,13 +29,15 @@ fn entries(dir: &Dir) -> [usize; 4] {
         .map(|name| std::fs::read_dir(dir.root().join(name)).map_or(0, Iterator::count))
 }
 
+type Bring<'a> = Box<dyn Fn(&Store) -> Result<(), Error> + 'a>;
+
 /// Something comes in that has `value` of what is limited.
 struct Case<'a> {
     limit: Limit,
     value: u64,
     /// The limits beside the one that is met.
     others: Limits,
-    bring: Box<dyn Fn(&Store) -> Result<(), Error> + 'a>,
+    bring: Bring<'a>,
     /// The limit that is told, if it is another one.
     told: Limit,
 }

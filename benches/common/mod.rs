@@ -1,5 +1,5 @@
 //! What the benchmarks share: a place to work in, and stores with something in them.
-#![allow(dead_code, reason = "each benchmark uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each benchmark uses a part of it")]
 
 #[path = "../../tests/support/tar/mod.rs"]
 pub mod tar;

@@ -270,7 +270,7 @@ pub fn path_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     // Long paths are alike for most of their length, and equal blocks are found faster than bytes.
     const BLOCK: usize = 64;
     let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
-    let alike = blocks.take_while(|(a, b)| a == b).count() * BLOCK;
+    let alike: usize = blocks.take_while(|(a, b)| a == b).map(|(a, _)| a.len()).sum();
     let rank = |&byte: &u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
     let [a, b] = [a, b].map(|path| path.get(alike..).unwrap_or_default().iter().map(rank));
     a.cmp(b)

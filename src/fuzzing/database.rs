@@ -1,6 +1,5 @@
 //! A damaged database file.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Once;
 

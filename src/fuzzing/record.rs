@@ -13,8 +13,6 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::fields::Fields;
 
-use super::fields::Fields;
-
 /// Reads bytes as a record, a header or a manifest, by the first byte; and takes them for the fields of one.
 ///
 /// - No bytes make a decoder panic, or take memory without end.

@@ -181,7 +181,7 @@ fn fill(txn: &WriteTxn) -> Result<(), MetaError> {
         directory: Some(201),
     })?;
     // One that fills pages of its own, and some that share one.
-    let noise: Vec<u8> = (0..20_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0..20_000u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     for (key, bytes) in [("large", noise.as_slice()), ("small", b"{}"), ("manifest", b"[1]")] {
         let blob = PreparedBlob::from_bytes(bytes);
         txn.put_item(Owner::Image, "image-0", key, "sha256:x".into(), &blob)?;

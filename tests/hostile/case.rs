@@ -87,7 +87,9 @@ impl Seen {
             Seen::Mode(mode) => is("mode", (*mode).into()),
             Seen::Owner(uid, gid) => is("owner", [*uid, *gid].as_slice().into()),
             Seen::Mtime(seconds, nanoseconds) => is("mtime", format!("{seconds}.{nanoseconds:09}").into()),
-            Seen::Xattr(name, value) => node["xattrs"][name] == Value::from(value.escape_ascii().to_string()),
+            Seen::Xattr(name, value) => {
+                node["xattrs"][name].as_str().is_some_and(|shown| value.escape_ascii().to_string() == shown)
+            }
             Seen::NoXattr(name) => node["xattrs"][name].is_null() && !node.is_null(),
             Seen::SameFileAs(other) => !node["links"].is_null() && node["links"] == tree[*other]["links"],
         };

@@ -125,9 +125,9 @@ impl Plan {
     }
 
     fn strike(&mut self, call: Call) -> io::Result<()> {
+        let reached = self.seen.len() == self.at;
         self.seen.push(call);
-        let strikes = self.seen.len() == self.at + 1 && Fault::of(call).contains(&self.fault);
-        if !strikes {
+        if !reached || !Fault::of(call).contains(&self.fault) {
             return Ok(());
         }
         self.struck = Some(call);
@@ -141,6 +141,8 @@ impl Plan {
     }
 
     fn shortens(&self, call: Call) -> bool {
-        self.fault == Fault::Short && self.struck == Some(call) && self.seen.len() == self.at + 1
+        self.fault == Fault::Short
+            && self.struck == Some(call)
+            && self.seen.len().checked_sub(1) == Some(self.at)
     }
 }
