@@ -39,8 +39,6 @@ pub(crate) mod made;
 mod member;
 mod number;
 mod pax;
-#[cfg(test)]
-mod peers;
 pub(crate) mod reader;
 mod sparse;
 pub(crate) mod split;

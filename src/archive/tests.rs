@@ -1,5 +1,7 @@
 //! Both directions together, and with the tools that others use.
 
+mod peers;
+
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;

@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place::place;
-use crate::StoreOptions;
 use crate::config::{DriverOption, Environment, Origin, OverlayOptions, Settings, Value, parse_size};
 use crate::error::ConfigError;
+use crate::store::StoreOptions;
 use crate::sys::userns::{IdExtent, IdMaps};
 
 /// What parts of an input are separated by.

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::fields::Fields;
 use super::place::{open_descriptors, place};
+use crate::check::{CheckLevel, CheckOptions};
 use crate::error::Error;
+use crate::store::{Store, StoreOptions};
 use crate::sys::call::fault::{Fault, during_here};
-use crate::{CheckLevel, CheckOptions, Store, StoreOptions};
 use op::Op;
 use state::{Predicted, State, observe};
 

@@ -167,15 +167,23 @@ pub(super) fn wait_in_queue(
             }
         }
     };
-    std::thread::Builder::new().name("lock-wait".into()).spawn(waiter)?;
+    let waiter = std::thread::Builder::new().name("lock-wait".into()).spawn(waiter)?;
+    // The thread has the file open until it ends, which it does when it has told.
+    let told = |result: io::Result<()>| {
+        drop(waiter.join());
+        result.map(|()| true)
+    };
     if let Ok(result) = receiver.recv_timeout(timeout) {
-        return result.map(|()| true);
+        return told(result);
     }
     let mut flag = given_up.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     *flag = true;
     // The lock may have come between the end of the time and this line.
     match receiver.try_recv() {
-        Ok(result) => result.map(|()| true),
+        Ok(result) => {
+            drop(flag);
+            told(result)
+        }
         Err(_) => Ok(false),
     }
 }

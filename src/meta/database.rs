@@ -29,7 +29,6 @@ use crate::sys::call::{Call, point};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::sys::path;
-use crate::sys::range_lock;
 use crate::sys::stat::{FileId, stat};
 
 /// How often a file that may not be written is opened, beside others who write it.
@@ -217,10 +216,7 @@ impl Database {
         if !wait_in_queue(&file, WRITER_BYTE, WRITER_BYTE, false, waited).map_err(failed)? {
             return Err(MetaError::Locked { holder: "another process".to_owned(), waited });
         }
-        let verified = self.verify_alone();
-        // Whoever waited for the lock may have the file open for a moment more.
-        range_lock::unlock_range(&file, WRITER_BYTE, WRITER_BYTE).map_err(failed)?;
-        verified
+        self.verify_alone()
     }
 
     fn verify_alone(&self) -> Result<(), MetaError> {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::super::fields::Fields;
 use crate::archive::{Entry, EntryKind, Writer};
+use crate::check::{CheckLevel, CheckOptions};
 use crate::error::{Error, ImportError};
 use crate::oci::CommitOptions;
-use crate::{
-    ApplyOptions, CheckLevel, CheckOptions, ContainerOptions, ImageOptions, LayerId, LayerOptions, Name,
-    NewItem, Store, ThingId, Timestamp,
+use crate::store::{
+    ApplyOptions, ContainerOptions, ImageOptions, LayerOptions, NewItem, Store, ThingId, WriteTxn,
 };
+use crate::types::{ImageId, LayerId, Name, Timestamp};
 
 /// Few, so that they meet: some are names of things and ids of others.
 const NAMES: [&str; 5] = ["a", "web", "ca", "ia", "la"];
@@ -246,7 +247,7 @@ impl Change {
         }
     }
 
-    fn perform(&self, txn: &crate::WriteTxn<'_>) -> Result<(), Error> {
+    fn perform(&self, txn: &WriteTxn<'_>) -> Result<(), Error> {
         match self {
             Change::SetNames(of, names) => {
                 let names: Vec<Name> = names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
@@ -254,7 +255,7 @@ impl Change {
             }
             Change::AddName(of, name) => txn.add_name(of.thing()?, &name.parse()?),
             Change::RemoveName(of, name) => txn.remove_name(of.thing()?, &name.parse()?),
-            Change::MoveName(to, name) => txn.move_name(&to.parse::<crate::ImageId>()?, &name.parse()?),
+            Change::MoveName(to, name) => txn.move_name(&to.parse::<ImageId>()?, &name.parse()?),
             Change::SetMetadata(of, text) => txn.set_metadata(of.thing()?, text),
             Change::PutItem(of, key, content) => txn.put_item(of.thing()?, key, content),
             Change::RemoveItem(of, key) => txn.remove_item(of.thing()?, key),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::op::{Change, Kind, Op, Target, layer_of, tar};
 use crate::error::Error;
-use crate::{Digest, Store, ThingId};
+use crate::store::{Store, ThingId};
+use crate::types::Digest;
 
 /// What every thing has.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]

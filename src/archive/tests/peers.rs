@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::process::Command;
 
-use super::testing::{Blocks, read};
-use super::{Entry, EntryKind};
+use super::super::testing::{Blocks, read};
+use super::super::{Entry, EntryKind};
 
 /// Type as `ls` shows it, size, path and what is linked to.
 type Line = (u8, u64, Vec<u8>, Vec<u8>);
