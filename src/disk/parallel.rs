@@ -9,6 +9,19 @@ pub(crate) fn workers(items: usize, each: usize) -> usize {
     processors.min(items.div_ceil(each))
 }
 
+/// Runs `work` on up to `workers` threads at once, the calling one included, until all have ended.
+pub(crate) fn together(workers: usize, work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        // Fewer do as well, where a limit of processes refuses more.
+        let spawned: Vec<_> =
+            (1..workers).map_while(|_| thread::Builder::new().spawn_scoped(scope, &work).ok()).collect();
+        work();
+        for helper in spawned {
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+}
+
 /// Runs `work` for each item on up to `workers` threads, the calling one included; the results are in the order of the
 /// items. `scratch` makes what each thread has for itself, such as a buffer.
 ///
@@ -62,6 +75,16 @@ mod tests {
         let items: Vec<u32> = (0..100).collect();
         let doubled = each(&items, 4, || (), |(), item| Ok::<_, ()>(item * 2));
         assert_eq!(doubled.unwrap(), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn all_have_ended_in_the_end() {
+        let (begun, ended) = (std::sync::Barrier::new(3), AtomicUsize::new(0));
+        together(3, || {
+            begun.wait();
+            ended.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(ended.into_inner(), 3);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Scope};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crate::disk::{FileWriter, WrittenFile};
 use crate::error::UnpackError;
@@ -25,8 +25,10 @@ struct Job {
 }
 
 /// Worker threads that fill files.
-pub(super) struct FilePool {
-    jobs: SyncSender<Job>,
+pub(super) struct FilePool<'scope> {
+    /// There until the pool ends, which ends the workers.
+    jobs: Option<SyncSender<Job>>,
+    workers: Vec<ScopedJoinHandle<'scope, ()>>,
     results: Receiver<Result<(Option<u32>, WrittenFile), UnpackError>>,
     done: Contents,
 }
@@ -63,24 +65,25 @@ impl Contents {
     }
 }
 
-impl FilePool {
+impl<'scope> FilePool<'scope> {
     /// Starts `workers` threads, which end with the pool.
     ///
     /// Returns the error of making a thread if there is not even one.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, workers: usize) -> io::Result<Self> {
+    pub(super) fn start(scope: &'scope Scope<'scope, '_>, workers: usize) -> io::Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
         let (sender, results) = channel();
         let queue = Arc::new(Mutex::new(queue));
-        for started in 0..workers.max(1) {
+        let mut started = Vec::new();
+        for _ in 0..workers.max(1) {
             let (queue, sender) = (Arc::clone(&queue), sender.clone());
             match thread::Builder::new().spawn_scoped(scope, move || work(&queue, &sender)) {
+                Ok(worker) => started.push(worker),
+                Err(error) if started.is_empty() => return Err(error),
                 // Fewer do as well, where a limit of processes refuses more.
-                Err(error) if started == 0 => return Err(error),
                 Err(_) => break,
-                Ok(_) => {}
             }
         }
-        Ok(FilePool { jobs, results, done: Contents::default() })
+        Ok(FilePool { jobs: Some(jobs), workers: started, results, done: Contents::default() })
     }
 
     /// Hands a file with all its bytes to a worker. Waits while the queue is full.
@@ -93,7 +96,8 @@ impl FilePool {
         content: Vec<u8>,
     ) -> Result<(), UnpackError> {
         self.collect()?;
-        if self.jobs.send(Job { ordinal, writer, content }).is_err() {
+        let job = Job { ordinal, writer, content };
+        if self.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
             // The workers end early on an error only, and that error waits among the results.
             return self.wait();
         }
@@ -124,13 +128,24 @@ impl FilePool {
     /// Waits for all files.
     ///
     /// Returns the first error of any.
-    pub(super) fn finish(self) -> Result<Contents, UnpackError> {
-        let FilePool { jobs, results, done } = self;
-        drop(jobs);
-        let (unused, _) = sync_channel(0);
-        let mut rest = FilePool { jobs: unused, results, done };
-        rest.wait()?;
-        Ok(rest.done)
+    pub(super) fn finish(mut self) -> Result<Contents, UnpackError> {
+        self.jobs = None;
+        self.wait()?;
+        for worker in self.workers.drain(..) {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        Ok(std::mem::take(&mut self.done))
+    }
+}
+
+impl Drop for FilePool<'_> {
+    /// A scope waits for what its threads do, and not until they are gone with all that is theirs.
+    fn drop(&mut self) {
+        self.jobs = None;
+        for worker in self.workers.drain(..) {
+            // Whatever it says: the first error is told already.
+            drop(worker.join());
+        }
     }
 }
 

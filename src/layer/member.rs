@@ -19,7 +19,7 @@ pub(super) fn apply(
     entry: &Entry,
     content: &mut impl Read,
     tree: &mut TreeWriter,
-    files: &mut FilePool,
+    files: &mut FilePool<'_>,
     id_maps: Option<&IdMaps>,
 ) -> Result<(), ImportError> {
     let path = RelPath::from_archive(&entry.path)?;
@@ -66,7 +66,7 @@ fn apply_ordinary(
     metadata: &Metadata,
     content: &mut impl Read,
     tree: &mut TreeWriter,
-    files: &mut FilePool,
+    files: &mut FilePool<'_>,
 ) -> Result<(), ImportError> {
     match entry.kind {
         EntryKind::File => {
@@ -91,7 +91,7 @@ fn fill(
     entry: &Entry,
     mut writer: FileWriter,
     content: &mut impl Read,
-    files: &mut FilePool,
+    files: &mut FilePool<'_>,
 ) -> Result<(), ImportError> {
     match &entry.sparse {
         None if entry.size <= SMALL_FILE => {

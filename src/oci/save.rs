@@ -1,9 +1,6 @@
 //! An image of the store to the outside.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use layerstore_schema::record::LayerRecord;
 
@@ -15,6 +12,7 @@ use super::sink::{BlobWriter, Sink, SinkImage};
 use super::{Document, ImageConfig, media_type};
 use crate::chunked::{ChunkedBlob, is_of_blob};
 use crate::compress::Compression;
+use crate::disk::parallel;
 use crate::error::{Error, ExportError, LookupError, OciError};
 use crate::layer::{self, Progress, ProgressFn};
 use crate::store::{Store, blob_as_delivered};
@@ -251,31 +249,13 @@ impl<'a> Saving<'a> {
                 _ => None,
             })
             .collect();
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(Vec::with_capacity(jobs.len()));
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
-        thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| {
-                    while let Some((position, compression)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let result = self.encode_layer(sink, *position, *compression);
-                        let failed = result.is_err();
-                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                        done.push(result.map(|blob| (*position, blob)));
-                        if failed {
-                            next.store(jobs.len(), Ordering::Relaxed);
-                        }
-                    }
-                });
-            }
-        });
-        let mut written = done
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .into_iter()
-            .collect::<Result<Vec<_>, Error>>()?;
-        written.sort_by_key(|(position, _)| *position);
-        Ok(written)
+        let workers = parallel::workers(jobs.len(), 1);
+        parallel::each(
+            &jobs,
+            workers,
+            || (),
+            |(), (position, compression)| Ok((*position, self.encode_layer(sink, *position, *compression)?)),
+        )
     }
 
     fn encode_layer(

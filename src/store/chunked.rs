@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use layerstore_schema::manifest::Kind;
 
@@ -206,15 +205,7 @@ impl Store {
                 lock().note(position, candidate.size, digest);
             }
         };
-        thread::scope(|scope| {
-            let workers = thread::available_parallelism().map_or(1, usize::from).min(candidates.len());
-            for _ in 1..workers {
-                if thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
-        });
+        disk::parallel::together(disk::parallel::workers(candidates.len(), 1), work);
         let Search { mut found, .. } = search.into_inner().unwrap_or_else(PoisonError::into_inner);
         let all = candidates.into_iter().enumerate();
         Ok(all.filter_map(|(position, candidate)| Some((found.remove(&position)?, candidate))).collect())

@@ -33,7 +33,7 @@ use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
 
 use crate::chunked::ChunkedBlob;
-use crate::disk::SyncPoint;
+use crate::disk::{SyncPoint, parallel};
 use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
@@ -169,15 +169,7 @@ impl Store {
         self.refuse_other_content(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
         let workers = thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_A_TIME);
-        thread::scope(|scope| {
-            for _ in 1..workers.min(import.layers.len()) {
-                // Fewer do as well, where a limit of processes refuses more.
-                if thread::Builder::new().spawn_scoped(scope, || work.run()).is_err() {
-                    break;
-                }
-            }
-            work.run();
-        });
+        parallel::together(workers.min(import.layers.len()), || work.run());
         let (prepared, failed) = work.finish();
         if let Some(error) = failed {
             if let Some(duration) = import.keep_finished
