@@ -120,6 +120,8 @@ fn archives_are_limited() {
         Case::layer(Limit::AllXattrBytes, 1512, xattrs),
         Case::layer(Limit::SparseExtents, 2, sparse.clone()),
         Case::layer(Limit::HoleBytes, 3072, sparse),
+        // `a` and `a/b`.
+        Case::layer(Limit::ImpliedPathBytes, 4, archive(&[Member::file("a/b/c", "x")])),
     ]);
 }
 

@@ -193,10 +193,12 @@ impl Store {
     ///
     /// # Locking
     ///
-    /// None, but for [`CheckLevel::Deep`]: writers wait while the pages of the database are verified, at some GB a second.
+    /// None, but for [`CheckLevel::Deep`]: it waits for whoever writes, and then writers wait while the pages of the database are
+    /// verified, at some GB a second.
     ///
     /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the database itself
-    /// cannot be read, or has a page that is not as it was written.
+    /// cannot be read, has a page that is not as it was written, or is written to by somebody for longer than
+    /// [`StoreOptions::lock_timeout`](crate::StoreOptions::lock_timeout).
     pub fn check(&self, options: &CheckOptions<'_>) -> Result<CheckReport, Error> {
         if let Some(images) =
             self.separate_images().filter(|_| options.layer.is_some() || options.image.is_some())
@@ -207,6 +209,7 @@ impl Store {
                 checked => return checked,
             }
         }
+        self.verify_database(options)?;
         let mut report = self.check_with(options, &[])?;
         if let Some(images) =
             self.separate_images().filter(|_| options.layer.is_none() && options.image.is_none())
@@ -216,6 +219,17 @@ impl Store {
         Ok(report)
     }
 
+    /// Verifies every page of the database, if everything is looked at deeply: what is found after this is found in what was
+    /// written.
+    pub(crate) fn verify_database(&self, options: &CheckOptions<'_>) -> Result<(), Error> {
+        match options.level {
+            CheckLevel::Deep if options.layer.is_none() && options.image.is_none() => {
+                Ok(self.database().verify()?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// As [`check`](Self::check), with remedies that count on these images outside the store.
     pub(crate) fn check_with(
         &self,
@@ -223,10 +237,6 @@ impl Store {
         sources: &[&Source],
     ) -> Result<CheckReport, Error> {
         let mut part = Part::default();
-        if options.level == CheckLevel::Deep && options.layer.is_none() && options.image.is_none() {
-            // What is found after this is found in what was written.
-            self.database().verify()?;
-        }
         let txn = self.database().begin_read()?;
         let records = Records::read(&txn)?;
         let scope = Scope::new(options, &records)?;

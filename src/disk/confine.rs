@@ -30,8 +30,11 @@ pub(crate) fn confined<T: Send>(staging: &Staging, work: impl FnOnce() -> T + Se
 }
 
 fn confine(directories: &[BorrowedFd<'_>]) {
-    // Also with fewer rights left to give up, as sixteen times is the most that a thread can be confined.
-    if let Err(error) = landlock::confine_thread(directories) {
+    let Err(error) = landlock::confine_thread(directories) else { return };
+    if landlock::against().is_some() {
         tracing::debug!(%error, "the unpacking thread is not confined");
+    } else {
+        // As where the caller's thread was confined sixteen times, which is the most.
+        tracing::warn!(%error, "the unpacking thread is not confined");
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn change_linked_names<E: From<TreeError>>(
 }
 
 fn give(item: &Item, (uid, gid): Owner) -> io::Result<()> {
-    let pinned = Pinned::at(item.dir.as_fd(), &item.name)?;
+    let pinned = Pinned::known(item.dir.as_fd(), &item.name, item.stat.id)?;
     let (target, Stat { kind, mode, .. }) = (Target::Pinned(pinned.as_fd()), item.stat);
     let capability = match kind {
         FileType::RegularFile => xattr::get(target, CAPABILITY)?,

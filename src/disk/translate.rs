@@ -65,7 +65,7 @@ impl Work<'_> {
         if found.kind != FileType::Directory && found.links > 1 && !self.done.insert(found.id) {
             return Ok(());
         }
-        let pinned = Pinned::at(dir, name)?;
+        let pinned = Pinned::known(dir, name, found.id)?;
         self.give(&pinned, found)?;
         pinned.set_mtime(found.mtime)
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::LimitError;
+
 /// The store's own directories and files could not be opened or made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -154,24 +156,9 @@ pub enum UnpackError {
         /// The bytes that came; of a file that got too many, those up to the first refused write.
         found: u64,
     },
-    /// The sparse files of the layer have more holes than is allowed.
-    #[error("{member:?}: the layer's sparse files have more than {limit} bytes of holes")]
-    TooManyHoles {
-        /// The file at which the limit was passed.
-        member: PathBuf,
-        /// The limit.
-        limit: u64,
-    },
-    /// The layer's paths imply more directories than is allowed.
-    #[error(
-        "{member:?} goes beyond the limit of {limit} bytes for the paths of directories that a layer only implies"
-    )]
-    TooManyImplied {
-        /// The member at which the limit was passed.
-        member: PathBuf,
-        /// The limit.
-        limit: u64,
-    },
+    /// The layer asks for more than is granted.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// An extended attribute that the filesystem or the kernel refuses.
     #[error("{member:?}: cannot set the extended attribute {name:?}")]
     XattrRefused {

@@ -144,6 +144,7 @@ impl ImportError {
         match self {
             ImportError::InLayer { source, .. } => source.limit(),
             ImportError::Archive(error) => error.limit(),
+            ImportError::Unpack(UnpackError::Limit(limit)) => Some(limit),
             ImportError::Chunked(ChunkedError::Limit(limit)) => Some(limit),
             _ => None,
         }

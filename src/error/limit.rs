@@ -44,6 +44,8 @@ limits! {
     PathBytes = "path_bytes", "bytes in a path or link target";
     /// The paths and link targets of all members.
     AllPathBytes = "all_path_bytes", "bytes in all paths and link targets";
+    /// The paths of directories that a layer has no members for.
+    ImpliedPathBytes = "implied_path_bytes", "bytes in the paths of directories that are only implied";
     /// One extension header: a long name, or the PAX records of one member.
     PaxBytes = "pax_bytes", "bytes in one extension header";
     /// The xattrs of one member, names and values.

@@ -212,9 +212,11 @@ impl Database {
         let waited = self.options.lock_timeout.max(SHORT_LOCK_TIMEOUT);
         let failed = |source| self.io_error(source);
         let file = Arc::new(File::open(&self.path).map_err(failed)?);
+        self.check_identity(stat(file.as_fd()).map_err(failed)?.id)?;
         // What is written from the first look on would be taken for damage.
         if !wait_in_queue(&file, WRITER_BYTE, WRITER_BYTE, false, waited).map_err(failed)? {
-            return Err(MetaError::Locked { holder: "another process".to_owned(), waited });
+            let holder = HolderFile::open(&self.path.with_extension("holder")).describe();
+            return Err(MetaError::Locked { holder, waited });
         }
         self.verify_alone()
     }

@@ -155,6 +155,7 @@ impl Store {
             image: options.image.clone(),
             progress: options.progress,
         };
+        self.verify_database(&check)?;
         let found = self.check_with(&check, &options.sources)?;
         if options.dry_run {
             return self.planned(found.findings, options);

@@ -264,6 +264,7 @@ impl Store {
                     || !machine_root && self.0.privileges.has_one_id(),
                 unprivileged: !machine_root,
                 mask: self.0.layout.mask(),
+                limits: self.0.options.limits,
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },
             limits: self.0.options.limits,

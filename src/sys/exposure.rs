@@ -68,7 +68,7 @@ pub(crate) fn of(found: &Stat) -> Option<String> {
         return Some("can be written by everybody".to_owned());
     }
     // Where each user has a group of the same number, nobody else is in it.
-    let private = [0, found.uid].contains(&found.gid) || is_unmapped(found.gid);
+    let private = [0, found.uid].contains(&found.gid);
     if found.mode & 0o020 != 0 && !private {
         return Some(format!("can be written by group {}", found.gid));
     }

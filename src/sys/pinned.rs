@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::beneath::{open_name, open_path};
 use super::call::{Call, call};
-use super::stat::{self, Stat};
+use super::stat::{self, FileId, Stat};
 
 /// A handle of what stood at a name.
 #[derive(Debug)]
@@ -24,6 +24,15 @@ impl Pinned {
     /// Of what stands at `name` in `dir`; of a symbolic link itself.
     pub(crate) fn at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
         open_name(dir, name, OFlag::O_PATH).map(Pinned)
+    }
+
+    /// Of what stands at `name` in `dir`, if it is what was looked at before; an error if something else has the name by now.
+    pub(crate) fn known(dir: BorrowedFd<'_>, name: &[u8], id: FileId) -> io::Result<Self> {
+        let pinned = Self::at(dir, name)?;
+        match pinned.stat()?.id == id {
+            true => Ok(pinned),
+            false => Err(io::Error::other("something else took its place meanwhile")),
+        }
     }
 
     /// Of the directory at `name` in `dir`, whatever its mode; ENOTDIR if it is none.

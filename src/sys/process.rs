@@ -12,6 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use rustix::fs::FileType;
+
 use super::call::{Call, call};
 
 /// Where programs are looked for, in this order. The last ones are those of NixOS, which has none in the others.
@@ -54,10 +56,10 @@ fn close_others() -> io::Result<()> {
 
 /// Looks for a program in the directories of the system.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    DIRECTORIES
-        .iter()
-        .map(|directory| Path::new(directory).join(name))
-        .find(|program| super::path::is_file(program))
+    DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|program| {
+        let found = super::path::stat(program);
+        found.is_ok_and(|found| found.kind == FileType::RegularFile && found.mode & 0o111 != 0)
+    })
 }
 
 #[cfg(test)]

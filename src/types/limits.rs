@@ -9,8 +9,8 @@ macro_rules! limits {
         /// them decides what they say; this bounds the memory, the disk and the time that it costs.
         ///
         /// No real image meets a default. What does is refused before the work is done, with a [`LimitError`] that names
-        /// the limit, and leaves nothing in the store. A value that is met exactly passes. What the store has is not measured
-        /// again.
+        /// the limit, and leaves nothing in the store. A value that is met exactly passes. What the store itself keeps is not measured
+        /// again; what it reads at an additional layer store is.
         ///
         /// # Examples
         ///
@@ -60,6 +60,9 @@ limits! {
     path_bytes: PathBytes = 16 << 10;
     /// Bytes in the paths and link targets of all members of a layer, which are in memory when it is sealed. 1 GiB.
     all_path_bytes: AllPathBytes = 1 << 30;
+    /// Bytes in the paths of directories that a layer has no members for, and only implies. 64 MiB: the path of one member implies
+    /// a directory for each of its parts, whose paths together are as long as its square.
+    implied_path_bytes: ImpliedPathBytes = 64 << 20;
     /// Bytes in one extension header: a long name, or the PAX records of one member with all its xattrs. 1 MiB.
     pax_bytes: PaxBytes = 1 << 20;
     /// Bytes in the xattrs of one member, names and values. 512 KiB: most filesystems keep no more than 64 KiB.

@@ -238,7 +238,7 @@ fn directories_that_nobody_named() {
     place.all([
         case("one path of many parts", [Member::file(format!("{}file", "d/".repeat(200)), b"x")], Harmless)
             .shows(format!("{}file", "d/".repeat(200)), Seen::File(b"x")),
-        layered("ten paths of eight thousand parts", [many], Refused("limit")),
+        layered("ten paths of eight thousand parts", [many], Refused("implied_path_bytes")),
     ]);
 }
 

@@ -81,7 +81,10 @@ fn main() -> ExitCode {
 fn tell_of_own_panics_only() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let is_of_database = |file: &str| file.split('/').any(|part| part.starts_with("redb"));
+        let is_of_database = |file: &str| {
+            let version = file.split("/redb-").nth(1);
+            version.is_some_and(|version| version.starts_with(|first: char| first.is_ascii_digit()))
+        };
         match panic.location() {
             Some(at) if is_of_database(at.file()) => tracing::debug!(%at, "the database is damaged"),
             _ => tell(panic),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Shared, failed, member};
-use crate::error::UnpackError;
+use crate::error::{Limit, LimitError, UnpackError};
 use crate::sys::file::File;
 use crate::sys::{extent, stat};
 use crate::types::{ContentHash, Metadata, RelPath};
@@ -71,15 +71,15 @@ impl FileWriter {
 
     /// Leaves a hole of `length` zero bytes.
     ///
-    /// Returns [`UnpackError::TooManyHoles`] if the layer's sparse files have more of them than is allowed.
+    /// Returns [`UnpackError::Limit`] if the layer's sparse files have more of them than is allowed.
     pub(crate) fn skip(&mut self, length: u64) -> Result<(), UnpackError> {
         if length == 0 {
             return Ok(());
         }
         let end = self.end_after(length)?;
         if !take_holes(&self.shared.holes_left, length) {
-            let limit = self.shared.options.max_hole_bytes;
-            return Err(UnpackError::TooManyHoles { member: member(&self.path), limit });
+            let granted = self.shared.options.limits.hole_bytes;
+            return Err(LimitError::new(self.path.to_string(), Limit::HoleBytes, granted, None).into());
         }
         let mut left = length;
         while left > 0 {

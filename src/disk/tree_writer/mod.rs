@@ -52,7 +52,7 @@ use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use crate::error::UnpackError;
 use crate::sys::node;
 use crate::sys::xattr::Target;
-use crate::types::{RelPath, Timestamp};
+use crate::types::{Limits, RelPath, Timestamp};
 
 /// How a layer is written.
 #[derive(Clone, Debug)]
@@ -65,13 +65,9 @@ pub(crate) struct UnpackOptions {
     pub(crate) unprivileged: bool,
     /// The mode of everything on the disk; owners and modes of the layer are kept in an attribute then.
     pub(crate) mask: Option<u16>,
-    /// How many bytes of holes all sparse files of the layer may have: each is hashed as a zero.
-    pub(crate) max_hole_bytes: u64,
+    /// How many holes, each of which is hashed as a zero, and implied directories the layer may have.
+    pub(crate) limits: Limits,
 }
-
-/// The most bytes of paths of directories that a layer has no entries for. One member's path implies a directory for each
-/// of its parts, whose paths together are as long as its square: without a limit, an archive of a few blocks makes millions.
-const MAX_IMPLIED: u64 = 64 << 20;
 
 impl UnpackOptions {
     /// Everything is written as the layer says, or is an error.
@@ -81,7 +77,7 @@ impl UnpackOptions {
             squash_owners: false,
             unprivileged: false,
             mask: None,
-            max_hole_bytes: 64 << 30,
+            limits: Limits::DEFAULT,
         }
     }
 }
@@ -152,8 +148,8 @@ pub(crate) struct TreeWriter {
     hidden: BTreeSet<RelPath>,
     set_aside: Vec<(u64, String)>,
     whiteouts: whiteout::Form,
-    /// What is left of [`MAX_IMPLIED`].
-    implied_left: u64,
+    /// The bytes of the paths of directories that no member said.
+    implied_bytes: u64,
 }
 
 /// What tree writer and file writers have in common.
@@ -181,7 +177,7 @@ impl TreeWriter {
     /// Begins to fill the empty directory `root`. Files that the layer replaces itself are moved to `aside`, on
     /// the same filesystem.
     pub(crate) fn new(root: OwnedFd, aside: OwnedFd, options: UnpackOptions) -> Self {
-        let holes_left = AtomicU64::new(options.max_hole_bytes);
+        let holes_left = AtomicU64::new(options.limits.hole_bytes);
         let shared = Shared { options, holes_left, left_out: Mutex::default() };
         let implicit_root = DirectoryState { implicit: true, ..DirectoryState::default() };
         TreeWriter {
@@ -193,7 +189,7 @@ impl TreeWriter {
             hidden: BTreeSet::new(),
             set_aside: Vec::new(),
             whiteouts: whiteout::Form::default(),
-            implied_left: MAX_IMPLIED,
+            implied_bytes: 0,
         }
     }
 

@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{MAX_IMPLIED, TreeWriter, failed, member};
+use super::{TreeWriter, failed, member};
 use crate::disk::overlay_form::is_whiteout;
 use crate::disk::walk::path_buf;
-use crate::error::UnpackError;
+use crate::error::{Limit, UnpackError};
 use crate::sys::xattr::Target;
 use crate::sys::{beneath, node, stat};
 use crate::types::{Metadata, RelPath};
@@ -144,10 +144,9 @@ impl TreeWriter {
     ) -> Result<Arc<OwnedFd>, UnpackError> {
         let blocked = || UnpackError::ParentNotDirectory { member: member(path), parent: path_buf(prefix) };
         let length = u64::try_from(prefix.len()).unwrap_or(u64::MAX);
-        self.implied_left = self
-            .implied_left
-            .checked_sub(length)
-            .ok_or_else(|| UnpackError::TooManyImplied { member: member(path), limit: MAX_IMPLIED })?;
+        self.implied_bytes = self.implied_bytes.saturating_add(length);
+        let limits = &self.shared.options.limits;
+        limits.check(Limit::ImpliedPathBytes, self.implied_bytes, || path.to_string())?;
         let dir = RelPath::from_archive(prefix).map_err(|_| blocked())?;
         let mut hides = self.hidden.remove(&dir);
         match stat::stat_at(above.as_fd(), name) {
