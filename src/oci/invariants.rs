@@ -8,7 +8,7 @@ use super::document::{Document, parse_value};
 use super::manifest::{Descriptor, Index, Manifest};
 use super::media_type::{self, LayerType};
 use super::platform::Platform;
-use super::reference::{Reference, docker_name};
+use super::reference::{Reference, docker_name, is_domain};
 use crate::types::{DiffId, Digest};
 
 /// Reads `bytes` as every document of an image.
@@ -148,8 +148,11 @@ fn check_text(text: &str) {
     }
     if let Ok(full) = docker_name(text) {
         assert!(docker_name(&full).as_ref() == Ok(&full), "{text:?} is {full:?}, and that is another name");
-        // What docker.io is left out of is in docker.io, whether it is said or not.
-        if let Some(short) = full.strip_prefix("docker.io/").filter(|short| !short.starts_with("library/")) {
+        // What docker.io is left out of is in docker.io, whether it is said or not; unless the rest begins like a registry.
+        let begins_plainly = |short: &&str| {
+            short.split('/').next().is_some_and(|first| first != "library" && !is_domain(first))
+        };
+        if let Some(short) = full.strip_prefix("docker.io/").filter(begins_plainly) {
             assert!(docker_name(short).as_ref() == Ok(&full), "{short:?} and {full:?}");
         }
     }

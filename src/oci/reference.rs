@@ -179,7 +179,7 @@ pub(super) fn docker_name(text: &str) -> Result<String, &'static str> {
     Ok(format!("{domain}/{path}:{tag}"))
 }
 
-fn is_domain(part: &str) -> bool {
+pub(super) fn is_domain(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':']) || part.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
