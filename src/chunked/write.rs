@@ -331,6 +331,9 @@ fn described<R: Read, T: Tap>(entry: &Entry, reader: &Reader<R, T>) -> Result<Ra
     if reader.has_globals() || said.typeflag == b'7' {
         return Err(refused("other readers do not know a header of it"));
     }
+    if entry.kind == EntryKind::HardLink && RelPath::from_archive(&entry.link).is_err() {
+        return Err(refused("its link leads out of the layer"));
+    }
     let text = |bytes: &[u8]| {
         let text = str::from_utf8(bytes).map(str::to_owned);
         text.map_err(|_| refused("a name in it is not UTF-8"))
