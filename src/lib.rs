@@ -110,6 +110,7 @@
 #![cfg_attr(
     not(test),
     deny(
+        clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
         clippy::cast_possible_wrap,
         clippy::cast_sign_loss,
@@ -133,12 +134,14 @@ mod error;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(any(test, feature = "__fuzzing"))]
+#[allow(clippy::arithmetic_side_effects, reason = "a kit of tests; no part of what is built for users")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gc;
 pub mod graphdriver;
 mod image;
 mod layer;
+#[allow(clippy::arithmetic_side_effects, reason = "its sums are made checked ones in a change of its own")]
 mod meta;
 pub mod oci;
 mod overlay;

@@ -10,14 +10,11 @@
 //!
 //! `FORMAT.md`, beside this crate's manifest, is the same contract in prose.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
 // What the lints of the workspace begin. Tests may do all of it.
 #![cfg_attr(
     not(test),
     deny(
+        clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
         clippy::cast_possible_wrap,
         clippy::cast_sign_loss,

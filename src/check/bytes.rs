@@ -117,7 +117,7 @@ pub(super) fn check_stored(
         match reader.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                part.checked.bytes += u64::try_from(count).unwrap_or_default();
+                part.checked.bytes = part.checked.bytes.saturating_add(count as u64);
                 digest.update(buffer.get(..count).unwrap_or_default());
             }
             Err(error) => {

@@ -150,7 +150,7 @@ impl Comparison<'_> {
         if self.found.damages.len() < PATHS_NAMED {
             self.found.damages.push(finding(self.tree.clone()));
         } else {
-            self.more += 1;
+            self.more = self.more.saturating_add(1);
         }
     }
 

@@ -53,11 +53,14 @@ pub(super) fn check(
         CheckLevel::Deep => trees.iter().map(|job| archives_of(job, records, scope).count()).sum(),
         CheckLevel::Quick | CheckLevel::Default => 0,
     };
-    let total = u64::try_from(trees.len() + archives + others.len()).unwrap_or(u64::MAX);
+    let total = trees.len().saturating_add(archives).saturating_add(others.len()) as u64;
     let run = |(): &mut (), job: &Job<'_>| -> Result<Part, Error> {
         let part = run(store, job, level)?;
         if let Some(progress) = options.progress {
-            progress(&Progress::Checked { done: done.fetch_add(1, Ordering::Relaxed) + 1, total });
+            progress(&Progress::Checked {
+                done: done.fetch_add(1, Ordering::Relaxed).saturating_add(1),
+                total,
+            });
         }
         Ok(part)
     };
@@ -156,7 +159,7 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
             open_directory(store, (format!("layer {}", layer.id), None), *number, &mut part);
         }
         Job::Additional(layer, directory) => {
-            part.checked.directories += 1;
+            part.checked.count_directory();
             if let Err(error) = directory.open_diff() {
                 let (layer, path) = (layer.id.clone(), directory.diff_path());
                 part.damages.push(Damage::AdditionalMissing { layer, path, reason: error.to_string() });
@@ -165,7 +168,7 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
         Job::Data(kind, id, number) => {
             let opened = store.layout().open_entry(Subdirectory::Data, *number);
             let path = store.layout().entry_path(Subdirectory::Data, DiffName::Entry(*number));
-            part.checked.directories += 1;
+            part.checked.count_directory();
             if let Err(error) = opened {
                 let reason = chain(&error);
                 let (kind, id) = (*kind, (*id).to_owned());
@@ -217,7 +220,7 @@ fn open_directory(
     number: u64,
     part: &mut Part,
 ) -> Option<OwnedFd> {
-    part.checked.directories += 1;
+    part.checked.count_directory();
     let path = store.diff_path(number);
     let finding = match store.open_diff(number) {
         Ok(directory) => return Some(directory),

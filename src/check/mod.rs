@@ -149,10 +149,14 @@ impl CheckReport {
 
 impl Checked {
     fn add(&mut self, other: Checked) {
-        self.records += other.records;
-        self.directories += other.directories;
-        self.files += other.files;
-        self.bytes += other.bytes;
+        self.records = self.records.saturating_add(other.records);
+        self.directories = self.directories.saturating_add(other.directories);
+        self.files = self.files.saturating_add(other.files);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    fn count_directory(&mut self) {
+        self.directories = self.directories.saturating_add(1);
     }
 }
 

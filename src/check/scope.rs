@@ -66,6 +66,6 @@ impl Scope {
 
     pub(super) fn record_count(&self) -> u64 {
         let layers = self.layers.as_ref().map_or(0, BTreeSet::len);
-        u64::try_from(layers + usize::from(self.image.is_some())).unwrap_or(u64::MAX)
+        layers.saturating_add(usize::from(self.image.is_some())) as u64
     }
 }

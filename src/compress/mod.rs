@@ -11,11 +11,6 @@
 //! A stream is told by its content: media types and file names lie. A stream that ends too early is an error of
 //! kind [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), never a silent end.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 mod decode;
 mod encode;
 mod gzip;

@@ -224,5 +224,5 @@ fn describe(value: &DeValue<'_>) -> String {
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1)
 }

@@ -251,21 +251,20 @@ pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(end)?;
     let unit = unit.trim().to_ascii_lowercase();
     let unit = unit.strip_suffix('b').unwrap_or(&unit);
-    let power = match unit.strip_suffix('i').unwrap_or(unit) {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
+    let factor: u64 = match unit.strip_suffix('i').unwrap_or(unit) {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        "p" => 1 << 50,
         _ => return None,
     };
-    let factor = 1u64 << (10 * power);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let whole: u64 = whole.parse().ok()?;
     let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()? };
     let digits = u32::try_from(fraction.len()).ok()?;
-    let part = u128::from(part) * u128::from(factor) / 10u128.checked_pow(digits)?;
+    let part = u128::from(part).checked_mul(factor.into())?.checked_div(10u128.checked_pow(digits)?)?;
     whole.checked_mul(factor)?.checked_add(u64::try_from(part).ok()?)
 }
 

@@ -66,7 +66,7 @@ impl Candidates {
             let manifest = store.manifest(&txn, &tree)?;
             for file in files(&manifest, options) {
                 contents.add(file.size, file.content);
-                report.files += 1;
+                report.files = report.files.saturating_add(1);
             }
             trees.push(Tree { number: record.number, content: TreeContent::Sealed(tree) });
         }
@@ -152,7 +152,8 @@ struct Count {
 impl Contents {
     fn add(&mut self, size: u64, content: ContentHash) {
         self.sizes.insert(size);
-        self.seen.entry(content).or_insert(Count { size, files: 0 }).files += 1;
+        let count = self.seen.entry(content).or_insert(Count { size, files: 0 });
+        count.files = count.files.saturating_add(1);
     }
 
     fn repeated(self) -> (HashSet<ContentHash>, u64) {
@@ -160,7 +161,7 @@ impl Contents {
         let repeated = self.seen.into_iter().filter(|(_, count)| count.files > 1);
         let repeated = repeated
             .map(|(content, count)| {
-                bytes = bytes.saturating_add(count.size.saturating_mul(count.files - 1));
+                bytes = bytes.saturating_add(count.size.saturating_mul(count.files.saturating_sub(1)));
                 content
             })
             .collect();
@@ -212,11 +213,14 @@ fn read_writable(
             }
         }
     }
-    report.files += u64::try_from(listed.len()).unwrap_or(u64::MAX);
-    let mut sizes: HashMap<u64, u64> = HashMap::new();
-    listed.iter().for_each(|file| *sizes.entry(file.size).or_default() += 1);
+    report.files = report.files.saturating_add(listed.len() as u64);
+    // Whether a single file has a length.
+    let mut once: HashMap<u64, bool> = HashMap::new();
+    for file in &listed {
+        once.entry(file.size).and_modify(|once| *once = false).or_insert(true);
+    }
     for file in listed {
-        let alone = !contents.sizes.contains(&file.size) && sizes.get(&file.size) == Some(&1);
+        let alone = !contents.sizes.contains(&file.size) && once.get(&file.size) == Some(&true);
         let Some((number, root, files)) = roots.get_mut(file.tree).filter(|_| !alone) else { continue };
         let opened = beneath::open_file_beneath(root.as_fd(), &file.path);
         match opened.and_then(|opened| disk::hash_content(File::from(opened), file.size)) {

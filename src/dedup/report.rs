@@ -85,7 +85,7 @@ impl From<io::Error> for SkipReason {
 impl DedupReport {
     pub(super) fn skip(&mut self, path: PathBuf, reason: SkipReason) {
         tracing::debug!(path = %path.display(), %reason, "left out");
-        self.skipped_count += 1;
+        self.skipped_count = self.skipped_count.saturating_add(1);
         if self.skipped.len() < TOLD {
             self.skipped.push(Skipped { path, reason });
         }
@@ -93,13 +93,13 @@ impl DedupReport {
 
     /// Takes the report of another store in.
     pub(super) fn and(&mut self, other: DedupReport) {
-        self.files += other.files;
-        self.candidates += other.candidates;
-        self.candidate_bytes += other.candidate_bytes;
-        self.bytes_shared_before += other.bytes_shared_before;
-        self.bytes_asked += other.bytes_asked;
-        self.bytes_shared += other.bytes_shared;
-        self.skipped_count += other.skipped_count;
+        self.files = self.files.saturating_add(other.files);
+        self.candidates = self.candidates.saturating_add(other.candidates);
+        self.candidate_bytes = self.candidate_bytes.saturating_add(other.candidate_bytes);
+        self.bytes_shared_before = self.bytes_shared_before.saturating_add(other.bytes_shared_before);
+        self.bytes_asked = self.bytes_asked.saturating_add(other.bytes_asked);
+        self.bytes_shared = self.bytes_shared.saturating_add(other.bytes_shared);
+        self.skipped_count = self.skipped_count.saturating_add(other.skipped_count);
         let room = TOLD.saturating_sub(self.skipped.len());
         self.skipped.extend(other.skipped.into_iter().take(room));
     }

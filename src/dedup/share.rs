@@ -95,7 +95,7 @@ impl<'a> Sharer<'a> {
         }
         self.first.insert(file.content, firsts);
         if is_candidate {
-            self.report.candidates += 1;
+            self.report.candidates = self.report.candidates.saturating_add(1);
             self.report.candidate_bytes = self.report.candidate_bytes.saturating_add(file.size);
             self.done = self.done.saturating_add(file.size);
             if let Some(progress) = self.options.progress {
@@ -129,7 +129,7 @@ impl<'a> Sharer<'a> {
                     let other = path_in(self.store, first.tree.number, &first.path);
                     let reason = if on_record { SkipReason::Differs { other } } else { SkipReason::Changed };
                     different = Some(reason);
-                    position += 1;
+                    position = position.saturating_add(1);
                 }
                 Err(error) if disk::shares_nothing(&error) => return Err(self.store.cannot_share()),
                 Err(error) => {
@@ -155,7 +155,7 @@ impl<'a> Sharer<'a> {
             return Ok(Outcome::Done);
         }
         let sharing = disk::share_extents(from, to, size)?;
-        self.report.bytes_shared += sharing.shared;
+        self.report.bytes_shared = self.report.bytes_shared.saturating_add(sharing.shared);
         Ok(if sharing.differ { Outcome::Differs } else { Outcome::Done })
     }
 

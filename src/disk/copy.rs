@@ -125,7 +125,7 @@ impl Copy<'_> {
 
     fn enter(&mut self, path: &[u8], item: &Item) -> Result<(), TreeError> {
         if self.hidden > 0 {
-            self.hidden += 1;
+            self.hidden = self.hidden.saturating_add(1);
             return Ok(());
         }
         let name = &item.name;
@@ -158,8 +158,8 @@ impl Copy<'_> {
     }
 
     fn leave(&mut self, path: &[u8], item: &Item) -> Result<(), TreeError> {
-        if self.hidden > 0 {
-            self.hidden -= 1;
+        if let Some(hidden) = self.hidden.checked_sub(1) {
+            self.hidden = hidden;
             return Ok(());
         }
         let directory = self.targets.current().clone();

@@ -97,9 +97,9 @@ fn is_damage(error: &ScanError) -> bool {
 
 /// The first path at which two lists in manifest order differ.
 fn first_difference(expected: &[Entry], found: &[Entry], namespace: XattrNamespace) -> Option<DamagedPath> {
-    let mut position = 0;
+    let (mut expected, mut found) = (expected.iter(), found.iter());
     loop {
-        let (path, what) = match (expected.get(position), found.get(position)) {
+        let (path, what) = match (expected.next(), found.next()) {
             (None, None) => return None,
             (Some(entry), None) => (&entry.path, "is missing"),
             (None, Some(other)) => (&other.path, "does not belong to it"),
@@ -110,10 +110,7 @@ fn first_difference(expected: &[Entry], found: &[Entry], namespace: XattrNamespa
                 Ordering::Equal if !same_metadata(&entry.metadata, &other.metadata, namespace) => {
                     (&entry.path, "has other metadata")
                 }
-                Ordering::Equal => {
-                    position += 1;
-                    continue;
-                }
+                Ordering::Equal => continue,
             },
         };
         let path = PathBuf::from(OsStr::from_bytes(&[b"/", path.as_slice()].concat()));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
@@ -74,7 +75,7 @@ fn hash_file(mut file: File, size: u64, sparse: bool, buffer: &mut [u8]) -> io::
             if count == 0 {
                 break;
             }
-            read += u64::try_from(count).unwrap_or(0);
+            read = read.saturating_add(count as u64);
             hasher.update(buffer.get(..count).unwrap_or_default());
         }
         if read != size {
@@ -92,23 +93,23 @@ fn hash_sparse(file: &File, size: u64, hasher: &mut blake3::Hasher, buffer: &mut
         let (start, end) = (start.min(size), end.min(size));
         buffer.fill(0);
         while at < start {
-            let zeros = piece(buffer, start - at);
+            let zeros = piece(buffer, at..start);
             hasher.update(zeros);
-            at += u64::try_from(zeros.len()).unwrap_or(0);
+            at = at.saturating_add(zeros.len() as u64);
         }
         while at < end {
-            let bytes = piece(buffer, end - at);
+            let bytes = piece(buffer, at..end);
             file.read_exact_at(bytes, at)?;
             hasher.update(bytes);
-            at += u64::try_from(bytes.len()).unwrap_or(0);
+            at = at.saturating_add(bytes.len() as u64);
         }
     }
     Ok(())
 }
 
-/// The beginning of the buffer, at most `length` bytes.
-fn piece(buffer: &mut [u8], length: u64) -> &mut [u8] {
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+/// The beginning of the buffer, for the beginning of a part of the file.
+fn piece(buffer: &mut [u8], part: Range<u64>) -> &mut [u8] {
+    let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(usize::MAX).min(buffer.len());
     buffer.get_mut(..length).unwrap_or_default()
 }
 

@@ -46,8 +46,8 @@ pub(crate) fn list_kept(
 
 /// The handle that a name of an index is: the bytes of an `origin`, two digits each.
 fn origin_of(name: &[u8]) -> Option<Handle> {
-    let digits = std::str::from_utf8(name).ok().filter(|digits| digits.is_ascii())?;
-    let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok());
+    let (pairs, []) = name.as_chunks::<2>() else { return None };
+    let bytes = pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
     origin_handle(&bytes.collect::<Option<Vec<u8>>>()?)
 }
 

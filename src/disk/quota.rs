@@ -8,11 +8,6 @@
 //! limit, or files, is passed over. The limits are there before the directory counts for the project and go before its first file
 //! is deleted; so nothing is left of a project in the end, whoever died meanwhile, and as long as anything is, it is in use.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;

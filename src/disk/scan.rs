@@ -1,10 +1,5 @@
 //! A diff directory as a manifest: the changes it stands for, whatever form they take on this disk.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

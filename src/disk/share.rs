@@ -27,11 +27,11 @@ pub(crate) struct Sharing {
 pub(crate) fn share_extents(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64) -> io::Result<Sharing> {
     let mut shared = 0;
     while shared < length {
-        match sharing::share_range(from, to, shared, AT_A_TIME.min(length - shared))? {
+        match sharing::share_range(from, to, shared, AT_A_TIME.min(length.saturating_sub(shared)))? {
             Compared::Differs => return Ok(Sharing { shared, differ: true }),
             // What is left ends within a block, and the filesystem shares whole ones.
             Compared::Shared(0) => break,
-            Compared::Shared(more) => shared += more,
+            Compared::Shared(more) => shared = shared.saturating_add(more),
         }
     }
     Ok(Sharing { shared, differ: false })

@@ -40,7 +40,7 @@ pub(crate) fn usage(root: BorrowedFd<'_>) -> Result<Usage, TreeError> {
 
 impl Usage {
     fn add(&mut self, stat: &Stat) {
-        self.inodes += 1;
+        self.inodes = self.inodes.saturating_add(1);
         self.allocated = self.allocated.saturating_add(stat.allocated);
         if stat.kind == FileType::RegularFile {
             self.apparent = self.apparent.saturating_add(stat.size);

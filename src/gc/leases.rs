@@ -89,6 +89,6 @@ impl Store {
             }
         }
         doomed.retain(|part| counted.insert(part.name.number()));
-        Ok((path, doomed.into_iter().map(|part| trash.measure(part)).sum()))
+        Ok((path, doomed.into_iter().map(|part| trash.measure(part)).fold(0, u64::saturating_add)))
     }
 }

@@ -171,7 +171,9 @@ impl Driver {
             match self.unmount_and_remove(id) {
                 Err(error) if is_missing(&error) => return Ok(Removal::default()),
                 // Somebody has got it between the two.
-                Err(Error::InUse(InUseError::Mounted { .. })) if tries > 0 => tries -= 1,
+                Err(Error::InUse(InUseError::Mounted { .. })) if tries > 0 => {
+                    tries = tries.saturating_sub(1);
+                }
                 removed => return removed,
             }
         }

@@ -1,10 +1,5 @@
 //! Images and containers as callers see them, and finding things by what people call them.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 mod convert;
 mod history;
 mod lookup;

@@ -19,11 +19,6 @@
 //! | [`writable`] | directories that are written to |
 //! | [`mapped`] | layers as one directory, with the owners of an id map |
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 mod additional;
 mod ahead;
 mod changes;

@@ -175,9 +175,10 @@ impl Repair<'_> {
 
     /// Whether another row names the directory too.
     fn is_shared(&self, number: u64) -> bool {
-        let sealed = self.records.diffs.values().filter(|diff| diff.number == number).count();
+        let sealed = self.records.diffs.values().filter(|diff| diff.number == number);
         let content = LayerContent::Writable(number);
-        sealed + self.records.layers.values().filter(|layer| layer.content == content).count() > 1
+        let written = self.records.layers.values().filter(|layer| layer.content == content);
+        sealed.map(drop).chain(written.map(drop)).nth(1).is_some()
     }
 
     /// Makes a new directory from a manifest, and whatever has its contents.

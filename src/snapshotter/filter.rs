@@ -201,15 +201,15 @@ impl<'t> Parser<'t> {
             't' => '\t',
             'v' => '\x0b',
             '\\' | '"' => kind,
-            'x' => return Ok(Unescaped::Byte(self.number(at, 2, 16)?.try_into().unwrap_or_default())),
+            'x' => return Ok(Unescaped::Byte(self.number(at, 0, 2, 16)?.try_into().unwrap_or_default())),
             'u' | 'U' => {
-                let number = self.number(at, if kind == 'u' { 4 } else { 8 }, 16)?;
+                let number = self.number(at, 0, if kind == 'u' { 4 } else { 8 }, 16)?;
                 let character = char::from_u32(number);
                 return character.map(Unescaped::Char).ok_or_else(|| bad_escape(at));
             }
             '0'..='7' => {
-                let first = kind.to_digit(8).unwrap_or_default() * 64;
-                let byte = u8::try_from(first + self.number(at, 2, 8)?).map_err(|_| bad_escape(at))?;
+                let first = kind.to_digit(8).unwrap_or_default();
+                let byte = u8::try_from(self.number(at, first, 2, 8)?).map_err(|_| bad_escape(at))?;
                 return Ok(Unescaped::Byte(byte));
             }
             _ => return Err(bad_escape(at)),
@@ -217,8 +217,9 @@ impl<'t> Parser<'t> {
         Ok(Unescaped::Char(simple))
     }
 
-    fn number(&mut self, at: usize, digits: usize, base: u32) -> Result<u32, Reason> {
-        (0..digits).try_fold(0u32, |number, _| {
+    /// The number that goes on with so many digits after `first`.
+    fn number(&mut self, at: usize, first: u32, digits: usize, base: u32) -> Result<u32, Reason> {
+        (0..digits).try_fold(first, |number, _| {
             let digit = self.next_of_quoted()?.1.to_digit(base).ok_or_else(|| bad_escape(at))?;
             number
                 .checked_mul(base)
@@ -248,10 +249,8 @@ impl<'t> Parser<'t> {
     }
 
     fn while_true(&mut self, start: usize, plain: impl Fn(char) -> bool) -> String {
-        let mut end = start;
-        while let Some((at, next)) = self.left.next_if(|(_, next)| plain(*next)) {
-            end = at + next.len_utf8();
-        }
+        while self.left.next_if(|(_, next)| plain(*next)).is_some() {}
+        let end = self.left.peek().map_or(self.text.len(), |(at, _)| *at);
         self.text.get(start..end).unwrap_or_default().to_owned()
     }
 

@@ -61,7 +61,8 @@ fn root_of(map: &str) -> Result<u32, &'static str> {
                 "a map is inside:outside:count, several with commas between, and both labels are needed",
             );
         };
-        let fits = |first: u32| count > 0 && first.checked_add(count - 1).is_some_and(|last| last < u32::MAX);
+        let last = |first: u32| first.checked_add(count.checked_sub(1)?);
+        let fits = |first: u32| last(first).is_some_and(|last| last < u32::MAX);
         if !fits(inside) || !fits(outside) {
             return Err("a map has to have ids, and ends before the last of all");
         }

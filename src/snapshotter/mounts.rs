@@ -151,7 +151,8 @@ fn mounted_length(options: &[OsString], lowers: &[&OsStr]) -> usize {
     let is_text = |word: &&OsString| {
         !word.to_str().is_some_and(|word| words::is_attribute(word) || idmap::is_option(word))
     };
-    let length: usize = options.iter().filter(is_text).map(|word| word.len() + ",".len()).sum();
+    let lengths = options.iter().filter(is_text).map(|word| word.len().saturating_add(",".len()));
+    let length = lengths.fold(0, usize::saturating_add);
     let whole = length.saturating_sub(",".len());
     let ([first, others @ ..], true) = (lowers, lowers.len() > 1) else { return whole };
     let first = first.as_encoded_bytes();
@@ -164,7 +165,7 @@ fn mounted_length(options: &[OsString], lowers: &[&OsStr]) -> usize {
     if slash == 0 {
         return whole;
     }
-    whole.saturating_sub((slash + "/".len()).saturating_mul(lowers.len()))
+    whole.saturating_sub(slash.saturating_add("/".len()).saturating_mul(lowers.len()))
 }
 
 /// Whether a path has bytes that mean something in mount options.

@@ -89,11 +89,11 @@ impl Store {
             return Ok(NativeDiff { native: true, reason: String::new() });
         };
         let left = txn.written(&layer)?.left_below().to_vec();
-        if let Some(first) = left.first() {
+        if let [first, others @ ..] = left.as_slice() {
             let path = std::ffi::OsStr::from_bytes(first).display();
-            let more = match left.len() {
-                1 => String::new(),
-                count => format!(", as of {} more", count - 1),
+            let more = match others.len() {
+                0 => String::new(),
+                count => format!(", as of {count} more"),
             };
             let reason = format!(
                 "a mount that was not the store's left the content of /{path}{more} in the layers below"

@@ -103,7 +103,7 @@ impl Store {
         let Some(top) = &layer.parent else { return Ok(None) };
         let mut tries = TRIES;
         loop {
-            tries -= 1;
+            tries = tries.saturating_sub(1);
             let view = self.begin_read()?;
             let (home, image) = image_of(&view, layer)?;
             let source = Source::new(&view, image, top)?;

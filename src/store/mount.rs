@@ -136,7 +136,7 @@ impl Store {
             let planned = match self.plan_mount(&what, options) {
                 // It may have been given up for another between reading its record and looking for it.
                 Err(Error::LayerMissing { .. }) if tries > 0 => {
-                    tries -= 1;
+                    tries = tries.saturating_sub(1);
                     continue;
                 }
                 planned => planned?,

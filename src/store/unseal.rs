@@ -44,7 +44,7 @@ impl Home<'_> {
         self.store.begin_writing()?;
         let mut tries = TRIES;
         loop {
-            tries -= 1;
+            tries = tries.saturating_sub(1);
             match self.try_unseal(id, change_under_others) {
                 Err(Error::InUse(InUseError::Changed { .. })) if tries > 0 => {}
                 unsealed => return unsealed,

@@ -38,7 +38,7 @@ impl Store {
         if !numbers.is_empty() {
             self.database().write::<_, Error>(|txn| Ok(txn.forget_unsynced(numbers.iter().copied())?))?;
         }
-        Ok(numbers.len() + of_images)
+        Ok(numbers.len().saturating_add(of_images))
     }
 
     /// After a sync that failed, nothing of this boot is believed any more that was not synced: the kernel told of what it

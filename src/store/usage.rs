@@ -84,8 +84,8 @@ impl Store {
         let (mut layers, images, mut containers) = txn.counts()?;
         if let Some(run) = self.transient(&txn)? {
             let (more_layers, _, more_containers) = run.rows().begin_read()?.counts()?;
-            layers += more_layers;
-            containers += more_containers;
+            layers = layers.saturating_add(more_layers);
+            containers = containers.saturating_add(more_containers);
         }
         let (in_progress, leftovers) = self.count_locks()?;
         let leases = txn.leases()?.into_iter().map(Lease::from_record).collect::<Result<_, _>>()?;
@@ -114,11 +114,11 @@ impl Store {
 
     /// How many numbers someone holds, and how many someone held who died.
     fn count_locks(&self) -> Result<(u64, u64), Error> {
-        let (mut held, mut dead) = (0, 0);
+        let (mut held, mut dead) = (0u64, 0u64);
         for number in disk::locked_numbers(self.layout())? {
             match disk::lock_state(self.layout(), number)? {
-                LockState::Held => held += 1,
-                LockState::Dead => dead += 1,
+                LockState::Held => held = held.saturating_add(1),
+                LockState::Dead => dead = dead.saturating_add(1),
                 LockState::Free => {}
             }
         }
@@ -207,16 +207,17 @@ fn copies_of(txn: &View<'_>, of: &ThingId) -> Result<Vec<LayerRecord>, Error> {
 /// The layers of a thing's chain, topmost first, that go when it is removed. A layer or container goes alone; with an image
 /// go its layers as far down as nothing else needs them. A name is a need, too.
 fn going_with(txn: &View<'_>, of: &ThingId, chain: &[LayerRecord]) -> Result<HashSet<String>, Error> {
+    let users = |layer: &LayerRecord| -> Result<usize, Error> {
+        Ok(txn.children(&layer.id)?.len().saturating_add(txn.images_of_layer(&layer.id)?.len()))
+    };
     if !matches!(of, ThingId::Image(_)) {
         let Some(top) = chain.first() else { return Ok(HashSet::new()) };
-        let users = txn.children(&top.id)?.len() + txn.images_of_layer(&top.id)?.len();
-        return Ok(if users == 0 { HashSet::from([top.id.clone()]) } else { HashSet::new() });
+        return Ok(if users(top)? == 0 { HashSet::from([top.id.clone()]) } else { HashSet::new() });
     }
     let mut going = HashSet::new();
     for layer in chain {
         // The image, or the layer above, which goes as well.
-        let users = txn.children(&layer.id)?.len() + txn.images_of_layer(&layer.id)?.len();
-        if users > 1 || !layer.names.is_empty() {
+        if users(layer)? > 1 || !layer.names.is_empty() {
             break;
         }
         going.insert(layer.id.clone());

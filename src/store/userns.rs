@@ -1,11 +1,6 @@
 //! Id maps of containers: those that a caller gives, and those that are chosen: as many ids as the image needs, of
 //! those that an administrator has set aside, which no other container has.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;

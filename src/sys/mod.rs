@@ -34,11 +34,6 @@
 //!
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 pub(crate) mod beneath;
 pub(crate) mod call;
 pub(crate) mod directory;

@@ -22,11 +22,6 @@
 //! | [`replace`] | what stands at an entry's path gives way |
 //! | [`whiteout`] | whiteouts and opaque directories |
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 mod entries;
 mod file;
 mod metadata;

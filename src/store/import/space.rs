@@ -33,9 +33,9 @@ impl Store {
             }
             let least = least_bytes(layer, free.may_compress);
             // Its directory, and the file of its blob.
-            let files = 1 + u64::from(layer.keep_blob && self.options().keep_blobs);
+            let files = if layer.keep_blob && self.options().keep_blobs { 2 } else { 1 };
             bytes = bytes.saturating_add(least);
-            inodes += files;
+            inodes = inodes.saturating_add(files);
             if layer.toc_digest.is_some() && !self.options().additional_layer_stores.is_empty() {
                 perhaps_served.push((layer, least, files));
             }

@@ -141,7 +141,7 @@ impl Store {
             let mut chain = txn.chain(layer)?;
             let mut count = 0;
             visit_lowers(&txn, &chain, |_, _| {
-                count += 1;
+                count = usize::saturating_add(count, 1);
                 Ok(())
             })?;
             chain.truncate(count);

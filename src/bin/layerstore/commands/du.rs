@@ -41,7 +41,7 @@ fn all(store: &Store, args: &DuArgs, context: &Context) -> Result<(), Failure> {
     let status = store.status()?;
     let summary = Summary {
         status,
-        written: containers.iter().map(|one| one.unique).sum(),
+        written: containers.iter().map(|one| one.unique).fold(0, u64::saturating_add),
         copies,
         snapshots: &snapshots,
     };
@@ -179,7 +179,7 @@ impl Summary<'_> {
     /// How many snapshots of a kind there are, and what they take.
     fn snapshots_of(&self, kind: Kind) -> (usize, u64) {
         let of_kind = || self.snapshots.iter().filter(|snapshot| snapshot.kind == kind.word());
-        (of_kind().count(), of_kind().map(|snapshot| snapshot.size).sum())
+        (of_kind().count(), of_kind().map(|snapshot| snapshot.size).fold(0, u64::saturating_add))
     }
 
     fn table(&self) -> Table {
@@ -218,7 +218,7 @@ impl Summary<'_> {
             "mapped_copies": self.copies.0,
             "mapped_copy_bytes": self.copies.1,
             "snapshots": self.snapshots.len(),
-            "snapshot_bytes": self.snapshots.iter().map(|snapshot| snapshot.size).sum::<u64>(),
+            "snapshot_bytes": self.snapshots.iter().map(|snapshot| snapshot.size).fold(0, u64::saturating_add),
             "kept_blob_bytes": status.kept_blob_bytes,
             "item_bytes": status.item_bytes,
             "database_bytes": status.database_bytes,
