@@ -112,6 +112,6 @@ impl Entry {
 }
 
 /// A path in a form for messages: as text, and not endless.
-pub(super) fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path.get(..300).unwrap_or(path)).into_owned()
 }

@@ -9,10 +9,11 @@ use std::sync::{Mutex, PoisonError};
 
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
+use super::cannot_decompress;
 use super::place::ChunkedBlob;
 use super::tar_split::{Part, SplitLines};
 use super::toc::{Chunk, Toc, TocEntry};
-use super::{cannot_decompress, shown};
+use crate::archive::shown;
 use crate::compress::{is_zstd_window, zstd_window_log};
 use crate::error::{ChunkedError, ImportError, Limit, LimitError};
 use crate::types::{Algorithm, Digest, Hasher, Limits};

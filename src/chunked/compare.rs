@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::shown;
 use super::toc::{Toc, TocEntry};
-use crate::archive::{Entry, EntryKind};
+use crate::archive::{Entry, EntryKind, shown};
 use crate::error::ChunkedError;
 use crate::types::{Digest, Limits, Timestamp};
 

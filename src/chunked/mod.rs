@@ -92,10 +92,5 @@ fn cannot_decompress(what: &'static str, source: io::Error, limits: &Limits) -> 
     ChunkedError::Decompress { what, source }
 }
 
-/// A name in a form for messages: not endless.
-fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name.get(..300).unwrap_or(name)).into_owned()
-}
-
 #[cfg(test)]
 mod tests;

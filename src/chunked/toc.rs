@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Facts;
 use super::place::ChunkedBlob;
+use super::unpack;
 use super::xattrs::{COST_MAX, RawXattrs};
-use super::{shown, unpack};
-use crate::archive::{Entry, EntryKind};
+use crate::archive::{Entry, EntryKind, shown};
 use crate::error::{ChunkedError, Limit};
 use crate::types::{Digest, Limits, RelPath, Timestamp};
 

@@ -11,9 +11,9 @@ use super::rollsum::{Chunker, Piece};
 use super::tar_split::{Crc64, SplitWriter};
 use super::toc::{CHUNK, RawEntry, VERSION, ZEROS};
 use super::xattrs::RawXattrs;
-use super::{WRITTEN_ENTRIES_MAX, WRITTEN_TABLE_MAX, shown};
+use super::{WRITTEN_ENTRIES_MAX, WRITTEN_TABLE_MAX};
 use crate::archive::reader::Reader;
-use crate::archive::{Entry, EntryKind, Tap, base64};
+use crate::archive::{Entry, EntryKind, Tap, base64, shown};
 use crate::error::{ArchiveError, ChunkedError, ExportError};
 use crate::types::{Algorithm, Digest, Hasher, Limits, RelPath, Timestamp};
 

@@ -11,6 +11,8 @@
 //! A stream is told by its content: media types and file names lie. A stream that ends too early is an error of
 //! kind [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), never a silent end.
 
+use std::io::{self, Read};
+
 mod decode;
 mod encode;
 mod gzip;
@@ -53,6 +55,13 @@ impl Compression {
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Compression::Bzip2,
             _ => Compression::None,
         }
+    }
+
+    /// The compression of a stream, of which the beginning is read.
+    pub(crate) fn of(stream: impl Read) -> io::Result<Self> {
+        let mut head = Vec::with_capacity(HEAD);
+        stream.take(HEAD as u64).read_to_end(&mut head)?;
+        Ok(Compression::detect(&head))
     }
 
     /// The compression with this [`name`](Self::name).

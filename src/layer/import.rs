@@ -18,7 +18,7 @@ use crate::archive::split::SplitBuilder;
 use crate::archive::{Entry, Reader};
 use crate::chunked::Listing;
 use crate::disk::{Staging, TreeWriter, UnpackOptions, UnpackedTree, confined};
-use crate::error::{ArchiveError, ChunkedError, ImportError};
+use crate::error::{ArchiveError, ImportError};
 use crate::sys::file::{File, duplicate};
 use crate::sys::userns::IdMaps;
 use crate::types::{Algorithm, Hashing, Limits};
@@ -108,9 +108,6 @@ pub(crate) fn unpack(
     records: File,
     options: &ImportOptions,
 ) -> Result<UnpackedLayer, ImportError> {
-    if let Some(table) = &options.table {
-        table.check(&options.limits).map_err(ChunkedError::from)?;
-    }
     let window = Mutex::default();
     let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &window);
     let (Unpacked { contents, tree, owners, listing, records }, streams) =

@@ -10,9 +10,12 @@ use crate::compress::Compression;
 use crate::error::{ChunkedError, LimitError};
 use crate::types::{Digest, Limits};
 
-/// A table of contents.
+/// A table of contents that is no longer than is granted.
 #[derive(Clone, Debug)]
-pub(crate) enum Table {
+pub(crate) struct Table(Place);
+
+#[derive(Clone, Debug)]
+enum Place {
     /// It should be in the blob.
     InBlob(ChunkedBlob),
     /// It was read before, and has this digest.
@@ -20,26 +23,31 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// Refuses one that is longer than is granted, before it is read.
-    pub(super) fn check(&self, limits: &Limits) -> Result<(), LimitError> {
-        match self {
-            Table::InBlob(blob) => blob.check(limits),
-            Table::Known(..) => Ok(()),
-        }
+    /// The one that should be in a blob.
+    ///
+    /// Returns [`LimitError`] if it is said to be longer than is granted: it is not read then.
+    pub(crate) fn in_blob(blob: ChunkedBlob, limits: &Limits) -> Result<Self, LimitError> {
+        blob.check(limits)?;
+        Ok(Table(Place::InBlob(blob)))
+    }
+
+    /// One that was read before, and has this digest.
+    pub(crate) fn known(digest: Digest, toc: Arc<Toc>) -> Self {
+        Table(Place::Known(digest, toc))
     }
 
     /// A listing that takes what an archive can have that agrees with it.
     pub(super) fn listing(&self, limits: &Limits) -> Listing {
-        match self {
-            Table::InBlob(blob) => Listing::for_length(blob.toc.unpacked, limits),
-            Table::Known(_, toc) => Listing::for_table(toc),
+        match &self.0 {
+            Place::InBlob(blob) => Listing::for_length(blob.toc.unpacked, limits),
+            Place::Known(_, toc) => Listing::for_table(toc),
         }
     }
 
     pub(super) fn span(&self) -> Option<BlobSpan> {
-        match self {
-            Table::InBlob(blob) => Some(blob.toc),
-            Table::Known(..) => None,
+        match &self.0 {
+            Place::InBlob(blob) => Some(blob.toc),
+            Place::Known(..) => None,
         }
     }
 
@@ -51,15 +59,15 @@ impl Table {
         compression: Compression,
         limits: &Limits,
     ) -> Result<&Digest, ChunkedError> {
-        match self {
-            Table::InBlob(_) if compression != Compression::Zstd => {
+        match &self.0 {
+            Place::InBlob(_) if compression != Compression::Zstd => {
                 Err(ChunkedError::Absent("it is not compressed with zstd"))
             }
-            Table::InBlob(blob) => {
+            Place::InBlob(blob) => {
                 listing.agrees_with(&Toc::read(blob, bytes, limits)?)?;
                 Ok(&blob.toc_digest)
             }
-            Table::Known(digest, toc) => {
+            Place::Known(digest, toc) => {
                 listing.agrees_with(toc)?;
                 Ok(digest)
             }

@@ -9,14 +9,12 @@
 //! uncompressed one is named by its diffID; a compressed one that no name promises a digest for is hashed.
 
 use std::collections::HashMap;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
-use super::archive::detect;
 use super::blob::{BlobReader, Extent};
 use super::config::ImageConfig;
 use super::dir::io_error;
@@ -25,6 +23,7 @@ use super::layout::{Files, check_digest, digest_in_name};
 use super::manifest::{Descriptor, Manifest};
 use super::media_type::{LayerType, OCI_CONFIG};
 use super::reference::docker_name;
+use crate::compress::Compression;
 use crate::error::{Choices, OciError};
 use crate::types::{Algorithm, DiffId, Digest, Hasher, Limits};
 
@@ -150,10 +149,9 @@ impl DockerArchive {
     fn layer(&self, name: &str, diff_id: &DiffId) -> Result<Descriptor, OciError> {
         let extent = self.member(name)?;
         let read = |error: io::Error| io_error("read", &self.path().join(name))(error);
-        let mut start = Vec::new();
-        extent.reader().take(8).read_to_end(&mut start).map_err(read)?;
-        let kind = LayerType { compression: detect(&start), nondistributable: false };
-        let digest = if kind.compression == super::media_type::LayerCompression::None {
+        let compression = Compression::of(extent.reader()).map_err(&read)?;
+        let kind = LayerType { compression, nondistributable: false };
+        let digest = if compression == Compression::None {
             diff_id.0.clone()
         } else if let Some(promised) = digest_in_name(name) {
             promised

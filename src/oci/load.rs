@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::config::ImageConfig;
 use super::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
-use super::media_type::LayerCompression;
 use super::platform::Platform;
 use super::reference::docker_name;
 use super::source::{ResolvedImage, ResolvedLayer, Selection, Source};
 use crate::chunked::ChunkedBlob;
+use crate::compress::Compression;
 use crate::error::{Error, ImportError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
@@ -182,11 +182,11 @@ fn layer_import<'s>(source: &'s Source, layer: &'s ResolvedLayer) -> LayerImport
         chunked: chunked(descriptor),
         toc_digest: toc_digest(descriptor),
         unpacked_size: match layer.compression {
-            LayerCompression::None => Some(descriptor.size),
+            Compression::None => Some(descriptor.size),
             _ => descriptor.annotations.get(UNCOMPRESSED_SIZE).and_then(|size| size.parse().ok()),
         },
         // A plain tar comes back from the tar-split, byte for byte.
-        keep_blob: layer.compression != LayerCompression::None,
+        keep_blob: layer.compression != Compression::None,
         open: Box::new(move || blob_input(source, descriptor)),
     }
 }

@@ -1,6 +1,7 @@
 //! Media types of image documents and layers, OCI's and docker's.
 
 use super::document::Document;
+use crate::compress::Compression;
 use crate::error::OciError;
 
 /// Image index, OCI.
@@ -46,27 +47,11 @@ pub(super) fn of_manifest(document: &Document) -> Result<String, OciError> {
     Ok(value.get("mediaType").and_then(|text| text.as_str()).unwrap_or(OCI_MANIFEST).to_owned())
 }
 
-/// How a layer blob is compressed, as its media type says. The content may say otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum LayerCompression {
-    /// A plain tar.
-    None,
-    /// gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-    /// bzip2; only in docker archives.
-    Bzip2,
-    /// xz; only in docker archives.
-    Xz,
-}
-
 /// What the media type of a layer says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LayerType {
-    /// The compression.
-    pub compression: LayerCompression,
+    /// The compression. The content may say otherwise, and bzip2 and xz are in docker archives alone.
+    pub compression: Compression,
     /// Whether the layer must not be pushed elsewhere ("nondistributable", docker's "foreign").
     pub nondistributable: bool,
 }
@@ -83,12 +68,12 @@ impl LayerType {
         let prefixes = [OCI_LAYER, OCI_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_FOREIGN_LAYER];
         let found = prefixes.iter().find_map(|prefix| Some((*prefix, media_type.strip_prefix(prefix)?)));
         let compression = match found.map(|(_, suffix)| suffix) {
-            Some("") => LayerCompression::None,
+            Some("") => Compression::None,
             // Docker puts a dot before the compression, and some tools mix the two up.
-            Some("+gzip" | ".gzip") => LayerCompression::Gzip,
-            Some("+zstd" | ".zstd") => LayerCompression::Zstd,
-            Some("+bzip2") => LayerCompression::Bzip2,
-            Some("+xz") => LayerCompression::Xz,
+            Some("+gzip" | ".gzip") => Compression::Gzip,
+            Some("+zstd" | ".zstd") => Compression::Zstd,
+            Some("+bzip2") => Compression::Bzip2,
+            Some("+xz") => Compression::Xz,
             _ => {
                 let (digest, media_type) = (digest.to_owned(), media_type.to_owned());
                 return Err(OciError::UnknownLayerType { digest, media_type });
@@ -105,11 +90,11 @@ impl LayerType {
     pub fn oci(self) -> String {
         let prefix = if self.nondistributable { OCI_FOREIGN_LAYER } else { OCI_LAYER };
         let suffix = match self.compression {
-            LayerCompression::None => "",
-            LayerCompression::Gzip => "+gzip",
-            LayerCompression::Zstd => "+zstd",
-            LayerCompression::Bzip2 => "+bzip2",
-            LayerCompression::Xz => "+xz",
+            Compression::None => "",
+            Compression::Gzip => "+gzip",
+            Compression::Zstd | Compression::ZstdChunked => "+zstd",
+            Compression::Bzip2 => "+bzip2",
+            Compression::Xz => "+xz",
         };
         format!("{prefix}{suffix}")
     }
@@ -128,8 +113,8 @@ mod tests {
         assert!(foreign.nondistributable);
         assert_eq!(foreign.oci(), "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
         let zstd = parse("application/vnd.oci.image.layer.v1.tar+zstd").unwrap();
-        assert_eq!(zstd.compression, LayerCompression::Zstd);
-        assert_eq!(parse(OCI_LAYER).unwrap().compression, LayerCompression::None);
+        assert_eq!(zstd.compression, Compression::Zstd);
+        assert_eq!(parse(OCI_LAYER).unwrap().compression, Compression::None);
     }
 
     #[test]

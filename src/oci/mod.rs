@@ -38,7 +38,7 @@ pub(crate) use invariants::check_documents;
 pub use load::LoadOptions;
 pub(crate) use load::{MANIFEST_ITEM, blob_input};
 pub use manifest::{Annotations, CONTAINERD_NAME, Descriptor, Index, Manifest, REF_NAME};
-pub use media_type::{LayerCompression, LayerType};
+pub use media_type::LayerType;
 pub use platform::Platform;
 pub use reference::{Reference, Transport};
 pub use save::{SaveOptions, SavedImage};

@@ -6,7 +6,7 @@ use layerstore_schema::record::LayerRecord;
 
 use super::load::{ANNOTATIONS_ITEM, MANIFEST_ITEM};
 use super::manifest::{Annotations, Descriptor, Manifest};
-use super::media_type::{LayerCompression, LayerType};
+use super::media_type::LayerType;
 use super::reference::{Reference, Transport};
 use super::sink::{BlobWriter, Sink, SinkImage};
 use super::{Document, ImageConfig, media_type};
@@ -269,7 +269,7 @@ impl<'a> Saving<'a> {
             return Err(ExportError::Io(io::ErrorKind::InvalidInput.into()).into());
         };
         let old = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
-        let media_type = LayerType { compression: layer_compression(compression), ..old }.oci();
+        let media_type = LayerType { compression, ..old }.oci();
         self.report(&Progress::LayerStarted { blob: &descriptor.digest, size: layer.diff_size.unwrap_or(0) });
         let write = |inner: &mut dyn Write| {
             self.export(layer, &mut Reporting { inner, saving: self, blob: &descriptor.digest })
@@ -300,12 +300,8 @@ fn media_type_conflict(saving: &Saving<'_>, compression: Option<Compression>) ->
 fn compression_of(descriptor: &Descriptor) -> Result<Compression, OciError> {
     let kind = LayerType::parse(&descriptor.media_type, &descriptor.digest.to_string())?;
     Ok(match kind.compression {
-        LayerCompression::None => Compression::None,
-        LayerCompression::Gzip => Compression::Gzip,
-        LayerCompression::Zstd if is_chunked(descriptor) => Compression::ZstdChunked,
-        LayerCompression::Zstd => Compression::Zstd,
-        LayerCompression::Bzip2 => Compression::Bzip2,
-        LayerCompression::Xz => Compression::Xz,
+        Compression::Zstd if is_chunked(descriptor) => Compression::ZstdChunked,
+        compression => compression,
     })
 }
 
@@ -318,14 +314,6 @@ fn writable(compression: Compression) -> Compression {
     match compression {
         Compression::None | Compression::Gzip | Compression::Zstd | Compression::ZstdChunked => compression,
         _ => Compression::Gzip,
-    }
-}
-
-fn layer_compression(compression: Compression) -> LayerCompression {
-    match compression {
-        Compression::None => LayerCompression::None,
-        Compression::Zstd | Compression::ZstdChunked => LayerCompression::Zstd,
-        _ => LayerCompression::Gzip,
     }
 }
 

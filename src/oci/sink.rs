@@ -12,9 +12,10 @@ use super::document::Document;
 use super::layout::blob_name;
 use super::layout_writer::LayoutWriter;
 use super::manifest::{Annotations, CONTAINERD_NAME, Descriptor, Manifest, REF_NAME};
-use super::media_type::{LayerCompression, LayerType};
+use super::media_type::LayerType;
 use super::platform::Platform;
 use super::reference::{Reference, Transport, docker_name};
+use crate::compress::Compression;
 use crate::error::OciError;
 use crate::sys::file::File;
 use crate::types::{Algorithm, Digest, Hasher};
@@ -195,7 +196,7 @@ impl Sink {
         for layer in &manifest.layers {
             let digest = layer.digest.to_string();
             let kind = LayerType::parse(&layer.media_type, &digest)?;
-            if self.needs_plain_layers() && kind.compression != LayerCompression::None {
+            if self.needs_plain_layers() && kind.compression != Compression::None {
                 return Err(OciError::CompressedLayer { digest, media_type: layer.media_type.clone() });
             }
             if !self.has_blob(layer)? && (!kind.nondistributable || self.needs_plain_layers()) {

@@ -12,9 +12,10 @@ use super::document::Document;
 use super::layout::{Files, Layout, check_digest, tag_of};
 use super::load;
 use super::manifest::{Annotations, Descriptor, Manifest};
-use super::media_type::{self, LayerCompression, LayerType};
+use super::media_type::{self, LayerType};
 use super::platform::{Platform, choose};
 use super::reference::{Reference, Transport};
+use crate::compress::Compression;
 use crate::error::{Choices, OciError};
 use crate::types::{DiffId, Limits, Timestamp};
 
@@ -82,7 +83,7 @@ pub struct ResolvedLayer {
     /// The digest of the blob's content once it is uncompressed.
     pub diff_id: DiffId,
     /// How the blob is compressed, if its media type is right.
-    pub compression: LayerCompression,
+    pub compression: Compression,
     /// Whether the layer must not be pushed to other registries.
     pub nondistributable: bool,
 }

@@ -166,7 +166,7 @@ impl Store {
         };
         let archive = plan.start(open, reader, &problem).map_err(ImportError::from)?;
         let options = ApplyOptions { blob_digest: None, chunked: None, toc_digest: None, ..options.clone() };
-        let table = Table::Known(blob.toc_digest.clone(), Arc::clone(&toc));
+        let table = Table::known(blob.toc_digest.clone(), Arc::clone(&toc));
         let staged = self.stage_table_in(home, archive, &options, Some(table));
         if let Some(error) = missing.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);

@@ -11,7 +11,7 @@ use layerstore_schema::table::Owner;
 use crate::chunked::ChunkedBlob;
 use crate::compress::Compression;
 use crate::disk::{Stage, Staging, SyncPoint};
-use crate::error::{Error, ImportError};
+use crate::error::{ChunkedError, Error, ImportError};
 use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, Table, UnpackedLayer};
 use crate::meta::Query;
 use crate::sys::moment;
@@ -109,7 +109,10 @@ impl Store {
         diff: impl Read + Send,
         options: &ApplyOptions,
     ) -> Result<StagedDiff, Error> {
-        self.stage_table_in(home, diff, options, options.chunked.clone().map(Table::InBlob))
+        let in_blob = |blob: ChunkedBlob| Table::in_blob(blob, self.options().granted());
+        let table = options.chunked.clone().map(in_blob).transpose();
+        let table = table.map_err(|error| ImportError::from(ChunkedError::from(error)))?;
+        self.stage_table_in(home, diff, options, table)
     }
 
     /// The same, of an archive that is compared with a table of contents.

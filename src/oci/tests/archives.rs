@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::support::*;
 use crate::OciError;
+use crate::compress::Compression;
 use crate::oci::*;
 use crate::sys::stat;
 use crate::types::Digest;
@@ -124,8 +125,8 @@ fn layers_of_old_docker_archives_may_be_links() {
     let source = place.open("docker-archive", "a.tar").unwrap();
     image.assert_same(&source, None, false);
     let resolved = source.resolve(&Selection::default()).unwrap();
-    assert_eq!(resolved.layers[0].compression, LayerCompression::None);
-    assert_eq!(resolved.layers[1].compression, LayerCompression::Gzip);
+    assert_eq!(resolved.layers[0].compression, Compression::None);
+    assert_eq!(resolved.layers[1].compression, Compression::Gzip);
     assert_eq!(resolved.layers[1].descriptor.digest, Digest::sha256(&top));
     assert_eq!(resolved.tag, None);
 }

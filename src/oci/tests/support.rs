@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::compress::Compression;
 use crate::oci::media_type::{OCI_CONFIG, OCI_INDEX, OCI_LAYER};
 use crate::oci::*;
 use crate::types::{DiffId, Digest};
@@ -109,8 +110,8 @@ impl TestImage {
             }
             let bytes = read_blob(source, &layer.descriptor).unwrap();
             let plain = match layer.compression {
-                LayerCompression::None => bytes,
-                LayerCompression::Gzip => {
+                Compression::None => bytes,
+                Compression::Gzip => {
                     let mut plain = Vec::new();
                     let mut decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice());
                     std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();

@@ -12,7 +12,6 @@ use layerstore_schema::table::LayerKey;
 use super::reuse::refuse_other;
 use super::verify::{check_blob, check_digests, diagnose};
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
-use crate::chunked::ChunkedBlob;
 use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{Error, ImportError};
 use crate::layer::{self, ImportOptions, Progress, Stack, Table, TocFound};
@@ -219,8 +218,7 @@ impl<'a> Work<'a> {
         let records = self.store.spool().map_err(ImportError::Io)?;
         let reader =
             Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
-        let import =
-            ImportOptions { table: self.table_of(layer).map(Table::InBlob), ..self.store.import_options() };
+        let import = ImportOptions { table: self.table_of(layer), ..self.store.import_options() };
         let unpacked = layer::unpack(reader, algorithm, staging, records, &import)
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;
@@ -238,10 +236,9 @@ impl<'a> Work<'a> {
 
     /// The table of contents that a blob is said to have. The layer needs none: one that is longer than is granted is no reason
     /// to refuse it, and is not read.
-    fn table_of(&self, layer: &LayerImport<'_>) -> Option<ChunkedBlob> {
-        let chunked = layer.chunked.clone()?;
-        match chunked.check(self.store.options().granted()) {
-            Ok(()) => Some(chunked),
+    fn table_of(&self, layer: &LayerImport<'_>) -> Option<Table> {
+        match Table::in_blob(layer.chunked.clone()?, self.store.options().granted()) {
+            Ok(table) => Some(table),
             Err(error) => {
                 tracing::warn!(layer = %layer.diff_id, %error, "its table of contents is not read");
                 None
