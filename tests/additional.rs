@@ -8,7 +8,7 @@ use std::sync::Arc;
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
     AdditionalLayer, AdditionalLayerError, AdditionalLayerStore, CheckLevel, CheckOptions, CheckReport,
-    ContainerOptions, DedupOptions, Digest, Error, InUseError, Layer, LayerOptions, MountOptions,
+    ContainerOptions, DedupOptions, Digest, Error, InUseError, Layer, LayerOptions, Limits, MountOptions,
     RepairOptions, Store, StoreOptions, SyncMode, UnmountMode,
 };
 use serde_json::{Value, json};
@@ -289,6 +289,20 @@ fn it_goes_out_as_it_was_delivered_or_as_its_tree_is() {
     served.say(&info);
     let unknown = found(&store).put_as(None, &LayerOptions::named("unknown")).unwrap();
     assert_eq!((&unknown.diff_id, tar_of(&store, &unknown)), (&None, other));
+}
+
+/// What is granted is for what comes in: nobody made this layer just now.
+#[test]
+fn it_goes_out_whatever_is_granted_to_new_layers() {
+    let dir = Dir::new("additional-limits");
+    let served = Served::new(&dir, false);
+    put(&served.open(&dir));
+    let mut limits = Limits::default();
+    (limits.unpacked_bytes, limits.expansion, limits.expansion_floor) = (1000, 1, 0);
+    (limits.hole_bytes, limits.window_bytes) = (0, 1);
+    let store = Store::open(&served.options(&dir).limits(limits)).unwrap();
+    let layer = store.layer("lazy").unwrap();
+    assert_eq!(tar_of(&store, &layer), tar());
 }
 
 /// Changes a file as soon as something is written.

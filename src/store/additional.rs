@@ -333,11 +333,12 @@ pub(crate) fn blob_as_delivered(layer: &LayerRecord, digest: &Digest, size: u64)
 pub(super) fn write_original(
     directory: &AdditionalDirectory,
     layer: &LayerRecord,
-    limits: &Limits,
+    granted: &Limits,
     out: &mut impl Write,
 ) -> Result<bool, Error> {
     let Some(expected) = layer.diff_id.as_deref() else { return Ok(false) };
     let expected: Digest = stored("layer", &layer.id, expected)?;
+    let limits = &limits_of_known(layer, granted);
     match copy_decompressed(directory, &expected, limits, &mut io::sink()) {
         Ok(found) if found == expected => {}
         Ok(found) => {
@@ -354,6 +355,17 @@ pub(super) fn write_original(
         return Err(AdditionalLayerError::Changed { layer, path }.into());
     }
     Ok(true)
+}
+
+/// What the blob of a layer on record may ask for: its diffID says what it is, and what is granted to new ones has nothing to do
+/// with it. Memory and time are taken before the diffID is known, so they have bounds in any case.
+fn limits_of_known(layer: &LayerRecord, granted: &Limits) -> Limits {
+    let unpacked_bytes = granted.unpacked_bytes.max(Limits::DEFAULT.unpacked_bytes);
+    Limits {
+        unpacked_bytes: unpacked_bytes.max(layer.diff_size.unwrap_or(0)),
+        window_bytes: granted.window_bytes.max(Limits::DEFAULT.window_bytes),
+        ..Limits::NONE
+    }
 }
 
 /// Copies the tar in a blob, and returns its digest, of the kind of `expected`.
