@@ -4,6 +4,8 @@ use std::io::{self, BufWriter, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use crate::sys::thread::start;
+
 /// The size of the pieces that go through.
 const PIECE: usize = 128 * 1024;
 /// How many pieces wait at the most.
@@ -17,7 +19,7 @@ pub(crate) fn pipe<T, E: From<io::Error> + Send>(
 ) -> Result<T, E> {
     let (sender, receiver) = sync_channel(QUEUE);
     thread::scope(|scope| {
-        let producer = thread::Builder::new().spawn_scoped(scope, move || {
+        let producer = start(scope, "pipe", move || {
             let mut out = BufWriter::with_capacity(PIECE, Sender { sender, refused: false });
             let produced = produce(&mut out).and_then(|()| Ok(out.flush()?));
             let (Sender { sender, refused }, _) = out.into_parts();

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::sys::thread::start;
+
 /// How many threads are worth having for `items` pieces of work, if one thread does not mind `each` of them.
 pub(crate) fn workers(items: usize, each: usize) -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -13,8 +15,7 @@ pub(crate) fn workers(items: usize, each: usize) -> usize {
 pub(crate) fn together(workers: usize, work: impl Fn() + Sync) {
     thread::scope(|scope| {
         // Fewer do as well, where a limit of processes refuses more.
-        let spawned: Vec<_> =
-            (1..workers).map_while(|_| thread::Builder::new().spawn_scoped(scope, &work).ok()).collect();
+        let spawned: Vec<_> = (1..workers).map_while(|_| start(scope, "worker", &work).ok()).collect();
         work();
         for helper in spawned {
             helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -50,8 +51,7 @@ pub(crate) fn each<T: Sync, S, R: Send, E: Send>(
     let helpers = workers.min(items.len()).saturating_sub(1);
     let results: Vec<_> = thread::scope(|scope| {
         // Fewer do as well, where a limit of processes refuses more.
-        let spawned: Vec<_> =
-            (0..helpers).filter_map(|_| thread::Builder::new().spawn_scoped(scope, run).ok()).collect();
+        let spawned: Vec<_> = (0..helpers).filter_map(|_| start(scope, "worker", run).ok()).collect();
         let own = run();
         let joined = spawned
             .into_iter()

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::disk::{FileWriter, WrittenFile};
 use crate::error::UnpackError;
+use crate::sys::thread::start;
 use crate::types::ContentHash;
 
 /// Files up to this size are handed to the workers; larger ones are written as they are read.
@@ -76,7 +77,7 @@ impl<'scope> FilePool<'scope> {
         let mut started = Vec::new();
         for _ in 0..workers.max(1) {
             let (queue, sender) = (Arc::clone(&queue), sender.clone());
-            match thread::Builder::new().spawn_scoped(scope, move || work(&queue, &sender)) {
+            match start(scope, "fill", move || work(&queue, &sender)) {
                 Ok(worker) => started.push(worker),
                 Err(error) if started.is_empty() => return Err(error),
                 // Fewer do as well, where a limit of processes refuses more.

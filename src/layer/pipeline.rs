@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::compress::{Compression, Decoder};
+use crate::sys::thread::start;
 use crate::types::{Algorithm, DiffId, Digest, Hasher, Hashing, Limits};
 
 /// The size of the pieces that go from thread to thread.
@@ -52,9 +53,9 @@ pub(crate) fn read_layer<T, E: From<io::Error>>(
     let (to_parser, from_decoder) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);
     thread::scope(|scope| {
-        let hasher = thread::Builder::new().spawn_scoped(scope, move || hash(&for_hasher))?;
-        let decoder = thread::Builder::new()
-            .spawn_scoped(scope, move || decode(blob, algorithm, limits, &to_parser, &to_hasher))?;
+        let hasher = start(scope, "hash", move || hash(&for_hasher))?;
+        let decode = move || decode(blob, algorithm, limits, &to_parser, &to_hasher);
+        let decoder = start(scope, "decompress", decode)?;
         let mut reader = PieceReader { pieces: from_decoder, piece: Piece::default(), at: 0 };
         let consumed = consume(&mut reader);
         // A parser that gave up leaves its queue, and the decoder stops at the next piece.

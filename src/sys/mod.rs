@@ -18,6 +18,7 @@
 //! | [`lock`] | locks of whole files |
 //! | [`range_lock`] | OFD locks of byte ranges |
 //! | [`sync`] | `syncfs` and `fsync` |
+//! | [`thread`] | threads of one call |
 //! | [`map`] | the first page of a file, shared with its writers |
 //! | [`moment`] | where a test lets the process die |
 //! | [`mount`] | the mount calls, new and old, and the mount table |
@@ -60,6 +61,7 @@ pub(crate) mod sharing;
 pub(crate) mod stat;
 pub(crate) mod subvolume;
 pub(crate) mod sync;
+pub(crate) mod thread;
 pub(crate) mod userns;
 pub(crate) mod verity;
 pub(crate) mod wakeup;

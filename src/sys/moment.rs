@@ -6,17 +6,33 @@
 pub(crate) fn pass(_name: &str) {}
 
 #[cfg(test)]
-type Act = Box<dyn FnOnce()>;
+type Act = Box<dyn FnOnce() + Send>;
+
+/// What is to happen at which moment.
+#[cfg(test)]
+pub(crate) type Acts = std::sync::Arc<std::sync::Mutex<Vec<(&'static str, Act)>>>;
 
 #[cfg(test)]
 thread_local! {
-    static MEANWHILE: std::cell::RefCell<Vec<(&'static str, Act)>> = const { std::cell::RefCell::new(Vec::new()) };
+    static MEANWHILE: std::cell::RefCell<Acts> = std::cell::RefCell::default();
 }
 
-/// When this thread comes to a moment the next time, `act` happens, as if another process were faster.
+/// When this thread, or one that it makes, comes to a moment the next time, `act` happens, as if another process were faster.
 #[cfg(test)]
-pub(crate) fn meanwhile(name: &'static str, act: impl FnOnce() + 'static) {
-    MEANWHILE.with_borrow_mut(|acts| acts.push((name, Box::new(act))));
+pub(crate) fn meanwhile(name: &'static str, act: impl FnOnce() + Send + 'static) {
+    acts().lock().unwrap().push((name, Box::new(act)));
+}
+
+/// What is to happen at the moments of this thread.
+#[cfg(test)]
+pub(crate) fn acts() -> Acts {
+    MEANWHILE.with_borrow(Acts::clone)
+}
+
+/// Gives this thread the acts of the one that made it.
+#[cfg(test)]
+pub(crate) fn share(acts: Acts) {
+    MEANWHILE.set(acts);
 }
 
 /// As above; the variable `LAYERSTORE_DIE_AT` names the moment, and after a colon how often it passes first.
@@ -27,10 +43,12 @@ pub(crate) fn pass(name: &str) {
 
     static LAST: OnceLock<Option<(String, usize)>> = OnceLock::new();
     static PASSED: AtomicUsize = AtomicUsize::new(0);
-    if let Some(act) = MEANWHILE.with_borrow_mut(|acts| {
-        let position = acts.iter().position(|(moment, _)| *moment == name)?;
-        Some(acts.remove(position).1)
-    }) {
+    let act = {
+        let acts = acts();
+        let mut acts = acts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        acts.iter().position(|(moment, _)| *moment == name).map(|position| acts.remove(position).1)
+    };
+    if let Some(act) = act {
         act();
     }
     let last = LAST.get_or_init(|| {

@@ -318,9 +318,7 @@ pub(crate) fn enter(directory: &Path) -> Result<(), Refusal> {
 
 fn in_thread<T: Send>(work: impl FnOnce() -> Result<T, Refusal> + Send) -> Result<T, Refusal> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("mount".to_owned())
-            .spawn_scoped(scope, work)
+        let thread = super::thread::start(scope, "mount", work)
             .map_err(|error| Refusal::new("start a thread", error))?;
         thread.join().unwrap_or_else(|_| Err(Refusal::new("mount thread", io::ErrorKind::Other)))
     })

@@ -57,14 +57,14 @@ fn who_opens_to_read_does_not_wait_for_who_has_come_to_write() {
     database.create(|txn| txn.initialize(Header { format: 0, ..Header::new([1; 16], 0) }).map(drop)).unwrap();
     database.write::<_, MetaError>(|_| Ok(())).unwrap();
     // A writer that waits for a lock of the reader's would wait for ever.
-    let held = std::rc::Rc::new(std::cell::RefCell::new(None));
-    let (slot, other) = (std::rc::Rc::clone(&held), impatient(dir.path(), 60_000));
+    let held = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let (slot, other) = (std::sync::Arc::clone(&held), impatient(dir.path(), 60_000));
     crate::sys::moment::meanwhile("to look after the last writer", move || {
-        *slot.borrow_mut() = Some(other.open_write().unwrap());
+        *slot.lock().unwrap() = Some(other.open_write().unwrap());
     });
     let reader = impatient(dir.path(), 100);
     assert!(reader.begin_read().unwrap().layers().unwrap().is_empty());
-    assert!(held.borrow().is_some());
+    assert!(held.lock().unwrap().is_some());
 }
 
 #[test]
