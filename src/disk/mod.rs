@@ -90,6 +90,7 @@ pub(crate) use program_marks::{admit_program, is_by_program, mark_for_program, s
 pub(crate) use quota::{Limits, can_limit_at};
 pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
+pub(crate) use remove::remove_tree;
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
     LeftBelow, ScannedEntry, ScannedKind, handle, list, list_as_left, list_of_another, scan, without,

@@ -234,6 +234,18 @@ pub enum TreeError {
     },
 }
 
+impl TreeError {
+    /// The same for who reports errors of system calls. It is this one's source.
+    pub(crate) fn into_io(self) -> io::Error {
+        let kind = match &self {
+            TreeError::Io { source, .. } | TreeError::Whiteout { source, .. } => source.kind(),
+            TreeError::Mount { .. } => io::ErrorKind::ResourceBusy,
+            TreeError::Moved { .. } => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
 /// A diff directory has no manifest.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -14,7 +14,8 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::blob::Extent;
-use crate::error::OciError;
+use crate::disk::remove_tree;
+use crate::error::{OciError, TreeError};
 use crate::sys::file::File;
 use crate::sys::{beneath, directory, lock, node, path, stat, sync};
 
@@ -164,8 +165,9 @@ impl Dir {
 
     /// Removes the directory `name` with all that is in it, if it is there.
     pub(super) fn remove_child_tree(&self, name: &str) -> Result<(), OciError> {
-        let path = self.path.join(name);
-        ignore_missing(path::remove_tree(&path)).map_err(io_error("remove", &path))
+        remove_tree(self.fd.as_fd(), name.as_bytes())
+            .map_err(TreeError::into_io)
+            .map_err(io_error("remove", &self.path.join(name)))
     }
 
     /// Removes the file `name`, if it is there.

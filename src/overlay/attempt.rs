@@ -1,15 +1,20 @@
 //! Tries a mount program out: what a path or `PATH` names may be missing, broken, or no mount program at all.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::mount::{UnmountMode, mount, unmount};
 use super::options::{MountRequest, Upper, XattrClass, plan};
 use super::probe::Probe;
-use crate::error::MountError;
-use crate::sys::path;
+use crate::disk::remove_tree;
+use crate::error::{MountError, TreeError};
+use crate::sys::{beneath, path};
 
 /// What the file of the scratch layer has.
 const CONTENT: &[u8] = b"content\n";
+
+/// Where everything of the trial is in the scratch directory.
+const TRIED: &str = "program";
 
 /// Has `program` mount a little layer below a writable one in `scratch`, an empty directory that is empty again afterwards, and
 /// reads and writes through the mount.
@@ -19,7 +24,8 @@ const CONTENT: &[u8] = b"content\n";
 pub(crate) fn try_program(program: &Path, scratch: &Path, xattrs: XattrClass) -> Result<(), MountError> {
     let failed =
         |source| MountError::Directory { action: "try a mount program in", path: scratch.to_owned(), source };
-    let root = path::resolve(scratch).map_err(failed)?.join("program");
+    let root = path::resolve(scratch).map_err(failed)?.join(TRIED);
+    let directory = beneath::open_directory(scratch).map_err(failed)?;
     let at = |name: &str| root.join(name);
     for name in ["lower", "upper", "work", "target"] {
         path::make_directories(&at(name), 0o755).map_err(failed)?;
@@ -45,6 +51,6 @@ pub(crate) fn try_program(program: &Path, scratch: &Path, xattrs: XattrClass) ->
             Err(error) => Err(wrong(format!("its mount cannot be used: {error}"))),
         }
     });
-    path::remove_tree(&root).map_err(failed)?;
+    remove_tree(directory.as_fd(), TRIED.as_bytes()).map_err(TreeError::into_io).map_err(failed)?;
     tried
 }

@@ -18,11 +18,12 @@ use super::erofs;
 use super::options::{Method, MountPlan, Upper};
 use super::probe::IdMapSupport;
 use super::program;
-use crate::error::MountError;
+use crate::disk::remove_tree;
+use crate::error::{MountError, TreeError};
 #[cfg(test)]
 use crate::sys::mount::info::{self, MountPoint};
 use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal};
-use crate::sys::{path, stat, userns};
+use crate::sys::{beneath, path, stat, userns};
 
 mod holders;
 #[cfg(test)]
@@ -374,10 +375,12 @@ pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<MountPoint>, MountErr
 ///
 /// The caller has unmounted it and synced the filesystem, in this order, and calls this last.
 pub(crate) fn clear_volatile_mark(work: &Path) -> Result<(), MountError> {
-    let mark = volatile_mark(work);
-    match path::remove_tree(&mark) {
+    let removed = beneath::open_directory(work)
+        .and_then(|work| beneath::open_directory_beneath(work.as_fd(), MARKS.as_bytes()))
+        .and_then(|marks| remove_tree(marks.as_fd(), VOLATILE.as_bytes()).map_err(TreeError::into_io));
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(MountError::Directory { action: "remove", path: mark, source: error })
+            Err(MountError::Directory { action: "remove", path: volatile_mark(work), source: error })
         }
         _ => Ok(()),
     }
@@ -388,7 +391,12 @@ pub(crate) fn has_volatile_mark(work: &Path) -> bool {
     path::exists(&volatile_mark(work)).unwrap_or(false)
 }
 
-/// The directory that the kernel leaves in a work directory for as long as a volatile mount is not vouched for.
+/// Where the kernel leaves marks in a work directory.
+const MARKS: &str = "work/incompat";
+
+/// The name of the directory there that stays for as long as a volatile mount is not vouched for.
+const VOLATILE: &str = "volatile";
+
 fn volatile_mark(work: &Path) -> PathBuf {
-    work.join("work/incompat/volatile")
+    work.join(MARKS).join(VOLATILE)
 }

@@ -4,6 +4,7 @@
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, DiffName, LockState, RunLayout, Subdirectory};
+use crate::disk::{self, DiffName, Layout, LockState, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::overlay::{self, EntryPaths};
 use crate::sys::userns::IdMaps;
@@ -520,9 +521,13 @@ fn remove_quietly(path: &Path) {
     }
 }
 
-/// As [`remove_quietly`], for one with something in it.
-fn remove_image_quietly(path: &Path) {
-    if let Err(error) = path::remove_tree(path) {
-        tracing::debug!(path = %path.display(), %error, "an image is left");
+/// As [`remove_quietly`], for the files of a directory that are named by their hashes.
+fn remove_image_quietly(layout: &Layout, number: u64) {
+    let removed = layout
+        .subdirectory(Subdirectory::Composefs)
+        .map_err(Error::from)
+        .and_then(|images| Ok(disk::remove_tree(images.as_fd(), number.to_string().as_bytes())?));
+    if let Err(error) = removed {
+        tracing::debug!(number, %error, "an image is left");
     }
 }

@@ -121,8 +121,3 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
 pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
     call(Call::Remove, || std::fs::remove_dir(path))
 }
-
-/// Removes a directory with all that is in it.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    call(Call::Remove, || std::fs::remove_dir_all(path))
-}

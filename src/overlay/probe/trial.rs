@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{ErofsSupport, IdMapSupport, Probe};
 use crate::composefs::{Built, Stack, image};
-use crate::disk::XattrNamespace;
+use crate::disk::{XattrNamespace, remove_tree};
 use crate::overlay::erofs;
 use crate::overlay::mount::detached;
 use crate::overlay::options::{Method, MountPlan, MountRequest, Upper, XattrClass, plan};
@@ -28,6 +28,8 @@ use crate::types::{ContentHash, Metadata};
 
 /// Two scratch layers and room for writable directories; removed when dropped.
 pub(super) struct Trial {
+    scratch: OwnedFd,
+    name: String,
     root: PathBuf,
     directory: OwnedFd,
     certain: Cell<bool>,
@@ -40,13 +42,13 @@ pub(super) struct Trial {
 impl Trial {
     pub(super) fn new(scratch: &Path) -> io::Result<Trial> {
         // The process id keeps two probes in one directory apart.
-        let root = path::resolve(scratch)?.join(format!(
-            "probe-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
+        let name = format!("probe-{}-{:?}", std::process::id(), std::thread::current().id());
+        let root = path::resolve(scratch)?.join(&name);
+        let scratch = beneath::open_directory(scratch)?;
         path::make_directory(&root, 0o755)?;
         let trial = Trial {
+            scratch,
+            name,
             directory: beneath::open_directory(&root)?,
             root,
             certain: Cell::new(true),
@@ -399,7 +401,7 @@ impl XattrClass {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        if let Err(error) = path::remove_tree(&self.root) {
+        if let Err(error) = remove_tree(self.scratch.as_fd(), self.name.as_bytes()) {
             tracing::warn!(path = %self.root.display(), %error, "the scratch directory of a probe is left");
         }
     }

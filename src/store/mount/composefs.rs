@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use crate::composefs::{self, Built, Data, Stack, StackName};
-use crate::disk::{DiffName, Layout, Part, Subdirectory, Trash};
+use crate::disk::{DiffName, Part, Subdirectory, Trash};
 use crate::error::{Error, LayoutError, MountError};
 use crate::meta::Query;
 use crate::overlay::MountRequest;
@@ -102,7 +102,7 @@ impl Store {
         composefs::build_data(layout, &manifest, (number, fresh), shared.as_fd(), || home.sync_image())?;
         // Who gives the directory up removes its files too, if they were there by then. Those that came later are nobody's.
         if !home.still_has(tree, number)? {
-            remove_image_quietly(&place(layout, number));
+            remove_image_quietly(layout, number);
             return Err(gone());
         }
         Ok(composefs::find_data(layout, number))
@@ -177,10 +177,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-fn place(layout: &Layout, number: u64) -> PathBuf {
-    layout.entry_path(Subdirectory::Composefs, DiffName::Entry(number))
 }
 
 /// A layer of an image.
