@@ -118,7 +118,7 @@ fn failed(path: PathBuf, action: &'static str) -> impl FnOnce(io::Error) -> Layo
 fn seal(data: BorrowedFd<'_>, root: BorrowedFd<'_>, files: &Files<'_>) -> io::Result<bool> {
     for (index, (content, named)) in files.iter().enumerate() {
         let name = content::name(content);
-        match seal_file(&beneath::open_file_beneath(data, name.as_bytes())?, root, named) {
+        match seal_file(&beneath::open_sealed_file_beneath(data, name.as_bytes())?, root, named) {
             // One says it for all.
             Err(error) if index == 0 && verity::is_without(&error) => return Ok(false),
             sealed => sealed?,
@@ -156,7 +156,8 @@ pub(super) fn digests(stack: &Stack, data: &[Data]) -> io::Result<Option<Digests
     for ((_, manifest), data) in stack.layers.iter().zip(data) {
         let directory = beneath::open_directory(&data.path)?;
         for content in files(manifest).into_keys().filter(|_| data.verified) {
-            let file = beneath::open_file_beneath(directory.as_fd(), content::name(&content).as_bytes())?;
+            let file =
+                beneath::open_sealed_file_beneath(directory.as_fd(), content::name(&content).as_bytes())?;
             match verity::measure(file.as_fd())? {
                 Some(digest) => digests.insert(content, digest),
                 None => return Ok(None),
@@ -225,7 +226,7 @@ pub(crate) fn build_image(
     drop(written);
     if verified {
         // What is read of the image is verified as well; where that fails, it only is not.
-        let sealed = beneath::open_file_beneath(directory.as_fd(), name.as_bytes())
+        let sealed = beneath::open_sealed_file_beneath(directory.as_fd(), name.as_bytes())
             .and_then(|file| verity::enable(file.as_fd()));
         if let Err(error) = sealed {
             tracing::debug!(%error, "the image has no fs-verity");

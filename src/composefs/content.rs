@@ -82,8 +82,8 @@ pub(super) fn link(
 
 /// Whether a file has the content that it is named for.
 pub(super) fn has(dir: BorrowedFd<'_>, name: &[u8], content: &ContentHash, size: u64) -> bool {
-    let hashed =
-        beneath::open_file_beneath(dir, name).and_then(|file| disk::hash_content(File::from(file), size));
+    let hashed = beneath::open_sealed_file_beneath(dir, name)
+        .and_then(|file| disk::hash_content(File::from(file), size));
     hashed.is_ok_and(|hash| hash == *content)
 }
 

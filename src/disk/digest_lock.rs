@@ -72,7 +72,7 @@ impl RunLayout {
         for name in self.digest_locks()? {
             let directory = self.open_digest_locks()?;
             let path = self.digest_lock_path(&name);
-            match beneath::open_file_beneath(directory.as_fd(), &name) {
+            match beneath::open_sealed_file_beneath(directory.as_fd(), &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => {
                     let held = opened.and_then(|file| lock::is_flock_held(file.as_fd()));
@@ -89,7 +89,7 @@ impl RunLayout {
     fn lock_named(&self, name: &[u8], wait: Wait) -> Result<Option<DigestLockFile>, LayoutError> {
         let (directory, path) = (self.open_digest_locks()?, self.digest_lock_path(name));
         let file =
-            beneath::ensure_file(directory.as_fd(), name).map_err(failed(&path, "make the lock file"))?;
+            beneath::ensure_new_file(directory.as_fd(), name).map_err(failed(&path, "make the lock file"))?;
         let locked = match wait {
             Wait::Yes => lock::flock_exclusive(file.as_fd()).map(|()| true),
             Wait::No => lock::try_flock_exclusive(file.as_fd()),

@@ -163,7 +163,7 @@ pub(crate) fn lock_state(layout: &Layout, number: u64) -> Result<LockState, Layo
         }
         locks => locks?,
     };
-    match beneath::open_file_beneath(locks.as_fd(), &bytes(number)) {
+    match beneath::open_sealed_file_beneath(locks.as_fd(), &bytes(number)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LockState::Free),
         file => {
             let file = file.map_err(io_error)?;

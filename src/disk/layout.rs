@@ -69,7 +69,7 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
             root => root.map_err(failed("open"))?,
         };
-        let file = match beneath::open_file_beneath(root.as_fd(), marker::NAME.as_bytes()) {
+        let file = match beneath::open_sealed_file_beneath(root.as_fd(), marker::NAME.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let entries = directory::list(root.as_fd()).map_err(failed("read"))?;
                 // Somebody is making it just now, or was.

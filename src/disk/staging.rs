@@ -168,7 +168,7 @@ impl StagedBlob {
     /// The file from its beginning, for reading.
     pub(crate) fn reader(&self) -> Result<File, LayoutError> {
         let name = DiffName::Entry(self.held.number());
-        beneath::open_file_beneath(self.held.parent(), name.to_string().as_bytes())
+        beneath::open_sealed_file_beneath(self.held.parent(), name.to_string().as_bytes())
             .map(File::from)
             .map_err(|source| self.held.failed(name, "open", source))
     }

@@ -42,7 +42,7 @@ pub(crate) fn export_original(
     }
     let mut open = |content: &ContentHash, _size: u64| -> io::Result<Box<dyn io::Read>> {
         let path = places.get(content).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(File::from(beneath::open_file_beneath(root, path)?)))
+        Ok(Box::new(File::from(beneath::open_sealed_file_beneath(root, path)?)))
     };
     let failed = |source| match source {
         SplitError::Write { source, .. } => ExportError::Io(source),

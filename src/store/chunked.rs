@@ -41,7 +41,7 @@ struct Candidate<'s> {
 impl Candidate<'_> {
     fn open(&self) -> Result<File, Error> {
         let root = self.directory.open(&self.layer)?;
-        let file = beneath::open_file_beneath(root.as_fd(), &self.path);
+        let file = beneath::open_sealed_file_beneath(root.as_fd(), &self.path);
         Ok(file.map_err(ImportError::Io)?.into())
     }
 }

@@ -360,7 +360,8 @@ impl Store {
             }
             LayerContent::Sealed(_) => {
                 let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
-                let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
+                let open =
+                    |path: &[u8]| Ok(Some(beneath::open_sealed_file_beneath(root.as_fd(), path)?.into()));
                 layer::export_directory(entries, open, &below, maps, out)
             }
         };

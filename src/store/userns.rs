@@ -2,18 +2,17 @@
 //! those that an administrator has set aside, which no other container has.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use layerstore_schema::manifest::Kind;
 use layerstore_schema::record::{ContainerRecord, IdRange, LayerContent};
-use rustix::fs::FileType;
 
 use crate::error::{CreateError, Error, LookupError};
 use crate::layer;
 use crate::sys::file::File;
 use crate::sys::userns::{self, IdExtent, IdMaps};
-use crate::sys::{beneath, privileges, stat};
+use crate::sys::{beneath, privileges};
 use crate::types::{IdSet, ImageId, TreeDigest};
 
 use super::view::View;
@@ -157,29 +156,19 @@ impl Store {
             }
             let directory = txn.directory(&layer)?;
             let root = directory.open(&layer.id)?;
-            match open_regular(root.as_fd(), &path) {
+            match beneath::open_file_beneath(root.as_fd(), &path) {
+                // Whoever writes to it may have put a whiteout there, a pipe, or a device that never ends.
+                Err(error) if beneath::is_no_file(&error) => return Ok(None),
                 // Of a layer that is written to nothing else is known.
                 Err(_) if !matches!(layer.content, LayerContent::Sealed(_)) => continue,
-                // Whoever writes to it may have put a whiteout there, a pipe, or a device that never ends.
-                Ok(None) => return Ok(None),
                 opened => {
                     let failed = |source| Error::Io { action: "read", path: directory.path(), source };
-                    let file = opened.map_err(failed)?;
-                    return file.map(read_limited).transpose().map_err(failed);
+                    return opened.and_then(|file| read_limited(file.into())).map(Some).map_err(failed);
                 }
             }
         }
         Ok(None)
     }
-}
-
-/// Opens what stands at `path`, unless it is no regular file: opening a device may do something by itself.
-fn open_regular(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<Option<File>> {
-    let (parent, name) = beneath::open_parent_beneath(root, path)?;
-    if stat::stat_at(parent.as_fd(), name)?.kind != FileType::RegularFile {
-        return Ok(None);
-    }
-    beneath::open_file_beneath(parent.as_fd(), name).map(|file| Some(file.into()))
 }
 
 fn read_limited(file: File) -> io::Result<Vec<u8>> {

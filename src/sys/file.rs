@@ -28,10 +28,15 @@ impl File {
         call(Call::Open, || OpenOptions::new().write(true).open(path)).map(File)
     }
 
-    /// Opens the file at `path` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing.
+    /// Opens the file at `path` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it is
+    /// there, as a rule.
     pub(crate) fn ensure(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).truncate(false).mode(0o600);
+        match call(Call::Open, || options.open(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(File),
+        }
         match call(Call::Create, || options.clone().create_new(true).open(path)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => {

@@ -83,7 +83,7 @@ impl<'m> Wanted<'m> {
             for (path, _, content) in files(&manifest) {
                 let Some((size, places)) = self.places.get(&content) else { continue };
                 let Ok(root) = root.get_or_insert_with(|| self.store.open_diff(record.number)) else { break };
-                let Ok(from) = beneath::open_file_beneath(root.as_fd(), path) else { continue };
+                let Ok(from) = beneath::open_sealed_file_beneath(root.as_fd(), path) else { continue };
                 let shared = share_with(self.store, &from, *size, places);
                 if shared > 0 {
                     self.shared = self.shared.saturating_add(shared);
@@ -125,7 +125,7 @@ fn share_with(store: &Store, from: &OwnedFd, size: u64, places: &[Place<'_>]) ->
 
 fn open(store: &Store, place: &Place<'_>) -> io::Result<OwnedFd> {
     let root = store.open_diff(place.number).map_err(io::Error::other)?;
-    beneath::open_file_beneath(root.as_fd(), place.path)
+    beneath::open_sealed_file_beneath(root.as_fd(), place.path)
 }
 
 /// The files that are worth it, each inode once: path, length and content.

@@ -56,16 +56,11 @@ pub(crate) fn open_parent_beneath<'p>(
 }
 
 /// Opens the regular file at `path` below `root` for reading, in the manner of [`open_directory_beneath`]. Anything else is
-/// an error, and nothing was opened of it: to open a device does something, and a tree that a container writes to may have one
-/// in the place of the file that was found there.
+/// an error that [`is_no_file`] knows, and nothing was opened of it: to open a device does something, and a tree that a container writes to
+/// may have one in the place of the file that was found there.
 pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     let pinned = in_chunks(root, path, OFlag::O_PATH)?;
-    match stat::stat(pinned.as_fd())?.kind {
-        FileType::RegularFile => {}
-        FileType::Symlink => return Err(Errno::ELOOP.into()),
-        FileType::Directory => return Err(Errno::EISDIR.into()),
-        _ => return Err(Errno::ENXIO.into()),
-    }
+    refuse_others(pinned.as_fd())?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     call(Call::Open, || nix::fcntl::open(open_path(pinned.as_fd()).as_str(), flags, Mode::empty()))
 }
@@ -79,6 +74,39 @@ pub(super) fn open_path(file: BorrowedFd<'_>) -> String {
 /// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
 pub(crate) fn open_name(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
     call(Call::Open, || openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))
+}
+
+/// The same where nobody but the store's owner writes: in a sealed tree, or among the store's own files. What else stands there
+/// is opened before it is refused, but nothing waits for it. That is a call less for each file.
+pub(crate) fn open_sealed_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    if MISSING.load(Ordering::Relaxed) {
+        return open_file_beneath(root, path);
+    }
+    // As `walk` takes no file for an answer, in case that it has to be asked.
+    let (dir, path) = enter_chunks(root, path)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let dir = dir.as_ref().map_or(root, AsFd::as_fd);
+    match by_kernel(dir, path, flags) {
+        Err(error) if is_refused(&error) && is_missing(dir) => open_file_beneath(dir, path),
+        opened => {
+            let file = opened?;
+            refuse_others(file.as_fd()).map(|()| file)
+        }
+    }
+}
+
+fn refuse_others(file: BorrowedFd<'_>) -> io::Result<()> {
+    match stat::stat(file)?.kind {
+        FileType::RegularFile => Ok(()),
+        FileType::Symlink => Err(Errno::ELOOP.into()),
+        FileType::Directory => Err(Errno::EISDIR.into()),
+        _ => Err(Errno::ENXIO.into()),
+    }
+}
+
+/// Whether what stands at the path of a file that was to be opened is no regular file.
+pub(crate) fn is_no_file(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EISDIR | libc::ENXIO))
 }
 
 /// Creates the file `name` in `dir` and opens it for reading and writing. Fails with EEXIST if anything at
@@ -105,7 +133,8 @@ pub(crate) fn unnamed_file(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     call(Call::Create, || openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)).and_then(made_private)
 }
 
-/// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing.
+/// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it is
+/// there, as a rule.
 pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     match create_private_file(dir, name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -118,6 +147,14 @@ pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedF
 
 /// The mode of files that are their owner's alone.
 const PRIVATE: u16 = 0o600;
+    match open_name(dir, name, OFlag::O_RDWR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ensure_new_file(dir, name),
+        opened => opened,
+    }
+}
+
+/// As [`ensure_file`], for one that is missing as a rule.
+pub(crate) fn ensure_new_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 
 fn made_private(file: OwnedFd) -> io::Result<OwnedFd> {
     super::node::set_mode(file.as_fd(), PRIVATE).map(|()| file)
@@ -136,12 +173,17 @@ fn in_chunks(root: BorrowedFd<'_>, path: &[u8], last: OFlag) -> io::Result<Owned
     loop {
         let dir = reached.as_ref().map_or(root, AsFd::as_fd);
         if rest.len() <= CHUNK {
-            let path = if rest.is_empty() { b"." } else { rest };
-            return resolve(dir, path, last);
+            return Ok((reached, if rest.is_empty() { b"." } else { rest }));
         }
         let cut = rest.get(..CHUNK).and_then(|head| head.iter().rposition(|&byte| byte == b'/'));
         let (head, tail) = cut.and_then(|at| rest.split_at_checked(at)).ok_or(Errno::ENAMETOOLONG)?;
         reached = Some(resolve(dir, head, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+    let (dir, path) = enter_chunks(root, path)?;
+    resolve(dir.as_ref().map_or(root, AsFd::as_fd), path, last)
+}
+
+/// Goes down so far that the kernel takes the rest of the path at once.
+fn enter_chunks<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> io::Result<(Option<OwnedFd>, &'p [u8])> {
         rest = tail.strip_prefix(b"/").unwrap_or(tail);
     }
 }

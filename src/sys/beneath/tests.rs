@@ -190,6 +190,55 @@ fn only_regular_files_are_opened_as_files() {
     });
 }
 
+/// It costs a call less, and refuses the same.
+#[test]
+fn files_of_sealed_trees_are_opened_at_once() {
+    use crate::sys::call::fault::{Fault, during_here};
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("dir")).unwrap();
+    std::fs::write(dir.path().join("dir/file"), b"x").unwrap();
+    nix::unistd::mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
+    symlink("dir/file", dir.path().join("link")).unwrap();
+    symlink("dir", dir.path().join("linked")).unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    let calls = |open: fn(BorrowedFd<'_>, &[u8]) -> io::Result<OwnedFd>| {
+        during_here(usize::MAX, Fault::Broken, || open(root.as_fd(), b"dir/file").unwrap()).calls
+    };
+    assert_eq!(calls(open_file_beneath), [Call::Open, Call::Stat, Call::Open]);
+    assert_eq!(calls(open_sealed_file_beneath), [Call::Open, Call::Stat]);
+    both_ways(|| {
+        assert!(open_sealed_file_beneath(root.as_fd(), b"dir/file").is_ok());
+        for bad in ["dir", "pipe", "link", "linked/file", "none", "/dir/file", ""] {
+            let [sealed, any] = [open_sealed_file_beneath, open_file_beneath]
+                .map(|open| number(open(root.as_fd(), bad.as_bytes())));
+            assert!(sealed.is_some() && sealed == any, "{bad}: {sealed:?}, {any:?}");
+        }
+    });
+}
+
+#[test]
+fn files_are_made_that_are_missing_and_no_others() {
+    use crate::sys::call::fault::{Fault, during_here};
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = open_directory(dir.path()).unwrap();
+    let calls = |ensure: fn(BorrowedFd<'_>, &[u8]) -> io::Result<OwnedFd>, name: &[u8]| {
+        during_here(usize::MAX, Fault::Broken, || ensure(root.as_fd(), name).unwrap()).calls
+    };
+    assert_eq!(calls(ensure_file, b"one"), [Call::Open, Call::Create, Call::SetMode]);
+    assert_eq!(calls(ensure_file, b"one"), [Call::Open]);
+    assert_eq!(calls(ensure_new_file, b"two"), [Call::Create, Call::SetMode]);
+    assert_eq!(calls(ensure_new_file, b"two"), [Call::Create, Call::Create]);
+    for name in ["one", "two"] {
+        assert_eq!(dir.path().join(name).metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+    symlink("one", dir.path().join("link")).unwrap();
+    for ensure in [ensure_file, ensure_new_file] {
+        assert_eq!(number(ensure(root.as_fd(), b"link")), Some(libc::ELOOP));
+    }
+}
+
 #[test]
 fn mounts_are_not_crossed() {
     let dir = tempfile::tempdir().unwrap();
