@@ -38,6 +38,7 @@ mod layers;
 mod limits;
 mod model;
 mod mount_program;
+mod mounted_over;
 mod mounts;
 mod power_cut;
 mod privilege;

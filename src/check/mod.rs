@@ -240,6 +240,8 @@ impl Store {
         options: &CheckOptions<'_>,
         sources: &[&Source],
     ) -> Result<CheckReport, Error> {
+        // What a mount hides is neither missing nor damaged, and nothing is to go for its sake.
+        self.layout().refuse_mounted()?;
         let mut part = Part::default();
         let txn = self.database().begin_read()?;
         let records = Records::read(&txn)?;

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::meta::{Query, ReadTxn, Records, read_blob, stores_beside};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Store;
+use crate::sys::mount::info;
 use crate::types::{ContentHash, Digest, TreeDigest};
 
 /// Tells remedies.
@@ -38,6 +39,8 @@ pub(super) struct Outlook<'a> {
     not_given: Vec<String>,
     /// Trees whose manifest is damaged.
     manifests: BTreeSet<[u8; 32]>,
+    /// Where something is mounted.
+    mounts: Vec<PathBuf>,
 }
 
 impl<'a> Outlook<'a> {
@@ -74,6 +77,7 @@ impl<'a> Outlook<'a> {
         let copies = equal_files(store, txn, records, &wanted);
         let directories = &losses.directories;
         let not_given = not_given(store, txn)?;
+        let failed = |source| Error::Io { action: "read", path: info::TABLE.into(), source };
         Ok(Outlook {
             store,
             txn,
@@ -85,6 +89,7 @@ impl<'a> Outlook<'a> {
             directories,
             not_given,
             manifests,
+            mounts: info::read().map_err(failed)?.into_iter().map(|mount| mount.target).collect(),
         })
     }
 
@@ -92,8 +97,10 @@ impl<'a> Outlook<'a> {
     pub(super) fn finding(&self, damage: Damage) -> Finding {
         if !self.not_given.is_empty() && is_of_other_store(&damage) {
             let remedy = Remedy::OpenOther { flags: self.not_given.clone() };
-            let cure = Cure { casualty: Casualty::Stray, remedy: remedy.clone(), removes: BTreeSet::new() };
-            return Finding { damage, remedy, cures: vec![cure] };
+            return out_of_sight(damage, remedy);
+        }
+        if let Some(target) = self.hidden_by(&damage) {
+            return out_of_sight(damage, Remedy::Unmount { target });
         }
         let casualties = Casualty::of(&damage, self.records);
         let mut cures: Vec<Cure> = casualties
@@ -118,6 +125,16 @@ impl<'a> Outlook<'a> {
         }
         let remedy = self.of_path(&damage, &cures).or_else(|| told(&cures));
         Finding { remedy: remedy.unwrap_or(Remedy::Leave), damage, cures }
+    }
+
+    /// The mount over the directory that a damage is of, or in it.
+    fn hidden_by(&self, damage: &Damage) -> Option<PathBuf> {
+        let path = match damage {
+            Damage::DirectoryUnreadable { path, .. } | Damage::DataMissing { path, .. } => path,
+            _ => return None,
+        };
+        let path = info::resolved(path).ok()?;
+        self.mounts.iter().find(|target| target.starts_with(&path)).cloned()
     }
 
     /// Whether a record is as the documents of its image say.
@@ -329,6 +346,12 @@ fn told(cures: &[Cure]) -> Option<Remedy> {
         }
     }
     Some(told)
+}
+
+/// What may be there, and only cannot be seen: nothing is done about it.
+fn out_of_sight(damage: Damage, remedy: Remedy) -> Finding {
+    let cure = Cure { casualty: Casualty::Stray, remedy: remedy.clone(), removes: BTreeSet::new() };
+    Finding { damage, remedy, cures: vec![cure] }
 }
 
 /// Whether what is missing can be in another store.

@@ -1,6 +1,7 @@
 //! What a repair would do about what a check found.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// What [`Store::repair`](crate::store::Store::repair) would do, told without touching anything. Whether the copy that
 /// it names is good shows when it is read.
@@ -64,6 +65,11 @@ pub enum Remedy {
         /// The stores to open this one with, as the command line takes them.
         flags: Vec<String>,
     },
+    /// Nothing, whatever the force: a mount hides what the store has there.
+    Unmount {
+        /// Where it is.
+        target: PathBuf,
+    },
     /// Nothing, whatever the force: another program serves the files of a layer, and may do so again.
     Serve,
     /// Nothing: it is another program's, and one of the two has to have a directory of its own.
@@ -86,7 +92,11 @@ impl Remedy {
             Remedy::Forget => "forget",
             Remedy::NeedsSource { .. } => "needs-source",
             Remedy::RemoveWithForce { .. } => "remove-with-force",
-            Remedy::Leave | Remedy::OpenOther { .. } | Remedy::Serve | Remedy::Separate => "leave",
+            Remedy::Leave
+            | Remedy::OpenOther { .. }
+            | Remedy::Unmount { .. }
+            | Remedy::Serve
+            | Remedy::Separate => "leave",
         }
     }
 
@@ -148,6 +158,9 @@ impl fmt::Display for Remedy {
                  here, or remove what needs it",
                 flags.join(" ")
             ),
+            Remedy::Unmount { target } => {
+                write!(f, "a repair leaves it: unmount {target:?}, which hides what the store has there")
+            }
             Remedy::Serve => f.write_str(
                 "a repair leaves it: start the additional layer store; if that is gone for good, remove the image and load it \
                  again",

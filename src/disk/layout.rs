@@ -7,14 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::marker::{self, MarkerProblem};
-use super::names::{self, DiffName, Subdirectory};
+use super::names::{self, CONTENT, DiffName, Subdirectory};
 use super::neighbour;
 use super::overlay_form::XattrNamespace;
 use super::privacy;
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::sync::FreeSpace;
-use crate::sys::{beneath, directory, node, path, sync};
+use crate::sys::{beneath, directory, node, path, stat, sync};
 
 /// The root directory of a store, open.
 #[derive(Debug)]
@@ -152,17 +152,30 @@ impl Layout {
             }
             opened => opened,
         };
-        opened.map_err(|source| LayoutError::Io {
-            path: self.path.join(which.name()),
-            action: "open",
-            source,
-        })
+        opened.map_err(|source| LayoutError::of_opening(self.path.join(which.name()), source))
     }
 
     /// Opens one of the directories of numbered entries; reading makes none.
     pub(super) fn existing_subdirectory(&self, which: Subdirectory) -> Result<OwnedFd, LayoutError> {
         beneath::open_directory_beneath(self.root.as_fd(), which.name().as_bytes())
-            .map_err(|source| LayoutError::Io { path: self.path.join(which.name()), action: "open", source })
+            .map_err(|source| LayoutError::of_opening(self.path.join(which.name()), source))
+    }
+
+    /// Comes before what is not there is taken for lost.
+    ///
+    /// Returns [`LayoutError::Mounted`] if a filesystem is mounted over a directory of the root.
+    pub(crate) fn refuse_mounted(&self) -> Result<(), LayoutError> {
+        for name in Subdirectory::ALL.iter().map(|which| which.name()).chain([CONTENT]) {
+            let path = || self.path.join(name);
+            match stat::stat_at(self.root.as_fd(), name.as_bytes()) {
+                Ok(found) if found.is_mount => return Err(LayoutError::Mounted { path: path() }),
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(LayoutError::Io { path: path(), action: "examine", source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes an empty directory for an entry that needs no staging, such as a workdir. The number is fresh.
@@ -208,16 +221,20 @@ impl Layout {
 
     /// Opens the directory of an entry for reading.
     pub(crate) fn open_entry(&self, which: Subdirectory, number: u64) -> Result<OwnedFd, LayoutError> {
-        let (dir, name) = (self.existing_subdirectory(which)?, DiffName::Entry(number));
-        beneath::open_directory_beneath(dir.as_fd(), name.to_string().as_bytes())
-            .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
+        let path = format!("{}/{number}", which.name());
+        beneath::open_directory_beneath(self.root.as_fd(), path.as_bytes())
+            .map_err(|source| self.entry_failed(which, number, source))
+    }
+
+    fn entry_failed(&self, which: Subdirectory, number: u64, source: io::Error) -> LayoutError {
+        LayoutError::of_opening(self.entry_path(which, DiffName::Entry(number)), source)
     }
 
     /// Opens a kept blob for reading.
     pub(crate) fn open_blob(&self, number: u64) -> Result<OwnedFd, LayoutError> {
-        let (which, name) = (Subdirectory::Blobs, DiffName::Entry(number));
-        beneath::open_file_beneath(self.existing_subdirectory(which)?.as_fd(), name.to_string().as_bytes())
-            .map_err(|source| LayoutError::Io { path: self.entry_path(which, name), action: "open", source })
+        let path = format!("{}/{number}", Subdirectory::Blobs.name());
+        beneath::open_sealed_file_beneath(self.root.as_fd(), path.as_bytes())
+            .map_err(|source| self.entry_failed(Subdirectory::Blobs, number, source))
     }
 
     /// The path of a numbered entry, for messages and for mounts.

@@ -117,7 +117,7 @@ impl RunLayout {
             opened => opened.and_then(|dir| directory::list(dir.as_fd())),
         };
         let names = listed.map(|entries| entries.into_iter().map(|entry| entry.name).collect());
-        names.map_err(|source| LayoutError::Io { path: self.path.join(which), action: "read", source })
+        names.map_err(|source| LayoutError::of_opening(self.path.join(which), source))
     }
 
     fn open(&self, which: &str) -> io::Result<OwnedFd> {

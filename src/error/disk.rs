@@ -63,6 +63,14 @@ pub enum LayoutError {
         /// Why, as the end of a sentence.
         reason: String,
     },
+    /// A filesystem is mounted over something of the store's: what the store has there cannot be seen.
+    #[error(
+        "a filesystem is mounted over {path:?}, or over a directory that it is in, and hides what the store has there: unmount it          (umount)"
+    )]
+    Mounted {
+        /// What is hidden.
+        path: PathBuf,
+    },
     /// The marker file says something that no release writes.
     #[error("{path:?} is damaged: {reason}")]
     Damaged {
@@ -232,6 +240,16 @@ pub enum TreeError {
         #[source]
         source: io::Error,
     },
+}
+
+impl LayoutError {
+    /// What is told of something in a store that could not be opened. Nothing in it is reached by a mount.
+    pub(crate) fn of_opening(path: PathBuf, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::CrossesDevices => LayoutError::Mounted { path },
+            _ => LayoutError::Io { path, action: "open", source },
+        }
+    }
 }
 
 impl TreeError {

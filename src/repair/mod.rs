@@ -356,7 +356,7 @@ impl<'a> Repair<'a> {
     fn hurt_by(&self, finding: &Finding) -> Vec<Casualty> {
         match finding.remedy {
             // What is only out of sight is not hurt.
-            Remedy::OpenOther { .. } => Vec::new(),
+            Remedy::OpenOther { .. } | Remedy::Unmount { .. } => Vec::new(),
             _ => Casualty::of(&finding.damage, &self.records),
         }
     }

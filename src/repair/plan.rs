@@ -153,6 +153,6 @@ fn would(remedy: &Remedy) -> Option<String> {
         Remedy::RestoreItem { from } | Remedy::RestoreBlob { from } => format!("would take it from {from}"),
         Remedy::Forget => "would forget it; nothing is lost".to_owned(),
         Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => return None,
-        Remedy::OpenOther { .. } | Remedy::Serve | Remedy::Separate => return None,
+        Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Serve | Remedy::Separate => return None,
     })
 }

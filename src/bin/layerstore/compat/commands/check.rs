@@ -80,7 +80,9 @@ fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>
     for store in own_stores(call) {
         let report = store.repair(&options)?;
         failures.extend(report.failed.iter().map(|failed| failure::text(&failed.error)));
-        let is_out_of_sight = |remedy: &Remedy| matches!(remedy, Remedy::OpenOther { .. } | Remedy::Serve);
+        let is_out_of_sight = |remedy: &Remedy| {
+            matches!(remedy, Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Serve)
+        };
         let left = report.left.iter().filter(|left| is_out_of_sight(&left.remedy));
         out_of_sight.extend(left.map(ToString::to_string));
         store.gc(false)?;
