@@ -82,6 +82,11 @@ impl AdditionalDirectory {
         beneath::open_directory(&self.diff_path())
     }
 
+    /// The same, for opening what is in it.
+    pub(crate) fn pin_diff(&self) -> io::Result<OwnedFd> {
+        beneath::pin_directory(&self.diff_path())
+    }
+
     /// The layer as it was delivered.
     ///
     /// Returns [`AdditionalLayerError::Io`] if it cannot be opened.

@@ -10,9 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::FileType;
 
+use super::confine::Confinement;
 use super::dir_stack::{DirStack, Popped};
 use super::masked::{self, Override};
 use super::overlay_form::{DEFAULT_ACL, HAS_XATTR_WHITEOUTS, Meaning, OPAQUE, XattrNamespace, is_whiteout};
+use super::staging::Staging;
 use super::walk::{Access, Item, Step, Walker, failed, path_buf};
 use crate::error::TreeError;
 use crate::sys::file::{File, duplicate};
@@ -20,7 +22,17 @@ use crate::sys::node::{self, NodeKind};
 use crate::sys::pinned::Pinned;
 use crate::sys::stat::{FileId, Stat};
 use crate::sys::xattr::{self, Target};
-use crate::sys::{beneath, directory, extent, stat};
+use crate::sys::{beneath, directory, extent, moment, stat};
+
+/// As [`copy_below`], into a staged directory, on a thread that can write there alone: a container may write to `from` meanwhile.
+pub(crate) fn copy_into(
+    from: BorrowedFd<'_>,
+    staging: &Staging,
+    namespace: XattrNamespace,
+) -> Result<(), TreeError> {
+    let copy = || copy_below(from, staging.directory(), namespace);
+    Confinement::to(staging).and_read(from).run(copy).map_err(failed(b".", "start a thread to copy"))?
+}
 
 /// Adds to the diff directory `to` what it leaves visible of the diff directory `from`, as if `to` were mounted above
 /// it: the two become one changeset. An empty `to` gets everything. Nobody else may change `to` meanwhile.
@@ -248,6 +260,7 @@ impl Copy<'_> {
                 let from = File::from(beneath::open_file_beneath(dir, name)?);
                 let to = beneath::create_file(self.target(), name, 0o600)?;
                 copy_content(&from, to.as_fd())?;
+                moment::pass("file copied");
                 return self.describe(source, to.as_fd(), found);
             }
             FileType::Symlink => {
@@ -404,6 +417,27 @@ mod tests {
         unpacked.unwrap();
         copy_below(below.open("diff").as_fd(), above.open("diff").as_fd(), namespace()).unwrap();
         shape(&above.manifest("diff"))
+    }
+
+    #[test]
+    fn what_is_copied_is_written_nowhere_else() {
+        use crate::disk::tests_of_confinement::assert_confined;
+        use crate::disk::{Layout, Stage};
+
+        let prepare = |dir: &std::path::Path| {
+            std::fs::create_dir_all(dir.join("from/d")).unwrap();
+            for name in ["early", "late"] {
+                std::fs::write(dir.join("from/d").join(name), name).unwrap();
+            }
+            let layout = Layout::create(&dir.join("store"), namespace()).unwrap();
+            // Its directories are there before anything is staged.
+            let stage = Stage::create(&layout).unwrap();
+            (beneath::open_directory(&dir.join("from")).unwrap(), stage)
+        };
+        assert_confined("file copied", prepare, |(from, stage)| {
+            let staging = Staging::create(stage, 1).unwrap();
+            drop(copy_into(from.as_fd(), &staging, namespace()));
+        });
     }
 
     #[test]

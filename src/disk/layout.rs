@@ -226,6 +226,13 @@ impl Layout {
             .map_err(|source| self.entry_failed(which, number, source))
     }
 
+    /// Opens the directory of an entry, for opening what is in it.
+    pub(crate) fn pin_entry(&self, which: Subdirectory, number: u64) -> Result<OwnedFd, LayoutError> {
+        let path = format!("{}/{number}", which.name());
+        beneath::pin_directory_beneath(self.root.as_fd(), path.as_bytes())
+            .map_err(|source| self.entry_failed(which, number, source))
+    }
+
     fn entry_failed(&self, which: Subdirectory, number: u64, source: io::Error) -> LayoutError {
         LayoutError::of_opening(self.entry_path(which, DiffName::Entry(number)), source)
     }

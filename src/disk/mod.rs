@@ -72,8 +72,10 @@ mod walk;
 mod whiteout_devices;
 
 pub(crate) use additional::AdditionalDirectory;
-pub(crate) use confine::confined;
-pub(crate) use copy::copy_below;
+#[cfg(test)]
+pub(crate) use confine::tests as tests_of_confinement;
+pub(crate) use confine::{Confinement, confined};
+pub(crate) use copy::{copy_below, copy_into};
 pub(crate) use damage::{DamagedPath, changed_path, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
@@ -88,9 +90,9 @@ pub(crate) use neighbour::is_of_containers_storage;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use program_marks::{admit_program, is_by_program, mark_for_program, settle_program_marks};
 pub(crate) use quota::{Limits, can_limit_at};
+pub(crate) use remove::remove_tree;
 pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
-pub(crate) use remove::remove_tree;
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
     LeftBelow, ScannedEntry, ScannedKind, handle, list, list_as_left, list_of_another, scan, without,

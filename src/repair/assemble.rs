@@ -9,10 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use layerstore_schema::manifest::{Entry, Kind, Manifest};
 
 use crate::check::Place;
-use crate::disk::{self, Staging, TreeWriter, UnpackOptions};
+use crate::disk::{self, Confinement, Staging, TreeWriter, UnpackOptions};
 use crate::error::{Error, ImportError, RepairError};
 use crate::sys::file::{File, duplicate};
-use crate::sys::{beneath, stat};
+use crate::sys::{beneath, moment, stat};
 use crate::types::{ContentHash, RelPath};
 
 /// Where contents may be found: directories by number, and places in them.
@@ -43,6 +43,17 @@ impl Contents<'_> {
 ///
 /// Returns [`RepairError::NoContent`] if no place has the content of a file.
 pub(super) fn assemble(
+    staging: &Staging,
+    manifest: &Manifest,
+    contents: &Contents<'_>,
+    options: &UnpackOptions,
+) -> Result<Manifest, Error> {
+    let directories = contents.directories.values();
+    let reach = directories.fold(Confinement::to(staging), |reach, open| reach.and_read(open.as_fd()));
+    reach.run(|| assemble_confined(staging, manifest, contents, options)).map_err(RepairError::Io)?
+}
+
+fn assemble_confined(
     staging: &Staging,
     manifest: &Manifest,
     contents: &Contents<'_>,
@@ -84,7 +95,7 @@ fn copy_any(
 ) -> Result<(), Error> {
     let path = RelPath::from_archive(&entry.path)?;
     for (directory, place) in contents.of(entry, content) {
-        let Ok(file) = beneath::open_file_beneath(directory.as_fd(), place) else { continue };
+        let Ok(file) = beneath::open_sealed_file_beneath(directory.as_fd(), place) else { continue };
         let is_right = stat::stat(file.as_fd())
             .is_ok_and(|found| found.kind == rustix::fs::FileType::RegularFile && found.size == size);
         if !is_right {
@@ -96,8 +107,45 @@ fn copy_any(
             && written.content == *content
         {
             known.insert(written.inode, written.content);
+            moment::pass("file assembled");
             return Ok(());
         }
     }
     Err(RepairError::NoContent { content: content.to_string(), path: path.as_path().to_owned() }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::RepairOptions;
+    use crate::archive::made::{Member, archive};
+    use crate::disk::tests_of_confinement::assert_confined;
+    use crate::store::{LayerOptions, Store, StoreOptions, SyncMode};
+
+    #[test]
+    fn what_is_assembled_is_written_nowhere_else() {
+        let prepare = |dir: &std::path::Path| {
+            let options = StoreOptions::at(dir.join("store")).run_root(dir.join("run"));
+            let store = Store::open(&options.sync(SyncMode::Off).reserve(0)).unwrap();
+            let hurt = [
+                Member::directory("d"),
+                Member::file("d/early", "e"),
+                Member::file("d/late", "l"),
+                Member::file("hurt", "as it was"),
+            ];
+            for members in [&hurt[..], &[Member::file("same", "as it was")]] {
+                store.put_layer(None, &LayerOptions::default(), &*archive(members)).unwrap();
+            }
+            for found in std::fs::read_dir(dir.join("store/diffs")).unwrap() {
+                let file = found.unwrap().path().join("hurt");
+                if file.exists() {
+                    std::fs::write(file, "as it is ").unwrap();
+                }
+            }
+            store
+        };
+        assert_confined("file assembled", prepare, |store| {
+            let report = store.repair(&RepairOptions::default()).unwrap();
+            assert!(!report.failed.is_empty() && report.repaired.is_empty(), "{report:?}");
+        });
+    }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{self, Limits, SyncPoint, copy_below};
+use crate::disk::{self, Limits, SyncPoint, copy_into};
 use crate::error::{Error, ImportError, InUseError, MetaError};
 use crate::layer::{self, Layer, SealedContent, UnpackedLayer};
 use crate::meta::Query;
@@ -185,7 +185,7 @@ impl<'s> Target<'s> {
             store.limit(&copy, limited.map(|limited| limited.limits).unwrap_or_default())?;
             let path = || staged_in.diff_path(staging.number());
             layer::prepare_writable(staging.directory(), path, staged_in.layout().xattrs(), &copy)?;
-            copy_below(staging.directory(), copy.directory(), store.layout().xattrs())?;
+            copy_into(staging.directory(), &copy, store.layout().xattrs())?;
             staging = copy;
         }
         // What mounts left below would be hidden, or found by others, once the archive's changes lie above.
@@ -201,7 +201,7 @@ impl<'s> Target<'s> {
             Some(settled) => duplicate(settled.directory()).map_err(ImportError::from)?,
             None => store.open_diff(self.number)?,
         };
-        copy_below(from.as_fd(), staging.directory(), store.layout().xattrs())?;
+        copy_into(from.as_fd(), &staging, store.layout().xattrs())?;
         if writable {
             disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;
             if limited.is_some() {

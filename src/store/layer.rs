@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use layerstore_schema::record::{IdRange, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, Filled, Limits, Stage, Staging, SyncPoint, copy_below};
+use crate::disk::{self, Filled, Limits, Stage, Staging, SyncPoint, copy_into};
 use crate::error::{CreateError, Error, InUseError, LookupError, MetaError, QuotaError};
 use crate::image;
 use crate::layer::{Layer, SealedContent};
@@ -301,7 +301,7 @@ impl Home<'_> {
         drop(txn);
         self.stage_like(of, limits, |staging, from| {
             from.prepare_above(of, staging)?;
-            copy_below(from.open(of)?.as_fd(), staging.directory(), from.layout().xattrs())?;
+            copy_into(from.open(of)?.as_fd(), staging, from.layout().xattrs())?;
             match limits.is_none() {
                 true => Ok(()),
                 false => Ok(self.store.layout().refuse_over_limit(staging.number())?),

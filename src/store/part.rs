@@ -177,21 +177,28 @@ impl<'s> Directory<'s> {
     /// Returns [`Error::LayerMissing`] if it is not there, and [`Error::AdditionalLayer`] if it is in an additional layer store
     /// and not there.
     pub(crate) fn open(&self, layer: &str) -> Result<OwnedFd, Error> {
-        let number = match &self.place {
-            Place::Entry(number) => *number,
+        match &self.place {
+            Place::Entry(number) => {
+                self.layout.open_entry(Subdirectory::Diffs, *number).map_err(|error| missing(layer, error))
+            }
             Place::Additional(directory) => {
-                return directory.open_diff().map_err(|source| {
-                    let (layer, path) = (layer.to_owned(), directory.diff_path());
-                    AdditionalLayerError::Missing { layer, path, source }.into()
-                });
+                directory.open_diff().map_err(|source| not_there(layer, directory, source))
             }
-        };
-        self.layout.open_entry(Subdirectory::Diffs, number).map_err(|error| match error {
-            LayoutError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Error::LayerMissing { layer: layer.to_owned(), path }
+        }
+    }
+
+    /// The same for opening what is in it, also on a [confined](disk::Confinement) thread.
+    ///
+    /// Returns what [`open`](Self::open) does.
+    pub(super) fn pin(&self, layer: &str) -> Result<OwnedFd, Error> {
+        match &self.place {
+            Place::Entry(number) => {
+                self.layout.pin_entry(Subdirectory::Diffs, *number).map_err(|error| missing(layer, error))
             }
-            error => error.into(),
-        })
+            Place::Additional(directory) => {
+                directory.pin_diff().map_err(|source| not_there(layer, directory, source))
+            }
+        }
     }
 
     /// The index in the workdir beside it, which mounts with `index=on` make. Who only looks at another's store may not see it.
@@ -245,6 +252,22 @@ impl<'s> Directory<'s> {
             Place::Additional(_) => None,
         }
     }
+}
+
+/// What is wrong with the directory of a layer that cannot be opened.
+fn missing(layer: &str, error: LayoutError) -> Error {
+    match error {
+        LayoutError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Error::LayerMissing { layer: layer.to_owned(), path }
+        }
+        error => error.into(),
+    }
+}
+
+/// The same of one in an additional layer store.
+fn not_there(layer: &str, directory: &AdditionalDirectory, source: io::Error) -> Error {
+    let (layer, path) = (layer.to_owned(), directory.diff_path());
+    AdditionalLayerError::Missing { layer, path, source }.into()
 }
 
 impl PartialEq for Directory<'_> {

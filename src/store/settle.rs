@@ -108,3 +108,33 @@ impl Home<'_> {
         Ok((staging, known))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::tests_of_confinement::assert_confined;
+    use crate::store::{LayerOptions, StoreOptions, SyncMode};
+
+    #[test]
+    fn what_is_settled_is_written_nowhere_else() {
+        for old in [Old::Stays, Old::Goes] {
+            let prepare = |dir: &std::path::Path| {
+                let options = StoreOptions::at(dir.join("store")).run_root(dir.join("run"));
+                let store = Store::open(&options.sync(SyncMode::Off).reserve(0)).unwrap();
+                let layer = store.create_layer(None, &LayerOptions::default()).unwrap();
+                let record = found(&store.database().begin_read().unwrap(), layer.id.as_str()).unwrap();
+                let LayerContent::Writable(number) = record.content else { panic!("{record:?}") };
+                let at = dir.join("store/diffs").join(number.to_string()).join("d");
+                std::fs::create_dir(&at).unwrap();
+                for name in ["early", "late"] {
+                    std::fs::write(at.join(name), name).unwrap();
+                }
+                (store, record)
+            };
+            assert_confined("file settled", prepare, |(store, record)| {
+                let home = store.layer_home(&record.id).unwrap();
+                drop(home.stage_settled(record, old, Limits::default()));
+            });
+        }
+    }
+}

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 
-use crate::disk::{self, Life, ScannedEntry, ScannedKind, Staging, TreeWriter, UnpackOptions};
+use crate::disk::{self, Confinement, Life, ScannedEntry, ScannedKind, Staging, TreeWriter, UnpackOptions};
 use crate::error::{Error, ImportError, ScanError, TreeError};
 use crate::image;
 use crate::layer::{self, Holder, Place, UNREAD};
-use crate::sys::beneath;
 use crate::sys::file::{File, duplicate};
 use crate::sys::stat::FileId;
 use crate::sys::userns::{IdExtent, IdMaps};
+use crate::sys::{beneath, moment};
 use crate::types::{ContentHash, Metadata, RelPath};
 
 use super::part::Directory;
@@ -211,7 +211,7 @@ impl Written<'_> {
             }
             Some(Elsewhere { holder: Root::Layer(layer, directory), path, .. }) => {
                 // A process has not as many descriptors as a layer may have below.
-                let root = directory.open(layer).map_err(io::Error::other)?;
+                let root = directory.pin(layer).map_err(io::Error::other)?;
                 Ok(beneath::open_file_beneath(root.as_fd(), path)?.into())
             }
         }
@@ -294,6 +294,32 @@ impl Written<'_> {
         old: Old,
         options: &UnpackOptions,
     ) -> Result<HashMap<u64, ContentHash>, Error> {
+        let mut reach = Confinement::to(staging);
+        reach = match old {
+            Old::Goes => reach.and_link(self.root.as_fd()),
+            Old::Stays => reach.and_read(self.root.as_fd()),
+        };
+        let mut known = HashSet::new();
+        for Elsewhere { holder, .. } in self.elsewhere.values() {
+            reach = match holder {
+                Root::Index(index) => reach.and_read(index.as_fd()),
+                // A process has not as many descriptors as a layer may have below.
+                Root::Layer(layer, directory) if known.insert(layer) => {
+                    reach.and_read(directory.open(layer)?.as_fd())
+                }
+                Root::Layer(..) => reach,
+            };
+        }
+        let confined = reach.run(|| self.settle_confined(staging, old, options));
+        confined.map_err(failed("start a thread to settle"))?
+    }
+
+    fn settle_confined(
+        &self,
+        staging: &Staging,
+        old: Old,
+        options: &UnpackOptions,
+    ) -> Result<HashMap<u64, ContentHash>, Error> {
         let own = |directory| duplicate(directory).map_err(failed("settle"));
         let (root, aside) = (own(staging.directory())?, own(staging.aside())?);
         let mut tree = TreeWriter::new(root, aside, options.clone());
@@ -307,6 +333,7 @@ impl Written<'_> {
                     if is_moved
                         && tree.link_from(&path, self.root.as_fd(), &entry.path).map_err(ImportError::from)?
                     {
+                        moment::pass("file settled");
                         continue;
                     }
                     let failed = |source| ScanError::Read { path: path.as_path().to_owned(), source };
@@ -316,6 +343,7 @@ impl Written<'_> {
                     let changed = || ScanError::Changed { path: path.as_path().to_owned() };
                     let copied = copied.ok_or_else(changed)?;
                     known.insert(copied.inode, copied.content);
+                    moment::pass("file settled");
                 }
             }
         }

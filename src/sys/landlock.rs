@@ -19,6 +19,14 @@ const PATH_BENEATH: libc::c_uint = 1;
 
 /// `LANDLOCK_ACCESS_FS_EXECUTE`
 const EXECUTE: u64 = 1;
+/// `LANDLOCK_ACCESS_FS_WRITE_FILE`
+const WRITE_FILE: u64 = 1 << 1;
+/// `LANDLOCK_ACCESS_FS_READ_FILE`
+const READ_FILE: u64 = 1 << 2;
+/// `LANDLOCK_ACCESS_FS_READ_DIR`
+const READ_DIRECTORY: u64 = 1 << 3;
+/// `LANDLOCK_ACCESS_FS_REFER`
+const REFER: u64 = 1 << 13;
 /// Every right of version 2: execute, write and read files, read directories, remove and make each kind, and link or rename
 /// to another directory (bits 0 to 13).
 const ALL: u64 = (1 << 14) - 1;
@@ -57,29 +65,61 @@ pub(crate) fn against() -> Option<String> {
     }
 }
 
-/// Confines the calling thread: from now on it can read and write only what is in `directories`, and run nothing. It must be
-/// one that ends with its work.
-///
-/// Returns [`io::ErrorKind::Unsupported`] if the kernel has no Landlock that is good enough; then nothing has changed.
-pub(crate) fn confine_thread(directories: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let handled = match version()? {
-        ..VERSION => return Err(io::ErrorKind::Unsupported.into()),
-        VERSION => ALL,
-        3..=4 => ALL | TRUNCATE,
-        _ => ALL | TRUNCATE | IOCTL_DEVICE,
-    };
-    let rules = new_ruleset(&Ruleset { handled_files: handled })?;
-    for directory in directories {
-        let allowed = handled & !(EXECUTE | IOCTL_DEVICE);
-        add_rule(&rules, &Beneath { allowed, parent: directory.as_raw_fd() })?;
+/// What a confined thread may do in a directory. It runs nothing, wherever that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Everything else.
+    Fill,
+    /// Read.
+    Read,
+    /// Read, and give files second names in the directories that it may fill. The kernel lets a file have no name under which more may
+    /// be done with it, so they may be written to as well; but none is made, removed or renamed.
+    Link,
+}
+
+/// What a thread will be confined to. Its directories need not stay open.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    rules: OwnedFd,
+    handled: u64,
+}
+
+impl Rules {
+    /// Those that allow nothing.
+    ///
+    /// Returns [`io::ErrorKind::Unsupported`] if the kernel has no Landlock that is good enough.
+    pub(crate) fn new() -> io::Result<Self> {
+        let handled = match version()? {
+            ..VERSION => return Err(io::ErrorKind::Unsupported.into()),
+            VERSION => ALL,
+            3..=4 => ALL | TRUNCATE,
+            _ => ALL | TRUNCATE | IOCTL_DEVICE,
+        };
+        Ok(Rules { rules: new_ruleset(&Ruleset { handled_files: handled })?, handled })
     }
-    // Without privileges this is asked for. It too is the thread's alone.
-    call(Call::Confine, nix::sys::prctl::set_no_new_privs)?;
-    call(Call::Confine, || {
-        // SAFETY: the call takes two numbers, of which the first is an open descriptor.
-        done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0 as libc::c_uint) })
-    })?;
-    Ok(())
+
+    /// Allows something in a directory and below it.
+    pub(crate) fn allow(&self, directory: BorrowedFd<'_>, access: Access) -> io::Result<()> {
+        let allowed = match access {
+            Access::Fill => !(EXECUTE | IOCTL_DEVICE),
+            Access::Read => READ_FILE | READ_DIRECTORY,
+            Access::Link => READ_FILE | READ_DIRECTORY | REFER | WRITE_FILE | TRUNCATE,
+        };
+        add_rule(&self.rules, &Beneath { allowed: allowed & self.handled, parent: directory.as_raw_fd() })
+    }
+
+    /// Confines the calling thread: from now on it can do what is allowed, and nothing else. It must be one that ends with its work.
+    pub(crate) fn confine_thread(&self) -> io::Result<()> {
+        // Without privileges this is asked for. It too is the thread's alone.
+        call(Call::Confine, nix::sys::prctl::set_no_new_privs)?;
+        call(Call::Confine, || {
+            // SAFETY: the call takes two numbers, of which the first is an open descriptor.
+            done(unsafe {
+                libc::syscall(libc::SYS_landlock_restrict_self, self.rules.as_raw_fd(), 0 as libc::c_uint)
+            })
+        })
+        .map(drop)
+    }
 }
 
 fn version() -> io::Result<libc::c_long> {
@@ -148,12 +188,15 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        for name in ["own", "own/sub", "second", "victim"] {
+        for name in ["own", "own/sub", "second", "victim", "read", "old"] {
             fs::create_dir(at(name)).unwrap();
         }
-        fs::write(at("victim/file"), "victim").unwrap();
+        for file in ["victim/file", "read/file", "old/file"] {
+            fs::write(at(file), "victim").unwrap();
+        }
         let [own, second, victim] =
             ["own", "second", "victim"].map(|name| beneath::open_directory(&at(name)).unwrap());
+        let [read, old] = ["read", "old"].map(|name| beneath::open_directory(&at(name)).unwrap());
         let free = || !nix::sys::prctl::get_no_new_privs().unwrap();
         let before = free();
         let denied = |result: io::Result<()>| {
@@ -161,7 +204,12 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let confined = || {
-                confine_thread(&[own.as_fd(), second.as_fd()]).unwrap();
+                let rules = Rules::new().unwrap();
+                rules.allow(own.as_fd(), Access::Fill).unwrap();
+                rules.allow(second.as_fd(), Access::Fill).unwrap();
+                rules.allow(read.as_fd(), Access::Read).unwrap();
+                rules.allow(old.as_fd(), Access::Link).unwrap();
+                rules.confine_thread().unwrap();
                 // What an import does.
                 fs::write(at("own/file"), "x").unwrap();
                 node::make_directory(own.as_fd(), b"made", 0o755).unwrap();
@@ -181,6 +229,15 @@ mod tests {
                 assert!(denied(node::remove_file(victim.as_fd(), b"file")));
                 assert!(node::rename(victim.as_fd(), b"file", own.as_fd(), b"taken").is_err());
                 assert!(node::make_hard_link(victim.as_fd(), b"file", own.as_fd(), b"taken").is_err());
+                // What is read is not written, nor linked to where it could be; what is linked is neither removed nor joined.
+                assert_eq!(fs::read(at("read/file")).unwrap(), b"victim");
+                assert!(denied(fs::write(at("read/file"), "pwned")));
+                assert!(node::make_hard_link(read.as_fd(), b"file", own.as_fd(), b"taken").is_err());
+                assert!(denied(node::remove_file(read.as_fd(), b"file")));
+                node::make_hard_link(old.as_fd(), b"file", own.as_fd(), b"linked").unwrap();
+                assert!(denied(node::remove_file(old.as_fd(), b"file")));
+                assert!(denied(fs::write(at("old/new"), "pwned")));
+                assert!(node::rename(old.as_fd(), b"file", own.as_fd(), b"taken").is_err());
                 // Threads of the thread have its walls.
                 std::thread::scope(|scope| {
                     let inner = scope.spawn(|| denied(fs::write(at("victim/file"), "pwned")));

@@ -41,6 +41,17 @@ pub(crate) fn open_directory_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::R
     in_chunks(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
+/// As [`open_directory`], of a directory whose names nobody asks for: what is in it can be opened.
+pub(crate) fn pin_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    call(Call::Open, || nix::fcntl::open(path, flags, Mode::empty()))
+}
+
+/// As [`open_directory_beneath`], of a directory whose names nobody asks for: what is in it can be opened.
+pub(crate) fn pin_directory_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    in_chunks(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+}
+
 /// Opens the directory that what stands at `path` below `root` lies in, and gives the last name of the path with it.
 pub(crate) fn open_parent_beneath<'p>(
     root: BorrowedFd<'_>,
@@ -63,17 +74,6 @@ pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result
     refuse_others(pinned.as_fd())?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     call(Call::Open, || nix::fcntl::open(open_path(pinned.as_fd()).as_str(), flags, Mode::empty()))
-}
-
-/// A path that leads to what a descriptor stands for, for the calls that take no descriptor, or none with `O_PATH`. Whoever
-/// follows it ends there, also if that is a symbolic link.
-pub(super) fn open_path(file: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
-}
-
-/// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
-pub(crate) fn open_name(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
-    call(Call::Open, || openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))
 }
 
 /// The same where nobody but the store's owner writes: in a sealed tree, or among the store's own files. What else stands there
@@ -109,6 +109,17 @@ pub(crate) fn is_no_file(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EISDIR | libc::ENXIO))
 }
 
+/// A path that leads to what a descriptor stands for, for the calls that take no descriptor, or none with `O_PATH`. Whoever
+/// follows it ends there, also if that is a symbolic link.
+pub(super) fn open_path(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
+pub(crate) fn open_name(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
+    call(Call::Open, || openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))
+}
+
 /// Creates the file `name` in `dir` and opens it for reading and writing. Fails with EEXIST if anything at
 /// all stands there. The mode is subject to the umask.
 pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io::Result<OwnedFd> {
@@ -136,6 +147,14 @@ pub(crate) fn unnamed_file(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it is
 /// there, as a rule.
 pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    match open_name(dir, name, OFlag::O_RDWR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ensure_new_file(dir, name),
+        opened => opened,
+    }
+}
+
+/// As [`ensure_file`], for one that is missing as a rule.
+pub(crate) fn ensure_new_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     match create_private_file(dir, name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made,
@@ -147,14 +166,6 @@ pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedF
 
 /// The mode of files that are their owner's alone.
 const PRIVATE: u16 = 0o600;
-    match open_name(dir, name, OFlag::O_RDWR) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => ensure_new_file(dir, name),
-        opened => opened,
-    }
-}
-
-/// As [`ensure_file`], for one that is missing as a rule.
-pub(crate) fn ensure_new_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 
 fn made_private(file: OwnedFd) -> io::Result<OwnedFd> {
     super::node::set_mode(file.as_fd(), PRIVATE).map(|()| file)
@@ -168,6 +179,12 @@ pub(crate) fn open_parent(child: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 fn in_chunks(root: BorrowedFd<'_>, path: &[u8], last: OFlag) -> io::Result<OwnedFd> {
+    let (dir, path) = enter_chunks(root, path)?;
+    resolve(dir.as_ref().map_or(root, AsFd::as_fd), path, last)
+}
+
+/// Goes down so far that the kernel takes the rest of the path at once.
+fn enter_chunks<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> io::Result<(Option<OwnedFd>, &'p [u8])> {
     let mut reached: Option<OwnedFd> = None;
     let mut rest = path;
     loop {
@@ -178,12 +195,6 @@ fn in_chunks(root: BorrowedFd<'_>, path: &[u8], last: OFlag) -> io::Result<Owned
         let cut = rest.get(..CHUNK).and_then(|head| head.iter().rposition(|&byte| byte == b'/'));
         let (head, tail) = cut.and_then(|at| rest.split_at_checked(at)).ok_or(Errno::ENAMETOOLONG)?;
         reached = Some(resolve(dir, head, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
-    let (dir, path) = enter_chunks(root, path)?;
-    resolve(dir.as_ref().map_or(root, AsFd::as_fd), path, last)
-}
-
-/// Goes down so far that the kernel takes the rest of the path at once.
-fn enter_chunks<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> io::Result<(Option<OwnedFd>, &'p [u8])> {
         rest = tail.strip_prefix(b"/").unwrap_or(tail);
     }
 }
