@@ -1,5 +1,6 @@
 //! `copy`.
 
+mod beneath;
 mod tree;
 
 use std::os::fd::OwnedFd;

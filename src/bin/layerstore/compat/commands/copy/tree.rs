@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use layerstore::{IdExtent, IdMaps};
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::super::super::golang::call_failed;
+use super::beneath::{self, directory, errno, follow, path_of, pin, remove, remove_all};
 
 /// Whose the copies are.
 pub struct Owners {
@@ -63,10 +64,10 @@ impl Copier<'_> {
     ///
     /// Returns the text of the failed call.
     pub fn copy(&self, from: &Path, to: &Path) -> Result<(), String> {
-        let source = open_below(self.from, from, OFlags::PATH).map_err(failed("stat", from))?;
+        let source = follow(self.from, from).map_err(failed("stat", from))?;
         let stat = rustix::fs::fstat(&source).map_err(failed("stat", from))?;
         if kind_of(&stat) != FileType::Directory {
-            return self.copy_file(from, to, &stat);
+            return self.copy_file(&source, from, to, &stat);
         }
         let target = self.make_directories(to, Mode::from(0o755))?;
         if let Some((above, name)) = self.link(from) {
@@ -79,7 +80,7 @@ impl Copier<'_> {
     }
 
     /// Copies to a path what is no directory.
-    fn copy_file(&self, from: &Path, to: &Path, stat: &Stat) -> Result<(), String> {
+    fn copy_file(&self, source: &OwnedFd, from: &Path, to: &Path, stat: &Stat) -> Result<(), String> {
         let to = match from.file_name() {
             Some(name) if ends_in_slash(to) => &to.join(name),
             _ => to,
@@ -88,20 +89,19 @@ impl Copier<'_> {
         let parent = self.make_directories(to.parent().unwrap_or(Path::new("/")), Mode::from(0o700))?;
         let content = match kind_of(stat) {
             FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-                Content::File(open_below(self.from, from, flags).map_err(failed("open", from))?.into())
+                Content::File(beneath::read(source).map_err(failed("open", from))?.into())
             }
             FileType::Socket => return Err(failed("open", from)(Errno::NXIO)),
             _ => Content::Node,
         };
-        let removed = remove(parent.as_fd(), name);
+        let removed = remove(&parent, name);
         removed.and_then(|()| self.put(content, stat, parent.as_fd(), name)).map_err(failed("copy", to))
     }
 
     /// The link that a path is, if it is one: the directory that it is in, and its name.
     fn link(&self, path: &Path) -> Option<(OwnedFd, CString)> {
         let name = path.file_name().filter(|_| !ends_in_slash(path))?;
-        let above = open_below(self.from, path.parent()?, OFlags::PATH).ok()?;
+        let above = follow(self.from, path.parent()?).ok()?;
         let stat = rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let name = CString::new(name.as_bytes()).ok()?;
         (kind_of(&stat) == FileType::Symlink).then_some((above, name))
@@ -110,13 +110,10 @@ impl Copier<'_> {
     /// Copies an entry that is no directory into another directory, in place of what has the name there. Sockets are
     /// left out: nobody listens at a copy.
     fn copy_other(&self, from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>) -> Result<(), Errno> {
-        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (source, stat) = pin(from, name)?;
         let content = match kind_of(&stat) {
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                Content::File(rustix::fs::openat(from, name, flags, Mode::empty())?.into())
-            }
-            FileType::Symlink => Content::Link(rustix::fs::readlinkat(from, name, Vec::new())?),
+            FileType::RegularFile => Content::File(beneath::read(&source)?.into()),
+            FileType::Symlink => Content::Link(rustix::fs::readlinkat(&source, c"", Vec::new())?),
             FileType::Socket => return Ok(()),
             _ => Content::Node,
         };
@@ -124,7 +121,8 @@ impl Copier<'_> {
         self.put(content, &stat, to, name)
     }
 
-    /// Makes what is no directory where nothing is, with owner, mode and times.
+    /// Makes what is no directory where nothing is, with owner, mode and times. These are set by handles: the name may be another's by
+    /// then, where a container runs.
     fn put(
         &self,
         content: Content,
@@ -133,29 +131,38 @@ impl Copier<'_> {
         name: impl rustix::path::Arg + Copy,
     ) -> Result<(), Errno> {
         let mode = Mode::from_raw_mode(stat.st_mode);
+        let (user, group) = self.owners.of(stat);
+        let (user, group) = (Some(user), Some(group));
         match &content {
             Content::File(source) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let target = File::from(rustix::fs::openat(to, name, flags, Mode::from(0o600))?);
                 io::copy(&mut &*source, &mut &target).map_err(errno)?;
                 copy_xattrs(source, &target)?;
+                rustix::fs::fchown(&target, user, group)?;
+                // Changing the owner takes set-id bits away.
+                rustix::fs::fchmod(&target, mode)?;
+                return rustix::fs::futimens(&target, &times(stat));
             }
             Content::Link(text) => rustix::fs::symlinkat(text, to, name)?,
             Content::Node => rustix::fs::mknodat(to, name, kind_of(stat), mode, stat.st_rdev)?,
         }
-        let (user, group) = self.owners.of(stat);
-        rustix::fs::chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
-        if !matches!(content, Content::Link(_)) {
-            // Changing the owner takes set-id bits away.
-            rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
+        let (made, found) = pin(to, name)?;
+        if kind_of(&found) != kind_of(stat) || found.st_nlink != 1 {
+            return Err(Errno::STALE);
         }
-        rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::chownat(&made, c"", user, group, AtFlags::EMPTY_PATH)?;
+        if let Content::Link(_) = content {
+            return rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW);
+        }
+        rustix::fs::chmodat(CWD, path_of(made.as_fd()), mode, AtFlags::empty())?;
+        rustix::fs::utimensat(CWD, path_of(made.as_fd()), &times(stat), AtFlags::empty())
     }
 
     /// Opens a directory of the target, and makes it and those above it if they are missing. Those are the root user's.
     fn make_directories(&self, path: &Path, mode: Mode) -> Result<OwnedFd, String> {
         let mut made = PathBuf::from("/");
-        let mut directory = open_below(self.to, &made, OFlags::PATH).map_err(failed("open", &made))?;
+        let mut directory = follow(self.to, &made).map_err(failed("open", &made))?;
         for component in path.components() {
             let Component::Normal(name) = component else { continue };
             made.push(name);
@@ -165,7 +172,7 @@ impl Copier<'_> {
                 Err(error) => return Err(failed("mkdir", &made)(error)),
             };
             // A link that leads nowhere is in the way too.
-            directory = open_below(self.to, &made, OFlags::PATH)
+            directory = follow(self.to, &made)
                 .map_err(|error| failed("mkdir", &made)(if is_new { error } else { Errno::EXIST }))?;
             let stat = rustix::fs::fstat(&directory).map_err(failed("stat", &made))?;
             if kind_of(&stat) != FileType::Directory {
@@ -214,7 +221,7 @@ impl Tree<'_> {
         }
         // Writing into a directory changes its time, so it is set last, and those below first.
         for (path, stat) in finished.into_iter().rev().filter(|(path, _)| !is_root(path)) {
-            let set = inside_of(self.to, &path).and_then(|to| rustix::fs::futimens(&to, &times(&stat)));
+            let set = directory(self.to, &path).and_then(|to| rustix::fs::futimens(&to, &times(&stat)));
             set.map_err(|error| (path, error))?;
         }
         Ok(())
@@ -229,8 +236,8 @@ impl Tree<'_> {
         open: &mut Vec<PathBuf>,
     ) -> Result<Stat, (PathBuf, Errno)> {
         let at = |error| (path.to_owned(), error);
-        let from = inside_of(self.from, path).map_err(at)?;
-        let to = inside_of(self.to, path).map_err(at)?;
+        let from = directory(self.from, path).map_err(at)?;
+        let to = directory(self.to, path).map_err(at)?;
         let stat = rustix::fs::fstat(&from).map_err(at)?;
         if !is_root(path) {
             let (user, group) = self.copier.owners.of(&stat);
@@ -274,8 +281,10 @@ impl Tree<'_> {
         }
         if stat.st_nlink > 1 {
             if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
-                remove_all(to.as_fd(), name)?;
-                rustix::fs::linkat(self.to, first, to, name, AtFlags::empty())?;
+                remove_all(to, name)?;
+                let above = directory(self.to, first.parent().unwrap_or(Path::new("")))?;
+                let first = first.file_name().ok_or(Errno::INVAL)?;
+                rustix::fs::linkat(&above, first, to, name, AtFlags::empty())?;
                 return Ok(false);
             }
             links.insert((stat.st_dev, stat.st_ino), path.to_owned());
@@ -296,39 +305,6 @@ fn is_root(path: &Path) -> bool {
 
 fn ends_in_slash(path: &Path) -> bool {
     path.as_os_str().as_bytes().ends_with(b"/")
-}
-
-/// Opens a directory of a tree for reading; links are not followed.
-fn inside_of(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let path = if is_root(path) { Path::new(".") } else { path };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-}
-
-/// Opens what a path leads to, with `root` for its `/`.
-fn open_below(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-/// Removes a name that is no directory, if it is there.
-fn remove(directory: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes whatever has a name, of a directory all that is in it.
-fn remove_all(directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    match remove(directory, name) {
-        Err(Errno::ISDIR) => {
-            let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
-            std::fs::remove_dir_all(path.join(std::ffi::OsStr::from_bytes(name.to_bytes()))).map_err(errno)
-        }
-        removed => removed,
-    }
 }
 
 /// Makes a directory, in place of what has its name and is none.
@@ -374,10 +350,6 @@ fn times(stat: &Stat) -> Timestamps {
         last_access: Timespec { tv_sec: stat.st_atime as i64, tv_nsec: stat.st_atime_nsec as _ },
         last_modification: Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as _ },
     }
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 fn failed(call: &'static str, path: &Path) -> impl Fn(Errno) -> String {
