@@ -288,3 +288,18 @@ fn the_images_must_have_a_directory_of_their_own() {
     let machine = Machine::of_root().with(ETC, "[storage]\ngraphroot = '/a'\nimagestore = '/a'\n");
     assert!(matches!(machine.load(), Err(ConfigError::SameStores { .. })));
 }
+
+/// Nothing is read by a function that calls itself for each level: a file of brackets is an error as any other.
+#[test]
+fn a_file_that_is_nested_without_end_is_refused() {
+    for text in [
+        format!("x = {}", "[".repeat(100_000)),
+        format!("x = {}", "{a=".repeat(100_000)),
+        format!("{}x = 1", "a.".repeat(100_000)),
+        format!("[{}a]\n", "a.".repeat(100_000)),
+    ] {
+        let machine = Machine::of_root().with("/etc/containers/storage.conf", &text);
+        // Each thread of a test has 2 MiB for its calls, and a program 8.
+        drop(machine.load());
+    }
+}

@@ -146,7 +146,7 @@ impl Layout {
     pub(super) fn images(&self, roots: &[&Descriptor]) -> Result<Vec<Descriptor>, OciError> {
         let mut walk = IndexWalk::new(self);
         for root in roots {
-            walk.visit(root, &mut Vec::new())?;
+            walk.visit(root)?;
         }
         Ok(walk.images)
     }
@@ -194,18 +194,39 @@ impl<'a> IndexWalk<'a> {
         IndexWalk { layout, images: Vec::new(), listed, seen, descriptors: 0 }
     }
 
-    /// `above` are the indexes that lead here.
-    fn visit(&mut self, descriptor: &Descriptor, above: &mut Vec<Digest>) -> Result<(), OciError> {
+    /// Looks at what is listed, and at all that is below. How deep that is others decide, so no call is made for each level.
+    fn visit(&mut self, top: &Descriptor) -> Result<(), OciError> {
+        // The indexes that lead to where the walk is, and what is left to be looked at in each.
+        let (mut above, mut rest) = (Vec::new(), vec![vec![top.clone()].into_iter()]);
+        while let Some(listed) = rest.last_mut() {
+            match listed.next() {
+                None => {
+                    rest.pop();
+                    above.pop();
+                }
+                Some(descriptor) => {
+                    if let Some(index) = self.look_at(&descriptor, &above)? {
+                        above.push(descriptor.digest);
+                        rest.push(index.manifests.into_iter());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The index that a descriptor is of, if it is to be looked into. `above` are the indexes that lead here.
+    fn look_at(&mut self, descriptor: &Descriptor, above: &[Digest]) -> Result<Option<Index>, OciError> {
         self.descriptors = self.descriptors.saturating_add(1);
         self.bound(Limit::IndexEntries, self.descriptors)?;
         if is_attestation(descriptor) {
-            return Ok(());
+            return Ok(None);
         }
         if is_manifest(&descriptor.media_type) {
             if self.listed.insert((descriptor.digest.clone(), descriptor.platform.clone())) {
                 self.images.push(descriptor.clone());
             }
-            return Ok(());
+            return Ok(None);
         }
         let digest = || descriptor.digest.to_string();
         if !is_index(&descriptor.media_type) {
@@ -215,7 +236,7 @@ impl<'a> IndexWalk<'a> {
                 let media_type = descriptor.media_type.chars().take(256).collect();
                 return Err(OciError::UnknownManifestType { digest: digest(), media_type });
             }
-            return Ok(());
+            return Ok(None);
         }
         if above.contains(&descriptor.digest) {
             return Err(OciError::IndexLoop(digest()));
@@ -223,17 +244,11 @@ impl<'a> IndexWalk<'a> {
         let depth = u64::try_from(above.len()).unwrap_or(u64::MAX).saturating_add(1);
         self.layout.limits.check(Limit::IndexDepth, depth, digest)?;
         if !self.seen.insert(descriptor.digest.clone()) {
-            return Ok(());
+            return Ok(None);
         }
         self.bound(Limit::Indexes, self.seen.len())?;
         let document = self.layout.document(descriptor)?;
-        let index = Index::parse(&document, &digest())?;
-        above.push(descriptor.digest.clone());
-        for child in &index.manifests {
-            self.visit(child, above)?;
-        }
-        above.pop();
-        Ok(())
+        Index::parse(&document, &digest()).map(Some)
     }
 
     fn bound(&self, limit: Limit, count: usize) -> Result<(), OciError> {
@@ -261,6 +276,7 @@ pub(super) fn digest_in_name(name: &str) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::media_type::OCI_MANIFEST;
 
     #[test]
     fn a_loop_is_seen_before_anything_is_read() {
@@ -271,8 +287,32 @@ mod tests {
             Layout::open(Files::Dir(Arc::new(Dir::open(dir.path()).unwrap())), &Limits::DEFAULT).unwrap();
         let mut walk = IndexWalk::new(&layout);
         let own = Descriptor::new(OCI_INDEX, Digest::sha256(b"own"), 1);
-        let error = walk.visit(&own, &mut vec![own.digest.clone()]).unwrap_err();
+        let error = walk.look_at(&own, &[own.digest.clone()]).unwrap_err();
         assert!(matches!(error, OciError::IndexLoop(_)), "{error}");
+    }
+
+    /// Whoever grants a depth gets it, and no thread runs out of stack.
+    #[test]
+    fn indexes_may_be_as_deep_as_is_granted() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
+        std::fs::write(dir.path().join(LAYOUT_FILE), LAYOUT_MARK).unwrap();
+        std::fs::write(dir.path().join(INDEX_FILE), br#"{"schemaVersion":2}"#).unwrap();
+        let mut one = Descriptor::new(OCI_MANIFEST, Digest::sha256(b"a manifest"), 10);
+        for _ in 0..10_000 {
+            let (kind, digest, size) = (&one.media_type, &one.digest, one.size);
+            let listed = format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#);
+            let index = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{listed}]}}"#);
+            let digest = Digest::sha256(index.as_bytes());
+            std::fs::write(dir.path().join(blob_name(&digest)), &index).unwrap();
+            one = Descriptor::new(OCI_INDEX, digest, index.len() as u64);
+        }
+        let limits =
+            Limits { index_depth: 10_000, indexes: 10_000, index_entries: 20_000, ..Limits::DEFAULT };
+        let layout = Layout::open(Files::Dir(Arc::new(Dir::open(dir.path()).unwrap())), &limits).unwrap();
+        let mut walk = IndexWalk::new(&layout);
+        walk.visit(&one).unwrap();
+        assert_eq!(walk.images.len(), 1);
     }
 
     #[test]
