@@ -54,9 +54,9 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The same, without a floor below which the expansion does not count.
+    /// The same, without anything for which the expansion does not count.
     fn without_floor(mut self) -> Self {
-        self.others.expansion_floor = 0;
+        (self.others.expansion_floor, self.others.hole_bytes) = (0, 0);
         self
     }
 
@@ -66,7 +66,7 @@ impl<'a> Case<'a> {
         let Case { limit, value, mut others, bring, told } = self;
         for (granted, passes) in [(value, true), (value - 1, false)] {
             let dir = Dir::new("limit");
-            others.set(limit, granted);
+            others.set(limit, granted).unwrap();
             let store = open(&dir, others);
             prepare(&open(&dir, Limits::default()));
             let before = (store.layers().unwrap().len(), store.images().unwrap().len(), entries(&dir));
@@ -80,7 +80,8 @@ impl<'a> Case<'a> {
                     assert_eq!((found.limit, found.value), (told, others.get(told)), "{error}");
                     assert!(found.found.is_none_or(|met| met > found.value), "{found:?}");
                     assert!(found.to_string().contains(told.name()), "{found}");
-                    assert!(error.hint().is_some_and(|hint| hint.contains("--limit")), "{error}");
+                    let option = format!("--limit {told}=");
+                    assert!(error.hint().is_some_and(|hint| hint.contains(&option)), "{error}");
                     let after = (store.layers().unwrap().len(), store.images().unwrap().len(), entries(&dir));
                     assert_eq!(after, before, "{limit}: something was left");
                 }
@@ -137,7 +138,7 @@ fn what_blobs_decompress_to_is_limited() {
             let blob = packed(compression, &tar);
             let times = length.div_ceil(blob.len() as u64);
             let mut floor = Case::layer(Limit::ExpansionFloor, length, blob.clone());
-            (floor.told, floor.others.expansion) = (Limit::Expansion, 1);
+            (floor.told, floor.others.expansion, floor.others.hole_bytes) = (Limit::Expansion, 1, 0);
             check([
                 Case::layer(Limit::UnpackedBytes, length, blob.clone()),
                 Case::layer(Limit::Expansion, times, blob).without_floor(),
@@ -157,7 +158,7 @@ fn windows_are_limited() {
 }
 
 /// With the limits that there are unless somebody says otherwise, after its first gigabyte. It is padding, so that nothing is
-/// written to the disk.
+/// written to the disk; only zeros can be that, and they count from the first on here.
 #[test]
 fn a_bomb_ends_soon() {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
@@ -165,10 +166,53 @@ fn a_bomb_ends_soon() {
     io::copy(&mut io::repeat(0).take(1 << 30), &mut encoder).unwrap();
     let bomb = encoder.finish().unwrap();
     let dir = Dir::new("limits-bomb");
-    let store = open(&dir, Limits::default());
+    let store = open(&dir, Limits::default().with("hole_bytes", 0).unwrap());
     let error = store.put_layer(None, &LayerOptions::default(), &bomb[..]).unwrap_err();
     assert_eq!(error.limit().unwrap().limit, Limit::Expansion, "{error:?}");
     assert_eq!(entries(&dir), [0; 4]);
+}
+
+/// Such as the disk of a virtual machine in a layer of its own.
+#[test]
+fn a_layer_may_begin_with_zeros() {
+    let disk = [vec![0; 4 << 20], b"a boot loader, somewhere".to_vec()].concat();
+    let layer = packed(Compression::Zstd, &archive(&[Member::file("disk.img", disk)]));
+    let put = |hole_bytes| {
+        let dir = Dir::new("limits-zeros");
+        let mut limits = Limits::default();
+        (limits.expansion_floor, limits.hole_bytes) = (1 << 20, hole_bytes);
+        open(&dir, limits).put_layer(None, &LayerOptions::default(), &layer[..]).map(drop)
+    };
+    put(4 << 20).unwrap();
+    assert_eq!(put(1 << 20).unwrap_err().limit().unwrap().limit, Limit::Expansion);
+}
+
+#[test]
+fn an_error_names_the_blob_or_the_file() {
+    let dir = Dir::new("limits-names");
+    let store = open(&dir, Limits::default().with("unpacked_bytes", 1000).unwrap());
+    let subject = |error: Error| error.limit().unwrap_or_else(|| panic!("{error:?}")).subject.clone();
+    let tar = archive(&[Member::file("f", "f")]);
+    let mut options = LayerOptions::default();
+    options.apply.name = Some("rootfs.tar".to_owned());
+    assert_eq!(subject(store.put_layer(None, &options, &tar[..]).unwrap_err()), "rootfs.tar");
+    options.apply = ApplyOptions::default();
+    options.apply.blob_digest = Some(Digest::sha256(&tar));
+    let found = subject(store.put_layer(None, &options, &tar[..]).unwrap_err());
+    assert_eq!(found, Digest::sha256(&tar).to_string());
+    let peeked = layerstore::peek_archive_within(
+        &tar[..],
+        "rootfs.tar",
+        &Limits::default().with("unpacked_bytes", 0).unwrap(),
+    );
+    assert_eq!(subject(peeked.map(drop).unwrap_err().into()), "rootfs.tar");
+    let image = Image::new([Layer::new([Member::file("f", "f")])]).write(dir.join("image"), "1");
+    let manifest = std::fs::read(blob_path(&image.layout, &image.manifest_digest)).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(subject(load(&store, &image.reference()).unwrap_err()), manifest["layers"][0]["digest"]);
+    let path = dir.write("image.tar.gz", packed(Compression::Gzip, &tar));
+    let error = load(&store, &format!("oci-archive:{}:1", path.display())).unwrap_err();
+    assert_eq!(subject(error), path.display().to_string());
 }
 
 /// Loads what a reference names.

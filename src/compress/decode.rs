@@ -10,7 +10,7 @@ use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 
 use super::gzip::Members;
-use super::{Compression, HEAD};
+use super::{Compression, HEAD, is_zero};
 use crate::error::{Limit, LimitError};
 use crate::types::Limits;
 
@@ -28,9 +28,12 @@ const BUFFER: usize = 128 * 1024;
 ///
 /// # Errors
 ///
-/// Reading fails with a [`LimitError`] inside if the stream asks for more than is granted, with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside a member, frame or
-/// block, and with another kind if it is malformed or its checksum is wrong.
+/// Reading fails with a [`LimitError`] inside if the stream asks for more than is granted, with
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream ends inside a member, frame or block, and with another kind if it
+/// is malformed or its checksum is wrong.
 pub(crate) struct Decoder<R: Read> {
+    /// What the stream is called in errors.
+    name: String,
     compression: Compression,
     format: Format<Source<R>>,
     limits: Limits,
@@ -38,6 +41,8 @@ pub(crate) struct Decoder<R: Read> {
     taken: Arc<AtomicU64>,
     /// How many bytes came out.
     given: u64,
+    /// How many of them were zeros that expand as they like.
+    zeros: u64,
 }
 
 /// The stream with its head put back.
@@ -89,7 +94,13 @@ impl<R: Read> Decoder<R> {
                 Format::Xz(XzDecoder::new_stream(source, stream))
             }
         };
-        Ok(Decoder { compression, format, limits: *limits, taken, given: 0 })
+        let name = "the blob".to_owned();
+        Ok(Decoder { name, compression, format, limits: *limits, taken, given: 0, zeros: 0 })
+    }
+
+    /// The same, with a name for the stream in errors.
+    pub(crate) fn called(self, name: impl Into<String>) -> Self {
+        Decoder { name: name.into(), ..self }
     }
 
     /// The compression that was found.
@@ -98,14 +109,23 @@ impl<R: Read> Decoder<R> {
     }
 
     /// Counts what came out, before anybody has it.
-    fn count(&mut self, count: usize) -> Result<(), LimitError> {
-        self.given = self.given.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        self.limits.check(Limit::UnpackedBytes, self.given, || STREAM)?;
-        if self.compression == Compression::None || self.given <= self.limits.expansion_floor {
+    fn count(&mut self, bytes: &[u8]) -> Result<(), LimitError> {
+        let count = bytes.len() as u64;
+        self.given = self.given.saturating_add(count);
+        self.limits.check(Limit::UnpackedBytes, self.given, || &*self.name)?;
+        if self.compression == Compression::None {
+            return Ok(());
+        }
+        // Disks of virtual machines and swap files begin with any number of zeros; beyond what is granted they are a bomb's.
+        if is_zero(bytes) {
+            self.zeros = self.zeros.saturating_add(count).min(self.limits.hole_bytes);
+        }
+        let expanded = self.given.saturating_sub(self.zeros);
+        if expanded <= self.limits.expansion_floor {
             return Ok(());
         }
         let taken = self.taken.load(Ordering::Relaxed).max(1);
-        self.limits.check(Limit::Expansion, self.given.div_ceil(taken), || STREAM)
+        self.limits.check(Limit::Expansion, expanded.div_ceil(taken), || &*self.name)
     }
 
     /// A window that is not granted is told by its name; the decoders have words of their own for it.
@@ -122,12 +142,9 @@ impl<R: Read> Decoder<R> {
         if !wants_memory {
             return error;
         }
-        LimitError::new(STREAM, Limit::WindowBytes, self.limits.window_bytes, None).into()
+        LimitError::new(&*self.name, Limit::WindowBytes, self.limits.window_bytes, None).into()
     }
 }
-
-/// What a stream is called in errors: who reads it knows its name.
-const STREAM: &str = "the compressed stream";
 
 /// The largest zstd window that is granted, as a power of two.
 pub(crate) fn zstd_window_log(limits: &Limits) -> u32 {
@@ -150,7 +167,7 @@ impl<R: Read> Read for Decoder<R> {
             Format::Xz(stream) => stream.read(buffer),
         };
         let count = read.map_err(|error| self.told(error))?;
-        self.count(count)?;
+        self.count(buffer.get(..count).unwrap_or_default())?;
         Ok(count)
     }
 }

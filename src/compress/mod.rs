@@ -84,5 +84,10 @@ impl Compression {
     }
 }
 
+/// Whether there are only zeros. Blocks without a branch inside are compared fastest.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(256).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 #[cfg(test)]
 mod tests;

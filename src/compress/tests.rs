@@ -185,7 +185,12 @@ fn a_stream_expands_as_far_as_is_granted() {
     let data = vec![0; 1 << 20];
     for (compression, stream) in streams(&data) {
         let times = (1u64 << 20).div_ceil(stream.len() as u64);
-        let limits = |expansion, expansion_floor| Limits { expansion, expansion_floor, ..Limits::DEFAULT };
+        let limits = |expansion, expansion_floor| Limits {
+            expansion,
+            expansion_floor,
+            hole_bytes: 0,
+            ..Limits::DEFAULT
+        };
         assert_eq!(limit_of(&stream, &limits(times, 0)), None, "{compression:?}");
         let (limit, _) = limit_of(&stream, &limits(times - 1, 0)).unwrap();
         assert_eq!(limit, Limit::Expansion, "{compression:?}");
@@ -195,6 +200,22 @@ fn a_stream_expands_as_far_as_is_granted() {
     }
     // Nothing expands that is not compressed.
     assert_eq!(limit_of(&data, &Limits { expansion: 0, expansion_floor: 0, ..Limits::DEFAULT }), None);
+}
+
+#[test]
+fn zeros_expand_as_far_as_holes_do() {
+    let limits = |hole_bytes| Limits { expansion: 1, expansion_floor: 0, hole_bytes, ..Limits::DEFAULT };
+    for (compression, stream) in streams(&vec![0; 1 << 20]) {
+        assert_eq!(limit_of(&stream, &limits(1 << 20)), None, "{compression:?}");
+        let (limit, _) = limit_of(&stream, &limits(1 << 19)).unwrap();
+        assert_eq!(limit, Limit::Expansion, "{compression:?}");
+    }
+    // What is no zero is none for the zeros around it.
+    let mut dotted = vec![0; 1 << 20];
+    dotted.iter_mut().step_by(1000).for_each(|byte| *byte = 1);
+    for (compression, stream) in streams(&dotted) {
+        assert!(limit_of(&stream, &limits(1 << 20)).is_some(), "{compression:?}");
+    }
 }
 
 #[test]

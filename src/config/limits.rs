@@ -11,7 +11,8 @@ pub(super) const KEY: &str = "storage.options.layerstore.limits";
 
 /// Reads `NAME=VALUE`: a [`Limit`], and how much is granted. Bytes have [units](parse_size); other things are counted.
 ///
-/// Returns [`ConfigError::Limit`] if there is no limit of this name, or the value is no such number.
+/// Returns [`ConfigError::Limit`] if there is no limit of this name, or the value is no such number, or more than
+/// [can be granted](Limit::maximum).
 ///
 /// # Examples
 ///
@@ -38,7 +39,10 @@ pub fn parse_limit(text: &str) -> Result<(Limit, u64), ConfigError> {
             value.parse().map_err(|_| refused("it takes a whole number such as 100000, without a unit"))?
         }
     };
-    Ok((limit, value))
+    match limit.refuses(value) {
+        Some(reason) => Err(refused(&reason)),
+        None => Ok((limit, value)),
+    }
 }
 
 impl Settings {
@@ -49,7 +53,8 @@ impl Settings {
         let mut limits = Limits::DEFAULT;
         if let Some(Setting { value: Value::Map(table), origin }) = self.get(KEY) {
             for (name, value) in table {
-                let (limit, value) = parse_limit(&format!("{name}={value}")).map_err(|error| {
+                let granted = parse_limit(&format!("{name}={value}"));
+                granted.and_then(|(limit, value)| limits.set(limit, value)).map_err(|error| {
                     let reason = match error {
                         ConfigError::Limit { reason, .. } => format!("is not valid: {reason}"),
                         error => error.to_string(),
@@ -57,7 +62,6 @@ impl Settings {
                     let option = format!("layerstore.limits {name} = {value}");
                     ConfigError::Option { option, origin: origin.to_string(), reason }
                 })?;
-                limits.set(limit, value);
             }
         }
         Ok(limits)

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use layerstore_schema::manifest::PATH_BYTES_MAX;
+
 use super::ConfigError;
 
 /// Makes the enum and its tables from one list, so that no limit lacks a name or a unit.
@@ -89,6 +91,29 @@ impl Limit {
     pub fn is_bytes(self) -> bool {
         self == Limit::ExpansionFloor || self.name().ends_with("_bytes")
     }
+
+    /// The most that can be granted: what the format of the store has room for, else any amount.
+    pub fn maximum(self) -> u64 {
+        match self {
+            Limit::AllPathBytes => PATH_BYTES_MAX as u64,
+            _ => u64::MAX,
+        }
+    }
+
+    /// Why this much cannot be granted, if that is so.
+    pub(crate) fn refuses(self, value: u64) -> Option<String> {
+        let most =
+            || format!("no more than {} can be granted, as a layer has no more", self.amount(self.maximum()));
+        (value > self.maximum()).then(most)
+    }
+
+    /// At least this much, as people write it.
+    fn amount(self, value: u64) -> String {
+        let units =
+            [(1 << 50, "PiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let unit = units.into_iter().find(|(bytes, _)| self.is_bytes() && value >= *bytes);
+        unit.map_or_else(|| value.to_string(), |(bytes, unit)| format!("{}{unit}", value.div_ceil(bytes)))
+    }
 }
 
 impl fmt::Display for Limit {
@@ -140,6 +165,22 @@ impl LimitError {
         LimitError { subject: subject.into(), limit, value, found }
     }
 
+    /// How more is granted; `None` if no more can be.
+    pub(super) fn hint(&self) -> Option<String> {
+        let (limit, amount) = (self.limit, self.larger_amount()?);
+        let quote = if limit.is_bytes() { "\"" } else { "" };
+        Some(format!(
+            "if it comes from someone you trust, `--limit {limit}={amount}` grants more, and so does \
+             `{limit} = {quote}{amount}{quote}` in the table storage.options.layerstore.limits of the configuration"
+        ))
+    }
+
+    /// An amount that would do for what was met, with its unit. What was not read yet can ask for more again.
+    fn larger_amount(&self) -> Option<String> {
+        let value = self.value.saturating_mul(2).max(self.found.unwrap_or(1)).min(self.limit.maximum());
+        (value > self.value).then(|| self.limit.amount(value))
+    }
+
     /// Finds one that passed through a reader.
     pub(crate) fn inside(error: &io::Error) -> Option<&LimitError> {
         let mut next = error.get_ref();
@@ -156,5 +197,30 @@ impl LimitError {
 impl From<LimitError> for io::Error {
     fn from(error: LimitError) -> Self {
         io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_larger_grant_would_do() {
+        let grant = |limit: Limit, value, found| {
+            let hint = LimitError::new("a", limit, value, found).hint()?;
+            Some(hint.split('`').nth(1)?.strip_prefix("--limit ")?.to_owned())
+        };
+        assert_eq!(grant(Limit::Entries, 1_000_000, Some(1_000_001)).unwrap(), "entries=2000000");
+        assert_eq!(grant(Limit::Expansion, 200, Some(1030)).unwrap(), "expansion=1030");
+        assert_eq!(grant(Limit::WindowBytes, 128 << 20, None).unwrap(), "window_bytes=256MiB");
+        assert_eq!(grant(Limit::PaxBytes, 1 << 20, Some((5 << 20) + 1)).unwrap(), "pax_bytes=6MiB");
+        assert_eq!(grant(Limit::HoleBytes, 0, None).unwrap(), "hole_bytes=1");
+        assert_eq!(grant(Limit::AllPathBytes, 700 << 20, None).unwrap(), "all_path_bytes=1GiB");
+        let hint = LimitError::new("a", Limit::WindowBytes, 1 << 20, None).hint().unwrap();
+        assert!(
+            hint.contains("`window_bytes = \"2MiB\"` in the table storage.options.layerstore.limits"),
+            "{hint}"
+        );
+        assert_eq!(grant(Limit::AllPathBytes, 1 << 30, Some((1 << 30) + 1)), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The error over all errors.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -235,13 +236,14 @@ impl Error {
     }
 
     /// What to do about it, where the message does not say so already.
-    pub fn hint(&self) -> Option<&'static str> {
-        if self.limit().is_some() {
-            return Some(
-                "if it comes from someone you trust, `--limit NAME=VALUE` grants more, and so does the table \
-                 storage.options.layerstore.limits of the configuration",
-            );
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self.limit() {
+            Some(limit) => limit.hint().map(Cow::Owned),
+            None => self.plain_hint().map(Cow::Borrowed),
         }
+    }
+
+    fn plain_hint(&self) -> Option<&'static str> {
         match self {
             Error::Meta(error) if error.is_damaged_file() => Some(
                 "restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \"Copies of the \

@@ -30,16 +30,20 @@ pub type Peeked<R> = io::Chain<Cursor<Vec<u8>>, R>;
 /// # Ok::<(), layerstore::ImportError>(())
 /// ```
 pub fn peek_archive<R: Read>(archive: R) -> Result<Peeked<R>, ImportError> {
-    peek_archive_within(archive, &Limits::DEFAULT)
+    peek_archive_within(archive, "the archive", &Limits::DEFAULT)
 }
 
-/// The same, for a store that grants other limits.
+/// The same, of an archive that errors call `name`, for a store that grants other limits.
 ///
 /// Returns what [`peek_archive`] does.
-pub fn peek_archive_within<R: Read>(mut archive: R, limits: &Limits) -> Result<Peeked<R>, ImportError> {
+pub fn peek_archive_within<R: Read>(
+    mut archive: R,
+    name: &str,
+    limits: &Limits,
+) -> Result<Peeked<R>, ImportError> {
     let mut seen = Vec::new();
     let recorder = Recorder { inner: &mut archive, seen: &mut seen };
-    let mut decoder = Decoder::new(recorder, limits)?;
+    let mut decoder = Decoder::new(recorder, limits)?.called(name);
     let mut first = [0; 1];
     let read = decoder.read(&mut first)?;
     if read == 0 {

@@ -26,6 +26,8 @@ use crate::types::{Algorithm, Hashing, Limits};
 /// How layers are unpacked.
 #[derive(Clone, Debug)]
 pub(crate) struct ImportOptions {
+    /// What errors call the blob.
+    pub(crate) name: String,
     /// What becomes of owners, devices and xattrs.
     pub(crate) unpack: UnpackOptions,
     /// What an archive may ask for.
@@ -111,7 +113,7 @@ pub(crate) fn unpack(
     let window = Mutex::default();
     let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &window);
     let (Unpacked { contents, tree, owners, listing, records }, streams) =
-        read_layer(blob, algorithm, &options.limits, |input| {
+        read_layer((&options.name, blob), algorithm, &options.limits, |input| {
             confined(&staging, || unpack_archive(input, &staging, records, options))?
         })?;
     let toc = match &options.table {

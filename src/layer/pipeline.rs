@@ -40,12 +40,12 @@ pub(crate) struct Streams {
 
 type Piece = Arc<Vec<u8>>;
 
-/// Feeds the decompressed `blob` to `consume`, which must read to the end, and returns what it returns, with the
+/// Feeds the decompressed `blob`, which errors call `name`, to `consume`, which must read to the end, and returns what it returns, with the
 /// digests of both streams.
 ///
 /// An error of the blob reaches `consume` as an error of its reader; so does a stream of which more comes than is granted.
 pub(crate) fn read_layer<T, E: From<io::Error>>(
-    blob: impl Read + Send,
+    (name, blob): (&str, impl Read + Send),
     algorithm: Algorithm,
     limits: &Limits,
     consume: impl FnOnce(&mut (dyn Read + Send)) -> Result<T, E>,
@@ -54,7 +54,7 @@ pub(crate) fn read_layer<T, E: From<io::Error>>(
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);
     thread::scope(|scope| {
         let hasher = start(scope, "hash", move || hash(&for_hasher))?;
-        let decode = move || decode(blob, algorithm, limits, &to_parser, &to_hasher);
+        let decode = move || decode((name, blob), algorithm, limits, &to_parser, &to_hasher);
         let decoder = start(scope, "decompress", decode)?;
         let mut reader = PieceReader { pieces: from_decoder, piece: Piece::default(), at: 0 };
         let consumed = consume(&mut reader);
@@ -76,14 +76,14 @@ struct DecodedBlob {
 }
 
 fn decode(
-    blob: impl Read,
+    (name, blob): (&str, impl Read),
     algorithm: Algorithm,
     limits: &Limits,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<DecodedBlob> {
     let mut blob = Hashing::new(blob, algorithm);
-    match decode_pieces(&mut blob, limits, to_parser, to_hasher) {
+    match decode_pieces((name, &mut blob), limits, to_parser, to_hasher) {
         Ok(compression) => {
             let (_, digest, size) = blob.finish();
             Ok(DecodedBlob { digest, size, compression })
@@ -99,12 +99,12 @@ fn decode(
 }
 
 fn decode_pieces(
-    blob: &mut Hashing<impl Read>,
+    (name, blob): (&str, &mut Hashing<impl Read>),
     limits: &Limits,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<Compression> {
-    let mut decoder = Decoder::new(&mut *blob, limits)?;
+    let mut decoder = Decoder::new(&mut *blob, limits)?.called(name);
     let compression = decoder.compression();
     let limit = u64::try_from(PIECE).unwrap_or(u64::MAX);
     loop {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn read_all(blob: &[u8]) -> Result<(Vec<u8>, Streams), io::Error> {
-        read_layer(blob, Algorithm::Sha256, &Limits::DEFAULT, |input| {
+        read_layer(("it", blob), Algorithm::Sha256, &Limits::DEFAULT, |input| {
             let mut out = Vec::new();
             input.read_to_end(&mut out)?;
             Ok(out)
@@ -193,7 +193,7 @@ mod tests {
     fn a_parser_that_gives_up_ends_all_threads() {
         let blob = zstd::bulk::compress(&vec![1; 64 << 20], 1).unwrap();
         let result: Result<((), _), io::Error> =
-            read_layer(blob.as_slice(), Algorithm::Sha256, &Limits::DEFAULT, |_| {
+            read_layer(("it", blob.as_slice()), Algorithm::Sha256, &Limits::DEFAULT, |_| {
                 Err(io::Error::other("enough"))
             });
         assert_eq!(result.unwrap_err().to_string(), "enough");

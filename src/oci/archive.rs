@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 
 use super::dir::{anonymous_file, blob_error, io_error};
 use super::tar_index::TarIndex;
-use crate::compress::{Compression, Decoder};
+use crate::compress::{Compression, Decoder, is_zero};
 use crate::error::OciError;
 use crate::sys::file::File;
 use crate::sys::path;
@@ -41,25 +41,26 @@ pub(super) fn open(path: &Path, tmp_dir: &Path, limits: &Limits) -> Result<TarIn
 /// Takes in an archive that cannot be read at an offset: a compressed one, or a pipe such as `/dev/stdin`.
 fn spool(archive: File, path: &Path, tmp_dir: &Path, limits: &Limits) -> Result<TarIndex, OciError> {
     let plain = anonymous_file(tmp_dir)?;
-    decompress(archive, &plain, limits).map_err(blob_error("decompress", path))?;
+    let mut archive =
+        Decoder::new(archive, limits).map_err(io_error("read", path))?.called(path.display().to_string());
+    decompress(&mut archive, &plain).map_err(blob_error("decompress", path))?;
     TarIndex::read(Arc::new(plain), path, limits)
 }
 
 /// Writes what is in a stream to a file. Memory is bounded, and so is what comes of it; zeros, which bombs are made of, become
 /// holes that take no space.
-fn decompress(from: impl Read, to: &File, limits: &Limits) -> io::Result<()> {
-    let mut reader = Decoder::new(from, limits)?;
+fn decompress(from: &mut impl Read, to: &File) -> io::Result<()> {
     let mut buffer = vec![0; 256 << 10];
     let mut length = 0;
     loop {
-        let count = match reader.read(&mut buffer) {
+        let count = match from.read(&mut buffer) {
             Ok(0) => return to.set_length(length),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         let bytes = buffer.get(..count).unwrap_or_default();
-        if bytes.iter().any(|&byte| byte != 0) {
+        if !is_zero(bytes) {
             to.write_all_at(bytes, length)?;
         }
         length = length.saturating_add(count as u64);

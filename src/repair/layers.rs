@@ -8,7 +8,7 @@ use super::{Mended, Repair};
 use crate::check::{Casualty, LayerPlan, Offer};
 use crate::disk::Staging;
 use crate::error::{Error, ImportError, LookupError, RepairError};
-use crate::layer::{self, Layer, SealedLayer};
+use crate::layer::{self, ImportOptions, Layer, SealedLayer};
 use crate::meta::{Query, Unused};
 use crate::types::{Digest, Name, Timestamp, TreeDigest};
 
@@ -17,7 +17,7 @@ impl Repair<'_> {
     pub(super) fn unpack(&self, layer: &str, offer: &Offer<'_>) -> Result<SealedLayer, Error> {
         let not_found = || LookupError::NotFound { kind: "layer", key: layer.to_owned() };
         let plan = self.supplies.plan(layer, self.records.layers.get(layer)).ok_or_else(not_found)?;
-        let options = self.store.import_options();
+        let options = ImportOptions { name: offer.name(), ..self.store.import_options() };
         let staging = Staging::create(&self.stage()?, self.store.fresh_number()?)?;
         let records = self.store.spool().map_err(ImportError::Io)?;
         let input = offer.open(self.store)?;

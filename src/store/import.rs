@@ -91,6 +91,13 @@ pub(crate) struct LayerImport<'a> {
     pub(crate) open: Box<dyn Fn() -> Result<BlobInput, Error> + Send + Sync + 'a>,
 }
 
+impl LayerImport<'_> {
+    /// What errors call it: the digest of its blob, or its diffID.
+    fn name(&self) -> String {
+        self.blob.as_ref().map_or_else(|| self.diff_id.to_string(), |blob| blob.digest.to_string())
+    }
+}
+
 /// A blob being read.
 pub(crate) struct BlobInput {
     /// Its bytes.

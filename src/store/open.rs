@@ -259,6 +259,7 @@ impl Store {
     pub(crate) fn import_options(&self) -> ImportOptions {
         let machine_root = self.0.privileges.is_machine_root();
         ImportOptions {
+            name: "the blob".to_owned(),
             unpack: UnpackOptions {
                 squash_owners: self.0.options.ignore_chown_errors
                     || !machine_root && self.0.privileges.has_one_id(),

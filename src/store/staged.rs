@@ -27,6 +27,8 @@ use super::{LayerOptions, Store};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ApplyOptions {
+    /// What an error calls it that has to name it, such as its file; else that is its `blob_digest`, if it is given.
+    pub name: Option<String>,
     /// The digest that the archive must have, as it is, compressed or not.
     pub blob_digest: Option<Digest>,
     /// The digest that it must have uncompressed.
@@ -131,7 +133,9 @@ impl Store {
         if let Some(maps) = &options.id_maps {
             maps.check()?;
         }
+        let digest = || options.blob_digest.as_ref().map(Digest::to_string);
         let mut import = ImportOptions {
+            name: options.name.clone().or_else(digest).unwrap_or_else(|| "the archive".to_owned()),
             empty_streams: options.allow_empty || table.is_some(),
             table,
             id_maps: options.id_maps.clone(),

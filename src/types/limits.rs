@@ -36,18 +36,25 @@ macro_rules! limits {
             /// No limit at all: for what the caller has made itself.
             pub const NONE: Limits = Limits { $($field: u64::MAX,)+ };
 
-            /// How much is granted.
+            /// How much is granted: no more than [can be](Limit::maximum).
             pub fn get(&self, limit: Limit) -> u64 {
-                match limit {
+                let value = match limit {
                     $(Limit::$limit => self.$field,)+
-                }
+                };
+                value.min(limit.maximum())
             }
 
             /// Grants another amount.
-            pub fn set(&mut self, limit: Limit, value: u64) {
+            ///
+            /// Returns [`ConfigError::Limit`] if that is more than [can be granted](Limit::maximum).
+            pub fn set(&mut self, limit: Limit, value: u64) -> Result<(), ConfigError> {
+                if let Some(reason) = limit.refuses(value) {
+                    return Err(ConfigError::Limit { text: format!("{limit}={value}"), reason });
+                }
                 match limit {
                     $(Limit::$limit => self.$field = value,)+
                 }
+                Ok(())
             }
         }
     };
@@ -58,7 +65,8 @@ limits! {
     entries: Entries = 16 << 20;
     /// Bytes in the path, or the link target, of one member. 16 KiB: four times what Linux takes in one call.
     path_bytes: PathBytes = 16 << 10;
-    /// Bytes in the paths and link targets of all members of a layer, which are in memory when it is sealed. 1 GiB.
+    /// Bytes in the paths and link targets of all members of a layer, which are in memory when it is sealed. 1 GiB, and that is
+    /// the most: the format has no more.
     all_path_bytes: AllPathBytes = 1 << 30;
     /// Bytes in the paths of directories that a layer has no members for, and only implies. 64 MiB: the path of one member implies
     /// a directory for each of its parts, whose paths together are as long as its square.
@@ -72,16 +80,17 @@ limits! {
     all_xattr_bytes: AllXattrBytes = 512 << 20;
     /// The parts of one sparse file that are no holes. 262 144.
     sparse_extents: SparseExtents = 1 << 18;
-    /// Bytes of holes in all sparse files of a layer. 32 GiB: they take nothing in the blob, and some time to hash.
+    /// Bytes of holes in all sparse files of a layer, and of zeros in a compressed stream that do not count for its
+    /// [`expansion`](Self::expansion). 32 GiB of each: they take nothing in the blob, and some time to hash.
     hole_bytes: HoleBytes = 32 << 30;
     /// Bytes that a layer's blob, or a compressed image archive, decompresses to; end blocks and what follows them too. 1 TiB.
     unpacked_bytes: UnpackedBytes = 1 << 40;
     /// How many times its own size a compressed stream may decompress to, at any place of it, once it is beyond
-    /// [`expansion_floor`](Self::expansion_floor). 200: layers expand two to ten times, text some tens of times, bombs a
-    /// thousand times and more.
+    /// [`expansion_floor`](Self::expansion_floor). Long runs of zeros count when there are more than
+    /// [`hole_bytes`](Self::hole_bytes). 200: layers expand two to ten times, text some tens of times, bombs a thousand times and more.
     expansion: Expansion = 200;
-    /// Bytes that a compressed stream may decompress to whatever its own size is. 1 GiB: an image may have a swap file, or a
-    /// database of zeros.
+    /// Bytes that a compressed stream may decompress to whatever its own size is: below that, `expansion` has no effect. 1 GiB: logs
+    /// and databases have parts that say one thing again and again.
     expansion_floor: ExpansionFloor = 1 << 30;
     /// Bytes of memory that a zstd frame may ask for its window, or an xz stream for its dictionary. 128 MiB, as the
     /// programs grant it. For zstd it is rounded down to a power of two.
@@ -117,9 +126,9 @@ impl Default for Limits {
 impl Limits {
     /// These with another amount for the limit that is called `name`, as the command line calls it.
     ///
-    /// Returns [`ConfigError::Limit`] if there is none of this name.
+    /// Returns [`ConfigError::Limit`] if there is none of this name, or it is more than [can be granted](Limit::maximum).
     pub fn with(mut self, name: &str, value: u64) -> Result<Self, ConfigError> {
-        self.set(name.parse()?, value);
+        self.set(name.parse()?, value)?;
         Ok(self)
     }
 
@@ -157,6 +166,19 @@ mod tests {
         assert_eq!(Limits::default().changed().count(), 0);
         let error = Limits::DEFAULT.with("entires", 1).unwrap_err().to_string();
         assert!(error.contains("\"entires\"") && error.contains("entries, path_bytes"), "{error}");
+    }
+
+    /// A layer with more could be read, and not be sealed.
+    #[test]
+    fn no_more_is_granted_than_the_format_has() {
+        let most = layerstore_schema::manifest::PATH_BYTES_MAX as u64;
+        assert_eq!(Limit::AllPathBytes.maximum(), most);
+        let limits = Limits::DEFAULT.with("all_path_bytes", most).unwrap();
+        let error = limits.with("all_path_bytes", most + 1).unwrap_err().to_string();
+        assert!(error.contains("all_path_bytes") && error.contains("1GiB"), "{error}");
+        assert_eq!(Limits::NONE.get(Limit::AllPathBytes), most);
+        let error = Limits::NONE.check(Limit::AllPathBytes, most + 1, || "a").unwrap_err();
+        assert_eq!((error.value, error.found), (most, Some(most + 1)));
     }
 
     #[test]

@@ -183,9 +183,12 @@ fn limits_are_set_by_flag_and_file() {
 
     let error = put(&["--limit", "entries=2"]).assert_exit(1);
     assert!(error.contains("the limit entries: it has 3, and 2 members are granted"), "{error}");
-    assert!(error.contains("hint: ") && error.contains("--limit NAME=VALUE"), "{error}");
+    assert!(error.contains("hint: ") && error.contains("`--limit entries=4`"), "{error}");
     let error = put(&["--limit", "unpacked_bytes=1KiB", "--limit", "entries=3"]).assert_exit(1);
-    assert!(error.contains("the limit unpacked_bytes") && error.contains("1024"), "{error}");
+    assert!(
+        error.contains("three.tar goes beyond the limit unpacked_bytes") && error.contains("1024"),
+        "{error}"
+    );
     let config = file("entries = 2").display().to_string();
     assert!(put(&["--config", &config]).assert_exit(1).contains("the limit entries"));
     assert_eq!(dir.layerstore(["layers", "--quiet"]).stdout(), "");
@@ -212,6 +215,7 @@ fn limits_that_there_are_not_are_refused_with_those_there_are() {
         ("entires=3", "there is no such limit; there are entries, path_bytes"),
         ("entries", "NAME=VALUE"),
         ("entries=1k", "without a unit"),
+        ("all_path_bytes=2GiB", "no more than 1GiB can be granted"),
         ("unpacked_bytes=much", "a size such as"),
     ] {
         let error = dir.layerstore(["config", "--limit", text]).assert_exit(2);

@@ -280,7 +280,9 @@ impl Lines {
         }
         if !global.limits.is_empty() {
             let mut limits = *options.granted();
-            global.limits.iter().for_each(|(limit, value)| limits.set(*limit, *value));
+            for (limit, value) in &global.limits {
+                limits.set(*limit, *value)?;
+            }
             options = options.limits(limits);
             self.add("limits", changed_limits(&options), Origin::Flag("--limit"));
         }

@@ -1,5 +1,6 @@
 //! What went wrong, and the exit status that says so.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -213,7 +214,7 @@ impl Failure {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Failure::Store(error) => error.hint().map(str::to_owned),
+            Failure::Store(error) => error.hint().map(Cow::into_owned),
             Failure::Asked { source, by } => Some(match source.hint() {
                 Some(hint) => format!("{by} asks for it; {hint}"),
                 None => format!("{by} asks for it"),

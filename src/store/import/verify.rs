@@ -44,13 +44,12 @@ pub(super) fn check_blob(input: &mut dyn Read, blob: &LayerBlob) -> Result<(), I
 /// Names the layer that an error is about. A damaged blob shows as any error of decompression or of the archive:
 /// its digest tells whether that is the cause.
 pub(super) fn diagnose(layer: &LayerImport<'_>, error: ImportError) -> ImportError {
-    let name = layer.blob.as_ref().map_or_else(|| layer.diff_id.to_string(), |blob| blob.digest.to_string());
     let cause = layer.blob.as_ref().and_then(|blob| {
         let mut input = (layer.open)().ok()?;
         check_blob(&mut input.reader, blob).err()
     });
     match cause {
         Some(cause @ ImportError::BlobDigest { .. }) => cause,
-        _ => ImportError::InLayer { layer: name, source: Box::new(error) },
+        _ => ImportError::InLayer { layer: layer.name(), source: Box::new(error) },
     }
 }

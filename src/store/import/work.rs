@@ -218,7 +218,8 @@ impl<'a> Work<'a> {
         let records = self.store.spool().map_err(ImportError::Io)?;
         let reader =
             Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
-        let import = ImportOptions { table: self.table_of(layer), ..self.store.import_options() };
+        let import =
+            ImportOptions { name: layer.name(), table: self.table_of(layer), ..self.store.import_options() };
         let unpacked = layer::unpack(reader, algorithm, staging, records, &import)
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;

@@ -13,8 +13,8 @@ use crate::failure::Failure;
 
 pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
     // Before a store is made for it.
-    let input = layerstore::peek_archive_within(open(&args.archive)?, context.options().granted())
-        .map_err(Error::from)?;
+    let (input, granted) = (open(&args.archive)?, context.options().granted());
+    let input = layerstore::peek_archive_within(input, &name(&args.archive), granted).map_err(Error::from)?;
     let (parent, mut options) = new_layer(args.new);
     options.apply = apply_options(args.archive);
     let store = store_for(&options, parent.is_some(), context)?;
@@ -37,8 +37,14 @@ pub(super) fn open(args: &ArchiveArgs) -> Result<Box<dyn Read + Send>, Failure> 
     Ok(Box::new(file))
 }
 
+/// What errors call it.
+fn name(args: &ArchiveArgs) -> String {
+    if args.file == Path::new("-") { "standard input".to_owned() } else { args.file.display().to_string() }
+}
+
 pub(super) fn apply_options(args: ArchiveArgs) -> ApplyOptions {
     let mut options = ApplyOptions::default();
+    options.name = Some(name(&args));
     options.blob_digest = args.digest;
     options.diff_id = args.diff_id;
     options
