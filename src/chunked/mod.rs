@@ -20,6 +20,7 @@
 //! | [`rollsum`] | where files are cut into chunks |
 //! | [`write`](mod@write) | an archive into a blob of this form |
 //! | [`assemble`] | the archive of a blob of which only parts are fetched |
+//! | [`fetched`] | what is fetched of a blob, chunk by chunk |
 //! | [`pipe`](mod@pipe) | what one function writes is what another reads |
 //!
 //! The form is that of the project containers/storage, whose comments are its only description: `pkg/chunked/internal/minimal`
@@ -31,6 +32,7 @@
 
 mod assemble;
 mod compare;
+mod fetched;
 mod pipe;
 mod place;
 mod rollsum;
