@@ -4,8 +4,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::mount::{UnmountMode, mount, unmount};
-use super::options::{MountRequest, Upper, XattrClass, plan};
+use super::options::plan;
 use super::probe::Probe;
+use super::request::{MountRequest, Upper, XattrClass};
 use crate::disk::remove_tree;
 use crate::error::{MountError, TreeError};
 use crate::sys::{beneath, path};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::MountAttrFlags;
 
-use super::options::{Method, MountPlan, Upper};
+use super::request::{Method, MountPlan, Upper};
 use crate::error::MountError;
 use crate::sys::mount::MOUNT_DATA_MAX;
 use crate::sys::userns::IdExtent;

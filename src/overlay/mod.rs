@@ -13,6 +13,7 @@ mod mount;
 mod options;
 mod probe;
 mod program;
+mod request;
 
 pub(crate) use attempt::try_program;
 pub use backing::Backing;
@@ -22,8 +23,7 @@ pub(crate) use entry::EntryPaths;
 pub use entry::{MountEntry, MountParts};
 pub use mount::UnmountMode;
 pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_dead, is_mounted, mount, unmount};
-pub(crate) use options::{
-    BY_PROGRAM, Masked, MountPlan, MountRequest, Upper, XattrClass, check, objection, plan,
-};
+pub(crate) use options::{BY_PROGRAM, check, objection, plan};
 pub(crate) use probe::{ErofsSupport, IdMapSupport, Probe, probe};
 pub(crate) use program::{find as find_program, made as is_by_program, objection as against_found_program};
+pub(crate) use request::{Masked, MountPlan, MountRequest, Upper, XattrClass};

@@ -15,9 +15,9 @@ use rustix::mount::MountAttrFlags;
 
 use super::entry::EntryPaths;
 use super::erofs;
-use super::options::{Method, MountPlan, Upper};
 use super::probe::IdMapSupport;
 use super::program;
+use super::request::{Method, MountPlan, Upper};
 use crate::disk::remove_tree;
 use crate::error::{MountError, TreeError};
 #[cfg(test)]

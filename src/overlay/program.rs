@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{EntryPaths, escaped, extent_words};
 use super::mount::is_mounted;
-use super::options::{MountPlan, PERMISSIONS, Upper};
+use super::options::PERMISSIONS;
+use super::request::{MountPlan, Upper};
 use crate::error::MountError;
 use crate::sys::file::File;
 use crate::sys::mount::info;
@@ -156,8 +157,9 @@ const DEVICE: &str = "/dev/fuse";
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{MountRequest, XattrClass, plan};
+    use super::super::options::plan;
     use super::super::probe::Probe;
+    use super::super::request::{MountRequest, XattrClass};
     use super::*;
     use crate::sys::userns::IdMaps;
 

@@ -5,8 +5,9 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use tempfile::TempDir;
 
 use super::*;
-use crate::overlay::options::{MountRequest, XattrClass, plan};
+use crate::overlay::options::plan;
 use crate::overlay::probe::{Probe, probe};
+use crate::overlay::request::{MountRequest, XattrClass};
 use crate::sys::userns::{IdExtent, IdMaps};
 
 /// A directory as a store has it, with mounts that end with the test.

@@ -2,6 +2,8 @@ use std::path::Path;
 
 use super::*;
 use crate::overlay::entry::{EntryPaths, MountEntry};
+use crate::overlay::probe::ErofsSupport;
+use crate::overlay::request::Masked;
 use crate::sys::userns::IdExtent;
 
 fn able() -> Probe {
