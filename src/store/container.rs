@@ -17,8 +17,9 @@ use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::lease::keeper_of;
 use super::part::Directory;
-use super::remove::{EVERYTHING, Mounts, shown, standing_on};
+use super::remove::{EVERYTHING, Mounts};
 use super::userns::{Wanted, ids_not_ours};
+use super::users::{shown, standing_on};
 use super::view::View;
 use super::{IdMapping, Quota, Store, SyncMode};
 

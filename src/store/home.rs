@@ -8,7 +8,7 @@ use crate::meta::Query;
 use super::Store;
 use super::lease::keeper_of;
 use super::part::{Part, Role};
-use super::remove::standing_on;
+use super::users::standing_on;
 
 /// Where a layer can be changed.
 #[derive(Clone, Copy)]

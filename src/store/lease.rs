@@ -13,7 +13,8 @@ use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn};
 use crate::types::{LayerId, LeaseId, Timestamp, stored};
 
-use super::remove::{self, EVERYTHING, Gone, Mounts};
+use super::remove::{EVERYTHING, Mounts};
+use super::users::{Gone, unneeded};
 use super::{Store, ThingId};
 
 /// Things that are kept for a while.
@@ -210,7 +211,7 @@ impl Store {
     ) -> Result<Vec<LayerRecord>, Error> {
         let mut found = Vec::new();
         for (_, layer) in lease.things.iter().filter(|(code, _)| *code == Owner::Layer.code()) {
-            found.extend(remove::unneeded(txn, layer, gone)?);
+            found.extend(unneeded(txn, layer, gone)?);
         }
         Ok(found)
     }

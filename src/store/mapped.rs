@@ -23,7 +23,8 @@ use super::Store;
 use super::container::random_id;
 use super::layer::changed_meanwhile;
 use super::part::Part;
-use super::remove::{EVERYTHING, Gone, Mounts, unneeded};
+use super::remove::{EVERYTHING, Mounts};
+use super::users::{Gone, unneeded};
 use super::view::View;
 
 /// The label of a copy: which contents it is a copy of.

@@ -20,8 +20,8 @@ use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
 use super::part::Part;
-use super::remove::{Gone, standing_on};
 use super::snapshot::refuse_snapshot;
+use super::users::{Gone, standing_on};
 use super::{Store, SyncMode, ThingId};
 
 mod composefs;

@@ -19,8 +19,9 @@ use super::home::Home;
 use super::image::check_flags;
 use super::import::Rows;
 use super::layer::{changed_meanwhile, found, refuse_renamed};
-use super::remove::{Gone, Mounts, standing_on};
+use super::remove::Mounts;
 use super::snapshot::refuse_snapshot;
+use super::users::{Gone, standing_on};
 use super::written::Old;
 
 /// What a layer gets in the moment in which it is sealed.

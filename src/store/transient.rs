@@ -18,7 +18,8 @@ use crate::types::ContainerId;
 
 use super::Store;
 use super::container::{Insertion, NewContainer};
-use super::remove::{Doomed, EVERYTHING, shown};
+use super::remove::{Doomed, EVERYTHING};
+use super::users::shown;
 
 /// What is known of the rows of this boot.
 enum Rows<'s> {
