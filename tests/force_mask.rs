@@ -252,6 +252,7 @@ fn a_mask_needs_a_mount_program() {
             user: 0,
             variables: Default::default(),
             home: None,
+            own_homes: Vec::new(),
             system_root: dir.path().to_owned(),
         };
         StoreOptions::from_settings(&Settings::load_file(&environment, &path).unwrap())

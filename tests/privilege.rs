@@ -108,8 +108,6 @@ fn a_root_that_others_could_change_is_not_written_to() {
         assert!(error.contains(name) && error.contains("can be written by everybody"), "{error}");
         // Looking is not.
         dir.layerstore(["--no-write", "layers"]).assert_success();
-        set(&exposed, 0o755);
-        dir.layerstore(["gc"]).assert_success();
         set(&exposed, 0o700);
     }
     if !machine::is_real_root() {
@@ -120,6 +118,7 @@ fn a_root_that_others_could_change_is_not_written_to() {
         std::os::unix::fs::chown(&exposed, Some(65534), Some(65534)).unwrap();
         let error = dir.layerstore(["gc"]).assert_exit(1);
         assert!(error.contains("belongs to user 65534"), "{error}");
+        dir.layerstore(["--no-write", "layers"]).assert_success();
         std::os::unix::fs::chown(&exposed, Some(0), Some(0)).unwrap();
     }
     dir.layerstore(["gc"]).assert_success();
@@ -190,37 +189,161 @@ fn no_variable_decides_what_is_run() {
         dir.layerstore(command).env("PATH", &path).output();
     }
     assert!(!ran.exists(), "{}", std::fs::read_to_string(&ran).unwrap_or_default());
+}
 
-    let text = |rest: &str| {
-        let (root, run_root) = (dir.root(), dir.run_root());
-        let roots = format!("graphroot = '{}'\nrunroot = '{}'\n", root.display(), run_root.display());
-        format!("[storage]\ndriver = 'overlay'\n{roots}[storage.options]\n{rest}")
-    };
-    let compat = |file: &Path, options: &str| {
-        let command =
-            TestCommand::layerstore().args(["compat", "status"]).env("CONTAINERS_STORAGE_CONF", file);
-        if options.is_empty() { command } else { command.env("STORAGE_OPTS", options) }.output()
-    };
-    let program = bin.join("fuse-overlayfs").display().to_string();
-    let plain = dir.write("plain.conf", text(""));
-    let accepted = compat(&plain, "overlay.size=0");
-    assert!(accepted.status.success(), "{accepted:?}");
-    // As the other program does, it says so on standard output.
-    let refused = compat(&plain, &format!("overlay.mount_program={program}"));
-    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
-    assert!(!refused.status.success() && said.contains("which no variable decides"), "{said}");
+/// What `storage.conf` says of the store in `dir`, with more options.
+fn configuration(dir: &Dir, options: &str) -> String {
+    let (root, run_root) = (dir.root(), dir.run_root());
+    let roots = format!("graphroot = '{}'\nrunroot = '{}'\n", root.display(), run_root.display());
+    format!("[storage]\ndriver = 'overlay'\n{roots}[storage.options]\n{options}")
+}
 
-    // A variable may name a file; but of one that others could have written the option does not count.
-    let file = dir.write("config/storage.conf", text(&format!("mount_program = '{program}'\n")));
+/// A program that leaves a mark when it is run, and what it leaves.
+fn marking(dir: &Dir, name: &str) -> (PathBuf, PathBuf) {
+    let mark = dir.join(format!("{}-ran", Path::new(name).file_name().unwrap().to_str().unwrap()));
+    let program = dir.write(name, format!("#!/bin/sh\n: > '{}'\nexit 1\n", mark.display()));
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    (program, mark)
+}
+
+/// A user's own directory, below which nothing is anybody else's.
+fn with_home(dir: &Dir, command: TestCommand) -> TestCommand {
+    ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "CONTAINERS_STORAGE_CONF"]
+        .iter()
+        .fold(command, |command, name| command.env(name, ""))
+        .env("HOME", dir.path())
+}
+
+#[test]
+fn a_file_that_a_variable_leads_to_names_no_program() {
+    let dir = Dir::new("privilege-variables");
+    let (program, mark) = marking(&dir, "program");
+    let named = format!("mount_program = '{}'\n", program.display());
+    let compat = |words: &[&str]| with_home(&dir, TestCommand::layerstore().arg("compat").args(words));
+    let told = |mut command: TestCommand, variable: &str| {
+        let output = command.output();
+        // As the other program does, the other command line says so on standard output.
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let advice = format!("a file that ${variable} leads to does not decide");
+        assert!(!output.status.success() && said.contains(&advice), "{variable}: {said}");
+        assert!(said.contains("--mount-program") && said.contains("--config"), "{said}");
+    };
+    let file = dir.write("named.conf", configuration(&dir, &named));
+    let usual = dir.write(".config/containers/storage.conf", configuration(&dir, &named));
+    // The program is refused, and not only the mount.
+    for words in [["status", "-j"], ["layers", "-j"]] {
+        told(compat(&words).env("CONTAINERS_STORAGE_CONF", &file), "CONTAINERS_STORAGE_CONF");
+        told(compat(&words), "HOME");
+        let config_home = usual.parent().unwrap().parent().unwrap();
+        told(compat(&words).env("XDG_CONFIG_HOME", config_home).env("HOME", "/"), "XDG_CONFIG_HOME");
+    }
+    std::fs::remove_file(&usual).unwrap();
+    told(
+        compat(&["status"]).env("CONTAINERS_STORAGE_CONF_OVERRIDE", &file),
+        "CONTAINERS_STORAGE_CONF_OVERRIDE",
+    );
+    told(dir.layerstore(["status"]).env("LAYERSTORE_CONFIG", &file), "LAYERSTORE_CONFIG");
+    let of_variable = compat(&["status"])
+        .env("CONTAINERS_STORAGE_CONF", dir.write("plain.conf", configuration(&dir, "")))
+        .env("STORAGE_OPTS", format!("overlay.mount_program={}", program.display()))
+        .output();
+    let said = String::from_utf8_lossy(&of_variable.stdout).into_owned();
+    assert!(!of_variable.status.success() && said.contains("which a variable does not decide"), "{said}");
+
+    // All else that such a file says counts.
+    let file = dir.write("other.conf", configuration(&dir, "mountopt = 'nodev'\n"));
+    let said = compat(&["status", "-j"]).env("CONTAINERS_STORAGE_CONF", &file).stdout();
+    assert!(said.contains(dir.root().to_str().unwrap()) && said.contains("nodev"), "{said}");
+    let settings =
+        TestCommand::layerstore().args(["config", "--json"]).env("LAYERSTORE_CONFIG", &file).json();
+    assert!(settings.to_string().contains("nodev"), "{settings}");
+
+    // And whoever names the file, or the program, is asked.
+    let file = dir.write("named.conf", configuration(&dir, &named));
+    let by_flag = || TestCommand::layerstore().arg("--config").arg(&file);
+    by_flag().args(["create-container", "--name", "web"]).assert_success();
+    assert!(!mark.exists());
+    if machine::is_root() {
+        by_flag().args(["mount", "web"]).assert_exit(1);
+        assert!(mark.exists(), "it is named to be run");
+    }
+}
+
+#[test]
+fn a_file_that_others_could_write_names_no_program() {
+    let dir = Dir::new("privilege-writable");
+    let (program, mark) = marking(&dir, "program");
+    let file = dir.write(
+        "config/storage.conf",
+        configuration(&dir, &format!("mount_program = '{}'\n", program.display())),
+    );
     let link = dir.join("link.conf");
     symlink(&file, &link).unwrap();
+    let status = |name: &Path| TestCommand::layerstore().arg("--config").arg(name).arg("config");
+    status(&link).assert_success();
     std::fs::set_permissions(file.parent().unwrap(), PermissionsExt::from_mode(0o777)).unwrap();
     for name in [&file, &link] {
-        let refused = compat(name, "");
-        let said = String::from_utf8_lossy(&refused.stdout).into_owned();
-        assert!(!refused.status.success() && said.contains("config can be written by everybody"), "{said}");
-        let error = dir.layerstore(["status"]).env("LAYERSTORE_CONFIG", name).assert_exit(2);
-        assert!(error.contains("can be written by everybody"), "{error}");
+        let error = status(name).assert_exit(2);
+        assert!(error.contains("config can be written by everybody"), "{error}");
     }
-    assert!(!ran.exists());
+    assert!(!mark.exists());
+}
+
+#[test]
+fn what_is_in_a_store_configures_and_runs_nothing() {
+    let dir = Dir::new("privilege-inside");
+    dir.layerstore(["create-container", "--name", "web"]).assert_success();
+    let refused = |what: &str, flag: &str, path: &Path| {
+        let error = dir.layerstore([flag]).arg(path).arg("status").assert_exit(2);
+        let told = format!("the {what} {} is part of the store", path.display());
+        assert!(error.contains(&told) && error.contains("copy it to another place"), "{error}");
+    };
+    let both = |directory: &Path, script: &dyn Fn(&str, &str)| {
+        script(directory.join("own.conf").to_str().unwrap(), "[storage]\n");
+        script(directory.join("own").to_str().unwrap(), "#!/bin/sh\n");
+        std::fs::set_permissions(directory.join("own"), PermissionsExt::from_mode(0o755)).unwrap();
+        refused("configuration file", "--config", &directory.join("own.conf"));
+        refused("mount program", "--mount-program", &directory.join("own"));
+    };
+    let plain = |path: &str, text: &str| std::fs::write(path, text).unwrap();
+    let layer = std::fs::read_dir(dir.root().join("diffs")).unwrap().next().unwrap().unwrap().path();
+    both(&layer, &plain);
+    both(&dir.run_root(), &plain);
+    // By a link, and of another store.
+    let link = dir.join("link.conf");
+    symlink(layer.join("own.conf"), &link).unwrap();
+    refused("configuration file", "--config", &link);
+    let other = Dir::new("privilege-inside-other");
+    let error = other.layerstore(["create-layer", "--mount-program"]).arg(layer.join("own")).assert_exit(2);
+    assert!(error.contains(dir.root().to_str().unwrap()), "{error}");
+    assert!(!other.root().exists(), "no store is made");
+    // The library's explicit setter is no exception.
+    let options = layerstore::StoreOptions::at(dir.root()).mount_program(layer.join("own"));
+    let error = layerstore::Store::open(&options).unwrap_err();
+    assert!(matches!(error, layerstore::Error::InsideStore { .. }), "{error:?}");
+
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let mounted = dir.layerstore(["mount", "web"]).stdout_path();
+    both(&mounted, &plain);
+    // As a runtime shows it elsewhere.
+    let (elsewhere, bound) = (dir.create_dir("elsewhere"), dir.create_dir("bound"));
+    let bind =
+        |from: &Path, to: &Path| TestCommand::new("mount").arg("--bind").arg(from).arg(to).assert_success();
+    bind(&mounted, &elsewhere);
+    bind(&layer, &bound);
+    let unmount = || {
+        for path in [&elsewhere, &bound] {
+            TestCommand::new("umount").arg(path).assert_success();
+        }
+        dir.layerstore(["unmount", "web"]).assert_success();
+    };
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        both(&elsewhere, &plain);
+        both(&bound, &plain);
+    }));
+    unmount();
+    told.unwrap();
 }

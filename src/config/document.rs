@@ -51,6 +51,8 @@ pub(super) struct Entry {
     /// Whether a list is added to what earlier files give, and does not replace it.
     pub(super) append: bool,
     pub(super) line: usize,
+    /// Of a table of texts, the line of each.
+    pub(super) lines: BTreeMap<String, usize>,
 }
 
 /// A file's values and what in it does nothing.
@@ -113,9 +115,10 @@ impl Reader<'_> {
         found: &DeValue<'_>,
         line: usize,
     ) -> Result<(), ConfigError> {
+        let line_at = |at: &Spanned<_>| line_of(self.text, at.span().start);
         let (value, append) = convert(kind, found).ok_or_else(|| ConfigError::Value {
             path: self.path.to_owned(),
-            line,
+            line: culprit(kind, found).map_or(line, |at| line_of(self.text, at)),
             key: key.to_owned(),
             expected: kind.expectation(),
             found: match (kind, found) {
@@ -123,8 +126,29 @@ impl Reader<'_> {
                 _ => describe(found),
             },
         })?;
-        self.document.entries.push(Entry { key, value, append, line });
+        let lines = match found {
+            DeValue::Table(table) => {
+                table.keys().map(|name| (name.get_ref().to_string(), line_at(name))).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        self.document.entries.push(Entry { key, value, append, line, lines });
         Ok(())
+    }
+}
+
+/// Where in a list or a table something stands that is no text.
+fn culprit(kind: Kind, found: &DeValue<'_>) -> Option<usize> {
+    match (kind, found) {
+        (Kind::List, DeValue::Array(items)) => {
+            let is_text = |item: &&Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::String(_));
+            items.iter().find(|item| !is_text(item)).map(|item| item.span().start)
+        }
+        (Kind::Map, DeValue::Table(table)) => {
+            let mut names = table.iter();
+            names.find(|(_, value)| scalar(value.get_ref()).is_none()).map(|(name, _)| name.span().start)
+        }
+        _ => None,
     }
 }
 

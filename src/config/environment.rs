@@ -10,6 +10,11 @@ use crate::sys::{path as sys_path, privileges};
 /// The variable that says that mounts are not to map ids.
 pub const DISABLE_ID_MAPS: &str = "_CONTAINERS_OVERLAY_DISABLE_IDMAP";
 
+/// The variables that say where a user's configuration is.
+const CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+const HOME: &str = "HOME";
+const ROOTLESS_USER: &str = "_CONTAINERS_ROOTLESS_UID";
+
 /// The surroundings in which configuration is looked for. A value, so that a test or a program that configures
 /// another system can give its own.
 #[derive(Clone, Debug)]
@@ -20,6 +25,9 @@ pub struct Environment {
     pub variables: BTreeMap<String, String>,
     /// The home directory to use when `HOME` is not set.
     pub home: Option<PathBuf>,
+    /// The home directories that the user database gives whoever runs this, whatever variables say: only a user's configuration that
+    /// is below one of them may name programs.
+    pub own_homes: Vec<PathBuf>,
     /// The directory that stands for `/` when system-wide files are looked for.
     pub system_root: PathBuf,
 }
@@ -31,9 +39,16 @@ impl Environment {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         // A program that entered a user namespace as an ordinary user says so here, for itself and its children.
-        let outside = variables.get("_CONTAINERS_ROOTLESS_UID").and_then(|text| text.parse().ok());
+        let outside = variables.get(ROOTLESS_USER).and_then(|text| text.parse().ok());
         let user = outside.unwrap_or_else(privileges::effective_user);
-        Environment { user, variables, home: privileges::home_of(user), system_root: PathBuf::from("/") }
+        let own = [privileges::effective_user(), privileges::user_outside()];
+        Environment {
+            user,
+            variables,
+            home: privileges::home_of(user),
+            own_homes: own.into_iter().filter_map(privileges::home_of).collect(),
+            system_root: PathBuf::from("/"),
+        }
     }
 
     /// Whether mounts are not to map ids: `_CONTAINERS_OVERLAY_DISABLE_IDMAP` is `yes`.
@@ -63,14 +78,19 @@ impl Environment {
     }
 
     fn home_directory(&self) -> Result<PathBuf, ConfigError> {
-        let home = self.variable("HOME").map(PathBuf::from).or_else(|| self.home.clone());
+        let home = self.variable(HOME).map(PathBuf::from).or_else(|| self.home.clone());
         home.ok_or(ConfigError::NoHome { user: self.user })
     }
 
-    /// Where the user's configuration is; `None` without a home.
-    pub(super) fn config_home(&self) -> Option<PathBuf> {
-        let set = self.variable("XDG_CONFIG_HOME").map(PathBuf::from);
-        set.or_else(|| Some(self.home_directory().ok()?.join(".config")))
+    /// Where the user's configuration is; `None` without a home. With the variable that says so, if the user database says otherwise.
+    pub(super) fn config_home(&self) -> Option<(PathBuf, Option<&'static str>)> {
+        let (path, variable) = match self.variable(CONFIG_HOME) {
+            Some(set) => (PathBuf::from(set), CONFIG_HOME),
+            None if self.variable(HOME).is_some() => (self.home_directory().ok()?.join(".config"), HOME),
+            None => (self.home_directory().ok()?.join(".config"), ROOTLESS_USER),
+        };
+        let is_own = self.own_homes.iter().any(|home| is_same(&home.join(".config"), &path));
+        Some((path, (!is_own).then_some(variable)))
     }
 
     /// Where the user's data is.
@@ -112,6 +132,12 @@ impl Environment {
         path.push_str(rest);
         PathBuf::from(path)
     }
+}
+
+/// Whether two paths lead to one place. What is not there is nowhere.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    one == other
+        || matches!((sys_path::resolve(one), sys_path::resolve(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The name that a text behind a `$` begins with, and what follows it.

@@ -60,7 +60,8 @@ impl Settings {
                         error => error.to_string(),
                     };
                     let option = format!("layerstore.limits {name} = {value}");
-                    ConfigError::Option { option, origin: origin.to_string(), reason }
+                    let origin = self.origin_of(KEY, name).unwrap_or(origin).to_string();
+                    ConfigError::Option { option, origin, reason }
                 })?;
             }
         }

@@ -63,7 +63,7 @@ impl OverlayOptions {
     /// Reads options: of two of a kind the later one counts. The case of keys does not count, nor do spaces around keys and values.
     /// A key may begin with `overlay.`, `overlay2.` or a point; those of other drivers are [passed over](Self::passed_over). A `mount_program` without a slash
     /// is looked for in the directories of the system, whatever `$PATH` says; one that a [variable](Origin::Variable) gives, or a file that
-    /// other users could write, is refused, since it would be run.
+    /// a variable [names](Origin::File::named_by) or other users could write, is refused, since it would be run.
     ///
     /// Returns [`ConfigError::Option`] if one has no key or value, a key is unknown, or a value means nothing: such as a
     /// mount program or an image store that is not there.
@@ -153,12 +153,17 @@ fn list(value: &str) -> Vec<String> {
 /// Refuses a program that somebody else than the user or the administrator could have chosen: variables are passed on by whatever
 /// stands between, and a file counts as far as nobody else can write it.
 fn may_be_run(origin: &Origin) -> Result<(), String> {
+    let by_variable = |which: &str| {
+        Err(format!(
+            "names a program to be run, which {which} does not decide: put it into /etc/containers/storage.conf or \
+             ~/.config/containers/storage.conf, or give it as --mount-program or --storage-opt; or name the file with --config"
+        ))
+    };
     match origin {
         Origin::Default | Origin::Flag(_) => Ok(()),
-        Origin::Variable(_) => {
-            Err("names a program to be run, which no variable decides: put it into a storage.conf, or \
-             give it as --storage-opt or --mount-program"
-                .to_owned())
+        Origin::Variable(_) => by_variable("a variable"),
+        Origin::File { named_by: Some(variable), .. } => {
+            by_variable(&format!("a file that ${variable} leads to"))
         }
         Origin::File { path, .. } => match exposure::on_the_way_to(path) {
             Ok(None) => Ok(()),
@@ -349,16 +354,18 @@ mod tests {
         let path = dir.path().join("storage.conf");
         std::fs::write(&path, "").unwrap();
         let parse = |origin| OverlayOptions::parse(&[DriverOption::new("overlay.mount_program=sh", origin)]);
-        let file = || Origin::File { path: path.clone(), line: 7 };
+        let file = || Origin::File { path: path.clone(), line: 7, named_by: None };
         for good in [Origin::Flag("--mount-program"), file()] {
             assert!(parse(good).unwrap().mount_program.is_some());
         }
         let said = |origin| parse(origin).unwrap_err().to_string();
         let variable = said(Origin::Variable("STORAGE_OPTS"));
         assert!(
-            variable.starts_with("$STORAGE_OPTS: ") && variable.contains("put it into a storage.conf"),
+            variable.starts_with("$STORAGE_OPTS: ") && variable.contains("a variable does not decide"),
             "{variable}"
         );
+        let named = said(Origin::File { path: path.clone(), line: 7, named_by: Some("HOME") });
+        assert!(named.contains("storage.conf:7") && named.contains("a file that $HOME leads to"), "{named}");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
         let exposed = said(file());
         assert!(

@@ -14,24 +14,47 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
+use super::environment::is_same;
 use crate::error::ConfigError;
 use crate::sys::path as sys_path;
 
 const ONLY: &str = "CONTAINERS_STORAGE_CONF";
 const LAST: &str = "CONTAINERS_STORAGE_CONF_OVERRIDE";
 
+/// A file that is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    /// The variable that names it, or the directory that it is found in; `None` if it is where the machine and its user database
+    /// have it, or a caller names it.
+    pub(super) named_by: Option<&'static str>,
+}
+
+impl Source {
+    fn at(path: PathBuf) -> Self {
+        Source { path, named_by: None }
+    }
+}
+
 /// The files to read, those whose values count less first.
 ///
 /// Returns [`ConfigError::Missing`] if a variable names a file that is not there, and [`ConfigError::Read`] if a
 /// directory cannot be listed.
-pub(super) fn files(environment: &Environment) -> Result<Vec<PathBuf>, ConfigError> {
+pub(super) fn files(environment: &Environment) -> Result<Vec<Source>, ConfigError> {
     let mut files = match named_by(environment, ONLY)? {
         Some(only) => vec![only],
         None => {
             let places = places(environment);
             let mut files = Vec::from_iter(main_of(&places));
             files.extend(drop_ins(environment, &places)?);
-            files
+            let user = environment.config_home();
+            let of_system = system_places(environment);
+            let source = |path: PathBuf| match &user {
+                _ if of_system.iter().any(|place| path.starts_with(place)) => Source::at(path),
+                Some((home, named_by)) if path.starts_with(home) => Source { path, named_by: *named_by },
+                _ => Source::at(path),
+            };
+            files.into_iter().map(source).collect()
         }
     };
     files.extend(named_by(environment, LAST)?);
@@ -49,14 +72,27 @@ fn main_of(places: &[PathBuf]) -> Option<PathBuf> {
     files.into_iter().find(|path| sys_path::is_file(path))
 }
 
-fn named_by(environment: &Environment, variable: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+fn named_by(environment: &Environment, variable: &'static str) -> Result<Option<Source>, ConfigError> {
     let Some(path) = environment.variable(variable).map(PathBuf::from) else { return Ok(None) };
-    if sys_path::is_file(&path) { Ok(Some(path)) } else { Err(ConfigError::Missing { path, variable }) }
+    match sys_path::is_file(&path) {
+        true => {
+            let named_by = (!is_usual(environment, &path)).then_some(variable);
+            Ok(Some(Source { path, named_by }))
+        }
+        false => Err(ConfigError::Missing { path, variable }),
+    }
+}
+
+/// Whether a file is one that is read where no variable names another.
+fn is_usual(environment: &Environment, file: &Path) -> bool {
+    let own = environment.own_homes.iter().map(|home| home.join(".config/containers"));
+    let mut places = system_places(environment).into_iter().chain(own);
+    places.any(|place| is_same(&place.join("storage.conf"), file))
 }
 
 /// The directories that hold a `storage.conf`, the weakest first.
 fn places(environment: &Environment) -> Vec<PathBuf> {
-    let user = environment.config_home().map(|home| home.join("containers"));
+    let user = environment.config_home().map(|(home, _)| home.join("containers"));
     system_places(environment).into_iter().chain(user).collect()
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{self, Value, Warning};
 use super::key::KEYS;
+use super::search::Source;
 use super::{Environment, OverlayOptions, search};
 use crate::error::ConfigError;
 use crate::sys::path as sys_path;
@@ -22,6 +23,9 @@ const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
 /// The options of every driver, in the order in which they are listed, as the keys below `storage.options` name them.
 const GENERAL_OPTIONS: [&str; 6] =
     ["size", "mount_program", "skip_mount_home", "ignore_chown_errors", "force_mask", "mountopt"];
+
+/// The table of options for programs that pull images.
+const PULL_KEY: &str = "storage.options.pull_options";
 
 /// The options for programs that pull images, and whether each says yes or no.
 const PULL_OPTIONS: [(&str, bool); 5] = [
@@ -44,6 +48,9 @@ pub enum Origin {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
+        /// The environment variable that names the file, or the directory that it is found in; `None` if it is where the machine and
+        /// its user database have it, or a caller names it. Programs to be run are not taken from a file that a variable names.
+        named_by: Option<&'static str>,
     },
     /// An environment variable.
     Variable(&'static str),
@@ -55,7 +62,7 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
-            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::File { path, line, .. } => write!(f, "{}:{line}", path.display()),
             Origin::Variable(name) => write!(f, "${name}"),
             Origin::Flag(name) => f.write_str(name),
         }
@@ -146,6 +153,8 @@ impl DriverOption {
 #[derive(Clone, Debug)]
 pub struct Settings {
     values: BTreeMap<&'static str, Setting>,
+    /// Where each name of a table of texts stands, by key and name.
+    names: BTreeMap<(&'static str, String), Origin>,
     warnings: Vec<Warning>,
     files: Vec<PathBuf>,
     driver: Option<Setting<String>>,
@@ -174,17 +183,29 @@ impl Settings {
     ///
     /// Returns what [`load`](Self::load) does.
     pub fn load_file(environment: &Environment, file: &Path) -> Result<Self, ConfigError> {
-        Self::read(environment, vec![file.to_owned()], None)
+        Self::read(environment, vec![Source { path: file.to_owned(), named_by: None }], None)
+    }
+
+    /// The same of a file that the environment variable `variable` names: programs to be run are not taken from it.
+    ///
+    /// Returns what [`load`](Self::load) does.
+    pub fn load_file_of_variable(
+        environment: &Environment,
+        file: &Path,
+        variable: &'static str,
+    ) -> Result<Self, ConfigError> {
+        Self::read(environment, vec![Source { path: file.to_owned(), named_by: Some(variable) }], None)
     }
 
     fn read(
         environment: &Environment,
-        files: Vec<PathBuf>,
+        files: Vec<Source>,
         of_root: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let mut values = BTreeMap::new();
+        let (mut values, mut names) = (BTreeMap::new(), BTreeMap::new());
         let mut warnings = Vec::new();
-        for path in &files {
+        for source in &files {
+            let path = &source.path;
             let text = sys_path::read_to_string(path)
                 .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
             let document = document::parse(path, &text)?;
@@ -193,7 +214,7 @@ impl Settings {
                 if of_root == Some(path.as_path()) && ROOTS.contains(&entry.key) {
                     continue;
                 }
-                merge(&mut values, path, entry);
+                merge(&mut values, &mut names, source, entry);
             }
         }
         // Text that is empty is as good as not there.
@@ -205,10 +226,11 @@ impl Settings {
             run_root: run_root(environment, &values),
             image_store: text(&values, "storage.imagestore").map(|setting| setting.map(PathBuf::from)),
             disable_id_maps: environment.disables_id_mapped_mounts(),
-            ignored: ignored(environment, &values),
+            ignored: ignored(environment, &values, &names),
             values,
+            names,
             warnings,
-            files,
+            files: files.into_iter().map(|source| source.path).collect(),
         };
         match settings.image_store() {
             Some(store) if store.value == settings.graph_root.value => {
@@ -236,6 +258,11 @@ impl Settings {
     /// What files say of a key, such as `storage.options.mountopt`; `None` if they say nothing.
     pub fn get(&self, key: &str) -> Option<&Setting> {
         self.values.get(key)
+    }
+
+    /// Where a name in a table of texts stands, such as one of `storage.options.pull_options`.
+    pub fn origin_of(&self, key: &'static str, name: &str) -> Option<&Origin> {
+        self.names.get(&(key, name.to_owned()))
     }
 
     /// Every key that files say something of, in a fixed order.
@@ -357,14 +384,22 @@ impl<T> Setting<T> {
     }
 }
 
-fn merge(values: &mut BTreeMap<&'static str, Setting>, path: &Path, entry: document::Entry) {
+fn merge(
+    values: &mut BTreeMap<&'static str, Setting>,
+    names: &mut BTreeMap<(&'static str, String), Origin>,
+    source: &Source,
+    entry: document::Entry,
+) {
+    let origin_at = |line| Origin::File { path: source.path.clone(), line, named_by: source.named_by };
+    names.retain(|(key, _), _| *key != entry.key);
+    names.extend(entry.lines.into_iter().map(|(name, line)| ((entry.key, name), origin_at(line))));
     let mut value = entry.value;
     if let (true, Value::List(added), Some(Setting { value: Value::List(earlier), .. })) =
         (entry.append, &value, values.get(entry.key))
     {
         value = Value::List([earlier.as_slice(), added.as_slice()].concat());
     }
-    let origin = Origin::File { path: path.to_owned(), line: entry.line };
+    let origin = origin_at(entry.line);
     values.insert(entry.key, Setting { value, origin });
 }
 
@@ -429,7 +464,11 @@ fn options_of_files(values: &BTreeMap<&'static str, Setting>) -> Vec<DriverOptio
 }
 
 /// What is set and overruled, or means nothing.
-fn ignored(environment: &Environment, values: &BTreeMap<&'static str, Setting>) -> Vec<Ignored> {
+fn ignored(
+    environment: &Environment,
+    values: &BTreeMap<&'static str, Setting>,
+    names: &BTreeMap<(&'static str, String), Origin>,
+) -> Vec<Ignored> {
     let mut ignored = Vec::from_iter(environment.id_maps_note());
     let mut ignore = |option: &str, origin: &Origin, reason: &str| {
         let (option, reason) = (option.to_owned(), reason.to_owned());
@@ -451,8 +490,9 @@ fn ignored(environment: &Environment, values: &BTreeMap<&'static str, Setting>) 
             ignore("rootless_storage_path", &path.origin, "graphroot says where the store is");
         }
     }
-    if let Some(Setting { value: Value::Map(options), origin }) = values.get("storage.options.pull_options") {
+    if let Some(Setting { value: Value::Map(options), origin }) = values.get(PULL_KEY) {
         for (name, value) in options {
+            let origin = names.get(&(PULL_KEY, name.clone())).unwrap_or(origin);
             let option = format!("pull_options {name} = {value:?}");
             match PULL_OPTIONS.iter().find(|(known, _)| known == name) {
                 None => ignore(&option, origin, "it is no option for pulling"),

@@ -46,6 +46,7 @@ impl Machine {
             user: self.user,
             variables: self.variables.clone(),
             home: None,
+            own_homes: vec![self.path("/home/ann")],
             system_root: self.root.path().to_owned(),
         })
     }
@@ -151,6 +152,61 @@ fn variables_choose_files() {
         "the configuration /nowhere.conf that $CONTAINERS_STORAGE_CONF names is not there: correct the variable or \
          unset it"
     );
+}
+
+#[test]
+fn a_variable_that_leads_to_a_file_is_known() {
+    let program = "[storage.options]\nmount_program = 'sh'\n";
+    let named_by = |machine: &Machine| match machine.settings().get("storage.options.mount_program") {
+        Some(super::Setting { origin: Origin::File { named_by, .. }, .. }) => *named_by,
+        other => panic!("{other:?}"),
+    };
+    let machine = Machine::of_user().with(ETC, program);
+    assert_eq!(named_by(&machine), None);
+    let machine = machine.with(HOME, program).with("/home/bob/.config/containers/storage.conf", program);
+    assert_eq!(named_by(&machine), None, "it is where the user database has the user's home");
+    let own = machine.path("/home/ann/.config");
+    let machine = machine.set("XDG_CONFIG_HOME", own);
+    assert_eq!(named_by(&machine), None);
+    for (variable, path) in [("HOME", "/home/bob"), ("XDG_CONFIG_HOME", "/home/bob/.config")] {
+        let mut machine = Machine::of_user().with("/home/bob/.config/containers/storage.conf", program);
+        let drop_in = Machine::of_user()
+            .with("/home/bob/.config/containers/storage.conf.d/1.conf", program)
+            .with(ETC, program);
+        for machine in [&mut machine, &mut { drop_in }] {
+            let path = machine.path(path);
+            machine.variables.insert(variable.into(), path.to_str().unwrap().into());
+            assert_eq!(named_by(machine), Some(variable));
+            let error = machine.settings().overlay().unwrap_err().to_string();
+            assert!(error.contains(&format!("a file that ${variable} leads to does not decide")), "{error}");
+        }
+    }
+    // An account that only a variable says to be the user's.
+    let other = Machine::of_user().with("/home/bob/.config/containers/storage.conf", program);
+    let environment = Environment {
+        user: 1001,
+        variables: BTreeMap::new(),
+        home: Some(other.path("/home/bob")),
+        own_homes: vec![other.path("/home/ann")],
+        system_root: other.path("/"),
+    };
+    let error = Settings::load(&environment).unwrap().overlay().unwrap_err().to_string();
+    assert!(error.contains("$_CONTAINERS_ROOTLESS_UID"), "{error}");
+
+    for variable in ["CONTAINERS_STORAGE_CONF", "CONTAINERS_STORAGE_CONF_OVERRIDE"] {
+        let machine = Machine::of_user().with("/x.conf", program).with(ETC, program).with(HOME, program);
+        let mut machine = machine;
+        for (file, expected) in [(ETC, None), (HOME, None), ("/x.conf", Some(variable))] {
+            let path = machine.path(file);
+            machine = machine.set(variable, path);
+            assert_eq!(named_by(&machine), expected, "{file}");
+        }
+    }
+    let file = Machine::of_root().with("/x.conf", program);
+    let environment = Environment::of_this_process();
+    let load = Settings::load_file_of_variable(&environment, &file.path("/x.conf"), "LAYERSTORE_CONFIG");
+    assert!(load.unwrap().overlay().unwrap_err().to_string().contains("$LAYERSTORE_CONFIG"));
+    assert!(Settings::load_file(&environment, &file.path("/x.conf")).unwrap().overlay().is_ok());
 }
 
 #[test]
@@ -274,6 +330,21 @@ fn a_bad_value_is_an_error_with_its_line() {
             "storage.driver_priority must be a list of strings, not a list",
         ),
         ("[storage]\ndriver = [\n\n", 2, "unclosed array"),
+        (
+            "[storage]\ndriver_priority = [\n  'a',\n  1,\n]\n",
+            4,
+            "storage.driver_priority must be a list of strings, not a list",
+        ),
+        (
+            "[storage.options]\n[storage.options.pull_options]\na = 'b'\nc = []\n",
+            4,
+            "storage.options.pull_options must be a table of strings, not a table",
+        ),
+        ("[storage]\ndriver = 'a'\ndriver = 'b'\n", 3, "duplicate key"),
+        ("[storage]\ndriver = 'a'\n[storage]\n", 3, "duplicate key"),
+        ("[storage]\ndriver = 'a\n", 2, ""),
+        ("[storage]\n\ndriver 'a'\n", 3, ""),
+        ("[storage\ndriver = 'a'\n", 1, ""),
         ("[storage.options]\nauto-userns-min-size = -1\n", 2, "must be a whole number, not -1"),
     ] {
         let machine = Machine::of_root().with(ETC, text);
@@ -281,6 +352,18 @@ fn a_bad_value_is_an_error_with_its_line() {
         let place = format!("{}:{line}: ", machine.path(ETC).display());
         assert!(found.starts_with(&place) && found.contains(message), "{text:?}: {found}");
     }
+}
+
+#[test]
+fn what_stands_in_a_table_has_a_line_of_its_own() {
+    let table = "[storage]\n\n[storage.options.layerstore.limits]\nentries = 5\nnosuch = 1\n";
+    let machine = Machine::of_root().with(ETC, table);
+    let error = machine.settings().limits().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}:5: ", machine.path(ETC).display())), "{error}");
+    let options = "[storage.options]\npull_options.ostree_repos = 'x'\n# none\npull_options.nosuch = 'x'\n";
+    let machine = Machine::of_root().with(ETC, options);
+    let ignored = machine.settings().ignored().first().unwrap().to_string();
+    assert!(ignored.starts_with(&format!("{}:4: ", machine.path(ETC).display())), "{ignored}");
 }
 
 #[test]

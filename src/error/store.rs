@@ -108,6 +108,21 @@ pub enum Error {
         /// The root directory.
         root: PathBuf,
     },
+    /// A configuration file, or the program that is to mount, stands where images and containers decide what there is.
+    #[error(
+        "the {what} {} is part of the store {}, and what is in a store decides nothing: copy it to another place, and name \
+         that",
+        path.display(),
+        root.display()
+    )]
+    InsideStore {
+        /// `configuration file` or `mount program`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The root or run root of a store whose tree it is in.
+        root: PathBuf,
+    },
     /// The store was opened for reading only, or lies on a filesystem that is read-only.
     #[error("the store {} is open for reading only", root.display())]
     ReadOnly {

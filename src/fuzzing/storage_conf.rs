@@ -95,7 +95,13 @@ fn set_up(root: &Path, mode: u8, text: &str) -> io::Result<Environment> {
     }
     let user = if mode & 0x80 == 0 { 0 } else { 1000 };
     let home = (mode & 0x40 == 0).then(|| root.join("home"));
-    Ok(Environment { user, variables, home, system_root: root.to_owned() })
+    Ok(Environment {
+        user,
+        variables,
+        home,
+        own_homes: vec![root.join("home")],
+        system_root: root.to_owned(),
+    })
 }
 
 fn check_machine(environment: &Environment, root: &Path) {

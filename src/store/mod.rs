@@ -68,6 +68,7 @@ mod options;
 mod owners;
 mod part;
 mod places;
+mod programs;
 mod query;
 mod quota;
 mod removal;

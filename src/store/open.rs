@@ -90,6 +90,7 @@ impl Store {
     /// and none may be made ([`Missing`](LayoutError::Missing)), or if it is to be written to and other users could change it
     /// ([`Exposed`](LayoutError::Exposed));
     /// [`Error::Mount`] if options exclude each other ([`Composefs`](MountError::Composefs), [`Masked`](MountError::Masked));
+    /// [`Error::InsideStore`] if the mount program or a file of its configuration is in a store;
     /// [`Error::Quota`] if a store would be made whose default [quota](StoreOptions::quota) could not be kept;
     /// [`Error::DatabaseMissing`] if its database is gone, or would have to be made where nothing may be;
     /// [`Error::Meta`] if the database cannot be opened; and
@@ -100,6 +101,7 @@ impl Store {
             path: "/proc/self/uid_map".into(),
             source,
         })?;
+        options.refuse_own_files()?;
         let read = Others::open_read(options)?;
         options.refuse_contradictions()?;
         let layout = open_layout(options, &privileges)?.with_mask(options.force_mask);

@@ -64,6 +64,8 @@ pub struct StoreOptions {
     pub(super) pull_options: BTreeMap<String, String>,
     pub(super) limits: Limits,
     pub(super) ignored: Vec<Ignored>,
+    /// The files that some of this stands in.
+    pub(super) files: Vec<PathBuf>,
     pub(super) image_store_root: Option<PathBuf>,
     pub(super) image_stores: Vec<PathBuf>,
     pub(super) additional_layer_stores: Vec<AdditionalLayerStore>,
@@ -100,6 +102,7 @@ impl StoreOptions {
             limits: Limits::DEFAULT,
             for_another: false,
             ignored: Vec::new(),
+            files: Vec::new(),
             image_store_root: None,
             image_stores: Vec::new(),
             additional_layer_stores: Vec::new(),

@@ -71,6 +71,7 @@ impl StoreOptions {
         options.limits = settings.limits()?;
         options.pull_options = settings.pull_options();
         options.ignored.extend_from_slice(settings.ignored());
+        options.files = settings.files().to_vec();
         options.auto_ids = auto_ids(settings)?;
         options.driver_options(settings.driver_options())
     }
@@ -224,7 +225,8 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let variables: BTreeMap<_, _> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let environment = Environment { user: 0, variables, home: None, system_root: dir.path().to_owned() };
+        let system_root = dir.path().to_owned();
+        let environment = Environment { user: 0, variables, home: None, own_homes: Vec::new(), system_root };
         StoreOptions::from_settings(&Settings::load_file(&environment, &path)?)
     }
 

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "mount_setattr has no wrapper in nix or rustix")]
 
 pub(crate) mod info;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,8 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 
 use super::call::{Call, call, point};
 use super::file::File;
+
+pub(crate) use shown::is_shown;
 
 /// The longest option string of `mount(2)`: a page, less the NUL that ends it.
 pub(crate) const MOUNT_DATA_MAX: usize = 4095;

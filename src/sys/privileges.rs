@@ -50,6 +50,27 @@ pub(crate) fn effective_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// The id that the user whose rights this process has is known by outside of its user namespace; inside of none, the same. One
+/// that is not mapped is told as it is.
+pub(crate) fn user_outside() -> u32 {
+    let own = effective_user();
+    let map = super::path::read_to_string(Path::new("/proc/self/uid_map")).unwrap_or_default();
+    id_outside(&map, own).unwrap_or(own)
+}
+
+fn id_outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(inside)), Some(Ok(outside)), Some(Ok(count)), None) =
+            (numbers.next(), numbers.next(), numbers.next(), numbers.next())
+        else {
+            return None;
+        };
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// Whether this process can give its files to these ids, as far as is known.
 pub(crate) fn may_give_to(uid: u32, gid: u32) -> bool {
     let is_own = uid == effective_user() && gid == nix::unistd::getegid().as_raw();
@@ -89,6 +110,12 @@ mod tests {
     fn maps_are_told_apart() {
         assert!(is_initial_map("         0          0 4294967295\n"));
         assert!(!is_initial_map("         0       1000          1\n"));
-        assert_eq!(mapped_ids("0 1000 1\n1 100000 65536\n"), 65537);
+        let map = "0 1000 1\n1 100000 65536\n";
+        assert_eq!(mapped_ids(map), 65537);
+        assert_eq!(
+            [0, 1, 65536, 65537].map(|id| id_outside(map, id)),
+            [Some(1000), Some(100_000), Some(165_535), None]
+        );
+        assert_eq!(id_outside("0 0 4294967295", 7), Some(7));
     }
 }

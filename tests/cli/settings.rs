@@ -54,6 +54,28 @@ fn limits_that_cannot_be_kept_are_told_with_what_asks_for_them() {
 }
 
 #[test]
+fn variables_that_do_not_count_are_notes() {
+    let dir = Dir::new("settings-variables");
+    let said = |words: &[&str], name: &str, value: &str| {
+        let output = dir.layerstore(["config", "--json"]).args(words).env(name, value).output();
+        assert!(output.status.success(), "{output:?}");
+        let note = format!("${name} has no effect: it counts with --config");
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (err.matches(&note).count(), out)
+    };
+    assert_eq!(said(&[], "STORAGE_OPTS", "overlay.mountopt=nodev").0, 1);
+    assert_eq!(said(&[], "STORAGE_DRIVER", "vfs").0, 1);
+    // It is so anyway.
+    assert_eq!(said(&[], "STORAGE_DRIVER", "overlay").0, 0);
+    assert_eq!(said(&[], "STORAGE_OPTS", "").0, 0);
+    let file = dir.write("storage.conf", "[storage]\n");
+    let (notes, settings) =
+        said(&["--config", file.to_str().unwrap()], "STORAGE_OPTS", "overlay.mountopt=nodev");
+    assert!(notes == 0 && settings.contains("nodev"), "{settings}");
+}
+
+#[test]
 fn settings_that_exclude_each_other_are_found_at_once() {
     let dir = Dir::new("settings-contradictions");
     let run = |text: &str, arguments: &[&str], code: i32| {

@@ -86,11 +86,15 @@ impl Effective {
 
     /// Takes everything together.
     pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
-        let file = given(global.config.clone(), "--config", "LAYERSTORE_CONFIG").map(|file| file.value);
-        let settings = match &file {
-            Some(file) => Some(Settings::load_file(&Environment::of_this_process(), file)?),
-            None => None,
-        };
+        let environment = Environment::of_this_process();
+        let file = given(global.config.clone(), "--config", "LAYERSTORE_CONFIG");
+        let settings = file.as_ref().map(|file: &Chosen<PathBuf>| match file.origin {
+            Origin::Variable(variable) => {
+                Settings::load_file_of_variable(&environment, &file.value, variable)
+            }
+            _ => Settings::load_file(&environment, &file.value),
+        });
+        let (settings, file) = (settings.transpose()?, file.map(|file| file.value));
         let (root, run_root) = roots(global, settings.as_ref())?;
         let (mut options, mut warnings) = (StoreOptions::at(&root.value), Vec::new());
         let mut lines = Lines(Vec::new());
@@ -109,7 +113,8 @@ impl Effective {
             lines.add_settings(&settings, &options)?;
         } else {
             options = options.driver_options(&flags)?;
-            warnings.extend(Environment::of_this_process().id_maps_note().map(|note| note.to_string()));
+            warnings.extend(environment.id_maps_note().map(|note| note.to_string()));
+            warnings.extend(variables_note());
         }
         lines.add_driver_flags(&flags)?;
         options = options.run_root(&run_root.value);
@@ -124,6 +129,19 @@ fn driver_options(global: &GlobalArgs) -> Vec<DriverOption> {
     let text = |program: &PathBuf| format!("mount_program={}", program.display());
     let program = global.mount_program.iter().map(text);
     program.map(|text| DriverOption::new(text, Origin::Flag("--mount-program"))).collect()
+}
+
+/// Variables that a configuration counts with, where there is none.
+fn variables_note() -> impl Iterator<Item = String> {
+    // What is said of the driver may be what is so anyway.
+    let says = |name: &&str| match variable(name) {
+        Some(value) => {
+            *name != "STORAGE_DRIVER" || !["overlay", "overlay2"].map(OsString::from).contains(&value)
+        }
+        None => false,
+    };
+    let names = ["STORAGE_DRIVER", "STORAGE_OPTS"].into_iter().filter(says);
+    names.map(|name| format!("${name} has no effect: it counts with --config and for `layerstore compat`"))
 }
 
 /// Options for pulling that mean something to programs that pull.

@@ -269,7 +269,9 @@ impl Failure {
         let hint = if no_write { self.hint_without_writing() } else { self.hint() };
         report::failure(self, hint.as_deref(), color);
         match self {
-            Failure::Setting { .. } | Failure::Config(_) => ExitCode::from(2),
+            Failure::Setting { .. }
+            | Failure::Config(_)
+            | Failure::Store(layerstore::Error::InsideStore { .. }) => ExitCode::from(2),
             #[cfg(feature = "containerd")]
             Failure::NoSocket => ExitCode::from(2),
             // Words that the library takes apart.

@@ -29,6 +29,8 @@ impl Store {
                 probe
             }
         };
+        // What stands at its path may be another file than when the store was opened.
+        self.options().refuse_own_program()?;
         // Who is told to install one does so within the boot.
         probe.program = self.options().mount_program.clone().or_else(overlay::find_program);
         Ok(probe)

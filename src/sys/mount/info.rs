@@ -15,6 +15,8 @@ pub(crate) const TABLE: &str = "/proc/thread-self/mountinfo";
 pub(crate) struct MountPoint {
     /// The kernel's number for the mount.
     pub(crate) id: u64,
+    /// Which filesystem it is of, `MAJOR:MINOR`.
+    pub(crate) device: OsString,
     /// Which directory of the filesystem it shows: `/` but for bind mounts.
     pub(crate) root: PathBuf,
     /// Where it is.
@@ -56,7 +58,9 @@ pub(crate) fn parse(table: &[u8]) -> Vec<MountPoint> {
 fn parse_line(line: &[u8]) -> Option<MountPoint> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let root = unescape(fields.nth(2)?);
+    let _above = fields.next()?;
+    let device = unescape(fields.next()?);
+    let root = unescape(fields.next()?);
     let target = unescape(fields.next()?);
     let _attributes = fields.next()?;
     let optional: Vec<&[u8]> = fields.by_ref().take_while(|field| *field != b"-").collect();
@@ -64,7 +68,16 @@ fn parse_line(line: &[u8]) -> Option<MountPoint> {
     let kind = unescape(fields.next()?);
     let source = unescape(fields.next()?);
     let options = unescape(fields.next().unwrap_or_default());
-    Some(MountPoint { id, root: root.into(), target: target.into(), kind, source, options, propagates })
+    Some(MountPoint {
+        id,
+        device,
+        root: root.into(),
+        target: target.into(),
+        kind,
+        source,
+        options,
+        propagates,
+    })
 }
 
 /// Takes back the kernel's escapes: space, tab, newline and backslash stand as `\` and three octal digits.
@@ -89,11 +102,15 @@ fn unescape(field: &[u8]) -> OsString {
 
 /// The type of the filesystem that `path` lies on, such as `ext4`; `None` if the table does not have it.
 pub(crate) fn filesystem_of(path: &Path) -> io::Result<Option<String>> {
-    let path = path::resolve(path)?;
-    let above = read()?.into_iter().filter(|mount| path.starts_with(&mount.target));
+    let table = read()?;
+    Ok(mount_of(&table, &path::resolve(path)?).map(|mount| mount.kind.to_string_lossy().into_owned()))
+}
+
+/// The mount that a path without links is in.
+pub(super) fn mount_of<'t>(table: &'t [MountPoint], path: &Path) -> Option<&'t MountPoint> {
+    let above = table.iter().filter(|mount| path.starts_with(&mount.target));
     // Of those at one place, the last is on top.
-    let nearest = above.max_by_key(|mount| mount.target.components().count());
-    Ok(nearest.map(|mount| mount.kind.to_string_lossy().into_owned()))
+    above.max_by_key(|mount| mount.target.components().count())
 }
 
 /// `path` as the table writes it: its directory resolved, its last part as it is. The last part may be a mount

@@ -29,7 +29,8 @@ pub struct GlobalArgs {
 
     /// Take options from a file in the form of storage.conf [env: LAYERSTORE_CONFIG]
     ///
-    /// Flags and variables count more than the file. Without this flag no storage.conf is read: those of the machine are
+    /// Flags and variables count more than the file. A mount program counts in a file that the flag names, and not in one that
+    /// the variable does. Without this flag no storage.conf is read: those of the machine are
     /// of other programs' stores. `layerstore config` shows what is in effect.
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     pub config: Option<PathBuf>,

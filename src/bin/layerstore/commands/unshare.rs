@@ -5,8 +5,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use layerstore::config::Origin;
+
 use crate::args::UnshareArgs;
 use crate::context::Context;
+use crate::effective::Line;
 use crate::failure::Failure;
 
 pub fn run(args: &UnshareArgs, context: &Context) -> Result<(), Failure> {
@@ -38,6 +41,13 @@ pub fn run(args: &UnshareArgs, context: &Context) -> Result<(), Failure> {
     let mut command = Command::new(&program);
     command.args(arguments).env("LAYERSTORE_ROOT", root).env("LAYERSTORE_RUNROOT", run_root);
     if let Some(file) = &context.effective().file {
+        let is_of_file =
+            |line: &Line| line.option == "mount_program" && matches!(line.origin, Origin::File { .. });
+        if !context.quiet() && context.effective().lines.iter().any(is_of_file) {
+            context.note(
+                "inside, the mount program has to be named again (--config): no variable decides what is run",
+            );
+        }
         command.env("LAYERSTORE_CONFIG", absolute(file)?);
     }
     let source = command.exec();
