@@ -180,9 +180,9 @@ pub use store::{
     AdditionalLayer, AdditionalLayerStore, ApplyOptions, Aspect, AutoIdDefaults, AutoIdMaps, Backing,
     BackupMode, Capability, CapabilityValue, CompactReport, ContainerOptions, DiffOptions, DigestLock, Event,
     EventKind, HostRanges, IdMapping, ImageOptions, LayerFiles, LayerOptions, LayerPlaces, Lease, Mount,
-    MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OverlayDefaults, ParentOwners, Quota,
-    QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode, Thing,
-    ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
+    MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OpenRoot, OverlayDefaults, ParentOwners,
+    Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode,
+    Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use types::{

@@ -117,11 +117,102 @@ fn a_root_that_others_could_change_is_not_written_to() {
     for exposed in [dir.root(), dir.run_root()] {
         std::os::unix::fs::chown(&exposed, Some(65534), Some(65534)).unwrap();
         let error = dir.layerstore(["gc"]).assert_exit(1);
-        assert!(error.contains("belongs to user 65534"), "{error}");
+        let advice = if exposed == dir.root() { "--no-write" } else { "--runroot" };
+        assert!(error.contains("belongs to user 65534") && error.contains(advice), "{error}");
+        assert!(!error.contains("chown"), "{error}");
         dir.layerstore(["--no-write", "layers"]).assert_success();
         std::os::unix::fs::chown(&exposed, Some(0), Some(0)).unwrap();
     }
     dir.layerstore(["gc"]).assert_success();
+}
+
+#[test]
+fn a_root_that_others_can_enter_is_told_and_shut() {
+    let dir = Dir::new("privilege-open");
+    dir.layerstore(["create-layer", "--name", "base"]).assert_success();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+    let told = |mut command: TestCommand| {
+        let output = command.output();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (
+            output.status.code().unwrap(),
+            said.matches("other users can reach the files of images").count(),
+            said,
+        )
+    };
+    for root in [dir.root(), dir.run_root()] {
+        for open in [0o755, 0o711, 0o750, 0o770] {
+            std::fs::set_permissions(&root, PermissionsExt::from_mode(open)).unwrap();
+            let advice = format!("chmod 0700 {}", root.display());
+            for words in [&["create-layer"][..], &["layers"], &["gc"]] {
+                let (code, count, said) = told(dir.layerstore(words));
+                assert!(code == 0 && count == 1 && said.contains(&advice), "{words:?}: {said}");
+            }
+            for quiet in [["--quiet", "layers"], ["--no-write", "layers"]] {
+                assert_eq!(told(dir.layerstore(quiet)).1, 0, "{quiet:?}");
+            }
+            let status = dir.layerstore(["status"]).stdout();
+            let row = format!("{} (mode {open:04o}) to other users", root.display());
+            assert!(status.lines().any(|line| line.starts_with("open ") && line.contains(&row)), "{status}");
+            let status = dir.layerstore(["status", "--json"]).json();
+            let expected = serde_json::json!([{ "root": root, "mode": format!("{open:04o}") }]);
+            assert_eq!(status["open_roots"], expected);
+            let found = dir.layerstore(["check"]).output();
+            let said = String::from_utf8(found.stdout).unwrap();
+            assert_eq!(found.status.code(), Some(3), "{said}");
+            assert!(said.contains("root-open: ") && said.contains("chmod 0700 shuts it"), "{said}");
+        }
+        dir.layerstore(["repair", "--dry-run"]).output();
+        assert_eq!(mode(&root), 0o770);
+        let said = dir.layerstore(["repair"]).stdout();
+        assert!(said.contains("gave it mode 0700"), "{said}");
+        assert_eq!(mode(&root), 0o700);
+        let (code, count, said) = told(dir.layerstore(["check"]));
+        assert_eq!((code, count), (0, 0), "{said}");
+    }
+    // Whoever says that others are to read it has no set-id bits there.
+    std::fs::set_permissions(dir.root(), PermissionsExt::from_mode(0o755)).unwrap();
+    let shared = "[storage.options]\nforce_mask = 'shared'\nmount_program = 'true'\n";
+    let command = dir.layerstore(["check", "--config"]).arg(dir.write("shared.conf", shared));
+    let (code, count, said) = told(command);
+    assert_eq!((code, count), (0, 0), "{said}");
+}
+
+/// What `setfacl -m user:7777:rwx` writes: with it, the group bits of the mode say nothing of the group.
+#[test]
+fn an_access_list_lets_others_write_as_a_mode_does() {
+    let dir = Dir::new("privilege-acl");
+    dir.layerstore(["create-layer", "--name", "base"]).assert_success();
+    let list = |user: u8| {
+        let none = [0xff; 4];
+        let entry = |tag: u8, permissions: u8, id: [u8; 4]| [&[tag, 0, permissions, 0], &id[..]].concat();
+        let named = entry(0x02, user, 7777u32.to_le_bytes());
+        let rest = [entry(0x04, 0, none), entry(0x10, 7, none), entry(0x20, 0, none)].concat();
+        [&[2, 0, 0, 0][..], &entry(0x01, 7, none), &named, &rest].concat()
+    };
+    let set = |path: &Path, list: &[u8]| {
+        rustix::fs::setxattr(path, "system.posix_acl_access", list, rustix::fs::XattrFlags::empty())
+    };
+    for root in [dir.root(), dir.run_root()] {
+        match set(&root, &list(7)) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL) => {
+                skip!("the filesystem has no access lists, or the namespace no such user");
+            }
+            done => done.unwrap(),
+        }
+        let error = dir.layerstore(["gc"]).assert_exit(1);
+        assert!(error.contains("can be written by user") && error.contains("setfacl"), "{error}");
+        dir.layerstore(["--no-write", "layers"]).assert_success();
+        // Only reading.
+        set(&root, &list(5)).unwrap();
+        let output = dir.layerstore(["gc"]).output();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.contains("other users can reach"), "{said}");
+        // The mode is the most that the list can give.
+        set(&root, &list(7)).unwrap();
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o700)).unwrap();
+        dir.layerstore(["gc"]).assert_success();
+    }
 }
 
 /// What is added to the time of day must not go beyond it.

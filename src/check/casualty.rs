@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use layerstore_schema::table::Owner;
 
@@ -44,6 +45,8 @@ pub(crate) enum Casualty {
     Data(&'static str, String),
     /// The files of a layer in an additional layer store.
     Additional(String),
+    /// The mode of the root or run root.
+    Root(PathBuf),
     /// Nothing of the store's.
     Stray,
     /// What another program has in the root.
@@ -68,6 +71,7 @@ impl fmt::Display for Casualty {
             Casualty::Item(owner, id, _) => {
                 write!(f, "{} {id}", Owner::from_code(*owner).map_or("thing", Owner::word))
             }
+            Casualty::Root(path) => write!(f, "{path:?}"),
             Casualty::Stray => f.write_str("stray"),
             Casualty::Neighbour => f.write_str("neighbour"),
         }
@@ -147,6 +151,7 @@ impl Casualty {
             }
             Damage::MountRecordDamaged { layer, .. } => vec![Casualty::MountRecord(layer.clone())],
             Damage::DataMissing { kind, id, .. } => vec![Casualty::Data(kind, id.clone())],
+            Damage::RootOpen { path, .. } => vec![Casualty::Root(path.clone())],
             Damage::Stray { .. } => vec![Casualty::Stray],
             Damage::Neighbour { .. } => vec![Casualty::Neighbour],
         }

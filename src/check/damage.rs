@@ -429,6 +429,14 @@ damages! {
         /// The number.
         number: u64,
     }
+    /// Other users can enter the root or the run root.
+    RootOpen, "root-open", "{path:?}",
+    "{path:?} has mode {mode:04o}, so other users can reach the files of images, set-id programs too", {
+        /// The root or run root.
+        path: PathBuf,
+        /// Its mode: permission bits.
+        mode: u16,
+    }
     /// Something in the store's directories that the store never writes.
     Stray, "stray", "{path:?}",
     "{path:?} is nothing that a store has", {

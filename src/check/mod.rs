@@ -262,6 +262,8 @@ impl Store {
         directories::check(self, options, &records, &scope, &mut part)?;
         let mut report = CheckReport { notes, checked: part.checked, ..CheckReport::default() };
         if scope.is_everything() {
+            let open = self.own_open_roots()?.into_iter();
+            part.damages.extend(open.map(|root| Damage::RootOpen { path: root.path, mode: root.mode }));
             let unnamed = unnamed::check(self)?;
             part.damages.extend(self.check_mount_records()?);
             let neighbours =

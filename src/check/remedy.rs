@@ -58,6 +58,8 @@ pub enum Remedy {
         /// What goes.
         removes: Vec<String>,
     },
+    /// The directory is shut to other users.
+    MakePrivate,
     /// Nothing: it is not the store's, or a container's that the next boot drops.
     Leave,
     /// Nothing, as long as another store is not given: what is missing here is perhaps there. With force neither.
@@ -90,6 +92,7 @@ impl Remedy {
             Remedy::RestoreItem { .. } => "restore-item",
             Remedy::RestoreBlob { .. } => "restore-blob",
             Remedy::Forget => "forget",
+            Remedy::MakePrivate => "make-private",
             Remedy::NeedsSource { .. } => "needs-source",
             Remedy::RemoveWithForce { .. } => "remove-with-force",
             Remedy::Leave
@@ -140,6 +143,7 @@ impl fmt::Display for Remedy {
             Remedy::RestoreItem { from } | Remedy::RestoreBlob { from } => {
                 write!(f, "a repair takes it from {from}")
             }
+            Remedy::MakePrivate => f.write_str("chmod 0700 shuts it, and so does a repair"),
             Remedy::Forget => f.write_str("a repair removes it, and nothing is lost"),
             Remedy::NeedsSource { wanted, removes } => {
                 write!(f, "a repair needs an image (--from oci:DIR) with {}", wanted.join(" or "))?;

@@ -171,7 +171,7 @@ fn may_be_run(origin: &Origin) -> Result<(), String> {
                 "names a program to be run, and others could name one there: {} {}; take that right away, or put the option into \
                  another file",
                 exposed.path.display(),
-                exposed.reason
+                exposed.by
             )),
             Err(error) => Err(format!(
                 "names a program to be run, and who could have written that cannot be told: {error}"

@@ -10,7 +10,7 @@ use super::marker::{self, MarkerProblem};
 use super::names::{self, CONTENT, DiffName, Subdirectory};
 use super::neighbour;
 use super::overlay_form::XattrNamespace;
-use super::privacy;
+use super::privacy::{self, Root};
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::sync::FreeSpace;
@@ -116,7 +116,18 @@ impl Layout {
     ///
     /// Returns [`LayoutError::Exposed`] if other users could put something of theirs in the place of what it has.
     pub(crate) fn refuse_exposed(&self) -> Result<(), LayoutError> {
-        privacy::check(self.root(), &self.path)
+        privacy::check(self.root(), &self.path, Root::Store)
+    }
+
+    /// The mode of the root, if other users may enter it and it is this user's to say.
+    pub(crate) fn reach(&self) -> Result<Option<u16>, LayoutError> {
+        privacy::reach(self.root(), &self.path)
+    }
+
+    /// Makes the root the owner's alone.
+    pub(crate) fn make_private(&self) -> Result<(), LayoutError> {
+        let failed = |source| LayoutError::Io { path: self.path.clone(), action: "set the mode of", source };
+        node::set_mode(self.root(), 0o700).map_err(failed)
     }
 
     /// The handle of the root.

@@ -4,32 +4,55 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use crate::error::LayoutError;
-use crate::sys::{exposure, stat};
+use crate::sys::exposure::{self, By};
+use crate::sys::{privileges, stat};
+
+/// What a root is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Root {
+    /// The store.
+    Store,
+    /// What a reboot drops.
+    Run,
+}
 
 /// Looks whether other users could change what is in an open root, which the store is to write to.
 ///
-/// Modes that only let others read are the owner's decision, such as for a store that others read images of, and are told in the
-/// log; so is a directory above in which others could give the root's name to something else.
+/// Modes that only let others read are told by [`reach`]. What else is wrong is told in the log: a directory above in which others
+/// could give the root's name to something else.
 ///
 /// Returns [`LayoutError::Exposed`] if it belongs to another user than this one and root, or others may write in it.
-pub(super) fn check(root: BorrowedFd<'_>, path: &Path) -> Result<(), LayoutError> {
+pub(super) fn check(root: BorrowedFd<'_>, path: &Path, which: Root) -> Result<(), LayoutError> {
+    let by = exposure::of(root).map_err(|source| LayoutError::Io {
+        path: path.to_owned(),
+        action: "examine",
+        source,
+    })?;
+    if let Some(by) = by {
+        let advice = match (which, by) {
+            (Root::Store, By::Owner(_)) => {
+                "be that user to change the store; to read it, open it with --no-write"
+            }
+            (Root::Run, By::Owner(_)) => "name another run root (--runroot)",
+            _ => "make it the owner's alone (setfacl --remove-all, chmod 0700)",
+        };
+        return Err(LayoutError::Exposed { path: path.to_owned(), reason: by.to_string(), advice });
+    }
+    if let Ok(Some(exposed)) = exposure::on_the_way_to(path) {
+        let (above, by) = (exposed.path.display(), exposed.by);
+        tracing::warn!(root = %path.display(), %above, %by, "other users could replace the directory");
+    }
+    Ok(())
+}
+
+/// The mode of an open root that other users may enter or read; `None` if none may, or it is another user's to say.
+pub(super) fn reach(root: BorrowedFd<'_>, path: &Path) -> Result<Option<u16>, LayoutError> {
     let found = stat::stat(root).map_err(|source| LayoutError::Io {
         path: path.to_owned(),
         action: "examine",
         source,
     })?;
-    if let Some(reason) = exposure::of(&found) {
-        return Err(LayoutError::Exposed { path: path.to_owned(), reason });
-    }
-    if found.mode & 0o077 != 0 {
-        let mode = format!("{:04o}", found.mode);
-        tracing::warn!(root = %path.display(), mode, "other users can reach the files of layers, set-id programs too: chmod 0700");
-    }
-    if let Ok(Some(exposed)) = exposure::on_the_way_to(path) {
-        let (above, reason) = (exposed.path.display(), exposed.reason);
-        tracing::warn!(root = %path.display(), %above, reason, "other users could replace the directory");
-    }
-    Ok(())
+    Ok(Some(found.mode).filter(|mode| mode & 0o077 != 0 && found.uid == privileges::effective_user()))
 }
 
 #[cfg(test)]
@@ -44,20 +67,26 @@ mod tests {
     #[test]
     fn a_root_that_others_could_change_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let checked = |mode| {
+        let open = || beneath::open_directory(dir.path()).unwrap();
+        let checked = |mode, which| {
             fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
-            check(beneath::open_directory(dir.path()).unwrap().as_fd(), dir.path())
+            check(open().as_fd(), dir.path(), which)
         };
-        for good in [0o700, 0o711, 0o755, 0o2755] {
-            checked(good).unwrap();
+        for (good, told) in [(0o700, false), (0o711, true), (0o755, true), (0o750, true), (0o2755, true)] {
+            checked(good, Root::Store).unwrap();
+            let told = told.then_some(u16::try_from(good).unwrap());
+            assert_eq!(reach(open().as_fd(), dir.path()).unwrap(), told);
         }
         for bad in [0o777, 0o703, 0o1777] {
-            let error = checked(bad).unwrap_err().to_string();
-            assert!(error.contains("can be written by everybody"), "{error}");
+            let error = checked(bad, Root::Run).unwrap_err().to_string();
+            assert!(error.contains("can be written by everybody") && error.contains("chmod 0700"), "{error}");
         }
         if std::os::unix::fs::chown(dir.path(), Some(1), Some(1)).is_ok() {
-            let error = checked(0o700).unwrap_err().to_string();
-            assert!(error.contains("belongs to user 1,") && error.contains("chown"), "{error}");
+            for (which, advice) in [(Root::Store, "--no-write"), (Root::Run, "--runroot")] {
+                let error = checked(0o755, which).unwrap_err().to_string();
+                assert!(error.contains("belongs to user 1,") && error.contains(advice), "{error}");
+            }
+            assert_eq!(reach(open().as_fd(), dir.path()).unwrap(), None, "it is not this user's");
         }
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::privacy;
+use super::privacy::{self, Root};
 use super::remove::remove_tree;
 use super::usage::usage;
 use crate::error::{LayoutError, TreeError};
@@ -65,7 +65,7 @@ impl RunLayout {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         path::make_private_directories(path).map_err(failed("create"))?;
         let root = beneath::open_directory(path).map_err(failed("open"))?;
-        privacy::check(root.as_fd(), path)?;
+        privacy::check(root.as_fd(), path, Root::Run)?;
         for name in [MOUNTS, CONTAINERS, IMAGES, DIGESTS, EMPTY, TRASH] {
             make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
         }
@@ -79,6 +79,17 @@ impl RunLayout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(LayoutError::Io { path: path.to_path_buf(), action: "open", source }),
         }
+    }
+
+    /// The mode of the run root, if other users may enter it and it is this user's to say.
+    pub(crate) fn reach(&self) -> Result<Option<u16>, LayoutError> {
+        privacy::reach(self.root.as_fd(), &self.path)
+    }
+
+    /// Makes the run root the owner's alone.
+    pub(crate) fn make_private(&self) -> Result<(), LayoutError> {
+        let failed = |source| LayoutError::Io { path: self.path.clone(), action: "set the mode of", source };
+        node::set_mode(self.root.as_fd(), 0o700).map_err(failed)
     }
 
     /// The path of the database, to which the boot is added.

@@ -53,15 +53,14 @@ pub enum LayoutError {
         supported: u32,
     },
     /// Other users could put something of theirs in the place of what is stored or mounted.
-    #[error(
-        "{path:?} {reason}, so others could replace what is stored and mounted there: make it the directory of the user who runs \
-         this, with mode 0700 (chown, chmod)"
-    )]
+    #[error("{path:?} {reason}, so others could replace what is stored and mounted there: {advice}")]
     Exposed {
         /// The directory.
         path: PathBuf,
         /// Why, as the end of a sentence.
         reason: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A filesystem is mounted over something of the store's: what the store has there cannot be seen.
     #[error(

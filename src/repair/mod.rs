@@ -295,7 +295,12 @@ fn is_settled(finding: &Finding) -> bool {
     is_of_rows(finding)
         || matches!(
             finding.remedy,
-            Remedy::Leave | Remedy::Serve | Remedy::Separate | Remedy::Forget | Remedy::OpenOther { .. }
+            Remedy::Leave
+                | Remedy::Serve
+                | Remedy::Separate
+                | Remedy::Forget
+                | Remedy::MakePrivate
+                | Remedy::OpenOther { .. }
         )
 }
 
@@ -408,6 +413,10 @@ impl<'a> Repair<'a> {
             | Casualty::Additional(_)
             | Casualty::Written(_) => None,
             Casualty::Header => self.header()?,
+            Casualty::Root(path) => {
+                self.store.make_private(path)?;
+                Some((Remedy::MakePrivate.code(), "gave it mode 0700".to_owned()))
+            }
             Casualty::KeptBlob(digest) => self.kept_blob(digest)?,
             Casualty::Composefs(tree, number) => self.composefs_image(tree, *number)?,
             Casualty::MountRecord(layer) => self.mount_record(layer)?,

@@ -151,6 +151,7 @@ fn would(remedy: &Remedy) -> Option<String> {
         Remedy::RebuildManifest => "would make its manifest again from its directory".to_owned(),
         Remedy::RebuildSplit { from } => format!("would make its tar-split again from {from}"),
         Remedy::RestoreItem { from } | Remedy::RestoreBlob { from } => format!("would take it from {from}"),
+        Remedy::MakePrivate => "would give it mode 0700".to_owned(),
         Remedy::Forget => "would forget it; nothing is lost".to_owned(),
         Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => return None,
         Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Serve | Remedy::Separate => return None,

@@ -1,12 +1,16 @@
 //! Whether users other than this one and root could change what a path leads to.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType};
 
-use super::stat::{Stat, stat_path};
+use super::acl::{self, Writer};
+use super::stat::{Stat, stat, stat_path};
+use super::xattr::{self, Target};
 use super::{path, privileges, userns};
 
 /// The id by which files of owners that are not mapped are seen in a user namespace: the machine's root there is one of them.
@@ -19,8 +23,38 @@ const LINKS: u32 = 40;
 pub(crate) struct Exposed {
     /// The file or directory.
     pub(crate) path: PathBuf,
-    /// Why, as the end of a sentence.
-    pub(crate) reason: String,
+    /// Who could.
+    pub(crate) by: By,
+}
+
+/// Who else could change something: as the end of a sentence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum By {
+    /// Anybody.
+    Everybody,
+    /// The members of its group.
+    Group(u32),
+    /// A user whom its access list names.
+    ListedUser(u32),
+    /// The members of a group that its access list names.
+    ListedGroup(u32),
+    /// Whoever an access list means that is not understood.
+    Unknown,
+    /// The user whom it belongs to, who can also change its mode.
+    Owner(u32),
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            By::Everybody => f.write_str("can be written by everybody"),
+            By::Group(group) => write!(f, "can be written by group {group}"),
+            By::ListedUser(user) => write!(f, "can be written by user {user}, as its access list says"),
+            By::ListedGroup(group) => write!(f, "can be written by group {group}, as its access list says"),
+            By::Unknown => f.write_str("has an access list that cannot be read"),
+            By::Owner(user) => write!(f, "belongs to user {user}"),
+        }
+    }
 }
 
 /// The first thing on the way to `path`, or the thing itself, that other users could change. Every link on the way is followed
@@ -36,9 +70,9 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
         }
         // In a directory with the sticky bit everyone has names of their own, and changes no others.
         let above = path::stat(&at)?;
-        let reason = if above.mode & 0o1000 == 0 { of(&above) } else { of_owner(above.uid) };
-        if let Some(reason) = reason {
-            return Ok(Some(Exposed { path: at, reason }));
+        let by = if above.mode & 0o1000 == 0 { at_path(&at, &above)? } else { of_owner(above.uid) };
+        if let Some(by) = by {
+            return Ok(Some(Exposed { path: at, by }));
         }
         let next = at.join(&part);
         let found = stat_path(&next, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -46,8 +80,8 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
             at = next;
             continue;
         }
-        if let Some(reason) = of_owner(found.uid) {
-            return Ok(Some(Exposed { path: next, reason }));
+        if let Some(by) = of_owner(found.uid) {
+            return Ok(Some(Exposed { path: next, by }));
         }
         links = links.saturating_add(1);
         if links > LINKS {
@@ -59,26 +93,49 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
         }
         rest.extend(parts(&target));
     }
-    Ok(of(&path::stat(&at)?).map(|reason| Exposed { path: at, reason }))
+    let found = path::stat(&at)?;
+    Ok(at_path(&at, &found)?.map(|by| Exposed { path: at, by }))
 }
 
-/// Why other users could change a file, or the names in a directory; `None` if they cannot.
-pub(crate) fn of(found: &Stat) -> Option<String> {
+/// Who else could change an open file, or the names in a directory; `None` if nobody.
+pub(crate) fn of(file: BorrowedFd<'_>) -> io::Result<Option<By>> {
+    by(&stat(file)?, || xattr::get(Target::File(file), acl::ACCESS))
+}
+
+/// The same of what stands at a path without links.
+fn at_path(path: &Path, found: &Stat) -> io::Result<Option<By>> {
+    by(found, || xattr::get_at(path, acl::ACCESS))
+}
+
+fn by(found: &Stat, list: impl FnOnce() -> io::Result<Option<Vec<u8>>>) -> io::Result<Option<By>> {
     if found.mode & 0o002 != 0 {
-        return Some("can be written by everybody".to_owned());
+        return Ok(Some(By::Everybody));
     }
-    // Where each user has a group of the same number, nobody else is in it.
-    let private = [0, found.uid].contains(&found.gid);
-    if found.mode & 0o020 != 0 && !private {
-        return Some(format!("can be written by group {}", found.gid));
+    if let Some(owner) = of_owner(found.uid) {
+        return Ok(Some(owner));
     }
-    of_owner(found.uid)
+    if found.mode & 0o020 == 0 {
+        return Ok(None);
+    }
+    let Some(list) = list()? else { return Ok(of_group(found, found.gid).map(By::Group)) };
+    let Some(writers) = acl::writers(&list) else { return Ok(Some(By::Unknown)) };
+    Ok(writers.into_iter().find_map(|writer| match writer {
+        Writer::OwnGroup => of_group(found, found.gid).map(By::Group),
+        Writer::Group(group) => of_group(found, group).map(By::ListedGroup),
+        // Whoever is not mapped in a namespace may be anybody.
+        Writer::User(user) => (![0, found.uid].contains(&user)).then_some(By::ListedUser(user)),
+    }))
 }
 
-/// As [`of`], by the owner alone, who can change the mode.
-fn of_owner(uid: u32) -> Option<String> {
+/// A group that others are in. Where each user has a group of the same number, nobody else is in it.
+fn of_group(found: &Stat, group: u32) -> Option<u32> {
+    (![0, found.uid].contains(&group)).then_some(group)
+}
+
+/// Who else could, by the owner alone, who can change the mode.
+fn of_owner(uid: u32) -> Option<By> {
     let trusted = [0, privileges::effective_user()].contains(&uid) || is_unmapped(uid);
-    (!trusted).then(|| format!("belongs to user {uid}"))
+    (!trusted).then_some(By::Owner(uid))
 }
 
 fn is_unmapped(id: u32) -> bool {
@@ -103,7 +160,7 @@ mod tests {
     use super::*;
 
     fn exposed(path: &Path) -> Option<(PathBuf, String)> {
-        on_the_way_to(path).unwrap().map(|exposed| (exposed.path, exposed.reason))
+        on_the_way_to(path).unwrap().map(|exposed| (exposed.path, exposed.by.to_string()))
     }
 
     #[test]
@@ -138,15 +195,38 @@ mod tests {
 
     #[test]
     fn a_group_of_ones_own_is_nobody_else() {
-        let stat = |mode, uid, gid| {
+        let of = |mode, uid, gid| {
             let dir = tempfile::tempdir().unwrap();
-            Stat { mode, uid, gid, ..path::stat(dir.path()).unwrap() }
+            by(&Stat { mode, uid, gid, ..path::stat(dir.path()).unwrap() }, || Ok(None)).unwrap()
         };
         let own = privileges::effective_user();
-        assert_eq!(of(&stat(0o775, own, own)), None);
-        assert_eq!(of(&stat(0o775, own, 0)), None);
-        assert_eq!(of(&stat(0o755, own, 7777)), None);
-        assert_eq!(of(&stat(0o775, own, 7777)).unwrap(), "can be written by group 7777");
-        assert_eq!(of(&stat(0o700, 7777, 0)).unwrap(), "belongs to user 7777");
+        assert_eq!(of(0o775, own, own), None);
+        assert_eq!(of(0o775, own, 0), None);
+        assert_eq!(of(0o755, own, 7777), None);
+        assert_eq!(of(0o775, own, 7777).unwrap().to_string(), "can be written by group 7777");
+        assert_eq!(of(0o700, 7777, 0).unwrap().to_string(), "belongs to user 7777");
+    }
+
+    #[test]
+    fn an_access_list_counts_where_the_mode_lets_it() {
+        let own = privileges::effective_user();
+        let of = |mode, user: u32, permissions: u8, tag: u8| {
+            let dir = tempfile::tempdir().unwrap();
+            let found = Stat { mode, uid: own, gid: own, ..path::stat(dir.path()).unwrap() };
+            let entry =
+                |tag, permissions, id: u32| [&[tag, 0, permissions, 0][..], &id.to_le_bytes()].concat();
+            let mut entries =
+                vec![entry(1, 7, u32::MAX), entry(tag, permissions, user), entry(4, 0, u32::MAX)];
+            entries.sort_by_key(|entry| entry[0]);
+            entries.extend([entry(0x10, 7, u32::MAX), entry(0x20, 0, u32::MAX)]);
+            let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
+            by(&found, || Ok(Some(list))).unwrap()
+        };
+        assert_eq!(of(0o770, 7777, 7, 2), Some(By::ListedUser(7777)));
+        assert_eq!(of(0o770, 7777, 7, 8), Some(By::ListedGroup(7777)));
+        assert_eq!(of(0o770, 7777, 5, 2), None);
+        assert_eq!(of(0o770, own, 7, 2), None);
+        assert_eq!(of(0o750, 7777, 7, 2), None, "the mode is the most that a list can give");
+        assert_eq!(of(0o770, 7777, 9, 2), Some(By::Unknown));
     }
 }

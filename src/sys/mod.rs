@@ -27,6 +27,7 @@
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
 //! | [`exposure`] | what other users could change |
+//! | `acl` | access lists |
 //! | [`process`] | other programs |
 //! | [`machine`] | what the kernel says of itself |
 //! | [`quota`] | what the files of a project may take |
@@ -35,6 +36,7 @@
 //!
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
+mod acl;
 pub(crate) mod beneath;
 pub(crate) mod call;
 pub(crate) mod directory;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::XattrFlags;
@@ -52,7 +53,16 @@ pub(crate) fn get(target: Target<'_>, attribute: &[u8]) -> io::Result<Option<Vec
         }
         Target::Pinned(file) => rustix::fs::getxattr(open_path(file), attribute, spare_capacity(buffer)),
     };
-    match growing(128, read) {
+    found(growing(128, read))
+}
+
+/// The same of what stands at an ordinary path; of a symbolic link itself.
+pub(crate) fn get_at(path: &Path, attribute: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    found(growing(128, |buffer| rustix::fs::lgetxattr(path, attribute, spare_capacity(buffer))))
+}
+
+fn found(value: io::Result<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
+    match value {
         Ok(value) => Ok(Some(value)),
         Err(error) if is(&error, &[Errno::NODATA, Errno::OPNOTSUPP]) => Ok(None),
         Err(error) => Err(error),

@@ -71,7 +71,11 @@ impl Context {
     /// The same, opened in another way.
     pub fn store_with(&self, change: impl FnOnce(StoreOptions) -> StoreOptions) -> Result<Store, Failure> {
         self.tell_warnings();
-        Ok(Store::open(&change(self.effective.options.clone()))?)
+        let store = Store::open(&change(self.effective.options.clone()))?;
+        if !self.quiet && !store.is_read_only() {
+            store.open_roots()?.iter().for_each(|root| self.note(&root.to_string()));
+        }
+        Ok(store)
     }
 
     /// The store, which must be there: for commands that put nothing in. A mistyped `--root` makes none. One whose images

@@ -453,6 +453,12 @@ pub const CASES: &[Case] = &[
         let record = LayerRecord::new("served", now, content);
         insert!(f, table::LAYERS, "served", record.encode().unwrap().as_slice());
     }),
+    case("a root that others can enter", Nothing, &["root-open"], |f| {
+        std::fs::set_permissions(f.dir.root(), PermissionsExt::from_mode(0o755)).unwrap();
+    }),
+    case("a run root that others can enter", Nothing, &["root-open"], |f| {
+        std::fs::set_permissions(f.dir.run_root(), PermissionsExt::from_mode(0o711)).unwrap();
+    }),
     case("something that is not the store's", Somebody, &["stray"], |f| {
         f.dir.write("root/diffs/notes.txt", "not ours");
     }),

@@ -22,6 +22,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     // What cannot be tried out here is no reason to say nothing at all.
     let capabilities = store.capabilities();
     let snapshots = Snapshots::count(&store)?;
+    let open_roots = store.open_roots()?;
     let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
     if context.out().is_json() {
         let mounts: Vec<_> =
@@ -36,6 +37,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         return context.out().json(&json!({
             "root": bytes(context.root()),
             "run_root": bytes(context.run_root()),
+            "open_roots": open_roots.iter().map(|root| json!({ "root": bytes(&root.path), "mode": format!("{:04o}", root.mode) })).collect::<Vec<_>>(),
             "uuid": store.uuid(),
             "image_stores": store.image_stores().iter().map(|store| bytes(store.root())).collect::<Vec<_>>(),
             "image_store_root": store.separate_images().map(|store| bytes(store.root())),
@@ -102,6 +104,15 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let others = store.separate_images().map(|images| ("images in", path(images.root())));
     let read = store.image_stores().iter().map(|other| ("reads", path(other.root())));
     lines.splice(3..3, others.into_iter().chain(read));
+    let open = open_roots.iter().map(|root| {
+        let told = format!(
+            "{} (mode {:04o}) to other users; see `layerstore check`",
+            root.path.display(),
+            root.mode
+        );
+        ("open", text::printable(&told))
+    });
+    lines.splice(2..2, open);
     if let Some(told) = snapshots.told() {
         let layers = lines.iter().position(|(name, _)| *name == "layers").map_or(lines.len(), |at| at + 1);
         lines.insert(layers, ("snapshots", told));

@@ -141,6 +141,9 @@ fn execute(
             place.notes().for_each(|note| console.log("debug", &note));
         }
         let store = place.open()?;
+        if flags.is(&table::DEBUG) {
+            store.open_roots()?.iter().for_each(|root| console.log("debug", &root.to_string()));
+        }
         Ok((place, store))
     });
     let (place, store) = match opened {
