@@ -69,6 +69,32 @@ fn a_signal_ends_it_and_the_socket_goes() {
     }
 }
 
+/// With every change of a mode refused, the mode that the socket has is the one that it was made with.
+#[test]
+fn no_moment_lets_others_call() {
+    let dir = Dir::new("plug-moment");
+    let socket = dir.join("s");
+    // All else is there.
+    dir.layerstore(["create-layer", "--name", "base"]).assert_success();
+    let changes = "chmod,fchmod,fchmodat,?fchmodat2";
+    let refused = format!("inject={changes}:error=EPERM");
+    let mut traced = TestCommand::new("strace").args(["-f", "-o", "/dev/null", "-e", &refused, "true"]);
+    if !machine::has_program("strace") || !traced.output().status.success() {
+        skip!("strace is not here, or may not trace");
+    }
+    let mut command = Command::new("sh");
+    command.args(["-euc", r#"umask 0; exec "$@""#, "sh", "strace", "-D", "-f", "-qq", "-o"]);
+    command.arg(dir.join("calls")).args(["-e", &format!("trace=bind,{changes}"), "-e", &refused]);
+    command.arg(command::binary()).arg("--root").arg(dir.root()).arg("--runroot").arg(dir.run_root());
+    command.args(["--quiet", "snapshotter", "--address"]).arg(&socket).stdin(Stdio::null());
+    let mut plugin = Plugin { child: command.spawn().unwrap() };
+    wait_until("the plugin listens", || UnixStream::connect(&socket).is_ok());
+    let mode = std::fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o7777;
+    plugin.signal(Signal::TERM);
+    plugin.wait();
+    assert_eq!(mode, 0o600, "{}", std::fs::read_to_string(dir.join("calls")).unwrap());
+}
+
 /// What a connection of HTTP/2 begins with, and empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 

@@ -32,6 +32,7 @@ runc:runc
 busybox:busybox-static
 setpriv:util-linux
 systemd-analyze:systemd
+strace:strace
 "
 
 missing_packages() {

@@ -162,6 +162,13 @@ pub enum Failure {
         /// What the command line says.
         wanted: PathBuf,
     },
+    /// Others may call at the socket that the service manager gave.
+    #[cfg(feature = "containerd")]
+    #[error("the socket that the service manager gave has {found}, so other users could call")]
+    OpenSocket {
+        /// What lets them.
+        found: String,
+    },
     /// The socket that the service manager gave cannot be used.
     #[cfg(feature = "containerd")]
     #[error("cannot use the socket that the service manager gave")]
@@ -238,6 +245,10 @@ impl Failure {
             ),
             #[cfg(feature = "containerd")]
             Failure::SocketInUse { .. } => Some("end that process first, or choose another --address".into()),
+            #[cfg(feature = "containerd")]
+            Failure::OpenSocket { .. } => {
+                Some("ListenStream= of the unit takes a path, and SocketMode=0600 keeps others out".into())
+            }
             #[cfg(feature = "containerd")]
             Failure::OtherSocket { .. } => {
                 Some("make --address and the ListenStream= of the unit the same, or leave out --address".into())

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ pub struct SocketName {
 impl Socket {
     /// The socket that the service manager has for this process; else a new one at `address`. Only this user may connect.
     ///
-    /// Returns [`Failure::SocketInUse`] if another process listens there, [`Failure::Address`] if there can be no socket,
+    /// Returns [`Failure::OpenSocket`] if others may call at that of the service manager, [`Failure::SocketInUse`] if another process listens there, [`Failure::Address`] if there can be no socket,
     /// [`Failure::Setting`] if the address is no path, [`Failure::OtherSocket`] if the service manager's has another name, and
     /// [`Failure::NoSocket`] if there is neither.
     pub fn open(given: Option<UnixListener>, address: Option<&Path>) -> Result<Self, Failure> {
@@ -49,6 +50,7 @@ impl Socket {
         match (given, address) {
             (Some(listener), wanted) => {
                 check_name(&listener, wanted)?;
+                check_given(&listener)?;
                 Ok(Socket { listener, name: None })
             }
             (None, Some(address)) => bind(address),
@@ -78,6 +80,26 @@ fn check_name(listener: &UnixListener, wanted: Option<&Path>) -> Result<(), Fail
     }
     let found = address.as_pathname().unwrap_or(Path::new("")).to_owned();
     Err(Failure::OtherSocket { found, wanted: wanted.to_owned() })
+}
+
+/// Refuses a socket of the service manager that others may call: whoever calls has the rights of this process.
+fn check_given(listener: &UnixListener) -> Result<(), Failure> {
+    let failed = |source| Failure::GivenSocket { source };
+    let address = listener.local_addr().map_err(failed)?;
+    let Some(path) = address.as_pathname() else {
+        return match address.as_abstract_name() {
+            // It has no mode.
+            Some(_) => Err(Failure::OpenSocket { found: "a name that is no path".to_owned() }),
+            None => Ok(()),
+        };
+    };
+    let found = fs::symlink_metadata(path).map_err(failed)?;
+    let mode = found.mode() & 0o7777;
+    let is_private = [0, rustix::process::geteuid().as_raw()].contains(&found.gid());
+    match mode & 0o002 != 0 || mode & 0o020 != 0 && !is_private {
+        true => Err(Failure::OpenSocket { found: format!("mode {mode:04o}") }),
+        false => Ok(()),
+    }
 }
 
 /// Refuses an address that no socket can have, in words that say what to write instead.
@@ -275,5 +297,25 @@ mod tests {
             assert!(path.exists(), "the service manager's name was removed");
         }
         assert!(matches!(Socket::open(None, None), Err(Failure::NoSocket)));
+    }
+
+    #[test]
+    fn a_given_socket_is_for_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let open = |mode| {
+            fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            Socket::open(Some(listener.try_clone().unwrap()), None)
+        };
+        for mode in [0o600, 0o700, 0o755] {
+            open(mode).unwrap();
+        }
+        let error = open(0o666).unwrap_err();
+        assert!(matches!(error, Failure::OpenSocket { .. }), "{error:?}");
+        assert!(error.hint().unwrap().contains("SocketMode=0600"));
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(path.to_str().unwrap()).unwrap();
+        let named = UnixListener::bind_addr(&name).unwrap();
+        assert!(matches!(Socket::open(Some(named), None), Err(Failure::OpenSocket { .. })));
     }
 }
