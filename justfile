@@ -50,6 +50,10 @@ vm-test *names:
 bench *names:
     cargo bench --package layerstore -- {{names}}
 
+# measure beside other programs, and write docs/performance.md (as root, on a quiet machine): just peers [--quick]
+peers *arguments:
+    benches/peers.sh {{arguments}}
+
 # the documentation as users see it
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace

@@ -40,6 +40,7 @@ mod model;
 mod mount_program;
 mod mounted_over;
 mod mounts;
+mod peers;
 mod power_cut;
 mod privilege;
 mod quota;

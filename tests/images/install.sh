@@ -1,6 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that the image, the namespace run, the comparisons, the power cuts, containerd and mounts by a program need.
 #
+#     install.sh [COMMAND:PACKAGE..]      and these
+#
 # Exit status: 0 when everything is there, 3 when something is missing and cannot be installed;
 # the last line of standard error then names exactly what.
 set -eu
@@ -33,6 +35,7 @@ busybox:busybox-static
 setpriv:util-linux
 systemd-analyze:systemd
 strace:strace
+$*
 "
 
 missing_packages() {
