@@ -116,9 +116,9 @@ fn copy_any(
 
 #[cfg(test)]
 mod tests {
-    use crate::RepairOptions;
     use crate::archive::made::{Member, archive};
     use crate::disk::tests_of_confinement::assert_confined;
+    use crate::repair::RepairOptions;
     use crate::store::{LayerOptions, Store, StoreOptions, SyncMode};
 
     #[test]
