@@ -287,7 +287,7 @@ mod tests {
             Layout::open(Files::Dir(Arc::new(Dir::open(dir.path()).unwrap())), &Limits::DEFAULT).unwrap();
         let mut walk = IndexWalk::new(&layout);
         let own = Descriptor::new(OCI_INDEX, Digest::sha256(b"own"), 1);
-        let error = walk.look_at(&own, &[own.digest.clone()]).unwrap_err();
+        let error = walk.look_at(&own, std::slice::from_ref(&own.digest)).unwrap_err();
         assert!(matches!(error, OciError::IndexLoop(_)), "{error}");
     }
 
