@@ -12,7 +12,7 @@ use super::place::{open_descriptors, place};
 use crate::check::{CheckLevel, CheckOptions};
 use crate::error::Error;
 use crate::store::{Store, StoreOptions};
-use crate::sys::call::fault::{Fault, during_here};
+use crate::sys::call::fault::{Fault, Strike, during_here};
 use op::Op;
 use state::{Predicted, State, observe};
 
@@ -20,7 +20,7 @@ use state::{Predicted, State, observe};
 const STEPS: usize = 24;
 
 /// Does bytes as operations on a new store: each is a number, of which the highest bit says that one of its system calls
-/// fails, then which call and how, and then what it is done to.
+/// fails, then which call of which thread and how, and then what it is done to.
 ///
 /// - An operation that is acknowledged did what the model says, and one that is refused did nothing.
 /// - What is refused without a fault is what the model refuses, and nothing is refused for a call that a signal
@@ -47,7 +47,7 @@ pub fn fuzz_store(bytes: &[u8]) {
                     break;
                 }
                 let number = fields.byte();
-                let fault = (number & 0x80 != 0).then(|| Planned::new(&mut fields));
+                let fault = (number & 0x80 != 0).then(|| planned(&mut fields));
                 trial.step(&Op::new(number & 0x7f, &mut fields), fault);
             }
             trial.finish();
@@ -59,30 +59,23 @@ pub fn fuzz_store(bytes: &[u8]) {
     });
 }
 
-/// A fault of one operation.
-#[derive(Clone, Copy, Debug)]
-struct Planned {
-    at: usize,
-    fault: Fault,
+/// The fault of an operation. Most operations make fewer calls than it counts to. Of those that unpack, the threads are: one that
+/// digests, one that decompresses, one that makes names, and those that fill files.
+fn planned(fields: &mut Fields<'_>) -> Strike {
+    let [low, high] = fields.array();
+    let fault = match high & 3 {
+        0 => Fault::Broken,
+        1 => Fault::Full,
+        2 => Fault::Interrupted,
+        _ => Fault::Short,
+    };
+    let thread = usize::from(high >> 2 & 7).saturating_sub(3);
+    Strike { thread, at: usize::from(low) + usize::from(high >> 7) * 256, fault }
 }
 
-impl Planned {
-    fn new(fields: &mut Fields<'_>) -> Self {
-        let [low, high] = fields.array();
-        let fault = match high & 3 {
-            0 => Fault::Broken,
-            1 => Fault::Full,
-            2 => Fault::Interrupted,
-            _ => Fault::Short,
-        };
-        // Most operations make fewer calls than this.
-        Planned { at: usize::from(low) + usize::from(high >> 7) * 256, fault }
-    }
-
-    /// Whether the operation is to go on as if nothing had been.
-    fn is_harmless(self) -> bool {
-        matches!(self.fault, Fault::Interrupted | Fault::Short)
-    }
+/// Whether an operation is to go on as if nothing had been.
+fn is_harmless(fault: Fault) -> bool {
+    matches!(fault, Fault::Interrupted | Fault::Short)
 }
 
 struct Trial {
@@ -100,13 +93,13 @@ impl Trial {
         Ok(Trial { options, store, state: State::default() })
     }
 
-    fn step(&mut self, op: &Op, fault: Option<Planned>) {
+    fn step(&mut self, op: &Op, fault: Option<Strike>) {
         let predicted = self.state.predict(op);
         let (outcome, is_struck) = match fault {
             None => (self.perform(op), false),
-            Some(planned) => {
-                let outcome = during_here(planned.at, planned.fault, || self.perform(op));
-                (outcome.value, outcome.struck.is_some() && !planned.is_harmless())
+            Some(strike) => {
+                let outcome = during_here(strike, || self.perform(op));
+                (outcome.value, outcome.struck.is_some() && !is_harmless(strike.fault))
             }
         };
         let found = observe(&self.store);

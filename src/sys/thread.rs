@@ -1,5 +1,5 @@
 //! Threads of one call. They end with a scope, and what they log belongs to where their maker is: its span, and the subscriber
-//! that it has for itself, if it has one.
+//! that it has for itself, if it has one. In tests what is planned for their maker's system calls follows the work, too.
 
 use std::io;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -15,8 +15,11 @@ pub(crate) fn start<'scope, T: Send + 'scope>(
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
     let (subscriber, span) = (dispatcher::get_default(Clone::clone), Span::current());
+    #[cfg(any(test, feature = "__fuzzing"))]
+    let work = super::call::fault::follow(work);
     #[cfg(test)]
     let acts = super::moment::acts();
+    #[expect(clippy::disallowed_methods, reason = "the one place")]
     Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
         #[cfg(test)]
         super::moment::share(acts);
@@ -30,6 +33,8 @@ pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::sys::call::fault::{Fault, Strike, during_here};
+    use crate::sys::call::{Call, call};
 
     /// Does `work`, and returns what it logged: lines that begin with the names of the spans they are in.
     pub(crate) fn logged(work: impl FnOnce()) -> String {
@@ -71,5 +76,35 @@ pub(crate) mod tests {
             });
         });
         assert_eq!(log, "outer: here\nouter: further\n");
+    }
+
+    fn write() -> bool {
+        call(Call::Write, || Ok::<_, io::Error>(())).is_ok()
+    }
+
+    /// A call of each: of this thread, of one that it starts, of one that this starts, and of a stranger.
+    fn writes() -> [bool; 4] {
+        std::thread::scope(|scope| {
+            let stranger = scope.spawn(write);
+            let inner = || std::thread::scope(|scope| start(scope, "inner", write).unwrap().join().unwrap());
+            let outer = start(scope, "outer", move || (write(), inner())).unwrap();
+            let (outer, inner) = outer.join().unwrap();
+            [write(), outer, inner, stranger.join().unwrap()]
+        })
+    }
+
+    #[test]
+    fn a_fault_follows_the_work() {
+        for (thread, succeed) in [
+            (0, [false, true, true, true]),
+            (1, [true, false, true, true]),
+            (2, [true, true, false, true]),
+            (3, [true, true, true, true]),
+        ] {
+            let outcome = during_here(Strike { thread, at: 0, fault: Fault::Broken }, writes);
+            assert_eq!(outcome.value, succeed, "a fault in thread {thread}");
+            assert_eq!(outcome.struck, (thread < 3).then_some(Call::Write));
+        }
+        assert_eq!(writes(), [true; 4], "a plan was left");
     }
 }

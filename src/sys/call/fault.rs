@@ -1,11 +1,13 @@
-//! A plan of one fault: the n-th call that this process, or this thread, makes from now on fails.
+//! A plan of one fault: the n-th call that this process makes from now on fails, or that of one thread of some work.
 //!
 //! Where every thread counts, a process in which a fault is planned does nothing else meanwhile: the tests start one for
-//! each operation. A fault of one thread strikes the same call each time, whatever others do.
+//! each operation. A fault of some work is unknown to all threads but those that do it, which have numbers in the order in which
+//! they are started. So it strikes the same call each time, whatever others do, unless two of these start threads at once.
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Call;
 
@@ -67,7 +69,34 @@ struct Plan {
 
 static PLAN: Mutex<Option<Plan>> = Mutex::new(None);
 
-thread_local!(static PLAN_HERE: RefCell<Option<Plan>> = const { RefCell::new(None) });
+/// Which call of some work is struck, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strike {
+    /// The thread: 0 is the one that does the work, the others are numbered as they are started.
+    pub(crate) thread: usize,
+    /// The number of the call among those of the thread, from 0.
+    pub(crate) at: usize,
+    /// What happens to it.
+    pub(crate) fault: Fault,
+}
+
+/// What the threads of some work share.
+#[derive(Debug)]
+struct Work {
+    strike: Strike,
+    threads: AtomicUsize,
+    struck: OnceLock<Call>,
+}
+
+/// The part of a plan that is one thread's.
+#[derive(Debug)]
+struct Part {
+    work: Arc<Work>,
+    /// Only what has its turn is struck.
+    plan: Plan,
+}
+
+thread_local!(static PART: RefCell<Option<Part>> = const { RefCell::new(None) });
 
 fn plan() -> MutexGuard<'static, Option<Plan>> {
     PLAN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -85,6 +114,7 @@ pub(crate) struct Outcome<T> {
     pub(crate) struck: Option<Call>,
 }
 
+#[cfg(test)]
 impl<T> Outcome<T> {
     fn new(value: T, plan: Option<Plan>) -> Self {
         let (calls, struck) = plan.map(|plan| (plan.seen, plan.struck)).unwrap_or_default();
@@ -100,23 +130,57 @@ pub(crate) fn during<T>(at: usize, fault: Fault, work: impl FnOnce() -> T) -> Ou
     Outcome::new(value, plan().take())
 }
 
-/// As [`during`], where the calls of this thread alone count.
-pub(crate) fn during_here<T>(at: usize, fault: Fault, work: impl FnOnce() -> T) -> Outcome<T> {
-    PLAN_HERE.set(Some(Plan::new(at, fault)));
-    let value = work();
-    Outcome::new(value, PLAN_HERE.take())
+/// Does `work` while a fault strikes a call of it, in whichever thread it is done.
+pub(crate) fn during_here<T>(strike: Strike, work: impl FnOnce() -> T) -> Outcome<T> {
+    let whole = Arc::new(Work { strike, threads: AtomicUsize::new(0), struck: OnceLock::new() });
+    let value = Part::next(&whole).during(work);
+    Outcome { value, calls: Vec::new(), struck: whole.struck.get().copied() }
+}
+
+/// `work` for a thread that is about to be started, with what is planned for the calls of this one.
+pub(crate) fn follow<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let part = PART.with_borrow(|part| part.as_ref().map(|part| Part::next(&part.work)));
+    move || match part {
+        Some(part) => part.during(work),
+        None => work(),
+    }
 }
 
 /// Counts a call, and lets it fail if it is its turn.
 pub(super) fn strike(call: Call) -> io::Result<()> {
-    PLAN_HERE.with_borrow_mut(|plan| plan.as_mut().map_or(Ok(()), |plan| plan.strike(call)))?;
+    PART.with_borrow_mut(|part| part.as_mut().map_or(Ok(()), |part| part.strike(call)))?;
     plan().as_mut().map_or(Ok(()), |plan| plan.strike(call))
 }
 
 /// How much of `length` the call that was just counted moves.
 pub(super) fn shortened(call: Call, length: usize) -> usize {
-    let shortens = |plan: &Option<Plan>| plan.as_ref().is_some_and(|plan| plan.shortens(call));
-    if PLAN_HERE.with_borrow(shortens) || shortens(&plan()) { length.div_ceil(2) } else { length }
+    let here = PART.with_borrow(|part| part.as_ref().is_some_and(|part| part.plan.shortens(call)));
+    if here || plan().as_ref().is_some_and(|plan| plan.shortens(call)) { length.div_ceil(2) } else { length }
+}
+
+impl Part {
+    /// Of the thread that is started next.
+    fn next(work: &Arc<Work>) -> Self {
+        let number = work.threads.fetch_add(1, Ordering::Relaxed);
+        let Strike { thread, at, fault } = work.strike;
+        let at = if number == thread { at } else { usize::MAX };
+        Part { work: Arc::clone(work), plan: Plan::new(at, fault) }
+    }
+
+    fn during<T>(self, work: impl FnOnce() -> T) -> T {
+        PART.set(Some(self));
+        let value = work();
+        PART.set(None);
+        value
+    }
+
+    fn strike(&mut self, call: Call) -> io::Result<()> {
+        let result = self.plan.strike(call);
+        if let Some(struck) = self.plan.struck {
+            self.work.struck.get_or_init(|| struck);
+        }
+        result
+    }
 }
 
 impl Plan {
