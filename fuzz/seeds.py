@@ -89,16 +89,28 @@ def store():
         b"\x0a\2" + b"\2\0\5\0\7" + b"\1\0\4\1" + b"\0\0\1\4",  # item, metadata, name
         b"\4\3" + files,  # files of the container
         b"\x0b\0",  # commit
-        b"\x0c\0\0\0",  # lease of the image
+        b"\x0c\1\0\0",  # lease of the image
         b"\x0d\0",  # its end
     ]
     put("store", "story", b"".join(story) + bytes([1, 0, 9, 0, 14, 16]))
     apply = b"\4\2" + files
     put("store", "seal", b"\2\2" + none + b"\0" + apply + bytes([6, 2, 5, 2, 6, 2]) + apply + bytes([7, 2, 15, 16]))
-    # A fault: the operation's number with the highest bit, which call, and how it fails. Then the operation again.
+    # x prepared and committed as y; z prepared on it, written to, committed as x; a view z; a layer of the store's on x; removals
+    snapshots = [b"\0\0\0", b"\3\0\0\1", b"\4\1\0\0", b"\0\2\1\1", b"\3\2\0\0", b"\3\2\1\0", b"\4\0\2\1\1", b"\2\2\1\0"]
+    snapshots = [b"\x13" + part for part in snapshots] + [b"\2\0\1\6\0", b"\x13\5\0", b"\7\0", b"\x13\5\2", b"\x13\5\0", b"\x12", b"\x10"]
+    put("store", "snapshots", b"".join(snapshots))
+    # A sealed layer and one that is written to, a copy of each on the other, one of them with a lease that takes it along.
+    copies = [b"\3\0\0\0" + files, b"\2\1\0\0", b"\x11\2\0\1\1", b"\x11\3\1\1\0", b"\x0c\0\2\1", b"\7\2", b"\4\3" + files, b"\x0d\1", b"\x12", b"\x10"]
+    put("store", "copies", b"".join(copies))
+    # A fault: the operation's number with the highest bit, which call of which thread, and how it fails. Then the operation again.
     for how, word in enumerate(("broken", "full", "interrupted", "short")):
         struck = [bytes([part[0] | 0x80, 30 + 20 * at, how]) + part[1:] + part for at, part in enumerate(story)]
         put("store", word, b"".join(struck))
+        struck = [bytes([part[0] | 0x80, 20 + 10 * at, how]) + part[1:] + part for at, part in enumerate(snapshots)]
+        put("store", f"{word}-snapshots", b"".join(struck[:12]))
+        # Of the threads that unpack, the third makes names and the fourth fills files.
+        put("store", f"{word}-threads", b"".join(bytes([0x83, at, how | thread << 2, layer]) + b"\0\0" + files
+            for layer, (thread, at) in enumerate(((6, 2), (6, 9), (6, 14), (7, 0), (7, 1), (7, 2)))))
 
 
 def archive(form, members):

@@ -1,11 +1,13 @@
 //! Operations on a store, some of them struck by faults, beside a model.
 
+mod observe;
 mod op;
+mod snapshots;
 mod state;
+mod template;
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::fields::Fields;
 use super::place::{open_descriptors, place};
@@ -13,8 +15,10 @@ use crate::check::{CheckLevel, CheckOptions};
 use crate::error::Error;
 use crate::store::{Store, StoreOptions};
 use crate::sys::call::fault::{Fault, Strike, during_here};
-use op::Op;
-use state::{Predicted, State, observe};
+use observe::observe;
+use op::{Op, failed};
+use state::{Predicted, State};
+use template::Template;
 
 /// The most operations of an input.
 const STEPS: usize = 24;
@@ -32,13 +36,12 @@ const STEPS: usize = 24;
 ///
 /// If one of these does not hold.
 pub fn fuzz_store(bytes: &[u8]) {
-    thread_local!(static PLACE: io::Result<PathBuf> = place());
-    PLACE.with(|place| {
-        assert!(place.is_ok(), "no place to work in: {:?}", place.as_ref().err());
-        let Ok(place) = place else { return };
+    thread_local!(static BENCH: Result<Bench, Error> = Bench::new());
+    BENCH.with(|bench| {
+        assert!(bench.is_ok(), "no place to work in: {:?}", bench.as_ref().err());
+        let Ok(bench) = bench else { return };
         let descriptors = open_descriptors();
-        let root = place.join("store");
-        let trial = Trial::new(&root);
+        let trial = Trial::new(bench);
         assert!(trial.is_ok(), "no store: {:?}", trial.as_ref().err());
         if let Ok(mut trial) = trial {
             let mut fields = Fields(bytes);
@@ -54,9 +57,30 @@ pub fn fuzz_store(bytes: &[u8]) {
         }
         // Beside other tests, they are not this one's alone.
         assert!(cfg!(test) || open_descriptors() == descriptors, "descriptors are left open");
-        let removed = fs::remove_dir_all(&root);
+        let removed = fs::remove_dir_all(bench.root());
         assert!(removed.is_ok(), "the store cannot be removed: {removed:?}");
     });
+}
+
+/// Where stores are made, one after the other.
+struct Bench {
+    options: StoreOptions,
+    template: Template,
+}
+
+impl Bench {
+    fn new() -> Result<Self, Error> {
+        let root = place().map_err(failed)?.join("store");
+        let options = StoreOptions::at(&root).run_root(root.join("run")).reserve(64 << 10);
+        drop(open(&options)?);
+        let template = Template::read(&root).map_err(failed)?;
+        fs::remove_dir_all(root).map_err(failed)?;
+        Ok(Bench { options, template })
+    }
+
+    fn root(&self) -> &Path {
+        self.options.root()
+    }
 }
 
 /// The fault of an operation. Most operations make fewer calls than it counts to. Of those that unpack, the threads are: one that
@@ -85,12 +109,12 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(root: &Path) -> Result<Self, Error> {
+    fn new(bench: &Bench) -> Result<Self, Error> {
         // What an input left that ended the process.
-        drop(fs::remove_dir_all(root));
-        let options = StoreOptions::at(root).run_root(root.join("run")).reserve(64 << 10);
-        let store = open(&options)?;
-        Ok(Trial { options, store, state: State::default() })
+        drop(fs::remove_dir_all(bench.root()));
+        bench.template.make(bench.root()).map_err(failed)?;
+        let options = bench.options.clone();
+        Ok(Trial { store: open(&options)?, options, state: State::default() })
     }
 
     fn step(&mut self, op: &Op, fault: Option<Strike>) {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::super::fields::Fields;
+use super::snapshots::Snapshot;
 use crate::archive::{Entry, EntryKind, Writer};
 use crate::check::{CheckLevel, CheckOptions};
+use crate::dedup::DedupOptions;
 use crate::error::{Error, ImportError};
 use crate::oci::CommitOptions;
 use crate::store::{
@@ -16,11 +18,13 @@ use crate::types::{ImageId, LayerId, Name, Timestamp};
 const NAMES: [&str; 5] = ["a", "web", "ca", "ia", "la"];
 const CONTAINERS: [&str; 3] = ["ca", "cab", "cb"];
 const IMAGES: [&str; 3] = ["ia", "iab", "ib"];
-/// Those from `lca` on are also what the layers of containers are called.
-const LAYERS: [&str; 6] = ["la", "lab", "lb", "lca", "lcab", "lcb"];
+/// The latter are also what the layers of containers are called.
+const NEW_LAYERS: [&str; 6] = ["la", "lab", "lb", "lca", "lcab", "lcb"];
+/// What layers are there, snapshots by their names.
+const LAYERS: [&str; 8] = ["la", "lab", "lb", "lca", "lcab", "lcb", "snapshot:x", "snapshot:y"];
 const LEASES: [&str; 2] = ["one", "two"];
 const KEYS: [&str; 2] = ["spec", "state"];
-const FILES: [&str; 3] = ["f", "g", "h"];
+pub(super) const FILES: [&str; 3] = ["f", "g", "h"];
 
 /// The kinds of things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +48,7 @@ pub(super) enum Op {
     RemoveContainer(String),
     CreateLayer { id: String, parent: Option<String>, names: Vec<String> },
     PutLayer { id: String, parent: Option<String>, names: Vec<String>, files: Vec<(String, u8)> },
+    CopyLayer { id: String, of: String, parent: Option<String> },
     ApplyDiff { id: String, files: Vec<(String, u8)> },
     Seal(String),
     Unseal(String),
@@ -54,6 +59,8 @@ pub(super) enum Op {
     Commit(String),
     Lease { id: String, of: Target },
     EndLease(String),
+    Snapshot(Snapshot),
+    Dedup,
     Gc,
     Check,
     Reopen,
@@ -71,7 +78,7 @@ pub(super) enum Change {
     RemoveItem(Target, String),
 }
 
-fn choose<const N: usize>(fields: &mut Fields<'_>, list: [&str; N]) -> String {
+pub(super) fn choose<const N: usize>(fields: &mut Fields<'_>, list: [&str; N]) -> String {
     list.get(usize::from(fields.byte()) % N).map_or_else(String::new, ToString::to_string)
 }
 
@@ -105,9 +112,9 @@ impl Target {
         }
     }
 
-    fn thing(&self) -> Result<ThingId, Error> {
+    fn thing(&self, store: &Store) -> Result<ThingId, Error> {
         Ok(match self.kind {
-            Kind::Layer => ThingId::Layer(self.id.parse()?),
+            Kind::Layer => ThingId::Layer(layer(store, &self.id)?),
             Kind::Image => ThingId::Image(self.id.parse()?),
             Kind::Container => ThingId::Container(self.id.parse()?),
         })
@@ -117,16 +124,17 @@ impl Target {
 impl Op {
     pub(super) fn new(number: u8, fields: &mut Fields<'_>) -> Self {
         let layer = |fields: &mut Fields<'_>| choose(fields, LAYERS);
-        match number % 17 {
+        let new = |fields: &mut Fields<'_>| choose(fields, NEW_LAYERS);
+        match number % 23 {
             0 => Op::CreateContainer {
                 id: choose(fields, CONTAINERS),
                 image: fields.option(|fields| choose(fields, IMAGES)),
                 names: names(fields),
             },
             1 => Op::RemoveContainer(choose(fields, CONTAINERS)),
-            2 => Op::CreateLayer { id: layer(fields), parent: fields.option(layer), names: names(fields) },
+            2 => Op::CreateLayer { id: new(fields), parent: fields.option(layer), names: names(fields) },
             3 => {
-                let (id, parent) = (layer(fields), fields.option(layer));
+                let (id, parent) = (new(fields), fields.option(layer));
                 Op::PutLayer { id, parent, names: names(fields), files: files(fields) }
             }
             4 => Op::ApplyDiff { id: layer(fields), files: files(fields) },
@@ -140,17 +148,14 @@ impl Op {
             9 => Op::RemoveImage(choose(fields, IMAGES)),
             10 => Op::Write((0..=fields.byte() % 3).map(|_| Change::new(fields)).collect()),
             11 => Op::Commit(choose(fields, CONTAINERS)),
-            12 => {
-                // What the end of a lease takes with it is a story of its own for layers.
-                let kind = if fields.byte().is_multiple_of(2) { Kind::Image } else { Kind::Container };
-                let id =
-                    if kind == Kind::Image { choose(fields, IMAGES) } else { choose(fields, CONTAINERS) };
-                Op::Lease { id: choose(fields, LEASES), of: Target { kind, id } }
-            }
+            12 => Op::Lease { of: Target::new(fields), id: choose(fields, LEASES) },
             13 => Op::EndLease(choose(fields, LEASES)),
             14 => Op::Gc,
             15 => Op::Check,
-            _ => Op::Reopen,
+            16 => Op::Reopen,
+            17 => Op::CopyLayer { id: new(fields), of: layer(fields), parent: fields.option(layer) },
+            18 => Op::Dedup,
+            _ => Op::Snapshot(Snapshot::new(fields)),
         }
     }
 
@@ -166,38 +171,49 @@ impl Op {
             }
             Op::RemoveContainer(id) => store.remove_container(&id.parse()?),
             Op::CreateLayer { id, parent, names } => {
-                let (parent, options) = new_layer(id, parent.as_ref(), names)?;
+                let (parent, options) = new_layer(store, id, parent.as_ref(), names)?;
                 store.create_layer(parent.as_ref(), &options).map(drop)
             }
             Op::PutLayer { id, parent, names, files } => {
-                let (parent, options) = new_layer(id, parent.as_ref(), names)?;
+                let (parent, options) = new_layer(store, id, parent.as_ref(), names)?;
                 store.put_layer(parent.as_ref(), &options, &*tar(files)?).map(drop)
             }
-            Op::ApplyDiff { id, files } => {
-                store.apply_diff(&id.parse()?, &*tar(files)?, &ApplyOptions::default()).map(drop)
+            Op::CopyLayer { id, of, parent } => {
+                let (parent, mut options) = new_layer(store, id, parent.as_ref(), &[])?;
+                options.template = Some(layer(store, of)?);
+                store.create_layer(parent.as_ref(), &options).map(drop)
             }
-            Op::Seal(id) => store.seal(&id.parse()?).map(drop),
-            Op::Unseal(id) => store.unseal(&id.parse()?).map(drop),
-            Op::RemoveLayer(id) => store.remove_layer(&id.parse()?),
-            Op::CreateImage { id, layer, names, content } => {
+            Op::ApplyDiff { id, files } => {
+                store.apply_diff(&layer(store, id)?, &*tar(files)?, &ApplyOptions::default()).map(drop)
+            }
+            Op::Seal(id) => store.seal(&layer(store, id)?).map(drop),
+            Op::Unseal(id) => store.unseal(&layer(store, id)?).map(drop),
+            Op::RemoveLayer(id) => store.remove_layer(&layer(store, id)?),
+            Op::CreateImage { id, layer: top, names, content } => {
                 let mut options = ImageOptions { names: names.clone(), ..ImageOptions::default() };
                 options.id = Some(id.parse()?);
-                options.top_layer = layer.as_ref().map(|layer| layer.parse()).transpose()?;
+                options.top_layer = top.as_ref().map(|top| layer(store, top)).transpose()?;
                 options.items = vec![NewItem::new("manifest", content.clone())];
                 store.create_image(&options).map(drop)
             }
             Op::RemoveImage(id) => store.remove_image(&id.parse()?).map(drop),
             Op::Write(changes) => {
-                store.write(|txn| changes.iter().try_for_each(|change| change.perform(txn)))
+                store.write(|txn| changes.iter().try_for_each(|change| change.perform(store, txn)))
             }
             Op::Commit(id) => {
                 let created = Some(Timestamp { seconds: 1, nanoseconds: 0 });
                 store.commit(&id.parse()?, &CommitOptions { created, ..CommitOptions::default() }).map(drop)
             }
             Op::Lease { id, of } => {
-                store.lease(&id.parse()?, of.thing()?, Duration::from_secs(1 << 20)).map(drop)
+                store.lease(&id.parse()?, of.thing(store)?, Duration::from_secs(1 << 20)).map(drop)
             }
             Op::EndLease(id) => store.end_lease(&id.parse()?).map(drop),
+            Op::Snapshot(snapshot) => snapshot.perform(store),
+            Op::Dedup => match store.dedup(&DedupOptions::default()) {
+                // A tmpfs cannot.
+                Err(Error::CannotShare { .. }) => Ok(()),
+                done => done.map(drop),
+            },
             Op::Gc => store.gc(false).map(drop),
             Op::Check => {
                 store.check(&CheckOptions { level: CheckLevel::Deep, ..CheckOptions::default() }).map(drop)
@@ -212,13 +228,27 @@ pub(super) fn layer_of(container: &str) -> String {
     format!("l{container}")
 }
 
+/// The id of a layer, which is a random one for those that are known by the name of a snapshot.
+fn layer(store: &Store, id: &str) -> Result<LayerId, Error> {
+    match id.starts_with("snapshot:") {
+        true => Ok(store.layer(id)?.id),
+        false => Ok(id.parse()?),
+    }
+}
+
+/// What the model has no kind of error for.
+pub(super) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    ImportError::Io(std::io::Error::other(error)).into()
+}
+
 fn new_layer(
+    store: &Store,
     id: &str,
     parent: Option<&String>,
     names: &[String],
 ) -> Result<(Option<LayerId>, LayerOptions), Error> {
     let options = LayerOptions { names: names.to_vec(), ..LayerOptions::with_id(id.parse()?) };
-    Ok((parent.map(|parent| parent.parse()).transpose()?, options))
+    Ok((parent.map(|parent| layer(store, parent)).transpose()?, options))
 }
 
 /// The tar of some files.
@@ -247,18 +277,18 @@ impl Change {
         }
     }
 
-    fn perform(&self, txn: &WriteTxn<'_>) -> Result<(), Error> {
+    fn perform(&self, store: &Store, txn: &WriteTxn<'_>) -> Result<(), Error> {
         match self {
             Change::SetNames(of, names) => {
                 let names: Vec<Name> = names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-                txn.set_names(of.thing()?, &names)
+                txn.set_names(of.thing(store)?, &names)
             }
-            Change::AddName(of, name) => txn.add_name(of.thing()?, &name.parse()?),
-            Change::RemoveName(of, name) => txn.remove_name(of.thing()?, &name.parse()?),
+            Change::AddName(of, name) => txn.add_name(of.thing(store)?, &name.parse()?),
+            Change::RemoveName(of, name) => txn.remove_name(of.thing(store)?, &name.parse()?),
             Change::MoveName(to, name) => txn.move_name(&to.parse::<ImageId>()?, &name.parse()?),
-            Change::SetMetadata(of, text) => txn.set_metadata(of.thing()?, text),
-            Change::PutItem(of, key, content) => txn.put_item(of.thing()?, key, content),
-            Change::RemoveItem(of, key) => txn.remove_item(of.thing()?, key),
+            Change::SetMetadata(of, text) => txn.set_metadata(of.thing(store)?, text),
+            Change::PutItem(of, key, content) => txn.put_item(of.thing(store)?, key, content),
+            Change::RemoveItem(of, key) => txn.remove_item(of.thing(store)?, key),
         }
     }
 }

@@ -3,48 +3,49 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::op::{Change, Kind, Op, Target, layer_of, tar};
-use crate::error::Error;
-use crate::store::{Store, ThingId};
 use crate::types::Digest;
 
 /// What every thing has.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
-struct Common {
-    names: BTreeSet<String>,
-    metadata: String,
-    items: BTreeMap<String, Vec<u8>>,
+pub(super) struct Common {
+    pub(super) names: BTreeSet<String>,
+    pub(super) metadata: String,
+    /// The digests of its items.
+    pub(super) items: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
-struct Layer {
-    common: Common,
-    parent: Option<String>,
-    is_writable: bool,
-    diff_id: Option<String>,
+pub(super) struct Layer {
+    pub(super) common: Common,
+    pub(super) parent: Option<String>,
+    pub(super) is_writable: bool,
+    pub(super) diff_id: Option<String>,
     /// What it changes, as the store says it.
-    changes: Vec<String>,
+    pub(super) changes: Vec<String>,
+    /// The kind of snapshot that it is.
+    pub(super) snapshot: Option<String>,
 }
 
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
-struct Image {
-    common: Common,
-    top: Option<String>,
+pub(super) struct Image {
+    pub(super) common: Common,
+    pub(super) top: Option<String>,
 }
 
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
-struct Container {
-    common: Common,
-    image: Option<String>,
-    layer: String,
+pub(super) struct Container {
+    pub(super) common: Common,
+    pub(super) image: Option<String>,
+    pub(super) layer: String,
 }
 
 /// All that a user sees of a store, without what chance and time decide.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    layers: BTreeMap<String, Layer>,
-    images: BTreeMap<String, Image>,
-    containers: BTreeMap<String, Container>,
-    leases: BTreeMap<String, BTreeSet<Target>>,
+    pub(super) layers: BTreeMap<String, Layer>,
+    pub(super) images: BTreeMap<String, Image>,
+    pub(super) containers: BTreeMap<String, Container>,
+    pub(super) leases: BTreeMap<String, BTreeSet<Target>>,
 }
 
 /// What must come of an operation.
@@ -66,59 +67,6 @@ impl Predicted {
             Predicted::Committed(before, container) => before.is_before_commit_to(found, container),
         }
     }
-}
-
-/// What the store shows.
-pub(super) fn observe(store: &Store) -> Result<State, Error> {
-    let mut state = State::default();
-    for layer in store.layers()? {
-        let of = ThingId::Layer(layer.id.clone());
-        let changes = store.changes(&layer)?.iter().map(ToString::to_string).collect();
-        let row = Layer {
-            common: common(store, of, &layer.names, &layer.metadata)?,
-            parent: layer.parent.as_ref().map(ToString::to_string),
-            is_writable: layer.is_writable(),
-            diff_id: layer.diff_id.as_ref().map(ToString::to_string),
-            changes,
-        };
-        state.layers.insert(layer.id.to_string(), row);
-    }
-    for image in store.images()? {
-        let common = common(store, ThingId::Image(image.id.clone()), &image.names, &image.metadata)?;
-        let top = image.top_layer.as_ref().map(ToString::to_string);
-        state.images.insert(image.id.to_string(), Image { common, top });
-    }
-    for container in store.containers()? {
-        let of = ThingId::Container(container.id.clone());
-        let row = Container {
-            common: common(store, of, &container.names, &container.metadata)?,
-            image: container.image.as_ref().map(ToString::to_string),
-            layer: container.layer.to_string(),
-        };
-        state.containers.insert(container.id.to_string(), row);
-    }
-    for lease in store.leases()? {
-        let target = |thing: &ThingId| match thing {
-            ThingId::Layer(id) => Target { kind: Kind::Layer, id: id.to_string() },
-            ThingId::Image(id) => Target { kind: Kind::Image, id: id.to_string() },
-            ThingId::Container(id) => Target { kind: Kind::Container, id: id.to_string() },
-        };
-        state.leases.insert(lease.id.to_string(), lease.things.iter().map(target).collect());
-    }
-    Ok(state)
-}
-
-fn common<N: ToString>(store: &Store, of: ThingId, names: &[N], metadata: &str) -> Result<Common, Error> {
-    let mut items = BTreeMap::new();
-    for item in store.items(of.clone())? {
-        let bytes = store.item(of.clone(), &item.key)?;
-        items.insert(item.key, bytes);
-    }
-    Ok(Common {
-        names: names.iter().map(ToString::to_string).collect(),
-        metadata: metadata.to_owned(),
-        items,
-    })
 }
 
 impl State {
@@ -149,28 +97,29 @@ impl State {
                 self.new_layer(id, parent.as_deref(), names)?;
                 self.fill(id, files)
             }
+            Op::CopyLayer { id, of, parent } => self.copy_layer(id, of, parent.as_deref()),
             Op::ApplyDiff { id, files } => self.apply_diff(id, files),
             Op::Seal(id) => {
                 let is_containers = self.containers.values().any(|container| container.layer == *id);
                 let layer = self.layers.get_mut(id)?;
-                if layer.is_writable && is_containers {
+                if layer.is_writable && (is_containers || layer.snapshot.is_some()) {
                     return None;
                 }
                 layer.is_writable = false;
                 Some(())
             }
             Op::Unseal(id) => {
-                let is_below = self.is_below(id);
+                let is_needed = self.is_below(id) || self.refuse_leased(Kind::Layer, id).is_none();
                 let layer = self.layers.get_mut(id)?;
                 if layer.is_writable {
                     return Some(());
                 }
                 (layer.is_writable, layer.diff_id) = (true, None);
-                (!is_below).then_some(())
+                (!is_needed && layer.snapshot.is_none()).then_some(())
             }
             Op::RemoveLayer(id) => {
                 let is_used = self.is_used(id);
-                self.layers.remove(id).filter(|_| !is_used).map(drop)
+                self.layers.remove(id).filter(|layer| !is_used && layer.snapshot.is_none()).map(drop)
             }
             Op::CreateImage { id, layer, names, content } => {
                 self.create_image(id, layer.as_deref(), names, content)
@@ -195,8 +144,14 @@ impl State {
                 self.leases.entry(id.clone()).or_default().insert(of.clone());
                 Some(())
             }
-            Op::EndLease(id) => self.leases.remove(id).map(drop),
-            Op::Gc | Op::Check | Op::Reopen => Some(()),
+            Op::EndLease(id) => {
+                for thing in self.leases.remove(id)?.into_iter().filter(|thing| thing.kind == Kind::Layer) {
+                    self.remove_unneeded(Some(thing.id));
+                }
+                Some(())
+            }
+            Op::Snapshot(snapshot) => self.snapshot(snapshot),
+            Op::Dedup | Op::Gc | Op::Check | Op::Reopen => Some(()),
         }
     }
 
@@ -218,15 +173,19 @@ impl State {
         })
     }
 
-    fn new_layer(&mut self, id: &str, parent: Option<&str>, names: &[String]) -> Option<&mut Layer> {
+    pub(super) fn new_layer(
+        &mut self,
+        id: &str,
+        parent: Option<&str>,
+        names: &[String],
+    ) -> Option<&mut Layer> {
         if self.layers.contains_key(id) || self.holder(Kind::Layer, id).is_some() {
             return None;
         }
-        if let Some(parent) = parent {
-            self.layers.get(parent)?;
-            if self.containers.values().any(|container| container.layer == parent) {
-                return None;
-            }
+        if let Some(parent) = parent
+            && !self.can_be_below(parent)
+        {
+            return None;
         }
         self.layers.insert(id.to_owned(), Layer { parent: parent.map(str::to_owned), ..Layer::default() });
         self.set_names(&Target { kind: Kind::Layer, id: id.to_owned() }, |held| held.extend(names.to_vec()))?;
@@ -243,16 +202,13 @@ impl State {
         if self.images.contains_key(id) || self.holder(Kind::Image, id).is_some() {
             return None;
         }
-        if let Some(layer) = layer {
-            self.layers.get(layer)?;
-            if self.containers.values().any(|container| container.layer == layer) {
-                return None;
-            }
+        if layer.is_some_and(|layer| !self.can_be_below(layer)) {
+            return None;
         }
         for image in self.images.values_mut() {
             image.common.names.retain(|name| !names.contains(name));
         }
-        let items = BTreeMap::from([("manifest".to_owned(), content.to_vec())]);
+        let items = BTreeMap::from([("manifest".to_owned(), Digest::sha256(content).to_string())]);
         let common = Common { names: names.iter().cloned().collect(), items, ..Common::default() };
         self.images.insert(id.to_owned(), Image { common, top: layer.map(str::to_owned) });
         Some(())
@@ -263,14 +219,28 @@ impl State {
         if self.containers.values().any(|container| container.image.as_deref() == Some(id)) {
             return None;
         }
-        let mut next = self.images.remove(id)?.top;
-        while let Some(layer) = next.filter(|layer| !self.is_used(layer)) {
-            if !self.layers.get(&layer)?.common.names.is_empty() {
+        let top = self.images.remove(id)?.top;
+        self.remove_unneeded(top);
+        Some(())
+    }
+
+    /// Removes a layer and those below it as far down as nothing needs them. A name is a need.
+    fn remove_unneeded(&mut self, mut next: Option<String>) {
+        while let Some(id) = next.filter(|id| !self.is_used(id)) {
+            let is_named = |layer: &Layer| !layer.common.names.is_empty();
+            if self.layers.get(&id).is_none_or(is_named) {
                 break;
             }
-            next = self.layers.remove(&layer)?.parent;
+            next = self.layers.remove(&id).and_then(|removed| removed.parent);
         }
-        Some(())
+    }
+
+    /// A sealed layer and its copy share what they have; of one that is written to the copy is written to as well.
+    fn copy_layer(&mut self, id: &str, of: &str, parent: Option<&str>) -> Option<()> {
+        let Layer { is_writable, diff_id, changes, .. } = self.layers.get(of)?.clone();
+        let copy = self.new_layer(id, parent, &[])?;
+        (copy.is_writable, copy.diff_id, copy.changes) = (is_writable, diff_id, changes);
+        self.tell_changes(id)
     }
 
     fn apply_diff(&mut self, id: &str, files: &[(String, u8)]) -> Option<()> {
@@ -278,7 +248,7 @@ impl State {
         let is_containers = self.containers.values().any(|container| container.layer == id);
         let is_empty = layer.changes.is_empty();
         let stays_writable = layer.is_writable && !is_empty || is_containers;
-        if self.is_below(id) {
+        if self.is_below(id) || layer.snapshot.is_some() || self.refuse_leased(Kind::Layer, id).is_none() {
             return None;
         }
         self.fill(id, files)?;
@@ -291,24 +261,27 @@ impl State {
     }
 
     /// Adds files to a layer, and makes its diffID what it is if there were none.
-    fn fill(&mut self, id: &str, files: &[(String, u8)]) -> Option<()> {
+    pub(super) fn fill(&mut self, id: &str, files: &[(String, u8)]) -> Option<()> {
+        let layer = self.layers.get_mut(id)?;
+        layer.diff_id = Some(Digest::sha256(&tar(files).ok()?).to_string());
+        layer.changes.extend(files.iter().map(|(name, _)| format!("A /{name}")));
+        self.tell_changes(id)
+    }
+
+    /// Says what a layer does to the files of those below it, which may be others now.
+    pub(super) fn tell_changes(&mut self, id: &str) -> Option<()> {
+        let name = |change: &String| change.split_once('/').map(|(_, name)| name.to_owned());
         let mut below = BTreeSet::new();
         let mut next = self.parent(id);
         while let Some(layer) = next {
-            let changes = &self.layers.get(&layer)?.changes;
-            below.extend(changes.iter().filter_map(|change| Some(change.split_once('/')?.1.to_owned())));
+            below.extend(self.layers.get(&layer)?.changes.iter().filter_map(name));
             next = self.parent(&layer);
         }
-        let digest = Digest::sha256(&tar(files).ok()?).to_string();
         let layer = self.layers.get_mut(id)?;
-        for (name, _) in files {
-            let kind = if below.contains(name) { "C" } else { "A" };
-            layer.changes.push(format!("{kind} /{name}"));
-        }
         // In the order of their names.
-        layer.changes.sort_by_key(|change| change.split_once('/').map(|(_, name)| name.to_owned()));
-        layer.changes.dedup();
-        layer.diff_id = Some(digest);
+        let own: BTreeSet<_> = layer.changes.iter().filter_map(name).collect();
+        let told = |name: &String| format!("{} /{name}", if below.contains(name) { "C" } else { "A" });
+        layer.changes = own.iter().map(told).collect();
         Some(())
     }
 
@@ -328,7 +301,7 @@ impl State {
                 Some(())
             }
             Change::PutItem(of, key, content) => {
-                self.common(of)?.items.insert(key.clone(), content.clone());
+                self.common(of)?.items.insert(key.clone(), Digest::sha256(content).to_string());
                 Some(())
             }
             Change::RemoveItem(of, key) => self.common(of)?.items.remove(key).map(drop),
@@ -338,8 +311,10 @@ impl State {
     fn set_names(&mut self, of: &Target, change: impl FnOnce(&mut BTreeSet<String>)) -> Option<()> {
         let mut names = self.common(of)?.names.clone();
         change(&mut names);
+        let makes_snapshot = |name: &String| of.kind == Kind::Layer && *name == of.id;
+        let was_snapshot = self.common(of)?.names.iter().any(makes_snapshot);
         let is_others = |name: &String| self.holder(of.kind, name).is_some_and(|holder| holder != of.id);
-        if names.iter().any(is_others) {
+        if names.iter().any(is_others) || was_snapshot && !names.iter().any(makes_snapshot) {
             return None;
         }
         self.common(of)?.names = names;
@@ -381,8 +356,16 @@ impl State {
             || self.images.values().any(|image| image.top.as_deref() == Some(id))
     }
 
-    fn is_used(&self, id: &str) -> bool {
-        self.is_below(id) || self.containers.values().any(|container| container.layer == id)
+    pub(super) fn is_used(&self, id: &str) -> bool {
+        self.is_below(id)
+            || self.containers.values().any(|container| container.layer == id)
+            || self.refuse_leased(Kind::Layer, id).is_none()
+    }
+
+    /// Whether there is such a layer, and others can stand on it.
+    fn can_be_below(&self, id: &str) -> bool {
+        self.layers.get(id).is_some_and(|layer| !layer.is_uncommitted())
+            && !self.containers.values().any(|container| container.layer == id)
     }
 
     /// Whether `after` has all of this, and at most one image more, which stands where the container does.
