@@ -269,6 +269,8 @@ def database():
     }.items():
         put("database", name, b"\0" + changes)
         put("database", name + "-read", b"\1" + changes)
+        # Of the pages that redb keeps for itself.
+        put("database", name + "-own", b"\4" + changes)
     put("database", "whole", b"\2redb\x1a\x0a\xa9\x0d\x0a" + bytes(64))
 
 

@@ -30,6 +30,15 @@ pub enum MetaError {
         /// The file.
         path: PathBuf,
     },
+    /// Pages of the database file are not as they were written, as was found where rows were not what they should be. No repair of
+    /// rows helps here.
+    #[error("the database {} is damaged: pages of it are not as they were written, by which {met}", path.display())]
+    DamagedPages {
+        /// The file.
+        path: PathBuf,
+        /// What was found first, and how much more.
+        met: String,
+    },
     /// Another process held the write lock for the whole time that the caller was willing to wait.
     #[error("the store is being written by {holder}; gave up {}", after(waited))]
     Locked {
@@ -228,9 +237,9 @@ impl MetaError {
     /// Whether the file of the store's database is none any more: damaged or cut short, so that only a copy helps.
     pub(super) fn is_damaged_file(&self) -> bool {
         match self {
-            MetaError::Open { path, .. } | MetaError::Damaged { path } => {
-                is_of_store(path) && self.is_damage()
-            }
+            MetaError::Open { path, .. }
+            | MetaError::Damaged { path }
+            | MetaError::DamagedPages { path, .. } => is_of_store(path) && self.is_damage(),
             _ => self.is_damage(),
         }
     }
@@ -245,7 +254,8 @@ impl MetaError {
         }
     }
 
-    fn is_damage(&self) -> bool {
+    /// Whether a file is damaged, whichever that is.
+    pub(crate) fn is_damage(&self) -> bool {
         let is_damage = |error: &redb::Error| match error {
             redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
             redb::Error::TableTypeMismatch { .. }
@@ -258,7 +268,7 @@ impl MetaError {
         };
         match self {
             MetaError::Open { source, .. } | MetaError::Database { source, .. } => is_damage(source),
-            MetaError::Damaged { .. } | MetaError::NoHeader { .. } => true,
+            MetaError::Damaged { .. } | MetaError::DamagedPages { .. } | MetaError::NoHeader { .. } => true,
             _ => false,
         }
     }

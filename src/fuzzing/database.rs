@@ -9,8 +9,11 @@ use crate::meta::exercise::{Edit, Golden, exercise, is_writable, put};
 /// No file that is tried is longer.
 const LONGEST: usize = 1 << 23;
 
+const PAGE: usize = 4096;
+
 /// Reads bytes as changes of a sound database file, or as the whole of one, and does everything with it that a store does.
-/// The lowest bit of the first byte says whether the file is only read, the next one which of the two the rest is.
+/// The lowest bit of the first byte says whether the file is only read, the next one which of the two the rest is, and the third one
+/// whether the changes are of the few pages that redb keeps for itself, which a commit trusts.
 ///
 /// - Every call ends with an answer or an error; redb's panics are kept in, and nothing else panics.
 /// - What verifies, and can be read, is what was written.
@@ -27,7 +30,11 @@ pub fn fuzz_database(bytes: &[u8]) {
     BENCH.with(|bench| {
         assert!(bench.is_some(), "no place to work in");
         let Some((dir, golden)) = bench else { return };
-        let file = if mode & 2 == 0 { edited(bytes, &golden.bytes) } else { bytes.to_vec() };
+        let file = match mode & 6 {
+            0 => edited(bytes, golden, &(0..golden.bytes.len() / PAGE).collect::<Vec<_>>()),
+            4 => edited(bytes, golden, &golden.own.iter().map(|offset| offset / PAGE).collect::<Vec<_>>()),
+            _ => bytes.to_vec(),
+        };
         let outcome = exercise(dir, &file, mode & 1 == 1);
         assert!(outcome.is_ok(), "{outcome:?}");
         let Ok(outcome) = outcome else { return };
@@ -57,27 +64,28 @@ fn let_redb_panic() {
     }));
 }
 
-/// A file with the changes that the bytes say.
-fn edited(mut bytes: &[u8], golden: &[u8]) -> Vec<u8> {
-    let mut file = golden.to_vec();
-    let pages = golden.len() / 4096;
+/// A file with the changes that the bytes say, of these pages.
+fn edited(mut bytes: &[u8], golden: &Golden, pages: &[usize]) -> Vec<u8> {
+    let mut file = golden.bytes.clone();
+    let page = |number: usize| pages.get(number % pages.len().max(1)).copied().unwrap_or_default();
     while let [kind, rest @ ..] = bytes {
         let [a, b, c, d, rest @ ..] = rest else { break };
         bytes = rest;
         let low = usize::from(u16::from_le_bytes([*a, *b]));
         let high = usize::from(u16::from_le_bytes([*c, *d]));
-        let offset = (low | high << 16) % golden.len();
+        let offset = low | high << 16;
+        let offset = page(offset / PAGE) * PAGE + offset % PAGE;
         let edit = match kind % 8 {
-            0 => Edit::Zero(low % pages),
-            1 => Edit::Copy { from: low % pages, to: high % pages },
+            0 => Edit::Zero(page(low)),
+            1 => Edit::Copy { from: page(low), to: page(high) },
             2 => Edit::Resize((low | high << 16) % LONGEST),
-            3 => Edit::Resize(low % (2 * pages) * 4096),
+            3 => Edit::Resize(low % (2 * golden.bytes.len() / PAGE) * PAGE),
             4 => Edit::Flip(offset, kind / 8),
             // At the beginning of a page, where its shape is written down.
             5 => {
                 let (written, rest) = bytes.split_at(bytes.len().min(usize::from(kind / 8) % 8 + 1));
                 bytes = rest;
-                Edit::Write(low % pages * 4096 + high % 128, written.to_vec())
+                Edit::Write(page(low) * PAGE + high % 128, written.to_vec())
             }
             6 => {
                 let (written, rest) = bytes.split_at(bytes.len().min(usize::from(kind / 8) + 1));

@@ -7,6 +7,7 @@
 //!   nothing to say that the last commit has not recorded, so it is kept from writing: it does not get the write
 //!   lock.
 //! * **A sync with nothing to sync is skipped.**
+//! * **A page that rotted is not read**: see [`super::checksums`].
 //!
 //! Every lock call goes to redb's backend: a call left out would mean a file without locks.
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use redb::{BackendError, StorageBackend};
 
 use super::DatabaseOptions;
+use super::checksums::Checksums;
 use super::holder::HolderFile;
 use crate::sys::call::{Call, call, point};
 use crate::sys::file::File;
@@ -84,6 +86,8 @@ pub(super) struct Backend {
     timeout: Duration,
     holder: HolderFile,
     syncs: bool,
+    /// Of what is read; none for a file that this process makes.
+    checksums: Option<Checksums>,
 }
 
 impl Backend {
@@ -103,13 +107,16 @@ impl Backend {
             timeout: options.lock_timeout,
             holder,
             syncs: options.sync,
+            checksums: Some(Checksums::default()),
         }
     }
 
     /// For a file that no other process knows yet, and that is synced when it is complete.
     pub(super) fn private(inner: Box<dyn StorageBackend>, file: File, options: &DatabaseOptions) -> Self {
         let options = DatabaseOptions { sync: false, ..options.clone() };
-        Backend::new(inner, file, PhaseSwitch::new(Phase::Running), HolderFile::none(), &options)
+        let backend =
+            Backend::new(inner, file, PhaseSwitch::new(Phase::Running), HolderFile::none(), &options);
+        Backend { checksums: None, ..backend }
     }
 
     fn wait_for_range(
@@ -194,7 +201,8 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        call(Call::Read, || self.inner.read(offset, out))
+        call(Call::Read, || self.inner.read(offset, out))?;
+        self.checksums.as_ref().map_or(Ok(()), |checksums| checksums.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -212,6 +220,9 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.unsynced.store(true, Ordering::Release);
+        if let Some(checksums) = &self.checksums {
+            checksums.written(offset, data.len());
+        }
         call(Call::Write, || self.inner.write(offset, data))
     }
 

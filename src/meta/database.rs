@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,9 @@ use super::backend::{
 };
 use super::guard::{Guarded, Health};
 use super::holder::HolderFile;
+use super::page::{self, Flaw};
 use super::private::{PrivateBackend, read_header_bytes};
+use super::system::{self, Fault};
 use super::{Query, ReadTxn, StoreBeside, WriteTxn, read_header};
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
@@ -80,6 +83,8 @@ pub(crate) struct Database {
     reader: Mutex<Option<Arc<Reader>>>,
     /// Which file it was when it was used first.
     identity: Mutex<Option<FileId>>,
+    /// Whether it was read without what redb keeps for itself, which is damaged.
+    reads_the_rest: AtomicBool,
 }
 
 impl std::fmt::Debug for Database {
@@ -94,12 +99,23 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Names the file at `path`; it is opened by the first use.
     pub(crate) fn new(path: PathBuf, options: DatabaseOptions) -> Self {
-        Database { path, options, reader: Mutex::new(None), identity: Mutex::new(None) }
+        Database {
+            path,
+            options,
+            reader: Mutex::new(None),
+            identity: Mutex::new(None),
+            reads_the_rest: AtomicBool::new(false),
+        }
     }
 
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it was read though a part of the file is damaged, which only writers need.
+    pub(crate) fn reads_the_rest(&self) -> bool {
+        self.reads_the_rest.load(Ordering::Acquire)
     }
 
     pub(super) fn options(&self) -> &DatabaseOptions {
@@ -152,18 +168,28 @@ impl Database {
             // No writer is there now, and the last one left without a word: by our own doing (see `backend`), or
             // because it died. A writer that opens looks after the second case, and while it is there readers
             // trust the file.
-            Err(DatabaseError::RepairAborted) if self.options.read_only => {
-                let reader = Arc::new(self.open_privately()?);
-                *slot = Some(Arc::clone(&reader));
-                return Ok(reader);
-            }
+            Err(DatabaseError::RepairAborted) if self.options.read_only => self.open_privately(Ok),
             Err(DatabaseError::RepairAborted) => {
                 moment::pass("to look after the last writer");
-                self.open_looked_after(open)?
+                self.open_looked_after(open).map(|reader| Reader::Shared(Guarded::new(reader, health)))
             }
-            other => other.map_err(|error| self.open_error(error))?,
+            other => other
+                .map(|reader| Reader::Shared(Guarded::new(reader, health)))
+                .map_err(|error| self.open_error(error)),
         };
-        let reader = Arc::new(Reader::Shared(Guarded::new(reader, health)));
+        let reader = match reader {
+            // What is damaged is perhaps only what redb keeps for itself, and that is for writers.
+            Err(error) if error.is_damage() => {
+                let Ok(rest) = self.open_privately(|header| page::without_system(&header)) else {
+                    return Err(error);
+                };
+                tracing::warn!(%error, "reading what is left of a damaged database");
+                self.reads_the_rest.store(true, Ordering::Release);
+                rest
+            }
+            reader => reader?,
+        };
+        let reader = Arc::new(reader);
         *slot = Some(Arc::clone(&reader));
         Ok(reader)
     }
@@ -188,8 +214,11 @@ impl Database {
         }
     }
 
-    /// Opens a file that may not be written, as the last writer left it.
-    fn open_privately(&self) -> Result<Reader, MetaError> {
+    /// Opens a file that may not be written, as the last writer left it, but for what `change` changes in its header.
+    fn open_privately(
+        &self,
+        change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, Flaw>,
+    ) -> Result<Reader, MetaError> {
         let prepare = || -> Result<_, redb::Error> {
             let file = File::open(&self.path)?;
             check_geometry(&file)?;
@@ -197,6 +226,11 @@ impl Database {
             let inner = self.file_backend(file.try_clone()?)?;
             let phase = PhaseSwitch::new(Phase::Running);
             let backend = PrivateBackend::new(inner, phase.clone(), self.options.lock_timeout)?;
+            let changed =
+                change(header.clone()).map_err(|flaw| io::Error::new(io::ErrorKind::InvalidData, flaw))?;
+            if changed != header {
+                backend.write(0, &changed)?;
+            }
             Ok((file, header, phase, backend))
         };
         let (file, header, phase, backend) = prepare().map_err(|error| self.writer_error(error))?;
@@ -218,11 +252,18 @@ impl Database {
             let holder = HolderFile::open(&self.path.with_extension("holder")).describe();
             return Err(MetaError::Locked { holder, waited });
         }
-        self.verify_alone()
+        // In redb's words it is the primary, and despite two phases.
+        self.verify_alone().map_err(|error| match error.is_damage() {
+            true => {
+                tracing::debug!(%error, "verifying the database");
+                MetaError::Damaged { path: self.path.clone() }
+            }
+            false => error,
+        })
     }
 
     fn verify_alone(&self) -> Result<(), MetaError> {
-        let Reader::Private { database, .. } = &mut self.open_privately()? else { return Ok(()) };
+        let Reader::Private { database, .. } = &mut self.open_privately(Ok)? else { return Ok(()) };
         let check = |database: &mut redb::Database| {
             database.check_integrity().map_err(|error| self.writer_error(error.into()))
         };
@@ -351,7 +392,16 @@ impl Database {
             database.begin_write().map_err(|error| self.writer_error(error.into()))
         };
         let txn = writer.database.run(begin)?;
-        Ok(WriteTxn::beside(txn, writer.database.health().clone(), Arc::clone(&self.options.beside)))
+        // Dropped like after a panic if the file is not right: redb is not to go on with it.
+        let txn = WriteTxn::beside(txn, writer.database.health().clone(), Arc::clone(&self.options.beside));
+        match system::verify(&writer.file) {
+            Ok(_) => Ok(txn),
+            Err(Fault::Io(error)) => Err(self.io_error(error)),
+            Err(Fault::Damaged(reason)) => {
+                tracing::warn!(path = %self.path.display(), reason, "nothing is written to a damaged database");
+                Err(writer.database.health().damaged())
+            }
+        }
     }
 
     pub(super) fn open_writer(&self) -> Result<Writer, MetaError> {
@@ -364,9 +414,9 @@ impl Database {
             let file = File::open_to_write(&self.path)?;
             // redb would take an empty file for one to be made a database.
             check_geometry(&file)?;
-            Ok((file.try_clone()?, stat(file.as_fd())?, file))
+            Ok((file.try_clone()?, file.try_clone()?, stat(file.as_fd())?, file))
         };
-        let (same, found, file) = open().map_err(|source| self.io_error(source))?;
+        let (same, own, found, file) = open().map_err(|source| self.io_error(source))?;
         self.check_identity(found.id)?;
         let phase = PhaseSwitch::new(Phase::Opening);
         let holder = HolderFile::open(&self.path.with_extension("holder"));
@@ -378,7 +428,7 @@ impl Database {
         builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));
         let database = self.open_with(&builder, backend)?;
         phase.set(Phase::Running);
-        Ok(Writer { database, phase })
+        Ok(Writer { database, phase, file: own })
     }
 
     /// Opens the database behind `backend`.
@@ -527,6 +577,8 @@ impl OpenWrite {
 pub(super) struct Writer {
     pub(super) database: Guarded<redb::Database>,
     phase: PhaseSwitch,
+    /// The same open file.
+    file: File,
 }
 
 impl std::fmt::Debug for Writer {

@@ -20,7 +20,9 @@ use super::{
     WriteTxn, chain, journal_after, journal_bounds, open_blob, stored_rows, stores_beside, transient_note,
     unsynced,
 };
+use super::{page, system};
 use crate::error::MetaError;
+use crate::sys::file::File;
 use crate::types::TreeDigest;
 
 const PAGE: usize = 4096;
@@ -95,6 +97,8 @@ impl Edit {
 pub(crate) struct Golden {
     pub(crate) bytes: Vec<u8>,
     pub(crate) rows: Rows,
+    /// Where the pages are that redb keeps for itself: their offsets in bytes.
+    pub(crate) own: Vec<usize>,
 }
 
 impl Golden {
@@ -106,14 +110,20 @@ impl Golden {
         let path = dir.join("golden.redb");
         first.backup(&path, true)?;
         let golden = Database::new(path.clone(), options());
+        // What a reader still sees stays on the lists of pages that are to be freed.
+        let reader = golden.begin_read()?;
+        golden.write::<_, MetaError>(change)?;
         // The commit before the last one is in the file as well, and says the same.
         for _ in 0..3 {
             golden.write::<_, MetaError>(|_| Ok(()))?;
         }
         let rows = every_row(&golden.begin_read()?)?;
-        drop(golden);
         let bytes = fs::read(&path).map_err(MetaError::Input)?;
-        Ok(Golden { bytes, rows })
+        drop((reader, golden));
+        let own = system::verify(&File::open(&path).map_err(MetaError::Input)?);
+        let own = own.map_err(|fault| MetaError::Input(io::Error::other(format!("{fault:?}"))))?;
+        let offset = |page: u64| usize::try_from((page + 1) * page::PAGE).unwrap_or_default();
+        Ok(Golden { bytes, rows, own: own.into_iter().flatten().map(offset).collect() })
     }
 }
 
@@ -194,6 +204,16 @@ fn fill(txn: &WriteTxn) -> Result<(), MetaError> {
     })
 }
 
+/// Writes other values into most pages.
+fn change(txn: &WriteTxn) -> Result<(), MetaError> {
+    for number in 0..60u8 {
+        let digest = format!("sha256:{number:064}");
+        txn.put_kept_blob(&digest, &KeptBlobRecord { number: 100 + u64::from(number), size: 10 })?;
+    }
+    let blob = PreparedBlob::from_bytes(&[9; 9000]);
+    txn.put_item(Owner::Image, "image-0", "large", "sha256:x".into(), &blob)
+}
+
 /// What came out of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -201,6 +221,8 @@ pub(crate) struct Outcome {
     pub(crate) rows: Option<Rows>,
     /// Whether every page was found to be as it was written.
     pub(crate) sound: bool,
+    /// Whether that was so after everything was done with it.
+    pub(crate) sound_after: bool,
     /// What went wrong, in the order in which it did.
     pub(crate) errors: Vec<MetaError>,
 }
@@ -234,6 +256,7 @@ pub(crate) fn exercise(dir: &Path, bytes: &[u8], read_only: bool) -> io::Result<
     outcome.note(database.backup(&dir.join("copy.redb"), true));
     outcome.note(database.compact());
     outcome.note(database.begin_read().and_then(|txn| every_row(&txn)));
+    outcome.sound_after = outcome.note(database.verify()).is_some();
     Ok(outcome)
 }
 

@@ -4,8 +4,9 @@
 //! where they cannot be. Here such a panic ends as [`MetaError::Damaged`], and so does every later call on the same handle,
 //! whose memory may be as wrong as the file. A new handle begins with what the file says.
 //!
-//! What is not a panic is kept away before it: redb refuses a header that cannot be right and trees that are too deep, and
-//! [`super::rows`] a tree that leads in circles.
+//! What is not a panic is kept away before it: redb refuses a header that cannot be right and trees that are too deep,
+//! [`super::rows`] a tree that leads in circles. And what is a panic in a panic, which ends the process: [`super::system`] looks at
+//! what a commit trusts, and no rows are removed by redb's own calls for several.
 //!
 //! The message of such a panic goes where the program's panic hook sends it: hooks are the program's and not a library's.
 
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::checksums::Rotten;
 use crate::error::MetaError;
 
 /// Whether a handle met damage that redb did not expect; shared by all that came out of the handle.
@@ -55,10 +57,20 @@ impl Health {
         }
         // What the call leaves half done is not looked at any more: that is what being damaged means.
         match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(result) => result.map_err(Into::into),
+            Ok(result) => result.map_err(|error| {
+                let error = error.into();
+                if is_rotten(&error) { self.damaged() } else { error }
+            }),
             Err(_) => Err(self.damaged()),
         }
     }
+}
+
+/// Whether redb was not given a page, because it is not as it was written.
+fn is_rotten(error: &MetaError) -> bool {
+    let (MetaError::Open { source, .. } | MetaError::Database { source, .. }) = error else { return false };
+    let redb::Error::Io(error) = source.as_ref() else { return false };
+    error.get_ref().is_some_and(|inner| inner.is::<Rotten>())
 }
 
 /// Something of redb's, with the health of its handle.

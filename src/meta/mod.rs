@@ -10,6 +10,10 @@
 //! | [`holder`] | names who holds the write lock |
 //! | `exercise` | a damaged file through everything that is done with one, for tests |
 //! | [`guard`] | redb kept from panicking on a damaged file |
+//! | [`checksums`] | what a writer reads, held against its checksums |
+//! | [`system`] | what redb keeps for itself, verified before a change |
+//! | [`space`] | what each page of the file is used for |
+//! | [`page`] | the bytes of the file, as redb writes them |
 //! | [`rows`] | tables, with what redb finds in them looked at |
 //! | [`txn`] | typed reads, the same in both kinds of transaction |
 //! | [`write`](mod@write) | typed changes, which keep indexes, items, sums and journal in step |
@@ -29,6 +33,7 @@ mod backend;
 mod backup;
 mod beside;
 mod blob;
+mod checksums;
 mod counter;
 mod create;
 mod database;
@@ -39,11 +44,14 @@ mod holder;
 mod index;
 mod journal;
 mod mend;
+mod page;
 mod private;
 #[cfg(test)]
 mod recorder;
 mod rows;
 mod run;
+mod space;
+mod system;
 mod transient;
 mod txn;
 mod unsynced;

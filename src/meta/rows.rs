@@ -87,9 +87,17 @@ impl<K: Key + 'static, V: Value + 'static> Table<K, V, redb::Table<'_, K, V>> {
     pub(crate) fn retain_in(
         &mut self,
         range: impl KeyRange<K>,
-        keep: impl for<'r> FnMut(K::SelfType<'r>, V::SelfType<'r>) -> bool,
+        mut keep: impl for<'r> FnMut(K::SelfType<'r>, V::SelfType<'r>) -> bool,
     ) -> Result<(), MetaError> {
-        self.table.run_mut(|table| table.retain_in(range, keep))
+        // One by one: where redb's own call meets damage it panics twice, which ends the process.
+        let mut unwanted = Vec::new();
+        for row in self.range(range)? {
+            let (key, value) = row?;
+            if !keep(key.value(), value.value()) {
+                unwanted.push(K::as_bytes(&key.value()).as_ref().to_vec());
+            }
+        }
+        unwanted.iter().try_for_each(|key| self.remove(K::from_bytes(key)).map(drop))
     }
 }
 

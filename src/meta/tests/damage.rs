@@ -10,10 +10,10 @@ use super::*;
 const PAGE: usize = 4096;
 
 /// As a generator goes that needs no crate: the same numbers in each run.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -22,32 +22,38 @@ impl Numbers {
 }
 
 /// One place to work in, with a sound file to begin with.
-struct Bench {
-    dir: tempfile::TempDir,
-    golden: Golden,
+pub(super) struct Bench {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) golden: Golden,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let golden = Golden::make(dir.path()).unwrap();
         Bench { dir, golden }
     }
 
-    fn run(&self, edits: &[Edit], read_only: bool) -> Outcome {
+    pub(super) fn run(&self, edits: &[Edit], read_only: bool) -> Outcome {
         let mut bytes = self.golden.bytes.clone();
         edits.iter().for_each(|edit| edit.apply(&mut bytes));
-        let work = || exercise(self.dir.path(), &bytes, read_only).unwrap();
-        let outcome = without_message(|| catch_unwind(AssertUnwindSafe(work)));
-        let outcome = outcome.unwrap_or_else(|_| panic!("{edits:?}: a panic came out"));
+        let outcome = self.run_bytes(&format!("{edits:?}"), &bytes, read_only);
         if outcome.sound
             && let Some(rows) = &outcome.rows
         {
             assert!(*rows == self.golden.rows, "{edits:?}: verified, and not what was written");
         }
+        outcome
+    }
+
+    /// As [`run`](Self::run), of a whole file.
+    pub(super) fn run_bytes(&self, what: &str, bytes: &[u8], read_only: bool) -> Outcome {
+        let work = || exercise(self.dir.path(), bytes, read_only).unwrap();
+        let outcome = without_message(|| catch_unwind(AssertUnwindSafe(work)));
+        let outcome = outcome.unwrap_or_else(|_| panic!("{what}: a panic came out"));
         let path = self.dir.path().join("store.redb");
         put(&path, &self.golden.bytes).unwrap();
-        is_writable(&path).unwrap_or_else(|error| panic!("{edits:?}: a lock is left: {error}"));
+        is_writable(&path).unwrap_or_else(|error| panic!("{what}: a lock is left: {error}"));
         outcome
     }
 }

@@ -1,0 +1,292 @@
+//! The bytes of a database file as redb 4.4 writes them, read without trust: what is in its header, and in a page.
+//!
+//! A page says nothing of itself but its entries. Its checksum, XXH3 of 128 bits over what is used of it, is where its number is:
+//! in the page above it, in the row of its table, in the header.
+
+use std::ops::Range;
+
+use twox_hash::XxHash3_128;
+
+/// What a page is in bytes; larger ones are powers of two of them. Every store's are, see [`super::database`].
+pub(super) const PAGE: u64 = 4096;
+
+/// How many pages a region has, as a power of two, and so the order of the largest page.
+pub(super) const REGION_ORDER: u32 = 20;
+
+/// The length of the header.
+pub(super) const HEADER: usize = 320;
+
+/// Where the two last commits are.
+const SLOTS: (usize, usize) = (64, 192);
+
+const LEAF: u8 = 1;
+const BRANCH: u8 = 2;
+
+/// What cannot be in a file that redb wrote.
+pub(super) type Flaw = &'static str;
+
+const SHORT: Flaw = "a page ends within its entries";
+
+/// The number of a page: where it begins, and its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PageNumber(pub(super) u64);
+
+impl PageNumber {
+    /// The single pages that it takes, counted from the first one after the header.
+    pub(super) fn pages(self) -> Result<Range<u64>, Flaw> {
+        let order = u32::try_from(self.0 >> 59).unwrap_or(u32::MAX);
+        if order > REGION_ORDER {
+            return Err("a page is larger than a region");
+        }
+        let index = (self.0 & (0xf_ffff >> order)) << order;
+        let region = (self.0 >> 20) & 0xf_ffff;
+        let start = region << REGION_ORDER | index;
+        Ok(start..start.saturating_add(1 << order))
+    }
+}
+
+/// Where a tree begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Root {
+    pub(super) page: PageNumber,
+    pub(super) checksum: u128,
+    /// How many rows it says that it has.
+    pub(super) rows: u64,
+}
+
+impl Root {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let page = PageNumber(u64_at(bytes, 0)?);
+        Some(Root { page, checksum: u128_at(bytes, 8)?, rows: u64_at(bytes, 24)? })
+    }
+
+    /// Of a field that may be empty: a byte that says so, and elsewhere the root.
+    fn read_optional(bytes: &[u8], there: usize, at: usize) -> Option<Option<Self>> {
+        let root = Root::read(bytes.get(at..)?)?;
+        Some((*bytes.get(there)? != 0).then_some(root))
+    }
+}
+
+/// The last commit, by the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) transaction: u64,
+    /// Whether its pages were on the disk before the header was.
+    pub(super) two_phase: bool,
+    /// The tree of the user's tables.
+    pub(super) user: Option<Root>,
+    /// The tree of the tables that redb keeps for itself.
+    pub(super) system: Option<Root>,
+}
+
+impl Commit {
+    pub(super) fn read(header: &[u8]) -> Result<Self, Flaw> {
+        let flags = header.get(9).copied().unwrap_or_default();
+        let start = if flags & 1 == 0 { SLOTS.0 } else { SLOTS.1 };
+        let read = || {
+            let slot = header.get(start..)?.first_chunk::<128>()?;
+            let (said, sum) = slot.split_last_chunk::<16>()?;
+            let commit = Commit {
+                transaction: u64_at(said, 104)?,
+                two_phase: flags & 4 != 0,
+                user: Root::read_optional(said, 1, 8)?,
+                system: Root::read_optional(said, 2, 40)?,
+            };
+            Some((commit, XxHash3_128::oneshot(said) == u128::from_le_bytes(*sum)))
+        };
+        match read() {
+            Some((commit, true)) => Ok(commit),
+            Some((_, false)) => Err("the last commit is not as it was written"),
+            None => Err("the header ends too early"),
+        }
+    }
+}
+
+/// The header of the same commit without what redb keeps for itself: it makes that anew, of what it verifies of the rest.
+pub(super) fn without_system(header: &[u8]) -> Result<Vec<u8>, Flaw> {
+    Commit::read(header)?;
+    let mut header = header.to_vec();
+    let flags = header.get_mut(9).ok_or(SHORT)?;
+    // That the last writer left without a word.
+    *flags |= 2;
+    let start = if *flags & 1 == 0 { SLOTS.0 } else { SLOTS.1 };
+    let slot = header.get_mut(start..).and_then(|slot| slot.first_chunk_mut::<128>()).ok_or(SHORT)?;
+    let (said, sum) = slot.split_last_chunk_mut::<16>().ok_or(SHORT)?;
+    for range in [2..3, 40..72] {
+        said.get_mut(range).ok_or(SHORT)?.fill(0);
+    }
+    *sum = XxHash3_128::oneshot(said).to_le_bytes();
+    Ok(header)
+}
+
+/// How long the keys and the values of a tree are, if all are of one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Widths {
+    pub(super) key: Option<usize>,
+    pub(super) value: Option<usize>,
+}
+
+impl Widths {
+    /// Those of a tree of tables.
+    pub(super) const TABLES: Widths = Widths { key: None, value: None };
+}
+
+/// A table, as the row of its name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TableRow<'r> {
+    /// Whether a key has one value.
+    pub(super) is_plain: bool,
+    pub(super) rows: u64,
+    pub(super) root: Option<Root>,
+    pub(super) widths: Widths,
+    /// What redb calls the types of its keys and values, as it stores that.
+    pub(super) types: &'r [u8],
+}
+
+impl<'r> TableRow<'r> {
+    pub(super) fn read(row: &'r [u8]) -> Option<Self> {
+        let width = |there: usize| {
+            let width = usize::try_from(u32_at(row, there.checked_add(1)?)?).ok()?;
+            Some((*row.get(there)? != 0).then_some(width))
+        };
+        Some(TableRow {
+            is_plain: *row.first()? == 3,
+            rows: u64_at(row, 1)?,
+            root: Root::read_optional(row, 9, 10)?,
+            widths: Widths { key: width(42)?, value: width(47)? },
+            types: row.get(52..)?,
+        })
+    }
+}
+
+/// What is in a page.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Node<'p> {
+    /// Rows: their keys and values.
+    Leaf(Vec<(&'p [u8], &'p [u8])>),
+    /// The pages below with their checksums; and the keys between them, one less.
+    Branch { children: Vec<(PageNumber, u128)>, keys: Vec<&'p [u8]> },
+}
+
+impl<'p> Node<'p> {
+    /// Takes a page apart that has this checksum.
+    pub(super) fn read(page: &'p [u8], widths: Widths, checksum: u128) -> Result<Self, Flaw> {
+        let count = usize::from(u16::from_le_bytes(chunk(page, 2).ok_or(SHORT)?));
+        if count == 0 {
+            return Err("a page has no entries");
+        }
+        let (node, used) = match page.first() {
+            Some(&LEAF) => leaf(page, widths, count),
+            Some(&BRANCH) => branch(page, widths.key, count),
+            _ => return Err("a page is neither a leaf nor a branch"),
+        }
+        .ok_or(SHORT)?;
+        match page.get(..used).map(XxHash3_128::oneshot) {
+            Some(found) if found == checksum => Ok(node),
+            _ => Err("a page is not as it was written"),
+        }
+    }
+}
+
+/// A leaf, and how much of the page it uses.
+fn leaf(page: &[u8], widths: Widths, count: usize) -> Option<(Node<'_>, usize)> {
+    let mut at = 4;
+    let keys_at = ends(&mut at, widths.key, count)?;
+    let values_at = ends(&mut at, widths.value, count)?;
+    let keys = pieces(page, keys_at, widths.key, count, &mut at)?;
+    let values = pieces(page, values_at, widths.value, count, &mut at)?;
+    Some((Node::Leaf(keys.into_iter().zip(values).collect()), at))
+}
+
+/// A branch, and how much of the page it uses.
+fn branch(page: &[u8], width: Option<usize>, count: usize) -> Option<(Node<'_>, usize)> {
+    let children = count.checked_add(1)?;
+    let numbers_at = children.checked_mul(16)?.checked_add(8)?;
+    let mut at = children.checked_mul(8)?.checked_add(numbers_at)?;
+    let child = |number: usize| {
+        let page_number = u64_at(page, number.checked_mul(8)?.checked_add(numbers_at)?)?;
+        Some((PageNumber(page_number), u128_at(page, number.checked_mul(16)?.checked_add(8)?)?))
+    };
+    let children = (0..children).map(child).collect::<Option<_>>()?;
+    let keys_at = ends(&mut at, width, count)?;
+    let keys = pieces(page, keys_at, width, count, &mut at)?;
+    Some((Node::Branch { children, keys }, at))
+}
+
+/// Where it is written down at which offsets these pieces end; `at` goes beyond.
+fn ends(at: &mut usize, width: Option<usize>, count: usize) -> Option<usize> {
+    let start = *at;
+    if width.is_none() {
+        *at = count.checked_mul(4)?.checked_add(start)?;
+    }
+    Some(start)
+}
+
+/// The pieces of a page from `at` on, which goes beyond them.
+fn pieces<'p>(
+    page: &'p [u8],
+    ends_at: usize,
+    width: Option<usize>,
+    count: usize,
+    at: &mut usize,
+) -> Option<Vec<&'p [u8]>> {
+    let piece = |number: usize| {
+        let end = match width {
+            Some(width) => at.checked_add(width)?,
+            None => usize::try_from(u32_at(page, number.checked_mul(4)?.checked_add(ends_at)?)?).ok()?,
+        };
+        let piece = page.get(*at..end)?;
+        *at = end;
+        Some(piece)
+    };
+    (0..count).map(piece).collect()
+}
+
+pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    chunk(bytes, at).map(u32::from_le_bytes)
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    chunk(bytes, at).map(u64::from_le_bytes)
+}
+
+fn u128_at(bytes: &[u8], at: usize) -> Option<u128> {
+    chunk(bytes, at).map(u128::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_says_which_pages_it_takes() {
+        assert_eq!(PageNumber(5).pages(), Ok(5..6));
+        // What a large page leaves of the bits of its index is not read.
+        assert_eq!(PageNumber(3 << 59 | 0x8_0002).pages(), Ok(16..24));
+        assert_eq!(PageNumber(2 << 20 | 7).pages(), Ok(2 * (1 << 20) + 7..2 * (1 << 20) + 8));
+        assert_eq!(PageNumber(20 << 59 | 1 << 20 | 1).pages(), Ok(1 << 20..2 << 20));
+        assert!(PageNumber(21 << 59).pages().is_err());
+    }
+
+    #[test]
+    fn a_page_is_read_only_with_its_checksum_and_within_its_bounds() {
+        // Two rows: "a" and "bc" with values of one byte.
+        let mut page = vec![LEAF, 0, 2, 0, 13, 0, 0, 0, 15, 0, 0, 0, b'a', b'b', b'c', 1, 2, 0, 0];
+        let widths = Widths { key: None, value: Some(1) };
+        let sum = XxHash3_128::oneshot(&page[..17]);
+        let rows: Vec<(&[u8], &[u8])> = vec![(b"a", &[1]), (b"bc", &[2])];
+        assert_eq!(Node::read(&page, widths, sum), Ok(Node::Leaf(rows)));
+        assert!(Node::read(&page, widths, sum ^ 1).is_err());
+        for (at, wrong) in [(0, 3), (2, 0), (2, 9), (3, 1), (4, 11), (4, 16), (8, 12), (8, 30), (11, 1)] {
+            let right = std::mem::replace(&mut page[at], wrong);
+            assert!(Node::read(&page, widths, sum).is_err(), "{at}");
+            page[at] = right;
+        }
+        assert!(Node::read(&page[..16], widths, sum).is_err());
+        assert!(Node::read(&[], widths, sum).is_err());
+    }
+}
