@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use layerstore_schema::header::Header;
 
 use crate::disk;
-use crate::error::{Error, LookupError};
+use crate::error::{Error, LookupError, MetaError};
 use crate::layer::ProgressFn;
 use crate::meta::{Query, ReadTxn, Records, stored_rows};
 use crate::oci::Source;
@@ -197,8 +197,8 @@ impl Store {
     ///
     /// # Locking
     ///
-    /// None, but for [`CheckLevel::Deep`]: it waits for whoever writes, and then writers wait while the pages of the database are
-    /// verified, at some GB a second.
+    /// None, unless the pages of the database are verified, at some GB a second: for [`CheckLevel::Deep`], and where rows are not
+    /// what they should be. That waits for whoever writes, and then writers wait.
     ///
     /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the database itself
     /// cannot be read, has a page that is not as it was written, or is written to by somebody for longer than
@@ -215,6 +215,7 @@ impl Store {
         }
         self.verify_database(options)?;
         let mut report = self.check_with(options, &[])?;
+        self.verify_suspected(options, &report)?;
         if let Some(images) =
             self.separate_images().filter(|_| options.layer.is_none() && options.image.is_none())
         {
@@ -226,11 +227,32 @@ impl Store {
     /// Verifies every page of the database, if everything is looked at deeply: what is found after this is found in what was
     /// written.
     pub(crate) fn verify_database(&self, options: &CheckOptions<'_>) -> Result<(), Error> {
-        match options.level {
-            CheckLevel::Deep if options.layer.is_none() && options.image.is_none() => {
-                Ok(self.database().verify()?)
+        if verifies_database(options) { Ok(self.database().verify()?) } else { Ok(()) }
+    }
+
+    /// Verifies every page of the database, if that was not done and rows are not what they should be: such rows may be of a page
+    /// that rotted, and what a repair makes of the rest of it would be made of what nobody wrote.
+    pub(crate) fn verify_suspected(
+        &self,
+        options: &CheckOptions<'_>,
+        found: &CheckReport,
+    ) -> Result<(), Error> {
+        if self.database().reads_the_rest() {
+            return Err(MetaError::Damaged { path: self.database().path().to_owned() }.into());
+        }
+        let suspects = || found.findings.iter().filter(|finding| finding.damage.is_of_rows());
+        let Some(first) = suspects().next().filter(|_| !verifies_database(options)) else { return Ok(()) };
+        match self.database().verify() {
+            Err(MetaError::Damaged { path }) => {
+                let more = match suspects().count() {
+                    1 => String::new(),
+                    several => format!(", and {} more", several.saturating_sub(1)),
+                };
+                Err(MetaError::DamagedPages { path, met: format!("{}{more}", first.damage) }.into())
             }
-            _ => Ok(()),
+            // Somebody writes all the time, and so found nothing wrong with what he trusts.
+            Err(MetaError::Locked { .. }) => Ok(()),
+            verified => Ok(verified?),
         }
     }
 
@@ -313,6 +335,11 @@ impl Store {
         let damaged = run.damaged_mounts()?.into_iter();
         Ok(damaged.map(|(layer, reason)| Damage::MountRecordDamaged { layer, reason }).collect())
     }
+}
+
+/// Whether every page of the database is verified before anything is looked at.
+fn verifies_database(options: &CheckOptions<'_>) -> bool {
+    options.level == CheckLevel::Deep && options.layer.is_none() && options.image.is_none()
 }
 
 /// Drops what is missing here and in another store that this one reads.

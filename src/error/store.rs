@@ -261,8 +261,9 @@ impl Error {
     fn plain_hint(&self) -> Option<&'static str> {
         match self {
             Error::Meta(error) if error.is_damaged_file() => Some(
-                "restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \"Copies of the \
-                 database\", say how",
+                "`layerstore repair` mends rows and not the file: save what is wanted and can still be read (`layerstore save`, \
+                 `layerstore backup`), and restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \
+                 \"Copies of the database\", say how",
             ),
             Error::Meta(error) if error.is_damaged_run_file() => Some(
                 "it says what is mounted in this boot: unmount what is mounted below the store and remove that file, or reboot",

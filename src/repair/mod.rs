@@ -157,6 +157,7 @@ impl Store {
         };
         self.verify_database(&check)?;
         let found = self.check_with(&check, &options.sources)?;
+        self.verify_suspected(&check, &found)?;
         if options.dry_run {
             return self.planned(found.findings, options);
         }

@@ -88,13 +88,54 @@ fn a_damaged_database_is_restored_from_a_copy() {
     let cut: [&[u8]; 4] = [&whole[..whole.len() / 2], &whole[..4096], &whole[..0], &noise];
     for bytes in cut {
         std::fs::write(&database, bytes).unwrap();
-        for command in [&["images"][..], &["create-container", "base"], &["check"]] {
+        for command in [&["create-container", "base"][..], &["check"], &["check", "--deep"], &["repair"]] {
             let error = dir.layerstore(command).assert_exit(1);
             assert!(error.contains("restore a copy made by `layerstore backup`"), "{} {error}", bytes.len());
         }
+        // All rows are there perhaps.
+        let listed = dir.layerstore(["images"]).output();
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&listed.stdout), String::from_utf8_lossy(&listed.stderr));
+        let told = stderr.contains("restore a copy made by `layerstore backup`");
+        assert!(if listed.status.success() { stdout.contains("base") } else { told }, "{stdout}{stderr}");
     }
     let help = dir.layerstore(["help", "backup"]).stdout();
     assert!(help.contains("To put it back"), "{help}");
+}
+
+#[test]
+fn rows_of_pages_that_rotted_are_not_for_a_repair() {
+    let dir = Dir::new("rotted-pages");
+    load_base(&dir);
+    dir.layerstore(["create-layer", "--name", "unmistakable"]).assert_success();
+    let database = dir.root().join("store.redb");
+    let whole = std::fs::read(&database).unwrap();
+    let name = b"unmistakable";
+    let places = (0..whole.len() - name.len()).filter(|at| whole[*at..].starts_with(name));
+    let mut told = 0;
+    for place in places {
+        let mut bytes = whole.clone();
+        bytes[place + 3] ^= 1;
+        std::fs::write(&database, bytes).unwrap();
+        let mut check = dir.layerstore(["check", "--quick"]);
+        // A copy that no commit needs any more.
+        if check.output().status.success() {
+            continue;
+        }
+        let checked = check.assert_exit(1);
+        let error = &checked;
+        assert!(error.contains("store.redb is damaged"), "{error}");
+        assert!(error.contains("`layerstore repair` mends rows and not the file"), "{error}");
+        assert!(error.contains("restore a copy made by `layerstore backup`"), "{error}");
+        let error = dir.layerstore(["repair"]).assert_exit(1);
+        assert!(error.contains("store.redb is damaged"), "{error}");
+        assert!(error.contains("restore a copy made by `layerstore backup`"), "{error}");
+        // Else it was found while the page was read.
+        told += usize::from(checked.contains("pages of it are not as they were written"));
+    }
+    assert!(told > 0, "no row was of a page that rotted");
+    std::fs::write(&database, whole).unwrap();
+    dir.layerstore(["check", "--deep"]).assert_success();
 }
 
 #[test]
