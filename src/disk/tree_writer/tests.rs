@@ -1,5 +1,7 @@
 //! What hostile layers try, and what ordinary ones expect.
 
+mod growth;
+
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
