@@ -1,27 +1,31 @@
 //! Someone who can write in the staging directory, and beside it, while a layer is unpacked there. The layer may fail; a victim
 //! elsewhere is untouched, and what does come in is right.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
 
 use nix::errno::Errno;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use super::open;
+use super::{BlobInput, LayerImport, open};
 use crate::archive::made::{Member, archive};
 use crate::error::Error;
 use crate::layer::Progress;
-use crate::store::{LayerOptions, Store};
+use crate::oci::CommitOptions;
+use crate::store::{ApplyOptions, LayerOptions, Store};
 use crate::sys::beneath::tests::{Swapper, without};
 use crate::sys::landlock;
 use crate::sys::privileges::Privileges;
-use crate::{CheckLevel, CheckOptions, Layer};
+use crate::types::{DiffId, Digest};
+use crate::{CheckLevel, CheckOptions, ContainerOptions, LayerId};
 
 const DIRECTORIES: usize = 120;
-const IMPORTS: usize = 4;
 /// How much of the archive is read at once, and how much of it has all directories, and goes to the unpacker as one piece.
 const PIECE: usize = 4096;
 const BEGINNING: usize = 64 * PIECE;
@@ -78,24 +82,86 @@ fn state(top: &Path) -> BTreeMap<PathBuf, ([i64; 7], Option<Vec<u8>>)> {
 }
 
 fn make_victim(at: &Path) {
+    make_files(at, "the victim's");
+}
+
+fn make_files(at: &Path, content: &str) {
     fs::create_dir_all(at.join("sub")).unwrap();
     fs::create_dir_all(at.join("implied/deep")).unwrap();
     for name in ["hello", "secret", "sub/file", "implied/deep/file", "null", "pipe"] {
-        fs::write(at.join(name), "the victim's").unwrap();
+        fs::write(at.join(name), content).unwrap();
     }
 }
 
-/// The directory that a layer is being unpacked into.
+/// The directory that a layer is being unpacked into: the newest one.
 fn staged(store: &Store) -> Option<PathBuf> {
-    let found = fs::read_dir(store.root().join("diffs")).ok()?;
-    let names = found.filter_map(|entry| Some(entry.ok()?.path()));
-    names
-        .into_iter()
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().parse::<u64>().is_ok()))
+    let diffs = store.root().join("diffs");
+    let names =
+        fs::read_dir(&diffs).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
+    names.max().map(|number| diffs.join(number.to_string()))
 }
 
-fn put(store: &Store, archive: impl Read + Send) -> Result<Layer, Error> {
-    store.put_layer(None, &LayerOptions::default(), archive)
+/// The directories in it that the members are in.
+fn attackable(store: &Store) -> Vec<PathBuf> {
+    let of = |staged: PathBuf| (0..DIRECTORIES).map(|number| staged.join(format!("d{number}"))).collect();
+    staged(store).map(of).unwrap_or_default()
+}
+
+fn put(store: &Store, archive: impl Read + Send) -> Result<LayerId, Error> {
+    store.put_layer(None, &LayerOptions::default(), archive).map(|layer| layer.id)
+}
+
+/// How an archive comes into a store.
+type Way = fn(&Store, Attacked) -> Result<LayerId, Error>;
+
+const WAYS: [(&str, Way); 3] = [("put", put), ("load", load), ("apply", apply)];
+
+/// As the layer of an image, on the threads of a load.
+fn load(store: &Store, archive: Attacked) -> Result<LayerId, Error> {
+    let diff_id = DiffId(Digest::sha256(&archive.archive));
+    let archive = Mutex::new(Some(archive));
+    let layer = LayerImport {
+        diff_id,
+        blob: None,
+        chunked: None,
+        toc_digest: None,
+        unpacked_size: None,
+        keep_blob: false,
+        open: Box::new(move || {
+            let reader = Box::new(archive.lock().unwrap().take().unwrap());
+            Ok(BlobInput { reader, extent: None })
+        }),
+    };
+    let image = store.import_image(&super::image(vec![layer]))?;
+    Ok(image.top_layer.unwrap())
+}
+
+/// To a layer that is there and empty.
+fn apply(store: &Store, archive: Attacked) -> Result<LayerId, Error> {
+    let layer = store.create_layer(None, &LayerOptions::default())?.id;
+    let applied = store.apply_diff(&layer, archive, &ApplyOptions::default());
+    applied.map(|layer| layer.id)
+}
+
+/// A new store in `dir` whose mounts use `trusted.overlay.*`, or, as one that was made without privileges, `user.overlay.*`.
+fn open_as(dir: &Path, privileged: bool) -> Store {
+    let own = capabilities(None).unwrap();
+    let mut fewer = own;
+    if !privileged {
+        fewer.effective.remove(CapabilitySet::SYS_ADMIN);
+    }
+    set_capabilities(None, fewer).unwrap();
+    let store = open(dir);
+    set_capabilities(None, own).unwrap();
+    drop(store);
+    let marker = fs::read_to_string(dir.join("store/LAYERSTORE")).unwrap();
+    assert_eq!(marker.contains("xattrs trusted\n"), privileged, "{marker}");
+    open(dir)
+}
+
+/// The kinds of store that this process can have.
+fn kinds() -> &'static [bool] {
+    if Privileges::of_this_process().unwrap().is_machine_root() { &[true, false] } else { &[false] }
 }
 
 /// Nothing is damaged, and once the garbage is gone, nothing is left.
@@ -107,15 +173,15 @@ fn assert_whole(store: &Store) {
 }
 
 /// An archive that waits for the attack before it goes on after its beginning, and ends the attack before its end.
-struct Attacked<'a> {
-    archive: &'a [u8],
+struct Attacked {
+    archive: Arc<[u8]>,
     at: usize,
-    swapper: &'a Swapper,
-    ended: &'a std::sync::Barrier,
+    swapper: Arc<Swapper>,
+    ended: Arc<Barrier>,
     is_over: bool,
 }
 
-impl Read for Attacked<'_> {
+impl Read for Attacked {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = out.len().min(self.archive.len() - self.at).min(PIECE);
         if self.at == BEGINNING {
@@ -130,7 +196,7 @@ impl Read for Attacked<'_> {
     }
 }
 
-impl Attacked<'_> {
+impl Attacked {
     fn end(&mut self) {
         self.is_over = true;
         self.swapper.stop();
@@ -138,7 +204,7 @@ impl Attacked<'_> {
     }
 }
 
-impl Drop for Attacked<'_> {
+impl Drop for Attacked {
     fn drop(&mut self) {
         if !self.is_over {
             self.end();
@@ -149,48 +215,98 @@ impl Drop for Attacked<'_> {
 /// The racing thread: directories of the staged layer and a link to the victim are exchanged all the while.
 #[test]
 fn a_racing_thread_cannot_win() {
-    let archive = archive(&members());
-    for missing in MISSING {
+    let archive: Arc<[u8]> = archive(&members()).into();
+    let each = || MISSING.iter().flat_map(|missing| kinds().iter().map(move |kind| (*missing, *kind)));
+    for (missing, privileged) in each() {
         without(missing, Errno::ENOSYS, || {
             let dir = tempfile::tempdir().unwrap();
-            let (store, victim) = (open(dir.path()), dir.path().join("victim"));
+            let (store, victim) = (open_as(dir.path(), privileged), dir.path().join("victim"));
             make_victim(&victim);
             let before = state(&victim);
-            for round in 0..IMPORTS {
-                let (swapper, ended) = (Swapper::default(), std::sync::Barrier::new(2));
-                let directories = || match staged(&store) {
-                    None => Vec::new(),
-                    Some(staged) => {
-                        (0..DIRECTORIES).map(|number| staged.join(format!("d{number}"))).collect()
-                    }
-                };
-                let put = std::thread::scope(|scope| {
+            for (way, bring) in WAYS {
+                let (swapper, ended) = (Arc::new(Swapper::default()), Arc::new(Barrier::new(2)));
+                let brought = std::thread::scope(|scope| {
                     scope.spawn(|| {
-                        swapper.run(directories, &dir.path().join(format!("link{round}")), &victim);
+                        swapper.run(|| attackable(&store), &dir.path().join(format!("link-{way}")), &victim);
                         ended.wait();
                     });
-                    put(
-                        &store,
-                        Attacked {
-                            archive: &archive,
-                            at: 0,
-                            swapper: &swapper,
-                            ended: &ended,
-                            is_over: false,
-                        },
-                    )
+                    let (archive, swapper, ended) = (archive.clone(), swapper.clone(), ended.clone());
+                    bring(&store, Attacked { archive, at: 0, swapper, ended, is_over: false })
                 });
-                assert_eq!(state(&victim), before, "without {missing:?}");
-                if let Ok(layer) = put {
+                let told = format!("{way}, without {missing:?}, privileged: {privileged}");
+                assert_eq!(state(&victim), before, "{told}");
+                if let Ok(layer) = brought {
                     let mut out = Vec::new();
-                    store.diff(&layer.id, &mut out).unwrap();
-                    assert!(out == archive, "without {missing:?}: the layer is not what came in");
+                    store.diff(&layer, &mut out).unwrap();
+                    assert!(*out == *archive, "{told}: the layer is not what came in");
+                }
+                for image in store.images().unwrap() {
+                    store.remove_image(&image.id).unwrap();
+                }
+                for layer in store.layers().unwrap() {
                     store.remove_layer(&layer.id).unwrap();
                 }
                 assert_whole(&store);
             }
         });
     }
+}
+
+/// The same against what reads a directory that a container writes to, and against changes that are put on top of it: neither
+/// does anything to the victim, and nothing of it comes into an archive.
+#[test]
+fn a_racing_thread_cannot_win_against_what_is_written_to() {
+    let archive = archive(&members());
+    let each = || MISSING.iter().flat_map(|missing| kinds().iter().map(move |kind| (*missing, *kind)));
+    for (missing, privileged) in each() {
+        without(missing, Errno::ENOSYS, || {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, victim) = (open_as(dir.path(), privileged), dir.path().join("victim"));
+            make_victim(&victim);
+            let container = store.create_container(None, &ContainerOptions::default()).unwrap();
+            let own = staged(&store).unwrap();
+            for number in 0..DIRECTORIES {
+                make_files(&own.join(format!("d{number}")), "the container's");
+            }
+            let before = state(&victim);
+            let link = dir.path().join("link");
+            let during = |what: &str, work: &dyn Fn()| {
+                let entries =
+                    || fs::read_dir(store.root().join("diffs")).unwrap().map(|entry| entry.unwrap().path());
+                let all = || {
+                    entries()
+                        .flat_map(|at| (0..DIRECTORIES).map(move |number| at.join(format!("d{number}"))))
+                        .collect()
+                };
+                Swapper::during(all, &link, &victim, work);
+                assert_eq!(state(&victim), before, "{what}, without {missing:?}, privileged: {privileged}");
+            };
+            for _ in 0..3 {
+                during("commit", &|| {
+                    if let Ok(image) = store.commit(&container.id, &CommitOptions::default()) {
+                        let mut out = Vec::new();
+                        drop(store.diff(&image.id, &mut out));
+                        assert!(!holds(&out, b"the victim's"), "without {missing:?}");
+                        store.remove_image(&image.id).unwrap();
+                    }
+                });
+                during("diff", &|| {
+                    let mut out = Vec::new();
+                    drop(store.diff(&container.layer, &mut out));
+                    assert!(!holds(&out, b"the victim's"), "without {missing:?}");
+                });
+                during("changes", &|| drop(store.changes(&container.id)));
+                let diff = store.stage_diff(&archive[..], &ApplyOptions::default()).unwrap();
+                let diff = Cell::new(Some(diff));
+                during("apply", &|| drop(diff.take().unwrap().apply_to(&container.layer)));
+            }
+            during("remove", &|| drop(store.remove_container(&container.id)));
+        });
+    }
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// Reads an archive, and stops once on the way until somebody has done something.
