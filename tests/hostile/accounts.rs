@@ -3,9 +3,8 @@
 
 use layerstore::{AutoIdMaps, ContainerOptions, HostRanges, IdMapping, ImageOptions, LayerOptions};
 
+use super::scene::{Scene, in_each_mode};
 use super::*;
-use crate::support::machine;
-use crate::support::store::open;
 
 /// What a container gets of an image that names no accounts.
 const LEAST: u32 = 1024;
@@ -34,60 +33,66 @@ fn accounts(uid: u32) -> String {
     format!("root:x:0:0::/:/bin/sh\nuser:x:{uid}:{uid}::/:/bin/sh\n")
 }
 
+/// A victim that has accounts itself.
+fn with_accounts(mode: Mode) -> Scene {
+    let mut scene = Scene::new(mode);
+    scene.change_victim(|victim| std::fs::write(victim.join("passwd"), accounts(3000)).unwrap());
+    scene
+}
+
 #[test]
 fn accounts_are_read_from_files_of_the_image_alone() {
     if !machine::is_real_root() {
         skip!("giving a directory to ids of another needs root of the machine");
     }
-    let dir = Dir::new("hostile-accounts");
-    let victim = dir.write("victim/passwd", accounts(3000));
-    let victim_dir = dir.join("victim").to_str().unwrap().to_owned();
-    let victim = victim.to_str().unwrap().to_owned();
-    let before = Tree::scan(dir.join("victim"));
-    let store = open(&dir);
-    let passwd = |uid: u32| Member::file("etc/passwd", accounts(uid));
-    let etc = || Member::directory("etc");
-    let base = || Layer::new([etc(), passwd(2000)]);
-    let one = |member: Member| vec![Layer::new([etc(), member])];
-    let above = |members: Vec<Member>| vec![base(), Layer::new(members)];
-    for (name, layers, expected) in [
-        ("a file", one(passwd(2000)), 2001),
-        ("a link to a device", one(Member::symlink("etc/passwd", "/dev/zero")), LEAST),
-        ("a link into the victim", one(Member::symlink("etc/passwd", &victim)), LEAST),
-        ("a link up", one(Member::symlink("etc/passwd", "../../../../victim/passwd")), LEAST),
-        ("a link inside", one(Member::symlink("etc/passwd", "other")), LEAST),
-        ("a pipe", one(Member::fifo("etc/passwd")), LEAST),
-        ("a device", one(Member::char_device("etc/passwd", 1, 5)), LEAST),
-        ("a directory", one(Member::directory("etc/passwd")), LEAST),
-        ("a hard link", one(Member::hard_link("etc/passwd", "etc/none")), 0),
-        ("a directory that is a link", vec![Layer::new([Member::symlink("etc", &victim_dir)])], LEAST),
-        ("the lower file", above(vec![Member::file("x", b"")]), 2001),
-        ("a link above a file", above(vec![Member::symlink("etc/passwd", &victim)]), LEAST),
-        ("a pipe above a file", above(vec![Member::fifo("etc/passwd")]), LEAST),
-        ("a whiteout", above(vec![Member::whiteout("etc/passwd")]), LEAST),
-        ("an opaque directory", above(vec![etc(), Member::opaque("etc")]), LEAST),
-        ("a link above the directory", above(vec![Member::symlink("etc", &victim_dir)]), LEAST),
-        ("a file above the directory", above(vec![Member::file("etc", b"")]), LEAST),
-        ("no end of colons", one(Member::file("etc/passwd", vec![b':'; 15 << 20])), LEAST),
-        ("no end of lines", one(Member::file("etc/group", vec![b'\n'; 15 << 20])), LEAST),
-        ("zeros", one(Member::file("etc/passwd", vec![0; 15 << 20])), LEAST),
-        (
-            "accounts behind 16 MiB",
-            {
-                let mut long = vec![b'\n'; 16 << 20];
-                long.extend_from_slice(accounts(2000).as_bytes());
-                one(Member::file("etc/passwd", long))
-            },
-            LEAST,
-        ),
-    ] {
-        match load_image(&dir, &store, layers) {
-            Ok(image) => assert_eq!(ids(&store, &image).unwrap(), expected, "{name}"),
-            Err(error) => assert_eq!(expected, 0, "{name}: {error}"),
+    in_each_mode("hostile::accounts::accounts_are_read_from_files_of_the_image_alone", |mode| {
+        let scene = with_accounts(mode);
+        let victim_dir = scene.victim().to_str().unwrap().to_owned();
+        let victim = format!("{victim_dir}/passwd");
+        let store = scene.open();
+        let passwd = |uid: u32| Member::file("etc/passwd", accounts(uid));
+        let etc = || Member::directory("etc");
+        let base = || Layer::new([etc(), passwd(2000)]);
+        let one = |member: Member| vec![Layer::new([etc(), member])];
+        let above = |members: Vec<Member>| vec![base(), Layer::new(members)];
+        for (name, layers, expected) in [
+            ("a file", one(passwd(2000)), 2001),
+            ("a link to a device", one(Member::symlink("etc/passwd", "/dev/zero")), LEAST),
+            ("a link into the victim", one(Member::symlink("etc/passwd", &victim)), LEAST),
+            ("a link up", one(Member::symlink("etc/passwd", "../../../../victim/passwd")), LEAST),
+            ("a link inside", one(Member::symlink("etc/passwd", "other")), LEAST),
+            ("a pipe", one(Member::fifo("etc/passwd")), LEAST),
+            ("a device", one(Member::char_device("etc/passwd", 1, 5)), LEAST),
+            ("a directory", one(Member::directory("etc/passwd")), LEAST),
+            ("a hard link", one(Member::hard_link("etc/passwd", "etc/none")), 0),
+            ("a directory that is a link", vec![Layer::new([Member::symlink("etc", &victim_dir)])], LEAST),
+            ("the lower file", above(vec![Member::file("x", b"")]), 2001),
+            ("a link above a file", above(vec![Member::symlink("etc/passwd", &victim)]), LEAST),
+            ("a pipe above a file", above(vec![Member::fifo("etc/passwd")]), LEAST),
+            ("a whiteout", above(vec![Member::whiteout("etc/passwd")]), LEAST),
+            ("an opaque directory", above(vec![etc(), Member::opaque("etc")]), LEAST),
+            ("a link above the directory", above(vec![Member::symlink("etc", &victim_dir)]), LEAST),
+            ("a file above the directory", above(vec![Member::file("etc", b"")]), LEAST),
+            ("no end of colons", one(Member::file("etc/passwd", vec![b':'; 15 << 20])), LEAST),
+            ("no end of lines", one(Member::file("etc/group", vec![b'\n'; 15 << 20])), LEAST),
+            ("zeros", one(Member::file("etc/passwd", vec![0; 15 << 20])), LEAST),
+            (
+                "accounts behind 16 MiB",
+                {
+                    let mut long = vec![b'\n'; 16 << 20];
+                    long.extend_from_slice(accounts(2000).as_bytes());
+                    one(Member::file("etc/passwd", long))
+                },
+                LEAST,
+            ),
+        ] {
+            match load_image(&scene.dir, &store, layers) {
+                Ok(image) => assert_eq!(ids(&store, &image).unwrap(), expected, "{name}"),
+                Err(error) => assert_eq!(expected, 0, "{name}: {error}"),
+            }
         }
-    }
-    before.assert_same(&Tree::scan(dir.join("victim")));
-    assert_eq!(store.containers().unwrap(), []);
+        assert_eq!(store.containers().unwrap(), []);
+    });
 }
 
 /// Nobody has looked at what is in a layer that is still written to.
@@ -96,36 +101,38 @@ fn accounts_of_a_layer_that_is_written_to_are_files() {
     if !machine::is_real_root() {
         skip!("giving a directory to ids of another needs root of the machine");
     }
-    let dir = Dir::new("hostile-accounts");
-    let victim = dir.write("victim/passwd", accounts(3000));
-    let store = open(&dir);
-    let layer = store.create_layer(None, &LayerOptions::default()).unwrap();
-    let mut options = ImageOptions::default();
-    options.top_layer = Some(layer.id.clone());
-    let image = store.create_image(&options).unwrap();
-    let entries: Vec<_> = std::fs::read_dir(store.root().join("diffs")).unwrap().collect();
-    let [Ok(entry)] = entries.as_slice() else { panic!("{entries:?}") };
-    let etc = entry.path().join("etc");
-    let passwd = etc.join("passwd");
-    assert_eq!(ids(&store, &image).unwrap(), LEAST, "nothing");
-    std::fs::create_dir(&etc).unwrap();
-    std::fs::write(&passwd, accounts(2000)).unwrap();
-    assert_eq!(ids(&store, &image).unwrap(), 2001, "a file");
-    let make = |kind, device| {
-        std::fs::remove_file(&passwd).unwrap();
-        let mode = rustix::fs::Mode::from_raw_mode(0o666);
-        rustix::fs::mknodat(rustix::fs::CWD, &passwd, kind, mode, device).unwrap();
-    };
-    make(rustix::fs::FileType::Fifo, 0);
-    assert_eq!(ids(&store, &image).unwrap(), LEAST, "a pipe");
-    make(rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(0, 0));
-    assert_eq!(ids(&store, &image).unwrap(), LEAST, "a whiteout");
-    for target in [Path::new("/dev/zero"), &victim, Path::new("../../../../../victim/passwd")] {
-        std::fs::remove_file(&passwd).unwrap();
-        std::os::unix::fs::symlink(target, &passwd).unwrap();
-        assert_eq!(ids(&store, &image).unwrap(), LEAST, "{}", target.display());
-    }
-    std::fs::remove_dir_all(&etc).unwrap();
-    std::os::unix::fs::symlink(dir.join("victim"), &etc).unwrap();
-    assert_eq!(ids(&store, &image).unwrap(), LEAST, "a directory that is a link");
+    in_each_mode("hostile::accounts::accounts_of_a_layer_that_is_written_to_are_files", |mode| {
+        let scene = with_accounts(mode);
+        let victim = scene.victim().join("passwd");
+        let store = scene.open();
+        let layer = store.create_layer(None, &LayerOptions::default()).unwrap();
+        let mut options = ImageOptions::default();
+        options.top_layer = Some(layer.id.clone());
+        let image = store.create_image(&options).unwrap();
+        let entries: Vec<_> = std::fs::read_dir(store.root().join("diffs")).unwrap().collect();
+        let [Ok(entry)] = entries.as_slice() else { panic!("{entries:?}") };
+        let etc = entry.path().join("etc");
+        let passwd = etc.join("passwd");
+        assert_eq!(ids(&store, &image).unwrap(), LEAST, "nothing");
+        std::fs::create_dir(&etc).unwrap();
+        std::fs::write(&passwd, accounts(2000)).unwrap();
+        assert_eq!(ids(&store, &image).unwrap(), 2001, "a file");
+        let make = |kind, device| {
+            std::fs::remove_file(&passwd).unwrap();
+            let mode = rustix::fs::Mode::from_raw_mode(0o666);
+            rustix::fs::mknodat(rustix::fs::CWD, &passwd, kind, mode, device).unwrap();
+        };
+        make(rustix::fs::FileType::Fifo, 0);
+        assert_eq!(ids(&store, &image).unwrap(), LEAST, "a pipe");
+        make(rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(0, 0));
+        assert_eq!(ids(&store, &image).unwrap(), LEAST, "a whiteout");
+        for target in [Path::new("/dev/zero"), &victim, Path::new("../../../../../victim/passwd")] {
+            std::fs::remove_file(&passwd).unwrap();
+            std::os::unix::fs::symlink(target, &passwd).unwrap();
+            assert_eq!(ids(&store, &image).unwrap(), LEAST, "{}", target.display());
+        }
+        std::fs::remove_dir_all(&etc).unwrap();
+        std::os::unix::fs::symlink(scene.victim(), &etc).unwrap();
+        assert_eq!(ids(&store, &image).unwrap(), LEAST, "a directory that is a link");
+    });
 }

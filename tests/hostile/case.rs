@@ -1,6 +1,7 @@
 //! One attack as a row of a table: its name, its layers, what must come of it, and what a mount then shows.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -24,6 +25,10 @@ pub enum Seen {
     Absent,
     Directory,
     File(&'static [u8]),
+    /// The same, of bytes that a test makes.
+    Content(Vec<u8>),
+    /// A file of so many bytes, whatever they are.
+    Size(u64),
     Symlink(String),
     Fifo,
     /// A character device.
@@ -45,8 +50,25 @@ pub struct Case {
     pub layers: Vec<Layer>,
     /// Whether it is also tried above the layer that is full of links to everywhere.
     pub above_base: bool,
+    pub wanted: Wanted,
+}
+
+/// What must come of an attack, besides what holds of all of them.
+#[derive(Clone, Debug)]
+pub struct Wanted {
     pub expected: Expected,
     pub seen: Vec<(String, Seen)>,
+    /// The processor's time that the load may take.
+    pub cpu: Duration,
+}
+
+/// Many times what a load of a few members takes, on a machine that is slow and busy, without optimization.
+const CPU: Duration = Duration::from_secs(2);
+
+impl Wanted {
+    pub fn new(expected: Expected) -> Self {
+        Self { expected, seen: Vec::new(), cpu: CPU }
+    }
 }
 
 /// An attack of one layer, which is also tried as a second layer.
@@ -60,14 +82,29 @@ pub fn layered<M: AsRef<[Member]>>(
     layers: impl IntoIterator<Item = M>,
     expected: Expected,
 ) -> Case {
-    let layers = layers.into_iter().map(Layer::new).collect();
-    Case { name: name.into(), layers, above_base: false, expected, seen: Vec::new() }
+    of_layers(name, layers.into_iter().map(Layer::new), expected)
+}
+
+/// The same, of layers that are no lists of members.
+pub fn of_layers(
+    name: impl Into<String>,
+    layers: impl IntoIterator<Item = Layer>,
+    expected: Expected,
+) -> Case {
+    let layers = layers.into_iter().collect();
+    Case { name: name.into(), layers, above_base: false, wanted: Wanted::new(expected) }
 }
 
 impl Case {
     /// What a mount shows at a path, if the attack was loaded and this process may mount.
     pub fn shows(mut self, path: impl Into<String>, seen: Seen) -> Self {
-        self.seen.push((path.into(), seen));
+        self.wanted.seen.push((path.into(), seen));
+        self
+    }
+
+    /// The processor's time that the load may take, of an attack that is large.
+    pub fn within(mut self, cpu: Duration) -> Self {
+        self.wanted.cpu = cpu;
         self
     }
 }
@@ -81,6 +118,10 @@ impl Seen {
             Seen::Absent => node.is_null(),
             Seen::Directory => is("kind", "directory".into()),
             Seen::File(bytes) => is("kind", described_file(bytes).into()),
+            Seen::Content(bytes) => is("kind", described_file(bytes).into()),
+            Seen::Size(size) => {
+                node["kind"].as_str().is_some_and(|kind| kind.starts_with(&format!("file of {size} bytes ")))
+            }
             Seen::Symlink(target) => is("kind", format!("symlink to {target}").into()),
             Seen::Fifo => is("kind", "fifo".into()),
             Seen::Device(major, minor) => is("kind", format!("character device {major}:{minor}").into()),

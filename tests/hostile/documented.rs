@@ -1,7 +1,19 @@
-//! docs/hostile-input.md has a test for each attack, and names none that is not there.
+//! docs/hostile-input.md has a test for each attack, names none that is not there, and says in which modes it is tried.
 
-use crate::support::documented::{last_cell, tests_in};
+use crate::support::documented::{Named, last_cell, tests_in};
 use crate::support::machine::repository;
+
+/// What a test of this module calls that tries its attack in each mode that the process can have.
+const EACH_MODE: [&str; 3] = ["Place::new()", "in_each_mode(", "Mode::all()"];
+
+/// Stops unless the test is there.
+fn is_in_each_mode(test: &Named, line: &str) -> bool {
+    let code = test.assert_is_below(if test.is_unit { "src" } else { "tests" }, line);
+    match test.is_unit {
+        true => code.contains("kinds()"),
+        false => test.modules[0] == "hostile" && EACH_MODE.iter().any(|word| code.contains(word)),
+    }
+}
 
 #[test]
 fn every_attack_has_its_test() {
@@ -13,12 +25,13 @@ fn every_attack_has_its_test() {
         if !has_tests || last_cell(line) == "test" || line.starts_with("| ---") {
             continue;
         }
-        assert_eq!(line.matches(" | ").count(), 2, "three cells: {line}");
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let [_, _, modes, _] = cells[..] else { panic!("four cells: {line}") };
         let tests = tests_in(line, true);
         assert!(!tests.is_empty(), "no test shows this: {line}");
-        for test in &tests {
-            test.assert_is_below(if test.is_unit { "src" } else { "tests" }, line);
-        }
+        // Each of them is looked for.
+        let in_each = tests.iter().filter(|test| is_in_each_mode(test, line)).count() > 0;
+        assert_eq!(modes, if in_each { "each" } else { "own" }, "{line}");
         named += tests.len();
     }
     assert!(named > 50, "{named} tests were found");

@@ -150,8 +150,21 @@ fn indexes_without_end_are_refused() {
         index["manifests"] = json!([inner]);
     });
     place.check("twenty thousand wide, below", Refused("descriptors"));
+    // All of them are right in themselves: it is their number that is refused, in one document and in many.
+    with_index(&place, |index| {
+        index["manifests"] = Value::Array(vec![index["manifests"][0].clone(); 1_000_000])
+    });
+    place.check("a million wide", Refused("manifest_bytes"));
+    with_index(&place, |index| {
+        let mut one = index["manifests"][0].clone();
+        one.as_object_mut().unwrap().remove("annotations");
+        // So that no index is another one: each has one descriptor more than the one before.
+        let inner = |number: usize| write_index(&place, &Value::Array(vec![one.clone(); 10_000 + number]));
+        index["manifests"] = (0..100).map(inner).collect();
+    });
+    place.check("a million wide, in a hundred indexes", Refused("descriptors"));
     with_index(&place, |index| index["manifests"] = Value::Array(vec![json!({}); 1_000_000]));
-    place.check("a million wide", Refused("index.json is malformed"));
+    place.check("a million of nothing", Refused("index.json is malformed"));
     with_index(&place, |index| {
         let many: Vec<Value> =
             (0..100).map(|number| write_index(&place, &json!([{ "n": number }]))).collect();

@@ -4,109 +4,45 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use layerstore::oci::{LoadOptions, Reference, Source, Transport};
-use layerstore::{
-    CheckLevel, CheckOptions, Error, Image, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
-};
-use rustix::process::{Resource, Rlimit};
-use rustix::thread::CapabilitySet;
+use layerstore::{CheckLevel, CheckOptions, Error, Image, MountOptions, Store, UnmountMode};
 use serde_json::{Value, json};
 
-use super::{DIRECTORY, TAG};
+use super::{DIRECTORY, Mode, TAG, process};
 use crate::support::machine;
 use crate::support::tree::{ScanOptions, Tree};
-
-/// More than any load needs, and far less than a quadratic one takes. Time of the processor, so that it means the
-/// same on a machine that is busy with other things.
-const CPU_SECONDS: u64 = 120;
-
-/// What takes all memory that there is fails with this much, and the machine goes on.
-const DATA_BYTES: u64 = 4 << 30;
-
-/// Which extended attributes the overlay mounts of a store use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// `trusted.overlay.*`, on which only root of the machine can mount.
-    Trusted,
-    /// `user.overlay.*`, the option `userxattr`: the only ones in a user namespace, and root may have them too.
-    UserXattr,
-}
-
-impl Mode {
-    /// Those that this process can have.
-    pub fn all() -> &'static [Mode] {
-        if machine::is_real_root() { &[Mode::Trusted, Mode::UserXattr] } else { &[Mode::UserXattr] }
-    }
-
-    /// The store's directory: one is a prefix of the other.
-    pub fn root(self, top: &Path) -> PathBuf {
-        top.join(match self {
-            Mode::Trusted => "root",
-            Mode::UserXattr => "root-userxattr",
-        })
-    }
-
-    /// Loads the layout, whose image must be harmless, and leaves it in the store.
-    pub fn load_and_keep(self, top: &Path) -> (Store, Image) {
-        let store = self.open(top);
-        let image = load_image(&store, top).unwrap();
-        (store, image)
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Mode::Trusted => "trusted",
-            Mode::UserXattr => "user",
-        }
-    }
-
-    fn open(self, top: &Path) -> Store {
-        let root = self.root(top);
-        let run = top.join(format!("run-{}", self.word()));
-        let options = StoreOptions::at(&root).run_root(run).sync(SyncMode::Off).reserve(0);
-        if !root.exists() && self == Mode::UserXattr && machine::is_real_root() {
-            // A store is of the kind that its maker can use.
-            let own = rustix::thread::capabilities(None).unwrap();
-            let mut fewer = own;
-            fewer.effective.remove(CapabilitySet::SYS_ADMIN);
-            rustix::thread::set_capabilities(None, fewer).unwrap();
-            drop(Store::open(&options).unwrap());
-            rustix::thread::set_capabilities(None, own).unwrap();
-        }
-        let store = Store::open(&options).unwrap();
-        let marker = std::fs::read_to_string(root.join("LAYERSTORE")).unwrap();
-        assert!(marker.contains(&format!("xattrs {}\n", self.word())), "{self:?}: {marker}");
-        store
-    }
-}
 
 /// Runs in the process that loads. By itself it does nothing.
 #[test]
 #[ignore = "other tests start it"]
 fn loads_what_it_is_told() {
     let Some(top) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
-    for (resource, most) in [(Resource::Cpu, CPU_SECONDS), (Resource::Data, DATA_BYTES)] {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
-    }
+    process::limit();
     let mut modes = Vec::new();
     for mode in Mode::all() {
-        let store = mode.open(&top);
+        let store = mode.open_in(&top);
         assert_empty(&store);
         // The run root is opened by its first use, and stays open; so does what a first mount finds out.
         store.status().unwrap();
-        let descriptors = open_descriptors();
-        let mut shown = Value::Null;
-        let error = load(&store, &top, &mut shown).err().map(|error| story(&error));
+        let (descriptors, begun) = (process::open_descriptors(), process::cpu());
+        let image = load_image(&store, &top);
+        let cpu = process::cpu() - begun;
+        let (mut shown, mut error) = (Value::Null, None);
+        match image {
+            Ok(image) => shown = question(&store, &image),
+            Err(refused) => error = Some(story(&refused)),
+        }
         assert_empty(&store);
-        assert_eq!(open_descriptors(), descriptors, "open file descriptors");
-        modes.push(json!({ "mode": format!("{mode:?}"), "error": error, "shown": shown }));
+        assert_eq!(process::open_descriptors(), descriptors, "open file descriptors");
+        let cpu = u64::try_from(cpu.as_nanos()).unwrap();
+        modes.push(json!({ "mode": format!("{mode:?}"), "error": error, "shown": shown, "cpu": cpu }));
     }
-    let report = json!({ "modes": modes, "peak_kib": peak_kib() });
+    let report = json!({ "modes": modes, "peak_kib": process::peak_kib() });
     std::fs::write(top.join("report"), report.to_string()).unwrap();
 }
 
-/// Loads the image; if that succeeds, everything that can be asked of an image succeeds too.
-fn load(store: &Store, top: &Path, shown: &mut Value) -> Result<(), Error> {
-    let image = load_image(store, top)?;
+/// Everything that can be asked of an image that was loaded succeeds: it is asked, and the image removed. Returns what a mount
+/// shows.
+fn question(store: &Store, image: &Image) -> Value {
     let chain = store.layer_chain(image.top_layer.as_ref().unwrap()).unwrap();
     for layer in &chain {
         let mut hasher = layerstore::Hasher::new(layerstore::Algorithm::Sha256);
@@ -114,18 +50,17 @@ fn load(store: &Store, top: &Path, shown: &mut Value) -> Result<(), Error> {
         assert_eq!(Some(hasher.finish()), layer.diff_id.as_ref().map(|diff_id| diff_id.0.clone()));
         store.changes(layer).unwrap();
     }
-    if machine::is_root() {
-        *shown = shown_by_mount(store, &image);
-    }
+    let shown = if machine::is_root() { shown_by_mount(store, image) } else { Value::Null };
     let mut options = CheckOptions::default();
     options.level = CheckLevel::Deep;
     let report = store.check(&options).unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(store.remove_image(&image.id).unwrap().len(), chain.len());
-    Ok(())
+    shown
 }
 
-fn load_image(store: &Store, top: &Path) -> Result<Image, Error> {
+/// Loads the image of the layout.
+pub fn load_image(store: &Store, top: &Path) -> Result<Image, Error> {
     let reference = Reference::new(Transport::Layout, top.join("layout"), Some(TAG))?;
     let source = Source::open(&reference, store.root())?;
     store.load(&source, &LoadOptions::named("hostile"))
@@ -180,15 +115,4 @@ fn story(error: &Error) -> String {
         next = error.source();
     }
     story
-}
-
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// The most memory that this process ever had.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -344,7 +344,8 @@ fn setuid_files_are_reached_by_no_other_user() {
     std::fs::set_permissions(place.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     Image::new([Layer::new([Member::file("su", b"#!").mode(0o4755)])]).write(place.layout(), TAG);
     for mode in Mode::all() {
-        let (store, image) = mode.load_and_keep(place.dir.path());
+        let store = mode.open_in(place.dir.path());
+        let image = loader::load_image(&store, place.dir.path()).unwrap();
         let found = std::fs::metadata(store.root()).unwrap();
         assert_eq!(found.permissions().mode() & 0o7777, 0o700);
         let layer = image.top_layer.as_ref().unwrap();

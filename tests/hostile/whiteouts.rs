@@ -139,20 +139,6 @@ fn markers_and_names_in_every_order() {
         .shows("all", Seen::Absent)]);
 }
 
-/// What takes longer with each marker before it runs into the limit of the processor's time.
-#[test]
-fn two_hundred_thousand_markers_take_no_time() {
-    let place = Place::new();
-    let many = |marker: Member| {
-        let mut tar = Member::directory("d").to_bytes();
-        tar.extend(marker.to_bytes().repeat(200_000));
-        tar.resize(tar.len() + 1024, 0);
-        Layer::from_tar(tar)
-    };
-    place.attack("opaque markers", [many(Member::opaque("d"))], Harmless);
-    place.attack("whiteouts", [many(Member::whiteout("d/name"))], Harmless);
-}
-
 /// To overlayfs the device is a whiteout.
 #[test]
 fn a_device_is_no_whiteout() {

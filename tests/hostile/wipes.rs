@@ -4,45 +4,35 @@ use std::os::unix::fs::symlink;
 
 use layerstore::WipeOptions;
 
+use super::scene::{Scene, in_each_mode};
 use super::*;
-use crate::support::machine;
-use crate::support::store::open;
+use crate::support::TestCommand;
 
-/// A directory with a store that has an image, and a victim beside it.
-struct Wiped {
-    dir: Dir,
-    before: Tree,
+/// A store that has an image of two layers.
+fn filled(mode: Mode) -> Scene {
+    let scene = Scene::new(mode);
+    let victim = scene.victim();
+    let layers = [
+        Layer::new([Member::directory("etc"), Member::file("etc/passwd", b"x")]),
+        Layer::new([Member::symlink("victim", victim.to_str().unwrap())]),
+    ];
+    let written = Image::new(layers).write(scene.dir.join("layout"), TAG);
+    let store = scene.open();
+    let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
+    store.load(&source, &LoadOptions::named("hostile")).unwrap();
+    scene
 }
 
-impl Wiped {
-    fn new() -> Self {
-        let dir = Dir::new("hostile-wipe");
-        dir.write("victim/hello", "hello");
-        dir.write("victim/dir/secret", "secret");
-        let before = Tree::scan(dir.join("victim"));
-        let layers = [
-            Layer::new([Member::directory("etc"), Member::file("etc/passwd", b"x")]),
-            Layer::new([Member::symlink("victim", dir.join("victim").to_str().unwrap())]),
-        ];
-        let written = Image::new(layers).write(dir.join("layout"), TAG);
-        let store = open(&dir);
-        let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
-        store.load(&source, &LoadOptions::named("hostile")).unwrap();
-        Self { dir, before }
-    }
+/// The directories of the two layers, that with the file first.
+fn diffs(scene: &Scene) -> [PathBuf; 2] {
+    let entries = std::fs::read_dir(scene.dir.root().join("diffs")).unwrap();
+    let mut diffs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    diffs.sort_by_key(|diff| !diff.join("etc").exists());
+    diffs.try_into().unwrap()
+}
 
-    /// The directories of the two layers, that with the file first.
-    fn diffs(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.dir.root().join("diffs")).unwrap();
-        let mut diffs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        diffs.sort_by_key(|diff| !diff.join("etc").exists());
-        diffs
-    }
-
-    #[track_caller]
-    fn assert_victim(&self) {
-        self.before.assert_same(&Tree::scan(self.dir.join("victim")));
-    }
+fn wipe_of(root: &Path) -> String {
+    TestCommand::layerstore().args(["--root", root.to_str().unwrap(), "wipe", "--force"]).assert_failure()
 }
 
 #[test]
@@ -56,110 +46,135 @@ fn what_is_no_store_is_not_wiped() {
         }
         let root = dir.join(root);
         let before = Tree::scan(dir.path());
-        let wipe = |force: &[&str]| {
-            let arguments = [&["--root", root.to_str().unwrap(), "wipe"], force].concat();
-            crate::support::TestCommand::layerstore().args(arguments).assert_failure()
-        };
-        let error = wipe(&["--force"]);
+        let error = wipe_of(&root);
         assert!(error.contains(root.to_str().unwrap()), "{error}");
         before.assert_same(&Tree::scan(dir.path()));
     }
     let missing = dir.join("missing");
-    crate::support::TestCommand::layerstore()
-        .args(["--root", missing.to_str().unwrap(), "wipe", "--force"])
-        .assert_failure();
+    wipe_of(&missing);
     assert!(!missing.exists());
 }
 
 #[test]
 fn links_in_a_store_are_removed_and_not_followed() {
-    let wiped = Wiped::new();
-    let victim = wiped.dir.join("victim");
-    let [lower, upper] = wiped.diffs().try_into().unwrap();
-    // In a layer, in place of a layer, and beside the layers.
-    symlink(&victim, lower.join("etc/link")).unwrap();
-    std::fs::remove_dir_all(&upper).unwrap();
-    symlink(&victim, &upper).unwrap();
-    symlink(&victim, wiped.dir.root().join("trash/link")).unwrap();
-    let store = open(&wiped.dir);
-    store.wipe().unwrap();
-    store.gc(false).unwrap();
-    wiped.assert_victim();
-    assert_eq!(store.layers().unwrap(), []);
-    assert!(!lower.exists() && !upper.is_symlink());
+    in_each_mode("hostile::wipes::links_in_a_store_are_removed_and_not_followed", |mode| {
+        let scene = filled(mode);
+        let victim = scene.victim();
+        let [lower, upper] = diffs(&scene);
+        // In a layer, in place of a layer, and beside the layers.
+        symlink(&victim, lower.join("etc/link")).unwrap();
+        std::fs::remove_dir_all(&upper).unwrap();
+        symlink(&victim, &upper).unwrap();
+        symlink(&victim, scene.dir.root().join("trash/link")).unwrap();
+        let store = scene.open();
+        store.wipe().unwrap();
+        store.gc(false).unwrap();
+        assert_eq!(store.layers().unwrap(), []);
+        assert!(!lower.exists() && !upper.is_symlink());
+    });
 }
 
 #[test]
 fn a_directory_of_the_store_that_became_a_link_is_not_followed() {
-    for which in ["diffs", "trash", "blobs", "locks", "work", "data"] {
-        let wiped = Wiped::new();
-        let victim = wiped.dir.join("victim");
-        for diff in wiped.diffs() {
-            let name = diff.file_name().unwrap();
-            std::fs::create_dir_all(wiped.dir.join("victim").join(name).join("etc")).unwrap();
+    in_each_mode("hostile::wipes::a_directory_of_the_store_that_became_a_link_is_not_followed", |mode| {
+        for which in ["diffs", "trash", "blobs", "locks", "work", "data"] {
+            let mut scene = filled(mode);
+            let diffs = diffs(&scene);
+            scene.change_victim(|victim| {
+                for diff in &diffs {
+                    std::fs::create_dir_all(victim.join(diff.file_name().unwrap()).join("etc")).unwrap();
+                }
+            });
+            let own = scene.dir.root().join(which);
+            if own.exists() {
+                std::fs::rename(&own, scene.dir.join("away")).unwrap();
+            }
+            symlink(scene.victim(), &own).unwrap();
+            let options = StoreOptions::at(scene.dir.root()).run_root(scene.dir.run_root()).reserve(0);
+            let outcome =
+                Store::open(&options).and_then(|store| store.wipe().and_then(|()| store.gc(false).map(drop)));
+            // Where there is something to do, it is done nowhere else, and what is in the way is named.
+            let needed = ["diffs", "trash", "blobs", "locks"].contains(&which);
+            match outcome {
+                Err(error) => assert!(error.to_string().contains(which), "{which}: {error}"),
+                Ok(()) => assert!(!needed, "{which} was wiped behind a link"),
+            }
+            assert!(own.is_symlink(), "{which}");
         }
-        let before = Tree::scan(&victim);
-        let own = wiped.dir.root().join(which);
-        if own.exists() {
-            std::fs::rename(&own, wiped.dir.join("away")).unwrap();
-        }
-        symlink(&victim, &own).unwrap();
-        let wipe = |store: Store| store.wipe().and_then(|()| store.gc(false).map(drop));
-        let options = StoreOptions::at(wiped.dir.root()).run_root(wiped.dir.run_root()).reserve(0);
-        // Whether there is anything to do in there or not: it is done nowhere else.
-        let _outcome = Store::open(&options).and_then(wipe);
-        before.assert_same(&Tree::scan(&victim));
-        assert!(own.is_symlink(), "{which}");
-    }
+    });
 }
 
 #[test]
 fn a_store_behind_a_link_is_wiped_and_the_link_stays() {
-    let wiped = Wiped::new();
-    let link = wiped.dir.join("link");
-    symlink(wiped.dir.root(), &link).unwrap();
-    let options = StoreOptions::at(&link).run_root(wiped.dir.run_root()).reserve(0);
-    let store = Store::open(&options).unwrap();
-    store.wipe_with(&WipeOptions::default()).unwrap();
-    assert_eq!(store.layers().unwrap(), []);
-    assert!(link.is_symlink() && wiped.dir.root().join("store.redb").exists());
-    wiped.assert_victim();
-    // A link to what is no store is as good as that.
-    let into = wiped.dir.join("into-the-victim");
-    symlink(wiped.dir.join("victim"), &into).unwrap();
-    crate::support::TestCommand::layerstore()
-        .args(["--root", into.to_str().unwrap(), "wipe", "--force"])
-        .assert_failure();
-    wiped.assert_victim();
+    in_each_mode("hostile::wipes::a_store_behind_a_link_is_wiped_and_the_link_stays", |mode| {
+        let scene = filled(mode);
+        let link = scene.dir.join("link");
+        symlink(scene.dir.root(), &link).unwrap();
+        let options = StoreOptions::at(&link).run_root(scene.dir.run_root()).reserve(0);
+        let store = Store::open(&options).unwrap();
+        store.wipe_with(&WipeOptions::default()).unwrap();
+        assert_eq!(store.layers().unwrap(), []);
+        assert!(link.is_symlink() && scene.dir.root().join("store.redb").exists());
+        scene.assert_victim();
+        // A link to what is no store is as good as that.
+        let into = scene.dir.join("into-the-victim");
+        symlink(scene.victim(), &into).unwrap();
+        wipe_of(&into);
+    });
 }
 
+/// Where somebody mounts the victim, and the word that the wipe, or the sweep that follows, says of it. The mount stays, at that
+/// place or where a layer was moved to with it.
 #[test]
 fn a_mount_in_a_store_is_not_crossed() {
     if !machine::is_root() {
         skip!("mounting needs root or a user namespace");
     }
-    for place in ["in a layer", "over a layer", "in the trash"] {
-        let wiped = Wiped::new();
-        let [lower, _] = wiped.diffs().try_into().unwrap();
-        let at = match place {
-            "in a layer" => lower.join("etc"),
-            "over a layer" => lower.clone(),
-            _ => wiped.dir.create_dir("root/trash/mount"),
-        };
-        rustix::mount::mount_bind(wiped.dir.join("victim"), &at).unwrap();
-        let store = open(&wiped.dir);
-        let outcome = store.wipe().and_then(|()| store.gc(false));
-        wiped.assert_victim();
-        // A layer is moved before it is emptied, and takes the mount with it.
-        let mounts = wiped.dir.mounts();
-        assert_eq!(mounts.len(), 1, "{place}: {outcome:?}");
-        mounts.iter().for_each(|mount| machine::unmount(mount));
-        wiped.assert_victim();
-        // Once it is gone, the rest can go, too.
-        let again = store.wipe().and_then(|()| store.gc(false));
-        assert!(again.is_ok(), "{place}: {outcome:?}, {again:?}");
-        assert!(!lower.exists(), "{place}");
-        assert_eq!(store.layers().unwrap(), []);
-        wiped.assert_victim();
-    }
+    type Find = fn(&Scene) -> PathBuf;
+    let places: [(&str, Find, &str); 6] = [
+        ("in a layer", |scene| diffs(scene)[0].join("etc"), "mount"),
+        ("over a layer", |scene| diffs(scene)[0].clone(), "busy"),
+        // What has no number is nobody's, and stays as it is.
+        ("in the trash", |scene| scene.dir.create_dir("root/trash/mount"), ""),
+        ("over all layers", |scene| scene.dir.root().join("diffs"), "diffs"),
+        ("over the trash", |scene| scene.dir.root().join("trash"), "trash"),
+        ("over the blobs", |scene| scene.dir.root().join("blobs"), "blobs"),
+    ];
+    in_each_mode("hostile::wipes::a_mount_in_a_store_is_not_crossed", |mode| {
+        let mut wrong = Vec::new();
+        for (place, find, told) in places {
+            let mut scene = filled(mode);
+            // The victim has what a layer's directory has, by the same names.
+            let names = diffs(&scene).map(|diff| diff.file_name().unwrap().to_owned());
+            scene.change_victim(|victim| {
+                for name in &names {
+                    std::fs::create_dir_all(victim.join(name).join("etc")).unwrap();
+                    std::fs::write(victim.join(name).join("etc/passwd"), "the victim's").unwrap();
+                }
+            });
+            let [lower, _] = diffs(&scene);
+            rustix::mount::mount_bind(scene.victim(), find(&scene)).unwrap();
+            let options = StoreOptions::at(scene.dir.root()).run_root(scene.dir.run_root()).reserve(0);
+            let wipe = || -> Result<String, Error> {
+                let store = Store::open(&options)?;
+                store.wipe()?;
+                Ok(format!("{:?}", store.gc(false)?))
+            };
+            let said = wipe().unwrap_or_else(|error| format!("{error}: {error:?}"));
+            scene.assert_victim();
+            if !said.to_lowercase().contains(told) {
+                wrong.push(format!("{mode:?}, {place}: {said}"));
+            }
+            let mounts = scene.dir.mounts();
+            assert_eq!(mounts.len(), 1, "{place}: {said}");
+            mounts.iter().for_each(|mount| machine::unmount(mount));
+            scene.assert_victim();
+            // Once it is gone, the rest can go, too.
+            let again = wipe();
+            assert!(again.is_ok(), "{place}: {said}, {again:?}");
+            assert!(!lower.exists(), "{place}");
+            assert_eq!(scene.open().layers().unwrap(), []);
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
 }

@@ -11,9 +11,9 @@ pub struct Named {
 }
 
 impl Named {
-    /// Stops unless the test is there, with its modules below this directory of the repository.
+    /// Stops unless the test is there, with its modules below this directory of the repository. Returns its code.
     #[track_caller]
-    pub fn assert_is_below(&self, directory: &str, line: &str) {
+    pub fn assert_is_below(&self, directory: &str, line: &str) -> String {
         // A module of tests may stand in the file of what it tests.
         let inline = self.modules.strip_suffix(&["tests".to_owned()]).unwrap_or_default();
         let found = [&self.modules[..], inline].iter().find_map(|modules| {
@@ -22,7 +22,10 @@ impl Named {
             read(place.with_extension("rs")).or_else(|| read(place.join("mod.rs")))
         });
         let code = found.unwrap_or_else(|| panic!("there is no module for {self:?} of {line}"));
-        assert!(code.contains(&format!("fn {}(", self.name)), "there is no {self:?} of {line}");
+        let Some((_, code)) = code.split_once(&format!("fn {}(", self.name)) else {
+            panic!("there is no {self:?} of {line}");
+        };
+        code.split("\n}\n").next().unwrap_or_default().to_owned()
     }
 }
 

@@ -1,0 +1,91 @@
+//! Layers of many members: four times as many take about four times as much of the processor's time. With the square of
+//! their number it would be sixteen times. The calls alone are counted exactly by a unit test.
+
+use super::*;
+use crate::support::tar::pax_record;
+
+/// Between what is linear and what is not, far from both: a machine that is busy makes no time nine times another.
+const MOST: u32 = 9;
+
+/// What the larger one may take at all.
+const LONGEST: Duration = Duration::from_secs(120);
+
+impl Place {
+    /// The least that a load of this layer takes in each mode, of two.
+    fn least_cpu(&self, name: &str, layer: &Layer) -> Vec<Duration> {
+        self.write([layer.clone()]);
+        let [first, second] = [(); 2].map(|()| self.load(name).outcomes);
+        let outcomes = first.into_iter().zip(second);
+        outcomes
+            .map(|(first, second)| {
+                assert_eq!((&first.error, &second.error), (&None, &None), "{name}");
+                first.cpu.min(second.cpu)
+            })
+            .collect()
+    }
+
+    fn assert_grows(&self, name: &str, count: usize, layer: impl Fn(usize) -> Layer) {
+        let small = self.least_cpu(name, &layer(count));
+        let large = self.least_cpu(name, &layer(4 * count));
+        for (small, large) in small.into_iter().zip(large) {
+            assert!(large < small * MOST, "{name}: {small:?}, and {large:?} for four times as many");
+            assert!(large < LONGEST, "{name}: {large:?}");
+        }
+    }
+
+    /// Of the same member again and again.
+    fn assert_repeats(&self, name: &str, member: &Member) {
+        self.assert_grows(name, 50_000, |count| {
+            let mut tar = Member::directory("d").to_bytes();
+            tar.extend(member.to_bytes().repeat(count));
+            tar.resize(tar.len() + 1024, 0);
+            Layer::from_tar(tar)
+        });
+    }
+
+    /// Of members that differ by their number.
+    fn assert_each(&self, name: &str, member: impl Fn(usize) -> Member) {
+        let members = |count| (0..count).map(&member).collect::<Vec<_>>();
+        self.assert_grows(name, 1000, |count| Layer::new(members(count)));
+    }
+}
+
+/// The largest of them has two hundred thousand members.
+#[test]
+fn the_same_marker_again_and_again() {
+    let place = Place::new();
+    place.assert_repeats("opaque markers", &Member::opaque("d"));
+    place.assert_repeats("whiteouts", &Member::whiteout("d/name"));
+}
+
+#[test]
+fn many_names() {
+    let place = Place::new();
+    place.assert_each("whiteouts", |number| Member::whiteout(format!("d/{number}")));
+    place.assert_each("long names", |number| {
+        Member::file(format!("{}/{number:0>255}", "d".repeat(255)), b"x")
+    });
+    place
+        .assert_each("directories that nobody named", |number| Member::file(format!("{number}/d/e/f"), b"x"));
+}
+
+#[test]
+fn many_links() {
+    let place = Place::new();
+    place.assert_each("links", |number| Member::symlink(format!("l{number}"), "../../../victim"));
+    place.assert_each("hard links", |number| match number {
+        0 => Member::file("h0", b"x"),
+        _ => Member::hard_link(format!("h{number}"), format!("h{}", number - 1)),
+    });
+}
+
+/// In one extension header, which has a limit of its own.
+#[test]
+fn many_records() {
+    let place = Place::new();
+    place.assert_grows("records", 4000, |count| {
+        let mut records = Vec::new();
+        (0..count).for_each(|number| pax_record(&mut records, format!("comment.{number}").as_bytes(), b"x"));
+        Layer::new([Member::file("f", b"x").pax_bytes(records)])
+    });
+}

@@ -1,0 +1,71 @@
+//! Processes that do one thing: what they use of the machine is the attack's alone.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use rustix::process::{Resource, Rlimit};
+
+/// More than any attack needs, and far below what the bombs unpack to.
+pub const MEMORY_KIB: u64 = 200 << 10;
+
+/// Only what hangs takes so long. What works in vain runs into the limit of the processor's time before.
+const HANGS: Duration = Duration::from_secs(900);
+
+/// What never comes to an end is killed after so much of the processor's time. An attack's own bound is far below.
+const CPU_SECONDS: u64 = 300;
+
+/// What takes all memory that there is fails with this much, and the machine goes on.
+const DATA_BYTES: u64 = 4 << 30;
+
+/// Runs one test of this binary in a process of its own, in a directory and with a variable set. What it says goes to a file.
+/// Panics if it fails.
+pub fn run(test: &str, directory: &Path, variable: (&str, &Path), said: &Path) {
+    let out = File::create(said).unwrap();
+    let mut process = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--include-ignored", "--nocapture"])
+        .env(variable.0, variable.1)
+        .current_dir(directory)
+        .stdout(out.try_clone().unwrap())
+        .stderr(out)
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        match process.try_wait().unwrap() {
+            Some(status) => break status,
+            None if begun.elapsed() > HANGS => {
+                process.kill().unwrap();
+                break process.wait().unwrap();
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let text = String::from_utf8_lossy(&std::fs::read(said).unwrap()).into_owned();
+    assert!(status.success() && text.contains("1 passed"), "{test}: {status}\n{text}");
+}
+
+/// Bounds what this process may take before the machine suffers.
+pub fn limit() {
+    for (resource, most) in [(Resource::Cpu, CPU_SECONDS), (Resource::Data, DATA_BYTES)] {
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
+    }
+}
+
+/// The processor's time that all threads of this process took. It means the same on a machine that is busy with other things.
+pub fn cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap().into()
+}
+
+pub fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// The most memory that this process ever had.
+pub fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
