@@ -12,11 +12,6 @@
 //!
 //! The format and the search order are those of containers-storage.conf(5) and containers-config(5).
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::arithmetic_side_effects, reason = "it computes with numbers out of input")
-)]
-
 mod document;
 mod environment;
 mod key;
