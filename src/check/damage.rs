@@ -454,22 +454,22 @@ damages! {
 impl Damage {
     /// Whether it is in the rows of the database, or in bytes that are kept there; whatever else may be wrong with files.
     pub(crate) fn is_of_rows(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Damage::RecordDamaged { .. }
-            | Damage::JournalDamaged { .. }
-            | Damage::HeaderWrong { .. }
-            | Damage::NameShared { .. }
-            | Damage::IndexRowMissing { .. }
-            | Damage::IndexRowExtra { .. }
-            | Damage::UsageWrong { .. }
-            | Damage::ManifestDamaged { .. }
-            | Damage::SplitDamaged { .. }
-            | Damage::ItemDamaged { .. }
-            | Damage::BlobMissing { .. }
-            | Damage::BlobUsersWrong { .. }
-            | Damage::BlobChunksWrong { .. }
-            | Damage::BlobDamaged { .. } => true,
-            _ => false,
-        }
+                | Damage::JournalDamaged { .. }
+                | Damage::HeaderWrong { .. }
+                | Damage::NameShared { .. }
+                | Damage::IndexRowMissing { .. }
+                | Damage::IndexRowExtra { .. }
+                | Damage::UsageWrong { .. }
+                | Damage::ManifestDamaged { .. }
+                | Damage::SplitDamaged { .. }
+                | Damage::ItemDamaged { .. }
+                | Damage::BlobMissing { .. }
+                | Damage::BlobUsersWrong { .. }
+                | Damage::BlobChunksWrong { .. }
+                | Damage::BlobDamaged { .. }
+        )
     }
 }

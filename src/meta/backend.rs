@@ -114,9 +114,12 @@ impl Backend {
     /// For a file that no other process knows yet, and that is synced when it is complete.
     pub(super) fn private(inner: Box<dyn StorageBackend>, file: File, options: &DatabaseOptions) -> Self {
         let options = DatabaseOptions { sync: false, ..options.clone() };
-        let backend =
-            Backend::new(inner, file, PhaseSwitch::new(Phase::Running), HolderFile::none(), &options);
-        Backend { checksums: None, ..backend }
+        Backend::new(inner, file, PhaseSwitch::new(Phase::Running), HolderFile::none(), &options).trusting()
+    }
+
+    /// The same, which does not look at the checksums of what it reads.
+    pub(super) fn trusting(self) -> Self {
+        Backend { checksums: None, ..self }
     }
 
     fn wait_for_range(

@@ -202,7 +202,8 @@ impl Database {
     ) -> Result<ReadOnlyDatabase, MetaError> {
         let begun = Instant::now();
         loop {
-            let writer = match self.open_writer_within(Duration::ZERO) {
+            // What rotted is for who writes.
+            let writer = match self.open_writer_within(Duration::ZERO, Backend::trusting) {
                 Err(MetaError::Locked { .. }) if begun.elapsed() < SHORT_LOCK_TIMEOUT => None,
                 writer => Some(writer?),
             };
@@ -405,10 +406,14 @@ impl Database {
     }
 
     pub(super) fn open_writer(&self) -> Result<Writer, MetaError> {
-        self.open_writer_within(self.options.lock_timeout)
+        self.open_writer_within(self.options.lock_timeout, |backend| backend)
     }
 
-    fn open_writer_within(&self, lock_timeout: Duration) -> Result<Writer, MetaError> {
+    fn open_writer_within(
+        &self,
+        lock_timeout: Duration,
+        adapt: fn(Backend) -> Backend,
+    ) -> Result<Writer, MetaError> {
         self.require_open_for_writing()?;
         let open = || -> io::Result<_> {
             let file = File::open_to_write(&self.path)?;
@@ -422,7 +427,7 @@ impl Database {
         let holder = HolderFile::open(&self.path.with_extension("holder"));
         let inner = self.file_backend(same).map_err(|error| self.writer_error(error))?;
         let options = DatabaseOptions { lock_timeout, ..self.options.clone() };
-        let backend = Backend::new(inner, file, phase.clone(), holder, &options);
+        let backend = adapt(Backend::new(inner, file, phase.clone(), holder, &options));
         let mut builder = self.builder();
         let repairing = phase.clone();
         builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));

@@ -29,8 +29,7 @@ impl Space {
             // As many as are in one word.
             let within = at % 64;
             let count = pages.end.saturating_sub(at).min(64_u64.saturating_sub(within));
-            let mask =
-                u64::MAX.checked_shr(64_u32.saturating_sub(count as u32)).unwrap_or_default() << within;
+            let mask = (u64::MAX >> 64_u64.saturating_sub(count)) << within;
             let word = usize::try_from(at / 64).ok().and_then(|word| self.words.get_mut(word));
             match word {
                 Some(word) if *word & mask == 0 => *word |= mask,
