@@ -193,7 +193,7 @@ fn only_regular_files_are_opened_as_files() {
 /// It costs a call less, and refuses the same.
 #[test]
 fn files_of_sealed_trees_are_opened_at_once() {
-    use crate::sys::call::fault::{Fault, during_here};
+    use crate::sys::call::fault::counted;
 
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("dir")).unwrap();
@@ -203,7 +203,7 @@ fn files_of_sealed_trees_are_opened_at_once() {
     symlink("dir", dir.path().join("linked")).unwrap();
     let root = open_directory(dir.path()).unwrap();
     let calls = |open: fn(BorrowedFd<'_>, &[u8]) -> io::Result<OwnedFd>| {
-        during_here(usize::MAX, Fault::Broken, || open(root.as_fd(), b"dir/file").unwrap()).calls
+        counted(|| open(root.as_fd(), b"dir/file").unwrap()).1
     };
     assert_eq!(calls(open_file_beneath), [Call::Open, Call::Stat, Call::Open]);
     assert_eq!(calls(open_sealed_file_beneath), [Call::Open, Call::Stat]);
@@ -219,12 +219,12 @@ fn files_of_sealed_trees_are_opened_at_once() {
 
 #[test]
 fn files_are_made_that_are_missing_and_no_others() {
-    use crate::sys::call::fault::{Fault, during_here};
+    use crate::sys::call::fault::counted;
 
     let dir = tempfile::tempdir().unwrap();
     let root = open_directory(dir.path()).unwrap();
     let calls = |ensure: fn(BorrowedFd<'_>, &[u8]) -> io::Result<OwnedFd>, name: &[u8]| {
-        during_here(usize::MAX, Fault::Broken, || ensure(root.as_fd(), name).unwrap()).calls
+        counted(|| ensure(root.as_fd(), name).unwrap()).1
     };
     assert_eq!(calls(ensure_file, b"one"), [Call::Open, Call::Create, Call::SetMode]);
     assert_eq!(calls(ensure_file, b"one"), [Call::Open]);

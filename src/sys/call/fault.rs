@@ -137,6 +137,16 @@ pub(crate) fn during_here<T>(strike: Strike, work: impl FnOnce() -> T) -> Outcom
     Outcome { value, calls: Vec::new(), struck: whole.struck.get().copied() }
 }
 
+/// Does `work`, which no fault strikes, and returns every call that this thread makes for it.
+#[cfg(test)]
+pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> (T, Vec<Call>) {
+    let strike = Strike { thread: usize::MAX, at: usize::MAX, fault: Fault::Broken };
+    let whole = Arc::new(Work { strike, threads: AtomicUsize::new(0), struck: OnceLock::new() });
+    PART.set(Some(Part::next(&whole)));
+    let value = work();
+    (value, PART.take().map(|part| part.plan.seen).unwrap_or_default())
+}
+
 /// `work` for a thread that is about to be started, with what is planned for the calls of this one.
 pub(crate) fn follow<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let part = PART.with_borrow(|part| part.as_ref().map(|part| Part::next(&part.work)));

@@ -17,7 +17,6 @@ use super::{BlobInput, LayerImport, open};
 use crate::archive::made::{Member, archive};
 use crate::error::Error;
 use crate::layer::Progress;
-use crate::oci::CommitOptions;
 use crate::store::{ApplyOptions, LayerOptions, Store};
 use crate::sys::beneath::tests::{Swapper, without};
 use crate::sys::landlock;
@@ -283,7 +282,7 @@ fn a_racing_thread_cannot_win_against_what_is_written_to() {
             };
             for _ in 0..3 {
                 during("commit", &|| {
-                    if let Ok(image) = store.commit(&container.id, &CommitOptions::default()) {
+                    if let Ok(image) = store.commit(&container.id, &Default::default()) {
                         let mut out = Vec::new();
                         drop(store.diff(&image.id, &mut out));
                         assert!(!holds(&out, b"the victim's"), "without {missing:?}");
