@@ -121,8 +121,12 @@ fn archives_are_limited() {
         Case::layer(Limit::AllXattrBytes, 1512, xattrs),
         Case::layer(Limit::SparseExtents, 2, sparse.clone()),
         Case::layer(Limit::HoleBytes, 3072, sparse),
-        // `a` and `a/b`.
-        Case::layer(Limit::ImpliedPathBytes, 4, archive(&[Member::file("a/b/c", "x")])),
+        // `a`, and `a` with a name that is longer than what each counts for at least.
+        Case::layer(
+            Limit::ImpliedPathBytes,
+            32 + 32 + 50,
+            archive(&[Member::file(format!("a/{}/c", "b".repeat(50)), "x")]),
+        ),
     ]);
 }
 

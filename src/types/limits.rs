@@ -68,8 +68,9 @@ limits! {
     /// Bytes in the paths and link targets of all members of a layer, which are in memory when it is sealed. 1 GiB, and that is
     /// the most: the format has no more.
     all_path_bytes: AllPathBytes = 1 << 30;
-    /// Bytes in the paths of directories that a layer has no members for, and only implies. 64 MiB: the path of one member implies
-    /// a directory for each of its parts, whose paths together are as long as its square.
+    /// Bytes in the paths of directories that a layer has no members for, and only implies; a part of less than 32 bytes counts for 32.
+    /// 64 MiB: the path of one member implies a directory for each of its parts, whose paths together are as long as its square, and
+    /// the kernel looks at each part of them again and again. A hundred thousand directories have twenty parts each.
     implied_path_bytes: ImpliedPathBytes = 64 << 20;
     /// Bytes in one extension header: a long name, or the PAX records of one member with all its xattrs. 1 MiB.
     pax_bytes: PaxBytes = 1 << 20;

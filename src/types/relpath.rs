@@ -66,6 +66,12 @@ impl RelPath {
         self.0.get(..end).map(|bytes| RelPath(bytes.to_vec()))
     }
 
+    /// The directory above, or the path itself, that has so many bytes, where a part must end.
+    pub(crate) fn first(&self, bytes: usize) -> RelPath {
+        debug_assert!(matches!(self.0.get(bytes), None | Some(b'/')), "{bytes} bytes of {self}");
+        self.0.get(..bytes).map_or_else(|| self.clone(), |bytes| RelPath(bytes.to_vec()))
+    }
+
     /// The last part; `None` for the root.
     pub fn file_name(&self) -> Option<&[u8]> {
         if self.is_root() { None } else { self.0.rsplit(|&byte| byte == b'/').next() }
@@ -152,6 +158,7 @@ mod tests {
         assert_eq!(path.parent().unwrap().as_bytes(), b"a/b");
         assert_eq!(RelPath::from_archive(b"a").unwrap().parent(), Some(RelPath::root()));
         assert_eq!(RelPath::root().parent(), None);
+        assert_eq!([1, 3, 5].map(|bytes| path.first(bytes).to_string()), ["a", "a/b", "a/b/c"]);
         assert_eq!(path.parts().count(), 3);
         assert_eq!(RelPath::root().parts().count(), 0);
         assert!(path.join(b"..").is_err());

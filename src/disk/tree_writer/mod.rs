@@ -143,7 +143,7 @@ pub(crate) struct TreeWriter {
     hidden: BTreeSet<RelPath>,
     set_aside: Vec<(u64, String)>,
     whiteouts: whiteout::Form,
-    /// The bytes of the paths of directories that no member said.
+    /// What the paths of directories that no member said count for.
     implied_bytes: u64,
 }
 

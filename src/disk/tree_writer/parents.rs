@@ -15,6 +15,10 @@ use crate::types::{Metadata, RelPath};
 /// How many directories stay open. Archives come depth first as a rule: a few serve nearly all entries.
 const CAPACITY: usize = 48;
 
+/// What a name of an implied directory's path counts for at least. The kernel looks at each directory above one that a confined thread
+/// makes or opens, so that a path costs by its parts, however short they are.
+const NAME_COUNTS: usize = 32;
+
 /// The directories used last, open. Looked up from the most recent one.
 #[derive(Debug, Default)]
 pub(super) struct HandleCache {
@@ -122,16 +126,29 @@ impl TreeWriter {
                 break;
             }
         }
+        let (mut counted, mut previous) = (0usize, 0);
         for end in part_ends(dir) {
+            counted = counted.saturating_add(NAME_COUNTS.max(end.saturating_sub(previous)));
+            previous = end.saturating_add(1);
             let (Some(prefix), Some(name)) = (dir.get(..end), dir.get(start..end)) else { continue };
             reached = match beneath::open_directory_beneath(reached.as_fd(), name) {
                 Ok(handle) => self.handles.insert(prefix, handle),
-                Err(error) if may_be_made(&error) => self.make_implicit(path, prefix, &reached, name)?,
+                Err(error) if may_be_made(&error) => {
+                    self.count_implied(path, counted)?;
+                    self.make_implicit(path, prefix, &reached, name)?
+                }
                 Err(error) => return Err(failed(path, "open the directory above")(error)),
             };
             start = end.saturating_add(1);
         }
         Ok(reached)
+    }
+
+    /// Counts a directory that the layer has no entry for, whose path counts for so much.
+    fn count_implied(&mut self, path: &RelPath, counted: usize) -> Result<(), UnpackError> {
+        self.implied_bytes = self.implied_bytes.saturating_add(u64::try_from(counted).unwrap_or(u64::MAX));
+        let limits = &self.shared.options.limits;
+        Ok(limits.check(Limit::ImpliedPathBytes, self.implied_bytes, || path.to_string())?)
     }
 
     /// Makes a directory that the layer has no entry for.
@@ -143,11 +160,7 @@ impl TreeWriter {
         name: &[u8],
     ) -> Result<Arc<OwnedFd>, UnpackError> {
         let blocked = || UnpackError::ParentNotDirectory { member: member(path), parent: path_buf(prefix) };
-        let length = u64::try_from(prefix.len()).unwrap_or(u64::MAX);
-        self.implied_bytes = self.implied_bytes.saturating_add(length);
-        let limits = &self.shared.options.limits;
-        limits.check(Limit::ImpliedPathBytes, self.implied_bytes, || path.to_string())?;
-        let dir = RelPath::from_archive(prefix).map_err(|_| blocked())?;
+        let dir = path.first(prefix.len());
         let mut hides = self.hidden.remove(&dir);
         match stat::stat_at(above.as_fd(), name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
