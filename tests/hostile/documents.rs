@@ -151,19 +151,18 @@ fn indexes_without_end_are_refused() {
     });
     place.check("twenty thousand wide, below", Refused("descriptors"));
     // All of them are right in themselves: it is their number that is refused, in one document and in many.
-    with_index(&place, |index| {
-        index["manifests"] = Value::Array(vec![index["manifests"][0].clone(); 1_000_000])
-    });
+    let one = index_descriptor(&digest(b"one"), 100);
+    std::fs::write(place.layout().join("index.json"), wide(&one, 1_000_000)).unwrap();
     place.check("a million wide", Refused("manifest_bytes"));
     with_index(&place, |index| {
         let mut one = index["manifests"][0].clone();
         one.as_object_mut().unwrap().remove("annotations");
         // So that no index is another one: each has one descriptor more than the one before.
-        let inner = |number: usize| write_index(&place, &Value::Array(vec![one.clone(); 10_000 + number]));
+        let inner = |number: usize| write_index_bytes(&place, &wide(&one, 10_000 + number));
         index["manifests"] = (0..100).map(inner).collect();
     });
     place.check("a million wide, in a hundred indexes", Refused("descriptors"));
-    with_index(&place, |index| index["manifests"] = Value::Array(vec![json!({}); 1_000_000]));
+    std::fs::write(place.layout().join("index.json"), wide(&json!({}), 1_000_000)).unwrap();
     place.check("a million of nothing", Refused("index.json is malformed"));
     with_index(&place, |index| {
         let many: Vec<Value> =
@@ -183,9 +182,18 @@ fn indexes_without_end_are_refused() {
 /// Writes an index of these, and gives its descriptor.
 fn write_index(place: &Place, manifests: &Value) -> Value {
     let document = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-    let bytes = serde_json::to_vec(&document).unwrap();
-    std::fs::write(blob_path(&place.layout(), &digest(&bytes)), &bytes).unwrap();
-    index_descriptor(&digest(&bytes), bytes.len() as u64)
+    write_index_bytes(place, &serde_json::to_vec(&document).unwrap())
+}
+
+fn write_index_bytes(place: &Place, bytes: &[u8]) -> Value {
+    std::fs::write(blob_path(&place.layout(), &digest(bytes)), bytes).unwrap();
+    index_descriptor(&digest(bytes), bytes.len() as u64)
+}
+
+/// An index of the same again and again, which no tree of values is made for.
+fn wide(one: &Value, count: usize) -> Vec<u8> {
+    let items = vec![one.to_string(); count].join(",");
+    format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{items}]}}"#).into_bytes()
 }
 
 fn index_descriptor(digest: &str, size: u64) -> Value {
