@@ -1,5 +1,6 @@
 //! How mounts are written down: as containerd's overlay snapshotter does it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -241,18 +242,24 @@ fn layers_that_do_not_fit_a_page_are_refused() {
         snapshots.commit(name, "key", &onto).unwrap();
         onto.parent = Some(name.clone());
     }
-    let count = names.partition_point(|name| {
-        let prepared = snapshots.prepare("active", Some(name), &none());
-        prepared.is_ok_and(|_| snapshots.remove("active").is_ok())
+    // Numbers are of fifteen digits or sixteen, so that what has no room may have it when it is tried once more.
+    let mut refused = BTreeMap::new();
+    let count = names.partition_point(|name| match snapshots.prepare("active", Some(name), &none()) {
+        Ok(_) => snapshots.remove("active").is_ok(),
+        Err(error) => {
+            refused.insert(name.clone(), error);
+            false
+        }
     });
-    let error = snapshots.prepare("active", names.get(count).map(String::as_str), &none()).unwrap_err();
+    let error = &refused[&names[count]];
     let text = error.to_string();
     assert_eq!(error.code(), Code::FailedPrecondition, "{text}");
     assert!(text.contains(&format!("{} layers", count + 1)) && text.contains("fewer layers"), "{text}");
     assert_code(snapshots.stat("active"), Code::NotFound);
 
     // Not one too early: the last that is handed out is mounted, and there is no room for another.
-    let entry = single(snapshots.prepare("active", Some(&names[count - 1]), &none()).unwrap());
+    let tries = std::iter::repeat_with(|| snapshots.prepare("active", Some(&names[count - 1]), &none()));
+    let entry = single(tries.take(1000).find_map(Result::ok).unwrap());
     let (number, mut options) = (paths(&entry, "lowerdir")[0].file_name().unwrap().len(), entry.options);
     shorten(&mut options);
     let length = options.join(",".as_ref()).len();
