@@ -272,10 +272,7 @@ fn check_kept_blobs(records: &Records, damages: &mut Vec<Damage>) {
 
 fn check_leases(records: &Records, damages: &mut Vec<Damage>) {
     for (id, lease) in &records.leases {
-        if *id != lease.id {
-            let reason = format!("it says that it is the record of {:?}", lease.id);
-            damages.push(Damage::RecordDamaged { kind: "lease", key: id.clone(), reason });
-        } else if let Err(error) = Lease::from_record(lease.clone()) {
+        if let Err(error) = Lease::from_record(lease.clone()) {
             damages.push(damaged_value("lease", id, &error));
         }
         for (code, thing) in &lease.things {

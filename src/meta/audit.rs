@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use layerstore_schema::record::{
     BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, JournalRecord, KeptBlobRecord,
-    LayerContent, LayerRecord, LeaseRecord, Record,
+    LayerContent, LayerRecord, LeaseRecord,
 };
 use layerstore_schema::table::{self, Owner, usage};
 use redb::TableDefinition;
 
 use super::index::{IndexRow, Indexed};
+use super::valid::{self, Stored};
 use super::{Query, Tables, Unsynced, unsynced};
 use crate::error::MetaError;
 use crate::types::TreeDigest;
@@ -104,7 +105,8 @@ impl Records {
             let (key, value) = row?;
             let tree = *key.value();
             let name = || (RowKey::Diff(tree), TreeDigest(tree).to_string());
-            records.diffs.extend(keep(value.value(), "diff", name, damaged).map(|record| (tree, record)));
+            let diff = keep(value.value(), "diff", &TreeDigest(tree), name, damaged);
+            records.diffs.extend(diff.map(|record| (tree, record)));
         }
         for row in txn.open(table::ITEMS)?.iter()? {
             let (key, value) = row?;
@@ -114,35 +116,38 @@ impl Records {
                 let shown = format!("{} {id} {name}", Owner::from_code(owner).map_or("?", Owner::word));
                 (RowKey::Item(owner, id.to_owned(), name.to_owned()), shown)
             };
-            records.items.extend(keep(value.value(), "item", shown, damaged).map(|record| (key, record)));
+            let item = keep(value.value(), "item", name, shown, damaged);
+            records.items.extend(item.map(|record| (key, record)));
         }
         for row in txn.open(table::BLOBS)?.iter()? {
             let (key, value) = row?;
             let hash = *key.value();
-            let name = || (RowKey::Blob(hash), blake3::Hash::from_bytes(hash).to_string());
-            records.blobs.extend(keep(value.value(), "blob", name, damaged).map(|record| (hash, record)));
+            let shown = blake3::Hash::from_bytes(hash);
+            let name = || (RowKey::Blob(hash), shown.to_string());
+            let blob = keep(value.value(), "blob", &shown, name, damaged);
+            records.blobs.extend(blob.map(|record| (hash, record)));
         }
         for row in txn.open(table::KEPT_BLOBS)?.iter()? {
             let (key, value) = row?;
             let digest = key.value().to_owned();
             let name = || (RowKey::KeptBlob(digest.clone()), digest.clone());
-            let kept = keep(value.value(), "kept blob", name, damaged);
+            let kept = keep(value.value(), "kept blob", digest.as_str(), name, damaged);
             records.kept_blobs.extend(kept.map(|record| (digest.clone(), record)));
         }
         for row in txn.open(table::LEASES)?.iter()? {
             let (key, value) = row?;
             let id = key.value().to_owned();
             let name = || (RowKey::Lease(id.clone()), id.clone());
-            let lease = keep(value.value(), "lease", name, damaged);
+            let lease = keep(value.value(), "lease", id.as_str(), name, damaged);
             records.leases.extend(lease.map(|record| (id.clone(), record)));
         }
         for row in txn.open(table::BLOB_CHUNKS)?.iter()? {
             let (key, value) = row?;
             let (number, position) = key.value();
             let chunks = records.chunks.entry(number).or_default();
-            chunks.count += 1;
+            chunks.count = chunks.count.saturating_add(1);
             chunks.last = chunks.last.max(position);
-            chunks.bytes += u64::try_from(value.value().len()).unwrap_or(u64::MAX);
+            chunks.bytes = chunks.bytes.saturating_add(value.value().len() as u64);
         }
         records.unsynced = unsynced(txn)?;
         for row in txn.open(table::USAGE)?.iter()? {
@@ -151,8 +156,9 @@ impl Records {
         }
         for row in txn.open(table::JOURNAL)?.iter()? {
             let (key, value) = row?;
-            let bad = JournalRecord::decode(value.value()).err();
-            records.journal.extend(bad.map(|error| (key.value(), error.reason)));
+            let number = key.value();
+            let bad = valid::decode::<JournalRecord>(value.value(), "journal", &number).err();
+            records.journal.extend(bad.map(|error| (number, error.reason)));
         }
         Ok(records)
     }
@@ -174,7 +180,8 @@ impl Records {
         let manifests = self.diffs.values().map(|diff| diff.manifest);
         let splits = self.layers.values().filter_map(|layer| layer.split);
         for hash in items.chain(manifests).chain(splits) {
-            *users.entry(hash).or_default() += 1;
+            let count: &mut u64 = users.entry(hash).or_default();
+            *count = count.saturating_add(1);
         }
         users
     }
@@ -217,21 +224,22 @@ impl Records {
 
     /// How many records there are, damaged ones included.
     pub(crate) fn count(&self) -> u64 {
-        let things = self.layers.len() + self.images.len() + self.containers.len();
-        let named = self.items.len() + self.leases.len();
-        let rest = self.diffs.len() + named + self.blobs.len() + self.kept_blobs.len();
-        u64::try_from(things + rest + self.damaged.len()).unwrap_or(u64::MAX)
+        let things = [self.layers.len(), self.images.len(), self.containers.len(), self.items.len()];
+        let rest = [self.leases.len(), self.diffs.len(), self.blobs.len(), self.kept_blobs.len()];
+        let counts = things.into_iter().chain(rest).chain([self.damaged.len()]);
+        counts.fold(0, |sum, count| sum.saturating_add(count as u64))
     }
 }
 
-/// Decodes a record, or notes that it cannot be.
-fn keep<R: Record>(
+/// Decodes the record of a row, or notes that it cannot be.
+fn keep<R: Stored>(
     bytes: &[u8],
     kind: &'static str,
+    key: &R::Key,
     name: impl FnOnce() -> (RowKey, String),
     damaged: &mut Vec<DamagedRecord>,
 ) -> Option<R> {
-    match R::decode(bytes) {
+    match valid::decode(bytes, kind, key) {
         Ok(record) => Some(record),
         Err(error) => {
             let (row, key) = name();
@@ -241,7 +249,7 @@ fn keep<R: Record>(
     }
 }
 
-fn things<R: Record + Indexed>(
+fn things<R: Stored<Key = str>>(
     txn: &impl Tables,
     definition: TableDefinition<'static, &'static str, &'static [u8]>,
     kind: &'static str,
@@ -253,13 +261,8 @@ fn things<R: Record + Indexed>(
         let (key, value) = row?;
         let id = key.value().to_owned();
         let name = || (row_of(id.clone()), id.clone());
-        let Some(record) = keep::<R>(value.value(), kind, name, damaged) else { continue };
-        if record.id() == id {
-            records.insert(id, record);
-        } else {
-            let reason = format!("it says that it is the record of {:?}", record.id());
-            damaged.push(DamagedRecord { row: row_of(id.clone()), kind, key: id, reason });
-        }
+        let kept = keep(value.value(), kind, id.as_str(), name, damaged);
+        records.extend(kept.map(|record| (id.clone(), record)));
     }
     Ok(records)
 }

@@ -12,9 +12,10 @@ use layerstore_schema::record::{
 use layerstore_schema::table::{self, Owner};
 
 use super::txn::decode;
+use super::valid::Stored;
 use super::{Query, Tables, WriteTxn};
 use crate::error::MetaError;
-use crate::types::Timestamp;
+use crate::types::{Name, Timestamp};
 
 /// What is done to a thing or a kept blob.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,11 +108,16 @@ impl WriteTxn {
         let mut last = journal.last()?.map_or(0, |(key, _)| key.value());
         for touch in touched {
             let Some((action, aspects)) = touch.outcome() else { continue };
-            let names = match touch.names {
+            let mut names = match touch.names {
                 Some(names) => names,
                 None => self.names_of(touch.kind, &touch.id)?,
             };
+            names.retain(|name| name.parse::<Name>().is_ok());
             let record = JournalRecord { time, action, owner: touch.kind, id: touch.id, names, aspects };
+            // Of what a damaged database calls a thing, and a repair removed, no reader can be told.
+            if record.check(&last).is_err() {
+                continue;
+            }
             last = last.saturating_add(1);
             journal.insert(last, record.encode().map_err(MetaError::Encode)?.as_slice())?;
         }
@@ -153,7 +159,7 @@ pub(crate) fn journal_after(
     let mut rows = Vec::new();
     for row in txn.open(table::JOURNAL)?.range(position.saturating_add(1)..)?.take(limit) {
         let (key, value) = row?;
-        rows.push((key.value(), decode(value.value(), "journal", key.value())?));
+        rows.push((key.value(), decode(value.value(), "journal", &key.value())?));
     }
     Ok(rows)
 }

@@ -88,7 +88,7 @@ impl WriteTxn {
         for (id, lease) in &records.leases {
             let mut kept = lease.clone();
             kept.things.retain(|(owner, thing)| records.has_owner(&(*owner, thing.clone(), String::new())));
-            if *id != lease.id || (kept.things.is_empty() && !lease.things.is_empty()) {
+            if kept.things.is_empty() && !lease.things.is_empty() {
                 self.remove_lease(id)?;
             } else if kept != *lease {
                 self.put_lease(&kept)?;

@@ -26,6 +26,7 @@
 //! | [`unsynced`] | which directories and blobs may not be on the disk yet |
 //! | [`beside`] | which other stores records stand on something of |
 //! | [`transient`] | where the containers are that the next boot drops |
+//! | [`valid`] | which records are those of their rows |
 //! | [`run`] | the second database, of what a reboot drops |
 
 mod audit;
@@ -38,6 +39,7 @@ mod counter;
 mod create;
 mod database;
 #[cfg(any(test, feature = "__fuzzing"))]
+#[allow(clippy::arithmetic_side_effects, reason = "a kit of tests; no part of what is built for users")]
 pub(crate) mod exercise;
 mod guard;
 mod holder;
@@ -55,6 +57,7 @@ mod system;
 mod transient;
 mod txn;
 mod unsynced;
+mod valid;
 mod write;
 
 pub(crate) use audit::{NamedNumbers, Records, RowKey, named_numbers};

@@ -13,6 +13,7 @@ use layerstore_schema::table::{self, TableVisitor, visit_all};
 use redb::{Key, TableDefinition, Value};
 
 use super::txn::decode;
+use super::valid;
 use super::{Database, DatabaseOptions, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::sys::{path, random};
@@ -187,8 +188,9 @@ impl RunDatabase {
         let mut found = Vec::new();
         for row in txn.open(table::MOUNTS)?.iter()? {
             let (key, value) = row?;
-            let error = MountRecord::decode(value.value()).err();
-            found.extend(error.map(|error| (key.value().0.to_owned(), error.reason)));
+            let (layer, _) = key.value();
+            let error = valid::decode::<MountRecord>(value.value(), "mount", layer).err();
+            found.extend(error.map(|error| (layer.to_owned(), error.reason)));
         }
         Ok(found)
     }
@@ -198,7 +200,7 @@ impl RunDatabase {
         self.0.write_without_header(|txn| {
             let mut mounts = txn.open(table::MOUNTS)?;
             let rows = (layer, 0)..=(layer, u64::MAX);
-            mounts.retain_in(rows, |_, value| MountRecord::decode(value).is_ok())
+            mounts.retain_in(rows, |_, value| valid::decode::<MountRecord>(value, "mount", layer).is_ok())
         })
     }
 

@@ -21,6 +21,7 @@ mod locks;
 mod own;
 mod power;
 mod syncs;
+mod valid;
 
 fn store(dir: &Path) -> Database {
     let database = Database::new(dir.join("store.redb"), DatabaseOptions::default());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use layerstore_schema::header::{HEADER_KEY, Header};
 use layerstore_schema::record::{
     BlobRecord, ContainerRecord, DiffRecord, ImageRecord, ItemRecord, KeptBlobRecord, LayerRecord,
-    LeaseRecord, Record, RecordError,
+    LeaseRecord, RecordError,
 };
 use layerstore_schema::table::{self, LayerKey, Owner};
 use redb::{Key, ReadableTable, TableDefinition, Value};
@@ -18,6 +18,7 @@ use super::StoreBeside;
 use super::guard::{Guarded, Health};
 use super::journal::Touched;
 use super::rows::Table;
+use super::valid::{self, Stored};
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
 use crate::types::TreeDigest;
@@ -243,7 +244,7 @@ pub(crate) trait Query: Tables + Sized {
         for row in self.open(table::DIFFS)?.iter()? {
             let (key, value) = row?;
             let tree = TreeDigest(*key.value());
-            found.push((tree, decode(value.value(), "diff", tree)?));
+            found.push((tree, decode(value.value(), "diff", &tree)?));
         }
         Ok(found)
     }
@@ -269,7 +270,7 @@ pub(crate) trait Query: Tables + Sized {
 
     /// The record of bytes kept in the database.
     fn blob(&self, hash: &[u8; 32]) -> Result<Option<BlobRecord>, MetaError> {
-        get(self, table::BLOBS, hash, "blob", blake3::Hash::from_bytes(*hash))
+        get(self, table::BLOBS, hash, "blob", &blake3::Hash::from_bytes(*hash))
     }
 
     /// A layer blob kept as delivered.
@@ -338,26 +339,23 @@ pub(super) fn missing(kind: &'static str, key: impl ToString) -> MetaError {
     MetaError::Missing { kind, key: key.to_string() }
 }
 
-pub(super) fn decode<R: Record>(
-    bytes: &[u8],
-    kind: &'static str,
-    key: impl ToString,
-) -> Result<R, MetaError> {
-    R::decode(bytes).map_err(|source| MetaError::Record { kind, key: key.to_string(), source })
+/// Reads the record of a row, which is a valid one.
+pub(super) fn decode<R: Stored>(bytes: &[u8], kind: &'static str, key: &R::Key) -> Result<R, MetaError> {
+    valid::decode(bytes, kind, key).map_err(|source| MetaError::Record { kind, key: key.to_string(), source })
 }
 
-fn get<'k, R: Record, K: Key + 'static>(
+fn get<'k, R: Stored, K: Key + 'static>(
     tables: &impl Tables,
     definition: TableDefinition<'static, K, &'static [u8]>,
     key: impl Borrow<K::SelfType<'k>>,
     kind: &'static str,
-    name: impl ToString,
+    name: &R::Key,
 ) -> Result<Option<R>, MetaError> {
     let rows = tables.open(definition)?;
     rows.get(key)?.map(|row| decode(row.value(), kind, name)).transpose()
 }
 
-fn all<R: Record>(
+fn all<R: Stored<Key = str>>(
     tables: &impl Tables,
     definition: TableDefinition<'static, &'static str, &'static [u8]>,
     kind: &'static str,

@@ -6,7 +6,7 @@ use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{self, Limits, Staging};
-use crate::error::{CreateError, Error, LookupError, MetaError};
+use crate::error::{CreateError, Error, InUseError, LookupError, MetaError};
 use crate::image::{Container, id_ranges};
 use crate::meta::{Query, ReadTxn, WriteTxn};
 use crate::overlay;
@@ -15,6 +15,7 @@ use crate::sys::userns::IdMaps;
 use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 
 use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
+use super::layer::changed_meanwhile;
 use super::lease::keeper_of;
 use super::part::Directory;
 use super::remove::{EVERYTHING, Mounts};
@@ -22,6 +23,10 @@ use super::userns::{Wanted, ids_not_ours};
 use super::users::{shown, standing_on};
 use super::view::View;
 use super::{IdMapping, Quota, Store, SyncMode};
+
+/// How often a container is made before an image that is another one each time is an error. Images are replaced far less
+/// often than a directory is made.
+const TRIES: usize = 16;
 
 /// What a new container is given.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +80,8 @@ impl Store {
     /// container's. Ids that are chosen are another container's at no time.
     ///
     /// Returns [`Error::Value`] if a name, flag, key or id map is none, [`Error::Create`] if the id is taken or there are too
-    /// few ids, [`Error::Meta`] with
+    /// few ids, [`Error::InUse`] with [`Changed`](InUseError::Changed) if the image is replaced again and again,
+    /// [`Error::Meta`] with
     /// [`NameInUse`](crate::MetaError::NameInUse) if a name is, [`Error::Mount`] with [`Option`](crate::MountError::Option) if a
     /// mount option is none that a mount takes or [`IdMap`](crate::MountError::IdMap) if it is to have ids of its own in a store with a
     /// `force_mask`, [`Error::Quota`] if its layer is to be limited and cannot be, [`Error::Unsynced`] if a layer of the image was not on the
@@ -100,16 +106,20 @@ impl Store {
             IdMapping::Maps(maps) => maps.check().map(|()| None)?,
             IdMapping::Host => None,
         };
+        let mut tries = TRIES;
         loop {
+            tries = tries.saturating_sub(1);
             let ids = (id.clone(), layer_id.clone(), names.clone());
-            if let Some(record) = self.try_create(image, options, ids, &items, wanted.as_ref())? {
-                return Ok(Container::from_record(record)?);
+            match self.try_create(image, options, ids, &items, wanted.as_ref()) {
+                Err(Error::InUse(InUseError::Changed { .. })) if tries > 0 => {}
+                made => return Ok(Container::from_record(made?)?),
             }
         }
     }
 
-    /// Creates a container above what an image is now; `None` if it is another one by the time that the container is
-    /// inserted.
+    /// Creates a container above what an image is now.
+    ///
+    /// Returns [`InUseError::Changed`] if it is another one by the time that the container is inserted.
     fn try_create(
         &self,
         image: Option<&ImageId>,
@@ -117,7 +127,7 @@ impl Store {
         (id, layer_id, names): (ContainerId, LayerId, Vec<String>),
         items: &PreparedItems<'_>,
         wanted: Option<&Wanted>,
-    ) -> Result<Option<ContainerRecord>, Error> {
+    ) -> Result<ContainerRecord, Error> {
         let (parent, staging) = self.stage_above(image, options.quota.or(self.options().quota))?;
         moment::pass("staged");
         let owner = self.owner_of(&staging)?;
@@ -155,7 +165,9 @@ impl Store {
             let new = NewContainer { image, record: &record, layer: &layer, items, choice };
             match self.insert_container(&new) {
                 Ok(Insertion::IdsTaken) => {}
-                Ok(Insertion::OtherImage) => return Ok(None),
+                Ok(Insertion::OtherImage) => {
+                    return Err(changed_meanwhile(layer.parent.as_deref().unwrap_or_default()));
+                }
                 Ok(Insertion::Done) => break Ok(record),
                 Err(error) => break Err(error),
             }
@@ -173,7 +185,7 @@ impl Store {
         if keep {
             staging.keep();
         }
-        written.map(Some)
+        written
     }
 
     /// Who owns the root of a staged directory.

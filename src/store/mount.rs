@@ -19,6 +19,7 @@ use crate::sys::userns::IdMaps;
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
 
+use super::layer::changed_meanwhile;
 use super::part::Part;
 use super::snapshot::refuse_snapshot;
 use super::users::{Gone, standing_on};
@@ -152,7 +153,10 @@ impl Store {
             }
             match attempt? {
                 Attempt::Mounted(mount) => return Ok(mount),
-                Attempt::Changed => {}
+                // Whoever changed it is done: there is nothing to wait for, and no need to go on for ever.
+                Attempt::Changed if tries > 0 => tries = tries.saturating_sub(1),
+                Attempt::Changed if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
+                Attempt::Changed => return Err(changed_meanwhile(&planned.layer.id)),
                 Attempt::Busy if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
                     thread::sleep(LOOK_AGAIN)
                 }
@@ -472,7 +476,9 @@ impl Store {
 
     /// Refuses an operation that a mount forbids.
     pub(crate) fn refuse_mounted(&self, layer: &str, what: impl FnOnce() -> String) -> Result<(), Error> {
-        let path = self.mount_point(layer)?;
+        // What a damaged database calls a layer, and is none by its id, has no mount point.
+        let Ok(id) = layer.parse() else { return Ok(()) };
+        let path = absolute(&RunLayout::mount_point(&self.run_root(), &id))?;
         if !overlay::is_mounted(&path)? {
             return Ok(());
         }

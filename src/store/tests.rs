@@ -265,6 +265,28 @@ fn an_image_that_is_made_anew_has_its_new_layers_below_a_container() {
 }
 
 #[test]
+fn no_container_stands_on_the_record_of_another_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let image = make_image(&store, "base", "top");
+    store
+        .database()
+        .write::<_, Error>(|txn| {
+            let record = crate::meta::Query::layer_ref(txn, "top")?;
+            let other = LayerRecord { id: "other".into(), ..record };
+            let bytes = layerstore_schema::record::Record::encode(&other).unwrap();
+            let mut rows = crate::meta::Tables::open(txn, layerstore_schema::table::LAYERS)?;
+            Ok(rows.insert("top", bytes.as_slice()).map(drop)?)
+        })
+        .unwrap();
+    let refused = store.create_container(&image, &ContainerOptions::named("web"));
+    assert!(
+        matches!(&refused, Err(Error::Meta(MetaError::Record { key, .. })) if key == "top"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn nothing_stands_on_the_layer_of_a_container() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

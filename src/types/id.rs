@@ -23,7 +23,7 @@ macro_rules! id_type {
 
             /// Returns [`ValueError::Id`] if `text` is no id.
             fn from_str(text: &str) -> Result<Self, ValueError> {
-                if is_id(text) { Ok($name(text.into())) } else { Err(ValueError::Id(printable(text))) }
+                check_id(text).map(|()| $name(text.into()))
             }
         }
 
@@ -106,11 +106,13 @@ impl fmt::Debug for Name {
     }
 }
 
-fn is_id(text: &str) -> bool {
+/// Returns [`ValueError::Id`] if `text` is no id of any kind.
+pub(crate) fn check_id(text: &str) -> Result<(), ValueError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    (1..=128).contains(&text.len())
+    let good = (1..=128).contains(&text.len())
         && text.bytes().all(plain)
-        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
+    if good { Ok(()) } else { Err(ValueError::Id(printable(text))) }
 }
 
 /// Enough of a rejected text to recognise it by.

@@ -10,6 +10,7 @@ mod stored;
 
 pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
 pub(crate) use hashing::Hashing;
+pub(crate) use id::check_id;
 pub use id::{ContainerId, ImageId, LayerId, LeaseId, Name};
 pub(crate) use id_set::IdSet;
 pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
