@@ -141,7 +141,6 @@ mod gc;
 pub mod graphdriver;
 mod image;
 mod layer;
-#[allow(clippy::arithmetic_side_effects, reason = "its sums are made checked ones in a change of its own")]
 mod meta;
 pub mod oci;
 mod overlay;

@@ -132,7 +132,7 @@ impl Database {
         // the next commit of whoever may write, which may come at any moment.
         let mut tries = if self.options.read_only { PRIVATE_TRIES } else { 2 };
         loop {
-            tries -= 1;
+            tries = tries.saturating_sub(1);
             match self.try_begin_read() {
                 // Not that of somebody who writes at this moment, if it is there twice.
                 Err(MetaError::Damaged { .. }) if tries > 1 => tries = 1,

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -90,15 +91,16 @@ impl PrivateBackend {
     }
 }
 
-/// The parts of `length` bytes from `offset` on, page by page: number, offset in the page, offset in the bytes, length.
-fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize, usize)> {
-    let mut done = 0;
+/// The parts of `length` bytes from `offset` on, page by page: number, place in the page, place in the bytes.
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
+    let mut done = 0usize;
     std::iter::from_fn(move || {
         let at = offset.checked_add(u64::try_from(done).ok()?)?;
-        let within = usize::try_from(at % PAGE as u64).ok()?;
-        let part = (PAGE - within).min(length - done);
-        let item = (at / PAGE as u64, within, done, part);
-        done += part;
+        let within = usize::try_from(at.checked_rem(PAGE as u64)?).ok()?;
+        let part = PAGE.checked_sub(within)?.min(length.checked_sub(done)?);
+        let end = done.checked_add(part)?;
+        let item = (at.checked_div(PAGE as u64)?, within..within.checked_add(part)?, done..end);
+        done = end;
         (part > 0).then_some(item)
     })
 }
@@ -112,9 +114,9 @@ impl StorageBackend for PrivateBackend {
         point(Call::Read)?;
         let changes = self.changes();
         self.read_base(changes.base, offset, out)?;
-        for (number, within, at, length) in parts(offset, out.len()) {
-            let changed = changes.pages.get(&number).and_then(|page| page.get(within..within + length));
-            if let (Some(from), Some(to)) = (changed, out.get_mut(at..at + length)) {
+        for (number, within, at) in parts(offset, out.len()) {
+            let changed = changes.pages.get(&number).and_then(|page| page.get(within));
+            if let (Some(from), Some(to)) = (changed, out.get_mut(at)) {
                 to.copy_from_slice(from);
             }
         }
@@ -126,7 +128,8 @@ impl StorageBackend for PrivateBackend {
         changes.base = changes.base.min(length);
         changes.length = length;
         // What is cut off does not come back when the file grows again.
-        let (last, within) = (length / PAGE as u64, usize::try_from(length % PAGE as u64).unwrap_or(PAGE));
+        let last = length.div_euclid(PAGE as u64);
+        let within = usize::try_from(length.rem_euclid(PAGE as u64)).unwrap_or(PAGE);
         changes.pages.retain(|number, _| *number <= last);
         if let Some(rest) = changes.pages.get_mut(&last).and_then(|page| page.get_mut(within..)) {
             rest.fill(0);
@@ -141,17 +144,16 @@ impl StorageBackend for PrivateBackend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut changes = self.changes();
         let base = changes.base;
-        for (number, within, at, length) in parts(offset, data.len()) {
+        for (number, within, at) in parts(offset, data.len()) {
             let page = match changes.pages.entry(number) {
                 std::collections::btree_map::Entry::Occupied(page) => page.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => {
                     let mut page = Box::new([0; PAGE]);
-                    self.read_base(base, number * PAGE as u64, page.as_mut_slice())?;
+                    self.read_base(base, number.saturating_mul(PAGE as u64), page.as_mut_slice())?;
                     place.insert(page)
                 }
             };
-            if let (Some(to), Some(from)) = (page.get_mut(within..within + length), data.get(at..at + length))
-            {
+            if let (Some(to), Some(from)) = (page.get_mut(within), data.get(at)) {
                 to.copy_from_slice(from);
             }
         }
