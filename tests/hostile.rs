@@ -28,6 +28,7 @@ mod loader;
 mod metadata;
 mod mode;
 mod process;
+mod records;
 mod scene;
 mod sparse;
 mod streams;

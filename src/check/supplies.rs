@@ -12,7 +12,7 @@ use crate::layer::LayerBlob;
 use crate::meta::{IndexRow, ReadTxn, Records, read_blob, stored_rows};
 use crate::oci::{Descriptor, Document, MANIFEST_ITEM, ResolvedImage, Source, blob_input};
 use crate::store::{BlobInput, Store};
-use crate::types::{Algorithm, ChainId, ContentHash, DiffId, TreeDigest};
+use crate::types::{Algorithm, ChainId, ContentHash, DiffId, Name, TreeDigest};
 
 /// What the documents of an image say about one of its layers.
 #[derive(Clone, Debug)]
@@ -167,7 +167,7 @@ impl<'s> Supplies<'s> {
             IndexRow::Name(code, name, of) if *code == owner.code() && of == id => Some(name.clone()),
             _ => None,
         });
-        names.collect()
+        names.filter(|name| name.parse::<Name>().is_ok()).collect()
     }
 
     /// The layer that the index has for a container, if it is there to be written to by this one alone.

@@ -123,8 +123,13 @@ impl AdditionalDirectory {
         }
     }
 
-    /// Tells the store that the layer is used once less.
+    /// Tells the store that the layer is used once less. A directory that is not called as a layer's is no store's, whatever a record
+    /// says, and goes not even if it is empty.
     pub(crate) fn tell_release(&self) {
+        let name = self.0.file_name().and_then(OsStr::to_str);
+        if name.is_none_or(|name| name.parse::<Digest>().is_err()) {
+            return;
+        }
         match path::remove_directory(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => self.untold(&error),
             _ => {}
@@ -183,16 +188,28 @@ mod tests {
     #[test]
     fn a_store_that_counts_nothing_keeps_its_layers() {
         let dir = tempfile::tempdir().unwrap();
-        let layer = AdditionalDirectory(dir.path().join("layer"));
+        let layer = AdditionalDirectory(dir.path().join(Digest::sha256(b"layer").to_string()));
         fs::create_dir_all(layer.diff_path()).unwrap();
         layer.tell_use();
         assert!(!layer.path().join(USE).exists());
         layer.tell_release();
         assert!(layer.diff_path().exists());
         // Neither is one that is gone a failure.
-        let gone = AdditionalDirectory(dir.path().join("gone"));
+        let gone = AdditionalDirectory(dir.path().join(Digest::sha256(b"gone").to_string()));
         gone.tell_use();
         gone.tell_release();
+    }
+
+    #[test]
+    fn only_what_is_called_as_a_layer_is_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = AdditionalDirectory(dir.path().join(Digest::sha256(b"layer").to_string()));
+        let other = AdditionalDirectory(dir.path().join("empty"));
+        for directory in [&layer, &other] {
+            fs::create_dir(directory.path()).unwrap();
+            directory.tell_release();
+        }
+        assert!(!layer.path().exists() && other.path().exists());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use layerstore_schema::record::{LayerBlob as BlobRow, LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
+use super::records::is_one;
 use super::trees::record_of;
 use super::{Mended, Repair};
 use crate::check::{Casualty, LayerPlan, Offer};
@@ -113,8 +114,9 @@ impl Repair<'_> {
     fn base_record(&self, plan: &LayerPlan, seen: Option<&LayerRecord>) -> LayerRecord {
         if let Some(seen) = seen {
             let mut record = seen.clone();
-            record.names.retain(|name| name.parse::<Name>().is_ok());
-            record.blobs.retain(|blob| blob.digest.parse::<Digest>().is_ok());
+            record.names.retain(|text| is_one::<Name>(text));
+            record.blobs.retain(|blob| is_one::<Digest>(&blob.digest));
+            record.toc_digest = record.toc_digest.filter(|text| is_one::<Digest>(text));
             return record;
         }
         let blob = BlobRow {

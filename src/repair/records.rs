@@ -1,5 +1,7 @@
 //! Records of images and containers, data items, kept blobs, and single rows.
 
+use std::str::FromStr;
+
 use layerstore_schema::header::Header;
 use layerstore_schema::record::{ContainerRecord, ImageRecord, KeptBlobRecord};
 use layerstore_schema::table::Owner;
@@ -12,7 +14,7 @@ use crate::image::Image;
 use crate::meta::{PreparedBlob, Query, RowKey, Unused, WriteTxn, read_blob};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Mounts;
-use crate::types::{Digest, Timestamp};
+use crate::types::{Digest, ImageId, LayerId, Name, Timestamp};
 
 impl Repair<'_> {
     /// Writes one thing, with the rows that follow from it.
@@ -210,7 +212,7 @@ impl Repair<'_> {
             created: image.created().into(),
             ..ImageRecord::default()
         });
-        let mut record = ImageRecord { top_layer, digests: self.own_manifests(id), ..record };
+        let mut record = ImageRecord { top_layer, digests: self.own_manifests(id), ..readable_image(record) };
         if !record.digests.contains(&manifest) {
             record.digests.push(manifest.clone());
         }
@@ -246,7 +248,8 @@ impl Repair<'_> {
     fn own_manifests(&self, id: &str) -> Vec<String> {
         let items = self.records.items.keys();
         let own = items.filter(|(owner, of, _)| *owner == Owner::Image.code() && of == id);
-        own.filter_map(|(_, _, key)| key.strip_prefix("manifest-").map(str::to_owned)).collect()
+        let digests = own.filter_map(|(_, _, key)| key.strip_prefix("manifest-").map(str::to_owned));
+        digests.filter(|text| is_one::<Digest>(text)).collect()
     }
 
     /// Makes a container's record again from what the indexes say of it: its layer, image and names.
@@ -264,7 +267,10 @@ impl Repair<'_> {
             if txn.container(id).ok().flatten().as_ref() != seen {
                 return Err(RepairError::Changed { thing: format!("the container {id}") }.into());
             }
-            Ok(txn.replace_container(&ContainerRecord { layer, ..record })?)
+            let mut record = ContainerRecord { layer, ..record };
+            record.names.retain(|text| is_one::<Name>(text));
+            record.image = record.image.filter(|text| is_one::<ImageId>(text));
+            Ok(txn.replace_container(&record)?)
         })?;
         Ok(Some(match seen {
             Some(_) => ("restore-record", "set its layer right by the index".to_owned()),
@@ -311,4 +317,19 @@ impl Repair<'_> {
         })?;
         Ok(Some(("restore-record", format!("set its data item {key:?} right by its bytes"))))
     }
+}
+
+/// The record without what is no name, id or digest: nobody can find the image by it, and no reader takes the record with it.
+fn readable_image(mut record: ImageRecord) -> ImageRecord {
+    record.names.retain(|text| is_one::<Name>(text));
+    record.names_history.retain(|text| is_one::<Name>(text));
+    record.mapped_top_layers.retain(|text| is_one::<LayerId>(text));
+    record.given_digests.retain(|text| is_one::<Digest>(text));
+    record.manifests.retain(|(_, digest)| is_one::<Digest>(digest));
+    record
+}
+
+/// Whether a text is such a value.
+pub(super) fn is_one<T: FromStr>(text: &str) -> bool {
+    text.parse::<T>().is_ok()
 }

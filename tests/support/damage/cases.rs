@@ -7,8 +7,8 @@ use std::path::Path;
 use layerstore::ContainerOptions;
 use layerstore_schema::header::{HEADER_KEY, Header};
 use layerstore_schema::record::{
-    BlobRecord, ContainerRecord, DiffRecord, ImageRecord, KeptBlobRecord, LayerContent, LayerRecord,
-    LeaseRecord, Record, Time,
+    Action, BlobRecord, ContainerRecord, DiffRecord, ImageRecord, JournalRecord, KeptBlobRecord,
+    LayerContent, LayerRecord, LeaseRecord, Record, Time,
 };
 use layerstore_schema::table::{self, Owner, usage};
 use redb::ReadableTable;
@@ -257,6 +257,16 @@ pub const CASES: &[Case] = &[
     }),
     case("the record of the upper layer", Blobs, &["record-damaged"], |f| {
         cut!(f, table::LAYERS, f.top_layer().as_str());
+    }),
+    case("the record of another layer", Blobs, &["record-damaged"], |f| {
+        let base = f.base_layer();
+        f.edit_record(table::LAYERS, &f.top_layer(), |layer: &mut LayerRecord| layer.id = base);
+    }),
+    case("a row of the journal about a path", Nothing, &["journal-damaged"], |f| {
+        let (time, action, owner) = (Time::default(), Action::Removed, Owner::Layer.code());
+        let record =
+            JournalRecord { time, action, owner, id: "../x".to_owned(), names: Vec::new(), aspects: 0 };
+        insert!(f, table::JOURNAL, 1, record.encode().unwrap().as_slice());
     }),
     case(
         "no record of either layer",
