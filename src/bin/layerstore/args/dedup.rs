@@ -30,14 +30,12 @@ pub struct DedupArgs {
 
 /// `4096`, `4K`, `1M`, `2G`: powers of 1024, as blocks are.
 fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (text.get(..text.len() - 1), 1 << 10),
-        Some(b'm' | b'M') => (text.get(..text.len() - 1), 1 << 20),
-        Some(b'g' | b'G') => (text.get(..text.len() - 1), 1 << 30),
-        _ => (Some(text), 1u64),
-    };
+    const UNITS: [([char; 2], u64); 3] =
+        [(['k', 'K'], 1 << 10), (['m', 'M'], 1 << 20), (['g', 'G'], 1 << 30)];
+    let in_units = UNITS.into_iter().find_map(|(letters, unit)| Some((text.strip_suffix(letters)?, unit)));
+    let (digits, unit) = in_units.unwrap_or((text, 1));
     // The number may not have a sign.
-    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let number = digits.and_then(|digits| digits.parse::<u64>().ok());
     number
         .and_then(|number| number.checked_mul(unit))

@@ -108,7 +108,7 @@ fn print(
     }
     let found = |things: usize, word| text::count(u64::try_from(things).unwrap_or(u64::MAX), word);
     let found_there: usize = others.iter().map(|(_, report)| report.findings.len()).sum();
-    let result = match report.findings.len() + found_there {
+    let result = match report.findings.len().saturating_add(found_there) {
         0 => "nothing found".to_owned(),
         some => found(some, "finding"),
     };

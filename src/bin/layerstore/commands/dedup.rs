@@ -53,7 +53,7 @@ fn tell_skipped(report: &DedupReport, context: &Context) {
     }
     let named = u64::try_from(report.skipped.len().min(NAMED)).unwrap_or(u64::MAX);
     if report.skipped_count > named {
-        let more = text::count(report.skipped_count - named, "more file");
+        let more = text::count(report.skipped_count.saturating_sub(named), "more file");
         context.note(&format!("left out {more}; --json lists them"));
     }
     if report.skipped.iter().any(|one| matches!(one.reason, SkipReason::Differs { .. } | SkipReason::Changed))

@@ -124,7 +124,7 @@ fn each(
     if let [key] = keys {
         return run(key);
     }
-    let mut failed = 0;
+    let mut failed = 0usize;
     for key in keys {
         match run(key) {
             Ok(()) => {}
@@ -132,7 +132,7 @@ fn each(
             Err(failure) if context.out().is_closed() => return Err(failure),
             Err(failure) => {
                 context.tell(&failure);
-                failed += 1;
+                failed = failed.saturating_add(1);
             }
         }
     }

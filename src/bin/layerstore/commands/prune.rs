@@ -10,7 +10,7 @@ use crate::output::text;
 
 pub fn run(args: &PruneArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
-    let (mut ended, mut layers) = (0, Vec::new());
+    let (mut ended, mut layers) = (0u64, Vec::new());
     if args.leases {
         for lease in store.leases()? {
             match store.end_lease(&lease.id) {
@@ -18,7 +18,7 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<(), Failure> {
                 Err(Error::Lookup(LookupError::NoLease { .. })) => {}
                 removed => layers.extend(removed?),
             }
-            ended += 1;
+            ended = ended.saturating_add(1);
         }
     }
     let copies = if args.copies { store.drop_mapped_copies()? } else { Vec::new() };

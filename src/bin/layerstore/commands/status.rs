@@ -114,10 +114,14 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     });
     lines.splice(2..2, open);
     if let Some(told) = snapshots.told() {
-        let layers = lines.iter().position(|(name, _)| *name == "layers").map_or(lines.len(), |at| at + 1);
+        let layers = lines
+            .iter()
+            .position(|(name, _)| *name == "layers")
+            .map_or(lines.len(), |at| at.saturating_add(1));
         lines.insert(layers, ("snapshots", told));
     }
-    let leases = lines.iter().position(|(name, _)| *name == "leases").map_or(lines.len(), |at| at + 1);
+    let leases =
+        lines.iter().position(|(name, _)| *name == "leases").map_or(lines.len(), |at| at.saturating_add(1));
     let each = status.leases.iter().map(|lease| ("", until(lease)));
     lines.splice(leases..leases, each);
     let unknown = capabilities.as_ref().err().map(|error| ("can do", format!("unknown: {error}")));

@@ -78,7 +78,7 @@ fn print_remedy(remedy: &Remedy, out: &Output) -> Result<(), Failure> {
 pub fn print_notes(notes: &[Note], out: &Output) -> Result<(), Failure> {
     for (code, notes) in grouped(notes, Note::code) {
         let blobs = notes.iter().filter(|note| note.thing().starts_with("kept blob ")).count();
-        let counts = [(notes.len() - blobs, "layer"), (blobs, "kept blob")];
+        let counts = [(notes.len().saturating_sub(blobs), "layer"), (blobs, "kept blob")];
         let counts = counts.into_iter().filter(|(number, _)| *number > 0);
         let counts: Vec<_> = counts
             .map(|(number, noun)| text::count(u64::try_from(number).unwrap_or(u64::MAX), noun))

@@ -22,12 +22,12 @@ pub fn size(bytes: u64) -> String {
     let mut divisor = 100u128;
     let mut shown = String::new();
     for unit in UNITS {
-        let tenths = (u128::from(bytes) + divisor / 2) / divisor;
+        let tenths = u128::from(bytes).saturating_add(divisor / 2).div_euclid(divisor);
         shown = format!("{}.{} {unit}", tenths / 10, tenths % 10);
         if tenths < 10_000 {
             break;
         }
-        divisor *= 1000;
+        divisor = divisor.saturating_mul(1000);
     }
     shown
 }
@@ -57,7 +57,7 @@ pub fn ago(time: Timestamp, now: Timestamp) -> String {
     let (number, unit) = UNITS
         .into_iter()
         .find(|(unit, _)| length >= unit.saturating_mul(2))
-        .map_or((length, "second"), |(unit, name)| (length / unit, name));
+        .map_or((length, "second"), |(unit, name)| (length.div_euclid(unit), name));
     let span = count(number.unsigned_abs(), unit);
     if seconds < 0 { format!("in {span}") } else { format!("{span} ago") }
 }

@@ -170,7 +170,7 @@ impl<W: Write> Archive<'_, W> {
             // Seconds count towards zero there, and nanoseconds away from it.
             let (seconds, nanoseconds) = match (time.seconds, time.nanoseconds) {
                 (seconds, nanoseconds) if seconds < 0 && nanoseconds > 0 => {
-                    (seconds.unsigned_abs() - 1, 1_000_000_000 - nanoseconds)
+                    (seconds.unsigned_abs().saturating_sub(1), 1_000_000_000u32.saturating_sub(nanoseconds))
                 }
                 (seconds, nanoseconds) => (seconds.unsigned_abs(), nanoseconds),
             };
@@ -253,8 +253,8 @@ fn base64(bytes: &[u8]) -> String {
     for three in bytes.chunks(3) {
         let byte = |index: usize| three.get(index).copied().map_or(0, u32::from);
         let number = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let digit = usize::try_from(number >> (18 - 6 * place) & 63).unwrap_or_default();
+        for (place, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let digit = usize::try_from(number.wrapping_shr(shift) & 63).unwrap_or_default();
             let digit = DIGITS.get(digit).copied().map_or('=', char::from);
             text.push(if place <= three.len() { digit } else { '=' });
         }
