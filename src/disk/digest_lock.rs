@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::run_layout::RunLayout;
 use crate::error::LayoutError;
-use crate::sys::{beneath, lock, node, stat};
+use crate::sys::lock::{self, Locked};
+use crate::sys::{beneath, node, stat};
 use crate::types::Digest;
 
 /// A locked file with its name. Dropping it takes the name away, and then the lock.
 #[derive(Debug)]
 pub(crate) struct DigestLockFile {
-    /// Holds the lock.
-    _file: OwnedFd,
+    _file: Locked,
     directory: OwnedFd,
     path: PathBuf,
     name: Vec<u8>,
@@ -91,12 +91,10 @@ impl RunLayout {
         let file =
             beneath::ensure_new_file(directory.as_fd(), name).map_err(failed(&path, "make the lock file"))?;
         let locked = match wait {
-            Wait::Yes => lock::flock_exclusive(file.as_fd()).map(|()| true),
-            Wait::No => lock::try_flock_exclusive(file.as_fd()),
+            Wait::Yes => lock::flock_exclusive(file).map(Some),
+            Wait::No => lock::try_flock_exclusive(file),
         };
-        if !locked.map_err(failed(&path, "lock"))? {
-            return Ok(None);
-        }
+        let Some(file) = locked.map_err(failed(&path, "lock"))? else { return Ok(None) };
         // Who held it before has taken its name away: it excludes nobody any more.
         let own = stat::stat(file.as_fd()).map_err(failed(&path, "examine"))?.id;
         match stat::stat_at(directory.as_fd(), name) {

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::layout::Layout;
 use super::names::{DiffName, Subdirectory};
 use crate::error::LayoutError;
-use crate::sys::{beneath, lock, moment, node, stat};
+use crate::sys::lock::{self, Locked};
+use crate::sys::{beneath, moment, node, stat};
 
 /// The lock of everything that one operation fills or removes.
 ///
@@ -28,7 +29,7 @@ struct Shared {
     locks: OwnedFd,
     path: PathBuf,
     /// The lock file that gets the next name. The lock ends with the last handle.
-    file: Mutex<Arc<OwnedFd>>,
+    file: Mutex<Arc<Locked>>,
 }
 
 impl EntryLock {
@@ -44,7 +45,7 @@ impl EntryLock {
         }
     }
 
-    fn new(layout: &Layout, locks: OwnedFd, file: OwnedFd) -> Self {
+    fn new(layout: &Layout, locks: OwnedFd, file: Locked) -> Self {
         let path = layout.path().join(Subdirectory::Locks.name());
         EntryLock(Arc::new(Shared { locks, path, file: Mutex::new(Arc::new(file)) }))
     }
@@ -52,7 +53,7 @@ impl EntryLock {
     /// Makes `locks/<number>`; EEXIST if there is one.
     pub(crate) fn name(&self, number: u64) -> Result<NamedLock, LayoutError> {
         let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = |file: &OwnedFd| node::name_file(file.as_fd(), self.0.locks.as_fd(), &bytes(number));
+        let link = |file: &Locked| node::name_file(file.as_fd(), self.0.locks.as_fd(), &bytes(number));
         let named = match link(&file) {
             // A file that has lost all its names gets none again.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -79,7 +80,7 @@ impl EntryLock {
 pub(crate) struct NamedLock {
     lock: EntryLock,
     /// What is locked: it has this name.
-    _file: Arc<OwnedFd>,
+    _file: Arc<Locked>,
     number: u64,
 }
 
@@ -215,9 +216,7 @@ impl<'l> DeadLocks<'l> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file.map_err(failed)?,
         };
-        if !lock::try_exclusive(file.as_fd()).map_err(failed)? {
-            return Ok(Vec::new());
-        }
+        let Some(file) = lock::try_exclusive(file).map_err(failed)? else { return Ok(Vec::new()) };
         let id = stat::stat(file.as_fd()).map_err(failed)?.id;
         let lock = EntryLock::new(self.layout, locks, file);
         let file = Arc::clone(&lock.0.file.lock().unwrap_or_else(PoisonError::into_inner));
@@ -248,10 +247,9 @@ impl Iterator for DeadLocks<'_> {
 }
 
 /// A locked file without a name, in the directory that it gets names in.
-fn new_file(locks: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let file = beneath::unnamed_file(locks)?;
-    lock::try_exclusive(file.as_fd())?;
-    Ok(file)
+fn new_file(locks: BorrowedFd<'_>) -> io::Result<Locked> {
+    // Nobody else has it.
+    lock::try_exclusive(beneath::unnamed_file(locks)?)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
 }
 
 fn bytes(number: u64) -> Vec<u8> {

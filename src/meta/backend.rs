@@ -260,7 +260,7 @@ impl StorageBackend for Backend {
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        // The end of the open file ends it.
+        // Closing ends it: redb's backend gives up all on its list.
         if start == WRITER_BYTE && self.phase.is(Phase::Keeping) {
             return Ok(());
         }

@@ -32,6 +32,7 @@ use crate::sys::call::{Call, point};
 use crate::sys::file::File;
 use crate::sys::moment;
 use crate::sys::path;
+use crate::sys::range_lock::LockedRange;
 use crate::sys::stat::{FileId, stat};
 
 /// How often a file that may not be written is opened, beside others who write it.
@@ -253,6 +254,8 @@ impl Database {
             let holder = HolderFile::open(&self.path.with_extension("holder")).describe();
             return Err(MetaError::Locked { holder, waited });
         }
+        let _locked = LockedRange::of(&file, WRITER_BYTE, WRITER_BYTE);
+        moment::pass("verifying");
         // In redb's words it is the primary, and despite two phases.
         self.verify_alone().map_err(|error| match error.is_damage() {
             true => {

@@ -128,7 +128,8 @@ impl Golden {
 }
 
 fn options() -> DatabaseOptions {
-    let lock_timeout = Duration::ZERO;
+    // A lock that is left stays for ever. One that a process has which another thread has just forked passes.
+    let lock_timeout = Duration::from_secs(10);
     DatabaseOptions { lock_timeout, cache_size: 1 << 20, sync: false, ..DatabaseOptions::default() }
 }
 

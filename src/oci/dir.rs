@@ -17,7 +17,8 @@ use super::blob::Extent;
 use crate::disk::remove_tree;
 use crate::error::{OciError, TreeError};
 use crate::sys::file::File;
-use crate::sys::{beneath, directory, lock, node, path, stat, sync};
+use crate::sys::lock::{self, Locked};
+use crate::sys::{beneath, directory, node, path, stat, sync};
 
 /// An open directory, and its path for messages.
 #[derive(Debug)]
@@ -145,22 +146,22 @@ impl Dir {
     }
 
     /// Waits until no other process has the directory locked. The lock ends with the handle returned.
-    pub(super) fn lock(&self) -> Result<OwnedFd, OciError> {
+    pub(super) fn lock(&self) -> Result<Locked, OciError> {
         beneath::open_directory_beneath(self.fd.as_fd(), b"")
-            .and_then(|fd| lock::flock_exclusive(fd.as_fd()).map(|()| fd))
+            .and_then(lock::flock_exclusive)
             .map_err(io_error("lock the directory", &self.path))
     }
 
     /// Shares a lock on the directory with all who ask for it in this way. It ends with the handle returned.
-    pub(super) fn lock_shared(&self) -> Result<OwnedFd, OciError> {
+    pub(super) fn lock_shared(&self) -> Result<Locked, OciError> {
         beneath::open_directory_beneath(self.fd.as_fd(), b"")
-            .and_then(|fd| lock::flock_shared(fd.as_fd()).map(|()| fd))
+            .and_then(lock::flock_shared)
             .map_err(io_error("lock the directory", &self.path))
     }
 
     /// Whether nobody but the holder of this shared lock has it; then it is exclusive from now on.
-    pub(super) fn child_lock_is_ours(&self, shared: &OwnedFd) -> Result<bool, OciError> {
-        lock::try_flock_exclusive(shared.as_fd()).map_err(io_error("lock the directory", &self.path))
+    pub(super) fn child_lock_is_ours(&self, shared: &Locked) -> Result<bool, OciError> {
+        lock::try_flock_alone(shared.as_fd()).map_err(io_error("lock the directory", &self.path))
     }
 
     /// Removes the directory `name` with all that is in it, if it is there.

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use super::layout::{Files, INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, Layout, blob_na
 use super::manifest::{Descriptor, Index, set};
 use super::media_type::OCI_INDEX;
 use crate::error::OciError;
+use crate::sys::lock::Locked;
 use crate::sys::path;
 use crate::types::{Algorithm, Digest, Limits};
 
@@ -36,7 +36,7 @@ pub(super) struct LayoutWriter {
     made_directory: bool,
     made_layout: bool,
     /// Others that write to the layout hold it too, and need what is there.
-    shared: Option<OwnedFd>,
+    shared: Option<Locked>,
 }
 
 impl LayoutWriter {

@@ -1,54 +1,91 @@
 //! Exclusive locks that belong to an open file description (OFD locks and `flock`): two opens of one file exclude
-//! each other even inside one process, and the kernel drops the lock with the last descriptor.
+//! each other even inside one process, and the kernel drops the lock with the last descriptor. Others give it up when
+//! their guard is dropped: a process that another thread has forked has the descriptor too, until it runs another
+//! program, and if it never does, for as long as it lives.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::FlockOperation;
 
 use super::call::{Call, call};
 
-/// Takes the lock if nobody holds it; returns whether it did. The file must be open for writing.
-pub(crate) fn try_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
-    match call(Call::TryLock, || fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file()))) {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => {
-            Ok(false)
+/// An open file or directory that is locked until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    file: OwnedFd,
+    unlock: fn(BorrowedFd<'_>) -> io::Result<()>,
+}
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Err(error) = (self.unlock)(self.file.as_fd()) {
+            tracing::debug!(%error, "a lock is given up by closing its file");
         }
+    }
+}
+
+/// Takes the lock if nobody holds it. The file must be open for writing.
+pub(crate) fn try_exclusive(file: OwnedFd) -> io::Result<Option<Locked>> {
+    match call(Call::TryLock, || fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)))) {
+        Ok(_) => Ok(Some(Locked { file, unlock })),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Takes the lock, and waits for whoever holds it.
 #[cfg(test)]
-pub(crate) fn exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
-    call(Call::Lock, || fcntl(file, FcntlArg::F_OFD_SETLKW(&whole_file()))).map(drop)
+pub(crate) fn exclusive(file: OwnedFd) -> io::Result<Locked> {
+    call(Call::Lock, || fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_WRLCK))))?;
+    Ok(Locked { file, unlock })
 }
 
-/// Takes the `flock` of an open file or directory, and waits for whoever holds it. It ends with the handle.
-pub(crate) fn flock_exclusive(file: BorrowedFd<'_>) -> io::Result<()> {
-    call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockExclusive))
+fn unlock(file: BorrowedFd<'_>) -> io::Result<()> {
+    call(Call::TryLock, || fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)))).map(drop)
 }
 
-/// Shares the `flock` of an open file or directory, and waits for who has it alone. It ends with the handle.
-pub(crate) fn flock_shared(file: BorrowedFd<'_>) -> io::Result<()> {
-    call(Call::Lock, || rustix::fs::flock(file, FlockOperation::LockShared))
+/// Takes the `flock` of an open file or directory, and waits for whoever holds it.
+pub(crate) fn flock_exclusive(file: OwnedFd) -> io::Result<Locked> {
+    call(Call::Lock, || rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+    Ok(Locked { file, unlock: flock_unlock })
 }
 
-/// Takes the `flock` alone if nobody else has it or shares it; returns whether it did. One that was shared before is given
-/// up in either case.
-pub(crate) fn try_flock_exclusive(file: BorrowedFd<'_>) -> io::Result<bool> {
+/// Shares the `flock` of an open file or directory, and waits for who has it alone.
+pub(crate) fn flock_shared(file: OwnedFd) -> io::Result<Locked> {
+    call(Call::Lock, || rustix::fs::flock(&file, FlockOperation::LockShared))?;
+    Ok(Locked { file, unlock: flock_unlock })
+}
+
+/// Takes the `flock` if nobody else has it or shares it.
+pub(crate) fn try_flock_exclusive(file: OwnedFd) -> io::Result<Option<Locked>> {
+    let locked = try_flock_alone(file.as_fd())?;
+    Ok(locked.then_some(Locked { file, unlock: flock_unlock }))
+}
+
+/// Takes a `flock` alone that is shared, if nobody else shares it; returns whether it did. It is shared no more in either case.
+pub(crate) fn try_flock_alone(file: BorrowedFd<'_>) -> io::Result<bool> {
     match call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
         locked => locked.map(|()| true),
     }
 }
 
+fn flock_unlock(file: BorrowedFd<'_>) -> io::Result<()> {
+    call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::Unlock))
+}
+
 /// Whether someone else holds the `flock`. Asking takes it for a moment.
 pub(crate) fn is_flock_held(file: BorrowedFd<'_>) -> io::Result<bool> {
     match call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::NonBlockingLockShared)) {
-        Ok(()) => call(Call::TryLock, || rustix::fs::flock(file, FlockOperation::Unlock)).map(|()| false),
+        Ok(()) => flock_unlock(file).map(|()| false),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
         Err(error) => Err(error),
     }
@@ -56,14 +93,14 @@ pub(crate) fn is_flock_held(file: BorrowedFd<'_>) -> io::Result<bool> {
 
 /// Whether someone else holds the lock.
 pub(crate) fn is_held(file: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut lock = whole_file();
+    let mut lock = whole_file(libc::F_WRLCK);
     call(Call::TryLock, || fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)))?;
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 
-fn whole_file() -> libc::flock {
+fn whole_file(kind: libc::c_int) -> libc::flock {
     libc::flock {
-        l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
+        l_type: i16::try_from(kind).unwrap_or_default(),
         l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
         l_start: 0,
         l_len: 0,
@@ -73,38 +110,55 @@ fn whole_file() -> libc::flock {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
+
+    fn opened(file: &tempfile::NamedTempFile) -> OwnedFd {
+        file.reopen().unwrap().into()
+    }
 
     #[test]
     fn two_opens_exclude_each_other() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let second = file.reopen().unwrap();
-        assert!(!is_held(second.as_fd()).unwrap());
-        assert!(try_exclusive(file.as_file().as_fd()).unwrap());
-        assert!(is_held(second.as_fd()).unwrap());
-        assert!(!try_exclusive(second.as_fd()).unwrap());
-        drop(file);
-        exclusive(second.as_fd()).unwrap();
+        assert!(!is_held(opened(&file).as_fd()).unwrap());
+        let first = try_exclusive(opened(&file)).unwrap().unwrap();
+        assert!(is_held(opened(&file).as_fd()).unwrap());
+        assert!(try_exclusive(opened(&file)).unwrap().is_none());
+        drop(first);
+        exclusive(opened(&file)).unwrap();
     }
 
     #[test]
     fn many_share_what_one_has_alone() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let opened = || std::fs::File::open(file.path()).unwrap();
-        let (first, second, third) = (opened(), opened(), opened());
-        flock_shared(first.as_fd()).unwrap();
-        flock_shared(second.as_fd()).unwrap();
+        let first = flock_shared(opened(&file)).unwrap();
+        let second = flock_shared(opened(&file)).unwrap();
+        let third = opened(&file);
         assert!(!is_flock_held(third.as_fd()).unwrap(), "it can be shared by one more");
-        assert!(!try_flock_exclusive(third.as_fd()).unwrap(), "but not be had alone");
+        assert!(!try_flock_alone(third.as_fd()).unwrap(), "but not be had alone");
         drop(first);
-        assert!(!try_flock_exclusive(third.as_fd()).unwrap());
+        assert!(!try_flock_alone(third.as_fd()).unwrap());
         drop(second);
-        assert!(try_flock_exclusive(third.as_fd()).unwrap());
-        let late = opened();
+        let third = try_flock_exclusive(third).unwrap().unwrap();
+        let late = opened(&file);
         assert!(is_flock_held(late.as_fd()).unwrap());
         drop(third);
-        flock_exclusive(late.as_fd()).unwrap();
+        flock_exclusive(late).unwrap();
+    }
+
+    /// As one has that was forked, and has not come to run another program.
+    #[test]
+    fn a_copy_of_the_descriptor_keeps_no_lock() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let copy = |locked: &Locked| locked.as_fd().try_clone_to_owned().unwrap();
+        let locked = try_exclusive(opened(&file)).unwrap().unwrap();
+        let _forked = copy(&locked);
+        drop(locked);
+        assert!(!is_held(opened(&file).as_fd()).unwrap());
+        for lock in [flock_exclusive, flock_shared] {
+            let locked = lock(opened(&file)).unwrap();
+            let _forked = copy(&locked);
+            drop(locked);
+            assert!(try_flock_exclusive(opened(&file)).unwrap().is_some());
+        }
     }
 }

@@ -17,6 +17,30 @@ pub(crate) fn lock_range(file: &File, start: Bound<u64>, end: Bound<u64>, exclus
     call(Call::Lock, || fcntl(file, FcntlArg::F_OFD_SETLKW(&lock))).map(drop)
 }
 
+/// A range that is locked until this is dropped. The end of the open file would end the lock as well, but a process that another
+/// thread has forked may have that open for longer.
+#[derive(Debug)]
+pub(crate) struct LockedRange<'f> {
+    file: &'f File,
+    start: Bound<u64>,
+    end: Bound<u64>,
+}
+
+impl<'f> LockedRange<'f> {
+    /// Of a range that the open file has locked.
+    pub(crate) fn of(file: &'f File, start: Bound<u64>, end: Bound<u64>) -> Self {
+        LockedRange { file, start, end }
+    }
+}
+
+impl Drop for LockedRange<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = unlock_range(self.file, self.start, self.end) {
+            tracing::debug!(%error, "a lock is given up by closing its file");
+        }
+    }
+}
+
 /// Gives the range up.
 pub(crate) fn unlock_range(file: &File, start: Bound<u64>, end: Bound<u64>) -> io::Result<()> {
     call(Call::TryLock, || fcntl(file, FcntlArg::F_OFD_SETLK(&flock(start, end, libc::F_UNLCK)))).map(drop)

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
 use super::*;
 
 const MARKER: &str = "LAYERSTORE_TEST_HOLD_IN";
@@ -65,6 +67,28 @@ fn who_opens_to_read_does_not_wait_for_who_has_come_to_write() {
     let reader = impatient(dir.path(), 100);
     assert!(reader.begin_read().unwrap().layers().unwrap().is_empty());
     assert!(held.lock().unwrap().is_some());
+}
+
+/// A process that was forked meanwhile has the descriptors too, until it comes to run another program.
+#[test]
+fn a_verification_gives_its_lock_up_though_others_have_its_file_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let forked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (copies, path) = (std::sync::Arc::clone(&forked), database.path().to_owned());
+    crate::sys::moment::meanwhile("verifying", move || {
+        let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+            let entry = entry.unwrap().path();
+            if std::fs::read_link(&entry).is_ok_and(|target| target == path) {
+                let number = entry.file_name().unwrap().to_str().unwrap().parse().unwrap();
+                copies.lock().unwrap().push(pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).unwrap());
+            }
+        }
+    });
+    database.verify().unwrap();
+    assert!(!forked.lock().unwrap().is_empty());
+    impatient(dir.path(), 0).write::<_, MetaError>(|_| Ok(())).unwrap();
 }
 
 #[test]
