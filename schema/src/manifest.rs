@@ -38,6 +38,10 @@ pub const DIGEST_CONTEXT: &str = "layerstore 2026-11 tree manifest v1";
 /// share with the one before, a few bytes could ask for any amount of memory otherwise.
 pub const PATH_BYTES_MAX: usize = 1 << 30;
 
+/// How many bytes a manifest may have: 16 million entries of 128. It is in memory when it is read, and takes next to nothing where
+/// it is compressed.
+pub const BYTES_MAX: u64 = 2 << 30;
+
 /// The BLAKE3 hash of one file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash(pub [u8; 32]);

@@ -105,6 +105,9 @@ pub fn visit_all<T: TableVisitor>(visitor: &mut T) -> Result<(), T::Error> {
 /// stays below one.
 pub const CHUNK: usize = 256 * 1024 - 256;
 
+/// How long a data item may be: who reads one has it in memory.
+pub const ITEM_BYTES_MAX: u64 = 1 << 30;
+
 /// How many rows the journal keeps.
 pub const JOURNAL_ROWS: u64 = 4096;
 

@@ -16,7 +16,7 @@ use crate::composefs;
 use crate::disk::{self, AdditionalDirectory, DiffName, Subdirectory, parallel};
 use crate::error::{Error, ExportError, LayoutError, MetaError};
 use crate::layer::{self, Progress};
-use crate::meta::{Query, Records, open_blob, read_blob};
+use crate::meta::{BlobKind, Query, Records, open_blob, read_blob};
 use crate::store::Store;
 use crate::types::{Digest, Hasher, TreeDigest};
 
@@ -264,6 +264,7 @@ fn check_tree(
                             MetaError::Record { .. }
                             | MetaError::Missing { .. }
                             | MetaError::Blob { .. }
+                            | MetaError::BlobSize { .. }
                             | MetaError::Input(_),
                         ),
                     ) => None,
@@ -299,11 +300,14 @@ fn read_manifest(
     if txn.blob(&record.manifest).is_ok_and(|blob| blob.is_none()) {
         return Ok(Ok(None));
     }
-    let bytes = match read_blob(&txn, &record.manifest) {
+    let bytes = match read_blob(&txn, &record.manifest, BlobKind::Manifest) {
         Ok(bytes) => bytes,
-        Err(error @ (MetaError::Blob { .. } | MetaError::Record { .. } | MetaError::Input(_))) => {
-            return Ok(Err(chain(&error)));
-        }
+        Err(
+            error @ (MetaError::Blob { .. }
+            | MetaError::BlobSize { .. }
+            | MetaError::Record { .. }
+            | MetaError::Input(_)),
+        ) => return Ok(Err(chain(&error))),
         Err(error) => return Err(error.into()),
     };
     let found = digest_of_encoded(&bytes);

@@ -15,7 +15,7 @@ use super::finding::{Cure, tree_of};
 use super::supplies::{Offer, Place, Supplies, equal_files};
 use super::{Damage, Finding, Losses, LostFile, Remedy, SealedTree};
 use crate::error::Error;
-use crate::meta::{Query, ReadTxn, Records, read_blob, stores_beside};
+use crate::meta::{BlobKind, Query, ReadTxn, Records, read_blob, stores_beside};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Store;
 use crate::sys::mount::info;
@@ -320,7 +320,9 @@ impl<'a> Outlook<'a> {
     fn of_item(&self, owner: u8, id: &str, key: &str, removes: Vec<String>) -> Remedy {
         let digests = document_digests(self.records, owner, id, key);
         let row = self.records.items.get(&(owner, id.to_owned(), key.to_owned()));
-        if digests.is_empty() && row.is_some_and(|item| read_blob(self.txn, &item.blob).is_ok()) {
+        if digests.is_empty()
+            && row.is_some_and(|item| read_blob(self.txn, &item.blob, BlobKind::Item).is_ok())
+        {
             return Remedy::RestoreRecord { from: "its bytes, which have the hash that it names".to_owned() };
         }
         let found = digests.iter().find_map(|digest| Some((digest, self.supplies.document(digest)?)));

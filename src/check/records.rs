@@ -10,7 +10,7 @@ use super::{Damage, Scope};
 use crate::disk::{Layout, XattrNamespace};
 use crate::image::{Container, Image};
 use crate::layer::Layer;
-use crate::meta::{IndexRow, Records};
+use crate::meta::{BlobKind, IndexRow, Records};
 use crate::store::Lease;
 use crate::types::TreeDigest;
 
@@ -184,7 +184,8 @@ fn check_item(
         damages.push(Damage::ItemUnowned { owner: owner(), key: key.to_owned() });
     }
     check_blob_user(records, || format!("the data item {key:?} of {word} {id}"), &item.blob, damages);
-    if records.blobs.get(&item.blob).is_some_and(|blob| blob.size != item.size) {
+    let is_wrong = |size| size != item.size || size > BlobKind::Item.most();
+    if records.blobs.get(&item.blob).is_some_and(|blob| is_wrong(blob.size)) {
         damages.push(Damage::ItemDamaged { owner: owner(), key: key.to_owned(), what: "size" });
     }
 }

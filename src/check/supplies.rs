@@ -9,7 +9,7 @@ use layerstore_schema::table::Owner;
 
 use crate::error::Error;
 use crate::layer::LayerBlob;
-use crate::meta::{IndexRow, ReadTxn, Records, read_blob, stored_rows};
+use crate::meta::{BlobKind, IndexRow, ReadTxn, Records, read_blob, stored_rows};
 use crate::oci::{Descriptor, Document, MANIFEST_ITEM, ResolvedImage, Source, blob_input};
 use crate::store::{BlobInput, Store};
 use crate::types::{Algorithm, ChainId, ContentHash, DiffId, Name, TreeDigest};
@@ -262,12 +262,12 @@ fn own_image(txn: &ReadTxn, records: &Records, id: &str) -> Option<ResolvedImage
     let algorithm = if id.len() == 128 { "sha512" } else { "sha256" };
     let key = |key: &str| (Owner::Image.code(), id.to_owned(), key.to_owned());
     let config = records.items.get(&key(&format!("{algorithm}:{id}")))?;
-    let config = read_blob(txn, &config.blob).ok()?;
+    let config = read_blob(txn, &config.blob, BlobKind::Item).ok()?;
     // The manifest stands there twice, and older ones may be there too.
     let manifests = records.items.range(key(MANIFEST_ITEM)..).take_while(|((owner, of, key), _)| {
         *owner == Owner::Image.code() && of == id && key.starts_with(MANIFEST_ITEM)
     });
-    let mut manifests = manifests.filter_map(|(_, item)| read_blob(txn, &item.blob).ok());
+    let mut manifests = manifests.filter_map(|(_, item)| read_blob(txn, &item.blob, BlobKind::Item).ok());
     manifests.find_map(|manifest| ResolvedImage::of_documents(manifest, config.clone()).ok())
 }
 

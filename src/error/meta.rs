@@ -220,6 +220,30 @@ pub enum MetaError {
         #[source]
         source: layerstore_schema::manifest::DecodeError,
     },
+    /// Bytes in the database are said to be more than such things have. They are not read: compressed, they may take any amount of memory.
+    #[error(
+        "the stored bytes {key} are damaged: they are said to be {size}, and a {kind} has no more than {most}; run `layerstore check`"
+    )]
+    BlobSize {
+        /// `data item` or `manifest`.
+        kind: &'static str,
+        /// The hash.
+        key: String,
+        /// How many bytes they are said to be.
+        size: u64,
+        /// How many there can be.
+        most: u64,
+    },
+    /// Bytes are more than can be stored.
+    #[error("a {kind} of {size} bytes cannot be stored: it may have {most}")]
+    TooLarge {
+        /// `data item` or `manifest`.
+        kind: &'static str,
+        /// How many there are.
+        size: u64,
+        /// How many there can be.
+        most: u64,
+    },
     /// Bytes in the database do not have the hash that they are stored under.
     #[error("the stored bytes {key} are damaged; run `layerstore check`")]
     Blob {

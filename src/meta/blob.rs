@@ -4,7 +4,7 @@
 use std::io::{self, Read, Seek};
 
 use layerstore_schema::record::{BlobRecord, Record};
-use layerstore_schema::table;
+use layerstore_schema::{manifest, table};
 
 use super::txn::missing;
 use super::{Query, ReadTxn, Tables, WriteTxn};
@@ -19,6 +19,37 @@ const IN_MEMORY: u64 = 64 * 1024;
 
 /// The level for bytes compressed here: they are small, and read often.
 const ZSTD_LEVEL: i32 = 3;
+
+/// What bytes are that are read as a whole: it says how many they can be. The row of the bytes says how many they are, and may have
+/// been written by anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BlobKind {
+    Item,
+    Manifest,
+}
+
+impl BlobKind {
+    fn word(self) -> &'static str {
+        match self {
+            BlobKind::Item => "data item",
+            BlobKind::Manifest => "manifest",
+        }
+    }
+
+    /// How many bytes there can be.
+    pub(crate) fn most(self) -> u64 {
+        match self {
+            BlobKind::Item => table::ITEM_BYTES_MAX,
+            BlobKind::Manifest => manifest::BYTES_MAX,
+        }
+    }
+
+    /// Returns [`MetaError::TooLarge`] if there are more: nobody would read them back.
+    pub(super) fn check(self, blob: &PreparedBlob) -> Result<(), MetaError> {
+        let (size, most) = (blob.size, self.most());
+        if size > most { Err(MetaError::TooLarge { kind: self.word(), size, most }) } else { Ok(()) }
+    }
+}
 
 /// Bytes ready to be stored.
 #[derive(Debug)]
@@ -167,9 +198,15 @@ pub(crate) fn open_blob<'t>(txn: &'t ReadTxn, hash: &[u8; 32]) -> Result<BlobRea
 
 /// Reads whole bytes kept in the database.
 ///
-/// Returns [`MetaError::Blob`] if they do not have their hash.
-pub(crate) fn read_blob(txn: &ReadTxn, hash: &[u8; 32]) -> Result<Vec<u8>, MetaError> {
+/// Returns [`MetaError::BlobSize`] if they are said to be more than what they are can have, and [`MetaError::Blob`] if they do not have
+/// their hash.
+pub(crate) fn read_blob(txn: &ReadTxn, hash: &[u8; 32], kind: BlobKind) -> Result<Vec<u8>, MetaError> {
     let mut reader = open_blob(txn, hash)?;
+    let (size, most) = (reader.size, kind.most());
+    if size > most {
+        return Err(MetaError::BlobSize { kind: kind.word(), key: reader.name, size, most });
+    }
+    // As long as what comes out, and not as what is said. The reader ends what is longer.
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(|_| MetaError::Blob { key: reader.name.clone() })?;
     Ok(bytes)

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
 use layerstore_schema::header::Header;
+use layerstore_schema::manifest::Manifest;
 use layerstore_schema::record::{
     ContainerRecord, DiffRecord, ImageRecord, KeptBlobRecord, LayerBlob, LayerContent, LayerRecord,
     LeaseRecord, Time,
@@ -16,9 +17,9 @@ use layerstore_schema::table::{LayerKey, Owner, TableVisitor, visit_all};
 use redb::{Key, TableDefinition, Value};
 
 use super::{
-    ChangeCounter, Database, DatabaseOptions, PreparedBlob, Query, ReadTxn, Records, Tables, Unused,
-    WriteTxn, chain, journal_after, journal_bounds, open_blob, stored_rows, stores_beside, transient_note,
-    unsynced,
+    BlobKind, ChangeCounter, Database, DatabaseOptions, PreparedBlob, Query, ReadTxn, Records, Tables,
+    Unused, WriteTxn, chain, journal_after, journal_bounds, read_blob, stored_rows, stores_beside,
+    transient_note, unsynced,
 };
 use super::{page, system};
 use crate::error::MetaError;
@@ -274,7 +275,7 @@ pub(crate) fn is_writable(path: &Path) -> Result<(), MetaError> {
 
 type Reading = fn(&ReadTxn) -> Result<(), MetaError>;
 
-const READS: [Reading; 9] = [
+const READS: [Reading; 10] = [
     |txn| Records::read(txn).map(drop),
     |txn| stored_rows(txn).map(drop),
     |txn| unsynced(txn).map(drop),
@@ -311,7 +312,13 @@ const READS: [Reading; 9] = [
     |txn| {
         for (_, item) in txn.items(Owner::Image, "image-0")? {
             // A hash says whether it is right.
-            io::copy(&mut open_blob(txn, &item.blob)?.take(1 << 20), &mut io::sink()).ok();
+            read_blob(txn, &item.blob, BlobKind::Item).ok();
+        }
+        Ok(())
+    },
+    |txn| {
+        for (_, diff) in txn.diffs()? {
+            drop(read_blob(txn, &diff.manifest, BlobKind::Manifest).map(|bytes| Manifest::decode(&bytes)));
         }
         Ok(())
     },

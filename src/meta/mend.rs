@@ -13,7 +13,7 @@ use redb::TableDefinition;
 use super::audit::{Records, RowKey};
 use super::index::{IndexRow, Indexed, stored_rows};
 use super::journal::Effect;
-use super::{Freed, PreparedBlob, Query, Tables, WriteTxn};
+use super::{BlobKind, Freed, PreparedBlob, Query, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
@@ -241,6 +241,7 @@ impl WriteTxn {
         record: &DiffRecord,
         manifest: &PreparedBlob,
     ) -> Result<(), MetaError> {
+        BlobKind::Manifest.check(manifest)?;
         let record = DiffRecord { manifest: self.replace_blob(manifest)?, ..record.clone() };
         let bytes = record.encode().map_err(MetaError::Encode)?;
         self.open(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
@@ -254,6 +255,7 @@ impl WriteTxn {
         digest: String,
         bytes: &PreparedBlob,
     ) -> Result<(), MetaError> {
+        BlobKind::Item.check(bytes)?;
         let record = ItemRecord { size: bytes.size(), digest, blob: self.replace_blob(bytes)? };
         let row = record.encode().map_err(MetaError::Encode)?;
         self.open(table::ITEMS)?.insert((owner, id, key), row.as_slice())?;

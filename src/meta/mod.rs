@@ -62,7 +62,7 @@ mod write;
 
 pub(crate) use audit::{NamedNumbers, Records, RowKey, named_numbers};
 pub(crate) use beside::{StoreBeside, stores_beside};
-pub(crate) use blob::{PreparedBlob, open_blob, read_blob};
+pub(crate) use blob::{BlobKind, PreparedBlob, open_blob, read_blob};
 pub(crate) use counter::ChangeCounter;
 pub(crate) use database::{Database, DatabaseOptions, OpenWrite};
 pub(crate) use index::{IndexRow, stored_rows};

@@ -123,8 +123,8 @@ fn items_share_equal_bytes_and_come_back() {
         .unwrap();
     let txn = database.begin_read().unwrap();
     assert_eq!(txn.items(Owner::Image, "i").unwrap().len(), 3);
-    assert_eq!(read_blob(&txn, &blobs[0].hash()).unwrap(), large);
-    assert_eq!(read_blob(&txn, &blobs[1].hash()).unwrap(), b"");
+    assert_eq!(read_blob(&txn, &blobs[0].hash(), BlobKind::Item).unwrap(), large);
+    assert_eq!(read_blob(&txn, &blobs[1].hash(), BlobKind::Item).unwrap(), b"");
     assert_eq!(txn.blob(&blobs[0].hash()).unwrap().unwrap().users, 2);
     drop(txn);
 

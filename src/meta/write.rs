@@ -14,7 +14,7 @@ use layerstore_schema::record::{
 use layerstore_schema::table::{self, LayerKey, Owner, usage};
 use redb::TableDefinition;
 
-use super::blob::PreparedBlob;
+use super::blob::{BlobKind, PreparedBlob};
 use super::index::Indexed;
 use super::journal::{Compared, Effect};
 use super::txn::missing;
@@ -203,6 +203,7 @@ impl WriteTxn {
         record: DiffRecord,
         manifest: &PreparedBlob,
     ) -> Result<(), MetaError> {
+        BlobKind::Manifest.check(manifest)?;
         let record = DiffRecord { manifest: self.put_blob(manifest)?, ..record };
         let bytes = record.encode().map_err(MetaError::Encode)?;
         self.open(table::DIFFS)?.insert(&tree.0, bytes.as_slice())?;
@@ -278,6 +279,7 @@ impl WriteTxn {
         digest: String,
         blob: &PreparedBlob,
     ) -> Result<(), MetaError> {
+        BlobKind::Item.check(blob)?;
         let hash = self.put_blob(blob)?;
         let old = self.item(owner, id, key)?;
         if let Some(old) = &old {

@@ -11,7 +11,7 @@ use crate::check::{self, Offer, digest_of, document_digests};
 use crate::disk::StagedBlob;
 use crate::error::{Error, RepairError};
 use crate::image::Image;
-use crate::meta::{PreparedBlob, Query, RowKey, Unused, WriteTxn, read_blob};
+use crate::meta::{BlobKind, PreparedBlob, Query, RowKey, Unused, WriteTxn, read_blob};
 use crate::oci::MANIFEST_ITEM;
 use crate::store::Mounts;
 use crate::types::{Digest, ImageId, LayerId, Name, Timestamp};
@@ -303,7 +303,9 @@ impl Repair<'_> {
     fn item_record(&self, (owner, id, key): (u8, &str, &str)) -> Result<Mended, Error> {
         let row = self.records.items.get(&(owner, id.to_owned(), key.to_owned()));
         let txn = self.store.database().begin_read()?;
-        let Some(bytes) = row.and_then(|item| read_blob(&txn, &item.blob).ok()) else { return Ok(None) };
+        let Some(bytes) = row.and_then(|item| read_blob(&txn, &item.blob, BlobKind::Item).ok()) else {
+            return Ok(None);
+        };
         drop(txn);
         let digest = Digest::sha256(&bytes).to_string();
         let bytes = PreparedBlob::from_bytes(&bytes);

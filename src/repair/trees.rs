@@ -16,7 +16,7 @@ use crate::check::{self, Casualty, Place, SealedTree, equal_files};
 use crate::disk::{self, Claim, DiffName, Filled, LockState, Staging, Subdirectory};
 use crate::error::{Error, RepairError};
 use crate::layer::SealedLayer;
-use crate::meta::{PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, read_blob};
+use crate::meta::{BlobKind, PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, read_blob};
 use crate::store::{Loss, Mounts};
 use crate::types::{ContentHash, TreeDigest};
 
@@ -277,7 +277,7 @@ impl Repair<'_> {
 
 /// The manifest of a tree, if it can be read and is the one.
 fn good_manifest(txn: &ReadTxn, digest: &TreeDigest, record: &DiffRecord) -> Option<Manifest> {
-    let bytes = read_blob(txn, &record.manifest).ok()?;
+    let bytes = read_blob(txn, &record.manifest, BlobKind::Manifest).ok()?;
     if digest_of_encoded(&bytes) != *digest {
         return None;
     }

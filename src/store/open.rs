@@ -16,7 +16,7 @@ use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, XattrName
 use crate::error::MountError;
 use crate::error::{Error, LayoutError, MetaError};
 use crate::layer::ImportOptions;
-use crate::meta::{ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
+use crate::meta::{BlobKind, ChangeCounter, Database, Query, ReadTxn, RunDatabase, read_blob, read_header};
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
 use crate::sys::{beneath, path, random};
@@ -286,7 +286,7 @@ impl Store {
         }
         let missing = || MetaError::Missing { kind: "diff", key: tree.to_string() };
         let record = txn.diff(tree)?.ok_or_else(missing)?;
-        let bytes = read_blob(txn, &record.manifest)?;
+        let bytes = read_blob(txn, &record.manifest, BlobKind::Manifest)?;
         let manifest = Manifest::decode(&bytes)
             .map_err(|source| MetaError::Manifest { tree: tree.to_string(), source })?;
         let manifest = Arc::new(manifest);

@@ -5,7 +5,7 @@ use layerstore_schema::table::LayerKey;
 use crate::error::{Error, LookupError};
 use crate::image::{Container, Image, Item, find_container, find_image, find_layer};
 use crate::layer::Layer;
-use crate::meta::read_blob;
+use crate::meta::{BlobKind, read_blob};
 use crate::types::{ContainerId, DiffId, Digest, ImageId, LayerId, Name, stored};
 
 use super::view::View;
@@ -161,7 +161,7 @@ impl Store {
             let (kind, id) = (of.kind().word(), of.as_str().to_owned());
             return Err(LookupError::NoItem { kind, id, key: key.to_owned() }.into());
         };
-        Ok(read_blob(part.txn()?, &record.blob)?)
+        Ok(read_blob(part.txn()?, &record.blob, BlobKind::Item)?)
     }
 
     /// Who has a name.

@@ -178,7 +178,8 @@ impl WriteTxn<'_> {
     ///
     /// Returns [`Error::Lookup`] if the thing is not there, [`Error::InOtherStore`] if it is in a store that is only read,
     /// [`Error::InUse`] with [`DocumentOfImage`](InUseError::DocumentOfImage) if the item is the manifest or config that an
-    /// image was loaded with, and the bytes are others, and [`Error::Value`] if the key is none.
+    /// image was loaded with, and the bytes are others, [`Error::Value`] if the key is none, and [`Error::Meta`] with
+    /// [`TooLarge`](crate::MetaError::TooLarge) if there are more than 1 GiB of them.
     pub fn put_item(&self, of: impl Into<ThingId>, key: &str, bytes: &[u8]) -> Result<(), Error> {
         let of = of.into();
         check_item_key(key)?;

@@ -4,6 +4,9 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use layerstore_schema::record::BlobRecord;
+use layerstore_schema::table;
+
 use super::*;
 
 /// A store with some records, and what stands around it to see them.
@@ -159,7 +162,7 @@ fn bytes_that_unpack_to_more_than_they_should_are_not_unpacked_to_their_end() {
         .write::<_, MetaError>(|txn| {
             let hash = txn.put_blob(&blob)?;
             let record = txn.blob(&hash)?.unwrap();
-            txn.put_blob_record(&hash, &layerstore_schema::record::BlobRecord { size: 10, ..record })?;
+            txn.put_blob_record(&hash, &BlobRecord { size: 10, ..record })?;
             Ok(hash)
         })
         .unwrap();
@@ -171,4 +174,42 @@ fn bytes_that_unpack_to_more_than_they_should_are_not_unpacked_to_their_end() {
         seen += read;
     }
     assert!(seen <= 4096, "{seen} bytes");
+}
+
+/// A zstd frame of so many blocks, each of which is 128 KiB of zeros in four bytes.
+fn bomb(blocks: usize) -> Vec<u8> {
+    let mut frame = b"\x28\xb5\x2f\xfd\0\x58".to_vec();
+    frame.extend([2, 0, 0x10, 0].repeat(blocks - 1));
+    frame.extend([3, 0, 0x10, 0]);
+    frame
+}
+
+/// Stores a bomb in the place of other bytes, whose row says that they are so many.
+fn plant(txn: &WriteTxn, hash: &[u8; 32], size: u64) -> Result<(), MetaError> {
+    let record = txn.blob(hash)?.unwrap();
+    let frame = bomb(4 << 10);
+    let stored = frame.len() as u64;
+    txn.open(table::BLOB_CHUNKS)?.insert((record.number, 0), frame.as_slice())?;
+    txn.put_blob_record(hash, &BlobRecord { size, stored, compressed: true, ..record })
+}
+
+#[test]
+fn what_is_said_to_be_longer_than_the_format_has_it_is_not_unpacked() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let blob = PreparedBlob::from_bytes(b"bytes");
+    let hash = database.write::<_, MetaError>(|txn| txn.put_blob(&blob)).unwrap();
+    for (kind, word) in [(BlobKind::Item, "data item"), (BlobKind::Manifest, "manifest")] {
+        for said in [kind.most() + 1, u64::MAX] {
+            database.write(|txn| plant(txn, &hash, said)).unwrap();
+            let error = read_blob(&database.begin_read().unwrap(), &hash, kind).unwrap_err();
+            assert!(matches!(error, MetaError::BlobSize { size, .. } if size == said), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(word) && text.contains(&blake3::Hash::from(hash).to_string()), "{text}");
+        }
+        // What unpacks to more than is said ends there.
+        database.write(|txn| plant(txn, &hash, 1 << 20)).unwrap();
+        let error = read_blob(&database.begin_read().unwrap(), &hash, kind).unwrap_err();
+        assert!(matches!(error, MetaError::Blob { .. }), "{error:?}");
+    }
 }

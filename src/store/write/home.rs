@@ -4,7 +4,7 @@ use layerstore_schema::record::{ContainerRecord, ImageRecord, LayerRecord};
 use layerstore_schema::table::Owner;
 
 use crate::error::{Error, LookupError};
-use crate::meta::{self, OpenWrite, PreparedBlob, Query, read_blob};
+use crate::meta::{self, BlobKind, OpenWrite, PreparedBlob, Query, read_blob};
 use crate::store::part::Part;
 use crate::store::{Store, ThingId};
 
@@ -80,7 +80,7 @@ impl WriteTxn<'_> {
         }
         to.put_image(&record)?;
         for (key, item) in from.items(Owner::Image, id.as_str())? {
-            let blob = PreparedBlob::from_bytes(&read_blob(from, &item.blob)?);
+            let blob = PreparedBlob::from_bytes(&read_blob(from, &item.blob, BlobKind::Item)?);
             to.put_item(Owner::Image, id.as_str(), &key, item.digest, &blob)?;
         }
         Ok(())

@@ -392,6 +392,14 @@ pub const CASES: &[Case] = &[
     case("the bytes of a manifest", Nothing, &["blob-damaged", "manifest-damaged"], |f| {
         f.flip(&f.manifest_hash());
     }),
+    case(
+        "a manifest that is said to be longer than any",
+        Nothing,
+        &["blob-damaged", "manifest-damaged"],
+        |f| {
+            f.edit_blob(&f.manifest_hash(), |blob| blob.size = u64::MAX);
+        },
+    ),
     case("no bytes of a manifest", Nothing, &["blob-chunks-wrong", "blob-missing", "usage-wrong"], |f| {
         remove!(f, table::BLOBS, &f.manifest_hash());
     }),
