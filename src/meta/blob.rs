@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Seek};
 
-use layerstore_schema::record::{BlobRecord, Record};
+use layerstore_schema::record::{BlobRecord, Record, RecordError};
 use layerstore_schema::{manifest, table};
 
 use super::txn::missing;
@@ -161,7 +161,11 @@ impl WriteTxn {
     fn next_blob_number(&self) -> Result<u64, MetaError> {
         let chunks = self.open(table::BLOB_CHUNKS)?;
         let last = chunks.last()?.map_or(0, |(key, _)| key.value().0);
-        Ok(last.saturating_add(1))
+        // What has the last number there is has it by hand, and would be written over.
+        last.checked_add(1).ok_or_else(|| {
+            let source = RecordError { kind: "blob", reason: "no number comes after it".to_owned() };
+            MetaError::Record { kind: "blob", key: format!("number {last}"), source }
+        })
     }
 
     /// Returns how many bytes there were. An empty blob has one empty chunk, so that its number is taken.

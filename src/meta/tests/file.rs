@@ -213,3 +213,26 @@ fn what_is_said_to_be_longer_than_the_format_has_it_is_not_unpacked() {
         assert!(matches!(error, MetaError::Blob { .. }), "{error:?}");
     }
 }
+
+#[test]
+fn nothing_is_written_over_when_there_is_no_number_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let put = |bytes: &[u8]| {
+        let blob = PreparedBlob::from_bytes(bytes);
+        database.write(|txn| txn.put_blob(&blob)).map(|_| blob.hash())
+    };
+    let last = put(b"last").unwrap();
+    database
+        .write::<_, MetaError>(|txn| {
+            let record = txn.blob(&last)?.unwrap();
+            txn.remove_chunks(record.number)?;
+            txn.open(table::BLOB_CHUNKS)?.insert((u64::MAX, 0), b"last".as_slice())?;
+            txn.put_blob_record(&last, &BlobRecord { number: u64::MAX, ..record })
+        })
+        .unwrap();
+    let error = put(b"another").unwrap_err();
+    assert!(matches!(error, MetaError::Record { kind: "blob", .. }), "{error:?}");
+    let txn = database.begin_read().unwrap();
+    assert_eq!(read_blob(&txn, &last, BlobKind::Item).unwrap(), b"last");
+}
