@@ -1,9 +1,8 @@
 //! A damaged database file.
 
-use std::path::PathBuf;
 use std::sync::Once;
 
-use super::place::place;
+use super::place::{Place, place};
 use crate::meta::exercise::{Edit, Golden, exercise, is_writable, put};
 
 /// No file that is tried is longer.
@@ -23,7 +22,7 @@ const PAGE: usize = 4096;
 ///
 /// If one of these does not hold.
 pub fn fuzz_database(bytes: &[u8]) {
-    thread_local!(static BENCH: Option<(PathBuf, Golden)> = bench());
+    thread_local!(static BENCH: Option<(Place, Golden)> = bench());
     static QUIET: Once = Once::new();
     QUIET.call_once(let_redb_panic);
     let Some((&mode, bytes)) = bytes.split_first() else { return };
@@ -48,7 +47,7 @@ pub fn fuzz_database(bytes: &[u8]) {
     });
 }
 
-fn bench() -> Option<(PathBuf, Golden)> {
+fn bench() -> Option<(Place, Golden)> {
     let dir = place().ok()?;
     let golden = Golden::make(&dir).ok()?;
     Some((dir, golden))

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::place::place;
+use super::place::{Place, place};
 use crate::config::{DriverOption, Environment, Origin, OverlayOptions, Settings, Value, parse_size};
 use crate::error::ConfigError;
 use crate::store::StoreOptions;
@@ -52,7 +52,7 @@ const VARIABLES: [&str; 9] = [
 ///
 /// If one of these does not hold.
 pub fn fuzz_storage_conf(bytes: &[u8]) {
-    thread_local!(static MACHINE: io::Result<PathBuf> = place());
+    thread_local!(static MACHINE: io::Result<Place> = place());
     let Some((&mode, bytes)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     check_texts(text);

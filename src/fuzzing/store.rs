@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use super::fields::Fields;
-use super::place::{open_descriptors, place};
+use super::place::{Place, open_descriptors, place};
 use crate::check::{CheckLevel, CheckOptions};
 use crate::error::Error;
 use crate::store::{Store, StoreOptions};
@@ -66,16 +66,18 @@ pub fn fuzz_store(bytes: &[u8]) {
 struct Bench {
     options: StoreOptions,
     template: Template,
+    _place: Place,
 }
 
 impl Bench {
     fn new() -> Result<Self, Error> {
-        let root = place().map_err(failed)?.join("store");
+        let place = place().map_err(failed)?;
+        let root = place.join("store");
         let options = StoreOptions::at(&root).run_root(root.join("run")).reserve(64 << 10);
         drop(open(&options)?);
         let template = Template::read(&root).map_err(failed)?;
         fs::remove_dir_all(root).map_err(failed)?;
-        Ok(Bench { options, template })
+        Ok(Bench { options, template, _place: place })
     }
 
     fn root(&self) -> &Path {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::place::{open_descriptors, place};
+use super::place::{Place, open_descriptors, place};
 use crate::disk::{self, Stage, Staging};
 use crate::error::{Error, ExportError};
 use crate::layer::{self, ImportOptions, SealedLayer, Stack};
@@ -23,7 +23,7 @@ pub(super) struct Yard {
     stage: Stage,
     options: ImportOptions,
     numbers: AtomicU64,
-    top: PathBuf,
+    top: Place,
     /// What the victim looked like at first.
     before: Vec<String>,
 }
@@ -121,12 +121,6 @@ impl Yard {
         let mut lines = Vec::new();
         describe(&self.victim(), &mut lines)?;
         Ok(lines)
-    }
-}
-
-impl Drop for Yard {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.top));
     }
 }
 
