@@ -18,6 +18,17 @@ fn names(directory: &str) -> Vec<String> {
         .collect()
 }
 
+/// Names the input that a target fails with, after what the target says.
+struct Named<'f>(&'f Path);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this came of {}", self.0.display());
+        }
+    }
+}
+
 #[test]
 fn every_target_is_listed() {
     let listed: Vec<_> = TARGETS.iter().map(|(name, _)| name.to_string()).collect();
@@ -36,7 +47,7 @@ fn seeds_and_regressions_hold() {
         let seeds = files(&Path::new("fuzz/seeds").join(name));
         assert!(!seeds.is_empty(), "{name} has no seeds");
         for file in seeds.into_iter().chain(files(&Path::new("fuzz/regressions").join(name))) {
-            println!("{}", file.display());
+            let _named = Named(&file);
             target(&std::fs::read(&file).unwrap());
         }
     }
