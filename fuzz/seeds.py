@@ -293,7 +293,7 @@ def main():
     for name, layers in MEMBERS.items():
         put("members", name, b"".join(bytes([len(layer)]) + b"".join(layer) for layer in layers))
     put("split", "raw-and-content", b"\1\1\3abc\2\0\0\5\0\7")
-    for which in range(12):
+    for which in range(13):
         put("record", f"fields-{which}", bytes([which]) + bytes(range(1, 120)))
         put("record", f"zeros-{which}", bytes([which]) + bytes(160))
     # A manifest: the root, then `a`, a file of one byte.
