@@ -74,7 +74,7 @@ fn a_mount_over_a_directory_of_the_root_is_named_and_not_crossed() {
     if !machine::is_root() {
         skip!("mounting needs root or a user namespace");
     }
-    for which in ["diffs", "work", "blobs", "data", "composefs", "trash", "locks"] {
+    for which in ["diffs", "work", "blobs", "data", "composefs", "content", "trash", "locks"] {
         let fixture = Fixture::new();
         let (counts, before) = (fixture.counts(), Tree::scan(&fixture.victim));
         let at = fixture.dir.create_dir(Path::new("root").join(which));

@@ -25,7 +25,7 @@ pub(crate) fn open(layout: &Layout) -> Result<OwnedFd, LayoutError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => beneath::open_directory_beneath(layout.root(), CONTENT.as_bytes()),
     }
-    .map_err(|source| failed(layout, "open", source))
+    .map_err(|source| LayoutError::of_opening(layout.path().join(CONTENT), source))
 }
 
 fn failed(layout: &Layout, action: &'static str, source: io::Error) -> LayoutError {
@@ -103,7 +103,7 @@ pub(crate) fn sweep(
 ) -> Result<(), LayoutError> {
     let dir = match beneath::open_directory_beneath(layout.root(), CONTENT.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        dir => dir.map_err(|source| failed(layout, "open", source))?,
+        dir => dir.map_err(|source| LayoutError::of_opening(layout.path().join(CONTENT), source))?,
     };
     let listed = directory::list(dir.as_fd()).map_err(|source| failed(layout, "read", source))?;
     for entry in listed {
