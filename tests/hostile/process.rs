@@ -44,7 +44,12 @@ pub fn run(test: &str, directory: &Path, variable: (&str, &Path), said: &Path) {
         }
     };
     let text = String::from_utf8_lossy(&std::fs::read(said).unwrap()).into_owned();
-    assert!(status.success() && text.contains("1 passed"), "{test}: {status}\n{text}");
+    assert!(status.success() && text.contains("1 passed"), "{test}: {status}\n{}", quoted(&text));
+}
+
+/// Indented, so that nobody takes its lines for those of this process: it speaks of a failed test, too.
+fn quoted(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
 }
 
 /// Bounds what this process may take before the machine suffers.

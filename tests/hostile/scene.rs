@@ -90,4 +90,7 @@ fn a_descriptor_that_stays_open_is_noticed() {
     let failed = std::panic::catch_unwind(leak).unwrap_err();
     let told = failed.downcast_ref::<String>().unwrap();
     assert!(told.contains("open file descriptors"), "{told}");
+    // That process had a failed test, and this one has none.
+    let own = |line: &&str| line.starts_with("test ") || line.starts_with("failures:");
+    assert_eq!(told.lines().find(own), None, "{told}");
 }
