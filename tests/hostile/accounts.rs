@@ -3,11 +3,14 @@
 
 use layerstore::{AutoIdMaps, ContainerOptions, HostRanges, IdMapping, ImageOptions, LayerOptions};
 
-use super::scene::{Scene, in_each_mode};
+use super::scene::{Scene, in_each_mode, in_each_mode_within};
 use super::*;
 
 /// What a container gets of an image that names no accounts.
 const LEAST: u32 = 1024;
+
+/// For twenty loads, four of them of files of 15 MiB.
+const LARGE_CPU: Duration = Duration::from_secs(120);
 
 /// How many ids a new container over the image gets.
 fn ids(store: &Store, image: &layerstore::Image) -> Result<u32, Error> {
@@ -42,10 +45,11 @@ fn with_accounts(mode: Mode) -> Scene {
 
 #[test]
 fn accounts_are_read_from_files_of_the_image_alone() {
+    const TEST: &str = "hostile::accounts::accounts_are_read_from_files_of_the_image_alone";
     if !machine::is_real_root() {
         skip!("giving a directory to ids of another needs root of the machine");
     }
-    in_each_mode("hostile::accounts::accounts_are_read_from_files_of_the_image_alone", |mode| {
+    in_each_mode_within(TEST, LARGE_CPU, |mode| {
         let scene = with_accounts(mode);
         let victim_dir = scene.victim().to_str().unwrap().to_owned();
         let victim = format!("{victim_dir}/passwd");

@@ -4,7 +4,7 @@ use crate::support::documented::{Named, last_cell, tests_in};
 use crate::support::machine::repository;
 
 /// What a test of this module calls that tries its attack in each mode that the process can have.
-const EACH_MODE: [&str; 3] = ["Place::new()", "in_each_mode(", "Mode::all()"];
+const EACH_MODE: [&str; 4] = ["Place::new()", "in_each_mode(", "in_each_mode_within(", "Mode::all()"];
 
 /// Stops unless the test is there.
 fn is_in_each_mode(test: &Named, line: &str) -> bool {

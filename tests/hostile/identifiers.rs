@@ -7,9 +7,12 @@ use layerstore::{
     LookupError, Name, NewItem, OciError, ValueError,
 };
 
-use super::scene::{Scene, in_each_mode};
+use super::scene::{Scene, in_each_mode, in_each_mode_within};
 use super::*;
 use crate::support::store::assert_whole;
+
+/// For a hundred and fifty commands.
+const COMMANDS_CPU: Duration = Duration::from_secs(30);
 
 /// What no digest is, each for another reason.
 fn no_digests() -> Vec<String> {
@@ -79,7 +82,8 @@ fn no_ids() -> Vec<String> {
 
 #[test]
 fn what_is_no_digest_is_refused_everywhere() {
-    in_each_mode("hostile::identifiers::what_is_no_digest_is_refused_everywhere", |mode| {
+    const TEST: &str = "hostile::identifiers::what_is_no_digest_is_refused_everywhere";
+    in_each_mode_within(TEST, COMMANDS_CPU, |mode| {
         let scene = Scene::new(mode);
         let store = scene.open();
         for text in no_digests() {
@@ -168,7 +172,8 @@ fn names_in_a_docker_archive_stay_inside() {
 
 #[test]
 fn what_is_no_id_is_refused_everywhere() {
-    in_each_mode("hostile::identifiers::what_is_no_id_is_refused_everywhere", |mode| {
+    const TEST: &str = "hostile::identifiers::what_is_no_id_is_refused_everywhere";
+    in_each_mode_within(TEST, COMMANDS_CPU, |mode| {
         let scene = Scene::new(mode);
         let store = scene.open();
         // Whatever is asked, nothing is made anywhere beside the store either.

@@ -2,6 +2,7 @@
 //! loads are held to.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use layerstore::Store;
@@ -13,26 +14,35 @@ use crate::support::Dir;
 /// Set in the process that an attack has for itself.
 const ALONE: &str = "LAYERSTORE_HOSTILE_ALONE";
 
-/// More of the processor's time than any of these takes, by far; the programs that it starts have their own.
-const CPU: Duration = Duration::from_secs(120);
+/// Many times what a few calls take, as for a [load](super::case).
+const CPU: Duration = Duration::from_secs(2);
 
 /// Does something in a process of its own, once in each mode that this one may have: `test` is the path of the test that asks for
 /// it. Panics if that takes too much, or leaves a descriptor open.
 pub fn in_each_mode(test: &str, attack: impl Fn(Mode)) {
+    in_each_mode_within(test, CPU, attack);
+}
+
+/// The same, for what takes up to so much of the processor's time in each mode, with the programs that it starts.
+pub fn in_each_mode_within(test: &str, most: Duration, attack: impl Fn(Mode)) {
     if std::env::var_os(ALONE).is_none_or(|alone| alone != *test) {
         let dir = Dir::new("hostile-alone");
         return process::run(test, dir.path(), (ALONE, Path::new(test)), &dir.join("said"));
     }
     process::limit();
     for mode in Mode::all() {
-        let (begun, descriptors) = (process::cpu(), process::open_descriptors());
+        let (begun, descriptors) = (spent(), process::open_descriptors());
         attack(*mode);
         assert_eq!(process::open_descriptors(), descriptors, "{mode:?}: open file descriptors");
-        let taken = process::cpu() - begun;
-        assert!(taken < CPU, "{mode:?}: {taken:?} of the processor's time");
+        let taken = spent() - begun;
+        assert!(taken < most, "{mode:?}: {taken:?} of the processor's time, and {most:?} are granted");
     }
     let peak = process::peak_kib();
     assert!(peak < MEMORY_KIB, "{peak} KiB of memory");
+}
+
+fn spent() -> Duration {
+    process::cpu() + process::cpu_of_programs()
 }
 
 /// A directory with a store of one mode at its root, and a victim beside it. Dropping it fails the test if the victim was
@@ -80,17 +90,34 @@ impl Drop for Scene {
     }
 }
 
+/// What the process that tries an attack says as it fails.
+fn failure(test: &str, attack: impl Fn(Mode)) -> Option<String> {
+    let attempt = || in_each_mode_within(test, Duration::from_millis(500), attack);
+    if std::env::var_os(ALONE).is_some() {
+        attempt();
+        return None;
+    }
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_err();
+    Some(failed.downcast_ref::<String>().unwrap().clone())
+}
+
 #[test]
 fn a_descriptor_that_stays_open_is_noticed() {
     const TEST: &str = "hostile::scene::a_descriptor_that_stays_open_is_noticed";
-    let leak = || in_each_mode(TEST, |_| std::mem::forget(std::fs::File::open("/dev/null").unwrap()));
-    if std::env::var_os(ALONE).is_some() {
-        return leak();
-    }
-    let failed = std::panic::catch_unwind(leak).unwrap_err();
-    let told = failed.downcast_ref::<String>().unwrap();
+    let leak = |_| std::mem::forget(std::fs::File::open("/dev/null").unwrap());
+    let Some(told) = failure(TEST, leak) else { return };
     assert!(told.contains("open file descriptors"), "{told}");
     // That process had a failed test, and this one has none.
     let own = |line: &&str| line.starts_with("test ") || line.starts_with("failures:");
     assert_eq!(told.lines().find(own), None, "{told}");
+}
+
+#[test]
+fn a_program_that_works_in_vain_is_noticed() {
+    const TEST: &str = "hostile::scene::a_program_that_works_in_vain_is_noticed";
+    let work = |_| {
+        Command::new("sh").args(["-c", "ulimit -t 1; while :; do :; done"]).status().unwrap();
+    };
+    let Some(told) = failure(TEST, work) else { return };
+    assert!(told.contains("of the processor's time, and 500ms are granted"), "{told}");
 }
