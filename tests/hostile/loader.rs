@@ -29,7 +29,10 @@ fn loads_what_it_is_told() {
         let (mut shown, mut error) = (Value::Null, None);
         match image {
             Ok(image) => shown = question(&store, &image),
-            Err(refused) => error = Some(story(&refused)),
+            Err(refused) => {
+                assert_nothing_left(&store);
+                error = Some(story(&refused));
+            }
         }
         assert_empty(&store);
         assert_eq!(process::open_descriptors(), descriptors, "open file descriptors");
@@ -99,11 +102,19 @@ pub fn described(tree: &Tree) -> Value {
 fn assert_empty(store: &Store) {
     assert_eq!(store.images().unwrap(), []);
     assert_eq!(store.layers().unwrap(), []);
-    for directory in ["diffs", "blobs", "trash"] {
+    for directory in ["diffs", "work", "data", "blobs", "composefs", "content", "locks", "trash"] {
         let path = store.root().join(directory);
         let left = std::fs::read_dir(&path).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{}", path.display());
     }
+}
+
+/// What a refused load leaves behind is nothing that anybody would find or remove later.
+fn assert_nothing_left(store: &Store) {
+    let report = store.check(&CheckOptions::default()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    let report = store.gc(false).unwrap();
+    assert!(report.removed.is_empty() && report.left.is_empty(), "{report:?}");
 }
 
 /// An error with its causes, a line each.
