@@ -6,13 +6,18 @@ use crate::support::machine::repository;
 /// What a test of this module calls that tries its attack in each mode that the process can have.
 const EACH_MODE: [&str; 4] = ["Place::new()", "in_each_mode(", "in_each_mode_within(", "Mode::all()"];
 
+/// What a test calls that is never run in a user namespace, and so not in the mode that one has.
+const ROOT_ALONE: [&str; 2] = ["if !machine::is_real_root() {", "if skip_unless_real_root() {"];
+
 /// Stops unless the test is there.
 fn is_in_each_mode(test: &Named, line: &str) -> bool {
     let code = test.assert_is_below(if test.is_unit { "src" } else { "tests" }, line);
-    match test.is_unit {
-        true => code.contains("kinds()"),
-        false => test.modules[0] == "hostile" && EACH_MODE.iter().any(|word| code.contains(word)),
-    }
+    let says = |words: &[&str]| words.iter().any(|word| code.contains(word));
+    let tries = match test.is_unit {
+        true => says(&["kinds()"]),
+        false => test.modules[0] == "hostile" && says(&EACH_MODE),
+    };
+    tries && !says(&ROOT_ALONE)
 }
 
 #[test]
