@@ -11,7 +11,7 @@ use crate::support::tar::Member;
 /// What has to become of an attack.
 #[derive(Clone, Copy, Debug)]
 pub enum Expected {
-    /// Refused with an error that has this text in it: the member's name.
+    /// Refused with an error that has this text in it: the member's name in its quotes, or what is wrong.
     Refused(&'static str),
     /// Loaded, since it does no harm.
     Harmless,
@@ -66,7 +66,12 @@ pub struct Wanted {
 const CPU: Duration = Duration::from_secs(2);
 
 impl Wanted {
+    #[track_caller]
     pub fn new(expected: Expected) -> Self {
+        // A path or another sentence of the error has such a word by chance.
+        if let Expected::Refused(text) = expected {
+            assert!(!text.bytes().all(|byte| byte.is_ascii_lowercase()), "any error may have {text:?} in it");
+        }
         Self { expected, seen: Vec::new(), cpu: CPU }
     }
 }

@@ -149,7 +149,7 @@ fn indexes_without_end_are_refused() {
         let inner = write_index(&place, &Value::Array(vec![one; 20_000]));
         index["manifests"] = json!([inner]);
     });
-    place.check("twenty thousand wide, below", Refused("descriptors"));
+    place.check("twenty thousand wide, below", Refused("index_entries"));
     // All of them are right in themselves: it is their number that is refused, in one document and in many.
     let one = index_descriptor(&digest(b"one"), 100);
     std::fs::write(place.layout().join("index.json"), wide(&one, 1_000_000)).unwrap();
@@ -161,7 +161,7 @@ fn indexes_without_end_are_refused() {
         let inner = |number: usize| write_index_bytes(&place, &wide(&one, 10_000 + number));
         index["manifests"] = (0..100).map(inner).collect();
     });
-    place.check("a million wide, in a hundred indexes", Refused("descriptors"));
+    place.check("a million wide, in a hundred indexes", Refused("index_entries"));
     std::fs::write(place.layout().join("index.json"), wide(&json!({}), 1_000_000)).unwrap();
     place.check("a million of nothing", Refused("index.json is malformed"));
     with_index(&place, |index| {
@@ -171,7 +171,7 @@ fn indexes_without_end_are_refused() {
     });
     place.check("a hundred indexes", Refused("is malformed"));
     with_index(&place, |index| index["manifests"] = json!([]));
-    place.check("nothing", Refused(TAG));
+    place.check("nothing", Refused("holds no image"));
     let deep = "[".repeat(200_000);
     std::fs::write(place.layout().join("index.json"), deep).unwrap();
     place.check("deep JSON", Refused("index.json is malformed"));
@@ -248,7 +248,7 @@ fn links_in_a_layout_are_not_followed() {
     with_index(&place, |_| {});
     std::fs::rename(layout.join("blobs"), place.dir.join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../elsewhere", layout.join("blobs")).unwrap();
-    place.check("blobs", Refused("blobs"));
+    place.check("blobs", Refused("links in an image layout are not followed"));
 }
 
 #[test]

@@ -26,7 +26,8 @@ fn sparse_files_with_bad_maps_are_refused() {
         ("8 EiB of holes", vec![(largest - 4, 4)], 4, largest),
     ] {
         for sparse in Sparse::every_form(&map, size) {
-            place.all([case(format!("{name}: {sparse:?}"), file(content, sparse), Refused("sparse"))]);
+            let told = if size == largest { "hole_bytes" } else { "\"sparse\"" };
+            place.all([case(format!("{name}: {sparse:?}"), file(content, sparse), Refused(told))]);
         }
     }
     let mut whole = vec![0; 1000];
@@ -38,7 +39,7 @@ fn sparse_files_with_bad_maps_are_refused() {
             .shows("next", Seen::File(b"n"))]);
     }
     let old = Member::file("sparse", b"data").entry_type(b'S');
-    place.attack_twice("an old map without GNU's header", &[old], Refused("sparse"));
+    place.attack_twice("an old map without GNU's header", &[old], Refused("\"sparse\""));
 }
 
 #[test]
@@ -56,13 +57,13 @@ fn sparse_records_that_say_nothing_right_are_refused() {
     whole[100..104].copy_from_slice(b"data");
     place.all([case("right", [sparse("100,4")], Harmless).shows("sparse", Seen::Content(whole))]);
     for map in ["18446744073709551615,4", "18446744073709551616,4", "-1,4", "x", "1", "", ",", "100,4,"] {
-        place.all([case(format!("map {map:?}"), [sparse(map)], Refused("sparse"))]);
+        place.all([case(format!("map {map:?}"), [sparse(map)], Refused("\"sparse\""))]);
     }
     let both = sparse("0,4").pax("GNU.sparse.realsize", "999");
     let neither = Member::file("sparse", b"").pax("GNU.sparse.name", "etc").pax("GNU.sparse.size", "9");
     place.all([
-        case("two lengths", [both], Refused("sparse")),
-        case("neither version nor map", [neither], Refused("etc")),
+        case("two lengths", [both], Refused("\"sparse\"")),
+        case("neither version nor map", [neither], Refused("\"etc\"")),
     ]);
     let front = |map: &str| {
         let mut body = map.as_bytes().to_vec();
@@ -75,7 +76,7 @@ fn sparse_records_that_say_nothing_right_are_refused() {
             .pax("GNU.sparse.realsize", "1000")
     };
     for (name, map) in [("no end", "9\n0\n"), ("no number", "x\n"), ("overflow", "99999999999999999999\n")] {
-        place.all([case(name, [front(map)], Refused("sparse"))]);
+        place.all([case(name, [front(map)], Refused("\"sparse\""))]);
     }
 }
 
