@@ -161,8 +161,10 @@ def path(text):
     return bytes([len(parts)] + [NAMES.index(part) for part in parts])
 
 
-def member(kind, name, *rest, look=0, marks=0):
-    return bytes([kind]) + path(name) + bytes([look, marks]) + b"".join(rest)
+def member(kind, name, *rest, look=0, marks=0, form=0, spoilt=None):
+    """`form` is one of those that mean the same; `spoilt` one of those that are refused."""
+    start = bytes([kind | form << 4]) if spoilt is None else bytes([kind | 0xF0, spoilt])
+    return start + path(name) + bytes([look, marks]) + b"".join(rest)
 
 
 def file(name, length=5, **more):
@@ -202,6 +204,21 @@ MEMBERS = {
     "refused": [[link("a", "a")], [file("a"), file("a/b")], [file("..")], BASE],
     "marker-names": [[file(".wh.a/b"), file(".wh..wh.plnk"), directory("a/.wh.a/b")]],
     "implied": [[directory("a", look=0x96), directory("a/b", marks=0x0F)], [file("a/b/c")], [whiteout("a"), file("a/b/a")]],
+}
+MEMBERS |= {
+    f"form-{form}": [[directory("", look=0x25, form=form), file("a", 31, look=0x89, marks=3, form=form), directory("b", look=0x0A, form=form),
+                      file("b/a", look=0x60, form=form), symlink("b/b", "../a", form=form), link("b/c", "a", form=form),
+                      member(9, "c", b"\1\2", look=0x8D, form=form), member(10, "b/a-", b"\1", form=form), member(11, "a.", marks=0x70, form=form),
+                      member(12, "b/a.", form=form), member(15, "b", form=form)]]
+    for form in range(1, 10)
+}
+MEMBERS |= {
+    f"spoilt-{which}": [BASE, [file("c"), file("a", look=0x89, marks=3, spoilt=which)], [file("c")]]
+    for which in range(7)
+} | {
+    f"spoilt-{which}-kinds": [[directory("a", spoilt=which)], [symlink("a", "b", spoilt=which)], [file("a"), link("b", "a", spoilt=which)],
+                              [member(15, "a", spoilt=which)]]
+    for which in range(7)
 }
 SPARSE = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "sp", "GNU.sparse.size": "900",
           "GNU.sparse.map": "100,7"}

@@ -10,6 +10,7 @@ use crate::types::{ContentHash, Limits, RelPath};
 mod chunked;
 mod database;
 mod fields;
+mod form;
 mod import;
 mod manifest;
 mod members;

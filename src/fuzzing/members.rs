@@ -7,15 +7,18 @@ use std::sync::Arc;
 use layerstore_schema::manifest::{Entry, Kind, Manifest, Metadata, Timestamp};
 
 use super::fields::Fields;
+use super::form::Form;
 use super::import::check_directory;
 use super::model::{Changes, Member, Tree, What};
 use super::yard::{Unpacked, Yard};
+use crate::archive::made;
 use crate::disk::XattrNamespace;
 use crate::layer::Stack;
 use crate::sys::xattr::{self, Target};
 
 /// Takes bytes for the members of up to four layers, whose paths are of few names, so that they meet: files, directories,
-/// links, devices, whiteouts, opaque markers, with owners, modes, times and attributes. Each layer is unpacked above those before.
+/// links, devices, whiteouts, opaque markers, with owners, modes, times and attributes, each written down in one of several forms, right
+/// and wrong ones. Each layer is unpacked above those before.
 ///
 /// - A layer is refused if and only if the model refuses it.
 /// - Its manifest, read from the disk, is the model's: paths, kinds, contents, hard links, metadata, what is hidden.
@@ -70,7 +73,7 @@ impl Ground {
             }
             let count = fields.byte() % 24;
             let members: Vec<Member> = (0..count).map(|_| self.member(fields)).collect();
-            let Some(archive) = encode(&members) else { continue };
+            let archive = encode(&members);
             let changes = Changes::of(&members);
             let unpacked = self.yard.unpack(&archive, &stack);
             let refused = unpacked.as_ref().err();
@@ -99,7 +102,8 @@ impl Ground {
     }
 
     fn member(&self, fields: &mut Fields<'_>) -> Member {
-        let kind = fields.byte() % 16;
+        let kind = fields.byte();
+        let (form, kind) = (Form::of(kind >> 4, fields), kind & 15);
         let mut path = path(fields);
         let (look, marks) = (usize::from(fields.byte()), fields.byte());
         let what = match kind {
@@ -124,7 +128,7 @@ impl Ground {
             }
         };
         let metadata = self.metadata(look, marks, &what);
-        Member { path, what, metadata }
+        Member { path, what, metadata, form }
     }
 
     fn metadata(&self, look: usize, marks: u8, what: &What) -> Metadata {
@@ -211,55 +215,10 @@ fn path(fields: &mut Fields<'_>) -> Vec<u8> {
     path
 }
 
-/// An archive, by the `tar` crate's builder.
-fn encode(members: &[Member]) -> Option<Vec<u8>> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for Member { path, what, metadata } in members {
-        let mut header = tar::Header::new_ustar();
-        let (kind, link, content): (_, &[u8], &[u8]) = match what {
-            What::File(content) => (tar::EntryType::Regular, b"", content),
-            What::Directory => (tar::EntryType::Directory, b"", b""),
-            What::Symlink(target) => (tar::EntryType::Symlink, target, b""),
-            What::HardLink(target) => (tar::EntryType::Link, target, b""),
-            What::CharDevice(..) => (tar::EntryType::Char, b"", b""),
-            What::BlockDevice(..) => (tar::EntryType::Block, b"", b""),
-            What::Fifo => (tar::EntryType::Fifo, b"", b""),
-        };
-        header.set_entry_type(kind);
-        if let What::CharDevice(major, minor) | What::BlockDevice(major, minor) = *what {
-            header.set_device_major(major).and_then(|()| header.set_device_minor(minor)).ok()?;
-        }
-        for (to, from) in header.as_old_mut().name.iter_mut().zip(path) {
-            *to = *from;
-        }
-        for (to, from) in header.as_old_mut().linkname.iter_mut().zip(link) {
-            *to = *from;
-        }
-        header.set_mode(u32::from(metadata.mode));
-        header.set_uid(u64::from(metadata.uid));
-        header.set_gid(u64::from(metadata.gid));
-        header.set_size(content.len() as u64);
-        let Timestamp { seconds, nanoseconds } = metadata.mtime;
-        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        match u64::try_from(seconds) {
-            Ok(seconds) if nanoseconds == 0 => header.set_mtime(seconds),
-            _ => {
-                header.set_mtime(0);
-                let total = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-                let (sign, total) = (if total < 0 { "-" } else { "" }, total.unsigned_abs());
-                let text = format!("{sign}{}.{:09}", total / 1_000_000_000, total % 1_000_000_000);
-                records.push(("mtime".to_owned(), text.into_bytes()));
-            }
-        }
-        for (name, value) in &metadata.xattrs {
-            records.push((format!("SCHILY.xattr.{}", String::from_utf8_lossy(name)), value.clone()));
-        }
-        let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
-        builder.append_pax_extensions(records).ok()?;
-        header.set_cksum();
-        builder.append(&header, content).ok()?;
-    }
-    builder.into_inner().ok()
+/// An archive, by the builder of all tests.
+fn encode(members: &[Member]) -> Vec<u8> {
+    let written: Vec<_> = members.iter().flat_map(|member| member.form.write(member)).collect();
+    made::archive(&written)
 }
 
 /// Without what an opaque directory above hides anyway, and without the attributes that no layer has.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use layerstore_schema::manifest::{ContentHash, Entry, Kind, Metadata};
 
+use super::form::Form;
+
 /// The parts of a path. Their order is that of a manifest.
 pub(super) type Path = Vec<Vec<u8>>;
 
@@ -16,6 +18,7 @@ pub(super) struct Member {
     pub(super) path: Vec<u8>,
     pub(super) what: What,
     pub(super) metadata: Metadata,
+    pub(super) form: Form,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -247,10 +250,11 @@ fn parts(raw: &[u8]) -> Result<Path, Refused> {
 
 /// What no header may say.
 fn check(member: &Member) -> Result<(), Refused> {
-    let is_wrong = match &member.what {
-        What::File(_) => member.path.ends_with(b"/"),
-        What::Symlink(target) | What::HardLink(target) => target.is_empty(),
-        _ => false,
-    };
+    let is_wrong = member.form.is_refused()
+        || match &member.what {
+            What::File(_) => member.path.ends_with(b"/"),
+            What::Symlink(target) | What::HardLink(target) => target.is_empty(),
+            _ => false,
+        };
     if is_wrong { Err(Refused) } else { Ok(()) }
 }

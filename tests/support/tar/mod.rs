@@ -1,5 +1,5 @@
 //! Tar archives made member by member, honest or hostile: the one builder of unit, property, integration and
-//! fuzz tests. The library's own tests and targets include this directory by its path.
+//! fuzz tests. The library includes this directory by its path for its own tests and for the fuzz target `members`.
 //!
 //! The `tar` crate's builder refuses what an attacker writes (`..` in names, lying sizes), so headers are
 //! filled as bytes here. Every field of a header can be any bytes, and a member can be any bytes at all.
