@@ -12,11 +12,13 @@ use super::pax::SparseRecords;
 #[derive(Debug)]
 pub(super) struct Map {
     regions: Vec<Region>,
+    /// How many entries it has, with those that are not kept.
+    entries: u64,
     /// The length of the file.
     size: u64,
     /// The sum of the regions' lengths.
     stored: u64,
-    /// How many regions are granted.
+    /// How many entries are granted.
     limit: u64,
 }
 
@@ -25,7 +27,7 @@ pub(super) struct Map {
 pub(super) enum MapError {
     /// It is malformed.
     Bad(Reason),
-    /// It has more regions than are granted.
+    /// It has more entries than are granted.
     TooMany,
 }
 
@@ -38,11 +40,16 @@ impl From<Reason> for MapError {
 impl Map {
     /// No regions yet, of a file that is `size` bytes long.
     pub(super) fn new(size: u64, limit: u64) -> Self {
-        Map { regions: Vec::new(), size, stored: 0, limit }
+        Map { regions: Vec::new(), entries: 0, size, stored: 0, limit }
     }
 
-    /// Adds a region. One without length only marks the end of the file and is not kept.
+    /// Adds a region. One without length only marks the end of the file and is not kept, but counts: some forms have room for
+    /// any number of them.
     fn push(&mut self, offset: u64, len: u64) -> Result<(), MapError> {
+        if self.entries >= self.limit {
+            return Err(MapError::TooMany);
+        }
+        self.entries = self.entries.saturating_add(1);
         let floor = self.regions.last().map_or(0, |last| last.offset.saturating_add(last.len));
         let end = offset.checked_add(len).ok_or("a region goes beyond 64 bits")?;
         if offset < floor {
@@ -57,9 +64,6 @@ impl Map {
         // GNU tar begins each region at a block of its own, others do not: the same only if there is no difference.
         if !self.stored.is_multiple_of(BLOCK_LEN) {
             return Err("a region but the last is no multiple of 512 bytes long".into());
-        }
-        if self.regions.len() as u64 >= self.limit {
-            return Err(MapError::TooMany);
         }
         self.stored = self.stored.saturating_add(len);
         self.regions.push(Region { offset, len });
@@ -172,7 +176,7 @@ impl TextMap {
     fn push_number(&mut self, number: u64) -> Result<bool, MapError> {
         match (self.count, self.offset.take()) {
             (None, _) => {
-                // Zero-length entries count here though they are not kept: the text itself is bounded by this.
+                // Told before the first of them is read.
                 if number > self.map.limit {
                     return Err(MapError::TooMany);
                 }

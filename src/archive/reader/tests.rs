@@ -456,6 +456,13 @@ fn limits_hold() {
     refused(sparse_records("9000", "0,512,1024,512,2048,512", &[1; 1536]));
     refused(sparse_text("9000", "3\n0\n512\n1024\n512\n2048\n512\n", &[1; 1536]));
     assert!(read_tapped(&sparse_records("9000", "0,512,1024,512", &[1; 1024]), &mut (), limits).is_ok());
+    // Whatever the form: entries without length are not kept, but count.
+    let empty = [(0, 0); 3];
+    refused(sparse_old(0, &empty, b""));
+    refused(sparse_old(0, &[(0, 0); 420], b""));
+    refused(sparse_records("9000", "0,0,0,0,0,0", b""));
+    refused(sparse_text("9000", "3\n0\n0\n0\n0\n0\n0\n", b""));
+    assert!(read_tapped(&sparse_old(0, &empty[..2], b""), &mut (), limits).is_ok());
     let eight_exbibytes = sparse_records("9223372036854775807", "0,1", b"x");
     assert_refused!(eight_exbibytes, ArchiveError::Limit { .. });
     let million = format!("1000000\n{}", "0\n0\n".repeat(1_000_000));
