@@ -460,6 +460,25 @@ mod tests {
         assert_eq!(origin.unwrap(), None, "what overlayfs keeps for itself stays behind");
     }
 
+    /// A container can write anything into the attribute by which an empty file is a device.
+    #[test]
+    fn no_copy_is_a_whiteout_that_the_original_is_not() {
+        let (root, below) = (Place::new(), Place::new());
+        let (from, to) = (root.open("diff"), below.open("diff"));
+        if let Err(why) = masked::begin(from.as_fd(), namespace(), 0o755) {
+            return eprintln!("skipped: no attributes of users: {why}");
+        }
+        for (name, device) in [(b"a", "char-4096-0"), (b"b", "char-0-1048576"), (b"c", "char-0-0")] {
+            let file = beneath::create_file(from.as_fd(), name, 0o644).unwrap();
+            let told = format!("0:0:0644:{device}");
+            xattr::set(Target::File(file.as_fd()), b"user.containers.override_stat", told.as_bytes())
+                .unwrap();
+        }
+        copy_below(from.as_fd(), to.as_fd(), namespace()).unwrap();
+        assert_eq!(shape(&root.manifest("diff")), ["f a", "f b", "f c"]);
+        assert_eq!(shape(&below.manifest("diff")), ["f a", "f b", "f c"]);
+    }
+
     fn private(name: &[u8]) -> Vec<u8> {
         [namespace().opaque().strip_suffix(b"opaque").unwrap(), name].concat()
     }

@@ -184,7 +184,8 @@ fn parse_device(text: &str) -> Option<Special> {
     };
     let device = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     // Such a device would be a whiteout.
-    (kind, device).ne(&(FileType::CharacterDevice, (0, 0))).then_some((kind, device))
+    let is_whiteout = (kind, device) == (FileType::CharacterDevice, (0, 0));
+    (!is_whiteout && node::is_device_number(device)).then_some((kind, device))
 }
 
 /// The mode that everything in a diff directory has on the disk; `None` if all have their own.
@@ -365,5 +366,11 @@ mod tests {
         for text in ["", "1:2", "a:2:0755", "1:2:9", "1:2:0755:char-0-0", "1:2:0755:tape", "-1:2:0755"] {
             assert_eq!(of(text), None, "{text}");
         }
+        // The kernel would make others of them, of the first a whiteout.
+        for text in ["char-4096-0", "char-0-1048576", "block-4096-0", "char-4294967295-4294967295"] {
+            assert_eq!(of(&format!("1:2:0755:{text}")), None, "{text}");
+        }
+        let largest = Some((FileType::CharacterDevice, (4095, 1_048_575)));
+        assert_eq!(of("1:2:0755:char-4095-1048575"), Some(Override { special: largest, ..expected }));
     }
 }

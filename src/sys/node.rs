@@ -42,7 +42,13 @@ pub(crate) fn make_private_directory(dir: BorrowedFd<'_>, name: &[u8]) -> io::Re
     call(Call::SetMode, || nix::sys::stat::fchmodat(dir, name, Mode::S_IRWXU, flag))
 }
 
-/// Makes a device, pipe or socket. The mode is subject to the umask; device numbers count for devices only.
+/// Whether a device can have these numbers: others the kernel cuts off, so that 4096:0 would be made as 0:0, a whiteout.
+pub(crate) fn is_device_number((major, minor): (u32, u32)) -> bool {
+    major <= 0xfff && minor <= 0xf_ffff
+}
+
+/// Makes a device, pipe or socket. The mode is subject to the umask; device numbers count for devices only, and
+/// must be [some that a device can have](is_device_number).
 pub(crate) fn make_node(
     dir: BorrowedFd<'_>,
     name: &[u8],

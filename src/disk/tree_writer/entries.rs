@@ -98,8 +98,7 @@ impl TreeWriter {
         if kind == DeviceKind::Char && (major, minor) == (0, 0) {
             return Err(UnpackError::ReservedDevice { member: member(path) });
         }
-        // The kernel would cut them off, and 4096:0 would be a whiteout.
-        if major > 0xfff || minor > 0xf_ffff {
+        if !node::is_device_number((major, minor)) {
             return Err(UnpackError::DeviceOutOfRange { member: member(path), major, minor });
         }
         let file_type = match kind {
