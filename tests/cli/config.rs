@@ -37,6 +37,9 @@ fn each_option_says_where_it_came_from() {
     assert_eq!(option("sync"), ("full".into(), "default".to_owned()));
     assert!(notes.contains(&format!("{}: storage.options.overlay.imagestore is no key", at(6))), "{notes}");
     assert!(notes.contains(&format!("{}: mountopt index=on has no effect: it ties", at(5))), "{notes}");
+    let (json, _) = config(&["--json", "--run-root", "/elsewhere"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["run_root"], serde_json::json!({ "value": "/elsewhere", "from": "--runroot" }));
     let (text, _) = config(&[]);
     assert!(text.contains("/from/file") && text.contains(&at(2)), "{text}");
 }

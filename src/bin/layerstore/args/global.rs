@@ -24,7 +24,7 @@ pub struct GlobalArgs {
     ///
     /// The default is /run/layerstore for root, and else layerstore in $XDG_RUNTIME_DIR. For a store that is
     /// named with --root or $LAYERSTORE_ROOT, and for users without $XDG_RUNTIME_DIR, it is run in the store's directory.
-    #[arg(long, global = true, value_name = "DIR", help_heading = HEADING)]
+    #[arg(long, alias = "run-root", global = true, value_name = "DIR", help_heading = HEADING)]
     pub runroot: Option<PathBuf>,
 
     /// Take options from a file in the form of storage.conf [env: LAYERSTORE_CONFIG]
