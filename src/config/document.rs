@@ -67,12 +67,13 @@ pub(super) struct Document {
 /// Returns [`ConfigError::Syntax`] if it is not TOML, and [`ConfigError::Value`] if a known key has a value of
 /// the wrong kind. An unknown key is a warning.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Document, ConfigError> {
+    let lines = Lines::of(text);
     let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
-        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        line: lines.at(error.span().map_or(0, |span| span.start)),
         reason: error.message().to_owned(),
     })?;
-    let mut reader = Reader { path, text, document: Document::default() };
+    let mut reader = Reader { path, lines, document: Document::default() };
     reader.read_table("", table.get_ref())?;
     let mut document = reader.document;
     // Tables come by name; a reader of the file wants them as they stand in it.
@@ -83,7 +84,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Document, ConfigError> {
 
 struct Reader<'a> {
     path: &'a Path,
-    text: &'a str,
+    lines: Lines,
     document: Document,
 }
 
@@ -94,7 +95,7 @@ impl Reader<'_> {
                 "" => name.get_ref().to_string(),
                 prefix => format!("{prefix}.{}", name.get_ref()),
             };
-            let line = line_of(self.text, name.span().start);
+            let line = self.lines.at(name.span().start);
             match (key::find(&full), value.get_ref()) {
                 (Some((key, kind)), found) => self.read_value(key, kind, found, line)?,
                 (None, DeValue::Table(inner)) if key::is_table(&full) => self.read_table(&full, inner)?,
@@ -115,10 +116,9 @@ impl Reader<'_> {
         found: &DeValue<'_>,
         line: usize,
     ) -> Result<(), ConfigError> {
-        let line_at = |at: &Spanned<_>| line_of(self.text, at.span().start);
         let (value, append) = convert(kind, found).ok_or_else(|| ConfigError::Value {
             path: self.path.to_owned(),
-            line: culprit(kind, found).map_or(line, |at| line_of(self.text, at)),
+            line: culprit(kind, found).map_or(line, |at| self.lines.at(at)),
             key: key.to_owned(),
             expected: kind.expectation(),
             found: match (kind, found) {
@@ -128,7 +128,8 @@ impl Reader<'_> {
         })?;
         let lines = match found {
             DeValue::Table(table) => {
-                table.keys().map(|name| (name.get_ref().to_string(), line_at(name))).collect()
+                let line_of = |name: &Spanned<_>| self.lines.at(name.span().start);
+                table.keys().map(|name| (name.get_ref().to_string(), line_of(name))).collect()
             }
             _ => BTreeMap::new(),
         };
@@ -247,6 +248,37 @@ fn describe(value: &DeValue<'_>) -> String {
     }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1)
+/// Where the lines of a text end: a file has as many keys as lines, and each is told with its own.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Lines(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line, from 1, that has the byte at `offset`.
+    fn at(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset).saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_its_newline() {
+        let lines = Lines::of("a\n\nb\n");
+        assert_eq!([0, 1, 2, 3, 4, 5, 9].map(|at| lines.at(at)), [1, 1, 2, 3, 3, 4, 4]);
+        assert_eq!(Lines::of("").at(0), 1);
+    }
+
+    /// As many keys as a file of the longest has room for. If each were looked for from the beginning, this would take minutes.
+    #[test]
+    fn each_of_many_keys_has_its_line() {
+        let text: String = (0..100_000).map(|at| format!("k{at}=1\n")).collect();
+        let document = parse(Path::new("storage.conf"), &text).unwrap();
+        assert!(text.len() < 1 << 20 && document.warnings.len() == 100_000);
+        assert!(document.warnings.iter().enumerate().all(|(at, warning)| warning.line == at + 1));
+    }
 }

@@ -14,6 +14,7 @@
 
 mod document;
 mod environment;
+mod file;
 mod key;
 mod limits;
 mod overlay;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::document::{self, Value, Warning};
+use super::file;
 use super::key::KEYS;
 use super::search::Source;
 use super::{Environment, OverlayOptions, search};
 use crate::error::ConfigError;
-use crate::sys::path as sys_path;
 
 /// The directories of a machine's root user.
 const SYSTEM_GRAPH_ROOT: &str = "/var/lib/containers/storage";
@@ -170,7 +170,7 @@ impl Settings {
     /// Finds and reads the configuration.
     ///
     /// Returns [`ConfigError::Missing`] if a variable names a file that is not there; [`ConfigError::Read`],
-    /// [`ConfigError::Syntax`] or [`ConfigError::Value`] if a file cannot be used; [`ConfigError::NoHome`] if a user's
+    /// [`ConfigError::NotAFile`], [`ConfigError::TooLong`], [`ConfigError::Syntax`] or [`ConfigError::Value`] if a file cannot be used; [`ConfigError::NoHome`] if a user's
     /// directories cannot be told; and [`ConfigError::SameStores`] if the images have no directory of their own.
     pub fn load(environment: &Environment) -> Result<Self, ConfigError> {
         let files = search::files(environment)?;
@@ -180,6 +180,9 @@ impl Settings {
     }
 
     /// Reads `file` in place of those that the machine has. Variables count as they do for [`load`](Self::load).
+    ///
+    /// It is a regular file, `/dev/null`, which says nothing, or a pipe without a name, such as a shell makes for `<(...)`; that
+    /// is read to its end.
     ///
     /// Returns what [`load`](Self::load) does.
     pub fn load_file(environment: &Environment, file: &Path) -> Result<Self, ConfigError> {
@@ -206,8 +209,7 @@ impl Settings {
         let mut warnings = Vec::new();
         for source in &files {
             let path = &source.path;
-            let text = sys_path::read_to_string(path)
-                .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            let text = file::read(path)?;
             let document = document::parse(path, &text)?;
             warnings.extend(document.warnings);
             for entry in document.entries {

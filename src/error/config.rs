@@ -15,6 +15,20 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// What is to be read is no regular file, and might be without end.
+    #[error("the configuration {} is no regular file, and is not read: name one, or /dev/null for none", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file is longer than any configuration.
+    #[error("the configuration {} is longer than {limit} bytes, and is not read: name another file", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it may have.
+        limit: u64,
+    },
     /// The file that a variable names is not there.
     #[error("the configuration {} that ${variable} names is not there: correct the variable or unset it", path.display())]
     Missing {

@@ -2,14 +2,21 @@
 
 use std::fs::DirBuilder;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatFs};
 
 use super::call::{Call, call};
 use super::file::File;
 use super::stat::{self, Stat};
+
+/// The numbers of the null device.
+const NULL: (u32, u32) = (1, 3);
+
+/// The magic number of the filesystem of pipes without a name.
+const PIPES: u32 = 0x5049_5045;
 
 /// The state of what `path` leads to.
 pub(crate) fn stat(path: &Path) -> io::Result<Stat> {
@@ -39,10 +46,45 @@ pub(crate) fn exists(path: &Path) -> io::Result<bool> {
 
 /// The magic number of the filesystem that `path` lies on.
 pub(crate) fn filesystem(path: &Path) -> io::Result<u32> {
-    let found = call(Call::FreeSpace, || rustix::fs::statfs(path))?;
+    call(Call::FreeSpace, || rustix::fs::statfs(path)).map(|found| magic(&found))
+}
+
+fn magic(found: &StatFs) -> u32 {
     // The field's type differs between machines.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a magic number has 32 bits")]
-    Ok(found.f_type as u32)
+    let magic = found.f_type as u32;
+    magic
+}
+
+/// Opens for reading what `path` leads to, if it is something that ends: a regular file, the null device, or a pipe without a name,
+/// such as a shell makes for `<(...)` and names `/dev/fd/N`. Such a pipe is waited for, as its writer is somebody's whom the caller
+/// knows. `None` if it is anything else, which is not opened: a pipe with a name might be waited for without end, and a
+/// device do whatever it does when it is opened.
+pub(crate) fn open_ending(path: &Path) -> io::Result<Option<File>> {
+    if !ends(&stat(path)?, || filesystem(path))? {
+        return Ok(None);
+    }
+    // Another one may stand there by now.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = call(Call::Open, || rustix::fs::open(path, flags, Mode::empty()))?;
+    let found = stat::stat(opened.as_fd())?;
+    let on = || call(Call::FreeSpace, || rustix::fs::fstatfs(&opened)).map(|found| magic(&found));
+    if !ends(&found, on)? {
+        return Ok(None);
+    }
+    if found.kind == FileType::Fifo {
+        call(Call::Open, || rustix::fs::fcntl_setfl(&opened, OFlags::empty()))?;
+    }
+    Ok(Some(File::from(opened)))
+}
+
+fn ends(found: &Stat, filesystem: impl FnOnce() -> io::Result<u32>) -> io::Result<bool> {
+    Ok(match found.kind {
+        FileType::RegularFile => true,
+        FileType::CharacterDevice => found.device == NULL,
+        FileType::Fifo => filesystem()? == PIPES,
+        _ => false,
+    })
 }
 
 /// The whole content of a file.

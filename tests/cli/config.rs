@@ -81,5 +81,7 @@ fn a_bad_configuration_is_status_2() {
     }
     let error = dir.layerstore(["images", "--config", "missing.conf"]).assert_exit(2);
     assert!(error.contains("missing.conf"), "{error}");
+    let error = dir.layerstore(["images", "--config", "/dev/zero"]).assert_exit(2);
+    assert!(error.contains("the configuration /dev/zero is no regular file"), "{error}");
     assert!(!dir.root().exists(), "nothing was made");
 }
