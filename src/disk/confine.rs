@@ -9,26 +9,27 @@
 pub(crate) mod tests;
 
 use std::os::fd::BorrowedFd;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::{io, thread};
 
 use super::staging::Staging;
 use crate::sys::landlock::{self, Access, Rules};
 use crate::sys::thread::start;
 
-/// Does `work`, which fills `staging`, as [`Confinement::run`] does.
-pub(crate) fn confined<T: Send>(staging: &Staging, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    Confinement::to(staging).run(work)
-}
-
 /// What a thread can reach.
 #[derive(Debug)]
 pub(crate) struct Confinement(io::Result<Rules>);
 
 impl Confinement {
+    /// Nothing at all: for work on what goes from thread to thread.
+    pub(crate) fn to_nothing() -> Self {
+        Confinement(Rules::new())
+    }
+
     /// A staged directory, to fill it.
     pub(crate) fn to(staging: &Staging) -> Self {
         let both = [staging.directory(), staging.aside()];
-        Confinement(Rules::new()).and(&both, Access::Fill)
+        Self::to_nothing().and(&both, Access::Fill)
     }
 
     /// A directory besides, to read it. It need not stay open.
@@ -48,30 +49,42 @@ impl Confinement {
         Confinement(self.0.and_then(add))
     }
 
-    /// Does `work` on a thread of its own that can open, make and remove files only there. Where the kernel has no Landlock, only
-    /// the thread is its own.
-    ///
-    /// The thread ends before this returns. Whatever `work` needs of other directories must be open already, or opened with `O_PATH`; and
-    /// it must not mount, run programs or call what belongs to the user of the library.
+    /// Does `work` on a thread of its own, as [`start`](Self::start) does. The thread ends before this returns.
     ///
     /// Returns the error of making the thread, and one that says so if `work` panics.
     pub(crate) fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         thread::scope(|scope| {
-            let unpack = move || {
-                self.confine();
-                work()
-            };
-            start(scope, "unpack", unpack)?.join().map_err(|_| io::Error::other("the unpacking thread died"))
+            let unpack = self.start(scope, "unpack", work)?;
+            unpack.join().map_err(|_| io::Error::other("the unpacking thread died"))
         })
     }
 
-    fn confine(self) {
+    /// Starts a thread of the name `name` that does `work`, and can open, make and remove files only there. Where the kernel has no
+    /// Landlock, only the thread is its own.
+    ///
+    /// Whatever `work` needs of other directories must be open already, or opened with `O_PATH`; and
+    /// it must not mount, run programs or call what belongs to the user of the library.
+    ///
+    /// Returns the error of making the thread.
+    pub(crate) fn start<'scope, T: Send + 'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'scope,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>> {
+        start(scope, name, move || {
+            self.confine(name);
+            work()
+        })
+    }
+
+    fn confine(self, thread: &str) {
         let Err(error) = self.0.and_then(|rules| rules.confine_thread()) else { return };
         if landlock::against().is_some() {
-            tracing::debug!(%error, "the unpacking thread is not confined");
+            tracing::debug!(thread, %error, "a thread is not confined");
         } else {
             // As where the caller's thread was confined sixteen times, which is the most.
-            tracing::warn!(%error, "the unpacking thread is not confined");
+            tracing::warn!(thread, %error, "a thread is not confined");
         }
     }
 }

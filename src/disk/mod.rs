@@ -72,9 +72,9 @@ mod walk;
 mod whiteout_devices;
 
 pub(crate) use additional::AdditionalDirectory;
+pub(crate) use confine::Confinement;
 #[cfg(test)]
 pub(crate) use confine::tests as tests_of_confinement;
-pub(crate) use confine::{Confinement, confined};
 pub(crate) use copy::{copy_below, copy_into};
 pub(crate) use damage::{DamagedPath, changed_path, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use layerstore_schema::record::OWNERS_KEPT;
@@ -17,7 +16,7 @@ use super::table::{Table, TocFound, Window};
 use crate::archive::split::SplitBuilder;
 use crate::archive::{Entry, Reader};
 use crate::chunked::Listing;
-use crate::disk::{Staging, TreeWriter, UnpackOptions, UnpackedTree, confined};
+use crate::disk::{Confinement, Staging, TreeWriter, UnpackOptions, UnpackedTree};
 use crate::error::{ArchiveError, ImportError};
 use crate::sys::file::{File, duplicate};
 use crate::sys::userns::IdMaps;
@@ -99,33 +98,31 @@ impl Owners {
     }
 }
 
-/// Unpacks the layer that `blob` carries into `staging`, in any known compression. `blob` is read on a thread of its own, and the
-/// archive parsed and its files made on others that can write nowhere else.
+/// Unpacks the layer that `blob` carries into `staging`, in any known compression. `blob` is read on this thread, decompressed on
+/// one that can open nothing, and the archive parsed and its files made on others that can write nowhere else.
 ///
 /// Returns [`ImportError`] naming the member that is refused; the directory goes with `staging`.
 pub(crate) fn unpack(
-    blob: impl Read + Send,
+    blob: impl Read,
     algorithm: Algorithm,
     staging: Staging,
     records: File,
     options: &ImportOptions,
 ) -> Result<UnpackedLayer, ImportError> {
-    let window = Mutex::default();
-    let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &window);
+    let mut window = Vec::new();
+    let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &mut window);
+    let reach = Confinement::to(&staging);
     let (Unpacked { contents, tree, owners, listing, records }, streams) =
-        read_layer((&options.name, blob), algorithm, &options.limits, |input| {
-            confined(&staging, || unpack_archive(input, &staging, records, options))?
+        read_layer((&options.name, blob), algorithm, &options.limits, reach, |input| {
+            unpack_archive(input, &staging, records, options)
         })?;
     let toc = match &options.table {
         None => TocFound::None,
-        Some(table) => {
-            let bytes = window.into_inner().unwrap_or_else(PoisonError::into_inner);
-            match table.compare(&bytes, &listing, streams.compression, &options.limits) {
-                Ok(digest) => TocFound::Agrees(digest.clone()),
-                Err(error) if error.is_absence() => TocFound::Absent(error),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        Some(table) => match table.compare(&window, &listing, streams.compression, &options.limits) {
+            Ok(digest) => TocFound::Agrees(digest.clone()),
+            Err(error) if error.is_absence() => TocFound::Absent(error),
+            Err(error) => return Err(error.into()),
+        },
     };
     let root = options.id_maps.as_ref().and_then(|maps| maps.to_host(0, 0)).unwrap_or_default();
     Ok(UnpackedLayer { staging, streams, contents, tree, owners, root, toc, records })

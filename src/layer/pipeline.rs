@@ -1,12 +1,15 @@
 //! The reading half of an import: a layer blob goes through its digest, its decompression and the digest of what
-//! comes out, each on a thread of its own, while the caller parses.
+//! comes out, each on a thread of its own, to the one that parses it.
 //!
 //! ```text
 //! blob -> [digest] -> [decompress] -+-> [digest: the diffID]      own thread
-//!          own thread               +-> the caller's parser       this thread, or one that the caller makes
+//!        this thread    confined    +-> [parser]                  confined
+//!                      own thread                                own thread
 //! ```
 //!
-//! The queues between them are short, so memory stays bounded whatever the speeds are.
+//! What belongs to the caller is read on the caller's thread, which has nothing else to do. The threads that make something of bytes of
+//! strangers are confined: the decompressors, of which some are C, to nothing at all, and the parser to where it writes. The
+//! queues between them are short, so memory stays bounded whatever the speeds are.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -14,8 +17,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::compress::{Compression, Decoder};
+use crate::disk::Confinement;
+use crate::sys::moment;
 use crate::sys::thread::start;
-use crate::types::{Algorithm, DiffId, Digest, Hasher, Hashing, Limits};
+use crate::types::{Algorithm, DiffId, Digest, Hasher, Limits};
 
 /// The size of the pieces that go from thread to thread.
 const PIECE: usize = 128 * 1024;
@@ -41,79 +46,97 @@ pub(crate) struct Streams {
 type Piece = Arc<Vec<u8>>;
 
 /// Feeds the decompressed `blob`, which errors call `name`, to `consume`, which must read to the end, and returns what it returns, with the
-/// digests of both streams.
+/// digests of both streams. `consume` has a thread that is confined to `reach`; `blob` is read on this one.
 ///
 /// An error of the blob reaches `consume` as an error of its reader; so does a stream of which more comes than is granted.
-pub(crate) fn read_layer<T, E: From<io::Error>>(
-    (name, blob): (&str, impl Read + Send),
+pub(crate) fn read_layer<T: Send, E: From<io::Error> + Send>(
+    (name, blob): (&str, impl Read),
     algorithm: Algorithm,
     limits: &Limits,
-    consume: impl FnOnce(&mut (dyn Read + Send)) -> Result<T, E>,
+    reach: Confinement,
+    consume: impl FnOnce(&mut dyn Read) -> Result<T, E> + Send,
 ) -> Result<(T, Streams), E> {
+    let (to_decoder, from_blob) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_parser, from_decoder) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);
     thread::scope(|scope| {
         let hasher = start(scope, "hash", move || hash(&for_hasher))?;
-        let decode = move || decode((name, blob), algorithm, limits, &to_parser, &to_hasher);
-        let decoder = start(scope, "decompress", decode)?;
-        let mut reader = PieceReader { pieces: from_decoder, piece: Piece::default(), at: 0 };
-        let consumed = consume(&mut reader);
-        // A parser that gave up leaves its queue, and the decoder stops at the next piece.
-        drop(reader);
+        let decode = move || decode((name, &mut from_blob.into()), limits, &to_parser, &to_hasher);
+        let decoder = Confinement::to_nothing().start(scope, "decompress", decode)?;
+        // A parser that gives up leaves its queue, and the decoder stops at the next piece, and so the reading.
+        let parse = move || consume(&mut PieceReader::from(from_decoder));
+        let parser = reach.start(scope, "unpack", parse)?;
+        let (blob_digest, blob_size) = feed(blob, algorithm, &to_decoder);
+        drop(to_decoder);
+        let consumed = parser.join().map_err(|_| io::Error::other("the unpacking thread died"))?;
         let decoded = decoder.join().map_err(|_| io::Error::other("the decompression thread died"))?;
         let (diff_id, diff_size) = hasher.join().map_err(|_| io::Error::other("the hashing thread died"))?;
         let value = consumed?;
-        let DecodedBlob { digest: blob_digest, size: blob_size, compression } = decoded?;
+        let compression = decoded?;
         Ok((value, Streams { blob_digest, blob_size, compression, diff_id, diff_size }))
     })
 }
 
-/// What was learned about a blob.
-struct DecodedBlob {
-    digest: Digest,
-    size: u64,
-    compression: Compression,
+/// Reads the blob to its end, or for as long as somebody wants it, and returns the digest and the number of the bytes that were read.
+fn feed(
+    mut blob: impl Read,
+    algorithm: Algorithm,
+    to_decoder: &SyncSender<io::Result<Piece>>,
+) -> (Digest, u64) {
+    let mut hasher = Hasher::new(algorithm);
+    let mut count = 0u64;
+    loop {
+        let piece = match read_piece(&mut blob) {
+            Ok(piece) if piece.is_empty() => break,
+            piece => piece,
+        };
+        let failed = piece.is_err();
+        // The decoder has it while it is hashed.
+        let kept = piece.as_ref().map(Arc::clone).unwrap_or_default();
+        if to_decoder.send(piece).is_err() || failed {
+            break;
+        }
+        hasher.update(&kept);
+        count = count.saturating_add(kept.len() as u64);
+    }
+    (hasher.finish(), count)
+}
+
+fn read_piece(mut from: impl Read) -> io::Result<Piece> {
+    let mut piece = Vec::with_capacity(PIECE);
+    from.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+    Ok(Piece::new(piece))
 }
 
 fn decode(
-    (name, blob): (&str, impl Read),
-    algorithm: Algorithm,
-    limits: &Limits,
-    to_parser: &SyncSender<io::Result<Piece>>,
-    to_hasher: &SyncSender<Piece>,
-) -> io::Result<DecodedBlob> {
-    let mut blob = Hashing::new(blob, algorithm);
-    match decode_pieces((name, &mut blob), limits, to_parser, to_hasher) {
-        Ok(compression) => {
-            let (_, digest, size) = blob.finish();
-            Ok(DecodedBlob { digest, size, compression })
-        }
-        Err(error) => {
-            let copy = io::Error::new(error.kind(), error.to_string());
-            // The parser takes the error itself, with its source; if it has gone, it has one of its own.
-            match to_parser.send(Err(error)) {
-                Ok(()) | Err(_) => Err(copy),
-            }
-        }
-    }
-}
-
-fn decode_pieces(
-    (name, blob): (&str, &mut Hashing<impl Read>),
+    blob: (&str, &mut PieceReader),
     limits: &Limits,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<Compression> {
+    decode_pieces(blob, limits, to_parser, to_hasher).map_err(|error| {
+        let copy = io::Error::new(error.kind(), error.to_string());
+        // The parser takes the error itself, with its source; if it has gone, it has one of its own.
+        match to_parser.send(Err(error)) {
+            Ok(()) | Err(_) => copy,
+        }
+    })
+}
+
+fn decode_pieces(
+    (name, blob): (&str, &mut PieceReader),
+    limits: &Limits,
+    to_parser: &SyncSender<io::Result<Piece>>,
+    to_hasher: &SyncSender<Piece>,
+) -> io::Result<Compression> {
+    moment::pass("decompression begins");
     let mut decoder = Decoder::new(&mut *blob, limits)?.called(name);
     let compression = decoder.compression();
-    let limit = u64::try_from(PIECE).unwrap_or(u64::MAX);
     loop {
-        let mut piece = Vec::with_capacity(PIECE);
-        decoder.by_ref().take(limit).read_to_end(&mut piece)?;
+        let piece = read_piece(&mut decoder)?;
         if piece.is_empty() {
             break;
         }
-        let piece = Piece::new(piece);
         let parser_left = to_parser.send(Ok(Arc::clone(&piece))).is_err();
         if parser_left || to_hasher.send(piece).is_err() {
             return Err(io::Error::other("the layer's reader gave up"));
@@ -121,7 +144,7 @@ fn decode_pieces(
     }
     drop(decoder);
     // What stands behind the compressed stream belongs to the blob and its digest.
-    io::copy(blob, &mut io::sink())?;
+    blob.pieces.iter().try_for_each(|piece| piece.map(drop))?;
     Ok(compression)
 }
 
@@ -140,6 +163,12 @@ struct PieceReader {
     pieces: Receiver<io::Result<Piece>>,
     piece: Piece,
     at: usize,
+}
+
+impl From<Receiver<io::Result<Piece>>> for PieceReader {
+    fn from(pieces: Receiver<io::Result<Piece>>) -> Self {
+        PieceReader { pieces, piece: Piece::default(), at: 0 }
+    }
 }
 
 impl Read for PieceReader {
@@ -164,7 +193,7 @@ mod tests {
     use super::*;
 
     fn read_all(blob: &[u8]) -> Result<(Vec<u8>, Streams), io::Error> {
-        read_layer(("it", blob), Algorithm::Sha256, &Limits::DEFAULT, |input| {
+        read_layer(("it", blob), Algorithm::Sha256, &Limits::DEFAULT, Confinement::to_nothing(), |input| {
             let mut out = Vec::new();
             input.read_to_end(&mut out)?;
             Ok(out)
@@ -192,10 +221,54 @@ mod tests {
     #[test]
     fn a_parser_that_gives_up_ends_all_threads() {
         let blob = zstd::bulk::compress(&vec![1; 64 << 20], 1).unwrap();
+        let (blob, reach) = (("it", blob.as_slice()), Confinement::to_nothing());
         let result: Result<((), _), io::Error> =
-            read_layer(("it", blob.as_slice()), Algorithm::Sha256, &Limits::DEFAULT, |_| {
-                Err(io::Error::other("enough"))
-            });
+            read_layer(blob, Algorithm::Sha256, &Limits::DEFAULT, reach, |_| Err(io::Error::other("enough")));
         assert_eq!(result.unwrap_err().to_string(), "enough");
+    }
+
+    #[test]
+    fn what_stands_behind_the_stream_belongs_to_the_blob() {
+        let plain = vec![1; 1 << 20];
+        let blob = [zstd::bulk::compress(&plain, 1).unwrap(), vec![0; 4 << 20]].concat();
+        let (out, streams) = match read_all(&blob) {
+            Ok(read) => read,
+            // Whether it is allowed is the decoder's to say.
+            Err(error) => return assert_ne!(error.to_string(), "the layer's reader gave up"),
+        };
+        assert_eq!((out, streams.blob_size), (plain, blob.len() as u64));
+        assert_eq!(streams.blob_digest, Digest::sha256(&blob));
+    }
+
+    /// Keeps what it finds at each read: the thread, and whether a file can be opened there.
+    struct Telling<'t>(&'t [u8], Vec<(thread::ThreadId, bool)>);
+
+    impl Read for &mut Telling<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.1.push((thread::current().id(), can_open()));
+            self.0.read(out)
+        }
+    }
+
+    fn can_open() -> bool {
+        std::fs::File::open("/").is_ok()
+    }
+
+    /// A caller may do anything in a reader, and a decompressor can do nothing.
+    #[test]
+    fn blobs_are_read_on_the_callers_thread_and_decompressed_where_nothing_can_be_opened() {
+        let blob = zstd::bulk::compress(&[1; 1000], 1).unwrap();
+        let mut telling = Telling(&blob, Vec::new());
+        let (decompressing, opened) = std::sync::mpsc::channel();
+        moment::meanwhile("decompression begins", move || decompressing.send(can_open()).unwrap());
+        let read = |input: &mut dyn Read| io::copy(input, &mut io::sink()).map(|_| can_open());
+        let (blob, reach) = (("it", &mut telling), Confinement::to_nothing());
+        let (parsing, _) = read_layer(blob, Algorithm::Sha256, &Limits::DEFAULT, reach, read).unwrap();
+        let here = (thread::current().id(), true);
+        assert!(!telling.1.is_empty() && telling.1.iter().all(|told| *told == here));
+        if let Some(why) = crate::sys::landlock::against() {
+            return eprintln!("skipped: {why}");
+        }
+        assert_eq!((opened.recv().unwrap(), parsing), (false, false));
     }
 }

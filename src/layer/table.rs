@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::chunked::{BlobSpan, ChunkedBlob, Listing, Toc};
 use crate::compress::Compression;
@@ -91,11 +91,11 @@ pub(super) struct Window<'w, R> {
     inner: R,
     span: Range<u64>,
     position: u64,
-    kept: &'w Mutex<Vec<u8>>,
+    kept: &'w mut Vec<u8>,
 }
 
 impl<'w, R> Window<'w, R> {
-    pub(super) fn new(inner: R, span: Option<BlobSpan>, kept: &'w Mutex<Vec<u8>>) -> Self {
+    pub(super) fn new(inner: R, span: Option<BlobSpan>, kept: &'w mut Vec<u8>) -> Self {
         Window { inner, span: span.map_or(0..0, |span| span.offset..span.end()), position: 0, kept }
     }
 }
@@ -109,7 +109,7 @@ impl<R: Read> Read for Window<'_, R> {
             let at =
                 |offset: u64| usize::try_from(offset.saturating_sub(self.position)).unwrap_or(usize::MAX);
             let part = out.get(at(from)..at(to)).unwrap_or_default();
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(part);
+            self.kept.extend_from_slice(part);
         }
         self.position = end;
         Ok(count)

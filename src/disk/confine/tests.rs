@@ -68,7 +68,7 @@ fn what_the_thread_logs_is_in_the_span_of_the_caller() {
     let staging = staging(dir.path());
     let log = logged(|| {
         let _span = tracing::info_span!("put_layer").entered();
-        confined(&staging, || tracing::info!("in the thread")).unwrap();
+        Confinement::to(&staging).run(|| tracing::info!("in the thread")).unwrap();
     });
     assert!(log.ends_with("put_layer: in the thread\n"), "{log}");
 }
@@ -77,6 +77,6 @@ fn what_the_thread_logs_is_in_the_span_of_the_caller() {
 fn a_panic_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let staging = staging(dir.path());
-    let died = confined(&staging, || assert!(staging.number() == 2, "as if there were a mistake"));
+    let died = Confinement::to(&staging).run(|| assert!(staging.number() == 2, "as if there were a mistake"));
     assert_eq!(died.unwrap_err().to_string(), "the unpacking thread died");
 }
