@@ -83,7 +83,7 @@ pub enum OciError {
         /// The document.
         what: String,
         /// The contradiction.
-        reason: &'static str,
+        reason: String,
     },
     /// A document whose schema version is not 2.
     #[error(

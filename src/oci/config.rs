@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::document::{Document, parse_typed, parse_value};
-use super::manifest::{refuse_look_alikes, set};
+use super::manifest::set;
 use super::platform::Platform;
+use super::shape;
 use crate::error::OciError;
 use crate::types::DiffId;
 
@@ -64,9 +65,7 @@ struct RootFs {
 impl ImageConfig {
     /// Reads a config; `what` names it in errors.
     pub fn parse(document: &Document, what: &str) -> Result<Self, OciError> {
-        let raw = parse_value(&document.bytes, what)?;
-        refuse_look_alikes(&raw, &["architecture", "os", "variant", "rootfs", "config", "history"], what)?;
-        refuse_look_alikes(raw.get("rootfs").unwrap_or(&Value::Null), &["type", "diff_ids"], what)?;
+        let raw = parse_value(&document.bytes, what, &shape::CONFIG)?;
         let fields: Fields = parse_typed(&raw, what)?;
         let diff_id = |text: String| {
             text.parse().map(DiffId).map_err(|source| OciError::Value { what: what.to_owned(), source })

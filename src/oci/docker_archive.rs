@@ -23,6 +23,7 @@ use super::layout::{Files, check_digest, digest_in_name};
 use super::manifest::{Descriptor, Manifest};
 use super::media_type::{LayerType, OCI_CONFIG};
 use super::reference::docker_name;
+use super::shape;
 use crate::compress::Compression;
 use crate::error::{Choices, OciError};
 use crate::types::{Algorithm, DiffId, Digest, Hasher, Limits};
@@ -179,7 +180,7 @@ impl DockerArchive {
 }
 
 fn parse_list(bytes: &[u8]) -> Result<Vec<Entry>, OciError> {
-    parse_typed(&parse_value(bytes, MANIFEST_FILE)?, MANIFEST_FILE)
+    parse_typed(&parse_value(bytes, MANIFEST_FILE, &shape::LIST)?, MANIFEST_FILE)
 }
 
 /// The names of the layers of each image in the list of a docker archive, if it is one.

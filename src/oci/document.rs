@@ -2,16 +2,19 @@
 //!
 //! A document's digest is over its bytes, so these are kept beside every parsed form and never written anew
 //! from it. Reading is strict where readers of other languages differ: a key that appears twice is an error,
-//! since one reader takes the first and another the last. Size, depth and number of values are bounded, so
+//! since one reader takes the first and another the last, and so is one that some take for another. Size, depth and number of values are bounded, so
 //! that 4 MiB of `[0,0,0,...]` do not grow to hundreds of megabytes in memory.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::shape::Shape;
 use crate::error::{Limit, OciError};
+use crate::types::keys::{alike, folded};
 use crate::types::{Algorithm, Digest, Hasher, Limits};
 
 /// The most JSON values in one document: so many, or one for each sixteen bytes. In memory they take more than in it.
@@ -44,7 +47,7 @@ impl Document {
     ///
     /// Returns [`OciError::Malformed`] if it is no JSON, or has more values than any document.
     pub fn value(&self) -> Result<Value, OciError> {
-        parse_value(&self.bytes, &self.digest.to_string())
+        parse_value(&self.bytes, &self.digest.to_string(), &Shape::Any)
     }
 }
 
@@ -61,12 +64,18 @@ pub(super) fn check_size(size: u64, what: &str, limits: &Limits) -> Result<(), O
 }
 
 /// Reads JSON strictly; `what` names the document in errors.
-pub(super) fn parse_value(bytes: &[u8], what: &str) -> Result<Value, OciError> {
+///
+/// Returns [`OciError::Ambiguous`] if a key of the `shape` is there in other letters.
+pub(super) fn parse_value(bytes: &[u8], what: &str, shape: &'static Shape) -> Result<Value, OciError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let left = Cell::new(MAX_VALUES.max(bytes.len() / 16));
-    let value = Strict(&left).deserialize(&mut json).map_err(|source| malformed(what, source))?;
-    json.end().map_err(|source| malformed(what, source))?;
-    Ok(value)
+    let misleading = RefCell::default();
+    let strict = Strict { left: &left, misleading: &misleading, shape };
+    let parsed = strict.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+    match misleading.take() {
+        Some(reason) => Err(OciError::Ambiguous { what: what.to_owned(), reason }),
+        None => parsed.map_err(|source| malformed(what, source)),
+    }
 }
 
 /// Gives JSON a type.
@@ -80,14 +89,27 @@ pub(super) fn malformed(what: &str, source: serde_json::Error) -> OciError {
 
 /// Reads a [`Value`] without duplicate keys, counting down the values that are still allowed.
 #[derive(Clone, Copy)]
-struct Strict<'a>(&'a Cell<usize>);
+struct Strict<'a> {
+    left: &'a Cell<usize>,
+    /// What is wrong with the key that others take for another.
+    misleading: &'a RefCell<Option<String>>,
+    shape: &'static Shape,
+}
+
+impl Strict<'_> {
+    fn mislead<E: serde::de::Error>(self, key: &str) -> E {
+        let shown: String = key.chars().take(64).collect();
+        self.misleading.replace(Some(format!("other programs take its key {shown:?} for another")));
+        E::custom("a key is ambiguous")
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.0.get().checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
-        self.0.set(left);
+        let left = self.left.get().checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
+        self.left.set(left);
         deserializer.deserialize_any(self)
     }
 }
@@ -128,8 +150,13 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let shape = match self.shape {
+            Shape::List(shape) => shape,
+            Shape::Any => &Shape::Any,
+            Shape::Object { .. } => return Err(A::Error::custom("a list is where an object belongs")),
+        };
         let mut values = Vec::new();
-        while let Some(value) = seq.next_element_seed(self)? {
+        while let Some(value) = seq.next_element_seed(Strict { shape, ..self })? {
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -137,12 +164,23 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
+        // Also of those that nobody here knows: others may.
+        let mut foldeds = HashSet::new();
+        let is_open = matches!(self.shape, Shape::Any);
         while let Some(key) = map.next_key::<String>()? {
             if object.contains_key(&key) {
                 let shown: String = key.chars().take(64).collect();
                 return Err(A::Error::custom(format_args!("the key {shown:?} appears twice")));
             }
-            object.insert(key, map.next_value_seed(self)?);
+            let is_known = is_open || self.shape.keys().any(|known| known == key);
+            if !is_known
+                && (self.shape.keys().any(|known| alike(&key, known))
+                    || !foldeds.insert(folded(&key).collect::<String>()))
+            {
+                return Err(self.mislead(&key));
+            }
+            let value = map.next_value_seed(Strict { shape: self.shape.of(&key), ..self })?;
+            object.insert(key, value);
         }
         Ok(Value::Object(object))
     }
@@ -153,15 +191,16 @@ mod tests {
     use std::error::Error;
 
     use super::*;
+    use crate::oci::shape;
 
     fn cause(json: &str) -> String {
-        parse_value(json.as_bytes(), "x").unwrap_err().source().unwrap().to_string()
+        parse_value(json.as_bytes(), "x", &Shape::Any).unwrap_err().source().unwrap().to_string()
     }
 
     #[test]
     fn json_keeps_its_order_and_numbers() {
         let text = r#"{"z":1,"a":[null,true,-1,1.5,18446744073709551615,"\u00e9"],"m":{}}"#;
-        let document = Document::from_value(&parse_value(text.as_bytes(), "x").unwrap(), "t");
+        let document = Document::from_value(&parse_value(text.as_bytes(), "x", &Shape::Any).unwrap(), "t");
         assert_eq!(String::from_utf8(document.bytes).unwrap(), text.replace("\\u00e9", "\u{e9}"));
     }
 
@@ -169,6 +208,60 @@ mod tests {
     fn duplicate_keys_are_refused_at_any_depth() {
         assert!(cause(r#"{"a":1,"a":2}"#).contains("\"a\" appears twice"));
         assert!(cause(r#"[{"b":{"c":1,"\u0063":2}}]"#).contains("\"c\" appears twice"));
+    }
+
+    /// Go's readers would see another image.
+    #[test]
+    fn keys_that_others_take_for_another_are_refused_at_any_depth() {
+        let refused = |json: &str, shape| match parse_value(json.as_bytes(), "x", shape) {
+            Err(OciError::Ambiguous { reason, .. }) => reason,
+            other => panic!("{json}: {other:?}"),
+        };
+        for (json, shape) in [
+            (r#"{"layers":[],"layer\u017f":[]}"#, &shape::MANIFEST),
+            (r#"{"Layers":[]}"#, &shape::MANIFEST),
+            (r#"{"layers":[],"manife\u017fts":[]}"#, &shape::MANIFEST),
+            (r#"{"layers":[{"digest":"a","dige\u017ft":"b"}]}"#, &shape::MANIFEST),
+            (r#"{"config":{"URLS":[]}}"#, &shape::MANIFEST),
+            (r#"{"subject":{"Digest":"b"}}"#, &shape::MANIFEST),
+            (
+                r#"{"manifests":[{"platform":{"architecture":"amd64","Architecture":"arm64"}}]}"#,
+                &shape::MANIFEST,
+            ),
+            (r#"{"manifests":[{"platform":{"o\u017f":"linux"}}]}"#, &shape::MANIFEST),
+            (r#"{"new":1,"New":2}"#, &shape::MANIFEST),
+            (r#"{"rootfs":{"diff_ids":[],"diff_id\u017f":[]}}"#, &shape::CONFIG),
+            (r#"{"config":{"Cmd":["a"],"cmd":["b"]}}"#, &shape::CONFIG),
+            (r#"{"config":{"Healthcheck":{"test":[]}}}"#, &shape::CONFIG),
+            (r#"{"history":[{"empty_layer":true,"Empty_Layer":false}]}"#, &shape::CONFIG),
+            (r#"[{"Config":"a","config":"b"}]"#, &shape::LIST),
+            (r#"[{"Layers":[]},{"layers":[]}]"#, &shape::LIST),
+            (r#"{"imagelayoutversion":"1.0.0"}"#, &shape::LAYOUT),
+        ] {
+            let reason = refused(json, shape);
+            assert!(reason.contains("other programs take its key"), "{json}: {reason}");
+        }
+        // Names that people choose are different ones.
+        for (json, shape) in [
+            (
+                r#"{"annotations":{"a":"","A":""},"layers":[{"annotations":{"size":"","Size":""}}]}"#,
+                &shape::MANIFEST,
+            ),
+            (
+                r#"{"config":{"Labels":{"maintainer":"","Maintainer":""},"Volumes":{"/a":{},"/A":{}}}}"#,
+                &shape::CONFIG,
+            ),
+        ] {
+            parse_value(json.as_bytes(), "x", shape).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for json in [r#"{"config":["a","b",1]}"#, "[]", r#"{"layers":[["a","b",1]]}"#] {
+            let error = parse_value(json.as_bytes(), "x", &shape::MANIFEST).unwrap_err();
+            assert!(matches!(error, OciError::Malformed { .. }), "{json}: {error}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::manifest::{Descriptor, Index, Manifest};
 use super::media_type::{self, LayerType};
 use super::platform::Platform;
 use super::reference::{Reference, docker_name, is_domain};
+use super::shape::Shape;
 use crate::types::{DiffId, Digest};
 
 /// Reads `bytes` as every document of an image.
@@ -16,6 +17,7 @@ use crate::types::{DiffId, Digest};
 /// - What is accepted is written, and read back as the same; so is what was changed, and only what was changed is other.
 /// - Every descriptor has a digest that is one and a size that a file can have, and says what its JSON says.
 /// - A manifest that becomes one of OCI has the same blobs in the same order, and no type of docker's.
+/// - A reader that folds the letters of keys, as those in Go do, sees the same of it.
 /// - References, platforms and names of docker's are read back as they are written.
 ///
 /// # Panics
@@ -45,19 +47,37 @@ pub(crate) fn check_documents(bytes: &[u8]) {
     }
 }
 
+/// What a reader in Go sees under a key: the last whose letters are the same once they are folded. This does it in a way of its own.
+fn folding<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+    let fold = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_lowercase();
+    let object = value.as_object()?;
+    object.iter().rev().find(|(found, _)| fold(found) == fold(key)).map(|(_, value)| value)
+}
+
+/// Panics if such a reader sees another value under one of these keys.
+fn check_keys(value: &Value, keys: &[&str]) {
+    for key in keys {
+        assert!(folding(value, key) == value.get(key), "{key} is another one to others: {value}");
+    }
+}
+
 fn check_index(index: &Index, document: &Document) {
     index.manifests.iter().for_each(check_descriptor);
     let raw: Vec<_> = index.manifests.iter().map(|descriptor| &descriptor.raw).collect();
     let written = json!({ "schemaVersion": 2, "manifests": raw, "annotations": index.annotations });
     let read = Index::parse(&Document::from_value(&written, document.media_type.clone()), "written");
     assert!(read.as_ref().ok() == Some(index), "{index:?} is read back as {read:?}");
-    let Ok(whole) = parse_value(&document.bytes, "index") else { return };
+    let Ok(whole) = parse_value(&document.bytes, "index", &Shape::Any) else { return };
+    check_keys(&whole, &["schemaVersion", "mediaType", "manifests", "layers", "config", "fsLayers"]);
     let listed = whole.get("manifests").and_then(Value::as_array).map_or(0, Vec::len);
     assert!(listed == index.manifests.len(), "{} of {listed} manifests", index.manifests.len());
 }
 
 fn check_manifest(manifest: &Manifest) {
     check_descriptor(&manifest.config);
+    if let Ok(whole) = manifest.to_document().value() {
+        check_keys(&whole, &["schemaVersion", "mediaType", "manifests", "layers", "config", "fsLayers"]);
+    }
     manifest.layers.iter().for_each(check_descriptor);
     read_back(manifest);
 
@@ -112,6 +132,10 @@ fn check_descriptor(descriptor: &Descriptor) {
     let digest = descriptor.digest.to_string();
     assert!(digest.parse().as_ref() == Ok(&descriptor.digest), "{digest} is no digest");
     assert!(i64::try_from(descriptor.size).is_ok(), "{} bytes", descriptor.size);
+    check_keys(&descriptor.raw, &["mediaType", "digest", "size", "platform", "annotations"]);
+    if let Some(platform) = descriptor.raw.get("platform") {
+        check_keys(platform, &["architecture", "os", "os.version", "variant"]);
+    }
     let raw = |key: &str| descriptor.raw.get(key).cloned().unwrap_or_default();
     assert!(raw("digest") == json!(digest) && raw("size") == json!(descriptor.size), "{descriptor:?}");
     assert!(raw("mediaType") == json!(descriptor.media_type), "{descriptor:?}");
@@ -120,6 +144,11 @@ fn check_descriptor(descriptor: &Descriptor) {
 }
 
 fn check_config(config: &ImageConfig, digest: &Digest) {
+    if let Ok(whole) = config.to_document().value() {
+        check_keys(&whole, &["architecture", "os", "variant", "config", "rootfs", "history"]);
+        check_keys(whole.get("rootfs").unwrap_or(&Value::Null), &["type", "diff_ids"]);
+        check_keys(whole.get("config").unwrap_or(&Value::Null), &["User", "Env", "Cmd", "Entrypoint"]);
+    }
     let read = ImageConfig::parse(&config.to_document(), "written");
     assert!(read.as_ref().ok() == Some(config), "{config:?} is read back as {read:?}");
     let mut edited = config.clone();

@@ -13,6 +13,7 @@ use super::document::{Document, check_size, digest_of, parse_typed, parse_value}
 use super::manifest::{CONTAINERD_NAME, Descriptor, Index, REF_NAME};
 use super::media_type::{OCI_INDEX, is_index, is_manifest};
 use super::platform::{Platform, is_attestation};
+use super::shape;
 use super::tar_index::TarIndex;
 use crate::error::{BlobError, Choices, Limit, OciError};
 use crate::types::{Algorithm, Digest, Limits};
@@ -168,7 +169,7 @@ fn check_version(mark: &[u8], path: &Path) -> Result<(), OciError> {
     struct Mark {
         image_layout_version: String,
     }
-    let mark: Mark = parse_typed(&parse_value(mark, LAYOUT_FILE)?, LAYOUT_FILE)?;
+    let mark: Mark = parse_typed(&parse_value(mark, LAYOUT_FILE, &shape::LAYOUT)?, LAYOUT_FILE)?;
     let version = mark.image_layout_version;
     if version.split('.').next() != Some("1") {
         let version = version.chars().take(64).collect();

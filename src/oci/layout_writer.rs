@@ -17,6 +17,7 @@ use super::document::{Document, parse_value};
 use super::layout::{Files, INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, Layout, blob_name, has_tag};
 use super::manifest::{Descriptor, Index, set};
 use super::media_type::OCI_INDEX;
+use super::shape::MANIFEST;
 use crate::error::OciError;
 use crate::sys::lock::Locked;
 use crate::sys::path;
@@ -144,7 +145,7 @@ impl Drop for LayoutWriter {
 pub(super) fn merge_index(old: Option<&[u8]>, entries: &[Descriptor]) -> Result<Value, OciError> {
     let mut index = match old {
         None => json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }),
-        Some(bytes) => parse_value(bytes, INDEX_FILE)?,
+        Some(bytes) => parse_value(bytes, INDEX_FILE, &MANIFEST)?,
     };
     let document = Document::from_value(&index, OCI_INDEX);
     let is_replaced = |descriptor: &Descriptor| {

@@ -23,6 +23,7 @@ pub mod media_type;
 mod platform;
 mod reference;
 mod save;
+mod shape;
 mod sink;
 mod source;
 mod tar_index;

@@ -4,6 +4,7 @@ mod digest;
 mod hashing;
 mod id;
 mod id_set;
+pub(crate) mod keys;
 mod limits;
 mod relpath;
 mod stored;

@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
+use layerstore::oci::Reference;
+
+use super::scene::{Scene, in_each_mode};
 use super::*;
 use crate::support::oci::blob_path;
+use crate::support::tar::archive;
 
 /// Writes a good image, then changes its index.
 fn with_index(place: &Place, change: impl Fn(&mut Value)) {
@@ -295,4 +299,90 @@ fn media_types_that_lie_are_refused() {
     std::fs::remove_dir_all(place.layout()).ok();
     Image::new([place.base()]).manifest(plain).write(place.layout(), TAG);
     place.check("gzip called plain", Harmless);
+}
+
+/// Readers in Go fold the letters of keys, and take the last of those that are the same then: to them, each of these would be
+/// another image under the same digest.
+#[test]
+fn keys_that_other_readers_take_for_another_are_refused() {
+    let place = Place::new();
+    const REFUSED: Expected = Refused("other programs take its key");
+    fn long_s(manifest: &mut Value) {
+        manifest["layer\u{17f}"] = json!([]);
+    }
+    fn both(manifest: &mut Value) {
+        manifest["manife\u{17f}ts"] = json!([]);
+    }
+    fn inside(manifest: &mut Value) {
+        manifest["layers"][0]["Digest"] = manifest["config"]["digest"].clone();
+    }
+    for (name, change) in [("long s", long_s as fn(&mut Value)), ("both", both), ("inside", inside)] {
+        std::fs::remove_dir_all(place.layout()).ok();
+        Image::new([place.base()]).manifest(change).write(place.layout(), TAG);
+        place.check(&format!("{name} in the manifest"), REFUSED);
+    }
+    fn diff_ids(config: &mut Value) {
+        config["rootfs"]["diff_id\u{17f}"] = json!([]);
+    }
+    fn run(config: &mut Value) {
+        config["config"]["wor\u{212a}ingdir"] = "/".into();
+    }
+    for (name, change) in [("diffIDs", diff_ids as fn(&mut Value)), ("how it is run", run)] {
+        std::fs::remove_dir_all(place.layout()).ok();
+        Image::new([place.base()]).config(change).write(place.layout(), TAG);
+        place.check(&format!("{name} in the config"), REFUSED);
+    }
+    with_index(&place, |index| {
+        index["manifests"][0]["platform"] =
+            json!({ "os": "linux", "architecture": "amd64", "Architecture": "arm64" });
+    });
+    place.check("the platform in the index", REFUSED);
+    // People name these as they like.
+    fn names(manifest: &mut Value) {
+        manifest["annotations"] = json!({ "a": "", "A": "" });
+    }
+    std::fs::remove_dir_all(place.layout()).ok();
+    let image = Image::new([place.base()]).manifest(names);
+    image
+        .config(|config| config["config"]["Labels"] = json!({ "a": "", "A": "" }))
+        .write(place.layout(), TAG);
+    place.check("annotations and labels", Harmless);
+}
+
+/// Writes a docker archive with this list, a config for so many layers, and one member `layer`.
+fn write_docker(scene: &Scene, list: &str, diff_ids: usize, layer: &[u8]) -> Reference {
+    let diff_ids = vec![digest(layer); diff_ids];
+    let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
+    let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": rootfs });
+    let members = [
+        Member::file("manifest.json", list),
+        Member::file("config", config.to_string()),
+        Member::file("layer", layer),
+    ];
+    let path = scene.dir.write("docker.tar", archive(&members));
+    Reference::new(Transport::DockerArchive, path, None).unwrap()
+}
+
+fn load_docker(store: &Store, reference: &Reference) -> Result<(), Error> {
+    let source = Source::open_within(reference, store.root(), store.options().granted())?;
+    store.load(&source, &LoadOptions::default()).map(drop)
+}
+
+#[test]
+fn keys_in_the_list_of_a_docker_archive_are_exact() {
+    in_each_mode("hostile::documents::keys_in_the_list_of_a_docker_archive_are_exact", |mode| {
+        let scene = Scene::new(mode);
+        let store = scene.open();
+        let tar = archive(&[Member::file("f", "f")]);
+        let good = r#"{"Config":"config","RepoTags":["a:1"],"Layers":["layer"]"#;
+        for more in
+            [r#","config":"other""#, r#","layers":["other"]"#, ",\"Layer\u{17f}\":[]", r#","REPOTAGS":[]"#]
+        {
+            let list = format!("[{good}{more}}}]");
+            let error = load_docker(&store, &write_docker(&scene, &list, 1, &tar)).unwrap_err();
+            assert!(error.to_string().contains("other programs take its key"), "{more}: {error}");
+        }
+        let list = format!(r#"[{good},"Parent":"","other":1}}]"#);
+        load_docker(&store, &write_docker(&scene, &list, 1, &tar)).unwrap();
+    });
 }
