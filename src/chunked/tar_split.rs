@@ -7,11 +7,13 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::LazyLock;
 
+use serde::de::DeserializeSeed as _;
 use serde::{Deserialize, Serialize};
 
 use super::WRITTEN_TABLE_MAX;
 use crate::archive::base64;
 use crate::error::ChunkedError;
+use crate::types::keys::Exact;
 
 /// The type of a line with the content of a file.
 const FILE: u8 = 1;
@@ -147,8 +149,9 @@ impl<R: Read> SplitLines<R> {
             Some(b'\n') => {}
             Some(_) => return Err(ChunkedError::Split("a line is too long, or cut off")),
         }
-        let line: Line =
-            serde_json::from_slice(&self.line).map_err(|_| ChunkedError::Split("a line is no entry"))?;
+        let mut json = serde_json::Deserializer::from_slice(&self.line);
+        let read = Exact::<Line>::new().deserialize(&mut json).and_then(|line| json.end().map(|()| line));
+        let line = read.map_err(|_| ChunkedError::Split("a line is no entry"))?;
         let decoded = |text: &str| {
             base64::decoded(text.as_bytes()).map_err(|_| ChunkedError::Split("its bytes are no base64"))
         };

@@ -102,6 +102,7 @@ fn what_cannot_be_true_is_refused() {
         ("/entries/6/linkName", json!("")),
         ("/entries/7/linkName", json!("../x")),
         ("/entries/8/devMajor", json!(1u64 << 32)),
+        ("/entries/3/xattrs", json!({ "": "" })),
         ("/tarSplitDigest", json!("sha256:1")),
     ] {
         let mut bad = table();
@@ -136,6 +137,38 @@ fn what_cannot_be_true_is_refused() {
     ] {
         let parsed = Toc::parse(text.as_bytes(), 1000, &Limits::DEFAULT);
         assert!(parsed.is_ok() == (text == r#"{"version":1} "#), "{}", &text[..text.len().min(100)]);
+    }
+}
+
+/// Other readers would take them for keys that are read, and see another layer under the same digest.
+#[test]
+fn keys_that_others_take_for_another_are_refused() {
+    for (pointer, keys) in [
+        ("", &["Version", "ver\u{17f}ion", "entr\u{130}es", "tarsplitdigest", ""][..]),
+        ("/entries/0", &["NAME", "linkname", "LinKName", "lin\u{212a}Name", "l\u{130}nkName", "Xattrs", ""]),
+        ("/entries/1", &["Size", "\u{17f}ize", "endoffset", "ModTime", "dige\u{17f}t"]),
+        ("/entries/3", &["chunkoffset", "chun\u{212a}Size", ""]),
+    ] {
+        for key in keys {
+            let mut bad = table();
+            let place = bad.pointer_mut(pointer).unwrap().as_object_mut().unwrap();
+            place.insert((*key).to_owned(), json!("../evil"));
+            let Err(ChunkedError::Json(error)) = parse(&bad) else { panic!("{pointer}: {key:?}") };
+            assert!(error.to_string().contains("other programs take the key"), "{error}");
+        }
+    }
+    // What nobody takes for another is passed over.
+    let mut good = table();
+    good["names"] = json!([]);
+    good["entries"][0]["userName"] = json!("NAME");
+    good["entries"][1]["xattrs"]["USER.A"] = json!("");
+    assert_eq!(parse(&good).unwrap().entries.len(), 8);
+    let line = |key: &str| format!(r#"{{"type":2,"payload":"AA==","{key}":"AAA="}}"#) + "\n";
+    for (key, good) in
+        [("other", true), ("Payload", false), ("na\u{2139}e", true), ("\u{17f}ize", false), ("", false)]
+    {
+        let line = line(key);
+        assert_eq!(tar_split::SplitLines::new(line.as_bytes()).next_part().is_ok(), good, "{line}");
     }
 }
 

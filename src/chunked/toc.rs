@@ -12,6 +12,7 @@ use super::unpack;
 use super::xattrs::{COST_MAX, RawXattrs};
 use crate::archive::{Entry, EntryKind, shown};
 use crate::error::{ChunkedError, Limit};
+use crate::types::keys::{Exact, misleading, misleads};
 use crate::types::{Digest, Limits, RelPath, Timestamp};
 
 /// The version of the table that is read and written.
@@ -70,7 +71,11 @@ pub(crate) struct Chunk {
     pub range: Range<u64>,
 }
 
-/// An entry in its form in the file.
+/// The keys of a table.
+const KEYS: [&str; 3] = ["version", "entries", "tarSplitDigest"];
+
+/// An entry in its form in the file. It is read as [`Exact`]: containers-storage takes keys in any letters, the last of them, and
+/// stops at an empty one.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RawEntry {
@@ -164,13 +169,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
                     map.next_value_seed(Entries(builder))?;
                     false
                 }
-                // Go's decoder takes these for the same.
-                _ if ["version", "entries", "tarSplitDigest"]
-                    .iter()
-                    .any(|known| key.eq_ignore_ascii_case(known)) =>
-                {
-                    true
-                }
+                other if misleads(other, &KEYS) => return Err(misleading(other)),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     false
@@ -213,7 +212,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Entries(builder) = self;
-        while let Some(raw) = seq.next_element::<RawEntry>()? {
+        while let Some(raw) = seq.next_element_seed(Exact::<RawEntry>::new())? {
             if let Err(refused) = builder.add(raw) {
                 builder.refused = Some(refused);
                 return Err(A::Error::custom("an entry is refused"));
@@ -251,6 +250,8 @@ impl Builder {
         let name = raw.name.clone();
         let refused = |reason| ChunkedError::Entry { entry: shown(name.as_bytes()), reason };
         if raw.kind == CHUNK {
+            // It has none as a rule; one without a name others would go on after as if the entry had ended.
+            raw.xattrs.decoded().map_err(refused)?;
             return self.add_chunk(&raw).map_err(refused);
         }
         self.close()?;
