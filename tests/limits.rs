@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use layerstore::oci::{LoadOptions, Source};
 use layerstore::{
@@ -255,6 +255,20 @@ fn archive_of(layout: &Path) -> Vec<Member> {
     members
 }
 
+/// A docker archive with one image that has three names.
+fn docker_archive(dir: &Dir) -> PathBuf {
+    let layer = archive(&[Member::file("f", "f")]);
+    let rootfs = json!({ "type": "layers", "diff_ids": [oci::digest(&layer)] });
+    let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": rootfs });
+    let list = json!([{ "Config": "config", "RepoTags": ["a:1", "a:2", "a:3"], "Layers": ["layer"] }]);
+    let members = [
+        Member::file("manifest.json", list.to_string()),
+        Member::file("config", config.to_string()),
+        Member::file("layer", layer),
+    ];
+    dir.write("docker.tar", archive(&members))
+}
+
 #[test]
 fn documents_and_image_archives_are_limited() {
     let dir = Dir::new("limits-images");
@@ -278,6 +292,7 @@ fn documents_and_image_archives_are_limited() {
         of(Limit::Indexes, 2, nested.reference()),
         of(Limit::IndexEntries, 3, nested.reference()),
         of(Limit::ArchiveMembers, members.len() as u64, format!("oci-archive:{}:1", plain.display())),
+        of(Limit::Names, 3, format!("docker-archive:{}", docker_archive(&dir).display())),
         of(Limit::UnpackedBytes, tar.len() as u64, format!("oci-archive:{}:1", gzip.display())),
         of(
             Limit::Expansion,

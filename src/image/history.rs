@@ -1,16 +1,15 @@
 //! The names that an image has had.
 
+use std::collections::HashSet;
+
 use layerstore_schema::record::ImageRecord;
 
 /// Notes names that an image was just given: they come first, in their order, and none stands there twice. Nothing
 /// is ever taken out.
 pub(crate) fn remember(record: &mut ImageRecord, given: &[String]) {
     let old = std::mem::take(&mut record.names_history);
-    for name in given.iter().chain(&old) {
-        if !record.names_history.contains(name) {
-            record.names_history.push(name.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    record.names_history = given.iter().chain(&old).filter(|name| seen.insert(*name)).cloned().collect();
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::media_type::{LayerType, OCI_CONFIG};
 use super::reference::docker_name;
 use super::shape;
 use crate::compress::Compression;
-use crate::error::{Choices, OciError};
+use crate::error::{Choices, Limit, OciError};
 use crate::types::{Algorithm, DiffId, Digest, Hasher, Limits};
 
 /// The list of an archive's images.
@@ -86,6 +86,8 @@ impl DockerArchive {
     }
 
     fn describe(&self, entry: &Entry) -> Result<DockerImage, OciError> {
+        let names = entry.repo_tags.clone().unwrap_or_default();
+        self.limits.check(Limit::Names, names.len() as u64, || self.path().display().to_string())?;
         let config = self.member(&entry.config)?;
         let mut bytes = Vec::new();
         super::document::check_size(config.length(), &entry.config, &self.limits)?;
@@ -110,7 +112,7 @@ impl DockerArchive {
         }
         self.remember(&document.digest, config);
         let manifest = Manifest::new(Descriptor::of(&document), layers).to_document();
-        Ok(DockerImage { manifest, config: document, names: entry.repo_tags.clone().unwrap_or_default() })
+        Ok(DockerImage { manifest, config: document, names })
     }
 
     pub(super) fn blob(&self, digest: &Digest, size: u64) -> Result<BlobReader, OciError> {

@@ -1,5 +1,6 @@
 //! An image from outside into the store.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::config::ImageConfig;
@@ -153,10 +154,10 @@ fn names(resolved: &ResolvedImage, asked: &[String]) -> Result<Vec<Name>, Error>
 /// are.
 fn references(resolved: &ResolvedImage, asked: &[String]) -> Vec<String> {
     let annotated = [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(|key| resolved.annotations.get(key));
-    let mut references = Vec::new();
+    let (mut references, mut seen) = (Vec::new(), HashSet::new());
     for name in asked.iter().chain(&resolved.names).chain(annotated).chain(&resolved.tag) {
         for reference in docker_name(name).ok().into_iter().chain([name.clone()]) {
-            if !references.contains(&reference) {
+            if seen.insert(reference.clone()) {
                 references.push(reference);
             }
         }

@@ -106,6 +106,8 @@ limits! {
     index_entries: IndexEntries = 10_000;
     /// Members of an image archive. 100 000: real ones have some for each layer.
     archive_members: ArchiveMembers = 100_000;
+    /// Names of one image in a docker archive. 1024: each is a row of the store; real images have a few.
+    names: Names = 1024;
     /// Bytes in a table of contents, or in a tar-split, of a blob that is fetched in parts, compressed or not. 150 MiB: what
     /// containers-storage grants.
     toc_bytes: TocBytes = 150 << 20;

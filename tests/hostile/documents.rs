@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use layerstore::oci::Reference;
+use layerstore::{Limit, Limits, SyncMode};
 
 use super::scene::{Scene, in_each_mode};
 use super::*;
@@ -384,5 +385,25 @@ fn keys_in_the_list_of_a_docker_archive_are_exact() {
         }
         let list = format!(r#"[{good},"Parent":"","other":1}}]"#);
         load_docker(&store, &write_docker(&scene, &list, 1, &tar)).unwrap();
+    });
+}
+
+#[test]
+fn names_without_end_cost_no_more_than_they_are_long() {
+    in_each_mode("hostile::documents::names_without_end_cost_no_more_than_they_are_long", |mode| {
+        let scene = Scene::new(mode);
+        let tar = archive(&[Member::file("f", "f")]);
+        let names: Vec<String> = (0..64_000).map(|number| format!("a:{number}")).collect();
+        let list = json!([{ "Config": "config", "RepoTags": names, "Layers": ["layer"] }]);
+        let reference = write_docker(&scene, &list.to_string(), 1, &tar);
+        let begun = process::cpu();
+        let error = load_docker(&scene.open(), &reference).unwrap_err();
+        assert_eq!(error.limit().map(|limit| limit.limit), Some(Limit::Names), "{error}");
+        // Whoever grants so many gets them.
+        let mut options = StoreOptions::at(scene.dir.root()).run_root(scene.dir.run_root());
+        options = options.sync(SyncMode::Off).limits(Limits::default().with("names", 64_000).unwrap());
+        load_docker(&Store::open(&options).unwrap(), &reference).unwrap();
+        let taken = process::cpu() - begun;
+        assert!(taken < Duration::from_secs(30), "{taken:?} of the processor's time");
     });
 }

@@ -320,9 +320,9 @@ fn insert_image(txn: &WriteTxn, import: &ImageImport<'_>, top: Option<&str>) -> 
             record.digests.push(digest);
         }
     }
+    let mut held: HashSet<_> = record.names.iter().cloned().collect();
     for name in &import.names {
-        let held = record.names.iter().any(|held| held == name.as_str());
-        if !held {
+        if held.insert(name.as_str().to_owned()) {
             txn.take_name(Owner::Image, name.as_str())?;
             record.names.push(name.as_str().to_owned());
         }
