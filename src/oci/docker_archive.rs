@@ -38,7 +38,20 @@ pub(super) struct DockerArchive {
     images: Vec<Entry>,
     /// Where the blobs of the images that were resolved are.
     blobs: Mutex<HashMap<Digest, Extent>>,
+    /// What was found out of members by reading them, by where they are: the list can name one again and again.
+    read: Mutex<HashMap<Place, Found>>,
     limits: Limits,
+}
+
+/// Where a member is in the archive: its offset and its length.
+type Place = (u64, u64);
+
+/// What is in a member.
+#[derive(Debug, Clone)]
+struct Found {
+    compression: Compression,
+    /// The digest of its bytes, if it was needed.
+    digest: Option<Digest>,
 }
 
 /// One image of the list.
@@ -64,7 +77,8 @@ impl DockerArchive {
             return Err(OciError::Format { path, format: "docker archive", missing: MANIFEST_FILE });
         };
         let images = parse_list(&bytes)?;
-        Ok(DockerArchive { files, images, blobs: Mutex::default(), limits: *limits })
+        let (blobs, read) = Default::default();
+        Ok(DockerArchive { files, images, blobs, read, limits: *limits })
     }
 
     /// The names of all images.
@@ -151,16 +165,27 @@ impl DockerArchive {
 
     fn layer(&self, name: &str, diff_id: &DiffId) -> Result<Descriptor, OciError> {
         let extent = self.member(name)?;
-        let read = |error: io::Error| io_error("read", &self.path().join(name))(error);
-        let compression = Compression::of(extent.reader()).map_err(&read)?;
+        let failed = |error: io::Error| io_error("read", &self.path().join(name))(error);
+        let place = (extent.offset(), extent.length());
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        let mut found = match known {
+            Some(found) => found,
+            None => Found { compression: Compression::of(extent.reader()).map_err(&failed)?, digest: None },
+        };
+        let compression = found.compression;
         let kind = LayerType { compression, nondistributable: false };
         let digest = if compression == Compression::None {
             diff_id.0.clone()
         } else if let Some(promised) = digest_in_name(name) {
             promised
+        } else if let Some(known) = &found.digest {
+            known.clone()
         } else {
-            hash(&extent).map_err(read)?
+            let digest = hash(&extent).map_err(failed)?;
+            found.digest = Some(digest.clone());
+            digest
         };
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(place, found);
         let descriptor = Descriptor::new(kind.oci(), digest, extent.length());
         self.remember(&descriptor.digest, extent);
         Ok(descriptor)
