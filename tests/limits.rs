@@ -285,6 +285,8 @@ fn documents_and_image_archives_are_limited() {
     let tar = archive(&members);
     let plain = dir.write("image.tar", &tar);
     let gzip = dir.write("image.tar.gz", packed(Compression::Gzip, &tar));
+    let mut listed = tar::Archive::new(&tar[..]);
+    let paths: usize = listed.entries().unwrap().map(|entry| entry.unwrap().path_bytes().len()).sum();
     let of = |limit, value, reference: String| Case::new(limit, value, move |store| load(store, &reference));
     check([
         of(Limit::ManifestBytes, largest, image.reference()),
@@ -292,6 +294,7 @@ fn documents_and_image_archives_are_limited() {
         of(Limit::Indexes, 2, nested.reference()),
         of(Limit::IndexEntries, 3, nested.reference()),
         of(Limit::ArchiveMembers, members.len() as u64, format!("oci-archive:{}:1", plain.display())),
+        of(Limit::ArchivePathBytes, paths as u64, format!("oci-archive:{}:1", plain.display())),
         of(Limit::Names, 3, format!("docker-archive:{}", docker_archive(&dir).display())),
         of(Limit::UnpackedBytes, tar.len() as u64, format!("oci-archive:{}:1", gzip.display())),
         of(

@@ -76,6 +76,8 @@ limits! {
     IndexEntries = "index_entries", "descriptors in indexes";
     /// Members of an image archive.
     ArchiveMembers = "archive_members", "members of an image archive";
+    /// The names and link targets of all members of an image archive.
+    ArchivePathBytes = "archive_path_bytes", "bytes in the names and link targets of an image archive";
     /// The names of one image in a docker archive.
     Names = "names", "names of one image";
     /// A table of contents, or a tar-split, compressed or not.

@@ -52,10 +52,13 @@ impl TarIndex {
         };
         // Members have a limit of their own here.
         let mut reader = Reader::with_limits(&*file, (), Limits { entries: u64::MAX, ..*limits });
-        let mut members: u64 = 0;
+        let (mut members, mut names): (u64, u64) = (0, 0);
         while let Some(entry) = reader.next_entry().map_err(failed)? {
             members = members.saturating_add(1);
             limits.check(Limit::ArchiveMembers, members, || path.display().to_string())?;
+            let length_of_names = (entry.path.len() as u64).saturating_add(entry.link.len() as u64);
+            names = names.saturating_add(length_of_names);
+            limits.check(Limit::ArchivePathBytes, names, || path.display().to_string())?;
             let offset = reader.offset();
             if entry.stored > length.saturating_sub(offset) {
                 return Err(index.unusable(&entry.path, "the archive ends before it does"));

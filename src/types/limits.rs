@@ -106,6 +106,9 @@ limits! {
     index_entries: IndexEntries = 10_000;
     /// Members of an image archive. 100 000: real ones have some for each layer.
     archive_members: ArchiveMembers = 100_000;
+    /// Bytes in the names and link targets of all members of an image archive, which are in memory while it is read. 16 MiB: each
+    /// takes some eighty.
+    archive_path_bytes: ArchivePathBytes = 16 << 20;
     /// Names of one image in a docker archive. 1024: each is a row of the store; real images have a few.
     names: Names = 1024;
     /// Bytes in a table of contents, or in a tar-split, of a blob that is fetched in parts, compressed or not. 150 MiB: what

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use std::io::Write;
+
 use layerstore::oci::{Reference, Selection};
 use layerstore::{Limit, Limits, SyncMode};
 
@@ -426,5 +428,26 @@ fn a_layer_that_is_listed_again_and_again_is_read_once() {
         let taken = process::cpu() - begun;
         assert_eq!(image.layers.len(), 500);
         assert!(taken < most, "{taken:?} of the processor's time; to hash it fifty times takes {most:?}");
+    });
+}
+
+/// The names of members are in memory while an archive is read.
+#[test]
+fn members_with_long_names_take_no_memory() {
+    in_each_mode("hostile::documents::members_with_long_names_take_no_memory", |mode| {
+        let scene = Scene::new(mode);
+        let store = scene.open();
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        for number in 0..20_000 {
+            let name = format!("{}{number}", format!("{}/", "n".repeat(199)).repeat(79));
+            encoder.write_all(&Member::file(name, "").to_bytes()).unwrap();
+        }
+        encoder.write_all(&[0; 1024]).unwrap();
+        let path = scene.dir.write("image.tar.zst", encoder.finish().unwrap());
+        for transport in [Transport::OciArchive, Transport::DockerArchive] {
+            let reference = Reference::new(transport, &path, None).unwrap();
+            let error = Error::from(Source::open(&reference, store.root()).unwrap_err());
+            assert_eq!(error.limit().map(|limit| limit.limit), Some(Limit::ArchivePathBytes), "{error}");
+        }
     });
 }
