@@ -452,24 +452,24 @@ damages! {
 }
 
 impl Damage {
-    /// Whether it is in the rows of the database, or in bytes that are kept there; whatever else may be wrong with files.
-    pub(crate) fn is_of_rows(&self) -> bool {
-        matches!(
+    /// Whether a row may be what is wrong, or bytes that are kept in the database: they say what is not so. What is known of a file
+    /// by more than its place in the store is wrong by itself.
+    pub(crate) fn may_be_of_rows(&self) -> bool {
+        !matches!(
             self,
-            Damage::RecordDamaged { .. }
-                | Damage::JournalDamaged { .. }
-                | Damage::HeaderWrong { .. }
-                | Damage::NameShared { .. }
-                | Damage::IndexRowMissing { .. }
-                | Damage::IndexRowExtra { .. }
-                | Damage::UsageWrong { .. }
-                | Damage::ManifestDamaged { .. }
-                | Damage::SplitDamaged { .. }
-                | Damage::ItemDamaged { .. }
-                | Damage::BlobMissing { .. }
-                | Damage::BlobUsersWrong { .. }
-                | Damage::BlobChunksWrong { .. }
-                | Damage::BlobDamaged { .. }
+            Damage::DirectoryUnreadable { .. }
+                | Damage::AdditionalMissing { .. }
+                | Damage::PathMissing { .. }
+                | Damage::PathExtra { .. }
+                | Damage::PathChanged { .. }
+                | Damage::ContentChanged { .. }
+                | Damage::MorePaths { .. }
+                | Damage::ComposefsChanged { .. }
+                | Damage::KeptBlobDamaged { .. }
+                | Damage::MountRecordDamaged { .. }
+                | Damage::RootOpen { .. }
+                | Damage::Stray { .. }
+                | Damage::Neighbour { .. }
         )
     }
 }

@@ -240,16 +240,11 @@ impl Store {
         if self.database().reads_the_rest() {
             return Err(MetaError::Damaged { path: self.database().path().to_owned() }.into());
         }
-        let suspects = || found.findings.iter().filter(|finding| finding.damage.is_of_rows());
-        let Some(first) = suspects().next().filter(|_| !verifies_database(options)) else { return Ok(()) };
+        if verifies_database(options) || suspects(found).next().is_none() {
+            return Ok(());
+        }
         match self.database().verify() {
-            Err(MetaError::Damaged { path }) => {
-                let more = match suspects().count() {
-                    1 => String::new(),
-                    several => format!(", and {} more", several.saturating_sub(1)),
-                };
-                Err(MetaError::DamagedPages { path, met: format!("{}{more}", first.damage) }.into())
-            }
+            Err(MetaError::Damaged { path }) => Err(damaged_pages(path, found).into()),
             // Somebody writes all the time, and so found nothing wrong with what he trusts.
             Err(MetaError::Locked { .. }) => Ok(()),
             verified => Ok(verified?),
@@ -283,6 +278,7 @@ impl Store {
         drop(txn);
         directories::check(self, options, &records, &scope, &mut part)?;
         let mut report = CheckReport { notes, checked: part.checked, ..CheckReport::default() };
+        let mut damaged = None;
         if scope.is_everything() {
             let open = self.own_open_roots()?.into_iter();
             part.damages.extend(open.map(|root| Damage::RootOpen { path: root.path, mode: root.mode }));
@@ -294,7 +290,7 @@ impl Store {
                 true => Damage::Neighbour { path },
                 false => Damage::Stray { path },
             }));
-            report.garbage = unnamed.garbage;
+            (report.garbage, damaged) = (unnamed.garbage, unnamed.damaged);
         }
         forget_what_is_elsewhere(self, &mut part.damages)?;
         if !part.damages.is_empty() {
@@ -305,6 +301,9 @@ impl Store {
             let part = transient::check(self, options, &scope)?;
             report.checked.add(part.checked);
             report.findings.extend(transient::findings(part));
+        }
+        if let Some(path) = damaged {
+            return Err(damaged_pages(path, &report).into());
         }
         Ok(report)
     }
@@ -335,6 +334,21 @@ impl Store {
         let damaged = run.damaged_mounts()?.into_iter();
         Ok(damaged.map(|(layer, reason)| Damage::MountRecordDamaged { layer, reason }).collect())
     }
+}
+
+/// The error for pages that are not as they were written, with what was found by them.
+fn damaged_pages(path: PathBuf, found: &CheckReport) -> MetaError {
+    let Some(first) = suspects(found).next() else { return MetaError::Damaged { path } };
+    let more = match suspects(found).count() {
+        1 => String::new(),
+        several => format!(", and {} more", several.saturating_sub(1)),
+    };
+    MetaError::DamagedPages { path, met: format!("{}{more}", first.damage) }
+}
+
+/// What may be found by rows that nobody wrote.
+fn suspects(found: &CheckReport) -> impl Iterator<Item = &Finding> {
+    found.findings.iter().filter(|finding| finding.damage.may_be_of_rows())
 }
 
 /// Whether every page of the database is verified before anything is looked at.

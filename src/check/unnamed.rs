@@ -21,18 +21,22 @@ pub(super) struct Unnamed {
     pub(super) garbage: Vec<PathBuf>,
     /// What is none of the store's.
     pub(super) strays: Vec<PathBuf>,
+    /// The database of which a page is not as it was written, if so: nothing is known to be garbage then.
+    pub(super) damaged: Option<PathBuf>,
 }
 
 /// Finds garbage, and what is none of the store's.
 pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
     let layout = store.layout();
-    let mut found = Unnamed { garbage: Vec::new(), strays: Vec::new() };
+    let mut found = Unnamed { garbage: Vec::new(), strays: Vec::new(), damaged: None };
     match find_leftovers(layout, || store.named_numbers()) {
+        // What stands where something is missing may be that, and `gc` leaves it.
         Ok(leftovers) => {
-            found.garbage.extend(leftovers.iter().flat_map(|leftover| leftover.paths(layout)));
+            found.garbage.extend(leftovers.found.iter().flat_map(|leftover| leftover.paths(layout)));
         }
         // It is found already, and what it names is not known.
         Err(Error::Meta(MetaError::Record { .. })) => {}
+        Err(Error::Meta(MetaError::Damaged { path })) => found.damaged = Some(path),
         // What may be needed elsewhere is not told from garbage.
         Err(Error::Meta(MetaError::TransientUnseen { .. })) => {}
         Err(error) => return Err(error),

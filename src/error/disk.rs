@@ -70,6 +70,17 @@ pub enum LayoutError {
         /// What is hidden.
         path: PathBuf,
     },
+    /// What no record names stands where something is missing that a record names: it may be that, by a record which says another
+    /// number since it was damaged.
+    #[error(
+        "{path:?} stays, since {missing:?}, which a record names, is not there, and this may be it: run `layerstore check --deep`"
+    )]
+    InDoubt {
+        /// What no record names.
+        path: PathBuf,
+        /// What is missing.
+        missing: PathBuf,
+    },
     /// The marker file says something that no release writes.
     #[error("{path:?} is damaged: {reason}")]
     Damaged {

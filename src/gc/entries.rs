@@ -3,15 +3,18 @@
 use super::{GarbageKind, GcReport};
 use crate::disk::{DiffName, Part, Subdirectory, Trash};
 use crate::error::Error;
-use crate::store::{Store, Sweep, Swept, find_leftovers};
+use crate::store::{Leftovers, Store, Sweep, Swept, find_leftovers};
 
 impl Store {
     pub(super) fn list_entries(&self, report: &mut GcReport) -> Result<(), Error> {
         let layout = self.layout();
-        let found = find_leftovers(layout, || self.named_numbers())?;
+        let Leftovers { found, doubtful } = find_leftovers(layout, || self.named_numbers())?;
         let trash = Trash::look(layout)?;
         for part in found.into_iter().flat_map(|leftover| leftover.parts) {
             report.add(kind(part), part.path(layout), None, trash.measure(part));
+        }
+        for one in doubtful {
+            report.leave(one.part.path(layout), one.error);
         }
         Ok(())
     }

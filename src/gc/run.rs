@@ -110,7 +110,7 @@ impl Store {
         let containers = of(run.container_directories()?, |id| Some(ThingId::Container(id.parse().ok()?)));
         let images = of(run.image_directories()?, |id| Some(ThingId::Image(id.parse().ok()?)));
         for thing in containers.chain(images) {
-            let txn = self.begin_read()?;
+            let txn = self.begin_verified_read()?;
             let (directory, is_there) = match &thing {
                 ThingId::Container(id) => {
                     (RunDirectory::Container(id), txn.container(id.as_str())?.is_some())

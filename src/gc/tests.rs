@@ -1,5 +1,6 @@
 mod deaths;
 mod leases;
+mod rot;
 mod support;
 
 use std::os::fd::AsRawFd;

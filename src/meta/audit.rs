@@ -278,9 +278,12 @@ pub(crate) struct NamedNumbers {
     pub(crate) blobs: HashSet<u64>,
     /// Below `data/`.
     pub(crate) data: HashSet<u64>,
+    /// Of all of these, what may not have reached the disk.
+    pub(crate) unsynced: HashSet<u64>,
 }
 
-/// Reads which numbers rows name.
+/// Reads which numbers rows name. Who deletes what they do not name begins the snapshot with
+/// [`begin_verified_read`](super::Database::begin_verified_read).
 ///
 /// Returns [`MetaError::Record`] if a record is damaged: what it named is unknown then, and nothing may be taken
 /// for garbage.
@@ -296,5 +299,6 @@ pub(crate) fn named_numbers(txn: &impl Query) -> Result<NamedNumbers, MetaError>
     named.blobs.extend(txn.kept_blobs()?.into_iter().map(|(_, record)| record.number));
     named.data.extend(txn.images()?.into_iter().filter_map(|record| record.directory));
     named.data.extend(txn.containers()?.into_iter().filter_map(|record| record.directory));
+    named.unsynced.extend(unsynced(txn)?.into_keys());
     Ok(named)
 }

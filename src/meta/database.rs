@@ -287,7 +287,7 @@ impl Database {
     }
 
     /// A handle on a file that is not the store's any more would go on with what nobody else sees.
-    fn check_identity(&self, found: FileId) -> Result<(), MetaError> {
+    pub(super) fn check_identity(&self, found: FileId) -> Result<(), MetaError> {
         let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         if *known.get_or_insert(found) == found {
             Ok(())

@@ -11,6 +11,7 @@
 //! | `exercise` | a damaged file through everything that is done with one, for tests |
 //! | [`guard`] | redb kept from panicking on a damaged file |
 //! | [`checksums`] | what a writer reads, held against its checksums |
+//! | [`verified`] | snapshots for who deletes what no row names |
 //! | [`system`] | what redb keeps for itself, verified before a change |
 //! | [`space`] | what each page of the file is used for |
 //! | [`page`] | the bytes of the file, as redb writes them |
@@ -58,6 +59,7 @@ mod transient;
 mod txn;
 mod unsynced;
 mod valid;
+mod verified;
 mod write;
 
 pub(crate) use audit::{NamedNumbers, Records, RowKey, named_numbers};

@@ -24,8 +24,10 @@ use super::page::{
 use super::space::{Space, check_regions};
 use crate::sys::file::File;
 
-/// No tree is deeper, and no page of one larger: redb's largest value is the record of a region, of some 300 KiB.
+/// No tree is deeper.
 const DEEPEST: usize = 32;
+
+/// No page of these trees is larger: redb's largest value is the record of a region, of some 300 KiB.
 const LARGEST: u64 = 4 << 20;
 
 /// The tables that redb keeps in a store's file, and what it calls the types of their rows.
@@ -35,11 +37,13 @@ const FREE: &[u8] = b"allocator_state";
 const LISTS: Kind = Kind {
     widths: Widths { key: Some(16), value: None },
     order: by_transaction,
+    largest: LARGEST,
     types: b"\x01redb::TransactionIdWithPagination\x01redb::PageList",
 };
 const RECORDS: Kind = Kind {
     widths: Widths { key: Some(5), value: None },
     order: by_record,
+    largest: LARGEST,
     types: b"\x01redb::AllocatorStateKey\x01&[u8]",
 };
 
@@ -70,8 +74,7 @@ pub(super) fn verify(file: &File) -> Result<Vec<Range<u64>>, Fault> {
     let mut header = [0; HEADER];
     file.read_exact_at(&mut header, 0)?;
     let commit = Commit::read(&header)?;
-    let space = Space::new((file.length()? / PAGE).saturating_sub(1))?;
-    let mut walk = Walk { file, space, read: Vec::new() };
+    let mut walk = Walk::new(file)?;
     if let Some(root) = commit.user {
         walk.space.take(root.page.pages()?)?;
     }
@@ -132,15 +135,26 @@ fn take_free(space: &mut Space, mut records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<
     space.take_free(&regions)
 }
 
-/// What is known of a table before it is read.
-struct Kind {
-    widths: Widths,
-    order: fn(&[u8], &[u8]) -> Option<Ordering>,
+/// What is known of a tree before it is read.
+pub(super) struct Kind {
+    pub(super) widths: Widths,
+    /// How two keys compare; `None` if one is no key.
+    pub(super) order: fn(&[u8], &[u8]) -> Option<Ordering>,
+    /// The bytes of its largest page.
+    pub(super) largest: u64,
+    /// What redb calls the types of its rows; of tables that [`Walk::table`] reads.
     types: &'static [u8],
 }
 
+impl Kind {
+    /// Rows that somebody else makes sense of, of whatever length.
+    pub(super) fn rows(widths: Widths) -> Self {
+        Kind { widths, order: |_, _| Some(Ordering::Less), largest: u64::MAX, types: b"" }
+    }
+}
+
 /// The tree of tables.
-const TABLES: Kind = Kind { widths: Widths::TABLES, order: by_name, types: b"" };
+pub(super) const TABLES: Kind = Kind { widths: Widths::TABLES, order: by_name, largest: LARGEST, types: b"" };
 
 fn by_name(one: &[u8], other: &[u8]) -> Option<Ordering> {
     Some(str::from_utf8(one).ok()?.cmp(str::from_utf8(other).ok()?))
@@ -170,16 +184,23 @@ fn list_of(list: &[u8], mut each: impl FnMut(PageNumber)) -> Result<(), Flaw> {
 }
 
 /// Called with each row: its key and its value.
-type EachRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Flaw>;
+pub(super) type EachRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Flaw>;
 
-struct Walk<'f> {
+/// The way through the trees of a file, in which each page has its place and its checksum.
+pub(super) struct Walk<'f> {
     file: &'f File,
     /// What is used for something already.
     space: Space,
     read: Vec<Range<u64>>,
 }
 
-impl Walk<'_> {
+impl<'f> Walk<'f> {
+    /// Through a file as long as it is now.
+    pub(super) fn new(file: &'f File) -> Result<Self, Fault> {
+        let space = Space::new((file.length()? / PAGE).saturating_sub(1))?;
+        Ok(Walk { file, space, read: Vec::new() })
+    }
+
     fn table(&mut self, row: &TableRow<'_>, kind: &Kind, each: EachRow<'_>) -> Result<(), Fault> {
         // The alignments, which are one always, and how long the first name is.
         let types = row.types.get(12..);
@@ -195,7 +216,8 @@ impl Walk<'_> {
         self.tree(root, kind, each)
     }
 
-    fn tree(&mut self, root: Root, kind: &Kind, each: EachRow<'_>) -> Result<(), Fault> {
+    /// Reads a tree from its root on.
+    pub(super) fn tree(&mut self, root: Root, kind: &Kind, each: EachRow<'_>) -> Result<(), Fault> {
         let mut trail = Trail { kind, last: None, rows: 0, each };
         self.node(root.page, root.checksum, 0, &mut trail)?;
         if trail.rows == root.rows { Ok(()) } else { Err("a tree has not as many rows as it says".into()) }
@@ -211,7 +233,7 @@ impl Walk<'_> {
         if depth > DEEPEST {
             return Err("a tree is too deep".into());
         }
-        let bytes = self.page(page)?;
+        let bytes = self.page(page, trail.kind.largest)?;
         match Node::read(&bytes, trail.kind.widths, checksum)? {
             Node::Leaf(rows) => Ok(rows.into_iter().try_for_each(|(key, value)| trail.row(key, value))?),
             Node::Branch { children, keys } => {
@@ -227,11 +249,11 @@ impl Walk<'_> {
         }
     }
 
-    fn page(&mut self, page: PageNumber) -> Result<Vec<u8>, Fault> {
+    fn page(&mut self, page: PageNumber, largest: u64) -> Result<Vec<u8>, Fault> {
         let pages = page.pages()?;
         let length = pages.end.saturating_sub(pages.start).saturating_mul(PAGE);
-        if length > LARGEST {
-            return Err("a page is larger than any of redb's own".into());
+        if length > largest {
+            return Err("a page is larger than any of its tree".into());
         }
         let offset = pages.start.saturating_add(1).saturating_mul(PAGE);
         self.space.take(pages.clone())?;

@@ -177,7 +177,7 @@ impl Store {
         // directory stays, and gc finds it if it is not needed.
         let keep = match &written {
             Err(error) if error.is_outcome_unknown() => {
-                let row = self.begin_read().and_then(|view| view.layer(&layer.id));
+                let row = self.begin_verified_read().and_then(|view| view.layer(&layer.id));
                 row.map_or(true, |row| row.is_some())
             }
             written => written.is_ok(),

@@ -169,7 +169,7 @@ impl Store {
             // If the commit does not know whether the row is there, the database does; if that cannot be read, the
             // directory stays, and gc finds it if it is not needed.
             Err(error) if error.is_outcome_unknown() => {
-                let named = self.begin_read().map_err(Error::from);
+                let named = self.begin_verified_read().map_err(Error::from);
                 named
                     .and_then(|view| Ok(directory_number(&view, of)?.1))
                     .map_or(true, |known| known == Some(number))
@@ -197,7 +197,7 @@ impl Store {
         }
         let number = self.fresh_number()?;
         let discard = || {
-            let there = self.begin_read()?.home(of.owner(), of.as_str())?.is_some();
+            let there = self.begin_verified_read()?.home(of.owner(), of.as_str())?.is_some();
             Ok::<_, Error>(!there && run.discard(&directory, number)?)
         };
         // Nobody makes a thing while the write lock is held, so this is not the directory of a new one.

@@ -40,6 +40,77 @@ impl Leftover {
     }
 }
 
+/// Where something is missing that a row names: whatever stands there may be it, by a row that says another number.
+#[derive(Debug, Default)]
+pub(crate) struct Doubt(Vec<(Subdirectory, u64)>);
+
+impl Doubt {
+    /// Looks where parts with these places stand. `named` reads the rows, again if something is missing: it may have been removed
+    /// since.
+    fn look(
+        layout: &Layout,
+        places: impl Iterator<Item = Subdirectory>,
+        first: &NamedNumbers,
+        named: impl Fn() -> Result<NamedNumbers, MetaError>,
+    ) -> Result<Self, Error> {
+        let places: Vec<_> = places.map(named_below).collect();
+        let numbered = [
+            (Subdirectory::Diffs, &first.diffs),
+            (Subdirectory::Blobs, &first.blobs),
+            (Subdirectory::Data, &first.data),
+        ];
+        let mut doubt = Doubt::default();
+        for (which, numbers) in numbered.into_iter().filter(|(which, _)| places.contains(which)) {
+            let listed: HashSet<u64> = layout.entries(which)?.iter().map(|name| name.number()).collect();
+            // What may have been lost with the power is known to be.
+            let missing = |number: &&u64| !listed.contains(number) && !first.unsynced.contains(number);
+            doubt.0.extend(numbers.iter().filter(missing).min().map(|number| (which, *number)));
+        }
+        if !doubt.0.is_empty() {
+            let second = named()?;
+            let is_missed = |(which, number): &(Subdirectory, u64)| {
+                is_named(&second, Part { which: *which, name: DiffName::Entry(*number) })
+            };
+            doubt.0.retain(is_missed);
+        }
+        Ok(doubt)
+    }
+
+    /// The error for a part that stands where something is missing.
+    fn of(&self, layout: &Layout, part: Part) -> Option<Error> {
+        let place = named_below(part.which);
+        let (which, number) = self.0.iter().find(|(which, _)| *which == place)?;
+        let missing = layout.entry_path(*which, DiffName::Entry(*number));
+        Some(LayoutError::InDoubt { path: part.path(layout), missing }.into())
+    }
+}
+
+/// Where it shows that a row says another number than that of such a part.
+fn named_below(which: Subdirectory) -> Subdirectory {
+    match which {
+        // They are a directory's, and most directories have none.
+        Subdirectory::Work | Subdirectory::Composefs => Subdirectory::Diffs,
+        which => which,
+    }
+}
+
+/// What there is that stands for nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    /// What is to be removed.
+    pub(crate) found: Vec<Leftover>,
+    /// What looks like it, and is to stay.
+    pub(crate) doubtful: Vec<Doubtful>,
+}
+
+/// A part that may be what is missing elsewhere.
+#[derive(Debug)]
+pub(crate) struct Doubtful {
+    pub(crate) part: Part,
+    pub(crate) error: Error,
+    is_announced: bool,
+}
+
 /// Finds them all, by listing everything. `named` reads the rows, and is asked again after the locks were looked at:
 /// who gives up a lock has committed a row before, or removes the entry.
 ///
@@ -47,7 +118,7 @@ impl Leftover {
 pub(crate) fn find_leftovers(
     layout: &Layout,
     named: impl Fn() -> Result<NamedNumbers, MetaError>,
-) -> Result<Vec<Leftover>, Error> {
+) -> Result<Leftovers, Error> {
     let mut listed: BTreeMap<u64, Vec<Part>> = BTreeMap::new();
     for which in Subdirectory::LISTED {
         for part in layout.entries(which)?.into_iter().filter_map(|name| Part::new(which, name)) {
@@ -59,7 +130,7 @@ pub(crate) fn find_leftovers(
     for number in disk::locked_numbers(layout)? {
         listed.entry(number).or_default();
     }
-    let mut suspects = Vec::new();
+    let (mut suspects, mut doubtful) = (Vec::new(), Vec::new());
     for (number, mut parts) in listed {
         match disk::lock_state(layout, number)? {
             LockState::Held => continue,
@@ -76,9 +147,22 @@ pub(crate) fn find_leftovers(
             suspect.parts = trash.parts(suspect.number).filter(|part| !is_named(&second, *part)).collect();
             suspect.parts.extend(lock);
         }
+        let places = suspects.iter().flat_map(|suspect| &suspect.parts).map(|part| part.which);
+        let doubt = Doubt::look(layout, places, &second, named)?;
+        for suspect in &mut suspects {
+            let is_announced = suspect.is_announced();
+            let doubted =
+                |part: &Part| Some(Doubtful { part: *part, error: doubt.of(layout, *part)?, is_announced });
+            let of_suspect: Vec<_> = suspect.parts.iter().filter_map(doubted).collect();
+            if !of_suspect.is_empty() {
+                // What announces it stays with it.
+                suspect.parts.clear();
+                doubtful.extend(of_suspect);
+            }
+        }
         suspects.retain(|suspect| !suspect.parts.is_empty());
     }
-    Ok(suspects)
+    Ok(Leftovers { found: suspects, doubtful })
 }
 
 fn lock_part(number: u64) -> Part {
@@ -147,7 +231,11 @@ impl<'s> Sweep<'s> {
         let found = find_leftovers(store.layout(), || store.named_numbers())?;
         let lock = EntryLock::create(store.layout())?;
         let mut locks = Vec::new();
-        for leftover in found.into_iter().filter(|leftover| !leftover.is_announced()) {
+        // What a lock announces was told of before.
+        for Doubtful { part, error, .. } in found.doubtful.into_iter().filter(|one| !one.is_announced) {
+            self.tell(Swept::Left(part, error));
+        }
+        for leftover in found.found.into_iter().filter(|leftover| !leftover.is_announced()) {
             match lock.name(leftover.number) {
                 Ok(named) => locks.push(named),
                 // Someone else is at it by now.
@@ -165,16 +253,33 @@ impl<'s> Sweep<'s> {
             let mut parts = self.trash.parts(lock.number());
             parts.any(|part| part.which != Subdirectory::Trash)
         };
-        let mut named = NamedNumbers::default();
+        let (mut named, mut doubt) = (NamedNumbers::default(), Doubt::default());
         if locks.iter().any(stands) {
-            let read = self.store.named_numbers();
-            named = read.inspect_err(|_| {
+            let layout = self.store.layout();
+            let read = || -> Result<_, Error> {
+                let named = self.store.named_numbers()?;
+                let parts = locks.iter().flat_map(|lock| self.trash.parts(lock.number()));
+                let places = parts.filter(|part| !is_named(&named, *part)).map(|part| part.which);
+                let doubt = Doubt::look(layout, places, &named, || self.store.named_numbers())?;
+                Ok((named, doubt))
+            };
+            (named, doubt) = read().inspect_err(|_| {
                 // What was made to be looked at under the lock is not announced by it.
                 let made = if announced { &[] } else { locks };
                 made.iter().for_each(give_up);
             })?;
         }
         for lock in locks {
+            let parts = self.trash.parts(lock.number()).filter(|part| !is_named(&named, *part));
+            let doubted = |part: Part| Some((part, doubt.of(self.store.layout(), part)?));
+            let doubtful: Vec<_> = parts.filter_map(doubted).collect();
+            if !doubtful.is_empty() {
+                doubtful.into_iter().for_each(|(part, error)| self.tell(Swept::Left(part, error)));
+                if !announced {
+                    give_up(lock);
+                }
+                continue;
+            }
             let gone = self.remove_number(lock.number(), |part| is_named(&named, part));
             if !gone {
                 continue;

@@ -274,7 +274,7 @@ impl Store {
                 if error.is_outcome_unknown() {
                     // The rows may be there, and what they name must stay: the database knows, unless it cannot be
                     // read. Then everything stays, and gc finds what is not needed.
-                    let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
+                    let named = self.database().begin_verified_read().and_then(|txn| named_numbers(&txn));
                     let needed =
                         named.map_or_else(|_| Needed::everything(), |named| Needed::of(&named, &prepared));
                     settle(prepared, &needed);

@@ -383,7 +383,7 @@ impl Store {
         let keep = match &written {
             // The database knows, unless it cannot be read: then it stays, and gc finds it if it is not needed.
             Err(error) if error.is_outcome_unknown() => {
-                let named = self.database().begin_read().and_then(|txn| named_numbers(&txn));
+                let named = self.database().begin_verified_read().and_then(|txn| named_numbers(&txn));
                 named.map_or(true, |named| named.diffs.contains(&directory.number()))
             }
             written => matches!(written, Ok((_, true))),

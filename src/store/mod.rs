@@ -109,7 +109,7 @@ pub use content::DiffOptions;
 pub use digest_lock::DigestLock;
 pub use event::{Aspect, Event, EventKind, Subject};
 pub use files::LayerFiles;
-pub(crate) use garbage::{Sweep, Swept, find_leftovers};
+pub(crate) use garbage::{Leftovers, Sweep, Swept, find_leftovers};
 pub use image::{ImageOptions, NewItem};
 pub(crate) use import::{BlobInput, ImageImport, LayerImport};
 pub use layer::LayerOptions;

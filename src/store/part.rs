@@ -87,8 +87,12 @@ pub(crate) struct Part<'s> {
     store: &'s Store,
     database: &'s Database,
     role: Role,
+    begin: Begin,
     txn: OnceCell<ReadTxn>,
 }
+
+/// How a snapshot is begun.
+pub(super) type Begin = fn(&Database) -> Result<ReadTxn, MetaError>;
 
 /// What a store is to the handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,13 +108,13 @@ pub(super) enum Role {
 }
 
 impl<'s> Part<'s> {
-    pub(super) fn new(store: &'s Store, role: Role) -> Self {
-        Part { store, database: store.database(), role, txn: OnceCell::new() }
+    pub(super) fn new(store: &'s Store, role: Role, begin: Begin) -> Self {
+        Part { store, database: store.database(), role, begin, txn: OnceCell::new() }
     }
 
     /// The rows in the run database of a store.
-    pub(super) fn of_run(store: &'s Store, run: &'s RunDatabase) -> Self {
-        Part { database: run.rows(), ..Part::new(store, Role::Run) }
+    pub(super) fn of_run(store: &'s Store, run: &'s RunDatabase, begin: Begin) -> Self {
+        Part { database: run.rows(), ..Part::new(store, Role::Run, begin) }
     }
 
     /// The snapshot, begun when it is needed.
@@ -118,7 +122,7 @@ impl<'s> Part<'s> {
         if let Some(txn) = self.txn.get() {
             return Ok(txn);
         }
-        let txn = self.database.begin_read()?;
+        let txn = (self.begin)(self.database)?;
         Ok(self.txn.get_or_init(|| txn))
     }
 

@@ -276,7 +276,7 @@ impl Store {
             let unknown = error.is_outcome_unknown();
             written = match seen.take() {
                 // It was done, and only what comes after was not: to do it again would not find the thing.
-                Some(removal) if unknown && is_done(&self.database().begin_read()?)? => Ok(removal),
+                Some(removal) if unknown && is_done(&self.database().begin_verified_read()?)? => Ok(removal),
                 first => {
                     first.iter().for_each(|(doomed, _)| doomed.give_up());
                     attempt(&mut seen)

@@ -271,31 +271,40 @@ impl Store {
 
     /// The numbers of all directories and files that rows name, here and in the run database.
     ///
-    /// Returns what [`named_numbers`] does, and [`MetaError::TransientUnseen`].
+    /// Returns what [`named_numbers`] does, [`MetaError::TransientUnseen`], and [`MetaError::Damaged`] if a page that says it is not
+    /// as it was written.
     pub(crate) fn named_numbers(&self) -> Result<NamedNumbers, MetaError> {
-        let own = self.database().begin_read()?;
+        let own = self.database().begin_verified_read()?;
         let mut named = named_numbers(&own)?;
         if let Some(run) = self.known_transient(&own)? {
-            let of_run = named_numbers(&run.rows().begin_read()?)?;
+            let of_run = named_numbers(&run.rows().begin_verified_read()?)?;
             named.diffs.extend(of_run.diffs);
             named.work.extend(of_run.work);
             named.data.extend(of_run.data);
+            named.unsynced.extend(of_run.unsynced);
         }
         Ok(named)
     }
 
     /// Snapshots of the rows that may stand on images and layers of this store and are not in its database: those of
-    /// containers that the next boot drops, and of `outer`, the store that has this one for its images.
+    /// containers that the next boot drops, and of `outer`, the store that has this one for its images. They are for who removes
+    /// what nothing stands on.
     ///
-    /// Returns [`MetaError::TransientUnseen`] if there may be some which this process cannot see.
+    /// Returns [`MetaError::TransientUnseen`] if there may be some which this process cannot see, and [`MetaError::Damaged`] if a page
+    /// that says it is not as it was written.
     pub(crate) fn rows_beside(&self, outer: Option<&Store>) -> Result<Vec<ReadTxn>, MetaError> {
         let mut rows = Vec::new();
         for store in [Some(self), outer].into_iter().flatten() {
-            let own = store.database().begin_read()?;
+            let is_outer = outer.is_some_and(|outer| std::ptr::eq(outer, store));
+            let own = match is_outer {
+                true => store.database().begin_verified_read()?,
+                // Who removes something has a transaction for the rest.
+                false => store.database().begin_read_with_note()?,
+            };
             if let Some(run) = store.known_transient(&own)? {
-                rows.push(run.rows().begin_read()?);
+                rows.push(run.rows().begin_verified_read()?);
             }
-            if outer.is_some_and(|outer| std::ptr::eq(outer, store)) {
+            if is_outer {
                 rows.push(own);
             }
         }

@@ -18,11 +18,11 @@ use crate::disk::AdditionalDirectory;
 use crate::error::{CreateError, Error, MetaError};
 use crate::image::{self, Container, Image};
 use crate::layer::{Layer, Stack};
-use crate::meta::{self, PrefixMatch, Query, ReadTxn};
+use crate::meta::{self, Database, PrefixMatch, Query, ReadTxn};
 use crate::types::TreeDigest;
 
 use super::Store;
-use super::part::{Directory, Part, Role};
+use super::part::{Begin, Directory, Part, Role};
 
 /// A snapshot of each store, in the order in which they are asked.
 #[derive(Debug)]
@@ -33,13 +33,22 @@ pub(crate) struct View<'s> {
 impl Store {
     /// Begins a snapshot of everything that this handle reads.
     pub(crate) fn begin_read(&self) -> Result<View<'_>, MetaError> {
-        let own = Part::new(self, Role::Own);
+        self.view(Database::begin_read)
+    }
+
+    /// The same for who deletes what he does not find: see [`Database::begin_verified_read`].
+    pub(crate) fn begin_verified_read(&self) -> Result<View<'_>, MetaError> {
+        self.view(Database::begin_verified_read)
+    }
+
+    fn view(&self, begin: Begin) -> Result<View<'_>, MetaError> {
+        let own = Part::new(self, Role::Own, begin);
         let run = self.transient(own.txn()?)?;
         let mut parts = Vec::with_capacity(1);
-        parts.extend(self.separate_images().map(|store| Part::new(store, Role::Images)));
+        parts.extend(self.separate_images().map(|store| Part::new(store, Role::Images, begin)));
         parts.push(own);
-        parts.extend(run.map(|run| Part::of_run(self, run)));
-        parts.extend(self.image_stores().iter().map(|store| Part::new(store, Role::Other)));
+        parts.extend(run.map(|run| Part::of_run(self, run, begin)));
+        parts.extend(self.image_stores().iter().map(|store| Part::new(store, Role::Other, begin)));
         Ok(View { parts })
     }
 }

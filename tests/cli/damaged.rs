@@ -163,3 +163,52 @@ fn a_marker_is_written_again_as_the_error_says() {
     assert!(error.contains("LAYERSTORE") && error.contains("`uuid UUID`"), "{error}");
     std::fs::write(&marker, whole).unwrap();
 }
+
+/// The number of a container's directory is eight bytes in a page. Every bit of it decides whether the directory is one that a
+/// record names.
+#[test]
+fn no_flipped_bit_lets_a_collection_take_what_a_container_wrote() {
+    let dir = Dir::new("rotted-number");
+    load_base(&dir);
+    let names = || -> std::collections::BTreeSet<std::ffi::OsString> {
+        let listed = std::fs::read_dir(dir.root().join("diffs")).unwrap();
+        listed.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let before = names();
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    let new = names().difference(&before).next().unwrap().clone();
+    let file = dir.root().join("diffs").join(&new).join("written");
+    std::fs::write(&file, "by the container").unwrap();
+    let number = new.to_str().unwrap().parse::<u64>().unwrap().to_le_bytes();
+    let database = dir.root().join("store.redb");
+    let whole = std::fs::read(&database).unwrap();
+    let places: Vec<_> = (0..whole.len() - 8).filter(|at| whole[*at..].starts_with(&number)).collect();
+    assert!(!places.is_empty());
+    let mut told = 0;
+    for place in places {
+        let mut bytes = whole.clone();
+        bytes[place + 1] ^= 4;
+        std::fs::write(&database, bytes).unwrap();
+        let mut gc = dir.layerstore(["gc"]);
+        let collected = gc.output();
+        assert!(file.exists());
+        let mut check = dir.layerstore(["check"]);
+        let checked = check.output();
+        // In a copy that no commit needs any more nothing is wrong.
+        assert_eq!(collected.status.success(), checked.status.success());
+        if collected.status.success() {
+            continue;
+        }
+        told += 1;
+        assert!(gc.assert_exit(1).contains("store.redb is damaged"));
+        let error = check.assert_exit(1);
+        assert!(error.contains("store.redb is damaged: pages of it are not as they were written"), "{error}");
+        assert!(!error.contains("--force"), "{error}");
+        let stdout = String::from_utf8_lossy(&checked.stdout);
+        assert!(!stdout.contains("--force") && !stdout.contains("gc"), "{stdout}");
+    }
+    assert!(told > 0, "no record was of a page that rotted");
+    std::fs::write(&database, whole).unwrap();
+    assert_eq!(dir.layerstore(["gc"]).stdout(), "nothing to remove\n");
+    assert!(file.exists());
+}

@@ -1,0 +1,123 @@
+//! Snapshots for who deletes what no row names. A reader takes what it reads for right, and a bit that has flipped in the number
+//! of a directory makes that directory one which no row names.
+//!
+//! So the pages by which it is told what is needed are held against their checksums before: in the file, from its header down to
+//! the rows, with the snapshot begun, so that nobody writes to them meanwhile. That takes no lock, and nobody waits for it. It
+//! costs one reading of these tables; what images have in bytes, which is most of a file, is none of them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use layerstore_schema::table;
+use redb::TableHandle;
+
+use super::page::{Commit, Flaw, HEADER, TableRow};
+use super::system::{Fault, Kind, TABLES, Walk};
+use super::{Database, ReadTxn};
+use crate::error::MetaError;
+use crate::sys::file::File;
+use crate::sys::stat::stat;
+
+/// How often somebody may commit while a snapshot is begun. That takes microseconds, and a commit milliseconds.
+const TRIES: u32 = 1000;
+
+/// The tables by which anything is deleted: the records that name directories and files, the note of where more of them are, and
+/// the indexes that say what stands on what.
+fn deciding() -> [&'static str; 14] {
+    [
+        table::META.name(),
+        table::FACTS.name(),
+        table::LAYERS.name(),
+        table::IMAGES.name(),
+        table::CONTAINERS.name(),
+        table::DIFFS.name(),
+        table::KEPT_BLOBS.name(),
+        table::LEASES.name(),
+        table::CHILDREN.name(),
+        table::LAYERS_BY_DIGEST.name(),
+        table::IMAGES_BY_DIGEST.name(),
+        table::IMAGES_BY_LAYER.name(),
+        table::CONTAINERS_BY_IMAGE.name(),
+        table::CONTAINERS_BY_LAYER.name(),
+    ]
+}
+
+impl Database {
+    /// As [`begin_read`](Self::begin_read), of a file in which every page of the deciding tables is as it was written: for who
+    /// deletes what he does not find.
+    ///
+    /// Returns [`MetaError::Damaged`] if one is not, or if what redb keeps for itself is damaged.
+    pub(crate) fn begin_verified_read(&self) -> Result<ReadTxn, MetaError> {
+        self.begin_verified(&deciding())
+    }
+
+    /// As [`begin_verified_read`](Self::begin_verified_read), where nothing is decided by but the note of where the containers are
+    /// that the next boot drops.
+    ///
+    /// Returns what that does.
+    pub(crate) fn begin_read_with_note(&self) -> Result<ReadTxn, MetaError> {
+        self.begin_verified(&[table::META.name()])
+    }
+
+    fn begin_verified(&self, tables: &[&str]) -> Result<ReadTxn, MetaError> {
+        let io_error = |source| self.io_error(source);
+        let mut flaw = None;
+        for _ in 0..TRIES {
+            let file = File::open(self.path()).map_err(io_error)?;
+            self.check_identity(stat(file.as_fd()).map_err(io_error)?.id)?;
+            let before = last_commit(&file).map_err(io_error)?;
+            let txn = self.begin_read()?;
+            if self.reads_the_rest() {
+                flaw = Some("what the database library keeps for itself is damaged");
+                break;
+            }
+            // Then it is the one that the snapshot is of.
+            match (before, last_commit(&file).map_err(io_error)?) {
+                (Ok(before), Ok(commit)) if before == commit => match verify(&file, &commit, tables) {
+                    Ok(()) => return Ok(txn),
+                    Err(Fault::Io(error)) => return Err(io_error(error)),
+                    Err(Fault::Damaged(found)) => {
+                        flaw = Some(found);
+                        break;
+                    }
+                },
+                (Ok(_), Ok(_)) => flaw = None,
+                // Somebody may have written it while it was read.
+                (Err(found), _) | (_, Err(found)) => flaw = Some(found),
+            }
+        }
+        let Some(reason) = flaw else { return Err(io_error(io::ErrorKind::Interrupted.into())) };
+        tracing::warn!(path = %self.path().display(), reason, "nothing is deleted by a damaged database");
+        Err(MetaError::Damaged { path: self.path().to_owned() })
+    }
+}
+
+fn last_commit(file: &File) -> io::Result<Result<Commit, Flaw>> {
+    let mut header = [0; HEADER];
+    file.read_exact_at(&mut header, 0)?;
+    Ok(Commit::read(&header))
+}
+
+/// Reads these tables of a commit whose pages nobody writes to.
+fn verify(file: &File, commit: &Commit, names: &[&str]) -> Result<(), Fault> {
+    let Some(root) = commit.user else { return Ok(()) };
+    let mut walk = Walk::new(file)?;
+    let mut tables = Vec::new();
+    walk.tree(root, &TABLES, &mut |name, row| {
+        if names.iter().any(|wanted| wanted.as_bytes() == name) {
+            tables.push(row.to_vec());
+        }
+        Ok(())
+    })?;
+    for row in &tables {
+        let table = TableRow::read(row).ok_or("the row of a table ends too early")?;
+        if !table.is_plain {
+            return Err("a table of the store's is none of one value for each key".into());
+        }
+        if let Some(root) = table.root {
+            walk.tree(root, &Kind::rows(table.widths), &mut |_, _| Ok(()))?;
+        }
+    }
+    Ok(())
+}
