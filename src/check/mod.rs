@@ -197,8 +197,8 @@ impl Store {
     ///
     /// # Locking
     ///
-    /// None, unless the pages of the database are verified, at some GB a second: for [`CheckLevel::Deep`], and where rows are not
-    /// what they should be. That waits for whoever writes, and then writers wait.
+    /// None, unless the pages of the database are verified, at some GB a second: for [`CheckLevel::Deep`], and where a row may be the
+    /// cause of what is found. That waits for whoever writes, and then writers wait.
     ///
     /// Returns [`Error::Lookup`] if the layer or image to check is not there, and [`Error::Meta`] if the database itself
     /// cannot be read, has a page that is not as it was written, or is written to by somebody for longer than

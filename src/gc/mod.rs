@@ -28,6 +28,9 @@ impl Store {
     /// Operations end with nothing to collect; only the death of a process leaves garbage. The first write through a
     /// [`Store`] removes most of it anyway. Collecting is safe at any time, beside whatever else uses the store.
     ///
+    /// While a directory or file is missing that a record names, whatever may be it stays, in [`GcReport::left`] with
+    /// [`LayoutError::InDoubt`](crate::LayoutError::InDoubt).
+    ///
     /// # Locking
     ///
     /// Deletes with no lock of the database held. Holds the write lock while a run directory is renamed, and that of
@@ -35,7 +38,8 @@ impl Store {
     ///
     /// Returns [`Error::ReadOnly`] if the store is open for reading only, unless with `dry_run`, and [`Error::Meta`] with
     /// [`Record`](crate::MetaError::Record) if a record is damaged: what it named cannot
-    /// be told from garbage then. So it is with [`TransientUnseen`](crate::MetaError::TransientUnseen): the rows of transient
+    /// be told from garbage then. So it is with [`Damaged`](crate::MetaError::Damaged): a page by which that is told is not as it was
+    /// written; and with [`TransientUnseen`](crate::MetaError::TransientUnseen): the rows of transient
     /// containers are in a run root that this process cannot see; see [`forget_transient`](Self::forget_transient).
     pub fn gc(&self, dry_run: bool) -> Result<GcReport, Error> {
         self.gc_used_by(dry_run, None)

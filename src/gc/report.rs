@@ -12,7 +12,7 @@ pub struct GcReport {
     pub removed: Vec<Garbage>,
     /// The bytes that it took on the disk.
     pub bytes: u64,
-    /// Garbage that could not be removed; the next collection tries again.
+    /// Garbage that could not be removed, or that may be none; the next collection tries again.
     pub left: Vec<Uncollected>,
 }
 
@@ -86,7 +86,7 @@ impl GarbageKind {
     }
 }
 
-/// Garbage that could not be removed.
+/// Garbage that could not be removed, or what may be something that is missing elsewhere.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Uncollected {

@@ -254,7 +254,7 @@ impl Repair<'_> {
             Ok(_) => true,
             // The row may be there: the database knows, unless it cannot be read.
             Err(error) if error.is_outcome_unknown() => {
-                let records = self.store.database().begin_read().and_then(|txn| Records::read(&txn));
+                let records = self.store.database().begin_verified_read().and_then(|txn| Records::read(&txn));
                 records.map_or(true, |records| records.names(filled.number()))
             }
             Err(_) => false,
