@@ -101,6 +101,7 @@ impl Ground {
             layers,
             digests: Vec::new(),
             items: Vec::new(),
+            first_items: Vec::new(),
             keep_finished: None,
             progress: None,
         });

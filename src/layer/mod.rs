@@ -51,7 +51,7 @@ pub(crate) use export::{export_differences, export_directory, export_original, m
 pub(crate) use idattr::to_container as map_xattrs;
 pub(crate) use import::{ImportOptions, UnpackedLayer, unpack};
 pub(crate) use mapped::fill_mapped;
-pub(crate) use pipeline::Streams;
+pub(crate) use pipeline::{Streams, read_layer};
 pub use progress::{Progress, ProgressFn};
 pub(crate) use resolve::{Holder, Place, resolve};
 pub(crate) use seal::{SealedContent, SealedLayer, complete, seal};

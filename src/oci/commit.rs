@@ -107,10 +107,10 @@ impl Store {
             layers,
             digests: vec![manifest.digest.clone()],
             items: vec![
-                (MANIFEST_ITEM.to_owned(), manifest.bytes.clone()),
-                (format!("{MANIFEST_ITEM}-{}", manifest.digest), manifest.bytes),
+                (format!("{MANIFEST_ITEM}-{}", manifest.digest), manifest.bytes.clone()),
                 (config.digest.to_string(), config.bytes),
             ],
+            first_items: vec![(MANIFEST_ITEM.to_owned(), manifest.bytes)],
             keep_finished: None,
             progress: options.progress,
         })

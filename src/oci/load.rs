@@ -73,8 +73,10 @@ impl Store {
     /// Loads an image: its layers, its documents and its names, all or nothing. Layers that the store has are not
     /// read again.
     ///
-    /// The image's id is the digest of its config, so loading it twice gives one image. Every digest and size is
-    /// checked while the bytes pass; when the call returns, all of it is on the disk, unless the store was opened with
+    /// The image's id is the digest of its config, so loading it twice gives one image, also if it comes with another manifest the
+    /// second time. Its first manifest stays what it is saved as; a later one is found by its digest and by the names that it was
+    /// loaded with ([`Store::manifest_of`]). Every digest and size is checked while the bytes pass, also those of a layer that is
+    /// there, if the store does not know its blob; when the call returns, all of it is on the disk, unless the store was opened with
     /// another [`SyncMode`](crate::SyncMode) than `Full`.
     ///
     /// # Locking
@@ -107,6 +109,7 @@ impl Store {
             layers: resolved.layers.iter().map(|layer| layer_import(source, layer)).collect(),
             digests: vec![resolved.manifest.digest.clone()],
             items: items(&resolved),
+            first_items: first_items(&resolved),
             keep_finished: options.keep_finished,
             progress: options.progress,
         };
@@ -211,15 +214,18 @@ pub(crate) fn blob_input(source: &Source, descriptor: &Descriptor) -> Result<Blo
 }
 
 fn items(resolved: &ResolvedImage) -> Vec<(String, Vec<u8>)> {
-    let manifest = resolved.manifest.bytes.clone();
-    let mut items = vec![
-        (MANIFEST_ITEM.to_owned(), manifest.clone()),
-        (format!("{MANIFEST_ITEM}-{}", resolved.manifest.digest), manifest),
+    vec![
+        (format!("{MANIFEST_ITEM}-{}", resolved.manifest.digest), resolved.manifest.bytes.clone()),
         (resolved.config.digest.to_string(), resolved.config.bytes.clone()),
-    ];
+    ]
+}
+
+fn first_items(resolved: &ResolvedImage) -> Vec<(String, Vec<u8>)> {
     let mut annotations = resolved.annotations.clone();
     annotations.retain(|key, _| key != REF_NAME && key != CONTAINERD_NAME);
     let annotations = if annotations.is_empty() { None } else { serde_json::to_vec(&annotations).ok() };
-    items.push((ANNOTATIONS_ITEM.to_owned(), annotations.unwrap_or_default()));
-    items
+    vec![
+        (MANIFEST_ITEM.to_owned(), resolved.manifest.bytes.clone()),
+        (ANNOTATIONS_ITEM.to_owned(), annotations.unwrap_or_default()),
+    ]
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use layerstore_schema::record::LayerRecord;
+use layerstore_schema::record::{ImageRecord, LayerRecord};
 
 use super::load::{ANNOTATIONS_ITEM, MANIFEST_ITEM};
 use super::manifest::{Annotations, Descriptor, Manifest};
@@ -14,6 +14,7 @@ use crate::chunked::{ChunkedBlob, is_of_blob};
 use crate::compress::Compression;
 use crate::disk::parallel;
 use crate::error::{Error, ExportError, LookupError, OciError};
+use crate::image::Image;
 use crate::layer::{self, Progress, ProgressFn};
 use crate::store::{Store, blob_as_delivered};
 use crate::sys::file::File;
@@ -23,6 +24,9 @@ use crate::types::{Digest, ImageId};
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct SaveOptions<'a> {
+    /// Which of the image's manifests, by a digest of [`Image::manifests`]; if `None`, the first that it was loaded with.
+    /// [`Store::manifest_of`] tells the one that a name or a digest means.
+    pub manifest: Option<Digest>,
     /// The tag; if `None`, that of the reference.
     pub tag: Option<String>,
     /// How layers are compressed; if `None`, as the image's manifest says.
@@ -36,6 +40,7 @@ pub struct SaveOptions<'a> {
 impl std::fmt::Debug for SaveOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SaveOptions")
+            .field("manifest", &self.manifest)
             .field("tag", &self.tag)
             .field("compression", &self.compression)
             .field("level", &self.level)
@@ -61,7 +66,7 @@ impl Store {
     /// its descriptor changes in the manifest: digest, size, type, and the annotations that say where its table of contents
     /// is, if it has one. The image's config and every diffID are always the same.
     ///
-    /// Returns [`Error::Lookup`] if the image is not there, [`Error::Oci`] if the target cannot be written, and
+    /// Returns [`Error::Lookup`] if the image is not there or has not the manifest that is asked for, [`Error::Oci`] if the target cannot be written, and
     /// [`Error::Export`] if a layer is damaged.
     pub fn save(
         &self,
@@ -107,6 +112,50 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Which manifest of an image `key` means, by which the image was found: a digest of one of its manifests means that, and a
+    /// name the one that it was loaded with. `None` is the first that the image was loaded with: that is what its id means, and
+    /// what a name means that was given to it otherwise.
+    ///
+    /// Returns [`Error::Lookup`] if the image is not there.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use layerstore::{Store, StoreOptions, oci::SaveOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at("/var/lib/demo"))?;
+    /// let image = store.image("debian:12")?;
+    /// let mut options = SaveOptions::default();
+    /// options.manifest = store.manifest_of(&image, "debian:12")?;
+    /// store.save(&image.id, &"oci:debian.oci:12".parse()?, &options)?;
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn manifest_of(&self, image: &Image, key: &str) -> Result<Option<Digest>, Error> {
+        if let Ok(digest) = key.parse::<Digest>() {
+            return Ok(Some(digest).filter(|digest| image.manifests.iter().any(|(_, own)| own == digest)));
+        }
+        if image.names.iter().all(|name| name.as_str() != key) {
+            return Ok(None);
+        }
+        Ok(self.loaded_names(&image.id)?.get(key).and_then(|digest| digest.parse().ok()))
+    }
+}
+
+/// The keys of a manifest and of what the source's index said about it.
+fn document_keys(image: &ImageRecord, manifest: Option<&Digest>) -> (String, String) {
+    let first = || (MANIFEST_ITEM.to_owned(), ANNOTATIONS_ITEM.to_owned());
+    let Some(manifest) = manifest.map(ToString::to_string) else { return first() };
+    let has = |key: &str| image.manifests.iter().any(|(own, digest)| own == key && *digest == manifest);
+    if has(MANIFEST_ITEM) {
+        return first();
+    }
+    let own = format!("{MANIFEST_ITEM}-{manifest}");
+    let known = image.manifests.iter().find(|(_, digest)| *digest == manifest).map(|(key, _)| key.clone());
+    let key = if has(&own) { own } else { known.unwrap_or(own) };
+    (key, format!("{ANNOTATIONS_ITEM}-{manifest}"))
+}
+
 /// How one layer goes out.
 enum Plan<'s> {
     /// The target has it.
@@ -148,7 +197,8 @@ impl<'a> Saving<'a> {
         let txn = store.begin_read()?;
         let not_found = || LookupError::NotFound { kind: "image", key: id.to_string() };
         let record = txn.image(id.as_str())?.ok_or_else(not_found)?;
-        let document = Document::new(store.item(id, MANIFEST_ITEM)?, "");
+        let (manifest_key, annotations_key) = document_keys(&record, options.manifest.as_ref());
+        let document = Document::new(store.item(id, &manifest_key)?, "");
         let media_type = media_type::of_manifest(&document)?;
         let document = Document::new(document.bytes, media_type);
         let manifest = Manifest::parse(&document, &document.digest.to_string())?;
@@ -169,7 +219,7 @@ impl<'a> Saving<'a> {
             }
             .into());
         }
-        let annotations = match store.item(id, ANNOTATIONS_ITEM) {
+        let annotations = match store.item(id, &annotations_key) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
             Err(Error::Lookup(LookupError::NoItem { .. })) => Annotations::new(),
             Err(error) => return Err(error),

@@ -11,10 +11,14 @@
 //! | [`space`] | whether the disk has room for what is to come |
 //! | [`work`] | the workers, layer by layer |
 //! | [`reuse`] | layers that need not be unpacked |
+//! | [`known`] | the blobs of these |
 //! | [`verify`] | whether a blob is the one that the image names |
 //! | [`sharing`] | new files that take their space together with equal ones |
 //! | [`rows`] | the transaction |
+//! | [`manifests`] | which manifest of an image is meant |
 
+mod known;
+mod manifests;
 mod reuse;
 mod rows;
 mod sharing;
@@ -67,6 +71,9 @@ pub(crate) struct ImageImport<'a> {
     pub(crate) digests: Vec<Digest>,
     /// Data items. One without bytes is removed, should the image have it from an earlier import.
     pub(crate) items: Vec<(String, Vec<u8>)>,
+    /// The same, of items that the image has once: should it have them of an earlier import with another manifest, they stay, and
+    /// these are under their keys with the digest of this one behind, as `manifest-<digest>`.
+    pub(crate) first_items: Vec<(String, Vec<u8>)>,
     /// For how long the lowest layers are kept that were finished when another failed, if at all.
     pub(crate) keep_finished: Option<Duration>,
     /// Where progress is reported to.
@@ -199,13 +206,12 @@ impl Store {
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }
-        let items: Vec<_> = import
-            .items
-            .iter()
-            .map(|(key, bytes)| (key, Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)))
-            .collect();
-        let image =
-            self.insert(&point, prepared, |rows, prepared| rows.image(import, &chains, prepared, &items))?;
+        let items = [&import.items, &import.first_items].map(|items| prepare(items));
+        let image = self.insert(&point, prepared, |rows, prepared| {
+            // As of the last commit: nobody else writes now.
+            let noted = self.loaded_names(&import.id)?;
+            rows.image(import, &chains, prepared, &items, noted)
+        })?;
         Ok(Image::from_record(image)?)
     }
 
@@ -402,6 +408,16 @@ fn settle(prepared: Prepared, needed: &Needed) {
             blob.file.keep();
         }
     }
+}
+
+/// Data items with their digests, compressed before any lock is taken.
+type PreparedItems<'a> = Vec<(&'a str, Digest, PreparedBlob)>;
+
+fn prepare(items: &[(String, Vec<u8>)]) -> PreparedItems<'_> {
+    let prepared = items
+        .iter()
+        .map(|(key, bytes)| (key.as_str(), Digest::sha256(bytes), PreparedBlob::from_bytes(bytes)));
+    prepared.collect()
 }
 
 fn chain_ids(layers: &[LayerImport<'_>]) -> Vec<ChainId> {

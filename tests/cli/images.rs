@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{TAG, can_mount, entries, image, lists, load_base, mount};
 use crate::support::Dir;
-use crate::support::oci::ReadImage;
+use crate::support::oci::{ReadImage, blob_path};
 
 #[test]
 fn loaded_image_is_saved_as_it_came() {
@@ -140,4 +140,75 @@ fn blobs_can_be_dropped_and_made_anew() {
     let second = Dir::new("prune-never");
     second.layerstore(["load", &written.reference(), "--no-keep-blobs"]).assert_success();
     assert_eq!(second.layerstore(["status", "--json"]).json()["kept_blob_bytes"], 0);
+}
+
+/// What a stranger calls an image does not change what the image was loaded as.
+#[test]
+fn every_manifest_of_an_image_stays_what_it_was() {
+    let dir = Dir::new("manifests");
+    let good = image().write(dir.join("good.oci"), TAG);
+    let annotate = |manifest: &mut serde_json::Value| manifest["annotations"] = json!({ "by": "a stranger" });
+    let other = image().manifest(annotate).write(dir.join("other.oci"), TAG);
+    assert_eq!(good.config_digest, other.config_digest);
+    let id = dir.layerstore(["load", &good.reference(), "--name", "good:1"]).stdout();
+    dir.layerstore(["load", &other.reference(), "--name", "other:1"]).assert_success();
+    let saves = |key: &str, expected: &str| {
+        let saved = dir.layerstore(["--json", "save", key, "oci:out:x"]).json();
+        assert_eq!(saved, json!({ "manifest": expected, "unchanged": true }), "{key}");
+        assert_eq!(ReadImage::open(dir.join("out"), "x").manifest_digest, expected);
+    };
+    for key in ["good:1", id.trim(), &good.manifest_digest, &good.config_digest] {
+        saves(key, &good.manifest_digest);
+    }
+    for key in ["other:1", &other.manifest_digest] {
+        saves(key, &other.manifest_digest);
+        let shown = dir.layerstore(["inspect", key]).json();
+        assert_eq!(shown[0]["manifest"]["annotations"]["by"], "a stranger");
+    }
+    // A name means the manifest that it was loaded with last.
+    dir.layerstore(["load", &good.reference(), "--name", "other:1"]).assert_success();
+    saves("other:1", &good.manifest_digest);
+    dir.layerstore(["load", &other.reference(), "--name", "good:1"]).assert_success();
+    saves("good:1", &other.manifest_digest);
+    saves(id.trim(), &good.manifest_digest);
+    dir.layerstore(["check", "--deep"]).assert_success();
+}
+
+/// A descriptor that lies about a layer is refused whether the layer is there or not, and what is there stays good.
+#[test]
+fn descriptors_of_known_layers_are_compared() {
+    let dir = Dir::new("descriptors");
+    let good = image().write(dir.join("good.oci"), TAG);
+    dir.layerstore(["load", &good.reference(), "--name", "good:1"]).assert_success();
+    fn size(manifest: &mut serde_json::Value) {
+        manifest["layers"][0]["size"] = json!(10);
+    }
+    fn blob_of_another(manifest: &mut serde_json::Value) {
+        manifest["layers"][0] = manifest["layers"][1].clone();
+    }
+    fn no_blob(manifest: &mut serde_json::Value) {
+        manifest["layers"][0]["digest"] = json!(format!("sha256:{}", "0".repeat(64)));
+    }
+    for (change, name, expected) in [
+        (size as fn(&mut serde_json::Value), "size", "but its descriptor says 10"),
+        (blob_of_another, "another", "diffID"),
+        (no_blob, "none", "does not hold the blob"),
+    ] {
+        let bad = image().manifest(change).write(dir.join(name), TAG);
+        let (fresh, reference) = (Dir::new("fresh"), bad.reference());
+        let load = ["load", &reference, "--name", "bad:1"];
+        let unkept = ["--no-keep-blobs", "load", &reference, "--name", "bad:1"];
+        for refusal in [fresh.layerstore(load), dir.layerstore(load), dir.layerstore(unkept)] {
+            let error = { refusal }.assert_failure();
+            assert!(error.contains(expected), "{name}: {error}");
+        }
+        assert_eq!(lists(&dir)[1][0]["names"], json!(["good:1"]));
+        let saved = dir.layerstore(["save", "good:1", &format!("oci:out-{name}:x")]).stdout();
+        assert_eq!(saved.trim(), good.manifest_digest);
+    }
+    // What is known is not read again.
+    let layer = ReadImage::open(dir.join("good.oci"), TAG).manifest["layers"][0]["digest"].clone();
+    std::fs::remove_file(blob_path(&dir.join("good.oci"), layer.as_str().unwrap())).unwrap();
+    dir.layerstore(["load", &good.reference(), "--name", "again:1"]).assert_success();
+    dir.layerstore(["check", "--deep"]).assert_success();
 }

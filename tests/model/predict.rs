@@ -1,5 +1,7 @@
 //! What an operation must do to the model, and what it must answer.
 
+use std::collections::BTreeMap;
+
 use layerstore::{
     ContainerId, CreateError, Digest, Error, ImageId, ImportError, InUseError, LookupError, MetaError,
     MountError, Name, OciError,
@@ -145,13 +147,30 @@ impl State {
             }
             below = Some(layer.id.clone());
         }
+        let further = self.images.get(&known.id).is_some_and(|image| {
+            let items = &image.common.items;
+            items.get("manifest").is_some_and(|first| {
+                let twin = |(key, bytes): (&String, &Vec<u8>)| key.starts_with("manifest-") && bytes == first;
+                *first != known.manifest && items.iter().any(twin)
+            })
+        });
+        let first = (!further).then(|| ("manifest".to_owned(), known.manifest.clone()));
         let items = [
-            ("manifest".to_owned(), known.manifest.clone()),
             (format!("manifest-{}", known.manifest_digest), known.manifest.clone()),
             (format!("sha256:{}", known.id), known.config.clone()),
         ];
         self.bring_in(&known.id, below, &known.manifest_digest, names);
-        self.images.get_mut(&known.id).unwrap().common.items.extend(items);
+        let common = &mut self.images.get_mut(&known.id).unwrap().common;
+        common.items.extend(items.into_iter().chain(first));
+        let noted = common.items.remove("loaded-names").unwrap_or_else(|| b"{}".to_vec());
+        let mut noted: BTreeMap<String, String> = serde_json::from_slice(&noted).unwrap();
+        noted.retain(|name, _| common.names.contains(name) && !names.contains(name));
+        if further {
+            noted.extend(names.iter().map(|name| (name.clone(), known.manifest_digest.clone())));
+        }
+        if !noted.is_empty() {
+            common.items.insert("loaded-names".to_owned(), serde_json::to_vec(&noted).unwrap());
+        }
         Ok(Value::Image(known.id.clone()))
     }
 

@@ -52,6 +52,7 @@ pub fn image(dir: &Path, name: &str, whole: bool) -> ImageImport<'static> {
         layers: vec![layer(dir, &format!("{name}-base"), true), layer(dir, &format!("{name}-top"), whole)],
         digests: Vec::new(),
         items: Vec::new(),
+        first_items: Vec::new(),
         keep_finished: None,
         progress: None,
     }

@@ -7,9 +7,10 @@ use layerstore_schema::record::{
 };
 use layerstore_schema::table::{LayerKey, Owner};
 
+use super::manifests::LoadedNames;
 use super::work::CopiedBlob;
-use super::{Durability, ImageImport, LayerImport, Needed, Prepared, Ready};
-use crate::error::{Error, ImportError};
+use super::{Durability, ImageImport, LayerImport, Needed, Prepared, PreparedItems, Ready, manifests};
+use crate::error::{Error, ImportError, MetaError};
 use crate::image;
 use crate::layer::{self, SealedContent, SealedLayer};
 use crate::meta::{Freed, PreparedBlob, Query, WriteTxn, unsynced};
@@ -55,21 +56,39 @@ impl<'a> Rows<'a> {
         import: &ImageImport<'_>,
         chains: &[ChainId],
         prepared: &Prepared,
-        items: &[(&String, Digest, PreparedBlob)],
+        [items, first_items]: &[PreparedItems<'_>; 2],
+        noted: LoadedNames,
     ) -> Result<ImageRecord, Error> {
         let top = self.layers(import, chains, prepared)?;
         // What an earlier try left for this one.
         self.txn.remove_lease(&lease_id(import))?;
+        let further = manifests::is_further(self.txn, import)?;
         let record = insert_image(self.txn, import, top.as_deref())?;
         for (key, digest, blob) in items {
-            if blob.size() > 0 {
-                self.txn.put_item(Owner::Image, &record.id, key, digest.to_string(), blob)?;
-            } else {
-                self.txn.remove_item(Owner::Image, &record.id, key)?;
+            self.put_item(&record, key, digest, blob)?;
+        }
+        for (key, digest, blob) in first_items {
+            match further {
+                Some(manifest) => self.put_item(&record, &format!("{key}-{manifest}"), digest, blob)?,
+                None => self.put_item(&record, key, digest, blob)?,
             }
         }
+        manifests::note_names(self.txn, &record, noted, &import.names, further)?;
         // With the digests of its manifests.
         Ok(self.txn.image(&record.id)?.unwrap_or(record))
+    }
+
+    fn put_item(
+        &self,
+        image: &ImageRecord,
+        key: &str,
+        digest: &Digest,
+        blob: &PreparedBlob,
+    ) -> Result<(), MetaError> {
+        if blob.size() > 0 {
+            return self.txn.put_item(Owner::Image, &image.id, key, digest.to_string(), blob);
+        }
+        self.txn.remove_item(Owner::Image, &image.id, key).map(drop)
     }
 
     /// Inserts the rows of the layers that are ready, the lowest of the image, with those of their blobs. Returns the id
@@ -116,7 +135,13 @@ impl<'a> Rows<'a> {
             if (known.diff_id.clone(), known.parent.as_ref()) != expected {
                 return Err(ImportError::OtherContent { layer: id.to_owned() }.into());
             }
+            let is_compared = match ready {
+                Ready::Sealed(_) | Ready::Shared(_) => true,
+                Ready::Known => !matches!(known.content, LayerContent::Additional(_)),
+                Ready::Elsewhere | Ready::Additional(_) => false,
+            };
             if let Some(row) = blob_row
+                && is_compared
                 && known.blobs.iter().all(|blob| blob.digest != row.digest)
             {
                 known.blobs.push(row);

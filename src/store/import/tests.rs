@@ -54,6 +54,7 @@ fn image(layers: Vec<LayerImport<'_>>) -> ImageImport<'_> {
         layers,
         digests: Vec::new(),
         items: Vec::new(),
+        first_items: Vec::new(),
         keep_finished: None,
         progress: None,
     }

@@ -10,11 +10,11 @@ use layerstore_schema::record::LayerContent;
 use layerstore_schema::table::LayerKey;
 
 use super::reuse::refuse_other;
-use super::verify::{check_blob, check_digests, diagnose};
+use super::verify::{check_digests, diagnose};
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
 use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{Error, ImportError};
-use crate::layer::{self, ImportOptions, Progress, Stack, Table, TocFound};
+use crate::layer::{self, ImportOptions, LayerBlob, Progress, Stack, Table, TocFound};
 use crate::meta::Query;
 use crate::store::Store;
 use crate::types::{Algorithm, ChainId, Digest};
@@ -147,12 +147,12 @@ impl<'a> Work<'a> {
                 match known.content {
                     // Its blob stays where the rest of it is.
                     LayerContent::Additional(_) => self.report_known(layer),
-                    LayerContent::Sealed(_) | LayerContent::Writable(_) => self.known(layer)?,
+                    LayerContent::Sealed(_) | LayerContent::Writable(_) => self.known(layer, &known)?,
                 }
                 return Ok((Ready::Known, self.stack_of(&known, position)?));
             }
         } else if let Some(elsewhere) = self.elsewhere(chain, layer)? {
-            self.report_known(layer);
+            self.known_elsewhere(layer, &elsewhere)?;
             return Ok((Ready::Elsewhere, self.stack_of(&elsewhere, position)?));
         }
         // A stack whose lower layers are being unpacked cannot be waited for here: unpacking need not wait.
@@ -166,7 +166,7 @@ impl<'a> Work<'a> {
         if let Some(donor) = donor
             && let Some(ready) = self.share(&donor, position)?
         {
-            self.known(layer)?;
+            self.known(layer, &donor)?;
             return Ok(ready);
         }
         if let Some((found, listing)) = self.additional(layer)? {
@@ -186,21 +186,6 @@ impl<'a> Work<'a> {
         self.is_whole_tree(&txn, chain.0.hex(), &sealed.content.tree)?;
         let stack = below.push(sealed.content.manifest.clone());
         Ok((Ready::Sealed(Box::new(sealed)), stack))
-    }
-
-    /// A layer that need not be unpacked; its blob may be one that the store does not have yet.
-    fn known(&self, layer: &LayerImport<'_>) -> Result<(), Error> {
-        let Some(blob) = &layer.blob else { return Ok(()) };
-        self.report(&Progress::LayerKnown { blob: &blob.digest });
-        if layer.keep_blob && self.store.options().keep_blobs && !self.has_kept(&blob.digest)? {
-            let mut input = (layer.open)()?;
-            if let Some(copied) = self.copy_blob(&mut input)? {
-                // Nothing else reads it, so its digest is checked here.
-                check_blob(&mut input.reader, blob)?;
-                self.state().blobs.push((blob.digest.clone(), copied));
-            }
-        }
-        Ok(())
     }
 
     fn unpack(&self, layer: &LayerImport<'_>) -> Result<layer::UnpackedLayer, Error> {
@@ -228,7 +213,7 @@ impl<'a> Work<'a> {
         }
         if let Some(blob) = &layer.blob {
             if let Some(copied) = copied {
-                self.state().blobs.push((blob.digest.clone(), copied));
+                self.keep_copied(blob, copied);
             }
             self.report(&Progress::LayerDone { blob: &blob.digest });
         }
@@ -249,7 +234,7 @@ impl<'a> Work<'a> {
 
     /// Copies a blob that stands in a file into the store, by reflink where the filesystem can, and lets the import
     /// read the copy: so what is kept is what was checked.
-    fn copy_blob(&self, input: &mut BlobInput) -> Result<Option<CopiedBlob>, Error> {
+    pub(super) fn copy_blob(&self, input: &mut BlobInput) -> Result<Option<CopiedBlob>, Error> {
         let Some((file, offset, length)) = input.extent.take() else { return Ok(None) };
         let staged = StagedBlob::create(&self.stage, self.store.fresh_number()?)?;
         staged.fill_from(&file, offset, length)?;
@@ -257,7 +242,11 @@ impl<'a> Work<'a> {
         Ok(Some(CopiedBlob { file: staged.filled(), size: length }))
     }
 
-    fn report_known(&self, layer: &LayerImport<'_>) {
+    pub(super) fn keep_copied(&self, blob: &LayerBlob, copied: CopiedBlob) {
+        self.state().blobs.push((blob.digest.clone(), copied));
+    }
+
+    pub(super) fn report_known(&self, layer: &LayerImport<'_>) {
         if let Some(blob) = &layer.blob {
             self.report(&Progress::LayerKnown { blob: &blob.digest });
         }

@@ -53,6 +53,7 @@ fn image(store: &Store, count: usize) -> crate::Image {
         layers: layers.collect(),
         digests: Vec::new(),
         items: Vec::new(),
+        first_items: Vec::new(),
         keep_finished: None,
         progress: None,
     };

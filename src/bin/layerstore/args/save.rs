@@ -7,9 +7,11 @@ use layerstore::oci::Reference;
 /// Write an image out as an OCI layout or an archive
 ///
 /// An image that was loaded and whose blobs are kept comes out as it went in: the same manifest, byte for byte. Else
-/// layers are compressed anew, each as the manifest says; their diffIDs, and so the image's id, stay the same. If the
-/// same image was loaded several times in different compressions, the last one counts. Tools that cannot read zstd need
-/// --compression gzip.
+/// layers are compressed anew, each as the manifest says; their diffIDs, and so the image's id, stay the same. Tools
+/// that cannot read zstd need --compression gzip.
+///
+/// An image that was loaded several times, with several manifests, keeps all of them. The digest of a manifest means that
+/// one, a name the one that it was loaded with, and an id or another name the one that came first.
 ///
 /// Prints the digest of the manifest. A layout may hold other images already, which stay.
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! `layerstore inspect`.
 
-use layerstore::{Layer, LayerId, Store, Thing, ThingId};
+use layerstore::{Image, Layer, LayerId, Store, Thing, ThingId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let mut inspected = Vec::new();
     let done = super::each(&args.things, context, |key| {
-        inspected.push(inspect(&store, &store.thing(key)?)?);
+        inspected.push(inspect(&store, &store.thing(key)?, key)?);
         Ok(())
     });
     // What was found is printed, whatever became of the others.
@@ -62,13 +62,13 @@ struct QuotaJson {
     used_inodes: u64,
 }
 
-fn inspect(store: &Store, thing: &Thing) -> Result<Inspected, Failure> {
+fn inspect(store: &Store, thing: &Thing, key: &str) -> Result<Inspected, Failure> {
     let id = thing.id();
     let items: Vec<_> = store.items(&id)?.iter().map(ItemJson::from).collect();
     Ok(match thing {
         Thing::Image(image) => Inspected::Image {
             config: document(store, &id, &items, &format!("sha256:{}", image.id))?,
-            manifest: document(store, &id, &items, "manifest")?,
+            manifest: document(store, &id, &items, &manifest_key(store, image, key)?)?,
             layers: image.top_layer.as_ref().map_or(Ok(Vec::new()), |top| chain(store, top))?,
             image: ImageJson::new(image, store.usage(image)?.total),
             items,
@@ -106,6 +106,13 @@ fn quota(store: &Store, id: &ThingId) -> Option<QuotaJson> {
         used_bytes: found.used_bytes,
         used_inodes: found.used_inodes,
     })
+}
+
+/// The key of the manifest that is meant.
+fn manifest_key(store: &Store, image: &Image, key: &str) -> Result<String, Failure> {
+    let manifest = store.manifest_of(image, key)?.map(|digest| format!("manifest-{digest}"));
+    let is_there = |key: &String| image.manifests.iter().any(|(own, _)| own == key);
+    Ok(manifest.filter(is_there).unwrap_or_else(|| "manifest".to_owned()))
 }
 
 /// A data item as JSON; null if there is none with this key or it is no JSON.

@@ -14,6 +14,7 @@ pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
     let bars = context.progress();
     let update = |progress: &Progress<'_>| bars.update(progress);
     let mut options = SaveOptions::default();
+    options.manifest = store.manifest_of(&image, &args.image)?;
     options.compression = args.compression.map(Into::into);
     options.level = args.level;
     options.progress = Some(&update);
