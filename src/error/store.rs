@@ -123,6 +123,18 @@ pub enum Error {
         /// The root or run root of a store whose tree it is in.
         root: PathBuf,
     },
+    /// Output that would go over a file of a store, or among its files.
+    #[error(
+        "{} is a file of the store {}, or in a directory of the store; choose a path outside of it",
+        path.display(),
+        root.display()
+    )]
+    OwnPlace {
+        /// The path.
+        path: PathBuf,
+        /// The root directory of the store.
+        root: PathBuf,
+    },
     /// The store was opened for reading only, or lies on a filesystem that is read-only.
     #[error("the store {} is open for reading only", root.display())]
     ReadOnly {
@@ -335,9 +347,9 @@ impl Error {
             Error::Oci(OciError::Format { missing: "manifest.json", .. }) => {
                 Some("an archive of an image layout is written oci-archive:FILE[:TAG]")
             }
-            Error::Import(error) if error.is_damaged_stream() => {
-                Some("the blob is damaged, or not what its media type says; fetch the image again")
-            }
+            Error::Import(error) if error.is_damaged_stream() => Some(
+                "the blob is damaged, or not what its media type says; fetch the image again",
+            ),
             Error::LayerMissing { .. } | Error::Export(ExportError::Damaged { .. }) => Some(
                 "`layerstore check --deep` says all that is damaged, and `layerstore repair` mends what it can; with \
                  --from it takes what is lost from the image",

@@ -66,14 +66,15 @@ impl Store {
     /// its descriptor changes in the manifest: digest, size, type, and the annotations that say where its table of contents
     /// is, if it has one. The image's config and every diffID are always the same.
     ///
-    /// Returns [`Error::Lookup`] if the image is not there or has not the manifest that is asked for, [`Error::Oci`] if the target cannot be written, and
-    /// [`Error::Export`] if a layer is damaged.
+    /// Returns [`Error::Lookup`] if the image is not there or has not the manifest that is asked for, [`Error::OwnPlace`] if `to` is in
+    /// the store, [`Error::Oci`] if the target cannot be written, and [`Error::Export`] if a layer is damaged.
     pub fn save(
         &self,
         image: &ImageId,
         to: &Reference,
         options: &SaveOptions<'_>,
     ) -> Result<SavedImage, Error> {
+        self.refuse_own_place(to.path())?;
         let saving = Saving::new(self, image, options)?;
         let mut sink = Sink::create(to, &self.scratch())?;
         let compression =

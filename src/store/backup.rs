@@ -1,7 +1,8 @@
 //! A copy of the database, and making it smaller.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::disk::DATABASE;
 use crate::error::{Error, MetaError};
 use crate::sys::path;
 
@@ -63,14 +64,52 @@ impl Store {
         Ok(self.database().backup(to, mode == BackupMode::Replace)?)
     }
 
-    /// Whether `to` leads to the database, or lies below the root or the run root, by whatever path. What cannot be
+    /// Refuses a path for output that leads to a file of this store, or of one that is read with it, or into one of their
+    /// directories: by links too, and whether something stands there or not. What is mounted in these directories, as
+    /// containers are, is no part of the store.
+    ///
+    /// [`backup`](Self::backup) and [`save`](Self::save) ask this themselves. Whoever writes something else of a store to a path that
+    /// a user gives asks first.
+    ///
+    /// Returns [`Error::OwnPlace`] if it does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use layerstore::{Error, Store, StoreOptions};
+    ///
+    /// let store = Store::open(&StoreOptions::at(dir.path().join("store")))?;
+    /// let refused = store.refuse_own_place(&store.root().join("store.redb"));
+    /// assert!(matches!(refused, Err(Error::OwnPlace { .. })));
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn refuse_own_place(&self, to: &Path) -> Result<(), Error> {
+        if !self.is_own_place(to) || self.is_on_another_filesystem(to) {
+            return Ok(());
+        }
+        Err(Error::OwnPlace { path: to.to_owned(), root: self.root().to_owned() })
+    }
+
+    /// Whether `to` leads to the database, or lies below a directory of the store, by whatever path. What cannot be
     /// examined is none of them: the store would not have been opened.
     fn is_own_place(&self, to: &Path) -> bool {
         let id = |path: &Path| path::stat(path).ok().map(|found| found.id);
-        let own = [id(self.database().path()), id(self.root()), id(&self.run_root())];
-        let is_own = |path: &Path| id(path).is_some_and(|id| own.contains(&Some(id)));
-        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        is_own(to) || path::resolve(parent).is_ok_and(|parent| parent.ancestors().any(is_own))
+        let directories = self.options().directories();
+        let directories =
+            directories.iter().flat_map(|directory| [directory.clone(), directory.join(DATABASE)]);
+        let own: Vec<_> = directories.chain([self.run_root()]).filter_map(|path| id(&path)).collect();
+        let is_own = |path: &Path| id(path).is_some_and(|id| own.contains(&id));
+        is_own(to) || nearest(to).is_some_and(|there| there.ancestors().any(is_own))
+    }
+
+    /// Whether something else is mounted where `to` leads.
+    fn is_on_another_filesystem(&self, to: &Path) -> bool {
+        let filesystem = |path: &Path| path::stat(path).ok().map(|found| found.id.filesystem);
+        let directories = self.options().directories();
+        let mut own = directories.iter().map(|directory| filesystem(directory));
+        let there = nearest(to).and_then(|there| filesystem(&there));
+        there.is_some() && own.all(|own| own != there)
     }
 
     /// Gives space in the database file that nothing needs back to the filesystem. The file never shrinks by itself to
@@ -88,4 +127,10 @@ impl Store {
         let done = self.database().compact()?;
         Ok(CompactReport { bytes_before: done.before, bytes_after: done.after })
     }
+}
+
+/// What stands at a path, or else above it, by its path without links.
+fn nearest(to: &Path) -> Option<PathBuf> {
+    let to = std::path::absolute(to).ok()?;
+    to.ancestors().find_map(|path| path::resolve(path).ok())
 }

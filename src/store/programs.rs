@@ -43,7 +43,7 @@ impl StoreOptions {
     }
 
     /// Where the stores are that are known, with what they mount.
-    fn directories(&self) -> Vec<PathBuf> {
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
         let own = [self.root.clone(), self.run_root_path()].into_iter();
         let images = self.image_store_root.iter().chain(&self.image_stores).cloned();
         let layers = self.additional_layer_stores.iter().map(|store| store.path().to_owned());

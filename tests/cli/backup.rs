@@ -2,7 +2,7 @@
 
 use layerstore::{ContainerOptions, Store, StoreOptions};
 
-use super::{lists, load_base};
+use super::{can_mount, lists, load_base, mount};
 use crate::support::Dir;
 
 #[test]
@@ -47,6 +47,39 @@ fn a_copy_is_never_written_over_the_store() {
     dir.layerstore(["create-container", "base", "--name", "since"]).assert_success();
     assert_ne!(lists(&dir), before);
     assert!(!dir.root().join("copy").exists());
+}
+
+#[test]
+fn no_output_goes_over_the_store() {
+    let dir = Dir::new("output-own");
+    load_base(&dir);
+    let database = dir.root().join("store.redb");
+    std::os::unix::fs::symlink(&database, dir.join("link")).unwrap();
+    std::fs::hard_link(&database, dir.join("hard")).unwrap();
+    std::os::unix::fs::symlink(dir.root(), dir.join("door")).unwrap();
+    let before = lists(&dir);
+    for own in ["root/store.redb", "link", "hard", "door/store.redb", "root/diffs/new", "run/new/deeper"] {
+        for command in [
+            vec!["diff", "base", "-o", own],
+            vec!["item", "get", "base", "manifest", "-o", own],
+            vec!["save", "base", &format!("oci-archive:{own}")],
+            vec!["save", "base", &format!("oci:{own}")],
+        ] {
+            let refused = dir.layerstore(&command).assert_exit(1);
+            assert!(refused.contains("choose a path outside of it"), "{command:?}: {refused}");
+        }
+    }
+    assert_eq!(lists(&dir), before);
+    dir.layerstore(["diff", "base", "-o", "outside"]).assert_success();
+    // What a container shows is its own, wherever it is mounted.
+    if can_mount() {
+        dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+        let inside = mount(&dir, "web").join("etc/manifest");
+        dir.layerstore(["item", "get", "base", "manifest", "-o", inside.to_str().unwrap()]).assert_success();
+        assert!(inside.exists());
+        dir.layerstore(["unmount", "web"]).assert_success();
+    }
+    dir.layerstore(["check", "--deep"]).assert_success();
 }
 
 #[test]

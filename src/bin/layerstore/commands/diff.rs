@@ -13,7 +13,7 @@ pub fn run(args: &DiffArgs, context: &Context) -> Result<(), Failure> {
     options.base = args.since.as_deref().map(|key| store.thing(key)).transpose()?.map(|base| base.id());
     options.compression = args.compression.into();
     options.level = args.level;
-    super::write_to(&args.output, "a tar archive", context, |out| {
+    super::write_to(&args.output, "a tar archive", (&store, context), |out| {
         Ok(store.diff_with(&thing, &options, out).map(drop)?)
     })
 }

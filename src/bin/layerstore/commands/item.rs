@@ -37,7 +37,7 @@ pub fn run(args: ItemArgs, context: &Context) -> Result<(), Failure> {
             if is_text && output == Path::new("-") {
                 return context.out().bytes(&bytes);
             }
-            super::write_to(&output, "this item", context, |out| {
+            super::write_to(&output, "this item", (&store, context), |out| {
                 out.write_all(&bytes).map_err(Failure::Output)
             })
         }

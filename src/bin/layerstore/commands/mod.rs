@@ -49,7 +49,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use layerstore::Name;
+use layerstore::{Name, Store};
 
 use crate::args::Command;
 use crate::context::Context;
@@ -139,16 +139,18 @@ fn each(
     if failed == 0 { Ok(()) } else { Err(Failure::Several { failed, all: keys.len() }) }
 }
 
-/// Runs `write` with the file at `path`, which comes into being when everything is written; `-` is standard output.
+/// Runs `write` with the file at `path`, which comes into being when everything is written, and is none of the store's; `-` is standard
+/// output.
 fn write_to(
     path: &Path,
     what: &'static str,
-    context: &Context,
+    (store, context): (&Store, &Context),
     write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if path == Path::new("-") {
         return context.out().stream(what, write);
     }
+    store.refuse_own_place(path)?;
     let failed = |source| Failure::File { action: "write", path: path.to_owned(), source };
     // What is no file, such as a device or a fifo, is written to as it is.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {

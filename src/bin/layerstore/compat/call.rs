@@ -56,6 +56,7 @@ impl Call<'_> {
             return write(&mut out);
         };
         let failed = |error: io::Error| Failure::Text(call_failed("open", path, &error));
+        self.store.refuse_own_place(Path::new(path))?;
         let mut file = io::BufWriter::new(File::create(path).map_err(failed)?);
         write(&mut file)?;
         file.flush().map_err(|error| Failure::Text(call_failed("write", path, &error)))
