@@ -382,6 +382,29 @@ fn a_file_that_others_could_write_names_no_program() {
 }
 
 #[test]
+fn a_mount_program_that_others_could_replace_is_not_run() {
+    let dir = Dir::new("privilege-exposed");
+    let (bin, program) = (dir.create_dir("bin"), dir.join("bin/own"));
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    for (directory_mode, program_mode, exposed) in [(0o777, 0o755, &bin), (0o755, 0o757, &program)] {
+        mode(&bin, directory_mode);
+        mode(&program, program_mode);
+        let error = dir.layerstore(["create-layer", "--mount-program"]).arg(&program).assert_exit(2);
+        let told = format!("{} can be written by everybody", exposed.display());
+        assert!(error.contains(&told), "{error}");
+        let options = layerstore::StoreOptions::at(dir.root()).mount_program(&program);
+        let error = layerstore::Store::open(&options).unwrap_err();
+        assert!(matches!(error, layerstore::Error::ExposedProgram { .. }), "{error:?}");
+    }
+    assert!(!dir.root().exists(), "no store is made");
+    mode(&program, 0o755);
+    dir.layerstore(["create-layer", "--mount-program"]).arg(&program).assert_success();
+}
+
+#[test]
 fn what_is_in_a_store_configures_and_runs_nothing() {
     let dir = Dir::new("privilege-inside");
     dir.layerstore(["create-container", "--name", "web"]).assert_success();

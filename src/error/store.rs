@@ -123,6 +123,20 @@ pub enum Error {
         /// The root or run root of a store whose tree it is in.
         root: PathBuf,
     },
+    /// The program that is to mount, where somebody else could put another.
+    #[error(
+        "the mount program {} is not run, as others could put another there: {} {by}; take that right away",
+        program.display(),
+        path.display()
+    )]
+    ExposedProgram {
+        /// The program.
+        program: PathBuf,
+        /// The program, or the directory on the way to it, that others could change.
+        path: PathBuf,
+        /// Who could, as the end of a sentence.
+        by: String,
+    },
     /// Output that would go over a file of a store, or among its files.
     #[error(
         "{} is a file of the store {}, or in a directory of the store; choose a path outside of it",

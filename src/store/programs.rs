@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::StoreOptions;
 use crate::disk::marker;
 use crate::error::Error;
-use crate::sys::{mount, path};
+use crate::sys::{exposure, mount, path};
 
 impl StoreOptions {
     /// Refuses configuration files and a mount program that are in a store: what is there came from strangers, or was written by
@@ -18,10 +18,22 @@ impl StoreOptions {
         self.refuse_own_program()
     }
 
-    /// The same of the mount program alone: for each time that it is looked for.
+    /// The same of the mount program alone: for each time that it is looked for. It is refused as well if other users could put
+    /// another in its place, whoever has named it.
     pub(super) fn refuse_own_program(&self) -> Result<(), Error> {
-        let mut program = self.mount_program.iter();
-        program.try_for_each(|program| self.refuse_inside("mount program", program))
+        let Some(program) = &self.mount_program else { return Ok(()) };
+        self.refuse_inside("mount program", program)?;
+        match exposure::on_the_way_to(program) {
+            Ok(Some(exposed)) => Err(Error::ExposedProgram {
+                program: program.clone(),
+                path: exposed.path,
+                by: exposed.by.to_string(),
+            }),
+            // Whoever uses one that is not there says so.
+            Ok(None) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Error::Io { action: "find", path: program.clone(), source }),
+        }
     }
 
     fn refuse_inside(&self, what: &'static str, file: &Path) -> Result<(), Error> {

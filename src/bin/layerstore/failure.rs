@@ -282,7 +282,9 @@ impl Failure {
         match self {
             Failure::Setting { .. }
             | Failure::Config(_)
-            | Failure::Store(layerstore::Error::InsideStore { .. }) => ExitCode::from(2),
+            | Failure::Store(
+                layerstore::Error::InsideStore { .. } | layerstore::Error::ExposedProgram { .. },
+            ) => ExitCode::from(2),
             #[cfg(feature = "containerd")]
             Failure::NoSocket => ExitCode::from(2),
             // Words that the library takes apart.
