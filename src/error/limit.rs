@@ -146,7 +146,7 @@ impl FromStr for Limit {
 ///
 /// [`Error::limit`](super::Error::limit) finds it in any error.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{subject} goes beyond the limit {limit}: {}{value} {} are granted", met(*found), limit.unit())]
+#[error("{subject} goes beyond the limit {limit}: {}", granted(*limit, *value, *found))]
 #[non_exhaustive]
 pub struct LimitError {
     /// What goes beyond it: the path of a member, the digest of a document, a file.
@@ -159,8 +159,12 @@ pub struct LimitError {
     pub found: Option<u64>,
 }
 
-fn met(found: Option<u64>) -> String {
-    found.map_or_else(String::new, |found| format!("it has {found}, and "))
+fn granted(limit: Limit, value: u64, found: Option<u64>) -> String {
+    let unit = limit.unit();
+    match found {
+        Some(found) => format!("{found} {unit} were met, and {value} are granted"),
+        None => format!("{value} {unit} are granted"),
+    }
 }
 
 impl LimitError {

@@ -362,7 +362,7 @@ impl Error {
                 Some("an archive of an image layout is written oci-archive:FILE[:TAG]")
             }
             Error::Import(error) if error.is_damaged_stream() => Some(
-                "the blob is damaged, or not what its media type says; fetch the image again",
+                "what was read is damaged, cut, or not what it is said to be: get it again from where it comes",
             ),
             Error::LayerMissing { .. } | Error::Export(ExportError::Damaged { .. }) => Some(
                 "`layerstore check --deep` says all that is damaged, and `layerstore repair` mends what it can; with \

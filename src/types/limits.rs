@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn an_error_says_which_and_how_much() {
         let error = Limits::DEFAULT.check(Limit::IndexDepth, 5, || "sha256:00").unwrap_err();
-        let text = "sha256:00 goes beyond the limit index_depth: it has 5, and 4 indexes inside of one another are granted";
+        let text = "sha256:00 goes beyond the limit index_depth: 5 indexes inside of one another were met, and 4 are granted";
         assert_eq!(error.to_string(), text);
         assert!(Limits::DEFAULT.check(Limit::IndexDepth, 4, || "x").is_ok());
         let wrapped = std::io::Error::other(std::io::Error::from(error.clone()));

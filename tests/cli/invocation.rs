@@ -102,3 +102,13 @@ fn log_goes_to_standard_error() {
     let quiet = dir.layerstore(["create-container"]).output();
     assert_eq!(String::from_utf8_lossy(&quiet.stderr), "");
 }
+
+#[test]
+fn a_word_that_is_no_level_is_refused() {
+    let dir = Dir::new("log");
+    let error = dir.layerstore(["--log", "bogus", "version"]).assert_exit(2);
+    assert!(error.contains("--log") && error.contains("debug and trace"), "{error}");
+    let error = dir.layerstore(["version"]).env("LAYERSTORE_LOG", "loud").assert_exit(2);
+    assert!(error.contains("$LAYERSTORE_LOG"), "{error}");
+    dir.layerstore(["--log", "layerstore::store=debug", "version"]).assert_success();
+}

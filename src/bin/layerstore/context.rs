@@ -25,9 +25,10 @@ pub struct Context {
 impl Context {
     /// Takes the flags and the environment for what they mean.
     pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
-        let filter = global.log.clone().or_else(|| variable("LAYERSTORE_LOG").map(lossy));
-        if let Some(filter) = &filter {
-            log::start(filter, global.color)?;
+        let of_variable = || Some(("$LAYERSTORE_LOG", lossy(variable("LAYERSTORE_LOG")?)));
+        let filter = global.log.clone().map(|filter| ("--log", filter)).or_else(of_variable);
+        if let Some((name, filter)) = &filter {
+            log::start(name, filter, global.color)?;
         }
         let effective = Effective::new(global)?;
         let has_mount_program = effective.options.has_mount_program();

@@ -467,7 +467,7 @@ impl Surroundings {
             (None, Some(home)) => Ok(Path::new(home).join(".local/share/layerstore")),
             (None, None) => Err(Failure::Setting {
                 name: "$HOME",
-                value: String::new(),
+                value: env::var_os("HOME").unwrap_or_default().to_string_lossy().into_owned(),
                 reason: "it must be an absolute path; or name the store with --root".into(),
             }),
         }

@@ -19,11 +19,29 @@ fn own(filter: &str) -> String {
     filter.split(',').map(own).collect::<Vec<_>>().join(",")
 }
 
-/// Starts to tell what passes the filter.
+/// A word that is no level, and would be taken for the name of some part of which nothing is ever told.
+fn stray_word(filter: &str) -> Option<&str> {
+    let words = filter.split(',').map(str::trim);
+    let is_stray = |word: &&str| {
+        !word.is_empty()
+            && *word != "layerstore"
+            && word.chars().all(char::is_alphanumeric)
+            && word.parse::<LevelFilter>().is_err()
+    };
+    words.into_iter().find(is_stray)
+}
+
+/// Starts to tell what passes the filter, which `name` has.
 ///
 /// Returns [`Failure::Setting`] if it is no filter.
-pub fn start(filter: &str, color: Color) -> Result<(), Failure> {
-    let invalid = |reason: String| Failure::Setting { name: "--log", value: filter.to_owned(), reason };
+pub fn start(name: &'static str, filter: &str, color: Color) -> Result<(), Failure> {
+    let invalid = |reason: String| Failure::Setting { name, value: filter.to_owned(), reason };
+    if let Some(word) = stray_word(filter) {
+        return Err(invalid(format!(
+            "{word:?} is none of off, error, warn, info, debug and trace; a part has its level behind it, as in \
+             layerstore::store=debug"
+        )));
+    }
     let parsed = EnvFilter::try_new(own(filter)).map_err(|error| invalid(error.to_string()))?;
     let ansi = match color {
         Color::Auto => {
@@ -57,6 +75,20 @@ mod tests {
         ] {
             assert_eq!(own(filter), meant);
             EnvFilter::try_new(own(filter)).unwrap();
+        }
+    }
+
+    #[test]
+    fn words_that_are_no_levels_are_found() {
+        for (filter, stray) in [
+            ("debug,h2=info", None),
+            ("layerstore::store=trace, WARN", None),
+            ("layerstore", None),
+            ("", None),
+            ("loud", Some("loud")),
+            ("debug,bogus", Some("bogus")),
+        ] {
+            assert_eq!(stray_word(filter), stray, "{filter}");
         }
     }
 }
