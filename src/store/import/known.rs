@@ -10,6 +10,7 @@ use layerstore_schema::table::LayerKey;
 use super::LayerImport;
 use super::verify::{check_blob, check_digests, diagnose};
 use super::work::Work;
+use crate::disk::Confinement;
 use crate::error::{Error, ImportError, MetaError};
 use crate::layer::{LayerBlob, read_layer};
 use crate::meta::Query;
@@ -33,12 +34,18 @@ impl Work<'_> {
             _ => {
                 let limits = &self.store.import_options().limits;
                 let name = layer.name();
-                let consume = |tar: &mut (dyn io::Read + Send)| {
+                let consume = |tar: &mut dyn io::Read| {
                     io::copy(tar, &mut io::sink()).map(drop).map_err(ImportError::from)
                 };
-                read_layer((&name, input.reader), blob.digest.algorithm(), limits, consume)
-                    .and_then(|((), streams)| check_digests(layer, &streams))
-                    .map_err(|error| diagnose(layer, error))?;
+                read_layer(
+                    (&name, input.reader),
+                    blob.digest.algorithm(),
+                    limits,
+                    Confinement::to_nothing(),
+                    consume,
+                )
+                .and_then(|((), streams)| check_digests(layer, &streams))
+                .map_err(|error| diagnose(layer, error))?;
             }
         }
         if let Some(copied) = copied {
