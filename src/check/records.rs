@@ -44,7 +44,8 @@ fn damaged_value(kind: &'static str, key: &str, error: &crate::error::MetaError)
 }
 
 fn check_layers(records: &Records, scope: &Scope, damages: &mut Vec<Damage>) {
-    let mut on_circle = BTreeSet::new();
+    let circles = circles(records);
+    let mut told = BTreeSet::new();
     for (id, layer) in records.layers.iter().filter(|(id, _)| scope.has_layer(id)) {
         if let Err(error) = Layer::from_record(layer.clone()) {
             damages.push(damaged_value("layer", id, &error));
@@ -55,12 +56,10 @@ fn check_layers(records: &Records, scope: &Scope, damages: &mut Vec<Damage>) {
         {
             damages.push(Damage::ParentMissing { layer: id.clone(), parent: parent.clone() });
         }
-        if let Some(circle) = circle_of(records, id)
-            && on_circle.insert(id.clone())
+        if let Some((first, length)) = circles.get(id.as_str())
+            && told.insert(*first)
         {
-            let length = u64::try_from(circle.len()).unwrap_or(u64::MAX);
-            damages.push(Damage::ParentCycle { layer: id.clone(), length });
-            on_circle.extend(circle);
+            damages.push(Damage::ParentCycle { layer: id.clone(), length: *length });
         }
         if let LayerContent::Sealed(tree) = &layer.content {
             let name = TreeDigest(*tree).to_string();
@@ -75,19 +74,33 @@ fn check_layers(records: &Records, scope: &Scope, damages: &mut Vec<Damage>) {
     check_names("layer", records.layers.iter().map(|(id, layer)| (id, &layer.names)), scope, damages);
 }
 
-/// The circle of parents that the layer itself is on.
-fn circle_of(records: &Records, id: &str) -> Option<Vec<String>> {
-    let mut seen = BTreeSet::new();
-    let mut circle = Vec::new();
-    let mut next = records.layers.get(id);
-    while let Some(layer) = next {
-        if !seen.insert(&layer.id) {
-            return (layer.id == id).then_some(circle);
+/// The layers that are on a circle of parents: for each, one that stands for its circle, and how many are on it. Every layer is
+/// come to twice at the most, however long the chains are.
+fn circles(records: &Records) -> HashMap<&str, (&str, u64)> {
+    let mut circles = HashMap::new();
+    // In which walk each was come to first.
+    let mut walks: HashMap<&str, &str> = HashMap::new();
+    for start in records.layers.keys().map(String::as_str) {
+        let parent_of = |id: &str| {
+            let parent = records.layers.get(id)?.parent.as_ref()?;
+            records.layers.get_key_value(parent).map(|(parent, _)| parent.as_str())
+        };
+        let mut next = Some(start);
+        while let Some(id) = next
+            && !walks.contains_key(id)
+        {
+            walks.insert(id, start);
+            next = parent_of(id);
         }
-        circle.push(layer.id.clone());
-        next = layer.parent.as_ref().and_then(|parent| records.layers.get(parent));
+        // Where an earlier walk came along there is nothing new; where this one did, it has gone round.
+        if let Some(first) = next.filter(|id| walks.get(id) == Some(&start)) {
+            let around = std::iter::successors(Some(first), |id| parent_of(id).filter(|id| *id != first));
+            let circle: Vec<_> = around.collect();
+            let length = u64::try_from(circle.len()).unwrap_or(u64::MAX);
+            circles.extend(circle.into_iter().map(|id| (id, (first, length))));
+        }
     }
-    None
+    circles
 }
 
 fn check_images(records: &Records, scope: &Scope, damages: &mut Vec<Damage>) {
@@ -375,4 +388,51 @@ pub(super) fn check_rest(records: &Records, header: Option<&Header>, layout: &La
         }
     }
     damages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use layerstore_schema::record::{LayerRecord, Time};
+
+    fn records(parents: impl IntoIterator<Item = (String, Option<String>)>) -> Records {
+        let layer = |(id, parent): (String, Option<String>)| {
+            let record = LayerRecord::new(&id, Time::default(), LayerContent::Writable(0));
+            (id, LayerRecord { parent, ..record })
+        };
+        Records { layers: parents.into_iter().map(layer).collect(), ..Records::default() }
+    }
+
+    #[test]
+    fn circles_are_told_once_with_their_lengths() {
+        // Into the circle of b, c and d lead a and e; f stands on itself; g and h are a chain, and i stands on what is not there.
+        let parents = ["a:b", "b:c", "c:d", "d:b", "e:c", "f:f", "g:h", "h:", "i:x"];
+        let parents = parents.map(|pair| pair.split_once(':').unwrap());
+        let parents = parents.map(|(id, parent)| (id.to_owned(), Some(parent.to_owned())));
+        let records = records(parents.map(|(id, parent)| (id, parent.filter(|parent| !parent.is_empty()))));
+        let mut found: Vec<_> = circles(&records).into_iter().collect();
+        found.sort_unstable();
+        let lengths: Vec<_> = found.iter().map(|(id, (_, length))| (*id, *length)).collect();
+        assert_eq!(lengths, [("b", 3), ("c", 3), ("d", 3), ("f", 1)]);
+        let one: BTreeSet<_> = found.iter().map(|(_, (first, _))| first).collect();
+        assert_eq!(one.len(), 2);
+        let mut damages = Vec::new();
+        let scope = Scope::new(&crate::CheckOptions::default(), &records).unwrap();
+        check_layers(&records, &scope, &mut damages);
+        let told = damages.iter().filter_map(|damage| match damage {
+            Damage::ParentCycle { layer, length } => Some((layer.as_str(), *length)),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [("b", 3), ("f", 1)]);
+    }
+
+    /// With a walk to the base for each layer this would take hours.
+    #[test]
+    fn a_long_chain_is_walked_once() {
+        let id = |number: u32| format!("{number:06}");
+        let layers = (0..300_000).map(|number| (id(number), number.checked_sub(1).map(id)));
+        assert_eq!(circles(&records(layers)), HashMap::new());
+        let round = (0..300_000).map(|number| (id(number), Some(id((number + 1) % 300_000))));
+        assert_eq!(circles(&records(round)).len(), 300_000);
+    }
 }

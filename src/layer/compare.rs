@@ -83,7 +83,8 @@ pub(crate) fn compare<'m>(new: &'m Stack, old: &'m Stack) -> Vec<Difference<'m>>
 /// Everything that a stack shows, by path.
 pub(super) fn merge(stack: &Stack) -> BTreeMap<&[u8], Shown<'_>> {
     let mut tree: BTreeMap<&[u8], Shown<'_>> = BTreeMap::new();
-    for (layer, manifest) in stack.manifests().iter().enumerate().rev() {
+    let manifests: Vec<_> = stack.manifests().enumerate().collect();
+    for (layer, manifest) in manifests.into_iter().rev() {
         for entry in manifest.entries() {
             let path = entry.path.as_slice();
             if entry.kind != (Kind::Directory { opaque: false }) {

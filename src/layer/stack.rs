@@ -5,26 +5,41 @@ use std::sync::Arc;
 
 use layerstore_schema::manifest::{Entry, Kind, Manifest, path_order};
 
-/// The manifests of a layer and of all below it, topmost first.
+/// The manifests of a layer and of all below it. One that stands on another shares what that has, so that the stacks of all
+/// layers of a chain take no more than the highest.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stack(Vec<Arc<Manifest>>);
+pub(crate) struct Stack(Option<Arc<Link>>);
+
+#[derive(Debug)]
+struct Link {
+    manifest: Arc<Manifest>,
+    below: Option<Arc<Link>>,
+}
+
+impl Drop for Link {
+    /// One after the other: a chain may be longer than calls can be nested.
+    fn drop(&mut self) {
+        let mut next = self.below.take();
+        while let Some(mut link) = next.and_then(Arc::into_inner) {
+            next = link.below.take();
+        }
+    }
+}
 
 impl Stack {
     /// A stack of `manifests`, topmost first.
     pub(crate) fn new(manifests: Vec<Arc<Manifest>>) -> Self {
-        Stack(manifests)
+        manifests.into_iter().rev().fold(Stack::default(), |stack, manifest| stack.push(manifest))
     }
 
     /// This stack with one layer more on top.
     pub(crate) fn push(&self, top: Arc<Manifest>) -> Self {
-        let mut manifests = vec![top];
-        manifests.extend(self.0.iter().cloned());
-        Stack(manifests)
+        Stack(Some(Arc::new(Link { manifest: top, below: self.0.clone() })))
     }
 
     /// The manifests, topmost first.
-    pub(super) fn manifests(&self) -> &[Arc<Manifest>] {
-        &self.0
+    pub(super) fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        std::iter::successors(self.0.as_deref(), |link| link.below.as_deref()).map(|link| &*link.manifest)
     }
 
     /// What an overlay mount of the stack shows at `path`. A hard link gives the entry of its first name.
@@ -34,7 +49,7 @@ impl Stack {
 
     /// The same, with the position of the layer that has it, topmost first.
     pub(crate) fn locate(&self, path: &[u8]) -> Option<(usize, &Entry)> {
-        for (layer, manifest) in self.0.iter().enumerate() {
+        for (layer, manifest) in self.manifests().enumerate() {
             match manifest.get(path) {
                 Some(Entry { kind: Kind::Whiteout, .. }) => return None,
                 Some(Entry { kind: Kind::HardLink { target }, .. }) => {
@@ -51,7 +66,7 @@ impl Stack {
     /// The names that an overlay mount of the stack shows in the directory `path`.
     pub(crate) fn children(&self, path: &[u8]) -> Vec<Vec<u8>> {
         let mut names: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
-        for manifest in &self.0 {
+        for manifest in self.manifests() {
             for entry in entries_below(manifest, path) {
                 let Some(name) = child_name(&entry.path, path) else { continue };
                 names.entry(name.to_vec()).or_insert(!matches!(entry.kind, Kind::Whiteout));
@@ -177,5 +192,21 @@ mod tests {
         assert_eq!(names("a"), "2 3 4");
         assert_eq!(names("b"), "2");
         assert_eq!(names("c"), "");
+    }
+
+    /// As long as no kernel would mount it. Each layer is a part of all stacks above it.
+    #[test]
+    fn a_long_chain_is_kept_once_and_dropped() {
+        let manifest = layer(&[]);
+        let mut stacks = vec![Stack::default()];
+        for _ in 0..200_000 {
+            stacks.push(stacks.last().unwrap().push(manifest.clone()));
+        }
+        assert_eq!(Arc::strong_count(&manifest), 200_001);
+        let top = stacks.pop().unwrap();
+        drop(stacks);
+        assert_eq!(top.manifests().count(), 200_000);
+        drop(top);
+        assert_eq!(Arc::strong_count(&manifest), 1);
     }
 }

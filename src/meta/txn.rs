@@ -233,6 +233,15 @@ pub(crate) trait Query: Tables + Sized {
         Ok(ids)
     }
 
+    /// One layer found by a digest of one kind, however many there are.
+    fn layer_by(&self, key: LayerKey, digest: &str) -> Result<Option<String>, MetaError> {
+        let rows = self.open(table::LAYERS_BY_DIGEST)?;
+        let Some(row) = rows.range((key.code(), digest, "")..)?.next() else { return Ok(None) };
+        let (found, _) = row?;
+        let (code, row_digest, layer) = found.value();
+        Ok(((code, row_digest) == (key.code(), digest)).then(|| layer.to_owned()))
+    }
+
     /// The directory of a tree digest.
     fn diff(&self, tree: &TreeDigest) -> Result<Option<DiffRecord>, MetaError> {
         get(self, table::DIFFS, &tree.0, "diff", tree)

@@ -231,7 +231,7 @@ impl WriteTxn {
 
     /// Removes the row of a tree that no layer has; returns the directory's number.
     pub(crate) fn drop_diff_if_unused(&self, tree: &TreeDigest) -> Result<Option<u64>, MetaError> {
-        if !self.layers_by(LayerKey::Tree, &tree.to_string())?.is_empty() {
+        if self.layer_by(LayerKey::Tree, &tree.to_string())?.is_some() {
             return Ok(None);
         }
         let record = self.diff(tree)?.ok_or_else(|| missing("diff", tree))?;
@@ -262,11 +262,7 @@ impl WriteTxn {
     }
 
     fn drop_kept_blob_if_unused(&self, digest: &str) -> Result<Option<u64>, MetaError> {
-        if self.layers_by(LayerKey::Blob, digest)?.is_empty() {
-            self.drop_kept_blob(digest)
-        } else {
-            Ok(None)
-        }
+        if self.layer_by(LayerKey::Blob, digest)?.is_none() { self.drop_kept_blob(digest) } else { Ok(None) }
     }
 
     /// Stores a data item, in place of the one with this key. If it is a manifest of an image, the image is known by

@@ -4,7 +4,7 @@
 //! directory that is empty as a rule. Only a power cut can lose lock files; what it left is found by comparing the
 //! directories with the rows.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -330,9 +330,10 @@ impl<'s> Sweep<'s> {
 
     /// Removes numbers whose rows are gone, with the locks that announce them, as far as they could be made.
     pub(super) fn freed(&mut self, numbers: &[u64], locks: &[NamedLock]) {
+        let locks: HashMap<u64, &NamedLock> = locks.iter().map(|lock| (lock.number(), lock)).collect();
         for number in numbers {
             if self.remove_number(*number, |_| false)
-                && let Some(lock) = locks.iter().find(|lock| lock.number() == *number)
+                && let Some(lock) = locks.get(number)
             {
                 moment::pass("deleted");
                 give_up(lock);

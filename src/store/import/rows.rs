@@ -280,8 +280,9 @@ impl<'a> Rows<'a> {
     /// Notes that this layer was inserted, and that it must not stand on what is not synced.
     pub(in crate::store) fn inserted_chain(&mut self, layer: &str) -> Result<(), Error> {
         let mut next = Some(layer.to_owned());
+        let mut seen: HashSet<String> = self.layers.iter().cloned().collect();
         while let Some(id) = next
-            && !self.layers.contains(&id)
+            && seen.insert(id.clone())
             && let Some(layer) = self.txn.layer(&id)?
         {
             // What is below in another store is that one's to sync.
