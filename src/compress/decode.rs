@@ -20,6 +20,9 @@ const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=31;
 const XZ_STATE: u64 = 16 << 20;
 /// How much is asked of the source at once.
 const BUFFER: usize = 128 * 1024;
+/// So many zeros in a row count for the expansion like other bytes: the next ones take nothing on the disk, as whoever writes them
+/// leaves a hole in the middle of so many.
+const ZEROS_WRITTEN: u64 = 256 * 1024;
 
 /// Reads a stream decompressed, whichever of the known compressions it has.
 ///
@@ -43,6 +46,8 @@ pub(crate) struct Decoder<R: Read> {
     given: u64,
     /// How many of them were zeros that expand as they like.
     zeros: u64,
+    /// How many zeros came one after the other, up to now.
+    run: u64,
 }
 
 /// The stream with its head put back.
@@ -95,7 +100,7 @@ impl<R: Read> Decoder<R> {
             }
         };
         let name = "the blob".to_owned();
-        Ok(Decoder { name, compression, format, limits: *limits, taken, given: 0, zeros: 0 })
+        Ok(Decoder { name, compression, format, limits: *limits, taken, given: 0, zeros: 0, run: 0 })
     }
 
     /// The same, with a name for the stream in errors.
@@ -117,9 +122,9 @@ impl<R: Read> Decoder<R> {
             return Ok(());
         }
         // Disks of virtual machines and swap files begin with any number of zeros; beyond what is granted they are a bomb's.
-        if is_zero(bytes) {
-            self.zeros = self.zeros.saturating_add(count).min(self.limits.hole_bytes);
-        }
+        self.run = if is_zero(bytes) { self.run.saturating_add(count) } else { 0 };
+        let holes = self.run.saturating_sub(ZEROS_WRITTEN).min(count);
+        self.zeros = self.zeros.saturating_add(holes).min(self.limits.hole_bytes);
         let expanded = self.given.saturating_sub(self.zeros);
         if expanded <= self.limits.expansion_floor {
             return Ok(());

@@ -204,17 +204,25 @@ fn a_stream_expands_as_far_as_is_granted() {
 
 #[test]
 fn zeros_expand_as_far_as_holes_do() {
-    let limits = |hole_bytes| Limits { expansion: 1, expansion_floor: 0, hole_bytes, ..Limits::DEFAULT };
-    for (compression, stream) in streams(&vec![0; 1 << 20]) {
-        assert_eq!(limit_of(&stream, &limits(1 << 20)), None, "{compression:?}");
-        let (limit, _) = limit_of(&stream, &limits(1 << 19)).unwrap();
+    // The first zeros of each run count.
+    let limits =
+        |hole_bytes| Limits { expansion: 1, expansion_floor: 1 << 20, hole_bytes, ..Limits::DEFAULT };
+    for (compression, stream) in streams(&vec![0; 4 << 20]) {
+        assert_eq!(limit_of(&stream, &limits(4 << 20)), None, "{compression:?}");
+        let (limit, _) = limit_of(&stream, &limits(2 << 20)).unwrap();
         assert_eq!(limit, Limit::Expansion, "{compression:?}");
     }
     // What is no zero is none for the zeros around it.
-    let mut dotted = vec![0; 1 << 20];
+    let mut dotted = vec![0; 4 << 20];
     dotted.iter_mut().step_by(1000).for_each(|byte| *byte = 1);
     for (compression, stream) in streams(&dotted) {
-        assert!(limit_of(&stream, &limits(1 << 20)).is_some(), "{compression:?}");
+        assert!(limit_of(&stream, &limits(4 << 20)).is_some(), "{compression:?}");
+    }
+    // Nor are runs that are too short to be holes of a file.
+    let mut dotted = vec![0; 4 << 20];
+    dotted.iter_mut().step_by(200 << 10).for_each(|byte| *byte = 1);
+    for (compression, stream) in streams(&dotted) {
+        assert!(limit_of(&stream, &limits(4 << 20)).is_some(), "{compression:?}");
     }
 }
 

@@ -96,16 +96,17 @@ fn an_image_whose_size_is_known_is_refused_before_it_is_unpacked() {
     }
     load_base(&dir);
     let before = (lists(&dir), used(&dir));
-    let zeros = || Layer::new([Member::file("zeros", vec![0; 60_000_000])]);
-    let plain = Image::new([zeros().compression(Compression::None)]).write(dir.join("plain"), "plain");
+    // No zeros, which take no space.
+    let sevens = || Layer::new([Member::file("sevens", vec![7; 60_000_000])]);
+    let plain = Image::new([sevens().compression(Compression::None)]).write(dir.join("plain"), "plain");
     // Its blob is small, and its descriptor tells how large it gets.
-    let told = Image::new([zeros()])
+    let told = Image::new([sevens()])
         .manifest(|manifest| {
             manifest["layers"][0]["annotations"] =
                 serde_json::json!({ "io.containers.estargz.uncompressed-size": "60001536" });
         })
         .write(dir.join("told"), "told");
-    let untold = Image::new([zeros()]).write(dir.join("untold"), "untold");
+    let untold = Image::new([sevens()]).write(dir.join("untold"), "untold");
     for image in [&plain, &told] {
         let error = dir.layerstore(["load", &image.reference()]).assert_exit(1);
         assert!(error.contains("the image needs at least 61 MB"), "{error}");

@@ -100,6 +100,21 @@ fn bombs_take_no_memory() {
     ]);
 }
 
+/// Zeros cost nothing in a blob, so they may cost nothing on a disk.
+#[test]
+fn zeros_fill_no_disk() {
+    let dir = Dir::new("hostile-zeros");
+    let store = crate::support::store::open(&dir);
+    let mut tar = Member::file("zeros", b"").declared_size(BOMB as u64).to_bytes();
+    tar.resize(tar.len() + BOMB + 1024, 0);
+    let blob = packed(layerstore::Compression::Zstd, &tar);
+    let layer = store.put_layer(None, &layerstore::LayerOptions::default(), &blob[..]).unwrap();
+    let usage = store.usage(&layer.id).unwrap();
+    assert!(usage.total < 1 << 20, "{usage:?}");
+    assert!(crate::support::store::exported(&store, &layer) == tar, "another archive comes out");
+    crate::support::store::assert_whole(&store);
+}
+
 /// A frame whose window is 2 GiB: a decoder that believes it allocates that.
 #[test]
 fn a_window_beyond_the_limit_is_refused() {

@@ -1,5 +1,6 @@
 //! Writing one regular file, hashing what is written.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -15,6 +16,14 @@ use crate::types::{ContentHash, Metadata, RelPath};
 const PIECE: usize = 128 * 1024;
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The unit of holes: what filesystems give space in.
+const BLOCK: usize = 4096;
+
+/// So many zeros in what is written at once become a hole. Fewer are not worth a further call, and a further extent. More than twice as
+/// many in one file have a hole in any case, wherever one call ends and the next begins: what a stream may expand to, whatever its
+/// size is, counts on it.
+const HOLE: usize = 32 * 1024;
 
 /// Fills one regular file of a layer, on whatever thread. Needs nothing of the tree but the open file, so a
 /// later entry may replace or remove the file meanwhile.
@@ -54,7 +63,8 @@ impl FileWriter {
         FileWriter { file, path, metadata, real_size, position: 0, ends_in_hole: false, hasher, shared }
     }
 
-    /// Writes `bytes` at the end. One system call: large pieces are faster.
+    /// Writes `bytes` at the end. One system call, where they have no long run of zeros: large pieces are faster. Such a run
+    /// becomes a hole, so that no disk is filled with what is nothing in a blob.
     ///
     /// Returns [`UnpackError::SizeMismatch`] if the file gets longer than was announced.
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<(), UnpackError> {
@@ -62,10 +72,21 @@ impl FileWriter {
             return Ok(());
         }
         let end = self.end_after(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
-        self.file.write_all_at(bytes, self.position).map_err(failed(&self.path, "write"))?;
         self.hasher.update(bytes);
+        let (mut rest, mut at) = (bytes, self.position);
+        while !rest.is_empty() {
+            let hole =
+                if self.ends_in_hole && is_zero(rest) { Some(0..rest.len()) } else { find_hole(rest, at) };
+            let hole = hole.unwrap_or(rest.len()..rest.len());
+            let (data, behind) = rest.split_at_checked(hole.start).unwrap_or((rest, &[]));
+            if !data.is_empty() {
+                self.file.write_all_at(data, at).map_err(failed(&self.path, "write"))?;
+            }
+            self.ends_in_hole = !hole.is_empty();
+            at = at.saturating_add(u64::try_from(hole.end).unwrap_or(u64::MAX));
+            rest = behind.get(hole.len()..).unwrap_or_default();
+        }
         self.position = end;
-        self.ends_in_hole = false;
         Ok(())
     }
 
@@ -81,6 +102,12 @@ impl FileWriter {
             let granted = self.shared.options.limits.hole_bytes;
             return Err(LimitError::new(self.path.to_string(), Limit::HoleBytes, granted, None).into());
         }
+        self.leave(length, end);
+        Ok(())
+    }
+
+    /// Leaves a hole of `length` zero bytes, which ends at `end`.
+    fn leave(&mut self, length: u64, end: u64) {
         let mut left = length;
         while left > 0 {
             let zeros = usize::try_from(left).ok().and_then(|left| ZEROS.get(..left)).unwrap_or(&ZEROS);
@@ -89,10 +116,10 @@ impl FileWriter {
         }
         self.position = end;
         self.ends_in_hole = true;
-        Ok(())
     }
 
-    /// Fills the file with the bytes and holes of another, and finishes it; `None` if that one cannot be read to its end.
+    /// Fills the file with the bytes and holes of another, and finishes it; `None` if that one cannot be read to its end. The other is
+    /// the store's, so its holes are not measured again.
     pub(crate) fn copy(mut self, from: &File) -> Result<Option<WrittenFile>, UnpackError> {
         let mut piece = vec![0; PIECE];
         let size = self.real_size;
@@ -102,7 +129,11 @@ impl FileWriter {
             let (start, end) =
                 extent::next_data(from.as_fd(), at).unwrap_or(Some((at, size))).unwrap_or((size, size));
             let (start, end) = (start.clamp(at, size), end.min(size));
-            self.skip(start.saturating_sub(at))?;
+            if start > at {
+                let length = start.saturating_sub(at);
+                let end = self.end_after(length)?;
+                self.leave(length, end);
+            }
             at = start;
             while at < end {
                 let wanted = usize::try_from(end.saturating_sub(at)).unwrap_or(PIECE).min(PIECE);
@@ -148,4 +179,55 @@ impl FileWriter {
 /// Takes `bytes` from what is left of the layer's holes; false if that many are not left.
 fn take_holes(left: &AtomicU64, bytes: u64) -> bool {
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+}
+
+/// The first run of zeros in `bytes`, which go to `offset` of a file, that is worth a hole: whole blocks, and what is in the last one.
+fn find_hole(bytes: &[u8], offset: u64) -> Option<Range<usize>> {
+    if bytes.len() < HOLE {
+        return None;
+    }
+    // Where there are fewer bits than in offsets, holes of the largest files may begin within a block.
+    let into = usize::try_from(offset).map_or(0, |offset| offset % BLOCK);
+    let mut at = BLOCK.saturating_sub(into) % BLOCK;
+    let mut start = at;
+    for block in bytes.get(at..).unwrap_or_default().chunks(BLOCK) {
+        let end = at.saturating_add(block.len());
+        if !is_zero(block) {
+            if at.saturating_sub(start) >= HOLE {
+                return Some(start..at);
+            }
+            start = end;
+        }
+        at = end;
+    }
+    (at.saturating_sub(start) >= HOLE).then_some(start..at)
+}
+
+/// Whether all bytes are zeros; of others, most are told by the first.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_runs_of_zeros_are_holes() {
+        let with = |length: usize, data: &[usize]| {
+            let mut bytes = vec![0; length];
+            data.iter().for_each(|at| bytes[*at] = 1);
+            bytes
+        };
+        let hole = |length, data: &[usize], offset| find_hole(&with(length, data), offset);
+        assert_eq!(hole(HOLE, &[], 0), Some(0..HOLE));
+        assert_eq!(hole(HOLE - 1, &[], 0), None);
+        // Only whole blocks.
+        assert_eq!(hole(HOLE, &[], 1), None);
+        assert_eq!(hole(HOLE + BLOCK, &[], 1), Some(BLOCK - 1..HOLE + BLOCK));
+        assert_eq!(hole(2 * HOLE, &[0], 0), Some(BLOCK..2 * HOLE));
+        assert_eq!(hole(2 * HOLE, &[HOLE], 0), Some(0..HOLE));
+        assert_eq!(hole(2 * HOLE, &[HOLE - 1, 2 * HOLE - 1], 0), None);
+        assert_eq!(hole(3 * HOLE, &[5, HOLE + 7 * BLOCK, 3 * HOLE - 1], 0), Some(BLOCK..HOLE + 7 * BLOCK));
+    }
 }

@@ -189,6 +189,47 @@ fn paths_imply_no_directories_without_end() {
     assert!(matches!(&error, UnpackError::Limit(met) if met.limit == Limit::ImpliedPathBytes), "{error}");
 }
 
+/// Nobody fills a disk with them, wherever the pieces end in which they come.
+#[test]
+fn zeros_take_no_space() {
+    let place = Place::new();
+    let mut tree = place.strict_writer();
+    let mut bytes = vec![0; 8 << 20];
+    bytes[(3 << 20) + 5..(3 << 20) + 9].copy_from_slice(b"data");
+    bytes[(5 << 20) - 1] = 1;
+    for (name, piece) in [("large", bytes.len()), ("even", 128 << 10), ("odd", 100_001), ("short", 3 << 10)] {
+        let mut file = tree.file(&path(name), &metadata(0o644), bytes.len() as u64).unwrap();
+        bytes.chunks(piece).for_each(|piece| file.write_all(piece).unwrap());
+        assert_eq!(file.finish().unwrap().content, hash(&bytes));
+    }
+    let mut file = tree.file(&path("nothing"), &metadata(0o644), 200 << 10).unwrap();
+    file.write_all(&bytes[..200 << 10]).unwrap();
+    file.finish().unwrap();
+    tree.finish().unwrap();
+    for (name, most) in [("large", 16 << 10), ("even", 16 << 10), ("odd", 128 << 10), ("nothing", 0)] {
+        let found = place.path(&format!("diff/{name}"));
+        let taken = found.metadata().unwrap().blocks() * 512;
+        assert!(taken <= most, "{name}: {taken}");
+        assert!(name == "nothing" || std::fs::read(&found).unwrap() == bytes, "{name}");
+    }
+    assert_eq!(std::fs::read(place.path("diff/short")).unwrap(), bytes);
+    assert_eq!(place.path("diff/nothing").metadata().unwrap().len(), 200 << 10);
+}
+
+/// What the store has is not measured again.
+#[test]
+fn holes_of_a_file_that_is_copied_do_not_count() {
+    let place = Place::new();
+    let limits = Limits { hole_bytes: 0, ..Limits::DEFAULT };
+    let mut tree = place.writer(UnpackOptions { limits, ..UnpackOptions::strict(namespace()) });
+    let from = place.path("from");
+    let file = std::fs::File::create(&from).unwrap();
+    file.set_len(1 << 20).unwrap();
+    let writer = tree.file(&path("copy"), &metadata(0o644), 1 << 20).unwrap();
+    let from = crate::sys::file::File::open(&from).unwrap();
+    assert_eq!(writer.copy(&from).unwrap().unwrap().content, hash(&vec![0; 1 << 20]));
+}
+
 #[test]
 fn names_are_bytes() {
     let place = Place::new();

@@ -1,5 +1,5 @@
-//! Whether an image can fit at all: asked before anything is unpacked, of what is known then. Only what certainly does
-//! not fit is refused; the rest finds out as it goes, and leaves nothing behind.
+//! Whether an image can fit at all: asked before anything is unpacked, of what is known then. Only what does not fit is refused,
+//! where zeros, which become holes, count like all that is not known yet; the rest finds out as it goes, and leaves nothing behind.
 
 use std::collections::HashSet;
 
