@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use layerstore::oci::{LoadOptions, Source};
 use layerstore::{
@@ -255,18 +255,59 @@ fn archive_of(layout: &Path) -> Vec<Member> {
     members
 }
 
-/// A docker archive with one image that has three names.
-fn docker_archive(dir: &Dir) -> PathBuf {
+/// An archive in the form of `docker save` whose image has three names, and one layer three times.
+fn docker_archive() -> Vec<Member> {
     let layer = archive(&[Member::file("f", "f")]);
-    let rootfs = json!({ "type": "layers", "diff_ids": [oci::digest(&layer)] });
-    let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": rootfs });
-    let list = json!([{ "Config": "config", "RepoTags": ["a:1", "a:2", "a:3"], "Layers": ["layer"] }]);
-    let members = [
+    let diff_ids = [oci::digest(&layer), oci::digest(&layer), oci::digest(&layer)];
+    let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
+    let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": rootfs }).to_string();
+    let (names, layers) = (["a:1", "a:2", "a:3"], ["layer.tar"; 3]);
+    let list = json!([{ "Config": "config.json", "RepoTags": names, "Layers": layers }]);
+    vec![
         Member::file("manifest.json", list.to_string()),
-        Member::file("config", config.to_string()),
-        Member::file("layer", layer),
-    ];
-    dir.write("docker.tar", archive(&members))
+        Member::file("config.json", config),
+        Member::file("layer.tar", layer),
+    ]
+}
+
+/// The parts of an image may not be more together than one of them may be.
+#[test]
+fn all_layers_of_an_image_have_one_budget() {
+    let dir = Dir::new("limits-whole-images");
+    let tar = |name: &str| archive(&[Member::file(name, name)]);
+    let length = tar("a").len() as u64;
+    let plain = |name| Layer::from_tar(tar(name)).compression(oci::Compression::None);
+    let image = Image::new(["a", "b", "c"].map(plain)).write(dir.join("plain"), "1");
+    let sparse = |name: &str| {
+        Layer::new([Member::file(name, vec![1; 512])
+            .pax("GNU.sparse.size", "4096")
+            .pax("GNU.sparse.name", name)
+            .pax("GNU.sparse.map", "0,512")])
+    };
+    let holes = Image::new(["a", "b", "c"].map(sparse)).write(dir.join("sparse"), "1");
+    let of = |limit, value, image: &oci::WrittenImage| {
+        let reference = image.reference();
+        Case::new(limit, value, move |store| load(store, &reference))
+    };
+    let packed = ["a", "b", "c"].map(|name| {
+        let layer = tar(name);
+        let blob = packed(Compression::Zstd, &layer);
+        let beyond = length - blob.len() as u64;
+        (Layer::from_tar(layer).compression(oci::Compression::Zstd).packed(blob), beyond)
+    });
+    // What each is larger than its blob; they all have to be small enough by themselves.
+    let beyond = packed.iter().map(|(_, beyond)| beyond).sum();
+    let packed = Image::new(packed.map(|(layer, _)| layer)).write(dir.join("packed"), "1");
+    let mut floor = of(Limit::ExpansionFloor, beyond, &packed);
+    (floor.told, floor.others.expansion) = (Limit::Expansion, 1);
+    check([
+        of(Limit::UnpackedBytes, 3 * length, &image),
+        of(Limit::HoleBytes, 3 * (4096 - 512), &holes),
+        floor,
+    ]);
+    // The same layer again is not unpacked again.
+    let again = Image::new(["a"; 40].map(plain)).write(dir.join("again"), "1");
+    check([of(Limit::UnpackedBytes, length, &again)]);
 }
 
 #[test]
@@ -287,15 +328,21 @@ fn documents_and_image_archives_are_limited() {
     let gzip = dir.write("image.tar.gz", packed(Compression::Gzip, &tar));
     let mut listed = tar::Archive::new(&tar[..]);
     let paths: usize = listed.entries().unwrap().map(|entry| entry.unwrap().path_bytes().len()).sum();
+    let several = Image::new((0..3).map(|_| layer())).write(dir.join("several"), "1");
+    let several_in_tar = dir.write("several.tar", archive(&archive_of(&several.layout)));
+    let docker = dir.write("docker.tar", archive(&docker_archive()));
     let of = |limit, value, reference: String| Case::new(limit, value, move |store| load(store, &reference));
     check([
         of(Limit::ManifestBytes, largest, image.reference()),
+        of(Limit::Layers, 3, several.reference()),
+        of(Limit::Layers, 3, format!("oci-archive:{}:1", several_in_tar.display())),
+        of(Limit::Layers, 3, format!("docker-archive:{}", docker.display())),
         of(Limit::IndexDepth, 2, nested.reference()),
         of(Limit::Indexes, 2, nested.reference()),
         of(Limit::IndexEntries, 3, nested.reference()),
         of(Limit::ArchiveMembers, members.len() as u64, format!("oci-archive:{}:1", plain.display())),
         of(Limit::ArchivePathBytes, paths as u64, format!("oci-archive:{}:1", plain.display())),
-        of(Limit::Names, 3, format!("docker-archive:{}", docker_archive(&dir).display())),
+        of(Limit::Names, 3, format!("docker-archive:{}", docker.display())),
         of(Limit::UnpackedBytes, tar.len() as u64, format!("oci-archive:{}:1", gzip.display())),
         of(
             Limit::Expansion,

@@ -12,7 +12,7 @@ use liblzma::stream::{CONCATENATED, Stream};
 use super::gzip::Members;
 use super::{Compression, HEAD, is_zero};
 use crate::error::{Limit, LimitError};
-use crate::types::Limits;
+use crate::types::{Budget, Limits};
 
 /// The exponents that a zstd window can have.
 const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=31;
@@ -27,7 +27,8 @@ const ZEROS_WRITTEN: u64 = 256 * 1024;
 /// Reads a stream decompressed, whichever of the known compressions it has.
 ///
 /// Memory is bounded: a stream that wants a larger window or dictionary than is granted is refused. So is what comes out:
-/// no more is given than is granted, of which most is refused with one buffer more than that decoded.
+/// no more is given than is granted, of which most is refused with one buffer more than that decoded. Streams that are
+/// [`within`](Self::within) one budget are measured together.
 ///
 /// # Errors
 ///
@@ -39,7 +40,7 @@ pub(crate) struct Decoder<R: Read> {
     name: String,
     compression: Compression,
     format: Format<Source<R>>,
-    limits: Limits,
+    budget: Budget,
     /// How many bytes of the stream were read, some of them ahead.
     taken: Arc<AtomicU64>,
     /// How many bytes came out.
@@ -48,6 +49,8 @@ pub(crate) struct Decoder<R: Read> {
     zeros: u64,
     /// How many zeros came one after the other, up to now.
     run: u64,
+    /// The most bytes that were given at any time beyond what the expansion grants for those that were read.
+    beyond: u64,
 }
 
 /// The stream with its head put back.
@@ -100,12 +103,18 @@ impl<R: Read> Decoder<R> {
             }
         };
         let name = "the blob".to_owned();
-        Ok(Decoder { name, compression, format, limits: *limits, taken, given: 0, zeros: 0, run: 0 })
+        let budget = Budget::new(limits);
+        Ok(Decoder { name, compression, format, budget, taken, given: 0, zeros: 0, run: 0, beyond: 0 })
     }
 
     /// The same, with a name for the stream in errors.
     pub(crate) fn called(self, name: impl Into<String>) -> Self {
         Decoder { name: name.into(), ..self }
+    }
+
+    /// The same, as one of several streams that have no more than is left of a budget, with whose limits it was made.
+    pub(crate) fn within(self, budget: &Budget) -> Self {
+        Decoder { budget: budget.clone(), ..self }
     }
 
     /// The compression that was found.
@@ -117,20 +126,27 @@ impl<R: Read> Decoder<R> {
     fn count(&mut self, bytes: &[u8]) -> Result<(), LimitError> {
         let count = bytes.len() as u64;
         self.given = self.given.saturating_add(count);
-        self.limits.check(Limit::UnpackedBytes, self.given, || &*self.name)?;
+        self.budget.take_unpacked(count, &self.name)?;
         if self.compression == Compression::None {
             return Ok(());
         }
         // Disks of virtual machines and swap files begin with any number of zeros; beyond what is granted they are a bomb's.
         self.run = if is_zero(bytes) { self.run.saturating_add(count) } else { 0 };
         let holes = self.run.saturating_sub(ZEROS_WRITTEN).min(count);
-        self.zeros = self.zeros.saturating_add(holes).min(self.limits.hole_bytes);
+        self.zeros = self.zeros.saturating_add(self.budget.take_zeros(holes));
         let expanded = self.given.saturating_sub(self.zeros);
-        if expanded <= self.limits.expansion_floor {
-            return Ok(());
+        let taken = self.budget.delivered(self.taken.load(Ordering::Relaxed));
+        let granted = self.budget.limits().expansion;
+        let beyond = expanded.saturating_sub(taken.saturating_mul(granted));
+        let more = beyond.saturating_sub(self.beyond);
+        self.beyond = self.beyond.max(beyond);
+        // What one stream may have beyond it, all streams of an image have together.
+        let is_left = more == 0 || self.budget.take_expanded(more);
+        let found = expanded.div_ceil(taken.max(1));
+        if !is_left || expanded > self.budget.limits().expansion_floor && found > granted {
+            return Err(LimitError::new(&*self.name, Limit::Expansion, granted, Some(found)));
         }
-        let taken = self.taken.load(Ordering::Relaxed).max(1);
-        self.limits.check(Limit::Expansion, expanded.div_ceil(taken), || &*self.name)
+        Ok(())
     }
 
     /// A window that is not granted is told by its name; the decoders have words of their own for it.
@@ -147,7 +163,7 @@ impl<R: Read> Decoder<R> {
         if !wants_memory {
             return error;
         }
-        LimitError::new(&*self.name, Limit::WindowBytes, self.limits.window_bytes, None).into()
+        LimitError::new(&*self.name, Limit::WindowBytes, self.budget.limits().window_bytes, None).into()
     }
 }
 

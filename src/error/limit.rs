@@ -66,6 +66,8 @@ limits! {
     ExpansionFloor = "expansion_floor", "bytes before the expansion counts";
     /// The window of a zstd frame, or the dictionary of an xz stream.
     WindowBytes = "window_bytes", "bytes of memory for a decompressor's window";
+    /// The layers of one image.
+    Layers = "layers", "layers";
     /// A manifest, an index, or a config.
     ManifestBytes = "manifest_bytes", "bytes in one document";
     /// How deep indexes are nested.

@@ -20,7 +20,7 @@ use crate::disk::{Confinement, Staging, TreeWriter, UnpackOptions, UnpackedTree}
 use crate::error::{ArchiveError, ImportError};
 use crate::sys::file::{File, duplicate};
 use crate::sys::userns::IdMaps;
-use crate::types::{Algorithm, Hashing, Limits};
+use crate::types::{Algorithm, Budget, Hashing, Limits};
 
 /// How layers are unpacked.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct ImportOptions {
     pub(crate) unpack: UnpackOptions,
     /// What an archive may ask for.
     pub(crate) limits: Limits,
+    /// The same, and what other layers of the image have left of them.
+    pub(crate) budget: Budget,
     /// Threads that fill files.
     pub(crate) workers: usize,
     /// Whether a stream without a byte is an archive without members, and not one that was cut off.
@@ -113,7 +115,7 @@ pub(crate) fn unpack(
     let blob = Window::new(blob, options.table.as_ref().and_then(Table::span), &mut window);
     let reach = Confinement::to(&staging);
     let (Unpacked { contents, tree, owners, listing, records }, streams) =
-        read_layer((&options.name, blob), algorithm, &options.limits, reach, |input| {
+        read_layer((&options.name, blob), algorithm, &options.budget, reach, |input| {
             unpack_archive(input, &staging, records, options)
         })?;
     let toc = match &options.table {
@@ -145,7 +147,7 @@ fn unpack_archive(
     options: &ImportOptions,
 ) -> Result<Unpacked, ImportError> {
     let (directory, aside) = (duplicate(staging.directory())?, duplicate(staging.aside())?);
-    let mut tree = TreeWriter::new(directory, aside, options.unpack.clone());
+    let mut tree = TreeWriter::new(directory, aside, options.unpack.clone()).within(&options.budget);
     let mut first = [0; 1];
     let read = input.read(&mut first)?;
     let records = SplitBuilder::new(records)?;

@@ -20,7 +20,7 @@ use crate::compress::{Compression, Decoder};
 use crate::disk::Confinement;
 use crate::sys::moment;
 use crate::sys::thread::start;
-use crate::types::{Algorithm, DiffId, Digest, Hasher, Limits};
+use crate::types::{Algorithm, Budget, DiffId, Digest, Hasher};
 
 /// The size of the pieces that go from thread to thread.
 const PIECE: usize = 128 * 1024;
@@ -52,7 +52,7 @@ type Piece = Arc<Vec<u8>>;
 pub(crate) fn read_layer<T: Send, E: From<io::Error> + Send>(
     (name, blob): (&str, impl Read),
     algorithm: Algorithm,
-    limits: &Limits,
+    budget: &Budget,
     reach: Confinement,
     consume: impl FnOnce(&mut dyn Read) -> Result<T, E> + Send,
 ) -> Result<(T, Streams), E> {
@@ -61,7 +61,7 @@ pub(crate) fn read_layer<T: Send, E: From<io::Error> + Send>(
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);
     thread::scope(|scope| {
         let hasher = start(scope, "hash", move || hash(&for_hasher))?;
-        let decode = move || decode((name, &mut from_blob.into()), limits, &to_parser, &to_hasher);
+        let decode = move || decode((name, &mut from_blob.into()), budget, &to_parser, &to_hasher);
         let decoder = Confinement::to_nothing().start(scope, "decompress", decode)?;
         // A parser that gives up leaves its queue, and the decoder stops at the next piece, and so the reading.
         let parse = move || consume(&mut PieceReader::from(from_decoder));
@@ -110,11 +110,11 @@ fn read_piece(mut from: impl Read) -> io::Result<Piece> {
 
 fn decode(
     blob: (&str, &mut PieceReader),
-    limits: &Limits,
+    budget: &Budget,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<Compression> {
-    decode_pieces(blob, limits, to_parser, to_hasher).map_err(|error| {
+    decode_pieces(blob, budget, to_parser, to_hasher).map_err(|error| {
         let copy = io::Error::new(error.kind(), error.to_string());
         // The parser takes the error itself, with its source; if it has gone, it has one of its own.
         match to_parser.send(Err(error)) {
@@ -125,12 +125,12 @@ fn decode(
 
 fn decode_pieces(
     (name, blob): (&str, &mut PieceReader),
-    limits: &Limits,
+    budget: &Budget,
     to_parser: &SyncSender<io::Result<Piece>>,
     to_hasher: &SyncSender<Piece>,
 ) -> io::Result<Compression> {
     moment::pass("decompression begins");
-    let mut decoder = Decoder::new(&mut *blob, limits)?.called(name);
+    let mut decoder = Decoder::new(&mut *blob, budget.limits())?.called(name).within(budget);
     let compression = decoder.compression();
     loop {
         let piece = read_piece(&mut decoder)?;
@@ -191,13 +191,20 @@ impl Read for PieceReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Limits;
 
     fn read_all(blob: &[u8]) -> Result<(Vec<u8>, Streams), io::Error> {
-        read_layer(("it", blob), Algorithm::Sha256, &Limits::DEFAULT, Confinement::to_nothing(), |input| {
-            let mut out = Vec::new();
-            input.read_to_end(&mut out)?;
-            Ok(out)
-        })
+        read_layer(
+            ("it", blob),
+            Algorithm::Sha256,
+            &Budget::new(&Limits::DEFAULT),
+            Confinement::to_nothing(),
+            |input| {
+                let mut out = Vec::new();
+                input.read_to_end(&mut out)?;
+                Ok(out)
+            },
+        )
     }
 
     #[test]
@@ -223,7 +230,9 @@ mod tests {
         let blob = zstd::bulk::compress(&vec![1; 64 << 20], 1).unwrap();
         let (blob, reach) = (("it", blob.as_slice()), Confinement::to_nothing());
         let result: Result<((), _), io::Error> =
-            read_layer(blob, Algorithm::Sha256, &Limits::DEFAULT, reach, |_| Err(io::Error::other("enough")));
+            read_layer(blob, Algorithm::Sha256, &Budget::new(&Limits::DEFAULT), reach, |_| {
+                Err(io::Error::other("enough"))
+            });
         assert_eq!(result.unwrap_err().to_string(), "enough");
     }
 
@@ -263,7 +272,8 @@ mod tests {
         moment::meanwhile("decompression begins", move || decompressing.send(can_open()).unwrap());
         let read = |input: &mut dyn Read| io::copy(input, &mut io::sink()).map(|_| can_open());
         let (blob, reach) = (("it", &mut telling), Confinement::to_nothing());
-        let (parsing, _) = read_layer(blob, Algorithm::Sha256, &Limits::DEFAULT, reach, read).unwrap();
+        let (parsing, _) =
+            read_layer(blob, Algorithm::Sha256, &Budget::new(&Limits::DEFAULT), reach, read).unwrap();
         let here = (thread::current().id(), true);
         assert!(!telling.1.is_empty() && telling.1.iter().all(|told| *told == here));
         if let Some(why) = crate::sys::landlock::against() {

@@ -35,11 +35,18 @@ pub(crate) struct SealedLayer {
     pub(crate) toc_digest: Option<Digest>,
     /// Whether every directory but the root was named by the archive.
     pub(crate) self_contained: bool,
+    /// The others, and the root if it was not.
+    implied: Arc<[Implied]>,
     /// What the process may not make, and left out.
     pub(crate) left_out: Vec<disk::LeftOut>,
 }
 
 impl SealedLayer {
+    /// What has to be known to share the tree.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { manifest: self.content.manifest.clone(), implied: self.implied.clone() }
+    }
+
     /// A record with all that is known of the layer's content now; `split` is the row of its tar-split.
     pub(crate) fn describe(&self, split: [u8; 32], record: LayerRecord) -> LayerRecord {
         LayerRecord {
@@ -52,6 +59,33 @@ impl SealedLayer {
             gids: self.owners.gids.iter().copied().collect(),
             ..record
         }
+    }
+}
+
+/// A directory that the archive did not name.
+#[derive(Debug)]
+struct Implied {
+    path: RelPath,
+    /// Whether a layer below has it.
+    inherited: bool,
+}
+
+/// The tree of a layer, and what of it depends on the layers below.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) manifest: Arc<Manifest>,
+    implied: Arc<[Implied]>,
+}
+
+impl Shape {
+    /// Whether the same archive gives the same tree above `below`.
+    pub(crate) fn fits(&self, below: &Stack) -> bool {
+        self.implied.iter().all(|implied| match inherited(below, &implied.path) {
+            Some(expected) => {
+                self.manifest.get(implied.path.as_bytes()).is_some_and(|entry| entry.metadata == expected)
+            }
+            None => !implied.inherited,
+        })
     }
 }
 
@@ -102,7 +136,7 @@ pub(crate) fn seal(
     spool: impl FnOnce() -> Result<File, ImportError>,
     options: &ImportOptions,
 ) -> Result<SealedLayer, ImportError> {
-    describe_implied(&unpacked, below, options)?;
+    let implied = describe_implied(&unpacked, below, options)?;
     let UnpackedLayer { staging, streams, contents, tree, owners, toc, records, .. } = unpacked;
     let namespace = options.unpack.xattr_namespace;
     let content = SealedContent::read(staging.directory(), contents.by_inode(), namespace)?;
@@ -110,6 +144,7 @@ pub(crate) fn seal(
     Ok(SealedLayer {
         content,
         self_contained: tree.implicit.iter().all(RelPath::is_root),
+        implied: implied.into(),
         left_out: tree.left_out,
         owners,
         toc_digest: match toc {
@@ -140,7 +175,8 @@ fn describe_implied(
     unpacked: &UnpackedLayer,
     below: &Stack,
     options: &ImportOptions,
-) -> Result<(), ImportError> {
+) -> Result<Vec<Implied>, ImportError> {
+    let mut implied = Vec::with_capacity(unpacked.tree.implicit.len());
     for path in &unpacked.tree.implicit {
         // Without any, they are root's already.
         let new = (unpacked.root != (0, 0)).then(|| Metadata {
@@ -149,11 +185,13 @@ fn describe_implied(
             gid: unpacked.root.1,
             ..Metadata::default()
         });
-        if let Some(metadata) = inherited(below, path).or(new) {
+        let inherited = inherited(below, path);
+        implied.push(Implied { path: path.clone(), inherited: inherited.is_some() });
+        if let Some(metadata) = inherited.or(new) {
             disk::apply_metadata(unpacked.staging.directory(), path, &metadata, &options.unpack)?;
         }
     }
-    Ok(())
+    Ok(implied)
 }
 
 fn inherited(below: &Stack, path: &RelPath) -> Option<Metadata> {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::blob::{BlobReader, Extent};
 use super::config::ImageConfig;
 use super::dir::io_error;
-use super::document::{Document, parse_typed, parse_value};
+use super::document::{Document, check_layers, parse_typed, parse_value};
 use super::layout::{Files, check_digest, digest_in_name};
 use super::manifest::{Descriptor, Manifest};
 use super::media_type::{LayerType, OCI_CONFIG};
@@ -81,6 +81,10 @@ impl DockerArchive {
         Ok(DockerArchive { files, images, blobs, read, limits: *limits })
     }
 
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// The names of all images.
     pub(super) fn names(&self) -> Vec<String> {
         self.images.iter().flat_map(|image| image.repo_tags.clone().unwrap_or_default()).collect()
@@ -112,6 +116,7 @@ impl DockerArchive {
         let document = Document::new(bytes, OCI_CONFIG);
         let parsed = ImageConfig::parse(&document, &entry.config)?;
         let members = entry.layers.as_deref().unwrap_or_default();
+        check_layers(members.len(), &entry.config, &self.limits)?;
         if members.len() != parsed.diff_ids.len() {
             return Err(OciError::LayerCount {
                 manifest: MANIFEST_FILE.to_owned(),

@@ -63,6 +63,11 @@ pub(super) fn check_size(size: u64, what: &str, limits: &Limits) -> Result<(), O
     Ok(limits.check(Limit::ManifestBytes, size, || what)?)
 }
 
+/// Refuses more layers than an image may have; to be asked before anything is done for them.
+pub(super) fn check_layers(layers: usize, what: &str, limits: &Limits) -> Result<(), OciError> {
+    Ok(limits.check(Limit::Layers, u64::try_from(layers).unwrap_or(u64::MAX), || what)?)
+}
+
 /// Reads JSON strictly; `what` names the document in errors.
 ///
 /// Returns [`OciError::Ambiguous`] if a key of the `shape` is there in other letters.

@@ -86,6 +86,10 @@ impl Layout {
         Ok(Layout { files, index, limits: *limits })
     }
 
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.files.path()
     }

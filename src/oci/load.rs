@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::config::ImageConfig;
+use super::document::check_layers;
 use super::manifest::{CONTAINERD_NAME, Descriptor, REF_NAME};
 use super::platform::Platform;
 use super::reference::docker_name;
@@ -100,6 +101,8 @@ impl Store {
     pub fn load(&self, source: &Source, options: &LoadOptions<'_>) -> Result<Image, Error> {
         let selection = Selection { tag: options.tag.clone(), platform: options.platform.clone() };
         let resolved = source.resolve(&selection)?;
+        // The source may have been opened with other limits.
+        check_layers(resolved.layers.len(), &resolved.manifest.digest.to_string(), self.options().granted())?;
         let config = ImageConfig::parse(&resolved.config, &resolved.config.digest.to_string())?;
         let import = ImageImport {
             id: resolved.config.digest.hex().parse()?,

@@ -8,7 +8,7 @@ use super::blob::BlobReader;
 use super::config::ImageConfig;
 use super::dir::Dir;
 use super::docker_archive::DockerArchive;
-use super::document::Document;
+use super::document::{Document, check_layers};
 use super::layout::{Files, Layout, check_digest, tag_of};
 use super::load;
 use super::manifest::{Annotations, Descriptor, Manifest};
@@ -139,7 +139,7 @@ impl Source {
             Kind::Layout(layout) => resolve_layout(layout, tag, selection.platform.as_ref())?,
             Kind::Docker(archive) => {
                 let image = archive.image(tag)?;
-                let mut resolved = ResolvedImage::new(image.manifest, image.config)?;
+                let mut resolved = ResolvedImage::new(image.manifest, image.config, archive.limits())?;
                 resolved.tag = tag.map(str::to_owned).or_else(|| image.names.first().cloned());
                 resolved.names = image.names;
                 resolved
@@ -169,14 +169,14 @@ impl Source {
                 for descriptor in layout.images(&roots)? {
                     let image = layout.document(&descriptor).and_then(|manifest| {
                         let parsed = Manifest::parse(&manifest, &descriptor.digest.to_string())?;
-                        ResolvedImage::new(manifest, layout.document(&parsed.config)?)
+                        ResolvedImage::new(manifest, layout.document(&parsed.config)?, layout.limits())
                     });
                     images.extend(image.ok());
                 }
             }
             Kind::Docker(archive) => {
                 for image in archive.images(self.tag.as_deref())? {
-                    images.extend(ResolvedImage::new(image.manifest, image.config).ok());
+                    images.extend(ResolvedImage::new(image.manifest, image.config, archive.limits()).ok());
                 }
             }
         }
@@ -220,7 +220,7 @@ fn resolve_layout(
     let manifest = layout.document(chosen)?;
     let parsed = Manifest::parse(&manifest, &chosen.digest.to_string())?;
     let config = layout.document(&parsed.config)?;
-    let mut resolved = ResolvedImage::new(manifest, config)?;
+    let mut resolved = ResolvedImage::new(manifest, config, layout.limits())?;
     // The root with the tag may be an index, and the image below it have annotations of its own.
     let root = roots.iter().find(|root| root.digest == chosen.digest).or(roots.first());
     resolved.annotations = root.map(|root| root.annotations.clone()).unwrap_or_default();
@@ -245,13 +245,14 @@ impl ResolvedImage {
         check_digest(&config, &parsed.config.digest)?;
         let digest = parsed.config.digest.clone();
         let config = Document { bytes: config, digest, media_type: parsed.config.media_type };
-        ResolvedImage::new(manifest, config)
+        ResolvedImage::new(manifest, config, &Limits::NONE)
     }
 
     /// Joins a manifest and its config, which must agree on the number of layers.
-    fn new(manifest: Document, config: Document) -> Result<Self, OciError> {
+    fn new(manifest: Document, config: Document, limits: &Limits) -> Result<Self, OciError> {
         let (manifest_name, config_name) = (manifest.digest.to_string(), config.digest.to_string());
         let parsed = Manifest::parse(&manifest, &manifest_name)?;
+        check_layers(parsed.layers.len(), &manifest_name, limits)?;
         let parsed_config = ImageConfig::parse(&config, &config_name)?;
         if parsed.layers.len() != parsed_config.diff_ids.len() {
             return Err(OciError::LayerCount {

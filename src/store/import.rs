@@ -125,6 +125,8 @@ enum Ready {
     Additional(Box<AdditionalLayer>),
     /// It was unpacked.
     Sealed(Box<SealedLayer>),
+    /// It has the tree of the layer at this position, which was unpacked.
+    Repeated(usize),
 }
 
 impl Ready {

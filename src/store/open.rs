@@ -20,7 +20,7 @@ use crate::meta::{BlobKind, ChangeCounter, Database, Query, ReadTxn, RunDatabase
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
 use crate::sys::{beneath, path, random};
-use crate::types::TreeDigest;
+use crate::types::{Budget, TreeDigest};
 
 use self::run::Run;
 use super::part::Others;
@@ -271,6 +271,7 @@ impl Store {
                 ..UnpackOptions::strict(self.0.layout.xattrs())
             },
             limits: self.0.options.limits,
+            budget: Budget::new(&self.0.options.limits),
             empty_streams: false,
             table: None,
             id_maps: None,

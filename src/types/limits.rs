@@ -82,20 +82,25 @@ limits! {
     /// The parts of one sparse file that are no holes. 262 144.
     sparse_extents: SparseExtents = 1 << 18;
     /// Bytes of holes in all sparse files of a layer, and of zeros in a compressed stream that do not count for its
-    /// [`expansion`](Self::expansion). 32 GiB of each: they take nothing in the blob, and some time to hash.
+    /// [`expansion`](Self::expansion): those of a run beyond its first 256 KiB. 32 GiB of each, in all layers of an image that are
+    /// unpacked for it together: they take nothing in the blob, nothing on the disk, where they are holes, and some time to hash.
     hole_bytes: HoleBytes = 32 << 30;
-    /// Bytes that a layer's blob, or a compressed image archive, decompresses to; end blocks and what follows them too. 1 TiB.
+    /// Bytes that a layer's blob, or a compressed image archive, decompresses to; end blocks and what follows them too. 1 TiB, in all
+    /// layers of an image that are unpacked for it together: one that it names again is not, where it has the same files.
     unpacked_bytes: UnpackedBytes = 1 << 40;
     /// How many times its own size a compressed stream may decompress to, at any place of it, once it is beyond
     /// [`expansion_floor`](Self::expansion_floor). Long runs of zeros count when there are more than
     /// [`hole_bytes`](Self::hole_bytes). 200: layers expand two to ten times, text some tens of times, bombs a thousand times and more.
     expansion: Expansion = 200;
     /// Bytes that a compressed stream may decompress to whatever its own size is: below that, `expansion` has no effect. 1 GiB: logs
-    /// and databases have parts that say one thing again and again.
+    /// and databases have parts that say one thing again and again. What is beyond `expansion` in several layers of an image may be as
+    /// much together; a blob that has to be unpacked a second time for it is beyond it with all its bytes.
     expansion_floor: ExpansionFloor = 1 << 30;
     /// Bytes of memory that a zstd frame may ask for its window, or an xz stream for its dictionary. 128 MiB, as the
     /// programs grant it. For zstd it is rounded down to a power of two.
     window_bytes: WindowBytes = 128 << 20;
+    /// Layers of one image. 500: an overlay mount takes no more. Docker makes images of 127 at the most.
+    layers: Layers = 500;
     /// Bytes in one document of an image: index, manifest, config. 4 MiB: what registries take.
     manifest_bytes: ManifestBytes = 4 << 20;
     /// How deep indexes may be nested below that of a layout. 4.

@@ -1,5 +1,6 @@
 //! Values with rules: what has one of these types has been checked.
 
+mod budget;
 mod digest;
 mod hashing;
 mod id;
@@ -9,6 +10,7 @@ mod limits;
 mod relpath;
 mod stored;
 
+pub(crate) use budget::Budget;
 pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher};
 pub(crate) use hashing::Hashing;
 pub(crate) use id::check_id;

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Shared, failed, member};
 use crate::error::{Limit, LimitError, UnpackError};
@@ -98,8 +97,8 @@ impl FileWriter {
             return Ok(());
         }
         let end = self.end_after(length)?;
-        if !take_holes(&self.shared.holes_left, length) {
-            let granted = self.shared.options.limits.hole_bytes;
+        if !self.shared.budget.take_holes(length) {
+            let granted = self.shared.budget.limits().hole_bytes;
             return Err(LimitError::new(self.path.to_string(), Limit::HoleBytes, granted, None).into());
         }
         self.leave(length, end);
@@ -174,11 +173,6 @@ impl FileWriter {
     fn size_mismatch(&self, found: u64) -> UnpackError {
         UnpackError::SizeMismatch { member: member(&self.path), expected: self.real_size, found }
     }
-}
-
-/// Takes `bytes` from what is left of the layer's holes; false if that many are not left.
-fn take_holes(left: &AtomicU64, bytes: u64) -> bool {
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
 }
 
 /// The first run of zeros in `bytes`, which go to `offset` of a file, that is worth a hole: whole blocks, and what is in the last one.

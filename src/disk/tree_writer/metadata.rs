@@ -8,7 +8,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::FileType;
@@ -21,7 +20,7 @@ use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, node, stat};
-use crate::types::{Metadata, RelPath, Timestamp};
+use crate::types::{Budget, Metadata, RelPath, Timestamp};
 
 /// Gives the existing directory `path` below a diff's root new metadata: for those that the layer had no
 /// entry for. Attributes are added, none removed.
@@ -33,8 +32,8 @@ pub(crate) fn apply_metadata(
 ) -> Result<(), UnpackError> {
     let handle =
         beneath::open_directory_beneath(root, path.as_bytes()).map_err(failed(path, "open the directory"))?;
-    let (holes_left, left_out) = (AtomicU64::new(0), Mutex::default());
-    let shared = Shared { options: options.clone(), holes_left, left_out };
+    let (budget, left_out) = (Budget::new(&options.limits), Mutex::default());
+    let shared = Shared { options: options.clone(), budget, left_out };
     let found = stat::stat(handle.as_fd()).map_err(failed(path, "examine"))?;
     shared.describe_file(path, handle.as_fd(), &found, metadata)
 }

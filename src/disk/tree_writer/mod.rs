@@ -35,7 +35,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use entries::DeviceKind;
@@ -47,7 +46,7 @@ use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use crate::error::UnpackError;
 use crate::sys::node;
 use crate::sys::xattr::Target;
-use crate::types::{Limits, RelPath, Timestamp};
+use crate::types::{Budget, Limits, RelPath, Timestamp};
 
 /// How a layer is written.
 #[derive(Clone, Debug)]
@@ -151,7 +150,8 @@ pub(crate) struct TreeWriter {
 #[derive(Debug)]
 struct Shared {
     options: UnpackOptions,
-    holes_left: AtomicU64,
+    /// What is left of holes.
+    budget: Budget,
     left_out: Mutex<Vec<LeftOut>>,
 }
 
@@ -172,8 +172,8 @@ impl TreeWriter {
     /// Begins to fill the empty directory `root`. Files that the layer replaces itself are moved to `aside`, on
     /// the same filesystem.
     pub(crate) fn new(root: OwnedFd, aside: OwnedFd, options: UnpackOptions) -> Self {
-        let holes_left = AtomicU64::new(options.limits.hole_bytes);
-        let shared = Shared { options, holes_left, left_out: Mutex::default() };
+        let budget = Budget::new(&options.limits);
+        let shared = Shared { options, budget, left_out: Mutex::default() };
         let implicit_root = DirectoryState { implicit: true, ..DirectoryState::default() };
         TreeWriter {
             root: Arc::new(root),
@@ -186,6 +186,13 @@ impl TreeWriter {
             whiteouts: whiteout::Form::default(),
             implied_bytes: 0,
         }
+    }
+
+    /// The same, with no more holes than other layers of the image have left.
+    pub(crate) fn within(self, budget: &Budget) -> Self {
+        let options = self.shared.options.clone();
+        let shared = Shared { options, budget: budget.clone(), left_out: Mutex::default() };
+        TreeWriter { shared: Arc::new(shared), ..self }
     }
 
     /// Finishes the directories, deepest first. What cannot be undone by anything made later comes here.

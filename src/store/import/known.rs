@@ -18,10 +18,27 @@ use crate::meta::Query;
 impl Work<'_> {
     /// A layer that need not be unpacked, as `record` has its content. Its blob may be one that is not known or not kept yet.
     pub(super) fn known(&self, layer: &LayerImport<'_>, record: &LayerRecord) -> Result<(), Error> {
+        self.check_known(layer, |blob| says_so(record, layer, blob))
+    }
+
+    /// The same, as this import has unpacked its content for the layer at `lower`, with whose blob it was compared.
+    pub(super) fn known_below(&self, layer: &LayerImport<'_>, lower: usize) -> Result<(), Error> {
+        let lower = self.import.layers.get(lower).and_then(|lower| lower.blob.as_ref());
+        self.check_known(layer, |blob| lower == Some(blob))
+    }
+
+    fn check_known(
+        &self,
+        layer: &LayerImport<'_>,
+        is_of: impl FnOnce(&LayerBlob) -> bool,
+    ) -> Result<(), Error> {
         let Some(blob) = &layer.blob else { return Ok(()) };
         self.report_known(layer);
-        let is_known = says_so(record, layer, blob) || self.is_on_record(layer, blob)?;
-        let keep = layer.keep_blob && self.store.options().keep_blobs && !self.has_kept(&blob.digest)?;
+        let is_known = is_of(blob) || self.is_on_record(layer, blob)?;
+        let keep = layer.keep_blob
+            && self.store.options().keep_blobs
+            && !self.has_kept(&blob.digest)?
+            && self.may_copy(&blob.digest);
         if is_known && !keep {
             return Ok(());
         }
@@ -32,7 +49,6 @@ impl Work<'_> {
             Some(_) if is_known => check_blob(&mut input.reader, blob)?,
             None if is_known => {}
             _ => {
-                let limits = &self.store.import_options().limits;
                 let name = layer.name();
                 let consume = |tar: &mut dyn io::Read| {
                     io::copy(tar, &mut io::sink()).map(drop).map_err(ImportError::from)
@@ -40,7 +56,7 @@ impl Work<'_> {
                 read_layer(
                     (&name, input.reader),
                     blob.digest.algorithm(),
-                    limits,
+                    &self.budget,
                     Confinement::to_nothing(),
                     consume,
                 )

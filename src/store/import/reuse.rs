@@ -154,6 +154,24 @@ impl Work<'_> {
     }
 }
 
+impl Work<'_> {
+    /// The position of a layer below that this import has unpacked from the same tar, if its content is right here too, and the stack
+    /// with it. Waits for the layers below: whoever names one layer again and again has it unpacked once.
+    pub(super) fn staged(
+        &self,
+        layer: &LayerImport<'_>,
+        position: usize,
+    ) -> Result<Option<(usize, Stack)>, Error> {
+        if !self.is_repeated(layer, position) {
+            return Ok(None);
+        }
+        let below = self.below(position)?;
+        let shapes = self.state().shapes.get(&layer.diff_id).cloned().unwrap_or_default();
+        let same = shapes.into_iter().find(|(_, shape)| shape.fits(&below));
+        Ok(same.map(|(position, shape)| (position, below.push(shape.manifest))))
+    }
+}
+
 /// The layer as an additional layer store has it, if what that says fits.
 pub(super) fn find_additional(
     store: &Store,

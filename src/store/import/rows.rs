@@ -102,8 +102,16 @@ impl<'a> Rows<'a> {
         let ready = || import.layers.iter().zip(&prepared.ready);
         for ((layer, ready), chain) in ready().zip(chains) {
             let vanished = prepared.vanished.contains(chain.0.hex());
-            let needed = self.insert_layer(layer, chain, ready, vanished)?;
-            self.needed.layers.push(needed);
+            let of = match ready {
+                Ready::Repeated(of) => Some(*of),
+                _ => None,
+            };
+            let sealed = of.map_or(Some(ready), |of| prepared.ready.get(of)).and_then(Ready::sealed);
+            let needed = self.insert_layer(layer, chain, (ready, sealed), vanished)?;
+            self.needed.layers.push(needed && of.is_none());
+            if let Some(lowest) = of.and_then(|of| self.needed.layers.get_mut(of)) {
+                *lowest |= needed;
+            }
             self.layers.push(chain.0.hex().to_owned());
         }
         for (digest, blob) in &prepared.blobs {
@@ -115,12 +123,12 @@ impl<'a> Rows<'a> {
         Ok(self.layers.last().cloned())
     }
 
-    /// Inserts the row of one layer; `false` if its staged directory is not needed.
+    /// Inserts the row of one layer, with what was unpacked for it or for one below; `false` if its staged directory is not needed.
     fn insert_layer(
         &mut self,
         layer: &LayerImport<'_>,
         chain: &ChainId,
-        ready: &Ready,
+        (ready, sealed): (&Ready, Option<&SealedLayer>),
         vanished: bool,
     ) -> Result<bool, Error> {
         let id = chain.0.hex();
@@ -136,7 +144,7 @@ impl<'a> Rows<'a> {
                 return Err(ImportError::OtherContent { layer: id.to_owned() }.into());
             }
             let is_compared = match ready {
-                Ready::Sealed(_) | Ready::Shared(_) => true,
+                Ready::Sealed(_) | Ready::Shared(_) | Ready::Repeated(_) => true,
                 Ready::Known => !matches!(known.content, LayerContent::Additional(_)),
                 Ready::Elsewhere | Ready::Additional(_) => false,
             };
@@ -147,10 +155,10 @@ impl<'a> Rows<'a> {
                 known.blobs.push(row);
                 self.txn.put_layer(&known)?;
             }
-            return match ready {
-                Ready::Sealed(sealed) if vanished => self.replace_vanished(known, sealed),
-                Ready::Sealed(sealed) => self.replace_damaged(known, sealed),
-                Ready::Known | Ready::Elsewhere | Ready::Shared(_) | Ready::Additional(_) => Ok(false),
+            return match sealed {
+                Some(sealed) if vanished => self.replace_vanished(known, sealed),
+                Some(sealed) => self.replace_damaged(known, sealed),
+                None => Ok(false),
             };
         }
         if matches!(ready, Ready::Elsewhere) {
@@ -160,18 +168,22 @@ impl<'a> Rows<'a> {
             parent: self.layers.last().cloned(),
             diff_id: Some(layer.diff_id.to_string()),
             blobs: blob_row.into_iter().collect(),
-            toc_digest: toc_digest(layer, ready),
+            toc_digest: toc_digest(layer, ready, sealed),
             ..LayerRecord::new(id, Timestamp::now().into(), LayerContent::Sealed([0; 32]))
         };
+        if let Some(sealed) = sealed {
+            return self.insert_sealed(record, sealed);
+        }
         match ready {
-            Ready::Sealed(sealed) => self.insert_sealed(record, sealed),
             Ready::Shared(donor) => insert_shared(self.txn, record, donor).map(|()| true),
             Ready::Additional(found) => {
                 self.txn.put_layer(&found.described(record))?;
                 Ok(true)
             }
             // It was there when the import began, and has been removed since.
-            Ready::Known | Ready::Elsewhere => Err(ImportError::Vanished { layer: id.to_owned() }.into()),
+            Ready::Known | Ready::Elsewhere | Ready::Sealed(_) | Ready::Repeated(_) => {
+                Err(ImportError::Vanished { layer: id.to_owned() }.into())
+            }
         }
     }
 
@@ -361,13 +373,13 @@ fn insert_image(txn: &WriteTxn, import: &ImageImport<'_>, top: Option<&str>) -> 
 
 /// The digest of the table of contents, if the archive was compared with it: in this import, or when the layer came that
 /// this one shares its content with.
-fn toc_digest(layer: &LayerImport<'_>, ready: &Ready) -> Option<String> {
+fn toc_digest(layer: &LayerImport<'_>, ready: &Ready, sealed: Option<&SealedLayer>) -> Option<String> {
+    let compared = sealed.and_then(|sealed| sealed.toc_digest.as_ref()).map(ToString::to_string);
+    let said = || layer.chunked.as_ref().map(|chunked| chunked.toc_digest.to_string());
     match ready {
-        Ready::Sealed(sealed) => sealed.toc_digest.as_ref().map(ToString::to_string),
-        Ready::Shared(donor) => {
-            let said = layer.chunked.as_ref()?.toc_digest.to_string();
-            donor.toc_digest.clone().filter(|known| *known == said)
-        }
+        Ready::Sealed(_) => compared,
+        Ready::Repeated(_) => compared.filter(|known| said().as_ref() == Some(known)),
+        Ready::Shared(donor) => donor.toc_digest.clone().filter(|known| said().as_ref() == Some(known)),
         // The record has the one by which it was found.
         Ready::Known | Ready::Elsewhere | Ready::Additional(_) => None,
     }

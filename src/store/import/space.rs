@@ -27,8 +27,9 @@ impl Store {
         let mut perhaps_served = Vec::new();
         for (layer, chain) in import.layers.iter().zip(chains) {
             let known = txn.layer(chain.0.hex())?.is_some()
+                || !seen.insert(&layer.diff_id)
                 || !txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?.is_empty();
-            if known || !seen.insert(&layer.diff_id) {
+            if known {
                 continue;
             }
             let least = least_bytes(layer, free.may_compress);

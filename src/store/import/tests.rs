@@ -121,3 +121,87 @@ fn an_inherited_root_stays_with_its_parent() {
     assert_ne!(tree(&upper), tree(&alone));
     assert_eq!(tree(&alone), expected);
 }
+
+/// How many layers of an image are unpacked.
+fn unpacked(store: &Store, layers: Vec<LayerImport<'_>>) -> usize {
+    let started = AtomicUsize::new(0);
+    let progress = |progress: &Progress<'_>| {
+        if matches!(progress, Progress::LayerStarted { .. }) {
+            started.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    store.import_image(&ImageImport { progress: Some(&progress), ..image(layers) }).unwrap();
+    started.load(Ordering::Relaxed)
+}
+
+fn entries(store: &Store, name: &str) -> usize {
+    std::fs::read_dir(store.root().join(name)).unwrap().count()
+}
+
+/// A few kilobytes would name a layer thousands of times.
+#[test]
+fn a_layer_that_is_named_again_is_unpacked_once() {
+    // The archive says what the root is; it does not; it does not say what another directory is, either.
+    for tar in [tar_of("./", 0o700), tar_of("file", 0o644), tar_of("a/b/file", 0o644)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let again = || (0..40).map(|_| layer(dir.path(), &tar)).collect::<Vec<_>>();
+        assert_eq!(unpacked(&store, again()), 1);
+        assert_eq!((entries(&store, "blobs"), entries(&store, "diffs")), (1, 1));
+        assert_eq!(store.layers().unwrap().len(), 40);
+        for found in store.layers().unwrap() {
+            let mut out = Vec::new();
+            store.diff(&found, &mut out).unwrap();
+            assert_eq!(out, tar);
+        }
+        assert!(store.gc(true).unwrap().removed.is_empty());
+        let damages = store.check(&crate::CheckOptions::default()).unwrap();
+        assert!(damages.is_clean(), "{damages:?}");
+        let top = store.images().unwrap().remove(0);
+        store.remove_image(&top.id).unwrap();
+        assert_eq!((entries(&store, "blobs"), entries(&store, "diffs")), (0, 0));
+    }
+}
+
+/// What lies below makes another tree of the same archive.
+#[test]
+fn a_layer_that_is_named_again_has_the_directories_of_those_below() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let file = tar_of("a/file", 0o644);
+    let [open_to_all, own] = [0o755, 0o700].map(|mode| tar_of("a/", mode));
+    let tars = [&open_to_all, &file, &own, &file, &open_to_all, &file, &own, &file];
+    let layers = || tars.iter().map(|tar| layer(dir.path(), tar)).collect::<Vec<_>>();
+    // Each directory by itself, and the file once for each.
+    assert_eq!(unpacked(&store, layers()), 4);
+    // As if each were unpacked.
+    let each = open(&dir.path().join("each"));
+    for count in 1..=tars.len() {
+        each.import_image(&image(layers().into_iter().take(count).collect())).unwrap();
+    }
+    let trees = |store: &Store| {
+        let mut trees: Vec<_> =
+            store.layers().unwrap().into_iter().map(|layer| (layer.id.to_string(), layer.tree)).collect();
+        trees.sort();
+        trees
+    };
+    assert_eq!(trees(&store), trees(&each));
+}
+
+/// A blob that has to be unpacked again brings nothing that was not counted.
+#[test]
+fn a_layer_that_is_unpacked_again_expands_from_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let granted = |floor: u64| {
+        let place = dir.path().join(floor.to_string());
+        let limits = crate::Limits::default().with("expansion_floor", floor).unwrap();
+        let options = StoreOptions::at(place).sync(SyncMode::Off).reserve(0).limits(limits);
+        let (file, own) = (tar_of("a/file", 0o644), tar_of("a/", 0o700));
+        let layers = [&file, &own, &file].map(|tar| layer(dir.path(), tar)).into();
+        Store::open(&options).unwrap().import_image(&image(layers)).map(drop)
+    };
+    let length = tar_of("a/file", 0o644).len() as u64;
+    granted(length).unwrap();
+    let error = granted(length - 1).unwrap_err();
+    assert_eq!(error.limit().unwrap().limit, crate::Limit::Expansion, "{error:?}");
+}

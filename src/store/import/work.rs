@@ -1,6 +1,6 @@
 //! The workers of an import: each takes layers, bottom first, and makes them ready for their rows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use super::verify::{check_digests, diagnose};
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
 use crate::disk::{Filled, Stage, StagedBlob, Staging};
 use crate::error::{Error, ImportError};
-use crate::layer::{self, ImportOptions, LayerBlob, Progress, Stack, Table, TocFound};
+use crate::layer::{self, ImportOptions, LayerBlob, Progress, Shape, Stack, Table, TocFound};
 use crate::meta::Query;
 use crate::store::Store;
-use crate::types::{Algorithm, ChainId, Digest};
+use crate::types::{Algorithm, Budget, ChainId, DiffId, Digest};
 
 /// A blob copied into the store.
 pub(super) struct CopiedBlob {
@@ -34,6 +34,10 @@ pub(super) struct Work<'a> {
     stage: Stage,
     pub(super) import: &'a ImageImport<'a>,
     chains: &'a [ChainId],
+    /// What all layers together have left.
+    pub(super) budget: Budget,
+    /// The diffIDs that several layers have, with the position of the lowest.
+    repeated: HashMap<&'a DiffId, usize>,
     next: AtomicUsize,
     failed: AtomicBool,
     state: Mutex<State>,
@@ -47,6 +51,10 @@ pub(super) struct State {
     stacks: Vec<Option<Stack>>,
     ready: Vec<Option<Ready>>,
     blobs: CopiedBlobs,
+    /// The blobs that a worker has begun to copy: several layers may be of one.
+    copying: HashSet<Digest>,
+    /// The trees that were made of repeated diffIDs, with the positions of their layers.
+    pub(super) shapes: HashMap<DiffId, Vec<(usize, Shape)>>,
     pub(super) damaged: HashSet<u64>,
     pub(super) vanished: HashSet<String>,
     error: Option<Error>,
@@ -69,6 +77,8 @@ impl<'a> Work<'a> {
             stage: Stage::create(store.layout())?,
             import,
             chains,
+            budget: Budget::new(store.options().granted()),
+            repeated: repeated(import),
             next: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -156,8 +166,8 @@ impl<'a> Work<'a> {
             return Ok((Ready::Elsewhere, self.stack_of(&elsewhere, position)?));
         }
         // A stack whose lower layers are being unpacked cannot be waited for here: unpacking need not wait.
-        let donors = txn.layers_by(LayerKey::DiffId, &layer.diff_id.to_string())?;
-        let donor = donors.first().map(|id| txn.layer_ref(id)).transpose()?;
+        let donor = txn.layer_by(LayerKey::DiffId, &layer.diff_id.to_string())?;
+        let donor = donor.map(|id| txn.layer_ref(&id)).transpose()?;
         let donor = match donor {
             Some(donor) if self.is_whole(&txn, &donor)? => Some(donor),
             _ => None,
@@ -168,6 +178,10 @@ impl<'a> Work<'a> {
         {
             self.known(layer, &donor)?;
             return Ok(ready);
+        }
+        if let Some((lower, stack)) = self.staged(layer, position)? {
+            self.known_below(layer, lower)?;
+            return Ok((Ready::Repeated(lower), stack));
         }
         if let Some((found, listing)) = self.additional(layer)? {
             self.report_known(layer);
@@ -185,6 +199,10 @@ impl<'a> Work<'a> {
         let txn = self.store.database().begin_read()?;
         self.is_whole_tree(&txn, chain.0.hex(), &sealed.content.tree)?;
         let stack = below.push(sealed.content.manifest.clone());
+        if self.repeated.contains_key(&layer.diff_id) {
+            let shape = (position, sealed.shape());
+            self.state().shapes.entry(layer.diff_id.clone()).or_default().push(shape);
+        }
         Ok((Ready::Sealed(Box::new(sealed)), stack))
     }
 
@@ -195,7 +213,9 @@ impl<'a> Work<'a> {
         if let Some(blob) = &layer.blob {
             self.report(&Progress::LayerStarted { blob: &blob.digest, size: blob.size });
             if layer.keep_blob && self.store.options().keep_blobs {
-                copied = self.copy_blob(&mut input)?;
+                if self.may_copy(&blob.digest) {
+                    copied = self.copy_blob(&mut input)?;
+                }
                 self.has_kept(&blob.digest)?;
             }
         }
@@ -203,8 +223,11 @@ impl<'a> Work<'a> {
         let records = self.store.spool().map_err(ImportError::Io)?;
         let reader =
             Counted { inner: input.reader, work: self, blob: layer.blob.as_ref().map(|blob| &blob.digest) };
-        let import =
-            ImportOptions { name: layer.name(), table: self.table_of(layer), ..self.store.import_options() };
+        // Its tree depends on what lies below, so it may be needed once more.
+        let again = self.state().shapes.contains_key(&layer.diff_id);
+        let budget = if again { self.budget.again() } else { self.budget.clone() };
+        let (name, table) = (layer.name(), self.table_of(layer));
+        let import = ImportOptions { name, table, budget, ..self.store.import_options() };
         let unpacked = layer::unpack(reader, algorithm, staging, records, &import)
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;
@@ -230,6 +253,16 @@ impl<'a> Work<'a> {
                 None
             }
         }
+    }
+
+    /// Whether no other layer's worker copies the blob.
+    pub(super) fn may_copy(&self, digest: &Digest) -> bool {
+        self.state().copying.insert(digest.clone())
+    }
+
+    /// Whether a layer below has the same diffID.
+    pub(super) fn is_repeated(&self, layer: &LayerImport<'_>, position: usize) -> bool {
+        self.repeated.get(&layer.diff_id).is_some_and(|lowest| *lowest < position)
     }
 
     /// Copies a blob that stands in a file into the store, by reflink where the filesystem can, and lets the import
@@ -271,6 +304,18 @@ impl Drop for StopOnPanic<'_> {
             self.0.changed.notify_all();
         }
     }
+}
+
+/// The diffIDs that more than one layer has, with the position of the lowest.
+fn repeated<'i>(import: &'i ImageImport<'_>) -> HashMap<&'i DiffId, usize> {
+    let mut lowest: HashMap<&DiffId, (usize, bool)> = HashMap::new();
+    for (position, layer) in import.layers.iter().enumerate() {
+        lowest.entry(&layer.diff_id).and_modify(|(_, again)| *again = true).or_insert((position, false));
+    }
+    lowest
+        .into_iter()
+        .filter_map(|(diff_id, (position, again))| again.then_some((diff_id, position)))
+        .collect()
 }
 
 fn set<T>(slots: &mut [Option<T>], position: usize, value: T) {
