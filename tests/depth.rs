@@ -2,7 +2,7 @@
 
 use layerstore::oci::{LoadOptions, Source};
 use layerstore::{
-    ContainerOptions, Error, MountError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+    ContainerOptions, Error, Limits, MountError, MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;
@@ -18,13 +18,16 @@ fn load(dir: &Dir, store: &Store, depth: usize) -> layerstore::Image {
     });
     let layout = dir.join(format!("layout-{depth}"));
     let written = Image::new(layers).write(&layout, "deep");
-    let source = Source::open(&written.reference().parse().unwrap(), store.root()).unwrap();
+    let (reference, granted) = (written.reference().parse().unwrap(), store.options().granted());
+    let source = Source::open_within(&reference, store.root(), granted).unwrap();
     store.load(&source, &LoadOptions::named(format!("deep-{depth}"))).unwrap()
 }
 
 fn store(dir: &Dir) -> Store {
+    // As many as are granted without a word can be mounted.
+    let limits = Limits::default().with("layers", 501).unwrap();
     let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off);
-    Store::open(&options).unwrap()
+    Store::open(&options.limits(limits)).unwrap()
 }
 
 #[test]

@@ -392,6 +392,7 @@ pub(super) fn check_rest(records: &Records, header: Option<&Header>, layout: &La
 
 #[cfg(test)]
 mod tests {
+    use super::super::CheckOptions;
     use super::*;
     use layerstore_schema::record::{LayerRecord, Time};
 
@@ -417,7 +418,7 @@ mod tests {
         let one: BTreeSet<_> = found.iter().map(|(_, (first, _))| first).collect();
         assert_eq!(one.len(), 2);
         let mut damages = Vec::new();
-        let scope = Scope::new(&crate::CheckOptions::default(), &records).unwrap();
+        let scope = Scope::new(&CheckOptions::default(), &records).unwrap();
         check_layers(&records, &scope, &mut damages);
         let told = damages.iter().filter_map(|damage| match damage {
             Damage::ParentCycle { layer, length } => Some((layer.as_str(), *length)),

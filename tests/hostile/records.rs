@@ -14,7 +14,7 @@ use layerstore_schema::record::{
 use layerstore_schema::table::{self, Owner};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-use super::scene::{Scene, in_each_mode};
+use super::scene::{Scene, in_each_mode_within};
 use super::*;
 use crate::support::database;
 
@@ -358,7 +358,8 @@ fn filled(mode: Mode) -> Scene {
 
 /// Tries each change with a store of its own, in each mode. `test` is the path of the test that asks for it.
 fn try_in_each_mode(test: &str, cases: &[(&str, Change, Told)]) {
-    in_each_mode(test, |mode| {
+    let most = Duration::from_secs(2) * u32::try_from(cases.len()).unwrap();
+    in_each_mode_within(test, most, |mode| {
         let mut wrong = Vec::new();
         for (name, change, told) in cases {
             let scene = filled(mode);

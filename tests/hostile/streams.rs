@@ -122,13 +122,12 @@ fn a_layer_named_again_and_again_is_unpacked_once() {
     let place = Place::new();
     let content: Vec<u8> =
         (0..500_000u32).flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    for path in ["file", "a/b/c/file"] {
-        let layer = Layer::new([Member::file(path, &content)]).compression(Compression::Zstd);
-        place.all([of_layers(format!("{path} of 500 layers"), vec![layer.clone(); 500], Harmless)
-            .shows(path, Seen::Content(content.clone()))
-            .within(BOMB_CPU)]);
-        place.attack("one more", vec![layer; 501], Refused("layers"));
-    }
+    // Nobody describes its directories: those are like below each time.
+    let layer = Layer::new([Member::file("a/b/c/file", &content)]).compression(Compression::Zstd);
+    place.all([of_layers("500 layers", vec![layer.clone(); 500], Harmless)
+        .shows("a/b/c/file", Seen::Content(content))
+        .within(BOMB_CPU)]);
+    place.attack("one more", vec![layer; 501], Refused("beyond the limit layers"));
 }
 
 /// A frame whose window is 2 GiB: a decoder that believes it allocates that.

@@ -57,7 +57,7 @@ const CALLS: &[Call] = calls! {
     "create_container": |store| store.create_container(&image(), &ContainerOptions::named("new")),
     "commit": |store| store.commit(&container(), &CommitOptions::named("new")),
     "save": |store| {
-        let to = format!("oci:{}:new", store.root().join("layout").display());
+        let to = format!("oci:{}:new", store.root().with_file_name("layout").display());
         store.save(&image(), &to.parse().unwrap(), &SaveOptions::default())
     },
     "remove_layer": |store| store.remove_layer(&layer()),

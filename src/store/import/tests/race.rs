@@ -92,12 +92,10 @@ fn make_files(at: &Path, content: &str) {
     }
 }
 
-/// The directory that a layer is being unpacked into: the newest one.
+/// The directory that a layer is being unpacked into: it is locked meanwhile.
 fn staged(store: &Store) -> Option<PathBuf> {
-    let diffs = store.root().join("diffs");
-    let names =
-        fs::read_dir(&diffs).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
-    names.max().map(|number| diffs.join(number.to_string()))
+    let lock = fs::read_dir(store.root().join("locks")).ok()?.next()?.ok()?;
+    Some(store.root().join("diffs").join(lock.file_name()))
 }
 
 /// The directories in it that the members are in.
@@ -263,7 +261,7 @@ fn a_racing_thread_cannot_win_against_what_is_written_to() {
             let (store, victim) = (open_as(dir.path(), privileged), dir.path().join("victim"));
             make_victim(&victim);
             let container = store.create_container(None, &ContainerOptions::default()).unwrap();
-            let own = staged(&store).unwrap();
+            let own = fs::read_dir(store.root().join("diffs")).unwrap().next().unwrap().unwrap().path();
             for number in 0..DIRECTORIES {
                 make_files(&own.join(format!("d{number}")), "the container's");
             }
