@@ -78,12 +78,12 @@ fn no_damage_of_a_page_is_more_than_an_error() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let mut damaged = 0;
     let mut edits = Vec::new();
-    for page in &used {
+    // Kind, number of entries, and the first offsets or children.
+    for (page, at) in used.iter().zip([0, 2, 3, 4, 8].into_iter().cycle()) {
         let start = page * PAGE;
         edits.push(Edit::Zero(*page));
         edits.push(Edit::Copy { from: used[numbers.below(used.len())], to: *page });
-        // Kind, number of entries, and the first offsets or children.
-        edits.extend([0, 2, 3, 4, 8].map(|at| Edit::Write(start + at, vec![0xff])));
+        edits.push(Edit::Write(start + at, vec![0xff]));
         edits.push(Edit::Flip(start + numbers.below(64), numbers.below(8) as u8));
     }
     for edit in edits {
