@@ -25,12 +25,20 @@ impl Place {
     }
 
     fn assert_grows(&self, name: &str, count: usize, loads: usize, layer: impl Fn(usize) -> Layer) {
-        let small = self.least_cpu(name, &layer(count), loads);
-        let large = self.least_cpu(name, &layer(4 * count), loads);
-        for (small, large) in small.into_iter().zip(large) {
-            assert!(large < small * MOST, "{name}: {small:?}, and {large:?} for four times as many");
-            assert!(large < LONGEST, "{name}: {large:?}");
+        let measure = |count| self.least_cpu(name, &layer(count), loads);
+        let is_more = |small: &[Duration], large: &[Duration]| {
+            small.iter().zip(large).any(|(small, large)| *large >= *small * MOST)
+        };
+        let (mut small, mut large) = (measure(count), measure(4 * count));
+        // Filesystems have bad minutes, too: some search long for an inode where many have just been deleted.
+        for _ in 0..3 {
+            if is_more(&small, &large) {
+                large = least(large, measure(4 * count));
+                small = least(small, measure(count));
+            }
         }
+        assert!(!is_more(&small, &large), "{name}: {small:?}, and {large:?} for four times as many");
+        assert!(large.iter().all(|large| *large < LONGEST), "{name}: {large:?}");
     }
 
     /// Of the same member again and again.
@@ -48,6 +56,11 @@ impl Place {
         let members = |count| (0..count).map(&member).collect::<Vec<_>>();
         self.assert_grows(name, 500, 1, |count| Layer::new(members(count)));
     }
+}
+
+/// The smaller of each two.
+fn least(one: Vec<Duration>, other: Vec<Duration>) -> Vec<Duration> {
+    one.into_iter().zip(other).map(|(one, other)| one.min(other)).collect()
 }
 
 /// The largest of them has eighty thousand members.
