@@ -28,14 +28,20 @@ fn a_copy_takes_the_place_of_the_database() {
     dir.layerstore(["check", "--deep"]).assert_success();
 }
 
-#[test]
-fn a_copy_is_never_written_over_the_store() {
-    let dir = Dir::new("backup-own");
+/// A store with an image, beside which `link` and `hard` are its database too, and `door` its root.
+fn with_ways_in(name: &str) -> Dir {
+    let dir = Dir::new(name);
     load_base(&dir);
     let database = dir.root().join("store.redb");
     std::os::unix::fs::symlink(&database, dir.join("link")).unwrap();
     std::fs::hard_link(&database, dir.join("hard")).unwrap();
     std::os::unix::fs::symlink(dir.root(), dir.join("door")).unwrap();
+    dir
+}
+
+#[test]
+fn a_copy_is_never_written_over_the_store() {
+    let dir = with_ways_in("backup-own");
     let before = lists(&dir);
     for own in
         ["root/store.redb", "link", "hard", "door/store.redb", "root/copy", "root/diffs/copy", "run/copy"]
@@ -51,12 +57,7 @@ fn a_copy_is_never_written_over_the_store() {
 
 #[test]
 fn no_output_goes_over_the_store() {
-    let dir = Dir::new("output-own");
-    load_base(&dir);
-    let database = dir.root().join("store.redb");
-    std::os::unix::fs::symlink(&database, dir.join("link")).unwrap();
-    std::fs::hard_link(&database, dir.join("hard")).unwrap();
-    std::os::unix::fs::symlink(dir.root(), dir.join("door")).unwrap();
+    let dir = with_ways_in("output-own");
     let before = lists(&dir);
     for own in ["root/store.redb", "link", "hard", "door/store.redb", "root/diffs/new", "run/new/deeper"] {
         for command in [

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::{Shared, failed, member};
+use crate::compress::is_zero;
 use crate::error::{Limit, LimitError, UnpackError};
 use crate::sys::file::File;
 use crate::sys::{extent, stat};
@@ -195,11 +196,6 @@ fn find_hole(bytes: &[u8], offset: u64) -> Option<Range<usize>> {
         at = end;
     }
     (at.saturating_sub(start) >= HOLE).then_some(start..at)
-}
-
-/// Whether all bytes are zeros; of others, most are told by the first.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
 }
 
 #[cfg(test)]
