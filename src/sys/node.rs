@@ -8,10 +8,11 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 
-use nix::fcntl::{AtFlags, RenameFlags};
+use nix::fcntl::AtFlags;
 use nix::sys::stat::{Mode, SFlag};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
+use rustix::fs::{RenameFlags, renameat_with};
 
 use super::beneath::open_path;
 use super::call::{Call, call};
@@ -112,7 +113,7 @@ pub(crate) fn rename_noreplace(
     new_dir: BorrowedFd<'_>,
     new: &[u8],
 ) -> io::Result<()> {
-    call(Call::Rename, || nix::fcntl::renameat2(old_dir, old, new_dir, new, RenameFlags::RENAME_NOREPLACE))
+    call(Call::Rename, || renameat_with(old_dir, old, new_dir, new, RenameFlags::NOREPLACE))
 }
 
 /// Removes a name that is no directory.

@@ -64,10 +64,9 @@ impl Swapper {
     /// Exchanges each of `directories`, which may come and go, with a link to `victim` that is kept at `link`, and back, until
     /// it is stopped. Then everything is in its place that could be brought back.
     pub(crate) fn run(&self, directories: impl Fn() -> Vec<PathBuf>, link: &Path, victim: &Path) {
-        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-        let exchange =
-            |one: &Path| renameat2(AT_FDCWD, one, AT_FDCWD, link, RenameFlags::RENAME_EXCHANGE).is_ok();
+        let exchange = |one: &Path| renameat_with(CWD, one, CWD, link, RenameFlags::EXCHANGE).is_ok();
         while !self.stop.load(Ordering::Acquire) {
             for directory in directories() {
                 drop(symlink(victim, link));
