@@ -1,7 +1,7 @@
 //! Lists and sums: images, layers, containers, du, status, inspect.
 
 use layerstore::snapshotter::{CommitOptions, Snapshotter, SnapshotterOptions};
-use layerstore::{Store, StoreOptions, SyncMode};
+use layerstore::{Name, Store, StoreOptions, SyncMode};
 use serde_json::json;
 
 use super::{lists, load_base};
@@ -31,6 +31,22 @@ fn tables_show_short_ids_and_names() {
     assert!(dir.layerstore(["images", "--no-trunc"]).stdout().contains(id));
     assert_eq!(dir.layerstore(["images", "-q"]).stdout(), format!("{}\n", &id[..12]));
     assert_eq!(dir.layerstore(["images", "-q", "--no-trunc"]).stdout(), format!("{id}\n"));
+}
+
+/// As many and as long as a docker archive may give an image.
+#[test]
+fn an_image_with_a_thousand_long_names_is_listed() {
+    let dir = Dir::new("names");
+    load_base(&dir);
+    let options = StoreOptions::at(dir.root()).run_root(dir.run_root()).sync(SyncMode::Off).reserve(0);
+    let store = Store::open(&options).unwrap();
+    let names: Vec<Name> = (0..1024).map(|number| format!("{number:0>200}").parse().unwrap()).collect();
+    store.add_names(store.images().unwrap()[0].id.clone(), &names).unwrap();
+    for command in ["images", "layers", "du", "status"] {
+        dir.layerstore([command]).assert_success();
+    }
+    let images = dir.layerstore(["images"]).stdout();
+    assert!(images.contains(names[1023].as_str()) && images.len() < 300_000, "{}", images.len());
 }
 
 #[test]

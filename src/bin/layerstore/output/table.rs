@@ -29,6 +29,13 @@ enum Row {
 const WIDTH: usize = 80;
 const INDENT: &str = "    ";
 
+/// What is between two columns.
+const GAP: &str = "  ";
+
+/// A longer cell makes its column no wider than this: one with all names of a strange image would move everything out of
+/// sight, and blanks for each row would be most of what is written.
+const WIDEST: usize = 200;
+
 /// A table with a heading.
 #[derive(Debug)]
 pub struct Table {
@@ -92,7 +99,7 @@ impl Table {
         });
         for row in shown.into_iter().chain(cells) {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.chars().count().min(WIDEST));
             }
         }
         if self.heading {
@@ -111,13 +118,17 @@ impl Table {
     }
 
     fn line(&self, out: &mut impl Write, cells: &[String], widths: &[usize]) -> io::Result<()> {
-        let padded =
-            cells.iter().zip(widths).zip(&self.columns).map(|((cell, width), (_, align))| match align {
-                Align::Right => format!("{cell:>width$}"),
-                Align::Left => format!("{cell:<width$}"),
-            });
+        let mut line = String::new();
+        for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(&self.columns) {
+            // By hand: a width in a format string is 65,535 at the most, and a cell may be longer.
+            let blanks = " ".repeat(width.saturating_sub(cell.chars().count()));
+            match align {
+                Align::Left => line.extend([cell, &blanks, GAP]),
+                Align::Right => line.extend([&blanks, cell, GAP]),
+            }
+        }
         // No blanks at the end of lines.
-        write!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())
+        write!(out, "{}", line.trim_end())
     }
 }
 
@@ -151,5 +162,17 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!((lines[1], lines[4], lines.len()), ("one  1", "two  2", 5));
         assert!(lines[2].len() <= 80 && lines[2].starts_with("    word") && lines[3].starts_with("    word"));
+    }
+
+    #[test]
+    fn a_cell_may_be_of_any_length() {
+        let mut table = Table::new([("NAMES", Align::Left), ("SIZE", Align::Right)]);
+        let long = "x".repeat(70_000);
+        table.row([long.clone(), "1".into()]);
+        table.row(["a".into(), long.clone()]);
+        let (text, gap) = (written(&table), " ".repeat(WIDEST + 1));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[1], format!("{long}  {}1", " ".repeat(WIDEST - 1)));
+        assert_eq!(lines[2], format!("a{gap}{long}"));
     }
 }
