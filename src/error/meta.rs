@@ -23,6 +23,14 @@ pub enum MetaError {
         #[source]
         source: Box<redb::Error>,
     },
+    /// Something that is no regular file stands at the path of the database. It was neither opened nor followed.
+    #[error("{} is {what}, and the database of a store is a regular file: nothing of it was opened", path.display())]
+    NotFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The database file is damaged: a page of it cannot be right, or is not as it was written. Nothing of the operation was
     /// stored; the next one begins with a new handle.
     #[error("the database {} is damaged", path.display())]
@@ -268,9 +276,15 @@ impl MetaError {
         }
     }
 
-    /// Whether that is so of the file of the run root.
+    /// Whether something else stands in the place of that file.
+    pub(super) fn is_misplaced_file(&self) -> bool {
+        matches!(self, MetaError::NotFile { path, .. } if is_of_store(path))
+    }
+
+    /// Whether the file of the run root is none, or none any more.
     pub(super) fn is_damaged_run_file(&self) -> bool {
         match self {
+            MetaError::NotFile { path, .. } => !is_of_store(path),
             MetaError::Open { path, .. } | MetaError::Damaged { path } => {
                 !is_of_store(path) && path.extension().is_some_and(|kind| kind == "redb") && self.is_damage()
             }

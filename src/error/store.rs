@@ -291,6 +291,10 @@ impl Error {
                  `layerstore backup`), and restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \
                  \"Copies of the database\", say how",
             ),
+            Error::Meta(error) if error.is_misplaced_file() => Some(
+                "move that away, and put the database file itself there, or a copy made by `layerstore backup`; docs/cli.md, \"Copies of \
+                 the database\", says how",
+            ),
             Error::Meta(error) if error.is_damaged_run_file() => Some(
                 "it says what is mounted in this boot: unmount what is mounted below the store and remove that file, or reboot",
             ),

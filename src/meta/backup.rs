@@ -13,6 +13,7 @@ use super::{Database, DatabaseOptions, ReadTxn, Tables, WriteTxn};
 use crate::error::MetaError;
 use crate::sys::file::File;
 use crate::sys::path;
+use crate::sys::stat::describe;
 
 /// How many bytes the file had before and after a compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +33,8 @@ impl Database {
     pub(crate) fn backup(&self, to: &Path, replace: bool) -> Result<u64, MetaError> {
         let failed = |source: io::Error| backup_error(to, source.into());
         match path::stat(to).map(|found| found.kind) {
-            Ok(FileType::Directory) => {
-                return Err(MetaError::BackupNotFile { path: to.to_owned(), what: "a directory" });
-            }
             Ok(kind) if kind != FileType::RegularFile => {
-                return Err(MetaError::BackupNotFile {
-                    path: to.to_owned(),
-                    what: "a device, fifo or socket",
-                });
+                return Err(MetaError::BackupNotFile { path: to.to_owned(), what: describe(kind) });
             }
             _ => {}
         }

@@ -7,8 +7,8 @@
 use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
 
+use super::file;
 use crate::error::MetaError;
-use crate::sys::file::File;
 use crate::sys::map::FirstPage;
 
 /// The byte whose lowest bit picks the slot.
@@ -24,8 +24,10 @@ pub(crate) struct ChangeCounter(FirstPage);
 impl ChangeCounter {
     /// Maps the header of the database at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, MetaError> {
-        let page = File::open(path).and_then(|file| FirstPage::map(&file)).map_err(|source| {
-            MetaError::Open { path: path.to_owned(), source: Box::new(redb::Error::Io(source)) }
+        let (file, _) = file::open(path, false)?;
+        let page = FirstPage::map(&file).map_err(|source| MetaError::Open {
+            path: path.to_owned(),
+            source: Box::new(redb::Error::Io(source)),
         })?;
         Ok(ChangeCounter(page))
     }

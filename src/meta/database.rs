@@ -5,8 +5,6 @@
 //! [`super::backend`] that costs two syncs in all.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +19,7 @@ use redb::{
 use super::backend::{
     Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT, WRITER_BYTE, wait_in_queue,
 };
+use super::file;
 use super::guard::{Guarded, Health};
 use super::holder::HolderFile;
 use super::page::{self, Flaw};
@@ -33,17 +32,10 @@ use crate::sys::file::File;
 use crate::sys::moment;
 use crate::sys::path;
 use crate::sys::range_lock::LockedRange;
-use crate::sys::stat::{FileId, stat};
+use crate::sys::stat::FileId;
 
 /// How often a file that may not be written is opened, beside others who write it.
 const PRIVATE_TRIES: u32 = 100;
-
-/// Where the header says how large pages and regions are, and what every store says there: pages of 4 KiB, regions of 4 GiB
-/// without pages of their own. redb checks that these numbers are possible, and takes memory for each region of the file.
-const GEOMETRY: (u64, [u8; 12]) = (12, [0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0]);
-
-/// No database is longer, for the same reason: some hundred regions.
-const LONGEST: u64 = 1 << 40;
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -127,8 +119,7 @@ impl Database {
     ///
     /// Returns [`MetaError::Replaced`] if the path does not lead to the file of the first use any more.
     pub(crate) fn begin_read(&self) -> Result<ReadTxn, MetaError> {
-        let found = path::stat(&self.path).map_err(|source| self.io_error(source))?;
-        self.check_identity(found.id)?;
+        self.check_identity(file::examine(&self.path)?)?;
         // A handle that has seen an I/O error stays dead, whatever became of its cause. One that reads privately ends with
         // the next commit of whoever may write, which may come at any moment.
         let mut tries = if self.options.read_only { PRIVATE_TRIES } else { 2 };
@@ -160,10 +151,9 @@ impl Database {
         }
         let health = Health::new(&self.path);
         let open = || {
-            point(Call::Open)
-                .and_then(|()| check_geometry(&File::open(&self.path)?))
-                .map_err(|error| self.io_error(error))?;
-            health.run(|| Ok::<_, MetaError>(self.builder().open_read_only(&self.path)))
+            point(Call::Open).map_err(|error| self.io_error(error))?;
+            let file = self.open_file(false)?;
+            health.run(|| Ok::<_, MetaError>(self.builder().open_read_only(file.own_path())))
         };
         let reader = match open()? {
             // No writer is there now, and the last one left without a word: by our own doing (see `backend`), or
@@ -221,9 +211,8 @@ impl Database {
         &self,
         change: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, Flaw>,
     ) -> Result<Reader, MetaError> {
+        let file = self.open_file(false)?;
         let prepare = || -> Result<_, redb::Error> {
-            let file = File::open(&self.path)?;
-            check_geometry(&file)?;
             let header = read_header_bytes(&file)?;
             let inner = self.file_backend(file.try_clone()?)?;
             let phase = PhaseSwitch::new(Phase::Running);
@@ -233,9 +222,9 @@ impl Database {
             if changed != header {
                 backend.write(0, &changed)?;
             }
-            Ok((file, header, phase, backend))
+            Ok((header, phase, backend))
         };
-        let (file, header, phase, backend) = prepare().map_err(|error| self.writer_error(error))?;
+        let (header, phase, backend) = prepare().map_err(|error| self.writer_error(error))?;
         let database = self.open_with(&self.builder(), backend)?;
         Ok(Reader::Private { database, file, header, phase })
     }
@@ -247,8 +236,7 @@ impl Database {
     pub(crate) fn verify(&self) -> Result<(), MetaError> {
         let waited = self.options.lock_timeout.max(SHORT_LOCK_TIMEOUT);
         let failed = |source| self.io_error(source);
-        let file = Arc::new(File::open(&self.path).map_err(failed)?);
-        self.check_identity(stat(file.as_fd()).map_err(failed)?.id)?;
+        let file = Arc::new(self.open_file(false)?);
         // What is written from the first look on would be taken for damage.
         if !wait_in_queue(&file, WRITER_BYTE, WRITER_BYTE, false, waited).map_err(failed)? {
             let holder = HolderFile::open(&self.path.with_extension("holder")).describe();
@@ -279,7 +267,7 @@ impl Database {
 
     /// Whether the path leads to another file than at the first use, or to none.
     pub(crate) fn is_replaced(&self) -> Result<bool, MetaError> {
-        match path::stat(&self.path) {
+        match path::stat_itself(&self.path) {
             Ok(found) => Ok(self.check_identity(found.id).is_err()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(self.io_error(error)),
@@ -348,9 +336,17 @@ impl Database {
     /// Whether this is the same file, by whatever path.
     pub(crate) fn is_same_file(&self, other: &Database) -> Result<bool, MetaError> {
         let id = |database: &Database| -> Result<FileId, MetaError> {
-            Ok(path::stat(&database.path).map_err(|source| database.io_error(source))?.id)
+            Ok(path::stat_itself(&database.path).map_err(|source| database.io_error(source))?.id)
         };
         Ok(id(self)? == id(other)?)
+    }
+
+    /// Opens the file, for writing too if `writes`, if it is that of the first use and what a store has.
+    pub(super) fn open_file(&self, writes: bool) -> Result<File, MetaError> {
+        let (file, id) = file::open(&self.path, writes)?;
+        self.check_identity(id)?;
+        file::check_geometry(&file).map_err(|source| self.io_error(source))?;
+        Ok(file)
     }
 
     /// Returns [`MetaError::OpenForReading`] if the file is only read.
@@ -418,14 +414,9 @@ impl Database {
         adapt: fn(Backend) -> Backend,
     ) -> Result<Writer, MetaError> {
         self.require_open_for_writing()?;
-        let open = || -> io::Result<_> {
-            let file = File::open_to_write(&self.path)?;
-            // redb would take an empty file for one to be made a database.
-            check_geometry(&file)?;
-            Ok((file.try_clone()?, file.try_clone()?, stat(file.as_fd())?, file))
-        };
-        let (same, own, found, file) = open().map_err(|source| self.io_error(source))?;
-        self.check_identity(found.id)?;
+        let file = self.open_file(true)?;
+        let again = || file.try_clone().map_err(|source| self.io_error(source));
+        let (same, own) = (again()?, again()?);
         let phase = PhaseSwitch::new(Phase::Opening);
         let holder = HolderFile::open(&self.path.with_extension("holder"));
         let inner = self.file_backend(same).map_err(|error| self.writer_error(error))?;
@@ -526,26 +517,6 @@ impl Drop for Reader {
             phase.set(Phase::Closing);
         }
     }
-}
-
-/// Refuses a file for which redb would take any amount of memory.
-fn check_geometry(file: &File) -> io::Result<()> {
-    let (offset, expected) = GEOMETRY;
-    let mut found = expected;
-    let read = file.read_exact_at(&mut found, offset);
-    if let Err(error) = read {
-        return Err(match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                io::Error::new(io::ErrorKind::InvalidData, "the file is cut short")
-            }
-            _ => error,
-        });
-    }
-    if found != expected || file.length()? > LONGEST {
-        let reason = "it says of itself that its pages or its length are others than a store's";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    }
-    Ok(())
 }
 
 fn changed() -> io::Error {

@@ -1,7 +1,7 @@
 //! The file that names who holds the write lock. For messages only: the lock is the kernel's, and a dead
 //! holder's line may stand here until the next one writes its own.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,9 @@ fn line() -> [u8; LINE] {
 }
 
 fn read_living(path: &Path) -> io::Result<String> {
-    let bytes = path::read(path)?;
+    let (file, _) = path::open_regular(path, false)?.map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut bytes = Vec::new();
+    file.take(LINE as u64).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let (pid, command) = text.trim().split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
     let lives = pid.parse::<u32>().is_ok() && path::exists(&Path::new("/proc").join(pid))?;

@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`database`] | opens the file for reading and writing, runs transactions |
+//! | [`file`] | what stands at its path, and whether it can be one |
 //! | [`create`] | makes the file, whole or not at all |
 //! | [`backup`] | copies the file while it is in use; makes it smaller |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
@@ -42,6 +43,7 @@ mod database;
 #[cfg(any(test, feature = "__fuzzing"))]
 #[allow(clippy::arithmetic_side_effects, reason = "a kit of tests; no part of what is built for users")]
 pub(crate) mod exercise;
+mod file;
 mod guard;
 mod holder;
 mod index;

@@ -6,7 +6,6 @@
 //! costs one reading of these tables; what images have in bytes, which is most of a file, is none of them.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use layerstore_schema::table;
@@ -17,7 +16,6 @@ use super::system::{Fault, Kind, TABLES, Walk};
 use super::{Database, ReadTxn};
 use crate::error::MetaError;
 use crate::sys::file::File;
-use crate::sys::stat::stat;
 
 /// How often somebody may commit while a snapshot is begun. That takes microseconds, and a commit milliseconds.
 const TRIES: u32 = 1000;
@@ -64,8 +62,7 @@ impl Database {
         let io_error = |source| self.io_error(source);
         let mut flaw = None;
         for _ in 0..TRIES {
-            let file = File::open(self.path()).map_err(io_error)?;
-            self.check_identity(stat(file.as_fd()).map_err(io_error)?.id)?;
+            let file = self.open_file(false)?;
             let before = last_commit(&file).map_err(io_error)?;
             let txn = self.begin_read()?;
             if self.reads_the_rest() {

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::call::{Call, call, transfer};
 
@@ -29,13 +29,20 @@ impl File {
     }
 
     /// Opens the file at `path` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it is
-    /// there, as a rule.
+    /// there, as a rule. A link is not followed, and what is no regular file is an error.
     pub(crate) fn ensure(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).truncate(false).mode(0o600);
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
         match call(Call::Open, || options.open(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened.map(File),
+            opened => {
+                let file = File(opened?);
+                return match call(Call::Stat, || file.0.metadata())?.is_file() {
+                    true => Ok(file),
+                    false => Err(io::ErrorKind::InvalidInput.into()),
+                };
+            }
         }
         match call(Call::Create, || options.clone().create_new(true).open(path)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -65,6 +72,11 @@ impl File {
     /// Writes it out to the disk with its metadata; for a directory: its names.
     pub(crate) fn sync(&self) -> io::Result<()> {
         call(Call::Sync, || self.0.sync_all())
+    }
+
+    /// A path that leads to this very file while it is open, for a dependency that wants one.
+    pub(crate) fn own_path(&self) -> PathBuf {
+        super::beneath::open_path(self.as_fd()).into()
     }
 
     /// Another handle of the same open file: they share their offset and their locks.

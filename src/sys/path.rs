@@ -23,6 +23,11 @@ pub(crate) fn stat(path: &Path) -> io::Result<Stat> {
     stat::stat_path(path, AtFlags::empty())
 }
 
+/// The state of what stands at `path` itself, be it a symbolic link.
+pub(crate) fn stat_itself(path: &Path) -> io::Result<Stat> {
+    stat::stat_path(path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
+}
+
 /// Whether `path` leads to a directory, as far as can be seen.
 pub(crate) fn is_directory(path: &Path) -> bool {
     stat(path).is_ok_and(|found| found.kind == FileType::Directory)
@@ -35,7 +40,7 @@ pub(crate) fn is_file(path: &Path) -> bool {
 
 /// Whether something stands at `path` itself, be it a link that leads nowhere.
 pub(crate) fn exists(path: &Path) -> io::Result<bool> {
-    match stat::stat_path(path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+    match stat_itself(path) {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(false)
@@ -54,6 +59,20 @@ fn magic(found: &StatFs) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a magic number has 32 bits")]
     let magic = found.f_type as u32;
     magic
+}
+
+/// Opens the regular file that stands at `path` itself, for reading, or for writing too if `writes`. What else stands there is the error,
+/// and is neither opened nor followed, whoever exchanges it meanwhile: a fifo would be waited for, and a device do something.
+pub(crate) fn open_regular(path: &Path, writes: bool) -> io::Result<Result<(File, Stat), FileType>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let pinned = call(Call::Open, || rustix::fs::open(path, flags, Mode::empty()))?;
+    let found = stat::stat(pinned.as_fd())?;
+    if found.kind != FileType::RegularFile {
+        return Ok(Err(found.kind));
+    }
+    let pinned = super::beneath::open_path(pinned.as_fd());
+    let file = if writes { File::open_to_write(Path::new(&pinned)) } else { File::open(Path::new(&pinned)) };
+    Ok(Ok((file?, found)))
 }
 
 /// Opens for reading what `path` leads to, if it is something that ends: a regular file, the null device, or a pipe without a name,

@@ -59,6 +59,19 @@ pub(crate) fn stat(file: BorrowedFd<'_>) -> io::Result<Stat> {
     call(Call::Stat, || statx(file, c"", AtFlags::EMPTY_PATH, wanted())).map(|found| convert(&found))
 }
 
+/// What a file of this kind is called in a sentence.
+pub(crate) fn describe(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "something unknown",
+    }
+}
+
 /// Which mount something is in: its number, and where the kernel gives none (before 5.8), the filesystem.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mount {

@@ -1,8 +1,11 @@
 //! What commands say of a store that is damaged: what, whose it is, and what to do.
 
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use layerstore::{Store, StoreOptions};
+use rustix::fs::{CWD, FileType, Mode};
 
 use super::{TAG, can_mount, load_base};
 use crate::support::Dir;
@@ -101,6 +104,48 @@ fn a_damaged_database_is_restored_from_a_copy() {
     }
     let help = dir.layerstore(["help", "backup"]).stdout();
     assert!(help.contains("To put it back"), "{help}");
+}
+
+#[test]
+fn what_is_no_file_is_not_opened_as_the_database() {
+    let dir = Dir::new("database-no-file");
+    load_base(&dir);
+    let (root, elsewhere) = (dir.root(), dir.join("elsewhere"));
+    let (database, holder) = (root.join("store.redb"), root.join("store.holder"));
+    std::fs::rename(&database, &elsewhere).unwrap();
+    let before = std::fs::read(&elsewhere).unwrap();
+    let fifo = |path: &Path| {
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    };
+    let kinds: [(&str, &dyn Fn()); 4] = [
+        ("a fifo", &|| fifo(&database)),
+        ("a symbolic link", &|| symlink(&elsewhere, &database).unwrap()),
+        ("a directory", &|| std::fs::create_dir(&database).unwrap()),
+        ("a socket", &|| drop(UnixListener::bind(&database).unwrap())),
+    ];
+    for (kind, make) in kinds {
+        make();
+        for command in [
+            &["images"][..],
+            &["--no-write", "images"],
+            &["status"],
+            &["check"],
+            &["repair"],
+            &["create-container", "base"],
+            &["backup", "copy"],
+        ] {
+            let error = dir.layerstore(command).assert_exit(1);
+            assert!(error.contains(&format!("store.redb is {kind}")), "{command:?}: {error}");
+            assert!(error.contains("put the database file itself there"), "{command:?}: {error}");
+        }
+        std::fs::remove_file(&database).or_else(|_| std::fs::remove_dir(&database)).unwrap();
+    }
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), before);
+    // The note of who writes is only a help: a store works without it.
+    std::fs::rename(&elsewhere, &database).unwrap();
+    std::fs::remove_file(&holder).unwrap();
+    fifo(&holder);
+    dir.layerstore(["create-container", "base"]).assert_success();
 }
 
 #[test]
