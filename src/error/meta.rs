@@ -31,6 +31,14 @@ pub enum MetaError {
         /// What it is.
         what: &'static str,
     },
+    /// The file at the path of the database is none of a store, or is damaged so that it cannot be opened.
+    #[error("{} is not the database of a store, or is damaged: {reason}", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The database file is damaged: a page of it cannot be right, or is not as it was written. Nothing of the operation was
     /// stored; the next one begins with a new handle.
     #[error("the database {} is damaged", path.display())]
@@ -270,6 +278,7 @@ impl MetaError {
     pub(super) fn is_damaged_file(&self) -> bool {
         match self {
             MetaError::Open { path, .. }
+            | MetaError::NotADatabase { path, .. }
             | MetaError::Damaged { path }
             | MetaError::DamagedPages { path, .. } => is_of_store(path) && self.is_damage(),
             _ => self.is_damage(),
@@ -285,7 +294,9 @@ impl MetaError {
     pub(super) fn is_damaged_run_file(&self) -> bool {
         match self {
             MetaError::NotFile { path, .. } => !is_of_store(path),
-            MetaError::Open { path, .. } | MetaError::Damaged { path } => {
+            MetaError::Open { path, .. }
+            | MetaError::NotADatabase { path, .. }
+            | MetaError::Damaged { path } => {
                 !is_of_store(path) && path.extension().is_some_and(|kind| kind == "redb") && self.is_damage()
             }
             _ => false,
@@ -306,7 +317,10 @@ impl MetaError {
         };
         match self {
             MetaError::Open { source, .. } | MetaError::Database { source, .. } => is_damage(source),
-            MetaError::Damaged { .. } | MetaError::DamagedPages { .. } | MetaError::NoHeader { .. } => true,
+            MetaError::NotADatabase { .. }
+            | MetaError::Damaged { .. }
+            | MetaError::DamagedPages { .. }
+            | MetaError::NoHeader { .. } => true,
             _ => false,
         }
     }

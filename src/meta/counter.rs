@@ -25,10 +25,7 @@ impl ChangeCounter {
     /// Maps the header of the database at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, MetaError> {
         let (file, _) = file::open(path, false)?;
-        let page = FirstPage::map(&file).map_err(|source| MetaError::Open {
-            path: path.to_owned(),
-            source: Box::new(redb::Error::Io(source)),
-        })?;
+        let page = FirstPage::map(&file).map_err(|source| file::opening_failed(path, source.into()))?;
         Ok(ChangeCounter(page))
     }
 

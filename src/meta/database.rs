@@ -345,7 +345,7 @@ impl Database {
     pub(super) fn open_file(&self, writes: bool) -> Result<File, MetaError> {
         let (file, id) = file::open(&self.path, writes)?;
         self.check_identity(id)?;
-        file::check_geometry(&file).map_err(|source| self.io_error(source))?;
+        file::check_header(&file, &self.path)?;
         Ok(file)
     }
 
@@ -459,11 +459,11 @@ impl Database {
     }
 
     pub(super) fn io_error(&self, source: io::Error) -> MetaError {
-        MetaError::Open { path: self.path.clone(), source: Box::new(source.into()) }
+        file::opening_failed(&self.path, source.into())
     }
 
     fn open_error(&self, error: DatabaseError) -> MetaError {
-        MetaError::Open { path: self.path.clone(), source: Box::new(error.into()) }
+        file::opening_failed(&self.path, error.into())
     }
 
     /// Finds the lock timeout in what redb made of it.
@@ -473,7 +473,7 @@ impl Database {
         {
             return MetaError::Locked { holder: timeout.holder.clone(), waited: timeout.waited };
         }
-        MetaError::Open { path: self.path.clone(), source: Box::new(error) }
+        file::opening_failed(&self.path, error)
     }
 }
 

@@ -14,12 +14,18 @@ use crate::sys::file::File;
 use crate::sys::path;
 use crate::sys::stat::{FileId, Stat, describe};
 
-/// Where the header says how large pages and regions are, and what every store says there: pages of 4 KiB, regions of 4 GiB
-/// without pages of their own. redb checks that these numbers are possible, and takes memory for each region of the file.
-const GEOMETRY: (u64, [u8; 12]) = (12, [0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0]);
+/// How a file of redb begins.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
-/// No database is longer, for the same reason: some hundred regions.
-const LONGEST: u64 = 1 << 40;
+/// What every store says of its pages and regions, at the end of the part of the header that never changes: pages of 4 KiB, regions of
+/// 4 GiB without pages of their own. redb checks that these numbers are possible, and takes memory for each region of the file.
+const GEOMETRY: [u8; 12] = [0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0];
+
+/// The length of that part.
+const HEADER: usize = 24;
+
+/// No database is as long, for the same reason: some hundred regions.
+const LONGEST: u64 = (1 << 40) + 1;
 
 /// Which file stands at the path of a database.
 ///
@@ -42,29 +48,44 @@ pub(super) fn open(path: &Path, writes: bool) -> Result<(File, FileId), MetaErro
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
-    move |source| MetaError::Open { path: path.to_owned(), source: Box::new(source.into()) }
+    |error| opening_failed(path, error.into())
 }
 
 fn no_file(path: &Path, kind: FileType) -> MetaError {
     MetaError::NotFile { path: path.to_owned(), what: describe(kind) }
 }
 
-/// Refuses a file for which redb would take any amount of memory, and an empty one, which it would make a database.
-pub(super) fn check_geometry(file: &File) -> io::Result<()> {
-    let (offset, expected) = GEOMETRY;
-    let mut found = expected;
-    let read = file.read_exact_at(&mut found, offset);
-    if let Err(error) = read {
-        return Err(match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                io::Error::new(io::ErrorKind::InvalidData, "the file is cut short")
+/// Refuses a file that cannot be a store's: an empty one, which redb would make a database, and one for which it would take any
+/// amount of memory.
+///
+/// Returns [`MetaError::NotADatabase`] if it is one of these.
+pub(super) fn check_header(file: &File, path: &Path) -> Result<(), MetaError> {
+    let length = file.length().map_err(failed(path))?;
+    let mut header = [0; HEADER];
+    let reason = match length {
+        0 => "the file is empty",
+        LONGEST.. => "the file is longer than that of any store",
+        _ => match file.read_exact_at(&mut header, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => "the file is cut short",
+            Err(error) => return Err(failed(path)(error)),
+            Ok(()) if !header.starts_with(&MAGIC) => "the file does not begin as one",
+            Ok(()) if !header.ends_with(&GEOMETRY) => {
+                "the file says of itself that its pages are others than a store's"
             }
-            _ => error,
-        });
-    }
-    if found != expected || file.length()? > LONGEST {
-        let reason = "it says of itself that its pages or its length are others than a store's";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    }
-    Ok(())
+            Ok(()) => return Ok(()),
+        },
+    };
+    Err(MetaError::NotADatabase { path: path.to_owned(), reason: reason.to_owned() })
+}
+
+/// What became of opening the file at `path`, in the words of who opened a file that is damaged.
+pub(super) fn opening_failed(path: &Path, error: redb::Error) -> MetaError {
+    let reason = match error {
+        redb::Error::Corrupted(reason) => reason,
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the file is cut short".to_owned()
+        }
+        error => return MetaError::Open { path: path.to_owned(), source: Box::new(error) },
+    };
+    MetaError::NotADatabase { path: path.to_owned(), reason }
 }

@@ -88,12 +88,20 @@ fn a_damaged_database_is_restored_from_a_copy() {
     let database = dir.root().join("store.redb");
     let whole = std::fs::read(&database).unwrap();
     let noise: Vec<u8> = whole.iter().map(|byte| byte ^ 0x5a).collect();
-    let cut: [&[u8]; 4] = [&whole[..whole.len() / 2], &whole[..4096], &whole[..0], &noise];
-    for bytes in cut {
+    let cut: [(&[u8], &str); 6] = [
+        (&whole[..whole.len() / 2], ""),
+        (&whole[..20_000], "is damaged: File length"),
+        (&whole[..4096], ""),
+        (&whole[..100], "is damaged: the file is cut short"),
+        (&whole[..0], "is damaged: the file is empty"),
+        (&noise, "store.redb is not the database of a store, or is damaged: the file does not begin as one"),
+    ];
+    for (bytes, said) in cut {
         std::fs::write(&database, bytes).unwrap();
         for command in [&["create-container", "base"][..], &["check"], &["check", "--deep"], &["repair"]] {
             let error = dir.layerstore(command).assert_exit(1);
             assert!(error.contains("restore a copy made by `layerstore backup`"), "{} {error}", bytes.len());
+            assert!(error.contains(said) && !error.contains("I/O error"), "{} {error}", bytes.len());
         }
         // All rows are there perhaps.
         let listed = dir.layerstore(["images"]).output();

@@ -91,8 +91,8 @@ fn what_is_no_database_is_an_error_and_stays_as_it_is() {
         let path = dir.path().join("store.redb");
         std::fs::write(&path, bytes).unwrap();
         let database = Database::new(path.clone(), DatabaseOptions::default());
-        assert!(matches!(database.begin_read(), Err(MetaError::Open { .. })));
-        assert!(matches!(database.write::<_, MetaError>(|_| Ok(())), Err(MetaError::Open { .. })));
+        assert!(matches!(database.begin_read(), Err(MetaError::NotADatabase { .. })));
+        assert!(matches!(database.write::<_, MetaError>(|_| Ok(())), Err(MetaError::NotADatabase { .. })));
         assert!(!database.create(initialize).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }

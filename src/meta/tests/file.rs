@@ -139,8 +139,8 @@ fn sizes_that_no_store_has_are_refused_before_memory_is_taken() {
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&value.to_le_bytes(), at).unwrap();
         let fresh = Database::new(path, DatabaseOptions::default());
-        assert!(matches!(fresh.begin_read(), Err(MetaError::Open { .. })));
-        assert!(matches!(fresh.write::<_, MetaError>(|_| Ok(())), Err(MetaError::Open { .. })));
+        assert!(matches!(fresh.begin_read(), Err(MetaError::NotADatabase { .. })));
+        assert!(matches!(fresh.write::<_, MetaError>(|_| Ok(())), Err(MetaError::NotADatabase { .. })));
     }
     let Opened { _dir, path, database } = opened();
     drop(database);
@@ -148,7 +148,7 @@ fn sizes_that_no_store_has_are_refused_before_memory_is_taken() {
     if OpenOptions::new().write(true).open(&path).unwrap().set_len((1 << 41) + 4096).is_ok() {
         assert!(matches!(
             Database::new(path, DatabaseOptions::default()).begin_read(),
-            Err(MetaError::Open { .. })
+            Err(MetaError::NotADatabase { .. })
         ));
     }
 }
