@@ -1,5 +1,6 @@
 //! What an archive says about one path.
 
+use crate::error::shown;
 use crate::types::Timestamp;
 
 /// One member of an archive, with everything its extension headers said about it.
@@ -109,9 +110,4 @@ impl Entry {
     pub(crate) fn shown(&self) -> String {
         shown(&self.path)
     }
-}
-
-/// A path in a form for messages: as text, and not endless.
-pub(crate) fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path.get(..300).unwrap_or(path)).into_owned()
 }

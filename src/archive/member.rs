@@ -1,10 +1,10 @@
 //! A header and its extension headers, made into one entry.
 
-use super::entry::{Entry, EntryKind, Said, shown};
+use super::entry::{Entry, EntryKind, Said};
 use super::header::Header;
 use super::number::{self, Reason};
 use super::pax::{Records, SparseRecords};
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, shown};
 use crate::types::Timestamp;
 
 /// The extension headers in front of a member. All of them speak of the member, never of one another.

@@ -42,7 +42,7 @@ pub(crate) mod testing;
 pub(crate) mod whiteout;
 pub(crate) mod writer;
 
-pub(crate) use entry::{Entry, EntryKind, shown};
+pub(crate) use entry::{Entry, EntryKind};
 pub(crate) use reader::{Reader, Tap};
 pub(crate) use writer::Writer;
 

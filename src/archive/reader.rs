@@ -2,12 +2,12 @@
 
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
-use super::entry::{Entry, EntryKind, Region, Said, shown};
+use super::entry::{Entry, EntryKind, Region, Said};
 use super::header::{BLOCK, BLOCK_LEN, Header, NoHeader, padding};
 use super::member::{self, Extensions, Form, Member};
 use super::pax::Records;
 use super::sparse::{Map, MapError, TextMap};
-use crate::error::{ArchiveError, Limit, LimitError};
+use crate::error::{ArchiveError, Limit, LimitError, shown};
 use crate::types::Limits;
 
 /// Sees every byte of an archive exactly once and in order, either itself or as a reference to a content.
@@ -152,7 +152,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
             let Some(header) = self.read_header(&found)? else {
                 return Ok(None);
             };
-            let extension = |reason| ArchiveError::Extension { member: shown(&header.path()), reason };
+            let extension = |reason| ArchiveError::Extension { member: shown(header.path()), reason };
             match header.typeflag() {
                 b'g' | b'x' | b'L' | b'K' if !header.may_extend() => {
                     return Err(extension(
@@ -223,7 +223,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
 
     /// Reads the body of an extension header.
     fn read_extension(&mut self, header: &Header) -> Result<Vec<u8>, ArchiveError> {
-        let member = || shown(&header.path());
+        let member = || shown(header.path());
         let size = header.size().map_err(|reason| ArchiveError::Number {
             member: member(),
             field: "size",

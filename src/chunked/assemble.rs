@@ -12,9 +12,8 @@ use super::fetched::{ChunkReader, Fetched, failed};
 use super::place::ChunkedBlob;
 use super::tar_split::{Part, SplitLines};
 use super::toc::{Toc, TocEntry};
-use crate::archive::shown;
 use crate::compress::zstd_window_log;
-use crate::error::{ChunkedError, ImportError, Limit};
+use crate::error::{ChunkedError, ImportError, Limit, shown};
 use crate::types::{Digest, Limits};
 
 /// Ranges with no more than this between them are fetched as one: to ask for one more costs as much.

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::toc::{Toc, TocEntry};
-use crate::archive::{Entry, EntryKind, shown};
-use crate::error::ChunkedError;
+use crate::archive::{Entry, EntryKind};
+use crate::error::{ChunkedError, shown};
 use crate::types::{Digest, Limits, Timestamp};
 
 /// No entry of a table is shorter: `{"type":"dir","name":"a"}`, and a comma.

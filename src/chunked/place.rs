@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::WRITTEN_TABLE_MAX;
-use crate::error::{ChunkedError, Limit, LimitError};
+use crate::error::{ChunkedError, Limit, LimitError, shown};
 use crate::types::{Digest, Limits};
 
 /// What the names of the annotations begin with: today's, and those of early versions.
@@ -230,5 +230,5 @@ fn numbers<const N: usize>(what: &'static str, text: &str) -> Result<[u64; N], C
 }
 
 fn place(what: &'static str, found: &str) -> ChunkedError {
-    ChunkedError::Place { what, found: found.chars().take(100).collect() }
+    ChunkedError::Place { what, found: shown(found) }
 }

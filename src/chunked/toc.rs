@@ -10,8 +10,8 @@ use super::compare::Facts;
 use super::place::ChunkedBlob;
 use super::unpack;
 use super::xattrs::{COST_MAX, RawXattrs};
-use crate::archive::{Entry, EntryKind, shown};
-use crate::error::{ChunkedError, Limit};
+use crate::archive::{Entry, EntryKind};
+use crate::error::{ChunkedError, Limit, shown};
 use crate::types::keys::{Exact, misleading, misleads};
 use crate::types::{Digest, Limits, RelPath, Timestamp};
 

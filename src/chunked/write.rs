@@ -13,8 +13,8 @@ use super::toc::{CHUNK, RawEntry, VERSION, ZEROS};
 use super::xattrs::RawXattrs;
 use super::{WRITTEN_ENTRIES_MAX, WRITTEN_TABLE_MAX};
 use crate::archive::reader::Reader;
-use crate::archive::{Entry, EntryKind, Tap, base64, shown};
-use crate::error::{ArchiveError, ChunkedError, ExportError};
+use crate::archive::{Entry, EntryKind, Tap, base64};
+use crate::error::{ArchiveError, ChunkedError, ExportError, shown};
 use crate::types::{Algorithm, Digest, Hasher, Limits, RelPath, Timestamp};
 
 /// The size of the pieces in which contents are read.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::{ArchiveError, LimitError, ValueError};
+use super::{ArchiveError, LimitError, ValueError, shown};
 
 /// What can go wrong when an image is read from, or written to, a layout or an archive.
 #[derive(Debug, thiserror::Error)]
@@ -325,7 +325,7 @@ impl fmt::Display for Choices {
         }
         for (index, choice) in self.0.iter().take(SHOWN).enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{}", choice.chars().take(256).collect::<String>())?;
+            write!(f, "{comma}{}", shown(choice))?;
         }
         match self.0.len().saturating_sub(SHOWN) {
             0 => Ok(()),

@@ -3,6 +3,9 @@
 /// How many bytes of one an error keeps.
 const MOST: usize = 300;
 
+/// Stands where one was cut.
+const MARK: char = '\u{2026}';
+
 /// A name, or other text of somebody else's, for an error: as text, and of one that is longer than 300 bytes the beginning, with an ellipsis where it was
 /// cut. An error outlives what it is about, and is not to hold megabytes of it.
 ///
@@ -18,7 +21,7 @@ pub(crate) fn shown(name: impl AsRef<[u8]>) -> String {
         _ => head,
     };
     let mut text = String::from_utf8_lossy(whole).into_owned();
-    text.push('\u{2026}');
+    text.push(MARK);
     text
 }
 

@@ -25,7 +25,7 @@ use super::media_type::{LayerType, OCI_CONFIG};
 use super::reference::docker_name;
 use super::shape;
 use crate::compress::Compression;
-use crate::error::{Choices, Limit, OciError};
+use crate::error::{Choices, Limit, OciError, shown};
 use crate::types::{Algorithm, DiffId, Digest, Hasher, Limits};
 
 /// The list of an archive's images.
@@ -197,8 +197,7 @@ impl DockerArchive {
     }
 
     fn member(&self, name: &str) -> Result<Extent, OciError> {
-        let missing =
-            || OciError::MemberMissing { path: self.path(), member: name.chars().take(300).collect() };
+        let missing = || OciError::MemberMissing { path: self.path(), member: shown(name) };
         self.files.file(name)?.ok_or_else(missing)
     }
 

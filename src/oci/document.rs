@@ -13,8 +13,8 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAcc
 use serde_json::{Map, Number, Value};
 
 use super::shape::Shape;
-use crate::error::{Limit, OciError};
-use crate::types::keys::{alike, folded};
+use crate::error::{Limit, OciError, shown};
+use crate::types::keys::{alike, folded, mislead};
 use crate::types::{Algorithm, Digest, Hasher, Limits};
 
 /// The most JSON values in one document: so many, or one for each sixteen bytes. In memory they take more than in it.
@@ -103,8 +103,7 @@ struct Strict<'a> {
 
 impl Strict<'_> {
     fn mislead<E: serde::de::Error>(self, key: &str) -> E {
-        let shown: String = key.chars().take(64).collect();
-        self.misleading.replace(Some(format!("other programs take its key {shown:?} for another")));
+        self.misleading.replace(Some(mislead(key)));
         E::custom("a key is ambiguous")
     }
 }
@@ -174,8 +173,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let is_open = matches!(self.shape, Shape::Any);
         while let Some(key) = map.next_key::<String>()? {
             if object.contains_key(&key) {
-                let shown: String = key.chars().take(64).collect();
-                return Err(A::Error::custom(format_args!("the key {shown:?} appears twice")));
+                return Err(A::Error::custom(format_args!("the key {:?} appears twice", shown(key))));
             }
             let is_known = is_open || self.shape.keys().any(|known| known == key);
             if !is_known
@@ -244,7 +242,7 @@ mod tests {
             (r#"{"imagelayoutversion":"1.0.0"}"#, &shape::LAYOUT),
         ] {
             let reason = refused(json, shape);
-            assert!(reason.contains("other programs take its key"), "{json}: {reason}");
+            assert!(reason.contains("other programs take the key"), "{json}: {reason}");
         }
         // Names that people choose are different ones.
         for (json, shape) in [

@@ -15,7 +15,7 @@ use super::media_type::{OCI_INDEX, is_index, is_manifest};
 use super::platform::{Platform, is_attestation};
 use super::shape;
 use super::tar_index::TarIndex;
-use crate::error::{BlobError, Choices, Limit, OciError};
+use crate::error::{BlobError, Choices, Limit, OciError, shown};
 use crate::types::{Algorithm, Digest, Limits};
 
 /// The file that marks a directory as an image layout.
@@ -176,7 +176,7 @@ fn check_version(mark: &[u8], path: &Path) -> Result<(), OciError> {
     let mark: Mark = parse_typed(&parse_value(mark, LAYOUT_FILE, &shape::LAYOUT)?, LAYOUT_FILE)?;
     let version = mark.image_layout_version;
     if version.split('.').next() != Some("1") {
-        let version = version.chars().take(64).collect();
+        let version = shown(version);
         return Err(OciError::LayoutVersion { path: path.to_owned(), version });
     }
     Ok(())
@@ -238,7 +238,7 @@ impl<'a> IndexWalk<'a> {
             // Indexes list other things beside images; a reader has to skip what it does not know, unless it was
             // all that was asked for.
             if above.is_empty() {
-                let media_type = descriptor.media_type.chars().take(256).collect();
+                let media_type = shown(&descriptor.media_type);
                 return Err(OciError::UnknownManifestType { digest: digest(), media_type });
             }
             return Ok(None);

@@ -12,7 +12,7 @@ use super::document::{Document, parse_typed, parse_value};
 use super::media_type::{self, LayerType};
 use super::platform::Platform;
 use super::shape;
-use crate::error::OciError;
+use crate::error::{OciError, shown};
 use crate::types::Digest;
 
 /// Annotations, by key.
@@ -131,14 +131,11 @@ fn parse_header(document: &Document, what: &str, foreign: &[&str]) -> Result<(Va
     let header: Header = parse_typed(&value, what)?;
     if header.schema_version.as_ref().and_then(Value::as_u64) != Some(2) {
         let found = header.schema_version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-        return Err(OciError::SchemaVersion {
-            what: what.to_owned(),
-            found: found.chars().take(32).collect(),
-        });
+        return Err(OciError::SchemaVersion { what: what.to_owned(), found: shown(found) });
     }
     if let Some(found) = header.media_type.as_ref().filter(|found| **found != document.media_type) {
         let (what, expected) = (what.to_owned(), document.media_type.clone());
-        return Err(OciError::MediaType { what, expected, found: found.chars().take(256).collect() });
+        return Err(OciError::MediaType { what, expected, found: shown(found) });
     }
     if foreign.iter().any(|key| value.get(key).is_some()) {
         let reason = "it has fields of both a manifest and an index".to_owned();

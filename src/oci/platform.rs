@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Descriptor;
-use crate::error::{Choices, OciError};
+use crate::error::{Choices, OciError, shown};
 use crate::sys::machine;
 
 /// What an image runs on.
@@ -101,7 +101,7 @@ impl FromStr for Platform {
 
     /// Returns [`OciError::Platform`] if `text` is not `os/architecture` or `os/architecture/variant`.
     fn from_str(text: &str) -> Result<Self, OciError> {
-        let error = || OciError::Platform(text.chars().take(128).collect());
+        let error = || OciError::Platform(shown(text));
         let plain = |part: &&str| {
             (1..=64).contains(&part.len())
                 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::error::OciError;
+use crate::error::{OciError, shown};
 
 /// The format of the place an image is in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -122,7 +122,7 @@ impl fmt::Display for Reference {
 }
 
 fn error(text: &str, reason: &'static str) -> OciError {
-    OciError::Reference { text: text.chars().take(512).collect(), reason }
+    OciError::Reference { text: shown(text), reason }
 }
 
 /// Whether `text` follows the grammar of `org.opencontainers.image.ref.name` (OCI image specification,

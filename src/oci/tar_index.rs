@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::blob::Extent;
 use super::dir::io_error;
 use crate::archive::{Entry, EntryKind, Reader};
-use crate::error::{ArchiveError, Limit, OciError};
+use crate::error::{ArchiveError, Limit, OciError, shown};
 use crate::sys::file::File;
 use crate::types::{Limits, RelPath};
 
@@ -122,7 +122,7 @@ impl TarIndex {
     }
 
     fn unusable(&self, member: &[u8], reason: &'static str) -> OciError {
-        OciError::Member { path: self.path.clone(), member: lossy(member), reason }
+        OciError::Member { path: self.path.clone(), member: shown(member), reason }
     }
 }
 
@@ -135,8 +135,4 @@ fn symlink_target(parent: &RelPath, target: &[u8]) -> Option<RelPath> {
     joined.push(b'/');
     joined.extend_from_slice(target);
     RelPath::from_archive(&joined).ok()
-}
-
-fn lossy(name: &[u8]) -> String {
-    String::from_utf8_lossy(name.get(..300).unwrap_or(name)).into_owned()
 }

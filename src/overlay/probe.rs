@@ -13,7 +13,7 @@ use std::str::FromStr;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{MountError, ProbeTextError};
+use crate::error::{MountError, ProbeTextError, shown};
 use crate::sys::userns::{in_user_namespace, is_privileged};
 use crate::sys::{machine, path};
 use trial::Trial;
@@ -225,7 +225,7 @@ impl FromStr for Probe {
         let mut missing = vec!["boot_id", "device", "id_maps", "erofs"];
         missing.extend(probe.switches().map(|(key, _)| key));
         for line in text.lines() {
-            let bad = || ProbeTextError::Line(line.chars().take(160).collect());
+            let bad = || ProbeTextError::Line(shown(line));
             let (key, value) = line.split_once('=').ok_or_else(bad)?;
             match key {
                 "boot_id" => value.clone_into(&mut probe.boot_id),

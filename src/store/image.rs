@@ -3,7 +3,7 @@
 use layerstore_schema::record::ImageRecord;
 use layerstore_schema::table::Owner;
 
-use crate::error::{CreateError, Error, LookupError, ValueError};
+use crate::error::{CreateError, Error, LookupError, ValueError, shown};
 use crate::image::{self, Image};
 use crate::meta::{self, PreparedBlob, Query, WriteTxn};
 use crate::types::{Digest, ImageId, LayerId, Timestamp};
@@ -201,7 +201,7 @@ pub(super) fn insert(txn: &WriteTxn, owner: Owner, id: &str, items: &PreparedIte
 /// Returns [`ValueError::ItemKey`] if `key` is no key of a data item.
 pub(super) fn check_item_key(key: &str) -> Result<(), ValueError> {
     let good = (1..=1024).contains(&key.len()) && !key.chars().any(char::is_control);
-    if good { Ok(()) } else { Err(ValueError::ItemKey(key.chars().take(160).collect())) }
+    if good { Ok(()) } else { Err(ValueError::ItemKey(shown(key))) }
 }
 
 /// Returns [`ValueError::Flag`] if a flag has no name, or a value that is no JSON.
@@ -209,7 +209,7 @@ pub(super) fn check_flags(flags: &[(String, String)]) -> Result<(), ValueError> 
     for (name, value) in flags {
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
         if name.is_empty() || !is_json {
-            return Err(ValueError::Flag { name: name.clone(), value: value.chars().take(160).collect() });
+            return Err(ValueError::Flag { name: name.clone(), value: shown(value) });
         }
     }
     Ok(())

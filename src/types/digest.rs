@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::error::ValueError;
+use crate::error::{ValueError, shown};
 
 /// A hash algorithm that a [`Digest`] can carry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -87,7 +87,7 @@ impl FromStr for Digest {
 
     /// Returns [`ValueError::Digest`] if the algorithm is unknown or the digits are not lower-case hex of its length.
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let error = || ValueError::Digest(text.chars().take(256).collect());
+        let error = || ValueError::Digest(shown(text));
         let (name, hex) = text.split_once(':').ok_or_else(error)?;
         let (algorithm, length) = match name {
             "sha256" => (Algorithm::Sha256, 64),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::ValueError;
+use crate::error::{ValueError, shown};
 
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -84,7 +84,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let good =
             (1..=1024).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control);
-        if good { Ok(Name(text.into())) } else { Err(ValueError::Name(printable(text))) }
+        if good { Ok(Name(text.into())) } else { Err(ValueError::Name(shown(text))) }
     }
 }
 
@@ -112,16 +112,7 @@ pub(crate) fn check_id(text: &str) -> Result<(), ValueError> {
     let good = (1..=128).contains(&text.len())
         && text.bytes().all(plain)
         && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
-    if good { Ok(()) } else { Err(ValueError::Id(printable(text))) }
-}
-
-/// Enough of a rejected text to recognise it by.
-fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(160).collect();
-    if shown.len() < text.len() {
-        shown.push_str("...");
-    }
-    shown
+    if good { Ok(()) } else { Err(ValueError::Id(shown(text))) }
 }
 
 #[cfg(test)]

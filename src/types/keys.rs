@@ -11,6 +11,8 @@ use serde::de::value::StrDeserializer;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use crate::error::shown;
+
 /// Whether some programs take one key for the other.
 pub(crate) fn alike(one: &str, other: &str) -> bool {
     folded(one).eq(folded(other))
@@ -34,9 +36,13 @@ pub(crate) fn misleads(key: &str, known: &[&str]) -> bool {
 }
 
 /// What is said of such a key.
+pub(crate) fn mislead(key: &str) -> String {
+    format!("other programs take the key {:?} for another", shown(key))
+}
+
+/// The same as an error of a reader.
 pub(crate) fn misleading<E: Error>(key: &str) -> E {
-    let shown: String = key.chars().take(64).collect();
-    E::custom(format_args!("other programs take the key {shown:?} for another"))
+    E::custom(mislead(key))
 }
 
 /// Reads a struct, whose fields no other key may be taken for. Those inside of them are not looked at.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::error::ValueError;
+use crate::error::{ValueError, shown};
 
 /// A path below a layer's root: no leading slash, no `.` or `..`, no NUL, each part 1 to 255 bytes. The empty
 /// path is the root itself. The bytes need not be UTF-8.
@@ -101,8 +101,7 @@ impl RelPath {
 }
 
 fn error(path: &[u8], reason: &'static str) -> ValueError {
-    let shown = path.get(..300).unwrap_or(path);
-    ValueError::Path { path: String::from_utf8_lossy(shown).into_owned(), reason }
+    ValueError::Path { path: shown(path), reason }
 }
 
 impl PartialOrd for RelPath {

@@ -309,7 +309,7 @@ fn media_types_that_lie_are_refused() {
 #[test]
 fn keys_that_other_readers_take_for_another_are_refused() {
     let place = Place::new();
-    const REFUSED: Expected = Refused("other programs take its key");
+    const REFUSED: Expected = Refused("other programs take the key");
     fn long_s(manifest: &mut Value) {
         manifest["layer\u{17f}"] = json!([]);
     }
@@ -383,7 +383,7 @@ fn keys_in_the_list_of_a_docker_archive_are_exact() {
         {
             let list = format!("[{good}{more}}}]");
             let error = load_docker(&store, &write_docker(&scene, &list, 1, &tar)).unwrap_err();
-            assert!(error.to_string().contains("other programs take its key"), "{more}: {error}");
+            assert!(error.to_string().contains("other programs take the key"), "{more}: {error}");
         }
         let list = format!(r#"[{good},"Parent":"","other":1}}]"#);
         load_docker(&store, &write_docker(&scene, &list, 1, &tar)).unwrap();

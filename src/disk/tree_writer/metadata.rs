@@ -15,7 +15,7 @@ use rustix::fs::FileType;
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
 use crate::disk::masked::{self, Override, Special};
 use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
-use crate::error::UnpackError;
+use crate::error::{UnpackError, shown};
 use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
@@ -209,10 +209,7 @@ impl Shared {
                 self.leave_out(path, LeftOutWhat::Xattr(name.to_vec()), &error);
                 Ok(())
             }
-            Err(source) => {
-                let name = String::from_utf8_lossy(name.get(..300).unwrap_or(name)).into_owned();
-                Err(UnpackError::XattrRefused { member: member(path), name, source })
-            }
+            Err(source) => Err(UnpackError::XattrRefused { member: member(path), name: shown(name), source }),
             Ok(()) => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::error::ValueError;
+use crate::error::{ValueError, shown};
 use crate::sys::path;
 
 /// A run of ids: `inside`, `inside + 1`, ... are known outside as `outside`, `outside + 1`, ...
@@ -49,7 +49,7 @@ impl FromStr for IdExtent {
                 Ok(IdExtent { inside, outside, count })
             }
             _ => Err(ValueError::IdMap {
-                map: text.chars().take(160).collect(),
+                map: shown(text),
                 reason: "it is not of the form CONTAINER-ID:HOST-ID:COUNT",
             }),
         }

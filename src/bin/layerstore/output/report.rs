@@ -84,7 +84,7 @@ mod tests {
     fn nothing_is_told_twice_or_rings_the_bell() {
         assert_eq!(
             told(&["cannot load: no such file", "no such file", "deep\x07"], None),
-            "error: cannot load: no such file\n  caused by: deep\\x07\n"
+            "error: cannot load: no such file\n  caused by: deep\\u{7}\n"
         );
     }
 }

@@ -62,18 +62,24 @@ pub fn ago(time: Timestamp, now: Timestamp) -> String {
     if seconds < 0 { format!("in {span}") } else { format!("{span} ago") }
 }
 
-/// Text from outside on one line, with nothing in it that a terminal obeys.
+/// Text from outside on one line, with nothing in it that a terminal obeys or does not show. What is left out stands there as in the
+/// names that the library's messages have in quotes.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
-            // Writing to a string does not fail.
-            write!(shown, "\\x{:02x}", u32::from(character)).ok();
-        } else {
+        if is_seen(character) {
             shown.push(character);
+        } else {
+            shown.extend(character.escape_debug());
         }
     }
     shown
+}
+
+/// Marks are seen although they do not stand alone, so each is looked at behind a letter. Of what is seen, Rust escapes quotes and
+/// backslashes.
+fn is_seen(character: char) -> bool {
+    matches!(character, ' '..='~') || ['a', character].iter().collect::<String>().escape_debug().count() == 2
 }
 
 /// A path on one line, from which its bytes can be told: control characters, bytes that are no UTF-8, and backslashes
@@ -142,6 +148,15 @@ mod tests {
     fn years() -> String {
         let span = Timestamp::MAX.as_second() - Timestamp::MIN.as_second();
         (span / (365 * 86_400)).to_string()
+    }
+
+    #[test]
+    fn nothing_in_a_message_is_obeyed_or_unseen() {
+        for text in ["a\x1b[2J", "a\nb\t", "\u{85}", "a\u{202e}b\u{200b}", "\0"] {
+            assert_eq!(format!("\"{}\"", printable(text)), format!("{text:?}"));
+        }
+        assert_eq!(printable(r#"it's a "\""#), r#"it's a "\""#);
+        assert_eq!(printable("e\u{301}"), "e\u{301}");
     }
 
     #[test]
