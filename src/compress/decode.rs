@@ -155,6 +155,10 @@ impl<R: Read> Decoder<R> {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
             matches!(inner, Some(liblzma::stream::Error::MemLimit))
         };
+        // Said where a frame has to begin.
+        if self.given > 0 && error.to_string() == "Unknown frame descriptor" {
+            return super::behind("zstd");
+        }
         let wants_memory = match self.compression {
             Compression::Zstd => is_zstd_window(&error),
             Compression::Xz => is_xz(&error),

@@ -4,10 +4,14 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
+/// What a member begins with.
+const MAGIC: u8 = 0x1f;
+
 /// Reads the members of a gzip stream as one.
 ///
 /// Zero bytes after a member are padding, as GNU gzip has it (tapes and block devices leave such tails); any other
-/// byte has to begin the next member.
+/// byte has to begin the next member. gzip(1) warns of other bytes and leaves them out, where readers in Go refuse the stream; so a blob
+/// that has some would be a layer for one program and none for the next.
 pub(super) struct Members<R> {
     /// `None` only while one member hands the source on to the next, and after a failure in between.
     member: Option<GzDecoder<R>>,
@@ -24,6 +28,9 @@ impl<R: BufRead> Members<R> {
         let Some(member) = self.member.take() else { return Ok(false) };
         let mut source = member.into_inner();
         let found = skip_zeros(&mut source)?;
+        if found && source.fill_buf()?.first() != Some(&MAGIC) {
+            return Err(super::behind("gzip"));
+        }
         if found {
             self.member = Some(GzDecoder::new(source));
         }

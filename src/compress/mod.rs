@@ -84,6 +84,13 @@ impl Compression {
     }
 }
 
+/// Says that something stands behind a stream which is not part of it.
+fn behind(format: &str) -> io::Error {
+    let reason =
+        format!("the {format} stream has ended, and what stands behind it is neither another one nor zeros");
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
 /// Whether there are only zeros. Blocks without a branch inside are compared fastest.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(256).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)

@@ -106,7 +106,13 @@ fn zeros_after_gzip_members_are_padding_and_other_bytes_are_not() {
     let padded = [member.as_slice(), &[0; 1000]].concat();
     assert_eq!(decode(&padded).unwrap(), b"data");
     assert_eq!(decode(&[padded.as_slice(), &member].concat()).unwrap(), b"datadata");
-    assert!(decode(&[member.as_slice(), b"junk, twenty bytes.."].concat()).is_err());
+    let frame = encode(b"data", Compression::Zstd, None);
+    for (stream, junk) in
+        [(&member, &b"junk, twenty bytes.."[..]), (&padded, b"\n"), (&frame, b"junk, twenty bytes..")]
+    {
+        let error = decode(&[stream.as_slice(), junk].concat()).unwrap_err().to_string();
+        assert!(error.contains("stream has ended, and what stands behind it"), "{error}");
+    }
 }
 
 #[test]

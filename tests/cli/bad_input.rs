@@ -1,11 +1,13 @@
 //! Bad input: the message names the thing and the way out, the exit status is 1, and the store is as before.
 
+use std::io::Write;
+
 use serde_json::json;
 
 use super::{entries, image, lists, load_base};
 use crate::support::Dir;
 use crate::support::oci::{Fault, Image, Layer, blob_path};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 
 /// Runs a command that must fail, and finds the store as it was.
 #[track_caller]
@@ -243,4 +245,32 @@ fn a_directory_is_no_archive() {
     std::fs::create_dir(dir.join("rootfs")).unwrap();
     let error = dir.layerstore(["put-layer", "--file", "rootfs"]).assert_exit(1);
     assert!(error.contains("cannot read rootfs") && error.contains("is a directory"), "{error}");
+}
+
+#[test]
+fn an_archive_that_makes_no_layer_is_named() {
+    let dir = Dir::new("bad-archive");
+    dir.layerstore(["create-layer", "--id", "own"]).assert_success();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&archive(&[Member::file("file", "text")])).unwrap();
+    let whole = gzip.finish().unwrap();
+    let cases: [(&str, &[u8], &str); 3] = [
+        ("noise.tar", &[7; 4096], "not a tar archive"),
+        ("cut.tar.gz", &whole[..whole.len() - 12], ""),
+        (
+            "tail.tar.gz",
+            &[&whole[..], b"tail"].concat(),
+            "the gzip stream has ended, and what stands behind it",
+        ),
+    ];
+    for (name, bytes, expected) in cases {
+        dir.write(name, bytes);
+        for command in [&["put-layer"][..], &["apply", "own"]] {
+            let error = dir.layerstore(command).args(["--file", name]).assert_exit(1);
+            assert!(error.contains(&format!("cannot make a layer of {name}\n")), "{error}");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+    let error = dir.layerstore(["put-layer"]).stdin(vec![7; 4096]).assert_exit(1);
+    assert!(error.contains("cannot make a layer of standard input"), "{error}");
 }

@@ -29,6 +29,15 @@ pub enum Failure {
         /// What asks for it, and where it says so.
         by: String,
     },
+    /// An archive that the command line names makes no layer.
+    #[error("cannot make a layer of {archive}")]
+    Archive {
+        /// The file, or what else it is.
+        archive: String,
+        /// The cause.
+        #[source]
+        source: layerstore::Error,
+    },
     /// Standard output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -222,6 +231,7 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Failure::Store(error) => error.hint().map(Cow::into_owned),
+            Failure::Archive { source, .. } => source.hint().map(Cow::into_owned),
             Failure::Asked { source, by } => Some(match source.hint() {
                 Some(hint) => format!("{by} asks for it; {hint}"),
                 None => format!("{by} asks for it"),

@@ -1,7 +1,7 @@
 //! `layerstore apply`.
 
 use super::create_layer::print;
-use super::put_layer::{apply_options, open};
+use super::put_layer::{apply_options, failed, name, open};
 use crate::args::ApplyArgs;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -12,9 +12,9 @@ pub fn run(args: ApplyArgs, context: &Context) -> Result<(), Failure> {
     if !args.unseal && !layer.is_writable() {
         return Err(Failure::Sealed { layer: layer.id.to_string() });
     }
-    let input = open(&args.archive)?;
+    let (input, name) = (open(&args.archive)?, name(&args.archive));
     let mut options = apply_options(args.archive);
     options.change_under_others = args.change_under_others;
-    let layer = store.apply_diff(&layer.id, input, &options)?;
+    let layer = store.apply_diff(&layer.id, input, &options).map_err(|error| failed(&name, error))?;
     print(&store, &layer, context)
 }

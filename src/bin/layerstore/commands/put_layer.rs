@@ -13,13 +13,14 @@ use crate::failure::Failure;
 
 pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
     // Before a store is made for it.
-    let (input, granted) = (open(&args.archive)?, context.options().granted());
-    let input = layerstore::peek_archive_within(input, &name(&args.archive), granted).map_err(Error::from)?;
+    let (input, name) = (open(&args.archive)?, name(&args.archive));
+    let input = layerstore::peek_archive_within(input, &name, context.options().granted());
+    let input = input.map_err(|error| failed(&name, error.into()))?;
     let (parent, mut options) = new_layer(args.new);
     options.apply = apply_options(args.archive);
     let store = store_for(&options, parent.is_some(), context)?;
     let parent = parent_in(&store, parent)?;
-    let layer = store.put_layer(parent.as_ref(), &options, input)?;
+    let layer = store.put_layer(parent.as_ref(), &options, input).map_err(|error| failed(&name, error))?;
     print(&store, &layer, context)
 }
 
@@ -37,8 +38,16 @@ pub(super) fn open(args: &ArchiveArgs) -> Result<Box<dyn Read + Send>, Failure> 
     Ok(Box::new(file))
 }
 
+/// Says of an error that is about the archive which one that is.
+pub(super) fn failed(archive: &str, error: Error) -> Failure {
+    match error {
+        Error::Import(_) => Failure::Archive { archive: archive.to_owned(), source: error },
+        error => error.into(),
+    }
+}
+
 /// What errors call it.
-fn name(args: &ArchiveArgs) -> String {
+pub(super) fn name(args: &ArchiveArgs) -> String {
     if args.file == Path::new("-") { "standard input".to_owned() } else { args.file.display().to_string() }
 }
 
