@@ -64,6 +64,36 @@ fn variables_name_a_configuration_too() {
 }
 
 #[test]
+fn each_limit_says_where_it_came_from() {
+    let dir = Dir::new("config-limits");
+    let file = dir
+        .write("storage.conf", "[storage.options.layerstore.limits]\nentries = 7\nlayers = 8\nnames = 9\n");
+    let config = || {
+        let flags = ["--limit", "layers=5", "--limit", "indexes=6", "config"];
+        TestCommand::layerstore().arg("--config").arg(&file).args(flags)
+    };
+    let of_file = format!("{}:1", file.display());
+    let json = config().arg("--json").json();
+    assert_eq!(
+        json["limits"],
+        serde_json::json!({
+            "value": { "entries": 7, "layers": 5, "indexes": 6, "names": 9 },
+            "from": format!("{of_file}, --limit"),
+            "each": { "entries": of_file, "layers": "--limit", "indexes": "--limit", "names": of_file },
+        })
+    );
+    let text = config().stdout();
+    for (limit, from) in [("entries=7", &*of_file), ("layers=5", "--limit"), ("names=9", &of_file)] {
+        let line = text.lines().find(|line| line.contains(limit)).unwrap();
+        assert!(line.starts_with("limits ") && line.ends_with(from), "{line}");
+    }
+    // The flag and its value are said once.
+    let error = dir.layerstore(["images", "--limit", "entries=lots"]).assert_exit(2);
+    assert_eq!(error.matches("entries=lots").count(), 1, "{error}");
+    assert!(error.contains(": it takes a whole number"), "{error}");
+}
+
+#[test]
 fn a_bad_configuration_is_status_2() {
     let dir = Dir::new("config-bad");
     for (text, expected) in [

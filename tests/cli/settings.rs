@@ -223,7 +223,7 @@ fn limits_are_set_by_flag_and_file() {
     assert!(shown["limits"]["from"].as_str().unwrap().contains("storage.conf:1"), "{shown}");
     let shown = dir.layerstore(["config", "--json", "--config", &config, "--limit", "entries=8"]).json();
     assert_eq!(shown["limits"]["value"]["entries"], 8);
-    assert_eq!(shown["limits"]["from"], "--limit");
+    assert_eq!(shown["limits"]["each"]["entries"], "--limit");
     let status = dir.layerstore(["status", "--limit", "entries=8"]).stdout();
     assert!(status.contains("entries=8"), "{status}");
     let status = dir.layerstore(["status"]).stdout();

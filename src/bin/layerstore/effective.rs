@@ -12,7 +12,7 @@ use layerstore::config::{
     AdditionalLayerPath, DISABLE_ID_MAPS, DriverOption, Environment, Origin, OverlayOptions, Setting,
     Settings,
 };
-use layerstore::{StoreOptions, SyncMode};
+use layerstore::{Limit, StoreOptions, SyncMode};
 use serde_json::{Value, json};
 
 use crate::args::{GlobalArgs, Sync};
@@ -39,6 +39,21 @@ pub struct Line {
     pub option: &'static str,
     pub value: Value,
     pub origin: Origin,
+    /// Of an option that is a table: which name in it came from where.
+    pub each: Vec<(&'static str, Origin)>,
+}
+
+impl Line {
+    /// Where it came from: the names of a table perhaps from several places.
+    pub fn from(&self) -> String {
+        let mut places: Vec<String> = Vec::new();
+        for place in self.each.iter().map(|(_, origin)| origin.to_string()) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        if places.is_empty() { self.origin.to_string() } else { places.join(", ") }
+    }
 }
 
 /// A value, and what gave it.
@@ -81,7 +96,7 @@ impl Effective {
     /// An option that somebody has set, as `option = value (where)`: for messages.
     pub fn told(&self, option: &str) -> Option<String> {
         let line = self.lines.iter().find(|line| line.option == option && line.origin != Origin::Default)?;
-        Some(format!("{option} = {} ({})", shown(&line.value), line.origin))
+        Some(format!("{option} = {} ({})", shown(&line.value), line.from()))
     }
 
     /// Takes everything together.
@@ -195,7 +210,25 @@ struct Lines(Vec<Line>);
 impl Lines {
     /// Adds a line, or puts it in the place of the one that is there.
     fn add(&mut self, option: &'static str, value: Value, origin: Origin) {
-        let line = Line { option, value, origin };
+        self.put(Line { option, value, origin, each: Vec::new() });
+    }
+
+    /// Adds the limits that are not the default. Those that `from_here` names came from `origin`, and the others from where they did before.
+    fn add_limits(&mut self, options: &StoreOptions, from_here: &[Limit], origin: Origin) {
+        let before = self.0.iter().find(|line| line.option == LIMITS).map(|line| line.each.clone());
+        let before = before.unwrap_or_default();
+        let (mut value, mut each) = (serde_json::Map::new(), Vec::new());
+        for (limit, amount) in options.granted().changed() {
+            let known = before.iter().find(|(name, _)| *name == limit.name());
+            let known = known.filter(|_| !from_here.contains(&limit)).map(|(_, origin)| origin);
+            each.push((limit.name(), known.unwrap_or(&origin).clone()));
+            value.insert(limit.name().to_owned(), amount.into());
+        }
+        self.put(Line { option: LIMITS, value: Value::Object(value), origin, each });
+    }
+
+    fn put(&mut self, line: Line) {
+        let option = line.option;
         match self.0.iter_mut().find(|known| known.option == option) {
             Some(known) => *known = line,
             None => self.0.push(line),
@@ -268,7 +301,7 @@ impl Lines {
             self.add("pull_options", json!(settings.pull_options()), origin);
         }
         if let Some(origin) = of_key("storage.options.layerstore.limits") {
-            self.add("limits", changed_limits(options), origin);
+            self.add_limits(options, &[], origin);
         }
         Ok(())
     }
@@ -302,7 +335,8 @@ impl Lines {
                 limits.set(*limit, *value)?;
             }
             options = options.limits(limits);
-            self.add("limits", changed_limits(&options), Origin::Flag("--limit"));
+            let flags: Vec<Limit> = global.limits.iter().map(|(limit, _)| *limit).collect();
+            self.add_limits(&options, &flags, Origin::Flag("--limit"));
         }
         let read_only = if global.no_write { Origin::Flag("--no-write") } else { Origin::Default };
         self.add("read_only", global.no_write.into(), read_only);
@@ -345,7 +379,7 @@ impl Lines {
             ("userns_min_size", 1024.into()),
             ("userns_max_size", 65536.into()),
             ("use_composefs", false.into()),
-            ("limits", json!({})),
+            (LIMITS, json!({})),
             ("pull_options", json!({})),
         ];
         for (option, value) in defaults {
@@ -357,6 +391,9 @@ impl Lines {
         Ok(options)
     }
 }
+
+/// What the table of limits is called among the options.
+pub const LIMITS: &str = "limits";
 
 /// The order in which options are shown.
 const ORDER: [&str; 24] = [
@@ -382,15 +419,9 @@ const ORDER: [&str; 24] = [
     "userns_user",
     "userns_min_size",
     "userns_max_size",
-    "limits",
+    LIMITS,
     "pull_options",
 ];
-
-/// The limits that are not the default.
-fn changed_limits(options: &StoreOptions) -> Value {
-    let changed = options.granted().changed();
-    Value::Object(changed.map(|(limit, value)| (limit.name().to_owned(), value.into())).collect())
-}
 
 fn sync_word(mode: SyncMode) -> &'static str {
     match mode {

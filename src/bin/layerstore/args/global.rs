@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use layerstore::Limit;
 use layerstore::config::parse_limit;
+use layerstore::{ConfigError, Limit};
 
 const HEADING: &str = "Global options";
 
@@ -71,7 +71,7 @@ pub struct GlobalArgs {
     ///
     /// No real image meets a default. What asks for more is refused before the work is done, by the name of the limit; grant more only
     /// to a source that you trust. Sizes have units, counts have none. docs/cli.md has all limits with their defaults.
-    #[arg(long = "limit", global = true, value_name = "NAME=VALUE", value_parser = parse_limit, help_heading = HEADING)]
+    #[arg(long = "limit", global = true, value_name = "NAME=VALUE", value_parser = limit, help_heading = HEADING)]
     pub limits: Vec<(Limit, u64)>,
 
     /// Do not keep the compressed blobs that layers came as
@@ -127,6 +127,14 @@ pub enum Color {
     Always,
     /// Never
     Never,
+}
+
+/// The words of an error are said behind the flag and its value.
+fn limit(text: &str) -> Result<(Limit, u64), String> {
+    parse_limit(text).map_err(|error| match error {
+        ConfigError::Limit { reason, .. } => reason,
+        error => error.to_string(),
+    })
 }
 
 /// A time span in seconds, as `1.5`.

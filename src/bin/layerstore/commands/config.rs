@@ -1,10 +1,10 @@
 //! `layerstore config`.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::args::ConfigArgs;
 use crate::context::Context;
-use crate::effective::shown;
+use crate::effective::{LIMITS, shown};
 use crate::failure::Failure;
 use crate::output::table::{Align, Table};
 
@@ -13,14 +13,25 @@ pub fn run(_: &ConfigArgs, context: &Context) -> Result<(), Failure> {
     context.tell_warnings();
     if context.out().is_json() {
         let option = |line: &crate::effective::Line| {
-            let value = json!({ "value": line.value, "from": line.origin.to_string() });
-            (line.option.to_owned(), value)
+            let mut told = json!({ "value": line.value, "from": line.from() });
+            if let (LIMITS, Some(fields)) = (line.option, told.as_object_mut()) {
+                let each =
+                    line.each.iter().map(|(name, origin)| ((*name).to_owned(), origin.to_string().into()));
+                fields.insert("each".to_owned(), Value::Object(each.collect()));
+            }
+            (line.option.to_owned(), told)
         };
         return context.out().json(&effective.lines.iter().map(option).collect::<Map<_, _>>());
     }
     let mut table = Table::new([("OPTION", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
     for line in &effective.lines {
-        table.row([line.option.to_owned(), shown(&line.value), line.origin.to_string()]);
+        if line.each.is_empty() {
+            table.row([line.option.to_owned(), shown(&line.value), line.origin.to_string()]);
+        }
+        for (name, origin) in &line.each {
+            let value = line.value.get(name).map(shown).unwrap_or_default();
+            table.row([line.option.to_owned(), format!("{name}={value}"), origin.to_string()]);
+        }
     }
     context.out().table(&table)
 }

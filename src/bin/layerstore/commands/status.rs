@@ -130,7 +130,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     context.out().line("")?;
     let mut table = Table::new([("SETTING", Left), ("VALUE", Left), ("FROM", Left)]);
     for line in context.effective().lines.iter().filter(|line| SETTINGS.contains(&line.option)) {
-        table.row([line.option.to_owned(), in_words(line), line.origin.to_string()]);
+        table.row([line.option.to_owned(), in_words(line), line.from()]);
     }
     context.out().table(&table)?;
     let Ok(capabilities) = capabilities else { return Ok(()) };
@@ -185,7 +185,7 @@ fn in_words(line: &Line) -> String {
 }
 
 fn setting(line: &Line) -> (String, Value) {
-    (line.option.to_owned(), json!({ "value": line.value, "from": line.origin.to_string() }))
+    (line.option.to_owned(), json!({ "value": line.value, "from": line.from() }))
 }
 
 /// How many snapshots of containerd there are.
