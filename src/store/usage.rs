@@ -54,8 +54,8 @@ pub struct Status {
     pub database_bytes: u64,
     /// Directories and blobs that are just being filled or removed.
     pub in_progress: u64,
-    /// Those that a process which died was filling or removing; [`Store::gc`] says how many bytes they take. What a power
-    /// cut left is not counted here.
+    /// Those that a process which died was filling or removing, each counted once; [`Store::gc`] lists each of their parts, and says how
+    /// many bytes they take. What a power cut, leases or mounts left is not counted here: to find it, everything is listed.
     pub leftovers: u64,
     /// Directories of layers and kept blobs that were written in this boot and not synced: see [`Store::sync`].
     pub unsynced: u64,

@@ -163,11 +163,16 @@ fn garbage_is_shown_then_removed() {
 fn what_a_dead_process_left_shows_in_the_status() {
     let dir = Dir::new("leftovers");
     load_base(&dir);
-    assert!(dir.layerstore(["status"]).stdout().contains("leftovers   none"));
+    assert!(
+        dir.layerstore(["status"]).stdout().contains("leftovers   none of dead processes; `layerstore gc")
+    );
     dir.write("root/diffs/12345/file", "left behind");
     dir.write("root/locks/12345", "");
     let shown = dir.layerstore(["status"]).stdout();
-    assert!(shown.contains("leftovers   1; see `layerstore gc --dry-run`"), "{shown}");
+    let told = "leftovers   1 of dead processes; `layerstore gc --dry-run` lists their parts, and all else that can go";
+    assert!(shown.contains(told), "{shown}");
+    // Its directory and its lock file.
+    assert!(dir.layerstore(["gc", "--dry-run"]).stdout().contains("would remove 2 leftovers"));
     let status = dir.layerstore(["status", "--json"]).json();
     assert_eq!((&status["leftovers"], &status["in_progress"]), (&json!(1), &json!(0)));
     // The next command that writes tidies up.

@@ -77,8 +77,10 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     };
     let count = |number: usize, what| text::count(u64::try_from(number).unwrap_or(u64::MAX), what);
     let leftovers = match status.leftovers {
-        0 => "none".to_owned(),
-        some => format!("{some}; see `layerstore gc --dry-run`"),
+        0 => "none of dead processes; `layerstore gc --dry-run` looks for all that can go".to_owned(),
+        some => format!(
+            "{some} of dead processes; `layerstore gc --dry-run` lists their parts, and all else that can go"
+        ),
     };
     let not_synced = match (status.unsynced, status.unverified) {
         (0, 0) => "nothing".to_owned(),
