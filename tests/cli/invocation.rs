@@ -112,3 +112,27 @@ fn a_word_that_is_no_level_is_refused() {
     assert!(error.contains("$LAYERSTORE_LOG"), "{error}");
     dir.layerstore(["--log", "layerstore::store=debug", "version"]).assert_success();
 }
+
+#[test]
+fn a_failure_is_text_and_a_status_with_json_too() {
+    let dir = Dir::new("json-failures");
+    dir.layerstore(["create-layer", "--name", "base"]).assert_success();
+    for (command, status) in [
+        (&["inspect", "missing"][..], 1),
+        (&["rm", "--layer", "missing"], 1),
+        (&["create-layer", "missing"], 1),
+        (&["put-layer", "--file", "missing"], 1),
+        (&["images", "--config", "missing"], 2),
+    ] {
+        let output = dir.layerstore(command).arg("--json").output();
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert!(
+            output.stdout.is_empty() || serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(),
+            "{output:?}"
+        );
+        let told = String::from_utf8(output.stderr).unwrap();
+        let forms = ["error: ", "  caused by: ", "  hint: "];
+        assert!(told.starts_with("error: "), "{told}");
+        assert!(told.lines().all(|line| forms.iter().any(|form| line.starts_with(form))), "{told}");
+    }
+}
