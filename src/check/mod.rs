@@ -291,6 +291,7 @@ impl Store {
                 false => Damage::Stray { path },
             }));
             (report.garbage, damaged) = (unnamed.garbage, unnamed.damaged);
+            report.notes.extend(unnamed.mounted);
         }
         forget_what_is_elsewhere(self, &mut part.damages)?;
         if !part.damages.is_empty() {

@@ -1,8 +1,8 @@
 //! What a check tells and what is no damage: layers and blobs that are not known to be on the disk, and layers that another
-//! program serves.
+//! program serves, and what is garbage but for a mount in it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use layerstore_schema::record::LayerContent;
 
@@ -35,6 +35,16 @@ pub enum Note {
         /// The directory.
         path: PathBuf,
     },
+    /// No record names it, and a filesystem is mounted in it, so `gc` leaves it.
+    #[error(
+        "a filesystem is mounted at {target:?}, in {thing}, which no record names: unmount it, and `layerstore gc` removes the rest"
+    )]
+    Mounted {
+        /// The directory of the store's.
+        thing: String,
+        /// The mount point.
+        target: PathBuf,
+    },
     /// It was not synced when the machine went down, and nobody has used it since.
     #[error(
         "{thing} in {path:?} was not synced when the machine went down; it is verified before its first use, and by \
@@ -55,16 +65,22 @@ impl Note {
             Note::Unsynced { .. } => "unsynced",
             Note::Unverified { .. } => "unverified",
             Note::Served { .. } => "served",
+            Note::Mounted { .. } => "mounted",
         }
     }
 
     /// What it is about, such as `layer 5f70bf18a086`.
     pub fn thing(&self) -> &str {
         match self {
-            Note::Unsynced { thing, .. } | Note::Unverified { thing, .. } | Note::Served { thing, .. } => {
-                thing
-            }
+            Note::Unsynced { thing, .. }
+            | Note::Unverified { thing, .. }
+            | Note::Served { thing, .. }
+            | Note::Mounted { thing, .. } => thing,
         }
+    }
+
+    pub(super) fn mounted(path: &Path, target: &Path) -> Self {
+        Note::Mounted { thing: path.display().to_string(), target: target.to_owned() }
     }
 }
 

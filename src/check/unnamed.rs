@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::disk::{DiffName, Part, Subdirectory};
+use super::Note;
+use crate::disk::{DiffName, ForeignMounts, Part, Subdirectory};
 use crate::error::{Error, MetaError};
 use crate::store::{Store, StoreOptions, find_leftovers};
 use crate::sys::path;
@@ -19,6 +20,8 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Unnamed {
     /// What no record names and no process holds.
     pub(super) garbage: Vec<PathBuf>,
+    /// What would be garbage, and somebody has mounted something in.
+    pub(super) mounted: Vec<Note>,
     /// What is none of the store's.
     pub(super) strays: Vec<PathBuf>,
     /// The database of which a page is not as it was written, if so: nothing is known to be garbage then.
@@ -28,11 +31,24 @@ pub(super) struct Unnamed {
 /// Finds garbage, and what is none of the store's.
 pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
     let layout = store.layout();
-    let mut found = Unnamed { garbage: Vec::new(), strays: Vec::new(), damaged: None };
+    let mut found = Unnamed { garbage: Vec::new(), mounted: Vec::new(), strays: Vec::new(), damaged: None };
     match find_leftovers(layout, || store.named_numbers()) {
         // What stands where something is missing may be that, and `gc` leaves it.
         Ok(leftovers) => {
-            found.garbage.extend(leftovers.found.iter().flat_map(|leftover| leftover.paths(layout)));
+            let mounts = ForeignMounts::look(layout).ok();
+            let inside = |path: &Path| Some(mounts.as_ref()?.inside(path)?.to_owned());
+            for leftover in &leftovers.found {
+                let is_left = leftover.paths(layout).any(|path| inside(&path).is_some());
+                for part in &leftover.parts {
+                    let path = part.path(layout);
+                    match inside(&path) {
+                        Some(target) => found.mounted.push(Note::mounted(&path, &target)),
+                        // It announces what stays.
+                        None if is_left && part.which == Subdirectory::Locks => {}
+                        None => found.garbage.push(path),
+                    }
+                }
+            }
         }
         // It is found already, and what it names is not known.
         Err(Error::Meta(MetaError::Record { .. })) => {}

@@ -19,6 +19,7 @@
 //! | [`share`] | equal files that take their space once |
 //! | [`inherit`] | the root directory of a new layer |
 //! | [`remove`] | removes trees |
+//! | [`foreign`] | what others have mounted among the files |
 //! | [`trash`] | how what has a number goes |
 //! | [`additional`] | layers in the directories of additional layer stores |
 //! | [`usage`] | what a tree takes on the disk |
@@ -42,6 +43,7 @@ mod entry_lock;
 mod file_in;
 #[cfg(test)]
 mod fixture;
+mod foreign;
 mod hash;
 mod index;
 mod inherit;
@@ -80,6 +82,7 @@ pub(crate) use damage::{DamagedPath, changed_path, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use file_in::{read_file, write_file};
+pub(crate) use foreign::ForeignMounts;
 pub(crate) use hash::{hash_content, hash_files};
 pub(crate) use index::{INDEX, KeptFile, list_kept};
 pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};

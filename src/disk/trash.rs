@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
+use super::foreign;
 use super::layout::Layout;
 use super::names::{CONTENT, DiffName, Subdirectory};
 use super::quota;
@@ -174,8 +175,11 @@ impl<'l> Trash<'l> {
         if let DiffName::Entry(_) = part.name {
             quota::release(dir.as_fd(), &part.name.to_string().into_bytes());
         }
+        let failed = |error| foreign::named(error, self.layout, &part.path(self.layout));
         let name = part.name.to_string().into_bytes();
-        let DiffName::Composefs(_) = part.name else { return remove_tree_within(dir.as_fd(), &name, limit) };
+        let DiffName::Composefs(_) = part.name else {
+            return remove_tree_within(dir.as_fd(), &name, limit).map_err(failed);
+        };
         // Without it there is nothing to be found by hashes.
         match beneath::open_directory_beneath(self.layout.root(), CONTENT.as_bytes()) {
             Ok(shared) => {
@@ -183,6 +187,7 @@ impl<'l> Trash<'l> {
             }
             Err(_) => remove_tree_within(dir.as_fd(), &name, limit),
         }
+        .map_err(failed)
     }
 }
 

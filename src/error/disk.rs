@@ -64,7 +64,7 @@ pub enum LayoutError {
     },
     /// A filesystem is mounted over something of the store's: what the store has there cannot be seen.
     #[error(
-        "a filesystem is mounted over {path:?}, or over a directory that it is in, and hides what the store has there: unmount it          (umount)"
+        "a filesystem is mounted over {path:?}, or over a directory that it is in, and hides what the store has there: unmount it (umount)"
     )]
     Mounted {
         /// What is hidden.

@@ -1,7 +1,9 @@
 //! Directories, blobs and lock files that no record needs.
 
+use std::path::Path;
+
 use super::{GarbageKind, GcReport};
-use crate::disk::{DiffName, Part, Subdirectory, Trash};
+use crate::disk::{DiffName, ForeignMounts, Part, Subdirectory, Trash};
 use crate::error::Error;
 use crate::store::{Leftovers, Store, Sweep, Swept, find_leftovers};
 
@@ -10,8 +12,19 @@ impl Store {
         let layout = self.layout();
         let Leftovers { found, doubtful } = find_leftovers(layout, || self.named_numbers())?;
         let trash = Trash::look(layout)?;
-        for part in found.into_iter().flat_map(|leftover| leftover.parts) {
-            report.add(kind(part), part.path(layout), None, trash.measure(part));
+        let mounts = ForeignMounts::look(layout).ok();
+        for leftover in found {
+            let error = |path: &Path| mounts.as_ref().and_then(|mounts| mounts.error(path));
+            let is_left = leftover.paths(layout).any(|path| error(&path).is_some());
+            for part in leftover.parts {
+                let path = part.path(layout);
+                match error(&path) {
+                    Some(error) => report.leave(path, error),
+                    // It announces what stays.
+                    None if is_left && part.which == Subdirectory::Locks => {}
+                    None => report.add(kind(part), path, None, trash.measure(part)),
+                }
+            }
         }
         for one in doubtful {
             report.leave(one.part.path(layout), one.error);

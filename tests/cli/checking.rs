@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use layerstore::{Store, StoreOptions};
+use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::json;
 
 use super::{TAG, entries, image, lists, load_base};
@@ -179,6 +180,38 @@ fn what_a_dead_process_left_shows_in_the_status() {
     dir.layerstore(["create-container"]).assert_success();
     assert_eq!(dir.layerstore(["status", "--json"]).json()["leftovers"], 0);
     assert_eq!((entries(&dir, "diffs"), entries(&dir, "locks")), (3, 0));
+}
+
+#[test]
+fn what_is_mounted_in_garbage_is_named() {
+    let dir = Dir::new("mounted-garbage");
+    load_base(&dir);
+    for below in ["trash/12345", "trash/12345/inside", "diffs/12345/inside"] {
+        let at = dir.root().join(below);
+        std::fs::create_dir_all(&at).unwrap();
+        if let Err(error) = rustix::mount::mount("none", &at, "tmpfs", MountFlags::empty(), None) {
+            skip!("this process may not mount: {error}");
+        }
+        let dry = dir.layerstore(["gc", "--dry-run"]).output();
+        let check = dir.layerstore(["check"]).output();
+        let json = dir.layerstore(["check", "--json"]).output();
+        let gc = dir.layerstore(["gc"]).output();
+        // The directory may be in the trash by now, with what is mounted in it.
+        let moved = dir.root().join("trash/12345/inside");
+        let named = [at.clone(), moved.clone()].map(|at| format!("a filesystem is mounted at {at:?}"));
+        rustix::mount::unmount(&at, UnmountFlags::DETACH)
+            .or_else(|_| rustix::mount::unmount(&moved, UnmountFlags::DETACH))
+            .unwrap();
+        for (output, told) in [(&dry, &dry.stderr), (&gc, &gc.stderr), (&check, &check.stdout)] {
+            let told = String::from_utf8_lossy(told);
+            assert!(named.iter().any(|named| told.contains(named)), "{below}: {named:?} {output:?}");
+        }
+        assert_eq!((dry.status.code(), gc.status.code(), check.status.code()), (Some(1), Some(1), Some(0)));
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!((&json["notes"][0]["code"], &json["findings"]), (&json!("mounted"), &json!([])), "{json}");
+        dir.layerstore(["gc"]).assert_success();
+        assert!(!at.exists());
+    }
 }
 
 #[test]

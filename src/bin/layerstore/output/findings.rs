@@ -74,9 +74,13 @@ fn print_remedy(remedy: &Remedy, out: &Output) -> Result<(), Failure> {
     removes.iter().try_for_each(|one| out.line(format_args!("      {}", shown(one))))
 }
 
-/// Prints how much is not synced: a line for each kind of note.
+/// Prints how much is not synced: a line for each kind of note, and for each mount that is in the way.
 pub fn print_notes(notes: &[Note], out: &Output) -> Result<(), Failure> {
     for (code, notes) in grouped(notes, Note::code) {
+        if code == "mounted" {
+            notes.iter().try_for_each(|note| out.line(format_args!("note: {}", shown(&note.to_string()))))?;
+            continue;
+        }
         let blobs = notes.iter().filter(|note| note.thing().starts_with("kept blob ")).count();
         let counts = [(notes.len().saturating_sub(blobs), "layer"), (blobs, "kept blob")];
         let counts = counts.into_iter().filter(|(number, _)| *number > 0);
