@@ -1,6 +1,6 @@
 //! What the configuration depends on besides files: who asks, where the home is, which variables are set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::settings::{Ignored, Origin};
@@ -34,21 +34,33 @@ pub struct Environment {
 
 impl Environment {
     /// The surroundings of this process.
+    ///
+    /// They include what the user database says, which may be asked of another machine. Who only wants to know of variables takes
+    /// [`of_variables`](Self::of_variables).
     pub fn of_this_process() -> Self {
+        let of_variables = Environment::of_variables();
+        let user = of_variables.user;
+        let own = BTreeSet::from([privileges::effective_user(), privileges::user_outside()]);
+        // Each is asked for once: as a rule they are one.
+        let asked = own.iter().copied().chain([user]).collect::<BTreeSet<u32>>();
+        let homes: BTreeMap<u32, PathBuf> =
+            asked.into_iter().filter_map(|user| Some((user, privileges::home_of(user)?))).collect();
+        Environment {
+            home: homes.get(&user).cloned(),
+            own_homes: own.iter().filter_map(|user| homes.get(user).cloned()).collect(),
+            ..of_variables
+        }
+    }
+
+    /// The same without what the user database says: no home is known but that of `HOME`, and none is the user's own.
+    pub fn of_variables() -> Self {
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         // A program that entered a user namespace as an ordinary user says so here, for itself and its children.
         let outside = variables.get(ROOTLESS_USER).and_then(|text| text.parse().ok());
         let user = outside.unwrap_or_else(privileges::effective_user);
-        let own = [privileges::effective_user(), privileges::user_outside()];
-        Environment {
-            user,
-            variables,
-            home: privileges::home_of(user),
-            own_homes: own.into_iter().filter_map(privileges::home_of).collect(),
-            system_root: PathBuf::from("/"),
-        }
+        Environment { user, variables, home: None, own_homes: Vec::new(), system_root: PathBuf::from("/") }
     }
 
     /// Whether mounts are not to map ids: `_CONTAINERS_OVERLAY_DISABLE_IDMAP` is `yes`.

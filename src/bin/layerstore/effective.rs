@@ -1,6 +1,7 @@
 //! The options of the store: flags over variables over a file of configuration over defaults, and which of these each
 //! value came from.
 
+use std::cell::LazyCell;
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -101,8 +102,12 @@ impl Effective {
 
     /// Takes everything together.
     pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
-        let environment = Environment::of_this_process();
         let file = given(global.config.clone(), "--config", "LAYERSTORE_CONFIG");
+        let environment = match &file {
+            Some(_) => Environment::of_this_process(),
+            // Without a file nobody asks where the user's are.
+            None => Environment::of_variables(),
+        };
         let settings = file.as_ref().map(|file: &Chosen<PathBuf>| match file.origin {
             Origin::Variable(variable) => {
                 Settings::load_file_of_variable(&environment, &file.value, variable)
@@ -133,7 +138,7 @@ impl Effective {
         }
         lines.add_driver_flags(&flags)?;
         options = options.run_root(&run_root.value);
-        options = lines.apply_flags(options, global)?;
+        options = lines.apply_flags(options, global, &environment)?;
         let (root, run_root) = (root.value, run_root.value);
         Ok(Effective { options, root, run_root, file, lines: lines.0, warnings })
     }
@@ -178,7 +183,8 @@ fn roots(
     global: &GlobalArgs,
     settings: Option<&Settings>,
 ) -> Result<(Chosen<PathBuf>, Chosen<PathBuf>), Failure> {
-    let surroundings = Surroundings::of_this_process();
+    // Not needed where both are named.
+    let surroundings = LazyCell::new(Surroundings::of_this_process);
     let configured =
         |setting: Option<&Setting<PathBuf>>| setting.filter(|one| one.is_set()).map(Chosen::from);
     let root = given(global.root.clone(), "--root", "LAYERSTORE_ROOT")
@@ -319,6 +325,7 @@ impl Lines {
         &mut self,
         mut options: StoreOptions,
         global: &GlobalArgs,
+        environment: &Environment,
     ) -> Result<StoreOptions, Failure> {
         if let Some(store) = &global.image_store_root {
             options = options.image_store_root(store);
@@ -356,7 +363,7 @@ impl Lines {
         let keeps = if global.no_keep_blobs { Origin::Flag("--no-keep-blobs") } else { Origin::Default };
         self.add("keep_blobs", (!global.no_keep_blobs).into(), keeps);
         options = options.keep_blobs(!global.no_keep_blobs);
-        if Environment::of_this_process().disables_id_mapped_mounts() {
+        if environment.disables_id_mapped_mounts() {
             options = options.id_mapped_mounts(false);
             self.add("id_mapped_mounts", false.into(), Origin::Variable(DISABLE_ID_MAPS));
         }
