@@ -61,15 +61,16 @@ impl fmt::Display for By {
 /// as the kernel follows it.
 pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
     let mut at = PathBuf::from("/");
+    let mut above = path::stat(&at)?;
     let mut rest = parts(&std::path::absolute(path)?);
     let mut links: u32 = 0;
     while let Some(part) = rest.pop() {
         if part == ".." {
             at.pop();
+            above = path::stat(&at)?;
             continue;
         }
         // In a directory with the sticky bit everyone has names of their own, and changes no others.
-        let above = path::stat(&at)?;
         let by = if above.mode & 0o1000 == 0 { at_path(&at, &above)? } else { of_owner(above.uid) };
         if let Some(by) = by {
             return Ok(Some(Exposed { path: at, by }));
@@ -77,7 +78,7 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
         let next = at.join(&part);
         let found = stat_path(&next, AtFlags::SYMLINK_NOFOLLOW)?;
         if found.kind != FileType::Symlink {
-            at = next;
+            (at, above) = (next, found);
             continue;
         }
         if let Some(by) = of_owner(found.uid) {
@@ -90,11 +91,11 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
         let target = path::read_link(&next)?;
         if target.is_absolute() {
             at = PathBuf::from("/");
+            above = path::stat(&at)?;
         }
         rest.extend(parts(&target));
     }
-    let found = path::stat(&at)?;
-    Ok(at_path(&at, &found)?.map(|by| Exposed { path: at, by }))
+    Ok(at_path(&at, &above)?.map(|by| Exposed { path: at, by }))
 }
 
 /// Who else could change an open file, or the names in a directory; `None` if nobody.
