@@ -89,7 +89,7 @@ impl Layout {
             }
             file => file.map_err(failed("open the marker of"))?,
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(256);
         File::from(file).take(marker::LIMIT).read_to_end(&mut bytes).map_err(failed("read the marker of"))?;
         let (uuid, xattrs) = marker::parse(&bytes).map_err(|problem| match problem {
             MarkerProblem::Newer(found) => {

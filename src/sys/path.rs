@@ -115,7 +115,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The whole content of a text file.
 pub(crate) fn read_to_string(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+    // Most are of some lines, and come in one piece.
+    let mut text = String::with_capacity(1 << 10);
     File::open(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
