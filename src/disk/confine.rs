@@ -28,8 +28,10 @@ impl Confinement {
 
     /// A staged directory, to fill it.
     pub(crate) fn to(staging: &Staging) -> Self {
-        let both = [staging.directory(), staging.aside()];
-        Self::to_nothing().and(&both, Access::Fill)
+        match staging.aside() {
+            Ok(aside) => Self::to_nothing().and(&[staging.directory(), aside], Access::Fill),
+            Err(error) => Confinement(Err(error)),
+        }
     }
 
     /// A directory besides, to read it. It need not stay open.

@@ -6,7 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::copy::copy_bytes;
 use super::entry_lock::{EntryLock, NamedLock};
@@ -60,7 +61,7 @@ impl Stage {
 pub(crate) struct Staging {
     held: Held,
     directory: OwnedFd,
-    aside: OwnedFd,
+    aside: OnceLock<OwnedFd>,
 }
 
 /// A directory or blob file with everything in it, waiting for its row. Dropping it removes it.
@@ -83,23 +84,18 @@ impl Staging {
     /// Makes the directory `diffs/<number>`. The number must never have been used before.
     pub(crate) fn create(stage: &Stage, number: u64) -> Result<Self, LayoutError> {
         let held = Held::take(stage, Subdirectory::Diffs, number)?;
-        let make = |name: DiffName, mode| {
-            let bytes = name.to_string().into_bytes();
-            // Not every umask lets the owner open it.
-            node::make_private_directory(held.parent(), &bytes)
-                .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
-                .and_then(|made| node::set_mode(made.as_fd(), mode).map(|()| made))
-                .map_err(|source| held.failed(name, "create", source))
+        let name = DiffName::Entry(number);
+        let make = || {
+            let directory = held.make_directory(name)?;
+            node::set_mode(directory.as_fd(), 0o755)?;
+            if let Some((namespace, mask)) = stage.0.mask {
+                masked::begin(directory.as_fd(), namespace, mask)?;
+            }
+            Ok(directory)
         };
-        let directory = make(DiffName::Entry(number), 0o755)?;
-        if let Some((namespace, mask)) = stage.0.mask {
-            let name = DiffName::Entry(number);
-            masked::begin(directory.as_fd(), namespace, mask)
-                .map_err(|source| held.failed(name, "create", source))?;
-        }
-        let aside = make(DiffName::Aside(number), 0o700)?;
+        let directory = make().map_err(|source| held.failed(name, "create", source))?;
         moment::pass("staged");
-        Ok(Staging { held, directory, aside })
+        Ok(Staging { held, directory, aside: OnceLock::new() })
     }
 
     /// Nothing more comes into it: its handles are closed.
@@ -117,10 +113,15 @@ impl Staging {
         self.directory.as_fd()
     }
 
-    /// The directory for files that the layer being unpacked replaced itself. It is removed with the guard,
-    /// kept or not.
-    pub(crate) fn aside(&self) -> BorrowedFd<'_> {
-        self.aside.as_fd()
+    /// The directory for files that the layer being unpacked replaced itself: made by the first call, which one thread does before
+    /// others fill the directory. It is removed with the guard, kept or not.
+    pub(crate) fn aside(&self) -> io::Result<BorrowedFd<'_>> {
+        if let Some(aside) = self.aside.get() {
+            return Ok(aside.as_fd());
+        }
+        self.held.has_aside.store(true, Ordering::Release);
+        let made = self.held.make_directory(DiffName::Aside(self.number()))?;
+        Ok(self.aside.get_or_init(|| made).as_fd())
     }
 
     /// Brings the directory's own metadata and its name to the disk: enough for one that is empty.
@@ -266,6 +267,8 @@ struct Held {
     /// Where it stands, if the stage has no handle of that.
     parent: Option<OwnedFd>,
     keep: bool,
+    /// Whether there is, perhaps, a directory beside it that goes with the guard.
+    has_aside: AtomicBool,
 }
 
 impl Held {
@@ -280,7 +283,8 @@ impl Held {
         number: u64,
     ) -> Result<Self, LayoutError> {
         let lock = stage.0.lock.name(number)?;
-        let mut held = Held { lock, stage: stage.clone(), which, parent, keep: false };
+        let has_aside = AtomicBool::new(false);
+        let mut held = Held { lock, stage: stage.clone(), which, parent, keep: false, has_aside };
         match stat::stat_at(held.parent(), number.to_string().as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(held),
             found => {
@@ -304,6 +308,14 @@ impl Held {
         }
     }
 
+    /// Makes a directory for its owner alone.
+    fn make_directory(&self, name: DiffName) -> io::Result<OwnedFd> {
+        let bytes = name.to_string().into_bytes();
+        // Not every umask lets the owner open it.
+        node::make_private_directory(self.parent(), &bytes)?;
+        beneath::open_directory_beneath(self.parent(), &bytes)
+    }
+
     fn failed(&self, name: DiffName, action: &'static str, source: io::Error) -> LayoutError {
         let path = self.stage.0.root.join(self.which.name()).join(name.to_string());
         LayoutError::Io { path, action, source }
@@ -312,11 +324,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut doomed = vec![DiffName::Aside(self.number())];
-        if !self.keep {
-            doomed.push(DiffName::Entry(self.number()));
-        }
-        for name in doomed {
+        let aside = self.has_aside.load(Ordering::Acquire).then_some(DiffName::Aside(self.number()));
+        let own = (!self.keep).then_some(DiffName::Entry(self.number()));
+        for name in aside.into_iter().chain(own) {
             if let (Subdirectory::Diffs, DiffName::Entry(_)) = (self.which, name) {
                 quota::release(self.parent(), name.to_string().as_bytes());
             }
@@ -351,6 +361,9 @@ mod tests {
         assert_eq!(lock_state(&layout, 7).unwrap(), LockState::Held);
         assert!(Staging::create(&Stage::create(&layout).unwrap(), 7).is_err());
         assert_eq!(lock_state(&layout, 7).unwrap(), LockState::Held);
+        assert_eq!(names(&layout, Subdirectory::Diffs).len(), 1);
+        staging.aside().unwrap();
+        staging.aside().unwrap();
         assert_eq!(names(&layout, Subdirectory::Diffs).len(), 2);
         drop(staging);
         assert!(names(&layout, Subdirectory::Diffs).is_empty());

@@ -22,6 +22,7 @@ fn what_is_being_filled_is_left_alone() {
     let store = store(dir.path());
     let stage = Stage::create(store.layout()).unwrap();
     let staging = Staging::create(&stage, 1).unwrap();
+    staging.aside().unwrap();
     let blob = StagedBlob::create(&stage, 2).unwrap();
     // A workdir made together with a directory that is being filled.
     store.layout().ensure_workdir(1).unwrap();

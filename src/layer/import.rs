@@ -146,7 +146,7 @@ fn unpack_archive(
     records: File,
     options: &ImportOptions,
 ) -> Result<Unpacked, ImportError> {
-    let (directory, aside) = (duplicate(staging.directory())?, duplicate(staging.aside())?);
+    let (directory, aside) = (duplicate(staging.directory())?, duplicate(staging.aside()?)?);
     let mut tree = TreeWriter::new(directory, aside, options.unpack.clone()).within(&options.budget);
     let mut first = [0; 1];
     let read = input.read(&mut first)?;

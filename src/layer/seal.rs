@@ -226,7 +226,7 @@ fn assemble_split(
     let mut replaced = |ordinal: u32| -> io::Result<Box<dyn Read>> {
         let content = usize::try_from(ordinal).ok().and_then(|ordinal| all.get(ordinal));
         let name = content.and_then(|(hash, _)| aside.get(hash)).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(File::from(beneath::open_sealed_file_beneath(staging.aside(), name.as_bytes())?)))
+        Ok(Box::new(File::from(beneath::open_sealed_file_beneath(staging.aside()?, name.as_bytes())?)))
     };
     records.rewind()?;
     let out = split::assemble(spool()?, &table, records, &mut replaced)?;

@@ -60,7 +60,7 @@ fn assemble_confined(
     options: &UnpackOptions,
 ) -> Result<Manifest, Error> {
     let own = |fd: BorrowedFd<'_>| duplicate(fd).map_err(RepairError::Io);
-    let (root, aside) = (own(staging.directory())?, own(staging.aside())?);
+    let (root, aside) = (own(staging.directory())?, own(staging.aside().map_err(RepairError::Io)?)?);
     let mut tree = TreeWriter::new(root, aside, options.clone());
     let mut known = HashMap::new();
     for entry in manifest.entries() {

@@ -321,7 +321,7 @@ impl Written<'_> {
         options: &UnpackOptions,
     ) -> Result<HashMap<u64, ContentHash>, Error> {
         let own = |directory| duplicate(directory).map_err(failed("settle"));
-        let (root, aside) = (own(staging.directory())?, own(staging.aside())?);
+        let (root, aside) = (own(staging.directory())?, own(staging.aside().map_err(failed("settle"))?)?);
         let mut tree = TreeWriter::new(root, aside, options.clone());
         let mut known = HashMap::new();
         for entry in &self.entries {
