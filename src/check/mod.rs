@@ -237,9 +237,7 @@ impl Store {
         options: &CheckOptions<'_>,
         found: &CheckReport,
     ) -> Result<(), Error> {
-        if self.database().reads_the_rest() {
-            return Err(MetaError::Damaged { path: self.database().path().to_owned() }.into());
-        }
+        self.database().verify_own()?;
         if verifies_database(options) || suspects(found).next().is_none() {
             return Ok(());
         }

@@ -2,10 +2,13 @@
 //!
 //! * **Waiting for the writer ends.** redb waits for the write lock for ever; here the wait has a limit, and its
 //!   error names the holder.
-//! * **Opening and closing cost no sync.** An open that finds the file sound writes only what the first commit
-//!   writes again; it is that commit's sync that counts. A real repair does sync ([`Phase`]). A close has
-//!   nothing to say that the last commit has not recorded, so it is kept from writing: it does not get the write
-//!   lock.
+//! * **Opening and closing write nothing.** redb would mark a file that it opens, and its close would take the mark away: a
+//!   reader who finds one whose writer is gone has to look after the file. Here the file is marked for as long as it takes to
+//!   commit: the headers of a commit have the mark, and when the second is on the disk it goes, without a sync. So a
+//!   file is marked when its writer died within a commit, and otherwise costs its readers nothing. A real repair
+//!   does write ([`Phase`]). A close has nothing to say that the last commit has not recorded, so it does not get the write lock.
+//! * **What a dead writer left is synced first.** Whether his commit is on the disk nobody knows, and what is written next may take the
+//!   place of pages of the one before. So a handle that finds the mark syncs before its first write.
 //! * **A sync with nothing to sync is skipped.**
 //! * **A page that rotted is not read**: see [`super::checksums`].
 //!
@@ -14,7 +17,7 @@
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use redb::{BackendError, StorageBackend};
@@ -22,6 +25,7 @@ use redb::{BackendError, StorageBackend};
 use super::DatabaseOptions;
 use super::checksums::Checksums;
 use super::holder::HolderFile;
+use super::page;
 use crate::sys::call::{Call, call, point};
 use crate::sys::file::File;
 use crate::sys::range_lock;
@@ -39,7 +43,7 @@ pub(super) const SHORT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) enum Phase {
     /// The file is repaired: everything syncs.
     Repairing,
-    /// The file is opened and sound: nothing syncs.
+    /// The file is opened and sound: its header stays as it is, and nothing syncs.
     Opening,
     /// Transactions run: a sync with something to sync does.
     Running,
@@ -83,6 +87,10 @@ pub(super) struct Backend {
     file: Arc<File>,
     phase: PhaseSwitch,
     unsynced: AtomicBool,
+    /// Whether another writer, who died, may have left what is not on the disk.
+    inherited: AtomicBool,
+    /// Of a commit whose last header is written.
+    ending: Mutex<Option<(u64, u8)>>,
     timeout: Duration,
     holder: HolderFile,
     syncs: bool,
@@ -104,6 +112,8 @@ impl Backend {
             file: Arc::new(file),
             phase,
             unsynced: AtomicBool::new(false),
+            inherited: AtomicBool::new(false),
+            ending: Mutex::new(None),
             timeout: options.lock_timeout,
             holder,
             syncs: options.sync,
@@ -120,6 +130,29 @@ impl Backend {
     /// The same, which does not look at the checksums of what it reads.
     pub(super) fn trusting(self) -> Self {
         Backend { checksums: None, ..self }
+    }
+
+    /// The write that takes the mark away when the next sync has succeeded.
+    fn ending(&self) -> MutexGuard<'_, Option<(u64, u8)>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the commit is on the disk. One byte, so nobody sees a part of it, and it may reach the disk whenever it likes.
+    fn unmark(&self) {
+        let Some((offset, flags)) = self.ending().take() else { return };
+        if let Err(error) = call(Call::Write, || self.inner.write(offset, &[flags])) {
+            // The next one looks after the file for nothing.
+            tracing::debug!(%error, "the mark of a commit that is done stays");
+        }
+    }
+
+    /// Brings to the disk what a writer left that died, before the first write.
+    fn sync_inherited(&self) -> io::Result<()> {
+        if self.inherited.swap(false, Ordering::AcqRel) && self.syncs {
+            call(Call::Sync, || self.inner.sync_data())
+                .inspect_err(|_| self.inherited.store(true, Ordering::Release))?;
+        }
+        Ok(())
     }
 
     fn wait_for_range(
@@ -198,6 +231,10 @@ pub(super) fn wait_in_queue(
     }
 }
 
+fn is_header(offset: u64, bytes: &[u8]) -> bool {
+    offset == 0 && bytes.len() == page::HEADER
+}
+
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         call(Call::Stat, || self.inner.len())
@@ -205,23 +242,41 @@ impl StorageBackend for Backend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         call(Call::Read, || self.inner.read(offset, out))?;
+        if is_header(offset, out) {
+            self.inherited.fetch_or(page::is_marked(out), Ordering::AcqRel);
+        }
         self.checksums.as_ref().map_or(Ok(()), |checksums| checksums.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.sync_inherited()?;
         self.unsynced.store(true, Ordering::Release);
         call(Call::SetLength, || self.inner.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if !self.syncs || self.phase.is(Phase::Opening) || !self.unsynced.swap(false, Ordering::AcqRel) {
+        if self.phase.is(Phase::Opening) {
             return Ok(());
         }
-        call(Call::Sync, || self.inner.sync_data())
-            .inspect_err(|_| self.unsynced.store(true, Ordering::Release))
+        if self.syncs && self.unsynced.swap(false, Ordering::AcqRel) {
+            call(Call::Sync, || self.inner.sync_data())
+                .inspect_err(|_| self.unsynced.store(true, Ordering::Release))?;
+        }
+        self.unmark();
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if is_header(offset, data) {
+            // The first commit writes it again. Alone it may say more than the disk has: how long the file is. It says another
+            // length without the mark if a writer died before his commit.
+            if self.phase.is(Phase::Opening) {
+                self.inherited.fetch_or(!page::is_marked(data), Ordering::AcqRel);
+                return Ok(());
+            }
+            *self.ending() = page::unmarked(data);
+        }
+        self.sync_inherited()?;
         self.unsynced.store(true, Ordering::Release);
         if let Some(checksums) = &self.checksums {
             checksums.written(offset, data.len());

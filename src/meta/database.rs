@@ -156,9 +156,8 @@ impl Database {
             health.run(|| Ok::<_, MetaError>(self.builder().open_read_only(file.own_path())))
         };
         let reader = match open()? {
-            // No writer is there now, and the last one left without a word: by our own doing (see `backend`), or
-            // because it died. A writer that opens looks after the second case, and while it is there readers
-            // trust the file.
+            // No writer is there now, and the last one died within a commit. A writer that opens looks after that, and while
+            // it is there readers trust the file.
             Err(DatabaseError::RepairAborted) if self.options.read_only => self.open_privately(Ok),
             Err(DatabaseError::RepairAborted) => {
                 moment::pass("to look after the last writer");
@@ -185,7 +184,7 @@ impl Database {
         Ok(reader)
     }
 
-    /// Opens a file whose last writer left without a word, after a look at it. Whoever has come to write meanwhile has had
+    /// Opens a file whose last writer died within a commit, after a look at it. Whoever has come to write meanwhile has had
     /// that look, so this waits for nobody: a caller may hold the very lock that the writer waits for.
     fn open_looked_after(
         &self,

@@ -19,6 +19,12 @@ pub(super) const HEADER: usize = 320;
 /// Where the two last commits are.
 const SLOTS: (usize, usize) = (64, 192);
 
+/// Where the flags are: which commit is the last, whether a commit is under way or its writer died, whether commits are of two phases.
+const FLAGS: usize = 9;
+const SECOND: u8 = 1;
+const UNSETTLED: u8 = 2;
+const TWO_PHASES: u8 = 4;
+
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
 
@@ -81,14 +87,14 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn read(header: &[u8]) -> Result<Self, Flaw> {
-        let flags = header.get(9).copied().unwrap_or_default();
-        let start = if flags & 1 == 0 { SLOTS.0 } else { SLOTS.1 };
+        let flags = header.get(FLAGS).copied().unwrap_or_default();
+        let start = slots(flags).0;
         let read = || {
             let slot = header.get(start..)?.first_chunk::<128>()?;
             let (said, sum) = slot.split_last_chunk::<16>()?;
             let commit = Commit {
                 transaction: u64_at(said, 104)?,
-                two_phase: flags & 4 != 0,
+                two_phase: flags & TWO_PHASES != 0,
                 user: Root::read_optional(said, 1, 8)?,
                 system: Root::read_optional(said, 2, 40)?,
             };
@@ -102,14 +108,37 @@ impl Commit {
     }
 }
 
+/// Where the last commit is, and the one before.
+fn slots(flags: u8) -> (usize, usize) {
+    if flags & SECOND == 0 { SLOTS } else { (SLOTS.1, SLOTS.0) }
+}
+
+/// Whether a header has the mark of a commit that is under way.
+pub(super) fn is_marked(header: &[u8]) -> bool {
+    header.get(FLAGS).is_some_and(|flags| flags & UNSETTLED != 0)
+}
+
+/// What is written, and where, to take the mark from a file whose header is this one and on the disk; nothing if the commit is not
+/// at its end.
+///
+/// A commit of two phases writes the header twice: first with what is new beside the last commit, and then with nothing changed but
+/// which of the two is the last.
+pub(super) fn unmarked(header: &[u8]) -> Option<(u64, u8)> {
+    let flags = *header.get(FLAGS)?;
+    let (last, before) = slots(flags);
+    let transaction = |slot: usize| u64_at(header.get(slot..)?, 104);
+    let ends = flags & TWO_PHASES != 0 && transaction(last)? > transaction(before)?;
+    (is_marked(header) && ends).then_some((FLAGS as u64, flags & !UNSETTLED))
+}
+
 /// The header of the same commit without what redb keeps for itself: it makes that anew, of what it verifies of the rest.
 pub(super) fn without_system(header: &[u8]) -> Result<Vec<u8>, Flaw> {
     Commit::read(header)?;
     let mut header = header.to_vec();
-    let flags = header.get_mut(9).ok_or(SHORT)?;
-    // That the last writer left without a word.
-    *flags |= 2;
-    let start = if *flags & 1 == 0 { SLOTS.0 } else { SLOTS.1 };
+    let flags = header.get_mut(FLAGS).ok_or(SHORT)?;
+    // As if its writer had died, so that it is looked after.
+    *flags |= UNSETTLED;
+    let (start, _) = slots(*flags);
     let slot = header.get_mut(start..).and_then(|slot| slot.first_chunk_mut::<128>()).ok_or(SHORT)?;
     let (said, sum) = slot.split_last_chunk_mut::<16>().ok_or(SHORT)?;
     for range in [2..3, 40..72] {

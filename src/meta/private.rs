@@ -1,7 +1,7 @@
 //! redb's access to a file that may not be written.
 //!
-//! A reader that comes after the last writer has to open the file for writing once, to see that all is well (see
-//! [`super::backend`]). Where nobody may write, that is done in memory: what redb would write stays there, and is seen
+//! A reader that comes after a writer that died within a commit has to open the file for writing once, to see that all is well
+//! (see [`super::backend`]). Where nobody may write, that is done in memory: what redb would write stays there, and is seen
 //! by this handle alone. Locks are the kernel's all the same, so that a writer who comes to the file by another way leaves the
 //! pages alone that are being read here.
 

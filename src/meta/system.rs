@@ -73,7 +73,11 @@ impl From<Flaw> for Fault {
 pub(super) fn verify(file: &File) -> Result<Vec<Range<u64>>, Fault> {
     let mut header = [0; HEADER];
     file.read_exact_at(&mut header, 0)?;
-    let commit = Commit::read(&header)?;
+    verify_commit(file, &Commit::read(&header)?)
+}
+
+/// The same of a commit whose pages nobody changes meanwhile.
+pub(super) fn verify_commit(file: &File, commit: &Commit) -> Result<Vec<Range<u64>>, Fault> {
     let mut walk = Walk::new(file)?;
     if let Some(root) = commit.user {
         walk.space.take(root.page.pages()?)?;

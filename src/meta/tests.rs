@@ -18,6 +18,7 @@ mod create;
 mod damage;
 mod file;
 mod locks;
+mod mark;
 mod own;
 mod power;
 mod syncs;

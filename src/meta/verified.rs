@@ -12,7 +12,7 @@ use layerstore_schema::table;
 use redb::TableHandle;
 
 use super::page::{Commit, Flaw, HEADER, TableRow};
-use super::system::{Fault, Kind, TABLES, Walk};
+use super::system::{self, Fault, Kind, TABLES, Walk};
 use super::{Database, ReadTxn};
 use crate::error::MetaError;
 use crate::sys::file::File;
@@ -58,6 +58,13 @@ impl Database {
         self.begin_verified(&[table::META.name()])
     }
 
+    /// Verifies what redb keeps for itself, which who only reads does not come to.
+    ///
+    /// Returns [`MetaError::Damaged`] if it is damaged.
+    pub(crate) fn verify_own(&self) -> Result<(), MetaError> {
+        self.begin_verified(&[]).map(drop)
+    }
+
     fn begin_verified(&self, tables: &[&str]) -> Result<ReadTxn, MetaError> {
         let io_error = |source| self.io_error(source);
         let mut flaw = None;
@@ -71,7 +78,7 @@ impl Database {
             }
             // Then it is the one that the snapshot is of.
             match (before, last_commit(&file).map_err(io_error)?) {
-                (Ok(before), Ok(commit)) if before == commit => match verify(&file, &commit, tables) {
+                (Ok(before), Ok(commit)) if before == commit => match verify_all(&file, &commit, tables) {
                     Ok(()) => return Ok(txn),
                     Err(Fault::Io(error)) => return Err(io_error(error)),
                     Err(Fault::Damaged(found)) => {
@@ -88,6 +95,12 @@ impl Database {
         tracing::warn!(path = %self.path().display(), reason, "nothing is deleted by a damaged database");
         Err(MetaError::Damaged { path: self.path().to_owned() })
     }
+}
+
+/// These tables, and what redb keeps for itself.
+fn verify_all(file: &File, commit: &Commit, tables: &[&str]) -> Result<(), Fault> {
+    verify(file, commit, tables)?;
+    system::verify_commit(file, commit).map(drop)
 }
 
 fn last_commit(file: &File) -> io::Result<Result<Commit, Flaw>> {

@@ -1,0 +1,72 @@
+//! The mark in the header that says that a commit is under way: who finds it in a file whose writer is gone looks after the file.
+
+use super::*;
+use crate::meta::recorder::{Event, Recorder};
+
+fn header_of(path: &Path) -> Vec<u8> {
+    let mut header = std::fs::read(path).unwrap();
+    header.truncate(320);
+    header
+}
+
+fn is_marked(path: &Path) -> bool {
+    header_of(path)[9] & 2 != 0
+}
+
+/// Leaves the file as a writer does that dies within a commit, before anything has changed.
+pub(super) fn mark(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[9] |= 2;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn who_ends_a_transaction_leaves_no_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let path = database.path();
+    assert!(!is_marked(path), "made");
+    with_shared_tree(&database);
+    assert!(!is_marked(path), "written");
+    let given_up: Result<(), MetaError> = database.write(|_| Err(MetaError::Blob { key: "made up".into() }));
+    given_up.unwrap_err();
+    assert!(!is_marked(path), "given up");
+    database.compact().unwrap();
+    assert!(!is_marked(path), "compacted");
+    drop(database.open_write().unwrap().commit().unwrap());
+    assert!(!is_marked(path), "committed with another store");
+}
+
+#[test]
+fn who_dies_within_a_commit_leaves_a_mark_until_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::default();
+    with_shared_tree(&store(dir.path()));
+    let options = DatabaseOptions { recorder: Some(recorder.clone()), ..Default::default() };
+    let path = dir.path().join("store.redb");
+    let mut marks = 0;
+    for steps in 0.. {
+        recorder.die_after(steps);
+        let database = Database::new(path.clone(), options.clone());
+        let done = database.write::<_, MetaError>(|txn| txn.put_layer(&layer("ac", None)));
+        recorder.die();
+        let marked = is_marked(&path);
+        marks += u32::from(marked);
+        let fresh = Database::new(path.clone(), options.clone());
+        let before = header_of(&path);
+        assert!(fresh.begin_read().unwrap().layer("ab").unwrap().is_some());
+        assert_eq!(header_of(&path), before, "who reads changes nothing");
+        let written = recorder.len();
+        fresh.write::<_, MetaError>(|txn| txn.remove_layer("ac").map(drop)).ok();
+        fresh.write::<_, MetaError>(|txn| txn.put_layer(&layer("aa", None))).unwrap();
+        assert!(!is_marked(&path), "after {steps} steps");
+        // Else the power may take the dead one's commit, and leave the pages that were written over those of the one before.
+        let first = recorder.events().into_iter().nth(written);
+        assert!(!marked || matches!(first, Some(Event::Sync)), "after {steps} steps: {first:?}");
+        // Who dies before the last of all steps, which takes the mark away, leaves a commit that is done.
+        if done.is_ok() && !marked {
+            break;
+        }
+    }
+    assert!(marks > 1, "{marks}");
+}
