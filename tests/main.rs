@@ -16,6 +16,7 @@ mod support;
 
 mod additional;
 mod backing;
+mod calls;
 mod check;
 mod chunked;
 mod cli;

@@ -30,12 +30,6 @@ fn syncs(dir: &Dir, mode: &str, arguments: &[&str]) -> [usize; 3] {
     [count("syncfs"), count("fsync"), count("fdatasync")]
 }
 
-fn can_trace() -> bool {
-    let mut strace =
-        TestCommand::new("strace").args(["-f", "-o", "/dev/null"]).arg(command::binary()).arg("version");
-    machine::has_program("strace") && strace.output().status.success()
-}
-
 /// `syncfs`, `fsync` and `fdatasync` of each operation.
 type Costs = Vec<(&'static str, [usize; 3])>;
 
@@ -78,7 +72,7 @@ fn costs(mode: &str) -> Costs {
 
 #[track_caller]
 fn assert_costs(mode: &str, expected: &[(&'static str, [usize; 3])]) {
-    if !can_trace() {
+    if !machine::can_trace() {
         skip!("strace is not here, or may not trace");
     }
     let found = costs(mode);
@@ -149,7 +143,7 @@ fn records_syncs_no_layers() {
 /// But for the file that makes a directory a store.
 #[test]
 fn off_syncs_nothing() {
-    if !can_trace() {
+    if !machine::can_trace() {
         skip!("strace is not here, or may not trace");
     }
     for (operation, found) in costs("off") {
@@ -165,7 +159,7 @@ fn off_syncs_nothing() {
 /// What is written to later can be compared with nothing, so it is synced as long as anything is.
 #[test]
 fn layers_are_synced_as_images_are_and_writable_ones_always() {
-    if !can_trace() {
+    if !machine::can_trace() {
         skip!("strace is not here, or may not trace");
     }
     for (mode, create, fill, unseal) in [

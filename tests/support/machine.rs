@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
+use super::{TestCommand, command};
+
 /// Writes why a test is skipped to the real standard error: `eprintln!` is captured when a test passes.
 /// `./test` collects these lines for its summary.
 pub fn note_skip(why: &str) {
@@ -47,6 +49,13 @@ pub fn is_mapped(id: u32) -> bool {
         let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
         (numbers[0]..numbers[0] + numbers[2]).contains(&u64::from(id))
     })
+}
+
+/// Whether the system calls of the program can be written down.
+pub fn can_trace() -> bool {
+    let mut strace =
+        TestCommand::new("strace").args(["-f", "-o", "/dev/null"]).arg(command::binary()).arg("version");
+    has_program("strace") && strace.output().status.success()
 }
 
 /// Whether a program can be started.
