@@ -80,7 +80,8 @@
 //! of any size stops nobody.
 //!
 //! The library prints nothing, never exits, and starts no thread that outlives a call, save for one that waits for a
-//! lock after its call has given up. Long operations report to a [`ProgressFn`] and to `tracing`.
+//! lock after its call has given up. Long operations report to a [`ProgressFn`] and to `tracing`; [`measure`]
+//! tells where their time went.
 //!
 //! # What survives a crash
 //!
@@ -148,6 +149,7 @@ mod repair;
 pub mod snapshotter;
 mod store;
 mod sys;
+mod timing;
 mod types;
 
 /// The version of this library.
@@ -184,6 +186,7 @@ pub use store::{
     Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
+pub use timing::{LayerTimings, Stage, Timings, measure};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, LeaseId, Limits,
     Metadata, Name, RelPath, Timestamp, TreeDigest,

@@ -11,6 +11,7 @@ use crate::support::source::{code_only, is_name, line_of, rust_files, words};
 const GROUPS: &[&[&str]] = &[
     &["error"],
     &["types"],
+    &["timing"],
     &["sys", "compress"],
     &["archive", "config", "disk", "meta"],
     &["chunked", "composefs"],

@@ -15,6 +15,7 @@ use std::{io, thread};
 use super::staging::Staging;
 use crate::sys::landlock::{self, Access, Rules};
 use crate::sys::thread::start;
+use crate::timing::{self, Stage};
 
 /// What a thread can reach.
 #[derive(Debug)]
@@ -57,7 +58,8 @@ impl Confinement {
     pub(crate) fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         thread::scope(|scope| {
             let unpack = self.start(scope, "unpack", work)?;
-            unpack.join().map_err(|_| io::Error::other("the unpacking thread died"))
+            timing::spanned(Stage::QueueWait, || unpack.join())
+                .map_err(|_| io::Error::other("the unpacking thread died"))
         })
     }
 

@@ -1,9 +1,10 @@
 //! Many independent pieces of work on all processors.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use crate::sys::thread::start;
+use crate::timing::{self, Stage};
 
 /// How many threads are worth having for `items` pieces of work, if one thread does not mind `each` of them.
 pub(crate) fn workers(items: usize, each: usize) -> usize {
@@ -18,9 +19,15 @@ pub(crate) fn together(workers: usize, work: impl Fn() + Sync) {
         let spawned: Vec<_> = (1..workers).map_while(|_| start(scope, "worker", &work).ok()).collect();
         work();
         for helper in spawned {
-            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            join(helper);
         }
     });
+}
+
+/// Waits for a thread, and goes on with its panic.
+fn join<T>(helper: ScopedJoinHandle<'_, T>) -> T {
+    let ended = timing::spanned(Stage::QueueWait, || helper.join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Runs `work` for each item on up to `workers` threads, the calling one included; the results are in the order of the
@@ -53,10 +60,7 @@ pub(crate) fn each<T: Sync, S, R: Send, E: Send>(
         // Fewer do as well, where a limit of processes refuses more.
         let spawned: Vec<_> = (0..helpers).filter_map(|_| start(scope, "worker", run).ok()).collect();
         let own = run();
-        let joined = spawned
-            .into_iter()
-            .map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        std::iter::once(own).chain(joined).collect()
+        std::iter::once(own).chain(spawned.into_iter().map(join)).collect()
     });
     let mut all = Vec::with_capacity(items.len());
     for result in results {

@@ -10,6 +10,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crate::disk::{FileWriter, WrittenFile};
 use crate::error::UnpackError;
 use crate::sys::thread::start;
+use crate::timing::{self, Stage};
 use crate::types::ContentHash;
 
 /// Files up to this size are handed to the workers; larger ones are written as they are read.
@@ -77,7 +78,7 @@ impl<'scope> FilePool<'scope> {
         let mut started = Vec::new();
         for _ in 0..workers.max(1) {
             let (queue, sender) = (Arc::clone(&queue), sender.clone());
-            match start(scope, "fill", move || work(&queue, &sender)) {
+            match start(scope, "fill", move || timing::spanned(Stage::Write, || work(&queue, &sender))) {
                 Ok(worker) => started.push(worker),
                 Err(error) if started.is_empty() => return Err(error),
                 // Fewer do as well, where a limit of processes refuses more.
@@ -98,7 +99,8 @@ impl<'scope> FilePool<'scope> {
     ) -> Result<(), UnpackError> {
         self.collect()?;
         let job = Job { ordinal, writer, content };
-        if self.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
+        let full = |jobs: &SyncSender<Job>| timing::spanned(Stage::QueueWait, || jobs.send(job).is_err());
+        if self.jobs.as_ref().is_none_or(full) {
             // The workers end early on an error only, and that error waits among the results.
             return self.wait();
         }
@@ -119,7 +121,7 @@ impl<'scope> FilePool<'scope> {
     }
 
     fn wait(&mut self) -> Result<(), UnpackError> {
-        while let Ok(result) = self.results.recv() {
+        while let Ok(result) = timing::spanned(Stage::QueueWait, || self.results.recv()) {
             let (ordinal, file) = result?;
             self.done.add(ordinal, &file);
         }
@@ -133,7 +135,8 @@ impl<'scope> FilePool<'scope> {
         self.jobs = None;
         self.wait()?;
         for worker in self.workers.drain(..) {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let ended = timing::spanned(Stage::QueueWait, || worker.join());
+            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
         Ok(std::mem::take(&mut self.done))
     }
@@ -152,7 +155,8 @@ impl Drop for FilePool<'_> {
 
 fn work(queue: &Mutex<Receiver<Job>>, results: &Sender<Result<(Option<u32>, WrittenFile), UnpackError>>) {
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = timing::spanned(Stage::QueueWait, next);
         let Ok(Job { ordinal, mut writer, content }) = next else { return };
         let written = writer.write_all(&content).and_then(|()| writer.finish());
         let failed = written.is_err();

@@ -9,6 +9,7 @@ use crate::archive::{Entry, EntryKind};
 use crate::disk::{self, FileWriter, TreeWriter};
 use crate::error::ImportError;
 use crate::sys::userns::IdMaps;
+use crate::timing::{self, Stage};
 use crate::types::{Metadata, RelPath};
 
 /// The size of the pieces in which large files are written.
@@ -110,7 +111,7 @@ fn fill(
             writer.skip(entry.size.saturating_sub(at))?;
         }
     }
-    let written = writer.finish()?;
+    let written = timing::during(Stage::Write, || writer.finish())?;
     files.add(entry.ordinal, &written);
     Ok(())
 }
@@ -124,7 +125,8 @@ fn copy(content: &mut impl Read, length: u64, writer: &mut FileWriter) -> Result
         if read == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        writer.write_all(piece.get(..read).unwrap_or_default())?;
+        let piece = piece.get(..read).unwrap_or_default();
+        timing::during(Stage::Write, || writer.write_all(piece))?;
         rest = rest.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
     }
     Ok(())

@@ -20,6 +20,7 @@ use crate::compress::{Compression, Decoder};
 use crate::disk::Confinement;
 use crate::sys::moment;
 use crate::sys::thread::start;
+use crate::timing::{self, Stage};
 use crate::types::{Algorithm, Budget, DiffId, Digest, Hasher};
 
 /// The size of the pieces that go from thread to thread.
@@ -60,21 +61,29 @@ pub(crate) fn read_layer<T: Send, E: From<io::Error> + Send>(
     let (to_parser, from_decoder) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);
     thread::scope(|scope| {
-        let hasher = start(scope, "hash", move || hash(&for_hasher))?;
+        let hasher = start(scope, "hash", move || timing::spanned(Stage::Hash, || hash(&for_hasher)))?;
         let decode = move || decode((name, &mut from_blob.into()), budget, &to_parser, &to_hasher);
+        let decode = || timing::spanned(Stage::Decompress, decode);
         let decoder = Confinement::to_nothing().start(scope, "decompress", decode)?;
         // A parser that gives up leaves its queue, and the decoder stops at the next piece, and so the reading.
         let parse = move || consume(&mut PieceReader::from(from_decoder));
+        let parse = || timing::spanned(Stage::Unpack, parse);
         let parser = reach.start(scope, "unpack", parse)?;
-        let (blob_digest, blob_size) = feed(blob, algorithm, &to_decoder);
+        let (blob_digest, blob_size) = timing::spanned(Stage::Read, || feed(blob, algorithm, &to_decoder));
         drop(to_decoder);
-        let consumed = parser.join().map_err(|_| io::Error::other("the unpacking thread died"))?;
-        let decoded = decoder.join().map_err(|_| io::Error::other("the decompression thread died"))?;
-        let (diff_id, diff_size) = hasher.join().map_err(|_| io::Error::other("the hashing thread died"))?;
+        let (consumed, decoded, hashed) = wait(|| (parser.join(), decoder.join(), hasher.join()));
+        let consumed = consumed.map_err(|_| io::Error::other("the unpacking thread died"))?;
+        let decoded = decoded.map_err(|_| io::Error::other("the decompression thread died"))?;
+        let (diff_id, diff_size) = hashed.map_err(|_| io::Error::other("the hashing thread died"))?;
         let value = consumed?;
         let compression = decoded?;
         Ok((value, Streams { blob_digest, blob_size, compression, diff_id, diff_size }))
     })
+}
+
+/// Waits for another thread.
+fn wait<T>(until: impl FnOnce() -> T) -> T {
+    timing::spanned(Stage::QueueWait, until)
 }
 
 /// Reads the blob to its end, or for as long as somebody wants it, and returns the digest and the number of the bytes that were read.
@@ -93,10 +102,10 @@ fn feed(
         let failed = piece.is_err();
         // The decoder has it while it is hashed.
         let kept = piece.as_ref().map(Arc::clone).unwrap_or_default();
-        if to_decoder.send(piece).is_err() || failed {
+        if wait(|| to_decoder.send(piece)).is_err() || failed {
             break;
         }
-        hasher.update(&kept);
+        timing::during(Stage::Hash, || hasher.update(&kept));
         count = count.saturating_add(kept.len() as u64);
     }
     (hasher.finish(), count)
@@ -117,7 +126,7 @@ fn decode(
     decode_pieces(blob, budget, to_parser, to_hasher).map_err(|error| {
         let copy = io::Error::new(error.kind(), error.to_string());
         // The parser takes the error itself, with its source; if it has gone, it has one of its own.
-        match to_parser.send(Err(error)) {
+        match wait(|| to_parser.send(Err(error))) {
             Ok(()) | Err(_) => copy,
         }
     })
@@ -137,21 +146,21 @@ fn decode_pieces(
         if piece.is_empty() {
             break;
         }
-        let parser_left = to_parser.send(Ok(Arc::clone(&piece))).is_err();
-        if parser_left || to_hasher.send(piece).is_err() {
+        let parser_left = wait(|| to_parser.send(Ok(Arc::clone(&piece)))).is_err();
+        if parser_left || wait(|| to_hasher.send(piece)).is_err() {
             return Err(io::Error::other("the layer's reader gave up"));
         }
     }
     drop(decoder);
     // What stands behind the compressed stream belongs to the blob and its digest.
-    blob.pieces.iter().try_for_each(|piece| piece.map(drop))?;
+    wait(|| blob.pieces.iter().try_for_each(|piece| piece.map(drop)))?;
     Ok(compression)
 }
 
 fn hash(pieces: &Receiver<Piece>) -> (DiffId, u64) {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut count = 0u64;
-    for piece in pieces {
+    while let Ok(piece) = wait(|| pieces.recv()) {
         hasher.update(&piece);
         count = count.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
     }
@@ -174,7 +183,7 @@ impl From<Receiver<io::Result<Piece>>> for PieceReader {
 impl Read for PieceReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.at >= self.piece.len() {
-            match self.pieces.recv() {
+            match wait(|| self.pieces.recv()) {
                 Ok(piece) => (self.piece, self.at) = (piece?, 0),
                 Err(_) => return Ok(0),
             }

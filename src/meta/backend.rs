@@ -29,6 +29,7 @@ use super::page;
 use crate::sys::call::{Call, call, point};
 use crate::sys::file::File;
 use crate::sys::range_lock;
+use crate::timing::{self, Stage};
 
 /// The byte that redb's multi-writer mode locks for the length of a write transaction.
 pub(super) const WRITER_BYTE: Bound<u64> = Bound::Included(1 << 62);
@@ -191,6 +192,15 @@ pub(super) fn wait_in_queue(
     file: &Arc<File>,
     start: Bound<u64>,
     end: Bound<u64>,
+    exclusive: bool,
+    timeout: Duration,
+) -> io::Result<bool> {
+    timing::spanned(Stage::LockWait, || queue(file, (start, end), exclusive, timeout))
+}
+
+fn queue(
+    file: &Arc<File>,
+    (start, end): (Bound<u64>, Bound<u64>),
     exclusive: bool,
     timeout: Duration,
 ) -> io::Result<bool> {

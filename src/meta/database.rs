@@ -33,6 +33,7 @@ use crate::sys::moment;
 use crate::sys::path;
 use crate::sys::range_lock::LockedRange;
 use crate::sys::stat::FileId;
+use crate::timing::{self, Stage};
 
 /// How often a file that may not be written is opened, beside others who write it.
 const PRIVATE_TRIES: u32 = 100;
@@ -293,8 +294,7 @@ impl Database {
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
-        let writer = self.open_writer()?;
-        self.write_through(&writer, |txn| {
+        self.write_without_header(|txn| {
             self.check_writable(txn)?;
             body(txn)
         })
@@ -311,9 +311,11 @@ impl Database {
 
     /// As [`open_write`](Self::open_write), of a database that has no header.
     pub(crate) fn open_write_without_header(&self) -> Result<OpenWrite, MetaError> {
-        let writer = self.open_writer()?;
-        let txn = self.begin_write(&writer)?;
-        Ok(OpenWrite { txn, writer })
+        timing::spanned(Stage::Commit, || {
+            let writer = self.open_writer()?;
+            let txn = self.begin_write(&writer)?;
+            Ok(OpenWrite { txn, writer })
+        })
     }
 
     /// As [`write`](Self::write), of a database that has no header.
@@ -321,8 +323,10 @@ impl Database {
         &self,
         body: impl FnOnce(&WriteTxn) -> Result<T, E>,
     ) -> Result<T, E> {
-        let writer = self.open_writer()?;
-        self.write_through(&writer, body)
+        timing::spanned(Stage::Commit, || {
+            let writer = self.open_writer()?;
+            self.write_through(&writer, body)
+        })
     }
 
     /// Runs `body` with the write lock held, and writes nothing.
@@ -380,13 +384,11 @@ impl Database {
         let txn = self.begin_write(writer)?;
         let value = body(&txn)?;
         txn.write_journal()?;
-        let _span = tracing::debug_span!("commit").entered();
         txn.commit()?;
         Ok(value)
     }
 
     pub(super) fn begin_write(&self, writer: &Writer) -> Result<WriteTxn, MetaError> {
-        let _span = tracing::debug_span!("lock wait").entered();
         let begin = |database: &redb::Database| {
             database.begin_write().map_err(|error| self.writer_error(error.into()))
         };
@@ -544,10 +546,12 @@ impl OpenWrite {
 
     /// Makes the changes everybody's, and keeps the lock: nobody writes before the other store's are, too.
     pub(crate) fn commit(self) -> Result<Committed, MetaError> {
-        self.txn.write_journal()?;
-        self.writer.phase.set(Phase::Keeping);
-        self.txn.commit()?;
-        Ok(Committed { _writer: self.writer })
+        timing::spanned(Stage::Commit, || {
+            self.txn.write_journal()?;
+            self.writer.phase.set(Phase::Keeping);
+            self.txn.commit()?;
+            Ok(Committed { _writer: self.writer })
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{BlobError, OciError};
 use crate::sys::file::File;
+use crate::timing::{self, Stage};
 use crate::types::{Digest, Hasher};
 
 /// Part of a file: a blob in a layout is all of one, a member of an archive a part.
@@ -150,7 +151,7 @@ impl<R: Read> Read for VerifyReader<R> {
             return Err(self.fail(error));
         }
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(buffer.get(..count).unwrap_or_default());
+            timing::during(Stage::Hash, || hasher.update(buffer.get(..count).unwrap_or_default()));
         }
         Ok(count)
     }

@@ -44,6 +44,7 @@ use crate::layer::{LayerBlob, Progress, ProgressFn, SealedLayer};
 use crate::meta::{NamedNumbers, PreparedBlob, Query, named_numbers};
 use crate::sys::file::File;
 use crate::sys::moment;
+use crate::timing::{self, Stage};
 use crate::types::{ChainId, DiffId, Digest, ImageId, LeaseId, Name, Timestamp};
 
 pub(super) use self::rows::Rows;
@@ -360,8 +361,8 @@ impl Store {
         }
         let also = self.unsynced_now()?;
         if staged || !also.is_empty() {
-            let _span = tracing::info_span!("sync").entered();
-            self.or_distrust(point.sync().map_err(Error::from))?;
+            let synced = timing::spanned(Stage::Sync, || point.sync());
+            self.or_distrust(synced.map_err(Error::from))?;
         }
         Ok(Durability::Synced { also })
     }

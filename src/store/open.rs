@@ -20,6 +20,7 @@ use crate::meta::{BlobKind, ChangeCounter, Database, Query, ReadTxn, RunDatabase
 use crate::sys::file::File;
 use crate::sys::privileges::Privileges;
 use crate::sys::{beneath, path, random};
+use crate::timing::{self, Stage};
 use crate::types::{Budget, TreeDigest};
 
 use self::run::Run;
@@ -254,8 +255,7 @@ impl Store {
 
     /// Brings everything written to the store's filesystem to the disk.
     pub(crate) fn sync_filesystem(&self) -> Result<(), Error> {
-        let _span = tracing::info_span!("sync").entered();
-        Ok(self.0.layout.sync()?)
+        Ok(timing::spanned(Stage::Sync, || self.0.layout.sync())?)
     }
 
     pub(crate) fn import_options(&self) -> ImportOptions {

@@ -16,6 +16,7 @@ use crate::layer::{self, ImportOptions, Layer, SealedLayer, Stack, Streams, Tabl
 use crate::meta::Query;
 use crate::sys::moment;
 use crate::sys::userns::IdMaps;
+use crate::timing;
 use crate::types::{Algorithm, DiffId, Digest, LayerId};
 
 use super::image::{insert as insert_items, prepare};
@@ -262,7 +263,8 @@ impl Store {
     /// Seals what was unpacked, as a layer above `below`.
     pub(super) fn seal_unpacked(&self, unpacked: UnpackedLayer, below: &Stack) -> Result<SealedLayer, Error> {
         let spool = || Ok(self.spool()?);
-        let sealed = layer::seal(unpacked, below, spool, &self.import_options())?;
+        let seal = || layer::seal(unpacked, below, spool, &self.import_options());
+        let sealed = timing::spanned(timing::Stage::Seal, seal)?;
         for left_out in &sealed.left_out {
             tracing::warn!(%left_out, "left out of the layer");
         }

@@ -10,6 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::FlockOperation;
 
 use super::call::{Call, call};
+use crate::timing::{self, Stage};
 
 /// An open file or directory that is locked until this is dropped.
 #[derive(Debug)]
@@ -54,14 +55,18 @@ fn unlock(file: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Takes the `flock` of an open file or directory, and waits for whoever holds it.
 pub(crate) fn flock_exclusive(file: OwnedFd) -> io::Result<Locked> {
-    call(Call::Lock, || rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+    wait_for(&file, FlockOperation::LockExclusive)?;
     Ok(Locked { file, unlock: flock_unlock })
 }
 
 /// Shares the `flock` of an open file or directory, and waits for who has it alone.
 pub(crate) fn flock_shared(file: OwnedFd) -> io::Result<Locked> {
-    call(Call::Lock, || rustix::fs::flock(&file, FlockOperation::LockShared))?;
+    wait_for(&file, FlockOperation::LockShared)?;
     Ok(Locked { file, unlock: flock_unlock })
+}
+
+fn wait_for(file: &OwnedFd, operation: FlockOperation) -> io::Result<()> {
+    timing::spanned(Stage::LockWait, || call(Call::Lock, || rustix::fs::flock(file, operation)))
 }
 
 /// Takes the `flock` if nobody else has it or shares it.

@@ -4,15 +4,16 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::call::{Call, call};
+use crate::timing::{self, Stage};
 
 /// Writes out everything of the filesystem that `file` lies on.
 pub(crate) fn filesystem(file: BorrowedFd<'_>) -> io::Result<()> {
-    call(Call::Sync, || nix::unistd::syncfs(file))
+    timing::during(Stage::Sync, || call(Call::Sync, || nix::unistd::syncfs(file)))
 }
 
 /// Writes out one file with its metadata; for a directory: its names.
 pub(crate) fn file(file: BorrowedFd<'_>) -> io::Result<()> {
-    call(Call::Sync, || nix::unistd::fsync(file))
+    timing::during(Stage::Sync, || call(Call::Sync, || nix::unistd::fsync(file)))
 }
 
 /// Room on a filesystem, for this process.

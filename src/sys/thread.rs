@@ -1,10 +1,12 @@
 //! Threads of one call. They end with a scope, and what they log belongs to where their maker is: its span, and the subscriber
-//! that it has for itself, if it has one. In tests what is planned for their maker's system calls follows the work, too.
+//! that it has for itself, if it has one; their time counts where the maker's does. In tests what is planned for their maker's system calls follows the work, too.
 
 use std::io;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use tracing::{Span, dispatcher};
+
+use crate::timing;
 
 /// Starts a thread that does `work`. Of its name the kernel shows 15 bytes.
 ///
@@ -15,6 +17,7 @@ pub(crate) fn start<'scope, T: Send + 'scope>(
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
     let (subscriber, span) = (dispatcher::get_default(Clone::clone), Span::current());
+    let work = timing::follow(work);
     #[cfg(any(test, feature = "__fuzzing"))]
     let work = super::call::fault::follow(work);
     #[cfg(test)]

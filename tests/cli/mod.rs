@@ -16,6 +16,7 @@ mod manual;
 mod output;
 mod settings;
 mod things;
+mod timings;
 mod unshare;
 
 use std::path::{Path, PathBuf};

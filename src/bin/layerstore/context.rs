@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use layerstore::{Error, MountError, Store, StoreOptions};
+use layerstore::{Error, MountError, Store, StoreOptions, Timings};
 
 use crate::args::{Color, GlobalArgs};
 use crate::effective::{Effective, variable};
 use crate::failure::Failure;
-use crate::output::{Output, ProgressBars, log, report};
+use crate::output::{Output, ProgressBars, log, report, timings};
 
 /// What every command works with. Made once, then never changed.
 #[derive(Debug)]
@@ -144,6 +144,13 @@ impl Context {
     /// Tells something that is no failure.
     pub fn note(&self, text: &str) {
         report::note(text, self.color);
+    }
+
+    /// Tells how long the stages took, unless that is part of the answer.
+    pub fn tell_timings(&self, timings: Option<&Timings>) {
+        if let Some(timings) = timings.filter(|_| !self.out.is_json()) {
+            report::tables(&timings::tables(timings), self.color);
+        }
     }
 
     /// The root directory.

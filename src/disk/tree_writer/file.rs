@@ -10,6 +10,7 @@ use crate::compress::is_zero;
 use crate::error::{Limit, LimitError, UnpackError};
 use crate::sys::file::File;
 use crate::sys::{extent, stat};
+use crate::timing::{self, Stage};
 use crate::types::{ContentHash, Metadata, RelPath};
 
 /// The size of the pieces in which files are copied.
@@ -72,7 +73,7 @@ impl FileWriter {
             return Ok(());
         }
         let end = self.end_after(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
-        self.hasher.update(bytes);
+        timing::during(Stage::Hash, || self.hasher.update(bytes));
         let (mut rest, mut at) = (bytes, self.position);
         while !rest.is_empty() {
             let hole =

@@ -15,6 +15,7 @@ use crate::layer::SealedLayer;
 use crate::meta::Query;
 use crate::store::Store;
 use crate::sys::beneath;
+use crate::timing::{self, Stage};
 
 /// A file of a new layer.
 struct Place<'m> {
@@ -40,13 +41,12 @@ impl Store {
         }
         let mut wanted = Wanted { store: self, places: HashMap::new(), shared: 0 };
         layers.into_iter().for_each(|layer| wanted.add(layer.directory.number(), &layer.content.manifest));
-        let _span = tracing::info_span!("share").entered();
-        match wanted.share() {
+        timing::spanned(Stage::Share, || match wanted.share() {
             Ok(()) => tracing::debug!(bytes = wanted.shared, "shared with what is there"),
             Err(error) => {
                 tracing::warn!(%error, bytes = wanted.shared, "not all equal files share their space")
             }
-        }
+        });
     }
 }
 

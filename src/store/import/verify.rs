@@ -5,6 +5,7 @@ use std::io::Read;
 use super::LayerImport;
 use crate::error::{BlobError, ImportError, OciError};
 use crate::layer::{LayerBlob, Streams};
+use crate::timing::{self, Stage};
 use crate::types::Hasher;
 
 /// Refuses streams that are not the layer's, once they were read.
@@ -25,7 +26,7 @@ pub(super) fn check_digests(layer: &LayerImport<'_>, streams: &Streams) -> Resul
 /// Reads a blob to its end and refuses another one.
 pub(super) fn check_blob(input: &mut dyn Read, blob: &LayerBlob) -> Result<(), ImportError> {
     let mut hasher = Hasher::new(blob.digest.algorithm());
-    let copied = std::io::copy(input, &mut hasher);
+    let copied = timing::spanned(Stage::Hash, || std::io::copy(input, &mut hasher));
     let found = hasher.finish();
     if found == blob.digest {
         return Ok(());

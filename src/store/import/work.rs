@@ -17,6 +17,7 @@ use crate::error::{Error, ImportError};
 use crate::layer::{self, ImportOptions, LayerBlob, Progress, Shape, Stack, Table, TocFound};
 use crate::meta::Query;
 use crate::store::Store;
+use crate::timing;
 use crate::types::{Algorithm, Budget, ChainId, DiffId, Digest};
 
 /// A blob copied into the store.
@@ -95,7 +96,8 @@ impl<'a> Work<'a> {
             if self.failed.load(Ordering::Acquire) {
                 return;
             }
-            let done = self.prepare(position, layer);
+            let digests = (&layer.diff_id, layer.blob.as_ref().map(|blob| &blob.digest));
+            let done = timing::layer(position, digests, || self.prepare(position, layer));
             let mut state = self.state();
             match done {
                 Ok((ready, stack)) => {
@@ -141,7 +143,8 @@ impl<'a> Work<'a> {
             if self.failed.load(Ordering::Acquire) {
                 return Err(ImportError::GivenUp.into());
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let changed = timing::spanned(timing::Stage::QueueWait, || self.changed.wait(state));
+            state = changed.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -191,7 +194,8 @@ impl<'a> Work<'a> {
         let unpacked = self.unpack(layer)?;
         let below = self.below(position)?;
         let spool = || Ok(self.store.spool()?);
-        let sealed = layer::seal(unpacked, &below, spool, &self.store.import_options())?;
+        let seal = || layer::seal(unpacked, &below, spool, &self.store.import_options());
+        let sealed = timing::spanned(timing::Stage::Seal, seal)?;
         for left_out in &sealed.left_out {
             self.report(&Progress::LeftOut { layer: &layer.diff_id, what: &left_out.to_string() });
         }
@@ -270,7 +274,7 @@ impl<'a> Work<'a> {
     pub(super) fn copy_blob(&self, input: &mut BlobInput) -> Result<Option<CopiedBlob>, Error> {
         let Some((file, offset, length)) = input.extent.take() else { return Ok(None) };
         let staged = StagedBlob::create(&self.stage, self.store.fresh_number()?)?;
-        staged.fill_from(&file, offset, length)?;
+        timing::spanned(timing::Stage::Write, || staged.fill_from(&file, offset, length))?;
         input.reader = Box::new(staged.reader()?);
         Ok(Some(CopiedBlob { file: staged.filled(), size: length }))
     }

@@ -44,6 +44,12 @@ pub struct LoadArgs {
     #[arg(long)]
     pub dedup: bool,
 
+    /// Tell on standard error how long reading, decompressing, hashing, writing, syncing and waiting for locks took
+    ///
+    /// In seconds, summed over all threads, and for each layer, with the time from beginning to end; with --json as `timings`.
+    #[arg(long)]
+    pub timings: bool,
+
     /// Which image of a multi-platform one: OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<Platform>,

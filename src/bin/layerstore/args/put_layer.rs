@@ -26,6 +26,12 @@ pub struct PutLayerArgs {
 
     #[command(flatten)]
     pub archive: ArchiveArgs,
+
+    /// Tell on standard error how long reading, decompressing, hashing, writing, syncing and waiting for locks took
+    ///
+    /// In seconds, summed over all threads, and the time from beginning to end; with --json as `timings`.
+    #[arg(long)]
+    pub timings: bool,
 }
 
 /// A tar to be read, and what is known of it.

@@ -16,5 +16,5 @@ pub fn run(args: ApplyArgs, context: &Context) -> Result<(), Failure> {
     let mut options = apply_options(args.archive);
     options.change_under_others = args.change_under_others;
     let layer = store.apply_diff(&layer.id, input, &options).map_err(|error| failed(&name, error))?;
-    print(&store, &layer, context)
+    print(&store, &layer, None, context)
 }

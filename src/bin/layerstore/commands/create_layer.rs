@@ -1,11 +1,12 @@
 //! `layerstore create-layer`.
 
-use layerstore::{Error, Layer, LayerId, LayerOptions, Quota, Store};
+use layerstore::{Error, Layer, LayerId, LayerOptions, Quota, Store, Timings};
 
 use crate::args::{CreateLayerArgs, NewLayerArgs};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::LayerJson;
+use crate::output::timings::Timed;
 
 pub fn run(args: CreateLayerArgs, context: &Context) -> Result<(), Failure> {
     let (parent, mut options) = new_layer(args.new);
@@ -15,7 +16,7 @@ pub fn run(args: CreateLayerArgs, context: &Context) -> Result<(), Failure> {
     options.template = args.template.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id);
     let layer =
         store.create_layer(parent.as_ref(), &options).map_err(|error| asked_limit(error, options.quota))?;
-    print(&store, &layer, context)
+    print(&store, &layer, None, context)
 }
 
 /// The store for a new layer. One that names another layer needs a store that is there; else one is made, but for no mistake.
@@ -62,9 +63,16 @@ pub(super) fn new_layer(args: NewLayerArgs) -> (Option<String>, LayerOptions) {
     (args.parent, options)
 }
 
-pub(super) fn print(store: &Store, layer: &Layer, context: &Context) -> Result<(), Failure> {
+pub(super) fn print(
+    store: &Store,
+    layer: &Layer,
+    timings: Option<&Timings>,
+    context: &Context,
+) -> Result<(), Failure> {
     if context.out().is_json() {
-        return context.out().json(&LayerJson::new(layer, store.layer_size(&layer.id)?));
+        let layer = LayerJson::new(layer, store.layer_size(&layer.id)?);
+        return context.out().json(&Timed::new(layer, timings));
     }
+    context.tell_timings(timings);
     context.out().line(&layer.id)
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use layerstore::oci::{LoadOptions, Selection, Source};
-use layerstore::{Error, LayoutError, Progress, Store, StoreOptions};
+use layerstore::{Error, Image, LayoutError, Progress, Store, StoreOptions};
 use serde_json::json;
 
 use crate::args::LoadArgs;
@@ -13,8 +13,24 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::json::{ImageJson, time};
 use crate::output::text;
+use crate::output::timings::{Timed, measured};
 
 pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
+    let dedup = args.dedup;
+    let (loaded, timings) = measured(args.timings, || load(args, context));
+    let (store, image) = loaded?;
+    if dedup {
+        tell_unshared(&store, context);
+    }
+    if context.out().is_json() {
+        let image = ImageJson::new(&image, store.usage(&image)?.total);
+        return context.out().json(&Timed::new(image, timings.as_ref()));
+    }
+    context.tell_timings(timings.as_ref());
+    context.out().line(&image.id)
+}
+
+fn load(args: LoadArgs, context: &Context) -> Result<(Store, Image), Failure> {
     let (store, source) = open(&args, context)?;
     let bars = context.progress();
     let kept = Mutex::new(None);
@@ -32,23 +48,15 @@ pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
     options.progress = Some(&update);
     let loaded = store.load(&source, &options);
     drop(bars);
-    let image = match loaded {
-        Ok(image) => image,
+    match loaded {
+        Ok(image) => Ok((store, image)),
         Err(error) => {
             if let Some((layers, until)) = *kept.lock().unwrap_or_else(PoisonError::into_inner) {
                 tell_kept(layers, until, context)?;
             }
-            return Err(error.into());
+            Err(error.into())
         }
-    };
-    if args.dedup {
-        tell_unshared(&store, context);
     }
-    if context.out().is_json() {
-        let size = store.usage(&image)?.total;
-        return context.out().json(&ImageJson::new(&image, size));
-    }
-    context.out().line(&image.id)
 }
 
 /// Says why no files could share their space, though it was asked for.

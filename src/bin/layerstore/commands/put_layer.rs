@@ -4,14 +4,21 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use layerstore::{ApplyOptions, Error};
+use layerstore::{ApplyOptions, Error, Layer, Store};
 
 use super::create_layer::{new_layer, parent_in, print, store_for};
 use crate::args::{ArchiveArgs, PutLayerArgs};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::timings::measured;
 
 pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
+    let (put, timings) = measured(args.timings, || put(args, context));
+    let (store, layer) = put?;
+    print(&store, &layer, timings.as_ref(), context)
+}
+
+fn put(args: PutLayerArgs, context: &Context) -> Result<(Store, Layer), Failure> {
     // Before a store is made for it.
     let (input, name) = (open(&args.archive)?, name(&args.archive));
     let input = layerstore::peek_archive_within(input, &name, context.options().granted());
@@ -21,7 +28,7 @@ pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
     let store = store_for(&options, parent.is_some(), context)?;
     let parent = parent_in(&store, parent)?;
     let layer = store.put_layer(parent.as_ref(), &options, input).map_err(|error| failed(&name, error))?;
-    print(&store, &layer, context)
+    Ok((store, layer))
 }
 
 /// The archive that the arguments name.

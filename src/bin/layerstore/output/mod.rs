@@ -7,6 +7,7 @@ mod progress;
 pub mod report;
 pub mod table;
 pub mod text;
+pub mod timings;
 pub mod tree;
 
 use std::cell::{Cell, RefCell};

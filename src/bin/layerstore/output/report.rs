@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 
+use super::table::Table;
 use super::text::printable;
 use crate::args::Color;
 
@@ -23,6 +24,15 @@ pub fn failure(error: &dyn Error, hint: Option<&str>, color: Color) {
 /// Tells something that is no failure.
 pub fn note(text: &str, color: Color) {
     writeln!(stderr(color), "{NOTE}note:{NOTE:#} {}", printable(text)).ok();
+}
+
+/// Prints tables that are not the answer, with an empty line between them.
+pub fn tables(tables: &[Table], color: Color) {
+    let mut stderr = stderr(color);
+    for (at, table) in tables.iter().enumerate() {
+        let apart = if at > 0 { writeln!(stderr) } else { Ok(()) };
+        apart.and_then(|()| table.write(&mut stderr)).ok();
+    }
 }
 
 fn stderr(color: Color) -> AutoStream<io::Stderr> {

@@ -39,7 +39,7 @@ const WIDEST: usize = 200;
 /// A table with a heading.
 #[derive(Debug)]
 pub struct Table {
-    columns: Vec<(&'static str, Align)>,
+    columns: Vec<(String, Align)>,
     rows: Vec<Row>,
     heading: bool,
     empty: &'static str,
@@ -47,8 +47,9 @@ pub struct Table {
 
 impl Table {
     /// A table with these columns and no rows.
-    pub fn new(columns: impl IntoIterator<Item = (&'static str, Align)>) -> Self {
-        Table { columns: columns.into_iter().collect(), rows: Vec::new(), heading: true, empty: "-" }
+    pub fn new<H: Into<String>>(columns: impl IntoIterator<Item = (H, Align)>) -> Self {
+        let columns = columns.into_iter().map(|(heading, align)| (heading.into(), align)).collect();
+        Table { columns, rows: Vec::new(), heading: true, empty: "-" }
     }
 
     /// Whether the heading is printed.
@@ -90,7 +91,7 @@ impl Table {
 
     /// Writes it.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let heading: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let heading: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let shown = self.heading.then_some(&heading);
         let mut widths = vec![0; self.columns.len()];
         let cells = self.rows.iter().filter_map(|row| match row {
