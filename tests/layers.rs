@@ -721,3 +721,43 @@ fn hard_links_say_what_their_file_has() {
     }
     assert_whole(&store);
 }
+
+/// A layer has what its archive says, wherever the store is.
+#[test]
+fn layers_inherit_no_access_lists() {
+    let dir = Dir::new("layer-lists");
+    let store = open(&dir);
+    drop(store.create_layer(None, &LayerOptions::named("first")).unwrap());
+    let entries = [(0x01_u16, 7_u16), (0x04, 7), (0x10, 7), (0x20, 7)];
+    let entries = entries.iter().flat_map(|(tag, rights)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &u32::MAX.to_le_bytes()].concat()
+    });
+    let list: Vec<u8> = 2_u32.to_le_bytes().into_iter().chain(entries).collect();
+    let (diffs, flags) = (dir.root().join("diffs"), rustix::fs::XattrFlags::empty());
+    if rustix::fs::setxattr(&diffs, "system.posix_acl_default", &list, flags).is_err() {
+        skip!("this filesystem has no access lists");
+    }
+    let before = std::fs::read_dir(&diffs).unwrap().count();
+    let members = [
+        Member::directory(".").mode(0o755),
+        Member::directory("d").mode(0o755),
+        Member::file("d/bare", "bare").mode(0o604),
+        Member::file("d/own", "own").mode(0o640).xattr("user.key", "value"),
+    ];
+    let sealed = store.put_layer(None, &LayerOptions::named("sealed"), &*archive(&members)).unwrap();
+    drop(store.create_layer(None, &LayerOptions::named("written")).unwrap());
+    let made: Vec<_> = std::fs::read_dir(&diffs).unwrap().map(|found| found.unwrap().path()).collect();
+    assert_eq!(made.len(), before + 2);
+    let mut seen = 0;
+    for path in made.iter().flat_map(|root| ["", "d", "d/bare", "d/own"].map(|path| root.join(path))) {
+        let mut names = Vec::with_capacity(1000);
+        if path.exists() {
+            rustix::fs::listxattr(&path, rustix::buffer::spare_capacity(&mut names)).unwrap();
+            assert!(!String::from_utf8_lossy(&names).contains("posix_acl"), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 6);
+    assert_eq!(exported(&store, &sealed), archive(&members));
+    assert_whole(&store);
+}

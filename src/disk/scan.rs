@@ -9,6 +9,7 @@ use rustix::fs::FileType;
 
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
 use super::program_marks::{self, PASSING_MARKS, ProgramMark};
+use super::usage::{Tally, Usage};
 use super::walk::{Life, Step, Walker, failed, is_gone, path_buf};
 use super::{hash_files, masked};
 use crate::error::{ScanError, TreeError};
@@ -77,8 +78,12 @@ pub(crate) enum ScannedKind {
 /// Returns [`ScanError::Redirected`] if overlayfs left an entry whose content lies in another layer.
 pub(crate) fn list(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Vec<ScannedEntry>, ScanError> {
     let entries = list_as_left(root, namespace, Life::Still)?;
+    refuse_left_below(&entries, namespace).map(|()| entries)
+}
+
+fn refuse_left_below(entries: &[ScannedEntry], namespace: XattrNamespace) -> Result<(), ScanError> {
     match entries.iter().find(|entry| entry.is_left_below()) {
-        None => Ok(entries),
+        None => Ok(()),
         Some(entry) => {
             let attribute = match entry.left_below {
                 Some(LeftBelow::Tree { .. }) => namespace.redirect(),
@@ -99,12 +104,24 @@ pub(crate) fn list_as_left(
     namespace: XattrNamespace,
     life: Life,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
+    walk(root, namespace, life, |_| false).map(|(entries, _)| entries)
+}
+
+/// Lists a directory and measures it, each file with one look. Files that are `bare` are not asked for attributes.
+fn walk(
+    root: BorrowedFd<'_>,
+    namespace: XattrNamespace,
+    life: Life,
+    bare: impl Fn(&Stat) -> bool,
+) -> Result<(Vec<ScannedEntry>, Usage), ScanError> {
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
     let by_program = program_marks::is_by_program(root, namespace);
     let by_program = by_program.map_err(failed(b".", "read the xattrs of"))?;
     let mut scan =
         Scan { namespace, masked, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
+    let mut tally = Tally::default();
+    tally.add(&found);
     let mut walker = Walker::reading(root, life)?;
     let opaque = scan.directory(b"", &found, walker.directory().as_fd(), by_program)?;
     // Whether each directory above, the root first, is opaque.
@@ -112,6 +129,9 @@ pub(crate) fn list_as_left(
     // The names that a program says are gone, with the files that say so.
     let mut gone: Vec<(Vec<u8>, Stat)> = Vec::new();
     while let Some(step) = walker.next_step()? {
+        if let Step::Enter(item) | Step::Leaf(item) = &step {
+            tally.add(&item.stat);
+        }
         match step {
             Step::Enter(item) => {
                 let directory = walker.directory().as_fd();
@@ -133,7 +153,8 @@ pub(crate) fn list_as_left(
                     None => {
                         let within = if hidden { Some(true) } else { opaque.last().copied() };
                         let target = Target::Name(item.dir.as_fd(), &item.name);
-                        match scan.add(walker.path(), &item.stat, target, within) {
+                        let bare = bare(&item.stat);
+                        match scan.add(walker.path(), &item.stat, target, bare, within) {
                             Err(ScanError::Tree(TreeError::Io { source, .. }))
                                 if life == Life::Changing && is_gone(&source) => {}
                             added => drop(added?),
@@ -145,7 +166,7 @@ pub(crate) fn list_as_left(
     }
     scan.finish_links();
     scan.add_gone(gone);
-    Ok(scan.entries)
+    Ok((scan.entries, tally.usage))
 }
 
 /// Lists a directory that another program has made of an archive. The marks of overlayfs for what was left below came with the
@@ -178,7 +199,24 @@ pub(crate) fn scan(
     known: &HashMap<u64, ContentHash>,
     namespace: XattrNamespace,
 ) -> Result<Manifest, ScanError> {
-    let listed = list(root, namespace)?;
+    measured_scan(root, known, None, namespace).map(|(manifest, _)| manifest)
+}
+
+/// As [`scan`], and with what the directory takes on the disk. With `with_xattrs` it is known which of the `known` files have attributes: the
+/// others are not asked for them.
+pub(crate) fn measured_scan(
+    root: BorrowedFd<'_>,
+    known: &HashMap<u64, ContentHash>,
+    with_xattrs: Option<&HashSet<u64>>,
+    namespace: XattrNamespace,
+) -> Result<(Manifest, Usage), ScanError> {
+    let bare = |found: &Stat| {
+        let inode = &found.id.inode;
+        found.kind == FileType::RegularFile
+            && with_xattrs.is_some_and(|with| known.contains_key(inode) && !with.contains(inode))
+    };
+    let (listed, usage) = walk(root, namespace, Life::Still, bare)?;
+    refuse_left_below(&listed, namespace)?;
     let is_unknown = |entry: &ScannedEntry| !known.contains_key(&entry.id.inode);
     let read = hash_files(root, listed.iter().filter(|entry| is_unknown(entry)), Life::Still)?;
     let mut entries = Vec::with_capacity(listed.len());
@@ -192,7 +230,7 @@ pub(crate) fn scan(
         };
         entries.push(Entry { path, kind, metadata });
     }
-    Ok(Manifest::new(entries)?)
+    Ok((Manifest::new(entries)?, usage))
 }
 
 /// A listing without names that are gone by now. The next name of a file that has others becomes its first.
@@ -247,18 +285,21 @@ struct Linked {
 }
 
 impl Scan {
-    /// Adds what stands at `path`; `within_opaque` for what is no directory. Returns whether it is an opaque
-    /// directory.
+    /// Adds what stands at `path`, which is not asked for attributes if it is `bare`; `within_opaque` for what is no directory. Returns
+    /// whether it is an opaque directory.
     fn add(
         &mut self,
         path: &[u8],
         found: &Stat,
         target: Target<'_>,
+        bare: bool,
         within_opaque: Option<bool>,
     ) -> Result<bool, ScanError> {
         let deletes = found.kind == FileType::CharacterDevice && found.device == (0, 0);
         let (marks, xattrs) = if deletes {
             (Marks { whiteout: true, ..Marks::default() }, Vec::new())
+        } else if bare {
+            Default::default()
         } else {
             self.read_xattrs(path, target)?
         };
@@ -330,7 +371,7 @@ impl Scan {
         directory: BorrowedFd<'_>,
         by_program: bool,
     ) -> Result<bool, ScanError> {
-        let opaque = self.add(path, found, Target::File(directory), None)?;
+        let opaque = self.add(path, found, Target::File(directory), false, None)?;
         if opaque || !by_program {
             return Ok(opaque);
         }

@@ -13,12 +13,13 @@ use super::copy::copy_bytes;
 use super::entry_lock::{EntryLock, NamedLock};
 use super::layout::Layout;
 use super::names::{DiffName, Subdirectory};
-use super::overlay_form::XattrNamespace;
+use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use super::remove::remove_tree;
 use super::{masked, quota};
 use crate::error::LayoutError;
 use crate::sys::file::File;
-use crate::sys::{beneath, moment, node, stat, sync};
+use crate::sys::xattr::{self, Target};
+use crate::sys::{acl, beneath, moment, node, stat, sync};
 
 /// Where one operation fills entries: their lock, and the directories that they stand in. Hundreds of layers take no
 /// more descriptors than one does.
@@ -258,6 +259,18 @@ impl StagedFiles {
     }
 }
 
+/// Takes the access lists away that a directory has of the one that it was made in, so that nothing in it inherits any: a layer has
+/// the attributes that its archive says, wherever the store is.
+fn disinherit(directory: BorrowedFd<'_>) -> io::Result<()> {
+    [DEFAULT_ACL, acl::ACCESS].into_iter().try_for_each(|list| {
+        match xattr::remove(Target::File(directory), list) {
+            // A filesystem without lists.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            removed => removed,
+        }
+    })
+}
+
 /// The lock of a numbered entry. Dropping it removes the entry, unless `keep` is set, and then the lock file.
 #[derive(Debug)]
 struct Held {
@@ -308,12 +321,14 @@ impl Held {
         }
     }
 
-    /// Makes a directory for its owner alone.
+    /// Makes a directory for its owner alone, from which nothing inherits an access list.
     fn make_directory(&self, name: DiffName) -> io::Result<OwnedFd> {
         let bytes = name.to_string().into_bytes();
         // Not every umask lets the owner open it.
         node::make_private_directory(self.parent(), &bytes)?;
-        beneath::open_directory_beneath(self.parent(), &bytes)
+        let made = beneath::open_directory_beneath(self.parent(), &bytes)?;
+        disinherit(made.as_fd())?;
+        Ok(made)
     }
 
     fn failed(&self, name: DiffName, action: &'static str, source: io::Error) -> LayoutError {

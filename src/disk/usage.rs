@@ -23,27 +23,35 @@ pub(crate) struct Usage {
 /// Measures a tree, which others may change meanwhile. An inode with several names counts once, and what is mounted in the
 /// tree not at all.
 pub(crate) fn usage(root: BorrowedFd<'_>) -> Result<Usage, TreeError> {
-    let mut usage = Usage::default();
-    // Only inodes that can be met again are remembered.
-    let mut seen: HashSet<FileId> = HashSet::new();
-    usage.add(&stat::stat(root).map_err(failed(b".", "examine"))?);
+    let mut tally = Tally::default();
+    tally.add(&stat::stat(root).map_err(failed(b".", "examine"))?);
     let mut walker = Walker::reading(root, Life::Changing)?;
     while let Some(step) = walker.next_step()? {
         match step {
-            Step::Enter(item) => usage.add(&item.stat),
-            Step::Leaf(item) if item.stat.links < 2 || seen.insert(item.stat.id) => usage.add(&item.stat),
-            Step::Leaf(_) | Step::Leave(_) => {}
+            Step::Enter(item) | Step::Leaf(item) => tally.add(&item.stat),
+            Step::Leave(_) => {}
         }
     }
-    Ok(usage)
+    Ok(tally.usage)
 }
 
-impl Usage {
-    fn add(&mut self, stat: &Stat) {
-        self.inodes = self.inodes.saturating_add(1);
-        self.allocated = self.allocated.saturating_add(stat.allocated);
+/// Adds up what a walk comes by.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) usage: Usage,
+    /// Only inodes that can be met again are remembered.
+    seen: HashSet<FileId>,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, stat: &Stat) {
+        if stat.kind != FileType::Directory && stat.links > 1 && !self.seen.insert(stat.id) {
+            return;
+        }
+        self.usage.inodes = self.usage.inodes.saturating_add(1);
+        self.usage.allocated = self.usage.allocated.saturating_add(stat.allocated);
         if stat.kind == FileType::RegularFile {
-            self.apparent = self.apparent.saturating_add(stat.size);
+            self.usage.apparent = self.usage.apparent.saturating_add(stat.size);
         }
     }
 }

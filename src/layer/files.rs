@@ -1,7 +1,7 @@
 //! The writing half of an import: small files are filled on worker threads, while the parser goes on with the
 //! next member. A file is open before its turn comes, so nothing on another thread can change where it lands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +40,7 @@ pub(super) struct FilePool<'scope> {
 pub(super) struct Contents {
     by_ordinal: HashMap<u32, (ContentHash, u64)>,
     by_inode: HashMap<u64, ContentHash>,
+    with_xattrs: HashSet<u64>,
 }
 
 impl Contents {
@@ -49,11 +50,19 @@ impl Contents {
             self.by_ordinal.insert(ordinal, (file.content, file.size));
         }
         self.by_inode.insert(file.inode, file.content);
+        if file.has_xattrs {
+            self.with_xattrs.insert(file.inode);
+        }
     }
 
     /// The content hashes of the files that were written, by inode.
     pub(super) fn by_inode(&self) -> &HashMap<u64, ContentHash> {
         &self.by_inode
+    }
+
+    /// The inodes of the files that were given attributes.
+    pub(super) fn with_xattrs(&self) -> &HashSet<u64> {
+        &self.with_xattrs
     }
 
     /// Hash and size of each content of the archive, in its order.

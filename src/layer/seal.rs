@@ -107,14 +107,27 @@ impl SealedContent {
         known: &HashMap<u64, ContentHash>,
         namespace: XattrNamespace,
     ) -> Result<Self, ImportError> {
-        let manifest = disk::scan(directory, known, namespace)?;
+        Ok(Self::of(disk::measured_scan(directory, known, None, namespace)?))
+    }
+
+    /// The same of a directory whose files have just been written, as `contents` says, and have no attributes that they were not given.
+    fn read_back(
+        directory: BorrowedFd<'_>,
+        contents: &Contents,
+        namespace: XattrNamespace,
+    ) -> Result<Self, ImportError> {
+        let (known, with_xattrs) = (contents.by_inode(), contents.with_xattrs());
+        Ok(Self::of(disk::measured_scan(directory, known, Some(with_xattrs), namespace)?))
+    }
+
+    fn of((manifest, usage): (Manifest, disk::Usage)) -> Self {
         let encoded = manifest.encode();
-        Ok(SealedContent {
+        SealedContent {
             tree: layerstore_schema::manifest::digest_of_encoded(&encoded),
             manifest: Arc::new(manifest),
             manifest_blob: PreparedBlob::from_bytes(&encoded),
-            usage: disk::usage(directory)?,
-        })
+            usage,
+        }
     }
 
     /// Refuses a layer that no archive could hold, and that a mount program would misread.
@@ -139,7 +152,7 @@ pub(crate) fn seal(
     let implied = describe_implied(&unpacked, below, options)?;
     let UnpackedLayer { staging, streams, contents, tree, owners, toc, records, .. } = unpacked;
     let namespace = options.unpack.xattr_namespace;
-    let content = SealedContent::read(staging.directory(), contents.by_inode(), namespace)?;
+    let content = SealedContent::read_back(staging.directory(), &contents, namespace)?;
     let split = assemble_split(&staging, &contents, &tree, &content.manifest, records, spool)?;
     Ok(SealedLayer {
         content,

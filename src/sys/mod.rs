@@ -36,7 +36,7 @@
 //!
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
-mod acl;
+pub(crate) mod acl;
 pub(crate) mod beneath;
 pub(crate) mod call;
 pub(crate) mod directory;

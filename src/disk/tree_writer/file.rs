@@ -50,6 +50,8 @@ pub(crate) struct WrittenFile {
     pub(crate) size: u64,
     /// The hash of its bytes.
     pub(crate) content: ContentHash,
+    /// Whether it was given attributes.
+    pub(crate) has_xattrs: bool,
 }
 
 impl FileWriter {
@@ -163,7 +165,8 @@ impl FileWriter {
         let found = stat::stat(file.as_fd()).map_err(failed(&self.path, "examine"))?;
         self.shared.describe_file(&self.path, file.as_fd(), &found, &self.metadata)?;
         let content = ContentHash(*self.hasher.finalize().as_bytes());
-        Ok(WrittenFile { inode: found.id.inode, size: self.real_size, content })
+        let has_xattrs = !self.metadata.xattrs.is_empty() || self.shared.options.mask.is_some();
+        Ok(WrittenFile { inode: found.id.inode, size: self.real_size, content, has_xattrs })
     }
 
     /// Where the file ends with `length` more bytes.

@@ -11,7 +11,8 @@
 //!   ([`whiteout`]).
 //!
 //! A small file costs `openat`, `statx`, `pwrite`, `futimens` and `close`, and `fchown`, `fchmod` only where
-//! the kernel did not give it the right owner and mode by itself.
+//! the kernel did not give it the right owner and mode by itself. What it was not given, it does not have: the directory begins
+//! without access lists that files would inherit, and the layer's own come last. So a seal need not ask a file without attributes for them.
 //!
 //! | part | what it does |
 //! | --- | --- |
