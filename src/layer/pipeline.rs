@@ -111,9 +111,19 @@ fn feed(
     (hasher.finish(), count)
 }
 
-fn read_piece(mut from: impl Read) -> io::Result<Piece> {
-    let mut piece = Vec::with_capacity(PIECE);
-    from.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+/// Reads a piece with as few calls as the reader lets: `read_to_end` would begin anew with small ones in each.
+fn read_piece(from: &mut impl Read) -> io::Result<Piece> {
+    let mut piece = vec![0; PIECE];
+    let mut filled = 0usize;
+    while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(count) => filled = filled.saturating_add(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(filled);
     Ok(Piece::new(piece))
 }
 
