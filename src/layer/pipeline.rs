@@ -7,6 +7,8 @@
 //!                      own thread                                own thread
 //! ```
 //!
+//! A blob that is not compressed is its own diff: it has one digest, and its bytes go straight to the parser.
+//!
 //! What belongs to the caller is read on the caller's thread, which has nothing else to do. The threads that make something of bytes of
 //! strangers are confined: the decompressors, of which some are C, to nothing at all, and the parser to where it writes. The
 //! queues between them are short, so memory stays bounded whatever the speeds are.
@@ -14,7 +16,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::{iter, thread};
 
 use crate::compress::{Compression, Decoder};
 use crate::disk::Confinement;
@@ -51,12 +53,18 @@ type Piece = Arc<Vec<u8>>;
 ///
 /// An error of the blob reaches `consume` as an error of its reader; so does a stream of which more comes than is granted.
 pub(crate) fn read_layer<T: Send, E: From<io::Error> + Send>(
-    (name, blob): (&str, impl Read),
+    (name, mut blob): (&str, impl Read),
     algorithm: Algorithm,
     budget: &Budget,
     reach: Confinement,
     consume: impl FnOnce(&mut dyn Read) -> Result<T, E> + Send,
 ) -> Result<(T, Streams), E> {
+    let first = timing::spanned(Stage::Read, || read_piece(&mut blob));
+    let is_plain = first.as_ref().is_ok_and(|piece| Compression::detect(piece) == Compression::None);
+    let pieces = iter::once(first).chain(iter::from_fn(|| Some(read_piece(&mut blob))));
+    if is_plain && algorithm == Algorithm::Sha256 {
+        return read_plain((name, pieces), budget, reach, consume);
+    }
     let (to_decoder, from_blob) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_parser, from_decoder) = sync_channel::<io::Result<Piece>>(QUEUE);
     let (to_hasher, for_hasher) = sync_channel::<Piece>(QUEUE);
@@ -69,7 +77,7 @@ pub(crate) fn read_layer<T: Send, E: From<io::Error> + Send>(
         let parse = move || consume(&mut PieceReader::from(from_decoder));
         let parse = || timing::spanned(Stage::Unpack, parse);
         let parser = reach.start(scope, "unpack", parse)?;
-        let (blob_digest, blob_size) = timing::spanned(Stage::Read, || feed(blob, algorithm, &to_decoder));
+        let (blob_digest, blob_size) = timing::spanned(Stage::Read, || feed(pieces, algorithm, &to_decoder));
         drop(to_decoder);
         let (consumed, decoded, hashed) = wait(|| (parser.join(), decoder.join(), hasher.join()));
         let consumed = consumed.map_err(|_| io::Error::other("the unpacking thread died"))?;
@@ -86,23 +94,49 @@ fn wait<T>(until: impl FnOnce() -> T) -> T {
     timing::spanned(Stage::QueueWait, until)
 }
 
-/// Reads the blob to its end, or for as long as somebody wants it, and returns the digest and the number of the bytes that were read.
+/// The same of a blob that is a layer as it is.
+fn read_plain<T: Send, E: From<io::Error> + Send>(
+    (name, pieces): (&str, impl Iterator<Item = io::Result<Piece>>),
+    budget: &Budget,
+    reach: Confinement,
+    consume: impl FnOnce(&mut dyn Read) -> Result<T, E> + Send,
+) -> Result<(T, Streams), E> {
+    let (to_parser, from_blob) = sync_channel::<io::Result<Piece>>(QUEUE);
+    let granted = |piece: Piece| {
+        budget.take_unpacked(u64::try_from(piece.len()).unwrap_or(u64::MAX), name)?;
+        Ok(piece)
+    };
+    thread::scope(|scope| {
+        let parse = move || consume(&mut PieceReader::from(from_blob));
+        let parser = reach.start(scope, "unpack", || timing::spanned(Stage::Unpack, parse))?;
+        let pieces = pieces.map(|piece| piece.and_then(granted));
+        let (digest, size) =
+            timing::spanned(Stage::Read, || feed(pieces, Algorithm::Sha256, &to_parser));
+        drop(to_parser);
+        let value = wait(|| parser.join()).map_err(|_| io::Error::other("the unpacking thread died"))??;
+        let (diff_id, compression) = (DiffId(digest.clone()), Compression::None);
+        let streams = Streams { blob_digest: digest, blob_size: size, compression, diff_id, diff_size: size };
+        Ok((value, streams))
+    })
+}
+
+/// Hands the pieces of the blob on to its end, or for as long as somebody wants them, and returns the digest and the number of the bytes
+/// that were.
 fn feed(
-    mut blob: impl Read,
+    pieces: impl Iterator<Item = io::Result<Piece>>,
     algorithm: Algorithm,
-    to_decoder: &SyncSender<io::Result<Piece>>,
+    to: &SyncSender<io::Result<Piece>>,
 ) -> (Digest, u64) {
     let mut hasher = Hasher::new(algorithm);
     let mut count = 0u64;
-    loop {
-        let piece = match read_piece(&mut blob) {
-            Ok(piece) if piece.is_empty() => break,
-            piece => piece,
-        };
+    for piece in pieces {
+        if piece.as_ref().is_ok_and(|piece| piece.is_empty()) {
+            break;
+        }
         let failed = piece.is_err();
-        // The decoder has it while it is hashed.
+        // The next thread has it while it is hashed.
         let kept = piece.as_ref().map(Arc::clone).unwrap_or_default();
-        if wait(|| to_decoder.send(piece)).is_err() || failed {
+        if wait(|| to.send(piece)).is_err() || failed {
             break;
         }
         timing::during(Stage::Hash, || hasher.update(&kept));
@@ -236,6 +270,38 @@ mod tests {
         assert_eq!((streams.blob_size, streams.compression), (blob.len() as u64, Compression::Zstd));
         assert_eq!(streams.diff_id.0, Digest::sha256(&plain));
         assert_eq!(streams.diff_size, plain.len() as u64);
+    }
+
+    #[test]
+    fn what_is_not_compressed_has_one_digest() {
+        let plain: Vec<u8> = (0..1_000_000u32).flat_map(u32::to_le_bytes).collect();
+        for length in [0, 1, PIECE, plain.len()] {
+            let blob = &plain[..length];
+            let (out, streams) = read_all(blob).unwrap();
+            assert_eq!(out, blob);
+            assert_eq!((streams.compression, streams.blob_size), (Compression::None, length as u64));
+            assert_eq!(streams.blob_digest, Digest::sha256(blob));
+            assert_eq!((streams.diff_id.0, streams.diff_size), (streams.blob_digest, length as u64));
+        }
+    }
+
+    /// Nobody has a byte more than was granted.
+    #[test]
+    fn what_is_not_compressed_is_limited_too() {
+        let limits = Limits { unpacked_bytes: PIECE as u64, ..Limits::DEFAULT };
+        let read = |length: usize| {
+            let (blob, reach) = (vec![1; length], Confinement::to_nothing());
+            let mut given = 0;
+            let result =
+                read_layer(("it", &*blob), Algorithm::Sha256, &Budget::new(&limits), reach, |input| {
+                    io::copy(input, &mut io::sink()).map(|count| given = count)
+                });
+            (result.map(drop).map_err(|error| error.to_string()), given)
+        };
+        assert_eq!(read(PIECE), (Ok(()), PIECE as u64));
+        let (result, given) = read(PIECE + 1);
+        assert!(result.unwrap_err().contains("it"));
+        assert_eq!(given, 0);
     }
 
     #[test]
