@@ -16,8 +16,11 @@ use crate::types::ContentHash;
 /// Files up to this size are handed to the workers; larger ones are written as they are read.
 pub(super) const SMALL_FILE: u64 = 256 * 1024;
 
-/// How many files wait for a worker at the most: with [`SMALL_FILE`], a bound on memory.
-const QUEUE: usize = 48;
+/// How many files are open at the most, those that workers are at included.
+const OPEN: usize = 56;
+
+/// How many batches of files wait for a worker at the most. A batch has few more bytes than [`SMALL_FILE`]: a bound on memory.
+const QUEUE: usize = 1;
 
 /// A file with all its bytes, to be written.
 struct Job {
@@ -26,12 +29,21 @@ struct Job {
     content: Vec<u8>,
 }
 
+/// What became of a batch: its files, up to the first that could not be written.
+type Outcome = Result<Vec<(Option<u32>, WrittenFile)>, UnpackError>;
+
 /// Worker threads that fill files.
 pub(super) struct FilePool<'scope> {
     /// There until the pool ends, which ends the workers.
-    jobs: Option<SyncSender<Job>>,
+    jobs: Option<SyncSender<Vec<Job>>>,
     workers: Vec<ScopedJoinHandle<'scope, ()>>,
-    results: Receiver<Result<(Option<u32>, WrittenFile), UnpackError>>,
+    results: Receiver<Outcome>,
+    /// Files that are not handed over yet, and how many bytes they have.
+    batch: Vec<Job>,
+    batched: u64,
+    /// How many files go to a worker at once. To wake a thread costs more than to write a small file, so one that is faster than the
+    /// parser is woken for many.
+    most: usize,
     done: Contents,
 }
 
@@ -81,7 +93,7 @@ impl<'scope> FilePool<'scope> {
     ///
     /// Returns the error of making a thread if there is not even one.
     pub(super) fn start(scope: &'scope Scope<'scope, '_>, workers: usize) -> io::Result<Self> {
-        let (jobs, queue) = sync_channel::<Job>(QUEUE);
+        let (jobs, queue) = sync_channel::<Vec<Job>>(QUEUE);
         let (sender, results) = channel();
         let queue = Arc::new(Mutex::new(queue));
         let mut started = Vec::new();
@@ -94,10 +106,14 @@ impl<'scope> FilePool<'scope> {
                 Err(_) => break,
             }
         }
-        Ok(FilePool { jobs: Some(jobs), workers: started, results, done: Contents::default() })
+        // One is being filled.
+        let batches = started.len().saturating_add(QUEUE + 1);
+        let most = OPEN.checked_div(batches).unwrap_or_default().max(1);
+        let (batch, done) = (Vec::with_capacity(most), Contents::default());
+        Ok(FilePool { jobs: Some(jobs), workers: started, results, batch, batched: 0, most, done })
     }
 
-    /// Hands a file with all its bytes to a worker. Waits while the queue is full.
+    /// Hands a file with all its bytes to a worker, when there are some more for it. Waits while the queue is full.
     ///
     /// Returns the first error of any file handed in before.
     pub(super) fn write(
@@ -106,9 +122,22 @@ impl<'scope> FilePool<'scope> {
         writer: FileWriter,
         content: Vec<u8>,
     ) -> Result<(), UnpackError> {
+        self.batched = self.batched.saturating_add(u64::try_from(content.len()).unwrap_or(u64::MAX));
+        self.batch.push(Job { ordinal, writer, content });
+        if self.batch.len() < self.most && self.batched < SMALL_FILE {
+            return Ok(());
+        }
         self.collect()?;
-        let job = Job { ordinal, writer, content };
-        let full = |jobs: &SyncSender<Job>| timing::spanned(Stage::QueueWait, || jobs.send(job).is_err());
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> Result<(), UnpackError> {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(self.most));
+        self.batched = 0;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let full = |jobs: &SyncSender<Vec<Job>>| timing::spanned(Stage::QueueWait, || jobs.send(batch).is_err());
         if self.jobs.as_ref().is_none_or(full) {
             // The workers end early on an error only, and that error waits among the results.
             return self.wait();
@@ -122,16 +151,21 @@ impl<'scope> FilePool<'scope> {
     }
 
     fn collect(&mut self) -> Result<(), UnpackError> {
-        while let Ok(result) = self.results.try_recv() {
-            let (ordinal, file) = result?;
-            self.done.add(ordinal, &file);
+        while let Ok(outcome) = self.results.try_recv() {
+            self.note(outcome)?;
         }
         Ok(())
     }
 
     fn wait(&mut self) -> Result<(), UnpackError> {
-        while let Ok(result) = timing::spanned(Stage::QueueWait, || self.results.recv()) {
-            let (ordinal, file) = result?;
+        while let Ok(outcome) = timing::spanned(Stage::QueueWait, || self.results.recv()) {
+            self.note(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, outcome: Outcome) -> Result<(), UnpackError> {
+        for (ordinal, file) in outcome? {
             self.done.add(ordinal, &file);
         }
         Ok(())
@@ -141,6 +175,7 @@ impl<'scope> FilePool<'scope> {
     ///
     /// Returns the first error of any.
     pub(super) fn finish(mut self) -> Result<Contents, UnpackError> {
+        self.hand_over()?;
         self.jobs = None;
         self.wait()?;
         for worker in self.workers.drain(..) {
@@ -162,15 +197,19 @@ impl Drop for FilePool<'_> {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, results: &Sender<Result<(Option<u32>, WrittenFile), UnpackError>>) {
+fn work(queue: &Mutex<Receiver<Vec<Job>>>, results: &Sender<Outcome>) {
     loop {
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let next = timing::spanned(Stage::QueueWait, next);
-        let Ok(Job { ordinal, mut writer, content }) = next else { return };
-        let written = writer.write_all(&content).and_then(|()| writer.finish());
-        let failed = written.is_err();
-        if results.send(written.map(|file| (ordinal, file))).is_err() || failed {
+        let Ok(batch) = timing::spanned(Stage::QueueWait, next) else { return };
+        let outcome: Outcome = batch.into_iter().map(write).collect();
+        let failed = outcome.is_err();
+        if results.send(outcome).is_err() || failed {
             return;
         }
     }
+}
+
+fn write(Job { ordinal, mut writer, content }: Job) -> Result<(Option<u32>, WrittenFile), UnpackError> {
+    writer.write_all(&content)?;
+    Ok((ordinal, writer.finish()?))
 }
