@@ -30,29 +30,40 @@ pub(super) fn remove_tree_within(
     name: &[u8],
     limit: &mut u64,
 ) -> Result<bool, TreeError> {
-    remove_tree_but(parent, name, |_| Ok(false), limit)
+    remove_tree_by(parent, name, Access::Unlink, |_| Ok(false), limit)
 }
 
 /// As [`remove_tree_within`]. `rescue` is offered each file in the tree first, and returns whether it took it away.
 pub(super) fn remove_tree_but(
     parent: BorrowedFd<'_>,
     name: &[u8],
+    rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
+    limit: &mut u64,
+) -> Result<bool, TreeError> {
+    remove_tree_by(parent, name, Access::Force, rescue, limit)
+}
+
+fn remove_tree_by(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    access: Access,
     mut rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
     limit: &mut u64,
 ) -> Result<bool, TreeError> {
     for _ in 1..TRIES {
-        match remove_once(parent, name, &mut rescue, limit) {
+        match remove_once(parent, name, access, &mut rescue, limit) {
             // Another was faster, somewhere in the tree.
             Err(TreeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             removed => return removed,
         }
     }
-    remove_once(parent, name, &mut rescue, limit)
+    remove_once(parent, name, access, &mut rescue, limit)
 }
 
 fn remove_once(
     parent: BorrowedFd<'_>,
     name: &[u8],
+    access: Access,
     rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
     limit: &mut u64,
 ) -> Result<bool, TreeError> {
@@ -78,7 +89,7 @@ fn remove_once(
             .map_err(failed(name, "set the mode of"))?;
     }
     let root = beneath::open_directory_beneath(parent, name).map_err(failed(name, "open"))?;
-    if !empty_within(root.as_fd(), rescue, limit)? {
+    if !empty_within(root.as_fd(), access, rescue, limit)? {
         return Ok(false);
     }
     drop(root);
@@ -92,19 +103,21 @@ pub(super) fn empty_directory(
     rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
 ) -> Result<(), TreeError> {
     let mut limit = u64::MAX;
-    empty_within(root, rescue, &mut limit).map(drop)
+    empty_within(root, Access::Force, rescue, &mut limit).map(drop)
 }
 
 fn empty_within(
     root: BorrowedFd<'_>,
+    access: Access,
     mut rescue: impl FnMut(&super::walk::Item) -> io::Result<bool>,
     limit: &mut u64,
 ) -> Result<bool, TreeError> {
-    let mut walker = Walker::new(root, Access::Force)?;
+    let mut walker = Walker::new(root, access)?;
     while let Some(step) = walker.next_step()? {
         if *limit == 0 {
             return Ok(false);
         }
+        let is_leaf = matches!(step, Step::Leaf(_));
         let removed = match &step {
             Step::Enter(_) => Ok(()),
             Step::Leave(item) => node::remove_directory(item.dir.as_fd(), &item.name),
@@ -114,7 +127,13 @@ fn empty_within(
                 Err(error) => Err(error),
             },
         };
-        ignore_missing(removed).map_err(failed(walker.path(), "remove"))?;
+        match ignore_missing(removed) {
+            // The kernel removes nothing that something is mounted on.
+            Err(error) if is_leaf && error.kind() == io::ErrorKind::ResourceBusy => {
+                return Err(TreeError::Mount { path: path_buf(walker.path()) });
+            }
+            removed => removed.map_err(failed(walker.path(), "remove"))?,
+        }
         if !matches!(step, Step::Enter(_)) {
             *limit = limit.saturating_sub(1);
             moment::pass("deleting");
@@ -215,6 +234,28 @@ mod tests {
         assert!(matches!(removed, Err(TreeError::Mount { path }) if path == Path::new("sub/mounted")));
         assert!(kept);
         remove_tree(parent.as_fd(), b"tree").unwrap();
+    }
+
+    /// Nobody looks at a file before it is removed: the kernel says what is mounted on it.
+    #[test]
+    fn files_that_are_mounted_on_are_named_and_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let bound = dir.path().join("tree/sub/bound");
+        std::fs::create_dir_all(dir.path().join("tree/sub")).unwrap();
+        std::fs::write(&bound, b"below").unwrap();
+        std::fs::write(dir.path().join("kept"), b"x").unwrap();
+        let (from, flags) = (dir.path().join("kept"), nix::mount::MsFlags::MS_BIND);
+        if nix::mount::mount(Some(&from), &bound, None::<&Path>, flags, None::<&Path>).is_err() {
+            eprintln!("skipped: this process may not mount");
+            return;
+        }
+        let parent = beneath::open_directory(dir.path()).unwrap();
+        let removed = remove_tree(parent.as_fd(), b"tree");
+        nix::mount::umount(&bound).unwrap();
+        assert!(matches!(removed, Err(TreeError::Mount { path }) if path == Path::new("sub/bound")));
+        assert_eq!(std::fs::read(&bound).unwrap(), b"below");
+        remove_tree(parent.as_fd(), b"tree").unwrap();
+        assert!(from.exists() && !bound.exists());
     }
 
     #[test]

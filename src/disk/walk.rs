@@ -15,6 +15,7 @@ use rustix::fs::FileType;
 
 use super::dir_stack::{DirStack, Popped};
 use crate::error::TreeError;
+use crate::sys::directory::DirEntry;
 use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
 use crate::sys::{beneath, directory, stat, subvolume};
@@ -46,12 +47,21 @@ pub(super) enum Access {
     AsIs,
     /// They are given the owner's permissions: for trees about to be removed.
     Force,
+    /// The same, and of what is no directory nobody asks but what it is: for trees of which nothing is kept. A file that something is mounted
+    /// on is found when it is removed.
+    Unlink,
+}
+
+impl Access {
+    fn is_forced(self) -> bool {
+        self != Access::AsIs
+    }
 }
 
 /// The names of one directory that are still to be visited.
 #[derive(Debug)]
 struct Listing {
-    names: std::vec::IntoIter<Vec<u8>>,
+    names: std::vec::IntoIter<DirEntry>,
     /// Length of the directory's own path.
     path_len: usize,
     /// The directory's own name and state; `None` for the root. No handle: those are the stack's to bound.
@@ -65,7 +75,7 @@ pub(super) struct Item {
     pub(super) dir: Arc<OwnedFd>,
     /// Its name there.
     pub(super) name: Vec<u8>,
-    /// Its state when the walk came by.
+    /// Its state when the walk came by; with [`Access::Unlink`], of what is no directory, only what it is.
     pub(super) stat: Stat,
 }
 
@@ -117,12 +127,15 @@ impl Walker {
         loop {
             let Some(listing) = self.listings.last_mut() else { return Ok(None) };
             self.path.truncate(listing.path_len);
-            let Some(name) = listing.names.next() else { return self.leave() };
+            let Some(DirEntry { name, kind }) = listing.names.next() else { return self.leave() };
             if !self.path.is_empty() {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(&name);
             let dir = Arc::clone(self.dirs.current());
+            if self.access == Access::Unlink && !matches!(kind, FileType::Directory | FileType::Unknown) {
+                return Ok(Some(Step::Leaf(Item { dir, name, stat: Stat::of_kind(kind) })));
+            }
             let stat = match stat::stat_at(dir.as_fd(), &name) {
                 Err(error) if vanished(&error) => continue,
                 stat => stat.map_err(failed(&self.path, "examine"))?,
@@ -145,7 +158,7 @@ impl Walker {
 
     /// Opens a directory; false if it is gone.
     fn enter(&mut self, item: &Item) -> Result<bool, TreeError> {
-        if self.access == Access::Force && item.stat.mode & 0o700 != 0o700 {
+        if self.access.is_forced() && item.stat.mode & 0o700 != 0o700 {
             // Who may not change it may still be allowed to go on: the next call decides.
             Pinned::directory_at(item.dir.as_fd(), &item.name)
                 .and_then(|directory| directory.set_mode(item.stat.mode | 0o700))
@@ -159,7 +172,7 @@ impl Walker {
             }
             opened => opened.map_err(failed(&self.path, "open"))?,
         };
-        if self.access == Access::Force && subvolume::is_root(item.stat.id, self.dirs.filesystem()) {
+        if self.access.is_forced() && subvolume::is_root(item.stat.id, self.dirs.filesystem()) {
             // Deleting says what is in its way, if this does not take it away.
             subvolume::make_writable(opened.as_fd()).unwrap_or_default();
         }
@@ -190,8 +203,7 @@ impl Walker {
 
 /// Makes a system call's error name the path.
 pub(super) fn failed(path: &[u8], action: &'static str) -> impl FnOnce(io::Error) -> TreeError {
-    let path = path_buf(path);
-    move |source| TreeError::Io { path, action, source }
+    move |source| TreeError::Io { path: path_buf(path), action, source }
 }
 
 pub(super) fn path_buf(path: &[u8]) -> PathBuf {
@@ -220,8 +232,8 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-fn sorted_names(dir: BorrowedFd<'_>) -> io::Result<std::vec::IntoIter<Vec<u8>>> {
-    let mut names: Vec<_> = directory::list(dir)?.into_iter().map(|entry| entry.name).collect();
-    names.sort_unstable();
-    Ok(names.into_iter())
+fn sorted_names(dir: BorrowedFd<'_>) -> io::Result<std::vec::IntoIter<DirEntry>> {
+    let mut entries = directory::list(dir)?;
+    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(entries.into_iter())
 }

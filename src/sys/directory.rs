@@ -12,6 +12,8 @@ use super::call::{Call, call, point};
 pub(crate) struct DirEntry {
     /// The name, never `.` or `..`.
     pub(crate) name: Vec<u8>,
+    /// What stood there, if the filesystem tells.
+    pub(crate) kind: FileType,
 }
 
 /// Whether the filesystem tells with each name what kind it is of. The directory must have a name, and be open for reading.
@@ -42,7 +44,7 @@ pub(crate) fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<DirEntry>> {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            entries.push(DirEntry { name: name.to_vec() });
+            entries.push(DirEntry { name: name.to_vec(), kind: entry.file_type() });
         }
     }
     Ok(entries)

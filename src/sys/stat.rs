@@ -29,6 +29,16 @@ pub(crate) struct Stat {
     pub(crate) is_mount: bool,
 }
 
+impl Stat {
+    /// Of an inode of which nothing is known but what it is.
+    pub(crate) fn of_kind(kind: FileType) -> Self {
+        let (id, links) = (FileId::default(), 1);
+        let (mode, uid, gid, size, allocated) = (0, 0, 0, 0, 0);
+        let (mtime, device, is_mount) = ((0, 0), (0, 0), false);
+        Stat { kind, mode, uid, gid, links, size, allocated, mtime, device, id, is_mount }
+    }
+}
+
 /// Filesystem (major, minor) and inode number.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct FileId {
