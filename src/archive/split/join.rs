@@ -112,6 +112,8 @@ struct OpenContent<'a> {
     source: Source<'a>,
     hasher: blake3::Hasher,
     position: u64,
+    /// Whether more than the file should have was asked for, and not given.
+    ended: bool,
 }
 
 impl<'a> OpenContent<'a> {
@@ -122,10 +124,11 @@ impl<'a> OpenContent<'a> {
     ) -> Result<Self, SplitError> {
         let source = open(&content.hash, content.size)
             .map_err(|source| SplitError::Content { content: content.hash.to_string(), source })?;
-        Ok(OpenContent { ordinal, content, source, hasher: blake3::Hasher::new(), position: 0 })
+        Ok(OpenContent { ordinal, content, source, hasher: blake3::Hasher::new(), position: 0, ended: false })
     }
 
-    /// Reads and hashes `len` bytes, and writes them if there is where to.
+    /// Reads and hashes `len` bytes, and writes them if there is where to. The last of them are asked for with one more, so that a small
+    /// file is read with one call.
     fn read(
         &mut self,
         len: u64,
@@ -133,12 +136,15 @@ impl<'a> OpenContent<'a> {
         mut out: Option<&mut dyn Write>,
     ) -> Result<(), SplitError> {
         let mut left = len;
+        let beyond = u64::from(self.position.saturating_add(len) == self.content.size);
         while left > 0 {
-            let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let wanted = usize::try_from(left.saturating_add(beyond)).unwrap_or(usize::MAX);
+            let length = buffer.len().min(wanted);
             let count = self.read_some(buffer.get_mut(..length).unwrap_or_default())?;
-            if count == 0 {
+            if count == 0 || count as u64 > left {
                 return Err(self.mismatch());
             }
+            self.ended = length as u64 > left && count as u64 == left;
             let bytes = buffer.get(..count).unwrap_or_default();
             self.hasher.update(bytes);
             if let Some(out) = &mut out {
@@ -153,7 +159,7 @@ impl<'a> OpenContent<'a> {
     /// Reads what is left of the file and compares.
     fn finish(mut self, buffer: &mut [u8]) -> Result<(), SplitError> {
         self.read(self.content.size.saturating_sub(self.position), buffer, None)?;
-        let grown = self.read_some(buffer.get_mut(..1).unwrap_or_default())? > 0;
+        let grown = !self.ended && self.read_some(buffer.get_mut(..1).unwrap_or_default())? > 0;
         if grown || *self.hasher.finalize().as_bytes() != self.content.hash.0 {
             return Err(self.mismatch());
         }
