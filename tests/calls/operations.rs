@@ -1,0 +1,67 @@
+//! The small operations, as whole processes. The numbers are what was counted; whoever needs more of them says here what for.
+
+use super::traced;
+use crate::support::{Dir, machine};
+
+/// What every program does to have memory and to end. Builds for tests also have the standard library ask for each descriptor before it
+/// is closed, which does not count, and redb read each page of a small file, which does.
+const OF_ANY_PROGRAM: [&str; 14] = [
+    "brk(",
+    "mmap(NULL",
+    "munmap(",
+    "mprotect(",
+    "madvise(",
+    "futex(",
+    "close(",
+    "geteuid(",
+    "getpid(",
+    "sigaltstack(",
+    "rt_sig",
+    "exit_group(",
+    "write(1,",
+    "+++ ",
+];
+
+/// Runs a command of the program. Returns its calls from the first that has to do with the store.
+fn calls(dir: &Dir, arguments: &[&str]) -> Vec<String> {
+    let trace = dir.join("trace");
+    traced(dir, &["-e", "signal=none"], &trace, arguments).assert_success();
+    let text = std::fs::read_to_string(&trace).unwrap();
+    assert!(!text.contains("/etc/passwd") && !text.contains("nscd"), "the user database is asked:\n{text}");
+    let root = dir.root();
+    // How deep the store lies is the tests' affair.
+    let above: Vec<String> =
+        root.ancestors().skip(1).map(|above| format!("\"{}\", ", above.display())).collect();
+    let begins = format!("\"{}\"", root.display());
+    let calls = text.lines().map(|line| line.split_once(' ').map_or(line, |(_, call)| call.trim_start()));
+    let calls = calls.skip_while(|call| call.starts_with("execve(") || !call.contains(&begins));
+    let counts = |call: &&str| {
+        !OF_ANY_PROGRAM.iter().any(|known| call.starts_with(known))
+            && !above.iter().any(|above| call.contains(above))
+            && !call.contains("F_GETFD")
+            && !call.contains(" resumed>")
+    };
+    calls.filter(counts).map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn assert_at_most(most: usize, operation: &str, calls: &[String]) {
+    assert!(calls.len() <= most, "{operation}: {} calls, and not {most}:\n{}", calls.len(), calls.join("\n"));
+}
+
+#[test]
+fn small_operations_make_few_system_calls() {
+    if !machine::can_trace() {
+        skip!("strace is not here, or may not trace");
+    }
+    let dir = Dir::new("calls");
+    dir.layerstore(["create-container", "--name", "base"]).assert_success();
+    let list = calls(&dir, &["containers", "--quiet"]);
+    let is_write =
+        |call: &String| call.contains("O_RDWR") && call.contains("store.redb") || call.starts_with("pwrite");
+    assert!(!list.iter().any(is_write), "a list writes:\n{}", list.join("\n"));
+    assert_at_most(44, "open and list", &list);
+    assert_at_most(96, "open and look at one", &calls(&dir, &["inspect", "base"]));
+    assert_at_most(178, "create a container", &calls(&dir, &["create-container", "--name", "web"]));
+    assert_at_most(292, "remove a container", &calls(&dir, &["rm", "web"]));
+}
