@@ -137,7 +137,8 @@ impl<'scope> FilePool<'scope> {
         if batch.is_empty() {
             return Ok(());
         }
-        let full = |jobs: &SyncSender<Vec<Job>>| timing::spanned(Stage::QueueWait, || jobs.send(batch).is_err());
+        let full =
+            |jobs: &SyncSender<Vec<Job>>| timing::spanned(Stage::QueueWait, || jobs.send(batch).is_err());
         if self.jobs.as_ref().is_none_or(full) {
             // The workers end early on an error only, and that error waits among the results.
             return self.wait();

@@ -110,8 +110,7 @@ fn read_plain<T: Send, E: From<io::Error> + Send>(
         let parse = move || consume(&mut PieceReader::from(from_blob));
         let parser = reach.start(scope, "unpack", || timing::spanned(Stage::Unpack, parse))?;
         let pieces = pieces.map(|piece| piece.and_then(granted));
-        let (digest, size) =
-            timing::spanned(Stage::Read, || feed(pieces, Algorithm::Sha256, &to_parser));
+        let (digest, size) = timing::spanned(Stage::Read, || feed(pieces, Algorithm::Sha256, &to_parser));
         drop(to_parser);
         let value = wait(|| parser.join()).map_err(|_| io::Error::other("the unpacking thread died"))??;
         let (diff_id, compression) = (DiffId(digest.clone()), Compression::None);
