@@ -28,6 +28,7 @@ impl Drop for Link {
 
 impl Stack {
     /// A stack of `manifests`, topmost first.
+    #[cfg(test)]
     pub(crate) fn new(manifests: Vec<Arc<Manifest>>) -> Self {
         manifests.into_iter().rev().fold(Stack::default(), |stack, manifest| stack.push(manifest))
     }

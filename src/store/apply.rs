@@ -155,8 +155,9 @@ impl<'s> Target<'s> {
             store.settle_marks(number)?;
         }
         let txn = self.home.seen_from().begin_read()?;
-        let own = txn.listing(&self.record)?;
-        let below = txn.stack(self.record.parent.as_deref())?.push(own.clone());
+        let lowers = txn.lowers(self.record.parent.as_deref())?;
+        let own = txn.listing_on(&lowers, &self.record)?;
+        let below = lowers.stack().push(own.clone());
         drop(txn);
         let in_place = staged_in.uuid() == store.uuid();
         let is_empty = is_empty(&own);

@@ -1,10 +1,8 @@
 //! What layers contain: changes, and tar streams.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
-use std::sync::Arc;
 
 use layerstore_schema::manifest::{Kind, Manifest};
 use layerstore_schema::record::{LayerContent, LayerRecord};
@@ -15,17 +13,15 @@ use crate::compress::Compression;
 use crate::disk::{self, AdditionalDirectory, Subdirectory};
 use crate::error::{Error, ExportError, LayoutError, LookupError, MetaError};
 use crate::image;
-use crate::layer::{self, Change, Difference, Mark, Stack};
+use crate::layer::{self, Change, Difference, Mark};
 use crate::meta::open_blob;
 use crate::sys::beneath;
-use crate::sys::file::File;
 use crate::sys::userns::IdMaps;
 use crate::types::TreeDigest;
 
 use super::additional;
-use super::part::Directory;
+use super::compared::{Compared, Files};
 use super::view::View;
-use super::written::Written;
 use super::{Store, ThingId};
 
 /// How a layer is written out.
@@ -63,36 +59,6 @@ impl DiffOptions {
     }
 }
 
-/// All that a thing shows.
-#[derive(Default)]
-struct Compared<'s> {
-    stack: Stack,
-    /// The layers, topmost first.
-    files: Vec<Files<'s>>,
-}
-
-/// Where the files of a layer are.
-#[derive(Clone)]
-pub(super) enum Files<'s> {
-    /// In the directory of the layer with this id.
-    In(String, Directory<'s>),
-    /// There or below, as the layer is written to.
-    Written(Rc<Written<'s>>),
-}
-
-impl Files<'_> {
-    pub(super) fn open(&self, path: &[u8]) -> io::Result<File> {
-        match self {
-            Files::In(layer, directory) => {
-                // A process has not as many descriptors as an image may have layers.
-                let root = directory.open(layer).map_err(io::Error::other)?;
-                Ok(beneath::open_file_beneath(root.as_fd(), path)?.into())
-            }
-            Files::Written(written) => written.open(path),
-        }
-    }
-}
-
 /// The bytes of a thing, as its length says.
 fn length(kind: &Kind) -> u64 {
     match kind {
@@ -123,17 +89,18 @@ impl Store {
     pub fn changes(&self, of: impl Into<ThingId>) -> Result<Vec<Change>, Error> {
         let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &of.into())?;
-        let below = txn.stack(layer.parent.as_deref())?;
+        let lowers = txn.lowers(layer.parent.as_deref())?;
+        let below = lowers.stack();
         Ok(match layer.content {
             LayerContent::Sealed(tree) => {
                 let manifest = txn.manifest(&TreeDigest(tree))?;
                 let entries = manifest.entries().iter();
-                layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
+                layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), below)
             }
             LayerContent::Writable(_) | LayerContent::Additional(_) => {
-                let written = txn.being_written(&layer)?;
+                let written = txn.being_written_on(&lowers, &layer)?;
                 let entries = written.entries().iter();
-                layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), &below)
+                layer::changes(entries.map(|entry| (entry.path.as_slice(), Mark::from(&entry.kind))), below)
             }
         })
     }
@@ -275,53 +242,6 @@ impl Store {
         Ok(self.layer_of(&txn, of)?.parent == Some(base))
     }
 
-    /// All that two things show, with the contents of files; no thing shows nothing.
-    fn compared(&self, of: &ThingId, base: Option<&ThingId>) -> Result<(Compared<'_>, Compared<'_>), Error> {
-        self.compared_with(of, base, None)
-    }
-
-    /// The same with the container's ids for what a mount with these maps has written into the first one's own layer.
-    fn compared_with(
-        &self,
-        of: &ThingId,
-        base: Option<&ThingId>,
-        maps: Option<&IdMaps>,
-    ) -> Result<(Compared<'_>, Compared<'_>), Error> {
-        let txn = self.begin_read()?;
-        let mapped = maps.map(|maps| Ok::<_, Error>((self.layer_of(&txn, of)?.id, maps))).transpose()?;
-        let mut scanned = HashMap::new();
-        let mut read = |thing: &ThingId| -> Result<Compared<'_>, Error> {
-            let top = self.layer_of(&txn, thing)?;
-            txn.verify_chain(&top.id)?;
-            let (mut manifests, mut files) = (Vec::new(), Vec::new());
-            for layer in txn.chain(&top.id)? {
-                let directory = txn.directory(&layer)?;
-                let (manifest, place) = match (&layer.content, scanned.get(&directory.path())) {
-                    (LayerContent::Sealed(tree), _) => {
-                        (txn.manifest(&TreeDigest(*tree))?, Files::In(layer.id.clone(), directory))
-                    }
-                    (LayerContent::Writable(_) | LayerContent::Additional(_), Some(known)) => {
-                        Clone::clone(known)
-                    }
-                    (LayerContent::Writable(_) | LayerContent::Additional(_), None) => {
-                        let mut written = txn.being_written(&layer)?;
-                        if let Some((_, maps)) = mapped.as_ref().filter(|(id, _)| *id == layer.id) {
-                            written.map_owners(maps)?;
-                        }
-                        let found = (Arc::new(written.scan()?), Files::Written(Rc::new(written)));
-                        scanned.insert(directory.path(), found.clone());
-                        found
-                    }
-                };
-                manifests.push(manifest);
-                files.push(place);
-            }
-            Ok(Compared { stack: Stack::new(manifests), files })
-        };
-        let of = read(of)?;
-        Ok((of, base.map(read).transpose()?.unwrap_or_default()))
-    }
-
     pub(crate) fn export(
         &self,
         txn: &View<'_>,
@@ -349,20 +269,21 @@ impl Store {
         {
             return Ok(());
         }
-        let below = txn.stack(layer.parent.as_deref())?;
+        let lowers = txn.lowers(layer.parent.as_deref())?;
+        let below = lowers.stack();
         let of_container = txn.container_on(&layer.id)?.as_ref().and_then(image::id_maps);
         let maps = maps.or(of_container.as_ref());
         let result = match layer.content {
             LayerContent::Writable(_) | LayerContent::Additional(_) => {
-                let mut written = txn.being_written(layer)?;
+                let mut written = txn.being_written_on(&lowers, layer)?;
                 let entries = written.take_entries();
-                layer::export_directory(entries, |path| written.open_if_there(path), &below, maps, out)
+                layer::export_directory(entries, |path| written.open_if_there(path), below, maps, out)
             }
             LayerContent::Sealed(_) => {
                 let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
                 let open =
                     |path: &[u8]| Ok(Some(beneath::open_sealed_file_beneath(root.as_fd(), path)?.into()));
-                layer::export_directory(entries, open, &below, maps, out)
+                layer::export_directory(entries, open, below, maps, out)
             }
         };
         Ok(result?)

@@ -11,7 +11,8 @@ use layerstore_schema::record::LayerContent;
 use crate::error::{Error, LookupError};
 use crate::layer::Stack;
 
-use super::content::Files;
+use super::compared::Files;
+use super::lowers::Lowers;
 use super::{Store, ThingId};
 
 /// The files that a layer shows with all below it, as they were when this was made. Made by [`Store::files`].
@@ -52,18 +53,19 @@ impl Store {
         let txn = self.begin_read()?;
         let top = self.layer_of(&txn, &of.into())?;
         txn.verify_chain(&top.id)?;
-        let (mut manifests, mut files) = (Vec::new(), Vec::new());
-        for layer in txn.chain(&top.id)? {
-            if let LayerContent::Writable(_) = layer.content {
-                let written = txn.being_written(&layer)?;
-                manifests.push(Arc::new(written.listing()?));
-                files.push(Files::Written(Rc::new(written)));
+        let (mut lowers, mut files) = (Lowers::default(), Vec::new());
+        for layer in txn.chain(&top.id)?.into_iter().rev() {
+            let (listing, place) = if let LayerContent::Writable(_) = layer.content {
+                let written = txn.being_written_on(&lowers, &layer)?;
+                (Arc::new(written.listing()?), Files::Written(Rc::new(written)))
             } else {
-                manifests.push(txn.listing(&layer)?);
-                files.push(Files::In(layer.id.clone(), txn.directory(&layer)?));
-            }
+                (txn.listing(&layer)?, Files::In(layer.id.clone(), txn.directory(&layer)?))
+            };
+            lowers.push(layer, listing, place.elsewhere());
+            files.push(place);
         }
-        Ok(LayerFiles { stack: Stack::new(manifests), files })
+        files.reverse();
+        Ok(LayerFiles { stack: lowers.stack().clone(), files })
     }
 }
 

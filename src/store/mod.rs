@@ -27,8 +27,8 @@
 //! | [`digest_lock`] | locks on digests, for those who fetch blobs |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`owners`] | who owns the directories above a mount |
-//! | [`content`] | changes, diffs, exports |
-//! | [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
+//! | [`content`], [`compared`] | changes, diffs, exports |
+//! | [`lowers`], [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
 //! | [`spoiled`] | directories that give way to equal ones that were just filled |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`], [`tidy`] | what crashes left behind |
@@ -48,6 +48,7 @@ mod backing;
 mod backup;
 mod capability;
 mod chunked;
+mod compared;
 mod container;
 mod content;
 mod digest_lock;
@@ -61,6 +62,7 @@ mod image;
 mod import;
 mod layer;
 mod lease;
+mod lowers;
 mod mapped;
 mod mount;
 mod open;

@@ -17,7 +17,7 @@ use layerstore_schema::table::{LayerKey, Owner};
 use crate::disk::AdditionalDirectory;
 use crate::error::{CreateError, Error, MetaError};
 use crate::image::{self, Container, Image};
-use crate::layer::{Layer, Stack};
+use crate::layer::Layer;
 use crate::meta::{self, Database, PrefixMatch, Query, ReadTxn};
 use crate::types::TreeDigest;
 
@@ -325,23 +325,6 @@ impl<'s> View<'s> {
             Some((part, _)) => part.store().manifest(part.txn()?, tree),
             None => Err(MetaError::Missing { kind: "diff", key: tree.to_string() }),
         }
-    }
-
-    /// What a layer has. Of one that is written to, only names and metadata are read, as they are now.
-    pub(crate) fn listing(&self, layer: &LayerRecord) -> Result<Arc<Manifest>, Error> {
-        Ok(match layer.content {
-            LayerContent::Sealed(tree) => self.manifest(&TreeDigest(tree))?,
-            LayerContent::Writable(_) | LayerContent::Additional(_) => {
-                Arc::new(self.being_written(layer)?.listing()?)
-            }
-        })
-    }
-
-    /// What a layer and all below it show, as [`listing`](Self::listing) says.
-    pub(crate) fn stack(&self, top: Option<&str>) -> Result<Stack, Error> {
-        let Some(top) = top else { return Ok(Stack::default()) };
-        let manifests = self.chain(top)?.iter().map(|layer| self.listing(layer)).collect::<Result<_, _>>()?;
-        Ok(Stack::new(manifests))
     }
 
     /// Looks at `top` and the layers below it, before their files are used: see [`Store::verify_layer`].

@@ -1,26 +1,22 @@
 //! A directory that is written to, as one changeset, whatever mounts have left of it in the layers below.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use layerstore_schema::manifest::Manifest;
-use layerstore_schema::record::{LayerContent, LayerRecord};
 
 use crate::disk::{self, Confinement, Life, ScannedEntry, ScannedKind, Staging, TreeWriter, UnpackOptions};
 use crate::error::{Error, ImportError, ScanError, TreeError};
-use crate::image;
-use crate::layer::{self, Holder, Place, UNREAD};
+use crate::layer::{self, UNREAD};
 use crate::sys::file::{File, duplicate};
 use crate::sys::stat::FileId;
-use crate::sys::userns::{IdExtent, IdMaps};
+use crate::sys::userns::IdMaps;
 use crate::sys::{beneath, moment};
-use crate::types::{ContentHash, Metadata, RelPath};
+use crate::types::{ContentHash, RelPath};
 
 use super::part::Directory;
-use super::view::View;
 
 /// What a layer that is written to has, as it was when it was read.
 #[derive(Debug)]
@@ -28,7 +24,7 @@ pub(crate) struct Written<'s> {
     root: OwnedFd,
     entries: Vec<ScannedEntry>,
     /// The files whose bytes are not in the directory.
-    elsewhere: HashMap<Vec<u8>, Elsewhere<'s>>,
+    elsewhere: Arc<Places<'s>>,
     /// The paths of which mounts have left something below.
     left_below: Vec<Vec<u8>>,
     life: Life,
@@ -45,139 +41,49 @@ pub(crate) enum Old {
     Goes,
 }
 
+/// Files whose bytes are not in the directory of their layer, by path.
+pub(super) type Places<'s> = HashMap<Vec<u8>, Elsewhere<'s>>;
+
 /// Where the bytes of a file are.
 #[derive(Clone, Debug)]
-struct Elsewhere<'s> {
-    holder: Root<'s>,
-    path: Vec<u8>,
-    content: ContentHash,
+pub(super) struct Elsewhere<'s> {
+    pub(super) holder: Root<'s>,
+    pub(super) path: Vec<u8>,
+    pub(super) content: ContentHash,
 }
 
 /// The directory that a path leads from.
 #[derive(Clone, Debug)]
-enum Root<'s> {
+pub(super) enum Root<'s> {
     /// That of the layer with this id.
     Layer(String, Directory<'s>),
     /// The index of a layer.
     Index(Arc<OwnedFd>),
 }
 
-impl<'s> View<'s> {
-    /// What a layer that is written to has, for who makes something of it that lasts. The layers below are read as far as mounts
-    /// have left something there.
-    ///
-    /// Returns [`Error::Scan`] if a directory cannot be read, or what was left below is not there.
-    pub(crate) fn written(&self, layer: &LayerRecord) -> Result<Written<'s>, Error> {
-        self.written_in(layer, Life::Still)
-    }
-
-    /// The same for who only looks, while others may write to it.
-    ///
-    /// Returns what [`written`](Self::written) does.
-    pub(crate) fn being_written(&self, layer: &LayerRecord) -> Result<Written<'s>, Error> {
-        self.written_in(layer, Life::Changing)
-    }
-
-    fn written_in(&self, layer: &LayerRecord, life: Life) -> Result<Written<'s>, Error> {
-        let directory = self.directory(layer)?;
-        let (root, namespace) = (directory.open(&layer.id)?, directory.layout().xattrs());
-        let entries = match layer.content {
-            LayerContent::Additional(_) => disk::list_of_another(root.as_fd(), namespace)?,
-            _ => disk::list_as_left(root.as_fd(), namespace, life)?,
-        };
+impl<'s> Written<'s> {
+    /// What a directory has, before anything is brought back.
+    pub(super) fn new(root: OwnedFd, entries: Vec<ScannedEntry>, life: Life, by_program: bool) -> Self {
         let left = entries.iter().filter(|entry| entry.is_left_below());
-        let left_below: Vec<_> = left.map(|entry| entry.path.clone()).collect();
-        let index = match layer.content {
-            LayerContent::Writable(_) => directory.index(life)?.map(Arc::new),
-            _ => None,
-        };
-        let kept = match &index {
-            Some(index) => disk::list_kept(index.as_fd(), namespace, life, &entries)?,
-            None => Vec::new(),
-        };
-        let by_program = disk::is_by_program(root.as_fd(), namespace).map_err(failed("examine"))?;
-        let mut written = Written { root, entries, elsewhere: HashMap::new(), left_below, life, by_program };
-        if !written.left_below.is_empty() || !kept.is_empty() {
-            let below = self.stack(layer.parent.as_deref())?;
-            let maps = self.shown_ids(layer)?;
-            let entries = std::mem::take(&mut written.entries);
-            let owned = |metadata: &mut Metadata| {
-                let Some((to_host, reversed)) = &maps else { return };
-                // Whom the mount shows as nobody stays that in the layer.
-                if let Some(owner) = to_host.to_host(metadata.uid, metadata.gid) {
-                    (metadata.uid, metadata.gid) = owner;
-                }
-                layer::map_xattrs(&mut metadata.xattrs, reversed);
-            };
-            let chain = self.chain_below(layer)?;
-            let handle = |position: usize, path: &[u8]| {
-                let layer = chain.get(position)?;
-                let root = self.directory(layer).ok()?.open(&layer.id).ok()?;
-                disk::handle(root.as_fd(), path)
-            };
-            let found = layer::resolve(entries, kept, &below, owned, handle)?;
-            written.left_below.extend(found.kept);
-            written.elsewhere = self.places(layer, &chain, index.as_ref(), found.elsewhere)?;
-            written.entries = found.entries;
-        }
-        Ok(written)
+        let left_below = left.map(|entry| entry.path.clone()).collect();
+        Written { root, entries, elsewhere: Arc::default(), left_below, life, by_program }
     }
 
-    /// How a mount of the layer shows the ids of the layers below, if not as they are: forwards and backwards.
-    fn shown_ids(&self, layer: &LayerRecord) -> Result<Option<(IdMaps, IdMaps)>, Error> {
-        let maps = self.container_on(&layer.id)?.as_ref().and_then(image::id_maps);
-        let swap = |map: &[IdExtent]| -> Vec<IdExtent> {
-            map.iter()
-                .map(|extent| IdExtent { inside: extent.outside, outside: extent.inside, ..*extent })
-                .collect()
-        };
-        Ok(maps.map(|maps| {
-            let reversed = IdMaps { uids: swap(&maps.uids), gids: swap(&maps.gids) };
-            (maps, reversed)
-        }))
+    /// Makes it what it has with what was left below, or `kept` in the index alone.
+    pub(super) fn bring_back(
+        &mut self,
+        entries: Vec<ScannedEntry>,
+        elsewhere: Places<'s>,
+        kept: Vec<Vec<u8>>,
+    ) {
+        self.entries = entries;
+        self.elsewhere = Arc::new(elsewhere);
+        self.left_below.extend(kept);
     }
 
-    /// The layers below one, topmost first.
-    fn chain_below(&self, layer: &LayerRecord) -> Result<Vec<LayerRecord>, Error> {
-        Ok(layer.parent.as_ref().map(|parent| self.chain(parent)).transpose()?.unwrap_or_default())
-    }
-
-    /// Places in the stack below a layer, or in its index, as places in directories. Where the layer below has not the bytes itself, they are
-    /// where that one says.
-    fn places(
-        &self,
-        layer: &LayerRecord,
-        chain: &[LayerRecord],
-        index: Option<&Arc<OwnedFd>>,
-        places: HashMap<Vec<u8>, Place>,
-    ) -> Result<HashMap<Vec<u8>, Elsewhere<'s>>, Error> {
-        let mut others: HashMap<usize, Written<'s>> = HashMap::new();
-        let mut found = HashMap::with_capacity(places.len());
-        for (path, place) in places {
-            let below = match (place.holder, index) {
-                (Holder::Below(position), _) => chain.get(position).map(|layer| (position, layer)),
-                (Holder::Index, Some(index)) => {
-                    let holder = Root::Index(index.clone());
-                    found.insert(path, Elsewhere { holder, path: place.path, content: place.content });
-                    continue;
-                }
-                (Holder::Directory | Holder::Index, _) => None,
-            };
-            let layer = below.map_or(layer, |(_, layer)| layer);
-            if let (LayerContent::Writable(_), Some((position, _))) = (&layer.content, below) {
-                let written = match others.entry(position) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(unknown) => unknown.insert(self.written(layer)?),
-                };
-                if let Some(further) = written.elsewhere.get(&place.path) {
-                    found.insert(path, further.clone());
-                    continue;
-                }
-            }
-            let holder = Root::Layer(layer.id.clone(), self.directory(layer)?);
-            found.insert(path, Elsewhere { holder, path: place.path, content: place.content });
-        }
-        Ok(found)
+    /// The files whose bytes are not in the directory.
+    pub(super) fn elsewhere(&self) -> Arc<Places<'s>> {
+        self.elsewhere.clone()
     }
 }
 
@@ -352,6 +258,6 @@ impl Written<'_> {
     }
 }
 
-fn failed(action: &'static str) -> impl FnOnce(io::Error) -> TreeError {
+pub(super) fn failed(action: &'static str) -> impl FnOnce(io::Error) -> TreeError {
     move |source| TreeError::Io { path: ".".into(), action, source }
 }
