@@ -188,6 +188,19 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
+    /// More extended attributes than can be read again: the kernel sets each, and does not list so many.
+    #[error(
+        "{member:?}: the names of its extended attributes take {found} bytes, and {most} are the most: Linux lists \
+             64 KiB of them, with those that it adds itself"
+    )]
+    XattrNames {
+        /// The member.
+        member: PathBuf,
+        /// Bytes of all names, each with one that ends it.
+        found: u64,
+        /// How many there may be.
+        most: u64,
+    },
     /// A device that this process may not make.
     #[error("{member:?}: cannot make the device")]
     DeviceRefused {

@@ -15,8 +15,9 @@ use rustix::io::Errno;
 use super::beneath::open_path;
 use super::call::{Call, call};
 
-/// The longest value and the longest list of names that Linux has.
-const LIMIT: usize = 64 * 1024;
+/// The longest value, and the longest list of names, each with a byte that ends it, that Linux gives out. It sets one attribute after the
+/// other whatever the list becomes.
+pub(crate) const LIMIT: usize = 64 * 1024;
 
 /// Whose attributes are meant.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,12 @@ pub(crate) fn list(target: Target<'_>) -> io::Result<Vec<Vec<u8>>> {
     let joined = match growing(256, read) {
         // A filesystem without attributes has none to list.
         Err(error) if is(&error, &[Errno::OPNOTSUPP]) => return Ok(Vec::new()),
+        Err(error) if is(&error, &[Errno::TOOBIG]) => {
+            let told = format!(
+                "the names of its extended attributes are more than the {LIMIT} bytes that Linux lists"
+            );
+            return Err(io::Error::new(error.kind(), told));
+        }
         joined => joined?,
     };
     Ok(joined.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())

@@ -22,6 +22,10 @@ use crate::sys::xattr::{self, Target};
 use crate::sys::{beneath, node, stat};
 use crate::types::{Budget, Metadata, RelPath, Timestamp};
 
+/// How long the names of a file's attributes may be together. The rest of what Linux lists is for what the store, overlayfs and
+/// security modules add.
+const NAME_BYTES: usize = xattr::LIMIT - 1024;
+
 /// Gives the existing directory `path` below a diff's root new metadata: for those that the layer had no
 /// entry for. Attributes are added, none removed.
 pub(crate) fn apply_metadata(
@@ -47,6 +51,7 @@ impl TreeWriter {
         metadata: &Metadata,
         fresh: bool,
     ) -> Result<(), UnpackError> {
+        self.shared.refuse_names(path, metadata)?;
         let found = stat::stat(handle.as_fd()).map_err(failed(path, "examine"))?;
         let target = Target::File(handle.as_fd());
         let on_disk = self.shared.set_owner(path, handle.as_fd(), &found, metadata, None)?;
@@ -104,6 +109,7 @@ impl Shared {
         metadata: &Metadata,
         special: Option<Special>,
     ) -> Result<(), UnpackError> {
+        self.refuse_names(path, metadata)?;
         let mode = self.set_owner(path, file, found, metadata, special)?;
         for (name, value) in &metadata.xattrs {
             self.set_xattr(path, Target::File(file), name, value)?;
@@ -125,6 +131,7 @@ impl Shared {
         metadata: &Metadata,
         kind: FileType,
     ) -> Result<(), UnpackError> {
+        self.refuse_names(path, metadata)?;
         let made = Pinned::at(dir.as_fd(), name).map_err(failed(path, "examine"))?;
         let found = made.stat().map_err(failed(path, "examine"))?;
         // Whoever may write here could have put another name of any file in its place.
@@ -184,6 +191,18 @@ impl Shared {
             }
             chowned => chowned.map_err(failed(path, "set the owner")),
         }
+    }
+
+    /// Refuses more names of attributes than could be listed afterwards.
+    fn refuse_names(&self, path: &RelPath, metadata: &Metadata) -> Result<(), UnpackError> {
+        let names =
+            metadata.xattrs.iter().filter_map(|(name, _)| self.options.xattr_namespace.stored_name(name));
+        let found = names.fold(0_usize, |bytes, name| bytes.saturating_add(name.len()).saturating_add(1));
+        if found <= NAME_BYTES {
+            return Ok(());
+        }
+        let told = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
+        Err(UnpackError::XattrNames { member: member(path), found: told(found), most: told(NAME_BYTES) })
     }
 
     /// Sets one attribute of the layer under the name that it is stored by.

@@ -360,6 +360,38 @@ fn xattrs_that_cannot_be_are_named() {
     }
 }
 
+/// The kernel takes them one by one, and lists none if there are too many.
+#[test]
+fn no_more_xattrs_are_set_than_are_listed_again() {
+    let named = |count: usize| -> Metadata {
+        let xattrs = (0..count).map(|number| (format!("user.{number:0>250}").into_bytes(), Vec::new()));
+        Metadata { xattrs: xattrs.collect(), ..metadata(0o755) }
+    };
+    // With the byte that ends it, each name has 256.
+    let most = (64 - 1) * 4;
+    for (count, passes) in [(most, true), (most + 1, false)] {
+        let place = Place::new();
+        let mut tree = place.strict_writer();
+        let refused = [
+            write_file(&mut tree, "file", b"", &named(count)).map(drop),
+            tree.directory(&path("dir"), &named(count)),
+        ];
+        for result in refused {
+            match result {
+                // A filesystem may have room for less.
+                Ok(()) | Err(UnpackError::XattrRefused { .. }) => assert!(passes, "{count}"),
+                Err(UnpackError::XattrNames { found, most, .. }) => {
+                    assert!(!passes && most < found && found == 256 * count as u64, "{count}");
+                }
+                Err(error) => panic!("{count}: {error}"),
+            }
+        }
+        if passes && raw_xattrs(&place.path("diff/file")).len() >= count {
+            assert_eq!(place.manifest("diff").get(b"file").unwrap().metadata, named(count));
+        }
+    }
+}
+
 #[test]
 fn a_second_entry_for_a_directory_wins() {
     let place = Place::new();
