@@ -5,8 +5,8 @@ use clap::Args;
 /// List what a container, image or layer changes
 ///
 /// For a container that is what was written into it, for an image what its top layer brings. A is added, C is
-/// changed, D is deleted. Control characters, bytes that are no UTF-8, and backslashes are shown as \xNN; --null
-/// prints paths as they are.
+/// changed, D is deleted. Characters that are not seen, bytes that are no UTF-8, and backslashes are shown as \xNN;
+/// --null prints paths as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -76,19 +76,19 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// Marks are seen although they do not stand alone, so each is looked at behind a letter. Of what is seen, Rust escapes quotes and
-/// backslashes.
+/// Marks are seen although they do not stand alone, so each is looked at behind a letter; what turns the direction of text is not. Of what
+/// is seen, Rust escapes quotes and backslashes.
 fn is_seen(character: char) -> bool {
     matches!(character, ' '..='~') || ['a', character].iter().collect::<String>().escape_debug().count() == 2
 }
 
-/// A path on one line, from which its bytes can be told: control characters, bytes that are no UTF-8, and backslashes
+/// A path on one line, from which its bytes can be told: characters that are not seen, bytes that are no UTF-8, and backslashes
 /// are `\xNN`.
 pub fn path(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() || character == '\\' {
+            if !is_seen(character) || character == '\\' {
                 for byte in character.encode_utf8(&mut [0; 4]).bytes() {
                     write!(shown, "\\x{byte:02x}").ok();
                 }
@@ -164,6 +164,14 @@ mod tests {
         assert_eq!(path("/a b/\u{e9}".as_bytes()), "/a b/\u{e9}");
         assert_eq!(path(b"/a\nb\\x\xff"), "/a\\x0ab\\x5cx\\xff");
         assert_eq!(path("\u{85}".as_bytes()), "\\xc2\\x85");
+        // What makes `gpj.exe` of `exe.jpg`, and what makes two names look like one.
+        let turning = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter().chain('\u{202a}'..='\u{202e}');
+        for character in turning.chain('\u{2066}'..='\u{2069}').chain(['\u{200b}', '\u{feff}']) {
+            let escaped: String =
+                character.to_string().bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+            assert_eq!(path(format!("a{character}b").as_bytes()), format!("a{escaped}b"));
+        }
+        assert_eq!(path("'\u{e9}' e\u{301} \u{5d0}\"".as_bytes()), "'\u{e9}' e\u{301} \u{5d0}\"");
     }
 
     #[test]
