@@ -446,6 +446,19 @@ fn the_page_has_every_limit() {
     }
 }
 
+/// A limit that nothing meets here could be compared with too much, too late, or not at all.
+#[test]
+fn every_limit_is_met() {
+    // An additional layer store is told to the store when it is opened, so it has a test instead of a case.
+    let of_a_test = [Limit::LayerInfoBytes];
+    let source: String = include_str!("limits.rs").split_whitespace().collect();
+    for limit in Limit::ALL.iter().filter(|limit| !of_a_test.contains(limit)) {
+        let begins =
+            ["Case::layer", "Case::new", "of", "stage"].map(|name| format!("{name}(Limit::{limit:?},"));
+        assert!(begins.iter().any(|begin| source.contains(begin)), "nothing meets the limit {limit}");
+    }
+}
+
 /// A default as people write it.
 fn shown(limit: Limit, value: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
