@@ -119,8 +119,20 @@ fn archives_are_limited() {
         Case::layer(Limit::PaxBytes, record.len() as u64, xattrs.clone()),
         Case::layer(Limit::XattrBytes, 1006, xattrs.clone()),
         Case::layer(Limit::AllXattrBytes, 1512, xattrs),
+        // However short, one takes memory for itself.
+        Case::layer(
+            Limit::AllXattrBytes,
+            3 * 64,
+            archive(&[Member::file("a", "")
+                .xattr("user.a", b"0")
+                .xattr("user.b", b"1")
+                .xattr("user.c", b"2")]),
+        ),
         Case::layer(Limit::SparseExtents, 2, sparse.clone()),
         Case::layer(Limit::HoleBytes, 3072, sparse),
+        // Two directories have no members.
+        Case::layer(Limit::Entries, 3, archive(&[Member::file("a/b/c", "x")])),
+        Case::layer(Limit::AllPathBytes, 1 + 3 + 5, archive(&[Member::file("a/b/c", "x")])),
         // `a`, and `a` with a name that is longer than what each counts for at least.
         Case::layer(
             Limit::ImpliedPathBytes,
@@ -305,6 +317,27 @@ fn all_layers_of_an_image_have_one_budget() {
         of(Limit::HoleBytes, 3 * (4096 - 512), &holes),
         floor,
     ]);
+    let attributed = |name: &str| {
+        let link = Member::symlink(format!("{name}-link"), "to");
+        Layer::new([Member::file(name, "").xattr("user.long", [1; 100]).xattr("user.s", b"1"), link])
+    };
+    let counted = Image::new(["a", "b", "c"].map(attributed)).write(dir.join("counted"), "1");
+    check([
+        of(Limit::Entries, 3 * 2, &counted),
+        of(Limit::AllPathBytes, 3 * (1 + 6 + 2), &counted),
+        of(Limit::AllXattrBytes, 3 * (109 + 64), &counted),
+    ]);
+    // What a layer has because of another: xattrs of a directory that it only implies, and the first name of a file, which may be
+    // a longer one than its links lead to.
+    let directory = Member::directory("d").xattr("user.long", [1; 100]);
+    let implied = Image::new([Layer::new([directory]), Layer::new([Member::file("d/f", "")])]);
+    let implied = implied.write(dir.join("implied"), "1");
+    check([of(Limit::AllXattrBytes, 2 * 109, &implied), of(Limit::Entries, 3, &implied)]);
+    let long = "a".repeat(100);
+    let links = [Member::file("z", "z"), Member::hard_link(&*long, "z"), Member::hard_link("b", "z")];
+    let links = Image::new([Layer::new(links)]).write(dir.join("links"), "1");
+    // Three names with what they lead to, and in the manifest those of `b` and `z` once more.
+    check([of(Limit::AllPathBytes, (1 + 101 + 2) + 200, &links)]);
     // The same layer again is not unpacked again.
     let again = Image::new(["a"; 40].map(plain)).write(dir.join("again"), "1");
     check([of(Limit::UnpackedBytes, length, &again)]);

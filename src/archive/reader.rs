@@ -8,7 +8,7 @@ use super::member::{self, Extensions, Form, Member};
 use super::pax::Records;
 use super::sparse::{Map, MapError, TextMap};
 use crate::error::{ArchiveError, Limit, LimitError, shown};
-use crate::types::Limits;
+use crate::types::{Budget, Limits};
 
 /// Sees every byte of an archive exactly once and in order, either itself or as a reference to a content.
 pub(crate) trait Tap {
@@ -55,6 +55,8 @@ pub(crate) struct Reader<R: Read, T: Tap = ()> {
     source: BufReader<R>,
     tap: T,
     limits: Limits,
+    /// What is left of those that hold for several archives together.
+    budget: Budget,
     /// How many bytes were read.
     offset: u64,
     /// How many bytes of the current content are not yet read, and of the padding after it.
@@ -67,12 +69,10 @@ pub(crate) struct Reader<R: Read, T: Tap = ()> {
     said: Said,
     /// The path of the last entry, for messages.
     previous: Vec<u8>,
-    entries: u64,
+    has_entries: bool,
     contents: u32,
-    /// Bytes of holes, of paths and link targets, and of xattrs, in all members so far.
+    /// Bytes of holes in all members so far.
     holes: u64,
-    paths: u64,
-    xattrs: u64,
     done: bool,
 }
 
@@ -90,6 +90,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         Reader {
             source: BufReader::with_capacity(BUFFER, source),
             tap,
+            budget: Budget::new(&limits),
             limits,
             offset: 0,
             remaining: 0,
@@ -98,13 +99,16 @@ impl<R: Read, T: Tap> Reader<R, T> {
             has_globals: false,
             said: Said::default(),
             previous: Vec::new(),
-            entries: 0,
+            has_entries: false,
             contents: 0,
             holes: 0,
-            paths: 0,
-            xattrs: 0,
             done: false,
         }
+    }
+
+    /// The same, as one of several archives whose members have no more together than is left of a budget.
+    pub(crate) fn within(self, budget: &Budget) -> Self {
+        Reader { budget: budget.clone(), ..self }
     }
 
     /// Goes to the next entry. `None` if there is none; then the stream was read to its end.
@@ -193,7 +197,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         match length {
             // Many programs leave out the end blocks, and GNU tar does not mind. But nothing at all is no archive.
             0 if !found.is_empty() => Err(self.truncated("after an extension header")),
-            0 if self.entries == 0 => Err(self.truncated("before its first member")),
+            0 if !self.has_entries => Err(self.truncated("before its first member")),
             0 => Ok(None),
             BLOCK => match Header::parse(&block) {
                 Ok(header) => Ok(Some(header)),
@@ -293,20 +297,13 @@ impl<R: Read, T: Tap> Reader<R, T> {
         let (path, link) = (bytes(entry.path.len()), bytes(entry.link.len()));
         let xattrs =
             entry.xattrs.iter().map(|(name, value)| bytes(name.len()).saturating_add(bytes(value.len())));
-        let xattrs = xattrs.fold(0, u64::saturating_add);
-        self.entries = self.entries.saturating_add(1);
-        self.paths = self.paths.saturating_add(path).saturating_add(link);
-        self.xattrs = self.xattrs.saturating_add(xattrs);
-        for (limit, found) in [
-            (Limit::Entries, self.entries),
-            (Limit::PathBytes, path.max(link)),
-            (Limit::AllPathBytes, self.paths),
-            (Limit::XattrBytes, xattrs),
-            (Limit::AllXattrBytes, self.xattrs),
-        ] {
-            self.limits.check(limit, found, || shown(&entry.path))?;
-        }
-        Ok(())
+        let subject = || shown(&entry.path);
+        self.has_entries = true;
+        self.budget.take_entry(subject)?;
+        self.limits.check(Limit::PathBytes, path.max(link), subject)?;
+        self.budget.take_paths(path.saturating_add(link), subject)?;
+        self.limits.check(Limit::XattrBytes, xattrs.fold(0, u64::saturating_add), subject)?;
+        Ok(self.budget.take_xattrs(&entry.xattrs, subject)?)
     }
 
     /// Numbers the content and tells the tap where it belongs.
@@ -433,9 +430,9 @@ impl<R: Read, T: Tap> Reader<R, T> {
     }
 
     fn truncated(&self, place: &str) -> ArchiveError {
-        let previous = match self.entries {
-            0 => String::new(),
-            _ => format!(", at or after {:?}", shown(&self.previous)),
+        let previous = match self.has_entries {
+            false => String::new(),
+            true => format!(", at or after {:?}", shown(&self.previous)),
         };
         ArchiveError::Truncated { place: format!("{place} at byte {}{previous}", self.offset) }
     }

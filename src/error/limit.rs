@@ -40,11 +40,11 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Members of a layer's archive.
-    Entries = "entries", "members";
+    /// Members of a layer's archive, and directories that they only imply.
+    Entries = "entries", "members and implied directories";
     /// The path, or the link target, of one member.
     PathBytes = "path_bytes", "bytes in a path or link target";
-    /// The paths and link targets of all members.
+    /// The paths and link targets of all members and implied directories.
     AllPathBytes = "all_path_bytes", "bytes in all paths and link targets";
     /// The paths of directories that a layer has no members for.
     ImpliedPathBytes = "implied_path_bytes", "bytes in the paths of directories that are only implied";

@@ -160,7 +160,7 @@ fn unpack_archive(
         return Ok(Unpacked { contents, tree: tree.finish()?, owners, listing, records });
     }
     let input = first.get(..read).unwrap_or_default().chain(input);
-    let mut reader = Reader::with_limits(input, records, options.limits);
+    let mut reader = Reader::with_limits(input, records, options.limits).within(&options.budget);
     let maps = options.id_maps.as_ref();
     let mut owners = Owners::default();
     let mut listing = options.table.as_ref().map(|table| table.listing(&options.limits)).unwrap_or_default();

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Limits;
 use crate::error::{Limit, LimitError};
 
+/// What an xattr of less counts for.
+const XATTR_COUNTS: u64 = 64;
+
 /// Limits, and how much of them was taken by the layers that share them: those of one image. Clones count together.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
@@ -17,6 +20,9 @@ pub(crate) struct Budget {
 
 #[derive(Debug)]
 struct Left {
+    entries: AtomicU64,
+    paths: AtomicU64,
+    xattrs: AtomicU64,
     unpacked: AtomicU64,
     holes: AtomicU64,
     zeros: AtomicU64,
@@ -26,7 +32,11 @@ struct Left {
 impl Budget {
     /// All that `limits` grant.
     pub(crate) fn new(limits: &Limits) -> Self {
+        let granted = |limit| AtomicU64::new(limits.get(limit));
         let left = Left {
+            entries: granted(Limit::Entries),
+            paths: granted(Limit::AllPathBytes),
+            xattrs: granted(Limit::AllXattrBytes),
             unpacked: AtomicU64::new(limits.unpacked_bytes),
             holes: AtomicU64::new(limits.hole_bytes),
             zeros: AtomicU64::new(limits.hole_bytes),
@@ -47,14 +57,43 @@ impl Budget {
 
     /// Takes bytes that a stream decompresses to.
     pub(crate) fn take_unpacked(&self, bytes: u64, name: &str) -> Result<(), LimitError> {
-        let granted = self.limits.unpacked_bytes;
-        match take(&self.left.unpacked, bytes) {
-            Ok(()) => Ok(()),
-            Err(left) => {
-                let found = granted.saturating_sub(left).saturating_add(bytes);
-                Err(LimitError::new(name, Limit::UnpackedBytes, granted, Some(found)))
-            }
-        }
+        self.take(&self.left.unpacked, Limit::UnpackedBytes, bytes, || name.to_owned())
+    }
+
+    /// Takes something that has an entry in the manifest of its layer.
+    pub(crate) fn take_entry(&self, subject: impl FnOnce() -> String) -> Result<(), LimitError> {
+        self.take(&self.left.entries, Limit::Entries, 1, subject)
+    }
+
+    /// Takes the bytes of paths and link targets. Short ones need not count for more than they have: there are no more of them
+    /// than entries.
+    pub(crate) fn take_paths(&self, bytes: u64, subject: impl FnOnce() -> String) -> Result<(), LimitError> {
+        self.take(&self.left.paths, Limit::AllPathBytes, bytes, subject)
+    }
+
+    /// Takes xattrs. However short, one takes memory for itself.
+    pub(crate) fn take_xattrs(
+        &self,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        subject: impl FnOnce() -> String,
+    ) -> Result<(), LimitError> {
+        let bytes =
+            xattrs.iter().map(|(name, value)| XATTR_COUNTS.max(length(name).saturating_add(length(value))));
+        self.take(&self.left.xattrs, Limit::AllXattrBytes, bytes.fold(0, u64::saturating_add), subject)
+    }
+
+    fn take(
+        &self,
+        left: &AtomicU64,
+        limit: Limit,
+        amount: u64,
+        subject: impl FnOnce() -> String,
+    ) -> Result<(), LimitError> {
+        take(left, amount).map_err(|left| {
+            let granted = self.limits.get(limit);
+            let found = granted.saturating_sub(left).saturating_add(amount);
+            LimitError::new(subject(), limit, granted, Some(found))
+        })
     }
 
     /// Takes holes; false if that many are not left.
@@ -84,6 +123,11 @@ impl Budget {
     pub(crate) fn delivered(&self, read: u64) -> u64 {
         if self.again { 0 } else { read }
     }
+}
+
+/// The length of bytes, as it is counted.
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// Takes `bytes`, or says how many are left.

@@ -10,7 +10,7 @@ macro_rules! limits {
         ///
         /// No real image meets a default. What does is refused before the work is done, with a [`LimitError`] that names
         /// the limit, and leaves nothing in the store. A value that is met exactly passes. What the store itself keeps is not measured
-        /// again; what it reads at an additional layer store is.
+        /// again, and takes nothing from what is granted to an image that stands on it; what it reads at an additional layer store is.
         ///
         /// # Examples
         ///
@@ -61,14 +61,17 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Members of a layer's archive. 16 777 216: the largest images have some millions of files in all their layers together.
-    entries: Entries = 16 << 20;
+    /// Members of a layer's archive, and directories that they only imply. 4 194 304, in all layers of an image that are unpacked for
+    /// it together: large images have some hundreds of thousands of files, the largest a million or two. Each takes about 430 bytes
+    /// of memory while its layer is sealed and 375 until the image is whole, whatever it says.
+    entries: Entries = 4 << 20;
     /// Bytes in the path, or the link target, of one member. 16 KiB: four times what Linux takes in one call.
     path_bytes: PathBytes = 16 << 10;
-    /// Bytes in the paths and link targets of all members of a layer, which are in memory when it is sealed. 1 GiB, and that is
-    /// the most: the format has no more.
-    all_path_bytes: AllPathBytes = 1 << 30;
-    /// Bytes in the paths of directories that a layer has no members for, and only implies; a part of less than 32 bytes counts for 32.
+    /// Bytes in the paths and link targets of all members, in all layers of an image that are unpacked for it together: they are
+    /// in memory. Directories that are only implied count as well, and hard links once more when a layer is sealed, as its manifest has
+    /// them. 512 MiB: 128 bytes for each of the [`entries`](Self::entries), which bound short ones.
+    all_path_bytes: AllPathBytes = 512 << 20;
+    /// Bytes in the paths of directories that a layer has no members for, and only implies, each layer by itself; a part of less than 32 bytes counts for 32.
     /// 64 MiB: the path of one member implies a directory for each of its parts, whose paths together are as long as its square, and
     /// the kernel looks at each part of them again and again. A hundred thousand directories have twenty parts each.
     implied_path_bytes: ImpliedPathBytes = 64 << 20;
@@ -76,9 +79,10 @@ limits! {
     pax_bytes: PaxBytes = 1 << 20;
     /// Bytes in the xattrs of one member, names and values. 512 KiB: most filesystems keep no more than 64 KiB.
     xattr_bytes: XattrBytes = 512 << 10;
-    /// Bytes in the xattrs of all members of a layer, which are in memory when it is sealed. 512 MiB: a signature for each
-    /// of a million files.
-    all_xattr_bytes: AllXattrBytes = 512 << 20;
+    /// Bytes in the xattrs of all members, in all layers of an image that are unpacked for it together: they are in memory. An xattr of
+    /// less than 64 bytes counts for 64, as it takes about 260 however short it is; those that an implied directory has from a layer
+    /// below count as well. 256 MiB: a signature for each of 900 000 files.
+    all_xattr_bytes: AllXattrBytes = 256 << 20;
     /// The parts of one sparse file that are no holes. 262 144.
     sparse_extents: SparseExtents = 1 << 18;
     /// Bytes of holes in all sparse files of a layer, and of zeros in a compressed stream that do not count for its

@@ -204,7 +204,10 @@ fn limits_are_set_by_flag_and_file() {
     let put = |flags: &[&str]| dir.layerstore(["put-layer", "--file", "three.tar"]).args(flags);
 
     let error = put(&["--limit", "entries=2"]).assert_exit(1);
-    assert!(error.contains("the limit entries: 3 members were met, and 2 are granted"), "{error}");
+    assert!(
+        error.contains("the limit entries: 3 members and implied directories were met, and 2 are granted"),
+        "{error}"
+    );
     assert!(error.contains("hint: ") && error.contains("`--limit entries=4`"), "{error}");
     let error = put(&["--limit", "unpacked_bytes=1KiB", "--limit", "entries=3"]).assert_exit(1);
     assert!(

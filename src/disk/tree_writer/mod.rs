@@ -151,7 +151,7 @@ pub(crate) struct TreeWriter {
 #[derive(Debug)]
 struct Shared {
     options: UnpackOptions,
-    /// What is left of holes.
+    /// What is left of holes, and of directories that are only implied.
     budget: Budget,
     left_out: Mutex<Vec<LeftOut>>,
 }
@@ -189,7 +189,7 @@ impl TreeWriter {
         }
     }
 
-    /// The same, with no more holes than other layers of the image have left.
+    /// The same, with no more holes and implied directories than other layers of the image have left.
     pub(crate) fn within(self, budget: &Budget) -> Self {
         let options = self.shared.options.clone();
         let shared = Shared { options, budget: budget.clone(), left_out: Mutex::default() };

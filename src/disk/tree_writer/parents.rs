@@ -134,7 +134,7 @@ impl TreeWriter {
             reached = match beneath::open_directory_beneath(reached.as_fd(), name) {
                 Ok(handle) => self.handles.insert(prefix, handle),
                 Err(error) if may_be_made(&error) => {
-                    self.count_implied(path, counted)?;
+                    self.count_implied(path, prefix, counted)?;
                     self.make_implicit(path, prefix, &reached, name)?
                 }
                 Err(error) => return Err(failed(path, "open the directory above")(error)),
@@ -144,11 +144,15 @@ impl TreeWriter {
         Ok(reached)
     }
 
-    /// Counts a directory that the layer has no entry for, whose path counts for so much.
-    fn count_implied(&mut self, path: &RelPath, counted: usize) -> Result<(), UnpackError> {
-        self.implied_bytes = self.implied_bytes.saturating_add(u64::try_from(counted).unwrap_or(u64::MAX));
-        let limits = &self.shared.options.limits;
-        Ok(limits.check(Limit::ImpliedPathBytes, self.implied_bytes, || path.to_string())?)
+    /// Counts the directory `prefix` above `path`, which the layer has no entry for, and whose path counts for so much.
+    fn count_implied(&mut self, path: &RelPath, prefix: &[u8], counted: usize) -> Result<(), UnpackError> {
+        let bytes = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let subject = || path.to_string();
+        self.implied_bytes = self.implied_bytes.saturating_add(bytes(counted));
+        self.shared.options.limits.check(Limit::ImpliedPathBytes, self.implied_bytes, subject)?;
+        // The manifest will have an entry for it, as for what the archive names.
+        self.shared.budget.take_entry(subject)?;
+        Ok(self.shared.budget.take_paths(bytes(prefix.len()), subject)?)
     }
 
     /// Makes a directory that the layer has no entry for.
