@@ -27,20 +27,21 @@
 //! The metadata line is absent for whiteouts and hard links. The digest is BLAKE3 in its key
 //! derivation mode, with [`DIGEST_CONTEXT`] as context.
 
+mod memory;
+
+use std::cmp::Ordering;
 use std::fmt;
 
+use self::memory::length;
+pub use self::memory::{ENTRY_COUNTS, MEMORY_MAX, Room, XATTR_COUNTS};
 use crate::varint;
 
 /// The context string of the tree digest. A change of the encoding changes this string.
 pub const DIGEST_CONTEXT: &str = "layerstore 2026-11 tree manifest v1";
 
-/// How many bytes all paths of a manifest may have together: eight million of 128 bytes. As a path takes only what it does not
-/// share with the one before, a few bytes could ask for any amount of memory otherwise.
-pub const PATH_BYTES_MAX: usize = 1 << 30;
-
-/// How many bytes a manifest may have: 16 million entries of 128. It is in memory when it is read, and takes next to nothing where
-/// it is compressed.
-pub const BYTES_MAX: u64 = 2 << 30;
+/// How many bytes a manifest may have: none has more than it counts for in memory. It is there too when it is decoded, and takes
+/// next to nothing where it is compressed.
+pub const BYTES_MAX: u64 = MEMORY_MAX;
 
 /// The BLAKE3 hash of one file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -167,18 +168,22 @@ pub enum DecodeError {
     NotCanonical(&'static str),
 }
 
-const LONG_PATHS: DecodeError = DecodeError::NotCanonical("paths that are longer together than 1 GiB");
-
 impl Manifest {
     /// Makes a manifest of `entries`, in any order.
     ///
     /// Returns [`DecodeError::NotCanonical`] if a path stands twice or is no relative path, the root is
-    /// missing or no directory, or xattrs are out of order.
+    /// missing or no directory, xattrs are out of order, or all of it counts for more than [`MEMORY_MAX`].
     pub fn new(mut entries: Vec<Entry>) -> Result<Self, DecodeError> {
         entries.sort_unstable_by(|a, b| path_order(&a.path, &b.path));
-        let manifest = Manifest { entries };
-        manifest.validate()?;
-        Ok(manifest)
+        let mut room = Room::default();
+        let mut previous = None;
+        for entry in &entries {
+            room.take(entry.memory())?;
+            validate_entry(previous, entry)?;
+            previous = Some(entry);
+        }
+        previous.ok_or(NO_ROOT)?;
+        Ok(Manifest { entries })
     }
 
     /// The entries in manifest order, the root first.
@@ -204,6 +209,12 @@ impl Manifest {
         self.entries.iter().map(size).fold(0, u64::saturating_add)
     }
 
+    /// How many bytes of memory it counts for: [`ENTRY_COUNTS`] for each entry and [`XATTR_COUNTS`] for each xattr, and the
+    /// lengths of all paths, targets, and names and values of xattrs.
+    pub fn memory(&self) -> u64 {
+        self.entries.iter().map(Entry::memory).fold(0, u64::saturating_add)
+    }
+
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.entries.len().saturating_mul(64));
@@ -220,47 +231,28 @@ impl Manifest {
     /// Returns [`DecodeError::Truncated`] if they end early, and [`DecodeError::NotCanonical`] if they are
     /// anything that [`encode`](Self::encode) would not have written.
     pub fn decode(input: &[u8]) -> Result<Self, DecodeError> {
-        Self::decode_within(input, PATH_BYTES_MAX)
+        Self::decode_within(input, MEMORY_MAX)
     }
 
-    fn decode_within(mut input: &[u8], mut path_bytes: usize) -> Result<Self, DecodeError> {
+    /// The same, of a manifest that [counts for](Self::memory) so many bytes of memory at the most. Nothing is kept that was not
+    /// counted before, and what is refused is refused at its first entry that is not as it should be.
+    ///
+    /// Returns what [`decode`](Self::decode) does.
+    pub fn decode_within(mut input: &[u8], memory: u64) -> Result<Self, DecodeError> {
+        let mut room = Room::new(memory);
         let mut entries: Vec<Entry> = Vec::new();
         while !input.is_empty() {
-            let previous = entries.last().map_or(&[][..], |entry| entry.path.as_slice());
-            let entry = decode_entry(&mut input, previous)?;
-            path_bytes = path_bytes.checked_sub(entry.path.len()).ok_or(LONG_PATHS)?;
+            let previous = entries.last();
+            let entry = decode_entry(&mut input, previous, &mut room)?;
+            validate_entry(previous, &entry)?;
             entries.push(entry);
         }
-        let manifest = Manifest { entries };
-        manifest.validate()?;
-        Ok(manifest)
+        if entries.is_empty() { Err(NO_ROOT) } else { Ok(Manifest { entries }) }
     }
 
     /// The tree digest: what names this content.
     pub fn digest(&self) -> TreeDigest {
         digest_of_encoded(&self.encode())
-    }
-
-    fn validate(&self) -> Result<(), DecodeError> {
-        let Some(root) = self.entries.first() else {
-            return Err(DecodeError::NotCanonical("no root directory"));
-        };
-        if !root.path.is_empty() || !matches!(root.kind, Kind::Directory { .. }) {
-            return Err(DecodeError::NotCanonical("no root directory"));
-        }
-        let mut path_bytes = PATH_BYTES_MAX;
-        let mut previous: Option<&Entry> = None;
-        for entry in &self.entries {
-            path_bytes = path_bytes.checked_sub(entry.path.len()).ok_or(LONG_PATHS)?;
-            if let Some(previous) = previous
-                && path_order(&previous.path, &entry.path) != std::cmp::Ordering::Less
-            {
-                return Err(DecodeError::NotCanonical("paths out of order"));
-            }
-            validate_entry(entry)?;
-            previous = Some(entry);
-        }
-        Ok(())
     }
 }
 
@@ -270,7 +262,7 @@ pub fn digest_of_encoded(bytes: &[u8]) -> TreeDigest {
 }
 
 /// Compares paths in manifest order: `/` counts as lower than every other byte.
-pub fn path_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
     // Long paths are alike for most of their length, and equal blocks are found faster than bytes.
     const BLOCK: usize = 64;
     let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
@@ -280,7 +272,20 @@ pub fn path_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     a.cmp(b)
 }
 
-fn validate_entry(entry: &Entry) -> Result<(), DecodeError> {
+const NO_ROOT: DecodeError = DecodeError::NotCanonical("no root directory");
+const XATTR_ORDER: DecodeError = DecodeError::NotCanonical("xattrs out of order");
+
+/// Checks an entry and that it comes after the one before, or is the root if there is none.
+fn validate_entry(previous: Option<&Entry>, entry: &Entry) -> Result<(), DecodeError> {
+    match previous {
+        None if !entry.path.is_empty() || !matches!(entry.kind, Kind::Directory { .. }) => {
+            return Err(NO_ROOT);
+        }
+        Some(previous) if path_order(&previous.path, &entry.path) != Ordering::Less => {
+            return Err(DecodeError::NotCanonical("paths out of order"));
+        }
+        _ => {}
+    }
     let relative = entry.path.is_empty() || is_relative_path(&entry.path);
     if !relative {
         return Err(DecodeError::NotCanonical("a path that is not relative and plain"));
@@ -292,7 +297,7 @@ fn validate_entry(entry: &Entry) -> Result<(), DecodeError> {
         Kind::HardLink { target } if !is_relative_path(target) => {
             return Err(DecodeError::NotCanonical("a hard link to no plain path"));
         }
-        Kind::HardLink { target } if path_order(target, &entry.path) != std::cmp::Ordering::Less => {
+        Kind::HardLink { target } if path_order(target, &entry.path) != Ordering::Less => {
             return Err(DecodeError::NotCanonical("a hard link before its first name"));
         }
         _ => {}
@@ -301,12 +306,8 @@ fn validate_entry(entry: &Entry) -> Result<(), DecodeError> {
     if metadata.mode > 0o7777 || metadata.mtime.nanoseconds > 999_999_999 {
         return Err(DecodeError::NotCanonical("a mode or time out of range"));
     }
-    if !metadata.xattrs.is_sorted_by(|a, b| a.0 < b.0)
-        || metadata.xattrs.iter().any(|(name, _)| name.is_empty())
-    {
-        return Err(DecodeError::NotCanonical("xattrs out of order"));
-    }
-    Ok(())
+    let names = || metadata.xattrs.iter().map(|(name, _)| name);
+    if !names().is_sorted_by(|a, b| a < b) || names().any(Vec::is_empty) { Err(XATTR_ORDER) } else { Ok(()) }
 }
 
 fn is_relative_path(path: &[u8]) -> bool {
@@ -378,7 +379,8 @@ fn encode_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
     }
 }
 
-fn decode_entry(input: &mut &[u8], previous: &[u8]) -> Result<Entry, DecodeError> {
+fn decode_entry(input: &mut &[u8], previous: Option<&Entry>, room: &mut Room) -> Result<Entry, DecodeError> {
+    let previous = previous.map(|entry| entry.path.as_slice()).unwrap_or_default();
     let shared = usize::try_from(varint::take(input)?).map_err(|_| DecodeError::Truncated)?;
     let rest = take_bytes(input)?;
     let prefix =
@@ -386,6 +388,7 @@ fn decode_entry(input: &mut &[u8], previous: &[u8]) -> Result<Entry, DecodeError
     if rest.first().is_some_and(|first| previous.get(shared) == Some(first)) {
         return Err(DecodeError::NotCanonical("a shared prefix that is too short"));
     }
+    room.take_entry(prefix, rest, &[])?;
     let path = [prefix, rest].concat();
     let (&tag, after) = input.split_first().ok_or(DecodeError::Truncated)?;
     *input = after;
@@ -393,8 +396,8 @@ fn decode_entry(input: &mut &[u8], previous: &[u8]) -> Result<Entry, DecodeError
         tag::DIRECTORY => Kind::Directory { opaque: false },
         tag::OPAQUE_DIRECTORY => Kind::Directory { opaque: true },
         tag::FILE => Kind::File { size: varint::take(input)?, content: ContentHash(take_array(input)?) },
-        tag::SYMLINK => Kind::Symlink { target: take_bytes(input)?.to_vec() },
-        tag::HARD_LINK => Kind::HardLink { target: take_bytes(input)?.to_vec() },
+        tag::SYMLINK => Kind::Symlink { target: take_vec(input, room)? },
+        tag::HARD_LINK => Kind::HardLink { target: take_vec(input, room)? },
         tag::CHAR_DEVICE => Kind::CharDevice { major: take_u32(input)?, minor: take_u32(input)? },
         tag::BLOCK_DEVICE => Kind::BlockDevice { major: take_u32(input)?, minor: take_u32(input)? },
         tag::FIFO => Kind::Fifo,
@@ -404,24 +407,43 @@ fn decode_entry(input: &mut &[u8], previous: &[u8]) -> Result<Entry, DecodeError
     };
     let metadata = match kind {
         Kind::HardLink { .. } | Kind::Whiteout => Metadata::default(),
-        _ => decode_metadata(input)?,
+        _ => decode_metadata(input, room)?,
     };
     Ok(Entry { path, kind, metadata })
 }
 
-fn decode_metadata(input: &mut &[u8]) -> Result<Metadata, DecodeError> {
+fn decode_metadata(input: &mut &[u8], room: &mut Room) -> Result<Metadata, DecodeError> {
     let mode =
         u16::try_from(varint::take(input)?).map_err(|_| DecodeError::NotCanonical("a mode out of range"))?;
     let uid = take_u32(input)?;
     let gid = take_u32(input)?;
     let seconds = varint::unzigzag(varint::take(input)?);
     let nanoseconds = take_u32(input)?;
-    let count = varint::take(input)?;
-    let mut xattrs = Vec::new();
-    for _ in 0..count {
-        xattrs.push((take_bytes(input)?.to_vec(), take_bytes(input)?.to_vec()));
-    }
+    let xattrs = decode_xattrs(input, room)?;
     Ok(Metadata { mode, uid, gid, mtime: Timestamp { seconds, nanoseconds }, xattrs })
+}
+
+/// Names and values.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn decode_xattrs(input: &mut &[u8], room: &mut Room) -> Result<Xattrs, DecodeError> {
+    let count = varint::take(input)?;
+    // Two lengths, and a name of one byte.
+    const SHORTEST: u64 = 3;
+    if count.saturating_mul(SHORTEST) > length(input) {
+        return Err(DecodeError::Truncated);
+    }
+    room.take(count.saturating_mul(XATTR_COUNTS))?;
+    let count = usize::try_from(count).map_err(|_| DecodeError::Truncated)?;
+    let mut xattrs = Xattrs::with_capacity(count);
+    for _ in 0..count {
+        let name = take_vec(input, room)?;
+        if name.is_empty() || xattrs.last().is_some_and(|(previous, _)| *previous >= name) {
+            return Err(XATTR_ORDER);
+        }
+        xattrs.push((name, take_vec(input, room)?));
+    }
+    Ok(xattrs)
 }
 
 fn len(value: usize) -> u64 {
@@ -438,6 +460,13 @@ fn take_bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     let (bytes, rest) = input.split_at_checked(length).ok_or(DecodeError::Truncated)?;
     *input = rest;
     Ok(bytes)
+}
+
+/// The same, for which there has to be room.
+fn take_vec(input: &mut &[u8], room: &mut Room) -> Result<Vec<u8>, DecodeError> {
+    let bytes = take_bytes(input)?;
+    room.take(length(bytes))?;
+    Ok(bytes.to_vec())
 }
 
 fn take_array(input: &mut &[u8]) -> Result<[u8; 32], DecodeError> {

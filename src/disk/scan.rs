@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use layerstore_schema::manifest::{Entry, Kind, Manifest, path_order};
+use layerstore_schema::manifest::{Entry, Kind, Manifest, Room, path_order};
 use rustix::fs::FileType;
 
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
@@ -98,7 +98,7 @@ fn refuse_left_below(entries: &[ScannedEntry], namespace: XattrNamespace) -> Res
 
 /// Lists a directory that mounts have written to, with what they left in the layers below.
 ///
-/// Returns [`ScanError`] if it cannot be read.
+/// Returns [`ScanError`] if it cannot be read, or is more than a manifest may have.
 pub(crate) fn list_as_left(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
@@ -118,8 +118,14 @@ fn walk(
     let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
     let by_program = program_marks::is_by_program(root, namespace);
     let by_program = by_program.map_err(failed(b".", "read the xattrs of"))?;
-    let mut scan =
-        Scan { namespace, masked, entries: Vec::new(), first_names: HashMap::new(), linked: HashMap::new() };
+    let mut scan = Scan {
+        namespace,
+        masked,
+        entries: Vec::new(),
+        room: Room::default(),
+        first_names: HashMap::new(),
+        linked: HashMap::new(),
+    };
     let mut tally = Tally::default();
     tally.add(&found);
     let mut walker = Walker::reading(root, life)?;
@@ -165,7 +171,7 @@ fn walk(
         }
     }
     scan.finish_links();
-    scan.add_gone(gone);
+    scan.add_gone(gone)?;
     Ok((scan.entries, tally.usage))
 }
 
@@ -267,6 +273,8 @@ struct Scan {
     /// Whether modes and owners stand in an attribute.
     masked: bool,
     entries: Vec<ScannedEntry>,
+    /// What is left for the manifest: each of a million links may repeat a long name, and takes nothing on the disk.
+    room: Room,
     /// The first path of each inode that has several names.
     first_names: HashMap<FileId, Vec<u8>>,
     /// Files of which a mount shows more names than are here, perhaps.
@@ -309,7 +317,7 @@ impl Scan {
             // digest the same for all.
             let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             if within_opaque != Some(true) && !PASSING_MARKS.contains(&name) {
-                self.push(path, found, ScannedKind::Other(Kind::Whiteout), Metadata::default(), None);
+                self.push(path, found, ScannedKind::Other(Kind::Whiteout), Metadata::default(), None)?;
             }
             return Ok(false);
         }
@@ -322,7 +330,7 @@ impl Scan {
                 linked.here = linked.here.saturating_add(1);
             }
             let kind = ScannedKind::Other(Kind::HardLink { target: first.clone() });
-            self.push(path, found, kind, Metadata::default(), None);
+            self.push(path, found, kind, Metadata::default(), None)?;
             return Ok(false);
         }
         let revealed;
@@ -359,7 +367,7 @@ impl Scan {
                 self.linked.insert(id, Linked { first, shown, here: 1, origin });
             }
         }
-        self.push(path, found, kind, metadata, left_below);
+        self.push(path, found, kind, metadata, left_below)?;
         Ok(is_opaque)
     }
 
@@ -385,16 +393,17 @@ impl Scan {
     }
 
     /// Adds whiteouts for names that a program says are gone, but for those that are there.
-    fn add_gone(&mut self, mut gone: Vec<(Vec<u8>, Stat)>) {
+    fn add_gone(&mut self, mut gone: Vec<(Vec<u8>, Stat)>) -> Result<(), ScanError> {
         if gone.is_empty() {
-            return;
+            return Ok(());
         }
         let there: HashSet<&[u8]> = self.entries.iter().map(|entry| entry.path.as_slice()).collect();
         gone.retain(|(path, _)| !there.contains(path.as_slice()));
         for (path, found) in gone {
-            self.push(&path, &found, ScannedKind::Other(Kind::Whiteout), Metadata::default(), None);
+            self.push(&path, &found, ScannedKind::Other(Kind::Whiteout), Metadata::default(), None)?;
         }
         self.entries.sort_by(|one, other| path_order(&one.path, &other.path));
+        Ok(())
     }
 
     fn push(
@@ -404,8 +413,13 @@ impl Scan {
         kind: ScannedKind,
         metadata: Metadata,
         left_below: Option<LeftBelow>,
-    ) {
+    ) -> Result<(), ScanError> {
         let link = matches!(kind, ScannedKind::Other(Kind::HardLink { .. }));
+        let target: &[u8] = match &kind {
+            ScannedKind::Other(Kind::HardLink { target } | Kind::Symlink { target }) => target,
+            _ => &[],
+        };
+        self.room.take_entry(path, target, &metadata.xattrs)?;
         self.entries.push(ScannedEntry {
             path: path.to_vec(),
             kind,
@@ -415,6 +429,7 @@ impl Scan {
             left_below,
             linked_below: None,
         });
+        Ok(())
     }
 
     /// Marks the files of which a mount shows names that are not here.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use layerstore_schema::manifest::PATH_BYTES_MAX;
+use layerstore_schema::manifest::{ENTRY_COUNTS, MEMORY_MAX};
 
 use super::ConfigError;
 
@@ -101,7 +101,8 @@ impl Limit {
     /// The most that can be granted: what the format of the store has room for, else any amount.
     pub fn maximum(self) -> u64 {
         match self {
-            Limit::AllPathBytes => PATH_BYTES_MAX as u64,
+            Limit::Entries => MEMORY_MAX / ENTRY_COUNTS,
+            Limit::AllPathBytes | Limit::AllXattrBytes => MEMORY_MAX,
             _ => u64::MAX,
         }
     }
@@ -225,12 +226,12 @@ mod tests {
         assert_eq!(grant(Limit::WindowBytes, 128 << 20, None).unwrap(), "window_bytes=256MiB");
         assert_eq!(grant(Limit::PaxBytes, 1 << 20, Some((5 << 20) + 1)).unwrap(), "pax_bytes=6MiB");
         assert_eq!(grant(Limit::HoleBytes, 0, None).unwrap(), "hole_bytes=1");
-        assert_eq!(grant(Limit::AllPathBytes, 700 << 20, None).unwrap(), "all_path_bytes=1GiB");
+        assert_eq!(grant(Limit::AllPathBytes, 700 << 20, None).unwrap(), "all_path_bytes=2GiB");
         let hint = LimitError::new("a", Limit::WindowBytes, 1 << 20, None).hint().unwrap();
         assert!(
             hint.contains("`window_bytes = \"2MiB\"` in the table storage.options.layerstore.limits"),
             "{hint}"
         );
-        assert_eq!(grant(Limit::AllPathBytes, 1 << 30, Some((1 << 30) + 1)), None);
+        assert_eq!(grant(Limit::AllPathBytes, 2 << 30, Some((2 << 30) + 1)), None);
     }
 }

@@ -2,9 +2,13 @@
 
 use layerstore_schema::manifest::{Entry, Manifest, path_order};
 
+/// Bytes of memory for some entries.
+const LITTLE: u64 = 4096;
+
 /// Reads bytes as a manifest.
 ///
 /// - Bytes that decode are what the manifest encodes to, and no path or attribute takes memory that they did not pay for.
+/// - It can be read with as much memory as it counts for, and not with one byte less; with next to none, nothing goes wrong.
 /// - Its paths ascend; the first is the root, and only the root is empty.
 /// - A lookup finds what going through all entries finds, also for paths that are not there.
 /// - Entries make the same manifest in any order, and none if one stands there twice.
@@ -13,8 +17,23 @@ use layerstore_schema::manifest::{Entry, Manifest, path_order};
 ///
 /// If one of these does not hold.
 pub fn fuzz_manifest(bytes: &[u8]) {
-    let Ok(manifest) = Manifest::decode(bytes) else { return };
+    let within_little = Manifest::decode_within(bytes, LITTLE);
+    let Ok(manifest) = Manifest::decode(bytes) else {
+        assert!(within_little.is_err(), "less memory makes a manifest of what is none");
+        return;
+    };
     assert!(manifest.encode() == bytes, "a manifest with two encodings");
+    let counted = manifest.memory();
+    assert!(within_little.is_ok() == (counted <= LITTLE), "memory is not counted as it is taken");
+    assert!(
+        Manifest::decode_within(bytes, counted).as_ref() == Ok(&manifest),
+        "no room for what was counted"
+    );
+    assert!(
+        Manifest::decode_within(bytes, counted.saturating_sub(1)).is_err(),
+        "room for more than was counted"
+    );
+    assert!(bytes.len() as u64 <= counted, "more bytes than it counts for");
     let entries = manifest.entries();
     // Prefix, rest, kind.
     assert!(entries.len().saturating_mul(3) <= bytes.len(), "more entries than bytes for them");

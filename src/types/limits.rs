@@ -167,13 +167,15 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use layerstore_schema::manifest::{ENTRY_COUNTS, MEMORY_MAX, XATTR_COUNTS};
+
     use super::*;
 
     #[test]
     fn each_limit_has_a_name_and_a_field_of_its_own() {
         let shown = format!("{:?}", Limits::DEFAULT);
         for (number, limit) in Limit::ALL.iter().enumerate() {
-            let value = 1_000_000_007 + number as u64;
+            let value = 10_000_019 + number as u64;
             let changed = Limits::DEFAULT.with(limit.name(), value).unwrap();
             assert_eq!(changed.changed().collect::<Vec<_>>(), [(*limit, value)]);
             assert!(shown.contains(&format!(" {}: ", limit.name())), "{limit} is no field");
@@ -186,14 +188,31 @@ mod tests {
     /// A layer with more could be read, and not be sealed.
     #[test]
     fn no_more_is_granted_than_the_format_has() {
-        let most = layerstore_schema::manifest::PATH_BYTES_MAX as u64;
-        assert_eq!(Limit::AllPathBytes.maximum(), most);
-        let limits = Limits::DEFAULT.with("all_path_bytes", most).unwrap();
-        let error = limits.with("all_path_bytes", most + 1).unwrap_err().to_string();
-        assert!(error.contains("all_path_bytes") && error.contains("1GiB"), "{error}");
-        assert_eq!(Limits::NONE.get(Limit::AllPathBytes), most);
-        let error = Limits::NONE.check(Limit::AllPathBytes, most + 1, || "a").unwrap_err();
-        assert_eq!((error.value, error.found), (most, Some(most + 1)));
+        for (limit, most, shown) in [
+            (Limit::Entries, MEMORY_MAX / ENTRY_COUNTS, "11184810"),
+            (Limit::AllPathBytes, MEMORY_MAX, "2GiB"),
+            (Limit::AllXattrBytes, MEMORY_MAX, "2GiB"),
+        ] {
+            assert_eq!(limit.maximum(), most);
+            let limits = Limits::DEFAULT.with(limit.name(), most).unwrap();
+            let error = limits.with(limit.name(), most + 1).unwrap_err().to_string();
+            assert!(error.contains(limit.name()) && error.contains(shown), "{error}");
+            assert_eq!(Limits::NONE.get(limit), most);
+            let error = Limits::NONE.check(limit, most + 1, || "a").unwrap_err();
+            assert_eq!((error.value, error.found), (most, Some(most + 1)));
+        }
+    }
+
+    /// Whatever comes in under the defaults can be sealed, if one layer has all of it.
+    #[test]
+    fn what_the_defaults_grant_fits_into_a_manifest() {
+        let granted = |limit| Limits::DEFAULT.get(limit);
+        // An xattr that counts for no more than the least takes most beyond what it counts for.
+        let xattrs = granted(Limit::AllXattrBytes) / 64;
+        let counted = granted(Limit::Entries) * ENTRY_COUNTS
+            + granted(Limit::AllPathBytes)
+            + xattrs * (XATTR_COUNTS + 64);
+        assert!(counted <= MEMORY_MAX, "{counted}");
     }
 
     #[test]

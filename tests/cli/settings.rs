@@ -240,7 +240,7 @@ fn limits_that_there_are_not_are_refused_with_those_there_are() {
         ("entires=3", "there is no such limit; there are entries, path_bytes"),
         ("entries", "NAME=VALUE"),
         ("entries=1k", "without a unit"),
-        ("all_path_bytes=2GiB", "no more than 1GiB can be granted"),
+        ("all_path_bytes=3GiB", "no more than 2GiB can be granted"),
         ("unpacked_bytes=much", "a size such as"),
     ] {
         let error = dir.layerstore(["config", "--limit", text]).assert_exit(2);

@@ -11,12 +11,17 @@ pub struct Named {
 }
 
 impl Named {
-    /// Stops unless the test is there, with its modules below this directory of the repository. Returns its code.
+    /// Stops unless the test is there, with its modules below this directory of the repository, or those of the crate `schema`
+    /// below that of the crate. Returns its code.
     #[track_caller]
     pub fn assert_is_below(&self, directory: &str, line: &str) -> String {
+        let (directory, modules) = match &self.modules[..] {
+            [first, modules @ ..] if first == "schema" => ("schema/src", modules),
+            modules => (directory, modules),
+        };
         // A module of tests may stand in the file of what it tests.
-        let inline = self.modules.strip_suffix(&["tests".to_owned()]).unwrap_or_default();
-        let found = [&self.modules[..], inline].iter().find_map(|modules| {
+        let inline = modules.strip_suffix(&["tests".to_owned()]).unwrap_or_default();
+        let found = [modules, inline].iter().find_map(|modules| {
             let place = repository().join(directory).join(modules.join("/"));
             let read = |file| std::fs::read_to_string(file).ok();
             read(place.with_extension("rs")).or_else(|| read(place.join("mod.rs")))

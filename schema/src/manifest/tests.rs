@@ -126,10 +126,56 @@ fn paths_take_no_memory_without_end() {
     let manifest = Manifest::new(names.chain([root]).collect()).unwrap();
     let bytes = manifest.encode();
     assert!(bytes.len() < 2000);
-    assert_eq!(Manifest::decode_within(&bytes, 100 * 503).unwrap(), manifest);
-    let refused = Manifest::decode_within(&bytes, 100 * 503 - 1).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "the manifest is not in its canonical form: paths that are longer together than 1 GiB"
-    );
+    let root_xattrs = 2 * XATTR_COUNTS + ("security.capability".len() + 3 + "user.a".len()) as u64;
+    let counted = 101 * ENTRY_COUNTS + 100 * 503 + root_xattrs;
+    assert_eq!(manifest.memory(), counted);
+    fits_exactly(&manifest);
+}
+
+/// Reads a manifest with as much memory as it counts for, and with one byte less.
+fn fits_exactly(manifest: &Manifest) {
+    let bytes = manifest.encode();
+    assert!(bytes.len() as u64 <= manifest.memory());
+    assert_eq!(&Manifest::decode_within(&bytes, manifest.memory()).unwrap(), manifest);
+    let refused = Manifest::decode_within(&bytes, manifest.memory() - 1).unwrap_err();
+    let text = "the manifest is not in its canonical form: it takes more than 2 GiB of memory";
+    assert_eq!(refused.to_string(), text);
+}
+
+#[test]
+fn targets_and_xattrs_take_no_memory_without_end() {
+    fits_exactly(&every_kind());
+    let mut root = entry("", Kind::Directory { opaque: false });
+    root.metadata.xattrs = (0..1000).map(|at| (format!("user.{at:03}").into_bytes(), Vec::new())).collect();
+    let manifest = Manifest::new(vec![root, entry("a", Kind::Symlink { target: vec![b't'; 5000] })]).unwrap();
+    assert!(manifest.memory() > 1000 * XATTR_COUNTS + 5000);
+    fits_exactly(&manifest);
+}
+
+/// Zeros, which compress to nothing. They are refused where they begin, and what says that much follows is not believed.
+#[test]
+fn empty_names_and_false_counts_are_refused_where_they_stand() {
+    let mut root = entry("", Kind::Directory { opaque: false });
+    root.metadata.xattrs.clear();
+    let bytes = Manifest::new(vec![root]).unwrap().encode();
+    let (metadata, count) = bytes.split_at(bytes.len() - 1);
+    assert_eq!(count, [0]);
+    let with_xattrs = |count: u64, rest: &[u8]| {
+        let mut bytes = metadata.to_vec();
+        varint::put(&mut bytes, count);
+        [&bytes, rest].concat()
+    };
+    let zeros = vec![0; 3 << 20];
+    let refused = Manifest::decode(&with_xattrs(1 << 20, &zeros));
+    assert_eq!(refused, Err(DecodeError::NotCanonical("xattrs out of order")));
+    // What comes after the first is not looked at.
+    let refused = Manifest::decode(&with_xattrs(1 << 20, &[&[0][..], &[0xff; 3 << 20]].concat()));
+    assert_eq!(refused, Err(DecodeError::NotCanonical("xattrs out of order")));
+    assert_eq!(Manifest::decode(&with_xattrs((1 << 20) + 1, &zeros)), Err(DecodeError::Truncated));
+    assert_eq!(Manifest::decode(&with_xattrs(u64::MAX, &zeros)), Err(DecodeError::Truncated));
+    let refused = Manifest::decode_within(&with_xattrs(1 << 20, &zeros), 1 << 20).unwrap_err();
+    assert!(refused.to_string().contains("memory"), "{refused}");
+    // Entries that are all the root: the second is one too many, whatever follows.
+    let twice = [&bytes[..], &bytes, b"cut"].concat();
+    assert_eq!(Manifest::decode(&twice), Err(DecodeError::NotCanonical("paths out of order")));
 }
