@@ -71,7 +71,7 @@ const LIMITS: Limits = Limits {
 ///
 /// - the tar-split and the contents give the same bytes again;
 /// - what a [`Writer`] makes of the entries is read back as the same entries;
-/// - the `tar` crate sees the same members, if it accepts the archive too: paths, kinds, contents, links, owners, modes, times;
+/// - the `tar` crate sees the same members, as far as it accepts the archive too: paths, kinds, contents, links, owners, modes, times;
 /// - a path that is a whiteout has a marker that means the same.
 ///
 /// # Panics

@@ -5,36 +5,45 @@ use std::io::Read;
 use super::whole;
 use crate::archive::{Entry, EntryKind};
 
-/// Compares with the `tar` crate, if it accepts the archive: paths, kinds, contents, links, owners, modes, times, devices. It knows
-/// neither sparse files in PAX form nor global headers, takes extension headers of the oldest form for members, and ends a
-/// record at the first line break.
+/// Compares with the `tar` crate: paths, kinds, contents, links, owners, modes, times, devices. Where it refuses the archive or a part
+/// of it, what it gave before that is compared: who acts on each member as it comes has acted on those.
 pub(super) fn check_peer(archive: &[u8], entries: &[(Entry, Vec<u8>)]) {
+    let (members, is_whole) = members(archive);
+    if is_whole {
+        assert_eq!(members.len(), entries.len(), "another reader sees other members");
+    }
+    assert!(members.len() <= entries.len(), "another reader sees more members");
+    for ((entry, stored), member) in entries.iter().zip(&members) {
+        member.compare(entry, stored);
+    }
+}
+
+/// The members that can be compared, and whether they are all. The other reader knows neither sparse files in PAX form nor global
+/// headers, takes extension headers of the oldest form for members, and ends a record at the first line break.
+fn members(archive: &[u8]) -> (Vec<Described>, bool) {
     let mut peer = tar::Archive::new(archive);
-    let Ok(list) = peer.entries() else { return };
     let (mut members, mut has_globals) = (Vec::new(), false);
+    let Ok(list) = peer.entries() else { return (members, false) };
     for member in list {
-        let Ok(mut member) = member else { return };
+        let Ok(mut member) = member else { return (members, false) };
         if member.header().entry_type().is_pax_global_extensions() {
             has_globals = true;
             continue;
         }
         let oldest = member.header().as_ustar().is_none() && member.header().as_gnu().is_none();
         if oldest && matches!(member.header().entry_type().as_byte(), b'x' | b'L' | b'K') {
-            return;
+            return (members, false);
         }
-        let Some(mut described) = describe(&mut member) else { return };
+        let Some(mut described) = describe(&mut member) else { return (members, false) };
         if member.take(1 << 24).read_to_end(&mut described.content).is_err() {
-            return;
+            return (members, false);
         }
         if has_globals {
             (described.uid, described.gid, described.seconds) = (None, None, None);
         }
         members.push(described);
     }
-    assert_eq!(members.len(), entries.len(), "another reader sees other members");
-    for ((entry, stored), member) in entries.iter().zip(&members) {
-        member.compare(entry, stored);
-    }
+    (members, true)
 }
 
 /// A member, as far as the other reader says what it is.
