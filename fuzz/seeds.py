@@ -309,7 +309,9 @@ def main():
     put("import_tar", "sparse", b"\x09" + sparse())
     for name, layers in MEMBERS.items():
         put("members", name, b"".join(bytes([len(layer)]) + b"".join(layer) for layer in layers))
-    put("split", "raw-and-content", b"\1\1\3abc\2\0\0\5\0\7")
+    put("split", "raw-and-content", b"\1\1\3abc\2\0\0\5\0\x08")
+    put("split", "contents-in-order", b"\1\2\0\0\4\2\0\5\6\1\1x\2\1\3\4\0\x0f")
+    put("split", "contents-in-turn", b"\1\2\0\0\4\2\1\0\3\2\0\2\5\1\1x\2\0\x08\1\0\x0e")
     for which in range(13):
         put("record", f"fields-{which}", bytes([which]) + bytes(range(1, 120)))
         put("record", f"zeros-{which}", bytes([which]) + bytes(160))

@@ -104,30 +104,62 @@ pub fn fuzz_tar(bytes: &[u8]) {
 
 /// Reads bytes as a tar-split; the first byte says whether they are all of it, or its records before compression.
 ///
-/// It must not panic, and what it joins is as long as it says.
+/// It must not panic. If it can be joined,
+///
+/// - what it joins is as long as it says;
+/// - with all its contents put among the records, it joins to the same bytes;
+/// - with some of them put there and the others renumbered, it joins to the same bytes or to none.
 ///
 /// # Panics
 ///
-/// If this does not hold.
+/// If one of these does not hold.
 pub fn fuzz_split(bytes: &[u8]) {
-    let Some((&mode, bytes)) = bytes.split_first() else { return };
-    let file = b"the one file that can be referred to";
-    let split = if mode == 0 {
-        bytes.to_vec()
-    } else {
-        let table = [Some(Content { hash: hash(file), size: file.len() as u64 })];
-        let Ok(frame) = zstd::encode_all(bytes, 1) else { return };
-        let mut none = |_| -> io::Result<Source<'_>> { Err(io::ErrorKind::NotFound.into()) };
-        let Ok(split) = assemble(Vec::new(), &table, frame.as_slice(), &mut none) else { return };
-        split
-    };
-    let Ok(reader) = SplitReader::new(split.as_slice()) else { return };
-    assert!(reader.contents().len() * 40 <= split.len());
-    let mut archive = Vec::new();
-    let joined = reader.join(&mut archive, &mut |_, _| Ok(Box::new(file.as_slice())));
-    if let Ok(total) = joined {
-        assert_eq!(total, archive.len() as u64);
+    let Some(split) = split_of(bytes) else { return };
+    let Some((contents, archive)) = join(&split) else { return };
+    let Some(records) = split.get(16 + contents.len() * 40..) else { return };
+    for kept in [None, Some(0), Some(1)] {
+        // None of them, or every second.
+        let is_kept = |at: usize| kept.is_some_and(|kept| at % 2 == kept);
+        let table: Vec<_> =
+            contents.iter().enumerate().map(|(at, content)| is_kept(at).then_some(*content)).collect();
+        let content = |ordinal| usize::try_from(ordinal).ok().and_then(|at| contents.get(at));
+        let mut replaced = |ordinal| file(content(ordinal).map(|content| content.hash));
+        let again = assemble(Vec::new(), &table, records, &mut replaced).ok();
+        match again.and_then(|again| join(&again)) {
+            Some((_, joined)) => assert!(joined == archive, "with {kept:?} kept it is another archive"),
+            // Parts of one content that stand apart are out of order once nothing is between them that is opened.
+            None => assert!(kept.is_some(), "it cannot be written again"),
+        }
     }
+}
+
+fn split_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (&mode, bytes) = bytes.split_first()?;
+    if mode == 0 {
+        return Some(bytes.to_vec());
+    }
+    let table = FILES.map(|file| Some(Content { hash: hash(file), size: file.len() as u64 }));
+    let frame = zstd::encode_all(bytes, 1).ok()?;
+    assemble(Vec::new(), &table, frame.as_slice(), &mut |_| file(None)).ok()
+}
+
+/// The files that a tar-split of a fuzzer can refer to.
+const FILES: [&[u8]; 2] = [b"the one file that can be referred to", b"and another"];
+
+fn file(wanted: Option<ContentHash>) -> io::Result<Source<'static>> {
+    let file = FILES.into_iter().find(|file| Some(hash(file)) == wanted);
+    Ok(Box::new(file.ok_or(io::ErrorKind::NotFound)?))
+}
+
+/// The contents that a tar-split refers to, and the archive that it joins to; `None` if it does not.
+fn join(split: &[u8]) -> Option<(Vec<Content>, Vec<u8>)> {
+    let reader = SplitReader::new(split).ok()?;
+    let contents = reader.contents().to_vec();
+    assert!(contents.len() * 40 <= split.len());
+    let mut archive = Vec::new();
+    let total = reader.join(&mut archive, &mut |wanted, _| file(Some(*wanted))).ok()?;
+    assert_eq!(total, archive.len() as u64);
+    Some((contents, archive))
 }
 
 /// Reads bytes as every document of an image: indexes, manifests, configs, docker's list, references, platforms.
