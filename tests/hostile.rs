@@ -9,8 +9,8 @@
 //! - the victim, a tree beside the store, is what it was, and no inode of it was changed in between;
 //! - the image is wholly there, each layer comes out as the bytes that came in, a deep check finds nothing, and a mount
 //!   shows what it should; or nothing of it is there, and a typed error names what is wrong;
-//! - no file descriptor is left open, memory stayed bounded, and the load took less of the processor's time than the
-//!   case grants.
+//! - no file descriptor is left open, memory stayed bounded, nothing hangs, and the load took less of the processor's time
+//!   than the case grants.
 //!
 //! What is no layer of an image, such as an id or what stands in a store's directories, is tried by a [`scene`].
 //!
@@ -54,7 +54,7 @@ use crate::support::{Dir, machine};
 use case::Expected::{Either, Harmless, Refused};
 use case::{Case, Expected, Seen, Wanted, case, layered, of_layers};
 use mode::Mode;
-use process::MEMORY_KIB;
+use process::{CPU, MEMORY_KIB};
 use victim::Victim;
 
 const TAG: &str = "hostile";
@@ -114,10 +114,10 @@ impl Place {
 
     /// Loads the layout in a process of its own, and checks what holds of every attack. The process works in the victim, for an
     /// attack that says a path relative to wherever the process is.
-    fn load(&self, name: &str) -> Report {
+    fn load(&self, name: &str, longest: Duration) -> Report {
         let [report, said] = ["report", "said"].map(|file| self.dir.join(file));
         let test = "hostile::loader::loads_what_it_is_told";
-        process::run(test, &self.dir.join("victim"), (DIRECTORY, self.dir.path()), &said);
+        process::run(test, &self.dir.join("victim"), (DIRECTORY, self.dir.path()), &said, longest);
         let change = self.victim.change();
         assert!(change.is_none(), "{name}: {}", change.unwrap_or_default());
         let told: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
@@ -164,7 +164,7 @@ impl Place {
     }
 
     fn check_wanted(&self, name: &str, Wanted { expected, seen, cpu: most }: &Wanted) {
-        for Outcome { mode, error, shown, cpu } in self.load(name).outcomes {
+        for Outcome { mode, error, shown, cpu } in self.load(name, process::longest(*most)).outcomes {
             let note = |problem| self.problems.borrow_mut().push(format!("{name} ({mode}): {problem}"));
             match (expected, error) {
                 (Refused(text), Some(error)) if !error.contains(text) => {
@@ -227,7 +227,8 @@ fn ordinary_layers_pass() {
 fn every_attack_is_tried_in_each_mode() {
     let place = Place::new();
     place.write([place.base()]);
-    let modes: Vec<_> = place.load("modes").outcomes.into_iter().map(|outcome| outcome.mode).collect();
+    let modes: Vec<_> =
+        place.load("modes", process::longest(CPU)).outcomes.into_iter().map(|outcome| outcome.mode).collect();
     let expected: &[&str] = if machine::is_real_root() { &["Trusted", "UserXattr"] } else { &["UserXattr"] };
     assert_eq!(modes, expected);
     for mode in Mode::all() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::process::CPU;
 use crate::support::oci::Layer;
 use crate::support::tar::Member;
 
@@ -61,9 +62,6 @@ pub struct Wanted {
     /// The processor's time that the load may take.
     pub cpu: Duration,
 }
-
-/// Many times what a load of a few members takes, on a machine that is slow and busy, without optimization.
-const CPU: Duration = Duration::from_secs(2);
 
 impl Wanted {
     #[track_caller]

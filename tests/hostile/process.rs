@@ -11,8 +11,8 @@ use rustix::process::{Resource, Rlimit};
 /// More than any attack needs, and far below what the bombs unpack to.
 pub const MEMORY_KIB: u64 = 200 << 10;
 
-/// Only what hangs takes so long. What works in vain runs into the limit of the processor's time before.
-const HANGS: Duration = Duration::from_secs(900);
+/// The processor's time that is granted to a load: many times what one of a few members takes, without optimization.
+pub const CPU: Duration = Duration::from_secs(1);
 
 /// What never comes to an end is killed after so much of the processor's time. An attack's own bound is far below.
 const CPU_SECONDS: u64 = 300;
@@ -20,9 +20,15 @@ const CPU_SECONDS: u64 = 300;
 /// What takes all memory that there is fails with this much, and the machine goes on.
 const DATA_BYTES: u64 = 4 << 30;
 
+/// How long something may take on the clock that is granted so much of the processor's time. Only what hangs takes longer: it opens a
+/// pipe or waits for a lock, and works on nothing meanwhile. Machines are slow, and do other things besides.
+pub fn longest(cpu: Duration) -> Duration {
+    (cpu * 60).clamp(Duration::from_secs(60), Duration::from_secs(900))
+}
+
 /// Runs one test of this binary in a process of its own, in a directory and with a variable set. What it says goes to a file.
-/// Panics if it fails.
-pub fn run(test: &str, directory: &Path, variable: (&str, &Path), said: &Path) {
+/// Panics if it fails, or takes longer than `longest`.
+pub fn run(test: &str, directory: &Path, variable: (&str, &Path), said: &Path, longest: Duration) {
     let out = File::create(said).unwrap();
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--include-ignored", "--nocapture"])
@@ -36,20 +42,21 @@ pub fn run(test: &str, directory: &Path, variable: (&str, &Path), said: &Path) {
     let status = loop {
         match process.try_wait().unwrap() {
             Some(status) => break status,
-            None if begun.elapsed() > HANGS => {
+            None if begun.elapsed() > longest => {
                 process.kill().unwrap();
-                break process.wait().unwrap();
+                process.wait().unwrap();
+                panic!("{test} hangs: it took {longest:?}\n{}", quoted(&std::fs::read(said).unwrap()));
             }
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    let text = String::from_utf8_lossy(&std::fs::read(said).unwrap()).into_owned();
-    assert!(status.success() && text.contains("1 passed"), "{test}: {status}\n{}", quoted(&text));
+    let text = quoted(&std::fs::read(said).unwrap());
+    assert!(status.success() && text.contains("1 passed"), "{test}: {status}\n{text}");
 }
 
 /// Indented, so that nobody takes its lines for those of this process: it speaks of a failed test, too.
-fn quoted(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+pub fn quoted(said: &[u8]) -> String {
+    String::from_utf8_lossy(said).lines().map(|line| format!("    {line}\n")).collect()
 }
 
 /// Bounds what this process may take before the machine suffers.

@@ -14,7 +14,7 @@ use crate::support::Dir;
 /// Set in the process that an attack has for itself.
 const ALONE: &str = "LAYERSTORE_HOSTILE_ALONE";
 
-/// Many times what a few calls take, as for a [load](super::case).
+/// Many times what a few calls take on some stores, as they are made for each attack.
 const CPU: Duration = Duration::from_secs(2);
 
 /// Does something in a process of its own, once in each mode that this one may have: `test` is the path of the test that asks for
@@ -25,9 +25,13 @@ pub fn in_each_mode(test: &str, attack: impl Fn(Mode)) {
 
 /// The same, for what takes up to so much of the processor's time in each mode, with the programs that it starts.
 pub fn in_each_mode_within(test: &str, most: Duration, attack: impl Fn(Mode)) {
+    bounded(test, most, process::longest(most), attack);
+}
+
+fn bounded(test: &str, most: Duration, longest: Duration, attack: impl Fn(Mode)) {
     if std::env::var_os(ALONE).is_none_or(|alone| alone != *test) {
         let dir = Dir::new("hostile-alone");
-        return process::run(test, dir.path(), (ALONE, Path::new(test)), &dir.join("said"));
+        return process::run(test, dir.path(), (ALONE, Path::new(test)), &dir.join("said"), longest);
     }
     process::limit();
     for mode in Mode::all() {
@@ -91,8 +95,8 @@ impl Drop for Scene {
 }
 
 /// What the process that tries an attack says as it fails.
-fn failure(test: &str, attack: impl Fn(Mode)) -> Option<String> {
-    let attempt = || in_each_mode_within(test, Duration::from_millis(500), attack);
+fn failure(test: &str, longest: Duration, attack: impl Fn(Mode)) -> Option<String> {
+    let attempt = || bounded(test, Duration::from_millis(500), longest, attack);
     if std::env::var_os(ALONE).is_some() {
         attempt();
         return None;
@@ -105,7 +109,7 @@ fn failure(test: &str, attack: impl Fn(Mode)) -> Option<String> {
 fn a_descriptor_that_stays_open_is_noticed() {
     const TEST: &str = "hostile::scene::a_descriptor_that_stays_open_is_noticed";
     let leak = |_| std::mem::forget(std::fs::File::open("/dev/null").unwrap());
-    let Some(told) = failure(TEST, leak) else { return };
+    let Some(told) = failure(TEST, process::longest(CPU), leak) else { return };
     assert!(told.contains("open file descriptors"), "{told}");
     // That process had a failed test, and this one has none.
     let own = |line: &&str| line.starts_with("test ") || line.starts_with("failures:");
@@ -118,6 +122,18 @@ fn a_program_that_works_in_vain_is_noticed() {
     let work = |_| {
         Command::new("sh").args(["-c", "ulimit -t 1; while :; do :; done"]).status().unwrap();
     };
-    let Some(told) = failure(TEST, work) else { return };
+    let Some(told) = failure(TEST, process::longest(CPU), work) else { return };
     assert!(told.contains("of the processor's time, and 500ms are granted"), "{told}");
+}
+
+/// As one who opens a pipe that nobody writes to.
+#[test]
+fn a_call_that_waits_for_ever_is_noticed() {
+    const TEST: &str = "hostile::scene::a_call_that_waits_for_ever_is_noticed";
+    let wait = |_| {
+        let (pipe, _writer) = std::io::pipe().unwrap();
+        std::io::read_to_string(pipe).unwrap();
+    };
+    let Some(told) = failure(TEST, Duration::from_secs(2), wait) else { return };
+    assert!(told.contains("hangs: it took 2s"), "{told}");
 }
