@@ -33,6 +33,7 @@
 //! | [`quota`] | what the files of a project may take |
 //! | [`random`] | random bytes |
 //! | [`wakeup`] | waiting until a file is written to |
+//! | `without` | a kernel without some calls, for tests |
 //!
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
@@ -67,4 +68,6 @@ pub(crate) mod thread;
 pub(crate) mod userns;
 pub(crate) mod verity;
 pub(crate) mod wakeup;
+#[cfg(test)]
+pub(crate) mod without;
 pub(crate) mod xattr;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use layerstore::{Store, StoreOptions, SyncMode};
 use rustix::thread::CapabilitySet;
 
+use super::without_openat2;
 use crate::support::machine;
 
 /// Which extended attributes the overlay mounts of a store use.
@@ -19,7 +20,11 @@ pub enum Mode {
 impl Mode {
     /// Those that this process can have.
     pub fn all() -> &'static [Mode] {
-        if machine::is_real_root() { &[Mode::Trusted, Mode::UserXattr] } else { &[Mode::UserXattr] }
+        match machine::is_real_root() {
+            true if without_openat2::is_here() => &[Mode::Trusted],
+            true => &[Mode::Trusted, Mode::UserXattr],
+            false => &[Mode::UserXattr],
+        }
     }
 
     /// The root of its store, among others in a directory: one is a prefix of the other.

@@ -28,6 +28,8 @@ pub mod store;
 pub mod tar;
 pub mod transcript;
 pub mod tree;
+#[path = "../../src/sys/without.rs"]
+pub mod without;
 
 pub use command::TestCommand;
 pub use dir::Dir;

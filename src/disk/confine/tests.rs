@@ -8,9 +8,9 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::disk::{Layout, Stage, XattrNamespace};
-use crate::sys::beneath::tests::without;
 use crate::sys::moment;
 use crate::sys::thread::tests::logged;
+use crate::sys::without::without;
 
 /// What fills a staged directory of a store is confined to it. When `work` has come to `moment`, the staged directory's directory `d` is
 /// moved elsewhere: the first wall goes by handles, and does not see it. Of what comes into `d` then, `late` is one; without Landlock

@@ -18,9 +18,10 @@ use crate::archive::made::{Member, archive};
 use crate::error::Error;
 use crate::layer::Progress;
 use crate::store::{ApplyOptions, LayerOptions, Store};
-use crate::sys::beneath::tests::{Swapper, without};
+use crate::sys::beneath::tests::Swapper;
 use crate::sys::landlock;
 use crate::sys::privileges::Privileges;
+use crate::sys::without::without;
 use crate::types::{DiffId, Digest};
 use crate::{CheckLevel, CheckOptions, ContainerOptions, LayerId};
 
