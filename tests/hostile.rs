@@ -171,15 +171,15 @@ impl Place {
         for Outcome { mode, error, shown, cpu } in self.load(name, process::longest(*most)).outcomes {
             let note = |problem| self.problems.borrow_mut().push(format!("{name} ({mode}): {problem}"));
             match (expected, error) {
-                (Refused(text), Some(error)) if !error.contains(text) => {
+                (Refused(text) | Either(text), Some(error)) if !error.contains(text) => {
                     note(format!("the error does not say {text:?}: {error}"));
                 }
                 (Refused(_), None) => note("was not refused".to_owned()),
                 (Harmless, Some(error)) => note(format!("was refused: {error}")),
-                (Harmless | Either, None) if !shown.is_null() => {
+                (Harmless | Either(_), None) if !shown.is_null() => {
                     seen.iter().filter_map(|(path, seen)| seen.problem(&shown, path)).for_each(note);
                 }
-                (Harmless | Either, None) | (Refused(_) | Either, Some(_)) => {}
+                (Harmless | Either(_), None) | (Refused(_) | Either(_), Some(_)) => {}
             }
             if cpu > *most {
                 note(format!("took {cpu:?} of the processor's time, and {most:?} are granted"));

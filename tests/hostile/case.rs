@@ -16,8 +16,8 @@ pub enum Expected {
     Refused(&'static str),
     /// Loaded, since it does no harm.
     Harmless,
-    /// One or the other: it depends on what the process may do, or on the filesystem.
-    Either,
+    /// Loaded, or refused with an error that has this text in it: it depends on the filesystem, or on the mode.
+    Either(&'static str),
 }
 
 /// What a path of the mounted image is. One row checks one respect; a path may have several.
@@ -32,8 +32,8 @@ pub enum Seen {
     Size(u64),
     Symlink(String),
     Fifo,
-    /// A character device.
-    Device(u32, u32),
+    CharDevice(u32, u32),
+    BlockDevice(u32, u32),
     Mode(u32),
     Owner(u32, u32),
     Mtime(i64, u32),
@@ -67,7 +67,7 @@ impl Wanted {
     #[track_caller]
     pub fn new(expected: Expected) -> Self {
         // A path or another sentence of the error has such a word by chance.
-        if let Expected::Refused(text) = expected {
+        if let Expected::Refused(text) | Expected::Either(text) = expected {
             assert!(!text.bytes().all(|byte| byte.is_ascii_lowercase()), "any error may have {text:?} in it");
         }
         Self { expected, seen: Vec::new(), cpu: CPU }
@@ -127,7 +127,8 @@ impl Seen {
             }
             Seen::Symlink(target) => is("kind", format!("symlink to {target}").into()),
             Seen::Fifo => is("kind", "fifo".into()),
-            Seen::Device(major, minor) => is("kind", format!("character device {major}:{minor}").into()),
+            Seen::CharDevice(major, minor) => is("kind", format!("character device {major}:{minor}").into()),
+            Seen::BlockDevice(major, minor) => is("kind", format!("block device {major}:{minor}").into()),
             Seen::Mode(mode) => is("mode", (*mode).into()),
             Seen::Owner(uid, gid) => is("owner", [*uid, *gid].as_slice().into()),
             Seen::Mtime(seconds, nanoseconds) => is("mtime", format!("{seconds}.{nanoseconds:09}").into()),

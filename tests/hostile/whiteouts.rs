@@ -154,7 +154,8 @@ fn a_device_is_no_whiteout() {
             [device("null", 0, 0), [Member::hard_link("etc/passwd", "null")]].concat(),
             Refused("\"null\""),
         ),
-        case("block device 0:0", [Member::block_device("etc/group", 0, 0)], metadata::if_root(Harmless)),
+        case("block device 0:0", [Member::block_device("etc/group", 0, 0)], Harmless)
+            .shows("etc/group", metadata::made(Seen::BlockDevice(0, 0))),
     ]);
     // Nor is a hard link to a marker's name a way to one.
     let linked = [Member::whiteout("name"), Member::hard_link("etc/passwd", "name")];
