@@ -80,7 +80,11 @@ fn extension_headers_out_of_place() {
         case("two long names", [long("one"), long("two"), file()], Refused("LongLink")),
         case("a long name at the end", [file(), long("long")], Refused("\"short\"")),
         case("before an unknown type", [long("long"), file().entry_type(b'Q')], Refused("\"long\"")),
-        case("a long name that leaves", [long("../../../victim/x"), file()], Refused("..")),
+        case(
+            "a long name that leaves",
+            [long("../../../victim/x"), file()],
+            Refused(r#""../../../victim/x""#),
+        ),
         case("PAX twice", [size.clone(), size, file()], Refused("\"pax\"")),
         case("a huge extension", [huge, file()], Refused("pax_bytes")),
     ]);
@@ -182,7 +186,7 @@ fn cut_archives_are_refused_and_unpadded_ones_are_not() {
     }
     let cut =
         Layer::from_tar(blocks.clone()).packed(packed(layerstore::Compression::None, &blocks[..5 * 512]));
-    place.attack("cut between two members", [cut], Refused("sha256:"));
+    place.attack("cut between two members", [cut], Refused("has the diffID"));
     // As `umoci insert` writes them.
     let members = [Member::directory("d"), Member::file("d/file", [7; 700])];
     let whole = archive_without_end(&members);

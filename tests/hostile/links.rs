@@ -5,23 +5,25 @@ use super::*;
 #[test]
 fn paths_that_leave_the_layer_are_refused() {
     let place = Place::new();
-    for path in [
-        "../victim/x",
-        "/../victim/x",
-        "a/../../victim/x",
-        "../../../victim/x",
-        "/../../../victim/x",
-        "a/../../../../victim/x",
-        "../../../root-userxattr/x",
-        "a/../..",
-        "..",
+    // As the error has them.
+    for quoted in [
+        r#""../victim/x""#,
+        r#""/../victim/x""#,
+        r#""a/../../victim/x""#,
+        r#""../../../victim/x""#,
+        r#""/../../../victim/x""#,
+        r#""a/../../../../victim/x""#,
+        r#""../../../root-userxattr/x""#,
+        r#""a/../..""#,
+        r#""..""#,
     ] {
-        place.attack_twice(path, &[Member::file(path, b"x")], Refused(".."));
-        place.attack_twice(path, &[Member::directory(path).mode(0o777)], Refused(".."));
-        place.attack_twice(path, &[Member::symlink(path, "x")], Refused(".."));
+        let path = quoted.trim_matches('"');
+        place.attack_twice(path, &[Member::file(path, b"x")], Refused(quoted));
+        place.attack_twice(path, &[Member::directory(path).mode(0o777)], Refused(quoted));
+        place.attack_twice(path, &[Member::symlink(path, "x")], Refused(quoted));
     }
     let target = [Member::file("f", b"f"), Member::hard_link("h", "../../../victim/hello")];
-    place.attack_twice("hard link to the victim", &target, Refused(".."));
+    place.attack_twice("hard link to the victim", &target, Refused(r#""../../../victim/hello""#));
 }
 
 #[test]
