@@ -236,7 +236,7 @@ fn hard_links_need_a_target_in_their_own_archive() {
 #[test]
 fn the_root_is_a_directory() {
     let place = Place::new();
-    for path in [".", "./", "/.", "/", "//", "a/.."] {
+    for path in ["", ".", "./", "/.", "/", "//", "a/.."] {
         let slash = path.ends_with('/');
         for (kind, member, told) in [
             ("link", Member::symlink(path, "../../../victim"), "given as a symbolic link"),
@@ -252,31 +252,18 @@ fn the_root_is_a_directory() {
             ("hard link", Member::hard_link(path, "target"), "given as a hard link"),
         ] {
             let members = [Member::file("target", b"t"), member, Member::file("x", b"x")];
-            place.attack_twice(&format!("{kind} {path}"), &members, Refused(told));
+            place.attack_twice(&format!("{kind} {path:?}"), &members, Refused(told));
         }
         place.all([
             case(path, [Member::directory(path).mode(0o711)], Harmless).shows("", Seen::Mode(0o711)),
             // What the link does to its own layer is not what the next layer's file does through it.
             layered(
-                format!("a link {path}, and a file in the next layer"),
+                format!("a link {path:?}, and a file in the next layer"),
                 [Member::symlink(path, place.victim()), Member::file("x", b"x")].map(|member| [member]),
                 Refused("given as a symbolic link"),
             ),
         ]);
     }
-    let unnamed = || Member::symlink("", place.victim());
-    place.all([
-        case(
-            "a link without a name",
-            [unnamed(), Member::file("x", b"x")],
-            Refused("given as a symbolic link"),
-        ),
-        layered(
-            "a link without a name, and a file in the next layer",
-            [[unnamed()], [Member::file("x", b"x")]],
-            Refused("given as a symbolic link"),
-        ),
-    ]);
 }
 
 #[test]
