@@ -1,5 +1,6 @@
 //! Threads of one call. They end with a scope, and what they log belongs to where their maker is: its span, and the subscriber
-//! that it has for itself, if it has one; their time counts where the maker's does. In tests what is planned for their maker's system calls follows the work, too.
+//! that it has for itself, if it has one; their time counts where the maker's does. In tests what is planned for their maker's
+//! system calls follows the work, too.
 
 use std::io;
 use std::thread::{Builder, Scope, ScopedJoinHandle};

@@ -213,7 +213,6 @@ mod tests {
     use std::thread::sleep;
 
     use super::*;
-    use crate::sys::thread::start;
     use crate::timing::measure;
 
     const SHORT: Duration = Duration::from_millis(5);
@@ -249,7 +248,7 @@ mod tests {
                         sleep(SHORT);
                         during(Stage::Hash, || sleep(SHORT));
                     };
-                    let helper = during(Stage::Seal, || start(scope, "test", work).unwrap());
+                    let helper = during(Stage::Seal, || scope.spawn(follow(work)));
                     during(Stage::QueueWait, || helper.join().unwrap());
                 });
             });
