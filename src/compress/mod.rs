@@ -86,8 +86,7 @@ impl Compression {
 
 /// Says that something stands behind a stream which is not part of it.
 fn behind(format: &str) -> io::Error {
-    let reason =
-        format!("the {format} stream has ended, and what stands behind it is neither another one nor zeros");
+    let reason = format!("the {format} stream has ended, and what stands behind it is no other one");
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 

@@ -330,6 +330,11 @@ impl MetaError {
         move |source| match source {
             // What a commit left on the disk is not known even so.
             redb::Error::PreviousIo if action != COMMITTED => MetaError::PreviousIo,
+            // What it asks for is there as long as the file is whole.
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let source = redb::Error::Corrupted("the file is cut short".to_owned());
+                MetaError::Database { action, source: Box::new(source) }
+            }
             source => MetaError::Database { action, source: Box::new(source) },
         }
     }

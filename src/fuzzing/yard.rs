@@ -14,7 +14,7 @@ use crate::layer::{self, ImportOptions, SealedLayer, Stack};
 use crate::store::{Store, StoreOptions, SyncMode};
 use crate::sys::beneath;
 use crate::sys::file::File;
-use crate::types::{Algorithm, DiffId, Digest};
+use crate::types::{Algorithm, Budget, DiffId, Digest};
 
 /// A store, and a victim beside it. What is left of it goes when it is dropped, or when the next one is made after the
 /// process has died.
@@ -62,10 +62,12 @@ impl Yard {
 
     /// Unpacks an archive above the layers below, as an import does, without records.
     pub(super) fn unpack(&self, archive: &[u8], below: &Stack) -> Result<Unpacked, Error> {
+        // What is granted is granted to each input.
+        let options = ImportOptions { budget: Budget::new(&self.options.limits), ..self.options.clone() };
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let staging = Staging::create(&self.stage, number)?;
         let records = self.store.spool().map_err(crate::error::ImportError::Io)?;
-        let unpacked = layer::unpack(archive, Algorithm::Sha256, staging, records, &self.options)?;
+        let unpacked = layer::unpack(archive, Algorithm::Sha256, staging, records, &options)?;
         let diff_id = DiffId(Digest::sha256(archive));
         assert_eq!(unpacked.streams().diff_id, diff_id, "another diffID");
         let mut kept: Option<File> = None;
@@ -74,7 +76,7 @@ impl Yard {
             kept = Some(file.try_clone()?);
             Ok(file)
         };
-        let sealed = layer::seal(unpacked, below, spool, &self.options)?;
+        let sealed = layer::seal(unpacked, below, spool, &options)?;
         let mut split = Vec::new();
         if let Some(mut file) = kept {
             let read = file.rewind().and_then(|()| file.read_to_end(&mut split));

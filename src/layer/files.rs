@@ -19,7 +19,7 @@ pub(super) const SMALL_FILE: u64 = 256 * 1024;
 /// How many files are open at the most, those that workers are at included.
 const OPEN: usize = 56;
 
-/// How many batches of files wait for a worker at the most. A batch has few more bytes than [`SMALL_FILE`]: a bound on memory.
+/// How many batches of files wait for a worker at the most. A batch has less than twice [`SMALL_FILE`] bytes: a bound on memory.
 const QUEUE: usize = 1;
 
 /// A file with all its bytes, to be written.
@@ -137,9 +137,9 @@ impl<'scope> FilePool<'scope> {
         if batch.is_empty() {
             return Ok(());
         }
-        let full =
+        let are_gone =
             |jobs: &SyncSender<Vec<Job>>| timing::spanned(Stage::QueueWait, || jobs.send(batch).is_err());
-        if self.jobs.as_ref().is_none_or(full) {
+        if self.jobs.as_ref().is_none_or(are_gone) {
             // The workers end early on an error only, and that error waits among the results.
             return self.wait();
         }

@@ -56,6 +56,8 @@ pub(crate) struct UnpackedLayer {
     pub(super) toc: TocFound,
     /// The records of the tar-split.
     pub(super) records: File,
+    /// What was granted to it, of which the seal takes more.
+    pub(super) budget: Budget,
 }
 
 impl UnpackedLayer {
@@ -127,7 +129,8 @@ pub(crate) fn unpack(
         },
     };
     let root = options.id_maps.as_ref().and_then(|maps| maps.to_host(0, 0)).unwrap_or_default();
-    Ok(UnpackedLayer { staging, streams, contents, tree, owners, root, toc, records })
+    let budget = options.budget.clone();
+    Ok(UnpackedLayer { staging, streams, contents, tree, owners, root, toc, records, budget })
 }
 
 /// What came of an archive's members.

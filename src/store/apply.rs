@@ -1,6 +1,6 @@
 //! Archives that are put on top of what a layer has.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::os::fd::AsFd;
 
@@ -174,7 +174,7 @@ impl<'s> Target<'s> {
             return store.settle_directory(sealed.directory, written);
         }
         let import = store.import_options();
-        let (mut staging, contents) = layer::complete(unpacked, &below, &import)?;
+        let (mut staging, mut contents) = layer::complete(unpacked, &below, &import)?;
         let mut point = point;
         let here;
         // What is unpacked already counts for no limits, and another directory has its own.
@@ -188,6 +188,8 @@ impl<'s> Target<'s> {
             layer::prepare_writable(staging.directory(), path, staged_in.layout().xattrs(), &copy)?;
             copy_into(staging.directory(), &copy, store.layout().xattrs())?;
             staging = copy;
+            // Other files have other numbers, and soon those of files that are gone.
+            contents = HashMap::new();
         }
         // What mounts left below would be hidden, or found by others, once the archive's changes lie above.
         let settled = match &self.record.content {

@@ -244,12 +244,17 @@ mod tests {
         let ((), timings) = measure(|| {
             layer(0, (&diff_id, None), || {
                 std::thread::scope(|scope| {
-                    let work = || {
+                    let (begin, begun) = std::sync::mpsc::channel::<()>();
+                    let work = move || {
+                        assert!(begun.recv().is_err());
                         sleep(SHORT);
                         during(Stage::Hash, || sleep(SHORT));
                     };
                     let helper = during(Stage::Seal, || scope.spawn(follow(work)));
-                    during(Stage::QueueWait, || helper.join().unwrap());
+                    during(Stage::QueueWait, || {
+                        drop(begin);
+                        helper.join().unwrap();
+                    });
                 });
             });
         });

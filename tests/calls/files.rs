@@ -63,6 +63,9 @@ fn a_small_file_costs_few_system_calls() {
     ];
     let operations = ["put-layer", "diff", "rm"];
     for (((operation, few), many), expected) in operations.iter().zip(few).zip(many).zip(expected) {
+        for (call, _) in expected {
+            assert!(many.contains_key(*call), "{operation}: no {call}: {many:?}");
+        }
         for (call, count) in many.iter().filter(|(call, _)| !CHANCE.contains(&call.as_str())) {
             let more = count.saturating_sub(few.get(call).copied().unwrap_or_default());
             let granted = expected.iter().find(|(name, _)| name == call).map_or(0, |(_, granted)| *granted);

@@ -41,7 +41,9 @@ fn calls(dir: &Dir, arguments: &[&str]) -> Vec<String> {
             && !call.contains("F_GETFD")
             && !call.contains(" resumed>")
     };
-    calls.filter(counts).map(str::to_owned).collect()
+    let calls: Vec<_> = calls.filter(counts).map(str::to_owned).collect();
+    assert!(!calls.is_empty(), "nothing of the store in\n{text}");
+    calls
 }
 
 #[track_caller]

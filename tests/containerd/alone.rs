@@ -313,7 +313,8 @@ fn what_a_cleanup_cannot_remove_is_told() {
     let mut text = String::new();
     plugin.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     let trash = dir.root().join("trash").display().to_string();
-    assert!(text.contains("WARN") && text.contains(&trash) && text.contains("mounted at \"mnt\""), "{text}");
+    let told = format!("mounted at \"{trash}/");
+    assert!(text.contains("WARN") && text.contains(&told) && text.contains("unmount it first"), "{text}");
 }
 
 #[test]

@@ -20,8 +20,12 @@ fn unusual_compression() {
     };
     // What each decompressor calls an end in the middle, and what is no stream.
     for (compression, cut, junk_told) in [
-        (Gzip, ["incomplete deflate stream", "unexpected end of file"], "invalid gzip header"),
-        (Zstd, ["incomplete frame"; 2], "Unknown frame descriptor"),
+        (
+            Gzip,
+            ["incomplete deflate stream", "unexpected end of file"],
+            "the gzip stream has ended, and what stands behind it",
+        ),
+        (Zstd, ["incomplete frame"; 2], "the zstd stream has ended, and what stands behind it"),
         (Bzip2, ["but EOF reached"; 2], "bz2 header missing"),
         (Xz, ["premature eof"; 2], "lzma data error"),
     ] {

@@ -194,7 +194,7 @@ impl<'a> Work<'a> {
         let unpacked = self.unpack(layer)?;
         let below = self.below(position)?;
         let spool = || Ok(self.store.spool()?);
-        let options = ImportOptions { budget: self.budget.clone(), ..self.store.import_options() };
+        let options = self.store.import_options();
         let sealed = timing::spanned(timing::Stage::Seal, || layer::seal(unpacked, &below, spool, &options))?;
         for left_out in &sealed.left_out {
             self.report(&Progress::LeftOut { layer: &layer.diff_id, what: &left_out.to_string() });
