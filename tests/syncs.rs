@@ -1,29 +1,16 @@
 //! How many syncs each operation costs in each mode, counted in the system calls of the program: `docs/durability.md` has
 //! the same numbers.
 
-use std::path::Path;
-
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::{Member, archive};
-use crate::support::{Dir, TestCommand, command, machine};
+use crate::support::{Dir, machine};
 
 const CALLS: [&str; 5] = ["syncfs", "fsync", "fdatasync", "sync", "sync_file_range"];
 
 /// Runs a command of the program, and counts its calls: `syncfs`, `fsync`, `fdatasync`, and no others.
 fn syncs(dir: &Dir, mode: &str, arguments: &[&str]) -> [usize; 3] {
-    let trace = dir.join("trace");
-    let mut strace = TestCommand::new("strace")
-        .args(["-f", "-qq", "-e", "signal=none", "-e"])
-        .arg(format!("trace={}", CALLS.join(",")))
-        .arg("-o")
-        .arg(&trace)
-        .arg(command::binary())
-        .args([Path::new("--root"), &dir.root(), Path::new("--runroot"), &dir.run_root()])
-        .args(["--sync", mode])
-        .args(arguments)
-        .current_dir(dir.path());
-    strace.assert_success();
-    let text = std::fs::read_to_string(&trace).unwrap();
+    let form = ["-e", "signal=none", "-e", &format!("trace={}", CALLS.join(","))];
+    let text = dir.traced(&form, &[&["--sync", mode], arguments].concat());
     let count = |call: &str| text.matches(&format!(" {call}(")).count();
     let [.., sync, range] = CALLS.map(count);
     assert_eq!((sync, range), (0, 0), "{text}");

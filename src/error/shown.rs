@@ -9,7 +9,7 @@ const MARK: char = '\u{2026}';
 /// A name, or other text of somebody else's, for an error: as text, and of one that is longer than 300 bytes the beginning, with an ellipsis where it was
 /// cut. An error outlives what it is about, and is not to hold megabytes of it.
 ///
-/// Nothing is escaped: the messages do that, with `{:?}`.
+/// Nothing is escaped: the messages do that, or whoever prints them.
 pub(crate) fn shown(name: impl AsRef<[u8]>) -> String {
     let name = name.as_ref();
     let Some((head, _)) = name.split_at_checked(MOST).filter(|(_, tail)| !tail.is_empty()) else {

@@ -7,7 +7,7 @@
 //!                      own thread                                own thread
 //! ```
 //!
-//! A blob that is not compressed is its own diff: it has one digest, and its bytes go straight to the parser.
+//! A blob that is not compressed is its own diff: its SHA-256 is both digests, and its bytes go straight to the parser.
 //!
 //! What belongs to the caller is read on the caller's thread, which has nothing else to do. The threads that make something of bytes of
 //! strangers are confined: the decompressors, of which some are C, to nothing at all, and the parser to where it writes. The

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use super::traced;
 use crate::support::tar::{Member, archive};
 use crate::support::{Dir, machine};
 
@@ -16,10 +15,8 @@ const CHANCE: [&str; 5] = ["futex", "sched_yield", "restart_syscall", "fcntl", "
 type Calls = BTreeMap<String, usize>;
 
 fn calls(dir: &Dir, arguments: &[&str]) -> Calls {
-    let summary = dir.join("summary");
     let arguments = [&["--sync", "off"], arguments].concat();
-    traced(dir, &["-c", "-U", "name,calls"], &summary, &arguments).assert_success();
-    let text = std::fs::read_to_string(&summary).unwrap();
+    let text = dir.traced(&["-c", "-U", "name,calls"], &arguments);
     let line = |line: &str| {
         let (name, count) = line.trim().split_once(char::is_whitespace)?;
         Some((name.to_owned(), count.trim().parse().ok()?))

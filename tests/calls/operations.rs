@@ -1,6 +1,5 @@
 //! The small operations, as whole processes. The numbers are what was counted; whoever needs more of them says here what for.
 
-use super::traced;
 use crate::support::{Dir, machine};
 
 /// What every program does to have memory and to end. Builds for tests also have the standard library ask for each descriptor before it
@@ -24,9 +23,7 @@ const OF_ANY_PROGRAM: [&str; 14] = [
 
 /// Runs a command of the program. Returns its calls from the first that has to do with the store.
 fn calls(dir: &Dir, arguments: &[&str]) -> Vec<String> {
-    let trace = dir.join("trace");
-    traced(dir, &["-e", "signal=none"], &trace, arguments).assert_success();
-    let text = std::fs::read_to_string(&trace).unwrap();
+    let text = dir.traced(&["-e", "signal=none"], arguments);
     assert!(!text.contains("/etc/passwd") && !text.contains("nscd"), "the user database is asked:\n{text}");
     let root = dir.root();
     // How deep the store lies is the tests' affair.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::UnmountFlags;
 
 use super::TestCommand;
+use super::command::binary;
 
 /// A temporary directory; `root` and `run` below it are a store's graph root and run root.
 #[derive(Debug)]
@@ -57,7 +58,24 @@ impl Dir {
 
     /// The program, with this directory's store, and these arguments.
     pub fn layerstore<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> TestCommand {
-        TestCommand::layerstore()
+        self.with_store(TestCommand::layerstore(), arguments)
+    }
+
+    /// Runs the same below strace. Returns what that writes if it is asked for `form`.
+    #[track_caller]
+    pub fn traced(&self, form: &[&str], arguments: &[&str]) -> String {
+        let trace = self.join("trace");
+        let strace = TestCommand::new("strace").args(["-f", "-qq"]).args(form).arg("-o").arg(&trace);
+        self.with_store(strace.arg(binary()), arguments).assert_success();
+        std::fs::read_to_string(&trace).unwrap()
+    }
+
+    fn with_store<A: AsRef<OsStr>>(
+        &self,
+        command: TestCommand,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> TestCommand {
+        command
             .args([OsStr::new("--root"), self.root().as_os_str()])
             .args([OsStr::new("--runroot"), self.run_root().as_os_str()])
             .args(arguments)

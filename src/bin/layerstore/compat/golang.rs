@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
+use crate::output::text::is_seen;
+
 /// A value as one line of JSON, with its line feed.
 pub fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
@@ -86,16 +88,11 @@ fn push_quoted(text: &mut String, c: char) {
         '\r' => text.push_str("\\r"),
         '\t' => text.push_str("\\t"),
         '\x0b' => text.push_str("\\v"),
-        c if is_printable(c) => text.push(c),
+        c if is_seen(c) => text.push(c),
         c if c < ' ' || c == '\x7f' => push(text, format_args!("\\x{:02x}", u32::from(c))),
         c if u32::from(c) < 0x1_0000 => push(text, format_args!("\\u{:04x}", u32::from(c))),
         c => push(text, format_args!("\\U{:08x}", u32::from(c))),
     }
-}
-
-/// Marks are printable although they do not stand alone, so each is looked at behind a letter.
-fn is_printable(c: char) -> bool {
-    c == '\'' || ['a', c].iter().collect::<String>().escape_debug().count() == 2
 }
 
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {

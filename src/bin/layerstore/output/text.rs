@@ -76,9 +76,9 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// Marks are seen although they do not stand alone, so each is looked at behind a letter; what turns the direction of text is not. Of what
+/// Whether a terminal shows it as what it is. Marks are seen although they do not stand alone, so each is looked at behind a letter; what turns the direction of text is not. Of what
 /// is seen, Rust escapes quotes and backslashes.
-fn is_seen(character: char) -> bool {
+pub fn is_seen(character: char) -> bool {
     matches!(character, ' '..='~') || ['a', character].iter().collect::<String>().escape_debug().count() == 2
 }
 
