@@ -8,7 +8,7 @@
 //!   file is marked when its writer died within a commit, and otherwise costs its readers nothing. A real repair
 //!   does write ([`Phase`]). A close has nothing to say that the last commit has not recorded, so it does not get the write lock.
 //! * **What a dead writer left is synced first.** Whether his commit is on the disk nobody knows, and what is written next may take the
-//!   place of pages of the one before. So a handle that finds the mark syncs before its first write.
+//!   place of pages of the one before. So a handle that finds the mark brings it there before its first write ([`bring_to_disk`]).
 //! * **A sync with nothing to sync is skipped.**
 //! * **A page that rotted is not read**: see [`super::checksums`].
 //!
@@ -150,8 +150,7 @@ impl Backend {
     /// Brings to the disk what a writer left that died, before the first write.
     fn sync_inherited(&self) -> io::Result<()> {
         if self.inherited.swap(false, Ordering::AcqRel) && self.syncs {
-            call(Call::Sync, || self.inner.sync_data())
-                .inspect_err(|_| self.inherited.store(true, Ordering::Release))?;
+            bring_to_disk(&*self.inner).inspect_err(|_| self.inherited.store(true, Ordering::Release))?;
         }
         Ok(())
     }
@@ -181,6 +180,18 @@ impl Backend {
         let timeout = LockTimeout { holder: self.holder.describe(), waited };
         Err(io::Error::new(io::ErrorKind::TimedOut, timeout).into())
     }
+}
+
+/// Brings to the disk what a writer left that died, or whose last sync failed; for who holds the write lock.
+///
+/// After a sync that failed the kernel takes what it could not write for written, and has told of it: the next sync has nothing to do
+/// and succeeds. Only the header can be such a page, as the others were on the disk before it was written. So it is written
+/// again, as it is.
+pub(super) fn bring_to_disk(inner: &dyn StorageBackend) -> io::Result<()> {
+    let mut header = [0; page::HEADER];
+    call(Call::Read, || inner.read(0, &mut header))?;
+    call(Call::Write, || inner.write(0, &header))?;
+    call(Call::Sync, || inner.sync_data())
 }
 
 /// Waits in the kernel's fair queue, up to `timeout`; `false` if the time is over.

@@ -31,6 +31,8 @@ struct Recording {
     generation: u64,
     /// How many steps the living may take.
     steps_left: Option<u64>,
+    /// The sync that fails, counted from the next one on.
+    failing_sync: Option<u64>,
 }
 
 impl Recorder {
@@ -61,8 +63,31 @@ impl Recorder {
         recording.steps_left = None;
     }
 
+    /// The disk fails at the sync before which there are so many more, or at none any more. The kernel forgets what it was to write:
+    /// that is never on the disk, unless somebody writes it again.
+    pub(super) fn fail_sync(&self, after: Option<u64>) {
+        self.lock().failing_sync = after;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Recording> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recording {
+    fn sync_fails(&mut self) -> bool {
+        let Some(left) = self.failing_sync else { return false };
+        self.failing_sync = left.checked_sub(1);
+        if left > 0 {
+            return false;
+        }
+        let synced = self.events.iter().rposition(|event| matches!(event, Event::Sync));
+        for event in self.events.iter_mut().skip(synced.map_or(0, |at| at + 1)) {
+            if let Event::Write { data, .. } = event {
+                data.clear();
+            }
+        }
+        true
     }
 }
 
@@ -104,6 +129,9 @@ impl StorageBackend for Recorded {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.recorder.lock().sync_fails() {
+            return Err(io::Error::other("the disk fails"));
+        }
         // To the disk of the test: it is slow, and its power stays on.
         self.step(Event::Sync, || Ok(()))
     }

@@ -3,7 +3,8 @@
 //! A random history of two processes is recorded: every write, length and sync that reaches the file. Then the power
 //! fails at random moments of it. What was synced is on the disk, and of the rest any part is: whole writes are lost or
 //! kept in any combination, or torn at sectors; changes of the length are kept in order up to some point. Each disk
-//! must open with every transaction that was acknowledged, and with nothing that never was one.
+//! must open with every transaction that was acknowledged, and with nothing that never was one. Processes die at any step, and syncs
+//! fail, after which the kernel does not write what it had to.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -107,7 +108,8 @@ impl History {
     fn run(&mut self, steps: u64) {
         for _ in 0..steps {
             let which = usize::from(self.random.one_in(2));
-            match self.random.below(12) {
+            match self.random.below(13) {
+                12 => self.sync_failed(which),
                 0 => drop(self.processes[which].compact().unwrap()),
                 11 => self.killed_in_compaction(which),
                 1 | 2 => self.killed(which),
@@ -151,9 +153,21 @@ impl History {
 
     /// A process that dies at some step of a transaction.
     fn killed(&mut self, which: usize) {
-        let begun = self.recorder.len();
         let steps = self.random.below(60);
         self.recorder.die_after(steps);
+        self.try_to_commit(which, Recorder::die);
+    }
+
+    /// A process one of whose syncs fails, which keeps the kernel from writing what it had to.
+    fn sync_failed(&mut self, which: usize) {
+        let syncs = self.random.below(3);
+        self.recorder.fail_sync(Some(syncs));
+        self.try_to_commit(which, |recorder| recorder.fail_sync(None));
+    }
+
+    /// A transaction that something is about to happen to, until `end`.
+    fn try_to_commit(&mut self, which: usize, end: impl FnOnce(&Recorder)) {
+        let begun = self.recorder.len();
         let random = &mut self.random;
         let mut tried = None;
         let done = self.processes[which].write::<_, MetaError>(|txn| {
@@ -161,8 +175,8 @@ impl History {
             tried = Some(hash(txn)?);
             Ok(())
         });
-        self.recorder.die();
-        let died = self.recorder.len();
+        end(&self.recorder);
+        let ended = self.recorder.len();
         let found = hash(&self.processes[1 - which].begin_read().unwrap()).unwrap();
         let Some(rows) = tried else { return };
         self.begin(rows, begun);
@@ -170,11 +184,11 @@ impl History {
         match (done, found == rows) {
             (Ok(()), visible) => {
                 assert!(visible);
-                state.acknowledged = died;
+                state.acknowledged = ended;
             }
             // What others see may be lost with the power, as nobody was told of it.
             (Err(_), true) => {}
-            (Err(_), false) => state.possible.end = died,
+            (Err(_), false) => state.possible.end = ended,
         }
     }
 
