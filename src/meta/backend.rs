@@ -5,7 +5,7 @@
 //! * **Opening and closing write nothing.** redb would mark a file that it opens, and its close would take the mark away: a
 //!   reader who finds one whose writer is gone has to look after the file. Here the file is marked for as long as it takes to
 //!   commit: the headers of a commit have the mark, and when the second is on the disk it goes, without a sync. So a
-//!   file is marked when its writer died within a commit, and otherwise costs its readers nothing. A real repair
+//!   file is marked when its writer died within a commit, or did not sync, and otherwise costs its readers nothing. A real repair
 //!   does write ([`Phase`]). A close has nothing to say that the last commit has not recorded, so it does not get the write lock.
 //! * **What a dead writer left is synced first.** Whether his commit is on the disk nobody knows, and what is written next may take the
 //!   place of pages of the one before. So a handle that finds the mark brings it there before its first write ([`bring_to_disk`]).
@@ -95,6 +95,9 @@ pub(super) struct Backend {
     timeout: Duration,
     holder: HolderFile,
     syncs: bool,
+    /// Whether the mark goes at the end of a commit. A commit that is not synced keeps it for who does sync, unless nobody counts on
+    /// the file.
+    unmarks: bool,
     /// Of what is read; none for a file that this process makes.
     checksums: Option<Checksums>,
 }
@@ -118,13 +121,14 @@ impl Backend {
             timeout: options.lock_timeout,
             holder,
             syncs: options.sync,
+            unmarks: options.sync || options.passing,
             checksums: Some(Checksums::default()),
         }
     }
 
     /// For a file that no other process knows yet, and that is synced when it is complete.
     pub(super) fn private(inner: Box<dyn StorageBackend>, file: File, options: &DatabaseOptions) -> Self {
-        let options = DatabaseOptions { sync: false, ..options.clone() };
+        let options = DatabaseOptions { sync: false, passing: true, ..options.clone() };
         Backend::new(inner, file, PhaseSwitch::new(Phase::Running), HolderFile::none(), &options).trusting()
     }
 
@@ -140,7 +144,7 @@ impl Backend {
 
     /// Says that the commit is on the disk. One byte, so nobody sees a part of it, and it may reach the disk whenever it likes.
     fn unmark(&self) {
-        let Some((offset, flags)) = self.ending().take() else { return };
+        let Some((offset, flags)) = self.ending().take().filter(|_| self.unmarks) else { return };
         if let Err(error) = call(Call::Write, || self.inner.write(offset, &[flags])) {
             // The next one looks after the file for nothing.
             tracing::debug!(%error, "the mark of a commit that is done stays");

@@ -47,6 +47,8 @@ pub(crate) struct DatabaseOptions {
     pub(crate) cache_size: usize,
     /// Whether commits reach the disk before they return.
     pub(crate) sync: bool,
+    /// Whether nobody counts on the file after a power cut.
+    pub(crate) passing: bool,
     /// Whether the file is only read, by whatever process this is: nothing is written beside it either.
     pub(crate) read_only: bool,
     /// The other stores that this one is read with: see [`super::beside`].
@@ -62,6 +64,7 @@ impl Default for DatabaseOptions {
             lock_timeout: Duration::from_secs(60),
             cache_size: 16 << 20,
             sync: true,
+            passing: false,
             read_only: false,
             beside: Arc::default(),
             #[cfg(test)]

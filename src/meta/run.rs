@@ -47,7 +47,7 @@ impl RunDatabase {
         uuid: &str,
         options: &DatabaseOptions,
     ) -> Result<Self, MetaError> {
-        let options = DatabaseOptions { sync: false, read_only: false, ..options.clone() };
+        let options = DatabaseOptions { sync: false, passing: true, read_only: false, ..options.clone() };
         let run = RunDatabase(Database::new(of_boot(path, boot_id), options));
         if !path::exists(run.0.path()).unwrap_or(false) {
             remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;
@@ -84,7 +84,8 @@ impl RunDatabase {
         let open = || Self::open(path, boot_id, uuid, options);
         let run = match open() {
             Err(MetaError::RunRootInUse { root: Some(noted), .. }) if noted == root => {
-                let options = DatabaseOptions { sync: false, read_only: false, ..options.clone() };
+                let options =
+                    DatabaseOptions { sync: false, passing: true, read_only: false, ..options.clone() };
                 let database = Database::new(of_boot(path, boot_id), options);
                 database.write_without_header(|txn| {
                     // Another process may have been faster.

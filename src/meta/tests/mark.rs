@@ -72,3 +72,37 @@ fn who_dies_within_a_commit_leaves_a_mark_until_the_next_one() {
     }
     assert!(marks > 1, "{marks}");
 }
+
+#[test]
+fn who_does_not_sync_leaves_the_mark_for_who_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::default();
+    with_shared_tree(&store(dir.path()));
+    let open = |sync, passing| {
+        let options =
+            DatabaseOptions { sync, passing, recorder: Some(recorder.clone()), ..Default::default() };
+        Database::new(dir.path().join("store.redb"), options)
+    };
+    let commit = |database: &Database| {
+        database
+            .write::<_, MetaError>(|txn| {
+                txn.put_item(Owner::Layer, "aa", "k", String::new(), &PreparedBlob::from_bytes(b"1"))
+            })
+            .unwrap();
+    };
+    let (lazy, syncing) = (open(false, false), open(true, false));
+    let path = lazy.path();
+    for _ in 0..2 {
+        commit(&lazy);
+        assert!(is_marked(path));
+    }
+    let header = header_of(path);
+    assert!(syncing.begin_read().unwrap().layer("aa").unwrap().is_some());
+    let written = recorder.len();
+    commit(&syncing);
+    assert!(!is_marked(path));
+    let first: Vec<_> = recorder.events().into_iter().skip(written).take(2).collect();
+    assert!(matches!(&first[..], [Event::Write { data, .. }, Event::Sync] if *data == header), "{first:?}");
+    commit(&open(false, true));
+    assert!(!is_marked(path), "nobody counts on it");
+}
