@@ -412,7 +412,7 @@ impl Database {
         self.open_writer_within(self.options.lock_timeout, |backend| backend)
     }
 
-    fn open_writer_within(
+    pub(super) fn open_writer_within(
         &self,
         lock_timeout: Duration,
         adapt: fn(Backend) -> Backend,
@@ -563,7 +563,7 @@ pub(super) struct Writer {
     pub(super) database: Guarded<redb::Database>,
     phase: PhaseSwitch,
     /// The same open file.
-    file: File,
+    pub(super) file: File,
 }
 
 impl std::fmt::Debug for Writer {

@@ -3,18 +3,22 @@
 //!
 //! So the pages by which it is told what is needed are held against their checksums before: in the file, from its header down to
 //! the rows, with the snapshot begun, so that nobody writes to them meanwhile. That takes no lock, and nobody waits for it. It
-//! costs one reading of these tables; what images have in bytes, which is most of a file, is none of them.
+//! costs one reading of these tables; what images have in bytes, which is most of a file, is none of them. And where the file
+//! has the mark of a commit, that commit is brought to the disk first, with the write lock if nobody has it.
 
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use layerstore_schema::table;
 use redb::TableHandle;
 
-use super::page::{Commit, Flaw, HEADER, TableRow};
+use super::backend::{Backend, bring_to_disk};
+use super::page::{self, Commit, HEADER, TableRow};
 use super::system::{self, Fault, Kind, TABLES, Walk};
 use super::{Database, ReadTxn};
 use crate::error::MetaError;
+use crate::sys::call::{Call, call};
 use crate::sys::file::File;
 
 /// How often somebody may commit while a snapshot is begun. That takes microseconds, and a commit milliseconds.
@@ -42,8 +46,8 @@ fn deciding() -> [&'static str; 14] {
 }
 
 impl Database {
-    /// As [`begin_read`](Self::begin_read), of a file in which every page of the deciding tables is as it was written: for who
-    /// deletes what he does not find.
+    /// As [`begin_read`](Self::begin_read), of a file in which every page of the deciding tables is as it was written, and of a commit
+    /// that is on the disk: for who deletes what he does not find.
     ///
     /// Returns [`MetaError::Damaged`] if one is not, or if what redb keeps for itself is damaged.
     pub(crate) fn begin_verified_read(&self) -> Result<ReadTxn, MetaError> {
@@ -65,20 +69,54 @@ impl Database {
         self.begin_verified(&[]).map(drop)
     }
 
+    /// Brings the last commit to the disk, which may not be there if the file has the mark. Else something is
+    /// deleted that the one before names, and a power cut leaves that one.
+    ///
+    /// Who holds the write lock has done that himself before he wrote, and waiting for him may be waiting for the caller: then what
+    /// is in the kernel's memory is synced.
+    fn bring_last_commit_to_disk(&self, file: &File) -> Result<(), MetaError> {
+        if !self.options().sync || self.options().read_only {
+            return Ok(());
+        }
+        let locked = || {
+            let writer = self.open_writer_within(Duration::ZERO, Backend::trusting)?;
+            let txn = self.begin_write(&writer)?;
+            // The transaction goes before the handle.
+            Ok((writer, txn))
+        };
+        let backend = |file: &File| {
+            let file = file.try_clone().map_err(|source| self.io_error(source))?;
+            self.file_backend(file).map_err(|error| self.writer_error(error))
+        };
+        let done = match locked() {
+            Ok((writer, _txn)) => bring_to_disk(&*backend(&writer.file)?),
+            Err(MetaError::Locked { .. }) => {
+                let backend = backend(file)?;
+                call(Call::Sync, || backend.sync_data())
+            }
+            Err(error) => return Err(error),
+        };
+        done.map_err(|source| self.io_error(source))
+    }
+
     fn begin_verified(&self, tables: &[&str]) -> Result<ReadTxn, MetaError> {
         let io_error = |source| self.io_error(source);
         let mut flaw = None;
         for _ in 0..TRIES {
             let file = self.open_file(false)?;
-            let before = last_commit(&file).map_err(io_error)?;
+            let header = read_header(&file).map_err(io_error)?;
             let txn = self.begin_read()?;
             if self.reads_the_rest() {
                 flaw = Some("what the database library keeps for itself is damaged");
                 break;
             }
             // Then it is the one that the snapshot is of.
-            match (before, last_commit(&file).map_err(io_error)?) {
+            let now = read_header(&file).map_err(io_error)?;
+            match (Commit::read(&header), Commit::read(&now)) {
                 (Ok(before), Ok(commit)) if before == commit => match verify_all(&file, &commit, tables) {
+                    Ok(()) if page::is_marked(&header) => {
+                        return self.bring_last_commit_to_disk(&file).map(|()| txn);
+                    }
                     Ok(()) => return Ok(txn),
                     Err(Fault::Io(error)) => return Err(io_error(error)),
                     Err(Fault::Damaged(found)) => {
@@ -103,10 +141,10 @@ fn verify_all(file: &File, commit: &Commit, tables: &[&str]) -> Result<(), Fault
     system::verify_commit(file, commit).map(drop)
 }
 
-fn last_commit(file: &File) -> io::Result<Result<Commit, Flaw>> {
+fn read_header(file: &File) -> io::Result<[u8; HEADER]> {
     let mut header = [0; HEADER];
     file.read_exact_at(&mut header, 0)?;
-    Ok(Commit::read(&header))
+    Ok(header)
 }
 
 /// Reads these tables of a commit whose pages nobody writes to.

@@ -106,3 +106,33 @@ fn who_does_not_sync_leaves_the_mark_for_who_does() {
     commit(&open(false, true));
     assert!(!is_marked(path), "nobody counts on it");
 }
+
+#[test]
+fn who_deletes_by_the_rows_brings_their_commit_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::default();
+    with_shared_tree(&store(dir.path()));
+    let options = DatabaseOptions { recorder: Some(recorder.clone()), ..Default::default() };
+    let path = dir.path().join("store.redb");
+    let database = Database::new(path.clone(), options.clone());
+    let events_of = |database: &Database| {
+        let before = recorder.len();
+        database.begin_verified_read().unwrap();
+        recorder.events().split_off(before)
+    };
+    assert!(events_of(&database).is_empty(), "it is there");
+    mark(&path);
+    let header = header_of(&path);
+    for _ in 0..2 {
+        let events = events_of(&database);
+        let brought =
+            matches!(&events[..], [Event::Write { offset: 0, data }, Event::Sync] if *data == header);
+        assert!(brought, "{events:?}");
+    }
+    // He may be the one who deletes.
+    let events = database.hold::<_, MetaError>(|| Ok(events_of(&database))).unwrap();
+    assert!(matches!(&events[..], [Event::Sync]), "{events:?}");
+    let lazy = Database::new(path.clone(), DatabaseOptions { sync: false, ..options });
+    assert!(events_of(&lazy).is_empty());
+    assert_eq!(header_of(&path), header);
+}
