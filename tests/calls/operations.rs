@@ -60,8 +60,11 @@ fn small_operations_make_few_system_calls() {
         ("create a container", calls(&dir, &["create-container", "--name", "web"]), 186),
         ("remove a container", calls(&dir, &["rm", "web"]), 302),
     ];
+    // In a namespace the map of its ids is read, too: several times.
+    let of_namespace = if machine::in_user_namespace() { 16 } else { 0 };
     let more: Vec<String> = counted
-        .iter()
+        .into_iter()
+        .map(|(operation, calls, most)| (operation, calls, most + of_namespace))
         .filter(|(_, calls, most)| calls.len() > *most)
         .map(|(operation, calls, most)| {
             format!("{operation}: {} calls, and not {most}:\n{}\n", calls.len(), calls.join("\n"))
