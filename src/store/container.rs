@@ -18,7 +18,8 @@ use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::layer::changed_meanwhile;
 use super::lease::keeper_of;
 use super::part::Directory;
-use super::remove::{EVERYTHING, Mounts};
+use super::removal::Removal;
+use super::remove::{Doomed, Mounts};
 use super::userns::{Wanted, ids_not_ours};
 use super::users::{shown, standing_on};
 use super::view::View;
@@ -268,17 +269,23 @@ impl Store {
     ///
     /// Returns [`Error::InUse`] if the container is mounted or a lease keeps it, and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        self.begin_writing()?;
-        if !self.remove_transient(id, false)? {
-            self.remove_kept_container(id)?;
-        }
-        self.drop_run_directory(&id.into());
-        Ok(())
+        self.begin_removing_container(id).map(Removal::finish)
     }
 
-    fn remove_kept_container(&self, id: &ContainerId) -> Result<(), Error> {
+    /// Removes the records of a container, and returns what no row names any more.
+    pub(super) fn doom_container(&self, id: &ContainerId) -> Result<Doomed, Error> {
+        self.begin_writing()?;
+        let doomed = match self.doom_transient(id, false)? {
+            Some(doomed) => doomed,
+            None => self.doom_kept_container(id)?,
+        };
+        self.drop_run_directory(&id.into());
+        Ok(doomed)
+    }
+
+    fn doom_kept_container(&self, id: &ContainerId) -> Result<Doomed, Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.container(id.as_str())?.is_none());
-        self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
+        let removed = self.write_dooming(Mounts::Wait, is_done, |txn| {
             let record = txn
                 .container(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "container", key: id.to_string() })?;
@@ -294,7 +301,8 @@ impl Store {
             let mut freed = txn.remove_container(id.as_str())?;
             freed.add(txn.remove_layer(&record.layer)?);
             Ok((freed, ()))
-        })
+        });
+        removed.map(|(doomed, ())| doomed)
     }
 }
 

@@ -1,12 +1,29 @@
-//! Removing a layer in two steps: its record at once, its files when there is time.
+//! Removing a thing in two steps: its records at once, its files when there is time.
 
 use crate::error::Error;
-use crate::types::{LayerId, Name};
+use crate::types::{ContainerId, ImageId, LayerId, Name};
 
 use super::Store;
 use super::remove::{Doomed, EVERYTHING};
 
 impl Store {
+    /// Removes an image as [`remove_image`](Self::remove_image) does, and leaves the deleting of files, which may take long, to what
+    /// is returned beside the ids of the removed layers. Image and layers are gone when this returns.
+    ///
+    /// Returns what [`remove_image`](Self::remove_image) does.
+    pub fn begin_removing_image(&self, id: &ImageId) -> Result<(Vec<LayerId>, Removal), Error> {
+        let (home, doomed, layers) = self.doom_image(id)?;
+        Ok((layers, Removal { left: Some((home, doomed)) }))
+    }
+
+    /// Removes a container as [`remove_container`](Self::remove_container) does, and leaves the deleting of files, which may take
+    /// long, to what is returned. The container is gone when this returns.
+    ///
+    /// Returns what [`remove_container`](Self::remove_container) does.
+    pub fn begin_removing_container(&self, id: &ContainerId) -> Result<Removal, Error> {
+        Ok(Removal { left: Some((self.clone(), self.doom_container(id)?)) })
+    }
+
     /// Removes a layer that nothing stands on, and leaves the deleting of its files, which may take long, to what is returned.
     /// The layer is gone when this returns, and its id can be given again.
     ///
@@ -38,7 +55,8 @@ impl Store {
     }
 }
 
-/// The files of a layer that is gone, waiting to be deleted. Made by [`Store::begin_removing_layer`] and
+/// The files of something that is gone, waiting to be deleted. Made by [`Store::begin_removing_image`],
+/// [`begin_removing_container`](Store::begin_removing_container), [`begin_removing_layer`](Store::begin_removing_layer) and
 /// [`begin_removing_layer_named`](Store::begin_removing_layer_named).
 ///
 /// # Close semantics

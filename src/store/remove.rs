@@ -24,24 +24,32 @@ impl Store {
     /// [`Error::Meta`] with [`TransientUnseen`](crate::MetaError::TransientUnseen) if transient containers that cannot be
     /// seen may stand on it.
     pub fn remove_image(&self, id: &ImageId) -> Result<Vec<LayerId>, Error> {
-        match self.separate_images() {
+        let (layers, removal) = self.begin_removing_image(id)?;
+        removal.finish();
+        Ok(layers)
+    }
+
+    /// Removes the records of an image. Returns its layers that went with it, what no row names any more, and the store that it
+    /// was in.
+    pub(super) fn doom_image(&self, id: &ImageId) -> Result<(Store, Doomed, Vec<LayerId>), Error> {
+        let (home, doomed) = match self.separate_images() {
             Some(images) if images.database().begin_read()?.image(id.as_str())?.is_some() => {
                 self.begin_writing()?;
                 // Nobody makes a container on it, or mounts a layer of it, meanwhile.
-                let removed = self.hold_users(|| images.remove_image_used_by(id, Some(self)));
-                if removed.is_ok() {
-                    self.drop_run_directory(&id.into());
-                }
-                removed
+                (images, self.hold_users(|| images.doom_own_image(id, Some(self)))?)
             }
-            _ => self.remove_image_used_by(id, None).map_err(|error| self.said_where(error, &id.into())),
-        }
+            _ => (self, self.doom_own_image(id, None).map_err(|error| self.said_where(error, &id.into()))?),
+        };
+        self.drop_run_directory(&id.into());
+        let (doomed, layers) = doomed;
+        let layers = layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?;
+        Ok((home.clone(), doomed, layers))
     }
 
     /// Removes an image of this store; `user` is the store whose containers stand on images here.
-    fn remove_image_used_by(&self, id: &ImageId, user: Option<&Store>) -> Result<Vec<LayerId>, Error> {
+    fn doom_own_image(&self, id: &ImageId, user: Option<&Store>) -> Result<(Doomed, Vec<String>), Error> {
         let is_done = |txn: &ReadTxn| Ok(txn.image(id.as_str())?.is_none());
-        let layers = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
+        self.write_dooming(Mounts::Wait, is_done, |txn| {
             let beside = self.rows_beside(user)?;
             let record = unused_image(txn, id, &beside)?;
             let mut freed = txn.remove_image(id.as_str())?;
@@ -50,9 +58,7 @@ impl Store {
                 self.remove_unneeded(txn, top, (&beside, user), &mut freed, &mut layers)?;
             }
             Ok((freed, layers))
-        })?;
-        self.drop_run_directory(&id.into());
-        Ok(layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>()?)
+        })
     }
 
     /// The layers that [`remove_image`](Self::remove_image) would remove with an image, the topmost first. Nothing is changed.
@@ -234,7 +240,7 @@ impl Store {
     ///
     /// The database writes before it frees, so on a full disk it gets the reserve; the next [`Store::open`] sets it
     /// aside again.
-    fn write_dooming<T: Clone>(
+    pub(super) fn write_dooming<T: Clone>(
         &self,
         mounts: Mounts,
         is_done: impl Fn(&ReadTxn) -> Result<bool, MetaError>,

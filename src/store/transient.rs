@@ -18,7 +18,7 @@ use crate::types::ContainerId;
 
 use super::Store;
 use super::container::{Insertion, NewContainer};
-use super::remove::{Doomed, EVERYTHING};
+use super::remove::Doomed;
 use super::users::shown;
 
 /// What is known of the rows of this boot.
@@ -236,13 +236,13 @@ impl Store {
         }
     }
 
-    /// Removes a container that the next boot would drop; `false` if it is none of those. With `regardless`, whatever stands
-    /// on its layer.
-    pub(super) fn remove_transient(&self, id: &ContainerId, regardless: bool) -> Result<bool, Error> {
+    /// Removes the records of a container that the next boot would drop, and returns what no row names any more; `None` if it is
+    /// none of those. With `regardless`, whatever stands on its layer.
+    pub(super) fn doom_transient(&self, id: &ContainerId, regardless: bool) -> Result<Option<Doomed>, Error> {
         let own = self.database().begin_read()?;
-        let Some(run) = self.transient(&own)? else { return Ok(false) };
+        let Some(run) = self.transient(&own)? else { return Ok(None) };
         if run.rows().begin_read()?.container(id.as_str())?.is_none() {
-            return Ok(false);
+            return Ok(None);
         }
         let mut doomed = None;
         let removed = run.rows().write_without_header::<_, Error>(|txn| {
@@ -261,12 +261,12 @@ impl Store {
             doomed = Some(Doomed::announce(self, freed));
             Ok(())
         });
-        match (&removed, doomed) {
-            (Ok(()), Some(doomed)) => doomed.delete(self, EVERYTHING),
-            (Err(error), Some(doomed)) if !error.is_outcome_unknown() => doomed.give_up(),
-            _ => {}
+        if let (Err(error), Some(doomed)) = (&removed, &doomed)
+            && !error.is_outcome_unknown()
+        {
+            doomed.give_up();
         }
-        removed.map(|()| true)
+        removed.map(|()| doomed)
     }
 
     /// The numbers of all directories and files that rows name, here and in the run database.

@@ -65,7 +65,9 @@ impl Store {
                     ThingId::Container(id) => id.clone(),
                     _ => self.container_by_layer(&layer.id.parse()?)?.id,
                 };
-                self.remove_transient(&id, true)?;
+                if let Some(doomed) = self.doom_transient(&id, true)? {
+                    doomed.delete(self, EVERYTHING);
+                }
                 self.drop_run_directory(&id.into());
             }
             Role::Other => return Err(Error::ReadOnly { root: store.root().to_owned() }),

@@ -212,3 +212,21 @@ fn descriptors_of_known_layers_are_compared() {
     dir.layerstore(["load", &good.reference(), "--name", "again:1"]).assert_success();
     dir.layerstore(["check", "--deep"]).assert_success();
 }
+
+#[test]
+fn lazy_removal_leaves_the_files_to_who_comes_next() {
+    let dir = Dir::new("lazy");
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    dir.layerstore(["create-layer", "--name", "own"]).assert_success();
+    let left = || entries(&dir, "trash");
+    dir.layerstore(["rm", "--lazy", "web"]).assert_success();
+    dir.layerstore(["rm", "--lazy", "--layer", "own"]).assert_success();
+    assert_eq!((&lists(&dir)[2], left()), (&json!([]), 1), "each removes what the last one left");
+    dir.layerstore(["rmi", "--lazy", "base"]).assert_success();
+    assert_eq!(lists(&dir)[1], json!([]));
+    assert!(left() > 0, "nothing is deleted yet");
+    let removed = dir.layerstore(["gc", "--json"]).json();
+    assert!(!removed["removed"].as_array().unwrap().is_empty(), "{removed}");
+    assert_eq!((left(), entries(&dir, "locks")), (0, 0));
+}

@@ -27,6 +27,10 @@ pub struct RmArgs {
     #[arg(short, long)]
     pub ignore: bool,
 
+    /// Return when the records are gone, and leave the files to the next commands that write and to `layerstore gc`
+    #[arg(long)]
+    pub lazy: bool,
+
     /// Remove layers instead: those that no layer, image or container stands on
     #[arg(long)]
     pub layer: bool,

@@ -24,4 +24,8 @@ pub struct RmiArgs {
     /// Do not complain about images that are not there
     #[arg(short, long)]
     pub ignore: bool,
+
+    /// Return when the records are gone, and leave the files to the next commands that write and to `layerstore gc`
+    #[arg(long)]
+    pub lazy: bool,
 }

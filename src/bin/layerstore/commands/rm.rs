@@ -47,18 +47,23 @@ fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
             unmount(store, &layer)?;
         }
         let removed = match layer.snapshot_name().filter(|_| args.force) {
-            Some(name) => store.begin_removing_layer_named(&layer.id, name).map(Removal::finish),
-            None => store.remove_layer(&layer.id),
+            Some(name) => store.begin_removing_layer_named(&layer.id, name),
+            None => store.begin_removing_layer(&layer.id),
         };
-        removed.map_err(|error| explained(store, error))?;
+        end(removed.map_err(|error| explained(store, error))?, args.lazy);
         return Ok(layer.id.to_string());
     }
     let container = store.container(key)?;
     if args.force {
         unmount(store, &container)?;
     }
-    store.remove_container(&container.id)?;
+    end(store.begin_removing_container(&container.id)?, args.lazy);
     Ok(container.id.to_string())
+}
+
+/// Deletes the files of what was removed, or leaves them to who comes next.
+pub fn end(removal: Removal, lazy: bool) {
+    if lazy { removal.leave() } else { removal.finish() }
 }
 
 /// Names the container that a layer is below, or belongs to: its layer can be removed by that alone.

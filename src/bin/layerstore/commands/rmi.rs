@@ -13,7 +13,7 @@ pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
     let mut removed: Vec<Value> = Vec::new();
     let done = super::each(&args.images, context, |key| {
         let done = match store.image(key).map_err(Failure::from) {
-            Ok(image) => remove(&store, &image, key, args.force)?,
+            Ok(image) => remove(&store, &image, key, args)?,
             Err(failure) if args.ignore && failure.is_not_found() => return Ok(()),
             Err(failure) if failure.is_not_found() => {
                 return Err(rm::other_kind(&store, key, Kind::Image)?.unwrap_or(failure));
@@ -47,7 +47,7 @@ enum Removed {
     Image(String, Vec<String>),
 }
 
-fn remove(store: &Store, image: &Image, key: &str, force: bool) -> Result<Removed, Failure> {
+fn remove(store: &Store, image: &Image, key: &str, args: &RmiArgs) -> Result<Removed, Failure> {
     // Before containers go in vain.
     if let Some(root) = &image.image_store {
         let (id, root) = (image.id.to_string(), root.clone());
@@ -59,14 +59,15 @@ fn remove(store: &Store, image: &Image, key: &str, force: bool) -> Result<Remove
         store.write(|txn| txn.remove_name(image, name))?;
         return Ok(Removed::Name);
     }
-    if force {
+    if args.force {
         for container in store.containers()? {
             if container.image.as_ref() == Some(&image.id) {
                 rm::unmount(store, &container)?;
-                store.remove_container(&container.id)?;
+                rm::end(store.begin_removing_container(&container.id)?, args.lazy);
             }
         }
     }
-    let layers = store.remove_image(&image.id)?;
+    let (layers, removal) = store.begin_removing_image(&image.id)?;
+    rm::end(removal, args.lazy);
     Ok(Removed::Image(image.id.to_string(), layers.iter().map(ToString::to_string).collect()))
 }
