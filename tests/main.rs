@@ -57,4 +57,5 @@ mod torture;
 mod transient;
 mod unsynced;
 mod watch;
+mod withheld;
 mod written;

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use layerstore_schema::record::KeptBlobRecord;
 use rustix::io::Errno;
 
-use super::{CheckLevel, Damage, Part, chain};
+use super::{CheckLevel, Damage, Part, chain, withheld};
 use crate::disk::{DiffName, Subdirectory};
 use crate::error::{Error, LayoutError, MetaError, RepairError};
 use crate::meta::open_blob;
@@ -42,7 +42,8 @@ pub(super) fn check_kept_blob(
             return;
         }
         Err(error) => {
-            part.damages.push(damaged(chain(&error)));
+            let thing = format!("kept blob {digest}");
+            part.damages.push(withheld::or_else(thing, path.clone(), &error, |_, _| damaged(chain(&error))));
             return;
         }
     };

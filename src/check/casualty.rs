@@ -125,6 +125,8 @@ impl Casualty {
                 let layer = || Casualty::Written(thing.trim_start_matches("layer ").to_owned());
                 vec![tree.map_or_else(layer, |tree| Casualty::Tree(tree.0))]
             }
+            // It may be as it should be.
+            Damage::NotExamined { .. } => Vec::new(),
             Damage::AdditionalMissing { layer, .. } => vec![Casualty::Additional(layer.clone())],
             Damage::ManifestDamaged { tree, .. }
             | Damage::PathMissing { tree, .. }

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use layerstore_schema::manifest::{Entry, Kind, Manifest, path_order};
 
 use super::{Damage, SealedTree};
-use crate::disk::{ScannedEntry, ScannedKind};
+use crate::disk::{ExaminedEntry, ScannedKind};
 use crate::sys::userns::OtherSide;
 use crate::types::{ContentHash, Metadata};
 
 /// How many paths of one directory are named; the others are counted.
-const PATHS_NAMED: usize = 100;
+pub(super) const PATHS_NAMED: usize = 100;
 
 /// What stands at a path, with its content if that was read.
 pub(super) struct Found<'a> {
@@ -27,10 +27,10 @@ enum FoundKind<'a> {
     Other(&'a Kind),
 }
 
-impl<'a> From<&'a ScannedEntry> for Found<'a> {
-    fn from(entry: &'a ScannedEntry) -> Self {
+impl<'a> From<&'a ExaminedEntry> for Found<'a> {
+    fn from(ExaminedEntry { entry, content }: &'a ExaminedEntry) -> Self {
         let kind = match &entry.kind {
-            ScannedKind::File { size } => FoundKind::File { size: *size, content: None },
+            ScannedKind::File { size } => FoundKind::File { size: *size, content: *content },
             ScannedKind::Other(kind) => FoundKind::Other(kind),
         };
         Found { path: &entry.path, kind, metadata: &entry.metadata }
@@ -64,10 +64,16 @@ pub(super) struct LostFile {
     pub(super) content: ContentHash,
 }
 
-/// Whether a directory is other than its manifest says; owners count as right if they are in the terms of the user
-/// namespace beside this one.
-pub(super) fn differences(tree: &SealedTree, expected: &Manifest, found: &Manifest) -> Differences {
-    compare_in_any_terms(tree, expected.entries(), found.entries(), |entry| &mut entry.metadata)
+/// In what two manifests differ; owners count as right if they are in the terms of the user namespace beside this one.
+fn differences(tree: &SealedTree, expected: &Manifest, found: &Manifest) -> Differences {
+    compare_in_any_terms(tree, expected.entries(), found.entries(), |entry| {
+        has_owner(&entry.kind).then_some(&mut entry.metadata)
+    })
+}
+
+/// Of a deleted name, or a further name of a file, a manifest says nothing.
+fn has_owner(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Whiteout | Kind::HardLink { .. })
 }
 
 /// Whether a directory is as its manifest says, but for owners that are those of the user namespace beside this one.
@@ -86,12 +92,13 @@ fn has_owner_differences(differences: &Differences) -> bool {
 ///
 /// A directory that an ordinary user filled has its owners on record as they were seen there: by the numbers of the
 /// machine, or by those of the user namespace in which it was filled. Seen from the other side every file has another
-/// owner, and is the same file. So owners that all differ in just this way are no difference.
-pub(super) fn compare_in_any_terms<E: Clone>(
+/// owner, and is the same file. So owners that all differ in just this way are no difference. `metadata` gives that of what has an
+/// owner.
+fn compare_in_any_terms<E: Clone>(
     tree: &SealedTree,
     expected: &[Entry],
     found: &[E],
-    metadata: impl Fn(&mut E) -> &mut Metadata,
+    metadata: impl Fn(&mut E) -> Option<&mut Metadata>,
 ) -> Differences
 where
     for<'a> Found<'a>: From<&'a E>,
@@ -102,19 +109,27 @@ where
     }
     let Some(other_side) = OtherSide::of_this_process() else { return seen };
     let mut translated = found.to_vec();
-    for metadata in translated.iter_mut().map(metadata) {
+    for metadata in translated.iter_mut().filter_map(metadata) {
         (metadata.uid, metadata.gid) = (other_side.user(metadata.uid), other_side.group(metadata.gid));
     }
     let other = compare(tree, expected, translated.iter().map(Found::from));
     if has_owner_differences(&other) { seen } else { other }
 }
 
-/// Compares two lists, both in manifest order.
-pub(super) fn compare<'a>(
+/// As [`differences`], for as much of a directory as could be read.
+pub(super) fn differences_seen(
     tree: &SealedTree,
     expected: &[Entry],
-    found: impl Iterator<Item = Found<'a>>,
+    found: &[ExaminedEntry],
 ) -> Differences {
+    compare_in_any_terms(tree, expected, found, |found| match &found.entry.kind {
+        ScannedKind::Other(kind) if !has_owner(kind) => None,
+        _ => Some(&mut found.entry.metadata),
+    })
+}
+
+/// Compares two lists, both in manifest order.
+fn compare<'a>(tree: &SealedTree, expected: &[Entry], found: impl Iterator<Item = Found<'a>>) -> Differences {
     let mut findings = Comparison { tree, found: Differences::default(), more: 0 };
     let mut expected = expected.iter().peekable();
     let mut found = found.peekable();

@@ -205,6 +205,18 @@ damages! {
         /// Why.
         reason: String,
     }
+    /// This process may not read it, so it is not known whether it is damaged: the mode of a file or directory may keep its owner out,
+    /// and what belongs to another user of a user namespace is read there. Of the path, or of what is in it, nothing was compared but
+    /// what could be seen.
+    NotExamined, "not-examined", "{thing}",
+    "{thing}: this user may not read {path:?}, so it was not examined: {reason}", {
+        /// What has it: layers, an image, a container or a kept blob.
+        thing: String,
+        /// The path below the layer's root, or the directory or file of the store's.
+        path: PathBuf,
+        /// The kernel's answer.
+        reason: String,
+    }
     /// The files of a layer are in an additional layer store, and not there.
     AdditionalMissing, "additional-missing", "layer {layer}",
     "layer {layer} has its files in {path:?}, in an additional layer store, and it cannot be opened: {reason}", {
@@ -458,6 +470,7 @@ impl Damage {
         !matches!(
             self,
             Damage::DirectoryUnreadable { .. }
+                | Damage::NotExamined { .. }
                 | Damage::AdditionalMissing { .. }
                 | Damage::PathMissing { .. }
                 | Damage::PathExtra { .. }

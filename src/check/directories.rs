@@ -10,11 +10,11 @@ use layerstore_schema::record::{DiffRecord, KeptBlobRecord, LayerContent, LayerR
 use layerstore_schema::table::Owner;
 
 use super::bytes::{self, ItemBytes};
-use super::compare::{self, compare_in_any_terms};
-use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain};
+use super::compare;
+use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain, withheld};
 use crate::composefs;
 use crate::disk::{self, AdditionalDirectory, DiffName, Subdirectory, parallel};
-use crate::error::{Error, ExportError, LayoutError, MetaError};
+use crate::error::{Error, ExportError, LayoutError, MetaError, is_denied};
 use crate::layer::{self, Progress};
 use crate::meta::{BlobKind, Query, Records, open_blob, read_blob};
 use crate::store::Store;
@@ -170,9 +170,10 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
             let path = store.layout().entry_path(Subdirectory::Data, DiffName::Entry(*number));
             part.checked.count_directory();
             if let Err(error) = opened {
-                let reason = chain(&error);
                 let (kind, id) = (*kind, (*id).to_owned());
-                part.damages.push(Damage::DataMissing { kind, id, path, reason });
+                part.damages.push(withheld::or_else(format!("{kind} {id}"), path, &error, |_, path| {
+                    Damage::DataMissing { kind, id, path, reason: chain(&error) }
+                }));
             }
         }
         Job::Archive(layer, tree, record) => part.damages.extend(check_archive(store, layer, tree, record)?),
@@ -227,7 +228,12 @@ fn open_directory(
         Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Damage::DirectoryMissing { thing, tree, path }
         }
-        Err(error) => Damage::DirectoryUnreadable { thing, tree, path, reason: chain(&error) },
+        Err(error) => withheld::or_else(thing, path, &error, |thing, path| Damage::DirectoryUnreadable {
+            thing,
+            tree,
+            path,
+            reason: chain(&error),
+        }),
     };
     part.damages.push(finding);
     None
@@ -241,7 +247,9 @@ fn check_tree(
     part: &mut Part,
 ) -> Result<(), Error> {
     let Some(root) = open_directory(store, (tree.to_string(), Some(tree.digest)), record.number, part) else {
-        part.losses.directories.insert(tree.digest.0);
+        if part.is_examined() {
+            part.losses.directories.insert(tree.digest.0);
+        }
         return Ok(());
     };
     if level == CheckLevel::Quick {
@@ -252,7 +260,8 @@ fn check_tree(
             compare_tree(store, tree, record.number, &root, &manifest, level, part);
             let number = record.number;
             let changed = |reason| Damage::ComposefsChanged { tree: tree.clone(), number, reason };
-            let deep = level == CheckLevel::Deep;
+            // A file that may not be read is not either by its other name.
+            let deep = level == CheckLevel::Deep && part.is_examined();
             let flaw = match composefs::flaw_of_data(store.layout(), &manifest, number, deep)? {
                 None => match store.flaw_of_images(number, &tree.layers) {
                     // What is wrong with layers below is found with them.
@@ -280,12 +289,19 @@ fn check_tree(
         Err(reason) => part.damages.push(Damage::ManifestDamaged { tree: tree.clone(), reason }),
     }
     // From a directory that is not as it was, the manifest cannot be made again.
-    let is_whole = || {
-        disk::scan(root.as_fd(), &HashMap::new(), store.layout().xattrs())
-            .is_ok_and(|found| found.digest() == tree.digest)
-    };
-    if level == CheckLevel::Deep && !is_whole() {
-        part.losses.directories.insert(tree.digest.0);
+    if level == CheckLevel::Deep {
+        match disk::scan(root.as_fd(), &HashMap::new(), store.layout().xattrs()) {
+            Ok(found) if found.digest() == tree.digest => {}
+            Err(error) if is_denied(&error) => {
+                let path = store.diff_path(record.number);
+                part.damages.push(Damage::NotExamined {
+                    thing: tree.to_string(),
+                    path,
+                    reason: chain(&error),
+                });
+            }
+            Ok(_) | Err(_) => drop(part.losses.directories.insert(tree.digest.0)),
+        }
     }
     Ok(())
 }
@@ -327,37 +343,24 @@ fn compare_tree(
     part: &mut Part,
 ) {
     let namespace = store.layout().xattrs();
-    let unreadable = |error: &dyn std::error::Error| Damage::DirectoryUnreadable {
-        thing: tree.to_string(),
-        tree: Some(tree.digest),
-        path: store.diff_path(number),
-        reason: chain(error),
-    };
-    if level == CheckLevel::Deep {
-        match disk::scan(root.as_fd(), &HashMap::new(), namespace) {
-            Ok(found) => {
-                part.checked.files = u64::try_from(found.entries().len()).unwrap_or(u64::MAX);
-                part.checked.bytes = found.content_bytes();
-                part.differ(compare::differences(tree, manifest, &found));
-                return;
-            }
+    let looks: &[bool] = if level == CheckLevel::Deep { &[true, false] } else { &[false] };
+    for with_contents in looks {
+        let found = match disk::examine(root.as_fd(), namespace, *with_contents) {
+            Ok(found) => found,
             // The rest is compared as far as it can be.
             Err(error) => {
-                part.damages.push(unreadable(&error));
-                part.losses.directories.insert(tree.digest.0);
+                if part.damages.is_empty() {
+                    part.fail(tree, store.diff_path(number), &error);
+                }
+                continue;
             }
-        }
-    }
-    match disk::list(root.as_fd(), namespace) {
-        Ok(found) => {
-            part.checked.files = u64::try_from(found.len()).unwrap_or(u64::MAX);
-            part.differ(compare_in_any_terms(tree, manifest.entries(), &found, |entry| &mut entry.metadata));
-        }
-        Err(error) if part.damages.is_empty() => {
-            part.damages.push(unreadable(&error));
-            part.losses.directories.insert(tree.digest.0);
-        }
-        Err(_) => {}
+        };
+        part.checked.files = u64::try_from(found.entries.len()).unwrap_or(u64::MAX);
+        part.checked.bytes = found.bytes_read();
+        let expected = withheld::without(manifest.entries(), &found.withheld);
+        part.differ(compare::differences_seen(tree, &expected, &found.entries));
+        part.damages.extend(withheld::findings(tree, &found.withheld));
+        return;
     }
 }
 
@@ -391,6 +394,12 @@ fn check_archive(
         Err(ExportError::Damaged { source, .. }) => {
             Ok(Some(Damage::SplitDamaged { layer, reason: chain(&source) }))
         }
-        Err(error) => Ok(Some(Damage::SplitDamaged { layer, reason: chain(&error) })),
+        Err(error) => {
+            let (thing, path) = (tree.to_string(), store.diff_path(diff.number));
+            Ok(Some(withheld::or_else(thing, path, &error, |_, _| Damage::SplitDamaged {
+                layer,
+                reason: chain(&error),
+            })))
+        }
     }
 }

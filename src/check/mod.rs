@@ -11,6 +11,7 @@
 //! | [`compare`] | one directory against its manifest, path by path |
 //! | [`bytes`] | kept blobs, and bytes in the database |
 //! | [`unnamed`] | what no record names |
+//! | [`withheld`] | what this process may not look at, which is no damage |
 //! | [`transient`] | the rows of containers that the next boot drops |
 //! | [`note`](mod@note) | what is not synced, which is no damage |
 //! | [`casualty`], [`doomed`](mod@doomed) | what a damage hurts, and what goes if that goes |
@@ -35,6 +36,7 @@ mod scope;
 mod supplies;
 mod transient;
 mod unnamed;
+mod withheld;
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -121,7 +123,8 @@ pub struct Checked {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Every damage, in the order of the things that have it, with its remedy.
+    /// Every damage, in the order of the things that have it, with its remedy; and what this process may not look at
+    /// ([`Damage::NotExamined`]), of which it is not known whether it is damaged.
     pub findings: Vec<Finding>,
     /// What is no damage: layers and blobs that are not known to be on the disk.
     pub notes: Vec<Note>,
@@ -133,7 +136,7 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether everything is as it should be, but for garbage.
+    /// Whether everything was examined and is as it should be, but for garbage.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
@@ -177,6 +180,21 @@ struct Losses {
 }
 
 impl Part {
+    /// Whether nothing was refused to this process.
+    fn is_examined(&self) -> bool {
+        !self.damages.iter().any(|damage| matches!(damage, Damage::NotExamined { .. }))
+    }
+
+    /// Notes that a sealed directory cannot be read.
+    fn fail(&mut self, tree: &SealedTree, path: PathBuf, error: &(dyn std::error::Error + 'static)) {
+        self.damages.push(withheld::or_else(tree.to_string(), path, error, |thing, path| {
+            Damage::DirectoryUnreadable { thing, tree: Some(tree.digest), path, reason: chain(error) }
+        }));
+        if self.is_examined() {
+            self.losses.directories.insert(tree.digest.0);
+        }
+    }
+
     fn differ(&mut self, differences: compare::Differences) {
         self.damages.extend(differences.damages);
         self.losses.files.extend(differences.lost);

@@ -99,6 +99,9 @@ impl<'a> Outlook<'a> {
             let remedy = Remedy::OpenOther { flags: self.not_given.clone() };
             return out_of_sight(damage, remedy);
         }
+        if matches!(damage, Damage::NotExamined { .. }) {
+            return out_of_sight(damage, Remedy::Unshare);
+        }
         if let Some(target) = self.hidden_by(&damage) {
             return out_of_sight(damage, Remedy::Unmount { target });
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::error::ADVICE;
+
 /// What [`Store::repair`](crate::store::Store::repair) would do, told without touching anything. Whether the copy that
 /// it names is good shows when it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub enum Remedy {
         /// Where it is.
         target: PathBuf,
     },
+    /// Nothing, whatever the force: this process may not read what there is, and another may.
+    Unshare,
     /// Nothing, whatever the force: another program serves the files of a layer, and may do so again.
     Serve,
     /// Nothing: it is another program's, and one of the two has to have a directory of its own.
@@ -98,6 +102,7 @@ impl Remedy {
             Remedy::Leave
             | Remedy::OpenOther { .. }
             | Remedy::Unmount { .. }
+            | Remedy::Unshare
             | Remedy::Serve
             | Remedy::Separate => "leave",
         }
@@ -165,6 +170,7 @@ impl fmt::Display for Remedy {
             Remedy::Unmount { target } => {
                 write!(f, "a repair leaves it: unmount {target:?}, which hides what the store has there")
             }
+            Remedy::Unshare => write!(f, "a repair leaves it: {ADVICE}"),
             Remedy::Serve => f.write_str(
                 "a repair leaves it: start the additional layer store; if that is gone for good, remove the image and load it \
                  again",

@@ -7,7 +7,7 @@ use layerstore_schema::manifest::Kind;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::error::Error;
+use crate::error::{Error, is_denied};
 use crate::layer::LayerBlob;
 use crate::meta::{BlobKind, IndexRow, ReadTxn, Records, read_blob, stored_rows};
 use crate::oci::{Descriptor, Document, MANIFEST_ITEM, ResolvedImage, Source, blob_input};
@@ -125,8 +125,12 @@ impl<'s> Supplies<'s> {
             }
         }
         for (digest, record) in &records.kept_blobs {
-            let size = store.open_kept_blob(record.number).ok().and_then(|file| file.length().ok());
-            if size == Some(record.size) {
+            let may_be_good = match store.open_kept_blob(record.number) {
+                Ok(file) => file.length().is_ok_and(|size| size == record.size),
+                // Another user may read it.
+                Err(error) => is_denied(&error),
+            };
+            if may_be_good {
                 supplies.kept.insert(digest.clone(), record.number);
             }
         }

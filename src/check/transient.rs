@@ -38,7 +38,11 @@ pub(super) fn check(store: &Store, options: &CheckOptions<'_>, scope: &Scope) ->
 
 /// What was found, as it is told.
 pub(super) fn findings(part: Part) -> impl Iterator<Item = Finding> {
-    part.damages.into_iter().map(|damage| Finding { damage, remedy: Remedy::Leave, cures: Vec::new() })
+    let remedy = |damage: &Damage| match damage {
+        Damage::NotExamined { .. } => Remedy::Unshare,
+        _ => Remedy::Leave,
+    };
+    part.damages.into_iter().map(move |damage| Finding { remedy: remedy(&damage), damage, cures: Vec::new() })
 }
 
 /// Names that a thing in the store has and one of the same kind here, too.

@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use super::parallel;
-use super::scan::{ScannedEntry, ScannedKind};
+use super::scan::{ScannedEntry, ScannedKind, Withheld, WithheldPart};
 use super::walk::{Life, is_gone, path_buf};
-use crate::error::ScanError;
+use crate::error::{ScanError, is_denied};
 use crate::sys::file::File;
 use crate::sys::stat::FileId;
 use crate::sys::{beneath, extent, stat};
@@ -33,6 +33,29 @@ pub(crate) fn hash_files<'e>(
     let workers = parallel::workers(files.len(), FILES_OF_A_THREAD);
     let hashes = parallel::each(&files, workers, || vec![0; 256 * 1024], hash)?;
     Ok(hashes.into_iter().flatten().collect())
+}
+
+/// The same as far as this process may read, in a tree that nobody changes; with the files that it may not.
+pub(super) fn hash_allowed<'e>(
+    root: BorrowedFd<'_>,
+    entries: impl Iterator<Item = &'e ScannedEntry>,
+) -> Result<(HashMap<FileId, ContentHash>, Vec<Withheld>), ScanError> {
+    let files: Vec<_> = entries.filter(|entry| matches!(entry.kind, ScannedKind::File { .. })).collect();
+    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| match hash_entry(root, entry, buffer) {
+        Err(ScanError::Read { source, .. }) if is_denied(&source) => {
+            Ok(Err(Withheld { path: entry.path.clone(), part: WithheldPart::Content, reason: source }))
+        }
+        hash => hash.map(|hash| Ok((entry.id, hash))),
+    };
+    let workers = parallel::workers(files.len(), FILES_OF_A_THREAD);
+    let (mut hashes, mut withheld) = (HashMap::new(), Vec::new());
+    for hash in parallel::each(&files, workers, || vec![0; 256 * 1024], hash)? {
+        match hash {
+            Ok((id, hash)) => drop(hashes.insert(id, hash)),
+            Err(file) => withheld.push(file),
+        }
+    }
+    Ok((hashes, withheld))
 }
 
 fn hash_entry(

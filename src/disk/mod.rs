@@ -13,6 +13,7 @@
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
 //! | [`hash`] | the hashes of file contents |
+//! | [`examine`](mod@examine) | the same as far as this process may read it |
 //! | [`damage`] | whether a directory still is what its manifest says |
 //! | [`copy`] | a copy of a diff directory, or of what is visible of it |
 //! | [`translate`] | the same tree with other owners |
@@ -40,6 +41,7 @@ mod damage;
 mod digest_lock;
 mod dir_stack;
 mod entry_lock;
+mod examine;
 mod file_in;
 #[cfg(test)]
 mod fixture;
@@ -81,6 +83,7 @@ pub(crate) use copy::{copy_below, copy_into};
 pub(crate) use damage::{DamagedPath, changed_path, damaged_path};
 pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
+pub(crate) use examine::{ExaminedEntry, examine};
 pub(crate) use file_in::{read_file, write_file};
 pub(crate) use foreign::ForeignMounts;
 pub(crate) use hash::{hash_content, hash_files};
@@ -98,8 +101,8 @@ pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, handle, list, list_as_left, list_of_another, measured_scan, scan,
-    without,
+    LeftBelow, ScannedEntry, ScannedKind, Withheld, WithheldPart, handle, list, list_as_left,
+    list_of_another, measured_scan, scan, without,
 };
 pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};

@@ -13,6 +13,7 @@ use rustix::fs::FileType;
 use super::masked::is_override;
 use super::program_marks::is_of_program;
 use crate::error::ScanError;
+use crate::error::is_denied;
 use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
 use crate::sys::xattr::{self, Target};
@@ -181,7 +182,13 @@ pub(super) fn more_links(value: &[u8]) -> Option<i64> {
 pub(super) fn is_whiteout(stat: &Stat, target: Target<'_>, namespace: XattrNamespace) -> io::Result<bool> {
     match stat.kind {
         FileType::CharacterDevice => Ok(stat.device == (0, 0)),
-        FileType::RegularFile if stat.size == 0 => Ok(xattr::get(target, namespace.whiteout())?.is_some()),
+        FileType::RegularFile if stat.size == 0 => match xattr::get(target, namespace.whiteout()) {
+            // Names of attributes are told whatever the mode.
+            Err(error) if is_denied(&error) => {
+                Ok(xattr::list(target)?.iter().any(|name| name == namespace.whiteout()))
+            }
+            mark => Ok(mark?.is_some()),
+        },
         _ => Ok(false),
     }
 }

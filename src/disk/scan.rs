@@ -10,9 +10,9 @@ use rustix::fs::FileType;
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
 use super::program_marks::{self, PASSING_MARKS, ProgramMark};
 use super::usage::{Tally, Usage};
-use super::walk::{Life, Step, Walker, failed, is_gone, path_buf};
+use super::walk::{Access, Life, Step, Walker, failed, is_gone, path_buf};
 use super::{hash_files, masked};
-use crate::error::{ScanError, TreeError};
+use crate::error::{ScanError, TreeError, is_denied};
 use crate::sys::handle::{Handle, handle_at};
 use crate::sys::stat::{FileId, Stat};
 use crate::sys::xattr::{self, Target};
@@ -73,6 +73,28 @@ pub(crate) enum ScannedKind {
     Other(Kind),
 }
 
+/// Something of a diff directory that this process may not read, which says nothing of what it is.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    /// The path below the root.
+    pub(crate) path: Vec<u8>,
+    /// What of it.
+    pub(crate) part: WithheldPart,
+    /// The kernel's answer.
+    pub(crate) reason: io::Error,
+}
+
+/// What may not be read of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WithheldPart {
+    /// Everything that is in a directory.
+    Names,
+    /// Its attributes, and so whether it is an opaque directory.
+    Attributes,
+    /// The content of a file.
+    Content,
+}
+
 /// Lists a diff directory in manifest order, without reading file content.
 ///
 /// Returns [`ScanError::Redirected`] if overlayfs left an entry whose content lies in another layer.
@@ -81,7 +103,10 @@ pub(crate) fn list(root: BorrowedFd<'_>, namespace: XattrNamespace) -> Result<Ve
     refuse_left_below(&entries, namespace).map(|()| entries)
 }
 
-fn refuse_left_below(entries: &[ScannedEntry], namespace: XattrNamespace) -> Result<(), ScanError> {
+pub(super) fn refuse_left_below(
+    entries: &[ScannedEntry],
+    namespace: XattrNamespace,
+) -> Result<(), ScanError> {
     match entries.iter().find(|entry| entry.is_left_below()) {
         None => Ok(()),
         Some(entry) => {
@@ -104,16 +129,24 @@ pub(crate) fn list_as_left(
     namespace: XattrNamespace,
     life: Life,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
-    walk(root, namespace, life, |_| false).map(|(entries, _)| entries)
+    walk(root, namespace, (Access::AsIs, life), |_| false).map(|walked| walked.entries)
+}
+
+/// A directory as a walk found it.
+pub(super) struct Walked {
+    pub(super) entries: Vec<ScannedEntry>,
+    pub(super) usage: Usage,
+    /// With [`Access::PassBy`]: what may not be read.
+    pub(super) withheld: Vec<Withheld>,
 }
 
 /// Lists a directory and measures it, each file with one look. Files that are `bare` are not asked for attributes.
-fn walk(
+pub(super) fn walk(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
-    life: Life,
+    (access, life): (Access, Life),
     bare: impl Fn(&Stat) -> bool,
-) -> Result<(Vec<ScannedEntry>, Usage), ScanError> {
+) -> Result<Walked, ScanError> {
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
     let by_program = program_marks::is_by_program(root, namespace);
@@ -121,6 +154,8 @@ fn walk(
     let mut scan = Scan {
         namespace,
         masked,
+        access,
+        withheld: Vec::new(),
         entries: Vec::new(),
         room: Room::default(),
         first_names: HashMap::new(),
@@ -128,7 +163,7 @@ fn walk(
     };
     let mut tally = Tally::default();
     tally.add(&found);
-    let mut walker = Walker::reading(root, life)?;
+    let mut walker = Walker::with(root, access, life)?;
     let opaque = scan.directory(b"", &found, walker.directory().as_fd(), by_program)?;
     // Whether each directory above, the root first, is opaque.
     let mut opaque = vec![opaque];
@@ -145,6 +180,12 @@ fn walk(
             }
             Step::Leave(_) => drop(opaque.pop()),
             Step::Leaf(item) => {
+                if let Some(reason) = walker.take_refusal() {
+                    let target = Target::Name(item.dir.as_fd(), &item.name);
+                    scan.add(walker.path(), &item.stat, target, false, None)?;
+                    scan.withhold(walker.path(), WithheldPart::Names, reason);
+                    continue;
+                }
                 // A program leaves whiteouts also where nothing is below.
                 let hidden = by_program && opaque.contains(&true);
                 match program_marks::mark_of(&item.name, &item.stat).filter(|_| by_program) {
@@ -172,7 +213,7 @@ fn walk(
     }
     scan.finish_links();
     scan.add_gone(gone)?;
-    Ok((scan.entries, tally.usage))
+    Ok(Walked { entries: scan.entries, usage: tally.usage, withheld: scan.withheld })
 }
 
 /// Lists a directory that another program has made of an archive. The marks of overlayfs for what was left below came with the
@@ -221,7 +262,7 @@ pub(crate) fn measured_scan(
         found.kind == FileType::RegularFile
             && with_xattrs.is_some_and(|with| known.contains_key(inode) && !with.contains(inode))
     };
-    let (listed, usage) = walk(root, namespace, Life::Still, bare)?;
+    let Walked { entries: listed, usage, .. } = walk(root, namespace, (Access::AsIs, Life::Still), bare)?;
     refuse_left_below(&listed, namespace)?;
     let is_unknown = |entry: &ScannedEntry| !known.contains_key(&entry.id.inode);
     let read = hash_files(root, listed.iter().filter(|entry| is_unknown(entry)), Life::Still)?;
@@ -272,6 +313,8 @@ struct Scan {
     namespace: XattrNamespace,
     /// Whether modes and owners stand in an attribute.
     masked: bool,
+    access: Access,
+    withheld: Vec<Withheld>,
     entries: Vec<ScannedEntry>,
     /// What is left for the manifest: each of a million links may repeat a long name, and takes nothing on the disk.
     room: Room,
@@ -309,7 +352,15 @@ impl Scan {
         } else if bare {
             Default::default()
         } else {
-            self.read_xattrs(path, target)?
+            match self.read_xattrs(path, target) {
+                Err(ScanError::Tree(TreeError::Io { source, .. }))
+                    if self.access == Access::PassBy && is_denied(&source) =>
+                {
+                    self.withhold(path, WithheldPart::Attributes, source);
+                    Default::default()
+                }
+                read => read?,
+            }
         };
         let whiteout = deletes || (marks.whiteout && found.kind == FileType::RegularFile && found.size == 0);
         if whiteout {
@@ -390,6 +441,10 @@ impl Scan {
             entry.left_below = None;
         }
         Ok(opaque)
+    }
+
+    fn withhold(&mut self, path: &[u8], part: WithheldPart, reason: io::Error) {
+        self.withheld.push(Withheld { path: path.to_vec(), part, reason });
     }
 
     /// Adds whiteouts for names that a program says are gone, but for those that are there.

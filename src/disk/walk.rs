@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 
 use super::dir_stack::{DirStack, Popped};
-use crate::error::TreeError;
+use crate::error::{TreeError, is_denied};
 use crate::sys::directory::DirEntry;
 use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
@@ -29,6 +29,7 @@ pub(super) struct Walker {
     path: Vec<u8>,
     access: Access,
     life: Life,
+    refusal: Option<io::Error>,
 }
 
 /// Whether others may change a tree while it is read.
@@ -45,6 +46,8 @@ pub(crate) enum Life {
 pub(super) enum Access {
     /// They are errors.
     AsIs,
+    /// Each is a leaf ([`Walker::take_refusal`]): for trees of which as much is read as this process may.
+    PassBy,
     /// They are given the owner's permissions: for trees about to be removed.
     Force,
     /// The same, and of what is no directory nobody asks but what it is: for trees of which nothing is kept. A file that something is mounted
@@ -54,7 +57,7 @@ pub(super) enum Access {
 
 impl Access {
     fn is_forced(self) -> bool {
-        self != Access::AsIs
+        matches!(self, Access::Force | Access::Unlink)
     }
 }
 
@@ -86,7 +89,7 @@ pub(super) enum Step {
     Enter(Item),
     /// Everything in the directory has been visited.
     Leave(Item),
-    /// Anything but a directory.
+    /// Anything but a directory; with [`Access::PassBy`] also one in which this process may not look.
     Leaf(Item),
 }
 
@@ -101,7 +104,7 @@ impl Walker {
         Walker::with(root, Access::AsIs, life)
     }
 
-    fn with(root: BorrowedFd<'_>, access: Access, life: Life) -> Result<Self, TreeError> {
+    pub(super) fn with(root: BorrowedFd<'_>, access: Access, life: Life) -> Result<Self, TreeError> {
         let begin = || {
             let root = beneath::open_directory_beneath(root, b"")?;
             let names = sorted_names(root.as_fd())?;
@@ -109,7 +112,7 @@ impl Walker {
         };
         let (dirs, names) = begin().map_err(failed(b".", "read"))?;
         let listings = vec![Listing { names, path_len: 0, entry: None }];
-        Ok(Walker { dirs, listings, path: Vec::new(), access, life })
+        Ok(Walker { dirs, listings, path: Vec::new(), access, life, refusal: None })
     }
 
     /// The path of the last step, relative to the root.
@@ -120,6 +123,11 @@ impl Walker {
     /// The directory that the walk is in: after [`Step::Enter`] the one entered.
     pub(super) fn directory(&self) -> &Arc<OwnedFd> {
         self.dirs.current()
+    }
+
+    /// Why the leaf of the last step is a directory, if it is one.
+    pub(super) fn take_refusal(&mut self) -> Option<io::Error> {
+        self.refusal.take()
     }
 
     /// The next step; `None` at the end.
@@ -150,8 +158,16 @@ impl Walker {
             if stat.kind != FileType::Directory {
                 return Ok(Some(Step::Leaf(item)));
             }
-            if self.enter(&item)? {
-                return Ok(Some(Step::Enter(item)));
+            match self.enter(&item) {
+                Err(TreeError::Io { source, .. }) if self.access == Access::PassBy && is_denied(&source) => {
+                    self.refusal = Some(source);
+                    return Ok(Some(Step::Leaf(item)));
+                }
+                entered => {
+                    if entered? {
+                        return Ok(Some(Step::Enter(item)));
+                    }
+                }
             }
         }
     }
@@ -175,6 +191,10 @@ impl Walker {
         if self.access.is_forced() && subvolume::is_root(item.stat.id, self.dirs.filesystem()) {
             // Deleting says what is in its way, if this does not take it away.
             subvolume::make_writable(opened.as_fd()).unwrap_or_default();
+        }
+        if self.access == Access::PassBy {
+            // Who may only list a directory knows names and nothing else.
+            stat::stat_at(opened.as_fd(), b".").map_err(failed(&self.path, "examine"))?;
         }
         let names = match sorted_names(opened.as_fd()) {
             // It was removed after it was opened.

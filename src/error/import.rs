@@ -150,6 +150,15 @@ impl ImportError {
         }
     }
 
+    /// Whether it is about what is in the layer's directory.
+    pub(super) fn is_of_directory(&self) -> bool {
+        match self {
+            ImportError::InLayer { source, .. } => source.is_of_directory(),
+            ImportError::Scan(_) | ImportError::Tree(_) | ImportError::Unpack(UnpackError::Io { .. }) => true,
+            _ => false,
+        }
+    }
+
     /// Whether a blob could be read, and what it holds could not be decompressed.
     pub(super) fn is_damaged_stream(&self) -> bool {
         match self {

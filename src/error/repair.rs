@@ -36,6 +36,15 @@ pub enum RepairError {
         /// The file in the layer.
         path: PathBuf,
     },
+    /// This process may not read a file that may have the content.
+    #[error("this user may not read the content of /{}", path.display())]
+    Withheld {
+        /// The file in the layer.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A manifest has something that no import makes.
     #[error("/{} is of a kind that cannot be made again", path.display())]
     Kind {

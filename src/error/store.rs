@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{
     AdditionalLayerError, ConfigError, CreateError, ExportError, ImportError, InUseError, LayoutError,
     LimitError, LookupError, MetaError, MountError, OciError, QuotaError, RepairError, ScanError, TreeError,
-    UnsyncedError, ValueError, WatchError,
+    UnsyncedError, ValueError, WatchError, denied,
 };
 
 /// Whatever went wrong. The variant says where; the message names the thing and the cause; [`hint`](Self::hint)
@@ -284,8 +284,23 @@ impl Error {
         }
     }
 
+    /// Whether this process may not read or change something in a layer's directory.
+    fn is_denied_in_layer(&self) -> bool {
+        let is_of_layer = match self {
+            Error::Scan(_) | Error::Tree(_) | Error::Repair(RepairError::Withheld { .. }) => true,
+            Error::Export(ExportError::Scan(_) | ExportError::Tree(_)) => true,
+            Error::Import(error) => error.is_of_directory(),
+            Error::Layout(LayoutError::Io { path, .. }) => {
+                path.parent().is_some_and(|parent| parent.file_name() == Some("diffs".as_ref()))
+            }
+            _ => false,
+        };
+        is_of_layer && denied::is_by_mode(self)
+    }
+
     fn plain_hint(&self) -> Option<&'static str> {
         match self {
+            _ if self.is_denied_in_layer() => Some(denied::ADVICE),
             Error::Meta(error) if error.is_damaged_file() => Some(
                 "`layerstore repair` mends rows and not the file: save what is wanted and can still be read (`layerstore save`, \
                  `layerstore backup`), and restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \

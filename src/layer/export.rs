@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use layerstore_schema::manifest::{Kind, Manifest, path_order};
 
@@ -17,7 +18,7 @@ use crate::archive::split::SplitReader;
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
 use crate::disk::{self, ScannedEntry, ScannedKind};
-use crate::error::{ExportError, ScanError, SplitError};
+use crate::error::{ExportError, ScanError, SplitError, is_denied};
 use crate::sys::beneath;
 use crate::sys::file::File;
 use crate::sys::userns::IdMaps;
@@ -26,7 +27,7 @@ use crate::types::{ContentHash, Metadata, RelPath};
 /// Writes the tar that the layer came as. `split` is its tar-split, `manifest` says where its contents lie below
 /// `root`. Each content is verified on its way.
 ///
-/// Returns [`ExportError::Damaged`] if a content is missing or has changed.
+/// Returns [`ExportError::Damaged`] if a content is missing or has changed, and [`ExportError::Scan`] if this process may not read it.
 pub(crate) fn export_original(
     layer: &str,
     split: impl io::Read,
@@ -44,15 +45,22 @@ pub(crate) fn export_original(
         let path = places.get(content).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(File::from(beneath::open_sealed_file_beneath(root, path)?)))
     };
+    let path_of = |content: &str| -> Option<PathBuf> {
+        let place = places.iter().find(|(hash, _)| hash.to_string() == content);
+        place.map(|(_, path)| OsStr::from_bytes(path).into())
+    };
     let failed = |source| match source {
         SplitError::Write { source, .. } => ExportError::Io(source),
+        // That says nothing of the file.
+        SplitError::Content { content, source } if is_denied(&source) => {
+            ExportError::Scan(ScanError::Read { path: path_of(&content).unwrap_or_default(), source })
+        }
         source => {
             let content = match &source {
                 SplitError::Mismatch { content } | SplitError::Content { content, .. } => Some(content),
                 _ => None,
             };
-            let path = places.iter().find(|(hash, _)| content.is_some_and(|text| *text == hash.to_string()));
-            let path = path.map(|(_, path)| OsStr::from_bytes(path).into());
+            let path = content.and_then(|content| path_of(content));
             ExportError::Damaged { layer: layer.to_owned(), path, source }
         }
     };
@@ -64,7 +72,7 @@ pub(crate) fn export_original(
 /// left out. The root directory stands in it if its metadata is not inherited. With `id_maps` the directory has the host's ids, and the
 /// tar gets the container's. `open` gives the file at a path; one that is gone by then, `None`, is not in the tar.
 ///
-/// Returns [`ExportError::Io`] if a file cannot be read, or changes while it is, and
+/// Returns [`ExportError::Scan`] if a file cannot be opened, [`ExportError::Io`] if it cannot be read, or changes while it is, and
 /// [`ExportError::Unmapped`] if one belongs to nobody in the container.
 pub(crate) fn export_directory(
     mut entries: Vec<ScannedEntry>,
@@ -165,7 +173,7 @@ fn same_root(inherited: &Metadata, found: &Metadata) -> bool {
 /// Writes a deterministic tar of what turns one tree into another, as [`compare`](super::compare) found it. `open` gives the
 /// file at a path in the layer with a position; one that is gone by then, `None`, is not in the tar.
 ///
-/// Returns [`ExportError::Scan`] if a file is not what was compared.
+/// Returns [`ExportError::Scan`] if a file cannot be opened, or is not what was compared.
 pub(crate) fn export_differences(
     differences: &[Difference<'_>],
     open: impl Fn(usize, &[u8]) -> io::Result<Option<File>>,
@@ -208,9 +216,10 @@ pub(crate) fn export_differences(
         match &found.kind {
             Kind::File { size, content } => {
                 (entry.size, entry.stored) = (*size, *size);
-                let opened = match open(layer, &found.path)? {
+                let open = |path| open(layer, path).map_err(unread(path));
+                let opened = match open(&found.path)? {
                     // It may have the name still that is to be written.
-                    None if difference.path != found.path => open(layer, difference.path)?,
+                    None if difference.path != found.path => open(difference.path)?,
                     opened => opened,
                 };
                 let Some(inner) = opened else {
@@ -257,6 +266,11 @@ fn described(path: &[u8], kind: EntryKind, metadata: &Metadata) -> Entry {
     entry
 }
 
+/// Makes the error of opening a file name it.
+fn unread(path: &[u8]) -> impl FnOnce(io::Error) -> ScanError {
+    move |source| ScanError::Read { path: OsStr::from_bytes(path).into(), source }
+}
+
 /// Writes what an archive has of an entry; false if it is a file that is gone.
 fn append<W: Write>(
     writer: &mut Writer<W>,
@@ -276,7 +290,8 @@ fn append<W: Write>(
     match &scanned.kind {
         ScannedKind::File { size } => {
             (entry.size, entry.stored) = (*size, *size);
-            let Some(mut file) = open(&scanned.path)? else { return Ok(false) };
+            let opened = open(&scanned.path).map_err(unread(&scanned.path))?;
+            let Some(mut file) = opened else { return Ok(false) };
             writer.append(&entry, &mut file)?;
             return Ok(true);
         }

@@ -10,7 +10,7 @@ use layerstore_schema::manifest::{Entry, Kind, Manifest};
 
 use crate::check::Place;
 use crate::disk::{self, Confinement, Staging, TreeWriter, UnpackOptions};
-use crate::error::{Error, ImportError, RepairError};
+use crate::error::{Error, ImportError, RepairError, is_denied};
 use crate::sys::file::{File, duplicate};
 use crate::sys::{beneath, moment, stat};
 use crate::types::{ContentHash, RelPath};
@@ -41,7 +41,8 @@ impl Contents<'_> {
 
 /// Fills a staged directory by a manifest, and returns the manifest of what came out.
 ///
-/// Returns [`RepairError::NoContent`] if no place has the content of a file.
+/// Returns [`RepairError::NoContent`] if no place has the content of a file, and [`RepairError::Withheld`] if one may have it that
+/// this process may not read.
 pub(super) fn assemble(
     staging: &Staging,
     manifest: &Manifest,
@@ -94,8 +95,15 @@ fn copy_any(
     known: &mut HashMap<u64, ContentHash>,
 ) -> Result<(), Error> {
     let path = RelPath::from_archive(&entry.path)?;
+    let mut withheld = None;
     for (directory, place) in contents.of(entry, content) {
-        let Ok(file) = beneath::open_sealed_file_beneath(directory.as_fd(), place) else { continue };
+        let file = match beneath::open_sealed_file_beneath(directory.as_fd(), place) {
+            Ok(file) => file,
+            Err(error) => {
+                withheld = withheld.or(Some(error).filter(|error| is_denied(error)));
+                continue;
+            }
+        };
         let is_right = stat::stat(file.as_fd())
             .is_ok_and(|found| found.kind == rustix::fs::FileType::RegularFile && found.size == size);
         if !is_right {
@@ -111,7 +119,11 @@ fn copy_any(
             return Ok(());
         }
     }
-    Err(RepairError::NoContent { content: content.to_string(), path: path.as_path().to_owned() }.into())
+    let path = path.as_path().to_owned();
+    Err(match withheld {
+        Some(source) => RepairError::Withheld { path, source }.into(),
+        None => RepairError::NoContent { content: content.to_string(), path }.into(),
+    })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::check::{
     self, Casualty, CheckLevel, CheckOptions, CheckReport, Cure, Damage, Finding, Remedy, Supplies,
 };
 use crate::disk::Stage;
-use crate::error::Error;
+use crate::error::{Error, is_denied};
 use crate::layer::ProgressFn;
 use crate::meta::{Records, Unused};
 use crate::oci::Source;
@@ -115,6 +115,11 @@ impl RepairReport {
     pub fn is_complete(&self) -> bool {
         self.left.is_empty() && self.ended.is_none()
     }
+
+    /// Whether a thing could not be mended since this process may not read something.
+    fn was_refused(&self, thing: &str) -> bool {
+        self.failed.iter().any(|failed| failed.thing == thing && is_denied(&failed.error))
+    }
 }
 
 impl Store {
@@ -122,6 +127,8 @@ impl Store {
     /// others; paths, directories, manifests and tar-splits of layers, from equal files, kept blobs and
     /// [`sources`](RepairOptions::sources); documents of images. Every byte is verified before it counts, and what was
     /// mended is checked again.
+    ///
+    /// What this process may not read ([`Damage::NotExamined`]) is left, with force too.
     ///
     /// Nothing that cannot be had again is removed unless [`force`](RepairOptions::force) says so; the report lists it. With
     /// it, nothing is removed but what the first look has found to be lost, as a [`dry_run`](RepairOptions::dry_run) tells
@@ -362,7 +369,7 @@ impl<'a> Repair<'a> {
     fn hurt_by(&self, finding: &Finding) -> Vec<Casualty> {
         match finding.remedy {
             // What is only out of sight is not hurt.
-            Remedy::OpenOther { .. } | Remedy::Unmount { .. } => Vec::new(),
+            Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Unshare => Vec::new(),
             _ => Casualty::of(&finding.damage, &self.records),
         }
     }

@@ -7,7 +7,7 @@ use super::{
     Repair, RepairOptions, RepairReport, Repaired, Unrepaired, is_of_rows, is_settled, of_row, thing,
 };
 use crate::check::{self, Casualty, Cure, Finding, Remedy, dependents, doomed};
-use crate::error::Error;
+use crate::error::{Error, is_denied};
 use crate::meta::Records;
 use crate::store::{Loss, Store};
 use crate::types::TreeDigest;
@@ -54,7 +54,15 @@ impl Plan<'_> {
         let cures = findings.iter().flat_map(|finding| &finding.cures);
         let remedies: BTreeMap<_, _> = cures.map(|cure| (&cure.casualty, &cure.remedy)).collect();
         for casualty in self.repair.casualties(findings) {
-            let Some(remedy) = self.remedy(&casualty, remedies.get(&casualty).copied())? else { continue };
+            let remedy = match self.remedy(&casualty, remedies.get(&casualty).copied()) {
+                Err(error) if is_denied(&error) => {
+                    let thing = self.repair.thing(&casualty);
+                    self.report.failed.push(Unrepaired { thing, error });
+                    continue;
+                }
+                remedy => remedy?,
+            };
+            let Some(remedy) = remedy else { continue };
             if let (Casualty::Tree(tree), Remedy::Forget) = (&casualty, &remedy)
                 && check::tree_of(&self.repair.records, tree).layers.is_empty()
             {
@@ -111,6 +119,9 @@ impl Plan<'_> {
                 continue;
             }
             let thing = thing(records, &casualty);
+            if self.report.was_refused(&thing) {
+                continue;
+            }
             let going = doomed(records, [casualty.clone()]);
             if let Err(error) = self.repair.store.refuse_mounted_of(records, &going, Loss::Everything) {
                 self.report.failed.push(Unrepaired { thing, error });
@@ -154,6 +165,7 @@ fn would(remedy: &Remedy) -> Option<String> {
         Remedy::MakePrivate => "would give it mode 0700".to_owned(),
         Remedy::Forget => "would forget it; nothing is lost".to_owned(),
         Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => return None,
-        Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Serve | Remedy::Separate => return None,
+        Remedy::OpenOther { .. } | Remedy::Unmount { .. } => return None,
+        Remedy::Unshare | Remedy::Serve | Remedy::Separate => return None,
     })
 }

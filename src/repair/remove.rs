@@ -52,6 +52,10 @@ impl Store {
         let seen = Records::read(&self.database().begin_read()?)?;
         for casualty in to_remove(findings) {
             let thing = thing(&seen, &casualty);
+            // Another user may mend it.
+            if report.was_refused(&thing) {
+                continue;
+            }
             match self.remove_casualty(&casualty, &seen, announced, unused) {
                 Ok(removed) => report.repaired.extend(removed.into_iter().map(|what| Repaired {
                     code: "removed",

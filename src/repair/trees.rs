@@ -14,7 +14,7 @@ use super::assemble::{Contents, assemble};
 use super::{Mended, Repair};
 use crate::check::{self, Casualty, Place, SealedTree, equal_files};
 use crate::disk::{self, Claim, DiffName, Filled, LockState, Staging, Subdirectory};
-use crate::error::{Error, RepairError};
+use crate::error::{Error, RepairError, is_denied};
 use crate::layer::SealedLayer;
 use crate::meta::{BlobKind, PreparedBlob, Query, ReadTxn, Records, Unused, WriteTxn, read_blob};
 use crate::store::{Loss, Mounts};
@@ -36,7 +36,11 @@ impl Repair<'_> {
         let old = txn.diff(&digest).ok().flatten();
         let manifest = old.as_ref().and_then(|old| good_manifest(&txn, &digest, old));
         drop(txn);
-        let found = old.as_ref().and_then(|old| self.scan(old.number));
+        let (found, refused) = match old.as_ref().map(|old| self.scan(old.number)) {
+            Some(Ok(found)) => (Some(found), None),
+            Some(Err(error)) => (None, Some(error).filter(|error| is_denied(error))),
+            None => (None, None),
+        };
         let is_shared = old.as_ref().is_some_and(|old| self.is_shared(old.number));
         if let (Some(old), Some(found), false) = (&old, &found, is_shared) {
             if found.digest() == digest && manifest.is_some() {
@@ -66,7 +70,7 @@ impl Repair<'_> {
             drop(claim);
             return Ok(Some(("rebuild-manifest", format!("found its directory again: diffs/{number}"))));
         }
-        let mut missing = None;
+        let mut missing = refused;
         if let Some(manifest) = &manifest {
             match self.assemble(manifest, old.as_ref(), None) {
                 Ok(staging) => {
@@ -75,7 +79,9 @@ impl Repair<'_> {
                         "made its directory again from the files that are good, and equal ones".to_owned();
                     return Ok(Some(("restore-file", what)));
                 }
-                Err(error @ Error::Repair(RepairError::NoContent { .. })) => missing = Some(error),
+                Err(error @ Error::Repair(RepairError::NoContent { .. } | RepairError::Withheld { .. })) => {
+                    missing = Some(error)
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -125,7 +131,7 @@ impl Repair<'_> {
         }
         match failed {
             // Nothing was there to try: the check says what is needed.
-            Some(error) if tried => Err(error),
+            Some(error) if tried || is_denied(&error) => Err(error),
             _ => self.forget_copies(&self.layers_of(&digest.0)),
         }
     }
@@ -141,6 +147,8 @@ impl Repair<'_> {
     }
 
     /// Looks for a directory that no row names, that has the digest, and that can be claimed.
+    ///
+    /// Returns the refusal if none has, and this process may not read one: that may be it.
     pub(super) fn find_unclaimed<C>(
         &self,
         digest: &TreeDigest,
@@ -150,6 +158,7 @@ impl Repair<'_> {
         if !self.records.are_readable(&["layer"]) {
             return Ok(None);
         }
+        let mut refused = None;
         for name in self.store.layout().entries(Subdirectory::Diffs)? {
             let DiffName::Entry(number) = name else { continue };
             if self.records.names_directory(number)
@@ -158,19 +167,23 @@ impl Repair<'_> {
                 continue;
             }
             // It is claimed when it is known to be the one: a claim that dies makes it garbage for the next writer.
-            if let Some(found) = self.scan(number).filter(|found| found.digest() == *digest)
-                && let Some(claim) = claim(number)?
-            {
-                return Ok(Some((claim, number, found)));
+            match self.scan(number) {
+                Ok(found) if found.digest() == *digest => {
+                    if let Some(claim) = claim(number)? {
+                        return Ok(Some((claim, number, found)));
+                    }
+                }
+                Err(error) if is_denied(&error) => refused = Some(error),
+                Ok(_) | Err(_) => {}
             }
         }
-        Ok(None)
+        refused.map_or(Ok(None), Err)
     }
 
-    /// The manifest of what a directory holds now; `None` if it cannot be read.
-    fn scan(&self, number: u64) -> Option<Manifest> {
-        let root = self.store.open_diff(number).ok()?;
-        disk::scan(root.as_fd(), &HashMap::new(), self.store.layout().xattrs()).ok()
+    /// The manifest of what a directory holds now.
+    fn scan(&self, number: u64) -> Result<Manifest, Error> {
+        let root = self.store.open_diff(number)?;
+        Ok(disk::scan(root.as_fd(), &HashMap::new(), self.store.layout().xattrs())?)
     }
 
     /// Whether another row names the directory too.

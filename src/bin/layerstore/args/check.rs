@@ -5,7 +5,8 @@ use clap::Args;
 /// Compare the store with itself, and report what does not fit
 ///
 /// Reads only, and works while other processes use the store. Prints each damaged thing with its findings: a code that does not
-/// change between versions, what is wrong, and what to do about it. The exit status is 3 if there are findings.
+/// change between versions, what is wrong, and what to do about it. The exit status is 3 if there are findings. What
+/// this user may not read is one (not-examined), and no damage: check in `layerstore unshare`.
 ///
 /// Without a flag, it compares records, indexes, and the kind, size and metadata of every path of every layer.
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use layerstore::oci::Reference;
 /// the end. What is mounted has to be unmounted first.
 ///
 /// Prints one line for each thing that was mended, and then the damage that is left, if any; the exit status is 3 then.
-/// What cannot be had again is only removed with --force.
+/// What cannot be had again is only removed with --force; what this user may not read is left in any case.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

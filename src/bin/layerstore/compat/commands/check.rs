@@ -81,7 +81,10 @@ fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>
         let report = store.repair(&options)?;
         failures.extend(report.failed.iter().map(|failed| failure::text(&failed.error)));
         let is_out_of_sight = |remedy: &Remedy| {
-            matches!(remedy, Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Serve)
+            matches!(
+                remedy,
+                Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Unshare | Remedy::Serve
+            )
         };
         let left = report.left.iter().filter(|left| is_out_of_sight(&left.remedy));
         out_of_sight.extend(left.map(ToString::to_string));

@@ -1,0 +1,305 @@
+//! What an ordinary user may not read of his own store outside of a user namespace: files and directories whose mode keeps their
+//! owner out. That is no damage, and no reason to remove anything.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use layerstore_schema::record::{BlobRecord, DiffRecord, Record};
+use layerstore_schema::table;
+use redb::ReadableTable;
+use serde_json::Value;
+
+use crate::support::tar::{Member, archive};
+use crate::support::{Dir, TestCommand, database, machine};
+
+/// Has no ranges of ids, and is not the user that stands for all that a namespace does not know.
+const OTHER: u32 = 54321;
+
+/// An ordinary user with a store.
+struct User {
+    dir: Dir,
+    uid: u32,
+}
+
+impl User {
+    /// This one, or another if this is root.
+    fn new(name: &str) -> Self {
+        let dir = Dir::new(name);
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        // Where the program was built, others may not read.
+        std::fs::copy(crate::support::command::binary(), dir.join("layerstore")).unwrap();
+        std::fs::copy(crate::support::command::binary(), dir.join("containers-storage")).unwrap();
+        User { dir, uid: if machine::is_root() { OTHER } else { rustix::process::geteuid().as_raw() } }
+    }
+
+    fn command(&self, program: &[&str]) -> TestCommand {
+        let words = program.iter().map(ToString::to_string);
+        let command = match machine::is_root() {
+            true => TestCommand::new("setpriv")
+                .args([format!("--reuid={OTHER}"), format!("--regid={OTHER}")])
+                .args(["--clear-groups", "--"]),
+            false => TestCommand::new("env"),
+        };
+        command.args(words).env("HOME", self.dir.path()).current_dir(self.dir.path())
+    }
+
+    fn layerstore(&self, words: &[&str]) -> TestCommand {
+        let program = self.dir.join("layerstore");
+        self.command(&[program.to_str().unwrap()]).args(self.roots()).args(words)
+    }
+
+    fn roots(&self) -> [PathBuf; 4] {
+        ["--root".into(), self.dir.root(), "--runroot".into(), self.dir.run_root()]
+    }
+
+    /// The same in a user namespace, if this machine lets the user make one.
+    fn unshared(&self, words: &[&str]) -> Option<TestCommand> {
+        let is_possible = self.command(&["unshare", "--user", "--mount", "true"]).output().status.success();
+        let program = self.dir.join("layerstore");
+        let within = || {
+            let inside = self.layerstore(&["unshare", program.to_str().unwrap()]);
+            inside.args(self.roots()).args(words)
+        };
+        is_possible.then(within)
+    }
+
+    /// Makes a layer of members that belong to the user, and returns its directory.
+    fn put(&self, name: &str, members: Vec<Member>) -> PathBuf {
+        let own = |member: Member| member.owner(self.uid.into(), self.uid.into());
+        let members: Vec<_> = members.into_iter().map(own).collect();
+        let before = self.directories();
+        self.layerstore(&["put-layer", "--name", name]).stdin(archive(&members)).assert_success();
+        self.directories().into_iter().find(|path| !before.contains(path)).unwrap()
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        let listed = std::fs::read_dir(self.dir.root().join("diffs"));
+        listed.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Code and message of what a check finds, without the kernel's words.
+    fn findings(&self, flags: &[&str]) -> Vec<(String, String)> {
+        let output = self.layerstore(&[&["--json", "check"], flags].concat()).output();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found: Vec<_> = report["findings"].as_array().unwrap().iter().map(told).collect();
+        assert_eq!(output.status.code(), Some(if found.is_empty() { 0 } else { 3 }), "{found:?}");
+        found
+    }
+
+    /// Repairs with force, which does nothing and leaves so much; the program says the same before.
+    fn assert_left_by_repair(&self, left: usize) {
+        for flags in [&["--force", "--dry-run"][..], &["--force"]] {
+            let output = self.layerstore(&[&["--json", "repair"], flags].concat()).output();
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(3), "{report}");
+            assert_eq!(report["repaired"], Value::Array(Vec::new()), "{report}");
+            assert_eq!(report["left"].as_array().unwrap().len(), left, "{report}");
+        }
+    }
+}
+
+fn told(finding: &Value) -> (String, String) {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let message = text(&finding["message"]);
+    let (thing, rest) = message.split_once(": ").unwrap();
+    assert_eq!(thing, finding["thing"].as_str().unwrap());
+    if finding["code"] == "not-examined" {
+        let remedy = &finding["remedy"];
+        assert!(
+            remedy["action"] == "leave" && text(&remedy["message"]).contains("`layerstore unshare`"),
+            "{remedy}"
+        );
+    }
+    (text(&finding["code"]), rest.trim_end_matches(": Permission denied (os error 13)").to_owned())
+}
+
+fn not_examined(path: &str) -> (String, String) {
+    ("not-examined".to_owned(), format!("this user may not read {path:?}, so it was not examined"))
+}
+
+fn changed(path: &str, what: &str) -> (String, String) {
+    ("path-changed".to_owned(), format!("{path:?} has changed ({what})"))
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// Why there is nobody whom modes keep out.
+fn obstacle() -> Option<&'static str> {
+    let may_become = machine::is_real_root() && machine::has_program("setpriv");
+    (machine::is_root() && !may_become).then_some("becoming an ordinary user needs real root and setpriv")
+}
+
+#[test]
+fn a_file_that_its_owner_may_not_read_is_no_damage() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-file");
+    let directory = user.put(
+        "base",
+        vec![
+            Member::file("open", "seen"),
+            Member::file("shut", "secret").mode(0),
+            Member::hard_link("too", "shut"),
+        ],
+    );
+    user.layerstore(&["create-layer", "base", "--name", "above"]).assert_success();
+    user.layerstore(&["create-image", "above", "--name", "image"]).assert_success();
+    user.layerstore(&["create-container", "image", "--name", "web"]).assert_success();
+    assert_eq!(user.findings(&[]), []);
+    assert_eq!(user.findings(&["--deep"]), [not_examined("/shut")]);
+    user.assert_left_by_repair(1);
+    let shown = user.layerstore(&["check", "--deep"]).output();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("  not-examined: this user may not read \"/shut\""), "{shown}");
+    assert!(
+        shown.contains("    a repair leaves it: the mode of something in a layer may keep its owner out"),
+        "{shown}"
+    );
+    // What can be read is compared all the same.
+    std::fs::write(directory.join("open"), "evil").unwrap();
+    let found = user.findings(&["--deep"]);
+    assert!(found.iter().any(|(code, _)| code == "content-changed"), "{found:?}");
+    std::fs::write(directory.join("open"), "seen").unwrap();
+    let modified = std::fs::metadata(directory.join("shut")).unwrap().modified().unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(directory.join("open"))
+        .unwrap()
+        .set_modified(modified)
+        .unwrap();
+    assert_eq!(user.findings(&["--deep"]), [not_examined("/shut")]);
+    if let Some(mut check) = user.unshared(&["check", "--deep"]) {
+        check.assert_success();
+    }
+    let error = user.layerstore(&["diff", "base"]).assert_exit(1);
+    assert!(error.contains("cannot read \"shut\"") && error.contains("`layerstore unshare`"), "{error}");
+    assert!(!error.contains("damaged"), "{error}");
+}
+
+/// Names of a file are told by others of it where the first is not seen.
+#[test]
+fn below_a_directory_that_its_owner_may_not_read_nothing_is_missing() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-directory");
+    let directory = user.put(
+        "base",
+        vec![
+            Member::directory("a"),
+            Member::file("a/first", "of three"),
+            Member::hard_link("second", "a/first"),
+            Member::hard_link("third", "a/first"),
+            Member::file("z", "z"),
+        ],
+    );
+    let user_of = |mode| {
+        set_mode(&directory.join("a"), mode);
+        (user.findings(&[]), user.findings(&["--deep"]))
+    };
+    // Without the right to list it, or to look what the names are.
+    for mode in [0, 0o311, 0o444] {
+        let expected = vec![changed("/a", "mode"), not_examined("/a")];
+        assert_eq!(user_of(mode), (expected.clone(), expected), "{mode:o}");
+    }
+    let report = user.layerstore(&["--json", "repair", "--force"]).output();
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert!(report["repaired"].as_array().unwrap().iter().all(|one| one["action"] != "removed"), "{report}");
+    user.layerstore(&["inspect", "base"]).assert_success();
+}
+
+/// The root directory of a layer, and what its container has written.
+#[test]
+fn a_container_whose_directory_may_not_be_read_stays() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-root");
+    let base = user.put("base", vec![Member::file("f", "f")]);
+    user.layerstore(&["create-image", "base", "--name", "image"]).assert_success();
+    user.layerstore(&["create-container", "image", "--name", "web"]).assert_success();
+    let container = user.directories().into_iter().find(|path| *path != base).unwrap();
+    for directory in [&container, &base] {
+        set_mode(directory, 0);
+        for flags in [&["--quick"][..], &[], &["--deep"]] {
+            assert_eq!(
+                user.findings(flags).iter().map(|(code, _)| code).collect::<Vec<_>>(),
+                ["not-examined"]
+            );
+        }
+        user.assert_left_by_repair(1);
+        let error =
+            user.layerstore(&["diff", if *directory == base { "base" } else { "web" }]).assert_exit(1);
+        assert!(error.contains("`layerstore unshare`"), "{error}");
+        set_mode(directory, 0o755);
+    }
+    assert_eq!(user.findings(&["--deep"]), []);
+    let containers = user.layerstore(&["--json", "containers"]).json();
+    assert_eq!(containers.as_array().unwrap().len(), 1);
+}
+
+/// Who may read the directory could make its manifest again, or see that it is the one that a row is missing for.
+#[test]
+fn rows_are_not_lost_with_a_directory_that_may_not_be_read() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let damages: [fn(&redb::WriteTransaction); 2] = [rot_the_manifest, |txn| {
+        txn.open_table(table::DIFFS).unwrap().retain(|_, _| false).unwrap();
+    }];
+    for damage in damages {
+        let user = User::new("withheld-rows");
+        user.put("base", vec![Member::file("shut", "secret").mode(0)]);
+        database::edit(&user.dir.root(), damage);
+        for _ in 0..2 {
+            let report = user.layerstore(&["--json", "repair", "--force"]).output();
+            let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+            let repaired = report["repaired"].as_array().unwrap();
+            assert!(repaired.iter().all(|one| one["action"] != "removed"), "{report}");
+            assert!(!report["failed"].as_array().unwrap().is_empty(), "{report}");
+        }
+        user.layerstore(&["--json", "layers"]).assert_success();
+        assert_eq!(user.directories().len(), 1, "it may be what is missing");
+    }
+}
+
+fn rot_the_manifest(txn: &redb::WriteTransaction) {
+    let diffs = txn.open_table(table::DIFFS).unwrap();
+    let record = DiffRecord::decode(diffs.iter().unwrap().next().unwrap().unwrap().1.value()).unwrap();
+    let blobs = txn.open_table(table::BLOBS).unwrap();
+    let blob = BlobRecord::decode(blobs.get(&record.manifest).unwrap().unwrap().value()).unwrap();
+    let mut chunks = txn.open_table(table::BLOB_CHUNKS).unwrap();
+    let mut bytes = chunks.get((blob.number, 0)).unwrap().unwrap().value().to_owned();
+    *bytes.last_mut().unwrap() ^= 1;
+    chunks.insert((blob.number, 0), bytes.as_slice()).unwrap();
+}
+
+#[test]
+fn the_other_command_line_removes_nothing_for_it() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-compat");
+    user.put("base", vec![Member::file("shut", "secret").mode(0)]);
+    user.layerstore(&["create-image", "base", "--name", "image"]).assert_success();
+    user.dir.write("storage.conf", "[storage]\ndriver = \"overlay\"\n");
+    let program = user.dir.join("containers-storage");
+    let roots = [("graph", user.dir.root()), ("run", user.dir.run_root())]
+        .map(|(flag, path)| format!("--{flag}={}", path.display()));
+    let command = |words: &[&str]| {
+        user.command(&[program.to_str().unwrap()])
+            .args(["--unshare=false"])
+            .args(&roots)
+            .args(words)
+            .env("CONTAINERS_STORAGE_CONF", user.dir.join("storage.conf"))
+    };
+    for words in [&["check"][..], &["check", "-r"], &["check", "-r", "-f"]] {
+        let output = command(words).output();
+        let told = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.contains("this user may not read"), "{words:?}: {told}");
+    }
+    assert_eq!(user.layerstore(&["--json", "images"]).json().as_array().unwrap().len(), 1);
+}
