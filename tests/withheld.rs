@@ -9,6 +9,7 @@ use layerstore_schema::table;
 use redb::ReadableTable;
 use serde_json::Value;
 
+use crate::support::oci::{Image, Layer};
 use crate::support::tar::{Member, archive};
 use crate::support::{Dir, TestCommand, database, machine};
 
@@ -302,4 +303,37 @@ fn the_other_command_line_removes_nothing_for_it() {
         assert!(!output.status.success() && told.contains("this user may not read"), "{words:?}: {told}");
     }
     assert_eq!(user.layerstore(&["--json", "images"]).json().as_array().unwrap().len(), 1);
+}
+
+/// It could not be read back, by this import or by anything after it.
+#[test]
+fn a_directory_that_its_owner_may_not_read_does_not_come_in_and_the_way_is_told() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-import");
+    let own = |member: Member| member.owner(user.uid.into(), user.uid.into());
+    for mode in [0, 0o311] {
+        let members = [Member::directory("closed").mode(mode), Member::file("closed/in", "x")].map(own);
+        let error = user.layerstore(&["put-layer"]).stdin(archive(&members)).assert_exit(1);
+        assert!(
+            error.contains("cannot open \"closed\"") && error.contains("`layerstore unshare`"),
+            "{error}"
+        );
+        assert_eq!(user.directories(), [PathBuf::new(); 0], "nothing is left of it");
+        let image = Image::new([Layer::new(members.clone())])
+            .write(user.dir.join(format!("layout-{mode:o}")), "image");
+        let error = user.layerstore(&["load", &image.reference()]).assert_exit(1);
+        assert!(
+            error.contains("cannot open \"closed\"") && error.contains("`layerstore unshare`"),
+            "{error}"
+        );
+        if let Some(mut put) = user.unshared(&["put-layer"]) {
+            // In this namespace all is root's.
+            let members = members.map(|member| member.owner(0, 0));
+            put = put.stdin(archive(&members));
+            put.assert_success();
+            user.layerstore(&["wipe", "--force"]).assert_success();
+        }
+    }
 }
