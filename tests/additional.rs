@@ -408,6 +408,11 @@ fn a_check_says_what_it_cannot_verify_and_what_is_gone() {
     let report = check(&store);
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.notes.iter().map(layerstore::Note::code).collect::<Vec<_>>(), ["served"]);
+    let told = dir.layerstore(["check"]).stdout();
+    assert!(
+        told.contains("is served by an additional layer store from") && !told.contains("not synced"),
+        "{told}"
+    );
     assert!(store.gc(true).unwrap().removed.is_empty());
     // Changes there are not seen: nothing says what should be in it.
     std::fs::write(served.layer.join("diff/etc/served"), "another").unwrap();

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -36,15 +36,10 @@ pub(super) fn check(store: &Store) -> Result<Unnamed, Error> {
         // What stands where something is missing may be that, and `gc` leaves it.
         Ok(leftovers) => {
             let mounts = ForeignMounts::look(layout).ok();
-            let inside = |path: &Path| Some(mounts.as_ref()?.inside(path)?.to_owned());
             for leftover in &leftovers.found {
-                let is_left = leftover.paths(layout).any(|path| inside(&path).is_some());
-                for part in &leftover.parts {
-                    let path = part.path(layout);
-                    match inside(&path) {
-                        Some(target) => found.mounted.push(Note::mounted(&path, &target)),
-                        // It announces what stays.
-                        None if is_left && part.which == Subdirectory::Locks => {}
+                for (_, path, mount) in leftover.around_mounts(layout, mounts.as_ref()) {
+                    match mount {
+                        Some(target) => found.mounted.push(Note::mounted(&path, target)),
                         None => found.garbage.push(path),
                     }
                 }

@@ -1,10 +1,8 @@
 //! Directories, blobs and lock files that no record needs.
 
-use std::path::Path;
-
 use super::{GarbageKind, GcReport};
 use crate::disk::{DiffName, ForeignMounts, Part, Subdirectory, Trash};
-use crate::error::Error;
+use crate::error::{Error, TreeError};
 use crate::store::{Leftovers, Store, Sweep, Swept, find_leftovers};
 
 impl Store {
@@ -14,14 +12,9 @@ impl Store {
         let trash = Trash::look(layout)?;
         let mounts = ForeignMounts::look(layout).ok();
         for leftover in found {
-            let error = |path: &Path| mounts.as_ref().and_then(|mounts| mounts.error(path));
-            let is_left = leftover.paths(layout).any(|path| error(&path).is_some());
-            for part in leftover.parts {
-                let path = part.path(layout);
-                match error(&path) {
-                    Some(error) => report.leave(path, error),
-                    // It announces what stays.
-                    None if is_left && part.which == Subdirectory::Locks => {}
+            for (part, path, mount) in leftover.around_mounts(layout, mounts.as_ref()) {
+                match mount {
+                    Some(target) => report.leave(path, TreeError::Mount { path: target.to_owned() }),
                     None => report.add(kind(part), path, None, trash.measure(part)),
                 }
             }

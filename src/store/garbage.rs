@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::disk::{
-    self, DeadLocks, DiffName, EntryLock, Layout, LockState, NamedLock, Part, Subdirectory, Trash,
+    self, DeadLocks, DiffName, EntryLock, ForeignMounts, Layout, LockState, NamedLock, Part, Subdirectory,
+    Trash,
 };
 use crate::error::{Error, LayoutError, MetaError};
 use crate::meta::NamedNumbers;
@@ -30,9 +31,23 @@ pub(crate) struct Leftover {
 }
 
 impl Leftover {
-    /// The paths of the parts.
-    pub(crate) fn paths<'a>(&'a self, layout: &'a Layout) -> impl Iterator<Item = PathBuf> + 'a {
-        self.parts.iter().map(|part| part.path(layout))
+    /// Each part that is told of by itself, with its path and the mount in it, if there is one: such a part stays. So does
+    /// then the lock file, which announces it, and is not told of.
+    pub(crate) fn around_mounts<'m>(
+        &self,
+        layout: &Layout,
+        mounts: Option<&'m ForeignMounts>,
+    ) -> Vec<(Part, PathBuf, Option<&'m Path>)> {
+        let looked_at = |part: &Part| {
+            let path = part.path(layout);
+            let inside = mounts.and_then(|mounts| mounts.inside(&path));
+            (*part, path, inside)
+        };
+        let mut parts: Vec<_> = self.parts.iter().map(looked_at).collect();
+        if parts.iter().any(|(.., mount)| mount.is_some()) {
+            parts.retain(|(part, _, mount)| mount.is_some() || part.which != Subdirectory::Locks);
+        }
+        parts
     }
 
     fn is_announced(&self) -> bool {

@@ -189,6 +189,7 @@ fn what_is_mounted_in_garbage_is_named() {
     for below in ["trash/12345", "trash/12345/inside", "diffs/12345/inside"] {
         let at = dir.root().join(below);
         std::fs::create_dir_all(&at).unwrap();
+        std::fs::write(dir.root().join("locks/12345"), "").unwrap();
         if let Err(error) = rustix::mount::mount("none", &at, "tmpfs", MountFlags::empty(), None) {
             skip!("this process may not mount: {error}");
         }
@@ -209,6 +210,9 @@ fn what_is_mounted_in_garbage_is_named() {
         assert_eq!((dry.status.code(), gc.status.code(), check.status.code()), (Some(1), Some(1), Some(0)));
         let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
         assert_eq!((&json["notes"][0]["code"], &json["findings"]), (&json!("mounted"), &json!([])), "{json}");
+        // The lock file announces what stays, so it does too.
+        assert_eq!(json["garbage"], json!([]), "{json}");
+        assert!(!String::from_utf8_lossy(&dry.stdout).contains("locks/12345"), "{dry:?}");
         dir.layerstore(["gc"]).assert_success();
         assert!(!at.exists());
     }

@@ -2,6 +2,7 @@
 //! are short, and have names where there are some; JSON has them whole.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use layerstore::{Finding, Note, Remedy, Store};
 
@@ -74,27 +75,31 @@ fn print_remedy(remedy: &Remedy, out: &Output) -> Result<(), Failure> {
     removes.iter().try_for_each(|one| out.line(format_args!("      {}", shown(one))))
 }
 
-/// Prints how much is not synced: a line for each kind of note, and for each mount that is in the way.
+/// Prints what is not on the disk for certain, a line for each kind of note, and a line for each of the others.
 pub fn print_notes(notes: &[Note], out: &Output) -> Result<(), Failure> {
-    for (code, notes) in grouped(notes, Note::code) {
-        if code == "mounted" {
-            notes.iter().try_for_each(|note| out.line(format_args!("note: {}", shown(&note.to_string()))))?;
-            continue;
-        }
+    for (_, notes) in grouped(notes, mem::discriminant) {
+        let (one, several, what) = match notes.first() {
+            Some(Note::Unverified { .. }) => (
+                "was",
+                "were",
+                "not synced when the machine went down, verified before the first use or by `layerstore check --deep`",
+            ),
+            Some(Note::Unsynced { .. }) => {
+                ("is", "are", "not synced; `layerstore sync` brings to the disk what is not")
+            }
+            _ => {
+                notes
+                    .iter()
+                    .try_for_each(|note| out.line(format_args!("note: {}", shown(&note.to_string()))))?;
+                continue;
+            }
+        };
         let blobs = notes.iter().filter(|note| note.thing().starts_with("kept blob ")).count();
         let counts = [(notes.len().saturating_sub(blobs), "layer"), (blobs, "kept blob")];
         let counts = counts.into_iter().filter(|(number, _)| *number > 0);
         let counts: Vec<_> = counts
             .map(|(number, noun)| text::count(u64::try_from(number).unwrap_or(u64::MAX), noun))
             .collect();
-        let (one, several, what) = match code {
-            "unverified" => (
-                "was",
-                "were",
-                "not synced when the machine went down, verified before the first use or by `layerstore check --deep`",
-            ),
-            _ => ("is", "are", "not synced; `layerstore sync` brings to the disk what is not"),
-        };
         let verb = if notes.len() == 1 { one } else { several };
         out.line(format_args!("note: {} {verb} {what}", counts.join(" and ")))?;
     }
