@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    ApplyOptions, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind, LayerOptions,
-    LookupError, MetaError, MountOptions, Name, NewItem, RepairOptions, Store, StoreOptions, SyncMode,
-    UnmountMode,
+    ApplyOptions, CheckLevel, CheckOptions, ContainerOptions, Error, Image, ImageOptions, InUseError, Kind,
+    LayerOptions, LookupError, MetaError, MountOptions, Name, NewItem, RepairOptions, Store, StoreOptions,
+    SyncMode, UnmountMode,
 };
 
 use crate::support::Dir;

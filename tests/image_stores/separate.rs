@@ -1,5 +1,9 @@
 //! A separate store for images, and containers in the other.
 
+use std::os::unix::fs::MetadataExt;
+
+use rustix::mount::{MountFlags, mount};
+
 use super::*;
 
 #[test]
@@ -121,6 +125,42 @@ fn layers_are_made_in_the_separate_store_and_changed_there() {
     assert_eq!(changes, ["A /c", "A /d"]);
     is_clean(&store);
     is_clean(images);
+}
+
+/// Hashes of files are kept by the numbers of their inodes until a layer is sealed: in another directory other files have these
+/// numbers, on another filesystem for certain.
+#[test]
+fn a_diff_that_was_unpacked_in_another_store_is_sealed_with_its_own_hashes() {
+    let dir = Dir::new("split-inodes");
+    for store in ["own", "images"] {
+        dir.create_dir(store);
+        if let Err(error) = mount("none", dir.join(store), "tmpfs", MountFlags::empty(), None) {
+            machine::note_skip(&format!("stores on filesystems of their own: {error}"));
+        }
+    }
+    let files = |which: &str| -> Vec<u8> {
+        let file = |number| Member::file(format!("{which}{number}"), format!("{which} {number}").as_bytes());
+        archive(&(0..200).map(file).collect::<Vec<_>>())
+    };
+    let own = Store::open(&at(&dir, "own")).unwrap();
+    let layer = own.put_layer(None, &LayerOptions::named("layer"), &*files("old")).unwrap();
+    let store = Store::open(&at(&dir, "own").image_store_root(dir.join("images"))).unwrap();
+    // The files that are unpacked there get numbers that files here get next.
+    let inode = |at: &Path| {
+        std::fs::write(at, "").unwrap();
+        let inode = at.metadata().unwrap().ino();
+        std::fs::remove_file(at).unwrap();
+        inode
+    };
+    let next = inode(&dir.join("own/probe"));
+    (0..2000).find(|_| inode(&dir.join("images/probe")) >= next + 100);
+    let staged = store.stage_diff(&*files("new"), &ApplyOptions::default()).unwrap();
+    let applied = staged.apply_to(&layer.id).unwrap();
+    assert!(!applied.is_writable() && applied.tree != layer.tree, "{applied:?}");
+    let mut deep = CheckOptions::default();
+    deep.level = CheckLevel::Deep;
+    let found = own.check(&deep).unwrap().findings;
+    assert!(found.is_empty(), "{:?}", found.first());
 }
 
 #[test]
