@@ -359,6 +359,9 @@ impl Error {
                  there, or save its images and load them into a store there",
             ),
             Error::Meta(MetaError::BackupExists { .. }) => Some("`layerstore backup --force` replaces it"),
+            Error::Oci(OciError::ArchiveExists(_)) => {
+                Some("`layerstore save --force` replaces it, with all images in it")
+            }
             Error::Lookup(LookupError::NotFound { .. }) => {
                 Some("`layerstore images`, `layers` and `containers` list what is there")
             }

@@ -3,8 +3,9 @@
 //! Both forms are an image layout in a tar. A docker archive has `manifest.json` beside, as docker writes it
 //! since version 25; older ones read nothing else, and take members of any name.
 //!
-//! A file is written under a temporary name beside its place, synced, and renamed at the end, so an archive
-//! that was there before stays until the new one is complete. A pipe or device is written to as it comes.
+//! A file is written under a temporary name beside its place, synced, and renamed at the end. What was there before is
+//! refused, or replaced if that is asked for, and stays then until the new one is complete. A pipe or device is written to as
+//! it comes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -41,20 +42,28 @@ pub(super) struct ArchiveWriter {
 struct Target {
     dir: Arc<Dir>,
     temporary: TemporaryFile,
+    /// Whether it may take the place of another.
+    replaces: bool,
 }
 
 impl ArchiveWriter {
-    pub(super) fn create(path: &Path) -> Result<Self, OciError> {
-        let special = path::stat(path).is_ok_and(|found| found.kind != FileType::RegularFile);
+    /// Begins one. `replace` says what becomes of an archive that is there.
+    pub(super) fn create(path: &Path, replace: bool) -> Result<Self, OciError> {
+        let found = path::stat(path).ok();
+        let special = found.as_ref().is_some_and(|found| found.kind != FileType::RegularFile);
+        // Whoever made an empty file has only taken the name.
+        let replaces = replace || found.as_ref().is_some_and(|found| found.size == 0);
         let (file, target) = if special {
             let file = File::open_write_only(path).map_err(io_error("open", path))?;
             (file, None)
+        } else if found.is_some() && !replaces {
+            return Err(OciError::ArchiveExists(path.to_owned()));
         } else {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let dir = Arc::new(Dir::open(parent.unwrap_or(Path::new(".")))?);
             let temporary = dir.create_temporary()?;
             let file = temporary.file.try_clone().map_err(io_error("open", path))?;
-            (file, Some(Target { dir, temporary }))
+            (file, Some(Target { dir, temporary, replaces }))
         };
         Ok(ArchiveWriter {
             tar: tar::Builder::new(BufWriter::with_capacity(256 << 10, file)),
@@ -80,6 +89,8 @@ impl ArchiveWriter {
     }
 
     /// Writes the lists of images, and gives the file its name.
+    ///
+    /// Returns [`OciError::ArchiveExists`] if another has come by that name meanwhile.
     pub(super) fn finish(mut self, entries: &[Descriptor], docker: Option<&[Value]>) -> Result<(), OciError> {
         if self.broken {
             return Err(OciError::Unfinished(self.path));
@@ -93,9 +104,14 @@ impl ArchiveWriter {
         let path = self.path;
         let mut writer = self.tar.into_inner().map_err(io_error("write", &path))?;
         writer.flush().map_err(io_error("write", &path))?;
-        let Some(Target { dir, temporary }) = self.target else { return Ok(()) };
+        let Some(Target { dir, temporary, replaces }) = self.target else { return Ok(()) };
         temporary.file.sync().map_err(io_error("sync", &path))?;
-        temporary.rename(&dir, path.file_name().unwrap_or(OsStr::new("")))?;
+        let name = path.file_name().unwrap_or(OsStr::new(""));
+        if replaces {
+            temporary.rename(&dir, name)?;
+        } else if !temporary.rename_new(&dir, name)? {
+            return Err(OciError::ArchiveExists(path));
+        }
         dir.sync()
     }
 

@@ -211,6 +211,26 @@ impl TemporaryFile {
         self.kept = true;
         Ok(())
     }
+
+    /// Gives the file its name in `to`; `false` if something has that name.
+    pub(super) fn rename_new(mut self, to: &Dir, name: impl AsRef<Path>) -> Result<bool, OciError> {
+        let name = name.as_ref();
+        let bytes = name.as_os_str().as_encoded_bytes();
+        let path = to.path.join(name);
+        match node::rename_noreplace(self.dir.fd.as_fd(), self.name.as_bytes(), to.fd.as_fd(), bytes) {
+            Ok(()) => self.kept = true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            // Filesystems such as NFS have no such call.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                if path::exists(&path).map_err(io_error("examine", &path))? {
+                    return Ok(false);
+                }
+                self.rename(to, name)?;
+            }
+            Err(error) => return Err(io_error("rename a file to", &path)(error)),
+        }
+        Ok(true)
+    }
 }
 
 impl Drop for TemporaryFile {

@@ -33,6 +33,8 @@ pub struct SaveOptions<'a> {
     pub compression: Option<Compression>,
     /// The level of the compression; if `None`, its default.
     pub level: Option<i32>,
+    /// Whether an archive that is there is replaced, with all images in it. It stays until the new one is whole.
+    pub replace: bool,
     /// Where progress is reported to.
     pub progress: Option<&'a ProgressFn<'a>>,
 }
@@ -44,6 +46,7 @@ impl std::fmt::Debug for SaveOptions<'_> {
             .field("tag", &self.tag)
             .field("compression", &self.compression)
             .field("level", &self.level)
+            .field("replace", &self.replace)
             .finish_non_exhaustive()
     }
 }
@@ -59,7 +62,8 @@ pub struct SavedImage {
 }
 
 impl Store {
-    /// Saves an image as an OCI layout or an archive, in which other images stay.
+    /// Saves an image into an OCI layout, in which other images stay, or as an archive, which is a new one or, with
+    /// [`SaveOptions::replace`], takes the place of one that is there. What fails leaves what was there.
     ///
     /// A layer goes out as the blob it came in, if that was kept or was a plain tar; then the manifest is the one
     /// that came, byte for byte. Else its tar, which is always the one that came, is compressed anew, and only
@@ -67,7 +71,7 @@ impl Store {
     /// is, if it has one. The image's config and every diffID are always the same.
     ///
     /// Returns [`Error::Lookup`] if the image is not there or has not the manifest that is asked for, [`Error::OwnPlace`] if `to` is in
-    /// the store, [`Error::Oci`] if the target cannot be written, and [`Error::Export`] if a layer is damaged.
+    /// the store, [`Error::Oci`] with [`ArchiveExists`](OciError::ArchiveExists) if an archive is there and is not to be replaced, or if the target cannot be written, and [`Error::Export`] if a layer is damaged.
     pub fn save(
         &self,
         image: &ImageId,
@@ -76,7 +80,8 @@ impl Store {
     ) -> Result<SavedImage, Error> {
         self.refuse_own_place(to.path())?;
         let saving = Saving::new(self, image, options)?;
-        let mut sink = Sink::create(to, &self.scratch())?;
+        let begin = if options.replace { Sink::create_or_replace } else { Sink::create };
+        let mut sink = begin(to, &self.scratch())?;
         let compression =
             if sink.needs_plain_layers() { Some(Compression::None) } else { options.compression };
         let mut manifest = saving.manifest.clone();

@@ -64,12 +64,22 @@ pub struct SinkImage<'a> {
 impl Sink {
     /// Opens a layout, or begins an archive. Blobs of unknown size for an archive wait in `tmp_dir`.
     ///
-    /// Returns [`OciError::NotEmpty`] if a layout's directory has other things in it.
+    /// Returns [`OciError::NotEmpty`] if a layout's directory has other things in it, and [`OciError::ArchiveExists`] if
+    /// there is an archive.
     pub fn create(reference: &Reference, tmp_dir: &Path) -> Result<Self, OciError> {
+        Self::begin(reference, tmp_dir, false)
+    }
+
+    /// As [`Sink::create`]; an archive that is there is replaced in the end.
+    pub fn create_or_replace(reference: &Reference, tmp_dir: &Path) -> Result<Self, OciError> {
+        Self::begin(reference, tmp_dir, true)
+    }
+
+    fn begin(reference: &Reference, tmp_dir: &Path, replace: bool) -> Result<Self, OciError> {
         let path = reference.path();
         let target = match reference.transport() {
             Transport::Layout => Target::Layout(LayoutWriter::create(path)?),
-            _ => Target::Archive(Box::new(ArchiveWriter::create(path)?)),
+            _ => Target::Archive(Box::new(ArchiveWriter::create(path, replace)?)),
         };
         Ok(Sink {
             target,
@@ -179,7 +189,8 @@ impl Sink {
 
     /// Makes everything durable, and the images known under their tags. Other images of a layout stay.
     ///
-    /// Returns [`OciError::Unfinished`] if a blob of an archive failed before.
+    /// Returns [`OciError::Unfinished`] if a blob of an archive failed before, and [`OciError::ArchiveExists`] if another archive
+    /// has come by its name meanwhile.
     pub fn finish(self) -> Result<(), OciError> {
         match self.target {
             Target::Layout(layout) => layout.finish(&self.entries),

@@ -52,6 +52,28 @@ fn archives_bring_the_same_image() {
 }
 
 #[test]
+fn an_archive_that_is_there_is_replaced_on_request() {
+    let dir = Dir::new("archive-there");
+    load_base(&dir);
+    let (archive, short) = (dir.join("a.tar"), "docker-archive:a.tar");
+    dir.layerstore(["save", "base", short]).assert_success();
+    let before = std::fs::read(&archive).unwrap();
+    let refused = dir.layerstore(["save", "base", "oci-archive:a.tar:1"]).assert_exit(1);
+    assert!(refused.contains("a.tar exists") && refused.contains("`layerstore save --force`"), "{refused}");
+    assert!(std::fs::read(&archive).unwrap() == before);
+    // Names in docker archives are in full.
+    dir.layerstore(["load", short]).assert_success();
+    assert!(dir.layerstore(["images"]).stdout().contains("docker.io/library/base:latest"));
+    dir.layerstore(["save", "base", "oci-archive:a.tar:1", "--force"]).assert_success();
+    assert!(std::fs::read(&archive).unwrap() != before);
+    dir.layerstore(["load", "oci-archive:a.tar:1", "--name", "again"]).assert_success();
+    // A layout has room for both.
+    for _ in 0..2 {
+        dir.layerstore(["save", "base", "oci:out:1"]).assert_success();
+    }
+}
+
+#[test]
 fn committed_container_is_an_image() {
     let dir = Dir::new("commit");
     let written = load_base(&dir);

@@ -55,16 +55,51 @@ fn an_unfinished_archive_leaves_the_old_one() {
     let place = Place::new();
     let (old, new) = (TestImage::new("old", true), TestImage::new("new", true));
     old.save(&place, "oci-archive", "a.tar", &[]);
-    let mut sink = Sink::create(&place.reference("oci-archive", "a.tar"), place.0.path()).unwrap();
+    let archive = place.reference("oci-archive", "a.tar");
+    let mut sink = Sink::create_or_replace(&archive, place.0.path()).unwrap();
     new.put(&mut sink, &[]);
     drop(sink);
     old.assert_same(&place.open("oci-archive", "a.tar").unwrap(), None, true);
 
-    let mut sink = Sink::create(&place.reference("oci-archive", "a.tar"), place.0.path()).unwrap();
+    let mut sink = Sink::create_or_replace(&archive, place.0.path()).unwrap();
     let (descriptor, _) = &new.blobs[0];
     assert!(matches!(sink.put_blob(descriptor, &b"other"[..]), Err(OciError::Blob(_))));
     assert!(matches!(sink.finish(), Err(OciError::Unfinished(_))));
     assert_eq!(std::fs::read_dir(place.0.path()).unwrap().count(), 1, "temporary files are removed");
+}
+
+#[test]
+fn an_archive_takes_the_place_of_none_that_it_was_not_told_of() {
+    let place = Place::new();
+    let (old, new) = (TestImage::new("old", true), TestImage::new("new", true));
+    for transport in ["oci-archive", "docker-archive"] {
+        let (name, late) = (format!("{transport}.tar"), format!("{transport}-late.tar"));
+        let archive = place.reference(transport, &name);
+        let (old, new) = match transport {
+            "oci-archive" => (&old, &new),
+            _ => (&TestImage::new("old", false), &TestImage::new("new", false)),
+        };
+        // An empty file has the name and nothing else.
+        std::fs::write(place.path(&name), "").unwrap();
+        let mut sink = Sink::create(&archive, place.0.path()).unwrap();
+        old.put(&mut sink, &["old"]);
+        sink.finish().unwrap();
+        let refused = Sink::create(&archive, place.0.path());
+        assert!(matches!(&refused, Err(OciError::ArchiveExists(path)) if *path == place.path(&name)));
+        // One that comes meanwhile.
+        let mut sink = Sink::create(&place.reference(transport, &late), place.0.path()).unwrap();
+        new.put(&mut sink, &["new"]);
+        std::fs::copy(place.path(&name), place.path(&late)).unwrap();
+        assert!(matches!(sink.finish(), Err(OciError::ArchiveExists(_))));
+        for name in [&name, &late] {
+            old.assert_same(&place.open(transport, name).unwrap(), None, true);
+        }
+        let mut sink = Sink::create_or_replace(&archive, place.0.path()).unwrap();
+        new.put(&mut sink, &["new"]);
+        sink.finish().unwrap();
+        new.assert_same(&place.open(transport, &name).unwrap(), None, true);
+    }
+    assert_eq!(std::fs::read_dir(place.0.path()).unwrap().count(), 4, "temporary files are removed");
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl TestImage {
     }
 
     pub fn save(&self, place: &Place, transport: &str, name: &str, tags: &[&str]) {
-        let mut sink = Sink::create(&place.reference(transport, name), place.0.path()).unwrap();
+        let mut sink = Sink::create_or_replace(&place.reference(transport, name), place.0.path()).unwrap();
         self.put(&mut sink, tags);
         sink.finish().unwrap();
     }

@@ -21,7 +21,8 @@ Examples:
   layerstore load oci:multi --platform linux/arm64
 
 A layout or archive with several images needs the tag of one. Without --name the image gets the name that the \
-source has for it, if any.")]
+source has for it, if any. A docker archive has names in full: an image that was saved as `web` comes as \
+`docker.io/library/web:latest`.")]
 pub struct LoadArgs {
     /// Where it is: oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REPO:TAG]
     #[arg(value_name = "SOURCE")]

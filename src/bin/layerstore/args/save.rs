@@ -13,7 +13,13 @@ use layerstore::oci::Reference;
 /// An image that was loaded several times, with several manifests, keeps all of them. The digest of a manifest means that
 /// one, a name the one that it was loaded with, and an id or another name the one that came first.
 ///
-/// Prints the digest of the manifest. A layout may hold other images already, which stay.
+/// A layout may hold other images already, which stay. An archive is a new file, or with --force takes the place of one that
+/// is there, once it is whole and on the disk.
+///
+/// A docker archive has names in full: `web` becomes `docker.io/library/web:latest`. Without a name in DESTINATION it gets
+/// all names of the image. Of an OCI archive or a layout, TAG is the only name.
+///
+/// Prints the digest of the manifest.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,6 +43,10 @@ pub struct SaveArgs {
     /// How hard to compress: 0 to 9 for gzip, 1 to 22 for zstd
     #[arg(long, value_name = "LEVEL", requires = "compression")]
     pub level: Option<i32>,
+
+    /// Replace an archive that is there, with all images in it
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// How to compress layers.

@@ -17,6 +17,7 @@ pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
     options.manifest = store.manifest_of(&image, &args.image)?;
     options.compression = args.compression.map(Into::into);
     options.level = args.level;
+    options.replace = args.force;
     options.progress = Some(&update);
     let saved = store.save(&image.id, &args.destination, &options);
     drop(bars);
