@@ -55,18 +55,24 @@ fn unlock(file: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Takes the `flock` of an open file or directory, and waits for whoever holds it.
 pub(crate) fn flock_exclusive(file: OwnedFd) -> io::Result<Locked> {
-    wait_for(&file, FlockOperation::LockExclusive)?;
+    take(&file, FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive)?;
     Ok(Locked { file, unlock: flock_unlock })
 }
 
 /// Shares the `flock` of an open file or directory, and waits for who has it alone.
 pub(crate) fn flock_shared(file: OwnedFd) -> io::Result<Locked> {
-    wait_for(&file, FlockOperation::LockShared)?;
+    take(&file, FlockOperation::NonBlockingLockShared, FlockOperation::LockShared)?;
     Ok(Locked { file, unlock: flock_unlock })
 }
 
-fn wait_for(file: &OwnedFd, operation: FlockOperation) -> io::Result<()> {
-    timing::spanned(Stage::LockWait, || call(Call::Lock, || rustix::fs::flock(file, operation)))
+/// A lock that is free costs one call, and counts for no wait.
+fn take(file: &OwnedFd, at_once: FlockOperation, waiting: FlockOperation) -> io::Result<()> {
+    match call(Call::TryLock, || rustix::fs::flock(file, at_once)) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            timing::spanned(Stage::LockWait, || call(Call::Lock, || rustix::fs::flock(file, waiting)))
+        }
+        taken => taken,
+    }
 }
 
 /// Takes the `flock` if nobody else has it or shares it.
@@ -115,6 +121,8 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn opened(file: &tempfile::NamedTempFile) -> OwnedFd {
@@ -148,6 +156,23 @@ mod tests {
         assert!(is_flock_held(late.as_fd()).unwrap());
         drop(third);
         flock_exclusive(late).unwrap();
+    }
+
+    #[test]
+    fn only_who_waits_for_a_lock_counts_as_waiting() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for lock in [flock_exclusive, flock_shared] {
+            let (held, timings) = timing::measure(|| lock(opened(&file)).unwrap());
+            assert_eq!(timings.of(Stage::LockWait), Duration::ZERO);
+            let ((), timings) = std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(30));
+                    drop(held);
+                });
+                timing::measure(|| drop(flock_exclusive(opened(&file)).unwrap()))
+            });
+            assert!(timings.of(Stage::LockWait) >= Duration::from_millis(10), "{timings:?}");
+        }
     }
 
     /// As one has that was forked, and has not come to run another program.
