@@ -117,7 +117,6 @@ fn empty_within(
         if *limit == 0 {
             return Ok(false);
         }
-        let is_leaf = matches!(step, Step::Leaf(_));
         let removed = match &step {
             Step::Enter(_) => Ok(()),
             Step::Leave(item) => node::remove_directory(item.dir.as_fd(), &item.name),
@@ -127,12 +126,15 @@ fn empty_within(
                 Err(error) => Err(error),
             },
         };
-        match ignore_missing(removed) {
-            // The kernel removes nothing that something is mounted on.
-            Err(error) if is_leaf && error.kind() == io::ErrorKind::ResourceBusy => {
+        match (ignore_missing(removed), &step) {
+            // The kernel removes nothing that something is mounted on, and some filesystems nothing that is busy otherwise.
+            (Err(error), Step::Leaf(item))
+                if error.kind() == io::ErrorKind::ResourceBusy
+                    && stat::stat_at(item.dir.as_fd(), &item.name).is_ok_and(|found| found.is_mount) =>
+            {
                 return Err(TreeError::Mount { path: path_buf(walker.path()) });
             }
-            removed => removed.map_err(failed(walker.path(), "remove"))?,
+            (removed, _) => removed.map_err(failed(walker.path(), "remove"))?,
         }
         if !matches!(step, Step::Enter(_)) {
             *limit = limit.saturating_sub(1);
@@ -256,6 +258,20 @@ mod tests {
         assert_eq!(std::fs::read(&bound).unwrap(), b"below");
         remove_tree(parent.as_fd(), b"tree").unwrap();
         assert!(from.exists() && !bound.exists());
+    }
+
+    #[test]
+    fn what_is_busy_without_a_mount_is_told_as_that() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("busy"), b"x").unwrap();
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let busy = |_: &super::super::walk::Item| Err(nix::errno::Errno::EBUSY.into());
+        match empty_directory(root.as_fd(), busy) {
+            Err(TreeError::Io { path, source, .. }) => {
+                assert_eq!((path.as_path(), source.kind()), (Path::new("busy"), io::ErrorKind::ResourceBusy));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
