@@ -113,7 +113,7 @@ pub struct Checked {
     pub records: u64,
     /// Directories of layers.
     pub directories: u64,
-    /// Paths in them, and files of kept blobs.
+    /// Paths in them, where a file with several names counts for each of them, and files of kept blobs.
     pub files: u64,
     /// Bytes that were read and hashed.
     pub bytes: u64,

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{lists, load_base};
 use crate::support::Dir;
+use crate::support::tar::{Member, archive};
 
 #[test]
 fn empty_store_has_empty_lists() {
@@ -82,6 +83,26 @@ fn json_has_whole_ids_bytes_and_times() {
     let own = layers.as_array().unwrap().iter().find(|layer| layer["id"] == containers[0]["layer"]).unwrap();
     assert_eq!((&own["writable"], &own["size"]), (&json!(true), &json!(null)));
     assert_eq!(own["parent"], images[0]["top_layer"]);
+}
+
+/// A file with two names is two paths, and one inode.
+#[test]
+fn what_is_counted_is_called_what_it_is() {
+    let dir = Dir::new("counts");
+    let members = [Member::file("one", "1"), Member::hard_link("two", "one"), Member::directory("etc")];
+    dir.write("a.tar", archive(&members));
+    dir.layerstore(["put-layer", "--file", "a.tar", "--name", "base"]).assert_success();
+    dir.layerstore(["create-image", "base", "--name", "image"]).assert_success();
+    let row = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let status = dir.layerstore(["status"]).stdout();
+    assert!(status.lines().any(|line| row(line) == ["layer", "inodes", "3"]), "{status}");
+    let du = dir.layerstore(["du"]).stdout();
+    let heading = du.lines().position(|line| line.starts_with("IMAGE")).unwrap();
+    let shown: Vec<_> = du.lines().skip(heading).map(row).collect();
+    let column = shown[0].iter().position(|heading| heading == "INODES").unwrap();
+    // Sizes have a unit of their own.
+    assert_eq!(shown[1][column + 2], "3", "{du}");
+    assert!(dir.layerstore(["check"]).stdout().contains("checked 1 layer, 4 paths: nothing found"));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use clap::Args;
 /// change between versions, what is wrong, and what to do about it. The exit status is 3 if there are findings. What
 /// this user may not read is one (not-examined), and no damage: check in `layerstore unshare`.
 ///
-/// Without a flag, it compares records, indexes, and the kind, size and metadata of every path of every layer.
+/// Without a flag, it compares records, indexes, and the kind, size and metadata of every path of every layer. The last line
+/// counts the paths, each name of a file with several for itself, and the kept blobs; `du` and `status` count inodes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

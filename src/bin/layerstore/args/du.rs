@@ -5,6 +5,7 @@ use clap::Args;
 /// Show what takes how much space
 ///
 /// TOTAL is everything that a thing stands on; UNIQUE is what only it has, and what its removal would free.
+/// INODES are its files, links and directories, each once however many names it has.
 /// Directories of containers are measured; everything else is known.
 #[derive(Debug, Args)]
 #[command(

@@ -102,7 +102,7 @@ fn print(
     findings::print_notes(&report.notes, out)?;
     let checked = &report.checked;
     let mut line =
-        format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "file"));
+        format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "path"));
     if checked.bytes > 0 {
         line.push_str(&format!(", {} read", text::size(checked.bytes)));
     }

@@ -139,7 +139,7 @@ fn table(heading: &'static str, rows: &[UsageJson], whole: bool) -> Table {
         (heading, Align::Left),
         ("TOTAL", Align::Right),
         ("UNIQUE", Align::Right),
-        ("FILES", Align::Right),
+        ("INODES", Align::Right),
         ("NAMES", Align::Left),
     ];
     let mut table = Table::new(columns);
@@ -157,7 +157,7 @@ fn table(heading: &'static str, rows: &[UsageJson], whole: bool) -> Table {
 
 fn snapshot_table(rows: &[SnapshotJson]) -> Table {
     let columns =
-        [("KIND", Align::Left), ("SIZE", Align::Right), ("FILES", Align::Right), ("SNAPSHOT", Align::Left)];
+        [("KIND", Align::Left), ("SIZE", Align::Right), ("INODES", Align::Right), ("SNAPSHOT", Align::Left)];
     let mut table = Table::new(columns);
     for row in rows {
         table.row([row.kind.to_owned(), text::size(row.size), row.inodes.to_string(), row.key.clone()]);

@@ -94,7 +94,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         ("images", status.images.to_string()),
         ("containers", status.containers.to_string()),
         ("layers", format!("{} ({})", status.layers, text::size(status.layer_bytes))),
-        ("files", status.layer_inodes.to_string()),
+        ("layer inodes", status.layer_inodes.to_string()),
         ("kept blobs", text::size(status.kept_blob_bytes)),
         ("database", text::size(status.database_bytes)),
         ("leases", count(status.leases.len(), "lease")),
