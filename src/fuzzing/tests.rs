@@ -55,10 +55,12 @@ fn seeds_and_regressions_hold() {
 
 /// One that is refused has nothing to be joined, and what is asserted of that is asserted of nothing.
 #[test]
-fn seeds_of_tar_splits_are_joined() {
-    for (name, length) in [("raw-and-content", 8), ("contents-in-order", 15), ("contents-in-turn", 14)] {
+fn seeds_of_tar_splits_in_order_are_joined() {
+    for (name, length) in
+        [("raw-and-content", Some(8)), ("contents-in-order", Some(15)), ("contents-in-turn", None)]
+    {
         let bytes = std::fs::read(Path::new("fuzz/seeds/split").join(name)).unwrap();
         let joined = super::split_of(&bytes).and_then(|split| super::join(&split));
-        assert_eq!(joined.map(|(_, archive)| archive.len()), Some(length), "{name}");
+        assert_eq!(joined.map(|(_, archive)| archive.len()), length, "{name}");
     }
 }

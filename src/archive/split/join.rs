@@ -14,6 +14,7 @@ pub(crate) struct SplitReader<R: Read> {
 }
 
 pub(super) const BACKWARDS: &str = "the parts of a content are out of order";
+const APART: &str = "the contents are out of order, or the parts of one stand apart";
 
 impl<R: Read> SplitReader<R> {
     /// Reads the table of contents.
@@ -48,7 +49,8 @@ impl<R: Read> SplitReader<R> {
     /// Writes the archive to `out` and returns its length. `open` gives each file, which is read once from front to
     /// back and has to be of the length and content it is asked for by.
     ///
-    /// Returns [`SplitError::Mismatch`] if a file is not what was imported. That is known only at the end of the
+    /// Returns [`SplitError::Damaged`] if the contents are not in their order, or the parts of one are not, and stand
+    /// together: else a file would be read as often as the split likes; and [`SplitError::Mismatch`] if a file is not what was imported. That is known only at the end of the
     /// file, so after any error what was written is to be thrown away.
     pub(crate) fn join<'a>(
         self,
@@ -70,6 +72,9 @@ impl<R: Read> SplitReader<R> {
                     let mut part = match current.take() {
                         Some(open) if open.ordinal == ordinal => open,
                         other => {
+                            if other.as_ref().is_some_and(|done| done.ordinal > ordinal) {
+                                return Err(SplitError::Damaged(APART));
+                            }
                             other.map_or(Ok(()), |done| done.finish(&mut buffer))?;
                             OpenContent::open(ordinal, content, open)?
                         }

@@ -155,6 +155,31 @@ fn records_that_make_no_sense_are_refused() {
     assert_eq!(join(&split, &files).unwrap(), b"ten b.");
 }
 
+/// Each would be opened, and read to its end, for each of its parts.
+#[test]
+fn contents_come_in_order_and_each_once() {
+    let files =
+        [&b"one"[..], b"two"].map(|file| (ContentHash(*blake3::hash(file).as_bytes()), file.to_vec()));
+    let table = files.clone().map(|(hash, file)| Some(Content { hash, size: file.len() as u64 }));
+    let files = Files::from(files);
+    let joined = |records: &[(u32, u64, u64)]| {
+        let mut writer = RecordWriter::new(Vec::new()).unwrap();
+        for &(ordinal, offset, len) in records {
+            writer.content(ordinal, offset, len).unwrap();
+            writer.raw(b"-").unwrap();
+        }
+        let spool = writer.finish().unwrap();
+        let mut none = |_| -> io::Result<Source<'_>> { unreachable!() };
+        join(&assemble(Vec::new(), &table, spool.as_slice(), &mut none).unwrap(), &files)
+    };
+    assert_eq!(joined(&[(0, 0, 1), (0, 1, 2), (1, 0, 3)]).unwrap(), b"o-ne-two-");
+    assert_eq!(joined(&[(1, 0, 3)]).unwrap(), b"two-");
+    for records in [&[(1, 0, 3), (0, 0, 3)][..], &[(0, 0, 1), (1, 0, 3), (0, 1, 2)]] {
+        let error = joined(records).unwrap_err();
+        assert!(matches!(error, SplitError::Damaged(_)), "{error:?}");
+    }
+}
+
 #[test]
 fn an_end_with_another_length_is_refused() {
     for (total, good) in [(3u8, true), (4, false)] {
