@@ -36,7 +36,9 @@ pub struct Layer {
     pub diff_id: Option<DiffId>,
     /// The length of that tar in bytes.
     pub diff_size: Option<u64>,
-    /// The blobs that carried it.
+    /// The blobs that are known to carry it: that it came from, and others that images named. The store may have their
+    /// bytes, of images that were loaded (see [`StoreOptions::keep_blobs`](crate::StoreOptions::keep_blobs)), or only know them by
+    /// digest and length.
     pub blobs: Vec<LayerBlob>,
     /// How the blob was compressed that it came from.
     pub compression: Option<Compression>,

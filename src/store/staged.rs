@@ -161,6 +161,7 @@ impl Store {
     /// Creates a layer with the content of an archive, in any compression that is known: all of it or nothing. The layer is
     /// sealed, and gives the archive back byte for byte.
     ///
+    /// Of a compressed archive digest and length are kept, and not the bytes, as [`load`](Self::load) keeps the blobs of an image.
     /// The layer is inserted in one transaction after everything is unpacked; nothing is seen of it before.
     ///
     /// Returns what [`stage_diff`](Self::stage_diff) and [`StagedDiff::insert`] do.

@@ -10,7 +10,8 @@ use super::NewLayerArgs;
 /// Create a layer with the content of a tar
 ///
 /// The tar may be compressed with gzip, zstd, bzip2 or xz, and is read from standard input if no file is given. The layer comes
-/// in whole or not at all, and `diff` gives the tar back byte for byte. Prints the layer's id.
+/// in whole or not at all, and `diff` gives the tar back byte for byte. A compressed file is not kept, as `load` does it with the
+/// blobs of an image: `inspect` has its digest and length. Prints the layer's id.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "import-layer",
