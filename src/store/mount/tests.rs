@@ -1,10 +1,13 @@
 //! Mounts of a store on kernels that are older than this one, as far as that can be played.
 
+use layerstore_schema::record::{LayerContent, LayerRecord};
+
 use super::*;
+use crate::error::MountError;
 use crate::overlay::{IdMapSupport, Probe};
-use crate::store::Sweep;
 use crate::store::{
-    BlobInput, ContainerOptions, IdMapping, ImageImport, LayerImport, LayerOptions, StoreOptions,
+    BlobInput, ContainerOptions, IdMapping, ImageImport, LayerImport, LayerOptions, StoreOptions, Sweep,
+    SyncMode,
 };
 use crate::sys::userns::IdMaps;
 use crate::types::{DiffId, Digest, Timestamp, TreeDigest};

@@ -1,0 +1,112 @@
+//! Reading diff directories.
+
+use std::path::Path;
+
+use super::*;
+use crate::disk::fixture::{Place, hash, metadata, namespace, shape, write_file};
+
+/// What overlayfs itself leaves in an upper directory.
+#[test]
+fn attributes_of_overlayfs_are_no_content() {
+    let place = Place::new();
+    std::fs::write(place.path("diff/file"), b"x").unwrap();
+    let diff = place.open("diff");
+    let before = place.manifest("diff");
+    let prefix = namespace().opaque().strip_suffix(b"opaque").unwrap();
+    for name in ["origin", "impure", "nlink", "uuid", "upper", "protattr"] {
+        let name = [prefix, name.as_bytes()].concat();
+        xattr::set(Target::Name(diff.as_fd(), b"file"), &name, b"y").unwrap();
+    }
+    // On a file with content it is no whiteout.
+    xattr::set(Target::Name(diff.as_fd(), b"file"), namespace().whiteout(), b"y").unwrap();
+    assert_eq!(place.manifest("diff"), before);
+    std::fs::create_dir(place.path("diff/directory")).unwrap();
+    for (file, name) in [("directory", namespace().redirect()), ("file", namespace().metacopy())] {
+        xattr::set(Target::Name(diff.as_fd(), file.as_bytes()), name, b"y").unwrap();
+        let result = scan(diff.as_fd(), &HashMap::new(), namespace());
+        assert!(matches!(result, Err(ScanError::Redirected { path, .. }) if path == Path::new(file)));
+        assert!(list_as_left(diff.as_fd(), namespace(), Life::Still).is_ok());
+        xattr::remove(Target::Name(diff.as_fd(), file.as_bytes()), name).unwrap();
+    }
+}
+
+/// What fuse-overlayfs leaves, and a container's own files of the same names.
+#[test]
+fn marks_of_a_program_count_where_one_has_mounted() {
+    let place = Place::new();
+    for name in ["a", "a/b", "a-", "a/in", "d"] {
+        std::fs::create_dir(place.path("diff").join(name)).unwrap();
+    }
+    for name in ["a/.wh..wh..opq", "a/.wh.hidden", "a-/.wh.gone", ".wh.z", ".wh.d", "a/in/file"] {
+        std::fs::write(place.path("diff").join(name), b"").unwrap();
+    }
+    std::fs::write(place.path("diff/d/.wh..wh..opq"), b"not empty").unwrap();
+    let opaque = b"user.fuseoverlayfs.opaque";
+    xattr::set(Target::File(place.open("diff/a-").as_fd()), opaque, b"y").unwrap();
+    let whiteout = place.open("diff/a/in");
+    node::make_node(whiteout.as_fd(), b"w", node::NodeKind::CharDevice, 0, (0, 0)).unwrap();
+    let plain = place.manifest("diff");
+    assert_eq!(
+        shape(&plain),
+        [
+            "f .wh.d",
+            "f .wh.z",
+            "d a",
+            "f a/.wh..wh..opq",
+            "f a/.wh.hidden",
+            "d a/b",
+            "d a/in",
+            "f a/in/file",
+            "w a/in/w",
+            "d a-",
+            "f a-/.wh.gone",
+            "d d",
+            "f d/.wh..wh..opq"
+        ]
+    );
+    program_marks::mark_for_program(place.open("diff").as_fd(), namespace()).unwrap();
+    let found = place.manifest("diff");
+    let expected = ["o a", "d a/b", "d a/in", "f a/in/file", "o a-", "d d", "f d/.wh..wh..opq", "w z"];
+    assert_eq!(shape(&found), expected);
+    program_marks::settle_program_marks(place.open("diff").as_fd(), namespace()).unwrap();
+    assert_eq!(place.manifest("diff"), found, "settled or not, it is the same layer");
+}
+
+#[test]
+fn known_files_are_not_read() {
+    let place = Place::new();
+    let mut tree = place.strict_writer();
+    let written = write_file(&mut tree, "file", b"x", &metadata(0o644)).unwrap();
+    tree.finish().unwrap();
+    assert_eq!(written.content, hash(b"x"));
+    let told = HashMap::from([(written.inode, hash(b"told"))]);
+    let manifest = scan(place.open("diff").as_fd(), &told, namespace()).unwrap();
+    assert!(
+        matches!(manifest.get(b"file").unwrap().kind, Kind::File { content, .. } if content == hash(b"told"))
+    );
+}
+
+#[test]
+fn whiteouts_in_an_opaque_directory_are_no_change() {
+    let place = Place::new();
+    let diff = place.open("diff");
+    std::fs::create_dir_all(place.path("diff/solid/sub")).unwrap();
+    for dir in ["diff/solid", "diff/solid/sub"] {
+        let dir = place.open(dir);
+        node::make_node(dir.as_fd(), b"gone", node::NodeKind::CharDevice, 0, (0, 0)).unwrap();
+    }
+    xattr::set(Target::Name(diff.as_fd(), b"solid"), namespace().opaque(), OPAQUE).unwrap();
+    assert_eq!(shape(&place.manifest("diff")), ["o solid", "d solid/sub", "w solid/sub/gone"]);
+}
+
+#[test]
+fn sockets_and_order() {
+    let place = Place::new();
+    for name in ["a", "a/b", "a-"] {
+        std::fs::create_dir(place.path("diff").join(name)).unwrap();
+    }
+    node::make_node(place.open("diff").as_fd(), b"s", node::NodeKind::Socket, 0o600, (0, 0)).unwrap();
+    let manifest = place.manifest("diff");
+    assert_eq!(shape(&manifest), ["d a", "d a/b", "d a-", "? s"]);
+    assert_eq!(manifest.get(b"s").unwrap().kind, Kind::Socket);
+}
