@@ -65,7 +65,7 @@ pub struct MountOptions {
     pub for_writing: bool,
     /// Say that all is there that an earlier `volatile` mount wrote, of which the store knows only that it never ended: as after
     /// a shutdown in order that ended it, and not a crash. What is mounted for writing is mounted then, and no longer in doubt;
-    /// else that is [`VolatileLeft`](MountError::VolatileLeft).
+    /// else that is [`VolatileLeft`](crate::MountError::VolatileLeft).
     pub trust_volatile: bool,
 }
 
