@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::disk::{self, CONTENT, DiffName, Layout, Subdirectory};
+use crate::disk::{self, CONTENT, DiffName, Layout, Own, Subdirectory};
 use crate::error::LayoutError;
 use crate::sys::file::File;
 use crate::sys::{beneath, directory, node, stat};
@@ -25,7 +25,11 @@ pub(crate) fn open(layout: &Layout) -> Result<OwnedFd, LayoutError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => beneath::open_directory_beneath(layout.root(), CONTENT.as_bytes()),
     }
-    .map_err(|source| LayoutError::of_opening(layout.path().join(CONTENT), source))
+    .map_err(|source| opening_failed(layout, source))
+}
+
+fn opening_failed(layout: &Layout, source: io::Error) -> LayoutError {
+    disk::opening_failed((layout.root(), layout.path()), CONTENT.as_bytes(), Own::Directory, source)
 }
 
 fn failed(layout: &Layout, action: &'static str, source: io::Error) -> LayoutError {
@@ -103,7 +107,7 @@ pub(crate) fn sweep(
 ) -> Result<(), LayoutError> {
     let dir = match beneath::open_directory_beneath(layout.root(), CONTENT.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        dir => dir.map_err(|source| LayoutError::of_opening(layout.path().join(CONTENT), source))?,
+        dir => dir.map_err(|source| opening_failed(layout, source))?,
     };
     let listed = directory::list(dir.as_fd()).map_err(|source| failed(layout, "read", source))?;
     for entry in listed {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::kind::{self, Own};
 use super::run_layout::RunLayout;
 use crate::error::LayoutError;
 use crate::sys::lock::{self, Locked};
@@ -75,7 +76,8 @@ impl RunLayout {
             match beneath::open_sealed_file_beneath(directory.as_fd(), &name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => {
-                    let held = opened.and_then(|file| lock::is_flock_held(file.as_fd()));
+                    let file = opened.map_err(|source| self.digest_lock_failed(&directory, &name, source))?;
+                    let held = lock::is_flock_held(file.as_fd());
                     if !held.map_err(failed(&path, "query the lock"))? {
                         dead.push(path);
                     }
@@ -85,11 +87,15 @@ impl RunLayout {
         Ok(dead)
     }
 
+    fn digest_lock_failed(&self, directory: &OwnedFd, name: &[u8], source: io::Error) -> LayoutError {
+        kind::opening_failed((directory.as_fd(), &self.digest_locks_path()), name, Own::Lock, source)
+    }
+
     /// `None` if somebody holds it, or has removed it just now.
     fn lock_named(&self, name: &[u8], wait: Wait) -> Result<Option<DigestLockFile>, LayoutError> {
         let (directory, path) = (self.open_digest_locks()?, self.digest_lock_path(name));
-        let file =
-            beneath::ensure_new_file(directory.as_fd(), name).map_err(failed(&path, "make the lock file"))?;
+        let file = beneath::ensure_new_file(directory.as_fd(), name)
+            .map_err(|source| self.digest_lock_failed(&directory, name, source))?;
         let locked = match wait {
             Wait::Yes => lock::flock_exclusive(file).map(Some),
             Wait::No => lock::try_flock_exclusive(file),

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::kind::{self, Own};
 use super::layout::Layout;
 use super::names::{DiffName, Subdirectory};
 use crate::error::LayoutError;
@@ -167,7 +168,7 @@ pub(crate) fn lock_state(layout: &Layout, number: u64) -> Result<LockState, Layo
     match beneath::open_sealed_file_beneath(locks.as_fd(), &bytes(number)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LockState::Free),
         file => {
-            let file = file.map_err(io_error)?;
+            let file = file.map_err(|source| opening_failed(layout, locks.as_fd(), number, source))?;
             if lock::is_held(file.as_fd()).map_err(io_error)? {
                 return Ok(LockState::Held);
             }
@@ -214,7 +215,7 @@ impl<'l> DeadLocks<'l> {
         };
         let file = match beneath::open_file_for_writing(locks.as_fd(), &bytes(*first)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            file => file.map_err(failed)?,
+            file => file.map_err(|source| opening_failed(self.layout, locks.as_fd(), *first, source))?,
         };
         let Some(file) = lock::try_exclusive(file).map_err(failed)? else { return Ok(Vec::new()) };
         let id = stat::stat(file.as_fd()).map_err(failed)?.id;
@@ -250,6 +251,11 @@ impl Iterator for DeadLocks<'_> {
 fn new_file(locks: BorrowedFd<'_>) -> io::Result<Locked> {
     // Nobody else has it.
     lock::try_exclusive(beneath::unnamed_file(locks)?)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+}
+
+fn opening_failed(layout: &Layout, locks: BorrowedFd<'_>, number: u64, source: io::Error) -> LayoutError {
+    let above = layout.path().join(Subdirectory::Locks.name());
+    kind::opening_failed((locks, &above), &bytes(number), Own::Lock, source)
 }
 
 fn bytes(number: u64) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::kind::{self, Own};
 use super::marker::{self, MarkerProblem};
 use super::names::{self, CONTENT, DiffName, Subdirectory};
 use super::neighbour;
@@ -34,7 +35,8 @@ impl Layout {
     pub(crate) fn create(path: &Path, xattrs: XattrNamespace) -> Result<Self, LayoutError> {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         path::make_private_directories(path).map_err(failed("create"))?;
-        let root = beneath::open_directory(path).map_err(failed("open"))?;
+        let root = beneath::open_directory(path)
+            .map_err(|source| kind::opening_root_failed(path, Root::Store, source))?;
         let entries = directory::list(root.as_fd()).map_err(failed("read"))?;
         // Before all else: another process may have gone on to put more in.
         if entries.iter().any(|entry| entry.name == marker::NAME.as_bytes()) {
@@ -61,13 +63,14 @@ impl Layout {
     ///
     /// Returns [`LayoutError::Missing`] if there is nothing, [`LayoutError::NotAStore`] if there are other things and
     /// no marker, [`LayoutError::OfContainersStorage`] if these are a store of that program, [`LayoutError::NewerFormat`] if a later
-    /// release made it, and [`LayoutError::Damaged`] if the marker is not one.
+    /// release made it, [`LayoutError::OtherKind`] if it is no directory, or the marker no file, and [`LayoutError::Damaged`] if the
+    /// marker is not one.
     pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
         let missing = || LayoutError::Missing { path: path.to_path_buf() };
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         let root = match beneath::open_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
-            root => root.map_err(failed("open"))?,
+            root => root.map_err(|source| kind::opening_root_failed(path, Root::Store, source))?,
         };
         let file = match beneath::open_sealed_file_beneath(root.as_fd(), marker::NAME.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -87,7 +90,9 @@ impl Layout {
                     },
                 );
             }
-            file => file.map_err(failed("open the marker of"))?,
+            file => file.map_err(|source| {
+                kind::opening_failed((root.as_fd(), path), marker::NAME.as_bytes(), Own::File, source)
+            })?,
         };
         let mut bytes = Vec::with_capacity(256);
         File::from(file).take(marker::LIMIT).read_to_end(&mut bytes).map_err(failed("read the marker of"))?;
@@ -163,13 +168,17 @@ impl Layout {
             }
             opened => opened,
         };
-        opened.map_err(|source| LayoutError::of_opening(self.path.join(which.name()), source))
+        opened.map_err(|source| self.subdirectory_failed(which, source))
     }
 
     /// Opens one of the directories of numbered entries; reading makes none.
     pub(super) fn existing_subdirectory(&self, which: Subdirectory) -> Result<OwnedFd, LayoutError> {
         beneath::open_directory_beneath(self.root.as_fd(), which.name().as_bytes())
-            .map_err(|source| LayoutError::of_opening(self.path.join(which.name()), source))
+            .map_err(|source| self.subdirectory_failed(which, source))
+    }
+
+    fn subdirectory_failed(&self, which: Subdirectory, source: io::Error) -> LayoutError {
+        kind::opening_failed((self.root(), &self.path), which.name().as_bytes(), Own::Directory, source)
     }
 
     /// Comes before what is not there is taken for lost.
@@ -245,7 +254,10 @@ impl Layout {
     }
 
     fn entry_failed(&self, which: Subdirectory, number: u64, source: io::Error) -> LayoutError {
-        LayoutError::of_opening(self.entry_path(which, DiffName::Entry(number)), source)
+        match self.existing_subdirectory(which) {
+            Err(error @ LayoutError::OtherKind { .. }) => error,
+            _ => LayoutError::of_opening(self.entry_path(which, DiffName::Entry(number)), source),
+        }
     }
 
     /// Opens a kept blob for reading.
@@ -292,8 +304,7 @@ impl Layout {
         })
     }
 
-    /// The path of a file of the root: [`DATABASE`](names::DATABASE), [`RESERVE`](names::RESERVE) or
-    /// [`COLLECTED`](names::COLLECTED).
+    /// The path of a file of the root.
     pub(crate) fn file_path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -310,7 +321,7 @@ impl Layout {
             action: "read",
             source,
         })?;
-        let strays = listed.into_iter().filter(|entry| !names::is_of_root(&entry.name));
+        let strays = listed.into_iter().filter(|entry| !names::is_of_root(&entry.name, entry.kind));
         Ok(strays.map(|entry| self.path.join(OsStr::from_bytes(&entry.name))).collect())
     }
 

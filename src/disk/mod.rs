@@ -35,6 +35,7 @@
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod additional;
+mod collected;
 mod confine;
 mod copy;
 mod damage;
@@ -49,6 +50,7 @@ mod foreign;
 mod hash;
 mod index;
 mod inherit;
+mod kind;
 mod layout;
 pub(crate) mod marker;
 mod masked;
@@ -76,6 +78,7 @@ mod walk;
 mod whiteout_devices;
 
 pub(crate) use additional::AdditionalDirectory;
+pub(crate) use collected::{collected_in, note_collected};
 pub(crate) use confine::Confinement;
 #[cfg(test)]
 pub(crate) use confine::tests as tests_of_confinement;
@@ -89,9 +92,10 @@ pub(crate) use foreign::ForeignMounts;
 pub(crate) use hash::{hash_content, hash_files};
 pub(crate) use index::{INDEX, KeptFile, list_kept};
 pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};
+pub(crate) use kind::{Own, opening_failed};
 pub(crate) use layout::{Layout, SyncPoint};
 pub(crate) use masked::mask_of;
-pub(crate) use names::{COLLECTED, CONTENT, DATABASE, DiffName, Subdirectory};
+pub(crate) use names::{CONTENT, DATABASE, DiffName, Subdirectory};
 pub(crate) use neighbour::is_of_containers_storage;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
 pub(crate) use program_marks::{admit_program, is_by_program, mark_for_program, settle_program_marks};

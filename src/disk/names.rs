@@ -17,6 +17,8 @@
 //! trash/<n>            a directory that no row names any more; also <n>.blob, <n>.work, <n>.data, <n>.composefs and <n>.aside
 //! ```
 
+use rustix::fs::FileType;
+
 use super::marker;
 
 /// The database file.
@@ -34,9 +36,11 @@ const FILES: [&str; 5] = [marker::NAME, DATABASE, HOLDER, RESERVE, COLLECTED];
 /// Who holds the write lock: the database makes it beside its file.
 const HOLDER: &str = "store.holder";
 
-/// Whether this is the name of something that a store has in its root.
-pub(super) fn is_of_root(name: &[u8]) -> bool {
-    FILES.iter().any(|file| file.as_bytes() == name)
+/// Whether this is the name of something that a store has in its root, and of its kind if it is a file. Who opens a directory of the
+/// store is told what else stands in its place.
+pub(super) fn is_of_root(name: &[u8], kind: FileType) -> bool {
+    let is_file = matches!(kind, FileType::RegularFile | FileType::Unknown);
+    is_file && FILES.iter().any(|file| file.as_bytes() == name)
         || name == CONTENT.as_bytes()
         || Subdirectory::ALL.iter().any(|which| which.name().as_bytes() == name)
         || name.starts_with(marker::DRAFT.as_bytes())

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use super::kind::{self, Own};
 use super::layout::Layout;
 use super::names::RESERVE;
 use crate::error::LayoutError;
@@ -11,9 +12,17 @@ use crate::sys::{beneath, extent, node, stat};
 
 /// Makes sure that `bytes` are reserved. Returns false if the disk has no room for that now; the store works
 /// without.
+///
+/// Returns [`LayoutError::OtherKind`] if something else stands in its place.
 pub(crate) fn ensure_reserve(layout: &Layout, bytes: u64) -> Result<bool, LayoutError> {
+    let failed = |source| LayoutError::Io { path: layout.file_path(RESERVE), action: "allocate", source };
+    let file = match beneath::ensure_file(layout.root(), RESERVE.as_bytes()) {
+        Err(error) if is_full(&error) => return Ok(false),
+        opened => opened.map_err(|source| {
+            kind::opening_failed((layout.root(), layout.path()), RESERVE.as_bytes(), Own::File, source)
+        })?,
+    };
     let grown = (|| {
-        let file = beneath::ensure_file(layout.root(), RESERVE.as_bytes())?;
         let found = stat::stat(file.as_fd())?;
         if found.size > bytes {
             extent::set_length(file.as_fd(), bytes)?;
@@ -30,7 +39,7 @@ pub(crate) fn ensure_reserve(layout: &Layout, bytes: u64) -> Result<bool, Layout
             release_reserve(layout)?;
             Ok(false)
         }
-        Err(source) => Err(LayoutError::Io { path: layout.file_path(RESERVE), action: "allocate", source }),
+        Err(source) => Err(failed(source)),
     }
 }
 

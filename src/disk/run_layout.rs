@@ -16,11 +16,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::kind::{self, Own};
 use super::privacy::{self, Root};
 use super::remove::remove_tree;
 use super::usage::usage;
 use crate::error::{LayoutError, TreeError};
-use crate::sys::{beneath, directory, node, path};
+use crate::sys::{beneath, directory, node, path, stat};
 use crate::types::{ContainerId, ImageId, LayerId};
 
 /// The run root's database file, before the boot is added.
@@ -60,14 +61,16 @@ pub(crate) struct RunLayout {
 impl RunLayout {
     /// Opens the run root at `path`, and makes it with mode 0700 if it is missing.
     ///
-    /// Returns [`LayoutError::Exposed`] if other users could put something of theirs in the place of what it has.
+    /// Returns [`LayoutError::Exposed`] if other users could put something of theirs in the place of what it has, and
+    /// [`LayoutError::OtherKind`] if it or what is in it is no directory.
     pub(crate) fn ensure(path: &Path) -> Result<Self, LayoutError> {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
         path::make_private_directories(path).map_err(failed("create"))?;
-        let root = beneath::open_directory(path).map_err(failed("open"))?;
+        let root = beneath::open_directory(path)
+            .map_err(|source| kind::opening_root_failed(path, Root::Run, source))?;
         privacy::check(root.as_fd(), path, Root::Run)?;
         for name in [MOUNTS, CONTAINERS, IMAGES, DIGESTS, EMPTY, TRASH] {
-            make(root.as_fd(), name.as_bytes()).map_err(failed("create a directory in"))?;
+            ensure((root.as_fd(), path), name.as_bytes())?;
         }
         Ok(RunLayout { root, path: path.to_path_buf() })
     }
@@ -77,7 +80,7 @@ impl RunLayout {
         match beneath::open_directory(path) {
             Ok(root) => Ok(Some(RunLayout { root, path: path.to_path_buf() })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(LayoutError::Io { path: path.to_path_buf(), action: "open", source }),
+            Err(source) => Err(kind::opening_root_failed(path, Root::Run, source)),
         }
     }
 
@@ -128,7 +131,11 @@ impl RunLayout {
             opened => opened.and_then(|dir| directory::list(dir.as_fd())),
         };
         let names = listed.map(|entries| entries.into_iter().map(|entry| entry.name).collect());
-        names.map_err(|source| LayoutError::of_opening(self.path.join(which), source))
+        names.map_err(|source| self.opening_failed(which, source))
+    }
+
+    fn opening_failed(&self, which: &str, source: io::Error) -> LayoutError {
+        kind::opening_failed((self.root.as_fd(), &self.path), which.as_bytes(), Own::RunDirectory, source)
     }
 
     fn open(&self, which: &str) -> io::Result<OwnedFd> {
@@ -203,16 +210,17 @@ impl RunLayout {
 
     /// The directory of the lock files of digests.
     pub(super) fn open_digest_locks(&self) -> Result<OwnedFd, LayoutError> {
-        self.open(DIGESTS).map_err(|source| LayoutError::Io {
-            path: self.path.join(DIGESTS),
-            action: "open",
-            source,
-        })
+        self.open(DIGESTS).map_err(|source| self.opening_failed(DIGESTS, source))
+    }
+
+    /// The path of the directory of the lock files of digests.
+    pub(super) fn digest_locks_path(&self) -> PathBuf {
+        self.path.join(DIGESTS)
     }
 
     /// The path of the lock file of a digest.
     pub(super) fn digest_lock_path(&self, name: &[u8]) -> PathBuf {
-        self.path.join(DIGESTS).join(OsStr::from_bytes(name))
+        self.digest_locks_path().join(OsStr::from_bytes(name))
     }
 
     /// The names in the trash.
@@ -237,18 +245,29 @@ impl RunLayout {
     }
 
     fn ensure_below(&self, which: &str, name: &str) -> Result<PathBuf, LayoutError> {
-        let path = self.path.join(which).join(name);
-        let made = beneath::open_directory_beneath(self.root.as_fd(), which.as_bytes())
-            .and_then(|dir| make(dir.as_fd(), name.as_bytes()));
-        made.map_err(|source| LayoutError::Io { path: path.clone(), action: "create", source })?;
-        Ok(path)
+        let above = self.path.join(which);
+        let dir = self.open(which).map_err(|source| self.opening_failed(which, source))?;
+        ensure((dir.as_fd(), &above), name.as_bytes())?;
+        Ok(above.join(name))
     }
 }
 
-fn make(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    match node::make_private_directory(dir, name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+/// Makes the directory `name` in `dir`, which lies at `above`, if it is missing. It is used by its path, as a mount point for
+/// example, so what else stands there would be followed.
+fn ensure((dir, above): (BorrowedFd<'_>, &Path), name: &[u8]) -> Result<(), LayoutError> {
+    let path = || above.join(OsStr::from_bytes(name));
+    loop {
+        match stat::stat_at(dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(LayoutError::Io { path: path(), action: "examine", source }),
+            Ok(found) => return kind::check(path(), Own::RunDirectory, found.kind),
+        }
+        match node::make_private_directory(dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                return made.map_err(|source| LayoutError::Io { path: path(), action: "create", source });
+            }
+        }
     }
 }
 

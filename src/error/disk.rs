@@ -81,6 +81,18 @@ pub enum LayoutError {
         /// What is missing.
         missing: PathBuf,
     },
+    /// Something stands at one of the store's own names that is none of its files or directories. It was neither used nor followed.
+    #[error("{path:?} is {found} where a store has {expected}, and was neither used nor followed: {advice}")]
+    OtherKind {
+        /// The path.
+        path: PathBuf,
+        /// What stands there.
+        found: &'static str,
+        /// What a store has there.
+        expected: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
     /// The marker file says something that no release writes.
     #[error("{path:?} is damaged: {reason}")]
     Damaged {

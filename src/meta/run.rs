@@ -303,8 +303,8 @@ fn remove_others(database: &Path) -> io::Result<()> {
             continue;
         }
         match path::remove_file(&found) {
-            // Another process does the same.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Another process does the same; and a directory is nothing that a boot left.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {}
             removed => removed?,
         }
     }

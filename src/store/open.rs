@@ -338,6 +338,9 @@ fn explain_marker(options: &StoreOptions, error: LayoutError) -> Error {
     let problem = match &error {
         LayoutError::NotAStore { .. } => "is missing".to_owned(),
         LayoutError::Damaged { reason, .. } => format!("is damaged ({reason})"),
+        LayoutError::OtherKind { path, found, .. } if path.ends_with(marker::NAME) => {
+            format!("is {found}, which has to be moved away")
+        }
         _ => return error.into(),
     };
     let path = options.root.join(disk::DATABASE);

@@ -1,13 +1,10 @@
 //! What the first write through a handle does beside: it removes what dead processes announced, so that a store
 //! that is written to stays tidy without anybody calling [`Store::gc`].
 
-use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use crate::disk;
 use crate::error::Error;
-use crate::sys::file::File;
-use crate::sys::path;
 
 use super::Store;
 use super::garbage::Sweep;
@@ -46,14 +43,14 @@ impl Store {
     fn tidy(&self) -> Result<(), Error> {
         // Nothing is made in a store without locks that has no trash.
         let boot = self.boot_id()?;
-        let known = self.layout().file_path(disk::COLLECTED);
         if !self.options().for_another {
             self.end_expired_leases(LIMIT, None)?;
         }
         if let Some(images) = self.separate_images() {
             images.end_expired_leases(LIMIT, Some(self))?;
         }
-        let booted = path::read_to_string(&known).is_ok_and(|text| text.trim() == boot);
+        // What stands in the place of the note makes no write wait or fail; `gc` says what it is.
+        let booted = disk::collected_in(self.layout())?.is_some_and(|noted| noted == boot);
         if booted && disk::locked_numbers(self.layout())?.is_empty() {
             return Ok(());
         }
@@ -69,13 +66,7 @@ impl Store {
 
     /// Notes that garbage was looked for everywhere since the machine started.
     pub(crate) fn note_collected(&self) -> Result<(), Error> {
-        let path = self.layout().file_path(disk::COLLECTED);
-        let text = format!("{}\n", self.boot_id()?);
-        let written = File::ensure(&path).and_then(|mut file| {
-            file.set_length(0)?;
-            file.write_all(text.as_bytes())
-        });
-        written.map_err(|source| Error::Io { action: "write", path, source })
+        Ok(disk::note_collected(self.layout(), self.boot_id()?)?)
     }
 
     /// Comes before a collection, after which nothing is to be tidied.

@@ -3,7 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::call::{Call, call, transfer};
@@ -28,30 +29,10 @@ impl File {
         call(Call::Open, || OpenOptions::new().write(true).open(path)).map(File)
     }
 
-    /// Opens the file at `path` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it is
-    /// there, as a rule. A link is not followed, and what is no regular file is an error.
+    /// Opens the regular file at `path` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it
+    /// is there, as a rule. Anything else that stands there is an error, and is neither opened nor followed.
     pub(crate) fn ensure(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).truncate(false).mode(0o600);
-        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-        match call(Call::Open, || options.open(path)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => {
-                let file = File(opened?);
-                return match call(Call::Stat, || file.0.metadata())?.is_file() {
-                    true => Ok(file),
-                    false => Err(io::ErrorKind::InvalidInput.into()),
-                };
-            }
-        }
-        match call(Call::Create, || options.clone().create_new(true).open(path)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => {
-                let file = File(made?);
-                return super::node::set_mode(file.as_fd(), 0o600).map(|()| file);
-            }
-        }
-        call(Call::Create, || options.create(true).open(path)).map(File)
+        super::beneath::ensure_file(rustix::fs::CWD, path.as_os_str().as_bytes()).map(File::from)
     }
 
     /// Creates the file at `path`, or empties the one that is there, and opens it for writing.

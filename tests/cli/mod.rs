@@ -13,6 +13,7 @@ mod items;
 mod layers;
 mod lists;
 mod manual;
+mod misplaced;
 mod output;
 mod settings;
 mod things;

@@ -132,10 +132,13 @@ pub(crate) fn create_private_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Resul
     create_file(dir, name, PRIVATE).and_then(made_private)
 }
 
-/// Opens the regular file `name` in `dir` for reading and writing.
+/// Opens the regular file `name` in `dir` for reading and writing. Anything else is an error that [`is_no_file`] knows, and is
+/// neither opened nor followed, whoever exchanges it meanwhile.
 pub(crate) fn open_file_for_writing(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(openat(dir, name, flags, Mode::empty())?)
+    let pinned = open_name(dir, name, OFlag::O_PATH)?;
+    refuse_others(pinned.as_fd())?;
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    call(Call::Open, || nix::fcntl::open(open_path(pinned.as_fd()).as_str(), flags, Mode::empty()))
 }
 
 /// Makes a file without a name in the filesystem of `dir`: it goes with its last handle. Its mode is 0600, whatever the umask.
@@ -144,10 +147,9 @@ pub(crate) fn unnamed_file(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     call(Call::Create, || openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)).and_then(made_private)
 }
 
-/// Opens the file `name` in `dir` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it is
-/// there, as a rule.
+/// The same of a file that is created with mode 0600, whatever the umask, if it is missing: it is there, as a rule.
 pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    match open_name(dir, name, OFlag::O_RDWR) {
+    match open_file_for_writing(dir, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => ensure_new_file(dir, name),
         opened => opened,
     }
@@ -155,13 +157,17 @@ pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedF
 
 /// As [`ensure_file`], for one that is missing as a rule.
 pub(crate) fn ensure_new_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    match create_private_file(dir, name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => return made,
+    loop {
+        match create_private_file(dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made,
+        }
+        match open_file_for_writing(dir, name) {
+            // Whoever had it has taken it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
     }
-    // Whoever had it may be taking it away.
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    call(Call::Create, || openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR))
 }
 
 /// The mode of files that are their owner's alone.

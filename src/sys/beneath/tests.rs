@@ -198,15 +198,22 @@ fn files_are_made_that_are_missing_and_no_others() {
         counted(|| ensure(root.as_fd(), name).unwrap()).1
     };
     assert_eq!(calls(ensure_file, b"one"), [Call::Open, Call::Create, Call::SetMode]);
-    assert_eq!(calls(ensure_file, b"one"), [Call::Open]);
+    assert_eq!(calls(ensure_file, b"one"), [Call::Open, Call::Stat, Call::Open]);
     assert_eq!(calls(ensure_new_file, b"two"), [Call::Create, Call::SetMode]);
-    assert_eq!(calls(ensure_new_file, b"two"), [Call::Create, Call::Create]);
+    assert_eq!(calls(ensure_new_file, b"two"), [Call::Create, Call::Open, Call::Stat, Call::Open]);
     for name in ["one", "two"] {
         assert_eq!(dir.path().join(name).metadata().unwrap().permissions().mode() & 0o7777, 0o600);
     }
     symlink("one", dir.path().join("link")).unwrap();
-    for ensure in [ensure_file, ensure_new_file] {
-        assert_eq!(number(ensure(root.as_fd(), b"link")), Some(libc::ELOOP));
+    nix::unistd::mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(dir.path().join("dir")).unwrap();
+    for ensure in [ensure_file, ensure_new_file, open_file_for_writing] {
+        for (name, refused) in [("link", libc::ELOOP), ("pipe", libc::ENXIO), ("dir", libc::EISDIR)] {
+            // Without an effect: a fifo would have a reader and a writer for a moment.
+            let (opened, calls) = counted(|| ensure(root.as_fd(), name.as_bytes()));
+            assert_eq!(number(opened), Some(refused), "{name}");
+            assert!(calls.ends_with(&[Call::Open, Call::Stat]), "{name}: {calls:?}");
+        }
     }
 }
 
