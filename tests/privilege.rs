@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::command::binary;
 use crate::support::oci::{Image, Layer};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 use crate::support::{Dir, TestCommand, machine};
 
 /// The program with a store in `dir`, under a mask of modes.
@@ -96,31 +96,54 @@ fn what_a_store_makes_has_its_mode_under_any_umask() {
     }
 }
 
+/// Of those that need a run root, and those that do not.
+const WRITERS: [&[&str]; 5] =
+    [&["gc"], &["create-layer"], &["create-container"], &["put-layer"], &["names", "base", "--add", "again"]];
+
 #[test]
 fn a_root_that_others_could_change_is_not_written_to() {
     let dir = Dir::new("privilege-root");
     dir.layerstore(["create-layer", "--name", "base"]).assert_success();
     let set = |path: &PathBuf, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    for exposed in [dir.root(), dir.run_root()] {
-        set(&exposed, 0o777);
-        let error = dir.layerstore(["gc"]).assert_exit(1);
-        let name = exposed.to_str().unwrap();
-        assert!(error.contains(name) && error.contains("can be written by everybody"), "{error}");
+    let refused = |exposed: &Path, told: &[&str]| {
+        for command in WRITERS {
+            let archive = archive(&[Member::file("file", "content")]);
+            let error = dir.layerstore(command).stdin(archive).assert_exit(1);
+            let is_told = told.iter().chain(&[exposed.to_str().unwrap()]).all(|part| error.contains(part));
+            assert!(is_told && !error.contains("chown"), "{command:?}: {error}");
+        }
         // Looking is not.
         dir.layerstore(["--no-write", "layers"]).assert_success();
+    };
+    for exposed in [dir.root(), dir.run_root()] {
+        // With the sticky bit names are safe that are there, and others can still make those that are missing.
+        for mode in [0o777, 0o1777, 0o703] {
+            set(&exposed, mode);
+            refused(&exposed, &["can be written by everybody", "chmod 0700"]);
+        }
         set(&exposed, 0o700);
     }
+    // A directory above is not looked at: the log tells of it.
+    set(&dir.path().to_owned(), 0o777);
+    dir.layerstore(["create-layer"]).assert_success();
+    set(&dir.path().to_owned(), 0o700);
+    // Nor is a new store made.
+    set(&dir.run_root(), 0o777);
+    let other = dir.join("other");
+    let mut command =
+        TestCommand::layerstore().arg("--root").arg(&other).arg("--runroot").arg(dir.run_root());
+    command = command.arg("create-layer");
+    assert!(command.assert_exit(1).contains("can be written by everybody"));
+    assert!(!other.exists());
+    set(&dir.run_root(), 0o700);
     if !machine::is_real_root() {
         skip!("giving a directory to another user needs real root");
     }
     // As who finds out the name of a run root in a directory of everybody's may prepare it.
     for exposed in [dir.root(), dir.run_root()] {
         std::os::unix::fs::chown(&exposed, Some(65534), Some(65534)).unwrap();
-        let error = dir.layerstore(["gc"]).assert_exit(1);
         let advice = if exposed == dir.root() { "--no-write" } else { "--runroot" };
-        assert!(error.contains("belongs to user 65534") && error.contains(advice), "{error}");
-        assert!(!error.contains("chown"), "{error}");
-        dir.layerstore(["--no-write", "layers"]).assert_success();
+        refused(&exposed, &["belongs to user 65534", advice]);
         std::os::unix::fs::chown(&exposed, Some(0), Some(0)).unwrap();
     }
     dir.layerstore(["gc"]).assert_success();

@@ -23,6 +23,16 @@ pub(super) enum Root {
 ///
 /// Returns [`LayoutError::Exposed`] if it belongs to another user than this one and root, or others may write in it.
 pub(super) fn check(root: BorrowedFd<'_>, path: &Path, which: Root) -> Result<(), LayoutError> {
+    refuse(root, path, which)?;
+    if let Ok(Some(exposed)) = exposure::on_the_way_to(path) {
+        let (above, by) = (exposed.path.display(), exposed.by);
+        tracing::warn!(root = %path.display(), %above, %by, "other users could replace the directory");
+    }
+    Ok(())
+}
+
+/// The same without a look at what lies above.
+pub(super) fn refuse(root: BorrowedFd<'_>, path: &Path, which: Root) -> Result<(), LayoutError> {
     let by = exposure::of(root).map_err(|source| LayoutError::Io {
         path: path.to_owned(),
         action: "examine",
@@ -37,10 +47,6 @@ pub(super) fn check(root: BorrowedFd<'_>, path: &Path, which: Root) -> Result<()
             _ => "make it the owner's alone (setfacl --remove-all, chmod 0700)",
         };
         return Err(LayoutError::Exposed { path: path.to_owned(), reason: by.to_string(), advice });
-    }
-    if let Ok(Some(exposed)) = exposure::on_the_way_to(path) {
-        let (above, by) = (exposed.path.display(), exposed.by);
-        tracing::warn!(root = %path.display(), %above, %by, "other users could replace the directory");
     }
     Ok(())
 }

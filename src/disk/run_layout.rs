@@ -75,6 +75,17 @@ impl RunLayout {
         Ok(RunLayout { root, path: path.to_path_buf() })
     }
 
+    /// Comes before the store is written to, whether that needs the run root or not: the next one to mount will. One that is missing is
+    /// made for its owner alone, and one that this user may not enter is refused to who needs it.
+    ///
+    /// Returns [`LayoutError::Exposed`] if other users could put something of theirs in the place of what it has.
+    pub(crate) fn refuse_exposed(path: &Path) -> Result<(), LayoutError> {
+        match Self::look(path) {
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            looked => looked?.map_or(Ok(()), |run| privacy::refuse(run.root.as_fd(), path, Root::Run)),
+        }
+    }
+
     /// Opens the run root at `path` for looking, and makes nothing; `None` if it is missing.
     pub(crate) fn look(path: &Path) -> Result<Option<Self>, LayoutError> {
         match beneath::open_directory(path) {

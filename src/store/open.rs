@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
 
-use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, XattrNamespace, marker};
+use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace, marker};
 #[cfg(doc)]
 use crate::error::MountError;
 use crate::error::{Error, LayoutError, MetaError};
@@ -88,8 +88,9 @@ impl Store {
     ///
     /// Returns [`Error::ImageStore`] if a store that is to be read with it is none, before anything is made;
     /// [`Error::Layout`] if the directory is not empty and no store, or of a newer format, or if there is no store
-    /// and none may be made ([`Missing`](LayoutError::Missing)), or if it is to be written to and other users could change it
-    /// ([`Exposed`](LayoutError::Exposed));
+    /// and none may be made ([`Missing`](LayoutError::Missing)), or if it is to be written to and other users could change it or its
+    /// run root ([`Exposed`](LayoutError::Exposed)), or if something else has the place of one of its own files or directories
+    /// ([`OtherKind`](LayoutError::OtherKind));
     /// [`Error::Mount`] if options exclude each other ([`Composefs`](MountError::Composefs), [`Masked`](MountError::Masked));
     /// [`Error::InsideStore`] if the mount program or a file of its configuration is in a store;
     /// [`Error::Quota`] if a store would be made whose default [quota](StoreOptions::quota) could not be kept;
@@ -110,6 +111,7 @@ impl Store {
         let read_only = options.read_only || layout.is_read_only()?;
         if !read_only {
             layout.refuse_exposed()?;
+            RunLayout::refuse_exposed(&options.run_root_path())?;
         }
         let path = layout.file_path(disk::DATABASE);
         let mut database_options = options.database.clone();
@@ -314,6 +316,7 @@ fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout
         {
             // Nothing could be written to in it.
             options.check_quota(Quota::default(), path)?;
+            RunLayout::refuse_exposed(&options.run_root_path())?;
             match Layout::create(path, namespace) {
                 // Another process was faster.
                 Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,
