@@ -38,6 +38,8 @@ pub enum MetaError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// Whether it can be read all the same, as far as its beginning says: then a backup may succeed, or some images be saved.
+        readable: bool,
     },
     /// The database file is damaged: a page of it cannot be right, or is not as it was written. Nothing of the operation was
     /// stored; the next one begins with a new handle.
@@ -283,6 +285,11 @@ impl MetaError {
             | MetaError::DamagedPages { path, .. } => is_of_store(path) && self.is_damage(),
             _ => self.is_damage(),
         }
+    }
+
+    /// Whether nothing of that file can be read.
+    pub(super) fn is_unreadable_file(&self) -> bool {
+        matches!(self, MetaError::NotADatabase { readable: false, .. }) && self.is_damaged_file()
     }
 
     /// Whether something else stands in the place of that file.

@@ -301,6 +301,10 @@ impl Error {
     fn plain_hint(&self) -> Option<&'static str> {
         match self {
             _ if self.is_denied_in_layer() => Some(denied::ADVICE),
+            Error::Meta(error) if error.is_unreadable_file() => Some(
+                "nothing of it can be read: restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \
+                 \"Copies of the database\", say how",
+            ),
             Error::Meta(error) if error.is_damaged_file() => Some(
                 "`layerstore repair` mends rows and not the file: save what is wanted and can still be read (`layerstore save`, \
                  `layerstore backup`), and restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \

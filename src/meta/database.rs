@@ -251,7 +251,11 @@ impl Database {
         self.verify_alone().map_err(|error| match error.is_damage() {
             true => {
                 tracing::debug!(%error, "verifying the database");
-                MetaError::Damaged { path: self.path.clone() }
+                let path = self.path.clone();
+                match file::cut(&path) {
+                    Some(reason) => MetaError::NotADatabase { path, reason, readable: self.is_readable() },
+                    None => MetaError::Damaged { path },
+                }
             }
             false => error,
         })
@@ -429,9 +433,26 @@ impl Database {
         let mut builder = self.builder();
         let repairing = phase.clone();
         builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));
-        let database = self.open_with(&builder, backend)?;
+        let database = self.open_with(&builder, backend).map_err(|error| match error {
+            MetaError::NotADatabase { path, reason, .. } => {
+                MetaError::NotADatabase { path, reason, readable: self.is_readable() }
+            }
+            error => error,
+        })?;
         phase.set(Phase::Running);
         Ok(Writer { database, phase, file: own })
+    }
+
+    /// Whether a file that cannot be opened to be written to can be read, as far as its beginning says.
+    fn is_readable(&self) -> bool {
+        let health = Health::new(&self.path);
+        let begun = self.open_file(false).and_then(|file| {
+            let reader = health.run(|| {
+                self.builder().open_read_only(file.own_path()).map_err(|error| self.open_error(error))
+            })?;
+            Guarded::new(reader, health.clone()).run(|reader| reader.begin_read().map(drop))
+        });
+        begun.is_ok()
     }
 
     /// Opens the database behind `backend`.

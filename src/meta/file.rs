@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
+use super::page;
 use crate::error::MetaError;
 use crate::sys::file::File;
 use crate::sys::path;
@@ -75,17 +76,37 @@ pub(super) fn check_header(file: &File, path: &Path) -> Result<(), MetaError> {
             Ok(()) => return Ok(()),
         },
     };
-    Err(MetaError::NotADatabase { path: path.to_owned(), reason: reason.to_owned() })
+    Err(no_database(path, reason.to_owned()))
 }
 
-/// What became of opening the file at `path`, in the words of who opened a file that is damaged.
+fn no_database(path: &Path, reason: String) -> MetaError {
+    MetaError::NotADatabase { path: path.to_owned(), reason, readable: false }
+}
+
+/// What became of opening the file at `path`, or of reading what it must have, in the words of who opened a file that is damaged.
 pub(super) fn opening_failed(path: &Path, error: redb::Error) -> MetaError {
     let reason = match error {
-        redb::Error::Corrupted(reason) => reason,
+        redb::Error::Corrupted(reason) => cut(path).unwrap_or(reason),
         redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the file is cut short".to_owned()
+            cut(path).unwrap_or_else(|| "the file is cut short".to_owned())
+        }
+        redb::Error::UpgradeRequired(version) => {
+            format!("its pages are of version {version}, which is none that this release reads")
         }
         error => return MetaError::Open { path: path.to_owned(), source: Box::new(error) },
     };
-    MetaError::NotADatabase { path: path.to_owned(), reason }
+    no_database(path, reason)
+}
+
+/// Says so if the file at `path` is shorter than its header says. That alone is no damage: so it is where a writer died before his
+/// commit, and the next one looks after it.
+pub(super) fn cut(path: &Path) -> Option<String> {
+    let (file, _) = path::open_regular(path, false).ok()?.ok()?;
+    let length = file.length().ok()?;
+    let mut header = [0; page::LAYOUT_END];
+    let whole = match file.read_exact_at(&mut header, 0) {
+        Ok(()) if header.starts_with(&MAGIC) => page::said_length(&header)?,
+        _ => return None,
+    };
+    (length < whole).then(|| format!("the file is cut short: it has {length} of {whole} bytes"))
 }

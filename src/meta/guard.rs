@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checksums::Rotten;
+use super::file;
 use crate::error::MetaError;
 
 /// Whether a handle met damage that redb did not expect; shared by all that came out of the handle.
@@ -59,9 +60,24 @@ impl Health {
         match catch_unwind(AssertUnwindSafe(call)) {
             Ok(result) => result.map_err(|error| {
                 let error = error.into();
-                if is_rotten(&error) { self.damaged() } else { error }
+                if is_rotten(&error) { self.damaged() } else { self.named(error) }
             }),
             Err(_) => Err(self.damaged()),
+        }
+    }
+}
+
+impl Health {
+    /// An error that says something of the file as a whole, with its name.
+    fn named(&self, error: MetaError) -> MetaError {
+        match error {
+            MetaError::Database { source, .. }
+                if matches!(*source, redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_))
+                    && !error.is_outcome_unknown() =>
+            {
+                file::opening_failed(&self.0.path, *source)
+            }
+            error => error,
         }
     }
 }

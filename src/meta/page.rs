@@ -16,6 +16,12 @@ pub(super) const REGION_ORDER: u32 = 20;
 /// The length of the header.
 pub(super) const HEADER: usize = 320;
 
+/// Where the length of the file is: how many regions have all their pages, and how many pages the last one has.
+const LAYOUT: usize = 24;
+
+/// The end of that.
+pub(super) const LAYOUT_END: usize = 32;
+
 /// Where the two last commits are.
 const SLOTS: (usize, usize) = (64, 192);
 
@@ -106,6 +112,14 @@ impl Commit {
             None => Err("the header ends too early"),
         }
     }
+}
+
+/// How long the file is by its header, in bytes.
+pub(super) fn said_length(header: &[u8]) -> Option<u64> {
+    let [full, rest] = [LAYOUT, LAYOUT.checked_add(4)?].map(|at| u32_at(header, at).map(u64::from));
+    let pages = full?.checked_mul(1 << REGION_ORDER)?.checked_add(rest?)?;
+    // The header has a page of its own.
+    pages.checked_add(1)?.checked_mul(PAGE)
 }
 
 /// Where the last commit is, and the one before.

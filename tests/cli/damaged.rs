@@ -114,6 +114,64 @@ fn a_damaged_database_is_restored_from_a_copy() {
     assert!(help.contains("To put it back"), "{help}");
 }
 
+/// Every error names the file and how much of it is there, and what its hint says can be done.
+#[test]
+fn a_database_cut_short_says_how_much_there_is() {
+    let dir = Dir::new("cut-database");
+    load_base(&dir);
+    let database = dir.root().join("store.redb");
+    let whole = std::fs::read(&database).unwrap();
+    let images = dir.layerstore(["images"]).stdout();
+    let lengths =
+        (1..32).map(|part| part * whole.len() / 32).chain([24, 100, 320, 4096, 20_000, whole.len() - 1]);
+    let mut told = [0, 0];
+    for length in lengths {
+        let cut = || std::fs::write(&database, &whole[..length]).unwrap();
+        let copy = dir.join(format!("copy-{length}"));
+        for command in [&["create-layer"][..], &["check"], &["repair"]] {
+            cut();
+            let error = dir.layerstore(command).assert_exit(1);
+            let found = format!(
+                "{} is not the database of a store, or is damaged: the file is cut short",
+                database.display()
+            );
+            // What is read is perhaps a page with something else in it, before the end is met.
+            if command != ["create-layer"]
+                && error.contains(&format!("the database {} is damaged", database.display()))
+            {
+                continue;
+            }
+            assert!(error.contains(&found), "{length}: {error}");
+            let is_counted = error.contains(&format!("it has {length} of {} bytes", whole.len()));
+            assert!(is_counted || length < 32, "{length}: {error}");
+            let restore = "restore a copy made by `layerstore backup`";
+            assert!(error.contains(restore), "{length}: {error}");
+            cut();
+            let listed = dir.layerstore(["images"]).output();
+            let backed_up =
+                dir.layerstore(["backup".as_ref(), "--force".as_ref(), copy.as_os_str()]).output();
+            if error.contains("nothing of it can be read") {
+                assert!(!error.contains("layerstore save"), "{length}: {error}");
+                assert!(!listed.status.success() && !backed_up.status.success(), "{length}");
+                let error = String::from_utf8(listed.stderr).unwrap();
+                assert!(error.contains(&found) && error.contains("nothing of it can be read"), "{error}");
+                told[0] += 1;
+            } else {
+                assert!(
+                    error.contains("can still be read (`layerstore save`, `layerstore backup`)"),
+                    "{error}"
+                );
+                assert_eq!(String::from_utf8(listed.stdout).unwrap(), images, "{length}");
+                assert!(backed_up.status.success(), "{length}");
+                std::fs::copy(&copy, &database).unwrap();
+                dir.layerstore(["check", "--deep"]).assert_success();
+                told[1] += 1;
+            }
+        }
+    }
+    assert!(told.iter().all(|told| *told > 0), "{told:?}");
+}
+
 #[test]
 fn what_is_no_file_is_not_opened_as_the_database() {
     let dir = Dir::new("database-no-file");

@@ -88,7 +88,8 @@ fn reads_after_an_error_in_the_same_snapshot_say_what_to_do() {
     let txn = database.begin_read().unwrap();
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(4096).unwrap();
-    assert!(matches!(txn.layers(), Err(MetaError::Database { .. })));
+    let cut = format!("the file is cut short: it has 4096 of {} bytes", bytes.len());
+    assert!(matches!(txn.layers(), Err(MetaError::NotADatabase { reason, .. }) if reason == cut));
     file.write_all_at(&bytes, 0).unwrap();
     assert!(matches!(txn.layers(), Err(MetaError::PreviousIo)));
     // The handle is shared, and the next snapshot has another one.
