@@ -79,8 +79,8 @@ pub(super) fn opening_root_failed(path: &Path, which: Root, source: io::Error) -
     };
     match path::stat(path) {
         Ok(found) if is_of_kind(&source) && found.kind != FileType::Directory => {
-            let (found, expected) = (stat::describe(found.kind), stat::describe(FileType::Directory));
-            LayoutError::OtherKind { path: path.to_owned(), found, expected, advice }
+            let found = stat::describe(found.kind);
+            LayoutError::OtherKind { path: path.into(), found, is_directory: true, advice }
         }
         _ => LayoutError::Io { path: path.to_owned(), action: "open", source },
     }
@@ -92,8 +92,13 @@ fn is_of_kind(error: &io::Error) -> bool {
 }
 
 fn other_kind(path: PathBuf, found: FileType, own: Own) -> LayoutError {
-    let (found, expected, advice) = (stat::describe(found), stat::describe(own.kind()), own.advice(&path));
-    LayoutError::OtherKind { path, found, expected, advice }
+    let (found, advice) = (stat::describe(found), own.advice(&path));
+    LayoutError::OtherKind {
+        path: path.into(),
+        found,
+        is_directory: own.kind() == FileType::Directory,
+        advice,
+    }
 }
 
 /// Looks at the kind of what stands at `path`, for what is not opened.

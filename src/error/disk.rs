@@ -1,7 +1,7 @@
 //! What goes wrong with a store's directories and the trees in them.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::LimitError;
 
@@ -82,14 +82,17 @@ pub enum LayoutError {
         missing: PathBuf,
     },
     /// Something stands at one of the store's own names that is none of its files or directories. It was neither used nor followed.
-    #[error("{path:?} is {found} where a store has {expected}, and was neither used nor followed: {advice}")]
+    #[error(
+        "{path:?} is {found} where a store has a {}, and was neither used nor followed: {advice}",
+        if *is_directory { "directory" } else { "regular file" }
+    )]
     OtherKind {
         /// The path.
-        path: PathBuf,
+        path: Box<Path>,
         /// What stands there.
         found: &'static str,
-        /// What a store has there.
-        expected: &'static str,
+        /// Whether a store has a directory there, and not a file.
+        is_directory: bool,
         /// What to do.
         advice: &'static str,
     },
