@@ -25,7 +25,7 @@ use redb::{BackendError, StorageBackend};
 use super::DatabaseOptions;
 use super::checksums::Checksums;
 use super::holder::HolderFile;
-use super::page;
+use super::page::{self, Unmarking};
 use crate::sys::call::{Call, call, point};
 use crate::sys::file::File;
 use crate::sys::range_lock;
@@ -90,8 +90,11 @@ pub(super) struct Backend {
     unsynced: AtomicBool,
     /// Whether another writer, who died, may have left what is not on the disk.
     inherited: AtomicBool,
+    /// Whether the length of the file was taken for right at the opening, in place of what the header said. Until the write lock was to be
+    /// had, another writer may have cut the file down again, and redb does not measure it anew if he committed nothing.
+    measured: AtomicBool,
     /// Of a commit whose last header is written.
-    ending: Mutex<Option<(u64, u8)>>,
+    ending: Mutex<Option<Unmarking>>,
     timeout: Duration,
     holder: HolderFile,
     syncs: bool,
@@ -117,6 +120,7 @@ impl Backend {
             phase,
             unsynced: AtomicBool::new(false),
             inherited: AtomicBool::new(false),
+            measured: AtomicBool::new(false),
             ending: Mutex::new(None),
             timeout: options.lock_timeout,
             holder,
@@ -138,17 +142,30 @@ impl Backend {
     }
 
     /// The write that takes the mark away when the next sync has succeeded.
-    fn ending(&self) -> MutexGuard<'_, Option<(u64, u8)>> {
+    fn ending(&self) -> MutexGuard<'_, Option<Unmarking>> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that the commit is on the disk. One byte, so nobody sees a part of it, and it may reach the disk whenever it likes.
     fn unmark(&self) {
-        let Some((offset, flags)) = self.ending().take().filter(|_| self.unmarks) else { return };
+        let Some(Unmarking { offset, flags, length }) = self.ending().take().filter(|_| self.unmarks) else {
+            return;
+        };
+        // Without the mark nobody would open it. With it the next writer measures again.
+        if self.measured.load(Ordering::Acquire) && !self.len().is_ok_and(|now| now >= length) {
+            tracing::debug!(length, "the mark stays on a file that is shorter than its header says");
+            return;
+        }
         if let Err(error) = call(Call::Write, || self.inner.write(offset, &[flags])) {
             // The next one looks after the file for nothing.
             tracing::debug!(%error, "the mark of a commit that is done stays");
         }
+    }
+
+    /// Notes what the header says of the last writer: whether he died.
+    fn inherit(&self, died: bool) {
+        self.inherited.fetch_or(died, Ordering::AcqRel);
+        self.measured.fetch_or(died, Ordering::AcqRel);
     }
 
     /// Brings to the disk what a writer left that died, before the first write.
@@ -268,7 +285,7 @@ impl StorageBackend for Backend {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         call(Call::Read, || self.inner.read(offset, out))?;
         if is_header(offset, out) {
-            self.inherited.fetch_or(page::is_marked(out), Ordering::AcqRel);
+            self.inherit(page::is_marked(out));
         }
         self.checksums.as_ref().map_or(Ok(()), |checksums| checksums.read(offset, out))
     }
@@ -296,10 +313,10 @@ impl StorageBackend for Backend {
             // The first commit writes it again. Alone it may say more than the disk has: how long the file is. It says another
             // length without the mark if a writer died before his commit.
             if self.phase.is(Phase::Opening) {
-                self.inherited.fetch_or(!page::is_marked(data), Ordering::AcqRel);
+                self.inherit(!page::is_marked(data));
                 return Ok(());
             }
-            *self.ending() = page::unmarked(data);
+            *self.ending() = page::unmarking(data);
         }
         self.sync_inherited()?;
         self.unsynced.store(true, Ordering::Release);
@@ -350,5 +367,49 @@ impl StorageBackend for Backend {
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         point(Call::TryLock)?;
         self.inner.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use redb::backends::FileBackend;
+
+    use super::*;
+    use crate::error::MetaError;
+    use crate::meta::Database;
+
+    /// Writes the last header of a commit to a file of one page, through a handle that opened it with this mark. Returns whether the mark
+    /// went.
+    fn ends_a_commit(path: &Path, header: &[u8], died: bool) -> bool {
+        let mut begun = header.to_vec();
+        begun[9] = if died { begun[9] | 2 } else { begun[9] & !2 };
+        std::fs::write(path, &begun).unwrap();
+        let file = File::open_to_write(path).unwrap();
+        let inner = FileBackend::new(file.try_clone().unwrap().into_std()).unwrap();
+        let phase = PhaseSwitch::new(Phase::Opening);
+        let options = DatabaseOptions::default();
+        let backend =
+            Backend::new(Box::new(inner), file, phase.clone(), HolderFile::none(), &options).trusting();
+        backend.read(0, &mut [0; page::HEADER]).unwrap();
+        phase.set(Phase::Running);
+        begun[9] |= 2;
+        backend.write(0, begun.get(..page::HEADER).unwrap()).unwrap();
+        backend.sync_data().unwrap();
+        !page::is_marked(&std::fs::read(path).unwrap())
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_than_its_header_says_keeps_its_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let database = Database::new(path.clone(), DatabaseOptions::default());
+        database.create(|_| Ok::<_, MetaError>(())).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let cut = &whole[..usize::try_from(page::PAGE).unwrap()];
+        assert!(ends_a_commit(&path, &whole, true));
+        assert!(ends_a_commit(&path, cut, false), "nothing was measured: what is said is what was there");
+        assert!(!ends_a_commit(&path, cut, true));
     }
 }

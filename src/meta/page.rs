@@ -132,17 +132,29 @@ pub(super) fn is_marked(header: &[u8]) -> bool {
     header.get(FLAGS).is_some_and(|flags| flags & UNSETTLED != 0)
 }
 
-/// What is written, and where, to take the mark from a file whose header is this one and on the disk; nothing if the commit is not
-/// at its end.
+/// What takes the mark from a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unmarking {
+    /// Where it is written.
+    pub(super) offset: u64,
+    /// What is.
+    pub(super) flags: u8,
+    /// How long the file is by its header.
+    pub(super) length: u64,
+}
+
+/// How to take the mark from a file whose header is this one and on the disk; `None` if the commit is not at its end.
 ///
 /// A commit of two phases writes the header twice: first with what is new beside the last commit, and then with nothing changed but
 /// which of the two is the last.
-pub(super) fn unmarked(header: &[u8]) -> Option<(u64, u8)> {
+pub(super) fn unmarking(header: &[u8]) -> Option<Unmarking> {
     let flags = *header.get(FLAGS)?;
     let (last, before) = slots(flags);
     let transaction = |slot: usize| u64_at(header.get(slot..)?, 104);
     let ends = flags & TWO_PHASES != 0 && transaction(last)? > transaction(before)?;
-    (is_marked(header) && ends).then_some((FLAGS as u64, flags & !UNSETTLED))
+    let unmarking =
+        Unmarking { offset: FLAGS as u64, flags: flags & !UNSETTLED, length: said_length(header)? };
+    (is_marked(header) && ends).then_some(unmarking)
 }
 
 /// The header of the same commit without what redb keeps for itself: it makes that anew, of what it verifies of the rest.
