@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::Color;
 use crate::failure::Failure;
@@ -16,7 +17,8 @@ fn own(filter: &str) -> String {
         Ok(level) => format!("{},layerstore={level}", level.min(LevelFilter::WARN)),
         Err(_) => directive.to_owned(),
     };
-    filter.split(',').map(own).collect::<Vec<_>>().join(",")
+    let directives = filter.split(',').filter(|directive| !directive.trim().is_empty());
+    directives.map(own).collect::<Vec<_>>().join(",")
 }
 
 /// A word that is no level, and would be taken for the name of some part of which nothing is ever told.
@@ -42,7 +44,7 @@ pub fn start(name: &'static str, filter: &str, color: Color) -> Result<(), Failu
              layerstore::store=debug"
         )));
     }
-    let parsed = EnvFilter::try_new(own(filter)).map_err(|error| invalid(error.to_string()))?;
+    let wanted: Targets = own(filter).parse().map_err(|error| invalid(format!("{error}")))?;
     let ansi = match color {
         Color::Auto => {
             io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
@@ -50,13 +52,12 @@ pub fn start(name: &'static str, filter: &str, color: Color) -> Result<(), Failu
         Color::Always => true,
         Color::Never => false,
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(parsed)
+    let told = tracing_subscriber::fmt::layer()
         .with_span_events(FmtSpan::CLOSE)
         .with_ansi(ansi)
-        .with_writer(io::stderr)
-        .try_init()
-        .map_err(|error| invalid(error.to_string()))
+        .with_writer(io::stderr);
+    let subscriber = tracing_subscriber::registry().with(told).with(wanted);
+    subscriber.try_init().map_err(|error| invalid(error.to_string()))
 }
 
 #[cfg(test)]
@@ -72,9 +73,10 @@ mod tests {
             ("debug,h2=info", "warn,layerstore=debug,h2=info"),
             ("layerstore::store=trace", "layerstore::store=trace"),
             ("h2", "h2"),
+            ("warn, ,", "warn,layerstore=warn"),
         ] {
             assert_eq!(own(filter), meant);
-            EnvFilter::try_new(own(filter)).unwrap();
+            own(filter).parse::<Targets>().unwrap();
         }
     }
 
