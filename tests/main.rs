@@ -41,6 +41,7 @@ mod model;
 mod mount_program;
 mod mounted_over;
 mod mounts;
+mod new_directories;
 mod peers;
 mod power_cut;
 mod privilege;

@@ -38,8 +38,11 @@ pub const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
 /// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept.
 pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
 /// Number of a directory in `diffs/` or of a file in `blobs/` to the boot id in which it was filled: its bytes may not
-/// be on the disk yet.
+/// be on the disk yet. With [`MADE_EMPTY`] in the key, of a directory that was made empty, for a layer that is written to.
 pub const UNSYNCED: TableDefinition<u64, &str> = TableDefinition::new("unsynced");
+/// Is added to a number, which is below it, where it is a key of [`UNSYNCED`]: the directory was made empty in that boot, and
+/// may itself not be on the disk yet.
+pub const MADE_EMPTY: u64 = 1 << 63;
 
 /// Index: ([`Owner`], name) to id.
 pub const NAMES: TableDefinition<(u8, &str), &str> = TableDefinition::new("names");

@@ -18,6 +18,7 @@ use crate::error::{Error, ExportError, LayoutError, MetaError, is_denied};
 use crate::layer::{self, Progress};
 use crate::meta::{BlobKind, Query, Records, open_blob, read_blob};
 use crate::store::Store;
+use crate::sys::path;
 use crate::types::{Digest, Hasher, TreeDigest};
 
 /// One thing to check.
@@ -48,6 +49,15 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let level = options.level;
     let (trees, mut others) = (trees(records, scope), other_jobs(records, scope, level));
+    if !records.made_empty.is_empty() {
+        let boot = store.boot_id()?;
+        // What the power took before it was on the disk is made again when it is used.
+        let is_taken = |number: &u64| {
+            records.made_empty.get(number).is_some_and(|of| of != boot)
+                && !path::exists(&store.diff_path(*number)).unwrap_or(true)
+        };
+        others.retain(|job| !matches!(job, Job::Writable(_, number) if is_taken(number)));
+    }
     let done = AtomicU64::new(0);
     let archives: usize = match level {
         CheckLevel::Deep => trees.iter().map(|job| archives_of(job, records, scope).count()).sum(),

@@ -92,6 +92,12 @@ pub(super) fn check(
     damages: &mut Vec<Damage>,
 ) -> Result<Vec<Note>, Error> {
     let mut notes = served(records, scope);
+    if scope.is_everything() && !records.damaged.iter().any(|record| record.kind == "layer") {
+        let known = records.written_numbers();
+        // That one is new is nothing to tell: it has what it should have, or is made again.
+        let unused = records.made_empty.keys().filter(|number| !known.contains(number));
+        damages.extend(unused.map(|number| Damage::UnsyncedUnused { number: *number }));
+    }
     if records.unsynced.is_empty() {
         return Ok(notes);
     }

@@ -63,6 +63,18 @@ pub(crate) struct Staging {
     held: Held,
     directory: OwnedFd,
     aside: OnceLock<OwnedFd>,
+    named: Named,
+}
+
+/// The name that a directory has while it is being filled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Named {
+    /// Its own, from the beginning.
+    Always,
+    /// Another one, until it is as it should be.
+    Aside,
+    /// Its own, since it is as it should be.
+    InPlace,
 }
 
 /// A directory or blob file with everything in it, waiting for its row. Dropping it removes it.
@@ -84,8 +96,23 @@ impl Filled {
 impl Staging {
     /// Makes the directory `diffs/<number>`. The number must never have been used before.
     pub(crate) fn create(stage: &Stage, number: u64) -> Result<Self, LayoutError> {
+        Staging::make(stage, number, Named::Always)
+    }
+
+    /// The same for a directory that gets its name by [`put_in_place`](Self::put_in_place), when nothing more comes into it and
+    /// its root is as it should be. Nobody syncs it, and a filesystem that loses what was done to it last never shows it half
+    /// done: under its own name it is whole, or there is nothing.
+    pub(crate) fn create_aside(stage: &Stage, number: u64) -> Result<Self, LayoutError> {
+        Staging::make(stage, number, Named::Aside)
+    }
+
+    fn make(stage: &Stage, number: u64, named: Named) -> Result<Self, LayoutError> {
         let held = Held::take(stage, Subdirectory::Diffs, number)?;
-        let name = DiffName::Entry(number);
+        let name = match named {
+            Named::Aside => DiffName::Aside(number),
+            Named::Always | Named::InPlace => DiffName::Entry(number),
+        };
+        held.has_aside.store(named == Named::Aside, Ordering::Release);
         let make = || {
             let directory = held.make_directory(name)?;
             node::set_mode(directory.as_fd(), 0o755)?;
@@ -96,7 +123,60 @@ impl Staging {
         };
         let directory = make().map_err(|source| held.failed(name, "create", source))?;
         moment::pass("staged");
-        Ok(Staging { held, directory, aside: OnceLock::new() })
+        Ok(Staging { held, directory, aside: OnceLock::new(), named })
+    }
+
+    /// Whether it was made under another name.
+    pub(crate) fn is_made_aside(&self) -> bool {
+        self.named != Named::Always
+    }
+
+    /// Gives the directory its own name, if it was made under another.
+    pub(crate) fn put_in_place(&mut self) -> Result<(), LayoutError> {
+        if self.named == Named::Aside {
+            self.rename(DiffName::Aside(self.number()), DiffName::Entry(self.number()))?;
+            self.held.has_aside.store(false, Ordering::Release);
+            self.named = Named::InPlace;
+        }
+        Ok(())
+    }
+
+    /// Takes the name away again, for a change that must not be seen half done.
+    pub(crate) fn take_out(&mut self) -> Result<(), LayoutError> {
+        if self.named == Named::InPlace {
+            self.held.has_aside.store(true, Ordering::Release);
+            self.rename(DiffName::Entry(self.number()), DiffName::Aside(self.number()))?;
+            self.named = Named::Aside;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: DiffName, to: DiffName) -> Result<(), LayoutError> {
+        let [old, new] = [from, to].map(|name| name.to_string().into_bytes());
+        node::rename(self.held.parent(), &old, self.held.parent(), &new)
+            .map_err(|source| self.held.failed(to, "put in place", source))
+    }
+
+    /// Gives a directory that was made under another name that of one which is gone, `diffs/<number>`. What stands there by then
+    /// stays, and this one goes: returns whether it does not.
+    pub(crate) fn replace_lost(mut self, number: u64) -> Result<bool, LayoutError> {
+        let (from, to) = (DiffName::Aside(self.number()), DiffName::Entry(number));
+        let [old, new] = [from, to].map(|name| name.to_string().into_bytes());
+        let parent = self.held.parent();
+        let renamed = match node::rename_noreplace(parent, &old, parent, &new) {
+            // Filesystems such as NFS have no such call.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                node::rename(parent, &old, parent, &new)
+            }
+            renamed => renamed,
+        };
+        match renamed {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            renamed => renamed.map_err(|source| self.held.failed(to, "put in place", source))?,
+        }
+        self.held.has_aside.store(false, Ordering::Release);
+        self.held.keep = true;
+        Ok(true)
     }
 
     /// Nothing more comes into it: its handles are closed.

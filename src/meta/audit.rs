@@ -11,7 +11,7 @@ use redb::TableDefinition;
 
 use super::index::{IndexRow, Indexed};
 use super::valid::{self, Stored};
-use super::{Query, Tables, Unsynced, unsynced};
+use super::{Query, Tables, Unsynced, made_empty, unsynced};
 use crate::error::MetaError;
 use crate::types::TreeDigest;
 
@@ -38,6 +38,7 @@ pub(crate) struct Records {
     pub(crate) chunks: BTreeMap<u64, Chunks>,
     /// Numbers whose bytes may not be on the disk yet.
     pub(crate) unsynced: Unsynced,
+    pub(crate) made_empty: Unsynced,
     /// The sums as stored.
     pub(crate) usage: BTreeMap<String, u64>,
     /// Rows of the journal that cannot be read: number and reason.
@@ -150,6 +151,7 @@ impl Records {
             chunks.bytes = chunks.bytes.saturating_add(value.value().len() as u64);
         }
         records.unsynced = unsynced(txn)?;
+        records.made_empty = made_empty(txn)?;
         for row in txn.open(table::USAGE)?.iter()? {
             let (key, value) = row?;
             records.usage.insert(key.value().to_owned(), value.value());

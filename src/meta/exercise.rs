@@ -18,8 +18,8 @@ use redb::{Key, TableDefinition, Value};
 
 use super::{
     BlobKind, ChangeCounter, Database, DatabaseOptions, PreparedBlob, Query, ReadTxn, Records, Tables,
-    Unused, WriteTxn, chain, journal_after, journal_bounds, read_blob, stored_rows, stores_beside,
-    transient_note, unsynced,
+    Unused, WriteTxn, chain, journal_after, journal_bounds, made_empty, made_empty_in, read_blob,
+    stored_rows, stores_beside, transient_note, unsynced,
 };
 use super::{page, system};
 use crate::error::MetaError;
@@ -160,6 +160,7 @@ fn fill(txn: &WriteTxn) -> Result<(), MetaError> {
         })?;
         txn.put_kept_blob(&digest, &KeptBlobRecord { number: 100 + u64::from(number), size: 9 })?;
     }
+    txn.mark_made_empty(1000, "boot")?;
     txn.put_image(&ImageRecord {
         id: "image-0".into(),
         names: vec!["image".into()],
@@ -278,7 +279,7 @@ type Reading = fn(&ReadTxn) -> Result<(), MetaError>;
 const READS: [Reading; 10] = [
     |txn| Records::read(txn).map(drop),
     |txn| stored_rows(txn).map(drop),
-    |txn| unsynced(txn).map(drop),
+    |txn| unsynced(txn).and(made_empty(txn)).and(made_empty_in(txn, 1000)).map(drop),
     |txn| {
         txn.header()?;
         stores_beside(txn)?;

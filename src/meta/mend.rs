@@ -99,12 +99,19 @@ impl WriteTxn {
 
     /// Forgets that something is not synced that is not there.
     fn forget_unused_marks(&self, records: &Records) -> Result<(), MetaError> {
-        if !records.are_readable(&["diff", "kept blob"]) {
-            return Ok(());
+        if records.are_readable(&["diff", "kept blob"]) {
+            let diffs = records.diffs.values().map(|diff| diff.number);
+            let blobs = records.kept_blobs.values().map(|blob| blob.number);
+            let known: BTreeSet<u64> = diffs.chain(blobs).collect();
+            let unused = records.unsynced.keys().filter(|number| !known.contains(number));
+            unused.copied().try_for_each(|number| self.forget_filled(number))?;
         }
-        let diffs = records.diffs.values().map(|diff| diff.number);
-        let known: BTreeSet<u64> = diffs.chain(records.kept_blobs.values().map(|blob| blob.number)).collect();
-        self.forget_unsynced(records.unsynced.keys().copied().filter(|number| !known.contains(number)))
+        if records.are_readable(&["layer"]) {
+            let known = records.written_numbers();
+            let unused = records.made_empty.keys().filter(|number| !known.contains(number));
+            unused.copied().try_for_each(|number| self.forget_made_empty(number))?;
+        }
+        Ok(())
     }
 
     fn count_users(&self, records: &Records, unused: Unused) -> Result<(), MetaError> {
@@ -306,6 +313,15 @@ impl Records {
     pub(crate) fn names_directory(&self, number: u64) -> bool {
         let sealed = self.diffs.values().any(|diff| diff.number == number);
         sealed || self.layers.values().any(|layer| layer.content == LayerContent::Writable(number))
+    }
+
+    /// The numbers of the directories of layers that are written to.
+    pub(crate) fn written_numbers(&self) -> BTreeSet<u64> {
+        let number = |layer: &LayerRecord| match layer.content {
+            LayerContent::Writable(number) => Some(number),
+            LayerContent::Sealed(_) | LayerContent::Additional(_) => None,
+        };
+        self.layers.values().filter_map(number).collect()
     }
 
     /// Whether the thing of a data item is there, readable or not.

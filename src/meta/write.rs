@@ -105,7 +105,7 @@ impl WriteTxn {
         }
         let mut freed = Freed::default();
         match &record.content {
-            LayerContent::Writable(number) => freed.diffs.push(*number),
+            LayerContent::Writable(number) => freed.diffs.push(self.drop_written(*number)?),
             LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(*tree))?),
             LayerContent::Additional(path) => freed.additional.push(PathBuf::from(OsStr::from_bytes(path))),
         }
@@ -124,7 +124,8 @@ impl WriteTxn {
         }
         let mut freed = Freed::default();
         match &old.content {
-            LayerContent::Writable(number) => freed.diffs.push(*number),
+            LayerContent::Writable(_) if new.content == old.content => {}
+            LayerContent::Writable(number) => freed.diffs.push(self.drop_written(*number)?),
             LayerContent::Sealed(tree) => freed.diffs.extend(self.drop_diff_if_unused(&TreeDigest(*tree))?),
             LayerContent::Additional(_) if new.content == old.content => {}
             LayerContent::Additional(path) => freed.additional.push(PathBuf::from(OsStr::from_bytes(path))),
@@ -139,6 +140,12 @@ impl WriteTxn {
             freed.blobs.extend(self.drop_kept_blob_if_unused(&blob.digest)?);
         }
         Ok(freed)
+    }
+
+    /// Gives up the directory of a layer that was written to; returns its number.
+    fn drop_written(&self, number: u64) -> Result<u64, MetaError> {
+        self.forget_made_empty(number)?;
+        Ok(number)
     }
 
     /// Removes an image with its items; its layers stay.

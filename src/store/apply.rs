@@ -210,7 +210,7 @@ impl<'s> Target<'s> {
             if limited.is_some() {
                 store.layout().refuse_over_limit(staging.number())?;
             }
-            store.sync_writable(point, &staging, true)?;
+            store.sync_writable(point)?;
             let written = self.replace(Durability::is_done, options, &HashSet::new(), |rows, record| {
                 let content = LayerContent::Writable(staging.number());
                 rows.txn.put_layer(&LayerRecord { content, ..record })?;

@@ -17,13 +17,14 @@ use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::layer::changed_meanwhile;
 use super::lease::keeper_of;
+use super::new_directory::NewDirectory;
 use super::part::Directory;
 use super::removal::Removal;
 use super::remove::{Doomed, Mounts};
 use super::userns::{Wanted, ids_not_ours};
 use super::users::{shown, standing_on};
 use super::view::View;
-use super::{IdMapping, Quota, Store, SyncMode};
+use super::{IdMapping, Quota, Store};
 
 /// How often a container is made before an image that is another one each time is an error. Images are replaced far less
 /// often than a directory is made.
@@ -129,7 +130,7 @@ impl Store {
         items: &PreparedItems<'_>,
         wanted: Option<&Wanted>,
     ) -> Result<ContainerRecord, Error> {
-        let (parent, staging) = self.stage_above(image, options.quota.or(self.options().quota))?;
+        let (parent, mut staging) = self.stage_above(image, options.quota.or(self.options().quota))?;
         moment::pass("staged");
         let owner = self.owner_of(&staging)?;
         let layer = new_layer(&layer_id, parent, staging.number());
@@ -157,13 +158,19 @@ impl Store {
             let record = match &maps {
                 None => record.clone(),
                 Some(maps) => {
+                    staging.take_out()?;
                     self.give_to(&staging, owner, maps)?;
                     let (uid_map, gid_map) = (id_ranges(&maps.uids), id_ranges(&maps.gids));
                     ContainerRecord { uid_map, gid_map, ..record.clone() }
                 }
             };
+            // The next boot drops a transient one: nothing of it is to be on the disk.
+            let directory = match self.options().transient {
+                true => NewDirectory::Settled,
+                false => self.finish_new(&mut staging)?,
+            };
             let choice = wanted.zip(maps.as_ref());
-            let new = NewContainer { image, record: &record, layer: &layer, items, choice };
+            let new = NewContainer { image, record: &record, layer: &layer, directory, items, choice };
             match self.insert_container(&new) {
                 Ok(Insertion::IdsTaken) => {}
                 Ok(Insertion::OtherImage) => {
@@ -190,7 +197,7 @@ impl Store {
     }
 
     /// Who owns the root of a staged directory.
-    fn owner_of(&self, staging: &Staging) -> Result<(u32, u32), Error> {
+    pub(super) fn owner_of(&self, staging: &Staging) -> Result<(u32, u32), Error> {
         let found = disk::stat_of_root(staging.directory(), self.layout().xattrs()).map_err(|source| {
             Error::Io { action: "examine", path: self.diff_path(staging.number()), source }
         })?;
@@ -199,7 +206,7 @@ impl Store {
 
     /// Gives the root of a staged directory to the host's ids of its owner in the container, or of the container's root
     /// where the owner is nobody there.
-    fn give_to(&self, staging: &Staging, owner: (u32, u32), maps: &IdMaps) -> Result<(), Error> {
+    pub(super) fn give_to(&self, staging: &Staging, owner: (u32, u32), maps: &IdMaps) -> Result<(), Error> {
         let Some((uid, gid)) = maps.root_to_host(owner.0, owner.1) else {
             return Ok(());
         };
@@ -209,11 +216,7 @@ impl Store {
             // Who may give away nothing, and ids that are not mapped.
             io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => ids_not_ours(uid, gid),
             _ => Error::Io { action: "change the owner of", path, source },
-        })?;
-        if self.sync_mode() != SyncMode::Off {
-            staging.sync()?;
-        }
-        Ok(())
+        })
     }
 
     /// Makes the directory of a layer above an image's. Returns the image's layer with it.
@@ -244,20 +247,15 @@ impl Store {
         Ok(Some((layer, directory)))
     }
 
-    /// Makes `diffs/<n>` for a layer above the one that has the directory `below`, durable.
+    /// Makes a directory for a layer above the one that has the directory `below`.
     fn new_writable_directory(
         &self,
         below: Option<(&LayerRecord, &Directory<'_>)>,
         limits: Limits,
     ) -> Result<Staging, Error> {
-        let staging = self.stage()?;
-        self.limit(&staging, limits)?;
+        let staging = self.stage_new(limits, !self.options().transient)?;
         if let Some((layer, below)) = below {
             below.prepare_above(&layer.id, &staging)?;
-        }
-        // What is written into it cannot be compared with anything later, so only a throw-away store goes without.
-        if self.sync_mode() != SyncMode::Off && !self.options().transient {
-            staging.sync()?;
         }
         Ok(staging)
     }
@@ -320,6 +318,7 @@ pub(super) struct NewContainer<'n> {
     image: Option<&'n ImageId>,
     record: &'n ContainerRecord,
     layer: &'n LayerRecord,
+    directory: NewDirectory<'n>,
     items: &'n PreparedItems<'n>,
     /// The ids that were chosen for it, and what was asked for.
     pub(super) choice: Option<(&'n Wanted, &'n IdMaps)>,
@@ -361,6 +360,9 @@ impl NewContainer<'_> {
             }
         }
         txn.put_layer(layer)?;
+        if let LayerContent::Writable(number) = layer.content {
+            self.directory.note(txn, number)?;
+        }
         txn.put_container(record)?;
         image::insert(txn, Owner::Container, &record.id, self.items)?;
         Ok(Insertion::Done)

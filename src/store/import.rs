@@ -359,8 +359,9 @@ impl Store {
         if self.sync_mode() != SyncMode::Full {
             return Ok(Durability::Unsynced { boot: self.boot_id()?.to_owned() });
         }
-        let also = self.unsynced_now()?;
+        let mut also = self.unsynced_now()?;
         if staged || !also.is_empty() {
+            also.extend(self.made_now()?);
             let synced = timing::spanned(Stage::Sync, || point.sync());
             self.or_distrust(synced.map_err(Error::from))?;
         }

@@ -18,6 +18,7 @@ use super::container::{checked_names, random_id};
 use super::home::Home;
 use super::image::{NewItem, PreparedItems, check_flags, insert as insert_items, prepare};
 use super::import::Durability;
+use super::new_directory::NewDirectory;
 use super::part::{Directory, Part};
 use super::remove::Mounts;
 use super::snapshot::refuse_uncommitted;
@@ -132,13 +133,20 @@ impl Home<'_> {
             false => Ok(()),
         };
         let limits = options.quota.or(store.options().quota);
-        let staging = match &options.template {
+        let mut staging = match &options.template {
             None => {
                 if sealed {
                     refuse_quota()?;
                 }
-                let limits = if sealed { Limits::default() } else { limits };
-                let staging = self.stage_above_layer(record.parent.as_deref(), limits)?;
+                let parent = record.parent.as_deref();
+                let staging = match sealed {
+                    true => self.stage_above_layer(parent, || store.stage())?,
+                    false => {
+                        let has_own_mode = parent.is_none() && options.root_mode.is_some();
+                        let is_on_record = !has_own_mode && options.root_owner.is_none();
+                        self.stage_above_layer(parent, || store.stage_new(limits, is_on_record))?
+                    }
+                };
                 if let (None, Some(mode)) = (&record.parent, options.root_mode) {
                     set_root_mode(store, &staging, mode)?;
                 }
@@ -191,11 +199,15 @@ impl Home<'_> {
             store.settle_directory(directory, written)?;
             return Ok(record);
         }
-        store.sync_writable(&point, &staging, options.template.is_some())?;
+        let new = match options.template {
+            None => store.finish_new(&mut staging)?,
+            Some(_) => store.sync_writable(&point).map(|()| NewDirectory::Settled)?,
+        };
         record.content = LayerContent::Writable(staging.number());
         let written = store.write_rows(&HashSet::new(), Durability::is_done, Mounts::GoOn, |rows| {
             self.refuse_taken(rows.txn, &record)?;
             rows.txn.put_layer(&record)?;
+            new.note(rows.txn, staging.number())?;
             insert_items(rows.txn, Owner::Layer, &record.id, &items)?;
             Ok(((), true))
         });
@@ -276,14 +288,18 @@ impl Home<'_> {
         Ok(record)
     }
 
-    /// Makes an empty directory for a layer above `parent`, whose root's metadata it gets.
-    pub(super) fn stage_above_layer(&self, parent: Option<&str>, limits: Limits) -> Result<Staging, Error> {
-        let Some(parent) = parent else {
-            let staging = self.store.stage()?;
-            self.store.limit(&staging, limits)?;
-            return Ok(staging);
-        };
-        self.stage_like(parent, limits, |staging, below| below.prepare_above(parent, staging))
+    /// Gives an empty directory, which `stage` makes, for a layer above `parent` the metadata of that one's root.
+    fn stage_above_layer(
+        &self,
+        parent: Option<&str>,
+        stage: impl Fn() -> Result<Staging, Error>,
+    ) -> Result<Staging, Error> {
+        match parent {
+            None => stage(),
+            Some(parent) => {
+                self.stage_like(parent, stage, |staging, below| below.prepare_above(parent, staging))
+            }
+        }
     }
 
     /// Makes a copy of a layer's directory, which must fit into the limits.
@@ -299,7 +315,13 @@ impl Home<'_> {
             return Ok(self.stage_settled(&layer, Old::Stays, limits)?.0);
         }
         drop(txn);
-        self.stage_like(of, limits, |staging, from| {
+        let stage = || {
+            let staging = self.store.stage()?;
+            // Before anything is in it: what it gets then counts.
+            self.store.limit(&staging, limits)?;
+            Ok(staging)
+        };
+        self.stage_like(of, stage, |staging, from| {
             from.prepare_above(of, staging)?;
             copy_into(from.open(of)?.as_fd(), staging, from.layout().xattrs())?;
             match limits.is_none() {
@@ -313,7 +335,7 @@ impl Home<'_> {
     fn stage_like(
         &self,
         layer: &str,
-        limits: Limits,
+        stage: impl Fn() -> Result<Staging, Error>,
         fill: impl Fn(&Staging, &Directory<'_>) -> Result<(), Error>,
     ) -> Result<Staging, Error> {
         let directory = || -> Result<Directory<'_>, Error> {
@@ -321,9 +343,7 @@ impl Home<'_> {
             Ok(txn.directory(&found(&txn, layer)?)?)
         };
         loop {
-            let (staging, from) = (self.store.stage()?, directory()?);
-            // Before anything is in it: what it gets then counts.
-            self.store.limit(&staging, limits)?;
+            let (staging, from) = (stage()?, directory()?);
             match fill(&staging, &from) {
                 Err(_) if directory()? != from => {}
                 filled => return filled.map(|()| staging),
@@ -359,18 +379,12 @@ impl Store {
         Ok(Staging::create(&Stage::create(self.layout())?, self.fresh_number()?)?)
     }
 
-    /// Brings a directory to the disk that is going to be written to. What is written into it later cannot be compared with
-    /// anything, so only a throw-away store goes without.
-    pub(super) fn sync_writable(
-        &self,
-        point: &SyncPoint,
-        staging: &Staging,
-        has_files: bool,
-    ) -> Result<(), Error> {
-        match (self.sync_mode(), has_files) {
-            (SyncMode::Off, _) => Ok(()),
-            (_, true) => self.or_distrust(point.sync().map_err(Error::from)),
-            (_, false) => Ok(staging.sync()?),
+    /// Brings the files of a directory to the disk that is going to be written to. They cannot be compared with anything later, so
+    /// only a throw-away store goes without.
+    pub(super) fn sync_writable(&self, point: &SyncPoint) -> Result<(), Error> {
+        match self.sync_mode() {
+            SyncMode::Off => Ok(()),
+            SyncMode::Full | SyncMode::Records => self.or_distrust(point.sync().map_err(Error::from)),
         }
     }
 

@@ -30,6 +30,7 @@
 //! | [`content`], [`compared`] | changes, diffs, exports |
 //! | [`lowers`], [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
 //! | [`spoiled`] | directories that give way to equal ones that were just filled |
+//! | [`new_directory`] | the directories of new layers that are written to, which nobody syncs |
 //! | [`unsynced`] | layers that are not on the disk yet, before their first use after a reboot |
 //! | [`garbage`], [`tidy`] | what crashes left behind |
 //! | [`event`], [`watch`] | following what is committed |
@@ -65,6 +66,7 @@ mod lease;
 mod lowers;
 mod mapped;
 mod mount;
+mod new_directory;
 mod open;
 mod open_roots;
 mod options;

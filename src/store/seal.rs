@@ -159,6 +159,7 @@ impl Home<'_> {
         let LayerContent::Writable(number) = record.content else {
             return if gift.is_empty() { Ok(record) } else { self.give_sealed(&record, gift) };
         };
+        self.seen_from().begin_read()?.verify_layer(&record)?;
         self.seen_from().refuse_in_doubt(store, &record)?;
         let held = self.hold_directory(&record.id, number)?;
         let sealed = self.seal_held(&record, number, gift);

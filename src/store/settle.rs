@@ -49,6 +49,7 @@ impl Home<'_> {
         let LayerContent::Writable(number) = record.content else { return Ok(false) };
         refuse_snapshot(&record, None)?;
         // The mark that says so is in the workdir, which goes with the directory.
+        self.seen_from().begin_read()?.verify_layer(&record)?;
         self.seen_from().refuse_in_doubt(store, &record)?;
         let held = self.hold_directory(id, number)?;
         let settled = self.settle_held(&record, number);
@@ -72,7 +73,7 @@ impl Home<'_> {
         let limits = limited.map(|limited| limited.limits).unwrap_or_default();
         let (staging, _) = self.stage_settled(record, Old::Goes, limits)?;
         disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;
-        store.sync_writable(&point, &staging, true)?;
+        store.sync_writable(&point)?;
         let settle = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, &record.id)?;
             if current.content != record.content {

@@ -53,7 +53,8 @@ impl Store {
 
     fn content_of(&self, txn: &View<'_>, layer: &LayerRecord) -> Result<u64, Error> {
         match layer.content {
-            LayerContent::Writable(_) | LayerContent::Additional(_) => {
+            LayerContent::Writable(_) => Ok(txn.written_usage(layer)?.apparent),
+            LayerContent::Additional(_) => {
                 Ok(disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?.apparent)
             }
             LayerContent::Sealed(tree) => {

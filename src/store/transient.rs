@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use crate::disk::RunLayout;
 use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::meta::{
-    NamedNumbers, Query, ReadTxn, RunDatabase, TransientNote, WriteTxn, named_numbers, transient_note,
+    NamedNumbers, Query, ReadTxn, RunDatabase, TransientNote, WriteTxn, made_empty, named_numbers,
+    transient_note,
 };
 use crate::sys::{machine, moment};
 use crate::types::ContainerId;
@@ -57,10 +58,7 @@ impl Store {
             return Ok(Rows::Seen(known));
         }
         let Some(note) = transient_note(own)? else { return Ok(Rows::None) };
-        let boot = machine::boot_id().map_err(|source| MetaError::Open {
-            path: machine::BOOT_ID.into(),
-            source: Box::new(source.into()),
-        })?;
+        let boot = boot_id()?;
         // The rows went with the boot.
         if note.boot != boot {
             return Ok(Rows::None);
@@ -276,6 +274,12 @@ impl Store {
     pub(crate) fn named_numbers(&self) -> Result<NamedNumbers, MetaError> {
         let own = self.database().begin_verified_read()?;
         let mut named = named_numbers(&own)?;
+        let made = made_empty(&own)?;
+        if !made.is_empty() {
+            let boot = boot_id()?;
+            // In this boot the kernel has them, and what is missing is missed.
+            named.unsynced.extend(made.into_iter().filter(|(_, of)| *of != boot).map(|(number, _)| number));
+        }
         if let Some(run) = self.known_transient(&own)? {
             let of_run = named_numbers(&run.rows().begin_verified_read()?)?;
             named.diffs.extend(of_run.diffs);
@@ -310,4 +314,9 @@ impl Store {
         }
         Ok(rows)
     }
+}
+
+fn boot_id() -> Result<String, MetaError> {
+    machine::boot_id()
+        .map_err(|source| MetaError::Open { path: machine::BOOT_ID.into(), source: Box::new(source.into()) })
 }

@@ -124,7 +124,7 @@ impl Home<'_> {
             staging => staging?,
         };
         disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;
-        store.sync_writable(&point, &staging, true)?;
+        store.sync_writable(&point)?;
         let written = self.hold_user(|| {
             store.write_rows(&HashSet::new(), Durability::is_done, Mounts::Wait, |rows| {
                 self.refuse_mounted(id)?;

@@ -12,7 +12,7 @@ use layerstore_schema::record::{KeptBlobRecord, LayerContent, LayerRecord};
 
 use crate::disk::{self, DamagedPath};
 use crate::error::{Error, LayoutError, UnsyncedError};
-use crate::meta::{Database, Query, ReadTxn, Unsynced, unsynced};
+use crate::meta::{Database, Query, ReadTxn, Unsynced, made_empty, made_empty_in, unsynced};
 use crate::types::{Digest, Hasher, TreeDigest};
 
 use super::Store;
@@ -33,10 +33,11 @@ impl Store {
             Some(images) => images.sync()?,
             None => 0,
         };
-        let numbers = self.unsynced_now()?;
+        let (numbers, made) = (self.unsynced_now()?, self.made_now()?);
         self.or_distrust(self.sync_filesystem())?;
-        if !numbers.is_empty() {
-            self.database().write::<_, Error>(|txn| Ok(txn.forget_unsynced(numbers.iter().copied())?))?;
+        if !numbers.is_empty() || !made.is_empty() {
+            let synced = numbers.iter().chain(&made).copied();
+            self.database().write::<_, Error>(|txn| Ok(txn.forget_unsynced(synced)?))?;
         }
         Ok(numbers.len().saturating_add(of_images))
     }
@@ -57,13 +58,25 @@ impl Store {
             for (number, _) in unsynced(txn)?.into_iter().filter(|(_, of)| of == boot) {
                 txn.mark_unsynced(number, &lost_in(boot))?;
             }
+            for (number, _) in made_empty(txn)?.into_iter().filter(|(_, of)| of == boot) {
+                txn.mark_made_empty(number, &lost_in(boot))?;
+            }
             Ok(())
         })
     }
 
     /// What is not synced and was written in this boot: a `syncfs` that begins now brings it to the disk.
     pub(super) fn unsynced_now(&self) -> Result<Vec<u64>, Error> {
-        let marks = unsynced(&self.database().begin_read()?)?;
+        self.of_this_boot(unsynced(&self.database().begin_read()?)?)
+    }
+
+    /// The same of directories that were made empty. There are as many as new containers since the last sync: only who syncs
+    /// asks.
+    pub(super) fn made_now(&self) -> Result<Vec<u64>, Error> {
+        self.of_this_boot(made_empty(&self.database().begin_read()?)?)
+    }
+
+    fn of_this_boot(&self, marks: Unsynced) -> Result<Vec<u64>, Error> {
         if marks.is_empty() {
             return Ok(Vec::new());
         }
@@ -172,7 +185,7 @@ impl Store {
 
     /// Notes that something is whole on the disk. A process that must not write, or comes when another does, remembers
     /// it for itself: the use that asked waits for nobody.
-    fn vouch_for(&self, number: u64) -> Result<(), Error> {
+    pub(super) fn vouch_for(&self, number: u64) -> Result<(), Error> {
         self.verified().insert(number);
         if self.is_read_only() {
             return Ok(());
@@ -183,7 +196,8 @@ impl Store {
         let database = Database::new(self.database().path().to_owned(), options);
         if let Err(error) = database.write::<_, Error>(|txn| {
             // What was read may have been the kernel's memory of what it could not write.
-            let is_on_disk = unsynced(txn)?.get(&number) != Some(&lost);
+            let noted = unsynced(txn)?.remove(&number).or(made_empty_in(txn, number)?);
+            let is_on_disk = noted.as_ref() != Some(&lost);
             Ok(txn.forget_unsynced(is_on_disk.then_some(number))?)
         }) {
             tracing::debug!(%error, number, "verified, and not noted");
@@ -231,12 +245,17 @@ mod tests {
             store.database().write::<_, Error>(|txn| Ok(txn.mark_unsynced(number, boot)?)).unwrap();
         };
         mark(7, boot);
+        store.database().write::<_, Error>(|txn| Ok(txn.mark_made_empty(9, boot)?)).unwrap();
+        let made = || made_empty_in(&store.database().begin_read().unwrap(), 9).unwrap();
         let count = || store.count_unsynced(&store.database().begin_read().unwrap()).unwrap();
         assert_eq!(count(), (1, 0));
         let failed =
             || Err(Error::Io { action: "sync", path: "/".into(), source: io::ErrorKind::Other.into() });
         store.or_distrust(failed()).unwrap_err();
         assert_eq!(count(), (0, 1));
+        assert_eq!(made(), Some(lost_in(boot)));
+        store.vouch_for(9).unwrap();
+        assert_eq!(made(), Some(lost_in(boot)));
         // The kernel has nothing more to say of what it could not write.
         assert_eq!(store.sync().unwrap(), 0);
         assert_eq!(count(), (0, 1));
@@ -246,5 +265,6 @@ mod tests {
         mark(7, &lost_in("an earlier boot"));
         store.vouch_for(7).unwrap();
         assert_eq!(count(), (0, 0));
+        assert_eq!(made(), Some(lost_in(boot)), "it is another one");
     }
 }

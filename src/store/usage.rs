@@ -2,7 +2,6 @@
 //! is written to.
 
 use std::collections::{BTreeSet, HashSet};
-use std::os::fd::AsFd;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::{LayerKey, usage as sums};
@@ -259,7 +258,7 @@ impl Usage {
             // What is in an additional layer store takes nothing here.
             LayerContent::Additional(_) => {}
             LayerContent::Writable(_) => {
-                let measured = disk::usage(txn.directory(layer)?.open(&layer.id)?.as_fd())?;
+                let measured = txn.written_usage(layer)?;
                 let unique = going.contains(&layer.id);
                 self.add(measured.allocated, measured.apparent, measured.inodes, unique);
             }

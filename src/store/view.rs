@@ -293,7 +293,8 @@ impl<'s> View<'s> {
         self.diff(tree)
     }
 
-    /// Where the files of a layer are.
+    /// Where the files of a layer are. The directory of one that is written to is [made again](Self::ensure_made) if the power
+    /// took it before it was on the disk, as far as that can be done now: who only asks where it is gets an answer.
     ///
     /// Returns [`MetaError::Missing`] if no store has them.
     pub(crate) fn directory(&self, layer: &LayerRecord) -> Result<Directory<'s>, MetaError> {
@@ -307,7 +308,13 @@ impl<'s> View<'s> {
             }
             LayerContent::Writable(number) => {
                 let part = self.home(Owner::Layer, &layer.id)?;
-                (part.ok_or_else(|| missing("layer", layer.id.clone()))?, *number)
+                let part = part.ok_or_else(|| missing("layer", layer.id.clone()))?;
+                match self.ensure_made(part, layer, *number) {
+                    Err(Error::Meta(error)) => return Err(error),
+                    Err(error) => tracing::warn!(layer = layer.id, %error, "its directory is not made again"),
+                    Ok(()) => {}
+                }
+                (part, *number)
             }
             LayerContent::Additional(path) => {
                 let part = self.home(Owner::Layer, &layer.id)?;
@@ -331,15 +338,22 @@ impl<'s> View<'s> {
     ///
     /// Returns [`Error::Unsynced`] if one is not whole.
     pub(crate) fn verify_chain(&self, top: &str) -> Result<(), Error> {
-        self.chain(top)?.iter().try_for_each(|layer| self.verify_layer(layer))
+        // What is made again has something of what is below it.
+        self.chain(top)?.iter().rev().try_for_each(|layer| self.verify_layer(layer))
     }
 
     /// As [`verify_chain`](Self::verify_chain), for one layer.
     pub(crate) fn verify_layer(&self, layer: &LayerRecord) -> Result<(), Error> {
-        let LayerContent::Sealed(tree) = &layer.content else { return Ok(()) };
-        match self.diff_of(layer, &TreeDigest(*tree))? {
-            Some((part, _)) => part.store().verify_layer(part.txn()?, layer),
-            None => Ok(()),
+        match &layer.content {
+            LayerContent::Sealed(tree) => match self.diff_of(layer, &TreeDigest(*tree))? {
+                Some((part, _)) => part.store().verify_layer(part.txn()?, layer),
+                None => Ok(()),
+            },
+            LayerContent::Writable(number) => match self.home(Owner::Layer, &layer.id)? {
+                Some(part) => self.ensure_made(part, layer, *number),
+                None => Ok(()),
+            },
+            LayerContent::Additional(_) => Ok(()),
         }
     }
 }

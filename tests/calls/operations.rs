@@ -56,7 +56,7 @@ fn small_operations_make_few_system_calls() {
     assert!(!list.iter().any(is_write), "a list writes:\n{}", list.join("\n"));
     let counted = [
         ("open and list", list, 48),
-        ("open and look at one", calls(&dir, &["inspect", "base"]), 100),
+        ("open and look at one", calls(&dir, &["inspect", "base"]), 103),
         ("create a container", calls(&dir, &["create-container", "--name", "web"]), 186),
         ("remove a container", calls(&dir, &["rm", "web"]), 302),
     ];

@@ -1,6 +1,7 @@
 //! What a store must show on a disk that a cut left.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use layerstore::oci::SaveOptions;
@@ -68,11 +69,30 @@ pub fn verify_records(
     Ok(())
 }
 
+/// Whether each container can be used and is its owner's, unless what it stands on is refused.
+pub fn verify_containers(store: &Store) -> Result<(), String> {
+    for container in store.containers().map_err(|error| format!("{error:?}"))? {
+        match store.mount(&container, &MountOptions::default()) {
+            Ok(_) => store.unmount(&container, UnmountMode::Plain).map_err(|error| format!("{error:?}"))?,
+            Err(Error::Unsynced(_)) => continue,
+            Err(error) => return Err(format!("mount of {}: {error:?}", container.id)),
+        };
+        let upper = store.layer_places(&container.layer).map_err(|error| format!("{error:?}"))?.upper;
+        let found = upper.metadata().map_err(|error| format!("{}: {error}", upper.display()))?;
+        let root = (found.mode() & 0o7777, found.uid(), found.gid());
+        if root != worker::ROOT {
+            return Err(format!("the root of {} is {root:?}", container.id));
+        }
+    }
+    Ok(())
+}
+
 /// Whether every file is there, and nothing is damaged; and whether the store takes more.
 pub fn verify_data(store: &Store, images: &Path, random: &mut Random) -> Result<(), String> {
     check(store, CheckLevel::Default, "before the collection", true)?;
     store.gc(false).map_err(|error| format!("gc: {error:?}"))?;
     check(store, CheckLevel::Deep, "after the collection", false)?;
+    verify_containers(store)?;
     for layer in layers(store)? {
         export(store, &layer)?.map_err(|refused| format!("export of {}: {refused}", layer.id))?;
     }
@@ -84,6 +104,7 @@ pub fn verify_data(store: &Store, images: &Path, random: &mut Random) -> Result<
 /// Whether each layer, whose files were not synced, is whole or refused, and whether loading its image again mends it.
 /// Returns how many were refused.
 pub fn verify_doubtful_data(store: &Store, images: &Path, saved: &Path) -> Result<usize, String> {
+    verify_containers(store)?;
     let mut shown = BTreeSet::new();
     for image in store.images().map_err(|error| format!("{error:?}"))? {
         match store.mount(&image, &MountOptions::default()) {

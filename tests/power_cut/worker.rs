@@ -23,6 +23,10 @@ use crate::support::tar::{Member, archive};
 pub const THREADS: usize = 2;
 /// The file that containers have in their directories.
 const FILE: &str = "kept/file";
+/// The file that processes of containers sync.
+const SYNCED: &str = "synced";
+/// Mode and owners of the root of all images, and so of the containers on them.
+pub const ROOT: (u32, u32, u32) = (0o1751, 3, 4);
 /// How many images each can load.
 const IMAGES: usize = 3;
 
@@ -59,6 +63,8 @@ pub struct Container {
     pub items: BTreeMap<String, Vec<u8>>,
     /// The file in its directory.
     pub file: Option<Vec<u8>>,
+    /// The file that a process of its own has synced.
+    pub synced: Option<Vec<u8>>,
 }
 
 impl Part {
@@ -100,6 +106,11 @@ impl Part {
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
                 read => Some(read?),
             };
+            row.synced = match store.layer_places(&container.layer) {
+                // Its directory was not on the disk, and neither is what it stands on.
+                Err(Error::Unsynced(_)) => None,
+                places => std::fs::read(places?.upper.join(SYNCED)).ok(),
+            };
             part.containers.insert(container.id.to_string(), row);
         }
         Ok(part)
@@ -131,6 +142,7 @@ pub enum Kind {
     Commit,
     Write,
     WriteFile,
+    SyncInContainer,
     CreateImage,
     RemoveContainer,
     RemoveImage,
@@ -182,7 +194,8 @@ fn prefix(thread: usize) -> String {
 /// The images that threads load: many small files and a large one, above a layer that all have.
 pub fn write_images(directory: &Path, random: &mut Random) {
     let tree = |name: &str, files: usize, large: usize, random: &mut Random| {
-        let mut members = vec![Member::directory(name)];
+        let root = Member::directory(".").mode(ROOT.0).owner(ROOT.1.into(), ROOT.2.into());
+        let mut members = vec![root, Member::directory(name)];
         for number in 0..files {
             let length = 10 + random.below(6000);
             members.push(Member::file(format!("{name}/{number}"), random.bytes(length)));
@@ -255,6 +268,7 @@ impl Worker<'_> {
             (5, Kind::Commit),
             (5, Kind::Write),
             (3, Kind::WriteFile),
+            (4, Kind::SyncInContainer),
             (2, Kind::CreateImage),
             (2, Kind::RemoveContainer),
             (if unused.is_empty() { 0 } else { 3 }, Kind::RemoveImage),
@@ -344,6 +358,20 @@ impl Worker<'_> {
                 let bytes = self.random.bytes(length);
                 self.store.write_container_file(&container.parse()?, FILE, &bytes)?;
                 part.containers.get_mut(&container).unwrap().file = Some(bytes);
+            }
+            Kind::SyncInContainer => {
+                // As overlayfs does it for a process which knows that nothing else is on the disk.
+                let container = self.container(part);
+                let layer = self.store.container(&container)?.layer;
+                let upper = self.store.layer_places(&layer)?.upper;
+                let length = [0, 100, 10_000, 700_000][self.random.below(4)];
+                let bytes = self.random.bytes(length);
+                let mut file = File::create(upper.join("draft")).unwrap();
+                file.write_all(&bytes).unwrap();
+                file.sync_all().unwrap();
+                std::fs::rename(upper.join("draft"), upper.join(SYNCED)).unwrap();
+                File::open(&upper).unwrap().sync_all().unwrap();
+                part.containers.get_mut(&container).unwrap().synced = Some(bytes);
             }
             Kind::CreateImage => {
                 let ids: Vec<_> = part.images.values().cloned().collect();
