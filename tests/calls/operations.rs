@@ -55,10 +55,10 @@ fn small_operations_make_few_system_calls() {
         |call: &String| call.contains("O_RDWR") && call.contains("store.redb") || call.starts_with("pwrite");
     assert!(!list.iter().any(is_write), "a list writes:\n{}", list.join("\n"));
     let counted = [
-        ("open and list", list, 48),
-        ("open and look at one", calls(&dir, &["inspect", "base"]), 103),
-        ("create a container", calls(&dir, &["create-container", "--name", "web"]), 186),
-        ("remove a container", calls(&dir, &["rm", "web"]), 302),
+        ("open and list", list, 50),
+        ("open and look at one", calls(&dir, &["inspect", "base"]), 106),
+        ("create a container", calls(&dir, &["create-container", "--name", "web"]), 191),
+        ("remove a container", calls(&dir, &["rm", "web"]), 308),
     ];
     // In a namespace the map of its ids is read, too: several times.
     let of_namespace = if machine::in_user_namespace() { 16 } else { 0 };
