@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    CheckLevel, CheckOptions, Container, ContainerOptions, Error, IdMapping, IdMaps, LayerId, LayerOptions,
-    MountOptions, Store, StoreOptions, SyncMode, UnmountMode,
+    BackupMode, CheckLevel, CheckOptions, Container, ContainerOptions, Error, IdMapping, IdMaps, LayerId,
+    LayerOptions, MountOptions, Note, Store, StoreOptions, SyncMode, UnmountMode,
 };
 use layerstore_schema::table::{self, MADE_EMPTY};
 use redb::ReadableTable;
@@ -227,6 +227,52 @@ fn what_is_there_stays_as_it_is_and_is_missed_afterwards() {
     assert_eq!(Tree::scan(&path), before);
     assert_eq!(noted(&dir), 0);
     std::fs::remove_dir(&path).unwrap();
+    let refused = store.changes(&web);
+    assert!(matches!(refused, Err(Error::LayerMissing { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_check_tells_what_is_to_be_made_again() {
+    let dir = Dir::new("new-directories-told");
+    let store = open(&dir, SyncMode::Full);
+    let (web, path) = container(&dir, &store, &ContainerOptions::named("web"));
+    cut_power(&dir, &[&path]);
+    let notes = open(&dir, SyncMode::Full).check(&CheckOptions::default()).unwrap().notes;
+    let told = Note::MadeAgain { thing: format!("layer {}", web.layer), path };
+    assert_eq!(notes, [told]);
+}
+
+/// What an operator removes, or a disk loses, while nobody uses it.
+#[test]
+fn what_is_lost_after_the_first_write_of_a_boot_is_missed() {
+    let dir = Dir::new("new-directories-settled");
+    let store = open(&dir, SyncMode::Full);
+    let (_, kept) = container(&dir, &store, &ContainerOptions::named("web"));
+    let (_, lost) = container(&dir, &store, &ContainerOptions::named("www"));
+    cut_power(&dir, &[&lost]);
+    std::fs::remove_file(dir.root().join("collected")).unwrap();
+    open(&dir, SyncMode::Full).create_layer(None, &LayerOptions::default()).unwrap();
+    assert_eq!(noted(&dir), 2, "the lost one, and the newest");
+    std::fs::remove_dir(&kept).unwrap();
+    let found = open(&dir, SyncMode::Full).check(&CheckOptions::default()).unwrap().findings;
+    let codes: Vec<_> = found.iter().map(|found| found.damage.code()).collect();
+    assert_eq!(codes, ["directory-missing"], "{found:?}");
+}
+
+#[test]
+fn a_copy_that_is_put_back_makes_nothing_again() {
+    let dir = Dir::new("new-directories-backup");
+    let store = open(&dir, SyncMode::Full);
+    let (web, _) = container(&dir, &store, &ContainerOptions::named("web"));
+    let copy = dir.join("copy");
+    store.backup(&copy, BackupMode::New).unwrap();
+    assert_eq!(noted(&dir), 1);
+    store.remove_container(&web.id).unwrap();
+    drop(store);
+    std::fs::rename(copy, dir.root().join("store.redb")).unwrap();
+    assert_eq!(noted(&dir), 0);
+    database::reboot(&dir.root());
+    let store = open(&dir, SyncMode::Full);
     let refused = store.changes(&web);
     assert!(matches!(refused, Err(Error::LayerMissing { .. })), "{refused:?}");
 }

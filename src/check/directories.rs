@@ -11,14 +11,13 @@ use layerstore_schema::table::Owner;
 
 use super::bytes::{self, ItemBytes};
 use super::compare;
-use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain, withheld};
+use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain, note, withheld};
 use crate::composefs;
 use crate::disk::{self, AdditionalDirectory, DiffName, Subdirectory, parallel};
 use crate::error::{Error, ExportError, LayoutError, MetaError, is_denied};
 use crate::layer::{self, Progress};
 use crate::meta::{BlobKind, Query, Records, open_blob, read_blob};
 use crate::store::Store;
-use crate::sys::path;
 use crate::types::{Digest, Hasher, TreeDigest};
 
 /// One thing to check.
@@ -49,15 +48,15 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let level = options.level;
     let (trees, mut others) = (trees(records, scope), other_jobs(records, scope, level));
-    if !records.made_empty.is_empty() {
-        let boot = store.boot_id()?;
-        // What the power took before it was on the disk is made again when it is used.
-        let is_taken = |number: &u64| {
-            records.made_empty.get(number).is_some_and(|of| of != boot)
-                && !path::exists(&store.diff_path(*number)).unwrap_or(true)
-        };
-        others.retain(|job| !matches!(job, Job::Writable(_, number) if is_taken(number)));
-    }
+    // A note says of those what becomes of them.
+    let is_missed = |job: &Job<'_>| match job {
+        Job::Writable(_, number) => Ok(!note::is_made_again(store, records, *number)?),
+        _ => Ok::<_, Error>(true),
+    };
+    others = others
+        .into_iter()
+        .filter_map(|job| is_missed(&job).map(|missed| missed.then_some(job)).transpose())
+        .collect::<Result<_, _>>()?;
     let done = AtomicU64::new(0);
     let archives: usize = match level {
         CheckLevel::Deep => trees.iter().map(|job| archives_of(job, records, scope).count()).sum(),

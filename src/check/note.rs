@@ -11,6 +11,7 @@ use crate::disk::{AdditionalDirectory, DiffName, Subdirectory};
 use crate::error::Error;
 use crate::meta::Records;
 use crate::store::Store;
+use crate::sys::path;
 use crate::types::TreeDigest;
 
 /// Something that is as it should be, and that one may want to know.
@@ -45,6 +46,16 @@ pub enum Note {
         /// The mount point.
         target: PathBuf,
     },
+    /// It was new and empty when the machine went down, and did not reach the disk.
+    #[error(
+        "{thing} was new when the machine went down, and {path:?} was not on the disk: it is made again, empty, when it is used"
+    )]
+    MadeAgain {
+        /// The layer.
+        thing: String,
+        /// The directory.
+        path: PathBuf,
+    },
     /// It was not synced when the machine went down, and nobody has used it since.
     #[error(
         "{thing} in {path:?} was not synced when the machine went down; it is verified before its first use, and by \
@@ -64,6 +75,7 @@ impl Note {
         match self {
             Note::Unsynced { .. } => "unsynced",
             Note::Unverified { .. } => "unverified",
+            Note::MadeAgain { .. } => "made-again",
             Note::Served { .. } => "served",
             Note::Mounted { .. } => "mounted",
         }
@@ -74,6 +86,7 @@ impl Note {
         match self {
             Note::Unsynced { thing, .. }
             | Note::Unverified { thing, .. }
+            | Note::MadeAgain { thing, .. }
             | Note::Served { thing, .. }
             | Note::Mounted { thing, .. } => thing,
         }
@@ -94,9 +107,19 @@ pub(super) fn check(
     let mut notes = served(records, scope);
     if scope.is_everything() && !records.damaged.iter().any(|record| record.kind == "layer") {
         let known = records.written_numbers();
-        // That one is new is nothing to tell: it has what it should have, or is made again.
+        // That one is new is nothing to tell.
         let unused = records.made_empty.keys().filter(|number| !known.contains(number));
         damages.extend(unused.map(|number| Damage::UnsyncedUnused { number: *number }));
+    }
+    for layer in records.layers.values().filter(|layer| scope.has_layer(&layer.id)) {
+        if let LayerContent::Writable(number) = layer.content
+            && is_made_again(store, records, number)?
+        {
+            notes.push(Note::MadeAgain {
+                thing: format!("layer {}", layer.id),
+                path: store.diff_path(number),
+            });
+        }
     }
     if records.unsynced.is_empty() {
         return Ok(notes);
@@ -123,6 +146,12 @@ pub(super) fn check(
         }
     }
     Ok(notes)
+}
+
+/// Whether a directory that is not there was new when the machine went down.
+pub(super) fn is_made_again(store: &Store, records: &Records, number: u64) -> Result<bool, Error> {
+    let Some(of) = records.made_empty.get(&number) else { return Ok(false) };
+    Ok(of != store.boot_id()? && !path::exists(&store.diff_path(number)).unwrap_or(true))
 }
 
 /// The layers of which only their directory can be checked.

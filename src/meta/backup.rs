@@ -9,7 +9,7 @@ use redb::{CompactionError, Key, StorageError, TableDefinition, TableHandle, Val
 use rustix::fs::FileType;
 
 use super::create::{Draft, Place};
-use super::{Database, DatabaseOptions, ReadTxn, Tables, WriteTxn};
+use super::{Database, DatabaseOptions, ReadTxn, Tables, WriteTxn, made_empty};
 use crate::error::MetaError;
 use crate::sys::file::File;
 use crate::sys::path;
@@ -68,6 +68,8 @@ impl Database {
         let begin = |database: &redb::Database| database.begin_write().map_err(|error| failed(error.into()));
         let target = WriteTxn::new(database.run(begin)?, database.health().clone());
         snapshot.copy_to(&target)?;
+        // They are on the disk; and what is missing when the copy is put back is not to be made again as if it were new.
+        made_empty(&target)?.into_keys().try_for_each(|number| target.forget_made_empty(number))?;
         target.0.finish(|txn| txn.commit().map_err(|error| failed(error.into())))?;
         database.run_mut(|database| database.compact().map_err(|error| failed(error.into())))?;
         Ok(())

@@ -34,7 +34,8 @@ impl Store {
     ///
     /// The copy has mode 0600, and its name when it is whole and on the disk. It takes the place of `store.redb` when
     /// no process has the store open; what the store got since is garbage then, for [`Store::gc`], and what it lost
-    /// since is found by [`Store::check`].
+    /// since is found by [`Store::check`]. If there are new layers whose directories nobody has synced, the store's filesystem is synced
+    /// first.
     ///
     /// Returns [`Error::Meta`] with [`BackupInStore`](crate::MetaError::BackupInStore) if `to` leads to the store's own
     /// database or lies in its root or run root, whatever `mode` is; with [`BackupExists`](crate::MetaError::BackupExists)
@@ -60,6 +61,9 @@ impl Store {
     pub fn backup(&self, to: &Path, mode: BackupMode) -> Result<u64, Error> {
         if self.is_own_place(to) {
             return Err(MetaError::BackupInStore { path: to.to_owned(), root: self.root().to_owned() }.into());
+        }
+        if !self.made_now()?.is_empty() {
+            self.sync_filesystem()?;
         }
         Ok(self.database().backup(to, mode == BackupMode::Replace)?)
     }

@@ -74,7 +74,7 @@ impl Store {
     /// image.
     ///
     /// The layer's root directory has the metadata of the layer below it. When the call returns, directory and
-    /// records survive a power cut, unless [`SyncMode`] is `Off` or the container is
+    /// records survive a power cut, unless [`SyncMode`](super::SyncMode) is `Off` or the container is
     /// [transient](super::StoreOptions::transient).
     ///
     /// With ids of its own, the layer's directory belongs to the host's id of the container's root, mounts show the files of

@@ -8,14 +8,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use layerstore_schema::record::LayerRecord;
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, Limits, Stage, Staging, Subdirectory};
+use crate::disk::{self, DiffName, Limits, Stage, Staging, Subdirectory};
 use crate::error::{Error, LayoutError, LookupError};
 use crate::image;
-use crate::meta::{WriteTxn, made_empty_in};
+use crate::meta::{WriteTxn, made_empty, made_empty_in};
 use crate::sys::sync;
 
 use super::garbage::Sweep;
 use super::part::Part;
+use super::unsynced::lost_in;
 use super::view::View;
 use super::{Store, SyncMode};
 
@@ -61,6 +62,26 @@ impl Store {
             staging.sync()?;
         }
         Ok(NewDirectory::Settled)
+    }
+
+    /// Comes with the first write of a boot: forgets which directories were new in an earlier one, of those that are there. If one is
+    /// missing from now on, that is a loss.
+    pub(super) fn settle_made(&self) -> Result<(), Error> {
+        let boot = self.boot_id()?;
+        let mut noted = made_empty(&self.database().begin_read()?)?;
+        noted.retain(|_, of| of != boot && *of != lost_in(boot));
+        if noted.is_empty() || self.sync_mode() == SyncMode::Off {
+            return Ok(());
+        }
+        let there = self.layout().entries(Subdirectory::Diffs)?;
+        let there = there.into_iter().filter(|name| matches!(name, DiffName::Entry(_)));
+        let settled: Vec<u64> =
+            there.map(|name| name.number()).filter(|number| noted.contains_key(number)).collect();
+        if settled.is_empty() {
+            return Ok(());
+        }
+        self.sync_filesystem()?;
+        self.database().write(|txn| Ok(txn.forget_unsynced(settled.iter().copied())?))
     }
 
     fn sync_made(&self, root: BorrowedFd<'_>, number: u64) -> Result<(), Error> {

@@ -57,7 +57,7 @@ impl Store {
         let mut sweep = Sweep::limited(self, LIMIT)?;
         let mut swept = sweep.announced();
         if !booted {
-            swept = swept.and(sweep.unannounced());
+            swept = swept.and(sweep.unannounced()).and(self.settle_made());
             // Whatever came of it: what failed once fails for each writer, and `gc` says why.
             self.note_collected()?;
         }

@@ -226,7 +226,7 @@ impl Store {
 }
 
 /// What stands in a row instead of the boot in which a sync failed.
-fn lost_in(boot: &str) -> String {
+pub(super) fn lost_in(boot: &str) -> String {
     format!("lost {boot}")
 }
 
