@@ -19,11 +19,6 @@ impl Space {
         Ok(Space { length, words: vec![0; words] })
     }
 
-    /// Those of these pages that are there.
-    pub(super) fn within(&self, pages: Range<u64>) -> Range<u64> {
-        pages.start.min(self.length)..pages.end.min(self.length)
-    }
-
     /// Takes these pages.
     pub(super) fn take(&mut self, pages: Range<u64>) -> Result<(), Flaw> {
         if pages.end > self.length {
@@ -67,7 +62,7 @@ impl Space {
         if record.first().copied().map(u32::from) != Some(REGION_ORDER) || pages > 1 << REGION_ORDER {
             return Err("a region has another size");
         }
-        let mut from = FREE_AT;
+        let (length, mut from) = (self.length, FREE_AT);
         for order in 0..=REGION_ORDER {
             let end = 4_usize.saturating_mul(order as usize).saturating_add(8);
             let end = u32_at(record, end).and_then(|end| usize::try_from(end).ok()).ok_or(CUT)?;
@@ -82,7 +77,7 @@ impl Space {
                 }
                 let first = start.saturating_add(u64::from(free) << order);
                 // The record is of before the end of the file was cut off.
-                self.take(self.within(first..first.saturating_add(1 << order)))?;
+                self.take(first.min(length)..first.saturating_add(1 << order).min(length))?;
             }
             from = end;
         }

@@ -73,21 +73,11 @@ impl From<Flaw> for Fault {
 pub(super) fn verify(file: &File) -> Result<Vec<Range<u64>>, Fault> {
     let mut header = [0; HEADER];
     file.read_exact_at(&mut header, 0)?;
-    verify_commit(file, &Commit::read(&header)?, |_, freed| freed)
+    verify_commit(file, &Commit::read(&header)?)
 }
 
-/// The same of a commit that a snapshot is of, beside others who write: what it lists as freed one of them may have freed, and cut off
-/// with the end of the file.
-pub(super) fn verify_beside_writers(file: &File, commit: &Commit) -> Result<(), Fault> {
-    verify_commit(file, commit, Space::within).map(drop)
-}
-
-/// `freed_of` says which of the pages that are listed as freed must be used for nothing else.
-fn verify_commit(
-    file: &File,
-    commit: &Commit,
-    freed_of: impl Fn(&Space, Range<u64>) -> Range<u64>,
-) -> Result<Vec<Range<u64>>, Fault> {
+/// The same of a commit whose pages nobody changes meanwhile.
+pub(super) fn verify_commit(file: &File, commit: &Commit) -> Result<Vec<Range<u64>>, Fault> {
     let mut walk = Walk::new(file)?;
     if let Some(root) = commit.user {
         walk.space.take(root.page.pages()?)?;
@@ -117,8 +107,7 @@ fn verify_commit(
         }
     }
     for page in freed {
-        let pages = freed_of(&walk.space, page.pages()?);
-        walk.space.take(pages)?;
+        walk.space.take(page.pages()?)?;
     }
     // redb takes no other record for right, and makes it anew from pages that it verifies then.
     if commit.two_phase

@@ -152,3 +152,27 @@ fn no_time_means_one_try_and_no_thread_in_a_queue() {
     holder.end();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
+
+/// What the last commit lists as freed the next one frees, and with it goes the end of the file.
+#[test]
+fn a_snapshot_is_sound_whose_successor_cuts_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let (path, large) = (database.path().to_owned(), "x".repeat(16 << 20));
+    let write = |database: &Database, id: &str, metadata: &str| {
+        let content = LayerContent::Writable(7);
+        let layer = LayerRecord { metadata: metadata.to_owned(), content, ..layer(id, None) };
+        database.write::<_, MetaError>(|txn| txn.put_layer(&layer)).unwrap();
+    };
+    write(&database, "ab", &large);
+    database.write::<_, MetaError>(|txn| txn.remove_layer("ab").map(drop)).unwrap();
+    let length = || std::fs::metadata(&path).unwrap().len();
+    let before = length();
+    let other = path.clone();
+    crate::sys::moment::meanwhile("to verify a snapshot", move || {
+        let another = Database::new(other, DatabaseOptions::default());
+        (0..4).for_each(|number| write(&another, &format!("a{number}"), ""));
+    });
+    database.begin_verified_read().unwrap();
+    assert!(length() < before, "nothing was cut off: {before}");
+}

@@ -222,21 +222,6 @@ fn lists_and_records_made_by_hand_are_refused_if_they_cannot_be() {
     refused(&bench, "a record of regions that is none", &no_regions);
 }
 
-/// A writer frees what the last commit lists, and cuts it off with the end of the file, before his own commit is the last.
-#[test]
-fn who_reads_beside_a_writer_finds_the_end_cut_off() {
-    let bench = Bench::new();
-    let path = bench.dir.path().join("store.redb");
-    let pages = bench.golden.bytes.len() as u64 / PAGE;
-    let file = forge(&bench.golden, "data_pages_unreachable", LISTS, |_, list| {
-        list[..2].copy_from_slice(&1_u16.to_le_bytes());
-        list[2..10].copy_from_slice(&pages.to_le_bytes());
-    });
-    refused(&bench, "nobody writes", &file);
-    put(&path, &file).unwrap();
-    system::verify_beside_writers(&File::open(&path).unwrap(), &Commit::read(&file).unwrap()).unwrap();
-}
-
 /// redb gives what it changes or moves a new checksum.
 #[test]
 fn rot_does_not_become_right_by_writing() {
