@@ -231,7 +231,9 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Failure::Store(error) => error.hint().map(Cow::into_owned),
-            Failure::Archive { source, .. } => source.hint().map(Cow::into_owned),
+            Failure::Archive { source, .. } | Failure::Left { source, .. } => {
+                source.hint().map(Cow::into_owned)
+            }
             Failure::Asked { source, by } => Some(match source.hint() {
                 Some(hint) => format!("{by} asks for it; {hint}"),
                 None => format!("{by} asks for it"),

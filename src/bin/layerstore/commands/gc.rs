@@ -65,7 +65,8 @@ fn print(report: &GcReport, dry_run: bool, context: &Context) -> Result<(), Fail
         context.out().table(&table)?;
     }
     if report.removed.is_empty() {
-        return context.out().line("nothing to remove");
+        // What could not be removed is told, each with its reason.
+        return if report.left.is_empty() { context.out().line("nothing to remove") } else { Ok(()) };
     }
     let what = text::count(u64::try_from(report.removed.len()).unwrap_or(u64::MAX), "leftover");
     let would = if dry_run { "would remove" } else { "removed" };
