@@ -57,8 +57,9 @@ pub enum OciError {
     /// A directory with other things in it, which an image layout must not be mixed with.
     #[error("{} is not empty and no image layout; give an empty or new directory", .0.display())]
     NotEmpty(PathBuf),
-    /// An archive that is there, and is not to be replaced.
-    #[error("{} exists; choose another path, or have it replaced", .0.display())]
+    /// An archive that is there, and is not to be replaced. [`SaveOptions::replace`](crate::oci::SaveOptions::replace) and
+    /// [`Sink::create_or_replace`](crate::oci::Sink::create_or_replace) replace it.
+    #[error("{} exists; choose another path, or have it replaced (`SaveOptions::replace`)", .0.display())]
     ArchiveExists(PathBuf),
     /// A version of the image layout that this program does not know.
     #[error("{} has the image layout version {version:?}; this program reads 1.x", path.display())]

@@ -3,68 +3,39 @@
 //! Both forms are an image layout in a tar. A docker archive has `manifest.json` beside, as docker writes it
 //! since version 25; older ones read nothing else, and take members of any name.
 //!
-//! A file is written under a temporary name beside its place, synced, and renamed at the end. What was there before is
-//! refused, or replaced if that is asked for, and stays then until the new one is complete. A pipe or device is written to as
-//! it comes.
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustix::fs::FileType;
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
-use super::dir::{Dir, TemporaryFile, blob_error, io_error};
+use super::archive_target::{NewFile, open};
+use super::dir::{blob_error, io_error};
 use super::docker_archive::MANIFEST_FILE;
 use super::layout::{INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, blob_name};
 use super::layout_writer::merge_index;
 use super::manifest::Descriptor;
 use crate::error::OciError;
 use crate::sys::file::File;
-use crate::sys::path;
 use crate::types::Digest;
 
 /// An archive that is being written.
 pub(super) struct ArchiveWriter {
     tar: tar::Builder<BufWriter<File>>,
     path: PathBuf,
-    target: Option<Target>,
+    /// `None` for what is written to as it comes.
+    target: Option<NewFile>,
     blobs: BTreeMap<Digest, u64>,
     directories: BTreeSet<String>,
     /// A member was cut off, and nothing can make the archive whole again.
     broken: bool,
 }
 
-/// What the file becomes when it is complete; `None` in the writer for a pipe.
-struct Target {
-    dir: Arc<Dir>,
-    temporary: TemporaryFile,
-    /// Whether it may take the place of another.
-    replaces: bool,
-}
-
 impl ArchiveWriter {
     /// Begins one. `replace` says what becomes of an archive that is there.
     pub(super) fn create(path: &Path, replace: bool) -> Result<Self, OciError> {
-        let found = path::stat(path).ok();
-        let special = found.as_ref().is_some_and(|found| found.kind != FileType::RegularFile);
-        // Whoever made an empty file has only taken the name.
-        let replaces = replace || found.as_ref().is_some_and(|found| found.size == 0);
-        let (file, target) = if special {
-            let file = File::open_write_only(path).map_err(io_error("open", path))?;
-            (file, None)
-        } else if found.is_some() && !replaces {
-            return Err(OciError::ArchiveExists(path.to_owned()));
-        } else {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let dir = Arc::new(Dir::open(parent.unwrap_or(Path::new(".")))?);
-            let temporary = dir.create_temporary()?;
-            let file = temporary.file.try_clone().map_err(io_error("open", path))?;
-            (file, Some(Target { dir, temporary, replaces }))
-        };
+        let (file, target) = open(path, replace)?;
         Ok(ArchiveWriter {
             tar: tar::Builder::new(BufWriter::with_capacity(256 << 10, file)),
             path: path.to_owned(),
@@ -104,15 +75,10 @@ impl ArchiveWriter {
         let path = self.path;
         let mut writer = self.tar.into_inner().map_err(io_error("write", &path))?;
         writer.flush().map_err(io_error("write", &path))?;
-        let Some(Target { dir, temporary, replaces }) = self.target else { return Ok(()) };
-        temporary.file.sync().map_err(io_error("sync", &path))?;
-        let name = path.file_name().unwrap_or(OsStr::new(""));
-        if replaces {
-            temporary.rename(&dir, name)?;
-        } else if !temporary.rename_new(&dir, name)? {
-            return Err(OciError::ArchiveExists(path));
+        match self.target {
+            Some(target) => target.finish(path),
+            None => Ok(()),
         }
-        dir.sync()
     }
 
     fn small_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), OciError> {

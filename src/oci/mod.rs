@@ -6,6 +6,7 @@
 //! becomes a path without having been a digest or a member of the archive.
 
 mod archive;
+mod archive_target;
 mod archive_writer;
 mod blob;
 mod commit;

@@ -71,7 +71,8 @@ impl Store {
     /// is, if it has one. The image's config and every diffID are always the same.
     ///
     /// Returns [`Error::Lookup`] if the image is not there or has not the manifest that is asked for, [`Error::OwnPlace`] if `to` is in
-    /// the store, [`Error::Oci`] with [`ArchiveExists`](OciError::ArchiveExists) if an archive is there and is not to be replaced, or if the target cannot be written, and [`Error::Export`] if a layer is damaged.
+    /// the store, [`Error::Oci`] with [`ArchiveExists`](OciError::ArchiveExists) if an archive is there and is not to be replaced, or if
+    /// the target cannot be written, and [`Error::Export`] if a layer is damaged.
     pub fn save(
         &self,
         image: &ImageId,

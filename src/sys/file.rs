@@ -29,6 +29,11 @@ impl File {
         call(Call::Open, || OpenOptions::new().write(true).open(path)).map(File)
     }
 
+    /// The same; what is written comes after what is there.
+    pub(crate) fn open_to_append(path: &Path) -> io::Result<Self> {
+        call(Call::Open, || OpenOptions::new().append(true).open(path)).map(File)
+    }
+
     /// Opens the regular file at `path` for reading and writing, and creates it with mode 0600, whatever the umask, if it is missing: it
     /// is there, as a rule. Anything else that stands there is an error, and is neither opened nor followed.
     pub(crate) fn ensure(path: &Path) -> io::Result<Self> {

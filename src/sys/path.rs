@@ -1,5 +1,6 @@
 //! Calls that take an ordinary path, which may hold symbolic links: for what the user named, and for `/proc`.
 
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,11 +10,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatFs};
 
 use super::call::{Call, call};
-use super::file::File;
+use super::file::{File, duplicate};
 use super::stat::{self, Stat};
 
 /// The numbers of the null device.
 const NULL: (u32, u32) = (1, 3);
+
+/// The magic number of the filesystem of `/proc`.
+const PROC: u32 = 0x9fa0;
+
+/// As many links as the kernel follows.
+const LINKS: usize = 40;
 
 /// The magic number of the filesystem of pipes without a name.
 const PIPES: u32 = 0x5049_5045;
@@ -104,6 +111,28 @@ fn ends(found: &Stat, filesystem: impl FnOnce() -> io::Result<u32>) -> io::Resul
         FileType::Fifo => filesystem()? == PIPES,
         _ => false,
     })
+}
+
+/// Opens for writing what `path` leads to, if the last link to it is one of `/proc`, such as `/dev/stdout` leads to: it is a file that
+/// somebody has open, of whatever kind. What is written comes after what the file has.
+pub(crate) fn open_descriptor(path: &Path) -> io::Result<Option<File>> {
+    let mut at = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(target) = read_link(&at) else { break };
+        let parent = at.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if filesystem(parent)? != PROC {
+            at = parent.join(target);
+            continue;
+        }
+        let is_own = resolve(parent)? == resolve(Path::new("/proc/self/fd"))?;
+        // Opened anew, these would have another offset, and who writes to them later would write over it.
+        return Ok(Some(match at.file_name().and_then(OsStr::to_str) {
+            Some("1") if is_own => File::from(duplicate(io::stdout().as_fd())?),
+            Some("2") if is_own => File::from(duplicate(io::stderr().as_fd())?),
+            _ => File::open_to_append(path)?,
+        }));
+    }
+    Ok(None)
 }
 
 /// The whole content of a file.

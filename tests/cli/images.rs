@@ -73,6 +73,34 @@ fn an_archive_that_is_there_is_replaced_on_request() {
     }
 }
 
+/// As root the archive took the place of the link, which may be that in `/dev`.
+#[test]
+fn an_archive_goes_to_standard_output() {
+    let dir = Dir::new("archive-stdout");
+    load_base(&dir);
+    dir.layerstore(["save", "base", "docker-archive:a.tar"]).assert_success();
+    let archive = std::fs::read(dir.join("a.tar")).unwrap();
+    let link = dir.join("stdout");
+    std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
+    for json in [&[][..], &["--json"]] {
+        let to_pipe = [&["save", "base", "docker-archive:stdout"][..], json].concat();
+        assert!(dir.layerstore(to_pipe).stdout_bytes() == archive);
+    }
+    let run = |script: &str, to: &str| {
+        dir.within_shell(script, ["save", "base", to]).assert_success();
+        std::fs::read(dir.join("out")).unwrap()
+    };
+    let with_rest = [archive.as_slice(), b"rest\n"].concat();
+    let between = [b"first\n", with_rest.as_slice()].concat();
+    for to in ["docker-archive:stdout", "docker-archive:/proc/self/fd/1"] {
+        assert!(run(r#"{ "$@"; echo rest; } > out"#, to) == with_rest);
+        assert!(run(r#"{ echo first; "$@"; echo rest; } > out"#, to) == between);
+        assert!(run(r#"echo first > out; "$@" >> out; echo rest >> out"#, to) == between);
+    }
+    assert!(run(r#""$@" 3> out"#, "docker-archive:/proc/self/fd/3") == archive);
+    assert!(link.is_symlink());
+}
+
 #[test]
 fn committed_container_is_an_image() {
     let dir = Dir::new("commit");

@@ -70,6 +70,16 @@ impl Dir {
         std::fs::read_to_string(&trace).unwrap()
     }
 
+    /// Runs the same as `"$@"` of a script.
+    pub fn within_shell<A: AsRef<OsStr>>(
+        &self,
+        script: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> TestCommand {
+        let shell = TestCommand::new("sh").args(["-euc", script, "sh"]).arg(binary());
+        self.with_store(shell, arguments)
+    }
+
     fn with_store<A: AsRef<OsStr>>(
         &self,
         command: TestCommand,

@@ -103,6 +103,63 @@ fn an_archive_takes_the_place_of_none_that_it_was_not_told_of() {
 }
 
 #[test]
+fn an_empty_file_is_replaced_once() {
+    let place = Place::new();
+    let (first, second) = (TestImage::new("first", true), TestImage::new("second", true));
+    let archive = place.reference("oci-archive", "a.tar");
+    let path = place.path("a.tar");
+    let begin = |image: &TestImage| {
+        let mut sink = Sink::create(&archive, place.0.path()).unwrap();
+        image.put(&mut sink, &["a"]);
+        sink
+    };
+    std::fs::write(&path, "").unwrap();
+    let sinks = [&first, &second].map(begin);
+    let done = sinks.map(Sink::finish);
+    assert!(matches!(done, [Ok(()), Err(OciError::ArchiveExists(_))]), "{done:?}");
+    first.assert_same(&place.open("oci-archive", "a.tar").unwrap(), None, true);
+    // Written to meanwhile.
+    std::fs::write(&path, "").unwrap();
+    let sink = begin(&first);
+    std::fs::write(&path, "mine").unwrap();
+    assert!(matches!(sink.finish(), Err(OciError::ArchiveExists(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    // Gone meanwhile.
+    std::fs::write(&path, "").unwrap();
+    let sink = begin(&second);
+    std::fs::remove_file(&path).unwrap();
+    sink.finish().unwrap();
+    second.assert_same(&place.open("oci-archive", "a.tar").unwrap(), None, true);
+    assert_eq!(std::fs::read_dir(place.0.path()).unwrap().count(), 1, "temporary files are removed");
+}
+
+#[test]
+fn an_archive_goes_where_a_link_leads() {
+    let place = Place::new();
+    let (old, new) = (TestImage::new("old", true), TestImage::new("new", true));
+    std::fs::create_dir(place.path("other")).unwrap();
+    std::os::unix::fs::symlink("other/second", place.path("link")).unwrap();
+    std::os::unix::fs::symlink("a.tar", place.path("other/second")).unwrap();
+    let archive = place.reference("oci-archive", "link");
+    // Nowhere: told before anything is written.
+    let refused = Sink::create(&archive, place.0.path());
+    assert!(matches!(refused, Err(OciError::Io { action: "follow the link", .. })), "{refused:?}");
+    let refused = Sink::create_or_replace(&archive, place.0.path());
+    assert!(matches!(refused, Err(OciError::Io { action: "follow the link", .. })), "{refused:?}");
+    std::fs::write(place.path("other/a.tar"), "").unwrap();
+    for (image, begin) in [(&old, Sink::create as fn(&_, &_) -> _), (&new, Sink::create_or_replace)] {
+        let mut sink = begin(&archive, place.0.path()).unwrap();
+        image.put(&mut sink, &["a"]);
+        sink.finish().unwrap();
+        image.assert_same(&place.open("oci-archive", "other/a.tar").unwrap(), None, true);
+    }
+    assert!(matches!(Sink::create(&archive, place.0.path()), Err(OciError::ArchiveExists(_))));
+    assert!(place.path("link").is_symlink() && place.path("other/second").is_symlink());
+    let count = |path: &str| std::fs::read_dir(place.path(path)).unwrap().count();
+    assert_eq!((count(""), count("other")), (2, 2), "temporary files are removed");
+}
+
+#[test]
 fn a_docker_archive_takes_plain_layers_only() {
     let place = Place::new();
     let image = TestImage::new("a", true);

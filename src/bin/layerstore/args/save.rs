@@ -19,7 +19,7 @@ use layerstore::oci::Reference;
 /// A docker archive has names in full: `web` becomes `docker.io/library/web:latest`. Without a name in DESTINATION it gets
 /// all names of the image. Of an OCI archive or a layout, TAG is the only name.
 ///
-/// Prints the digest of the manifest.
+/// Prints the digest of the manifest, unless the archive goes to standard output, as with docker-archive:/dev/stdout.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,7 +1,7 @@
 //! `layerstore save`.
 
 use layerstore::Progress;
-use layerstore::oci::SaveOptions;
+use layerstore::oci::{SaveOptions, Transport};
 use serde_json::json;
 
 use crate::args::SaveArgs;
@@ -19,9 +19,14 @@ pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
     options.level = args.level;
     options.replace = args.force;
     options.progress = Some(&update);
-    let saved = store.save(&image.id, &args.destination, &options);
+    let to = &args.destination;
+    let is_output = to.transport() != Transport::Layout && context.out().is_at(to.path())?;
+    let saved = store.save(&image.id, to, &options);
     drop(bars);
     let saved = saved?;
+    if is_output {
+        return Ok(());
+    }
     if context.out().is_json() {
         let (manifest, unchanged) = (saved.manifest.to_string(), saved.unchanged);
         return context.out().json(&json!({ "manifest": manifest, "unchanged": unchanged }));

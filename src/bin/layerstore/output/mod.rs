@@ -13,6 +13,8 @@ pub mod tree;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
@@ -58,6 +60,12 @@ impl Output {
     /// Whether the other side has closed the pipe.
     pub fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// Whether `path` leads to it.
+    pub fn is_at(&self, path: &Path) -> Result<bool, Failure> {
+        let own = raw_stdout()?.metadata().map_err(Failure::Output)?;
+        Ok(std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino())))
     }
 
     /// Prints a line of text.
