@@ -46,12 +46,12 @@ impl<R: Read> SplitReader<R> {
         &self.contents
     }
 
-    /// Writes the archive to `out` and returns its length. `open` gives each file, which is read once from front to
-    /// back and has to be of the length and content it is asked for by.
+    /// Writes the archive to `out` and returns its length. `open` gives the file of each content, which is read once from front to
+    /// back and has to be of the length and content it is asked for by: once for each place that it has in the table.
     ///
-    /// Returns [`SplitError::Damaged`] if the contents are not in their order, or the parts of one are not, and stand
-    /// together: else a file would be read as often as the split likes; and [`SplitError::Mismatch`] if a file is not what was imported. That is known only at the end of the
-    /// file, so after any error what was written is to be thrown away.
+    /// Returns [`SplitError::Damaged`] if the contents are not in their order, or the parts of one are not, or stand apart: else a
+    /// file would be read once for each record; and [`SplitError::Mismatch`] if a file is not what was imported. That is known
+    /// only at the end of the file, so after any error what was written is to be thrown away.
     pub(crate) fn join<'a>(
         self,
         out: &mut dyn Write,

@@ -28,8 +28,8 @@
 //! ```
 //!
 //! The parts of one content stand one after the other in the order of their offsets, so that a reader needs each file
-//! once and from front to back. A content whose file did not survive the import (a later member of the same archive
-//! replaced it) has no place in the table: its bytes stand among the records as they are.
+//! once for each place in the table, and from front to back. A content whose file did not survive the import (a later
+//! member of the same archive replaced it) has no place in the table: its bytes stand among the records as they are.
 
 mod assemble;
 mod build;
