@@ -108,6 +108,9 @@ pub struct RepairReport {
     pub left: Vec<Finding>,
     /// Why the repair ended before its last check, after something was mended.
     pub ended: Option<Error>,
+    /// What could not be mended since this process may not read something: another may, so nothing of it is removed. Other processes
+    /// can change by what name a thing is told.
+    refused: BTreeSet<Casualty>,
 }
 
 impl RepairReport {
@@ -116,9 +119,12 @@ impl RepairReport {
         self.left.is_empty() && self.ended.is_none()
     }
 
-    /// Whether a thing could not be mended since this process may not read something.
-    fn was_refused(&self, thing: &str) -> bool {
-        self.failed.iter().any(|failed| failed.thing == thing && is_denied(&failed.error))
+    /// Notes what was tried in vain.
+    fn fail(&mut self, casualty: &Casualty, thing: String, error: Error) {
+        if is_denied(&error) {
+            self.refused.insert(casualty.clone());
+        }
+        self.failed.push(Unrepaired { thing, error });
     }
 }
 
@@ -265,7 +271,7 @@ impl Store {
                 // The rows were set right above.
                 Ok(None) if casualty == Casualty::Rows => drop(mended.insert(casualty)),
                 Ok(None) => {}
-                Err(error) => report.failed.push(Unrepaired { thing, error }),
+                Err(error) => report.fail(&casualty, thing, error),
             }
         }
         Ok(mended.len() > before)

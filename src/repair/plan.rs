@@ -57,7 +57,7 @@ impl Plan<'_> {
             let remedy = match self.remedy(&casualty, remedies.get(&casualty).copied()) {
                 Err(error) if is_denied(&error) => {
                     let thing = self.repair.thing(&casualty);
-                    self.report.failed.push(Unrepaired { thing, error });
+                    self.report.fail(&casualty, thing, error);
                     continue;
                 }
                 remedy => remedy?,
@@ -118,10 +118,10 @@ impl Plan<'_> {
             if self.handled.contains(&casualty) {
                 continue;
             }
-            let thing = thing(records, &casualty);
-            if self.report.was_refused(&thing) {
+            if self.report.refused.contains(&casualty) {
                 continue;
             }
+            let thing = thing(records, &casualty);
             let going = doomed(records, [casualty.clone()]);
             if let Err(error) = self.repair.store.refuse_mounted_of(records, &going, Loss::Everything) {
                 self.report.failed.push(Unrepaired { thing, error });

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use layerstore_schema::record::LayerContent;
 
-use super::{Mended, Repair, RepairReport, Repaired, Unrepaired, thing};
+use super::{Mended, Repair, RepairReport, Repaired, thing};
 use crate::check::{Casualty, Finding, are_copies, dependents, doomed};
 use crate::error::{Error, RepairError};
 use crate::meta::{Freed, Query, Records, RowKey, Unused, WriteTxn};
@@ -51,18 +51,18 @@ impl Store {
     ) -> Result<(), Error> {
         let seen = Records::read(&self.database().begin_read()?)?;
         for casualty in to_remove(findings) {
-            let thing = thing(&seen, &casualty);
             // Another user may mend it.
-            if report.was_refused(&thing) {
+            if report.refused.contains(&casualty) {
                 continue;
             }
+            let thing = thing(&seen, &casualty);
             match self.remove_casualty(&casualty, &seen, announced, unused) {
                 Ok(removed) => report.repaired.extend(removed.into_iter().map(|what| Repaired {
                     code: "removed",
                     thing: thing.clone(),
                     what: format!("removed {what}"),
                 })),
-                Err(error) => report.failed.push(Unrepaired { thing, error }),
+                Err(error) => report.fail(&casualty, thing, error),
             }
         }
         Ok(())
@@ -216,4 +216,45 @@ fn is_same(casualty: &Casualty, seen: &Records, now: &Records) -> bool {
 
 fn is_damaged_tree(tree: &[u8; 32], records: &Records) -> bool {
     records.damaged.iter().any(|record| record.row == RowKey::Diff(*tree))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::archive::made::{Member, archive};
+    use crate::check::{CheckOptions, tree_of};
+    use crate::store::{LayerOptions, StoreOptions, SyncMode};
+
+    /// It is told by the layers that have it, and others come and go meanwhile.
+    #[test]
+    fn what_was_refused_stays_by_another_name_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::at(dir.path().join("store")).run_root(dir.path().join("run"));
+        let store = Store::open(&options.sync(SyncMode::Off).reserve(0)).unwrap();
+        let put = || {
+            store.put_layer(None, &LayerOptions::default(), &*archive(&[Member::file("f", "f")])).unwrap();
+        };
+        put();
+        let read = || Records::read(&store.database().begin_read().unwrap()).unwrap();
+        let before = read();
+        let (tree, diff) = before.diffs.iter().next().unwrap();
+        put();
+        std::fs::remove_dir_all(store.diff_path(diff.number)).unwrap();
+        let found = store.check(&CheckOptions::default()).unwrap().findings;
+        let lost = Casualty::Tree(*tree);
+        assert_eq!(to_remove(&found), BTreeSet::from([lost.clone()]), "{found:?}");
+        assert_ne!(thing(&before, &lost), thing(&read(), &lost));
+        let mut report = RepairReport::default();
+        let error = RepairError::Io(io::ErrorKind::PermissionDenied.into());
+        report.fail(&lost, thing(&before, &lost), error.into());
+        let announced = super::super::announced(&found);
+        store.remove_lost(&found, &announced, Unused::Remove, &mut report).unwrap();
+        assert_eq!(tree_of(&read(), tree).layers.len(), 2, "{report:?}");
+        // Else it would go.
+        report.refused.clear();
+        store.remove_lost(&found, &announced, Unused::Remove, &mut report).unwrap();
+        assert!(read().layers.is_empty(), "{report:?}");
+    }
 }
