@@ -267,6 +267,51 @@ fn rows_are_not_lost_with_a_directory_that_may_not_be_read() {
     }
 }
 
+/// It may be what is missing; that is no reason to leave what can be had otherwise.
+#[test]
+fn garbage_that_may_not_be_read_is_in_no_way_of_a_repair() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-garbage");
+    let members = [Member::file("f", "f").owner(user.uid.into(), user.uid.into())];
+    let image = Image::new([Layer::new(members)]).write(user.dir.join("layout"), "image");
+    user.layerstore(&["load", &image.reference()]).assert_success();
+    let [lost] = user.directories().try_into().unwrap();
+    database::edit(&user.dir.root(), |txn| {
+        txn.open_table(table::DIFFS).unwrap().retain(|_, _| false).unwrap();
+    });
+    std::fs::rename(&lost, lost.with_file_name("777")).unwrap();
+    let lost = lost.with_file_name("777");
+    std::fs::write(lost.join("f"), "g").unwrap();
+    set_mode(&lost.join("f"), 0);
+    for blob in std::fs::read_dir(user.dir.root().join("blobs")).unwrap() {
+        std::fs::remove_file(blob.unwrap().path()).unwrap();
+    }
+    let repair = |words: &[&str]| {
+        let report = user.layerstore(&[&["--json", "repair"], words].concat()).output();
+        serde_json::from_slice::<Value>(&report.stdout).unwrap()
+    };
+    // Without the image there is nothing but what may not be read.
+    for words in [&["--force", "--dry-run"][..], &["--force"]] {
+        let report = repair(words);
+        assert!(!report["failed"].as_array().unwrap().is_empty(), "{report}");
+        assert!(
+            report["repaired"].as_array().unwrap().iter().all(|one| one["action"] != "removed"),
+            "{report}"
+        );
+    }
+    for words in [&["--dry-run"][..], &[]] {
+        let report = repair(&[&["--from", &image.reference()], words].concat());
+        assert_eq!(report["failed"], Value::Array(Vec::new()), "{report}");
+        assert!(
+            report["repaired"].as_array().unwrap().iter().any(|one| one["action"] == "unpack-layer"),
+            "{report}"
+        );
+    }
+    assert_eq!(user.findings(&["--deep"]), []);
+}
+
 fn rot_the_manifest(txn: &redb::WriteTransaction) {
     let diffs = txn.open_table(table::DIFFS).unwrap();
     let record = DiffRecord::decode(diffs.iter().unwrap().next().unwrap().unwrap().1.value()).unwrap();

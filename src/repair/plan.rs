@@ -92,8 +92,12 @@ impl Plan<'_> {
         match casualty {
             // Its directory may be there, and only its row is gone.
             Casualty::Tree(tree) if told.is_some() && !records.diffs.contains_key(tree) => {
-                let found = self.repair.find_unclaimed(&TreeDigest(*tree), |_| Ok(Some(())))?;
-                Ok(found.map(|_| Remedy::RebuildManifest).or(told.cloned()))
+                let search = self.repair.find_unclaimed(&TreeDigest(*tree), |_| Ok(Some(())))?;
+                match (search.found, search.refused) {
+                    (Some(_), _) => Ok(Some(Remedy::RebuildManifest)),
+                    (None, Some(refused)) if told.and_then(would).is_none() => Err(refused),
+                    (None, _) => Ok(told.cloned()),
+                }
             }
             // Its size alone may be wrong.
             Casualty::KeptBlob(digest)

@@ -28,6 +28,14 @@ struct Replacement {
     manifest: PreparedBlob,
 }
 
+/// What came of a look for a directory that has lost its row.
+pub(super) struct Search<C> {
+    /// A claim on it, its number, and its manifest.
+    pub(super) found: Option<(C, u64, Manifest)>,
+    /// Why one could not be read, if none was found: that may be it.
+    pub(super) refused: Option<Error>,
+}
+
 impl Repair<'_> {
     /// Mends a sealed directory, its row, or its manifest.
     pub(super) fn tree(&mut self, tree: &[u8; 32]) -> Result<Mended, Error> {
@@ -61,16 +69,18 @@ impl Repair<'_> {
                 return Err(RepairError::OtherSide { tree: digest.to_string() }.into());
             }
         }
-        if old.is_none()
-            && let Some((claim, number, found)) = self.find_unnamed(&digest)?
-        {
-            let usage = disk::usage(self.store.open_diff(number)?.as_fd())?;
-            let replacement = replacement(None, &found, record_of(number, &found, usage));
-            self.replace(&digest, None, replacement)?;
-            drop(claim);
-            return Ok(Some(("rebuild-manifest", format!("found its directory again: diffs/{number}"))));
-        }
         let mut missing = refused;
+        if old.is_none() {
+            let search = self.find_unnamed(&digest)?;
+            missing = search.refused;
+            if let Some((claim, number, found)) = search.found {
+                let usage = disk::usage(self.store.open_diff(number)?.as_fd())?;
+                let replacement = replacement(None, &found, record_of(number, &found, usage));
+                self.replace(&digest, None, replacement)?;
+                drop(claim);
+                return Ok(Some(("rebuild-manifest", format!("found its directory again: diffs/{number}"))));
+            }
+        }
         if let Some(manifest) = &manifest {
             match self.assemble(manifest, old.as_ref(), None) {
                 Ok(staging) => {
@@ -96,6 +106,8 @@ impl Repair<'_> {
         manifest: Option<&Manifest>,
         mut failed: Option<Error>,
     ) -> Result<Mended, Error> {
+        // Another user may find there what was lost, whatever else fails here.
+        let refused = failed.take_if(|error| is_denied(error));
         let mut tried = false;
         for layer in self.layers_of(&digest.0) {
             for offer in self.supplies.blobs_of_layer(&layer, self.records.layers.get(&layer)) {
@@ -129,7 +141,7 @@ impl Repair<'_> {
                 }
             }
         }
-        match failed {
+        match refused.or(failed) {
             // Nothing was there to try: the check says what is needed.
             Some(error) if tried || is_denied(&error) => Err(error),
             _ => self.forget_copies(&self.layers_of(&digest.0)),
@@ -137,7 +149,7 @@ impl Repair<'_> {
     }
 
     /// Looks for a directory that no row names, and that has the digest. Nobody collects it while it is claimed.
-    fn find_unnamed(&self, digest: &TreeDigest) -> Result<Option<(Claim, u64, Manifest)>, Error> {
+    fn find_unnamed(&self, digest: &TreeDigest) -> Result<Search<Claim>, Error> {
         let claimed = |number| {
             let claim = Claim::take(self.store.layout(), number)?;
             // Garbage goes at once or not at all, so what still stands there is what was scanned.
@@ -147,18 +159,16 @@ impl Repair<'_> {
     }
 
     /// Looks for a directory that no row names, that has the digest, and that can be claimed.
-    ///
-    /// Returns the refusal if none has, and this process may not read one: that may be it.
     pub(super) fn find_unclaimed<C>(
         &self,
         digest: &TreeDigest,
         claim: impl Fn(u64) -> Result<Option<C>, Error>,
-    ) -> Result<Option<(C, u64, Manifest)>, Error> {
+    ) -> Result<Search<C>, Error> {
+        let mut search = Search { found: None, refused: None };
         // It could be the one that a container writes to.
         if !self.records.are_readable(&["layer"]) {
-            return Ok(None);
+            return Ok(search);
         }
-        let mut refused = None;
         for name in self.store.layout().entries(Subdirectory::Diffs)? {
             let DiffName::Entry(number) = name else { continue };
             if self.records.names_directory(number)
@@ -170,14 +180,14 @@ impl Repair<'_> {
             match self.scan(number) {
                 Ok(found) if found.digest() == *digest => {
                     if let Some(claim) = claim(number)? {
-                        return Ok(Some((claim, number, found)));
+                        return Ok(Search { found: Some((claim, number, found)), refused: None });
                     }
                 }
-                Err(error) if is_denied(&error) => refused = Some(error),
+                Err(error) if is_denied(&error) => search.refused = Some(error),
                 Ok(_) | Err(_) => {}
             }
         }
-        refused.map_or(Ok(None), Err)
+        Ok(search)
     }
 
     /// The manifest of what a directory holds now.
