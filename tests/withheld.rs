@@ -49,6 +49,15 @@ impl User {
         self.command(&[program.to_str().unwrap()]).args(self.roots()).args(words)
     }
 
+    fn containers_storage(&self, words: &[&str]) -> TestCommand {
+        self.dir.write("storage.conf", "[storage]\ndriver = \"overlay\"\n");
+        let program = self.dir.join("containers-storage");
+        let roots = [("graph", self.dir.root()), ("run", self.dir.run_root())]
+            .map(|(flag, path)| format!("--{flag}={}", path.display()));
+        let command = self.command(&[program.to_str().unwrap()]).args(["--unshare=false"]);
+        command.args(&roots).args(words).env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"))
+    }
+
     fn roots(&self) -> [PathBuf; 4] {
         ["--root".into(), self.dir.root(), "--runroot".into(), self.dir.run_root()]
     }
@@ -87,6 +96,19 @@ impl User {
         found
     }
 
+    /// Repairs, which sets a mode right where it is and does nothing else; the program says the same before.
+    fn assert_mode_given_back(&self, path: &Path, mode: u32) {
+        for flags in [&["--force", "--dry-run"][..], &["--force"]] {
+            let report = self.layerstore(&[&["--json", "repair"], flags].concat()).output();
+            let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+            let [repaired] = report["repaired"].as_array().unwrap().as_slice() else { panic!("{report}") };
+            assert_eq!(repaired["action"], "restore-mode", "{report}");
+            assert_eq!(report["failed"], Value::Array(Vec::new()), "{report}");
+        }
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o7777, mode);
+        assert_eq!(self.findings(&["--deep"]), []);
+    }
+
     /// Repairs with force, which does nothing and leaves so much; the program says the same before.
     fn assert_left_by_repair(&self, left: usize) {
         for flags in [&["--force", "--dry-run"][..], &["--force"]] {
@@ -118,8 +140,10 @@ fn not_examined(path: &str) -> (String, String) {
     ("not-examined".to_owned(), format!("this user may not read {path:?}, so it was not examined"))
 }
 
-fn changed(path: &str, what: &str) -> (String, String) {
-    ("path-changed".to_owned(), format!("{path:?} has changed ({what})"))
+fn lost_mode(path: &Path, mode: u32, expected: u32) -> (String, String) {
+    let message =
+        format!("{path:?} has mode {mode:04o}, which keeps its owner out, instead of {expected:04o}");
+    ("mode-lost".to_owned(), message)
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -190,25 +214,25 @@ fn below_a_directory_that_its_owner_may_not_read_nothing_is_missing() {
     let directory = user.put(
         "base",
         vec![
-            Member::directory("a"),
+            Member::directory("a").mode(0o755),
             Member::file("a/first", "of three"),
             Member::hard_link("second", "a/first"),
             Member::hard_link("third", "a/first"),
             Member::file("z", "z"),
         ],
     );
-    let user_of = |mode| {
-        set_mode(&directory.join("a"), mode);
-        (user.findings(&[]), user.findings(&["--deep"]))
-    };
+    let shut = directory.join("a");
     // Without the right to list it, or to look what the names are.
     for mode in [0, 0o311, 0o444] {
-        let expected = vec![changed("/a", "mode"), not_examined("/a")];
-        assert_eq!(user_of(mode), (expected.clone(), expected), "{mode:o}");
+        set_mode(&shut, mode);
+        let expected = vec![lost_mode(&shut, mode, 0o755)];
+        assert_eq!(
+            (user.findings(&[]), user.findings(&["--deep"])),
+            (expected.clone(), expected),
+            "{mode:o}"
+        );
+        user.assert_mode_given_back(&shut, 0o755);
     }
-    let report = user.layerstore(&["--json", "repair", "--force"]).output();
-    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    assert!(report["repaired"].as_array().unwrap().iter().all(|one| one["action"] != "removed"), "{report}");
     user.layerstore(&["inspect", "base"]).assert_success();
 }
 
@@ -220,26 +244,54 @@ fn a_container_whose_directory_may_not_be_read_stays() {
     }
     let user = User::new("withheld-root");
     let base = user.put("base", vec![Member::file("f", "f")]);
+    let mode = std::fs::metadata(&base).unwrap().permissions().mode() & 0o7777;
     user.layerstore(&["create-image", "base", "--name", "image"]).assert_success();
     user.layerstore(&["create-container", "image", "--name", "web"]).assert_success();
     let container = user.directories().into_iter().find(|path| *path != base).unwrap();
-    for directory in [&container, &base] {
+    for (directory, layer) in [(&container, "web"), (&base, "base")] {
         set_mode(directory, 0);
+        let is_on_record = *directory == base;
         for flags in [&["--quick"][..], &[], &["--deep"]] {
-            assert_eq!(
-                user.findings(flags).iter().map(|(code, _)| code).collect::<Vec<_>>(),
-                ["not-examined"]
-            );
+            let found = user.findings(flags);
+            match is_on_record {
+                true => assert_eq!(found, [lost_mode(directory, 0, mode)]),
+                false => {
+                    assert_eq!(found.iter().map(|(code, _)| code).collect::<Vec<_>>(), ["not-examined"]);
+                }
+            }
         }
-        user.assert_left_by_repair(1);
-        let error =
-            user.layerstore(&["diff", if *directory == base { "base" } else { "web" }]).assert_exit(1);
+        let error = user.layerstore(&["diff", layer]).assert_exit(1);
         assert!(error.contains("`layerstore unshare`"), "{error}");
+        match is_on_record {
+            true => user.assert_mode_given_back(directory, mode),
+            false => user.assert_left_by_repair(1),
+        }
         set_mode(directory, 0o755);
     }
     assert_eq!(user.findings(&["--deep"]), []);
     let containers = user.layerstore(&["--json", "containers"]).json();
     assert_eq!(containers.as_array().unwrap().len(), 1);
+}
+
+/// The store gives their modes, and no layer has a say in it.
+#[test]
+fn what_the_store_has_shut_to_itself_is_opened_again() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-store");
+    let members = [Member::file("f", "f").owner(user.uid.into(), user.uid.into())];
+    let image = Image::new([Layer::new(members)]).write(user.dir.join("layout"), "image");
+    user.layerstore(&["load", &image.reference(), "--name", "image"]).assert_success();
+    user.layerstore(&["create-container", "image", "--name", "web"]).assert_success();
+    user.containers_storage(&["get-container-dir", "web"]).assert_success();
+    for (below, mode) in [("blobs", 0o600), ("data", 0o700)] {
+        let listed = std::fs::read_dir(user.dir.root().join(below)).unwrap();
+        let [path] = listed.map(|entry| entry.unwrap().path()).collect::<Vec<_>>().try_into().unwrap();
+        set_mode(&path, 0);
+        assert_eq!(user.findings(&["--deep"]), [lost_mode(&path, 0, mode)]);
+        user.assert_mode_given_back(&path, mode);
+    }
 }
 
 /// Who may read the directory could make its manifest again, or see that it is the one that a row is missing for.
@@ -331,19 +383,8 @@ fn the_other_command_line_removes_nothing_for_it() {
     let user = User::new("withheld-compat");
     user.put("base", vec![Member::file("shut", "secret").mode(0)]);
     user.layerstore(&["create-image", "base", "--name", "image"]).assert_success();
-    user.dir.write("storage.conf", "[storage]\ndriver = \"overlay\"\n");
-    let program = user.dir.join("containers-storage");
-    let roots = [("graph", user.dir.root()), ("run", user.dir.run_root())]
-        .map(|(flag, path)| format!("--{flag}={}", path.display()));
-    let command = |words: &[&str]| {
-        user.command(&[program.to_str().unwrap()])
-            .args(["--unshare=false"])
-            .args(&roots)
-            .args(words)
-            .env("CONTAINERS_STORAGE_CONF", user.dir.join("storage.conf"))
-    };
     for words in [&["check"][..], &["check", "-r"], &["check", "-r", "-f"]] {
-        let output = command(words).output();
+        let output = user.containers_storage(words).output();
         let told = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && told.contains("this user may not read"), "{words:?}: {told}");
     }

@@ -43,7 +43,8 @@ pub(super) fn check_kept_blob(
         }
         Err(error) => {
             let thing = format!("kept blob {digest}");
-            part.damages.push(withheld::or_else(thing, path.clone(), &error, |_, _| damaged(chain(&error))));
+            let told = withheld::unless_refused(thing, path.clone(), &error, |_, _| damaged(chain(&error)));
+            part.damages.push(withheld::of_lost_mode(store, told, 0o600));
             return;
         }
     };

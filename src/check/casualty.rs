@@ -47,6 +47,8 @@ pub(crate) enum Casualty {
     Additional(String),
     /// The mode of the root or run root.
     Root(PathBuf),
+    /// The mode of something that keeps its owner out, and the mode it should have.
+    Shut(PathBuf, u16),
     /// Nothing of the store's.
     Stray,
     /// What another program has in the root.
@@ -71,7 +73,7 @@ impl fmt::Display for Casualty {
             Casualty::Item(owner, id, _) => {
                 write!(f, "{} {id}", Owner::from_code(*owner).map_or("thing", Owner::word))
             }
-            Casualty::Root(path) => write!(f, "{path:?}"),
+            Casualty::Root(path) | Casualty::Shut(path, _) => write!(f, "{path:?}"),
             Casualty::Stray => f.write_str("stray"),
             Casualty::Neighbour => f.write_str("neighbour"),
         }
@@ -127,6 +129,7 @@ impl Casualty {
             }
             // It may be as it should be.
             Damage::NotExamined { .. } => Vec::new(),
+            Damage::ModeLost { path, expected, .. } => vec![Casualty::Shut(path.clone(), *expected)],
             Damage::AdditionalMissing { layer, .. } => vec![Casualty::Additional(layer.clone())],
             Damage::ManifestDamaged { tree, .. }
             | Damage::PathMissing { tree, .. }

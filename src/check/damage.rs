@@ -217,6 +217,18 @@ damages! {
         /// The kernel's answer.
         reason: String,
     }
+    /// Its mode keeps its owner out, who is this user, and the mode that it should have does not. Nothing more is known of it.
+    ModeLost, "mode-lost", "{thing}",
+    "{thing}: {path:?} has mode {mode:04o}, which keeps its owner out, instead of {expected:04o}", {
+        /// What has it: layers, an image, a container or a kept blob.
+        thing: String,
+        /// The directory or file.
+        path: PathBuf,
+        /// Its mode: permission bits.
+        mode: u16,
+        /// The mode on record, or the one that the store gives.
+        expected: u16,
+    }
     /// The files of a layer are in an additional layer store, and not there.
     AdditionalMissing, "additional-missing", "layer {layer}",
     "layer {layer} has its files in {path:?}, in an additional layer store, and it cannot be opened: {reason}", {
@@ -471,6 +483,7 @@ impl Damage {
             self,
             Damage::DirectoryUnreadable { .. }
                 | Damage::NotExamined { .. }
+                | Damage::ModeLost { .. }
                 | Damage::AdditionalMissing { .. }
                 | Damage::PathMissing { .. }
                 | Damage::PathExtra { .. }

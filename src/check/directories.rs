@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -180,9 +181,14 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
             part.checked.count_directory();
             if let Err(error) = opened {
                 let (kind, id) = (*kind, (*id).to_owned());
-                part.damages.push(withheld::or_else(format!("{kind} {id}"), path, &error, |_, path| {
-                    Damage::DataMissing { kind, id, path, reason: chain(&error) }
-                }));
+                let thing = format!("{kind} {id}");
+                let told = withheld::unless_refused(thing, path, &error, |_, path| Damage::DataMissing {
+                    kind,
+                    id,
+                    path,
+                    reason: chain(&error),
+                });
+                part.damages.push(withheld::of_lost_mode(store, told, 0o700));
             }
         }
         Job::Archive(layer, tree, record) => part.damages.extend(check_archive(store, layer, tree, record)?),
@@ -237,11 +243,8 @@ fn open_directory(
         Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Damage::DirectoryMissing { thing, tree, path }
         }
-        Err(error) => withheld::or_else(thing, path, &error, |thing, path| Damage::DirectoryUnreadable {
-            thing,
-            tree,
-            path,
-            reason: chain(&error),
+        Err(error) => withheld::unless_refused(thing, path, &error, |thing, path| {
+            Damage::DirectoryUnreadable { thing, tree, path, reason: chain(&error) }
         }),
     };
     part.damages.push(finding);
@@ -258,6 +261,12 @@ fn check_tree(
     let Some(root) = open_directory(store, (tree.to_string(), Some(tree.digest)), record.number, part) else {
         if part.is_examined() {
             part.losses.directories.insert(tree.digest.0);
+        } else if store.import_options().unpack.mask.is_none()
+            && let Ok(Some(manifest)) = read_manifest(store, tree, record)?
+            && let Some(root) = manifest.entries().first().filter(|first| first.path.is_empty())
+        {
+            let tell = |damage| withheld::of_lost_mode(store, damage, root.metadata.mode);
+            part.damages = mem::take(&mut part.damages).into_iter().map(tell).collect();
         }
         return Ok(());
     };
@@ -368,7 +377,14 @@ fn compare_tree(
         part.checked.bytes = found.bytes_read();
         let expected = withheld::without(manifest.entries(), &found.withheld);
         part.differ(compare::differences_seen(tree, &expected, &found.entries));
-        part.damages.extend(withheld::findings(tree, &found.withheld));
+        let mut others = found.withheld;
+        // Where all have one mode on the disk, theirs are on record elsewhere.
+        if !disk::mask_of(root.as_fd(), namespace).is_ok_and(|mask| mask.is_some()) {
+            let (directory, damages) = (store.diff_path(number), &mut part.damages);
+            others =
+                withheld::split_lost_modes(store, (tree, &directory), manifest.entries(), others, damages);
+        }
+        part.damages.extend(withheld::findings(tree, &others));
         return;
     }
 }
@@ -405,7 +421,7 @@ fn check_archive(
         }
         Err(error) => {
             let (thing, path) = (tree.to_string(), store.diff_path(diff.number));
-            Ok(Some(withheld::or_else(thing, path, &error, |_, _| Damage::SplitDamaged {
+            Ok(Some(withheld::unless_refused(thing, path, &error, |_, _| Damage::SplitDamaged {
                 layer,
                 reason: chain(&error),
             })))

@@ -182,12 +182,15 @@ struct Losses {
 impl Part {
     /// Whether nothing was refused to this process.
     fn is_examined(&self) -> bool {
-        !self.damages.iter().any(|damage| matches!(damage, Damage::NotExamined { .. }))
+        !self
+            .damages
+            .iter()
+            .any(|damage| matches!(damage, Damage::NotExamined { .. } | Damage::ModeLost { .. }))
     }
 
     /// Notes that a sealed directory cannot be read.
     fn fail(&mut self, tree: &SealedTree, path: PathBuf, error: &(dyn std::error::Error + 'static)) {
-        self.damages.push(withheld::or_else(tree.to_string(), path, error, |thing, path| {
+        self.damages.push(withheld::unless_refused(tree.to_string(), path, error, |thing, path| {
             Damage::DirectoryUnreadable { thing, tree: Some(tree.digest), path, reason: chain(error) }
         }));
         if self.is_examined() {

@@ -308,6 +308,7 @@ impl<'a> Outlook<'a> {
             Casualty::Container(_) | Casualty::Written(_) => Remedy::RemoveWithForce { removes: removes() },
             Casualty::Item(owner, id, key) => self.of_item(*owner, id, key, removes()),
             Casualty::Root(_) => Remedy::MakePrivate,
+            Casualty::Shut(path, mode) => Remedy::RestoreMode { path: path.clone(), mode: *mode },
             Casualty::Stray => Remedy::Leave,
             Casualty::Additional(_) => Remedy::Serve,
             Casualty::Neighbour => Remedy::Separate,

@@ -62,6 +62,13 @@ pub enum Remedy {
     },
     /// The directory is shut to other users.
     MakePrivate,
+    /// It gets the mode back that lets its owner in. Whatever else is wrong with it shows then.
+    RestoreMode {
+        /// Where it is.
+        path: PathBuf,
+        /// The mode: permission bits.
+        mode: u16,
+    },
     /// Nothing: it is not the store's, or a container's that the next boot drops.
     Leave,
     /// Nothing, as long as another store is not given: what is missing here is perhaps there. With force neither.
@@ -97,6 +104,7 @@ impl Remedy {
             Remedy::RestoreBlob { .. } => "restore-blob",
             Remedy::Forget => "forget",
             Remedy::MakePrivate => "make-private",
+            Remedy::RestoreMode { .. } => "restore-mode",
             Remedy::NeedsSource { .. } => "needs-source",
             Remedy::RemoveWithForce { .. } => "remove-with-force",
             Remedy::Leave
@@ -149,6 +157,9 @@ impl fmt::Display for Remedy {
                 write!(f, "a repair takes it from {from}")
             }
             Remedy::MakePrivate => f.write_str("chmod 0700 shuts it, and so does a repair"),
+            Remedy::RestoreMode { path, mode } => {
+                write!(f, "chmod {mode:04o} {path:?} lets its owner in, and so does a repair")
+            }
             Remedy::Forget => f.write_str("a repair removes it, and nothing is lost"),
             Remedy::NeedsSource { wanted, removes } => {
                 write!(f, "a repair needs an image (--from oci:DIR) with {}", wanted.join(" or "))?;

@@ -2,11 +2,14 @@
 //!
 //! A repair leaves what is found here: such a container is soon gone, and can be removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
-use super::{CheckOptions, Damage, Finding, Part, Remedy, Scope, directories, forget_what_is_there, records};
+use super::{
+    Casualty, CheckOptions, Cure, Damage, Finding, Part, Remedy, Scope, directories, forget_what_is_there,
+    records,
+};
 use crate::error::{Error, MetaError};
 use crate::meta::Records;
 use crate::store::Store;
@@ -42,7 +45,18 @@ pub(super) fn findings(part: Part) -> impl Iterator<Item = Finding> {
         Damage::NotExamined { .. } => Remedy::Unshare,
         _ => Remedy::Leave,
     };
-    part.damages.into_iter().map(move |damage| Finding { remedy: remedy(&damage), damage, cures: Vec::new() })
+    let finding = move |damage: Damage| match &damage {
+        Damage::ModeLost { path, expected, .. } => {
+            let (remedy, casualty) = (
+                Remedy::RestoreMode { path: path.clone(), mode: *expected },
+                Casualty::Shut(path.clone(), *expected),
+            );
+            let cures = vec![Cure { casualty, remedy: remedy.clone(), removes: BTreeSet::new() }];
+            Finding { remedy, damage, cures }
+        }
+        _ => Finding { remedy: remedy(&damage), damage, cures: Vec::new() },
+    };
+    part.damages.into_iter().map(finding)
 }
 
 /// Names that a thing in the store has and one of the same kind here, too.

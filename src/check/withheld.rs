@@ -6,6 +6,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use layerstore_schema::manifest::{Entry, Kind};
 
@@ -13,19 +16,60 @@ use super::compare::{PATHS_NAMED, shown};
 use super::{Damage, SealedTree, chain};
 use crate::disk::{Withheld, WithheldPart};
 use crate::error::is_denied;
+use crate::store::Store;
 use crate::types::Metadata;
 
 /// The finding for what cannot be opened, if that was refused to this process; else what the error says.
-pub(super) fn or_else(
+pub(super) fn unless_refused(
     thing: String,
-    path: std::path::PathBuf,
+    path: PathBuf,
     error: &(dyn Error + 'static),
-    damage: impl FnOnce(String, std::path::PathBuf) -> Damage,
+    damage: impl FnOnce(String, PathBuf) -> Damage,
 ) -> Damage {
     match is_denied(error) {
         true => Damage::NotExamined { thing, path, reason: chain(error) },
         false => damage(thing, path),
     }
+}
+
+/// Of a thing of the store's that was refused, the finding that its mode is not the expected one, if that is why.
+pub(super) fn of_lost_mode(store: &Store, damage: Damage, expected: u16) -> Damage {
+    match damage {
+        Damage::NotExamined { thing, path, reason } => match store.layout().lost_mode(&path, expected) {
+            Some(mode) => Damage::ModeLost { thing, path, mode, expected },
+            None => Damage::NotExamined { thing, path, reason },
+        },
+        damage => damage,
+    }
+}
+
+/// The paths of a sealed directory that were refused for a mode that is not the one on record, as findings instead of those that
+/// the mode has changed; returns what was refused for other reasons.
+pub(super) fn split_lost_modes(
+    store: &Store,
+    (tree, directory): (&SealedTree, &Path),
+    expected: &[Entry],
+    withheld: Vec<Withheld>,
+    damages: &mut Vec<Damage>,
+) -> Vec<Withheld> {
+    let refused: BTreeSet<&[u8]> = withheld.iter().map(|one| one.path.as_slice()).collect();
+    let modes = expected.iter().filter(|entry| refused.contains(entry.path.as_slice()));
+    let lost: HashMap<Vec<u8>, Damage> = modes
+        .filter_map(|entry| {
+            let (path, expected) = (directory.join(OsStr::from_bytes(&entry.path)), entry.metadata.mode);
+            let mode = store.layout().lost_mode(&path, expected)?;
+            Some((entry.path.clone(), Damage::ModeLost { thing: tree.to_string(), path, mode, expected }))
+        })
+        .collect();
+    let told: BTreeSet<PathBuf> = lost.keys().map(|path| shown(path)).collect();
+    damages.retain(|damage| {
+        !matches!(damage, Damage::PathChanged { path, what, .. } if what == "mode" && told.contains(path))
+    });
+    let others = withheld.into_iter().filter(|one| !lost.contains_key(&one.path)).collect();
+    let mut lost: Vec<(Vec<u8>, Damage)> = lost.into_iter().collect();
+    lost.sort_by(|(one, _), (other, _)| one.cmp(other));
+    damages.extend(lost.into_iter().map(|(_, damage)| damage).take(PATHS_NAMED));
+    others
 }
 
 /// A finding for each path of a sealed directory of which something could not be read; those beyond the first hundred are counted.

@@ -52,6 +52,7 @@ mod index;
 mod inherit;
 mod kind;
 mod layout;
+mod lost_mode;
 pub(crate) mod marker;
 mod masked;
 mod names;

@@ -138,7 +138,8 @@ impl Store {
     ///
     /// Nothing that cannot be had again is removed unless [`force`](RepairOptions::force) says so; the report lists it. With
     /// it, nothing is removed but what the first look has found to be lost, as a [`dry_run`](RepairOptions::dry_run) tells
-    /// it: a repair that fails, or what comes to light on the way, is no reason to remove more. A directory is never changed in place: a new one takes its place. So a layer that is mounted is not mended;
+    /// it: a repair that fails, or what comes to light on the way, is no reason to remove more. A directory is never changed in place: a new one takes its place. (A mode that keeps
+    /// this user out of what is this user's is set right where it is: [`Damage::ModeLost`].) So a layer that is mounted is not mended;
     /// the report says that it has to be unmounted first.
     ///
     /// # Locking
@@ -431,6 +432,12 @@ impl<'a> Repair<'a> {
                 self.store.make_private(path)?;
                 Some((Remedy::MakePrivate.code(), "gave it mode 0700".to_owned()))
             }
+            // In place, as the one thing that is: nobody can read what is to be made anew.
+            Casualty::Shut(path, mode) => self
+                .store
+                .layout()
+                .give_back_mode(path, *mode)?
+                .then(|| ("restore-mode", format!("gave it back mode {mode:04o}"))),
             Casualty::KeptBlob(digest) => self.kept_blob(digest)?,
             Casualty::Composefs(tree, number) => self.composefs_image(tree, *number)?,
             Casualty::MountRecord(layer) => self.mount_record(layer)?,

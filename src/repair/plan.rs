@@ -167,6 +167,7 @@ fn would(remedy: &Remedy) -> Option<String> {
         Remedy::RebuildSplit { from } => format!("would make its tar-split again from {from}"),
         Remedy::RestoreItem { from } | Remedy::RestoreBlob { from } => format!("would take it from {from}"),
         Remedy::MakePrivate => "would give it mode 0700".to_owned(),
+        Remedy::RestoreMode { mode, .. } => format!("would give it back mode {mode:04o}"),
         Remedy::Forget => "would forget it; nothing is lost".to_owned(),
         Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => return None,
         Remedy::OpenOther { .. } | Remedy::Unmount { .. } => return None,
