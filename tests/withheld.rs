@@ -9,6 +9,7 @@ use layerstore_schema::table;
 use redb::ReadableTable;
 use serde_json::Value;
 
+use crate::support::machine::note_skip;
 use crate::support::oci::{Image, Layer};
 use crate::support::tar::{Member, archive};
 use crate::support::{Dir, TestCommand, database, machine};
@@ -62,7 +63,7 @@ impl User {
         ["--root".into(), self.dir.root(), "--runroot".into(), self.dir.run_root()]
     }
 
-    /// The same in a user namespace, if this machine lets the user make one.
+    /// The same in a user namespace, if this machine lets the user make one; a note if not.
     fn unshared(&self, words: &[&str]) -> Option<TestCommand> {
         let is_possible = self.command(&["unshare", "--user", "--mount", "true"]).output().status.success();
         let program = self.dir.join("layerstore");
@@ -70,6 +71,9 @@ impl User {
             let inside = self.layerstore(&["unshare", program.to_str().unwrap()]);
             inside.args(self.roots()).args(words)
         };
+        if !is_possible {
+            note_skip("half of it: no user namespace for an ordinary user");
+        }
         is_possible.then(within)
     }
 
@@ -421,5 +425,49 @@ fn a_directory_that_its_owner_may_not_read_does_not_come_in_and_the_way_is_told(
             put.assert_success();
             user.layerstore(&["wipe", "--force"]).assert_success();
         }
+    }
+}
+
+/// What a check outside sends there for is mended there.
+#[test]
+fn a_repair_in_a_user_namespace_reads_what_is_shut() {
+    if let Some(obstacle) = obstacle() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("withheld-repair");
+    let root = |member: Member| member.owner(0, 0);
+    let layers = [
+        ("base", vec![Member::file("open", "seen").mode(0o644), Member::file("shut", "secret").mode(0)]),
+        ("other", vec![Member::file("same", "seen").mode(0o644)]),
+    ];
+    let mut directories = Vec::new();
+    for (name, members) in layers {
+        let Some(put) = user.unshared(&["put-layer", "--name", name]) else { return };
+        put.stdin(archive(&members.into_iter().map(root).collect::<Vec<_>>())).assert_success();
+        directories = user.directories();
+    }
+    let base = directories.iter().find(|path| path.join("shut").exists()).unwrap();
+    std::fs::write(base.join("open"), "evil").unwrap();
+    let found = user.findings(&["--deep"]);
+    assert!(found.contains(&not_examined("/shut")), "{found:?}");
+    let report = user.layerstore(&["--json", "repair"]).output();
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert!(
+        report["repaired"] == Value::Array(Vec::new()) && !report["failed"].as_array().unwrap().is_empty()
+    );
+    user.unshared(&["repair"]).unwrap().assert_success();
+    user.unshared(&["check", "--deep"]).unwrap().assert_success();
+    assert_eq!(user.findings(&["--deep"]), [not_examined("/shut")]);
+    // Of somebody whom the namespace does not know.
+    if machine::is_real_root() {
+        let base = user.directories().into_iter().find(|path| path.join("shut").exists()).unwrap();
+        std::os::unix::fs::chown(base.join("shut"), Some(OTHER + 1), None).unwrap();
+        let shown = user.unshared(&["check", "--deep"]).unwrap().output();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(
+            shown.contains("not-examined") && shown.contains("an owner that is not mapped here"),
+            "{shown}"
+        );
+        assert!(!shown.contains("layerstore unshare"), "{shown}");
     }
 }

@@ -216,6 +216,8 @@ damages! {
         path: PathBuf,
         /// The kernel's answer.
         reason: String,
+        /// Whether that may be for its mode or its owner (EACCES), and not for something else (EPERM).
+        by_mode: bool,
     }
     /// Its mode keeps its owner out, who is this user, and the mode that it should have does not. Nothing more is known of it.
     ModeLost, "mode-lost", "{thing}",

@@ -15,7 +15,7 @@ use super::compare;
 use super::{CheckLevel, CheckOptions, Damage, Losses, Part, Scope, SealedTree, chain, note, withheld};
 use crate::composefs;
 use crate::disk::{self, AdditionalDirectory, DiffName, Subdirectory, parallel};
-use crate::error::{Error, ExportError, LayoutError, MetaError, is_denied};
+use crate::error::{Error, ExportError, LayoutError, MetaError, is_by_mode, is_denied};
 use crate::layer::{self, Progress};
 use crate::meta::{BlobKind, Query, Records, open_blob, read_blob};
 use crate::store::Store;
@@ -316,6 +316,7 @@ fn check_tree(
                     thing: tree.to_string(),
                     path,
                     reason: chain(&error),
+                    by_mode: is_by_mode(&error),
                 });
             }
             Ok(_) | Err(_) => drop(part.losses.directories.insert(tree.digest.0)),

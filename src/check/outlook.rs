@@ -17,7 +17,7 @@ use super::{Damage, Finding, Losses, LostFile, Remedy, SealedTree};
 use crate::error::Error;
 use crate::meta::{BlobKind, Query, ReadTxn, Records, read_blob, stores_beside};
 use crate::oci::MANIFEST_ITEM;
-use crate::store::Store;
+use crate::store::{Store, way_past_refusal};
 use crate::sys::mount::info;
 use crate::types::{ContentHash, Digest, TreeDigest};
 
@@ -99,8 +99,8 @@ impl<'a> Outlook<'a> {
             let remedy = Remedy::OpenOther { flags: self.not_given.clone() };
             return out_of_sight(damage, remedy);
         }
-        if matches!(damage, Damage::NotExamined { .. }) {
-            return out_of_sight(damage, Remedy::Unshare);
+        if let Damage::NotExamined { by_mode, .. } = damage {
+            return out_of_sight(damage, Remedy::Allow { advice: way_past_refusal(by_mode) });
         }
         if let Some(target) = self.hidden_by(&damage) {
             return out_of_sight(damage, Remedy::Unmount { target });

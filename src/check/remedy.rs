@@ -3,8 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::error::ADVICE;
-
 /// What [`Store::repair`](crate::store::Store::repair) would do, told without touching anything. Whether the copy that
 /// it names is good shows when it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +80,10 @@ pub enum Remedy {
         target: PathBuf,
     },
     /// Nothing, whatever the force: this process may not read what there is, and another may.
-    Unshare,
+    Allow {
+        /// Where it may be read, as far as that can be told to this process.
+        advice: &'static str,
+    },
     /// Nothing, whatever the force: another program serves the files of a layer, and may do so again.
     Serve,
     /// Nothing: it is another program's, and one of the two has to have a directory of its own.
@@ -110,7 +111,7 @@ impl Remedy {
             Remedy::Leave
             | Remedy::OpenOther { .. }
             | Remedy::Unmount { .. }
-            | Remedy::Unshare
+            | Remedy::Allow { .. }
             | Remedy::Serve
             | Remedy::Separate => "leave",
         }
@@ -181,7 +182,7 @@ impl fmt::Display for Remedy {
             Remedy::Unmount { target } => {
                 write!(f, "a repair leaves it: unmount {target:?}, which hides what the store has there")
             }
-            Remedy::Unshare => write!(f, "a repair leaves it: {ADVICE}"),
+            Remedy::Allow { advice } => write!(f, "a repair leaves it: {advice}"),
             Remedy::Serve => f.write_str(
                 "a repair leaves it: start the additional layer store; if that is gone for good, remove the image and load it \
                  again",

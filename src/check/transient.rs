@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::{Error, MetaError};
 use crate::meta::Records;
-use crate::store::Store;
+use crate::store::{Store, way_past_refusal};
 
 /// How long a name may be in both databases: what changes in two is committed in one after the other.
 const PAUSES: u32 = 20;
@@ -42,7 +42,7 @@ pub(super) fn check(store: &Store, options: &CheckOptions<'_>, scope: &Scope) ->
 /// What was found, as it is told.
 pub(super) fn findings(part: Part) -> impl Iterator<Item = Finding> {
     let remedy = |damage: &Damage| match damage {
-        Damage::NotExamined { .. } => Remedy::Unshare,
+        Damage::NotExamined { by_mode, .. } => Remedy::Allow { advice: way_past_refusal(*by_mode) },
         _ => Remedy::Leave,
     };
     let finding = move |damage: Damage| match &damage {

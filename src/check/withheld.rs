@@ -15,7 +15,7 @@ use layerstore_schema::manifest::{Entry, Kind};
 use super::compare::{PATHS_NAMED, shown};
 use super::{Damage, SealedTree, chain};
 use crate::disk::{Withheld, WithheldPart};
-use crate::error::is_denied;
+use crate::error::{is_by_mode, is_denied};
 use crate::store::Store;
 use crate::types::Metadata;
 
@@ -27,7 +27,7 @@ pub(super) fn unless_refused(
     damage: impl FnOnce(String, PathBuf) -> Damage,
 ) -> Damage {
     match is_denied(error) {
-        true => Damage::NotExamined { thing, path, reason: chain(error) },
+        true => Damage::NotExamined { thing, path, reason: chain(error), by_mode: is_by_mode(error) },
         false => damage(thing, path),
     }
 }
@@ -35,10 +35,12 @@ pub(super) fn unless_refused(
 /// Of a thing of the store's that was refused, the finding that its mode is not the expected one, if that is why.
 pub(super) fn of_lost_mode(store: &Store, damage: Damage, expected: u16) -> Damage {
     match damage {
-        Damage::NotExamined { thing, path, reason } => match store.layout().lost_mode(&path, expected) {
-            Some(mode) => Damage::ModeLost { thing, path, mode, expected },
-            None => Damage::NotExamined { thing, path, reason },
-        },
+        Damage::NotExamined { thing, path, reason, by_mode } => {
+            match store.layout().lost_mode(&path, expected) {
+                Some(mode) => Damage::ModeLost { thing, path, mode, expected },
+                None => Damage::NotExamined { thing, path, reason, by_mode },
+            }
+        }
         damage => damage,
     }
 }
@@ -85,7 +87,8 @@ pub(super) fn findings(tree: &SealedTree, withheld: &[Withheld]) -> Vec<Damage> 
             1.. if is_last => format!("{}; nor {more} more paths", of.reason),
             _ => of.reason.to_string(),
         };
-        Damage::NotExamined { thing: tree.to_string(), path: shown(&of.path), reason }
+        let by_mode = is_by_mode(&of.reason);
+        Damage::NotExamined { thing: tree.to_string(), path: shown(&of.path), reason, by_mode }
     };
     named.map(finding).collect()
 }

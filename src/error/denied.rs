@@ -3,16 +3,13 @@
 use std::error::Error;
 use std::io;
 
-/// What to do about it.
-pub(crate) const ADVICE: &str = "the mode of something in a layer may keep its owner out: run this in `layerstore unshare`, where none does";
-
 /// Whether the kernel has refused something to this process, for whatever reason.
 pub(crate) fn is_denied(error: &(dyn Error + 'static)) -> bool {
     of_the_system(error).any(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Whether that may be for a mode: the machine's root, and that of a user namespace, may all the same.
-pub(super) fn is_by_mode(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_by_mode(error: &(dyn Error + 'static)) -> bool {
     of_the_system(error).any(|error| error.raw_os_error() == Some(libc::EACCES))
 }
 

@@ -28,7 +28,7 @@ pub use additional::AdditionalLayerError;
 pub use archive::{ArchiveError, CompressError, SplitError};
 pub use chunked::ChunkedError;
 pub use config::ConfigError;
-pub(crate) use denied::{ADVICE, is_denied};
+pub(crate) use denied::{is_by_mode, is_denied};
 pub use disk::{LayoutError, ScanError, TreeError, UnpackError};
 pub use import::{ExportError, ImportError};
 pub use limit::{Limit, LimitError};

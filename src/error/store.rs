@@ -276,8 +276,8 @@ impl Error {
         }
     }
 
-    /// What to do about it, where the message does not say so already.
-    pub fn hint(&self) -> Option<Cow<'static, str>> {
+    /// What to do about it, whoever it is told.
+    pub(crate) fn hint_for_all(&self) -> Option<Cow<'static, str>> {
         match self.limit() {
             Some(limit) => limit.hint().map(Cow::Owned),
             None => self.plain_hint().map(Cow::Borrowed),
@@ -285,7 +285,7 @@ impl Error {
     }
 
     /// Whether this process may not read or change something in a layer's directory.
-    fn is_denied_in_layer(&self) -> bool {
+    pub(crate) fn is_denied_in_layer(&self) -> bool {
         let is_of_layer = match self {
             Error::Scan(_) | Error::Tree(_) | Error::Repair(RepairError::Withheld { .. }) => true,
             Error::Export(ExportError::Scan(_) | ExportError::Tree(_)) => true,
@@ -300,7 +300,6 @@ impl Error {
 
     fn plain_hint(&self) -> Option<&'static str> {
         match self {
-            _ if self.is_denied_in_layer() => Some(denied::ADVICE),
             Error::Meta(error) if error.is_unreadable_file() => Some(
                 "nothing of it can be read: restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \
                  \"Copies of the database\", say how",

@@ -376,7 +376,7 @@ impl<'a> Repair<'a> {
     fn hurt_by(&self, finding: &Finding) -> Vec<Casualty> {
         match finding.remedy {
             // What is only out of sight is not hurt.
-            Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Unshare => Vec::new(),
+            Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Allow { .. } => Vec::new(),
             _ => Casualty::of(&finding.damage, &self.records),
         }
     }

@@ -171,6 +171,6 @@ fn would(remedy: &Remedy) -> Option<String> {
         Remedy::Forget => "would forget it; nothing is lost".to_owned(),
         Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => return None,
         Remedy::OpenOther { .. } | Remedy::Unmount { .. } => return None,
-        Remedy::Unshare | Remedy::Serve | Remedy::Separate => return None,
+        Remedy::Allow { .. } | Remedy::Serve | Remedy::Separate => return None,
     })
 }

@@ -83,7 +83,7 @@ fn repair(call: &Call<'_>, max: Duration, forced: bool) -> Result<Option<String>
         let is_out_of_sight = |remedy: &Remedy| {
             matches!(
                 remedy,
-                Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Unshare | Remedy::Serve
+                Remedy::OpenOther { .. } | Remedy::Unmount { .. } | Remedy::Allow { .. } | Remedy::Serve
             )
         };
         let left = report.left.iter().filter(|left| is_out_of_sight(&left.remedy));
