@@ -38,7 +38,7 @@ pub enum MetaError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
-        /// Whether it can be read all the same, as far as its beginning says: then a backup may succeed, or some images be saved.
+        /// Whether it can be read all the same, as far as what is read first says: then a backup may succeed, or some images be saved.
         readable: bool,
     },
     /// The database file is damaged: a page of it cannot be right, or is not as it was written. Nothing of the operation was

@@ -133,7 +133,7 @@ impl Database {
                 // Not that of somebody who writes at this moment, if it is there twice.
                 Err(MetaError::Damaged { .. }) if tries > 1 => tries = 1,
                 Err(error) if tries > 0 => tracing::debug!(%error, "opening the database anew"),
-                begun => return begun,
+                begun => return begun.map_err(|error| self.judged(error)),
             }
         }
     }
@@ -252,7 +252,7 @@ impl Database {
             true => {
                 tracing::debug!(%error, "verifying the database");
                 let path = self.path.clone();
-                match file::cut(&path) {
+                match file::cut(&file) {
                     Some(reason) => MetaError::NotADatabase { path, reason, readable: self.is_readable() },
                     None => MetaError::Damaged { path },
                 }
@@ -433,24 +433,29 @@ impl Database {
         let mut builder = self.builder();
         let repairing = phase.clone();
         builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));
-        let database = self.open_with(&builder, backend).map_err(|error| match error {
-            MetaError::NotADatabase { path, reason, .. } => {
-                MetaError::NotADatabase { path, reason, readable: self.is_readable() }
-            }
-            error => error,
-        })?;
+        let database = self.open_with(&builder, backend).map_err(|error| self.judged(error))?;
         phase.set(Phase::Running);
         Ok(Writer { database, phase, file: own })
     }
 
-    /// Whether a file that cannot be opened to be written to can be read, as far as its beginning says.
+    /// An error with what there is to be read of the file, if that is in question.
+    fn judged(&self, error: MetaError) -> MetaError {
+        match error {
+            MetaError::NotADatabase { path, reason, .. } => {
+                MetaError::NotADatabase { path, reason, readable: self.is_readable() }
+            }
+            error => error,
+        }
+    }
+
+    /// Whether a file that cannot be opened to be written to can be read, as far as what everybody reads first says.
     fn is_readable(&self) -> bool {
         let health = Health::new(&self.path);
         let begun = self.open_file(false).and_then(|file| {
             let reader = health.run(|| {
                 self.builder().open_read_only(file.own_path()).map_err(|error| self.open_error(error))
             })?;
-            Guarded::new(reader, health.clone()).run(|reader| reader.begin_read().map(drop))
+            read_header(&Reader::Shared(Guarded::new(reader, health.clone())).begin_read()?, &self.path)
         });
         begun.is_ok()
     }

@@ -83,12 +83,27 @@ fn no_database(path: &Path, reason: String) -> MetaError {
     MetaError::NotADatabase { path: path.to_owned(), reason, readable: false }
 }
 
-/// What became of opening the file at `path`, or of reading what it must have, in the words of who opened a file that is damaged.
+/// A file that can be read, and is cut short: [`cut`] says how.
+pub(super) fn cut_short(path: &Path, reason: String) -> MetaError {
+    MetaError::NotADatabase { path: path.to_owned(), reason, readable: true }
+}
+
+/// What became of reading in the file at `path`, which could be opened.
+pub(super) fn reading_failed(path: &Path, error: redb::Error) -> MetaError {
+    match opening_failed(path, error) {
+        MetaError::NotADatabase { path, reason, .. } => {
+            MetaError::NotADatabase { path, reason, readable: true }
+        }
+        error => error,
+    }
+}
+
+/// What became of opening the file at `path`, in the words of who opened a file that is damaged: it is not known to be readable.
 pub(super) fn opening_failed(path: &Path, error: redb::Error) -> MetaError {
     let reason = match error {
-        redb::Error::Corrupted(reason) => cut(path).unwrap_or(reason),
+        redb::Error::Corrupted(reason) => cut_at(path).unwrap_or(reason),
         redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            cut(path).unwrap_or_else(|| "the file is cut short".to_owned())
+            cut_at(path).unwrap_or_else(|| "the file is cut short".to_owned())
         }
         redb::Error::UpgradeRequired(version) => {
             format!("its pages are of version {version}, which is none that this release reads")
@@ -98,10 +113,14 @@ pub(super) fn opening_failed(path: &Path, error: redb::Error) -> MetaError {
     no_database(path, reason)
 }
 
-/// Says so if the file at `path` is shorter than its header says. That alone is no damage: so it is where a writer died before his
-/// commit, and the next one looks after it.
-pub(super) fn cut(path: &Path) -> Option<String> {
-    let (file, _) = path::open_regular(path, false).ok()?.ok()?;
+/// As [`cut`], of what stands at `path`, for who did not come to have it open.
+fn cut_at(path: &Path) -> Option<String> {
+    cut(&path::open_regular(path, false).ok()?.ok()?.0)
+}
+
+/// Says so if the file is shorter than its header says. That alone is no damage: so it is where a writer died before his commit, who left
+/// a mark, and the next one looks after it.
+pub(super) fn cut(file: &File) -> Option<String> {
     let length = file.length().ok()?;
     let mut header = [0; page::LAYOUT_END];
     let whole = match file.read_exact_at(&mut header, 0) {

@@ -68,14 +68,14 @@ impl Health {
 }
 
 impl Health {
-    /// An error that says something of the file as a whole, with its name.
+    /// An error that says something of the file as a whole, with its name. Who has a handle has read something of it.
     fn named(&self, error: MetaError) -> MetaError {
         match error {
             MetaError::Database { source, .. }
                 if matches!(*source, redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_))
                     && !error.is_outcome_unknown() =>
             {
-                file::opening_failed(&self.0.path, *source)
+                file::reading_failed(&self.0.path, *source)
             }
             error => error,
         }

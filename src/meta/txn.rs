@@ -402,6 +402,10 @@ pub(crate) fn read_header(txn: &impl Query, path: &std::path::Path) -> Result<He
         Err(MetaError::Database { source, .. }) if matches!(*source, redb::Error::TableDoesNotExist(_)) => {
             None
         }
+        // Nobody gets further.
+        Err(MetaError::NotADatabase { path, reason, .. }) => {
+            return Err(MetaError::NotADatabase { path, reason, readable: false });
+        }
         bytes => bytes?,
     };
     let bytes = bytes.ok_or_else(|| MetaError::NoHeader { path: path.to_owned() })?;

@@ -14,6 +14,7 @@ use layerstore_schema::table;
 use redb::TableHandle;
 
 use super::backend::{Backend, bring_to_disk};
+use super::file;
 use super::page::{self, Commit, HEADER, TableRow};
 use super::system::{self, Fault, Kind, TABLES, Walk};
 use super::{Database, ReadTxn};
@@ -119,7 +120,10 @@ impl Database {
                     Ok(()) if page::is_marked(&header) => {
                         return self.bring_last_commit_to_disk(&file).map(|()| txn);
                     }
-                    Ok(()) => return Ok(txn),
+                    Ok(()) => match cut_unmarked(&file, &header).map_err(io_error)? {
+                        Some(reason) => return Err(file::cut_short(self.path(), reason)),
+                        None => return Ok(txn),
+                    },
                     // What this one lists as freed the next one frees, and with it goes the end of the file.
                     Err(_) if !is_last(&file, &commit) => flaw = None,
                     Err(Fault::Io(error)) => return Err(io_error(error)),
@@ -137,6 +141,13 @@ impl Database {
         tracing::warn!(path = %self.path().display(), reason, "nothing is deleted by a damaged database");
         Err(MetaError::Damaged { path: self.path().to_owned() })
     }
+}
+
+/// Says so if the file is shorter than this header says, which has no mark: no writer left it so, or opens it. Who cuts off the end of the
+/// file beside this marks the header before.
+fn cut_unmarked(file: &File, header: &[u8; HEADER]) -> io::Result<Option<String>> {
+    let reason = file::cut(file);
+    Ok(if read_header(file)? == *header { reason } else { None })
 }
 
 /// These tables, and what redb keeps for itself.

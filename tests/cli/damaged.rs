@@ -119,57 +119,83 @@ fn a_damaged_database_is_restored_from_a_copy() {
 fn a_database_cut_short_says_how_much_there_is() {
     let dir = Dir::new("cut-database");
     load_base(&dir);
+    let length = dir.root().join("store.redb").metadata().unwrap().len() as usize;
+    let lengths = (1..32).map(|part| part * length / 32).chain([24, 100, 320, 4096, 20_000, length - 1]);
+    let [lost, unlisted, _, copied] = cut_at(&dir, lengths);
+    assert!(lost > 0 && unlisted == 0 && copied > 0);
+    // Where most of it is manifests, the lists are there without the last of them.
+    let layers = (0..20).map(|layer| {
+        let file = |file| Member::file(format!("{layer}-{file}"), format!("{file} of {layer}"));
+        Layer::new((0..400).map(file).collect::<Vec<_>>())
+    });
+    let many = Image::new(layers).write(dir.join("many.oci"), TAG);
+    dir.layerstore(["load", &many.reference(), "--name", "many"]).assert_success();
+    let length = dir.root().join("store.redb").metadata().unwrap().len() as usize;
+    let lengths = (95..100).map(|part| part * length / 100).chain([length / 2, length - 4096]);
+    let told = cut_at(&dir, lengths);
+    assert!(told[2] > 0, "{told:?}");
+}
+
+/// Cuts the database to each length, and holds the errors to account. Returns how often nothing of it could be read, how often
+/// something but not the images, how often these but not all, and how often a backup succeeded.
+fn cut_at(dir: &Dir, lengths: impl Iterator<Item = usize>) -> [usize; 4] {
     let database = dir.root().join("store.redb");
     let whole = std::fs::read(&database).unwrap();
     let images = dir.layerstore(["images"]).stdout();
-    let lengths =
-        (1..32).map(|part| part * whole.len() / 32).chain([24, 100, 320, 4096, 20_000, whole.len() - 1]);
-    let mut told = [0, 0];
+    let copy = dir.join("copy");
+    let (nothing, some) =
+        ("nothing of it can be read", "can still be read (`layerstore save`, `layerstore backup`)");
+    let mut told = [0; 4];
     for length in lengths {
         let cut = || std::fs::write(&database, &whole[..length]).unwrap();
-        let copy = dir.join(format!("copy-{length}"));
+        let found = format!(
+            "{} is not the database of a store, or is damaged: the file is cut short",
+            database.display()
+        );
         for command in [&["create-layer"][..], &["check"], &["repair"]] {
             cut();
             let error = dir.layerstore(command).assert_exit(1);
-            let found = format!(
-                "{} is not the database of a store, or is damaged: the file is cut short",
-                database.display()
-            );
+            let story = format!("{command:?} at {length} of {}: {error}", whole.len());
+            assert!(error.contains("restore a copy made by `layerstore backup`"), "{story}");
+            assert_ne!(error.contains(nothing), error.contains(some), "{story}");
             // What is read is perhaps a page with something else in it, before the end is met.
-            if command != ["create-layer"]
-                && error.contains(&format!("the database {} is damaged", database.display()))
-            {
-                continue;
-            }
-            assert!(error.contains(&found), "{length}: {error}");
+            let is_met = command != ["create-layer"]
+                && error.contains(&format!("the database {} is damaged", database.display()));
             let is_counted = error.contains(&format!("it has {length} of {} bytes", whole.len()));
-            assert!(is_counted || length < 32, "{length}: {error}");
-            let restore = "restore a copy made by `layerstore backup`";
-            assert!(error.contains(restore), "{length}: {error}");
+            assert!(is_met || error.contains(&found) && (is_counted || length < 32), "{story}");
             cut();
             let listed = dir.layerstore(["images"]).output();
             let backed_up =
                 dir.layerstore(["backup".as_ref(), "--force".as_ref(), copy.as_os_str()]).output();
-            if error.contains("nothing of it can be read") {
-                assert!(!error.contains("layerstore save"), "{length}: {error}");
-                assert!(!listed.status.success() && !backed_up.status.success(), "{length}");
-                let error = String::from_utf8(listed.stderr).unwrap();
-                assert!(error.contains(&found) && error.contains("nothing of it can be read"), "{error}");
+            let backup_error = String::from_utf8(backed_up.stderr).unwrap();
+            if error.contains(nothing) {
+                assert!(!listed.status.success() && !backed_up.status.success(), "{story}");
+                let list_error = String::from_utf8(listed.stderr).unwrap();
+                assert!(list_error.contains(&found) && list_error.contains(nothing), "{story}{list_error}");
+                assert!(backup_error.contains(nothing), "{story}{backup_error}");
                 told[0] += 1;
-            } else {
-                assert!(
-                    error.contains("can still be read (`layerstore save`, `layerstore backup`)"),
-                    "{error}"
-                );
-                assert_eq!(String::from_utf8(listed.stdout).unwrap(), images, "{length}");
-                assert!(backed_up.status.success(), "{length}");
+                continue;
+            }
+            let list_error = String::from_utf8(listed.stderr).unwrap();
+            if !listed.status.success() {
+                assert!(list_error.contains(some) && !backed_up.status.success(), "{story}{list_error}");
+                assert!(backup_error.contains(some), "{story}{backup_error}");
+                told[1] += 1;
+                continue;
+            }
+            assert_eq!(String::from_utf8(listed.stdout).unwrap(), images, "{story}");
+            if backed_up.status.success() {
                 std::fs::copy(&copy, &database).unwrap();
                 dir.layerstore(["check", "--deep"]).assert_success();
-                told[1] += 1;
+                told[3] += 1;
+            } else {
+                assert!(backup_error.contains(some), "{story}{backup_error}");
+                told[2] += 1;
             }
         }
     }
-    assert!(told.iter().all(|told| *told > 0), "{told:?}");
+    std::fs::write(&database, whole).unwrap();
+    told
 }
 
 #[test]
