@@ -49,10 +49,12 @@ impl Store {
         if let Some(images) = self.separate_images() {
             images.end_expired_leases(LIMIT, Some(self))?;
         }
-        // What stands in the place of the note makes no write wait or fail; `gc` says what it is.
-        let booted = disk::collected_in(self.layout())?.is_some_and(|noted| noted == boot);
+        // What stands in the place of the note makes no write wait or fail, and is no cause for a comparison before each; `gc`
+        // says what it is.
+        let noted = disk::collected_in(self.layout());
+        let booted = noted.as_ref().map_or(true, |noted| noted.as_deref() == Some(boot));
         if booted && disk::locked_numbers(self.layout())?.is_empty() {
-            return Ok(());
+            return Ok(noted.map(drop)?);
         }
         let mut sweep = Sweep::limited(self, LIMIT)?;
         let mut swept = sweep.announced();
@@ -61,7 +63,7 @@ impl Store {
             // Whatever came of it: what failed once fails for each writer, and `gc` says why.
             self.note_collected()?;
         }
-        swept
+        swept.and(Ok(noted.map(drop)?))
     }
 
     /// Notes that garbage was looked for everywhere since the machine started.

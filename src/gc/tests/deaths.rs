@@ -324,6 +324,20 @@ fn what_a_full_collection_finds_unannounced_is_announced_before_it_goes() {
     }
 }
 
+#[test]
+fn a_write_removes_what_is_announced_where_the_note_of_a_collection_is_none() {
+    let (dir, store) = prepared();
+    store.gc(false).unwrap();
+    let before = count(dir.path(), "diffs");
+    die(dir.path(), "load", "before the commit");
+    assert!(count(dir.path(), "diffs") > before && count(dir.path(), "locks") > 0);
+    let note = dir.path().join("root/collected");
+    std::fs::remove_file(&note).unwrap();
+    std::fs::create_dir(&note).unwrap();
+    open(dir.path()).create_layer(None, &LayerOptions::named("written")).unwrap();
+    assert_eq!((count(dir.path(), "diffs"), count(dir.path(), "locks")), (before + 1, 0));
+}
+
 /// Whether this process may mount; says so if not.
 fn can_mount(store: &Store) -> bool {
     let web = store.container("web").unwrap();
