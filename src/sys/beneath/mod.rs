@@ -157,18 +157,24 @@ pub(crate) fn ensure_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedF
 
 /// As [`ensure_file`], for one that is missing as a rule.
 pub(crate) fn ensure_new_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    let mut tries = ENSURE_TRIES;
     loop {
+        tries = tries.saturating_sub(1);
         match create_private_file(dir, name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => return made,
         }
         match open_file_for_writing(dir, name) {
             // Whoever had it has taken it away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
             opened => return opened,
         }
     }
 }
+
+/// How often a file may be taken away before it is opened. Others that come and go do so a few times; where there is no `/proc`, to
+/// open it for writing fails in the same way for ever.
+const ENSURE_TRIES: u32 = 1000;
 
 /// The mode of files that are their owner's alone.
 const PRIVATE: u16 = 0o600;

@@ -218,6 +218,26 @@ fn files_are_made_that_are_missing_and_no_others() {
 }
 
 #[test]
+fn a_file_that_is_there_and_cannot_be_opened_is_not_tried_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("there"), b"x").unwrap();
+    let ensured = std::thread::scope(|scope| {
+        let within = scope.spawn(|| {
+            let root = open_directory(dir.path()).unwrap();
+            // Nothing but this thread loses its `/proc`.
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).ok()?;
+            nix::unistd::chroot(dir.path()).ok()?;
+            Some([ensure_file, ensure_new_file].map(|ensure| number(ensure(root.as_fd(), b"there"))))
+        });
+        within.join().unwrap()
+    });
+    match ensured {
+        Some(errors) => assert_eq!(errors, [Some(libc::ENOENT); 2]),
+        None => eprintln!("skipped: this process may not change its root"),
+    }
+}
+
+#[test]
 fn mounts_are_not_crossed() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["mounted/below", "same", "there"] {
