@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use rustix::fs::FileType;
+
 use super::kind::{self, Own};
 use super::layout::Layout;
 use super::names::RESERVE;
@@ -50,8 +52,13 @@ pub(crate) fn reserved(layout: &Layout) -> u64 {
 
 /// Gives the reserved space up. Returns how many bytes that set free.
 pub(crate) fn release_reserve(layout: &Layout) -> Result<u64, LayoutError> {
-    let released = stat::stat_at(layout.root(), RESERVE.as_bytes())
-        .and_then(|found| node::remove_file(layout.root(), RESERVE.as_bytes()).map(|()| found.allocated));
+    let released = stat::stat_at(layout.root(), RESERVE.as_bytes()).and_then(|found| match found.kind {
+        FileType::RegularFile => {
+            node::remove_file(layout.root(), RESERVE.as_bytes()).map(|()| found.allocated)
+        }
+        // It is none of the store's.
+        _ => Ok(0),
+    });
     match released {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         released => released.map_err(|source| LayoutError::Io {

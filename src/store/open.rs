@@ -127,7 +127,11 @@ impl Store {
         }
         let writable = check_format(&database)? && !read_only;
         if writable && options.reserve > 0 {
-            disk::ensure_reserve(&layout, options.reserve)?;
+            match disk::ensure_reserve(&layout, options.reserve) {
+                // A store works without, and `check` finds what is there.
+                Err(error @ LayoutError::OtherKind { .. }) => tracing::warn!(%error, "no space is reserved"),
+                reserved => drop(reserved?),
+            }
         }
         let counter = ChangeCounter::open(database.path())?;
         let store = Store(Arc::new(Inner {

@@ -71,15 +71,31 @@ impl Elsewhere {
 
 /// What became of a command: nothing if it succeeded, else its error. It fails the test if the command waits or crashes.
 fn run(dir: &Dir, arguments: &[&str]) -> Option<String> {
+    match outcome(dir, arguments) {
+        Outcome::Failed(error) => Some(error),
+        Outcome::Done | Outcome::Found(_) => None,
+    }
+}
+
+/// How a command ended.
+enum Outcome {
+    Done,
+    /// With findings of `check`: its output.
+    Found(String),
+    /// With an error.
+    Failed(String),
+}
+
+fn outcome(dir: &Dir, arguments: &[&str]) -> Outcome {
     let command = TestCommand::new("timeout").arg("60").arg(binary());
     let command = command.args(["--root".as_ref(), dir.root().as_os_str()]);
     let command = command.args(["--runroot".as_ref(), dir.run_root().as_os_str()]).args(arguments);
     let output = command.current_dir(dir.path()).stdin(archive(&[Member::file("file", "content")])).output();
     let error = String::from_utf8(output.stderr).unwrap();
     match output.status.code() {
-        // A finding of `check`.
-        Some(0 | 3) => None,
-        Some(1) => Some(error),
+        Some(0) => Outcome::Done,
+        Some(3) if arguments == ["check"] => Outcome::Found(String::from_utf8(output.stdout).unwrap()),
+        Some(1) => Outcome::Failed(error),
         other => panic!("{arguments:?}: {other:?} {error}"),
     }
 }
@@ -139,15 +155,27 @@ fn what_is_none_of_a_stores_own_is_neither_waited_for_nor_followed() {
         let extension = path.extension().unwrap_or_default();
         with_each_kind(&path, &elsewhere, |kind, story| {
             for command in COMMANDS {
-                let error = run(&dir, command);
-                if let Some(error) = &error {
-                    assert!(error.contains(path.to_str().unwrap()), "{story}: {command:?}: {error}");
-                    assert!(error.contains(kind), "{story}: {command:?}: {error}");
-                    assert!(!error.contains("os error"), "{story}: {command:?}: {error}");
+                let ended = outcome(&dir, command);
+                match &ended {
+                    Outcome::Failed(error) => {
+                        assert!(error.contains(path.to_str().unwrap()), "{story}: {command:?}: {error}");
+                        assert!(error.contains(kind), "{story}: {command:?}: {error}");
+                        assert!(!error.contains("os error"), "{story}: {command:?}: {error}");
+                    }
+                    Outcome::Found(said) => assert!(said.contains(path.to_str().unwrap()), "{story}: {said}"),
+                    // A run root is looked at as far as a check needs it.
+                    Outcome::Done => assert!(
+                        command != ["check"] || !path.starts_with(&root),
+                        "{story}: {command:?} found nothing"
+                    ),
                 }
-                // Who writes the database is only for messages. Everything else is needed by who looks everywhere.
-                let is_needed = command == ["gc"] && extension != "holder";
-                assert!(error.is_some() || !is_needed, "{story}: {command:?} succeeded");
+                // Who writes the database is only for messages, and the reserve for a full disk. Everything else is needed by who looks
+                // everywhere.
+                let is_needed = command == ["gc"] && extension != "holder" && !path.ends_with("reserve");
+                let has_failed = matches!(ended, Outcome::Failed(_));
+                assert!(has_failed || !is_needed, "{story}: {command:?} succeeded");
+                let is_spare = path.starts_with(&root) && path.ends_with("reserve");
+                assert!(!has_failed || !is_spare, "{story}: {command:?} failed");
             }
         });
     }
