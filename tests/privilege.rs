@@ -114,12 +114,15 @@ fn a_root_that_others_could_change_is_not_written_to() {
         }
         // Looking is not.
         dir.layerstore(["--no-write", "layers"]).assert_success();
+        let checked = dir.layerstore(["--no-write", "check"]).output();
+        let said = [checked.stdout, checked.stderr].concat();
+        assert!(matches!(checked.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&said));
     };
     for exposed in [dir.root(), dir.run_root()] {
         // With the sticky bit names are safe that are there, and others can still make those that are missing.
         for mode in [0o777, 0o1777, 0o703] {
             set(&exposed, mode);
-            refused(&exposed, &["can be written by everybody", "chmod 0700"]);
+            refused(&exposed, &["can be written by everybody", "chmod 0700", "--no-write"]);
         }
         set(&exposed, 0o700);
     }
@@ -142,8 +145,8 @@ fn a_root_that_others_could_change_is_not_written_to() {
     // As who finds out the name of a run root in a directory of everybody's may prepare it.
     for exposed in [dir.root(), dir.run_root()] {
         std::os::unix::fs::chown(&exposed, Some(65534), Some(65534)).unwrap();
-        let advice = if exposed == dir.root() { "--no-write" } else { "--runroot" };
-        refused(&exposed, &["belongs to user 65534", advice]);
+        let advice = if exposed == dir.root() { "be that user" } else { "--runroot" };
+        refused(&exposed, &["belongs to user 65534", advice, "--no-write"]);
         std::os::unix::fs::chown(&exposed, Some(0), Some(0)).unwrap();
     }
     dir.layerstore(["gc"]).assert_success();

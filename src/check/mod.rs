@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use layerstore_schema::header::Header;
 
 use crate::disk;
-use crate::error::{Error, LookupError, MetaError};
+use crate::error::{Error, LayoutError, LookupError, MetaError};
 use crate::layer::ProgressFn;
 use crate::meta::{Query, ReadTxn, Records, stored_rows};
 use crate::oci::Source;
@@ -350,7 +350,15 @@ impl Store {
         if !path::is_directory(&self.run_root()) {
             return Ok(Vec::new());
         }
-        let Some(run) = self.run_if_usable()? else { return Ok(Vec::new()) };
+        let run = match self.run_if_usable() {
+            // What others could write in is used for nothing, and is no reason not to look at the store.
+            Err(Error::Layout(error @ LayoutError::Exposed { .. })) if self.is_read_only() => {
+                tracing::warn!(%error, "what is noted of mounts is not checked");
+                None
+            }
+            run => run?,
+        };
+        let Some(run) = run else { return Ok(Vec::new()) };
         let damaged = run.damaged_mounts()?.into_iter();
         Ok(damaged.map(|(layer, reason)| Damage::MountRecordDamaged { layer, reason }).collect())
     }

@@ -43,8 +43,12 @@ pub(super) fn refuse(root: BorrowedFd<'_>, path: &Path, which: Root) -> Result<(
             (Root::Store, By::Owner(_)) => {
                 "be that user to change the store; to read it, open it with --no-write"
             }
-            (Root::Run, By::Owner(_)) => "name another run root (--runroot)",
-            _ => "make it the owner's alone (setfacl --remove-all, chmod 0700)",
+            (Root::Run, By::Owner(_)) => {
+                "name another run root (--runroot); to read the store, open it with --no-write"
+            }
+            _ => {
+                "make it the owner's alone (setfacl --remove-all, chmod 0700); to read the store, open it with --no-write"
+            }
         };
         return Err(LayoutError::Exposed { path: path.to_owned(), reason: by.to_string(), advice });
     }
