@@ -107,7 +107,7 @@ fn an_ordinary_user_mounts_and_unmounts_outside_a_namespace() {
     }
     let dir = Dir::new("mount-program-user");
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    std::fs::copy(crate::support::command::binary(), dir.join("layerstore")).unwrap();
+    crate::support::command::copy_binary(&dir.join("layerstore"));
     // A mount namespace of its own, in which everybody may use the device.
     let script = r#"
         test -n "$DIR"; mkdir "$DIR/dev"; mount -t tmpfs dev "$DIR/dev"

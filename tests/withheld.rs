@@ -28,9 +28,8 @@ impl User {
     fn new(name: &str) -> Self {
         let dir = Dir::new(name);
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        // Where the program was built, others may not read.
-        std::fs::copy(crate::support::command::binary(), dir.join("layerstore")).unwrap();
-        std::fs::copy(crate::support::command::binary(), dir.join("containers-storage")).unwrap();
+        crate::support::command::copy_binary(&dir.join("layerstore"));
+        crate::support::command::copy_binary(&dir.join("containers-storage"));
         User { dir, uid: if machine::is_root() { OTHER } else { rustix::process::geteuid().as_raw() } }
     }
 

@@ -19,8 +19,7 @@ impl User {
     fn new(name: &str, uid: u32, gid: u32) -> Self {
         let dir = Dir::new(name);
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        // Where the program was built, others may not read.
-        std::fs::copy(crate::support::command::binary(), dir.join("containers-storage")).unwrap();
+        crate::support::command::copy_binary(&dir.join("containers-storage"));
         dir.write("storage.conf", "[storage]\ndriver = \"overlay\"\n");
         User { dir, uid, gid }
     }

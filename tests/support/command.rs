@@ -157,6 +157,15 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// Copies the program under test for others, who may not read where it was built.
+///
+/// By a process of its own: what another test starts meanwhile would have a file that is open here to be written, and while it has, the
+/// copy cannot be run.
+pub fn copy_binary(to: &Path) {
+    let copied = std::process::Command::new("cp").arg(binary()).arg(to).status().unwrap();
+    assert!(copied.success(), "cp: {copied}");
+}
+
 /// Whether the program has this command. A test that is ahead of the program skips itself.
 pub fn has_command(name: &str) -> bool {
     let output = TestCommand::layerstore().args([name, "--help"]).output();
