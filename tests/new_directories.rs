@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    BackupMode, CheckLevel, CheckOptions, Container, ContainerOptions, Error, IdMapping, IdMaps, LayerId,
-    LayerOptions, MountOptions, Note, Store, StoreOptions, SyncMode, UnmountMode,
+    BackupMode, CheckOptions, Container, ContainerOptions, Error, IdMapping, IdMaps, LayerId, LayerOptions,
+    MountOptions, Note, Store, StoreOptions, SyncMode, UnmountMode,
 };
 use layerstore_schema::table::{self, MADE_EMPTY};
 use redb::ReadableTable;
 
 use crate::support::oci::{Image, Layer};
+use crate::support::store::assert_sound;
 use crate::support::tar::Member;
 use crate::support::tree::Tree;
 use crate::support::{Dir, database, machine};
@@ -59,15 +60,6 @@ fn noted(dir: &Dir) -> usize {
 fn cut_power(dir: &Dir, lost: &[&Path]) {
     database::reboot(&dir.root());
     lost.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
-}
-
-#[track_caller]
-fn assert_sound(store: &Store) {
-    let mut options = CheckOptions::default();
-    options.level = CheckLevel::Deep;
-    let report = store.check(&options).unwrap();
-    assert!(report.is_clean(), "{:?}", report.findings);
-    assert!(store.gc(true).unwrap().removed.is_empty());
 }
 
 type Use = fn(&Store, &LayerId) -> Result<(), Error>;

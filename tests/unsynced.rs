@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    BackupMode, CheckLevel, CheckOptions, ContainerOptions, Error, MountOptions, Note, Store, StoreOptions,
-    SyncMode, UnmountMode, UnsyncedError,
+    BackupMode, CheckOptions, ContainerOptions, Error, MountOptions, Note, Store, StoreOptions, SyncMode,
+    UnmountMode, UnsyncedError,
 };
 use layerstore_schema::table;
 
 use crate::support::oci::{Image, Layer};
+use crate::support::store::assert_sound;
 use crate::support::tar::Member;
 use crate::support::{Dir, database};
 
@@ -77,15 +78,6 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> PathBuf {
         Err(Error::Unsynced(UnsyncedError::Layer { path, .. })) => path,
         other => panic!("{other:?}"),
     }
-}
-
-#[track_caller]
-fn assert_sound(store: &Store) {
-    let mut options = CheckOptions::default();
-    options.level = CheckLevel::Deep;
-    let report = store.check(&options).unwrap();
-    assert!(report.is_clean(), "{:?}", report.findings);
-    assert!(store.gc(true).unwrap().removed.is_empty());
 }
 
 #[test]
