@@ -75,7 +75,7 @@ pub(crate) use mend::Unused;
 pub(crate) use run::{CountedMount, RunDatabase};
 pub(crate) use transient::{TransientNote, transient_note};
 pub(crate) use txn::{PrefixMatch, Query, ReadTxn, Tables, WriteTxn, chain, read_header};
-pub(crate) use unsynced::{Unsynced, made_empty, made_empty_in, unsynced};
+pub(crate) use unsynced::{Unsynced, filled_in, made_empty, made_empty_in, unsynced};
 pub(crate) use write::{Freed, is_manifest};
 
 #[cfg(test)]

@@ -23,9 +23,18 @@ pub(crate) fn made_empty(txn: &impl Tables) -> Result<Unsynced, MetaError> {
     rows(txn, MADE_EMPTY..)
 }
 
+/// The boot in which a directory or blob was filled that may not be on the disk.
+pub(crate) fn filled_in(txn: &impl Tables, number: u64) -> Result<Option<String>, MetaError> {
+    row(txn, number)
+}
+
 /// The boot in which a directory was made empty that may not be on the disk.
 pub(crate) fn made_empty_in(txn: &impl Tables, number: u64) -> Result<Option<String>, MetaError> {
-    Ok(txn.open(table::UNSYNCED)?.get(number | MADE_EMPTY)?.map(|boot| boot.value().to_owned()))
+    row(txn, number | MADE_EMPTY)
+}
+
+fn row(txn: &impl Tables, key: u64) -> Result<Option<String>, MetaError> {
+    Ok(txn.open(table::UNSYNCED)?.get(key)?.map(|boot| boot.value().to_owned()))
 }
 
 fn rows(txn: &impl Tables, keys: impl KeyRange<u64>) -> Result<Unsynced, MetaError> {

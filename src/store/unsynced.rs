@@ -12,7 +12,7 @@ use layerstore_schema::record::{KeptBlobRecord, LayerContent, LayerRecord};
 
 use crate::disk::{self, DamagedPath};
 use crate::error::{Error, LayoutError, UnsyncedError};
-use crate::meta::{Database, Query, ReadTxn, Unsynced, made_empty, made_empty_in, unsynced};
+use crate::meta::{Database, Query, ReadTxn, Unsynced, filled_in, made_empty, made_empty_in, unsynced};
 use crate::types::{Digest, Hasher, TreeDigest};
 
 use super::Store;
@@ -196,7 +196,7 @@ impl Store {
         let database = Database::new(self.database().path().to_owned(), options);
         if let Err(error) = database.write::<_, Error>(|txn| {
             // What was read may have been the kernel's memory of what it could not write.
-            let noted = unsynced(txn)?.remove(&number).or(made_empty_in(txn, number)?);
+            let noted = filled_in(txn, number)?.or(made_empty_in(txn, number)?);
             let is_on_disk = noted.as_ref() != Some(&lost);
             Ok(txn.forget_unsynced(is_on_disk.then_some(number))?)
         }) {
