@@ -17,7 +17,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use rustix::thread::CapabilitySet;
@@ -81,13 +81,15 @@ pub(crate) fn own_maps() -> io::Result<IdMaps> {
 /// and end with the last process of the namespace.
 ///
 /// Returns [`NamespaceError::Threads`] unless the process has a single thread, and
-/// [`NamespaceError::NotAllowed`] if the kernel refuses.
+/// [`NamespaceError::NotAllowed`] if the kernel refuses, or a security module leaves a process in such a namespace without
+/// rights. With either the process is where it was.
 pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
     let io = |action| move |source: io::Error| NamespaceError::Io { action, source };
     let count = path::list(Path::new("/proc/self/task")).map_err(io("counting threads"))?.len();
     if count != 1 {
         return Err(NamespaceError::Threads { count });
     }
+    try_out()?;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let refused = match Ranges::of_caller(uid, gid) {
         Ok(ranges) => unshare_with(&ranges)?,
@@ -103,6 +105,38 @@ pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
     match refused {
         None => Ok(UserNamespace { ids: MappedIds::Ranges { uids, gids }, without_ranges: None }),
         Some(reason) => Ok(UserNamespace { ids: MappedIds::Single, without_ranges: Some(reason) }),
+    }
+}
+
+/// Has a child try what cannot be undone: AppArmor can let a process into a namespace and give it no rights there, and
+/// there is no way back out.
+fn try_out() -> Result<(), NamespaceError> {
+    let io = |action| move |errno: nix::Error| NamespaceError::Io { action, source: errno.into() };
+    let refused = |error: &io::Error| error.raw_os_error().unwrap_or(libc::EPERM);
+    // SAFETY: the process has a single thread (checked by the caller), so the child finds no lock held by
+    // another and may run any code; it never returns, but ends in `_exit`.
+    match unsafe { nix::unistd::fork() }.map_err(io("fork"))? {
+        ForkResult::Child => {
+            let code = match unshare() {
+                Err(NamespaceError::NotAllowed(error)) => refused(&error),
+                Err(_) => libc::EPERM,
+                Ok(()) => crate::sys::mount::make_private(Path::new("/"), true)
+                    .err()
+                    .map_or(0, |error| refused(&error)),
+            };
+            // SAFETY: ends the child at once, without the exit handlers that belong to the parent.
+            unsafe { libc::_exit(code) }
+        }
+        ForkResult::Parent { child } => loop {
+            match waitpid(child, None) {
+                Err(nix::Error::EINTR) => {}
+                Ok(WaitStatus::Exited(_, code)) if code != 0 => {
+                    return Err(NamespaceError::NotAllowed(io::Error::from_raw_os_error(code)));
+                }
+                // Where the process ignores `SIGCHLD` nobody knows.
+                _ => return Ok(()),
+            }
+        },
     }
 }
 
