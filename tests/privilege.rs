@@ -167,7 +167,10 @@ fn a_root_that_others_can_enter_is_told_and_shut() {
         )
     };
     for root in [dir.root(), dir.run_root()] {
-        for open in [0o755, 0o711, 0o750, 0o770] {
+        for open in [0o770, 0o755, 0o711, 0o750] {
+            if open == 0o770 && !machine::has_group_of_own_number() {
+                continue;
+            }
             std::fs::set_permissions(&root, PermissionsExt::from_mode(open)).unwrap();
             let advice = format!("chmod 0700 {}", root.display());
             for words in [&["create-layer"][..], &["layers"], &["gc"]] {
@@ -189,7 +192,7 @@ fn a_root_that_others_can_enter_is_told_and_shut() {
             assert!(said.contains("root-open: ") && said.contains("chmod 0700 shuts it"), "{said}");
         }
         dir.layerstore(["repair", "--dry-run"]).output();
-        assert_eq!(mode(&root), 0o770);
+        assert_eq!(mode(&root), 0o750);
         let said = dir.layerstore(["repair"]).stdout();
         assert!(said.contains("gave it mode 0700"), "{said}");
         assert_eq!(mode(&root), 0o700);

@@ -129,8 +129,18 @@ fn by(found: &Stat, list: impl FnOnce() -> io::Result<Option<Vec<u8>>>) -> io::R
 }
 
 /// A group that others are in. Where each user has a group of the same number, nobody else is in it.
+///
+/// The numbers are those of the machine: in a user namespace the user's group is 0, whoever else is in it.
 fn of_group(found: &Stat, group: u32) -> Option<u32> {
-    (![0, found.uid].contains(&group)).then_some(group)
+    let (user, group) = outside(found.uid, group);
+    (![0, user].contains(&group)).then_some(group)
+}
+
+/// What an owner is called outside of this user namespace; one that is not mapped has its number here.
+fn outside(uid: u32, gid: u32) -> (u32, u32) {
+    let maps = userns::own_maps().unwrap_or_default();
+    let of = |map: &[userns::IdExtent], id| userns::to_host(map, id).unwrap_or(id);
+    (of(&maps.uids, uid), of(&maps.gids, gid))
 }
 
 /// Who else could, by the owner alone, who can change the mode.
@@ -201,10 +211,16 @@ mod tests {
             by(&Stat { mode, uid, gid, ..path::stat(dir.path()).unwrap() }, || Ok(None)).unwrap()
         };
         let own = privileges::effective_user();
-        assert_eq!(of(0o775, own, own), None);
-        assert_eq!(of(0o775, own, 0), None);
+        for group in [own, 0] {
+            // In a namespace both are the user's group, which may have another number than the user.
+            let (user, group_outside) = outside(own, group);
+            let told = (![0, user].contains(&group_outside)).then_some(By::Group(group_outside));
+            assert!(told.is_none() || userns::in_user_namespace());
+            assert_eq!(of(0o775, own, group), told);
+        }
         assert_eq!(of(0o755, own, 7777), None);
-        assert_eq!(of(0o775, own, 7777).unwrap().to_string(), "can be written by group 7777");
+        let other = format!("can be written by group {}", outside(own, 7777).1);
+        assert_eq!(of(0o775, own, 7777).unwrap().to_string(), other);
         assert_eq!(of(0o700, 7777, 0).unwrap().to_string(), "belongs to user 7777");
     }
 
@@ -224,7 +240,7 @@ mod tests {
             by(&found, || Ok(Some(list))).unwrap()
         };
         assert_eq!(of(0o770, 7777, 7, 2), Some(By::ListedUser(7777)));
-        assert_eq!(of(0o770, 7777, 7, 8), Some(By::ListedGroup(7777)));
+        assert_eq!(of(0o770, 7777, 7, 8), Some(By::ListedGroup(outside(own, 7777).1)));
         assert_eq!(of(0o770, 7777, 5, 2), None);
         assert_eq!(of(0o770, own, 7, 2), None);
         assert_eq!(of(0o750, 7777, 7, 2), None, "the mode is the most that a list can give");

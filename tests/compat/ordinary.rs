@@ -56,37 +56,9 @@ impl User {
     }
 }
 
-/// Why nobody else can be tried.
-fn obstacle() -> Option<&'static str> {
-    if !machine::is_real_root() || !machine::has_program("setpriv") {
-        return Some("becoming another user needs real root and setpriv");
-    }
-    let probe = TestCommand::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "--user", "--mount", "true"])
-        .output();
-    (!probe.status.success()).then_some("this machine lets no ordinary user make namespaces")
-}
-
-/// A user with ranges of ids, by the files and by the programs that write maps.
-fn user_with_ranges() -> Option<(u32, u32, u32)> {
-    let has_programs = machine::has_program("newuidmap") && machine::has_program("newgidmap");
-    let users = std::fs::read_to_string("/etc/passwd").ok().filter(|_| has_programs)?;
-    let (uids, gids) =
-        (std::fs::read_to_string("/etc/subuid").ok()?, std::fs::read_to_string("/etc/subgid").ok()?);
-    let first = |lines: &str, name: &str| {
-        let line = lines.lines().find(|line| line.split(':').next() == Some(name))?;
-        line.split(':').nth(1)?.parse::<u32>().ok()
-    };
-    users.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        first(&gids, fields[0])?;
-        Some((fields[2].parse().ok()?, fields[3].parse().ok()?, first(&uids, fields[0])?))
-    })
-}
-
 #[test]
 fn commands_enter_a_namespace_by_themselves() {
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = machine::no_other_user() {
         skip!("{obstacle}");
     }
     let user = User::new("compat-nobody", NOBODY, NOBODY);
@@ -115,7 +87,7 @@ fn commands_enter_a_namespace_by_themselves() {
 
 #[test]
 fn stores_of_users_are_in_their_homes() {
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = machine::no_other_user() {
         skip!("{obstacle}");
     }
     let user = User::new("compat-home", NOBODY, NOBODY);
@@ -138,7 +110,7 @@ fn stores_of_users_are_in_their_homes() {
 
 #[test]
 fn without_a_namespace_nothing_is_mounted() {
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = machine::no_other_user() {
         skip!("{obstacle}");
     }
     let user = User::new("compat-unshare-not", NOBODY, NOBODY);
@@ -153,7 +125,7 @@ fn without_a_namespace_nothing_is_mounted() {
 
 #[test]
 fn statuses_pass_through_a_namespace() {
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = machine::no_other_user() {
         skip!("{obstacle}");
     }
     let user = User::new("compat-statuses", NOBODY, NOBODY);
@@ -180,7 +152,7 @@ fn statuses_pass_through_a_namespace() {
 
 #[test]
 fn without_ranges_there_is_one_id() {
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = machine::no_other_user() {
         skip!("{obstacle}");
     }
     let user = User::new("compat-one-id", NOBODY, NOBODY);
@@ -201,10 +173,10 @@ fn without_ranges_there_is_one_id() {
 
 #[test]
 fn with_ranges_files_have_their_owners() {
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = machine::no_other_user() {
         skip!("{obstacle}");
     }
-    let Some((uid, gid, first)) = user_with_ranges() else {
+    let Some((uid, gid, first)) = machine::user_with_ranges() else {
         skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
     };
     let user = User::new("compat-ranges", uid, gid);
@@ -223,7 +195,7 @@ fn with_ranges_files_have_their_owners() {
 
 #[test]
 fn the_store_of_the_machines_root_is_none_of_theirs() {
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = machine::no_other_user() {
         skip!("{obstacle}");
     }
     let user = User::new("compat-roots-store", NOBODY, NOBODY);

@@ -51,6 +51,20 @@ pub fn is_mapped(id: u32) -> bool {
     })
 }
 
+/// Whether the group of this process has the number of its user, outside of every namespace: nobody else is in it then.
+pub fn has_group_of_own_number() -> bool {
+    let outside = |kind: &str, id: u32| {
+        let map = std::fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap();
+        map.lines().find_map(|line| {
+            let numbers: Vec<u32> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+            let offset = id.checked_sub(numbers[0]).filter(|offset| *offset < numbers[2])?;
+            Some(numbers[1] + offset)
+        })
+    };
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    outside("uid", user) == outside("gid", group)
+}
+
 /// Whether the system calls of the program can be written down.
 pub fn can_trace() -> bool {
     let mut strace =
@@ -77,6 +91,34 @@ pub fn debian_image() -> Option<PathBuf> {
         None => repository().join("target/images/debian"),
     };
     path.join("stamp").is_file().then_some(path)
+}
+
+/// Why no ordinary user with a user namespace can be tried, if none can.
+pub fn no_other_user() -> Option<&'static str> {
+    if !is_real_root() || !has_program("setpriv") {
+        return Some("becoming another user needs real root and setpriv");
+    }
+    let probe = TestCommand::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "--user", "--mount", "true"])
+        .output();
+    (!probe.status.success()).then_some("this machine lets no ordinary user make namespaces")
+}
+
+/// A user with ranges of ids, by the files and by the programs that write maps: user, group, and the first id of the range.
+pub fn user_with_ranges() -> Option<(u32, u32, u32)> {
+    let has_programs = has_program("newuidmap") && has_program("newgidmap");
+    let users = std::fs::read_to_string("/etc/passwd").ok().filter(|_| has_programs)?;
+    let (uids, gids) =
+        (std::fs::read_to_string("/etc/subuid").ok()?, std::fs::read_to_string("/etc/subgid").ok()?);
+    let first = |lines: &str, name: &str| {
+        let line = lines.lines().find(|line| line.split(':').next() == Some(name))?;
+        line.split(':').nth(1)?.parse::<u32>().ok()
+    };
+    users.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        first(&gids, fields[0])?;
+        Some((fields[2].parse().ok()?, fields[3].parse().ok()?, first(&uids, fields[0])?))
+    })
 }
 
 /// Takes a mount away that no store knows of. What another test starts has our open files until it is another program.
