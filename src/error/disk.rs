@@ -179,6 +179,16 @@ pub enum UnpackError {
         /// The refused member.
         member: PathBuf,
     },
+    /// An owner that the user namespace of this process has no id for.
+    #[error("{member:?} belongs to {uid}:{gid}, which is no owner in this user namespace")]
+    OwnerNotMapped {
+        /// The member.
+        member: PathBuf,
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
     /// A file got more or fewer bytes than it said it has.
     #[error("{member:?} should have {expected} bytes, but got {found}")]
     SizeMismatch {
@@ -327,6 +337,16 @@ pub enum ScanError {
         path: PathBuf,
         /// Where the content should be.
         target: PathBuf,
+    },
+    /// What a mount has written belongs to somebody who is another one here than there.
+    #[error("{path:?} was written in another user namespace: here it seems to belong to {uid}:{gid}")]
+    Owner {
+        /// The path.
+        path: PathBuf,
+        /// The user that it seems to belong to.
+        uid: u32,
+        /// The group.
+        gid: u32,
     },
     /// A file changed while it was being read.
     #[error("{path:?} changed while it was being read")]

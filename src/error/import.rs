@@ -159,6 +159,15 @@ impl ImportError {
         }
     }
 
+    /// Whether something belongs to an owner that there is not in this user namespace.
+    pub(super) fn is_of_owner(&self) -> bool {
+        match self {
+            ImportError::InLayer { source, .. } => source.is_of_owner(),
+            ImportError::Unpack(error) => matches!(error, UnpackError::OwnerNotMapped { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether a blob could be read, and what it holds could not be decompressed.
     pub(super) fn is_damaged_stream(&self) -> bool {
         match self {

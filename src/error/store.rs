@@ -343,11 +343,22 @@ impl Error {
                  from 1, or as root",
             ),
             Error::Create(CreateError::IdsNotOurs { in_namespace: true, .. }) => Some(
-                "/proc/self/uid_map and gid_map show, first in each line, the ids that there are; there are more if /etc/subuid and \
+                "`layerstore unshare cat /proc/self/uid_map /proc/self/gid_map` shows, first in each line, the ids that there are; there are more if /etc/subuid and \
                  /etc/subgid have ranges for the user, and newuidmap and newgidmap are installed",
             ),
             Error::Create(CreateError::TooFewIds { given: 0, .. }) => Some(
                 "`--userns-user` names another user with ranges; in `layerstore unshare` the ids of your own ranges are chosen from",
+            ),
+            Error::Import(error) if error.is_of_owner() => Some(
+                "give the user larger ranges in /etc/subuid and /etc/subgid: `layerstore unshare cat /proc/self/uid_map /proc/self/gid_map` shows, first \
+                 in each line, where ids begin, and last how many there are; or load it with \
+                 `ignore_chown_errors = \"true\"` under [storage.options] of a file for --config: then what has no owner here is root's in mounts, \
+                 and comes out as it came in",
+            ),
+            Error::Scan(ScanError::Owner { .. })
+            | Error::Export(ExportError::Scan(ScanError::Owner { .. })) => Some(
+                "run this in the user namespace that it was written in, such as `layerstore unshare`, with the same ranges in /etc/subuid and \
+                 /etc/subgid; commands enter it by themselves unless --no-unshare says otherwise",
             ),
             Error::Layout(LayoutError::Io { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied =>

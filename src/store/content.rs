@@ -21,6 +21,7 @@ use crate::types::TreeDigest;
 
 use super::additional;
 use super::compared::{Compared, Files};
+use super::foreign::{owned, refuse_foreign};
 use super::view::View;
 use super::{Store, ThingId};
 
@@ -281,6 +282,7 @@ impl Store {
             }
             LayerContent::Sealed(_) => {
                 let entries = disk::list(root.as_fd(), directory.layout().xattrs())?;
+                refuse_foreign(directory.layout(), owned(&entries))?;
                 let open =
                     |path: &[u8]| Ok(Some(beneath::open_sealed_file_beneath(root.as_fd(), path)?.into()));
                 layer::export_directory(entries, open, below, maps, out)

@@ -17,6 +17,7 @@ use crate::layer::{self, Holder, Place, Stack};
 use crate::sys::userns::{IdExtent, IdMaps};
 use crate::types::{Metadata, TreeDigest};
 
+use super::foreign::{owned, refuse_foreign};
 use super::view::View;
 use super::written::{Elsewhere, Places, Root, Written, failed};
 
@@ -150,6 +151,9 @@ impl<'s> View<'s> {
             LayerContent::Additional(_) => disk::list_of_another(root.as_fd(), namespace)?,
             _ => disk::list_as_left(root.as_fd(), namespace, life)?,
         };
+        if matches!(layer.content, LayerContent::Writable(_)) {
+            refuse_foreign(directory.layout(), owned(&entries))?;
+        }
         let index = match layer.content {
             LayerContent::Writable(_) => directory.index(life)?.map(Arc::new),
             _ => None,

@@ -27,6 +27,7 @@
 //! | [`digest_lock`] | locks on digests, for those who fetch blobs |
 //! | [`mount`](mod@mount) | mounting and unmounting |
 //! | [`owners`] | who owns the directories above a mount |
+//! | [`foreign`] | owners that files only seem to have |
 //! | [`content`], [`compared`] | changes, diffs, exports |
 //! | [`lowers`], [`written`], [`backing`] | what mounts wrote, whatever they left in the layers below; the filesystem |
 //! | [`spoiled`] | directories that give way to equal ones that were just filled |
@@ -56,6 +57,7 @@ mod digest_lock;
 mod directory;
 mod event;
 mod files;
+mod foreign;
 mod garbage;
 mod hint;
 mod hold;

@@ -14,6 +14,7 @@ use crate::types::{LayerId, Name};
 
 use super::Store;
 use super::container::checked_names;
+use super::foreign::{owned_in, refuse_foreign};
 use super::garbage::Sweep;
 use super::home::Home;
 use super::image::check_flags;
@@ -268,6 +269,7 @@ impl Home<'_> {
             }
         };
         content.refuse_marker_names()?;
+        refuse_foreign(store.layout(), owned_in(&content.manifest))?;
         let number = settled.as_ref().map_or(number, Filled::number);
         let sync = || store.sync_staged(&point, true);
         let seal = |rows: &mut Rows<'_>| {

@@ -26,6 +26,7 @@
 //! | [`verity`] | files that the kernel verifies |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
+//! | [`owners`] | whether owners are seen as they are |
 //! | [`exposure`] | what other users could change |
 //! | `acl` | access lists |
 //! | [`process`] | other programs |
@@ -53,6 +54,7 @@ pub(crate) mod map;
 pub(crate) mod moment;
 pub(crate) mod mount;
 pub(crate) mod node;
+pub(crate) mod owners;
 pub(crate) mod path;
 pub(crate) mod pinned;
 pub(crate) mod privileges;

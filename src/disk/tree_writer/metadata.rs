@@ -189,6 +189,10 @@ impl Shared {
             _ if !self.options.squash_owners && [metadata.uid, metadata.gid].contains(&u32::MAX) => {
                 Err(UnpackError::OwnerOutOfRange { member: member(path) })
             }
+            Err(error) if self.options.unprivileged && error.raw_os_error() == Some(libc::EINVAL) => {
+                let Metadata { uid, gid, .. } = *metadata;
+                Err(UnpackError::OwnerNotMapped { member: member(path), uid, gid })
+            }
             chowned => chowned.map_err(failed(path, "set the owner")),
         }
     }
