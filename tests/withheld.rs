@@ -58,8 +58,9 @@ impl User {
         command.args(&roots).args(words).env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"))
     }
 
-    fn roots(&self) -> [PathBuf; 4] {
-        ["--root".into(), self.dir.root(), "--runroot".into(), self.dir.run_root()]
+    /// Modes keep nobody out of a namespace of his own.
+    fn roots(&self) -> [PathBuf; 5] {
+        ["--no-unshare".into(), "--root".into(), self.dir.root(), "--runroot".into(), self.dir.run_root()]
     }
 
     /// The same in a user namespace, if this machine lets the user make one; a note if not.

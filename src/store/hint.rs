@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::error::Error;
 use crate::sys::{privileges, userns};
 
-const OF_MODES: &str = "the mode of something in a layer may keep its owner out: run this in `layerstore unshare`, where none does";
+const OF_MODES: &str = "the mode of something in a layer may keep its owner out: run this in a user namespace (`layerstore unshare`, or any command without --no-unshare), where none does";
 const OF_OWNERS: &str = "it may belong to an owner that is not mapped here: run this as the user and in the user namespace that filled the \
                          store, or as root outside of it";
 const OF_OTHERS: &str = "no mode is why: a security module (SELinux, AppArmor), an attribute of the file or the server of a network filesystem \

@@ -384,6 +384,11 @@ impl StoreOptions {
         &self.root
     }
 
+    /// The root directory of the separate store for images, if there is one.
+    pub fn images_root(&self) -> Option<&Path> {
+        self.image_store_root.as_deref()
+    }
+
     /// Whether images are read from, or are kept in, other stores.
     pub fn has_other_stores(&self) -> bool {
         !self.image_stores.is_empty() || self.image_store_root.is_some()

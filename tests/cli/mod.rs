@@ -15,6 +15,7 @@ mod lists;
 mod manual;
 mod misplaced;
 mod output;
+mod owners;
 mod settings;
 mod things;
 mod timings;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::UnmountFlags;
 
-use super::TestCommand;
 use super::command::binary;
+use super::{TestCommand, machine};
 
 /// A temporary directory; `root` and `run` below it are a store's graph root and run root.
 #[derive(Debug)]
@@ -85,6 +85,8 @@ impl Dir {
         command: TestCommand,
         arguments: impl IntoIterator<Item = A>,
     ) -> TestCommand {
+        // What the program writes is what the library reads, in this process.
+        let command = if machine::is_root() { command } else { command.arg("--no-unshare") };
         command
             .args([OsStr::new("--root"), self.root().as_os_str()])
             .args([OsStr::new("--runroot"), self.run_root().as_os_str()])

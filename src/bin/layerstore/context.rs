@@ -19,6 +19,8 @@ pub struct Context {
     no_write: bool,
     quiet: bool,
     bars: bool,
+    may_mount: bool,
+    may_unshare: bool,
     has_mount_program: bool,
 }
 
@@ -40,6 +42,9 @@ impl Context {
             quiet: global.quiet,
             // What is logged would be torn apart by bars.
             bars: !global.quiet && filter.is_none(),
+            // Before a namespace is entered, which ends with the command.
+            may_mount: layerstore::is_privileged(),
+            may_unshare: !global.no_unshare,
             has_mount_program,
         })
     }
@@ -107,6 +112,16 @@ impl Context {
         ProgressBars::new(self.bars)
     }
 
+    /// Whether mounts can be made that last.
+    pub fn may_mount(&self) -> bool {
+        self.may_mount
+    }
+
+    /// Whether a command may enter a user namespace by itself.
+    pub fn may_unshare(&self) -> bool {
+        self.may_unshare
+    }
+
     /// Whether a mount program is named.
     pub fn has_mount_program(&self) -> bool {
         self.has_mount_program
@@ -114,7 +129,7 @@ impl Context {
 
     /// Refuses what needs a mount where none can be made, before anything is tried.
     pub fn require_mounts(&self, thing: &str) -> Result<(), Failure> {
-        if layerstore::is_privileged() || self.has_mount_program {
+        if self.may_mount || self.has_mount_program {
             return Ok(());
         }
         Err(Failure::NotPrivileged { thing: thing.to_owned() })

@@ -5,6 +5,7 @@
 //! | [`args`] | what was typed, one file per command |
 //! | [`effective`] | the options of the store, from flags, variables and configuration |
 //! | [`context`] | what it means: how the store is opened, how to print |
+//! | [`namespace`] | the user namespace in which users who are not root work on their stores |
 //! | [`commands`] | the commands, one file each |
 //! | [`output`] | everything that is printed |
 //! | [`failure`] | what went wrong, and the exit status |
@@ -35,6 +36,7 @@ mod containerd;
 mod context;
 mod effective;
 mod failure;
+mod namespace;
 mod output;
 
 use std::ffi::OsStr;

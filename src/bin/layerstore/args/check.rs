@@ -6,7 +6,7 @@ use clap::Args;
 ///
 /// Reads only, and works while other processes use the store. Prints each damaged thing with its findings: a code that does not
 /// change between versions, what is wrong, and what to do about it. The exit status is 3 if there are findings. What
-/// this user may not read is one (not-examined), and no damage: check in `layerstore unshare`.
+/// this user may not read is one (not-examined), and no damage.
 ///
 /// Without a flag, it compares records, indexes, and the kind, size and metadata of every path of every layer. The last line
 /// counts the paths, each name of a file with several for itself, and the kept blobs; `du` and `status` count inodes.

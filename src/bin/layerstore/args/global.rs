@@ -51,6 +51,13 @@ pub struct GlobalArgs {
     #[arg(long, global = true, help_heading = HEADING)]
     pub no_write: bool,
 
+    /// Enter no user namespace
+    ///
+    /// Without it, commands of users who are not root work on their stores in a namespace such as `layerstore unshare` makes, in which files have
+    /// their owners. With it, files belong to the user whatever their layers say, and layers that were written to in a namespace may be refused: it is for all commands on a store, or for none.
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub no_unshare: bool,
+
     /// Keep the records of new containers in --runroot, to be gone after a reboot
     #[arg(long, global = true, help_heading = HEADING)]
     pub transient: bool,

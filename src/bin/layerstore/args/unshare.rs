@@ -6,7 +6,7 @@ use clap::Args;
 
 /// Run a command in a user namespace, where it is root and may mount
 ///
-/// For users who are not root. The ids that /etc/subuid and /etc/subgid give the user are mapped, if newuidmap and
+/// For users who are not root, whose other commands enter such a namespace by themselves, each one of its own. The ids that /etc/subuid and /etc/subgid give the user are mapped, if newuidmap and
 /// newgidmap are installed; else only the user's own id, and all files of images belong to that one. Root may mount already: the command
 /// runs as it is then, so that scripts need not ask who runs them.
 ///

@@ -54,10 +54,12 @@ use layerstore::{Name, Store};
 use crate::args::Command;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::namespace;
 use crate::output::{Noting, text};
 
 /// Runs a command.
 pub fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
+    namespace::enter_for(&command, context)?;
     let done = match command {
         Command::Check(args) => return check::run(&args, context),
         Command::Repair(args) => return repair::run(&args, context),

@@ -42,7 +42,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "image_stores": store.image_stores().iter().map(|store| bytes(store.root())).collect::<Vec<_>>(),
             "image_store_root": store.separate_images().map(|store| bytes(store.root())),
             "version": layerstore::VERSION,
-            "can_mount": layerstore::is_privileged(),
+            "can_mount": context.may_mount(),
             "layers": status.layers,
             "images": status.images,
             "containers": status.containers,
@@ -68,7 +68,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         && capabilities.as_ref().is_ok_and(|rows| {
             rows.iter().any(|row| row.name == "mounts" && row.value != CapabilityValue::No)
         });
-    let can_mount = match layerstore::is_privileged() {
+    let can_mount = match context.may_mount() {
         true => "yes",
         false if by_program => {
             "with the mount program; for all else enter a user namespace: `layerstore unshare`"

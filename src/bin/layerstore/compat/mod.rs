@@ -42,6 +42,8 @@ use flags::{FlagError, Flags};
 use place::Place;
 use table::{Command, GLOBAL, Run};
 
+use crate::namespace;
+
 /// The exit status of a command with wrong flags, and of its usage.
 const WRONG_FLAGS: u8 = 125;
 
@@ -159,8 +161,7 @@ fn execute(
 
 /// Enters a user namespace if the flags say so: by default if this is not root.
 fn enter_namespace(flags: &Flags) -> Result<(), Failure> {
-    let is_root = rustix::process::geteuid().is_root();
-    if flags.switch(&table::UNSHARE).unwrap_or(!is_root) {
+    if flags.switch(&table::UNSHARE).unwrap_or_else(namespace::is_for_this_user) {
         layerstore::enter_user_namespace().map_err(|error| Failure::Text(error.to_string()))?;
     }
     Ok(())
