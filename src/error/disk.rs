@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::LimitError;
+use super::{LimitError, ValueError};
 
 /// The store's own directories and files could not be opened or made.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,14 @@ pub enum UnpackError {
     RootNotDirectory {
         /// What it is given as.
         kind: &'static str,
+    },
+    /// A hard link's target cannot be in any layer.
+    #[error("hard link {member:?}: its target {target}")]
+    LinkTargetPath {
+        /// The refused member.
+        member: PathBuf,
+        /// The target, and what is wrong with it.
+        target: ValueError,
     },
     /// A hard link's target is not in this layer.
     #[error("hard link {member:?}: there is no {target:?} before it in this layer")]

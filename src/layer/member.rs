@@ -76,7 +76,7 @@ fn apply_ordinary(
         }
         EntryKind::Directory => tree.directory(path, metadata)?,
         EntryKind::Symlink => tree.symlink(path, &entry.link, metadata)?,
-        EntryKind::HardLink => tree.hard_link(path, &RelPath::from_archive(&entry.link)?)?,
+        EntryKind::HardLink => tree.hard_link_to(path, &entry.link)?,
         EntryKind::CharDevice { major, minor } => {
             tree.device(path, disk::DeviceKind::Char, (major, minor), metadata)?;
         }

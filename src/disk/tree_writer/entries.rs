@@ -87,6 +87,13 @@ impl TreeWriter {
         self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the hard link"))
     }
 
+    /// The same, with the target as it stands in an archive.
+    pub(crate) fn hard_link_to(&mut self, path: &RelPath, target: &[u8]) -> Result<(), UnpackError> {
+        let target = RelPath::from_archive(target)
+            .map_err(|target| UnpackError::LinkTargetPath { member: member(path), target })?;
+        self.hard_link(path, &target)
+    }
+
     /// Makes a device file.
     pub(crate) fn device(
         &mut self,
@@ -160,7 +167,7 @@ impl TreeWriter {
                 false => Ok(()),
             }),
             Kind::Symlink { target } => self.symlink(path, target, metadata),
-            Kind::HardLink { target } => self.hard_link(path, &RelPath::from_archive(target)?),
+            Kind::HardLink { target } => self.hard_link_to(path, target),
             Kind::CharDevice { major, minor } => {
                 self.device(path, DeviceKind::Char, (*major, *minor), metadata)
             }
