@@ -74,13 +74,12 @@ fn main_of(places: &[PathBuf]) -> Option<PathBuf> {
 
 fn named_by(environment: &Environment, variable: &'static str) -> Result<Option<Source>, ConfigError> {
     let Some(path) = environment.variable(variable).map(PathBuf::from) else { return Ok(None) };
-    match sys_path::is_file(&path) {
-        true => {
-            let named_by = (!is_usual(environment, &path)).then_some(variable);
-            Ok(Some(Source { path, named_by }))
-        }
-        false => Err(ConfigError::Missing { path, variable }),
+    // Of anything else that stands there its reader has the words, and some of it can be read.
+    if sys_path::stat(&path).is_err_and(|error| is_absence(&error)) {
+        return Err(ConfigError::Missing { path, variable });
     }
+    let named_by = (!is_usual(environment, &path)).then_some(variable);
+    Ok(Some(Source { path, named_by }))
 }
 
 /// Whether a file is one that is read where no variable names another.
@@ -123,9 +122,7 @@ fn drop_ins(environment: &Environment, places: &[PathBuf]) -> Result<Vec<PathBuf
 fn conf_files(directory: &Path) -> Result<Vec<(OsString, PathBuf)>, ConfigError> {
     let paths = match sys_path::list(directory) {
         Ok(paths) => paths,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
         Err(source) => return Err(ConfigError::Read { path: directory.to_owned(), source }),
     };
     let is_conf = |path: &PathBuf| {
@@ -133,4 +130,8 @@ fn conf_files(directory: &Path) -> Result<Vec<(OsString, PathBuf)>, ConfigError>
     };
     let files = paths.into_iter().filter(is_conf);
     Ok(files.filter_map(|path| Some((path.file_name()?.to_owned(), path))).collect())
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -155,6 +155,26 @@ fn variables_choose_files() {
 }
 
 #[test]
+fn a_variable_may_name_what_is_no_regular_file() {
+    let machine = Machine::of_root().with(ETC, &driver_is("etc"));
+    let machine = machine.set("CONTAINERS_STORAGE_CONF", "/dev/null");
+    assert!(machine.settings().driver().is_none());
+    let directory = machine.path("/etc/containers");
+    let pipe = machine.path("/pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut machine = machine;
+    for variable in ["CONTAINERS_STORAGE_CONF", "CONTAINERS_STORAGE_CONF_OVERRIDE"] {
+        for path in [Path::new("/dev/zero"), &directory, &pipe] {
+            machine = machine.set(variable, path);
+            let error = machine.load().unwrap_err().to_string();
+            let told = format!("the configuration {} is no regular file, and is not read", path.display());
+            assert!(error.starts_with(&told), "{error}");
+        }
+        machine = machine.set(variable, "/dev/null");
+    }
+}
+
+#[test]
 fn a_variable_that_leads_to_a_file_is_known() {
     let program = "[storage.options]\nmount_program = 'sh'\n";
     let named_by = |machine: &Machine| match machine.settings().get("storage.options.mount_program") {
