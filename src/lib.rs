@@ -170,7 +170,7 @@ pub use error::{
     MetaError, MountError, NamespaceError, OciError, ProbeTextError, QuotaError, RepairError, ScanError,
     SplitError, TreeError, UnpackError, UnsyncedError, ValueError, WatchError,
 };
-pub use gc::{Garbage, GarbageKind, GcReport, Uncollected};
+pub use gc::{Garbage, GarbageKind, GcReport};
 pub use image::{Container, Image, Item, Kind};
 pub use layer::{
     AdditionalLayerInfo, Change, ChangeKind, Layer, LayerBlob, Peeked, Progress, ProgressFn, peek_archive,
@@ -183,7 +183,7 @@ pub use store::{
     EventKind, HostRanges, IdMapping, ImageOptions, LayerFiles, LayerOptions, LayerPlaces, Lease, Mount,
     MountEntry, MountOptions, MountParts, NativeDiff, NewItem, OpenRoot, OverlayDefaults, ParentOwners,
     Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode,
-    Thing, ThingId, Things, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
+    Thing, ThingId, Things, Uncollected, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
 };
 pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
 pub use timing::{LayerTimings, Stage, Timings, measure};

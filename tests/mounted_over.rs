@@ -139,6 +139,57 @@ fn what_a_mount_hides_is_not_taken_for_lost() {
     }
 }
 
+/// The things are gone, and who removed them hears which files are not.
+#[test]
+fn a_removal_tells_what_a_mount_keeps() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let mut commands = Vec::new();
+    for json in [&[][..], &["--json"]] {
+        for command in [&["wipe", "--force"][..], &["rmi", "--force", "image"], &["rm", "web"]] {
+            commands.extend([false, true].map(|is_whole| ([command, json].concat(), is_whole)));
+        }
+    }
+    for (command, is_whole) in commands {
+        let fixture = Fixture::new();
+        let before = Tree::scan(&fixture.victim);
+        let sealed = fixture.sealed();
+        let at = match command[0] {
+            "rm" => {
+                let mut diffs = std::fs::read_dir(sealed.parent().unwrap()).unwrap();
+                diffs.find_map(|entry| Some(entry.unwrap().path()).filter(|path| *path != sealed)).unwrap()
+            }
+            _ => sealed,
+        };
+        let inner = at.join("etc");
+        std::fs::create_dir_all(&inner).unwrap();
+        bind(&fixture.victim, if is_whole { &at } else { &inner });
+        let output = fixture.dir.layerstore(&command).output();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{command:?}: {told}");
+        let [mount] = &fixture.dir.mounts()[..] else { panic!("{command:?}: one mount") };
+        let left = if is_whole { mount } else { mount.parent().unwrap() };
+        let expected = format!(
+            "note: {} is left: a filesystem is mounted at {}; when that is unmounted, `layerstore gc` removes it\n",
+            left.display(),
+            mount.display()
+        );
+        assert_eq!(told, expected, "{command:?}");
+        if command.contains(&"--json") {
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let told = if told.is_array() { &told[0] } else { &told };
+            assert_eq!(told["left"], serde_json::json!([left]), "{command:?}");
+        }
+        before.assert_same(&Tree::scan(&fixture.victim));
+        machine::unmount(mount);
+        assert!(left.exists(), "{command:?}");
+        assert!(open(&fixture.dir).gc(false).unwrap().left.is_empty());
+        assert!(!left.exists(), "{command:?}");
+        assert_whole(&open(&fixture.dir));
+    }
+}
+
 /// What nobody names any more is emptied as far as the mount, and goes when that has gone.
 #[test]
 fn garbage_with_a_mount_in_it_waits() {

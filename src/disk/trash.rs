@@ -163,6 +163,9 @@ impl<'l> Trash<'l> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => {
                 let path = part.path(self.layout);
+                if stat::stat_at(from.as_fd(), old.as_bytes()).is_ok_and(|found| found.is_mount) {
+                    return Err(LayoutError::Mounted { path });
+                }
                 Err(LayoutError::Io { path, action: "move to the trash", source })
             }
         }

@@ -18,7 +18,7 @@ use crate::composefs;
 use crate::error::Error;
 use crate::store::Store;
 
-pub use report::{Garbage, GarbageKind, GcReport, Uncollected};
+pub use report::{Garbage, GarbageKind, GcReport};
 
 impl Store {
     /// Removes whatever no record names and no process holds: directories and files, what is left in the trash, mount

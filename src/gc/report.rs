@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::store::Uncollected;
 
 /// What a collection removed, or would remove.
 #[derive(Debug, Default)]
@@ -84,16 +85,6 @@ impl GarbageKind {
             GarbageKind::RunDirectory => "run-directory",
         }
     }
-}
-
-/// Garbage that could not be removed, or what may be something that is missing elsewhere.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Uncollected {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Why it is still there.
-    pub error: Error,
 }
 
 impl GcReport {

@@ -159,7 +159,7 @@ impl Driver {
     /// Returns [`Error::InUse`] if another layer, an image or a container of the store stands on it, or a lease keeps it, and
     /// [`Error::InOtherStore`] if it is in a store that is only read; it stays mounted then.
     pub fn remove(&self, id: &LayerId) -> Result<(), Error> {
-        self.deferred_remove(id).map(Removal::finish)
+        self.deferred_remove(id).map(drop)
     }
 
     /// Removes a layer as [`remove`](Self::remove) does, and leaves the deleting of its files to what is returned.

@@ -126,7 +126,7 @@ impl Snapshotter {
         moment::pass("snapshot found");
         // By its name, as it may have been committed by another meanwhile.
         let removal = self.store.begin_removing_layer_named(&layer, &record::name_of(key)?);
-        let end = if self.options.async_remove { Removal::leave } else { Removal::finish };
+        let end = if self.options.async_remove { Removal::leave } else { drop };
         removal.map(end).map_err(|error| failed(error, key))?;
         // It is gone, whatever becomes of a note that no other layer will ever have.
         if let Err(error) = self.store.forget_lent(layer.as_str()) {

@@ -19,7 +19,6 @@ use super::layer::changed_meanwhile;
 use super::lease::keeper_of;
 use super::new_directory::NewDirectory;
 use super::part::Directory;
-use super::removal::Removal;
 use super::remove::{Doomed, Mounts};
 use super::userns::{Wanted, ids_not_ours};
 use super::users::{shown, standing_on};
@@ -267,7 +266,7 @@ impl Store {
     ///
     /// Returns [`Error::InUse`] if the container is mounted or a lease keeps it, and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        self.begin_removing_container(id).map(Removal::finish)
+        self.begin_removing_container(id).map(drop)
     }
 
     /// Removes the records of a container, and returns what no row names any more.

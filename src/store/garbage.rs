@@ -197,6 +197,16 @@ fn is_named(named: &NamedNumbers, part: Part) -> bool {
     numbers.contains(&part.name.number())
 }
 
+/// Garbage that could not be removed, or what may be something that is missing elsewhere.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Uncollected {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it is still there.
+    pub error: Error,
+}
+
 /// What became of a part.
 #[derive(Debug)]
 pub(crate) enum Swept {
@@ -214,17 +224,25 @@ pub(crate) struct Sweep<'s> {
     limit: u64,
     /// Is told of each part. Measuring is left out where nobody is.
     report: Option<&'s mut dyn FnMut(Swept)>,
+    /// What could not be removed, where nobody is told of it.
+    left: Vec<Uncollected>,
 }
 
 impl<'s> Sweep<'s> {
     /// A sweep that deletes everything and tells of it.
     pub(crate) fn reporting(store: &'s Store, report: &'s mut dyn FnMut(Swept)) -> Result<Self, Error> {
-        Ok(Sweep { store, trash: Trash::open(store.layout())?, limit: u64::MAX, report: Some(report) })
+        Ok(Sweep {
+            store,
+            trash: Trash::open(store.layout())?,
+            limit: u64::MAX,
+            report: Some(report),
+            left: Vec::new(),
+        })
     }
 
     /// A sweep that deletes so many names at the most. What is left has lost its place, and waits for the next.
     pub(super) fn limited(store: &'s Store, limit: u64) -> Result<Self, Error> {
-        Ok(Sweep { store, trash: Trash::open(store.layout())?, limit, report: None })
+        Ok(Sweep { store, trash: Trash::open(store.layout())?, limit, report: None, left: Vec::new() })
     }
 
     /// Removes what dead locks announce.
@@ -343,8 +361,9 @@ impl<'s> Sweep<'s> {
         gone
     }
 
-    /// Removes numbers whose rows are gone, with the locks that announce them, as far as they could be made.
-    pub(super) fn freed(&mut self, numbers: &[u64], locks: &[NamedLock]) {
+    /// Removes numbers whose rows are gone, with the locks that announce them, as far as they could be made. Returns what could
+    /// not be removed.
+    pub(super) fn freed(mut self, numbers: &[u64], locks: &[NamedLock]) -> Vec<Uncollected> {
         let locks: HashMap<u64, &NamedLock> = locks.iter().map(|lock| (lock.number(), lock)).collect();
         for number in numbers {
             if self.remove_number(*number, |_| false)
@@ -354,6 +373,7 @@ impl<'s> Sweep<'s> {
                 give_up(lock);
             }
         }
+        self.left
     }
 
     /// Removes the workdir of a directory that nobody writes to any more. Its lock is the caller's.
@@ -370,6 +390,7 @@ impl<'s> Sweep<'s> {
             (None, Swept::Left(part, error)) => {
                 let path = part.path(self.store.layout());
                 tracing::warn!(path = %path.display(), %error, "left for the next collection");
+                self.left.push(Uncollected { path, error });
             }
             (None, Swept::Removed(..)) => {}
         }

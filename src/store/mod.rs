@@ -116,6 +116,7 @@ pub use content::DiffOptions;
 pub use digest_lock::DigestLock;
 pub use event::{Aspect, Event, EventKind, Subject};
 pub use files::LayerFiles;
+pub use garbage::Uncollected;
 pub(crate) use garbage::{Leftovers, Sweep, Swept, find_leftovers};
 pub(crate) use hint::way_past_refusal;
 pub use image::{ImageOptions, NewItem};

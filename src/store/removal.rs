@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::types::{ContainerId, ImageId, LayerId, Name};
 
 use super::Store;
+use super::garbage::Uncollected;
 use super::remove::{Doomed, EVERYTHING};
 
 impl Store {
@@ -71,9 +72,11 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Deletes the files now. Waits for nobody, and nobody for it.
-    pub fn finish(self) {
-        drop(self);
+    /// Deletes the files now. Waits for nobody, and nobody for it. Returns what could not be deleted, such as a directory that
+    /// something is mounted in: it is garbage by now.
+    pub fn finish(mut self) -> Vec<Uncollected> {
+        let left = self.left.take();
+        left.map(|(store, doomed)| doomed.delete(&store, EVERYTHING)).unwrap_or_default()
     }
 
     /// Leaves the files where they are, announced as garbage, which the first write through another handle and [`Store::gc`]

@@ -9,7 +9,7 @@ use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
 use crate::sys::moment;
 use crate::types::{Digest, ImageId, LayerId, Name};
 
-use super::garbage::{self, Sweep};
+use super::garbage::{self, Sweep, Uncollected};
 use super::layer::{found, refuse_renamed};
 use super::snapshot::refuse_snapshot;
 use super::users::{Gone, unneeded, unused_image, user_beside, user_of};
@@ -373,17 +373,20 @@ impl Doomed {
     }
 
     /// Deletes everything. The rows are gone, so what cannot be deleted now is garbage for the next collection, and
-    /// no failure of the removal.
-    pub(super) fn delete(&self, store: &Store, limit: u64) {
+    /// no failure of the removal: it is returned.
+    pub(super) fn delete(&self, store: &Store, limit: u64) -> Vec<Uncollected> {
         for path in &self.additional {
             AdditionalDirectory::from_path(path).tell_release();
         }
         if self.numbers.is_empty() {
-            return;
+            return Vec::new();
         }
         match Sweep::limited(store, limit) {
-            Ok(mut sweep) => sweep.freed(&self.numbers, &self.locks),
-            Err(error) => tracing::warn!(%error, "left for the next collection"),
+            Ok(sweep) => sweep.freed(&self.numbers, &self.locks),
+            Err(error) => {
+                tracing::warn!(%error, "left for the next collection");
+                vec![Uncollected { path: store.root().to_owned(), error }]
+            }
         }
     }
 

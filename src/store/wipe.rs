@@ -9,6 +9,7 @@ use crate::overlay::{self, UnmountMode};
 use crate::sys::moment;
 use crate::types::LayerId;
 
+use super::garbage::Uncollected;
 use super::part::Role;
 use super::remove::{EVERYTHING, Mounts};
 use super::snapshot::refuse_snapshot;
@@ -122,20 +123,22 @@ impl Store {
     /// mounted meanwhile, or there is a [snapshot](crate::Layer::snapshot_name) of containerd's. Nothing is removed then, but
     /// for transient containers.
     pub fn wipe(&self) -> Result<(), Error> {
-        self.wipe_with(&WipeOptions::default())
+        self.wipe_with(&WipeOptions::default()).map(drop)
     }
 
-    /// As [`wipe`](Self::wipe), with what `options` say.
+    /// As [`wipe`](Self::wipe), with what `options` say. Returns the files that could not be deleted, such as a directory that something
+    /// else is mounted in: they are garbage by now.
     ///
     /// Returns what `wipe` does.
-    pub fn wipe_with(&self, options: &WipeOptions) -> Result<(), Error> {
+    pub fn wipe_with(&self, options: &WipeOptions) -> Result<Vec<Uncollected>, Error> {
         // Before anything is unmounted for nothing.
         self.check_wipe(options)?;
         for layer in self.mounted_layers()? {
             self.unmount_layer(&layer, UnmountMode::Plain)?;
         }
-        while !self.wipe_own(options)? || !self.wipe_images(options)? {}
-        Ok(())
+        let mut left = Vec::new();
+        while !self.wipe_own(options, &mut left)? || !self.wipe_images(options, &mut left)? {}
+        Ok(left)
     }
 
     /// Tells whether a snapshot keeps the store from being wiped. Nothing is changed, and what this says may be outdated when it
@@ -152,7 +155,7 @@ impl Store {
 
     /// Empties the separate store for images, if there is one; `false` if somebody has made a container since the own store
     /// was emptied.
-    fn wipe_images(&self, options: &WipeOptions) -> Result<bool, Error> {
+    fn wipe_images(&self, options: &WipeOptions, left: &mut Vec<Uncollected>) -> Result<bool, Error> {
         let Some(images) = self.separate_images() else { return Ok(true) };
         moment::pass("own wiped");
         self.hold_users(|| {
@@ -162,7 +165,8 @@ impl Store {
             for layer in images.database().begin_read()?.layers()? {
                 self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
             }
-            images.wipe_with(options).map(|()| true)
+            left.extend(images.wipe_with(options)?);
+            Ok(true)
         })
     }
 
@@ -175,16 +179,16 @@ impl Store {
     }
 
     /// Empties the store itself; `false` if somebody has made a transient container meanwhile.
-    fn wipe_own(&self, options: &WipeOptions) -> Result<bool, Error> {
+    fn wipe_own(&self, options: &WipeOptions, left: &mut Vec<Uncollected>) -> Result<bool, Error> {
         for container in self.transient_containers()? {
-            match self.remove_container(&container.id.parse()?) {
+            match self.begin_removing_container(&container.id.parse()?) {
                 Err(Error::Lookup(LookupError::NotFound { .. })) => {}
-                removed => removed?,
+                removal => left.extend(removal?.finish()),
             }
         }
         moment::pass("transient wiped");
         let is_done = |txn: &ReadTxn| Ok(txn.counts()? == (0, 0, 0));
-        let things = self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
+        let (doomed, things) = self.write_dooming(Mounts::Wait, is_done, |txn| {
             let (mut freed, mut things) = (Freed::default(), Vec::new());
             if !self.transient_containers()?.is_empty() {
                 return Ok((freed, None));
@@ -204,6 +208,7 @@ impl Store {
             }
             Ok((freed, Some(things)))
         })?;
+        left.extend(doomed.delete(self, EVERYTHING));
         let Some(things) = things else { return Ok(false) };
         for (owner, id) in things {
             let thing = match owner {

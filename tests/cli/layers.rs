@@ -206,7 +206,7 @@ fn layers_are_removed_from_the_top() {
     // A layer with a name stays with those below it.
     dir.layerstore(["rmi", "image"]).assert_success();
     let removed = dir.layerstore(["rm", "--layer", "base", "t:1", "next", "--json"]).json();
-    let layer = |id: &str| json!({ "kind": "layer", "id": id });
+    let layer = |id: &str| json!({ "kind": "layer", "id": id, "left": [] });
     assert_eq!(removed, json!([layer("top"), layer("next"), layer("base")]));
     assert_eq!(dir.layerstore(["layers", "-q"]).stdout(), "");
     dir.layerstore(["check", "--deep"]).assert_success();

@@ -133,7 +133,7 @@ fn a_mount_in_a_store_is_not_crossed() {
     type Find = fn(&Scene) -> PathBuf;
     let places: [(&str, Find, &str); 6] = [
         ("in a layer", |scene| diffs(scene)[0].join("etc"), "mount"),
-        ("over a layer", |scene| diffs(scene)[0].clone(), "busy"),
+        ("over a layer", |scene| diffs(scene)[0].clone(), "mounted"),
         // What has no number is nobody's, and stays as it is.
         ("in the trash", |scene| scene.dir.create_dir("root/trash/mount"), ""),
         ("over all layers", |scene| scene.dir.root().join("diffs"), "diffs"),

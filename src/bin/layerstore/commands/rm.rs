@@ -1,13 +1,19 @@
 //! `layerstore rm`.
 
 use std::cmp::Reverse;
+use std::os::unix::ffi::OsStrExt;
 
-use layerstore::{Error, InUseError, Kind, MountError, Removal, Store, ThingId, UnmountMode};
+use layerstore::{
+    Error, InUseError, Kind, LayoutError, MountError, Removal, Store, ThingId, TreeError, Uncollected,
+    UnmountMode,
+};
 use serde_json::json;
 
 use crate::args::RmArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::json::Bytes;
+use crate::output::report;
 
 pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
@@ -19,8 +25,8 @@ pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
         things.sort_by_cached_key(|key| Reverse(height(key).unwrap_or(usize::MAX)));
     }
     let done = super::each(&things, context, |key| {
-        let id = match remove(&store, key, args) {
-            Ok(id) => id,
+        let (id, left) = match remove(&store, key, args, context) {
+            Ok(removed) => removed,
             Err(failure) if args.ignore && failure.is_not_found() => return Ok(()),
             Err(failure) if failure.is_not_found() => {
                 let wanted = if args.layer { Kind::Layer } else { Kind::Container };
@@ -31,7 +37,8 @@ pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
         if !context.out().is_json() {
             return context.out().line(format_args!("removed: {id}"));
         }
-        removed.push(json!({ "kind": if args.layer { "layer" } else { "container" }, "id": id }));
+        removed
+            .push(json!({ "kind": if args.layer { "layer" } else { "container" }, "id": id, "left": left }));
         Ok(())
     });
     if context.out().is_json() {
@@ -40,7 +47,13 @@ pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
     done
 }
 
-fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
+/// Returns its id, and what could not be deleted.
+fn remove(
+    store: &Store,
+    key: &str,
+    args: &RmArgs,
+    context: &Context,
+) -> Result<(String, Vec<Bytes>), Failure> {
     if args.layer {
         let layer = store.layer(key)?;
         if args.force && layer.image_store.is_none() {
@@ -50,20 +63,38 @@ fn remove(store: &Store, key: &str, args: &RmArgs) -> Result<String, Failure> {
             Some(name) => store.begin_removing_layer_named(&layer.id, name),
             None => store.begin_removing_layer(&layer.id),
         };
-        end(removed.map_err(|error| explained(store, error))?, args.lazy);
-        return Ok(layer.id.to_string());
+        let left = end(removed.map_err(|error| explained(store, error))?, args.lazy, context);
+        return Ok((layer.id.to_string(), left));
     }
     let container = store.container(key)?;
     if args.force {
         unmount(store, &container)?;
     }
-    end(store.begin_removing_container(&container.id)?, args.lazy);
-    Ok(container.id.to_string())
+    let left = end(store.begin_removing_container(&container.id)?, args.lazy, context);
+    Ok((container.id.to_string(), left))
 }
 
-/// Deletes the files of what was removed, or leaves them to who comes next.
-pub fn end(removal: Removal, lazy: bool) {
-    if lazy { removal.leave() } else { removal.finish() }
+/// Deletes the files of what was removed, or leaves them to who comes next. Tells what could not be deleted, and returns its paths.
+pub fn end(removal: Removal, lazy: bool, context: &Context) -> Vec<Bytes> {
+    if lazy {
+        removal.leave();
+        return Vec::new();
+    }
+    tell_left(&removal.finish(), context)
+}
+
+/// Tells what of the files is still there. The things are gone, so it is no failure.
+pub fn tell_left(left: &[Uncollected], context: &Context) -> Vec<Bytes> {
+    for one in left {
+        let why = match &one.error {
+            Error::Tree(TreeError::Mount { path }) | Error::Layout(LayoutError::Mounted { path }) => {
+                format!("a filesystem is mounted at {}; when that is unmounted,", path.display())
+            }
+            error => format!("{};", report::line(error)),
+        };
+        context.note(&format!("{} is left: {why} `layerstore gc` removes it", one.path.display()));
+    }
+    left.iter().map(|one| Bytes(one.path.as_os_str().as_bytes().to_vec())).collect()
 }
 
 /// Names the container that a layer is below, or belongs to: its layer can be removed by that alone.

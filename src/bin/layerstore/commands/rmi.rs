@@ -7,13 +7,14 @@ use super::rm;
 use crate::args::RmiArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::json::Bytes;
 
 pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let mut removed: Vec<Value> = Vec::new();
     let done = super::each(&args.images, context, |key| {
         let done = match store.image(key).map_err(Failure::from) {
-            Ok(image) => remove(&store, &image, key, args)?,
+            Ok(image) => remove(&store, &image, key, (args, context))?,
             Err(failure) if args.ignore && failure.is_not_found() => return Ok(()),
             Err(failure) if failure.is_not_found() => {
                 return Err(rm::other_kind(&store, key, Kind::Image)?.unwrap_or(failure));
@@ -22,13 +23,13 @@ pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
         };
         match (done, context.out().is_json()) {
             (Removed::Name, false) => context.out().line(format_args!("untagged: {key}")),
-            (Removed::Image(id, _), false) => context.out().line(format_args!("removed: {id}")),
+            (Removed::Image { id, .. }, false) => context.out().line(format_args!("removed: {id}")),
             (Removed::Name, true) => {
                 removed.push(json!({ "untagged": key }));
                 Ok(())
             }
-            (Removed::Image(id, layers), true) => {
-                removed.push(json!({ "kind": "image", "id": id, "layers": layers }));
+            (Removed::Image { id, layers, left }, true) => {
+                removed.push(json!({ "kind": "image", "id": id, "layers": layers, "left": left }));
                 Ok(())
             }
         }
@@ -43,11 +44,16 @@ pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
 enum Removed {
     /// It lost a name.
     Name,
-    /// It is gone, with these layers.
-    Image(String, Vec<String>),
+    /// It is gone, with these layers, and these files could not be deleted.
+    Image { id: String, layers: Vec<String>, left: Vec<Bytes> },
 }
 
-fn remove(store: &Store, image: &Image, key: &str, args: &RmiArgs) -> Result<Removed, Failure> {
+fn remove(
+    store: &Store,
+    image: &Image,
+    key: &str,
+    (args, context): (&RmiArgs, &Context),
+) -> Result<Removed, Failure> {
     // Before containers go in vain.
     if let Some(root) = &image.image_store {
         let (id, root) = (image.id.to_string(), root.clone());
@@ -59,15 +65,17 @@ fn remove(store: &Store, image: &Image, key: &str, args: &RmiArgs) -> Result<Rem
         store.write(|txn| txn.remove_name(image, name))?;
         return Ok(Removed::Name);
     }
+    let mut left = Vec::new();
     if args.force {
         for container in store.containers()? {
             if container.image.as_ref() == Some(&image.id) {
                 rm::unmount(store, &container)?;
-                rm::end(store.begin_removing_container(&container.id)?, args.lazy);
+                left.extend(rm::end(store.begin_removing_container(&container.id)?, args.lazy, context));
             }
         }
     }
     let (layers, removal) = store.begin_removing_image(&image.id)?;
-    rm::end(removal, args.lazy);
-    Ok(Removed::Image(image.id.to_string(), layers.iter().map(ToString::to_string).collect()))
+    left.extend(rm::end(removal, args.lazy, context));
+    let layers = layers.iter().map(ToString::to_string).collect();
+    Ok(Removed::Image { id: image.id.to_string(), layers, left })
 }

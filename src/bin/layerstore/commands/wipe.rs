@@ -3,6 +3,7 @@
 use layerstore::{Kind, WipeOptions};
 use serde_json::json;
 
+use super::rm;
 use crate::args::WipeArgs;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -13,13 +14,15 @@ pub fn run(args: &WipeArgs, context: &Context) -> Result<(), Failure> {
     let before = store.list(&[Kind::Layer, Kind::Image, Kind::Container])?;
     let mut options = WipeOptions::default();
     options.snapshots = args.snapshots;
-    store.wipe_with(&options)?;
+    let left = rm::tell_left(&store.wipe_with(&options)?, context);
     // What is in a store that is only read stays there.
     let images = before.images.iter().filter(|image| image.image_store.is_none()).count();
     let layers = before.layers.iter().filter(|layer| layer.image_store.is_none()).count();
     let containers = before.containers.len();
     if context.out().is_json() {
-        return context.out().json(&json!({ "containers": containers, "images": images, "layers": layers }));
+        return context
+            .out()
+            .json(&json!({ "containers": containers, "images": images, "layers": layers, "left": left }));
     }
     if context.quiet() {
         return Ok(());

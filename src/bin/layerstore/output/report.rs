@@ -26,6 +26,20 @@ pub fn note(text: &str, color: Color) {
     writeln!(stderr(color), "{NOTE}note:{NOTE:#} {}", printable(text)).ok();
 }
 
+/// An error with its causes, on one line.
+pub fn line(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !told.contains(&text) {
+            told = format!("{told}: {text}");
+        }
+        next = cause.source();
+    }
+    told
+}
+
 /// Prints tables that are not the answer, with an empty line between them.
 pub fn tables(tables: &[Table], color: Color) {
     let mut stderr = stderr(color);
