@@ -5,12 +5,10 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bzip2::bufread::MultiBzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 
-use super::gzip::Members;
-use super::{Compression, HEAD, is_zero};
+use super::{Compression, HEAD, bzip2, gzip, is_zero};
 use crate::error::{Limit, LimitError};
 use crate::types::{Budget, Limits};
 
@@ -72,9 +70,9 @@ impl<R: Read> Read for Counted<R> {
 
 enum Format<S: io::BufRead> {
     None(S),
-    Gzip(Box<Members<S>>),
+    Gzip(Box<gzip::Members<S>>),
     Zstd(zstd::stream::read::Decoder<'static, S>),
-    Bzip2(MultiBzDecoder<S>),
+    Bzip2(bzip2::Members<S>),
     Xz(XzDecoder<S>),
 }
 
@@ -89,13 +87,13 @@ impl<R: Read> Decoder<R> {
         let source = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(source));
         let format = match compression {
             Compression::None => Format::None(source),
-            Compression::Gzip => Format::Gzip(Box::new(Members::new(source))),
+            Compression::Gzip => Format::Gzip(Box::new(gzip::Members::new(source))),
             Compression::Zstd | Compression::ZstdChunked => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
                 decoder.window_log_max(zstd_window_log(limits))?;
                 Format::Zstd(decoder)
             }
-            Compression::Bzip2 => Format::Bzip2(MultiBzDecoder::new(source)),
+            Compression::Bzip2 => Format::Bzip2(bzip2::Members::new(source)),
             Compression::Xz => {
                 let stream =
                     Stream::new_stream_decoder(limits.window_bytes.saturating_add(XZ_STATE), CONCATENATED)?;

@@ -5,7 +5,7 @@
 //! | none | nothing below | yes | yes |
 //! | gzip | `1f 8b 08` | all members, zero padding after them | yes, the same bytes every time |
 //! | zstd | `28 b5 2f fd`, or a skippable frame | all frames, window limited | yes |
-//! | bzip2 | `BZh`, a digit, a block's or the stream's end mark | all streams | no |
+//! | bzip2 | `BZh`, a digit, a block's or the stream's end mark | all streams, of which few are small | no |
 //! | xz | `fd 37 7a 58 5a 00` | all streams, memory limited | no |
 //!
 //! A stream is told by its content: media types and file names lie. A stream that ends too early is an error of
@@ -13,6 +13,7 @@
 
 use std::io::{self, Read};
 
+mod bzip2;
 mod decode;
 mod encode;
 mod gzip;

@@ -17,7 +17,7 @@ fn decode(bytes: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn bzip2_of(data: &[u8]) -> Vec<u8> {
-    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    let mut encoder = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }
@@ -113,6 +113,20 @@ fn zeros_after_gzip_members_are_padding_and_other_bytes_are_not() {
         let error = decode(&[stream.as_slice(), junk].concat()).unwrap_err().to_string();
         assert!(error.contains("stream has ended, and what stands behind it"), "{error}");
     }
+}
+
+/// Each costs the same time, whatever is in it, and fourteen bytes.
+#[test]
+fn few_members_of_a_bzip2_stream_are_small() {
+    let (empty, small) = (bzip2_of(b""), bzip2_of(b"x"));
+    assert_eq!(decode(&small.repeat(1000)).unwrap(), b"x".repeat(1000));
+    for many in [empty.repeat(1001), small.repeat(1001), [small.repeat(1001), bzip2_of(&sample())].concat()] {
+        let error = decode(&many).unwrap_err().to_string();
+        assert!(error.contains("more than 1000 members of less than 64 KiB"), "{error}");
+    }
+    // As they are made of a large file in parallel.
+    let blocks = bzip2_of(&[0; 100_000]).repeat(1001);
+    assert_eq!(decode(&blocks).unwrap().len(), 100_100_000);
 }
 
 #[test]

@@ -69,6 +69,21 @@ fn unusual_compression() {
     place.attack("xz: a large dictionary", with(dictionary), Refused("window_bytes"));
 }
 
+/// Seven megabytes of bzip2 members without content, for each of which a decoder is made.
+#[test]
+fn members_without_content() {
+    let place = Place::new();
+    let content = archive(&[Member::file("file", b"x")]);
+    let empty = packed(layerstore::Compression::Bzip2, b"");
+    let blob = [packed(layerstore::Compression::Bzip2, &content), empty.repeat(500_000)].concat();
+    place.all([of_layers(
+        "bzip2: 500,000 empty members",
+        [Layer::from_tar(content).packed(blob)],
+        Refused("more than 1000 members of less than 64 KiB"),
+    )
+    .within(Duration::from_secs(10))]);
+}
+
 fn crc32(bytes: &[u8]) -> u32 {
     let mut hasher = flate2::Crc::new();
     hasher.update(bytes);
