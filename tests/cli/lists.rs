@@ -102,7 +102,11 @@ fn what_is_counted_is_called_what_it_is() {
     let column = shown[0].iter().position(|heading| heading == "INODES").unwrap();
     // Sizes have a unit of their own.
     assert_eq!(shown[1][column + 2], "3", "{du}");
-    assert!(dir.layerstore(["check"]).stdout().contains("checked 1 layer, 4 paths: nothing found"));
+    assert!(
+        dir.layerstore(["check"])
+            .stdout()
+            .contains("checked 5 records, 1 layer directory, 4 paths: nothing found")
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@ use clap::Args;
 /// this user may not read is one (not-examined), and no damage.
 ///
 /// Without a flag, it compares records, indexes, and the kind, size and metadata of every path of every layer. The last line
-/// counts the paths, each name of a file with several for itself, and the kept blobs; `du` and `status` count inodes.
+/// counts the records; the directories of layers, of which layers with equal contents share one; and the paths, each name of a file
+/// with several for itself, and the kept blobs. `du` and `status` count inodes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -101,8 +101,13 @@ fn print(
     }
     findings::print_notes(&report.notes, out)?;
     let checked = &report.checked;
-    let mut line =
-        format!("{}, {}", text::count(checked.directories, "layer"), text::count(checked.files, "path"));
+    // Layers with equal contents are one directory, and others have none.
+    let directories = match checked.directories {
+        1 => "1 layer directory".to_owned(),
+        some => format!("{some} layer directories"),
+    };
+    let (records, paths) = (text::count(checked.records, "record"), text::count(checked.files, "path"));
+    let mut line = format!("{records}, {directories}, {paths}");
     if checked.bytes > 0 {
         line.push_str(&format!(", {} read", text::size(checked.bytes)));
     }
