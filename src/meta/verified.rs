@@ -139,7 +139,12 @@ impl Database {
         }
         let Some(reason) = flaw else { return Err(io_error(io::ErrorKind::Interrupted.into())) };
         tracing::warn!(path = %self.path().display(), reason, "nothing is deleted by a damaged database");
-        Err(MetaError::Damaged { path: self.path().to_owned() })
+        // In the words of who comes to the end of the file, as every writer does.
+        let cut = self.open_file(false).ok().and_then(|file| file::cut(&file));
+        Err(match cut {
+            Some(reason) => file::cut_short(self.path(), reason),
+            None => MetaError::Damaged { path: self.path().to_owned() },
+        })
     }
 }
 

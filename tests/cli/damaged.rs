@@ -275,6 +275,33 @@ fn rows_of_pages_that_rotted_are_not_for_a_repair() {
     dir.layerstore(["check", "--deep"]).assert_success();
 }
 
+/// Whoever meets it, and wherever the end is: who reads may come to a page that is not there, or to none.
+#[test]
+fn a_database_that_is_cut_is_told_in_the_same_words() {
+    let dir = Dir::new("cut-database");
+    load_base(&dir);
+    let database = dir.root().join("store.redb");
+    let whole = std::fs::read(&database).unwrap();
+    for length in [whole.len() - 4096, whole.len() / 2, 8192, 4096] {
+        std::fs::write(&database, &whole[..length]).unwrap();
+        let told = format!("the file is cut short: it has {length} of {} bytes", whole.len());
+        for command in [
+            &["check"][..],
+            &["check", "--deep"],
+            &["gc"],
+            &["gc", "--dry-run"],
+            &["create-layer"],
+            &["repair"],
+            &["rmi", "base"],
+        ] {
+            let error = dir.layerstore(command).assert_exit(1);
+            assert!(error.contains(&told), "{command:?}: {error}");
+        }
+    }
+    std::fs::write(&database, whole).unwrap();
+    dir.layerstore(["check", "--deep"]).assert_success();
+}
+
 #[test]
 fn a_marker_is_written_again_as_the_error_says() {
     let dir = Dir::new("marker");
