@@ -7,7 +7,7 @@ use super::header::{BLOCK, BLOCK_LEN, Header, NoHeader, padding};
 use super::member::{self, Extensions, Form, Member};
 use super::pax::Records;
 use super::sparse::{Map, MapError, TextMap};
-use crate::error::{ArchiveError, Limit, LimitError, shown};
+use crate::error::{ArchiveError, Limit, LimitError, quoted, shown};
 use crate::types::{Budget, Limits};
 
 /// Sees every byte of an archive exactly once and in order, either itself or as a reference to a content.
@@ -233,7 +233,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
             field: "size",
             reason,
         })?;
-        self.limits.check(Limit::PaxBytes, size, member)?;
+        self.limits.check(Limit::PaxBytes, size, || quoted(header.path()))?;
         let mut body = Vec::new();
         self.source.by_ref().take(size).read_to_end(&mut body).map_err(ArchiveError::from_read)?;
         self.saw(&body)?;
@@ -262,7 +262,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         let bad_map = |error| match error {
             MapError::Bad(reason) => ArchiveError::Sparse { member: shown(&entry.path), reason },
             MapError::TooMany => {
-                LimitError::new(shown(&entry.path), Limit::SparseExtents, regions, None).into()
+                LimitError::new(quoted(&entry.path), Limit::SparseExtents, regions, None).into()
             }
         };
         let sparse = match form {
@@ -284,7 +284,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         if let Some((size, map, stored)) = sparse {
             let regions = map.finish(stored).map_err(&bad_map)?;
             self.holes = self.holes.saturating_add(size.saturating_sub(stored));
-            limits.check(Limit::HoleBytes, self.holes, || shown(&entry.path))?;
+            limits.check(Limit::HoleBytes, self.holes, || quoted(&entry.path))?;
             (entry.size, entry.stored, entry.sparse) = (size, stored, Some(regions));
         }
         self.start_content(&mut entry)?;
@@ -297,7 +297,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         let (path, link) = (bytes(entry.path.len()), bytes(entry.link.len()));
         let xattrs =
             entry.xattrs.iter().map(|(name, value)| bytes(name.len()).saturating_add(bytes(value.len())));
-        let subject = || shown(&entry.path);
+        let subject = || quoted(&entry.path);
         self.has_entries = true;
         self.budget.take_entry(subject)?;
         self.limits.check(Limit::PathBytes, path.max(link), subject)?;

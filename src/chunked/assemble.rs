@@ -13,7 +13,7 @@ use super::place::ChunkedBlob;
 use super::tar_split::{Part, SplitLines};
 use super::toc::{Toc, TocEntry};
 use crate::compress::zstd_window_log;
-use crate::error::{ChunkedError, ImportError, Limit, shown};
+use crate::error::{ChunkedError, ImportError, Limit, quoted, shown};
 use crate::types::{Digest, Limits};
 
 /// Ranges with no more than this between them are fetched as one: to ask for one more costs as much.
@@ -155,7 +155,7 @@ impl<'t> Plan<'t> {
                     copies = copies.saturating_add(entry.entry.size);
                 }
                 // Nor do these: of all that is here, once each is no more than the store has.
-                limits.check(Limit::CopiedBytes, copies, || shown(&name))?;
+                limits.check(Limit::CopiedBytes, copies, || quoted(&name))?;
                 limits.check(Limit::UnpackedBytes, plan.unpacked, subject)?;
                 continue;
             }
@@ -170,7 +170,7 @@ impl<'t> Plan<'t> {
                 }
             }
             // They cost nobody anything but the disk they are written to.
-            limits.check(Limit::HoleBytes, holes, || shown(&name))?;
+            limits.check(Limit::HoleBytes, holes, || quoted(&name))?;
             limits.check(Limit::UnpackedBytes, plan.unpacked, subject)?;
         }
         if from_blob > limits.expansion_floor {

@@ -11,7 +11,7 @@ use super::place::ChunkedBlob;
 use super::unpack;
 use super::xattrs::{COST_MAX, RawXattrs};
 use crate::archive::{Entry, EntryKind};
-use crate::error::{ChunkedError, Limit, shown};
+use crate::error::{ChunkedError, Limit, quoted, shown};
 use crate::types::keys::{Exact, misleading, misleads};
 use crate::types::{Digest, Limits, RelPath, Timestamp};
 
@@ -240,9 +240,9 @@ struct Builder {
 impl Builder {
     fn add(&mut self, raw: RawEntry) -> Result<(), ChunkedError> {
         self.count = self.count.saturating_add(1);
-        self.limits.check(Limit::TocEntries, self.count, || shown(raw.name.as_bytes()))?;
+        self.limits.check(Limit::TocEntries, self.count, || quoted(raw.name.as_bytes()))?;
         let cost = raw.xattrs.cost();
-        self.limits.check(Limit::PaxBytes, cost, || shown(raw.name.as_bytes()))?;
+        self.limits.check(Limit::PaxBytes, cost, || quoted(raw.name.as_bytes()))?;
         if cost > COST_MAX {
             let entry = shown(raw.name.as_bytes());
             return Err(ChunkedError::Entry { entry, reason: "its xattrs take more than a mebibyte" });

@@ -38,7 +38,7 @@ pub use mount::{MountError, NamespaceError, ProbeTextError};
 pub use oci::{BlobError, Choices, OciError};
 pub use quota::QuotaError;
 pub use repair::RepairError;
-pub(crate) use shown::shown;
+pub(crate) use shown::{quoted, shown};
 pub use snapshot::{Code, SnapshotError};
 pub use store::Error;
 pub use unsynced::UnsyncedError;

@@ -25,6 +25,11 @@ pub(crate) fn shown(name: impl AsRef<[u8]>) -> String {
     text
 }
 
+/// The same in quotes, and with escapes, for a message that does neither.
+pub(crate) fn quoted(name: impl AsRef<[u8]>) -> String {
+    format!("{:?}", shown(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

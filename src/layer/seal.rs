@@ -16,7 +16,7 @@ use super::stack::Stack;
 use super::table::TocFound;
 use crate::archive::split::{self, Content};
 use crate::disk::{self, Filled, Staging, UnpackedTree, XattrNamespace};
-use crate::error::{ExportError, ImportError, UnpackError, shown};
+use crate::error::{ExportError, ImportError, UnpackError, quoted};
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
 use crate::sys::file::File;
@@ -157,7 +157,7 @@ pub(crate) fn seal(
         // In the manifest it leads to the first of the file's names, which may be longer than the one in the archive.
         if let Kind::HardLink { target } = &entry.kind {
             let bytes = u64::try_from(target.len()).unwrap_or(u64::MAX);
-            budget.take_paths(bytes, || shown(&entry.path)).map_err(UnpackError::from)?;
+            budget.take_paths(bytes, || quoted(&entry.path)).map_err(UnpackError::from)?;
         }
     }
     let split = assemble_split(&staging, &contents, &tree, &content.manifest, records, spool)?;
@@ -209,7 +209,10 @@ fn describe_implied(
         implied.push(Implied { path: path.clone(), inherited: inherited.is_some() });
         if let Some(metadata) = inherited.or(new) {
             // A few bytes of an archive have the xattrs of all these directories once more in memory.
-            unpacked.budget.take_xattrs(&metadata.xattrs, || path.to_string()).map_err(UnpackError::from)?;
+            unpacked
+                .budget
+                .take_xattrs(&metadata.xattrs, || quoted(path.as_bytes()))
+                .map_err(UnpackError::from)?;
             disk::apply_metadata(unpacked.staging.directory(), path, &metadata, &options.unpack)?;
         }
     }

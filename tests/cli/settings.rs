@@ -214,6 +214,10 @@ fn limits_are_set_by_flag_and_file() {
         error.contains("three.tar goes beyond the limit unpacked_bytes") && error.contains("1024"),
         "{error}"
     );
+    // A member is quoted, as in all that is said of it.
+    dir.write("long.tar", archive(&[Member::file("a\nlong name", "x")]));
+    let error = dir.layerstore(["put-layer", "--file", "long.tar", "--limit", "path_bytes=3"]).assert_exit(1);
+    assert!(error.contains(r#""a\nlong name" goes beyond the limit path_bytes: 11 bytes"#), "{error}");
     let config = file("entries = 2").display().to_string();
     assert!(put(&["--config", &config]).assert_exit(1).contains("the limit entries"));
     assert_eq!(dir.layerstore(["layers", "--quiet"]).stdout(), "");

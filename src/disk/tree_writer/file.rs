@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Shared, failed, member};
 use crate::compress::is_zero;
-use crate::error::{Limit, LimitError, UnpackError};
+use crate::error::{Limit, LimitError, UnpackError, quoted};
 use crate::sys::file::File;
 use crate::sys::{extent, stat};
 use crate::timing::{self, Stage};
@@ -103,7 +103,7 @@ impl FileWriter {
         let end = self.end_after(length)?;
         if !self.shared.budget.take_holes(length) {
             let granted = self.shared.budget.limits().hole_bytes;
-            return Err(LimitError::new(self.path.to_string(), Limit::HoleBytes, granted, None).into());
+            return Err(LimitError::new(quoted(self.path.as_bytes()), Limit::HoleBytes, granted, None).into());
         }
         self.leave(length, end);
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{TreeWriter, failed, member};
 use crate::disk::overlay_form::is_whiteout;
 use crate::disk::walk::path_buf;
-use crate::error::{Limit, UnpackError};
+use crate::error::{Limit, UnpackError, quoted};
 use crate::sys::xattr::Target;
 use crate::sys::{beneath, node, stat};
 use crate::types::{Metadata, RelPath};
@@ -147,7 +147,7 @@ impl TreeWriter {
     /// Counts the directory `prefix` above `path`, which the layer has no entry for, and whose path counts for so much.
     fn count_implied(&mut self, path: &RelPath, prefix: &[u8], counted: usize) -> Result<(), UnpackError> {
         let bytes = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let subject = || path.to_string();
+        let subject = || quoted(path.as_bytes());
         self.implied_bytes = self.implied_bytes.saturating_add(bytes(counted));
         self.shared.options.limits.check(Limit::ImpliedPathBytes, self.implied_bytes, subject)?;
         // The manifest will have an entry for it, as for what the archive names.
