@@ -89,6 +89,9 @@
 //! signal or by a power cut, has not happened: a record never names a layer that is not whole. It may leave directories
 //! that nothing names; they cost space until [`Store::gc`] removes them.
 //!
+//! Where the file of a database turns out to be damaged, a panic of the database library is kept in and becomes an error. So the
+//! program must not be built with `panic = "abort"`, which leaves nothing to keep in.
+//!
 //! # Errors
 //!
 //! Every call returns [`Error`], which names the thing, the cause and, where there is something, what to do. Its variants
