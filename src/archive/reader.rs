@@ -198,7 +198,14 @@ impl<R: Read, T: Tap> Reader<R, T> {
             // Many programs leave out the end blocks, and GNU tar does not mind. But nothing at all is no archive.
             0 if !found.is_empty() => Err(self.truncated("after an extension header")),
             0 if !self.has_entries => Err(self.truncated("before its first member")),
-            0 => Ok(None),
+            0 => {
+                let previous = shown(&self.previous);
+                tracing::warn!(
+                    previous,
+                    "the archive has no end blocks: nothing tells whether its end was cut off"
+                );
+                Ok(None)
+            }
             BLOCK => match Header::parse(&block) {
                 Ok(header) => Ok(Some(header)),
                 Err(NoHeader::Checksum) if start == 0 => Err(ArchiveError::NotTar),

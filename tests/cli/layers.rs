@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{can_mount, mount, read};
 use crate::support::Dir;
-use crate::support::tar::{Member, archive};
+use crate::support::tar::{Member, archive, archive_without_end};
 
 fn tar(members: &[(&str, &str)]) -> Vec<u8> {
     archive(&members.iter().map(|(path, content)| Member::file(path, content)).collect::<Vec<_>>())
@@ -229,4 +229,21 @@ fn a_mount_costs_a_sealed_layer_nothing() {
     assert!(error.contains("is mounted at") && error.contains("unmount it first"), "{error}");
     dir.layerstore(["rm", "--layer", "--force", "base"]).assert_success();
     assert!(dir.mounts().is_empty());
+}
+
+/// As GNU tar has it. Where the end was cut off between two members, it looks the same.
+#[test]
+fn an_archive_without_end_blocks_comes_in_with_a_warning() {
+    let dir = Dir::new("no-end-blocks");
+    let members = [Member::file("one", "1"), Member::file("two", "2")];
+    for (file, bytes, is_told) in
+        [("whole.tar", archive(&members), false), ("endless.tar", archive_without_end(&members), true)]
+    {
+        dir.write(file, bytes);
+        let put = dir.layerstore(["put-layer", "--log", "warn", "--file", file]).output();
+        let told = String::from_utf8(put.stderr).unwrap();
+        assert!(put.status.success(), "{told}");
+        assert_eq!(told.contains("the archive has no end blocks"), is_told, "{file}: {told}");
+        assert_eq!(told.contains("two"), is_told, "{file}: {told}");
+    }
 }
