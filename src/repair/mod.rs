@@ -72,12 +72,17 @@ impl fmt::Debug for RepairOptions<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// A word for what was done, for programs: that of a [`Remedy`], or `removed`. It stays the same in all releases.
+    /// A word for what was done, for programs: that of a [`Remedy`], or [`REMOVED`](Self::REMOVED). It stays the same in all releases.
     pub code: &'static str,
     /// What it was done to, such as `layer 5f70bf18a086`.
     pub thing: String,
     /// What was done.
     pub what: String,
+}
+
+impl Repaired {
+    /// The [word](Self::code) for what could only be removed.
+    pub const REMOVED: &str = "removed";
 }
 
 impl fmt::Display for Repaired {

@@ -134,7 +134,7 @@ impl Plan<'_> {
             let going = going.difference(&gone).cloned().collect();
             let removed = dependents(records, &going).into_iter();
             self.report.repaired.extend(removed.map(|what| Repaired {
-                code: "removed",
+                code: Repaired::REMOVED,
                 thing: thing.clone(),
                 what: format!("would remove {what}"),
             }));

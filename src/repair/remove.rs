@@ -58,7 +58,7 @@ impl Store {
             let thing = thing(&seen, &casualty);
             match self.remove_casualty(&casualty, &seen, announced, unused) {
                 Ok(removed) => report.repaired.extend(removed.into_iter().map(|what| Repaired {
-                    code: "removed",
+                    code: Repaired::REMOVED,
                     thing: thing.clone(),
                     what: format!("removed {what}"),
                 })),

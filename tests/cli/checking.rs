@@ -106,7 +106,7 @@ fn damage_is_told_by_layer() {
     let (planned, done) = (told(&["repair", "--force", "--dry-run"]), told(&["repair", "--force"]));
     assert_eq!(planned.replace("would remove", "removed").replace("would do", "done"), done);
     assert!(done.contains(&format!("{layer}: removed the container web (")), "{done}");
-    assert!(done.ends_with("done: 5 repairs; left: 0 findings\n"), "{done}");
+    assert!(done.ends_with("done: 5 removals; left: 0 findings\n"), "{done}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use layerstore::oci::Source;
-use layerstore::{Progress, RepairOptions, RepairReport};
+use layerstore::{Progress, RepairOptions, RepairReport, Repaired};
 use serde_json::json;
 
 use super::check::finding_json;
@@ -79,7 +79,12 @@ fn print(report: &RepairReport, names: &Names, dry_run: bool, context: &Context)
     }
     let count = |things: usize, word| text::count(u64::try_from(things).unwrap_or(u64::MAX), word);
     let did = if dry_run { "would do" } else { "done" };
-    let repaired = count(report.repaired.len(), "repair");
+    let removals = report.repaired.iter().filter(|one| one.code == Repaired::REMOVED).count();
+    let repaired = match (report.repaired.len().saturating_sub(removals), removals) {
+        (repairs, 0) => count(repairs, "repair"),
+        (0, removals) => count(removals, "removal"),
+        (repairs, removals) => format!("{}, {}", count(repairs, "repair"), count(removals, "removal")),
+    };
     if report.ended.is_some() {
         return out.line(format_args!("{did}: {repaired}; what is left is not known"));
     }
