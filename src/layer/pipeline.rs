@@ -13,6 +13,7 @@
 //! strangers are confined: the decompressors, of which some are C, to nothing at all, and the parser to where it writes. The
 //! queues between them are short, so memory stays bounded whatever the speeds are.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -59,9 +60,10 @@ pub(crate) fn read_layer<T: Send, E: From<io::Error> + Send>(
     reach: Confinement,
     consume: impl FnOnce(&mut dyn Read) -> Result<T, E> + Send,
 ) -> Result<(T, Streams), E> {
-    let first = timing::spanned(Stage::Read, || read_piece(&mut blob));
+    let mut memory = Pieces::default();
+    let first = timing::spanned(Stage::Read, || memory.read(&mut blob));
     let is_plain = first.as_ref().is_ok_and(|piece| Compression::detect(piece) == Compression::None);
-    let pieces = iter::once(first).chain(iter::from_fn(|| Some(read_piece(&mut blob))));
+    let pieces = iter::once(first).chain(iter::from_fn(|| Some(memory.read(&mut blob))));
     if is_plain && algorithm == Algorithm::Sha256 {
         return read_plain((name, pieces), budget, reach, consume);
     }
@@ -144,9 +146,26 @@ fn feed(
     (hasher.finish(), count)
 }
 
+/// Gives out the memory of pieces again that everybody has done with: to get it anew, the kernel zeroes it.
+#[derive(Default)]
+struct Pieces {
+    /// Those that were read, oldest first.
+    given: VecDeque<Piece>,
+}
+
+impl Pieces {
+    fn read(&mut self, from: &mut impl Read) -> io::Result<Piece> {
+        let oldest = self.given.pop_front_if(|piece| Arc::strong_count(piece) == 1);
+        let memory = oldest.and_then(Arc::into_inner).unwrap_or_default();
+        let piece = read_piece(memory, from)?;
+        self.given.push_back(Arc::clone(&piece));
+        Ok(piece)
+    }
+}
+
 /// Reads a piece with as few calls as the reader lets: `read_to_end` would begin anew with small ones in each.
-fn read_piece(from: &mut impl Read) -> io::Result<Piece> {
-    let mut piece = vec![0; PIECE];
+fn read_piece(mut piece: Vec<u8>, from: &mut impl Read) -> io::Result<Piece> {
+    piece.resize(PIECE, 0);
     let mut filled = 0usize;
     while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match from.read(rest) {
@@ -184,8 +203,9 @@ fn decode_pieces(
     moment::pass("decompression begins");
     let mut decoder = Decoder::new(&mut *blob, budget.limits())?.called(name).within(budget);
     let compression = decoder.compression();
+    let mut memory = Pieces::default();
     loop {
-        let piece = read_piece(&mut decoder)?;
+        let piece = memory.read(&mut decoder)?;
         if piece.is_empty() {
             break;
         }
