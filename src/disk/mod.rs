@@ -32,6 +32,7 @@
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
 //! | [`program_marks`] | what a mount program leaves, as the kernel has it |
 //! | [`whiteout_devices`] | whiteouts of a directory that is going to be written to |
+//! | [`writeback`] | writing out while more is written |
 //! | [`overlay_form`] | how overlayfs marks whiteouts and opaque directories |
 
 mod additional;
@@ -77,6 +78,7 @@ mod tree_writer;
 mod usage;
 mod walk;
 mod whiteout_devices;
+mod writeback;
 
 pub(crate) use additional::AdditionalDirectory;
 pub(crate) use collected::{collected_in, note_collected};
@@ -119,3 +121,4 @@ pub(crate) use tree_writer::{
 pub(crate) use usage::{Usage, usage};
 pub(crate) use walk::{Life, is_gone};
 pub(crate) use whiteout_devices::{make_whiteouts_devices, may_have_xattr_whiteouts};
+pub(crate) use writeback::Writeback;

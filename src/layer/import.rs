@@ -16,7 +16,7 @@ use super::table::{Table, TocFound, Window};
 use crate::archive::split::SplitBuilder;
 use crate::archive::{Entry, Reader};
 use crate::chunked::Listing;
-use crate::disk::{Confinement, Staging, TreeWriter, UnpackOptions, UnpackedTree};
+use crate::disk::{Confinement, Staging, TreeWriter, UnpackOptions, UnpackedTree, Writeback};
 use crate::error::{ArchiveError, ImportError};
 use crate::sys::file::{File, duplicate};
 use crate::sys::userns::IdMaps;
@@ -33,6 +33,8 @@ pub(crate) struct ImportOptions {
     pub(crate) limits: Limits,
     /// The same, and what other layers of the image have left of them.
     pub(crate) budget: Budget,
+    /// What writes out meanwhile what all layers of the import have written.
+    pub(crate) writeback: Writeback,
     /// Threads that fill files.
     pub(crate) workers: usize,
     /// Whether a stream without a byte is an archive without members, and not one that was cut off.
@@ -150,7 +152,8 @@ fn unpack_archive(
     options: &ImportOptions,
 ) -> Result<Unpacked, ImportError> {
     let (directory, aside) = (duplicate(staging.directory())?, duplicate(staging.aside()?)?);
-    let mut tree = TreeWriter::new(directory, aside, options.unpack.clone()).within(&options.budget);
+    let mut tree =
+        TreeWriter::new(directory, aside, options.unpack.clone()).within(&options.budget, &options.writeback);
     let mut first = [0; 1];
     let read = input.read(&mut first)?;
     let records = SplitBuilder::new(records)?;

@@ -2,7 +2,8 @@
 //!
 //! While data moves no transaction is open. Layers are taken bottom first by a few workers; each is unpacked as
 //! soon as a worker has it, and sealed when the layer below it is known, because directories that an archive does
-//! not name inherit from there. When all are done one `syncfs` brings the data to the disk, and one
+//! not name inherit from there. When all are done one `syncfs` brings to the disk what
+//! the [`Writeback`](crate::disk::Writeback) has not written out meanwhile, and one
 //! transaction inserts the rows; without the `syncfs`, the rows say so. If anything fails before, dropping what was
 //! staged removes it.
 //!
@@ -55,6 +56,10 @@ use super::{AdditionalLayer, Store, SyncMode, lease};
 /// How many layers are unpacked at a time at the most. Each has queues of its own, so this bounds memory and threads
 /// on machines with many processors.
 const LAYERS_AT_A_TIME: usize = 8;
+
+/// How many layers are unpacked at a time for each processor: a layer of small files makes its files on one thread, and one that is
+/// unpacked waits for the layer below it before it is sealed.
+const LAYERS_OF_A_PROCESSOR: usize = 2;
 
 /// An image to bring in.
 pub(crate) struct ImageImport<'a> {
@@ -185,7 +190,8 @@ impl Store {
         self.refuse_without_space(import, &chains)?;
         self.refuse_other_content(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_A_TIME);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let workers = processors.saturating_mul(LAYERS_OF_A_PROCESSOR).min(LAYERS_AT_A_TIME);
         parallel::together(workers.min(import.layers.len()), || work.run());
         let (prepared, failed) = work.finish();
         if let Some(error) = failed {

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
 
-use crate::disk::{self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, XattrNamespace, marker};
+use crate::disk::{
+    self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, Writeback, XattrNamespace, marker,
+};
 #[cfg(doc)]
 use crate::error::MountError;
 use crate::error::{Error, LayoutError, MetaError};
@@ -264,6 +266,14 @@ impl Store {
         Ok(timing::spanned(Stage::Sync, || self.0.layout.sync())?)
     }
 
+    /// Writes out what an import writes while it goes on, if it is to be on the disk in the end.
+    pub(super) fn writeback(&self) -> Result<Writeback, Error> {
+        match self.sync_mode() {
+            SyncMode::Full => Ok(Writeback::of(self.layout())?),
+            SyncMode::Records | SyncMode::Off => Ok(Writeback::default()),
+        }
+    }
+
     pub(crate) fn import_options(&self) -> ImportOptions {
         let machine_root = self.0.privileges.is_machine_root();
         ImportOptions {
@@ -278,6 +288,7 @@ impl Store {
             },
             limits: self.0.options.limits,
             budget: Budget::new(&self.0.options.limits),
+            writeback: Writeback::default(),
             empty_streams: false,
             table: None,
             id_maps: None,

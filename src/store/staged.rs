@@ -140,6 +140,7 @@ impl Store {
             empty_streams: options.allow_empty || table.is_some(),
             table,
             id_maps: options.id_maps.clone(),
+            writeback: home.writeback()?,
             ..self.import_options()
         };
         import.unpack.squash_owners |= options.ignore_chown_errors;

@@ -1,9 +1,9 @@
-//! Threads of one call. They end with a scope, and what they log belongs to where their maker is: its span, and the subscriber
+//! Threads of one call. They end with a scope, or with who holds their handle, and what they log belongs to where their maker is: its span, and the subscriber
 //! that it has for itself, if it has one; their time counts where the maker's does. In tests what is planned for their maker's
 //! system calls follows the work, too.
 
 use std::io;
-use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 use tracing::{Span, dispatcher};
 
@@ -17,18 +17,33 @@ pub(crate) fn start<'scope, T: Send + 'scope>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    #[expect(clippy::disallowed_methods, reason = "the one place")]
+    Builder::new().name(name.to_owned()).spawn_scoped(scope, taking_along(work))
+}
+
+/// The same, of a thread that has all that it needs: whoever holds the handle joins it before the call ends.
+///
+/// Returns the error of making it.
+pub(crate) fn start_own<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    Builder::new().name(name.to_owned()).spawn(taking_along(work))
+}
+
+/// Does `work` with what this thread has for it.
+fn taking_along<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let (subscriber, span) = (dispatcher::get_default(Clone::clone), Span::current());
     let work = timing::follow(work);
     #[cfg(any(test, feature = "__fuzzing"))]
     let work = super::call::fault::follow(work);
     #[cfg(test)]
     let acts = super::moment::acts();
-    #[expect(clippy::disallowed_methods, reason = "the one place")]
-    Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
+    move || {
         #[cfg(test)]
         super::moment::share(acts);
         dispatcher::with_default(&subscriber, || span.in_scope(work))
-    })
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub fn memory(bench: &mut Bench) -> Measured {
         std::fs::create_dir(&place).unwrap();
         place
     };
-    let layers = std::thread::available_parallelism().map_or(1, usize::from);
+    let layers = (2 * std::thread::available_parallelism().map_or(1, usize::from)).min(8);
     let large = Target::AtMost((64.0 + 16.0 * layers as f64) * MIB);
     let small = Target::AtMost(24.0 * MIB);
     let work = bench.work.clone();

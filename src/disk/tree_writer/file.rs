@@ -90,6 +90,7 @@ impl FileWriter {
             rest = behind.get(hole.len()..).unwrap_or_default();
         }
         self.position = end;
+        self.shared.writeback.wrote(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Ok(())
     }
 
@@ -164,6 +165,7 @@ impl FileWriter {
         }
         let found = stat::stat(file.as_fd()).map_err(failed(&self.path, "examine"))?;
         self.shared.describe_file(&self.path, file.as_fd(), &found, &self.metadata)?;
+        self.shared.writeback.wrote_file();
         let content = ContentHash(*self.hasher.finalize().as_bytes());
         let has_xattrs = !self.metadata.xattrs.is_empty() || self.shared.options.mask.is_some();
         Ok(WrittenFile { inode: found.id.inode, size: self.real_size, content, has_xattrs })

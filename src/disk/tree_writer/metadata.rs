@@ -15,6 +15,7 @@ use rustix::fs::FileType;
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
 use crate::disk::masked::{self, Override, Special};
 use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
+use crate::disk::writeback::Writeback;
 use crate::error::{UnpackError, shown};
 use crate::sys::pinned::Pinned;
 use crate::sys::stat::Stat;
@@ -37,7 +38,7 @@ pub(crate) fn apply_metadata(
     let handle =
         beneath::open_directory_beneath(root, path.as_bytes()).map_err(failed(path, "open the directory"))?;
     let (budget, left_out) = (Budget::new(&options.limits), Mutex::default());
-    let shared = Shared { options: options.clone(), budget, left_out };
+    let shared = Shared { options: options.clone(), budget, left_out, writeback: Writeback::default() };
     let found = stat::stat(handle.as_fd()).map_err(failed(path, "examine"))?;
     shared.describe_file(path, handle.as_fd(), &found, metadata)
 }

@@ -44,6 +44,7 @@ pub(crate) use metadata::apply_metadata;
 
 use self::parents::HandleCache;
 use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
+use super::writeback::Writeback;
 use crate::error::UnpackError;
 use crate::sys::node;
 use crate::sys::xattr::Target;
@@ -154,6 +155,7 @@ struct Shared {
     /// What is left of holes, and of directories that are only implied.
     budget: Budget,
     left_out: Mutex<Vec<LeftOut>>,
+    writeback: Writeback,
 }
 
 /// What is known of a directory, and what can be set only when nothing more is made in it.
@@ -174,7 +176,7 @@ impl TreeWriter {
     /// the same filesystem.
     pub(crate) fn new(root: OwnedFd, aside: OwnedFd, options: UnpackOptions) -> Self {
         let budget = Budget::new(&options.limits);
-        let shared = Shared { options, budget, left_out: Mutex::default() };
+        let shared = Shared { options, budget, left_out: Mutex::default(), writeback: Writeback::default() };
         let implicit_root = DirectoryState { implicit: true, ..DirectoryState::default() };
         TreeWriter {
             root: Arc::new(root),
@@ -189,10 +191,12 @@ impl TreeWriter {
         }
     }
 
-    /// The same, with no more holes and implied directories than other layers of the image have left.
-    pub(crate) fn within(self, budget: &Budget) -> Self {
+    /// The same, with no more holes and implied directories than other layers of the image have left, and with what they have for
+    /// writing out.
+    pub(crate) fn within(self, budget: &Budget, writeback: &Writeback) -> Self {
         let options = self.shared.options.clone();
-        let shared = Shared { options, budget: budget.clone(), left_out: Mutex::default() };
+        let (budget, writeback) = (budget.clone(), writeback.clone());
+        let shared = Shared { options, budget, left_out: Mutex::default(), writeback };
         TreeWriter { shared: Arc::new(shared), ..self }
     }
 

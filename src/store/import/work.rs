@@ -12,7 +12,7 @@ use layerstore_schema::table::LayerKey;
 use super::reuse::refuse_other;
 use super::verify::{check_digests, diagnose};
 use super::{BlobInput, ImageImport, LayerImport, Prepared, Ready};
-use crate::disk::{Filled, Stage, StagedBlob, Staging};
+use crate::disk::{Filled, Stage, StagedBlob, Staging, Writeback};
 use crate::error::{Error, ImportError};
 use crate::layer::{self, ImportOptions, LayerBlob, Progress, Shape, Stack, Table, TocFound};
 use crate::meta::Query;
@@ -37,6 +37,7 @@ pub(super) struct Work<'a> {
     chains: &'a [ChainId],
     /// What all layers together have left.
     pub(super) budget: Budget,
+    writeback: Writeback,
     /// The diffIDs that several layers have, with the position of the lowest.
     repeated: HashMap<&'a DiffId, usize>,
     next: AtomicUsize,
@@ -79,6 +80,7 @@ impl<'a> Work<'a> {
             import,
             chains,
             budget: Budget::new(store.options().granted()),
+            writeback: store.writeback()?,
             repeated: repeated(import),
             next: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
@@ -230,8 +232,8 @@ impl<'a> Work<'a> {
         // Its tree depends on what lies below, so it may be needed once more.
         let again = self.state().shapes.contains_key(&layer.diff_id);
         let budget = if again { self.budget.again() } else { self.budget.clone() };
-        let (name, table) = (layer.name(), self.table_of(layer));
-        let import = ImportOptions { name, table, budget, ..self.store.import_options() };
+        let (name, table, writeback) = (layer.name(), self.table_of(layer), self.writeback.clone());
+        let import = ImportOptions { name, table, budget, writeback, ..self.store.import_options() };
         let unpacked = layer::unpack(reader, algorithm, staging, records, &import)
             .and_then(|unpacked| check_digests(layer, unpacked.streams()).map(|()| unpacked))
             .map_err(|error| diagnose(layer, error))?;
@@ -275,6 +277,7 @@ impl<'a> Work<'a> {
         let Some((file, offset, length)) = input.extent.take() else { return Ok(None) };
         let staged = StagedBlob::create(&self.stage, self.store.fresh_number()?)?;
         timing::spanned(timing::Stage::Write, || staged.fill_from(&file, offset, length))?;
+        self.writeback.wrote(length);
         input.reader = Box::new(staged.reader()?);
         Ok(Some(CopiedBlob { file: staged.filled(), size: length }))
     }
