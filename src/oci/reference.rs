@@ -138,15 +138,15 @@ fn is_ref_name(text: &str) -> bool {
     text.len() <= 1024 && text.split('/').all(part_is_good)
 }
 
+/// How long the full form of a docker image name is at the most.
+const LONGEST: usize = 512;
+
 /// The full form of a docker image name: `web` is `docker.io/library/web:latest`.
 ///
 /// Returns what is wrong with `text` if it is no name with an optional tag.
 pub(super) fn docker_name(text: &str) -> Result<String, &'static str> {
     if text.contains('@') {
         return Err("an image in a docker archive has a name and a tag, no digest");
-    }
-    if text.len() > 512 {
-        return Err("the image name is longer than 512 bytes");
     }
     let name_end = text.rfind('/').map_or(0, |slash| slash.saturating_add(1));
     let (name, tag) = match text.get(name_end..).and_then(|last| last.rfind(':')) {
@@ -176,7 +176,9 @@ pub(super) fn docker_name(text: &str) -> Result<String, &'static str> {
     if !tag_is_good {
         return Err("the tag must be of 1 to 128 letters, digits, '_', '.' and '-'");
     }
-    Ok(format!("{domain}/{path}:{tag}"))
+    let full = format!("{domain}/{path}:{tag}");
+    // The form that is kept is read again, so it counts, and not what was left out.
+    if full.len() > LONGEST { Err("the image name, in full, is longer than 512 bytes") } else { Ok(full) }
 }
 
 pub(super) fn is_domain(part: &str) -> bool {
@@ -258,6 +260,12 @@ mod tests {
             ("index.docker.io/web:1", "docker.io/library/web:1"),
         ] {
             assert_eq!(docker_name(short).as_deref(), Ok(full));
+        }
+        let (most, more) = (LONGEST - "docker.io/library/:latest".len(), LONGEST - ":latest".len());
+        let full = docker_name(&"a".repeat(most)).unwrap();
+        assert_eq!(docker_name(&full), Ok(full));
+        for long in [most + 1, more, LONGEST + 1] {
+            assert!(docker_name(&"a".repeat(long)).is_err(), "{long}");
         }
         for bad in ["", ":1", "a/:1", "/a", "a//b", "a:", "a:b c"] {
             assert!(docker_name(bad).is_err(), "{bad}");
