@@ -126,6 +126,19 @@ impl RunLayout {
         root.join(MOUNTS).join(layer.as_str())
     }
 
+    /// The layers that have a mount point below a run root. Neither need be there.
+    ///
+    /// Returns [`LayoutError::Io`] if the directory cannot be read.
+    pub(crate) fn layers_with_mount_points(root: &Path) -> Result<Vec<LayerId>, LayoutError> {
+        let path = root.join(MOUNTS);
+        let paths = match path::list(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(|source| LayoutError::Io { path, action: "list", source })?,
+        };
+        let layer = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
+        Ok(paths.into_iter().filter_map(layer).collect())
+    }
+
     /// The directory of the mount points.
     pub(crate) fn mounts(&self) -> PathBuf {
         self.path.join(MOUNTS)

@@ -3,7 +3,7 @@
 //! A layer has one mount point, `<run root>/mnt/<layer id>`, and a count of those who asked for it. Whether it *is*
 //! mounted only the kernel knows: a count that the kernel does not confirm is corrected.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -333,6 +333,34 @@ impl Store {
     pub fn mounted(&self, what: impl Into<ThingId>) -> Result<Option<Mount>, Error> {
         let layer = self.layer_of(&self.begin_read()?, &what.into())?;
         self.mount_of_layer(&layer.id)
+    }
+
+    /// Where layers are mounted in this mount namespace, also those that have no record any more. What it costs depends on
+    /// how many that are, and not on how many layers and containers there are.
+    ///
+    /// Returns [`Error::Io`] if the mount points or the kernel's mount table cannot be read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = layerstore::Store::open(&layerstore::StoreOptions::at(dir.path().join("store")))?;
+    /// let mounts = store.mounts()?;
+    /// for container in store.containers()? {
+    ///     if let Some(mount) = mounts.get(&container.layer) {
+    ///         println!("{}: {}", container.id, mount.path().display());
+    ///     }
+    /// }
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn mounts(&self) -> Result<BTreeMap<LayerId, Mount>, Error> {
+        let mut mounts = BTreeMap::new();
+        for layer in RunLayout::layers_with_mount_points(&self.run_root())? {
+            if let Some(mount) = self.mount_of_layer(layer.as_str())? {
+                mounts.insert(layer, mount);
+            }
+        }
+        Ok(mounts)
     }
 
     pub(super) fn mount_of_layer(&self, layer: &str) -> Result<Option<Mount>, Error> {

@@ -5,7 +5,7 @@ use layerstore_schema::table::Owner;
 
 use crate::error::{Error, LookupError, MetaError, MountError};
 use crate::meta::{Freed, Query, ReadTxn};
-use crate::overlay::{self, UnmountMode};
+use crate::overlay::UnmountMode;
 use crate::sys::moment;
 use crate::types::LayerId;
 
@@ -133,7 +133,7 @@ impl Store {
     pub fn wipe_with(&self, options: &WipeOptions) -> Result<Vec<Uncollected>, Error> {
         // Before anything is unmounted for nothing.
         self.check_wipe(options)?;
-        for layer in self.mounted_layers()? {
+        for layer in self.mounts()?.into_keys() {
             self.unmount_layer(&layer, UnmountMode::Plain)?;
         }
         let mut left = Vec::new();
@@ -231,27 +231,11 @@ impl Store {
     /// Returns [`Error::Mount`] if a mount cannot be taken away, as without the right to.
     pub fn shutdown(&self, force: bool) -> Result<Vec<LayerId>, Error> {
         if force {
-            for layer in self.mounted_layers()? {
+            for layer in self.mounts()?.into_keys() {
                 self.unmount_if_mounted(&layer)?;
             }
         }
-        self.mounted_layers()
-    }
-
-    /// The layers that the kernel shows mounted here, those that have no record any more included.
-    fn mounted_layers(&self) -> Result<Vec<LayerId>, Error> {
-        let mut mounted = Vec::new();
-        for name in self.run_layout()?.mount_points()? {
-            let Some(layer) = String::from_utf8(name).ok().and_then(|name| name.parse::<LayerId>().ok())
-            else {
-                continue;
-            };
-            if overlay::is_mounted(&self.mount_point(layer.as_str())?)? {
-                mounted.push(layer);
-            }
-        }
-        mounted.sort();
-        Ok(mounted)
+        Ok(self.mounts()?.into_keys().collect())
     }
 
     fn unmount_if_mounted(&self, layer: &LayerId) -> Result<(), Error> {

@@ -21,7 +21,7 @@ pub fn delete(bench: &mut Bench) -> Measured {
         let job = put(place, &tar).then(layerstore(place, ["create-image", "layer", "--name", "image"]));
         // A layer that has a name of its own stays.
         job.then(layerstore(place, ["names", "layer", "--remove", "layer"])).run(&work_dir);
-        Job::of(layerstore(place, ["rmi", "image"]))
+        Job::of(layerstore(place, ["rmi", "--lazy", "image"]))
     };
     let contenders = [
         Contender::new(OURS, Sync::Included, Look::Closely, image),

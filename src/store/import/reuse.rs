@@ -110,11 +110,11 @@ impl Work<'_> {
         }
     }
 
-    pub(super) fn stack_of(&self, known: &LayerRecord, position: usize) -> Result<Stack, Error> {
-        let below = self.below(position)?;
+    /// The stack with a layer on top that is on record.
+    pub(super) fn with_known(&self, below: &Stack, known: &LayerRecord) -> Result<Stack, Error> {
         match known.content {
             LayerContent::Sealed(tree) => Ok(below.push(self.manifest(known, &TreeDigest(tree))?)),
-            LayerContent::Writable(_) => Ok(below),
+            LayerContent::Writable(_) => Ok(below.clone()),
             LayerContent::Additional(_) => Ok(below.push(self.store.begin_read()?.listing(known)?)),
         }
     }

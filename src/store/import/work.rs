@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use layerstore_schema::record::LayerContent;
+use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::LayerKey;
 
 use super::reuse::refuse_other;
@@ -49,8 +49,8 @@ pub(super) struct Work<'a> {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// The stack that ends with each layer that is ready.
-    stacks: Vec<Option<Stack>>,
+    /// What is known of the stack that ends with each layer that is ready.
+    stacks: Vec<Option<Known>>,
     ready: Vec<Option<Ready>>,
     blobs: CopiedBlobs,
     /// The blobs that a worker has begun to copy: several layers may be of one.
@@ -60,6 +60,14 @@ pub(super) struct State {
     pub(super) damaged: HashSet<u64>,
     pub(super) vanished: HashSet<String>,
     error: Option<Error>,
+}
+
+/// What is known of the stack that ends with a layer.
+#[derive(Clone)]
+pub(super) enum Known {
+    Stack(Stack),
+    /// The layer is on record, here or in another store. Its manifest may have megabytes, and is read if a layer above asks.
+    Record(Box<LayerRecord>),
 }
 
 impl<'a> Work<'a> {
@@ -134,13 +142,31 @@ impl<'a> Work<'a> {
         (prepared, state.error.or(given_up))
     }
 
-    /// Waits for the stack below a layer.
+    /// Waits for the stack below a layer, and reads what of it is only on record.
     pub(super) fn below(&self, position: usize) -> Result<Stack, Error> {
-        let Some(below) = position.checked_sub(1) else { return Ok(Stack::default()) };
+        let mut records = Vec::new();
+        let mut stack = loop {
+            let Some(below) = position.checked_sub(records.len().saturating_add(1)) else {
+                break Stack::default();
+            };
+            match self.wait_for(below)? {
+                Known::Stack(stack) => break stack,
+                Known::Record(record) => records.push((below, record)),
+            }
+        };
+        while let Some((below, record)) = records.pop() {
+            stack = self.with_known(&stack, &record)?;
+            set(&mut self.state().stacks, below, Known::Stack(stack.clone()));
+        }
+        Ok(stack)
+    }
+
+    /// Waits until a layer is ready.
+    fn wait_for(&self, position: usize) -> Result<Known, Error> {
         let mut state = self.state();
         loop {
-            if let Some(stack) = state.stacks.get(below).cloned().flatten() {
-                return Ok(stack);
+            if let Some(known) = state.stacks.get(position).cloned().flatten() {
+                return Ok(known);
             }
             if self.failed.load(Ordering::Acquire) {
                 return Err(ImportError::GivenUp.into());
@@ -150,7 +176,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn prepare(&self, position: usize, layer: &LayerImport<'_>) -> Result<(Ready, Stack), Error> {
+    fn prepare(&self, position: usize, layer: &LayerImport<'_>) -> Result<(Ready, Known), Error> {
         let _span = tracing::info_span!("layer", diff_id = %layer.diff_id).entered();
         let chain = self.chains.get(position).ok_or(ImportError::GivenUp)?;
         let txn = self.store.database().begin_read()?;
@@ -164,11 +190,11 @@ impl<'a> Work<'a> {
                     LayerContent::Additional(_) => self.report_known(layer),
                     LayerContent::Sealed(_) | LayerContent::Writable(_) => self.known(layer, &known)?,
                 }
-                return Ok((Ready::Known, self.stack_of(&known, position)?));
+                return Ok((Ready::Known, Known::Record(Box::new(known))));
             }
         } else if let Some(elsewhere) = self.elsewhere(chain, layer)? {
             self.known_elsewhere(layer, &elsewhere)?;
-            return Ok((Ready::Elsewhere, self.stack_of(&elsewhere, position)?));
+            return Ok((Ready::Elsewhere, Known::Record(Box::new(elsewhere))));
         }
         // A stack whose lower layers are being unpacked cannot be waited for here: unpacking need not wait.
         let donor = txn.layer_by(LayerKey::DiffId, &layer.diff_id.to_string())?;
@@ -179,19 +205,19 @@ impl<'a> Work<'a> {
         };
         drop(txn);
         if let Some(donor) = donor
-            && let Some(ready) = self.share(&donor, position)?
+            && let Some((ready, stack)) = self.share(&donor, position)?
         {
             self.known(layer, &donor)?;
-            return Ok(ready);
+            return Ok((ready, Known::Stack(stack)));
         }
         if let Some((lower, stack)) = self.staged(layer, position)? {
             self.known_below(layer, lower)?;
-            return Ok((Ready::Repeated(lower), stack));
+            return Ok((Ready::Repeated(lower), Known::Stack(stack)));
         }
         if let Some((found, listing)) = self.additional(layer)? {
             self.report_known(layer);
             let stack = self.below(position)?.push(Arc::new(listing));
-            return Ok((Ready::Additional(Box::new(found)), stack));
+            return Ok((Ready::Additional(Box::new(found)), Known::Stack(stack)));
         }
         let unpacked = self.unpack(layer)?;
         let below = self.below(position)?;
@@ -209,7 +235,7 @@ impl<'a> Work<'a> {
             let shape = (position, sealed.shape());
             self.state().shapes.entry(layer.diff_id.clone()).or_default().push(shape);
         }
-        Ok((Ready::Sealed(Box::new(sealed)), stack))
+        Ok((Ready::Sealed(Box::new(sealed)), Known::Stack(stack)))
     }
 
     fn unpack(&self, layer: &LayerImport<'_>) -> Result<layer::UnpackedLayer, Error> {

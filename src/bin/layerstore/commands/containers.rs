@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use layerstore::{Container, ImageId, Mount, Store};
+use serde::{Serialize, Serializer};
 
 use crate::args::ContainersArgs;
 use crate::context::Context;
@@ -20,31 +21,38 @@ pub fn run(args: &ContainersArgs, context: &Context) -> Result<(), Failure> {
             .iter()
             .try_for_each(|one| context.out().line(text::short(one.id.as_str(), args.list.no_trunc)));
     }
+    let mut mounts = store.mounts()?;
     let mut rows = Vec::with_capacity(containers.len());
     for container in containers {
-        match details(&store, &container, args.size) {
-            Ok((mount, size)) => rows.push((container, mount, size)),
+        let size = match args.size.then(|| store.usage(&container)).transpose().map_err(Failure::from) {
             // One that another process has just removed is no part of the list.
-            Err(failure) if failure.is_not_found() => {}
-            Err(failure) => return Err(failure),
-        }
+            Err(failure) if failure.is_not_found() => continue,
+            usage => usage?.map(|usage| usage.unique),
+        };
+        let mount = mounts.remove(&container.layer);
+        rows.push(Row { container, mount, size });
     }
     if context.out().is_json() {
-        let list: Vec<_> =
-            rows.iter().map(|(one, mount, size)| ContainerJson::new(one, mount.as_ref(), *size)).collect();
-        return context.out().json(&list);
+        return context.out().json(&InJson(&rows));
     }
     print_table(&rows, &image_names(&store)?, args, context)
 }
 
-fn details(
-    store: &Store,
-    container: &Container,
-    size: bool,
-) -> Result<(Option<Mount>, Option<u64>), Failure> {
-    let mount = store.mounted(container)?;
-    let size = if size { Some(store.usage(container)?.unique) } else { None };
-    Ok((mount, size))
+struct Row {
+    container: Container,
+    mount: Option<Mount>,
+    /// Only if it was asked for.
+    size: Option<u64>,
+}
+
+/// Made one by one, when they are printed: there may be many.
+struct InJson<'r>(&'r [Row]);
+
+impl Serialize for InJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of = |row: &Row| ContainerJson::new(&row.container, row.mount.as_ref(), row.size);
+        serializer.collect_seq(self.0.iter().map(of))
+    }
 }
 
 fn image_names(store: &Store) -> Result<HashMap<ImageId, String>, Failure> {
@@ -53,7 +61,7 @@ fn image_names(store: &Store) -> Result<HashMap<ImageId, String>, Failure> {
 }
 
 fn print_table(
-    rows: &[(Container, Option<Mount>, Option<u64>)],
+    rows: &[Row],
     images: &HashMap<ImageId, String>,
     args: &ContainersArgs,
     context: &Context,
@@ -68,7 +76,7 @@ fn print_table(
     columns.push(("NAMES", Align::Left));
     let mut table = Table::new(columns).heading(!args.list.no_heading);
     let short = |id: &str| text::short(id, args.list.no_trunc).to_owned();
-    for (container, mount, size) in rows {
+    for Row { container, mount, size } in rows {
         let image = |id: &ImageId| images.get(id).cloned().unwrap_or_else(|| short(id.as_str()));
         let mut cells = vec![
             short(container.id.as_str()),

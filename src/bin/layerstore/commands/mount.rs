@@ -34,15 +34,7 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
 
 /// Every mount: what is mounted, how many use it, and where it is.
 fn list(store: &Store, context: &Context) -> Result<(), Failure> {
-    let mut mounts = Vec::new();
-    for (layer, _) in store.status()?.mounts {
-        // The count of one that was removed is no mount.
-        let layer = match store.layer(&layer).map_err(Failure::from) {
-            Err(failure) if failure.is_not_found() => continue,
-            layer => layer?,
-        };
-        mounts.extend(store.mounted(&layer)?.map(|mount| (layer.id, mount)));
-    }
+    let mounts = store.mounts()?;
     if context.out().is_json() {
         let list: Vec<_> = mounts
             .iter()

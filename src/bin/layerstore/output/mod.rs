@@ -25,6 +25,9 @@ use crate::args::Color;
 use crate::failure::Failure;
 use table::Table;
 
+/// How many bytes of JSON are written at once.
+const JSON_BUFFER: usize = 64 * 1024;
+
 /// Standard output.
 pub struct Output {
     json: bool,
@@ -89,8 +92,14 @@ impl Output {
     /// Prints a value as JSON: indented for people, who see it on a terminal, and for programs all the same.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let mut stream = self.stream.borrow_mut();
-        let written = serde_json::to_writer_pretty(&mut *stream, value).map_err(io::Error::from);
-        self.checked(written.and_then(|()| writeln!(stream)))
+        // Past the stream that takes colors away, which looks at each byte: JSON has no byte that could be one.
+        let written = stream.flush().and_then(|()| {
+            let mut raw = BufWriter::with_capacity(JSON_BUFFER, stream.get_mut().as_inner());
+            serde_json::to_writer_pretty(&mut raw, value)?;
+            raw.write_all(b"\n")?;
+            raw.flush()
+        });
+        self.checked(written)
     }
 
     /// Prints a value as JSON on one line: one of many, of which more may come.
