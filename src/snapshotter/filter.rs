@@ -14,7 +14,7 @@
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::Info;
 use crate::error::SnapshotError;

@@ -21,6 +21,15 @@ fn is_let_through(filters: &[&str], info: &Info) -> bool {
     Filters::parse(filters).unwrap().let_through(info)
 }
 
+/// As in Go, whose expressions they are.
+#[test]
+fn digits_of_expressions_are_ascii() {
+    let filter = r"labels.n~=/^\d+$/";
+    for (value, is_number) in [("42", true), ("٤٢", false)] {
+        assert_eq!(is_let_through(&[filter], &info(Kind::Active, "web", None, &[("n", value)])), is_number);
+    }
+}
+
 #[test]
 fn selectors_look_at_fields() {
     let base =
