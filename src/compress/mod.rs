@@ -17,6 +17,7 @@ mod bzip2;
 mod decode;
 mod encode;
 mod gzip;
+mod members;
 
 pub(crate) use decode::{Decoder, is_zstd_window, zstd_window_log};
 pub(crate) use encode::{Encoder, zstd_level};

@@ -115,6 +115,46 @@ fn zeros_after_gzip_members_are_padding_and_other_bytes_are_not() {
     }
 }
 
+/// A source of one byte at a time, which a signal interrupts before each.
+struct Interrupted<'a> {
+    bytes: &'a [u8],
+    is_next: bool,
+}
+
+impl Read for Interrupted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.is_next = !self.is_next;
+        if self.is_next {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let length = buffer.len().min(1);
+        self.bytes.read(&mut buffer[..length])
+    }
+}
+
+#[test]
+fn a_signal_between_members_ends_no_stream() {
+    for member in [encode(b"data", Compression::Gzip, None), bzip2_of(b"data")] {
+        let stream = member.repeat(3);
+        let source = Interrupted { bytes: &stream, is_next: false };
+        let mut data = Vec::new();
+        Decoder::new(source, &Limits::DEFAULT).unwrap().read_to_end(&mut data).unwrap();
+        assert_eq!(data, b"datadatadata");
+    }
+}
+
+#[test]
+fn a_stream_that_was_refused_does_not_end_well() {
+    let behind = [encode(b"data", Compression::Gzip, None), b"junk".to_vec()].concat();
+    for stream in [behind, bzip2_of(b"x").repeat(1001)] {
+        let mut decoder = Decoder::new(stream.as_slice(), &Limits::DEFAULT).unwrap();
+        let mut data = Vec::new();
+        for _ in 0..3 {
+            assert!(decoder.read_to_end(&mut data).is_err());
+        }
+    }
+}
+
 /// Each costs the same time, whatever is in it, and fourteen bytes.
 #[test]
 fn few_members_of_a_bzip2_stream_are_small() {
