@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use layerstore_schema::manifest::{Entry, Kind, Manifest, path_order};
 
 use super::{Damage, SealedTree};
-use crate::disk::{ExaminedEntry, ScannedKind};
+use crate::disk::{self, ExaminedEntry, ScannedKind};
 use crate::sys::userns::OtherSide;
 use crate::types::{ContentHash, Metadata};
 
@@ -67,13 +67,8 @@ pub(super) struct LostFile {
 /// In what two manifests differ; owners count as right if they are in the terms of the user namespace beside this one.
 fn differences(tree: &SealedTree, expected: &Manifest, found: &Manifest) -> Differences {
     compare_in_any_terms(tree, expected.entries(), found.entries(), |entry| {
-        has_owner(&entry.kind).then_some(&mut entry.metadata)
+        disk::has_owner(&entry.kind).then_some(&mut entry.metadata)
     })
-}
-
-/// Of a deleted name, or a further name of a file, a manifest says nothing.
-fn has_owner(kind: &Kind) -> bool {
-    !matches!(kind, Kind::Whiteout | Kind::HardLink { .. })
 }
 
 /// Whether a directory is as its manifest says, but for owners that are those of the user namespace beside this one.
@@ -122,9 +117,8 @@ pub(super) fn differences_seen(
     expected: &[Entry],
     found: &[ExaminedEntry],
 ) -> Differences {
-    compare_in_any_terms(tree, expected, found, |found| match &found.entry.kind {
-        ScannedKind::Other(kind) if !has_owner(kind) => None,
-        _ => Some(&mut found.entry.metadata),
+    compare_in_any_terms(tree, expected, found, |found| {
+        found.entry.kind.has_owner().then_some(&mut found.entry.metadata)
     })
 }
 

@@ -73,6 +73,21 @@ pub(crate) enum ScannedKind {
     Other(Kind),
 }
 
+impl ScannedKind {
+    /// Whether it has an owner, and a mode: a deleted name, or a further name of a file, has none of its own.
+    pub(crate) fn has_owner(&self) -> bool {
+        match self {
+            ScannedKind::File { .. } => true,
+            ScannedKind::Other(kind) => has_owner(kind),
+        }
+    }
+}
+
+/// As [`ScannedKind::has_owner`], of what stands in a manifest.
+pub(crate) fn has_owner(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Whiteout | Kind::HardLink { .. })
+}
+
 /// Something of a diff directory that this process may not read, which says nothing of what it is.
 #[derive(Debug)]
 pub(crate) struct Withheld {

@@ -142,8 +142,7 @@ fn leave_out_sockets(entries: &mut Vec<ScannedEntry>, below: &Stack) {
 
 /// Turns the host's ids into the container's.
 pub(crate) fn map_owner(entry: &mut ScannedEntry, maps: &IdMaps) -> Result<(), ExportError> {
-    // Neither a whiteout nor a further name of a file has an owner of its own in a listing.
-    if matches!(entry.kind, ScannedKind::Other(Kind::Whiteout | Kind::HardLink { .. })) {
+    if !entry.kind.has_owner() {
         return Ok(());
     }
     let Metadata { uid, gid, .. } = entry.metadata;

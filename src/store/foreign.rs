@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use layerstore_schema::manifest::{Kind, Manifest};
+use layerstore_schema::manifest::Manifest;
 
-use crate::disk::{Layout, ScannedEntry, ScannedKind};
+use crate::disk::{self, Layout, ScannedEntry};
 use crate::error::{Error, ScanError};
 use crate::sys::owners::Owners;
 use crate::sys::stat;
@@ -31,19 +31,12 @@ pub(super) fn refuse_foreign<'e>(
 
 /// What has an owner in a directory that was listed: a deleted name, or a further name of a file, has none.
 pub(super) fn owned(entries: &[ScannedEntry]) -> impl Iterator<Item = (&[u8], &Metadata)> {
-    let owned = entries.iter().filter(|entry| match &entry.kind {
-        ScannedKind::File { .. } => true,
-        ScannedKind::Other(kind) => has_owner(kind),
-    });
+    let owned = entries.iter().filter(|entry| entry.kind.has_owner());
     owned.map(|entry| (entry.path.as_slice(), &entry.metadata))
 }
 
 /// The same of a manifest that was made of a directory.
 pub(super) fn owned_in(manifest: &Manifest) -> impl Iterator<Item = (&[u8], &Metadata)> {
-    let owned = manifest.entries().iter().filter(|entry| has_owner(&entry.kind));
+    let owned = manifest.entries().iter().filter(|entry| disk::has_owner(&entry.kind));
     owned.map(|entry| (entry.path.as_slice(), &entry.metadata))
-}
-
-fn has_owner(kind: &Kind) -> bool {
-    !matches!(kind, Kind::Whiteout | Kind::HardLink { .. })
 }
