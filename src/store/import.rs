@@ -193,7 +193,7 @@ impl Store {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let workers = processors.saturating_mul(LAYERS_OF_A_PROCESSOR).min(LAYERS_AT_A_TIME);
         parallel::together(workers.min(import.layers.len()), || work.run());
-        let (prepared, failed) = work.finish();
+        let (prepared, failed, writeback) = work.finish();
         if let Some(error) = failed {
             if let Some(duration) = import.keep_finished
                 && !prepared.ready.is_empty()
@@ -215,6 +215,8 @@ impl Store {
         if let Some(progress) = import.progress {
             progress(&Progress::Syncing);
         }
+        // The sync would wait for it as well.
+        timing::spanned(Stage::Sync, || drop(writeback));
         let items = [&import.items, &import.first_items].map(|items| prepare(items));
         let image = self.insert(&point, prepared, |rows, prepared| {
             // As of the last commit: nobody else writes now.

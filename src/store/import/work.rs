@@ -131,15 +131,15 @@ impl<'a> Work<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was made, and why not all layers are ready.
-    pub(super) fn finish(self) -> (Prepared, Option<Error>) {
+    /// What was made, why not all layers are ready, and what is being written out yet.
+    pub(super) fn finish(self) -> (Prepared, Option<Error>, Writeback) {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = state.ready.len();
         let ready: Vec<_> = state.ready.into_iter().map_while(|ready| ready).collect();
         let given_up = (ready.len() < count).then(|| ImportError::GivenUp.into());
         let prepared =
             Prepared { ready, blobs: state.blobs, damaged: state.damaged, vanished: state.vanished };
-        (prepared, state.error.or(given_up))
+        (prepared, state.error.or(given_up), self.writeback)
     }
 
     /// Waits for the stack below a layer, and reads what of it is only on record.
