@@ -252,6 +252,10 @@ fn queue(
             }
         }
     };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it may go on after this call, and does nothing for it then"
+    )]
     let waiter = std::thread::Builder::new().name("lock-wait".into()).spawn(waiter)?;
     // The thread has the file open until it ends, which it does when it has told.
     let told = |result: io::Result<()>| {

@@ -28,6 +28,7 @@ pub(crate) fn start_own<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
+    #[expect(clippy::disallowed_methods, reason = "the one place")]
     Builder::new().name(name.to_owned()).spawn(taking_along(work))
 }
 

@@ -21,6 +21,7 @@ fn a_plugin_that_is_killed_during_imports_loses_nothing() {
     let mut interrupted = 0;
     for round in 1..=4 {
         let mut import = world.import(&archive);
+        #[expect(clippy::disallowed_methods, reason = "a test has nothing to take along")]
         let importing = thread::spawn(move || import.output());
         wait_until("some layers are there, or all", || {
             importing.is_finished() || fs::read_dir(&diffs).is_ok_and(|names| names.count() >= round * 2)

@@ -75,6 +75,7 @@ impl Recorder {
         mount(Some("recorder"), top, Some("fuse"), MsFlags::empty(), Some(options.as_str()))?;
         let disks = Arc::new(Mutex::new(Disks::default()));
         let mut server = Server { device, disks: Arc::clone(&disks), size };
+        #[expect(clippy::disallowed_methods, reason = "a test has nothing to take along")]
         std::thread::Builder::new().name("disk".to_owned()).spawn(move || server.run()).unwrap();
         Ok(Recorder { top: top.to_owned(), disks })
     }
