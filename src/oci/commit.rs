@@ -60,7 +60,8 @@ impl Store {
     /// The new layer is stored as a plain tar; saving can compress it. Where the image below has no documents, as one that
     /// [`create_image`](Store::create_image) made, the new image has those that its layers give.
     ///
-    /// Returns [`Error::Lookup`] if the container is not there, [`Error::Export`] if its directory cannot be read, [`Error::Mount`] with
+    /// Returns [`Error::Lookup`] if the container is not there, [`Error::Export`] if its directory cannot be read, [`Error::Scan`] with
+    /// [`Owner`](crate::ScanError::Owner) if something in it was written in another user namespace and has another owner here, [`Error::Mount`] with
     /// [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine went down, and
     /// [`Error::Unsynced`] if a layer below it was not on the disk when the machine went down.
     pub fn commit(&self, container: &ContainerId, options: &CommitOptions<'_>) -> Result<Image, Error> {

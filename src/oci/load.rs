@@ -86,7 +86,8 @@ impl Store {
     /// image at a time both unpack its layers; the one that ends later finds them there, and drops its own.
     ///
     /// Returns [`Error::Oci`] if the source has no such image or its documents are damaged, and [`Error::Import`] if
-    /// a layer is damaged or refused; the store is as before then, unless [`LoadOptions::keep_finished`] is set.
+    /// a layer is damaged or refused, as with [`UnpackError::OwnerNotMapped`](crate::UnpackError::OwnerNotMapped) if the user namespace of
+    /// this process has no id for an owner in it; the store is as before then, unless [`LoadOptions::keep_finished`] is set.
     ///
     /// # Examples
     ///

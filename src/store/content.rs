@@ -86,7 +86,8 @@ impl Store {
     /// the layer's directory is none of it. So it is in all that compares or writes out layers.
     ///
     /// Returns [`Error::Lookup`] if the thing is not there or has no layer, and [`Error::Scan`] if the layer's
-    /// directory cannot be read.
+    /// directory cannot be read, and with [`Owner`](crate::ScanError::Owner) if something in it was written in another user namespace and
+    /// has another owner here.
     pub fn changes(&self, of: impl Into<ThingId>) -> Result<Vec<Change>, Error> {
         let txn = self.begin_read()?;
         let layer = self.layer_of(&txn, &of.into())?;
@@ -111,7 +112,9 @@ impl Store {
     /// For a layer that came from a tar these are the very bytes that came in, each file verified on its way; for
     /// one that is written to, a deterministic archive of its directory as it is now.
     ///
-    /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::LayerMissing`] if the directory is gone, [`Error::Unsynced`] if the layer was not on the
+    /// Returns [`Error::Export`] if a file is damaged or `out` fails, [`Error::Scan`] if the directory of a layer that is written to cannot be
+    /// read, and with [`Owner`](crate::ScanError::Owner) if something in it was written in another user namespace and has another owner
+    /// here, [`Error::LayerMissing`] if the directory is gone, [`Error::Unsynced`] if the layer was not on the
     /// disk when the machine went down, and [`Error::Lookup`] if the thing is not there or has no layer.
     pub fn diff(&self, of: impl Into<ThingId>, mut out: impl Write) -> Result<(), Error> {
         let txn = self.begin_read()?;

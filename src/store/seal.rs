@@ -60,7 +60,8 @@ impl Store {
     /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is while an equal layer has a directory that both
     /// are to share; if someone else is sealing or filling it, it belongs to a container, or is a
     /// [snapshot](Layer::snapshot_name) of containerd's;
-    /// [`Error::Import`] if its directory cannot be read, and [`Error::Lookup`] if it is not there.
+    /// [`Error::Import`] if its directory cannot be read, [`Error::Scan`] with [`Owner`](crate::ScanError::Owner) if something in it was written in
+    /// another user namespace and has another owner here, and [`Error::Lookup`] if it is not there.
     ///
     /// # Examples
     ///

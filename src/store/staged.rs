@@ -83,8 +83,9 @@ impl Store {
     ///
     /// Returns [`Error::Import`] if the archive is damaged, has not a single byte, or is not what `options` say; with
     /// [`ImportError::Chunked`](crate::ImportError::Chunked) if its table of contents is, or says something else than it, and with
-    /// [`ImportError::Unmapped`](crate::ImportError::Unmapped) if the maps have not all of its owners. Returns [`Error::Value`] if
-    /// the maps are none.
+    /// [`ImportError::Unmapped`](crate::ImportError::Unmapped) if the maps have not all of its owners. With
+    /// [`UnpackError::OwnerNotMapped`](crate::UnpackError::OwnerNotMapped) it is refused if the user namespace of this process has no id for
+    /// an owner. Returns [`Error::Value`] if the maps are none.
     ///
     /// # Examples
     ///
