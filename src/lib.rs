@@ -188,7 +188,9 @@ pub use store::{
     Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode,
     Thing, ThingId, Things, Uncollected, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
 };
-pub use sys::userns::{IdExtent, IdMaps, MappedIds, UserNamespace, enter_user_namespace, is_privileged};
+pub use sys::userns::{
+    IdExtent, IdMaps, MappedIds, UserNamespace, WithoutRanges, enter_user_namespace, is_privileged,
+};
 pub use timing::{LayerTimings, Stage, Timings, measure};
 pub use types::{
     Algorithm, ChainId, ContainerId, ContentHash, DiffId, Digest, Hasher, ImageId, LayerId, LeaseId, Limits,

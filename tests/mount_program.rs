@@ -97,25 +97,41 @@ fn a_program_that_is_preferred_mounts_and_what_it_leaves_is_a_layer() {
     assert_whole(&store);
 }
 
-#[test]
-fn an_ordinary_user_mounts_and_unmounts_outside_a_namespace() {
-    let has = |name| machine::has_program(name);
-    if !machine::is_real_root() || program().is_none() || !has("setpriv") || !has("unshare") {
-        skip!(
-            "becoming a user with a /dev/fuse needs real root, setpriv, unshare, fuse-overlayfs and fusermount3"
-        );
-    }
-    let dir = Dir::new("mount-program-user");
+/// Runs a script as an ordinary user, with `$DIR/layerstore`, and a store and a mount program as `ls`. In a mount namespace of its own,
+/// in which everybody may use the device.
+fn as_ordinary_user(dir: &Dir, inside: &str) -> String {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
     crate::support::command::copy_binary(&dir.join("layerstore"));
-    // A mount namespace of its own, in which everybody may use the device.
     let script = r#"
         test -n "$DIR"; mkdir "$DIR/dev"; mount -t tmpfs dev "$DIR/dev"
         mknod "$DIR/dev/fuse" c 10 229; chmod 666 "$DIR/dev/fuse"; mount --bind "$DIR/dev/fuse" /dev/fuse
         exec setpriv --reuid=65534 --regid=65534 --clear-groups -- sh -euc "$INSIDE"
     "#;
+    let store = r#"ls() { "$DIR/layerstore" --root "$DIR/store" --runroot "$DIR/run" "$@"; }"#;
+    TestCommand::new("unshare")
+        .args(["--mount", "sh", "-euc", script])
+        .env("DIR", dir.path())
+        .env("INSIDE", format!("{store}\n{inside}"))
+        .env("HOME", dir.path())
+        .current_dir(dir.path())
+        .stdout()
+}
+
+/// Whether an ordinary user can be had for whom the program mounts.
+fn has_ordinary_user() -> bool {
+    let has = |name| machine::has_program(name);
+    machine::is_real_root() && program().is_some() && has("setpriv") && has("unshare")
+}
+
+#[test]
+fn an_ordinary_user_mounts_and_unmounts_outside_a_namespace() {
+    if !has_ordinary_user() {
+        skip!(
+            "becoming a user with a /dev/fuse needs real root, setpriv, unshare, fuse-overlayfs and fusermount3"
+        );
+    }
+    let dir = Dir::new("mount-program-user");
     let inside = r#"
-        ls() { "$DIR/layerstore" --root "$DIR/store" --runroot "$DIR/run" "$@"; }
         ls create-layer --name base > "$DIR/out"
         ls status
         ls create-container --name web > "$DIR/out"
@@ -131,16 +147,52 @@ fn an_ordinary_user_mounts_and_unmounts_outside_a_namespace() {
         ls changes web
         ls rm web
     "#;
-    let told = TestCommand::new("unshare")
-        .args(["--mount", "sh", "-euc", script])
-        .env("DIR", dir.path())
-        .env("INSIDE", inside)
-        .env("HOME", dir.path())
-        .current_dir(dir.path())
-        .stdout();
+    let told = as_ordinary_user(&dir, inside);
     assert!(told.contains("A /file") && told.contains("fuse-overlayfs"), "{told}");
     let busy = std::fs::read_to_string(dir.join("busy")).unwrap();
     assert!(busy.contains("is in use"), "{busy}");
+}
+
+/// Inside of the namespace that they enter there are copies of the mounts alone.
+#[test]
+fn what_an_ordinary_user_mounted_is_removed_by_force() {
+    if !has_ordinary_user() {
+        skip!(
+            "becoming a user with a /dev/fuse needs real root, setpriv, unshare, fuse-overlayfs and fusermount3"
+        );
+    }
+    let dir = Dir::new("mount-program-force");
+    let written = Image::new([Layer::new([Member::file("file", "text")])]).write(dir.join("layout"), "image");
+    let inside = r#"
+        program=$(command -v fuse-overlayfs)
+        create() { ls create-container image --name "$1" > /dev/null; ls --mount-program "$program" mount "$1" > /dev/null; }
+        none() { if grep "$DIR/run/mnt" /proc/mounts; then echo "still mounted after $1"; fi; }
+        ls load "$REFERENCE" --name image > /dev/null
+        create web
+        ls status | grep "^mounted"
+        if ls rm web 2> "$DIR/in-use"; then echo "removed what is mounted"; fi
+        if ls unshare "$DIR/layerstore" rm --force web 2> "$DIR/outside"; then echo "removed from inside"; fi
+        create other
+        # Somebody uses it.
+        (cd "$DIR"/run/mnt/*; ls --quiet rm --force web) > /dev/null
+        ls rm --force other > /dev/null; none rm
+        create web; ls rmi --force image > /dev/null; none rmi
+        ls load "$REFERENCE" --name image > /dev/null
+        create web
+        if (cd "$DIR"/run/mnt/*; ls --quiet wipe --force 2> "$DIR/busy"); then echo "wiped what is used"; fi
+        grep -c "$DIR/run/mnt" /proc/mounts
+        ls wipe --force; none wipe
+        ls status | grep "^mounted"
+    "#;
+    let inside = inside.replace("$REFERENCE", &written.reference());
+    let told = as_ordinary_user(&dir, &inside);
+    let lines: Vec<_> = told.lines().collect();
+    let wiped = "removed 1 container, 1 image and 2 layers";
+    assert_eq!(lines, ["mounted     1 layer", "1", wiped, "mounted     0 layers"], "{told}");
+    let said = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    assert!(said("in-use").contains("is mounted"), "{}", said("in-use"));
+    assert!(said("outside").contains("was mounted outside of this user namespace"), "{}", said("outside"));
+    assert!(said("busy").contains("is in use"), "{}", said("busy"));
 }
 
 /// A store whose mounts the kernel makes, and the same one whose mounts the program makes.

@@ -211,6 +211,12 @@ pub enum MountError {
         /// The target.
         target: PathBuf,
     },
+    /// The mount was made outside of this user namespace, which has only a copy of it.
+    #[error("{} was mounted outside of this user namespace, and can be unmounted only there", target.display())]
+    MadeOutside {
+        /// The target.
+        target: PathBuf,
+    },
     /// The mount program could not be run, or said no.
     #[error("{} failed to mount at {}: {message}", program.display(), target.display())]
     Program {
@@ -288,7 +294,10 @@ pub enum NamespaceError {
         #[source]
         source: io::Error,
     },
-    /// Another call failed.
+    /// The mounts of the namespace could not be kept in it.
+    #[error("cannot keep the mounts of the new user namespace in it")]
+    Mounts(#[source] io::Error),
+    /// Another call failed, before the namespace was entered.
     #[error("cannot enter a user namespace: {action} failed")]
     Io {
         /// What was tried.
@@ -297,6 +306,18 @@ pub enum NamespaceError {
         #[source]
         source: io::Error,
     },
+}
+
+impl NamespaceError {
+    /// Whether the process is where it was before, and can go on there.
+    pub fn is_outside(&self) -> bool {
+        match self {
+            NamespaceError::Threads { .. } | NamespaceError::NotAllowed(_) | NamespaceError::Io { .. } => {
+                true
+            }
+            NamespaceError::IdMap { .. } | NamespaceError::Mounts(_) => false,
+        }
+    }
 }
 
 /// A remembered probe that cannot be read back.

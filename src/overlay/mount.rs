@@ -308,7 +308,7 @@ const FORK_WAIT: Duration = Duration::from_millis(5);
 /// Takes away the mount at `target`.
 ///
 /// Returns [`MountError::NotMounted`] if there is none, and [`MountError::Busy`] if it is in use and `mode` is
-/// [`UnmountMode::Plain`].
+/// [`UnmountMode::Plain`]. Returns [`MountError::MadeOutside`] if it is the copy of one that was made outside of this user namespace.
 pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError> {
     if !is_mounted(target)? {
         return Err(MountError::NotMounted { target: target.to_owned() });
@@ -338,6 +338,10 @@ pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError
                 MountError::Busy { target, holders, source }
             }
             Some(nix::libc::EPERM) => MountError::NotPermitted { target, log, source },
+            // The kernel locks what a namespace has copies of.
+            Some(nix::libc::EINVAL) if is_mounted(&target).unwrap_or(false) => {
+                MountError::MadeOutside { target }
+            }
             Some(nix::libc::EINVAL | nix::libc::ENOENT) => MountError::NotMounted { target },
             _ => MountError::Io { target, log, source },
         }

@@ -389,6 +389,11 @@ impl StoreOptions {
         self.image_store_root.as_deref()
     }
 
+    /// The root directories of the stores whose images are read.
+    pub fn roots_of_image_stores(&self) -> impl Iterator<Item = &Path> {
+        self.image_stores.iter().map(PathBuf::as_path)
+    }
+
     /// Whether images are read from, or are kept in, other stores.
     pub fn has_other_stores(&self) -> bool {
         !self.image_stores.is_empty() || self.image_store_root.is_some()

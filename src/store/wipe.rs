@@ -131,14 +131,21 @@ impl Store {
     ///
     /// Returns what `wipe` does.
     pub fn wipe_with(&self, options: &WipeOptions) -> Result<Vec<Uncollected>, Error> {
-        // Before anything is unmounted for nothing.
-        self.check_wipe(options)?;
-        for layer in self.mounts()?.into_keys() {
-            self.unmount_layer(&layer, UnmountMode::Plain)?;
-        }
+        self.unmount_for_wipe(options)?;
         let mut left = Vec::new();
         while !self.wipe_own(options, &mut left)? || !self.wipe_images(options, &mut left)? {}
         Ok(left)
+    }
+
+    /// Unmounts what a wipe unmounts, and removes nothing: for who goes into a user namespace to wipe, where there are only copies of the
+    /// mounts. What is mounted again meanwhile, a wipe finds.
+    ///
+    /// Returns [`Error::Mount`] with [`Busy`](MountError::Busy) if a mount is in use, and what [`check_wipe`](Self::check_wipe) does; that
+    /// before anything is unmounted.
+    pub fn unmount_for_wipe(&self, options: &WipeOptions) -> Result<(), Error> {
+        self.check_wipe(options)?;
+        let mut mounted = self.mounts()?.into_keys();
+        mounted.try_for_each(|layer| self.unmount_layer(&layer, UnmountMode::Plain))
     }
 
     /// Tells whether a snapshot keeps the store from being wiped. Nothing is changed, and what this says may be outdated when it

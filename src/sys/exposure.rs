@@ -13,8 +13,6 @@ use super::stat::{Stat, stat, stat_path};
 use super::xattr::{self, Target};
 use super::{path, privileges, userns};
 
-/// The id by which files of owners that are not mapped are seen in a user namespace: the machine's root there is one of them.
-const UNMAPPED: u32 = 65534;
 /// How many links may stand on the way, as for the kernel.
 const LINKS: u32 = 40;
 
@@ -118,39 +116,43 @@ fn by(found: &Stat, list: impl FnOnce() -> io::Result<Option<Vec<u8>>>) -> io::R
     if found.mode & 0o020 == 0 {
         return Ok(None);
     }
-    let Some(list) = list()? else { return Ok(of_group(found, found.gid).map(By::Group)) };
+    let Some(list) = list()? else { return Ok(of_group(found, found.gid)?.map(By::Group)) };
     let Some(writers) = acl::writers(&list) else { return Ok(Some(By::Unknown)) };
-    Ok(writers.into_iter().find_map(|writer| match writer {
-        Writer::OwnGroup => of_group(found, found.gid).map(By::Group),
-        Writer::Group(group) => of_group(found, group).map(By::ListedGroup),
-        // Whoever is not mapped in a namespace may be anybody.
-        Writer::User(user) => (![0, found.uid].contains(&user)).then_some(By::ListedUser(user)),
-    }))
+    for writer in writers {
+        let other = match writer {
+            Writer::OwnGroup => of_group(found, found.gid)?.map(By::Group),
+            Writer::Group(group) => of_group(found, group)?.map(By::ListedGroup),
+            // Whoever is not mapped in a namespace may be anybody.
+            Writer::User(user) => (![0, found.uid].contains(&user)).then_some(By::ListedUser(user)),
+        };
+        if other.is_some() {
+            return Ok(other);
+        }
+    }
+    Ok(None)
 }
 
 /// A group that others are in. Where each user has a group of the same number, nobody else is in it.
 ///
 /// The numbers are those of the machine: in a user namespace the user's group is 0, whoever else is in it.
-fn of_group(found: &Stat, group: u32) -> Option<u32> {
-    let (user, group) = outside(found.uid, group);
-    (![0, user].contains(&group)).then_some(group)
+fn of_group(found: &Stat, group: u32) -> io::Result<Option<u32>> {
+    let (user, group) = outside(found.uid, group)?;
+    Ok((![0, user].contains(&group)).then_some(group))
 }
 
 /// What an owner is called outside of this user namespace; one that is not mapped has its number here.
-fn outside(uid: u32, gid: u32) -> (u32, u32) {
-    let maps = userns::own_maps().unwrap_or_default();
+fn outside(uid: u32, gid: u32) -> io::Result<(u32, u32)> {
+    let maps = userns::own_maps()?;
     let of = |map: &[userns::IdExtent], id| userns::to_host(map, id).unwrap_or(id);
-    (of(&maps.uids, uid), of(&maps.gids, gid))
+    Ok((of(&maps.uids, uid), of(&maps.gids, gid)))
 }
 
-/// Who else could, by the owner alone, who can change the mode.
+/// Who else could, by the owner alone, who can change the mode. Those who are not mapped in a user namespace are all seen as one, and the
+/// machine's root is among them.
 fn of_owner(uid: u32) -> Option<By> {
-    let trusted = [0, privileges::effective_user()].contains(&uid) || is_unmapped(uid);
-    (!trusted).then_some(By::Owner(uid))
-}
-
-fn is_unmapped(id: u32) -> bool {
-    id == UNMAPPED && userns::in_user_namespace()
+    let is_trusted = [0, privileges::effective_user()].contains(&uid)
+        || (userns::in_user_namespace() && uid == userns::shown_for_unmapped().0);
+    (!is_trusted).then_some(By::Owner(uid))
 }
 
 /// The names of a path, the first one last.
@@ -213,13 +215,13 @@ mod tests {
         let own = privileges::effective_user();
         for group in [own, 0] {
             // In a namespace both are the user's group, which may have another number than the user.
-            let (user, group_outside) = outside(own, group);
+            let (user, group_outside) = outside(own, group).unwrap();
             let told = (![0, user].contains(&group_outside)).then_some(By::Group(group_outside));
             assert!(told.is_none() || userns::in_user_namespace());
             assert_eq!(of(0o775, own, group), told);
         }
         assert_eq!(of(0o755, own, 7777), None);
-        let other = format!("can be written by group {}", outside(own, 7777).1);
+        let other = format!("can be written by group {}", outside(own, 7777).unwrap().1);
         assert_eq!(of(0o775, own, 7777).unwrap().to_string(), other);
         assert_eq!(of(0o700, 7777, 0).unwrap().to_string(), "belongs to user 7777");
     }
@@ -240,7 +242,7 @@ mod tests {
             by(&found, || Ok(Some(list))).unwrap()
         };
         assert_eq!(of(0o770, 7777, 7, 2), Some(By::ListedUser(7777)));
-        assert_eq!(of(0o770, 7777, 7, 8), Some(By::ListedGroup(outside(own, 7777).1)));
+        assert_eq!(of(0o770, 7777, 7, 8), Some(By::ListedGroup(outside(own, 7777).unwrap().1)));
         assert_eq!(of(0o770, 7777, 5, 2), None);
         assert_eq!(of(0o770, own, 7, 2), None);
         assert_eq!(of(0o750, 7777, 7, 2), None, "the mode is the most that a list can give");

@@ -239,9 +239,17 @@ pub(crate) fn bind_call(source: &Path, target: &Path) -> io::Result<()> {
 /// `mount(2)` that only ends propagation at `target`, for kernels without `mount_setattr`.
 pub(crate) fn make_private(target: &Path, recursive: bool) -> io::Result<()> {
     let scope = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };
-    call(Call::Mount, || {
-        nix::mount::mount(None::<&str>, target, None::<&str>, MsFlags::MS_PRIVATE | scope, None::<&str>)
-    })
+    set_propagation(target, MsFlags::MS_PRIVATE | scope)
+}
+
+/// Keeps in what is mounted in this mount namespace from now on. What is mounted and unmounted where its mounts were copied from goes on
+/// coming in, if it is shared there: so nothing is kept that is unmounted there, and nothing overlooked that is mounted.
+pub(crate) fn keep_mounts_in() -> io::Result<()> {
+    set_propagation(Path::new("/"), MsFlags::MS_SLAVE | MsFlags::MS_REC)
+}
+
+fn set_propagation(target: &Path, flags: MsFlags) -> io::Result<()> {
+    call(Call::Mount, || nix::mount::mount(None::<&str>, target, None::<&str>, flags, None::<&str>))
 }
 
 /// Takes away the mount at `target` itself, never at what a link there leads to. Detached, it disappears from

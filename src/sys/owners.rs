@@ -1,19 +1,15 @@
 //! Whether the owners of files are seen here as those that they are.
 //!
 //! What a mount has written has no owners on record: they are those of the files. A user namespace shows one number for all owners that it
-//! has no id for, and an ordinary user outside of one sees the ids of the machine that it maps its own to.
+//! has no id for, and an ordinary user outside of one sees the ids of the machine that it maps its own to. Where that number, 65534 as a
+//! rule, is an id of the namespace, the two are not told apart: it is one if the user has a range of 65534 ids or more.
 
 use std::io;
-use std::path::Path;
 
 use nix::unistd::{Gid, getegid, getgroups};
 
-use super::path;
 use super::privileges::{Privileges, effective_user};
-use super::userns::{self, IdExtent};
-
-/// What the kernel shows for ids that are not mapped, unless it says otherwise.
-const UNMAPPED: u32 = 65_534;
+use super::userns;
 
 /// Which numbers of owners in a store of this user are right.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,13 +37,9 @@ impl Owners {
     pub(crate) fn in_store_of((owner, group): (u32, u32)) -> io::Result<Self> {
         if userns::in_user_namespace() {
             let maps = userns::own_maps()?;
-            let hidden = |map: &[IdExtent], file: &str| {
-                let text = path::read_to_string(Path::new(file)).unwrap_or_default();
-                let shown = text.trim().parse().unwrap_or(UNMAPPED);
-                (!is_within(map, shown)).then_some(shown)
-            };
-            let uid = hidden(&maps.uids, "/proc/sys/kernel/overflowuid");
-            let gid = hidden(&maps.gids, "/proc/sys/kernel/overflowgid");
+            let (uid, gid) = userns::shown_for_unmapped();
+            let uid = userns::to_host(&maps.uids, uid).is_none().then_some(uid);
+            let gid = userns::to_host(&maps.gids, gid).is_none().then_some(gid);
             if (uid, gid) != (None, None) {
                 return Ok(Owners::Not { uid, gid });
             }
@@ -69,10 +61,6 @@ impl Owners {
             Owners::Own { uid: user, gids } => *user == uid && gids.contains(&gid),
         }
     }
-}
-
-fn is_within(map: &[IdExtent], id: u32) -> bool {
-    map.iter().any(|extent| id.checked_sub(extent.inside).is_some_and(|offset| offset < extent.count))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod ranges;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -38,7 +39,23 @@ pub struct UserNamespace {
     /// The ids that exist in it.
     pub ids: MappedIds,
     /// Why there is only a single id; `None` if there are ranges.
-    pub without_ranges: Option<String>,
+    pub without_ranges: Option<WithoutRanges>,
+}
+
+/// Why a user namespace has only a single id. As text the reason, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WithoutRanges {
+    /// The machine gives the user no ranges, or has not the programs that map them.
+    NotGiven(String),
+    /// The user has ranges, and they could not be mapped: another time they may be.
+    NotMapped(String),
+}
+
+impl fmt::Display for WithoutRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (WithoutRanges::NotGiven(reason) | WithoutRanges::NotMapped(reason)) = self;
+        f.write_str(reason)
+    }
 }
 
 /// The ids that exist in a user namespace.
@@ -68,6 +85,15 @@ pub(crate) fn in_user_namespace() -> bool {
     idmap::read(Path::new("/proc/self/uid_map")).is_ok_and(|map| map != whole)
 }
 
+/// The user and the group that the kernel shows, in a user namespace, for all who have no id there. Each may be somebody's id there, too.
+pub(crate) fn shown_for_unmapped() -> (u32, u32) {
+    /// What both are where the administrator has not chosen others.
+    const USUAL: u32 = 65_534;
+    let read = |file| path::read_to_string(Path::new(file)).ok()?.trim().parse().ok();
+    let (uid, gid) = (read("/proc/sys/kernel/overflowuid"), read("/proc/sys/kernel/overflowgid"));
+    (uid.unwrap_or(USUAL), gid.unwrap_or(USUAL))
+}
+
 /// The maps of the user namespace that this process is in.
 pub(crate) fn own_maps() -> io::Result<IdMaps> {
     let read = |file| idmap::read(Path::new(file));
@@ -78,66 +104,80 @@ pub(crate) fn own_maps() -> io::Result<IdMaps> {
 ///
 /// The ids of the caller's ranges in `/etc/subuid` and `/etc/subgid` are mapped if the programs `newuidmap` and
 /// `newgidmap` are there and agree; else the caller's own ids alone. Mounts made from now on propagate nowhere,
-/// and end with the last process of the namespace.
+/// and end with the last process of the namespace. What is mounted and unmounted outside is seen inside if it was in a shared mount,
+/// which is the way of most machines.
 ///
-/// Returns [`NamespaceError::Threads`] unless the process has a single thread, and
-/// [`NamespaceError::NotAllowed`] if the kernel refuses, or a security module leaves a process in such a namespace without
-/// rights. With either the process is where it was.
+/// Returns [`NamespaceError::Threads`] unless the process has a single thread, [`NamespaceError::NotAllowed`] if the kernel refuses, or a
+/// security module stops a process in such a namespace or leaves it without rights, and [`NamespaceError::Io`] if what comes before
+/// fails, such as a process that tries it. With each of them the process is where it was, and only with them
+/// ([`NamespaceError::is_outside`]). Returns [`NamespaceError::IdMap`] if the ids of the namespace cannot be set, and
+/// [`NamespaceError::Mounts`] if its mounts cannot be, although a process that tried could.
 pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
-    let io = |action| move |source: io::Error| NamespaceError::Io { action, source };
-    let count = path::list(Path::new("/proc/self/task")).map_err(io("counting threads"))?.len();
+    let threads = path::list(Path::new("/proc/self/task"));
+    let count = threads.map_err(|source| NamespaceError::Io { action: "counting threads", source })?.len();
     if count != 1 {
         return Err(NamespaceError::Threads { count });
     }
-    try_out()?;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let refused = match Ranges::of_caller(uid, gid) {
-        Ok(ranges) => unshare_with(&ranges)?,
+    try_out(uid, gid)?;
+    let (ranges, refused) = match Ranges::of_caller(uid, gid) {
+        Ok(ranges) => {
+            let refused = unshare_with(&ranges)?.map(WithoutRanges::NotMapped);
+            (Some(ranges), refused)
+        }
         Err(reason) => {
             unshare()?;
-            Some(reason)
+            (None, Some(WithoutRanges::NotGiven(reason)))
         }
     };
     map_caller_if_unmapped(uid, gid)?;
-    crate::sys::mount::make_private(Path::new("/"), true).map_err(io("making mounts private"))?;
-    let read = |file| idmap::read(Path::new(file)).map_err(io("reading the id map"));
-    let (uids, gids) = (read("/proc/self/uid_map")?, read("/proc/self/gid_map")?);
-    match refused {
-        None => Ok(UserNamespace { ids: MappedIds::Ranges { uids, gids }, without_ranges: None }),
-        Some(reason) => Ok(UserNamespace { ids: MappedIds::Single, without_ranges: Some(reason) }),
-    }
+    crate::sys::mount::keep_mounts_in().map_err(NamespaceError::Mounts)?;
+    let ids = match ranges.filter(|_| refused.is_none()).map(Ranges::into_maps) {
+        Some((uids, gids)) => MappedIds::Ranges { uids, gids },
+        None => MappedIds::Single,
+    };
+    Ok(UserNamespace { ids, without_ranges: refused })
 }
 
 /// Has a child try what cannot be undone: AppArmor can let a process into a namespace and give it no rights there, and
 /// there is no way back out.
-fn try_out() -> Result<(), NamespaceError> {
+fn try_out(uid: u32, gid: u32) -> Result<(), NamespaceError> {
     let io = |action| move |errno: nix::Error| NamespaceError::Io { action, source: errno.into() };
-    let refused = |error: &io::Error| error.raw_os_error().unwrap_or(libc::EPERM);
     // SAFETY: the process has a single thread (checked by the caller), so the child finds no lock held by
     // another and may run any code; it never returns, but ends in `_exit`.
     match unsafe { nix::unistd::fork() }.map_err(io("fork"))? {
         ForkResult::Child => {
-            let code = match unshare() {
-                Err(NamespaceError::NotAllowed(error)) => refused(&error),
-                Err(_) => libc::EPERM,
-                Ok(()) => crate::sys::mount::make_private(Path::new("/"), true)
-                    .err()
-                    .map_or(0, |error| refused(&error)),
-            };
+            let code = enter_with_one_id(uid, gid)
+                .map_or_else(|error| error.raw_os_error().unwrap_or(libc::EPERM), |()| 0);
             // SAFETY: ends the child at once, without the exit handlers that belong to the parent.
             unsafe { libc::_exit(code) }
         }
         ForkResult::Parent { child } => loop {
-            match waitpid(child, None) {
-                Err(nix::Error::EINTR) => {}
-                Ok(WaitStatus::Exited(_, code)) if code != 0 => {
-                    return Err(NamespaceError::NotAllowed(io::Error::from_raw_os_error(code)));
-                }
+            let refusal = match waitpid(child, None) {
                 // Where the process ignores `SIGCHLD` nobody knows.
-                _ => return Ok(()),
-            }
+                Ok(WaitStatus::Exited(_, 0)) | Err(nix::Error::ECHILD) => return Ok(()),
+                Ok(WaitStatus::Exited(_, code)) => io::Error::from_raw_os_error(code),
+                // As a filter of system calls does it.
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    io::Error::other(format!("the process that tried it was killed by {signal}"))
+                }
+                Ok(_) | Err(nix::Error::EINTR) => continue,
+                Err(errno) => return Err(io("waiting for a process")(errno)),
+            };
+            return Err(NamespaceError::NotAllowed(refusal));
         },
     }
+}
+
+/// What every entry can fall back to: with ranges more is mapped, by others.
+fn enter_with_one_id(uid: u32, gid: u32) -> io::Result<()> {
+    let failed = |error: NamespaceError| match error {
+        NamespaceError::NotAllowed(source) | NamespaceError::IdMap { source, .. } => source,
+        other => io::Error::other(other),
+    };
+    unshare().map_err(failed)?;
+    map_caller_if_unmapped(uid, gid).map_err(failed)?;
+    crate::sys::mount::keep_mounts_in()
 }
 
 fn unshare() -> Result<(), NamespaceError> {
@@ -148,7 +188,7 @@ fn unshare() -> Result<(), NamespaceError> {
 /// Enters the namespace while a child that stays outside waits to write the maps: only a process of the outer
 /// namespace may map more than its own id, and only the set-id programs may let it.
 ///
-/// Returns why the ranges were not mapped; `None` if they were.
+/// Returns why the ranges were not mapped; `None` if they were. An error leaves the process outside.
 fn unshare_with(ranges: &Ranges) -> Result<Option<String>, NamespaceError> {
     let io = |action| move |errno: nix::Error| NamespaceError::Io { action, source: errno.into() };
     let (entered, enter) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io("making a pipe"))?;
@@ -166,23 +206,25 @@ fn unshare_with(ranges: &Ranges) -> Result<Option<String>, NamespaceError> {
         ForkResult::Parent { child } => {
             drop((entered, answers));
             let unshared = unshare();
-            if unshared.is_ok() {
-                // A child that died early shows in the answer, so a broken pipe is no error of its own.
-                File::from(enter).write_all(b"!").or_else(broken_pipe_is_fine).map_err(|source| {
-                    NamespaceError::Io { action: "telling the helper to write the id map", source }
-                })?;
-            } else {
-                drop(enter);
-            }
             let mut text = Vec::new();
-            let read = File::from(answer).read_to_end(&mut text);
+            let exchange = || {
+                let mut enter = File::from(enter);
+                if unshared.is_ok() {
+                    // A child that died early shows in the answer, so a broken pipe is no error of its own.
+                    enter.write_all(b"!").or_else(broken_pipe_is_fine)?;
+                }
+                drop(enter);
+                File::from(answer).read_to_end(&mut text)
+            };
+            let exchanged = exchange();
             reap(child);
             unshared?;
-            read.map_err(|source| NamespaceError::Io { action: "reading the helper's answer", source })?;
-            Ok(match text.as_slice() {
-                b"mapped" => None,
-                b"" => Some("the process that writes the id map died".to_owned()),
-                reason => Some(String::from_utf8_lossy(reason).into_owned()),
+            // From here on there is no way back.
+            Ok(match (exchanged, text.as_slice()) {
+                (Ok(_), b"mapped") => None,
+                (Ok(_), b"") => Some("the process that writes the id map died".to_owned()),
+                (Ok(_), reason) => Some(String::from_utf8_lossy(reason).into_owned()),
+                (Err(error), _) => Some(format!("the process that writes the id map is not heard: {error}")),
             })
         }
     }

@@ -196,6 +196,96 @@ fn a_store_of_another_user_is_read_as_it_is() {
     assert_eq!(user.listed(diff), ["7/8 file"]);
 }
 
+/// Of whom one could not be told from root.
+#[test]
+fn images_of_another_user_are_read_from_outside() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("owners-image-store", OTHER, OTHER);
+    let entered = |words: &[&str]| {
+        let said = user.layerstore(&[&["--log", "debug"], words].concat()).output();
+        String::from_utf8(said.stderr).unwrap().contains("entered a user namespace")
+    };
+    let other = user.dir.create_dir("images");
+    let read = ["--image-store", other.to_str().unwrap(), "gc"];
+    assert!(!entered(&read), "root's");
+    std::os::unix::fs::chown(&other, Some(OTHER), Some(OTHER)).unwrap();
+    assert!(entered(&read));
+    // What cannot be examined may be anybody's.
+    let shut = user.dir.create_dir("shut/images").parent().unwrap().to_owned();
+    std::fs::set_permissions(&shut, PermissionsExt::from_mode(0o700)).unwrap();
+    assert!(!entered(&["--image-store", shut.join("images").to_str().unwrap(), "gc"]));
+}
+
+/// What reads records alone costs no namespace, and says what can be done where its caller is.
+#[test]
+fn commands_that_meet_no_owners_stay_outside() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("owners-records", OTHER, OTHER);
+    let run = |words: &[&str]| {
+        let ran = user.layerstore(&[&["--log", "debug"], words].concat()).output();
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.success(), "{words:?}: {said}");
+        (String::from_utf8(ran.stdout).unwrap(), said.contains("entered a user namespace"))
+    };
+    for words in [
+        &["create-layer", "--name", "base"][..],
+        &["create-container", "--name", "web"],
+        &["names", "web", "--add", "more"],
+        &["item", "put", "web", "key", "/dev/null"],
+        &["images"],
+        &["inspect", "web"],
+        &["containers", "--size"],
+        &["gc"],
+    ] {
+        assert!(run(words).1, "{words:?}");
+    }
+    for words in [
+        &["layers"][..],
+        &["containers"],
+        &["names", "web"],
+        &["item", "list", "web"],
+        &["item", "get", "web", "key"],
+        &["status"],
+    ] {
+        assert!(!run(words).1, "{words:?}");
+    }
+    let (status, _) = run(&["status"]);
+    assert!(status.contains("`layerstore unshare layerstore status` tells"), "{status}");
+    let row = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(row("can mount").contains("become root") && !row("mounts").contains("kernel"), "{status}");
+}
+
+/// A user who has ranges is told where they were not to be had: what is written then belongs to others than usual.
+#[test]
+fn ranges_that_cannot_be_mapped_are_told() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let Some((uid, gid, _)) = machine::user_with_ranges() else {
+        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    };
+    let user = User::new("owners-not-mapped", uid, gid);
+    // The programs that map them get no rights.
+    let limited = |words: &[&str]| {
+        let become_this = TestCommand::new("setpriv")
+            .args([format!("--reuid={uid}"), format!("--regid={gid}")])
+            .args(["--clear-groups", "--no-new-privs", "--"]);
+        let ran = become_this.args(user.program()).args(words).env("HOME", user.dir.path()).output();
+        assert!(ran.status.success());
+        String::from_utf8(ran.stderr).unwrap()
+    };
+    let told = limited(&["create-layer"]);
+    assert!(told.contains("your ranges of ids could not be mapped") && told.contains("newgidmap"), "{told}");
+    assert_eq!(limited(&["--quiet", "create-layer"]), "");
+    let without = User { uid: OTHER, gid: OTHER, ..User::new("owners-not-given", OTHER, OTHER) };
+    let ran = without.layerstore(&["create-layer"]).output();
+    assert_eq!(String::from_utf8(ran.stderr).unwrap(), "");
+}
+
 /// As in most containers, and on machines whose administrator wants none.
 #[test]
 fn where_no_namespace_is_allowed_images_come_and_go() {

@@ -63,3 +63,34 @@ fn store_of_the_machines_root_is_named_as_such() {
     let error = namespace().arg(program).arg("--root").arg(dir.root()).arg("images").assert_exit(1);
     assert!(error.contains("machine's root") && error.contains("another root directory"), "{error}");
 }
+
+/// A long command would keep what is unmounted meanwhile, and one that waits would not know what is mounted.
+#[test]
+fn mounts_of_the_outside_come_and_go_and_none_gets_out() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let dir = Dir::new("unshare-mounts");
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    crate::support::command::copy_binary(&dir.join("layerstore"));
+    let script = r#"
+        shared="$1/shared"; cd "$1"; mkdir "$shared"
+        mount -t tmpfs -o mode=0777 shared "$shared"; mount --make-shared "$shared"
+        mkdir "$shared/before" "$shared/after" "$shared/inside"; mkfifo -m 666 "$shared/ready" "$shared/go"
+        mount -t tmpfs before "$shared/before"
+        setpriv --reuid=54321 --regid=54321 --clear-groups -- "$1/layerstore" -q unshare sh -euc '
+            cd "$0"; mount -t tmpfs inside inside
+            echo > ready; read -r _ < go || true
+            grep -o "shared/[a-z]* " /proc/self/mountinfo
+        ' "$shared" &
+        read -r _ < "$shared/ready" || true
+        if grep "$shared/inside" /proc/self/mountinfo; then echo "a mount got out"; fi
+        umount "$shared/before"; mount -t tmpfs after "$shared/after"
+        echo > "$shared/go"; wait $!
+    "#;
+    let told =
+        TestCommand::new("unshare").args(["--mount", "sh", "-euc", script, "sh"]).arg(dir.path()).stdout();
+    let mut seen: Vec<_> = told.lines().map(str::trim).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["shared/after", "shared/inside"]);
+}

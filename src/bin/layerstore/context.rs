@@ -102,6 +102,11 @@ impl Context {
         })
     }
 
+    /// The store, for what is done to it before a command opens it: `None` where it cannot be opened, which the command tells.
+    pub fn store_before(&self) -> Option<Store> {
+        Store::open(&self.effective.options.clone().create(false)).ok()
+    }
+
     /// Tells what in the configuration has no effect.
     pub fn tell_warnings(&self) {
         self.effective.warnings.iter().for_each(|warning| self.note(warning));

@@ -18,7 +18,8 @@ impl Store {
     /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it.
     ///
     /// Returns [`Error::Mount`] with [`NotMounted`](crate::MountError::NotMounted) if it is not mounted, and with
-    /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then.
+    /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then. It is
+    /// [`MadeOutside`](crate::MountError::MadeOutside) if this process is in a user namespace that has only a copy of the mount.
     pub fn unmount(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<u64, Error> {
         let layer = self.layer_of(&self.begin_read()?, &what.into())?;
         self.unmount_counting(&layer.id, Some(&layer), mode, |count| count.saturating_sub(1))

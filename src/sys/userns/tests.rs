@@ -68,10 +68,99 @@ fn an_ordinary_user_without_ranges_gets_a_single_id() {
         let namespace = enter_user_namespace().unwrap();
         let map = fs::read_to_string("/proc/self/uid_map").unwrap();
         let map = map.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mounts_private = crate::sys::mount::info::read().unwrap().iter().all(|mount| !mount.propagates);
-        format!("{:?} {map} {} {mounts_private}", namespace.ids, is_privileged() && in_user_namespace())
+        let is_kept_in = !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" shared:");
+        format!("{:?} {map} {} {is_kept_in}", namespace.ids, is_privileged() && in_user_namespace())
     });
     assert_eq!(said, "Single 0 54321 1 true true");
+}
+
+/// A filter of system calls, as sandboxes have it, may kill whoever makes a namespace.
+#[test]
+fn a_process_that_would_be_killed_stays_outside() {
+    if skip_unless_real_root() {
+        return;
+    }
+    let said = in_child(|| {
+        become_user(54321);
+        kill_who_calls(libc::SYS_unshare);
+        let refused = enter_user_namespace().unwrap_err();
+        let cause = std::error::Error::source(&refused).unwrap().to_string();
+        format!("{} {} {cause}", refused.is_outside(), in_user_namespace())
+    });
+    assert!(said.starts_with("true false ") && said.ends_with("was killed by SIGSYS"), "{said}");
+}
+
+/// Has the kernel kill this process when it makes a system call.
+fn kill_who_calls(number: libc::c_long) {
+    let statement =
+        |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
+    let number = u32::try_from(number).unwrap();
+    let mut filter = [
+        // The number is the first field of what a filter sees.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    nix::sys::prctl::set_no_new_privs().unwrap();
+    // SAFETY: the program and its statements outlive the call, which copies them.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+#[test]
+fn a_process_that_ids_are_refused_to_stays_outside() {
+    if skip_unless_real_root() {
+        return;
+    }
+    let said = in_child(|| {
+        become_user(54321);
+        // Its files in /proc are root's now.
+        nix::sys::prctl::set_dumpable(false).unwrap();
+        let refused = enter_user_namespace().unwrap_err();
+        format!("{} {}", refused.is_outside(), in_user_namespace())
+    });
+    assert_eq!(said, "true false");
+}
+
+#[test]
+fn ranges_that_cannot_be_mapped_are_told_from_none() {
+    if skip_unless_real_root() || !Path::new("/usr/bin/newuidmap").exists() {
+        return eprintln!("skipped: needs root of the first user namespace, and newuidmap");
+    }
+    let said = in_child(|| {
+        become_user(54321);
+        format!("{:?}", enter_user_namespace().unwrap().without_ranges)
+    });
+    assert!(said.starts_with("Some(NotGiven("), "{said}");
+    let said = in_child_with_ranges("nobody:200000:1000\n", || {
+        become_user(NOBODY);
+        // So the set-id programs are nobody's.
+        nix::sys::prctl::set_no_new_privs().unwrap();
+        format!("{:?}", enter_user_namespace().unwrap())
+    });
+    assert!(said.contains("ids: Single") && said.contains("Some(NotMapped(\""), "{said}");
+    assert!(said.contains("newgidmap failed"), "{said}");
+}
+
+/// As [`in_child`], with these lines in place of the machine's `/etc/subuid` and `/etc/subgid`.
+fn in_child_with_ranges(lines: &str, work: impl FnOnce() -> String) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ranges");
+    fs::write(&file, lines).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    in_child(|| {
+        // The ranges stand in for those of the machine in this child alone.
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        crate::sys::mount::make_private(Path::new("/"), true).unwrap();
+        for target in ["/etc/subuid", "/etc/subgid"] {
+            let none = None::<&str>;
+            nix::mount::mount(Some(&file), target, none, nix::mount::MsFlags::MS_BIND, none).unwrap();
+        }
+        work()
+    })
 }
 
 #[test]
@@ -82,19 +171,7 @@ fn ranges_are_mapped_through_the_set_id_programs() {
     if !Path::new("/usr/bin/newuidmap").exists() {
         return eprintln!("skipped: newuidmap is not installed");
     }
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("ranges");
-    fs::write(&file, format!("{NOBODY}:200000:1000\nnobody:300000:10\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let said = in_child(|| {
-        // The ranges stand in for those of the machine in this child alone.
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        crate::sys::mount::make_private(Path::new("/"), true).unwrap();
-        for target in ["/etc/subuid", "/etc/subgid"] {
-            let none = None::<&str>;
-            nix::mount::mount(Some(&file), target, none, nix::mount::MsFlags::MS_BIND, none).unwrap();
-        }
+    let said = in_child_with_ranges(&format!("{NOBODY}:200000:1000\nnobody:300000:10\n"), || {
         become_user(NOBODY);
         format!("{:?}", enter_user_namespace())
     });

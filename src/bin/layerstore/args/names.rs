@@ -34,3 +34,10 @@ pub struct NamesArgs {
     #[arg(long = "move", requires = "add")]
     pub take: bool,
 }
+
+impl NamesArgs {
+    /// Whether names are to be changed, and not only shown.
+    pub fn is_change(&self) -> bool {
+        [&self.add, &self.remove, &self.set].iter().any(|names| !names.is_empty())
+    }
+}

@@ -132,6 +132,29 @@ pub fn other_kind(store: &Store, key: &str, wanted: Kind) -> Result<Option<Failu
     }
 }
 
+/// Takes away the mounts of what will be removed. What is not there, or stays mounted, is told when it is removed.
+pub fn unmount_before(args: &RmArgs, context: &Context) -> Result<(), Failure> {
+    let Some(store) = context.store_before() else { return Ok(()) };
+    for key in &args.things {
+        let unmounted = match args.layer {
+            true => store.layer(key).map_err(Failure::from).and_then(|layer| match layer.image_store {
+                Some(_) => Ok(()),
+                None => unmount(&store, &layer),
+            }),
+            false => store.container(key).map_err(Failure::from).and_then(|one| unmount(&store, &one)),
+        };
+        note_unmounted(unmounted);
+    }
+    Ok(())
+}
+
+/// A mount that stays is told when what it shows is removed.
+pub fn note_unmounted(unmounted: Result<(), Failure>) {
+    if let Err(error) = unmounted {
+        tracing::info!(%error, "not unmounted beforehand");
+    }
+}
+
 /// Takes the mount away, even while processes use it.
 pub fn unmount(store: &Store, what: impl Into<ThingId>) -> Result<(), Failure> {
     match store.unmount_all(what, UnmountMode::Detach) {

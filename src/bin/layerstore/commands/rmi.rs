@@ -1,6 +1,6 @@
 //! `layerstore rmi`.
 
-use layerstore::{Error, Image, Kind, Store};
+use layerstore::{Container, Error, Image, Kind, Name, Store};
 use serde_json::{Value, json};
 
 use super::rm;
@@ -40,6 +40,32 @@ pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
     done
 }
 
+/// Takes away the mounts of the containers that will be removed.
+pub fn unmount_before(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
+    let Some(store) = context.store_before() else { return Ok(()) };
+    for key in &args.images {
+        let Ok(image) = store.image(key) else { continue };
+        if lost_name(&image, key).is_some() || image.image_store.is_some() {
+            continue;
+        }
+        for container in containers_of(&store, &image)? {
+            rm::note_unmounted(rm::unmount(&store, &container));
+        }
+    }
+    Ok(())
+}
+
+/// The name that an image loses, and nothing else, as it has others.
+fn lost_name<'i>(image: &'i Image, key: &str) -> Option<&'i Name> {
+    image.names.iter().find(|name| name.as_str() == key).filter(|_| image.names.len() > 1)
+}
+
+fn containers_of(store: &Store, image: &Image) -> Result<Vec<Container>, Failure> {
+    let mut containers = store.containers()?;
+    containers.retain(|container| container.image.as_ref() == Some(&image.id));
+    Ok(containers)
+}
+
 /// What became of an image.
 enum Removed {
     /// It lost a name.
@@ -59,19 +85,15 @@ fn remove(
         let (id, root) = (image.id.to_string(), root.clone());
         return Err(Error::InOtherStore { kind: Kind::Image.word(), id, root }.into());
     }
-    if image.names.len() > 1
-        && let Some(name) = image.names.iter().find(|name| name.as_str() == key)
-    {
+    if let Some(name) = lost_name(image, key) {
         store.write(|txn| txn.remove_name(image, name))?;
         return Ok(Removed::Name);
     }
     let mut left = Vec::new();
     if args.force {
-        for container in store.containers()? {
-            if container.image.as_ref() == Some(&image.id) {
-                rm::unmount(store, &container)?;
-                left.extend(rm::end(store.begin_removing_container(&container.id)?, args.lazy, context));
-            }
+        for container in containers_of(store, image)? {
+            rm::unmount(store, &container)?;
+            left.extend(rm::end(store.begin_removing_container(&container.id)?, args.lazy, context));
         }
     }
     let (layers, removal) = store.begin_removing_image(&image.id)?;

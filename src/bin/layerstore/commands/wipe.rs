@@ -12,8 +12,7 @@ use crate::output::text;
 pub fn run(args: &WipeArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let before = store.list(&[Kind::Layer, Kind::Image, Kind::Container])?;
-    let mut options = WipeOptions::default();
-    options.snapshots = args.snapshots;
+    let options = options(args);
     let left = rm::tell_left(&store.wipe_with(&options)?, context);
     // What is in a store that is only read stays there.
     let images = before.images.iter().filter(|image| image.image_store.is_none()).count();
@@ -34,4 +33,18 @@ pub fn run(args: &WipeArgs, context: &Context) -> Result<(), Failure> {
         count(images, "image"),
         count(layers, "layer")
     ))
+}
+
+/// Takes all mounts away, if nothing keeps the store from being wiped then.
+pub fn unmount_before(args: &WipeArgs, context: &Context) -> Result<(), Failure> {
+    match context.store_before() {
+        Some(store) => Ok(store.unmount_for_wipe(&options(args))?),
+        None => Ok(()),
+    }
+}
+
+fn options(args: &WipeArgs) -> WipeOptions {
+    let mut options = WipeOptions::default();
+    options.snapshots = args.snapshots;
+    options
 }
