@@ -14,6 +14,7 @@ mod layers;
 mod lists;
 mod manual;
 mod misplaced;
+mod ordinary;
 mod output;
 mod owners;
 mod settings;

@@ -85,7 +85,7 @@ impl Dir {
         command: TestCommand,
         arguments: impl IntoIterator<Item = A>,
     ) -> TestCommand {
-        // What the program writes is what the library reads, in this process.
+        // What the program writes is what the library reads, in this process. What ordinary users type themselves is in `cli::ordinary`.
         let command = if machine::is_root() { command } else { command.arg("--no-unshare") };
         command
             .args([OsStr::new("--root"), self.root().as_os_str()])
