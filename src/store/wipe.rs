@@ -238,10 +238,17 @@ impl Store {
     /// Returns [`Error::Mount`] if a mount cannot be taken away, as without the right to.
     pub fn shutdown(&self, force: bool) -> Result<Vec<LayerId>, Error> {
         if force {
-            for layer in self.mounts()?.into_keys() {
+            for layer in self.mounted_layers()? {
                 self.unmount_if_mounted(&layer)?;
             }
         }
+        self.mounted_layers()
+    }
+
+    /// The layers that the kernel shows mounted here, those that have no record any more included. Not in the run root of another
+    /// store.
+    fn mounted_layers(&self) -> Result<Vec<LayerId>, Error> {
+        self.run_layout()?;
         Ok(self.mounts()?.into_keys().collect())
     }
 

@@ -1,5 +1,6 @@
 //! Whether users other than this one and root could change what a path leads to.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -62,6 +63,7 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
     let mut above = path::stat(&at)?;
     let mut rest = parts(&std::path::absolute(path)?);
     let mut links: u32 = 0;
+    let unmapped = Unmapped::default();
     while let Some(part) = rest.pop() {
         if part == ".." {
             at.pop();
@@ -69,7 +71,11 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
             continue;
         }
         // In a directory with the sticky bit everyone has names of their own, and changes no others.
-        let by = if above.mode & 0o1000 == 0 { at_path(&at, &above)? } else { of_owner(above.uid) };
+        let by = if above.mode & 0o1000 == 0 {
+            at_path(&at, &above, &unmapped)?
+        } else {
+            of_owner(above.uid, &unmapped)
+        };
         if let Some(by) = by {
             return Ok(Some(Exposed { path: at, by }));
         }
@@ -79,7 +85,7 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
             (at, above) = (next, found);
             continue;
         }
-        if let Some(by) = of_owner(found.uid) {
+        if let Some(by) = of_owner(found.uid, &unmapped) {
             return Ok(Some(Exposed { path: next, by }));
         }
         links = links.saturating_add(1);
@@ -93,24 +99,28 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
         }
         rest.extend(parts(&target));
     }
-    Ok(at_path(&at, &above)?.map(|by| Exposed { path: at, by }))
+    Ok(at_path(&at, &above, &unmapped)?.map(|by| Exposed { path: at, by }))
 }
 
 /// Who else could change an open file, or the names in a directory; `None` if nobody.
 pub(crate) fn of(file: BorrowedFd<'_>) -> io::Result<Option<By>> {
-    by(&stat(file)?, || xattr::get(Target::File(file), acl::ACCESS))
+    by(&stat(file)?, &Unmapped::default(), || xattr::get(Target::File(file), acl::ACCESS))
 }
 
 /// The same of what stands at a path without links.
-fn at_path(path: &Path, found: &Stat) -> io::Result<Option<By>> {
-    by(found, || xattr::get_at(path, acl::ACCESS))
+fn at_path(path: &Path, found: &Stat, unmapped: &Unmapped) -> io::Result<Option<By>> {
+    by(found, unmapped, || xattr::get_at(path, acl::ACCESS))
 }
 
-fn by(found: &Stat, list: impl FnOnce() -> io::Result<Option<Vec<u8>>>) -> io::Result<Option<By>> {
+fn by(
+    found: &Stat,
+    unmapped: &Unmapped,
+    list: impl FnOnce() -> io::Result<Option<Vec<u8>>>,
+) -> io::Result<Option<By>> {
     if found.mode & 0o002 != 0 {
         return Ok(Some(By::Everybody));
     }
-    if let Some(owner) = of_owner(found.uid) {
+    if let Some(owner) = of_owner(found.uid, unmapped) {
         return Ok(Some(owner));
     }
     if found.mode & 0o020 == 0 {
@@ -149,10 +159,20 @@ fn outside(uid: u32, gid: u32) -> io::Result<(u32, u32)> {
 
 /// Who else could, by the owner alone, who can change the mode. Those who are not mapped in a user namespace are all seen as one, and the
 /// machine's root is among them.
-fn of_owner(uid: u32) -> Option<By> {
-    let is_trusted = [0, privileges::effective_user()].contains(&uid)
-        || (userns::in_user_namespace() && uid == userns::shown_for_unmapped().0);
+fn of_owner(uid: u32, unmapped: &Unmapped) -> Option<By> {
+    let is_trusted = [0, privileges::effective_user()].contains(&uid) || unmapped.is(uid);
     (!is_trusted).then_some(By::Owner(uid))
+}
+
+/// The owner that this user namespace shows for all who are not mapped, once the kernel was asked.
+#[derive(Default)]
+struct Unmapped(OnceCell<Option<u32>>);
+
+impl Unmapped {
+    fn is(&self, uid: u32) -> bool {
+        let shown = || userns::in_user_namespace().then(|| userns::shown_for_unmapped().0);
+        *self.0.get_or_init(shown) == Some(uid)
+    }
 }
 
 /// The names of a path, the first one last.
@@ -210,7 +230,8 @@ mod tests {
     fn a_group_of_ones_own_is_nobody_else() {
         let of = |mode, uid, gid| {
             let dir = tempfile::tempdir().unwrap();
-            by(&Stat { mode, uid, gid, ..path::stat(dir.path()).unwrap() }, || Ok(None)).unwrap()
+            by(&Stat { mode, uid, gid, ..path::stat(dir.path()).unwrap() }, &Unmapped::default(), || Ok(None))
+                .unwrap()
         };
         let own = privileges::effective_user();
         for group in [own, 0] {
@@ -239,7 +260,7 @@ mod tests {
             entries.sort_by_key(|entry| entry[0]);
             entries.extend([entry(0x10, 7, u32::MAX), entry(0x20, 0, u32::MAX)]);
             let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
-            by(&found, || Ok(Some(list))).unwrap()
+            by(&found, &Unmapped::default(), || Ok(Some(list))).unwrap()
         };
         assert_eq!(of(0o770, 7777, 7, 2), Some(By::ListedUser(7777)));
         assert_eq!(of(0o770, 7777, 7, 8), Some(By::ListedGroup(outside(own, 7777).unwrap().1)));

@@ -18,7 +18,11 @@ pub(super) fn made(device: Seen) -> Seen {
 /// An owner that may have no id here, and then cannot be set.
 fn owned(name: &str, members: impl AsRef<[Member]>, ids: [u32; 2]) -> Case {
     let are_mapped = ids.into_iter().all(machine::is_mapped);
-    case(name, members, if are_mapped { Harmless } else { Refused("set the owner") })
+    case(
+        name,
+        members,
+        if are_mapped { Harmless } else { Refused("which is no owner in this user namespace") },
+    )
 }
 
 fn file() -> Member {

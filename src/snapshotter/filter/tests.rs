@@ -25,7 +25,7 @@ fn is_let_through(filters: &[&str], info: &Info) -> bool {
 #[test]
 fn digits_of_expressions_are_ascii() {
     let filter = r"labels.n~=/^\d+$/";
-    for (value, is_number) in [("42", true), ("٤٢", false)] {
+    for (value, is_number) in [("42", true), ("\u{664}\u{662}", false)] {
         assert_eq!(is_let_through(&[filter], &info(Kind::Active, "web", None, &[("n", value)])), is_number);
     }
 }
