@@ -1,9 +1,10 @@
 //! What went wrong, in the reference's words: the one place where the library's errors become its texts.
 
-use std::error::Error as _;
 use std::io;
 
 use layerstore::{CreateError, Error, InUseError, LookupError, MetaError};
+
+use crate::output::report;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ pub fn text(error: &Error) -> String {
         }
         Error::Meta(MetaError::NameInUse { .. }) => known::DUPLICATE_NAME.to_owned(),
         Error::InUse(error) => in_use(error),
-        error => chain(error),
+        error => report::line(error),
     }
 }
 
@@ -146,20 +147,6 @@ fn bare_id(shown: &str) -> &str {
         Some((_, rest)) => rest.strip_suffix(')').unwrap_or(rest),
         None => shown,
     }
-}
-
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        // Messages of other crates often contain their cause.
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

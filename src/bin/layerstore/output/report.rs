@@ -32,6 +32,7 @@ pub fn line(error: &dyn Error) -> String {
     let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
+        // Messages of other crates often contain their cause.
         if !told.contains(&text) {
             told = format!("{told}: {text}");
         }
