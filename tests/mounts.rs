@@ -189,7 +189,9 @@ fn a_run_root_goes_to_the_store_that_took_the_place_of_another() {
 fn a_run_root_of_another_store_is_refused() {
     let dir = Dir::new("run-root-shared");
     let first = store_at(&dir, "first");
-    let error = store_at(&dir, "second").shutdown(false).unwrap_err().to_string();
+    let second = store_at(&dir, "second");
+    let error = second.shutdown(false).unwrap_err().to_string();
+    assert_eq!(second.wipe().unwrap_err().to_string(), error);
     let (run_root, root) =
         (dir.run_root().canonicalize().unwrap(), dir.join("first").canonicalize().unwrap());
     assert_eq!(

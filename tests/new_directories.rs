@@ -13,7 +13,7 @@ use layerstore_schema::table::{self, MADE_EMPTY};
 use redb::ReadableTable;
 
 use crate::support::oci::{Image, Layer};
-use crate::support::store::assert_sound;
+use crate::support::store::assert_whole;
 use crate::support::tar::Member;
 use crate::support::tree::Tree;
 use crate::support::{Dir, database, machine};
@@ -103,11 +103,11 @@ fn what_the_power_took_is_made_again_before_it_is_used() {
             assert_eq!(noted(&dir), 1, "{name}");
             cut_power(&dir, &[&path]);
             let store = open(&dir, mode);
-            assert_sound(&store);
+            assert_whole(&store);
             use_it(&store, &layer.id).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(Tree::scan(&path), before, "{name}");
             assert_eq!(noted(&dir), usize::from(name == "a layer above it"), "{name}");
-            assert_sound(&store);
+            assert_whole(&store);
         }
     }
 }
@@ -124,7 +124,7 @@ fn a_container_is_as_it_was() {
     store.commit(&web.id, &CommitOptions::named("committed")).unwrap();
     assert_eq!(Tree::scan(&path), before);
     assert_eq!(noted(&dir), 0);
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_masked_directory_is_masked_again() {
     store.changes(&layer).unwrap();
     assert_eq!(Tree::scan(&path), before);
     assert!(!Tree::scan(&lower).get("").unwrap().xattrs.is_empty());
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn layers_that_stand_on_each_other_are_made_again_from_below() {
     store.changes(below.unwrap()).unwrap();
     lost.iter().for_each(|path| assert_eq!(Tree::scan(path), before));
     assert_eq!(noted(&dir), 0);
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn a_note_goes_with_its_layer_and_with_a_sync() {
     let status = store.status().unwrap();
     assert_eq!((status.unsynced, status.unverified), (0, 0));
     assert!(store.check(&CheckOptions::default()).unwrap().notes.is_empty());
-    assert_sound(&store);
+    assert_whole(&store);
     store.remove_container(&web.id).unwrap();
     assert_eq!(noted(&dir), 0);
 
@@ -352,5 +352,5 @@ fn garbage_is_collected_while_a_directory_is_to_be_made_again() {
     let report = open(&dir, SyncMode::Full).gc(false).unwrap();
     assert!(report.left.is_empty() && !half_done.exists(), "{report:?}");
     store.remove_container(&web.id).unwrap();
-    assert_sound(&store);
+    assert_whole(&store);
 }

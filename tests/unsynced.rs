@@ -11,7 +11,7 @@ use layerstore::{
 use layerstore_schema::table;
 
 use crate::support::oci::{Image, Layer};
-use crate::support::store::assert_sound;
+use crate::support::store::assert_whole;
 use crate::support::tar::Member;
 use crate::support::{Dir, database};
 
@@ -128,7 +128,7 @@ fn a_note_goes_with_what_it_is_about() {
     assert_eq!(counts(&store), (2, 0));
     store.remove_image(&image.id).unwrap();
     assert_eq!(counts(&store), (0, 0));
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn every_kind_of_loss_is_seen() {
         assert_eq!(named, Path::new(path), "{what}");
         load(&dir, &store, &self::image(), "demo");
         store.create_container(&image.id, &ContainerOptions::default()).unwrap();
-        assert_sound(&store);
+        assert_whole(&store);
     }
 }
 
@@ -233,7 +233,7 @@ fn loading_the_image_again_replaces_what_is_damaged() {
     store.mount_entry(&container, &MountOptions::default()).unwrap();
     let out = format!("oci:{}:1", dir.join("out").display()).parse().unwrap();
     assert!(store.save(&image.id, &out, &SaveOptions::default()).unwrap().unchanged);
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_damaged_layer_is_not_shared() {
     store.create_container(&above.id, &ContainerOptions::default()).unwrap();
     // One directory has the tree, so the first image is whole again as well.
     store.mount_entry(&store.container("web").unwrap(), &MountOptions::default()).unwrap();
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn an_equal_tree_of_another_archive_replaces_a_damaged_one() {
     ];
     load(&dir, &store, &Image::new([Layer::new(reordered)]), "reordered");
     store.mount_entry(&store.container("web").unwrap(), &MountOptions::default()).unwrap();
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_damaged_blob_is_refused_and_replaced() {
     assert!(matches!(error, Error::Unsynced(UnsyncedError::Blob { .. })), "{error:?}");
     load(&dir, &store, &self::image(), "demo");
     assert!(store.save(&image.id, &out, &SaveOptions::default()).unwrap().unchanged);
-    assert_sound(&store);
+    assert_whole(&store);
 }
 
 #[test]
@@ -328,5 +328,5 @@ fn what_is_mounted_is_not_replaced() {
     store.unmount(&container, UnmountMode::Plain).unwrap();
     let again = load(&dir, &other, &self::image(), "demo");
     assert_eq!(again.id, image.id);
-    assert_sound(&other);
+    assert_whole(&other);
 }

@@ -338,7 +338,8 @@ impl Store {
     /// Where layers are mounted in this mount namespace, also those that have no record any more. What it costs depends on
     /// how many that are, and not on how many layers and containers there are.
     ///
-    /// Returns [`Error::Io`] if the mount points or the kernel's mount table cannot be read.
+    /// Returns [`Error::Layout`] if the mount points cannot be listed, and [`Error::Mount`] if the kernel does not say whether something
+    /// is mounted there.
     ///
     /// # Examples
     ///

@@ -144,7 +144,7 @@ impl Store {
     /// before anything is unmounted.
     pub fn unmount_for_wipe(&self, options: &WipeOptions) -> Result<(), Error> {
         self.check_wipe(options)?;
-        let mut mounted = self.mounts()?.into_keys();
+        let mut mounted = self.mounted_layers()?.into_iter();
         mounted.try_for_each(|layer| self.unmount_layer(&layer, UnmountMode::Plain))
     }
 

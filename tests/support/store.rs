@@ -57,13 +57,3 @@ pub fn shown_by_store(store: &Store, what: impl Into<ThingId>) -> Tree {
     store.unmount(what, UnmountMode::Plain).unwrap();
     tree
 }
-
-/// Stops unless a deep check finds nothing, and there is nothing to collect.
-#[track_caller]
-pub fn assert_sound(store: &Store) {
-    let mut options = CheckOptions::default();
-    options.level = CheckLevel::Deep;
-    let report = store.check(&options).unwrap();
-    assert!(report.is_clean(), "{:?}", report.findings);
-    assert!(store.gc(true).unwrap().removed.is_empty());
-}
