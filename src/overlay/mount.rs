@@ -284,7 +284,7 @@ fn explain(refusal: Refusal, plan: &MountPlan, target: &Path) -> MountError {
         Some(nix::libc::ENOSPC | nix::libc::EDQUOT) => MountError::NoSpace { target, log, source },
         Some(nix::libc::ELOOP) => MountError::Loop { target, log, source },
         Some(nix::libc::EBUSY) => {
-            let holders = holders::of(&target);
+            let holders = holders::named(&target);
             MountError::Busy { target, holders, source }
         }
         _ => MountError::Io { target, log, source },
@@ -302,7 +302,7 @@ pub enum UnmountMode {
 
 /// How often an unmount waits for processes that another thread has just forked: until they become another program, they hold
 /// whatever this process had open in the mount.
-const FORK_TRIES: usize = 40;
+const FORK_TRIES: usize = 200;
 const FORK_WAIT: Duration = Duration::from_millis(5);
 
 /// Takes away the mount at `target`.
@@ -321,20 +321,24 @@ pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError
         unmounted => unmounted,
     };
     let mut unmounted = try_once();
+    let mut seen = Vec::new();
     for _ in 0..FORK_TRIES {
-        match &unmounted {
-            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) && holders::may_be_forks(target) => {
-                thread::sleep(FORK_WAIT);
-                unmounted = try_once();
-            }
-            _ => break,
+        if !unmounted.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY)) {
+            break;
         }
+        let found = holders::but_forks(target);
+        if found.iter().any(|holder| seen.contains(holder)) {
+            break;
+        }
+        seen = found;
+        thread::sleep(FORK_WAIT);
+        unmounted = try_once();
     }
     unmounted.map_err(|source| {
         let (target, log) = (target.to_owned(), "unmount".to_owned());
         match source.raw_os_error() {
             Some(nix::libc::EBUSY) => {
-                let holders = holders::of(&target);
+                let holders = holders::named(&target);
                 MountError::Busy { target, holders, source }
             }
             Some(nix::libc::EPERM) => MountError::NotPermitted { target, log, source },

@@ -163,7 +163,7 @@ fn ordinary_users_are_told_which_ids_they_may_have() {
     let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(dir.path(), everyone).unwrap();
     let program = dir.join("layerstore");
-    std::fs::copy(crate::support::command::binary(), &program).unwrap();
+    crate::support::command::copy_binary(&program);
     let own = dir.create_dir("own");
     let as_nobody = |root: &std::path::Path, arguments: &[&str]| {
         let user = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];

@@ -34,7 +34,7 @@ fn ordinary_user_is_told_to_unshare() {
     std::fs::set_permissions(dir.path(), everyone).unwrap();
     let written = super::image().write(dir.join("base.oci"), super::TAG);
     let program = dir.join("layerstore");
-    std::fs::copy(crate::support::command::binary(), &program).unwrap();
+    crate::support::command::copy_binary(&program);
     let as_nobody = |arguments: &[&str]| {
         TestCommand::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])

@@ -1,45 +1,80 @@
 //! Who holds a mount, for the message of a failed unmount.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::mount::info::{self, MountPoint};
+use crate::sys::mount::info;
 use crate::sys::path;
 
 /// How many are named: enough to act on.
 const NAMED: usize = 5;
 
-/// Mounts below `target`, then processes with a directory or open file in it, as far as this process may see.
+/// What holds a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// The mount at this path, below.
+    Mount(PathBuf),
+    /// The process of this number, with a directory or open file in it.
+    Process(u32),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount(path) => write!(out, "the mount at {}", path.display()),
+            Self::Process(pid) => {
+                let command = path::read_to_string(&directory(*pid).join("comm")).unwrap_or_default();
+                write!(out, "process {pid} ({})", command.trim())
+            }
+        }
+    }
+}
+
+/// Mounts below `target`, then processes, as far as this process may see.
 /// For a message only: what comes and goes meanwhile, or cannot be read, is not in it.
-pub(super) fn of(target: &Path) -> Vec<String> {
-    let Ok(target) = info::resolved(target) else { return Vec::new() };
-    let below = below(&target).map(|mount| format!("the mount at {}", mount.target.display()));
-    let processes = users(&target).map(|(pid, process)| {
-        let command = path::read_to_string(&process.join("comm")).unwrap_or_default();
-        format!("process {pid} ({})", command.trim())
-    });
-    below.chain(processes).take(NAMED).collect()
+pub(super) fn named(target: &Path) -> Vec<String> {
+    of(target).take(NAMED).map(|holder| holder.to_string()).collect()
 }
 
-/// Whether all that is seen to hold the mount are other processes with the program of this one, or nothing is seen any more.
-pub(super) fn may_be_forks(target: &Path) -> bool {
-    let Ok(target) = info::resolved(target) else { return false };
-    let program = |process: &Path| path::read_link(&process.join("exe")).ok();
-    let own = program(Path::new("/proc/self"));
-    below(&target).next().is_none()
-        && users(&target).all(|(pid, process)| pid != std::process::id() && program(&process) == own)
+/// All that is seen to hold the mount, but for other processes with the program of this one: they may be its children, and about to
+/// become something else.
+///
+/// A process that becomes something else while it is looked at is among these. So only one that is found twice is a holder.
+pub(super) fn but_forks(target: &Path) -> Vec<Holder> {
+    let program = |pid: u32| path::read_link(&directory(pid).join("exe")).ok();
+    let own_pid = std::process::id();
+    let own = program(own_pid);
+    let is_fork = |holder: &Holder| match holder {
+        Holder::Mount(_) => false,
+        Holder::Process(pid) => *pid != own_pid && program(*pid) == own,
+    };
+    of(target).filter(|holder| !is_fork(holder)).collect()
 }
 
-/// The mounts below `target`.
-fn below(target: &Path) -> impl Iterator<Item = MountPoint> {
-    let mounts = info::read().unwrap_or_default().into_iter();
-    mounts.filter(move |mount| mount.target.starts_with(target) && mount.target != target)
+/// All that is seen to hold the mount.
+fn of(target: &Path) -> impl Iterator<Item = Holder> {
+    let target = info::resolved(target).ok();
+    target.into_iter().flat_map(|target| {
+        let mounts: Vec<_> = below(&target).map(Holder::Mount).collect();
+        mounts.into_iter().chain(users(target).map(Holder::Process))
+    })
 }
 
-/// The processes that use the tree at `target`, each with its directory in `/proc`.
-fn users(target: &Path) -> impl Iterator<Item = (u32, PathBuf)> {
+fn directory(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+/// Where something is mounted below `target`.
+fn below(target: &Path) -> impl Iterator<Item = PathBuf> {
+    let targets = info::read().unwrap_or_default().into_iter().map(|mount| mount.target);
+    targets.filter(move |below| below.starts_with(target) && below != target)
+}
+
+/// The processes that use the tree at `target`.
+fn users(target: PathBuf) -> impl Iterator<Item = u32> {
     path::list(Path::new("/proc")).unwrap_or_default().into_iter().filter_map(move |process| {
         let pid = process.file_name()?.to_str()?.parse().ok()?;
-        uses(&process, target).then_some((pid, process))
+        uses(&process, &target).then_some(pid)
     })
 }
 
