@@ -43,8 +43,6 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::Args;
 use context::Context;
 use failure::Failure;
@@ -63,7 +61,7 @@ fn main() -> ExitCode {
     if words.next().is_some_and(|word| word == "compat") {
         return compat::run("layerstore compat", words);
     }
-    let args = Args::parse();
+    let args = Args::of_process();
     let context = match Context::new(&args.global) {
         Ok(context) => context,
         Err(failure) => return failure.report(args.global.color, args.global.no_write),

@@ -43,7 +43,10 @@ mod unshare;
 mod version;
 mod wipe;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use apply::ApplyArgs;
 pub use backup::BackupArgs;
@@ -94,12 +97,49 @@ pub use wipe::WipeArgs;
 ///
 /// Things are named by their id, the beginning of it, one of their names, or (images and layers) a digest.
 #[derive(Debug, Parser)]
-#[command(name = "layerstore", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pub global: GlobalArgs,
     #[command(subcommand)]
     pub command: Command,
+}
+
+const PROGRAM: &str = "layerstore";
+
+impl Args {
+    /// What was typed. Ends the process with a message, or the help, if it is no command.
+    pub fn of_process() -> Self {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        Self::by_named_commands(&words).unwrap_or_else(|| {
+            let matches = Self::definition().get_matches_from(words);
+            Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        })
+    }
+
+    /// Reads a command line with the definitions of those commands only that it names: clap gives each a copy of all global flags, which
+    /// for all commands takes longer than most of them run. `None` if something is wrong or help is wanted, which all have a part in.
+    fn by_named_commands(words: &[OsString]) -> Option<Self> {
+        let all = Command::augment_subcommands(clap::Command::default());
+        let is_named = |command: &&clap::Command| {
+            let names = command.get_name_and_visible_aliases();
+            words.iter().any(|word| names.iter().any(|name| word == name))
+        };
+        let named = all.get_subcommands().filter(is_named).cloned();
+        let program = clap::Command::new(PROGRAM).version(env!("CARGO_PKG_VERSION")).subcommands(named);
+        match GlobalArgs::augment_args(program).try_get_matches_from(words) {
+            Ok(matches) => Self::from_arg_matches(&matches).ok(),
+            Err(error) if error.kind() == ErrorKind::DisplayVersion => error.exit(),
+            Err(_) => None,
+        }
+    }
+
+    /// The definition of all commands, in full.
+    pub fn definition() -> clap::Command {
+        let mut definition = Self::command();
+        definition.build();
+        definition
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -117,6 +157,7 @@ something, or `repair` left something.";
 
 /// The commands, in the order in which the help lists them.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     Load(LoadArgs),
     Save(SaveArgs),
@@ -168,31 +209,42 @@ pub enum Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     #[test]
-    fn definitions_are_sound() {
-        super::Args::command().debug_assert();
+    fn what_is_right_needs_no_other_commands() {
+        let read = |line: &str| {
+            let words: Vec<_> = line.split(' ').map(Into::into).collect();
+            super::Args::by_named_commands(&words).map(|args| args.command)
+        };
+        for (line, expected) in [
+            ("layerstore --root load unmount web", "Unmount("),
+            ("layerstore umount web --root load", "Unmount("),
+            ("layerstore ps --no-write", "Containers("),
+            ("layerstore rm -- rm", "Rm("),
+        ] {
+            let found = format!("{:?}", read(line));
+            assert!(found.starts_with(&format!("Some({expected}")), "{line}: {found}");
+        }
+        for line in [
+            "layerstore",
+            "layerstore --help",
+            "layerstore unmont web",
+            "layerstore save",
+            "layerstore help rm",
+        ] {
+            assert!(read(line).is_none(), "{line}");
+        }
     }
 
-    /// Of two arguments with one id, clap gives the value of the one to the other.
+    /// Among others, no command has a flag of the name of a global one: of two arguments with one id, clap gives the value of the one to the
+    /// other.
     #[test]
-    fn no_command_has_a_flag_of_the_name_of_a_global_one() {
-        let args = super::Args::command();
-        let is_global =
-            |id| args.get_arguments().any(|global| global.is_global_set() && global.get_id() == id);
-        let mut commands: Vec<_> = args.get_subcommands().collect();
-        while let Some(command) = commands.pop() {
-            commands.extend(command.get_subcommands());
-            for argument in command.get_arguments() {
-                assert!(!is_global(argument.get_id()), "{} {}", command.get_name(), argument.get_id());
-            }
-        }
+    fn definitions_are_sound() {
+        super::Args::definition().debug_assert();
     }
 
     #[test]
     fn every_command_and_flag_has_a_help_text() {
-        for command in super::Args::command().get_subcommands() {
+        for command in super::Args::definition().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 
-use clap::CommandFactory;
 use clap_mangen::Man;
 
 use crate::args::{Args, ManArgs};
@@ -29,8 +28,7 @@ pub fn run(args: &ManArgs, context: &Context) -> Result<(), Failure> {
 
 /// The pages by the names of their files, that of the program first.
 fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut program = Args::command().display_name("layerstore");
-    program.build();
+    let program = Args::definition().display_name("layerstore");
     let mut pages = vec![("layerstore.1".to_owned(), page(program.clone())?)];
     for command in program.get_subcommands() {
         if command.get_name() == "help" {
