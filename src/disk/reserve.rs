@@ -10,7 +10,8 @@ use super::kind::{self, Own};
 use super::layout::Layout;
 use super::names::RESERVE;
 use crate::error::LayoutError;
-use crate::sys::{beneath, extent, node, stat};
+use crate::sys::stat::{self, Stat};
+use crate::sys::{beneath, extent, node};
 
 /// Makes sure that `bytes` are reserved. Returns false if the disk has no room for that now; the store works
 /// without.
@@ -18,6 +19,12 @@ use crate::sys::{beneath, extent, node, stat};
 /// Returns [`LayoutError::OtherKind`] if something else stands in its place.
 pub(crate) fn ensure_reserve(layout: &Layout, bytes: u64) -> Result<bool, LayoutError> {
     let failed = |source| LayoutError::Io { path: layout.file_path(RESERVE), action: "allocate", source };
+    // As a rule it is there, and need not be opened.
+    let is_whole =
+        |found: Stat| found.kind == FileType::RegularFile && found.size == bytes && found.allocated >= bytes;
+    if stat::stat_at(layout.root(), RESERVE.as_bytes()).is_ok_and(is_whole) {
+        return Ok(true);
+    }
     let file = match beneath::ensure_file(layout.root(), RESERVE.as_bytes()) {
         Err(error) if is_full(&error) => return Ok(false),
         opened => opened.map_err(|source| {

@@ -276,6 +276,17 @@ impl MetaError {
         matches!(self, MetaError::Database { action: COMMITTED, .. })
     }
 
+    /// Whether there is no file to be opened.
+    pub(crate) fn is_missing_file(&self) -> bool {
+        let is_missing = |error: &redb::Error| match error {
+            redb::Error::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+            _ => false,
+        };
+        matches!(self, MetaError::Open { source, .. } if is_missing(source))
+    }
+
     /// Whether the file of the store's database is none any more: damaged or cut short, so that only a copy helps.
     pub(super) fn is_damaged_file(&self) -> bool {
         match self {

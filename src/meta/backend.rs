@@ -2,6 +2,8 @@
 //!
 //! * **Waiting for the writer ends.** redb waits for the write lock for ever; here the wait has a limit, and its
 //!   error names the holder.
+//! * **The write lock is waited for once.** redb takes it to open the file, gives it up, and takes it again for the transaction, at the
+//!   end of the queue. Here it is kept in between, so a writer waits once, and what the opening has read is still the newest.
 //! * **Opening and closing write nothing.** redb would mark a file that it opens, and its close would take the mark away: a
 //!   reader who finds one whose writer is gone has to look after the file. Here the file is marked for as long as it takes to
 //!   commit: the headers of a commit have the mark, and when the second is on the disk it goes, without a sync. So a
@@ -42,9 +44,9 @@ pub(super) const SHORT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
-    /// The file is repaired: everything syncs.
+    /// The file is repaired: everything syncs. The write lock is kept.
     Repairing,
-    /// The file is opened and sound: its header stays as it is, and nothing syncs.
+    /// The file is opened and sound: its header stays as it is, and nothing syncs. The write lock is kept.
     Opening,
     /// Transactions run: a sync with something to sync does.
     Running,
@@ -87,6 +89,8 @@ pub(super) struct Backend {
     /// The same open file, for the blocking lock call.
     file: Arc<File>,
     phase: PhaseSwitch,
+    /// Whether the handle has the write lock still that redb gave up after the opening.
+    kept: AtomicBool,
     unsynced: AtomicBool,
     /// Whether another writer, who died, may have left what is not on the disk.
     inherited: AtomicBool,
@@ -95,6 +99,10 @@ pub(super) struct Backend {
     measured: AtomicBool,
     /// Of a commit whose last header is written.
     ending: Mutex<Option<Unmarking>>,
+    /// How long the file is, for as long as the handle has the write lock: nobody else makes it longer or shorter then.
+    length: Mutex<Option<u64>>,
+    /// Whether it has that.
+    locked: AtomicBool,
     timeout: Duration,
     holder: HolderFile,
     syncs: bool,
@@ -109,19 +117,22 @@ impl Backend {
     /// Over `inner`, which has the same open file as `file`.
     pub(super) fn new(
         inner: Box<dyn StorageBackend>,
-        file: File,
+        file: Arc<File>,
         phase: PhaseSwitch,
         holder: HolderFile,
         options: &DatabaseOptions,
     ) -> Self {
         Backend {
             inner,
-            file: Arc::new(file),
+            file,
             phase,
+            kept: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),
             inherited: AtomicBool::new(false),
             measured: AtomicBool::new(false),
             ending: Mutex::new(None),
+            length: Mutex::new(None),
+            locked: AtomicBool::new(false),
             timeout: options.lock_timeout,
             holder,
             syncs: options.sync,
@@ -133,7 +144,8 @@ impl Backend {
     /// For a file that no other process knows yet, and that is synced when it is complete.
     pub(super) fn private(inner: Box<dyn StorageBackend>, file: File, options: &DatabaseOptions) -> Self {
         let options = DatabaseOptions { sync: false, passing: true, ..options.clone() };
-        Backend::new(inner, file, PhaseSwitch::new(Phase::Running), HolderFile::none(), &options).trusting()
+        let (file, phase) = (Arc::new(file), PhaseSwitch::new(Phase::Running));
+        Backend::new(inner, file, phase, HolderFile::none(), &options).trusting()
     }
 
     /// The same, which does not look at the checksums of what it reads.
@@ -152,7 +164,7 @@ impl Backend {
             return;
         };
         // Without the mark nobody would open it. With it the next writer measures again.
-        if self.measured.load(Ordering::Acquire) && !self.len().is_ok_and(|now| now >= length) {
+        if self.measured.load(Ordering::Acquire) && !self.measure().is_ok_and(|now| now >= length) {
             tracing::debug!(length, "the mark stays on a file that is shorter than its header says");
             return;
         }
@@ -160,6 +172,22 @@ impl Backend {
             // The next one looks after the file for nothing.
             tracing::debug!(%error, "the mark of a commit that is done stays");
         }
+    }
+
+    /// Asks how long the file is.
+    fn measure(&self) -> io::Result<u64> {
+        call(Call::Stat, || self.inner.len())
+    }
+
+    fn length(&self) -> MutexGuard<'_, Option<u64>> {
+        self.length.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether the handle has the write lock from now on.
+    fn note_lock(&self, locked: bool) {
+        let mut length = self.length();
+        *length = None;
+        self.locked.store(locked, Ordering::Release);
     }
 
     /// Notes what the header says of the last writer: whether he died.
@@ -283,7 +311,13 @@ fn is_header(offset: u64, bytes: &[u8]) -> bool {
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        call(Call::Stat, || self.inner.len())
+        let mut known = self.length();
+        if let Some(length) = *known {
+            return Ok(length);
+        }
+        let length = self.measure()?;
+        *known = Some(length).filter(|_| self.locked.load(Ordering::Acquire));
+        Ok(length)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -297,6 +331,7 @@ impl StorageBackend for Backend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.sync_inherited()?;
         self.unsynced.store(true, Ordering::Release);
+        *self.length() = None;
         call(Call::SetLength, || self.inner.set_len(len))
     }
 
@@ -349,8 +384,12 @@ impl StorageBackend for Backend {
         if writer && self.phase.is(Phase::Closing) {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "nothing is left to write").into());
         }
+        if writer && self.kept.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
         self.wait_for_range(start, end, true)?;
         if writer {
+            self.note_lock(true);
             self.holder.take();
         }
         Ok(())
@@ -364,6 +403,13 @@ impl StorageBackend for Backend {
         // Closing ends it: redb's backend gives up all on its list.
         if start == WRITER_BYTE && self.phase.is(Phase::Keeping) {
             return Ok(());
+        }
+        if start == WRITER_BYTE && (self.phase.is(Phase::Opening) || self.phase.is(Phase::Repairing)) {
+            self.kept.store(true, Ordering::Release);
+            return Ok(());
+        }
+        if start == WRITER_BYTE {
+            self.note_lock(false);
         }
         self.inner.unlock_range(start, end)
     }
@@ -390,7 +436,7 @@ mod tests {
         let mut begun = header.to_vec();
         begun[9] = if died { begun[9] | 2 } else { begun[9] & !2 };
         std::fs::write(path, &begun).unwrap();
-        let file = File::open_to_write(path).unwrap();
+        let file = Arc::new(File::open_to_write(path).unwrap());
         let inner = FileBackend::new(file.try_clone().unwrap().into_std()).unwrap();
         let phase = PhaseSwitch::new(Phase::Opening);
         let options = DatabaseOptions::default();

@@ -4,11 +4,10 @@
 //! has the number of its transaction (redb's `docs/design.md`, "Database header"). The page is mapped, so the number
 //! needs no system call and no lock. It says *that* something changed, never what: a transaction says that.
 
-use std::path::Path;
+use std::io;
 use std::sync::atomic::{Ordering, fence};
 
-use super::file;
-use crate::error::MetaError;
+use crate::sys::file::File;
 use crate::sys::map::FirstPage;
 
 /// The byte whose lowest bit picks the slot.
@@ -22,11 +21,9 @@ const TRANSACTION_IDS: [usize; 2] = [168, 296];
 pub(crate) struct ChangeCounter(FirstPage);
 
 impl ChangeCounter {
-    /// Maps the header of the database at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Self, MetaError> {
-        let (file, _) = file::open(path, false)?;
-        let page = FirstPage::map(&file).map_err(|source| file::opening_failed(path, source.into()))?;
-        Ok(ChangeCounter(page))
+    /// Maps the header of a database file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        FirstPage::map(file).map(ChangeCounter)
     }
 
     /// The number of the last commit.

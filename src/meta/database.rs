@@ -25,7 +25,7 @@ use super::holder::HolderFile;
 use super::page::{self, Flaw};
 use super::private::{PrivateBackend, read_header_bytes};
 use super::system::{self, Fault};
-use super::{Query, ReadTxn, StoreBeside, WriteTxn, read_header};
+use super::{ChangeCounter, Query, ReadTxn, StoreBeside, WriteTxn, read_header};
 use crate::error::MetaError;
 use crate::sys::call::{Call, point};
 use crate::sys::file::File;
@@ -123,13 +123,17 @@ impl Database {
     ///
     /// Returns [`MetaError::Replaced`] if the path does not lead to the file of the first use any more.
     pub(crate) fn begin_read(&self) -> Result<ReadTxn, MetaError> {
-        self.check_identity(file::examine(&self.path)?)?;
+        // Who opens the file looks at it himself.
+        if self.is_open() {
+            self.check_identity(file::examine(&self.path)?)?;
+        }
         // A handle that has seen an I/O error stays dead, whatever became of its cause. One that reads privately ends with
         // the next commit of whoever may write, which may come at any moment.
         let mut tries = if self.options.read_only { PRIVATE_TRIES } else { 2 };
         loop {
             tries = tries.saturating_sub(1);
             match self.try_begin_read() {
+                Err(error) if error.is_missing_file() => return Err(error),
                 // Not that of somebody who writes at this moment, if it is there twice.
                 Err(MetaError::Damaged { .. }) if tries > 1 => tries = 1,
                 Err(error) if tries > 0 => tracing::debug!(%error, "opening the database anew"),
@@ -147,6 +151,18 @@ impl Database {
         })
     }
 
+    /// Whether there is a handle for reading.
+    fn is_open(&self) -> bool {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Maps the number of the last commit, of the file that is read.
+    pub(crate) fn change_counter(&self) -> Result<ChangeCounter, MetaError> {
+        let reader = self.reader()?;
+        let (Reader::Shared { file, .. } | Reader::Private { file, .. }) = &*reader;
+        ChangeCounter::of(file).map_err(|source| self.io_error(source))
+    }
+
     fn reader(&self) -> Result<Arc<Reader>, MetaError> {
         let mut slot = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         // One that met damage has nothing more to say.
@@ -157,19 +173,20 @@ impl Database {
         let open = || {
             point(Call::Open).map_err(|error| self.io_error(error))?;
             let file = self.open_file(false)?;
-            health.run(|| Ok::<_, MetaError>(self.builder().open_read_only(file.own_path())))
+            let opened = health.run(|| Ok::<_, MetaError>(self.builder().open_read_only(file.own_path())))?;
+            Ok::<_, MetaError>(opened.map(|database| (database, file)))
         };
+        let shared =
+            |(database, file)| Reader::Shared { database: Guarded::new(database, health.clone()), file };
         let reader = match open()? {
             // No writer is there now, and the last one died within a commit. A writer that opens looks after that, and while
             // it is there readers trust the file.
             Err(DatabaseError::RepairAborted) if self.options.read_only => self.open_privately(Ok),
             Err(DatabaseError::RepairAborted) => {
                 moment::pass("to look after the last writer");
-                self.open_looked_after(open).map(|reader| Reader::Shared(Guarded::new(reader, health)))
+                self.open_looked_after(open).map(shared)
             }
-            other => other
-                .map(|reader| Reader::Shared(Guarded::new(reader, health)))
-                .map_err(|error| self.open_error(error)),
+            other => other.map(shared).map_err(|error| self.open_error(error)),
         };
         let reader = match reader {
             // What is damaged is perhaps only what redb keeps for itself, and that is for writers.
@@ -190,10 +207,10 @@ impl Database {
 
     /// Opens a file whose last writer died within a commit, after a look at it. Whoever has come to write meanwhile has had
     /// that look, so this waits for nobody: a caller may hold the very lock that the writer waits for.
-    fn open_looked_after(
+    fn open_looked_after<T>(
         &self,
-        open: impl Fn() -> Result<Result<ReadOnlyDatabase, DatabaseError>, MetaError>,
-    ) -> Result<ReadOnlyDatabase, MetaError> {
+        open: impl Fn() -> Result<Result<T, DatabaseError>, MetaError>,
+    ) -> Result<T, MetaError> {
         let begun = Instant::now();
         loop {
             // What rotted is for who writes.
@@ -336,13 +353,6 @@ impl Database {
         })
     }
 
-    /// Runs `body` with the write lock held, and writes nothing.
-    pub(crate) fn hold<T, E: From<MetaError>>(&self, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let writer = self.open_writer()?;
-        let _txn = self.begin_write(&writer)?;
-        body()
-    }
-
     /// Whether this is the same file, by whatever path.
     pub(crate) fn is_same_file(&self, other: &Database) -> Result<bool, MetaError> {
         let id = |database: &Database| -> Result<FileId, MetaError> {
@@ -353,9 +363,9 @@ impl Database {
 
     /// Opens the file, for writing too if `writes`, if it is that of the first use and what a store has.
     pub(super) fn open_file(&self, writes: bool) -> Result<File, MetaError> {
-        let (file, id) = file::open(&self.path, writes)?;
-        self.check_identity(id)?;
-        file::check_header(&file, &self.path)?;
+        let (file, found) = file::open(&self.path, writes)?;
+        self.check_identity(found.id)?;
+        file::check_header(&file, found.size, &self.path)?;
         Ok(file)
     }
 
@@ -422,20 +432,19 @@ impl Database {
         adapt: fn(Backend) -> Backend,
     ) -> Result<Writer, MetaError> {
         self.require_open_for_writing()?;
-        let file = self.open_file(true)?;
-        let again = || file.try_clone().map_err(|source| self.io_error(source));
-        let (same, own) = (again()?, again()?);
+        let file = Arc::new(self.open_file(true)?);
+        let same = file.try_clone().map_err(|source| self.io_error(source))?;
         let phase = PhaseSwitch::new(Phase::Opening);
         let holder = HolderFile::open(&self.path.with_extension("holder"));
         let inner = self.file_backend(same).map_err(|error| self.writer_error(error))?;
         let options = DatabaseOptions { lock_timeout, ..self.options.clone() };
-        let backend = adapt(Backend::new(inner, file, phase.clone(), holder, &options));
+        let backend = adapt(Backend::new(inner, Arc::clone(&file), phase.clone(), holder, &options));
         let mut builder = self.builder();
         let repairing = phase.clone();
         builder.set_repair_callback(move |_| repairing.set(Phase::Repairing));
         let database = self.open_with(&builder, backend).map_err(|error| self.judged(error))?;
         phase.set(Phase::Running);
-        Ok(Writer { database, phase, file: own })
+        Ok(Writer { database, phase, file })
     }
 
     /// An error with what there is to be read of the file, if that is in question.
@@ -452,10 +461,11 @@ impl Database {
     fn is_readable(&self) -> bool {
         let health = Health::new(&self.path);
         let begun = self.open_file(false).and_then(|file| {
-            let reader = health.run(|| {
+            let database = health.run(|| {
                 self.builder().open_read_only(file.own_path()).map_err(|error| self.open_error(error))
             })?;
-            read_header(&Reader::Shared(Guarded::new(reader, health.clone())).begin_read()?, &self.path)
+            let reader = Reader::Shared { database: Guarded::new(database, health.clone()), file };
+            read_header(&reader.begin_read()?, &self.path)
         });
         begun.is_ok()
     }
@@ -509,8 +519,8 @@ impl Database {
 
 /// A handle for reading.
 enum Reader {
-    /// It follows the commits of every process.
-    Shared(Guarded<ReadOnlyDatabase>),
+    /// It follows the commits of every process. The file is the same, open once more.
+    Shared { database: Guarded<ReadOnlyDatabase>, file: File },
     /// It sees the file as it was when it was opened, with this header.
     Private { database: Guarded<redb::Database>, file: File, header: Vec<u8>, phase: PhaseSwitch },
 }
@@ -519,7 +529,7 @@ impl Reader {
     /// Begins a snapshot. An error makes the caller open another handle.
     fn begin_read(&self) -> Result<ReadTxn, MetaError> {
         let txn = match self {
-            Reader::Shared(database) => database.run(ReadableDatabase::begin_read)?,
+            Reader::Shared { database, .. } => database.run(ReadableDatabase::begin_read)?,
             Reader::Private { database, file, header, .. } => {
                 let txn = database.run(ReadableDatabase::begin_read)?;
                 // Once the snapshot is registered its pages stay as they are; before that somebody may have written.
@@ -535,7 +545,7 @@ impl Reader {
 
     fn health(&self) -> &Health {
         match self {
-            Reader::Shared(database) => database.health(),
+            Reader::Shared { database, .. } => database.health(),
             Reader::Private { database, .. } => database.health(),
         }
     }
@@ -589,7 +599,7 @@ pub(super) struct Writer {
     pub(super) database: Guarded<redb::Database>,
     phase: PhaseSwitch,
     /// The same open file.
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
 }
 
 impl std::fmt::Debug for Writer {

@@ -17,9 +17,9 @@ use layerstore_schema::table::{LayerKey, Owner, TableVisitor, visit_all};
 use redb::{Key, TableDefinition, Value};
 
 use super::{
-    BlobKind, ChangeCounter, Database, DatabaseOptions, PreparedBlob, Query, ReadTxn, Records, Tables,
-    Unused, WriteTxn, chain, journal_after, journal_bounds, made_empty, made_empty_in, read_blob,
-    stored_rows, stores_beside, transient_note, unsynced,
+    BlobKind, Database, DatabaseOptions, PreparedBlob, Query, ReadTxn, Records, Tables, Unused, WriteTxn,
+    chain, journal_after, journal_bounds, made_empty, made_empty_in, read_blob, stored_rows, stores_beside,
+    transient_note, unsynced,
 };
 use super::{page, system};
 use crate::error::MetaError;
@@ -247,7 +247,7 @@ pub(crate) fn exercise(dir: &Path, bytes: &[u8], read_only: bool) -> io::Result<
     for read in READS {
         outcome.note(database.begin_read().and_then(|txn| read(&txn)));
     }
-    outcome.note(ChangeCounter::open(&path).map(|counter| counter.current()));
+    outcome.note(database.change_counter().map(|counter| counter.current()));
     let verified = outcome.note(database.verify());
     outcome.sound = verified.is_some();
     if read_only {

@@ -38,14 +38,11 @@ pub(super) fn examine(path: &Path) -> Result<FileId, MetaError> {
     }
 }
 
-/// Opens it, for writing too if `writes`.
+/// Opens it, for writing too if `writes`, and says what it was when it was opened.
 ///
 /// Returns what [`examine`] does.
-pub(super) fn open(path: &Path, writes: bool) -> Result<(File, FileId), MetaError> {
-    match path::open_regular(path, writes).map_err(failed(path))? {
-        Ok((file, found)) => Ok((file, found.id)),
-        Err(kind) => Err(no_file(path, kind)),
-    }
+pub(super) fn open(path: &Path, writes: bool) -> Result<(File, Stat), MetaError> {
+    path::open_regular(path, writes).map_err(failed(path))?.map_err(|kind| no_file(path, kind))
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
@@ -56,12 +53,11 @@ fn no_file(path: &Path, kind: FileType) -> MetaError {
     MetaError::NotFile { path: path.to_owned(), what: describe(kind) }
 }
 
-/// Refuses a file that cannot be a store's: an empty one, which redb would make a database, and one for which it would take any
-/// amount of memory.
+/// Refuses a file of this length that cannot be a store's: an empty one, which redb would make a database, and one for which it would
+/// take any amount of memory.
 ///
 /// Returns [`MetaError::NotADatabase`] if it is one of these.
-pub(super) fn check_header(file: &File, path: &Path) -> Result<(), MetaError> {
-    let length = file.length().map_err(failed(path))?;
+pub(super) fn check_header(file: &File, length: u64, path: &Path) -> Result<(), MetaError> {
     let mut header = [0; HEADER];
     let reason = match length {
         0 => "the file is empty",

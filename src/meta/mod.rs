@@ -8,6 +8,7 @@
 //! | [`backup`] | copies the file while it is in use; makes it smaller |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
 //! | [`private`] | redb's access to a file that may not be written |
+//! | [`hold`] | the write lock alone |
 //! | [`holder`] | names who holds the write lock |
 //! | `exercise` | a damaged file through everything that is done with one, for tests |
 //! | [`guard`] | redb kept from panicking on a damaged file |
@@ -45,6 +46,7 @@ mod database;
 pub(crate) mod exercise;
 mod file;
 mod guard;
+mod hold;
 mod holder;
 mod index;
 mod journal;

@@ -156,7 +156,7 @@ fn a_spooled_file_is_stored_as_it_is() {
 fn every_commit_is_counted_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let database = store(dir.path());
-    let counter = ChangeCounter::open(database.path()).unwrap();
+    let counter = database.change_counter().unwrap();
     let mut seen = vec![counter.current()];
     for round in 0..20 {
         let record = LayerRecord { content: LayerContent::Writable(1), ..layer(&format!("l{round}"), None) };

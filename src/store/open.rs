@@ -115,19 +115,24 @@ impl Store {
             layout.refuse_exposed()?;
             RunLayout::refuse_exposed(&options.run_root_path())?;
         }
-        let path = layout.file_path(disk::DATABASE);
         let mut database_options = options.database.clone();
         database_options.read_only = read_only;
         database_options.beside = others.noted()?;
-        let database = Database::new(path.clone(), database_options);
-        let new = !path::exists(&path).map_err(|source| Error::Io { action: "examine", path, source })?;
-        if new && read_only {
-            return Err(Error::DatabaseMissing { root: layout.path().to_owned() });
-        }
-        if new {
-            create_database(&layout, &database)?;
-        }
-        let writable = check_format(&database)? && !read_only;
+        let database = Database::new(layout.file_path(disk::DATABASE), database_options);
+        let found = match database.begin_read() {
+            Err(error) if error.is_missing_file() => None,
+            begun => Some(begun?),
+        };
+        let new = found.is_none();
+        let snapshot = match found {
+            Some(snapshot) => snapshot,
+            None if read_only => return Err(Error::DatabaseMissing { root: layout.path().to_owned() }),
+            None => {
+                create_database(&layout, &database)?;
+                database.begin_read()?
+            }
+        };
+        let writable = check_format(&database, snapshot)? && !read_only;
         if writable && options.reserve > 0 {
             match disk::ensure_reserve(&layout, options.reserve) {
                 // A store works without, and `check` finds what is there.
@@ -135,7 +140,7 @@ impl Store {
                 reserved => drop(reserved?),
             }
         }
-        let counter = ChangeCounter::open(database.path())?;
+        let counter = database.change_counter()?;
         let store = Store(Arc::new(Inner {
             layout,
             options: options.clone(),
@@ -400,9 +405,10 @@ fn create_database(layout: &Layout, database: &Database) -> Result<(), Error> {
 }
 
 /// Whether this build may write the store. Older formats are brought to the current one first.
-fn check_format(database: &Database) -> Result<bool, Error> {
+fn check_format(database: &Database, snapshot: ReadTxn) -> Result<bool, Error> {
     let path = database.path();
-    let header = read_header(&database.begin_read()?, path)?;
+    let header = read_header(&snapshot, path)?;
+    drop(snapshot);
     let access = header.access().map_err(|source| MetaError::Format { path: path.to_owned(), source })?;
     if let Access::Migrate(_) = access {
         database.require_open_for_writing()?;

@@ -147,13 +147,12 @@ impl Store {
             return self.note_transient()?.rows().write_without_header::<_, Error>(insert);
         }
         loop {
-            let own = self.database().begin_read()?;
-            // Two names are no harm, two containers with the same ids are.
+            // Two names are no harm, two containers with the same ids are. Rows of which this handle does not know yet are found with
+            // the lock of the store.
             let run = match new.choice {
-                Some(_) => self.known_transient(&own)?,
-                None => self.transient(&own)?,
+                Some(_) => self.known_transient(&self.database().begin_read()?)?,
+                None => self.transient_slot().get(),
             };
-            drop(own);
             moment::pass("transient looked for");
             let write = || {
                 self.database().write::<_, Error>(|txn| {

@@ -135,7 +135,7 @@ fn compaction_gives_space_back_and_other_handles_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let database = filled(dir.path());
     let other = open(database.path());
-    let counter = ChangeCounter::open(database.path()).unwrap();
+    let counter = database.change_counter().unwrap();
     for number in 0..40 {
         let key = format!("key-{number}");
         database.write(|txn| txn.remove_item(Owner::Layer, "aa", &key)).unwrap();

@@ -53,6 +53,43 @@ fn impatient(dir: &Path, millis: u64) -> Database {
 }
 
 #[test]
+fn a_writer_has_the_lock_from_its_opening_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, other) = (store(dir.path()), impatient(dir.path(), 0));
+    let put = |txn: &WriteTxn| txn.put_layer(&layer("aa", None));
+    let writer = database.open_writer().unwrap();
+    assert!(matches!(other.write(put), Err(MetaError::Locked { .. })), "between opening and beginning");
+    database.write_through(&writer, put).unwrap();
+    // Redb gives it up with the transaction.
+    other.write(put).unwrap();
+    drop(writer);
+    // One that begins nothing gives it up, too.
+    drop(database.open_writer().unwrap());
+    other.write(put).unwrap();
+}
+
+#[test]
+fn who_holds_the_lock_reads_and_keeps_writers_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, other) = (store(dir.path()), impatient(dir.path(), 0));
+    let put = |txn: &WriteTxn| txn.put_layer(&layer("aa", None));
+    for marked in [false, true] {
+        if marked {
+            mark::mark(database.path());
+        }
+        let held = impatient(dir.path(), 60_000);
+        held.hold::<_, MetaError>(|| {
+            assert!(matches!(other.write(put), Err(MetaError::Locked { .. })));
+            assert!(matches!(other.hold::<_, MetaError>(|| Ok(())), Err(MetaError::Locked { .. })));
+            // By a handle that opens the file now.
+            impatient(dir.path(), 60_000).begin_read()?.layers().map(drop)
+        })
+        .unwrap();
+        other.write(put).unwrap();
+    }
+}
+
+#[test]
 fn who_opens_to_read_does_not_wait_for_who_has_come_to_write() {
     let dir = tempfile::tempdir().unwrap();
     let database = impatient(dir.path(), 60_000);

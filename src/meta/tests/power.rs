@@ -113,20 +113,14 @@ impl History {
                 0 => drop(self.processes[which].compact().unwrap()),
                 11 => self.killed_in_compaction(which),
                 1 | 2 => self.killed(which),
-                3 | 4 => {
-                    // Another process commits between this one's open and its transaction.
-                    let writer = self.processes[which].open_writer().unwrap();
-                    self.commit(1 - which, None);
-                    self.commit(which, Some(&writer));
-                }
-                5 => {
+                3 => {
                     let failed: Result<(), MetaError> = self.processes[which].write(|txn| {
                         change(txn, &mut self.random)?;
                         Err(MetaError::Blob { key: "made up".into() })
                     });
                     assert!(failed.is_err());
                 }
-                _ => self.commit(which, None),
+                _ => self.commit(which),
             }
         }
     }
@@ -135,18 +129,14 @@ impl History {
         self.states.push(State { rows, possible: at..NEVER, acknowledged: NEVER });
     }
 
-    fn commit(&mut self, which: usize, writer: Option<&super::super::database::Writer>) {
+    fn commit(&mut self, which: usize) {
         let begun = self.recorder.len();
         let random = &mut self.random;
         let body = |txn: &WriteTxn| -> Result<_, MetaError> {
             change(txn, random)?;
             hash(txn)
         };
-        let process = &self.processes[which];
-        let rows = match writer {
-            Some(writer) => process.write_through(writer, body),
-            None => process.write(body),
-        };
+        let rows = self.processes[which].write(body);
         self.begin(rows.unwrap(), begun);
         self.states.last_mut().unwrap().acknowledged = self.recorder.len();
     }
