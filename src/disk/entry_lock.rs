@@ -159,16 +159,14 @@ pub(crate) enum LockState {
 pub(crate) fn lock_state(layout: &Layout, number: u64) -> Result<LockState, LayoutError> {
     let path = || layout.entry_path(Subdirectory::Locks, DiffName::Entry(number));
     let io_error = |source| LayoutError::Io { path: path(), action: "query the lock", source };
-    let locks = match layout.existing_subdirectory(Subdirectory::Locks) {
-        Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(LockState::Free);
-        }
-        locks => locks?,
-    };
-    match beneath::open_sealed_file_beneath(locks.as_fd(), &bytes(number)) {
+    let name = format!("{}/{number}", Subdirectory::Locks.name());
+    match beneath::open_sealed_file_beneath(layout.root(), name.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LockState::Free),
-        file => {
-            let file = file.map_err(|source| opening_failed(layout, locks.as_fd(), number, source))?;
+        Err(source) => {
+            let locks = layout.existing_subdirectory(Subdirectory::Locks)?;
+            Err(opening_failed(layout, locks.as_fd(), number, source))
+        }
+        Ok(file) => {
             if lock::is_held(file.as_fd()).map_err(io_error)? {
                 return Ok(LockState::Held);
             }

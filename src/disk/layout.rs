@@ -222,16 +222,18 @@ impl Layout {
     pub(crate) fn ensure_workdir(&self, number: u64) -> Result<PathBuf, LayoutError> {
         let path = self.entry_path(Subdirectory::Work, DiffName::Entry(number));
         let is = |error: &LayoutError, kind| matches!(error, LayoutError::Io { source, .. } if source.kind() == kind);
-        let once = || match self.create_entry(Subdirectory::Work, number, 0o700) {
-            Err(error) if is(&error, io::ErrorKind::AlreadyExists) => {
-                self.open_entry(Subdirectory::Work, number)
-            }
+        let open = || self.open_entry(Subdirectory::Work, number);
+        let make = || match self.create_entry(Subdirectory::Work, number, 0o700) {
+            Err(error) if is(&error, io::ErrorKind::AlreadyExists) => open(),
             made => made,
         };
         // Who seals the layer meanwhile may remove it between its making and its opening.
-        let work = match once() {
-            Err(error) if is(&error, io::ErrorKind::NotFound) => once(),
-            made => made,
+        let work = match open() {
+            Err(error) if is(&error, io::ErrorKind::NotFound) => match make() {
+                Err(error) if is(&error, io::ErrorKind::NotFound) => make(),
+                made => made,
+            },
+            opened => opened,
         }?;
         match self.join_project(number, work.as_fd()) {
             Ok(()) => Ok(path),

@@ -150,13 +150,14 @@ impl Layout {
     /// The open diff directory, and the project that is its own. One that has gone meanwhile has none: whoever needs the
     /// directory itself says so.
     fn limited(&self, number: u64) -> io::Result<Option<(OwnedFd, u32)>> {
-        let name = DiffName::Entry(number).to_string().into_bytes();
-        let diffs = beneath::open_directory_beneath(self.root(), Subdirectory::Diffs.name().as_bytes())?;
-        let directory = match beneath::open_directory_beneath(diffs.as_fd(), &name) {
+        let diffs = Subdirectory::Diffs.name();
+        let open = |name: &str| beneath::open_directory_beneath(self.root(), name.as_bytes());
+        let directory = match open(&format!("{diffs}/{number}")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             directory => directory?,
         };
-        Ok(own_project(diffs.as_fd(), directory.as_fd())?.map(|project| (directory, project)))
+        let project = own_project(directory.as_fd(), || project_of(open(diffs)?.as_fd()))?;
+        Ok(project.map(|project| (directory, project)))
     }
 }
 
@@ -216,7 +217,7 @@ fn unsupported(found: Option<String>, told: &Path) -> QuotaError {
 pub(super) fn release(parent: BorrowedFd<'_>, name: &[u8]) {
     // What cannot be opened cannot be removed either, and is told there.
     let Ok(directory) = beneath::open_directory_beneath(parent, name) else { return };
-    match own_project(parent, directory.as_fd()) {
+    match own_project(directory.as_fd(), || project_of(parent)) {
         Ok(Some(project)) => forget(directory.as_fd(), project),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "whether a directory has a project of its own is not known"),
@@ -225,10 +226,13 @@ pub(super) fn release(parent: BorrowedFd<'_>, name: &[u8]) {
 
 /// The project that a directory has been given by [`Layout::limit`]; not one that it has from the directory it stands in, as
 /// somebody's who limits all of the store.
-fn own_project(parent: BorrowedFd<'_>, directory: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+fn own_project(
+    directory: BorrowedFd<'_>,
+    above: impl FnOnce() -> io::Result<Option<Project>>,
+) -> io::Result<Option<u32>> {
     let is_ours = |found: &Project| found.is_inherited && (FIRST..FIRST + COUNT).contains(&found.id);
     let Some(found) = project_of(directory)?.filter(is_ours) else { return Ok(None) };
-    let is_from_above = project_of(parent)?.is_some_and(|above| above.is_inherited && above.id == found.id);
+    let is_from_above = above()?.is_some_and(|above| above.is_inherited && above.id == found.id);
     Ok((!is_from_above).then_some(found.id))
 }
 

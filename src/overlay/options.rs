@@ -149,11 +149,7 @@ fn choose_method(probe: &Probe, request: &MountRequest) -> Result<Method, MountE
     if request.prefer_program || !probe.overlay {
         return program();
     }
-    let usable = match request.xattrs {
-        XattrClass::Trusted => probe.trusted_xattrs,
-        XattrClass::User => probe.user_xattrs,
-    };
-    match (usable, request.xattrs) {
+    match (probe.mounts(request.xattrs), request.xattrs) {
         (true, _) if probe.lower_descriptors => Ok(Method::Descriptors),
         (true, _) if probe.lower_paths => Ok(Method::Paths),
         (true, _) => Ok(Method::OptionString),

@@ -13,6 +13,7 @@ use std::str::FromStr;
 #[cfg(test)]
 mod tests;
 
+use super::request::XattrClass;
 use crate::error::{MountError, ProbeTextError, shown};
 use crate::sys::userns::{in_user_namespace, is_privileged};
 use crate::sys::{machine, path};
@@ -139,12 +140,21 @@ impl Probe {
         }
     }
 
-    /// Whether this was found in this boot, on the filesystem of `directory`, with the rights that this process
-    /// has. If not, it says nothing about the mounts this process can make.
-    pub(crate) fn is_current(&self, directory: &Path) -> bool {
-        let same_boot = !self.boot_id.is_empty() && self.boot_id == boot_id();
+    /// Whether this was found in this boot, which has the id `boot`, on the filesystem of `directory`, with the rights that this
+    /// process has. If not, it says nothing about the mounts this process can make.
+    pub(crate) fn is_current(&self, boot: &str, directory: &Path) -> bool {
+        let same_boot = !self.boot_id.is_empty() && self.boot_id == boot;
         let same_rights = self.user_namespace == in_user_namespace() && self.privileged == is_privileged();
         same_boot && same_rights && path::stat(directory).is_ok_and(|found| found.id.device() == self.device)
+    }
+
+    /// Whether the kernel mounts layers with such attributes.
+    pub(crate) fn mounts(&self, xattrs: XattrClass) -> bool {
+        let usable = match xattrs {
+            XattrClass::Trusted => self.trusted_xattrs,
+            XattrClass::User => self.user_xattrs,
+        };
+        self.overlay && usable
     }
 
     /// Why images cannot be mounted instead of directories; `None` if they can.

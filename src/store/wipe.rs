@@ -10,7 +10,7 @@ use crate::sys::moment;
 use crate::types::LayerId;
 
 use super::garbage::Uncollected;
-use super::part::Role;
+use super::part::{Part, Role};
 use super::remove::{EVERYTHING, Mounts};
 use super::snapshot::refuse_snapshot;
 use super::{Store, ThingId};
@@ -260,8 +260,12 @@ impl Store {
     }
 
     fn unmount_layer(&self, layer: &LayerId, mode: UnmountMode) -> Result<(), Error> {
-        let record: Option<LayerRecord> = self.begin_read()?.layer(layer.as_str())?;
-        self.unmount_counting(layer.as_str(), record.as_ref(), mode, |_| 0).map(drop)
+        let txn = self.begin_read()?;
+        let record: Option<LayerRecord> = txn.layer(layer.as_str())?;
+        let home = txn.home(Owner::Layer, layer.as_str())?.map_or(self, Part::store);
+        drop(txn);
+        let record = record.as_ref().map(|record| (record, home));
+        self.unmount_counting(layer.as_str(), record, mode, |_| 0).map(drop)
     }
 }
 

@@ -18,12 +18,13 @@ fn this_machine_is_probed_and_nothing_is_left() {
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
     let mounts = crate::sys::mount::info::read().unwrap();
     assert!(!mounts.iter().any(|mount| mount.target.starts_with(scratch.path())));
-    assert!(probe.is_current(scratch.path()));
-    assert!(!probe.is_current(Path::new("/proc")), "another filesystem");
+    let boot = boot_id();
+    assert!(probe.is_current(&boot, scratch.path()));
+    assert!(!probe.is_current(&boot, Path::new("/proc")), "another filesystem");
     let other_boot = Probe { boot_id: "other".to_owned(), ..probe.clone() };
-    assert!(!other_boot.is_current(scratch.path()));
+    assert!(!other_boot.is_current(&boot, scratch.path()));
     let other_rights = Probe { user_namespace: !probe.user_namespace, ..probe.clone() };
-    assert!(!other_rights.is_current(scratch.path()));
+    assert!(!other_rights.is_current(&boot, scratch.path()));
     if can_mount_overlay(scratch.path()) {
         // All the other tests of mounts skip where this is not so.
         assert!(probe.overlay && probe.lower_paths >= probe.lower_descriptors);

@@ -9,7 +9,7 @@ use crate::composefs::{self, Built, Data, Stack, StackName};
 use crate::disk::{DiffName, Part, Subdirectory, Trash};
 use crate::error::{Error, LayoutError, MountError};
 use crate::meta::Query;
-use crate::overlay::MountRequest;
+use crate::overlay::{MountRequest, Probe};
 use crate::store::view::View;
 use crate::store::{Store, SyncMode};
 use crate::sys::moment;
@@ -25,11 +25,11 @@ impl Store {
     /// Returns [`Error::Mount`] with [`MountError::Composefs`] if this kernel mounts none: before one is made.
     pub(super) fn use_image(
         &self,
-        txn: &View<'_>,
+        (txn, probe): (&View<'_>, &Probe),
         chain: &[LayerRecord],
         request: &mut MountRequest,
     ) -> Result<(), Error> {
-        if let Some(reason) = self.probe()?.against_images() {
+        if let Some(reason) = probe.against_images() {
             return Err(MountError::Composefs { reason }.into());
         }
         // The directories are those of the chain, but for one that is written to.

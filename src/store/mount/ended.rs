@@ -21,30 +21,34 @@ impl Store {
     /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then. It is
     /// [`MadeOutside`](crate::MountError::MadeOutside) if this process is in a user namespace that has only a copy of the mount.
     pub fn unmount(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<u64, Error> {
-        let layer = self.layer_of(&self.begin_read()?, &what.into())?;
-        self.unmount_counting(&layer.id, Some(&layer), mode, |count| count.saturating_sub(1))
+        let (layer, home) = self.layer_and_home(&what.into())?;
+        self.unmount_counting(&layer.id, Some((&layer, home)), mode, |count| count.saturating_sub(1))
     }
 
     /// Unmounts, however many have asked for the mount.
     ///
     /// Returns what [`unmount`](Self::unmount) does.
     pub fn unmount_all(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<(), Error> {
-        let layer = self.layer_of(&self.begin_read()?, &what.into())?;
-        self.unmount_counting(&layer.id, Some(&layer), mode, |_| 0).map(drop)
+        let (layer, home) = self.layer_and_home(&what.into())?;
+        self.unmount_counting(&layer.id, Some((&layer, home)), mode, |_| 0).map(drop)
     }
 
-    /// `record` is `None` for the mount of a layer that is gone.
+    fn layer_and_home(&self, what: &ThingId) -> Result<(LayerRecord, &Store), Error> {
+        let txn = self.begin_read()?;
+        let layer = self.layer_of(&txn, what)?;
+        let home = txn.home(Owner::Layer, &layer.id)?.map_or(self, Part::store);
+        Ok((layer, home))
+    }
+
+    /// `record` is that of the layer with the store that has it; `None` for the mount of a layer that is gone.
     pub(in crate::store) fn unmount_counting(
         &self,
         layer: &str,
-        record: Option<&LayerRecord>,
+        record: Option<(&LayerRecord, &Store)>,
         mode: UnmountMode,
         next: impl FnOnce(u64) -> u64,
     ) -> Result<u64, Error> {
         let target = self.mount_point(layer)?;
-        let txn = self.begin_read()?;
-        let home = txn.home(Owner::Layer, layer)?.map_or(self, Part::store);
-        drop(txn);
         let namespace = self.mount_namespace()?;
         self.run()?.update_mount::<_, Error>(layer, namespace, |slot| {
             let counted = &mut slot.record;
@@ -56,7 +60,7 @@ impl Store {
                 counted.count = left;
                 return Ok(left);
             }
-            let by_program = overlay::is_by_program(&target);
+            let by_program = record.is_some_and(|(layer, home)| Self::may_have_marks(home, layer, &target));
             // One that was detached may be written to still: so that is done only if processes use it.
             let mut is_over = mode == UnmountMode::Plain;
             let unmounted = match by_program && !is_over {
@@ -74,7 +78,7 @@ impl Store {
                 Err(error @ MountError::NotMounted { .. }) => {
                     let Some(ended) = counted.take() else { return Err(error.into()) };
                     if !ended.read_only && !slot.elsewhere {
-                        Self::settle_ended(home, record);
+                        Self::settle_ended(record);
                     }
                     self.vouch_for_ended(layer, &ended)?;
                     return Ok(0);
@@ -88,9 +92,9 @@ impl Store {
                 remove_quietly(&target);
             }
             if by_program && is_over && !slot.elsewhere {
-                Self::settle_ended(home, record);
+                Self::settle_ended(record);
             }
-            if let (Some(layer), Some(ended)) = (record, ended) {
+            if let (Some((layer, home)), Some(ended)) = (record, ended) {
                 Self::vouch_for_volatile(home, layer, &ended)?;
             }
             Ok(0)

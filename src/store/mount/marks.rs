@@ -1,6 +1,7 @@
 //! The marks of mount programs: what a directory needs before a program mounts it, and before the kernel does after a program.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
@@ -123,9 +124,19 @@ impl Store {
         Ok(disk::settle_program_marks(root.as_fd(), self.layout().xattrs())?)
     }
 
+    /// Whether a program serves the mount of a layer at `target` and leaves its marks there. Before such a mount the directory was
+    /// [marked](disk::mark_for_program), so the kernel's table, which is as long as there are mounts, is asked only where that cannot
+    /// be told.
+    pub(super) fn may_have_marks(home: &Store, layer: &LayerRecord, target: &Path) -> bool {
+        let LayerContent::Writable(number) = layer.content else { return false };
+        let root = home.layout().open_entry(Subdirectory::Diffs, number);
+        let marked = root.map(|root| disk::is_by_program(root.as_fd(), home.layout().xattrs()));
+        !matches!(marked, Ok(Ok(false))) && overlay::is_by_program(target)
+    }
+
     /// The same after a mount has ended, if a program made it. What cannot be done now is done before the directory is mounted.
-    pub(super) fn settle_ended(home: &Store, layer: Option<&LayerRecord>) {
-        let Some(LayerContent::Writable(number)) = layer.map(|layer| &layer.content) else { return };
+    pub(super) fn settle_ended(layer: Option<(&LayerRecord, &Store)>) {
+        let Some((LayerRecord { content: LayerContent::Writable(number), .. }, home)) = layer else { return };
         let settle = || -> Result<(), Error> {
             let root = home.layout().open_entry(Subdirectory::Diffs, *number)?;
             match disk::is_by_program(root.as_fd(), home.layout().xattrs()) {

@@ -23,6 +23,15 @@ use super::{MountOptions, absolute, remove_quietly};
 /// Why no ids are mapped.
 pub(in crate::store) const MASKED: &str = MountError::MASKED;
 
+/// Who makes a mount that is planned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mounter {
+    /// This store, which makes the workdir when it does.
+    Store,
+    /// The caller, for whom everything has to be there, as directories.
+    Caller,
+}
+
 /// A mount that can be made, if everything still is as it was when it was planned.
 pub(super) struct Planned<'s> {
     pub(super) layer: LayerRecord,
@@ -78,26 +87,26 @@ pub(super) fn visit_lowers<'s>(
 }
 
 impl Store {
-    /// Plans a mount. A layer that is to be written to gets a workdir, and one that is sealed is unsealed if that is
-    /// wanted.
+    /// Plans a mount. A layer that is sealed is unsealed if that is wanted.
     pub(super) fn plan_mount(&self, what: &ThingId, options: &MountOptions) -> Result<Planned<'_>, Error> {
-        self.plan_mount_with(what, options, self.options().use_composefs)
+        self.plan_mount_by(Mounter::Store, what, options)
     }
 
-    /// As [`plan_mount`](Self::plan_mount), with the directories of the layers in any case.
+    /// As [`plan_mount`](Self::plan_mount), for a caller who mounts by himself: with the directories of the layers in any case, and a
+    /// workdir for what is to be written to.
     pub(super) fn plan_mount_of_directories(
         &self,
         what: &ThingId,
         options: &MountOptions,
     ) -> Result<Planned<'_>, Error> {
-        self.plan_mount_with(what, options, false)
+        self.plan_mount_by(Mounter::Caller, what, options)
     }
 
-    fn plan_mount_with(
+    fn plan_mount_by(
         &self,
+        mounter: Mounter,
         what: &ThingId,
         options: &MountOptions,
-        with_images: bool,
     ) -> Result<Planned<'_>, Error> {
         let mut txn = self.begin_read()?;
         let mut layer = self.layer_of(&txn, what)?;
@@ -115,18 +124,19 @@ impl Store {
         // What is in a store that is only read is never written to.
         view |= txn.home(Owner::Layer, &layer.id)?.is_some_and(Part::is_other);
         let chain = txn.chain(&layer.id)?;
-        let mut request = self.mount_request(&txn, &chain, view, options)?;
-        let probe = self.probe()?;
+        let mut request = self.mount_request((&txn, mounter), &chain, view, options)?;
+        let mut probe = self.probe_kernel()?;
         // Who gives the maps with each mount knows what a program does with them. No map shows owners that stand in an attribute, and
         // a copy has them on the disk.
         let maps_by_mounts = self.maps_by_mounts(&probe) && !request.masked.any;
         let copies = options.id_maps.is_none() && !maps_by_mounts;
         // A mapped copy is a directory of its own.
+        let with_images = mounter == Mounter::Store && self.options().use_composefs;
         if with_images && (request.id_map.is_none() || maps_by_mounts) {
             if request.prefer_program {
                 return Err(MountError::Composefs { reason: BY_PROGRAM }.into());
             }
-            self.use_image(&txn, &chain, &mut request)?;
+            self.use_image((&txn, &probe), &chain, &mut request)?;
         }
         let written = match layer.content {
             LayerContent::Writable(_) if !view => Some(txn.directory(&layer)?),
@@ -143,6 +153,9 @@ impl Store {
             request.lowers = copy.into_iter().map(|path| absolute(&path)).collect::<Result<_, _>>()?;
             request.masked.any = false;
             request.prefer_program = self.options().prefer_mount_program;
+        }
+        if request.prefer_program || !probe.mounts(request.xattrs) {
+            probe.program = self.program()?;
         }
         let plan = overlay::plan(&probe, &request);
         let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
@@ -166,7 +179,7 @@ impl Store {
     /// How the layers of a chain, topmost first, are mounted.
     fn mount_request(
         &self,
-        txn: &View<'_>,
+        (txn, mounter): (&View<'_>, Mounter),
         chain: &[LayerRecord],
         view: bool,
         options: &MountOptions,
@@ -204,10 +217,14 @@ impl Store {
                 let masked = is_masked(opened.as_fd(), &directory)?;
                 request.masked = Masked { any: masked, upper: masked };
                 // A mount that cannot be written needs none.
-                let work = match view {
-                    true => home.store().layout().entry_path(Subdirectory::Work, DiffName::Entry(number)),
-                    false => self.workdir(home.store(), &layer.id, number)?,
-                };
+                if !view {
+                    home.store().begin_writing()?;
+                    moment::pass("workdir to be made");
+                    if mounter == Mounter::Caller {
+                        self.make_workdir(home.store(), &layer.id, number)?;
+                    }
+                }
+                let work = home.store().layout().entry_path(Subdirectory::Work, DiffName::Entry(number));
                 let upper = absolute(&directory.path())?;
                 request.upper = Some(Upper { upper, work: absolute(&work)? });
                 request.volatile = !view && allows_volatile && (layer.volatile || container_volatile);
@@ -221,7 +238,7 @@ impl Store {
         request.prefer_program = self.options().prefer_mount_program || request.masked.any;
         request.read_only = view;
         request.context = options.label.clone().or(request.context).filter(|label| !label.is_empty());
-        request.has_labels = machine::has_selinux();
+        request.has_labels = request.context.is_some() && machine::has_selinux();
         request.options.extend(options.options.iter().cloned());
         request.options.retain(|option| {
             let volatile = option == "volatile";
@@ -231,10 +248,8 @@ impl Store {
         Ok(request)
     }
 
-    /// The workdir of a layer that is written to.
-    fn workdir(&self, home: &Store, layer: &str, number: u64) -> Result<PathBuf, Error> {
-        home.begin_writing()?;
-        moment::pass("workdir to be made");
+    /// Makes the workdir of a layer that is written to, without the lock under which mounts make theirs.
+    fn make_workdir(&self, home: &Store, layer: &str, number: u64) -> Result<(), Error> {
         let work = home.layout().ensure_workdir(number)?;
         // Who removes or seals the layer removes the workdir too, if it was there by then. One that came later is nobody's.
         let now = self.begin_read()?.layer(layer)?;
@@ -242,7 +257,7 @@ impl Store {
             remove_quietly(&work);
         }
         match now {
-            Some(_) => Ok(work),
+            Some(_) => Ok(()),
             None => Err(LookupError::NotFound { kind: "layer", key: layer.to_owned() }.into()),
         }
     }

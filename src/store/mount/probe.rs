@@ -1,6 +1,6 @@
 //! What the kernel can do with a store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::disk::{Stage, Staging};
 use crate::error::{Error, MountError};
@@ -17,23 +17,30 @@ pub(super) const PROBE_FACT: &str = "probe";
 impl Store {
     /// What this kernel can do with this store, probed once per boot, and which program is there now.
     pub(in crate::store) fn probe(&self) -> Result<Probe, Error> {
+        Ok(Probe { program: self.program()?, ..self.probe_kernel()? })
+    }
+
+    /// The same without a look for a program, which most mounts do not need.
+    pub(super) fn probe_kernel(&self) -> Result<Probe, Error> {
         let path = absolute(self.root())?;
         let known = self.run()?.fact(PROBE_FACT)?.and_then(|text| text.parse::<Probe>().ok());
-        let mut probe = match known {
-            Some(known) if known.is_current(&path) => known,
+        match known {
+            Some(known) if known.is_current(self.boot_id()?, &path) => Ok(known),
             _ => {
                 let (probe, certain) = self.probe_in_scratch()?;
                 if certain {
                     self.run()?.set_fact(PROBE_FACT, &probe.to_string())?;
                 }
-                probe
+                Ok(probe)
             }
-        };
+        }
+    }
+
+    /// The program that would mount now: who is told to install one does so within the boot.
+    pub(super) fn program(&self) -> Result<Option<PathBuf>, Error> {
         // What stands at its path may be another file than when the store was opened.
         self.options().refuse_own_program()?;
-        // Who is told to install one does so within the boot.
-        probe.program = self.options().mount_program.clone().or_else(overlay::find_program);
-        Ok(probe)
+        Ok(self.options().mount_program.clone().or_else(overlay::find_program))
     }
 
     /// Has the mount program mount something, each time that somebody wants to know: it may be installed, or break, at any

@@ -324,6 +324,14 @@ fn a_layer_that_goes_while_its_mount_is_planned_leaves_no_workdir() {
     let gone = store.mount(&layer, &MountOptions::default());
     assert!(matches!(gone, Err(Error::Lookup(LookupError::NotFound { .. }))), "{gone:?}");
     assert!(!work.exists());
+
+    // For who mounts by himself it is made in the planning.
+    let record = store.create_layer(None, &LayerOptions::default()).unwrap();
+    let (faster, id) = (store.clone(), record.id.clone());
+    moment::meanwhile("workdir to be made", move || faster.remove_layer(&id).unwrap());
+    let gone = store.mount_parts(&record, &MountOptions::default());
+    assert!(matches!(gone, Err(Error::Lookup(LookupError::NotFound { .. }))), "{gone:?}");
+    assert_eq!(std::fs::read_dir(store.root().join("work")).unwrap().count(), 0);
 }
 
 #[test]
