@@ -55,7 +55,7 @@ pub(crate) use pipeline::{Streams, read_layer};
 pub use progress::{Progress, ProgressFn};
 pub(crate) use resolve::{Holder, Place, resolve};
 pub(crate) use seal::{SealedContent, SealedLayer, Shape, complete, seal};
-pub(crate) use snapshot::{SNAPSHOT_KIND, SnapshotName, snapshot_key, snapshot_name};
+pub(crate) use snapshot::{SNAPSHOT_KIND, SNAPSHOT_PREFIX, SnapshotName, snapshot_key, snapshot_name};
 pub(crate) use stack::{Stack, hides_below};
 pub(crate) use table::{Table, TocFound};
 pub use thing::{Layer, LayerBlob};

@@ -12,7 +12,8 @@ use layerstore_schema::record::LayerRecord;
 use super::Layer;
 use crate::types::Name;
 
-const PREFIX: &str = "snapshot:";
+/// What the name of a snapshot begins with.
+pub(crate) const SNAPSHOT_PREFIX: &str = "snapshot:";
 /// The flag with the kind of a snapshot.
 pub(crate) const SNAPSHOT_KIND: &str = "snapshot.kind";
 const COMMITTED: &str = "committed";
@@ -68,7 +69,7 @@ impl Layer {
 
 /// The text of the layer's name for a key.
 pub(crate) fn snapshot_name(key: &str) -> String {
-    let mut name = PREFIX.to_owned();
+    let mut name = SNAPSHOT_PREFIX.to_owned();
     let last = key.chars().count().saturating_sub(1);
     for (at, character) in key.chars().enumerate() {
         if character == '%' || character.is_control() || (at == last && character.is_whitespace()) {
@@ -85,7 +86,7 @@ pub(crate) fn snapshot_name(key: &str) -> String {
 
 /// The key that a layer's name is for.
 pub(crate) fn snapshot_key(name: &str) -> Option<String> {
-    let mut left = name.strip_prefix(PREFIX)?;
+    let mut left = name.strip_prefix(SNAPSHOT_PREFIX)?;
     let mut key = Vec::with_capacity(left.len());
     while let Some((plain, escaped)) = left.split_once('%') {
         key.extend(plain.bytes());

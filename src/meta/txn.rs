@@ -169,6 +169,20 @@ pub(crate) trait Query: Tables + Sized {
         Ok(names.get((owner.code(), name))?.map(|row| row.value().to_owned()))
     }
 
+    /// The ids of the things of a kind that have a name which begins with `prefix`, by these names: one with several comes as often.
+    fn named_with(&self, owner: Owner, prefix: &str) -> Result<Vec<String>, MetaError> {
+        let mut ids = Vec::new();
+        for row in self.open(table::NAMES)?.range((owner.code(), prefix)..)? {
+            let (key, id) = row?;
+            let (of, name) = key.value();
+            if of != owner.code() || !name.starts_with(prefix) {
+                break;
+            }
+            ids.push(id.value().to_owned());
+        }
+        Ok(ids)
+    }
+
     /// What ids of a kind begin with `prefix`.
     fn by_prefix(&self, owner: Owner, prefix: &str) -> Result<PrefixMatch, MetaError> {
         let definition = match owner {

@@ -6,6 +6,7 @@ use super::idmap::Maps;
 use super::record::{self, Record};
 use super::{Info, Kind, Snapshotter, exists, failed, failed_above, not_found};
 use crate::error::{Error, MetaError, SnapshotError};
+use crate::layer::SNAPSHOT_PREFIX;
 use crate::store::{LayerOptions, MountEntry, Quota, Removal};
 use crate::sys::moment;
 
@@ -107,7 +108,10 @@ impl Snapshotter {
                 let above = self.store.layers_above(&parent.layer);
                 above.map_err(|error| failed(error, &parent.info.name))?
             }
-            None => self.store.layers()?.into_iter().filter(|layer| layer.parent.is_none()).collect(),
+            None => {
+                let named = self.store.layers_named(SNAPSHOT_PREFIX)?;
+                named.into_iter().filter(|layer| layer.parent.is_none()).collect()
+            }
         };
         let is_it = |Info { kind, labels, .. }: &Info| {
             *kind == Kind::Committed && labels.get(REFERENCE).is_some_and(|label| label == reference)

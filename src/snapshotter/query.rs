@@ -8,6 +8,7 @@ use super::filter::Filters;
 use super::record::{self, Record};
 use super::{Info, Snapshotter, not_found};
 use crate::error::{Error, LookupError, SnapshotError};
+use crate::layer::SNAPSHOT_PREFIX;
 use crate::types::LayerId;
 
 /// Where the changes of a snapshot are.
@@ -98,10 +99,11 @@ impl Snapshotter {
     /// All snapshots, by name, with the directories that are to be shown.
     fn all(&self) -> Result<Vec<(Info, Option<PathBuf>)>, SnapshotError> {
         let mut records: Vec<(Record, Option<PathBuf>)> = if self.options.upperdir_label {
-            let placed = self.store.layers_with_directories(Record::of)?;
+            let placed = self.store.layers_with_directories(SNAPSHOT_PREFIX, Record::of)?;
             placed.into_iter().map(|(record, directory)| (record, Some(directory))).collect()
         } else {
-            self.store.layers()?.into_iter().filter_map(Record::of).map(|record| (record, None)).collect()
+            let named = self.store.layers_named(SNAPSHOT_PREFIX)?;
+            named.into_iter().filter_map(Record::of).map(|record| (record, None)).collect()
         };
         let names: HashMap<LayerId, String> =
             records.iter().map(|(record, _)| (record.layer.clone(), record.info.name.clone())).collect();

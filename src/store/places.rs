@@ -65,14 +65,20 @@ impl Store {
         absolute(&txn.directory(&record)?.path())
     }
 
-    /// What `keep` makes of the layers, each with its directory, all in one snapshot of the store.
+    /// The layers with a name that begins with `prefix`, but for those in stores that are only read.
+    pub(crate) fn layers_named(&self, prefix: &str) -> Result<Vec<Layer>, Error> {
+        Ok(self.begin_read()?.layers_named(prefix)?)
+    }
+
+    /// What `keep` makes of [these layers](Self::layers_named), each with its directory, all in one snapshot of the store.
     pub(crate) fn layers_with_directories<T>(
         &self,
+        prefix: &str,
         keep: impl Fn(Layer) -> Option<T>,
     ) -> Result<Vec<(T, PathBuf)>, Error> {
         let txn = self.begin_read()?;
         let mut kept = Vec::new();
-        for layer in txn.layers()? {
+        for layer in txn.layers_named(prefix)? {
             let id = layer.id.clone();
             if let Some(value) = keep(layer) {
                 let directory = txn.directory(&txn.layer_ref(id.as_str())?)?;

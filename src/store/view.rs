@@ -151,6 +151,25 @@ impl<'s> View<'s> {
         Ok(layers)
     }
 
+    /// The layers with a name that begins with `prefix`, in the stores that are not only read. What it costs depends on how many that
+    /// are.
+    pub(crate) fn layers_named(&self, prefix: &str) -> Result<Vec<Layer>, MetaError> {
+        let mut layers = Vec::new();
+        let mut seen = HashSet::new();
+        for part in self.parts.iter().filter(|part| !part.is_other()) {
+            let txn = part.txn()?;
+            for id in txn.named_with(Owner::Layer, prefix)? {
+                // A row of the index without a record is for a check to tell.
+                let Some(record) = txn.layer(&id)? else { continue };
+                let foreign = !part.has_containers() && txn.container_of_layer(&id)?.is_some();
+                if !foreign && seen.insert(id) {
+                    layers.push(Layer::from_record(record)?);
+                }
+            }
+        }
+        Ok(layers)
+    }
+
     /// All images: those of the first store by id, then those of the next.
     pub(crate) fn images(&self) -> Result<Vec<Image>, MetaError> {
         let mut images = Vec::new();
