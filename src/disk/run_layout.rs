@@ -65,9 +65,16 @@ impl RunLayout {
     /// [`LayoutError::OtherKind`] if it or what is in it is no directory.
     pub(crate) fn ensure(path: &Path) -> Result<Self, LayoutError> {
         let failed = |action| move |source| LayoutError::Io { path: path.to_path_buf(), action, source };
-        path::make_private_directories(path).map_err(failed("create"))?;
-        let root = beneath::open_directory(path)
-            .map_err(|source| kind::opening_root_failed(path, Root::Run, source))?;
+        let open = || beneath::open_directory(path);
+        // It is there, as a rule.
+        let opened = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                path::make_private_directories(path).map_err(failed("create"))?;
+                open()
+            }
+            opened => opened,
+        };
+        let root = opened.map_err(|source| kind::opening_root_failed(path, Root::Run, source))?;
         privacy::check(root.as_fd(), path, Root::Run)?;
         for name in [MOUNTS, CONTAINERS, IMAGES, DIGESTS, EMPTY, TRASH] {
             ensure((root.as_fd(), path), name.as_bytes())?;

@@ -47,20 +47,33 @@ impl RunDatabase {
         uuid: &str,
         options: &DatabaseOptions,
     ) -> Result<Self, MetaError> {
+        Self::open_noted(path, boot_id, uuid, options).map(|(run, _)| run)
+    }
+
+    /// The same, with where the store is noted to be.
+    fn open_noted(
+        path: &Path,
+        boot_id: &str,
+        uuid: &str,
+        options: &DatabaseOptions,
+    ) -> Result<(Self, Option<String>), MetaError> {
         let options = DatabaseOptions { sync: false, passing: true, read_only: false, ..options.clone() };
         let run = RunDatabase(Database::new(of_boot(path, boot_id), options));
-        if !path::exists(run.0.path()).unwrap_or(false) {
-            remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;
-            run.0.create(|txn| txn.start_boot(boot_id, uuid))?;
-        }
-        let txn = run.0.begin_read()?;
-        match fact(&txn, STORE)? {
-            Some(store) if store != uuid => Err(MetaError::RunRootInUse {
-                path: run.0.path().parent().unwrap_or(run.0.path()).to_owned(),
-                store,
-                root: fact(&txn, ROOT)?,
-            }),
-            _ => Ok(run),
+        let txn = match run.0.begin_read() {
+            Err(error) if error.is_missing_file() => {
+                remove_others(run.0.path()).map_err(|source| run.0.io_error(source))?;
+                run.0.create(|txn| txn.start_boot(boot_id, uuid))?;
+                run.0.begin_read()
+            }
+            begun => begun,
+        }?;
+        let (store, root) = (fact(&txn, STORE)?, fact(&txn, ROOT)?);
+        match store {
+            Some(store) if store != uuid => {
+                let path = run.0.path().parent().unwrap_or(run.0.path()).to_owned();
+                Err(MetaError::RunRootInUse { path, store, root })
+            }
+            _ => Ok((run, root)),
         }
     }
 
@@ -81,8 +94,8 @@ impl RunDatabase {
         refuse_mounted: impl FnOnce() -> Result<(), E>,
     ) -> Result<Self, E> {
         let root = root_text(root);
-        let open = || Self::open(path, boot_id, uuid, options);
-        let run = match open() {
+        let open = || Self::open_noted(path, boot_id, uuid, options);
+        let (run, noted) = match open() {
             Err(MetaError::RunRootInUse { root: Some(noted), .. }) if noted == root => {
                 let options =
                     DatabaseOptions { sync: false, passing: true, read_only: false, ..options.clone() };
@@ -101,7 +114,7 @@ impl RunDatabase {
             opened => opened?,
         };
         // A store may have moved.
-        if run.fact(ROOT)?.as_ref() != Some(&root) {
+        if noted.as_ref() != Some(&root) {
             run.set_fact(ROOT, &root)?;
         }
         Ok(run)

@@ -38,6 +38,10 @@ pub(crate) fn make_directory(dir: BorrowedFd<'_>, name: &[u8], mode: u16) -> io:
 /// Makes a directory for its owner alone: with mode 0700, whatever the umask.
 pub(crate) fn make_private_directory(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     make_directory(dir, name, 0o700)?;
+    // As a rule it has that already.
+    if super::stat::stat_at(dir, name).is_ok_and(|made| made.mode == 0o700) {
+        return Ok(());
+    }
     // By its name, since not every umask lets the owner open it. Nothing is followed.
     let flag = nix::sys::stat::FchmodatFlags::NoFollowSymlink;
     call(Call::SetMode, || nix::sys::stat::fchmodat(dir, name, Mode::S_IRWXU, flag))

@@ -54,12 +54,19 @@ fn small_operations_make_few_system_calls() {
     let is_write =
         |call: &String| call.contains("O_RDWR") && call.contains("store.redb") || call.starts_with("pwrite");
     assert!(!list.iter().any(is_write), "a list writes:\n{}", list.join("\n"));
-    let counted = [
-        ("open and list", list, 50),
-        ("open and look at one", calls(&dir, &["inspect", "base"]), 106),
-        ("create a container", calls(&dir, &["create-container", "--name", "web"]), 191),
-        ("remove a container", calls(&dir, &["rm", "web"]), 308),
+    let mut counted = vec![
+        ("open and list", list, 40),
+        ("open and look at one", calls(&dir, &["inspect", "base"]), 95),
+        ("create a container", calls(&dir, &["create-container", "--name", "web"]), 164),
+        ("remove a container", calls(&dir, &["rm", "web"]), 234),
     ];
+    if machine::is_root() {
+        // The first one tries out what the kernel can do.
+        dir.layerstore(["mount", "base"]).assert_success();
+        dir.layerstore(["unmount", "base"]).assert_success();
+        counted.push(("mount a container", calls(&dir, &["mount", "base"]), 214));
+        counted.push(("unmount a container", calls(&dir, &["unmount", "base"]), 158));
+    }
     // In a namespace the map of its ids is read, too: several times.
     let of_namespace = if machine::in_user_namespace() { 20 } else { 0 };
     let more: Vec<String> = counted
