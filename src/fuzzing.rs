@@ -155,7 +155,7 @@ fn join(split: &[u8]) -> Option<(Vec<Content>, Vec<u8>)> {
     let contents = reader.contents().to_vec();
     assert!(contents.len() * 40 <= split.len());
     let mut archive = Vec::new();
-    let total = reader.join(&mut archive, &mut |wanted, _| file(Some(*wanted))).ok()?;
+    let total = reader.join(&mut archive, &|wanted, _| file(Some(*wanted)), &mut |_| ()).ok()?;
     assert_eq!(total, archive.len() as u64);
     Some((contents, archive))
 }
@@ -236,8 +236,8 @@ fn split_and_join(entries: &[(Entry, Vec<u8>)], spool: &[u8]) -> Option<Vec<u8>>
     let mut replaced = |ordinal: u32| file(usize::try_from(ordinal).ok());
     let split = assemble(Vec::new(), &table, spool, &mut replaced).ok()?;
     let mut archive = Vec::new();
-    let mut open = |wanted: &ContentHash, _| file(files.iter().position(|file| hash(file) == *wanted));
-    SplitReader::new(split.as_slice()).ok()?.join(&mut archive, &mut open).ok()?;
+    let open = |wanted: &ContentHash, _| file(files.iter().position(|file| hash(file) == *wanted));
+    SplitReader::new(split.as_slice()).ok()?.join(&mut archive, &open, &mut |_| ()).ok()?;
     Some(archive)
 }
 

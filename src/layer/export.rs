@@ -14,7 +14,7 @@ use super::changes::ChangeKind;
 use super::compare::{Difference, Shown};
 use super::idattr;
 use super::stack::{Stack, ancestors};
-use crate::archive::split::SplitReader;
+use crate::archive::split::{Source, SplitReader};
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
 use crate::disk::{self, ScannedEntry, ScannedKind};
@@ -41,7 +41,7 @@ pub(crate) fn export_original(
             places.entry(content).or_insert(&entry.path);
         }
     }
-    let mut open = |content: &ContentHash, _size: u64| -> io::Result<Box<dyn io::Read>> {
+    let open = |content: &ContentHash, _size: u64| -> io::Result<Source<'_>> {
         let path = places.get(content).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(File::from(beneath::open_sealed_file_beneath(root, path)?)))
     };
@@ -64,7 +64,7 @@ pub(crate) fn export_original(
             ExportError::Damaged { layer: layer.to_owned(), path, source }
         }
     };
-    SplitReader::new(split).map_err(failed)?.join(out, &mut open).map_err(failed)?;
+    SplitReader::new(split).map_err(failed)?.join(out, &open, &mut |_| ()).map_err(failed)?;
     Ok(())
 }
 

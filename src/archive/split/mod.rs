@@ -33,6 +33,7 @@
 
 mod assemble;
 mod build;
+mod contents;
 mod join;
 mod record;
 
@@ -45,8 +46,13 @@ use crate::types::ContentHash;
 /// A file that is opened to be read from front to back.
 pub(crate) type Source<'a> = Box<dyn std::io::Read + 'a>;
 
+/// Opens the file that has a content, of this length: on any thread.
+pub(crate) type Open<'a> = &'a (dyn Fn(&ContentHash, u64) -> std::io::Result<Source<'a>> + Sync);
+
 const MAGIC: [u8; 8] = *b"LSTSPLIT";
 const VERSION: u32 = 1;
+
+const BEYOND: &str = "a record goes beyond its content";
 
 /// A whole file that a split refers to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,11 @@
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{io, iter, thread};
 
 use proptest::prelude::*;
 
+use super::contents::{BATCH, QUEUE};
 use super::record::{Record, RecordWriter, Records};
 use super::*;
 use crate::archive::Tap;
@@ -37,10 +40,10 @@ fn split(archive: &[u8], replaced: &[u32]) -> (Vec<u8>, Files) {
 
 fn join(split: &[u8], files: &Files) -> Result<Vec<u8>, SplitError> {
     let mut archive = Vec::new();
-    let total = SplitReader::new(split)?.join(&mut archive, &mut |hash, _| match files.get(hash) {
-        Some(file) => Ok(Box::new(file.as_slice())),
-        None => Err(io::ErrorKind::NotFound.into()),
-    })?;
+    let open = |hash: &ContentHash, _| -> io::Result<Source<'_>> {
+        Ok(Box::new(files.get(hash).ok_or(io::ErrorKind::NotFound)?.as_slice()))
+    };
+    let total = SplitReader::new(split)?.join(&mut archive, &open, &mut |_| ())?;
     assert_eq!(total, archive.len() as u64);
     Ok(archive)
 }
@@ -179,13 +182,16 @@ fn contents_come_in_order_and_each_once() {
         assert!(matches!(error, SplitError::Damaged(_)), "{error:?}");
     }
     let (split, files) = split(&sample(), &[]);
-    let mut opened = Vec::new();
-    let mut open = |hash: &ContentHash, _| -> io::Result<Source<'_>> {
-        opened.push(*hash);
+    let opened = Mutex::new(Vec::new());
+    let open = |hash: &ContentHash, _| -> io::Result<Source<'_>> {
+        opened.lock().unwrap().push(*hash);
         Ok(Box::new(files[hash].as_slice()))
     };
-    SplitReader::new(split.as_slice()).unwrap().join(&mut io::sink(), &mut open).unwrap();
-    assert_eq!((opened.len(), opened.iter().collect::<HashSet<_>>().len()), (4, 3));
+    let mut verified = Vec::new();
+    let reader = SplitReader::new(split.as_slice()).unwrap();
+    reader.join(&mut io::sink(), &open, &mut |hash| verified.push(*hash)).unwrap();
+    assert_eq!(verified, opened.into_inner().unwrap());
+    assert_eq!((verified.len(), verified.iter().collect::<HashSet<_>>().len()), (4, 3));
 }
 
 #[test]
@@ -262,4 +268,137 @@ proptest! {
         prop_assert!(join(&split, &Files::new()).is_ok_and(|archive| archive.len() <= bytes.len())
             || join(&split, &Files::new()).is_err());
     }
+}
+
+/// Bytes that are others for each file.
+fn content(number: usize, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// More files than one thread is to read, of all lengths about that of a batch, with small ones between.
+fn much() -> Vec<u8> {
+    let lengths =
+        [4000, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH, 3 * BATCH + 5, 1, 0, BATCH / 2, BATCH / 2, 99];
+    let lengths = lengths.into_iter().chain(iter::repeat_n(1500, 200)).chain(lengths);
+    let blocks = lengths.enumerate().fold(Blocks::new(), |blocks, (number, length)| {
+        blocks.file(&format!("file{number}"), &content(number, length))
+    });
+    blocks.end()
+}
+
+#[test]
+fn files_are_read_ahead_and_no_further_than_memory_is_granted() {
+    /// Compares at each write what was read with what came out.
+    struct Slow<'a>(Vec<u8>, &'a AtomicUsize);
+
+    impl io::Write for Slow<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            thread::yield_now();
+            let ahead = self.1.load(Ordering::SeqCst).saturating_sub(self.0.len());
+            assert!(ahead <= (QUEUE + 3) * BATCH, "{ahead} bytes ahead");
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Counts what is read through it.
+    struct Counting<'a>(&'a [u8], &'a AtomicUsize);
+
+    impl io::Read for Counting<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            // As a pipe does, or a signal.
+            let most = out.len().min(50_000);
+            let count = self.0.read(&mut out[..most])?;
+            self.1.fetch_add(count, Ordering::SeqCst);
+            Ok(count)
+        }
+    }
+
+    let (split, files) = split(&much(), &[]);
+    let read = AtomicUsize::new(0);
+    let readers = Mutex::new(HashSet::new());
+    let open = |hash: &ContentHash, _| -> io::Result<Source<'_>> {
+        readers.lock().unwrap().insert(thread::current().id());
+        Ok(Box::new(Counting(&files[hash], &read)))
+    };
+    let mut out = Slow(Vec::new(), &read);
+    let reader = SplitReader::new(split.as_slice()).unwrap();
+    let contents: Vec<_> = reader.contents().iter().map(|content| content.hash).collect();
+    let mut verified = Vec::new();
+    reader.join(&mut out, &open, &mut |hash| verified.push(*hash)).unwrap();
+    assert!(out.0 == much(), "another archive");
+    assert_eq!(verified, contents);
+    let readers = readers.into_inner().unwrap();
+    assert!(readers.len() == 1 && !readers.contains(&thread::current().id()));
+}
+
+/// What came before is told, and of a file that fits into a batch no byte is written.
+#[test]
+fn a_changed_file_among_many_is_named() {
+    let (split, files) = split(&much(), &[]);
+    let contents = SplitReader::new(split.as_slice()).unwrap().contents().to_vec();
+    for at in [0, 1, 5, 20, contents.len() - 1] {
+        let wrong = contents[at];
+        let open = |hash: &ContentHash, _| -> io::Result<Source<'_>> {
+            let mut file = files[hash].clone();
+            if *hash == wrong.hash {
+                *file.last_mut().unwrap() ^= 1;
+            }
+            Ok(Box::new(io::Cursor::new(file)))
+        };
+        let (mut out, mut verified) = (Vec::new(), Vec::new());
+        let reader = SplitReader::new(split.as_slice()).unwrap();
+        let error = reader.join(&mut out, &open, &mut |hash| verified.push(*hash)).unwrap_err();
+        assert!(
+            matches!(&error, SplitError::Mismatch { content } if *content == wrong.hash.to_string()),
+            "{error:?}"
+        );
+        let first = contents.iter().position(|content| content.hash == wrong.hash).unwrap();
+        assert_eq!(verified, contents[..first].iter().map(|content| content.hash).collect::<Vec<_>>());
+        let (file, whole) = (&files[&wrong.hash], much());
+        let start = whole.windows(file.len()).position(|window| window == file).unwrap();
+        let is_small = wrong.size <= BATCH as u64;
+        assert!(whole.starts_with(&out) && (!is_small || out.len() <= start), "{at}");
+    }
+}
+
+#[test]
+fn who_cannot_write_any_more_stops_the_reader() {
+    struct Full(usize);
+
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let (split, files) = split(&much(), &[]);
+    let opened = AtomicUsize::new(0);
+    let open = |hash: &ContentHash, _| -> io::Result<Source<'_>> {
+        opened.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(files[hash].as_slice()))
+    };
+    let reader = SplitReader::new(split.as_slice()).unwrap();
+    let error = reader.join(&mut Full(2 * BATCH), &open, &mut |_| ()).unwrap_err();
+    assert!(matches!(error, SplitError::Write { .. }), "{error:?}");
+    assert!(opened.into_inner() < 100);
+}
+
+#[test]
+#[should_panic(expected = "in the reader")]
+fn a_panic_of_the_reader_is_the_callers() {
+    let (split, _) = split(&much(), &[]);
+    let open = |_: &ContentHash, _| -> io::Result<Source<'_>> { panic!("in the reader") };
+    drop(SplitReader::new(split.as_slice()).unwrap().join(&mut io::sink(), &open, &mut |_| ()));
 }
