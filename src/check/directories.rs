@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerstore_schema::manifest::{Manifest, digest_of_encoded};
@@ -19,20 +19,18 @@ use crate::error::{Error, ExportError, LayoutError, MetaError, is_by_mode, is_de
 use crate::layer::{self, Progress};
 use crate::meta::{BlobKind, Query, Records, open_blob, read_blob};
 use crate::store::Store;
-use crate::types::{Digest, Hasher, TreeDigest};
+use crate::types::{ContentHash, Digest, Hasher, TreeDigest};
 
 /// One thing to check.
 enum Job<'r> {
-    /// A sealed directory, with the layers that have it.
-    Tree(SealedTree, &'r DiffRecord),
+    /// A sealed directory, with the layers that have it; at the deepest level with those of them that came as archives.
+    Tree(SealedTree, &'r DiffRecord, Vec<&'r LayerRecord>),
     /// The directory of a layer that is written to.
     Writable(&'r LayerRecord, u64),
     /// The directory of a layer in an additional layer store.
     Additional(&'r LayerRecord, AdditionalDirectory),
     /// The directory of an image or a container for its caller.
     Data(&'static str, &'r str, u64),
-    /// The archive that a layer with this directory came as.
-    Archive(&'r LayerRecord, SealedTree, &'r DiffRecord),
     /// A layer blob as delivered.
     KeptBlob(&'r str, &'r KeptBlobRecord),
     /// Bytes in the database, with the data items that they are.
@@ -48,48 +46,51 @@ pub(super) fn check(
     report: &mut Part,
 ) -> Result<(), Error> {
     let level = options.level;
-    let (trees, mut others) = (trees(records, scope), other_jobs(records, scope, level));
+    let mut jobs = trees(records, scope, level);
     // A note says of those what becomes of them.
-    let is_missed = |job: &Job<'_>| match job {
-        Job::Writable(_, number) => Ok(!note::is_made_again(store, records, *number)?),
-        _ => Ok::<_, Error>(true),
-    };
-    others = others
-        .into_iter()
-        .filter_map(|job| is_missed(&job).map(|missed| missed.then_some(job)).transpose())
-        .collect::<Result<_, _>>()?;
-    let done = AtomicU64::new(0);
-    let archives: usize = match level {
-        CheckLevel::Deep => trees.iter().map(|job| archives_of(job, records, scope).count()).sum(),
-        CheckLevel::Quick | CheckLevel::Default => 0,
-    };
-    let total = trees.len().saturating_add(archives).saturating_add(others.len()) as u64;
-    let run = |(): &mut (), job: &Job<'_>| -> Result<Part, Error> {
-        let part = run(store, job, level)?;
-        if let Some(progress) = options.progress {
-            progress(&Progress::Checked {
-                done: done.fetch_add(1, Ordering::Relaxed).saturating_add(1),
-                total,
-            });
+    for job in other_jobs(records, scope, level) {
+        match &job {
+            Job::Writable(_, number) if note::is_made_again(store, records, *number)? => {}
+            _ => jobs.push(job),
         }
-        Ok(part)
-    };
-    // A deep look at one directory keeps all processors busy by itself.
-    let at_a_time = if level == CheckLevel::Deep { 1 } else { parallel::workers(trees.len(), 1) };
-    let parts = parallel::each(&trees, at_a_time, || (), run)?;
-    for (job, part) in trees.iter().zip(parts) {
-        // With the files as they should be, what else can be wrong is the tar-split.
-        if level == CheckLevel::Deep && part.damages.is_empty() {
-            others.extend(archives_of(job, records, scope));
-        }
-        report.add(part);
     }
-    let at_a_time = parallel::workers(others.len(), 1);
-    parallel::each(&others, at_a_time, || (), run)?.into_iter().for_each(|part| report.add(part));
+    let done = AtomicU64::new(0);
+    let total = jobs.iter().map(Job::steps).fold(0, u64::saturating_add);
+    let run = |(): &mut (), job: &Job<'_>| -> Result<Outcome, Error> {
+        let outcome = run(store, job, level)?;
+        if let Some(progress) = options.progress {
+            for _ in 0..job.steps() {
+                progress(&Progress::Checked {
+                    done: done.fetch_add(1, Ordering::Relaxed).saturating_add(1),
+                    total,
+                });
+            }
+        }
+        Ok(outcome)
+    };
+    let mut of_archives = Vec::new();
+    for (part, archives) in parallel::each(&jobs, parallel::workers(jobs.len(), 1), || (), run)? {
+        report.add(part);
+        of_archives.extend(archives);
+    }
+    report.damages.extend(of_archives);
     Ok(())
 }
 
-fn trees<'r>(records: &'r Records, scope: &Scope) -> Vec<Job<'r>> {
+/// What a job found, and what is wrong with the archives of a directory that is as it should be.
+type Outcome = (Part, Vec<Damage>);
+
+impl Job<'_> {
+    /// How many things it checks.
+    fn steps(&self) -> u64 {
+        match self {
+            Job::Tree(.., archives) => u64::try_from(archives.len()).unwrap_or(u64::MAX).saturating_add(1),
+            _ => 1,
+        }
+    }
+}
+
+fn trees<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec<Job<'r>> {
     let mut layers_of: BTreeMap<&[u8; 32], Vec<String>> = BTreeMap::new();
     for layer in records.layers.values() {
         if let LayerContent::Sealed(tree) = &layer.content {
@@ -99,19 +100,12 @@ fn trees<'r>(records: &'r Records, scope: &Scope) -> Vec<Job<'r>> {
     let jobs = records.diffs.iter().filter_map(|(tree, record)| {
         let layers = layers_of.remove(tree).unwrap_or_default();
         let wanted = scope.is_everything() || layers.iter().any(|layer| scope.has_layer(layer));
-        wanted.then_some(Job::Tree(SealedTree { digest: TreeDigest(*tree), layers }, record))
+        let archives = layers.iter().filter(|layer| level == CheckLevel::Deep && scope.has_layer(layer));
+        let archives = archives.filter_map(|id| records.layers.get(id)).filter(|layer| layer.split.is_some());
+        let archives = archives.collect();
+        wanted.then_some(Job::Tree(SealedTree { digest: TreeDigest(*tree), layers }, record, archives))
     });
     jobs.collect()
-}
-
-/// The layers of a sealed directory that came as archives.
-fn archives_of<'r>(job: &Job<'r>, records: &'r Records, scope: &Scope) -> impl Iterator<Item = Job<'r>> {
-    let found = if let Job::Tree(tree, diff) = job { Some((tree, *diff)) } else { None };
-    found.into_iter().flat_map(move |(tree, diff)| {
-        let layers = tree.layers.iter().filter(|layer| scope.has_layer(layer));
-        let layers = layers.filter_map(|id| records.layers.get(id)).filter(|layer| layer.split.is_some());
-        layers.map(move |layer| Job::Archive(layer, tree.clone(), diff))
-    })
 }
 
 fn other_jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec<Job<'r>> {
@@ -161,10 +155,16 @@ fn other_jobs<'r>(records: &'r Records, scope: &Scope, level: CheckLevel) -> Vec
     jobs
 }
 
-fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
-    let mut part = Part::default();
+fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Outcome, Error> {
+    let (mut part, mut of_archives) = (Part::default(), Vec::new());
     match job {
-        Job::Tree(tree, record) => check_tree(store, tree, record, level, &mut part)?,
+        Job::Tree(tree, record, archives) => {
+            of_archives = check_tree(store, (tree, archives), record, level, &mut part)?;
+            // With the files as they should be, what else can be wrong is the tar-split.
+            if !part.damages.is_empty() {
+                of_archives.clear();
+            }
+        }
         Job::Writable(layer, number) => {
             open_directory(store, (format!("layer {}", layer.id), None), *number, &mut part);
         }
@@ -191,15 +191,16 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
                 part.damages.push(withheld::of_lost_mode(store, told, 0o700));
             }
         }
-        Job::Archive(layer, tree, record) => part.damages.extend(check_archive(store, layer, tree, record)?),
         Job::KeptBlob(digest, record) => bytes::check_kept_blob(store, digest, record, level, &mut part),
         Job::Bytes(hash, items) => bytes::check_stored(store, hash, items, &mut part)?,
     }
-    if !part.damages.is_empty() && !is_current(store, job)? {
+    let is_right = part.damages.is_empty() && of_archives.is_empty();
+    if !is_right && !is_current(store, job)? {
         part.damages.clear();
         part.losses = Losses::default();
+        of_archives.clear();
     }
-    Ok(part)
+    Ok((part, of_archives))
 }
 
 /// Whether the newest snapshot still has the record that names what was looked at: a layer that is removed meanwhile
@@ -207,7 +208,7 @@ fn run(store: &Store, job: &Job<'_>, level: CheckLevel) -> Result<Part, Error> {
 fn is_current(store: &Store, job: &Job<'_>) -> Result<bool, Error> {
     let txn = store.database().begin_read()?;
     Ok(match job {
-        Job::Tree(tree, record) | Job::Archive(_, tree, record) => {
+        Job::Tree(tree, record, _) => {
             txn.diff(&tree.digest)?.is_some_and(|found| found.number == record.number)
         }
         // It may be a transient container's.
@@ -251,13 +252,15 @@ fn open_directory(
     None
 }
 
+/// Compares a sealed directory with its manifest. Returns what is wrong with the `archives` of its layers.
 fn check_tree(
     store: &Store,
-    tree: &SealedTree,
+    (tree, archives): (&SealedTree, &[&LayerRecord]),
     record: &DiffRecord,
     level: CheckLevel,
     part: &mut Part,
-) -> Result<(), Error> {
+) -> Result<Vec<Damage>, Error> {
+    let mut of_archives = Vec::new();
     let Some(root) = open_directory(store, (tree.to_string(), Some(tree.digest)), record.number, part) else {
         if part.is_examined() {
             part.losses.directories.insert(tree.digest.0);
@@ -268,14 +271,20 @@ fn check_tree(
             let tell = |damage| withheld::of_lost_mode(store, damage, root.metadata.mode);
             part.damages = mem::take(&mut part.damages).into_iter().map(tell).collect();
         }
-        return Ok(());
+        return Ok(of_archives);
     };
     if level == CheckLevel::Quick {
-        return Ok(());
+        return Ok(of_archives);
     }
     match read_manifest(store, tree, record)? {
         Ok(Some(manifest)) => {
-            compare_tree(store, tree, record.number, &root, &manifest, level, part);
+            // Each file is read once: whoever makes an archive of them verifies them.
+            let mut known = HashMap::new();
+            for layer in archives {
+                let (root, number) = (root.as_fd(), record.number);
+                of_archives.extend(check_archive(store, layer, (tree, number, root), &manifest, &mut known)?);
+            }
+            compare_tree(store, (tree, record.number, root.as_fd()), (&manifest, &known), level, part);
             let number = record.number;
             let changed = |reason| Damage::ComposefsChanged { tree: tree.clone(), number, reason };
             // A file that may not be read is not either by its other name.
@@ -300,7 +309,7 @@ fn check_tree(
                 flaw => flaw,
             };
             part.damages.extend(flaw.map(changed));
-            return Ok(());
+            return Ok(of_archives);
         }
         // The row is gone, or is a finding already because its bytes are missing.
         Ok(None) => {}
@@ -322,7 +331,7 @@ fn check_tree(
             Ok(_) | Err(_) => drop(part.losses.directories.insert(tree.digest.0)),
         }
     }
-    Ok(())
+    Ok(of_archives)
 }
 
 /// Reads a manifest past the store's cache. `Ok(None)` if there are no bytes for it; the inner error is what is wrong.
@@ -352,19 +361,20 @@ fn read_manifest(
     Ok(Manifest::decode(&bytes).map(Some).map_err(|error| error.to_string()))
 }
 
+/// What the files have that somebody has just read, by their paths.
+type Known<'m> = HashMap<&'m [u8], ContentHash>;
+
 fn compare_tree(
     store: &Store,
-    tree: &SealedTree,
-    number: u64,
-    root: &OwnedFd,
-    manifest: &Manifest,
+    (tree, number, root): (&SealedTree, u64, BorrowedFd<'_>),
+    (manifest, known): (&Manifest, &Known<'_>),
     level: CheckLevel,
     part: &mut Part,
 ) {
     let namespace = store.layout().xattrs();
-    let looks: &[bool] = if level == CheckLevel::Deep { &[true, false] } else { &[false] };
-    for with_contents in looks {
-        let found = match disk::examine(root.as_fd(), namespace, *with_contents) {
+    let looks = [Some(known), None];
+    for known in looks.into_iter().skip(usize::from(level != CheckLevel::Deep)) {
+        let found = match disk::examine(root, namespace, known) {
             Ok(found) => found,
             // The rest is compared as far as it can be.
             Err(error) => {
@@ -380,7 +390,7 @@ fn compare_tree(
         part.differ(compare::differences_seen(tree, &expected, &found.entries));
         let mut others = found.withheld;
         // Where all have one mode on the disk, theirs are on record elsewhere.
-        if !disk::mask_of(root.as_fd(), namespace).is_ok_and(|mask| mask.is_some()) {
+        if !disk::mask_of(root, namespace).is_ok_and(|mask| mask.is_some()) {
             let (directory, damages) = (store.diff_path(number), &mut part.damages);
             others =
                 withheld::split_lost_modes(store, (tree, &directory), manifest.entries(), others, damages);
@@ -390,18 +400,16 @@ fn compare_tree(
     }
 }
 
-/// Joins the tar-split with the files, and compares what comes out with the diffID.
-fn check_archive(
+/// Joins the tar-split with the files, and compares what comes out with the diffID. Notes which files were right.
+fn check_archive<'m>(
     store: &Store,
     record: &LayerRecord,
-    tree: &SealedTree,
-    diff: &DiffRecord,
+    (tree, number, root): (&SealedTree, u64, BorrowedFd<'_>),
+    manifest: &'m Manifest,
+    known: &mut Known<'m>,
 ) -> Result<Option<Damage>, Error> {
     let (Some(split), Some(expected)) = (&record.split, &record.diff_id) else { return Ok(None) };
     let Ok(digest) = expected.parse::<Digest>() else { return Ok(None) };
-    // Both were there when the directory was checked; if not any more, the layer has been removed since.
-    let Ok(Some(manifest)) = read_manifest(store, tree, diff)? else { return Ok(None) };
-    let Ok(root) = store.open_diff(diff.number) else { return Ok(None) };
     let layer = record.id.clone();
     let txn = store.database().begin_read()?;
     let split = match open_blob(&txn, split) {
@@ -411,7 +419,10 @@ fn check_archive(
         Err(error) => return Ok(Some(Damage::SplitDamaged { layer, reason: chain(&error) })),
     };
     let mut hasher = Hasher::new(digest.algorithm());
-    match layer::export_original(&layer, split, &manifest, root.as_fd(), &mut hasher) {
+    let note = |path, content| {
+        known.insert(path, content);
+    };
+    match layer::export_original(&layer, split, manifest, root, &mut hasher, note) {
         Ok(()) => {
             let found = hasher.finish().to_string();
             let wrong = found != *expected;
@@ -421,7 +432,7 @@ fn check_archive(
             Ok(Some(Damage::SplitDamaged { layer, reason: chain(&source) }))
         }
         Err(error) => {
-            let (thing, path) = (tree.to_string(), store.diff_path(diff.number));
+            let (thing, path) = (tree.to_string(), store.diff_path(number));
             Ok(Some(withheld::unless_refused(thing, path, &error, |_, _| Damage::SplitDamaged {
                 layer,
                 reason: chain(&error),

@@ -3,6 +3,7 @@
 //! A layer may have a file or a directory whose mode keeps its owner out. Root reads it all the same; an ordinary user does so in
 //! a user namespace, and outside of one may not. That is no damage, so a check compares the rest.
 
+use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 
 use super::hash::hash_allowed;
@@ -42,26 +43,27 @@ impl Examined {
     }
 }
 
-/// Lists a diff directory in manifest order and reads its files, if `with_contents`; what this process may not read is left out
-/// and listed.
+/// Lists a sealed diff directory in manifest order and reads its files, if contents are asked for: but for those that are `known`, by their
+/// paths, since somebody has just read them. What this process may not read is left out and listed.
 ///
 /// Returns [`ScanError`] for whatever else is in the way, and if this process may not even look into the root.
 pub(crate) fn examine(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
-    with_contents: bool,
+    known: Option<&HashMap<&[u8], ContentHash>>,
 ) -> Result<Examined, ScanError> {
     let Walked { entries, mut withheld, .. } =
         walk(root, namespace, (Access::PassBy, Life::Still), |_| false)?;
     refuse_left_below(&entries, namespace)?;
-    let (hashes, unread) = match with_contents {
-        true => hash_allowed(root, entries.iter())?,
-        false => Default::default(),
+    let known_content = |entry: &ScannedEntry| known?.get(entry.path.as_slice()).copied();
+    let (hashes, unread) = match known {
+        Some(_) => hash_allowed(root, entries.iter().filter(|entry| known_content(entry).is_none()))?,
+        None => Default::default(),
     };
     withheld.extend(unread);
     let entries = entries.into_iter().map(|entry| {
         let content = match entry.kind {
-            ScannedKind::File { .. } => hashes.get(&entry.id).copied(),
+            ScannedKind::File { .. } => known_content(&entry).or_else(|| hashes.get(&entry.id).copied()),
             ScannedKind::Other(_) => None,
         };
         ExaminedEntry { entry, content }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use super::parallel;
@@ -26,7 +26,8 @@ pub(crate) fn hash_files<'e>(
     life: Life,
 ) -> Result<HashMap<FileId, ContentHash>, ScanError> {
     let files: Vec<_> = entries.filter(|entry| matches!(entry.kind, ScannedKind::File { .. })).collect();
-    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| match hash_entry(root, entry, buffer) {
+    let open = beneath::open_file_beneath;
+    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| match hash_entry(root, entry, open, buffer) {
         Err(ScanError::Read { source, .. }) if life == Life::Changing && is_gone(&source) => Ok(None),
         hash => hash.map(|hash| Some((entry.id, hash))),
     };
@@ -35,13 +36,14 @@ pub(crate) fn hash_files<'e>(
     Ok(hashes.into_iter().flatten().collect())
 }
 
-/// The same as far as this process may read, in a tree that nobody changes; with the files that it may not.
+/// The same as far as this process may read, in a sealed tree; with the files that it may not.
 pub(super) fn hash_allowed<'e>(
     root: BorrowedFd<'_>,
     entries: impl Iterator<Item = &'e ScannedEntry>,
 ) -> Result<(HashMap<FileId, ContentHash>, Vec<Withheld>), ScanError> {
     let files: Vec<_> = entries.filter(|entry| matches!(entry.kind, ScannedKind::File { .. })).collect();
-    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| match hash_entry(root, entry, buffer) {
+    let open = beneath::open_sealed_file_beneath;
+    let hash = |buffer: &mut Vec<u8>, entry: &&ScannedEntry| match hash_entry(root, entry, open, buffer) {
         Err(ScanError::Read { source, .. }) if is_denied(&source) => {
             Ok(Err(Withheld { path: entry.path.clone(), part: WithheldPart::Content, reason: source }))
         }
@@ -61,12 +63,12 @@ pub(super) fn hash_allowed<'e>(
 fn hash_entry(
     root: BorrowedFd<'_>,
     entry: &ScannedEntry,
+    open: impl Fn(BorrowedFd<'_>, &[u8]) -> io::Result<OwnedFd>,
     buffer: &mut [u8],
 ) -> Result<ContentHash, ScanError> {
     let path = || path_buf(&entry.path);
     let ScannedKind::File { size } = entry.kind else { return Err(ScanError::Changed { path: path() }) };
-    let file = beneath::open_file_beneath(root, &entry.path)
-        .map_err(|source| ScanError::Read { path: path(), source })?;
+    let file = open(root, &entry.path).map_err(|source| ScanError::Read { path: path(), source })?;
     let found = stat::stat(file.as_fd()).map_err(|source| ScanError::Read { path: path(), source })?;
     if found.id.inode != entry.id.inode || found.size != size {
         return Err(ScanError::Changed { path: path() });
@@ -100,6 +102,10 @@ fn hash_file(mut file: File, size: u64, sparse: bool, buffer: &mut [u8]) -> io::
             }
             read = read.saturating_add(count as u64);
             hasher.update(buffer.get(..count).unwrap_or_default());
+            // It was asked for more than that, and there is no more.
+            if read == size && count < buffer.len() {
+                break;
+            }
         }
         if read != size {
             return Err(io::ErrorKind::UnexpectedEof.into());

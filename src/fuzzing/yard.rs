@@ -92,7 +92,8 @@ impl Yard {
             .map_err(ExportError::Io)
             .and_then(|root| {
                 let manifest = &layer.sealed.content.manifest;
-                layer::export_original("fuzzed", layer.split.as_slice(), manifest, root.as_fd(), &mut out)
+                let split = layer.split.as_slice();
+                layer::export_original("fuzzed", split, manifest, root.as_fd(), &mut out, |_, _| ())
             });
         assert!(exported.is_ok(), "cannot write out what was unpacked: {exported:?}");
         out

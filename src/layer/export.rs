@@ -25,17 +25,18 @@ use crate::sys::userns::IdMaps;
 use crate::types::{ContentHash, Metadata, RelPath};
 
 /// Writes the tar that the layer came as. `split` is its tar-split, `manifest` says where its contents lie below
-/// `root`. Each content is verified on its way.
+/// `root`. Each content is verified on its way, and `verified` is told at which path it was right.
 ///
 /// Returns [`ExportError::Damaged`] if a content is missing or has changed, and [`ExportError::Scan`] if this process may not read it.
-pub(crate) fn export_original(
+pub(crate) fn export_original<'m>(
     layer: &str,
     split: impl io::Read,
-    manifest: &Manifest,
+    manifest: &'m Manifest,
     root: BorrowedFd<'_>,
     out: &mut impl Write,
+    mut verified: impl FnMut(&'m [u8], ContentHash),
 ) -> Result<(), ExportError> {
-    let mut places: HashMap<ContentHash, &[u8]> = HashMap::new();
+    let mut places: HashMap<ContentHash, &'m [u8]> = HashMap::new();
     for entry in manifest.entries() {
         if let Kind::File { content, .. } = entry.kind {
             places.entry(content).or_insert(&entry.path);
@@ -64,7 +65,12 @@ pub(crate) fn export_original(
             ExportError::Damaged { layer: layer.to_owned(), path, source }
         }
     };
-    SplitReader::new(split).map_err(failed)?.join(out, &open, &mut |_| ()).map_err(failed)?;
+    let mut verified = |content: &ContentHash| {
+        if let Some(path) = places.get(content) {
+            verified(path, *content);
+        }
+    };
+    SplitReader::new(split).map_err(failed)?.join(out, &open, &mut verified).map_err(failed)?;
     Ok(())
 }
 

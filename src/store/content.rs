@@ -261,7 +261,8 @@ impl Store {
             let missing = || MetaError::Missing { kind: "layer", key: layer.id.clone() };
             let home = txn.home(Owner::Layer, &layer.id)?.ok_or_else(missing)?;
             let split = open_blob(home.txn()?, split)?;
-            return Ok(layer::export_original(&layer.id, split, manifest, root.as_fd(), out)?);
+            let to_nobody = |_: &[u8], _| ();
+            return Ok(layer::export_original(&layer.id, split, manifest, root.as_fd(), out, to_nobody)?);
         }
         if let LayerContent::Additional(path) = &layer.content
             && additional::write_original(

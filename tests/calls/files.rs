@@ -24,8 +24,8 @@ fn calls(dir: &Dir, arguments: &[&str]) -> Calls {
     text.lines().filter_map(line).filter(|(name, _)| name != "total").collect()
 }
 
-/// The calls of putting, exporting and deleting a layer of so many files, a hundred to a directory.
-fn of_a_layer(dir: &Dir, count: usize) -> [Calls; 3] {
+/// The calls of putting, exporting, checking and deleting a layer of so many files, a hundred to a directory.
+fn of_a_layer(dir: &Dir, count: usize) -> [Calls; 4] {
     let mut members = Vec::new();
     for number in 0..count {
         let directory = format!("dir{}", number / 100);
@@ -40,6 +40,7 @@ fn of_a_layer(dir: &Dir, count: usize) -> [Calls; 3] {
     [
         calls(dir, &["put-layer", "--name", &name, "--file", "layer.tar"]),
         calls(dir, &["diff", &name, "--output", "out.tar"]),
+        calls(dir, &["check", "--deep", "--layer", &name]),
         calls(dir, &["rm", "--layer", &name]),
     ]
 }
@@ -53,12 +54,13 @@ fn a_small_file_costs_few_system_calls() {
     let dir = Dir::new("calls-of-files");
     dir.layerstore(["--sync", "off", "create-container"]).assert_success();
     let (few, many) = (of_a_layer(&dir, FEW), of_a_layer(&dir, MANY));
-    let expected: [&[(&str, usize)]; 3] = [
+    let expected: [&[(&str, usize)]; 4] = [
         &[("openat", 1), ("pwrite64", 1), ("statx", 2), ("utimensat", 1), ("close", 1)],
         &[("openat2", 1), ("statx", 1), ("read", 1), ("close", 1)],
+        &[("openat2", 1), ("statx", 2), ("read", 1), ("close", 1), ("llistxattr", 1)],
         &[("unlinkat", 1)],
     ];
-    let operations = ["put-layer", "diff", "rm"];
+    let operations = ["put-layer", "diff", "check", "rm"];
     for (((operation, few), many), expected) in operations.iter().zip(few).zip(many).zip(expected) {
         for (call, _) in expected {
             assert!(many.contains_key(*call), "{operation}: no {call}: {many:?}");
