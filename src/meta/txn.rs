@@ -163,6 +163,18 @@ pub(crate) trait Query: Tables + Sized {
         all(self, table::CONTAINERS, "container")
     }
 
+    /// Gives each container to `each`, by id: there may be more than who asks wants to hold.
+    fn each_container(
+        &self,
+        each: &mut dyn FnMut(ContainerRecord) -> Result<(), MetaError>,
+    ) -> Result<(), MetaError> {
+        for row in self.open(table::CONTAINERS)?.iter()? {
+            let (key, value) = row?;
+            each(decode(value.value(), "container", key.value())?)?;
+        }
+        Ok(())
+    }
+
     /// The id that has a name.
     fn named(&self, owner: Owner, name: &str) -> Result<Option<String>, MetaError> {
         let names = self.open(table::NAMES)?;

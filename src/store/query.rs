@@ -33,8 +33,7 @@ impl Store {
     ///
     /// Returns [`Error::Meta`] if the database fails.
     pub fn containers(&self) -> Result<Vec<Container>, Error> {
-        let records = self.begin_read()?.containers()?;
-        Ok(records.into_iter().map(Container::from_record).collect::<Result<_, _>>()?)
+        Ok(self.begin_read()?.container_values()?)
     }
 
     /// The layer with this id, name, diffID, blob digest or digest of a table of contents, or the only one whose id begins

@@ -135,6 +135,19 @@ impl<'s> View<'s> {
         Ok(containers)
     }
 
+    /// The same as values.
+    pub(crate) fn container_values(&self) -> Result<Vec<Container>, MetaError> {
+        let mut containers = Vec::new();
+        for part in self.own() {
+            part.txn()?.each_container(&mut |record| {
+                containers.push(Container::from_record(record)?);
+                Ok(())
+            })?;
+        }
+        containers.sort_by(|a: &Container, b| a.id.cmp(&b.id));
+        Ok(containers)
+    }
+
     /// All layers: those of the first store by id, then those of the next. Layers of other stores' containers are those
     /// stores' own business.
     pub(crate) fn layers(&self) -> Result<Vec<Layer>, MetaError> {

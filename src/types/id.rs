@@ -108,12 +108,18 @@ impl fmt::Debug for Name {
 
 /// Returns [`ValueError::Id`] if `text` is no id of any kind.
 pub(crate) fn check_id(text: &str) -> Result<(), ValueError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    let is_plain = |byte: u8| PLAIN.checked_shr(u32::from(byte)).is_some_and(|bits| bits & 1 == 1);
     let good = (1..=128).contains(&text.len())
-        && text.bytes().all(plain)
+        && text.bytes().all(is_plain)
         && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
     if good { Ok(()) } else { Err(ValueError::Id(shown(text))) }
 }
+
+/// Which bytes an id may have, a bit for each of ASCII: a list of many things checks every byte of every id.
+const PLAIN: u128 = {
+    let (digits, upper, lower) = (0x3ff_u128 << b'0', 0x3ff_ffff_u128 << b'A', 0x3ff_ffff_u128 << b'a');
+    digits | upper | lower | (1 << b'_') | (1 << b'.') | (1 << b'-')
+};
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +132,15 @@ mod tests {
         }
         for good in ["a", "web-1", "0f", &"a".repeat(128)] {
             assert_eq!(good.parse::<ContainerId>().unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn ids_are_of_plain_bytes() {
+        for byte in 0..=127u8 {
+            let plain = byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+            let id = format!("a{}", char::from(byte));
+            assert_eq!(id.parse::<LayerId>().is_ok(), plain, "{id:?}");
         }
     }
 

@@ -14,22 +14,24 @@ use crate::output::text;
 
 pub fn run(args: &ContainersArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
-    let mut containers = store.containers()?;
+    let found = store.containers()?;
+    // What is sorted is moved often, and a container is large.
+    let mut containers: Vec<&Container> = found.iter().collect();
     containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     if context.quiet() && !context.out().is_json() {
         return containers
             .iter()
             .try_for_each(|one| context.out().line(text::short(one.id.as_str(), args.list.no_trunc)));
     }
-    let mut mounts = store.mounts()?;
+    let mounts = store.mounts()?;
     let mut rows = Vec::with_capacity(containers.len());
     for container in containers {
-        let size = match args.size.then(|| store.usage(&container)).transpose().map_err(Failure::from) {
+        let size = match args.size.then(|| store.usage(container)).transpose().map_err(Failure::from) {
             // One that another process has just removed is no part of the list.
             Err(failure) if failure.is_not_found() => continue,
             usage => usage?.map(|usage| usage.unique),
         };
-        let mount = mounts.remove(&container.layer);
+        let mount = mounts.get(&container.layer);
         rows.push(Row { container, mount, size });
     }
     if context.out().is_json() {
@@ -38,19 +40,19 @@ pub fn run(args: &ContainersArgs, context: &Context) -> Result<(), Failure> {
     print_table(&rows, &image_names(&store)?, args, context)
 }
 
-struct Row {
-    container: Container,
-    mount: Option<Mount>,
+struct Row<'c> {
+    container: &'c Container,
+    mount: Option<&'c Mount>,
     /// Only if it was asked for.
     size: Option<u64>,
 }
 
 /// Made one by one, when they are printed: there may be many.
-struct InJson<'r>(&'r [Row]);
+struct InJson<'r>(&'r [Row<'r>]);
 
 impl Serialize for InJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let of = |row: &Row| ContainerJson::new(&row.container, row.mount.as_ref(), row.size);
+        let of = |row: &Row<'_>| ContainerJson::new(row.container, row.mount, row.size);
         serializer.collect_seq(self.0.iter().map(of))
     }
 }
@@ -61,7 +63,7 @@ fn image_names(store: &Store) -> Result<HashMap<ImageId, String>, Failure> {
 }
 
 fn print_table(
-    rows: &[Row],
+    rows: &[Row<'_>],
     images: &HashMap<ImageId, String>,
     args: &ContainersArgs,
     context: &Context,
@@ -82,7 +84,7 @@ fn print_table(
             short(container.id.as_str()),
             container.image.as_ref().map(image).unwrap_or_default(),
             super::created(container.created),
-            mount.as_ref().map(mounted).unwrap_or_default(),
+            mount.map(mounted).unwrap_or_default(),
         ];
         cells.extend(size.map(text::size));
         cells.push(super::joined(&container.names));
