@@ -52,8 +52,7 @@ pub(crate) fn examine(
     namespace: XattrNamespace,
     known: Option<&HashMap<&[u8], ContentHash>>,
 ) -> Result<Examined, ScanError> {
-    let Walked { entries, mut withheld, .. } =
-        walk(root, namespace, (Access::PassBy, Life::Still), |_| false)?;
+    let Walked { entries, mut withheld, .. } = walk(root, namespace, (Access::PassBy, Life::Still), None)?;
     refuse_left_below(&entries, namespace)?;
     let known_content = |entry: &ScannedEntry| known?.get(entry.path.as_slice()).copied();
     let (hashes, unread) = match known {

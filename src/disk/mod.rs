@@ -108,8 +108,8 @@ pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, Withheld, WithheldPart, handle, has_owner, list, list_as_left,
-    list_of_another, measured_scan, scan, without,
+    LeftBelow, ScannedEntry, ScannedKind, Withheld, WithheldPart, Written, handle, has_owner, list,
+    list_as_left, list_of_another, measured_scan, scan, without,
 };
 pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};

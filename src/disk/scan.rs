@@ -144,7 +144,7 @@ pub(crate) fn list_as_left(
     namespace: XattrNamespace,
     life: Life,
 ) -> Result<Vec<ScannedEntry>, ScanError> {
-    walk(root, namespace, (Access::AsIs, life), |_| false).map(|walked| walked.entries)
+    walk(root, namespace, (Access::AsIs, life), None).map(|walked| walked.entries)
 }
 
 /// A directory as a walk found it.
@@ -155,12 +155,31 @@ pub(super) struct Walked {
     pub(super) withheld: Vec<Withheld>,
 }
 
-/// Lists a directory and measures it, each file with one look. Files that are `bare` are not asked for attributes.
+/// What is known of files that were just written, so that nobody need ask for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written<'w> {
+    /// Those without attributes, by inode, as they were when everything was done to them.
+    pub(crate) looks: &'w HashMap<u64, Stat>,
+    /// Those that were given further names, of which some may be gone.
+    pub(crate) linked: &'w HashSet<u64>,
+}
+
+impl Written<'_> {
+    fn look(&self, inode: u64) -> Option<Stat> {
+        self.looks.get(&inode).filter(|_| !self.linked.contains(&inode)).copied()
+    }
+
+    fn is_bare(&self, found: &Stat) -> bool {
+        found.kind == FileType::RegularFile && self.looks.contains_key(&found.id.inode)
+    }
+}
+
+/// Lists a directory and measures it, each file with one look, but for those that are `written`.
 pub(super) fn walk(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
     (access, life): (Access, Life),
-    bare: impl Fn(&Stat) -> bool,
+    written: Option<Written<'_>>,
 ) -> Result<Walked, ScanError> {
     let found = stat::stat(root).map_err(failed(b".", "examine"))?;
     let masked = masked::mask_of(root, namespace).map_err(failed(b".", "read the xattrs of"))?.is_some();
@@ -184,7 +203,7 @@ pub(super) fn walk(
     let mut opaque = vec![opaque];
     // The names that a program says are gone, with the files that say so.
     let mut gone: Vec<(Vec<u8>, Stat)> = Vec::new();
-    while let Some(step) = walker.next_step()? {
+    while let Some(step) = walker.next_step_knowing(|inode| written?.look(inode))? {
         if let Step::Enter(item) | Step::Leaf(item) = &step {
             tally.add(&item.stat);
         }
@@ -215,7 +234,7 @@ pub(super) fn walk(
                     None => {
                         let within = if hidden { Some(true) } else { opaque.last().copied() };
                         let target = Target::Name(item.dir.as_fd(), &item.name);
-                        let bare = bare(&item.stat);
+                        let bare = written.is_some_and(|written| written.is_bare(&item.stat));
                         match scan.add(walker.path(), &item.stat, target, bare, within) {
                             Err(ScanError::Tree(TreeError::Io { source, .. }))
                                 if life == Life::Changing && is_gone(&source) => {}
@@ -264,20 +283,14 @@ pub(crate) fn scan(
     measured_scan(root, known, None, namespace).map(|(manifest, _)| manifest)
 }
 
-/// As [`scan`], and with what the directory takes on the disk. With `with_xattrs` it is known which of the `known` files have attributes: the
-/// others are not asked for them.
+/// As [`scan`], and with what the directory takes on the disk. Those of the `known` files that were just `written` are not even looked at.
 pub(crate) fn measured_scan(
     root: BorrowedFd<'_>,
     known: &HashMap<u64, ContentHash>,
-    with_xattrs: Option<&HashSet<u64>>,
+    written: Option<Written<'_>>,
     namespace: XattrNamespace,
 ) -> Result<(Manifest, Usage), ScanError> {
-    let bare = |found: &Stat| {
-        let inode = &found.id.inode;
-        found.kind == FileType::RegularFile
-            && with_xattrs.is_some_and(|with| known.contains_key(inode) && !with.contains(inode))
-    };
-    let Walked { entries: listed, usage, .. } = walk(root, namespace, (Access::AsIs, Life::Still), bare)?;
+    let Walked { entries: listed, usage, .. } = walk(root, namespace, (Access::AsIs, Life::Still), written)?;
     refuse_left_below(&listed, namespace)?;
     let is_unknown = |entry: &ScannedEntry| !known.contains_key(&entry.id.inode);
     let read = hash_files(root, listed.iter().filter(|entry| is_unknown(entry)), Life::Still)?;

@@ -132,10 +132,18 @@ impl Walker {
 
     /// The next step; `None` at the end.
     pub(super) fn next_step(&mut self) -> Result<Option<Step>, TreeError> {
+        self.next_step_knowing(|_| None)
+    }
+
+    /// The same, without a look at regular files whose state is `known` by their inode numbers.
+    pub(super) fn next_step_knowing(
+        &mut self,
+        known: impl Fn(u64) -> Option<Stat>,
+    ) -> Result<Option<Step>, TreeError> {
         loop {
             let Some(listing) = self.listings.last_mut() else { return Ok(None) };
             self.path.truncate(listing.path_len);
-            let Some(DirEntry { name, kind }) = listing.names.next() else { return self.leave() };
+            let Some(DirEntry { name, kind, inode }) = listing.names.next() else { return self.leave() };
             if !self.path.is_empty() {
                 self.path.push(b'/');
             }
@@ -143,6 +151,11 @@ impl Walker {
             let dir = Arc::clone(self.dirs.current());
             if self.access == Access::Unlink && !matches!(kind, FileType::Directory | FileType::Unknown) {
                 return Ok(Some(Step::Leaf(Item { dir, name, stat: Stat::of_kind(kind) })));
+            }
+            if kind == FileType::RegularFile
+                && let Some(stat) = known(inode)
+            {
+                return Ok(Some(Step::Leaf(Item { dir, name, stat })));
             }
             let stat = match stat::stat_at(dir.as_fd(), &name) {
                 Err(error) if vanished(&error) => continue,

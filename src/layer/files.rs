@@ -1,7 +1,7 @@
 //! The writing half of an import: small files are filled on worker threads, while the parser goes on with the
 //! next member. A file is open before its turn comes, so nothing on another thread can change where it lands.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::disk::{FileWriter, WrittenFile};
 use crate::error::UnpackError;
+use crate::sys::stat::Stat;
 use crate::sys::thread::start;
 use crate::timing::{self, Stage};
 use crate::types::ContentHash;
@@ -52,7 +53,7 @@ pub(super) struct FilePool<'scope> {
 pub(super) struct Contents {
     by_ordinal: HashMap<u32, (ContentHash, u64)>,
     by_inode: HashMap<u64, ContentHash>,
-    with_xattrs: HashSet<u64>,
+    looks: HashMap<u64, Stat>,
 }
 
 impl Contents {
@@ -62,8 +63,8 @@ impl Contents {
             self.by_ordinal.insert(ordinal, (file.content, file.size));
         }
         self.by_inode.insert(file.inode, file.content);
-        if file.has_xattrs {
-            self.with_xattrs.insert(file.inode);
+        if let Some(look) = file.look {
+            self.looks.insert(file.inode, look);
         }
     }
 
@@ -72,9 +73,9 @@ impl Contents {
         &self.by_inode
     }
 
-    /// The inodes of the files that were given attributes.
-    pub(super) fn with_xattrs(&self) -> &HashSet<u64> {
-        &self.with_xattrs
+    /// How the files without attributes were when everything was done to them, by inode.
+    pub(super) fn looks(&self) -> &HashMap<u64, Stat> {
+        &self.looks
     }
 
     /// Hash and size of each content of the archive, in its order.

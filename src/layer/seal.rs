@@ -15,7 +15,7 @@ use super::pipeline::Streams;
 use super::stack::Stack;
 use super::table::TocFound;
 use crate::archive::split::{self, Content};
-use crate::disk::{self, Filled, Staging, UnpackedTree, XattrNamespace};
+use crate::disk::{self, Filled, Staging, UnpackedTree, Written, XattrNamespace};
 use crate::error::{ExportError, ImportError, UnpackError, quoted};
 use crate::meta::PreparedBlob;
 use crate::sys::beneath;
@@ -110,14 +110,15 @@ impl SealedContent {
         Ok(Self::of(disk::measured_scan(directory, known, None, namespace)?))
     }
 
-    /// The same of a directory whose files have just been written, as `contents` says, and have no attributes that they were not given.
+    /// The same of a directory whose files have just been written, as `contents` and `tree` say: each was looked at when it was finished.
     fn read_back(
         directory: BorrowedFd<'_>,
         contents: &Contents,
+        tree: &UnpackedTree,
         namespace: XattrNamespace,
     ) -> Result<Self, ImportError> {
-        let (known, with_xattrs) = (contents.by_inode(), contents.with_xattrs());
-        Ok(Self::of(disk::measured_scan(directory, known, Some(with_xattrs), namespace)?))
+        let written = Written { looks: contents.looks(), linked: &tree.linked };
+        Ok(Self::of(disk::measured_scan(directory, contents.by_inode(), Some(written), namespace)?))
     }
 
     fn of((manifest, usage): (Manifest, disk::Usage)) -> Self {
@@ -152,7 +153,7 @@ pub(crate) fn seal(
     let implied = describe_implied(&unpacked, below, options)?;
     let UnpackedLayer { staging, streams, contents, tree, owners, toc, records, budget, .. } = unpacked;
     let namespace = options.unpack.xattr_namespace;
-    let content = SealedContent::read_back(staging.directory(), &contents, namespace)?;
+    let content = SealedContent::read_back(staging.directory(), &contents, &tree, namespace)?;
     for entry in content.manifest.entries() {
         // In the manifest it leads to the first of the file's names, which may be longer than the one in the archive.
         if let Kind::HardLink { target } = &entry.kind {

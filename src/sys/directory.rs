@@ -14,6 +14,8 @@ pub(crate) struct DirEntry {
     pub(crate) name: Vec<u8>,
     /// What stood there, if the filesystem tells.
     pub(crate) kind: FileType,
+    /// Its inode number; where something is mounted, of what is below that.
+    pub(crate) inode: u64,
 }
 
 /// Whether the filesystem tells with each name what kind it is of. The directory must have a name, and be open for reading.
@@ -44,7 +46,7 @@ pub(crate) fn list(dir: BorrowedFd<'_>) -> io::Result<Vec<DirEntry>> {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            entries.push(DirEntry { name: name.to_vec(), kind: entry.file_type() });
+            entries.push(DirEntry { name: name.to_vec(), kind: entry.file_type(), inode: entry.ino() });
         }
     }
     Ok(entries)

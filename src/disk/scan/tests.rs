@@ -1,9 +1,10 @@
 //! Reading diff directories.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
-use crate::disk::fixture::{Place, hash, metadata, namespace, shape, write_file};
+use crate::disk::fixture::{Place, hash, metadata, namespace, path, shape, with_xattrs, write_file};
 
 /// What overlayfs itself leaves in an upper directory.
 #[test]
@@ -109,4 +110,37 @@ fn sockets_and_order() {
     let manifest = place.manifest("diff");
     assert_eq!(shape(&manifest), ["d a", "d a/b", "d a-", "? s"]);
     assert_eq!(manifest.get(b"s").unwrap().kind, Kind::Socket);
+}
+
+/// Of what the import has just written it knows the rest, but not of a file that has other names by now, or attributes.
+#[test]
+fn files_that_were_just_written_are_not_looked_at_again() {
+    let place = Place::new();
+    let mut tree = place.strict_writer();
+    let (mut known, mut looks) = (HashMap::new(), HashMap::new());
+    let noted = with_xattrs(0o644, &[("user.a", b"1")]);
+    for (at, metadata) in [
+        ("first", &metadata(0o644)),
+        ("noted", &noted),
+        ("other", &metadata(0o6711)),
+        ("plain", &metadata(0o644)),
+    ] {
+        let file = write_file(&mut tree, at, at.as_bytes(), metadata).unwrap();
+        assert_eq!(file.look.is_none(), at == "noted");
+        known.insert(file.inode, file.content);
+        looks.extend(file.look.map(|look| (file.inode, look)));
+    }
+    tree.hard_link(&path("second"), &path("first")).unwrap();
+    let linked = tree.finish().unwrap().linked;
+    let diff = place.open("diff");
+    let scan = |written| measured_scan(diff.as_fd(), &known, written, namespace()).unwrap();
+    let written = Written { looks: &looks, linked: &linked };
+    assert_eq!(scan(Some(written)), scan(None));
+    let names = ["first", "noted", "other", "plain"];
+    for name in names {
+        std::fs::set_permissions(place.path("diff").join(name), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let (manifest, _) = scan(Some(written));
+    let modes = names.map(|name| manifest.get(name.as_bytes()).unwrap().metadata.mode);
+    assert_eq!(modes, [0o600, 0o600, 0o6711, 0o644]);
 }

@@ -81,7 +81,9 @@ impl TreeWriter {
         if path == target {
             return Err(UnpackError::LinkToItself { member: member(path) });
         }
-        let (from, old) = self.link_target(path, target)?;
+        let (from, old, inode) = self.link_target(path, target)?;
+        // Whatever becomes of the name.
+        self.linked.insert(inode);
         let (parent, name) = self.place(path, "hard link")?;
         let make = || node::make_hard_link(from.as_fd(), &old, parent.as_fd(), name);
         self.make_leaf(path, &parent, name, make).map_err(failed_unless_typed(path, "make the hard link"))

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::{Shared, failed, member};
 use crate::compress::is_zero;
 use crate::error::{Limit, LimitError, UnpackError, quoted};
+use crate::sys::extent;
 use crate::sys::file::File;
-use crate::sys::{extent, stat};
+use crate::sys::stat::Stat;
 use crate::timing::{self, Stage};
 use crate::types::{ContentHash, Metadata, RelPath};
 
@@ -42,7 +43,7 @@ pub(crate) struct FileWriter {
 }
 
 /// A file as it was written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct WrittenFile {
     /// Its inode number.
     pub(crate) inode: u64,
@@ -50,8 +51,8 @@ pub(crate) struct WrittenFile {
     pub(crate) size: u64,
     /// The hash of its bytes.
     pub(crate) content: ContentHash,
-    /// Whether it was given attributes.
-    pub(crate) has_xattrs: bool,
+    /// How it was then, if it was given no attributes.
+    pub(crate) look: Option<Stat>,
 }
 
 impl FileWriter {
@@ -163,12 +164,10 @@ impl FileWriter {
         if self.ends_in_hole {
             extent::set_length(file.as_fd(), self.real_size).map_err(failed(&self.path, "set the length"))?;
         }
-        let found = stat::stat(file.as_fd()).map_err(failed(&self.path, "examine"))?;
-        self.shared.describe_file(&self.path, file.as_fd(), &found, &self.metadata)?;
+        let (inode, look) = self.shared.complete_file(&self.path, file.as_fd(), &self.metadata)?;
         self.shared.writeback.wrote_file();
         let content = ContentHash(*self.hasher.finalize().as_bytes());
-        let has_xattrs = !self.metadata.xattrs.is_empty() || self.shared.options.mask.is_some();
-        Ok(WrittenFile { inode: found.id.inode, size: self.real_size, content, has_xattrs })
+        Ok(WrittenFile { inode, size: self.real_size, content, look })
     }
 
     /// Where the file ends with `length` more bytes.

@@ -1,7 +1,7 @@
 //! Owners, modes, times and extended attributes.
 //!
 //! The order is the kernel's: a change of owner clears set-id bits and file capabilities, so the owner comes
-//! first, then the attributes, then the mode, and the time last. So set-id bits come when the content is there and the owner
+//! first, then the attributes, then the mode. So set-id bits come when the content is there and the owner
 //! is right, and until then nothing has more permissions than in the end.
 //!
 //! All of it is set on descriptors: what is open keeps what was meant, whatever becomes of its name.
@@ -110,6 +110,37 @@ impl Shared {
         metadata: &Metadata,
         special: Option<Special>,
     ) -> Result<(), UnpackError> {
+        self.amend(path, file, found, metadata, special)?;
+        node::set_mtime(file, time(metadata.mtime)).map_err(failed(path, "set the time"))
+    }
+
+    /// Gives a file that nothing more is written to all its metadata. Returns its inode number; and how it is then, if it was given no attributes.
+    pub(super) fn complete_file(
+        &self,
+        path: &RelPath,
+        file: BorrowedFd<'_>,
+        metadata: &Metadata,
+    ) -> Result<(u64, Option<Stat>), UnpackError> {
+        // First, so that most files are as they stay when they are looked at: nothing that may follow changes the time again.
+        node::set_mtime(file, time(metadata.mtime)).map_err(failed(path, "set the time"))?;
+        let look = || stat::stat(file).map_err(failed(path, "examine"));
+        let found = look()?;
+        let was_right = self.amend(path, file, &found, metadata, None)?;
+        if !metadata.xattrs.is_empty() || self.options.mask.is_some() {
+            return Ok((found.id.inode, None));
+        }
+        Ok((found.id.inode, Some(if was_right { found } else { look()? })))
+    }
+
+    /// Gives an open file or directory the owner, the attributes and the mode that it has not got. Returns whether it had all of them.
+    fn amend(
+        &self,
+        path: &RelPath,
+        file: BorrowedFd<'_>,
+        found: &Stat,
+        metadata: &Metadata,
+        special: Option<Special>,
+    ) -> Result<bool, UnpackError> {
         self.refuse_names(path, metadata)?;
         let mode = self.set_owner(path, file, found, metadata, special)?;
         for (name, value) in &metadata.xattrs {
@@ -117,10 +148,11 @@ impl Shared {
         }
         // Files are created without set-id bits, so a change of owner cannot have cleared any; an ACL among the
         // attributes has bits of the mode in it.
-        if mode != found.mode || !metadata.xattrs.is_empty() {
+        let has_mode = mode == found.mode && metadata.xattrs.is_empty();
+        if !has_mode {
             node::set_mode(file, mode).map_err(failed(path, "set the mode"))?;
         }
-        node::set_mtime(file, time(metadata.mtime)).map_err(failed(path, "set the time"))
+        Ok(has_mode && (found.uid, found.gid) == (metadata.uid, metadata.gid))
     }
 
     /// Gives a link, device or pipe that was just made its metadata.

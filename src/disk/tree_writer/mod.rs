@@ -10,9 +10,10 @@
 //! * Whiteouts and opaque markers concern lower layers only, wherever they stand in the stream
 //!   ([`whiteout`]).
 //!
-//! A small file costs `openat`, `statx`, `pwrite`, `futimens` and `close`, and `fchown`, `fchmod` only where
+//! A small file costs `openat`, `pwrite`, `futimens`, `statx` and `close`, and `fchown`, `fchmod` and a second look only where
 //! the kernel did not give it the right owner and mode by itself. What it was not given, it does not have: the directory begins
-//! without access lists that files would inherit, and the layer's own come last. So a seal need not ask a file without attributes for them.
+//! without access lists that files would inherit, and the layer's own come last. So a seal need not look at a file again that has one name
+//! and no attributes.
 //!
 //! | part | what it does |
 //! | --- | --- |
@@ -32,7 +33,7 @@ mod replace;
 mod tests;
 mod whiteout;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -123,6 +124,8 @@ pub(crate) struct UnpackedTree {
     pub(crate) implicit: Vec<RelPath>,
     /// Regular files that the layer replaced itself: inode and name in the aside directory.
     pub(crate) aside: Vec<(u64, String)>,
+    /// The inodes that were given further names.
+    pub(crate) linked: HashSet<u64>,
     /// What could not be written.
     pub(crate) left_out: Vec<LeftOut>,
 }
@@ -143,6 +146,7 @@ pub(crate) struct TreeWriter {
     /// opaque.
     hidden: BTreeSet<RelPath>,
     set_aside: Vec<(u64, String)>,
+    linked: HashSet<u64>,
     whiteouts: whiteout::Form,
     /// What the paths of directories that no member said count for.
     implied_bytes: u64,
@@ -186,6 +190,7 @@ impl TreeWriter {
             directories: BTreeMap::from([(RelPath::root(), implicit_root)]),
             hidden: BTreeSet::new(),
             set_aside: Vec::new(),
+            linked: HashSet::new(),
             whiteouts: whiteout::Form::default(),
             implied_bytes: 0,
         }
@@ -212,7 +217,7 @@ impl TreeWriter {
         implicit.reverse();
         let left_out =
             std::mem::take(&mut *self.shared.left_out.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(UnpackedTree { implicit, aside: self.set_aside, left_out })
+        Ok(UnpackedTree { implicit, aside: self.set_aside, linked: self.linked, left_out })
     }
 
     fn finish_directory(&mut self, path: &RelPath, state: &DirectoryState) -> Result<(), UnpackError> {

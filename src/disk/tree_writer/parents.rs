@@ -85,12 +85,12 @@ impl TreeWriter {
         Ok(self.handles.insert(path.as_bytes(), opened.map_err(failed(named, "open the directory"))?))
     }
 
-    /// The directory and name of what a hard link points at.
+    /// The directory, name and inode of what a hard link points at.
     pub(super) fn link_target(
         &mut self,
         path: &RelPath,
         target: &RelPath,
-    ) -> Result<(Arc<OwnedFd>, Vec<u8>), UnpackError> {
+    ) -> Result<(Arc<OwnedFd>, Vec<u8>, u64), UnpackError> {
         let missing = || UnpackError::LinkTargetMissing { member: member(path), target: member(target) };
         let to_directory = || UnpackError::LinkToDirectory { member: member(path), target: member(target) };
         let name = target.file_name().ok_or_else(to_directory)?;
@@ -112,7 +112,7 @@ impl TreeWriter {
         if deleted.map_err(failed(path, "examine the link's target"))? {
             return Err(missing());
         }
-        Ok((parent, name.to_vec()))
+        Ok((parent, name.to_vec(), found.id.inode))
     }
 
     /// Opens `dir` part by part, and makes the parts that are missing.
