@@ -38,6 +38,10 @@ fuzz-seeds:
 model cases="500":
     PROPTEST_CASES={{cases}} cargo test --test main model:: -- --nocapture
 
+# the program without shared libraries: target/TARGET/release/layerstore
+static:
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target "$(rustc --print host-tuple)"
+
 # power cuts on ext4, XFS and Btrfs, as root, for so many seconds each: just power-cut 600
 power-cut seconds="60":
     LAYERSTORE_POWER_CUT_SECONDS={{seconds}} cargo test --test main power_cut:: -- --nocapture

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::settings::{Ignored, Origin};
 use crate::error::ConfigError;
-use crate::sys::{path as sys_path, privileges};
+use crate::sys::{accounts, path as sys_path, privileges};
 
 /// The variable that says that mounts are not to map ids.
 pub const DISABLE_ID_MAPS: &str = "_CONTAINERS_OVERLAY_DISABLE_IDMAP";
@@ -44,7 +44,7 @@ impl Environment {
         // Each is asked for once: as a rule they are one.
         let asked = own.iter().copied().chain([user]).collect::<BTreeSet<u32>>();
         let homes: BTreeMap<u32, PathBuf> =
-            asked.into_iter().filter_map(|user| Some((user, privileges::home_of(user)?))).collect();
+            asked.into_iter().filter_map(|user| Some((user, accounts::with_id(user)?.home))).collect();
         Environment {
             home: homes.get(&user).cloned(),
             own_homes: own.iter().filter_map(|user| homes.get(user).cloned()).collect(),

@@ -24,6 +24,7 @@
 //! | [`mount`] | the mount calls, new and old, and the mount table |
 //! | [`loop_device`] | a file as a block device |
 //! | [`verity`] | files that the kernel verifies |
+//! | [`accounts`] | the user database |
 //! | [`userns`] | entering a user namespace |
 //! | [`privileges`] | what this process may do |
 //! | [`owners`] | whether owners are seen as they are |
@@ -38,6 +39,7 @@
 //!
 //! Every call returns [`std::io::Result`]: the caller knows which path and which step it was, and says so.
 
+pub(crate) mod accounts;
 pub(crate) mod acl;
 pub(crate) mod beneath;
 pub(crate) mod call;

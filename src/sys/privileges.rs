@@ -1,9 +1,8 @@
 //! What this process may do.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::unistd::{Uid, User};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::call::{Call, call};
@@ -86,11 +85,6 @@ pub(crate) fn may_give_to(uid: u32, gid: u32) -> bool {
         })
     };
     is_own || may() && is_mapped("/proc/self/uid_map", uid) && is_mapped("/proc/self/gid_map", gid)
-}
-
-/// The home directory that the user database gives a user.
-pub(crate) fn home_of(user: u32) -> Option<PathBuf> {
-    Some(User::from_uid(Uid::from_raw(user)).ok()??.dir)
 }
 
 /// Every id mapped to itself is the map of the initial namespace.

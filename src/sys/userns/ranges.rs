@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::IdExtent;
-use crate::sys::{path, process};
+use crate::sys::{accounts, path, process};
 
 /// The maps that the caller may have, and the programs that write them.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Ranges {
         let program =
             |name: &str| process::find(name).ok_or_else(|| format!("the program {name} is not installed"));
         let (newuidmap, newgidmap) = (program("newuidmap")?, program("newgidmap")?);
-        let user = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
+        let user = accounts::with_id(uid).map(|user| user.name);
         // Both files name the user, the one for groups too.
         let map = |file: &str, own: u32| {
             let text = path::read_to_string(Path::new(file))
@@ -68,7 +68,7 @@ fn run(program: &Path, pid: i32, map: &[IdExtent]) -> Result<(), String> {
 
 /// The ranges that `/etc/subuid` and `/etc/subgid` give to the user `name`, as first id and count.
 pub(crate) fn given_to(name: &str) -> io::Result<[Vec<(u32, u32)>; 2]> {
-    let user = nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let user = accounts::with_name(name).map(|user| user.uid);
     let read = |file| {
         let text = path::read_to_string(Path::new(file));
         let text = match text {
