@@ -1,7 +1,10 @@
 //! What the configuration depends on besides files: who asks, where the home is, which variables are set.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use super::settings::{Ignored, Origin};
 use crate::error::ConfigError;
@@ -124,7 +127,25 @@ impl Environment {
         if sys_path::is_directory(&usual) {
             return usual;
         }
-        Path::new(self.variable("TMPDIR").unwrap_or("/tmp")).join(format!("storage-run-{}", self.user))
+        let shared = Path::new(self.variable("TMPDIR").unwrap_or("/tmp"));
+        let shared = shared.join(format!("storage-run-{}", self.user));
+        match self.home_directory() {
+            Ok(home) if self.is_of_others(&shared) => home.join("rundir"),
+            _ => shared,
+        }
+    }
+
+    /// Whether a directory, whose name everybody can know and where everybody can make one, was made by somebody else, or others may
+    /// write in it.
+    fn is_of_others(&self, directory: &Path) -> bool {
+        let own = [self.user, privileges::effective_user()];
+        match sys_path::stat_itself(directory) {
+            Ok(found) => {
+                found.kind != FileType::Directory || !own.contains(&found.uid) || found.mode & 0o022 != 0
+            }
+            // It will be made by this user.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// Puts variables into a path: `$NAME` and `${NAME}`; `$UID` is the user id. One that is not set is nothing.

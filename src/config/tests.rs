@@ -97,6 +97,31 @@ fn without_files_a_user_has_directories_of_their_own() {
     assert!(matches!(lost.load(), Err(ConfigError::NoHome { user: 1000 })));
 }
 
+/// Everybody can know the name, and make it where everybody can.
+#[test]
+fn a_shared_directory_that_others_made_is_not_a_users() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let machine = Machine::of_user();
+    let tmp = machine.path("/tmp");
+    let machine = machine.set("TMPDIR", tmp);
+    let (shared, home) = (machine.path("/tmp/storage-run-1000"), machine.path("/home/ann/rundir"));
+    let is_in = |base: &Path| assert_eq!(machine.settings().run_root().value, base.join("containers"));
+    is_in(&shared);
+    std::fs::create_dir_all(&shared).unwrap();
+    for (mode, base) in [(0o700, &shared), (0o755, &shared), (0o770, &home), (0o777, &home), (0o1777, &home)]
+    {
+        std::fs::set_permissions(&shared, PermissionsExt::from_mode(mode)).unwrap();
+        is_in(base);
+    }
+    std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o700)).unwrap();
+    if std::os::unix::fs::chown(&shared, Some(1001), None).is_ok() {
+        is_in(&home);
+    }
+    std::fs::remove_dir(&shared).unwrap();
+    symlink(machine.path("/home"), &shared).unwrap();
+    is_in(&home);
+}
+
 #[test]
 fn only_the_first_main_file_is_read() {
     let machine = Machine::of_user().with(USR, "[storage]\ndriver = 'usr'\nrunroot = '/usr-run'\n");

@@ -44,10 +44,10 @@ pub(super) fn refuse(root: BorrowedFd<'_>, path: &Path, which: Root) -> Result<(
     })?;
     if let Some(by) = by {
         let advice = match (which, by) {
-            (Root::Store, By::Owner(_)) => {
+            (Root::Store, By::Owner(_) | By::Stranger(_)) => {
                 "be that user to change the store; to read it, open it with --no-write"
             }
-            (Root::Run, By::Owner(_)) => {
+            (Root::Run, By::Owner(_) | By::Stranger(_)) => {
                 "name another run root (--runroot); to read the store, open it with --no-write"
             }
             _ => {

@@ -15,12 +15,17 @@ impl StoreOptions {
     /// Returns [`Error::InsideStore`] if one is below a root or run root, or is shown from there by a mount.
     pub(super) fn refuse_own_files(&self) -> Result<(), Error> {
         self.files.iter().try_for_each(|file| self.refuse_inside("configuration file", file))?;
-        self.refuse_own_program()
+        self.check_program()
     }
 
-    /// The same of the mount program alone: for each time that it is looked for. It is refused as well if other users could put
-    /// another in its place, whoever has named it.
-    pub(super) fn refuse_own_program(&self) -> Result<(), Error> {
+    /// Whether the mount program may be run, whoever has named it. A store asks whenever the program is looked for.
+    ///
+    /// Ask it before [`enter_user_namespace`](crate::enter_user_namespace), too: inside, a program of another user cannot be told from one of
+    /// the machine's root.
+    ///
+    /// Returns [`Error::InsideStore`] if the program is part of a store, and [`Error::ExposedProgram`] if other users could put another in
+    /// its place. Whoever uses one that is not there says so.
+    pub fn check_program(&self) -> Result<(), Error> {
         let Some(program) = &self.mount_program else { return Ok(()) };
         self.refuse_inside("mount program", program)?;
         match exposure::on_the_way_to(program) {
@@ -29,7 +34,6 @@ impl StoreOptions {
                 path: exposed.path,
                 by: exposed.by.to_string(),
             }),
-            // Whoever uses one that is not there says so.
             Ok(None) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(Error::Io { action: "find", path: program.clone(), source }),

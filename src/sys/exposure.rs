@@ -41,6 +41,8 @@ pub(crate) enum By {
     Unknown,
     /// The user whom it belongs to, who can also change its mode.
     Owner(u32),
+    /// The user whom it belongs to, and who has no id in this user namespace, where it is shown as this one.
+    Stranger(u32),
 }
 
 impl fmt::Display for By {
@@ -52,6 +54,12 @@ impl fmt::Display for By {
             By::ListedGroup(group) => write!(f, "can be written by group {group}, as its access list says"),
             By::Unknown => f.write_str("has an access list that cannot be read"),
             By::Owner(user) => write!(f, "belongs to user {user}"),
+            By::Stranger(user) => {
+                write!(
+                    f,
+                    "belongs to user {user}, whom this user namespace shows for all who have no id in it"
+                )
+            }
         }
     }
 }
@@ -103,8 +111,13 @@ pub(crate) fn on_the_way_to(path: &Path) -> io::Result<Option<Exposed>> {
 }
 
 /// Who else could change an open file, or the names in a directory; `None` if nobody.
+///
+/// On the way to something, an owner who is not mapped in this user namespace may well be the machine's root. What is somebody's own
+/// to write to is not root's: there it is whoever made it first.
 pub(crate) fn of(file: BorrowedFd<'_>) -> io::Result<Option<By>> {
-    by(&stat(file)?, &Unmapped::default(), || xattr::get(Target::File(file), acl::ACCESS))
+    let (found, unmapped) = (stat(file)?, Unmapped::default());
+    let others = by(&found, &unmapped, || xattr::get(Target::File(file), acl::ACCESS))?;
+    Ok(others.or_else(|| of_stranger(found.uid, &unmapped)))
 }
 
 /// The same of what stands at a path without links.
@@ -160,8 +173,17 @@ fn outside(uid: u32, gid: u32) -> io::Result<(u32, u32)> {
 /// Who else could, by the owner alone, who can change the mode. Those who are not mapped in a user namespace are all seen as one, and the
 /// machine's root is among them.
 fn of_owner(uid: u32, unmapped: &Unmapped) -> Option<By> {
-    let is_trusted = [0, privileges::effective_user()].contains(&uid) || unmapped.is(uid);
+    let is_trusted = is_own_or_roots(uid) || unmapped.is(uid);
     (!is_trusted).then_some(By::Owner(uid))
+}
+
+/// The same, of those whom [`of_owner`] lets pass as the machine's root.
+fn of_stranger(uid: u32, unmapped: &Unmapped) -> Option<By> {
+    (!is_own_or_roots(uid) && unmapped.is(uid)).then_some(By::Stranger(uid))
+}
+
+fn is_own_or_roots(uid: u32) -> bool {
+    [0, privileges::effective_user()].contains(&uid)
 }
 
 /// The owner that this user namespace shows for all who are not mapped, once the kernel was asked.

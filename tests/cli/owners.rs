@@ -286,6 +286,24 @@ fn ranges_that_cannot_be_mapped_are_told() {
     assert_eq!(String::from_utf8(ran.stderr).unwrap(), "");
 }
 
+/// Once a namespace is entered, it would be shown as one of root's.
+#[test]
+fn a_program_of_another_user_is_refused_before_a_namespace_is_entered() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("owners-program", OTHER, OTHER);
+    // In which nobody takes another's names away.
+    std::fs::set_permissions(user.dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let program = user.dir.write("theirs/program", "#!/bin/sh\n");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&program, Some(OTHER - 1), Some(OTHER - 1)).unwrap();
+    let error =
+        user.layerstore(&["--mount-program", program.to_str().unwrap(), "create-layer"]).assert_exit(2);
+    assert!(error.contains(&format!("{} belongs to user {}", program.display(), OTHER - 1)), "{error}");
+    assert!(!user.dir.root().exists());
+}
+
 /// As in most containers, and on machines whose administrator wants none.
 #[test]
 fn where_no_namespace_is_allowed_images_come_and_go() {

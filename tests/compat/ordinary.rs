@@ -1,7 +1,7 @@
 //! Users who are not root: the program enters a user namespace by itself.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::support::{Dir, TestCommand, machine};
 
@@ -106,6 +106,57 @@ fn stores_of_users_are_in_their_homes() {
     let home = user.dir.join(".local/share/containers/storage");
     assert!(status.contains(&format!("[\"Root\",{home:?}]")), "{status}");
     assert!(status.contains(&format!("[\"Run Root\",{:?}]", runtime.join("containers"))), "{status}");
+}
+
+/// Has no ranges of ids, either.
+const OTHER: u32 = 54321;
+
+/// Inside, all who have no id are shown as one, and the machine's root is among them.
+#[test]
+fn what_another_user_prepared_is_not_trusted_inside() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-prepared", OTHER, OTHER);
+    // In which nobody takes another's names away.
+    std::fs::set_permissions(user.dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let told = |words: &[&str]| {
+        let output = user.command(words).output();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let give = |path: &Path| std::os::unix::fs::chown(path, Some(OTHER - 1), Some(OTHER - 1)).unwrap();
+    user.command(&["create-layer", "-i", "base"]).assert_success();
+    let ran = user.dir.join("ran");
+    let program = user.dir.write("theirs/program", format!("#!/bin/sh\n: > '{}'\nexit 1\n", ran.display()));
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    give(&program);
+    let option = format!("--storage-opt=overlay.mount_program={}", program.display());
+    let error = told(&[&option, "mount", "base"]);
+    assert!(!ran.exists());
+    assert!(error.contains(&format!("{} belongs to user {}", program.display(), OTHER - 1)), "{error}");
+
+    // The other user keeps it, and lets this one write in it.
+    let theirs = user.dir.create_dir("prepared");
+    std::fs::set_permissions(&theirs, PermissionsExt::from_mode(0o770)).unwrap();
+    let entry =
+        |tag: u8, permissions: u8, id: u32| [&[tag, 0, permissions, 0], &id.to_le_bytes()[..]].concat();
+    let none = u32::MAX;
+    let entries = [
+        entry(1, 7, none),
+        entry(2, 7, OTHER),
+        entry(4, 0, none),
+        entry(0x10, 7, none),
+        entry(0x20, 0, none),
+    ];
+    let list = [&[2, 0, 0, 0][..], &entries.concat()].concat();
+    match rustix::fs::setxattr(&theirs, "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty()) {
+        Err(rustix::io::Errno::OPNOTSUPP) => skip!("the filesystem has no access lists"),
+        done => done.unwrap(),
+    }
+    give(&theirs);
+    let error = told(&[&format!("--run={}", theirs.display()), "create-layer"]);
+    assert!(error.contains("belongs to user 65534, whom this user namespace shows"), "{error}");
+    assert_eq!(std::fs::read_dir(&theirs).unwrap().count(), 0);
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub fn enter_for(command: &Command, context: &Context) -> Result<(), Failure> {
     if !is_for_this_user() || !context.may_unshare() || !meets_owners(command) || is_of_others(context) {
         return Ok(());
     }
+    context.options().check_program()?;
     unmount_before(command, context)?;
     match layerstore::enter_user_namespace() {
         Ok(namespace) => {

@@ -39,7 +39,7 @@ impl Store {
     /// The program that would mount now: who is told to install one does so within the boot.
     pub(super) fn program(&self) -> Result<Option<PathBuf>, Error> {
         // What stands at its path may be another file than when the store was opened.
-        self.options().refuse_own_program()?;
+        self.options().check_program()?;
         Ok(self.options().mount_program.clone().or_else(overlay::find_program))
     }
 

@@ -137,7 +137,7 @@ fn execute(
     // Before a namespace is entered: inside, everybody is root.
     let place = Place::new(&flags);
     let opened = place.and_then(|place| {
-        enter_namespace(&flags)?;
+        enter_namespace(&flags, &place)?;
         if flags.is(&table::DEBUG) {
             place.debug_lines().iter().for_each(|line| console.log("debug", line));
             place.notes().for_each(|note| console.log("debug", &note));
@@ -160,8 +160,9 @@ fn execute(
 }
 
 /// Enters a user namespace if the flags say so: by default if this is not root.
-fn enter_namespace(flags: &Flags) -> Result<(), Failure> {
+fn enter_namespace(flags: &Flags, place: &Place) -> Result<(), Failure> {
     if flags.switch(&table::UNSHARE).unwrap_or_else(namespace::is_for_this_user) {
+        place.check_program()?;
         layerstore::enter_user_namespace().map_err(|error| Failure::Text(error.to_string()))?;
     }
     Ok(())

@@ -82,6 +82,11 @@ impl Place {
         Ok(Store::open(&self.options)?)
     }
 
+    /// Whether the mount program may be run, as far as it can be told before a namespace is entered.
+    pub fn check_program(&self) -> Result<(), Failure> {
+        Ok(self.options.check_program()?)
+    }
+
     /// What is told first with `--debug`.
     pub fn debug_lines(&self) -> [String; 4] {
         let [root, run_root, driver, options] = self.description();
