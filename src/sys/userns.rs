@@ -18,6 +18,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
+use nix::sys::signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
@@ -242,6 +243,9 @@ fn reap(child: Pid) {
 /// The child's part: waits until `process` is inside, maps its ids, and answers `mapped` or the reason why not.
 fn write_maps_from_outside(ranges: &Ranges, process: Pid, entered: OwnedFd, answers: OwnedFd) {
     let mut byte = [0];
+    // Who was started with the signal ignored cannot learn how the first program ended, and would not run the second.
+    // SAFETY: no handler is set, so no signal runs anything of this process.
+    unsafe { signal::signal(signal::SIGCHLD, signal::SigHandler::SigDfl) }.ok();
     // End of file without a byte: the parent did not get in, or died.
     if File::from(entered).read(&mut byte).is_ok_and(|length| length == 1) {
         let answer = ranges.write(process.as_raw()).err().unwrap_or_else(|| "mapped".to_owned());

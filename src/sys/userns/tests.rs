@@ -1,6 +1,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use nix::sys::signal::SigHandler;
+
 use super::*;
 
 /// Runs `work` in a child with a single thread, and gives back what it says. Tests run in many threads, and
@@ -171,13 +173,20 @@ fn ranges_are_mapped_through_the_set_id_programs() {
     if !Path::new("/usr/bin/newuidmap").exists() {
         return eprintln!("skipped: newuidmap is not installed");
     }
-    let said = in_child_with_ranges(&format!("{NOBODY}:200000:1000\nnobody:300000:10\n"), || {
-        become_user(NOBODY);
-        format!("{:?}", enter_user_namespace())
-    });
+    let entered = |children: SigHandler| {
+        in_child_with_ranges(&format!("{NOBODY}:200000:1000\nnobody:300000:10\n"), || {
+            become_user(NOBODY);
+            // SAFETY: no handler is set.
+            unsafe { nix::sys::signal::signal(nix::sys::signal::SIGCHLD, children) }.unwrap();
+            format!("{:?}", enter_user_namespace())
+        })
+    };
+    let said = entered(SigHandler::SigDfl);
     if said.contains("unprivileged") || said.contains("Operation not permitted") {
         return eprintln!("skipped: newuidmap is not allowed here: {said}");
     }
+    // Programs inherit that from who does not wait for them.
+    assert_eq!(entered(SigHandler::SigIgn), said);
     let extents = |own| {
         let row = |inside, outside, count| IdExtent { inside, outside, count };
         vec![row(0, own, 1), row(1, 200_000, 1000), row(1001, 300_000, 10)]
