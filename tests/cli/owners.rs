@@ -286,6 +286,19 @@ fn ranges_that_cannot_be_mapped_are_told() {
     assert_eq!(String::from_utf8(ran.stderr).unwrap(), "");
 }
 
+/// Another time there would be one, in which the files have other owners.
+#[test]
+fn a_namespace_that_cannot_be_had_now_ends_the_command() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("owners-no-process", OTHER, OTHER);
+    let command = user.become_this().args(["prlimit", "--nproc=1", "--"]).args(user.program());
+    let error = command.args(["create-layer"]).assert_exit(1);
+    assert!(error.contains("cannot enter a user namespace: fork failed"), "{error}");
+    assert!(!user.dir.root().exists());
+}
+
 /// Once a namespace is entered, it would be shown as one of root's.
 #[test]
 fn a_program_of_another_user_is_refused_before_a_namespace_is_entered() {

@@ -108,6 +108,33 @@ fn stores_of_users_are_in_their_homes() {
     assert!(status.contains(&format!("[\"Run Root\",{:?}]", runtime.join("containers"))), "{status}");
 }
 
+/// All that is written belongs to others then than at other times.
+#[test]
+fn ranges_that_cannot_be_mapped_are_told() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let Some((uid, gid, _)) = machine::user_with_ranges() else {
+        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    };
+    let user = User::new("compat-not-mapped", uid, gid);
+    for words in [&["create-layer"][..], &["unshare", "true"]] {
+        // The programs that map them get no rights.
+        let mut command = TestCommand::new("setpriv")
+            .args([format!("--reuid={uid}"), format!("--regid={gid}")])
+            .args(["--clear-groups", "--no-new-privs", "--"])
+            .arg(user.program())
+            .args(user.flags())
+            .args(words)
+            .env("CONTAINERS_STORAGE_CONF", user.dir.join("storage.conf"))
+            .env("HOME", user.dir.path());
+        let ran = command.output();
+        let told = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.success(), "{told}");
+        assert!(told.contains("level=warning") && told.contains("newgidmap failed"), "{words:?}: {told}");
+    }
+}
+
 /// Has no ranges of ids, either.
 const OTHER: u32 = 54321;
 

@@ -7,12 +7,15 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use layerstore::WithoutRanges;
+use layerstore::{NamespaceError, WithoutRanges};
 
 use crate::args::{Command, ItemCommand};
 use crate::commands;
 use crate::context::Context;
 use crate::failure::Failure;
+
+/// What is said, with the reason behind it, where a user has ranges of ids and the programs could not map them.
+pub const NOT_MAPPED: &str = "your ranges of ids could not be mapped, so all files belong to root this time";
 
 /// Whether this user needs a namespace: root has all ids, those of the machine or of the namespace that this is.
 pub fn is_for_this_user() -> bool {
@@ -21,7 +24,8 @@ pub fn is_for_this_user() -> bool {
 
 /// Enters a namespace if this user needs one for the command.
 ///
-/// Where the machine lets nobody make one, the command runs without: there, nothing was written in one either.
+/// Where the machine lets nobody make one, the command runs without: there, nothing was written in one either. What fails for another
+/// reason, such as a limit of processes, ends the command: another time it would give files to others.
 pub fn enter_for(command: &Command, context: &Context) -> Result<(), Failure> {
     if !is_for_this_user() || !context.may_unshare() || !meets_owners(command) || is_of_others(context) {
         return Ok(());
@@ -31,15 +35,15 @@ pub fn enter_for(command: &Command, context: &Context) -> Result<(), Failure> {
     match layerstore::enter_user_namespace() {
         Ok(namespace) => {
             match namespace.without_ranges {
-                Some(WithoutRanges::NotMapped(reason)) if !context.quiet() => context.note(&format!(
-                    "your ranges of ids could not be mapped, so all files belong to root this time: {reason}"
-                )),
+                Some(WithoutRanges::NotMapped(reason)) if !context.quiet() => {
+                    context.note(&format!("{NOT_MAPPED}: {reason}"));
+                }
                 Some(reason) => tracing::info!(%reason, "entered a user namespace with one id"),
                 None => tracing::debug!("entered a user namespace"),
             }
             Ok(())
         }
-        Err(error) if error.is_outside() => {
+        Err(error @ NamespaceError::NotAllowed(_)) => {
             let reason: &dyn std::error::Error = &error;
             tracing::info!(reason, "not in a user namespace");
             Ok(())

@@ -35,6 +35,8 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use layerstore::WithoutRanges;
+
 use call::Call;
 use console::Console;
 use failure::Failure;
@@ -131,13 +133,13 @@ fn execute(
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     let run = match command.run {
-        Run::Alone(run) => return run(&args).map(|()| ExitCode::SUCCESS),
+        Run::Alone(run) => return run(&args, console).map(|()| ExitCode::SUCCESS),
         Run::OnStore(run) => run,
     };
     // Before a namespace is entered: inside, everybody is root.
     let place = Place::new(&flags);
     let opened = place.and_then(|place| {
-        enter_namespace(&flags, &place)?;
+        enter_namespace(&flags, &place, console)?;
         if flags.is(&table::DEBUG) {
             place.debug_lines().iter().for_each(|line| console.log("debug", line));
             place.notes().for_each(|note| console.log("debug", &note));
@@ -160,10 +162,19 @@ fn execute(
 }
 
 /// Enters a user namespace if the flags say so: by default if this is not root.
-fn enter_namespace(flags: &Flags, place: &Place) -> Result<(), Failure> {
+fn enter_namespace(flags: &Flags, place: &Place, console: &Console) -> Result<(), Failure> {
     if flags.switch(&table::UNSHARE).unwrap_or_else(namespace::is_for_this_user) {
         place.check_program()?;
-        layerstore::enter_user_namespace().map_err(|error| Failure::Text(error.to_string()))?;
+        enter(console)?;
+    }
+    Ok(())
+}
+
+/// Enters a user namespace. Like the other program, tells where the ranges of ids could not be mapped.
+fn enter(console: &Console) -> Result<(), Failure> {
+    let entered = layerstore::enter_user_namespace().map_err(|error| Failure::Text(error.to_string()))?;
+    if let Some(WithoutRanges::NotMapped(reason)) = entered.without_ranges {
+        console.log("warning", &format!("{}: {reason}", namespace::NOT_MAPPED));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::commands::{
     changes, check, containers, copy, create, data, dedup, delete, images, layers, metadata, mount, names,
     owners, staging, status, unshare,
 };
+use super::console::Console;
 use super::failure::Failure;
 use super::flags::{Flag, Takes};
 
@@ -98,7 +99,7 @@ pub enum Run {
     /// On an open store.
     OnStore(fn(&Call<'_>) -> Result<(), Failure>),
     /// With its arguments alone.
-    Alone(fn(&[String]) -> Result<(), Failure>),
+    Alone(fn(&[String], &Console) -> Result<(), Failure>),
 }
 
 impl Command {

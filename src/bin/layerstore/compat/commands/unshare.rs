@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use super::super::console::Console;
+use super::super::enter;
 use super::super::failure::Failure;
 use super::super::golang::{quoted, signal_text, system_text};
 
@@ -12,7 +14,7 @@ use super::super::golang::{quoted, signal_text, system_text};
 const USER: &str = "_CONTAINERS_ROOTLESS_UID";
 const GROUP: &str = "_CONTAINERS_ROOTLESS_GID";
 
-pub fn unshare(words: &[String]) -> Result<(), Failure> {
+pub fn unshare(words: &[String], console: &Console) -> Result<(), Failure> {
     let shell =
         || env::var("SHELL").ok().filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
     let (program, arguments) = match words.split_first() {
@@ -20,7 +22,7 @@ pub fn unshare(words: &[String]) -> Result<(), Failure> {
         None => (shell(), &[][..]),
     };
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-    layerstore::enter_user_namespace().map_err(|error| Failure::Text(error.to_string()))?;
+    enter(console)?;
     let status = Command::new(&program)
         .args(arguments)
         .env(USER, user.as_raw().to_string())
