@@ -286,6 +286,28 @@ fn ranges_that_cannot_be_mapped_are_told() {
     assert_eq!(String::from_utf8(ran.stderr).unwrap(), "");
 }
 
+/// Only for who is not root the programs are run at all that map ids.
+#[test]
+fn no_variable_says_which_programs_map_ids() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let Some((uid, gid, _)) = machine::user_with_ranges() else {
+        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    };
+    let user = User::new("owners-path", uid, gid);
+    let mark = user.dir.join("ran");
+    for name in ["newuidmap", "newgidmap"] {
+        let program = user.dir.write(format!("bin/{name}"), format!("#!/bin/sh\n: > '{}'\n", mark.display()));
+        std::fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", user.dir.join("bin").display());
+    let ran = user.layerstore(&["--log", "debug", "create-layer"]).env("PATH", path).output();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(!mark.exists(), "{said}");
+    assert!(said.contains("entered a user namespace") && !said.contains("one id"), "{said}");
+}
+
 /// Another time there would be one, in which the files have other owners.
 #[test]
 fn a_namespace_that_cannot_be_had_now_ends_the_command() {
