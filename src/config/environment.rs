@@ -1,7 +1,6 @@
 //! What the configuration depends on besides files: who asks, where the home is, which variables are set.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -129,6 +128,8 @@ impl Environment {
         }
         let shared = Path::new(self.variable("TMPDIR").unwrap_or("/tmp"));
         let shared = shared.join(format!("storage-run-{}", self.user));
+        // Made before it is looked at: what stands there as this user's stays, whoever waits for the moment.
+        sys_path::make_directory(&shared, 0o700).ok();
         match self.home_directory() {
             Ok(home) if self.is_of_others(&shared) => home.join("rundir"),
             _ => shared,
@@ -143,8 +144,7 @@ impl Environment {
             Ok(found) => {
                 found.kind != FileType::Directory || !own.contains(&found.uid) || found.mode & 0o022 != 0
             }
-            // It will be made by this user.
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Err(_) => true,
         }
     }
 

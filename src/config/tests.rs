@@ -106,8 +106,11 @@ fn a_shared_directory_that_others_made_is_not_a_users() {
     let machine = machine.set("TMPDIR", tmp);
     let (shared, home) = (machine.path("/tmp/storage-run-1000"), machine.path("/home/ann/rundir"));
     let is_in = |base: &Path| assert_eq!(machine.settings().run_root().value, base.join("containers"));
+    // Where it cannot be made, nobody knows who will.
+    is_in(&home);
+    std::fs::create_dir(machine.path("/tmp")).unwrap();
     is_in(&shared);
-    std::fs::create_dir_all(&shared).unwrap();
+    assert_eq!(std::fs::metadata(&shared).unwrap().permissions().mode() & 0o7777, 0o700);
     for (mode, base) in [(0o700, &shared), (0o755, &shared), (0o770, &home), (0o777, &home), (0o1777, &home)]
     {
         std::fs::set_permissions(&shared, PermissionsExt::from_mode(mode)).unwrap();

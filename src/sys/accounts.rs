@@ -37,6 +37,8 @@ mod database {
 
 #[cfg(any(test, all(target_env = "gnu", target_feature = "crt-static")))]
 mod file {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
     use super::Account;
@@ -52,15 +54,16 @@ mod file {
 
     fn find(is_it: impl Fn(&Account) -> bool) -> Option<Account> {
         let text = path::read(Path::new("/etc/passwd")).ok()?;
-        // The full name of one user may be in any encoding.
-        String::from_utf8_lossy(&text).lines().filter_map(parse).find(is_it)
+        text.split(|byte| *byte == b'\n').filter_map(parse).find(is_it)
     }
 
     /// Reads a line such as `ann:x:1000:1000:Ann,,,:/home/ann:/bin/sh`.
-    pub(super) fn parse(line: &str) -> Option<Account> {
-        let mut fields = line.split(':');
-        let (name, _, uid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
-        let home = fields.nth(2)?.into();
+    pub(super) fn parse(line: &[u8]) -> Option<Account> {
+        let mut fields = line.split(|byte| *byte == b':');
+        // The full name and the home may be in any encoding.
+        let text = |field| std::str::from_utf8(field).ok();
+        let (name, _, uid) = (text(fields.next()?)?, fields.next()?, text(fields.next()?)?.parse().ok()?);
+        let home = OsStr::from_bytes(fields.nth(2)?).into();
         // What begins with one of these says for others where to look.
         let is_account = !name.is_empty() && !name.starts_with(['+', '-', '#']);
         is_account.then(|| Account { name: name.to_owned(), uid, home })
@@ -79,8 +82,8 @@ mod tests {
     #[test]
     fn lines_that_are_no_accounts_are_passed_over() {
         let ann = Account { name: "ann".to_owned(), uid: 1000, home: "/home/ann".into() };
-        assert_eq!(file::parse("ann:x:1000:1000:Ann,,,:/home/ann:/bin/sh"), Some(ann.clone()));
-        assert_eq!(file::parse("ann:x:1000:1000::/home/ann"), Some(ann));
+        assert_eq!(file::parse(b"ann:x:1000:1000:Ann \xe9,,,:/home/ann:/bin/sh"), Some(ann.clone()));
+        assert_eq!(file::parse(b"ann:x:1000:1000::/home/ann"), Some(ann));
         for line in [
             "",
             "# x:x:1:1::/:",
@@ -90,7 +93,7 @@ mod tests {
             "ann:x:1000:1000:",
             "ann:x:one:1::/:",
         ] {
-            assert_eq!(file::parse(line), None, "{line}");
+            assert_eq!(file::parse(line.as_bytes()), None, "{line}");
         }
     }
 

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::signal;
+use nix::sys::signal::{self, SigHandler};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
@@ -120,6 +120,7 @@ pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
         return Err(NamespaceError::Threads { count });
     }
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let _children = ChildrenAreHeard::new();
     try_out(uid, gid)?;
     let (ranges, refused) = match Ranges::of_caller(uid, gid) {
         Ok(ranges) => {
@@ -140,6 +141,26 @@ pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
     Ok(UserNamespace { ids, without_ranges: refused })
 }
 
+/// Lets this process and its children learn how processes end that they start, until this is dropped: who was started with `SIGCHLD` ignored
+/// cannot.
+struct ChildrenAreHeard(Option<SigHandler>);
+
+impl ChildrenAreHeard {
+    fn new() -> Self {
+        // SAFETY: no handler is set, so no signal runs anything of this process.
+        ChildrenAreHeard(unsafe { signal::signal(signal::SIGCHLD, SigHandler::SigDfl) }.ok())
+    }
+}
+
+impl Drop for ChildrenAreHeard {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            // SAFETY: whoever set the handler that was there before has answered for it.
+            unsafe { signal::signal(signal::SIGCHLD, before) }.ok();
+        }
+    }
+}
+
 /// Has a child try what cannot be undone: AppArmor can let a process into a namespace and give it no rights there, and
 /// there is no way back out.
 fn try_out(uid: u32, gid: u32) -> Result<(), NamespaceError> {
@@ -155,8 +176,7 @@ fn try_out(uid: u32, gid: u32) -> Result<(), NamespaceError> {
         }
         ForkResult::Parent { child } => loop {
             let refusal = match waitpid(child, None) {
-                // Where the process ignores `SIGCHLD` nobody knows.
-                Ok(WaitStatus::Exited(_, 0)) | Err(nix::Error::ECHILD) => return Ok(()),
+                Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
                 Ok(WaitStatus::Exited(_, code)) => io::Error::from_raw_os_error(code),
                 // As a filter of system calls does it.
                 Ok(WaitStatus::Signaled(_, signal, _)) => {
@@ -165,7 +185,7 @@ fn try_out(uid: u32, gid: u32) -> Result<(), NamespaceError> {
                 Ok(_) | Err(nix::Error::EINTR) => continue,
                 Err(errno) => return Err(io("waiting for a process")(errno)),
             };
-            return Err(NamespaceError::NotAllowed(refusal));
+            return Err(refused(refusal));
         },
     }
 }
@@ -173,7 +193,9 @@ fn try_out(uid: u32, gid: u32) -> Result<(), NamespaceError> {
 /// What every entry can fall back to: with ranges more is mapped, by others.
 fn enter_with_one_id(uid: u32, gid: u32) -> io::Result<()> {
     let failed = |error: NamespaceError| match error {
-        NamespaceError::NotAllowed(source) | NamespaceError::IdMap { source, .. } => source,
+        NamespaceError::NotAllowed(source)
+        | NamespaceError::Io { source, .. }
+        | NamespaceError::IdMap { source, .. } => source,
         other => io::Error::other(other),
     };
     unshare().map_err(failed)?;
@@ -183,7 +205,20 @@ fn enter_with_one_id(uid: u32, gid: u32) -> io::Result<()> {
 
 fn unshare() -> Result<(), NamespaceError> {
     nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| NamespaceError::NotAllowed(errno.into()))
+        .map_err(|errno| refused(errno.into()))
+}
+
+/// Tells a machine that allows no namespaces from one that has just no room for another.
+fn refused(source: io::Error) -> NamespaceError {
+    let allowed = || {
+        path::read_to_string(Path::new("/proc/sys/user/max_user_namespaces")).ok()?.trim().parse::<u64>().ok()
+    };
+    match source.raw_os_error() {
+        Some(libc::ENOMEM | libc::EAGAIN) => {}
+        Some(libc::ENOSPC | libc::EUSERS) if allowed().is_some_and(|most| most > 0) => {}
+        _ => return NamespaceError::NotAllowed(source),
+    }
+    NamespaceError::Io { action: "making a user namespace", source }
 }
 
 /// Enters the namespace while a child that stays outside waits to write the maps: only a process of the outer
@@ -235,7 +270,7 @@ fn broken_pipe_is_fine(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
-/// Waits for a child to end. Where the process ignores `SIGCHLD` the kernel has reaped it already.
+/// Waits for a child to end.
 fn reap(child: Pid) {
     while waitpid(child, None) == Err(nix::Error::EINTR) {}
 }
@@ -243,9 +278,6 @@ fn reap(child: Pid) {
 /// The child's part: waits until `process` is inside, maps its ids, and answers `mapped` or the reason why not.
 fn write_maps_from_outside(ranges: &Ranges, process: Pid, entered: OwnedFd, answers: OwnedFd) {
     let mut byte = [0];
-    // Who was started with the signal ignored cannot learn how the first program ended, and would not run the second.
-    // SAFETY: no handler is set, so no signal runs anything of this process.
-    unsafe { signal::signal(signal::SIGCHLD, signal::SigHandler::SigDfl) }.ok();
     // End of file without a byte: the parent did not get in, or died.
     if File::from(entered).read(&mut byte).is_ok_and(|length| length == 1) {
         let answer = ranges.write(process.as_raw()).err().unwrap_or_else(|| "mapped".to_owned());
