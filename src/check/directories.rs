@@ -68,8 +68,11 @@ pub(super) fn check(
         }
         Ok(outcome)
     };
+    // A deep look at one directory keeps all processors busy by itself, but for its listing.
+    let most = if level == CheckLevel::Deep { 2 } else { usize::MAX };
+    let at_a_time = parallel::workers(jobs.len(), 1).min(most);
     let mut of_archives = Vec::new();
-    for (part, archives) in parallel::each(&jobs, parallel::workers(jobs.len(), 1), || (), run)? {
+    for (part, archives) in parallel::each(&jobs, at_a_time, || (), run)? {
         report.add(part);
         of_archives.extend(archives);
     }

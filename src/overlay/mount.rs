@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::mount::MsFlags;
 use rustix::mount::MountAttrFlags;
@@ -300,9 +300,9 @@ pub enum UnmountMode {
     Detach,
 }
 
-/// How often an unmount waits for processes that another thread has just forked: until they become another program, they hold
-/// whatever this process had open in the mount.
-const FORK_TRIES: usize = 200;
+/// How long an unmount waits for processes that another thread has just forked, and how long between two tries: until they become another
+/// program, they hold whatever this process had open in the mount.
+const FORK_PATIENCE: Duration = Duration::from_secs(1);
 const FORK_WAIT: Duration = Duration::from_millis(5);
 
 /// Takes away the mount at `target`.
@@ -322,10 +322,11 @@ pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError
     };
     let mut unmounted = try_once();
     let mut seen = Vec::new();
-    for _ in 0..FORK_TRIES {
-        if !unmounted.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY)) {
-            break;
-        }
+    // A look at all processes takes long where there are many.
+    let begun = Instant::now();
+    while begun.elapsed() < FORK_PATIENCE
+        && unmounted.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY))
+    {
         let found = holders::but_forks(target);
         if found.iter().any(|holder| seen.contains(holder)) {
             break;

@@ -20,7 +20,7 @@ const PIECE: usize = 128 * 1024;
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The unit of holes: what filesystems give space in.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 /// So many zeros in what is written at once become a hole. Fewer are not worth a further call, and a further extent. More than twice as
 /// many in one file have a hole in any case, wherever one call ends and the next begins: what a stream may expand to, whatever its

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::FileType;
 
+use super::file::BLOCK;
 use super::{LeftOutWhat, Shared, TreeWriter, UnpackOptions, failed, is_refusal, member};
 use crate::disk::masked::{self, Override, Special};
 use crate::disk::overlay_form::{DEFAULT_ACL, Meaning};
@@ -126,7 +127,10 @@ impl Shared {
         let look = || stat::stat(file).map_err(failed(path, "examine"));
         let found = look()?;
         let was_right = self.amend(path, file, &found, metadata, None)?;
-        if !metadata.xattrs.is_empty() || self.options.mask.is_some() {
+        // What XFS has set aside for more, and gives back when the file is closed, is none of its size.
+        let blocks = found.size.checked_next_multiple_of(BLOCK as u64);
+        let keeps_its_size = blocks.is_some_and(|whole| found.allocated <= whole);
+        if !metadata.xattrs.is_empty() || self.options.mask.is_some() || !keeps_its_size {
             return Ok((found.id.inode, None));
         }
         Ok((found.id.inode, Some(if was_right { found } else { look()? })))
