@@ -62,7 +62,7 @@ macro_rules! limits {
 
 limits! {
     /// Members of a layer's archive, and directories that they only imply. 4 194 304, in all layers of an image that are unpacked for
-    /// it together: large images have some hundreds of thousands of files, the largest a million or two. Each takes about 430 bytes
+    /// it together: large images have some hundreds of thousands of files, the largest a million or two. Each takes up to 640 bytes
     /// of memory while its layer is sealed and 375 until the image is whole, whatever it says.
     entries: Entries = 4 << 20;
     /// Bytes in the path, or the link target, of one member. 16 KiB: four times what Linux takes in one call.

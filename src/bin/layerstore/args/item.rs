@@ -22,6 +22,7 @@ pub struct ItemArgs {
 
 /// What to do with items.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum ItemCommand {
     /// List the data items of a thing
     #[command(visible_alias = "ls")]
