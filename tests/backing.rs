@@ -206,3 +206,17 @@ fn a_filesystem_that_tells_no_kinds_of_names_is_for_the_mount_program() {
         Err(why) => skip!("{why}"),
     }
 }
+
+#[test]
+fn ext4_is_asked_to_place_layers_apart() {
+    let dir = Dir::new("placed-apart");
+    match filesystem(&dir, "ext4") {
+        Ok(at) => {
+            open(&dir, &at).create_layer(None, &LayerOptions::default()).unwrap();
+            let listed = TestCommand::new("lsattr").arg("-d").arg(at.join("store/diffs")).stdout();
+            let attributes = listed.split(' ').next().unwrap();
+            assert!(attributes.contains('T'), "{attributes}");
+        }
+        Err(why) => skip!("{why}"),
+    }
+}
