@@ -108,17 +108,24 @@ impl fmt::Debug for Name {
 
 /// Returns [`ValueError::Id`] if `text` is no id of any kind.
 pub(crate) fn check_id(text: &str) -> Result<(), ValueError> {
-    let is_plain = |byte: u8| PLAIN.checked_shr(u32::from(byte)).is_some_and(|bits| bits & 1 == 1);
+    let is_plain = |byte: u8| PLAIN.get(usize::from(byte)) == Some(&true);
     let good = (1..=128).contains(&text.len())
-        && text.bytes().all(is_plain)
+        // To the end in any case: without a way out the loop is a few instructions for each byte.
+        && text.bytes().fold(true, |good, byte| good & is_plain(byte))
         && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
     if good { Ok(()) } else { Err(ValueError::Id(shown(text))) }
 }
 
-/// Which bytes an id may have, a bit for each of ASCII: a list of many things checks every byte of every id.
-const PLAIN: u128 = {
-    let (digits, upper, lower) = (0x3ff_u128 << b'0', 0x3ff_ffff_u128 << b'A', 0x3ff_ffff_u128 << b'a');
-    digits | upper | lower | (1 << b'_') | (1 << b'.') | (1 << b'-')
+/// Which bytes an id may have: a list of many things checks every byte of every id.
+#[expect(clippy::indexing_slicing, reason = "a constant whose making panics does not compile")]
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = u8::MIN;
+    while byte < u8::MAX {
+        plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        byte += 1;
+    }
+    plain
 };
 
 #[cfg(test)]
