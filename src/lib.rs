@@ -81,7 +81,8 @@
 //!
 //! The library prints nothing, never exits, and starts no thread that outlives a call, save for one that waits for a
 //! lock after its call has given up. Long operations report to a [`ProgressFn`] and to `tracing`; [`measure`]
-//! tells where their time went.
+//! tells where their time went. It changes no signals of the process: a program that may be started with `SIGCHLD` ignored calls
+//! [`hear_children`] first.
 //!
 //! # What survives a crash
 //!
@@ -188,6 +189,7 @@ pub use store::{
     Quota, QuotaUsage, Removal, SealOptions, StagedDiff, Status, Store, StoreOptions, Subject, SyncMode,
     Thing, ThingId, Things, Uncollected, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
 };
+pub use sys::children::hear_children;
 pub use sys::userns::{
     IdExtent, IdMaps, MappedIds, UserNamespace, WithoutRanges, enter_user_namespace, is_privileged,
 };

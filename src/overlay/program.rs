@@ -13,7 +13,7 @@ use super::request::{MountPlan, Upper};
 use crate::error::MountError;
 use crate::sys::file::File;
 use crate::sys::mount::info;
-use crate::sys::process;
+use crate::sys::{children, process};
 
 /// Runs `program` to mount `plan` at `target`. It serves the mount in the background after this call.
 ///
@@ -31,8 +31,16 @@ pub(super) fn mount(plan: &MountPlan, program: &Path, target: &Path) -> Result<(
             path.display()
         ))
     })?;
-    let output = process::run(program, &plan.base, [OsStr::new("-o"), &options, target.as_os_str()])
-        .map_err(|error| failed(format!("it cannot be run: {error}")))?;
+    let output = match process::run(program, &plan.base, [OsStr::new("-o"), &options, target.as_os_str()]) {
+        // It did run, and how it ended only the mount table says.
+        Err(error) if children::is_unheard(&error) => {
+            return match is_mounted(target)? {
+                true => Ok(()),
+                false => Err(failed(format!("it ended without a mount, and {}", children::UNHEARD))),
+            };
+        }
+        ran => ran.map_err(|error| failed(format!("it cannot be run: {error}")))?,
+    };
     // libfuse passes options of its own on, which the program names without need.
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("unknown argument ignored")).collect();
@@ -53,6 +61,14 @@ pub(super) fn unmount(target: &Path, detach: bool) -> Option<io::Result<()>> {
     let flags = if detach { ["-u", "-z", "--"].as_slice() } else { ["-u", "--"].as_slice() };
     let words = flags.iter().map(OsStr::new).chain([target.as_os_str()]);
     let output = match process::run(&helper, Path::new("/"), words) {
+        Err(error) if children::is_unheard(&error) => {
+            return Some(match made(target) {
+                true => {
+                    Err(io::Error::other(format!("{} did not, and {}", helper.display(), children::UNHEARD)))
+                }
+                false => Ok(()),
+            });
+        }
         Err(error) => return Some(Err(error)),
         Ok(output) => output,
     };
@@ -157,11 +173,15 @@ const DEVICE: &str = "/dev/fuse";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::options::plan;
     use super::super::probe::Probe;
     use super::super::request::{MountRequest, XattrClass};
     use super::*;
     use crate::sys::userns::IdMaps;
+    use crate::sys::userns::tests::in_child;
 
     #[test]
     fn a_plan_becomes_options_of_the_program() {
@@ -190,5 +210,36 @@ mod tests {
             request.lowers = vec![odd.into()];
             assert_eq!(plan(&probe, &request).unwrap().program_options(), Err(Path::new(odd)));
         }
+    }
+
+    /// A host program may ignore how its children end, and the library changes none of its signals.
+    #[test]
+    fn the_mount_table_tells_how_a_program_ended_if_the_kernel_does_not() {
+        if !crate::sys::userns::is_privileged() {
+            return eprintln!("skipped: needs root");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (program, target) = (dir.path().join("program"), dir.path().join("target"));
+        fs::create_dir(&target).unwrap();
+        let mut request = MountRequest::new(dir.path(), dir.path(), XattrClass::Trusted);
+        request.lowers = vec![target.clone()];
+        let mount_by = |script: &str| {
+            fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+            let probe = Probe { program: Some(program.clone()), ..Probe::nothing() };
+            let plan = plan(&probe, &request).unwrap();
+            in_child(|| {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+                crate::sys::mount::make_private(Path::new("/"), true).unwrap();
+                children::tests::ignore();
+                match mount(&plan, &program, &target) {
+                    Ok(()) => "mounted".to_owned(),
+                    Err(error) => crate::error::Error::from(error).to_string(),
+                }
+            })
+        };
+        assert_eq!(mount_by("mount -t tmpfs none \"$3\""), "mounted");
+        let error = mount_by("exit 1");
+        assert!(error.contains("ended without a mount") && error.contains("hear_children"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`beneath`] | opening below a directory handle, never through a link |
 //! | [`call`] | what all of them go through |
+//! | [`children`] | how children of the process ended |
 //! | [`directory`] | listing a directory |
 //! | [`file`] | open files: reading, writing, length |
 //! | [`path`] | calls by an ordinary path |
@@ -43,6 +44,7 @@ pub(crate) mod accounts;
 pub(crate) mod acl;
 pub(crate) mod beneath;
 pub(crate) mod call;
+pub(crate) mod children;
 pub(crate) mod directory;
 pub(crate) mod exposure;
 pub(crate) mod extent;

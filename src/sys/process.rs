@@ -15,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::fs::FileType;
 
 use super::call::{Call, call};
+use super::children;
 
 /// Where programs are looked for, in this order. The last ones are those of NixOS, which has none in the others.
 const DIRECTORIES: [&str; 8] = [
@@ -30,6 +31,8 @@ const DIRECTORIES: [&str; 8] = [
 
 /// Runs a program in a directory to its end, with nothing to read. It finds its own helpers in the directories of the system, and
 /// speaks English.
+///
+/// Returns an error that [`children::is_unheard`] if it ran to its end, and this process ignores how children end.
 pub(crate) fn run(
     program: &Path,
     directory: &Path,
@@ -38,9 +41,14 @@ pub(crate) fn run(
     let mut command = Command::new(program);
     command.current_dir(directory).args(arguments).stdin(Stdio::null());
     command.env_clear().env("PATH", DIRECTORIES.join(":")).env("LC_ALL", "C");
-    // SAFETY: the closure makes one system call with plain numbers: it allocates nothing and takes no lock, so it may run in the
+    // SAFETY: the closure makes two system calls with plain numbers: it allocates nothing and takes no lock, so it may run in the
     // child of a process with threads.
-    unsafe { command.pre_exec(close_others) };
+    unsafe {
+        command.pre_exec(|| {
+            children::take_back();
+            close_others()
+        });
+    }
     call(Call::Run, || command.output())
 }
 

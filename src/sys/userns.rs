@@ -9,7 +9,7 @@ mod idmap;
 mod other_side;
 mod ranges;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -18,12 +18,12 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::signal::{self, SigHandler};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use rustix::thread::CapabilitySet;
 
+use super::children::Heard;
 use super::file::File;
 use super::path;
 use crate::error::NamespaceError;
@@ -120,7 +120,7 @@ pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
         return Err(NamespaceError::Threads { count });
     }
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let _children = ChildrenAreHeard::new();
+    let _heard = Heard::new();
     try_out(uid, gid)?;
     let (ranges, refused) = match Ranges::of_caller(uid, gid) {
         Ok(ranges) => {
@@ -139,26 +139,6 @@ pub fn enter_user_namespace() -> Result<UserNamespace, NamespaceError> {
         None => MappedIds::Single,
     };
     Ok(UserNamespace { ids, without_ranges: refused })
-}
-
-/// Lets this process and its children learn how processes end that they start, until this is dropped: who was started with `SIGCHLD` ignored
-/// cannot.
-struct ChildrenAreHeard(Option<SigHandler>);
-
-impl ChildrenAreHeard {
-    fn new() -> Self {
-        // SAFETY: no handler is set, so no signal runs anything of this process.
-        ChildrenAreHeard(unsafe { signal::signal(signal::SIGCHLD, SigHandler::SigDfl) }.ok())
-    }
-}
-
-impl Drop for ChildrenAreHeard {
-    fn drop(&mut self) {
-        if let Some(before) = self.0 {
-            // SAFETY: whoever set the handler that was there before has answered for it.
-            unsafe { signal::signal(signal::SIGCHLD, before) }.ok();
-        }
-    }
 }
 
 /// Has a child try what cannot be undone: AppArmor can let a process into a namespace and give it no rights there, and

@@ -33,16 +33,17 @@ impl User {
             .map(|(flag, path)| format!("--{flag}={}", path.display()))
     }
 
-    fn command(&self, words: &[&str]) -> TestCommand {
+    fn become_this(&self) -> TestCommand {
         TestCommand::new("setpriv")
             .args([format!("--reuid={}", self.uid), format!("--regid={}", self.gid)])
             .args(["--clear-groups", "--"])
-            .arg(self.program())
-            .args(self.flags())
-            .args(words)
             .env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"))
             .env("HOME", self.dir.path())
             .current_dir(self.dir.path())
+    }
+
+    fn command(&self, words: &[&str]) -> TestCommand {
+        self.become_this().arg(self.program()).args(self.flags()).args(words)
     }
 
     fn told(&self, words: &[&str]) -> String {
@@ -226,6 +227,13 @@ fn statuses_pass_through_a_namespace() {
         "fork/exec /nowhere/program: no such file or directory\n"
     );
     assert_eq!(unshare(&["sh", "-c", "echo $_CONTAINERS_ROOTLESS_UID"]).stdout(), "65534\n");
+    // Whoever starts the program may ignore how its own children end, and programs inherit that.
+    let ignoring = format!(
+        "trap '' CHLD; exec {} {} unshare sh -c 'exit 7'",
+        user.program().display(),
+        user.flags().join(" ")
+    );
+    assert_eq!(user.become_this().args(["sh", "-c", &ignoring]).assert_exit(1), "exit status 7\n");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 
 /// Runs `work` in a child with a single thread, and gives back what it says. Tests run in many threads, and
 /// `enter_user_namespace` takes one only.
-fn in_child(work: impl FnOnce() -> String) -> String {
+pub(crate) fn in_child(work: impl FnOnce() -> String) -> String {
     let (answer, answers) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     // SAFETY: the allocator of libc is made whole after fork, and the tests take no other lock in the child.
     match unsafe { nix::unistd::fork() }.unwrap() {
