@@ -1,6 +1,7 @@
 //! What the configuration depends on besides files: who asks, where the home is, which variables are set.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -117,34 +118,35 @@ impl Environment {
         }
     }
 
-    /// Where what a reboot drops is kept for the user.
-    pub(super) fn runtime_dir(&self) -> PathBuf {
+    /// Where what a reboot drops is kept for the user. Nothing is made.
+    pub(super) fn runtime_dir(&self) -> RuntimeDir {
         if let Some(set) = self.variable("XDG_RUNTIME_DIR") {
-            return set.into();
+            return RuntimeDir::Own(set.into());
         }
         let usual = self.system_path(&format!("/run/user/{}", self.user));
         if sys_path::is_directory(&usual) {
-            return usual;
+            return RuntimeDir::Own(usual);
         }
-        let shared = Path::new(self.variable("TMPDIR").unwrap_or("/tmp"));
-        let shared = shared.join(format!("storage-run-{}", self.user));
-        // Made before it is looked at: what stands there as this user's stays, whoever waits for the moment.
-        sys_path::make_directory(&shared, 0o700).ok();
+        let above = PathBuf::from(self.variable("TMPDIR").unwrap_or("/tmp"));
+        let above = std::path::absolute(&above).unwrap_or(above);
+        let shared = above.join(format!("storage-run-{}", self.user));
         match self.home_directory() {
-            Ok(home) if self.is_of_others(&shared) => home.join("rundir"),
-            _ => shared,
+            Ok(home) if !sys_path::is_directory(&above) || self.is_of_others(&shared) => {
+                RuntimeDir::Own(home.join("rundir"))
+            }
+            _ => RuntimeDir::Shared(shared),
         }
     }
 
     /// Whether a directory, whose name everybody can know and where everybody can make one, was made by somebody else, or others may
-    /// write in it.
+    /// write in it. One that is missing is nobody's yet: whoever makes it by then, it is looked at again when it is used.
     fn is_of_others(&self, directory: &Path) -> bool {
         let own = [self.user, privileges::effective_user()];
         match sys_path::stat_itself(directory) {
             Ok(found) => {
                 found.kind != FileType::Directory || !own.contains(&found.uid) || found.mode & 0o022 != 0
             }
-            Err(_) => true,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 
@@ -165,6 +167,14 @@ impl Environment {
         path.push_str(rest);
         PathBuf::from(path)
     }
+}
+
+/// A directory for what a reboot drops.
+pub(super) enum RuntimeDir {
+    /// Nobody but the user has anything to do with it.
+    Own(PathBuf),
+    /// Everybody can make one of that name.
+    Shared(PathBuf),
 }
 
 /// Whether two paths lead to one place. What is not there is nowhere.

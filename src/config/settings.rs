@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::document::{self, Value, Warning};
+use super::environment::RuntimeDir;
 use super::file;
 use super::key::KEYS;
 use super::search::Source;
@@ -161,6 +162,7 @@ pub struct Settings {
     driver_options: Vec<DriverOption>,
     graph_root: Setting<PathBuf>,
     run_root: Setting<PathBuf>,
+    shared_run_directory: Option<PathBuf>,
     image_store: Option<Setting<PathBuf>>,
     disable_id_maps: bool,
     ignored: Vec<Ignored>,
@@ -221,11 +223,13 @@ impl Settings {
         }
         // Text that is empty is as good as not there.
         values.retain(|_, setting: &mut Setting| setting.value != Value::Text(String::new()));
+        let (run_root, shared_run_directory) = run_root(environment, &values);
         let settings = Settings {
             driver: driver(environment, &values),
             driver_options: driver_options(environment, &values),
             graph_root: graph_root(environment, &values)?,
-            run_root: run_root(environment, &values),
+            run_root,
+            shared_run_directory,
             image_store: text(&values, "storage.imagestore").map(|setting| setting.map(PathBuf::from)),
             disable_id_maps: environment.disables_id_mapped_mounts(),
             ignored: ignored(environment, &values, &names),
@@ -280,6 +284,12 @@ impl Settings {
     /// The directory of what a reboot drops.
     pub fn run_root(&self) -> &Setting<PathBuf> {
         &self.run_root
+    }
+
+    /// The directory that the run root is in by default, if that is one where everybody can make it, such as `/tmp/storage-run-1000`: who
+    /// opens a store makes it, or refuses it if it is another user's.
+    pub(crate) fn shared_run_directory(&self) -> Option<&Path> {
+        self.shared_run_directory.as_deref()
     }
 
     /// The directory of a separate store for images.
@@ -524,13 +534,18 @@ fn graph_root(
     Ok(Setting { value, origin: Origin::Default })
 }
 
-fn run_root(environment: &Environment, values: &BTreeMap<&'static str, Setting>) -> Setting<PathBuf> {
+/// `runroot`, else the default of the user, with the directory above it if everybody can make that.
+fn run_root(
+    environment: &Environment,
+    values: &BTreeMap<&'static str, Setting>,
+) -> (Setting<PathBuf>, Option<PathBuf>) {
     if let Some(set) = text(values, "storage.runroot") {
-        return set.map(|path| environment.expand(&path));
+        return (set.map(|path| environment.expand(&path)), None);
     }
-    let value = match environment.is_rootless() {
-        true => environment.runtime_dir().join("containers"),
-        false => PathBuf::from(SYSTEM_RUN_ROOT),
+    let (value, shared) = match environment.is_rootless().then(|| environment.runtime_dir()) {
+        None => (PathBuf::from(SYSTEM_RUN_ROOT), None),
+        Some(RuntimeDir::Own(directory)) => (directory.join("containers"), None),
+        Some(RuntimeDir::Shared(directory)) => (directory.join("containers"), Some(directory)),
     };
-    Setting { value, origin: Origin::Default }
+    (Setting { value, origin: Origin::Default }, shared)
 }

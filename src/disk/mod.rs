@@ -3,7 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`layout`] | the root |
-//! | [`privacy`] | whether others could change what is in a root
+//! | [`privacy`] | whether others could change what is in a root |
 //! | [`names`] | every name that is written below it |
 //! | [`neighbour`] | the names of containers-storage, whose store is not one |
 //! | [`marker`] | the file that makes a directory a store |
@@ -27,6 +27,7 @@
 //! | [`file_in`] | files in the directories of images and containers |
 //! | [`digest_lock`] | lock files of digests in the run root |
 //! | [`run_layout`] | the run root and every name that is written there |
+//! | [`shared_run`] | the directory above run roots where everybody can make one |
 //! | [`reserve`] | space to give up when the disk is full |
 //! | [`parallel`] | many pieces of work on all processors |
 //! | [`walk`], [`dir_stack`] | walking a tree by directory handles |
@@ -69,6 +70,7 @@ mod reserve;
 mod run_layout;
 mod scan;
 mod share;
+mod shared_run;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -108,10 +110,11 @@ pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, Withheld, WithheldPart, Written, handle, has_owner, list,
-    list_as_left, list_of_another, measured_scan, scan, without,
+    LeftBelow, ScannedEntry, ScannedKind, Withheld, WithheldPart, Written, handle, has_owner, list, list_as_left,
+    list_of_another, measured_scan, scan, without,
 };
 pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};
+pub(crate) use shared_run::{ensure_shared_run_directory, refuse_of_others};
 pub(crate) use staging::{Filled, Stage, StagedBlob, StagedData, StagedFiles, Staging};
 pub(crate) use translate::{Translate, translate_owners};
 pub(crate) use trash::{Part, Trash};

@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use layerstore_schema::header::{Access, Header, incompatible};
 use layerstore_schema::manifest::Manifest;
 
-use crate::disk::{
-    self, DiffName, Layout, RunLayout, Subdirectory, UnpackOptions, Writeback, XattrNamespace, marker,
-};
+use crate::disk::{self, DiffName, Layout, Subdirectory, UnpackOptions, Writeback, XattrNamespace, marker};
 #[cfg(doc)]
 use crate::error::MountError;
 use crate::error::{Error, LayoutError, MetaError};
@@ -113,7 +111,7 @@ impl Store {
         let read_only = options.read_only || layout.is_read_only()?;
         if !read_only {
             layout.refuse_exposed()?;
-            RunLayout::refuse_exposed(&options.run_root_path())?;
+            options.refuse_exposed_run_root()?;
         }
         let mut database_options = options.database.clone();
         database_options.read_only = read_only;
@@ -336,7 +334,7 @@ fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout
         {
             // Nothing could be written to in it.
             options.check_quota(Quota::default(), path)?;
-            RunLayout::refuse_exposed(&options.run_root_path())?;
+            options.refuse_exposed_run_root()?;
             match Layout::create(path, namespace) {
                 // Another process was faster.
                 Err(LayoutError::AlreadyAStore { .. }) => Layout::open(path)?,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::AdditionalLayerStore;
 use crate::config::Ignored;
+use crate::disk::{self, RunLayout};
+use crate::error::LayoutError;
 use crate::meta::DatabaseOptions;
 use crate::types::Limits;
 
@@ -47,6 +49,8 @@ pub enum SyncMode {
 pub struct StoreOptions {
     pub(super) root: PathBuf,
     pub(super) run_root: Option<PathBuf>,
+    /// A directory, perhaps above the run root, that everybody can make.
+    pub(super) shared_run_directory: Option<PathBuf>,
     pub(super) create: bool,
     pub(super) keep_blobs: bool,
     pub(super) dedup_at_import: bool,
@@ -84,6 +88,7 @@ impl StoreOptions {
         StoreOptions {
             root: root.into(),
             run_root: None,
+            shared_run_directory: None,
             create: true,
             keep_blobs: true,
             dedup_at_import: false,
@@ -420,5 +425,22 @@ impl StoreOptions {
 
     pub(crate) fn run_root_path(&self) -> PathBuf {
         self.run_root.clone().unwrap_or_else(|| self.root.join("run"))
+    }
+
+    /// Comes before the store is written to: see [`RunLayout::refuse_exposed`].
+    pub(super) fn refuse_exposed_run_root(&self) -> Result<(), LayoutError> {
+        self.shared_above_run_root().map_or(Ok(()), disk::refuse_of_others)?;
+        RunLayout::refuse_exposed(&self.run_root_path())
+    }
+
+    /// Opens the run root, and makes it if it is missing.
+    pub(super) fn ensure_run_root(&self) -> Result<RunLayout, LayoutError> {
+        self.shared_above_run_root().map_or(Ok(()), disk::ensure_shared_run_directory)?;
+        RunLayout::ensure(&self.run_root_path())
+    }
+
+    fn shared_above_run_root(&self) -> Option<&Path> {
+        let run_root = self.run_root_path();
+        self.shared_run_directory.as_deref().filter(|shared| run_root.starts_with(shared))
     }
 }

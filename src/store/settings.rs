@@ -70,6 +70,7 @@ impl StoreOptions {
         }
         options.limits = settings.limits()?;
         options.pull_options = settings.pull_options();
+        options.shared_run_directory = settings.shared_run_directory().map(ToOwned::to_owned);
         options.ignored.extend_from_slice(settings.ignored());
         options.files = settings.files().to_vec();
         options.auto_ids = auto_ids(settings)?;

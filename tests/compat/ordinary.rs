@@ -136,6 +136,43 @@ fn ranges_that_cannot_be_mapped_are_told() {
     }
 }
 
+/// Everybody can know the name, and make it.
+#[test]
+fn a_run_directory_for_everybody_is_made_when_it_is_used() {
+    if let Some(obstacle) = machine::no_other_user() {
+        skip!("{obstacle}");
+    }
+    let user = User::new("compat-shared-run", OTHER, OTHER);
+    std::fs::set_permissions(user.dir.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let shared = user.dir.join(format!("storage-run-{OTHER}"));
+    let homeless = |words: &[&str]| {
+        user.become_this()
+            .arg(user.program())
+            .args(words)
+            .env("HOME", "")
+            .env("XDG_RUNTIME_DIR", "")
+            .env("XDG_DATA_HOME", user.dir.join("data"))
+            .env("TMPDIR", user.dir.path())
+            .env("CONTAINERS_STORAGE_CONF", user.dir.join("storage.conf"))
+    };
+    for words in [&["--help"][..], &["unshare", "true"]] {
+        homeless(words).assert_success();
+        assert!(!shared.exists(), "{words:?}");
+    }
+    let give = |to| std::os::unix::fs::chown(&shared, Some(to), Some(to)).unwrap();
+    std::fs::create_dir(&shared).unwrap();
+    give(OTHER - 1);
+    let refused = homeless(&["create-layer"]).output();
+    let told = String::from_utf8([refused.stdout, refused.stderr].concat()).unwrap();
+    assert!(!refused.status.success());
+    assert!(told.contains(shared.to_str().unwrap()) && told.contains("set XDG_RUNTIME_DIR"), "{told}");
+    assert!(!user.dir.join("data").exists() && std::fs::read_dir(&shared).unwrap().next().is_none());
+    std::fs::remove_dir(&shared).unwrap();
+    homeless(&["create-layer", "-i", "base"]).assert_success();
+    homeless(&["unshare", user.program().to_str().unwrap(), "mount", "base"]).assert_success();
+    assert_eq!(std::fs::metadata(&shared).unwrap().permissions().mode() & 0o7777, 0o700);
+}
+
 /// Has no ranges of ids, either.
 const OTHER: u32 = 54321;
 
@@ -228,12 +265,9 @@ fn statuses_pass_through_a_namespace() {
     );
     assert_eq!(unshare(&["sh", "-c", "echo $_CONTAINERS_ROOTLESS_UID"]).stdout(), "65534\n");
     // Whoever starts the program may ignore how its own children end, and programs inherit that.
-    let ignoring = format!(
-        "trap '' CHLD; exec {} {} unshare sh -c 'exit 7'",
-        user.program().display(),
-        user.flags().join(" ")
-    );
-    assert_eq!(user.become_this().args(["sh", "-c", &ignoring]).assert_exit(1), "exit status 7\n");
+    let mut command = user.become_this().args(["env", "--ignore-signal=CHLD"]).arg(user.program());
+    command = command.args(user.flags()).args(["unshare", "sh", "-c", "exit 7"]);
+    assert_eq!(command.assert_exit(1), "exit status 7\n");
 }
 
 #[test]

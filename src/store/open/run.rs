@@ -41,7 +41,7 @@ impl Store {
         if self.is_read_only() && self.run_root().starts_with(self.root()) {
             return Err(Error::ReadOnly { root: self.root().to_owned() });
         }
-        let layout = RunLayout::ensure(&self.run_root())?;
+        let layout = self.0.options.ensure_run_root()?;
         let root = path::resolve(self.root()).map_err(|source| Error::Io {
             action: "find",
             path: self.root().to_owned(),

@@ -33,6 +33,12 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     call(Call::Open, || nix::fcntl::open(path, flags, Mode::empty()))
 }
 
+/// Opens the directory that stands at `path` itself: a link there is ENOTDIR.
+pub(crate) fn open_directory_itself(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    call(Call::Open, || nix::fcntl::open(path, flags, Mode::empty()))
+}
+
 /// Opens the directory at `path` below `root` for reading; the root itself if `path` is empty.
 ///
 /// `path` may be longer than `PATH_MAX`. A symbolic link on the way, the last part included, is ELOOP or
