@@ -12,6 +12,7 @@
 //! | [`confine`](mod@confine) | the thread that fills one of these directories, and reaches no other |
 //! | [`tree_writer`] | builds a diff directory from a hostile layer's entries |
 //! | [`scan`] | a diff directory as a manifest |
+//! | [`looks`] | how files were that were just written |
 //! | [`hash`] | the hashes of file contents |
 //! | [`examine`](mod@examine) | the same as far as this process may read it |
 //! | [`damage`] | whether a directory still is what its manifest says |
@@ -54,6 +55,7 @@ mod index;
 mod inherit;
 mod kind;
 mod layout;
+mod looks;
 mod lost_mode;
 pub(crate) mod marker;
 mod masked;
@@ -99,6 +101,7 @@ pub(crate) use index::{INDEX, KeptFile, list_kept};
 pub(crate) use inherit::{inherit_root, set_root_mode, set_root_owner, stat_of_root};
 pub(crate) use kind::{Own, opening_failed};
 pub(crate) use layout::{Layout, SyncPoint};
+pub(crate) use looks::{Looks, Written};
 pub(crate) use masked::mask_of;
 pub(crate) use names::{CONTENT, DATABASE, DiffName, Subdirectory};
 pub(crate) use neighbour::is_of_containers_storage;
@@ -110,7 +113,7 @@ pub(crate) use reown::{change_linked_names, change_owners};
 pub(crate) use reserve::{ensure_reserve, release_reserve, reserved};
 pub(crate) use run_layout::{RunDirectory, RunLayout};
 pub(crate) use scan::{
-    LeftBelow, ScannedEntry, ScannedKind, Withheld, WithheldPart, Written, handle, has_owner, list, list_as_left,
+    LeftBelow, ScannedEntry, ScannedKind, Withheld, WithheldPart, handle, has_owner, list, list_as_left,
     list_of_another, measured_scan, scan, without,
 };
 pub(crate) use share::{LEAST_SHARED, can_share, share_all, share_extents, shares_nothing};

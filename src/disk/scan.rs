@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use layerstore_schema::manifest::{Entry, Kind, Manifest, Room, path_order};
 use rustix::fs::FileType;
 
+use super::looks::Written;
 use super::overlay_form::{Meaning, OPAQUE, XattrNamespace, more_links, origin_handle};
 use super::program_marks::{self, PASSING_MARKS, ProgramMark};
 use super::usage::{Tally, Usage};
@@ -155,25 +156,6 @@ pub(super) struct Walked {
     pub(super) withheld: Vec<Withheld>,
 }
 
-/// What is known of files that were just written, so that nobody need ask for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written<'w> {
-    /// Those without attributes, by inode, as they were when everything was done to them.
-    pub(crate) looks: &'w HashMap<u64, Stat>,
-    /// Those that were given further names, of which some may be gone.
-    pub(crate) linked: &'w HashSet<u64>,
-}
-
-impl Written<'_> {
-    fn look(&self, inode: u64) -> Option<Stat> {
-        self.looks.get(&inode).filter(|_| !self.linked.contains(&inode)).copied()
-    }
-
-    fn is_bare(&self, found: &Stat) -> bool {
-        found.kind == FileType::RegularFile && self.looks.contains_key(&found.id.inode)
-    }
-}
-
 /// Lists a directory and measures it, each file with one look, but for those that are `written`.
 pub(super) fn walk(
     root: BorrowedFd<'_>,
@@ -198,12 +180,15 @@ pub(super) fn walk(
     let mut tally = Tally::default();
     tally.add(&found);
     let mut walker = Walker::with(root, access, life)?;
+    if written.is_some() {
+        walker.trust_listed_inodes();
+    }
     let opaque = scan.directory(b"", &found, walker.directory().as_fd(), by_program)?;
     // Whether each directory above, the root first, is opaque.
     let mut opaque = vec![opaque];
     // The names that a program says are gone, with the files that say so.
     let mut gone: Vec<(Vec<u8>, Stat)> = Vec::new();
-    while let Some(step) = walker.next_step_knowing(|inode| written?.look(inode))? {
+    while let Some(step) = walker.next_step_knowing(|id| written?.look(id))? {
         if let Step::Enter(item) | Step::Leaf(item) = &step {
             tally.add(&item.stat);
         }

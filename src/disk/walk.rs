@@ -17,7 +17,7 @@ use super::dir_stack::{DirStack, Popped};
 use crate::error::{TreeError, is_denied};
 use crate::sys::directory::DirEntry;
 use crate::sys::pinned::Pinned;
-use crate::sys::stat::Stat;
+use crate::sys::stat::{FileId, Stat};
 use crate::sys::{beneath, directory, stat, subvolume};
 
 /// Where a walk is, and what is still to be visited.
@@ -29,6 +29,7 @@ pub(super) struct Walker {
     path: Vec<u8>,
     access: Access,
     life: Life,
+    lists_inodes: bool,
     refusal: Option<io::Error>,
 }
 
@@ -112,7 +113,7 @@ impl Walker {
         };
         let (dirs, names) = begin().map_err(failed(b".", "read"))?;
         let listings = vec![Listing { names, path_len: 0, entry: None }];
-        Ok(Walker { dirs, listings, path: Vec::new(), access, life, refusal: None })
+        Ok(Walker { dirs, listings, path: Vec::new(), access, life, lists_inodes: false, refusal: None })
     }
 
     /// The path of the last step, relative to the root.
@@ -135,10 +136,16 @@ impl Walker {
         self.next_step_knowing(|_| None)
     }
 
-    /// The same, without a look at regular files whose state is `known` by their inode numbers.
+    /// Takes the numbers of listings for those of the files, if this filesystem is one on which they are: see
+    /// [`next_step_knowing`](Self::next_step_knowing).
+    pub(super) fn trust_listed_inodes(&mut self) {
+        self.lists_inodes = directory::lists_inodes(self.directory().as_fd());
+    }
+
+    /// The same, without a look at regular files whose state is `known`, where the listing says which file a name is of.
     pub(super) fn next_step_knowing(
         &mut self,
-        known: impl Fn(u64) -> Option<Stat>,
+        known: impl Fn(FileId) -> Option<Stat>,
     ) -> Result<Option<Step>, TreeError> {
         loop {
             let Some(listing) = self.listings.last_mut() else { return Ok(None) };
@@ -152,8 +159,10 @@ impl Walker {
             if self.access == Access::Unlink && !matches!(kind, FileType::Directory | FileType::Unknown) {
                 return Ok(Some(Step::Leaf(Item { dir, name, stat: Stat::of_kind(kind) })));
             }
-            if kind == FileType::RegularFile
-                && let Some(stat) = known(inode)
+            let id = FileId { filesystem: self.dirs.filesystem(), inode };
+            if self.lists_inodes
+                && kind == FileType::RegularFile
+                && let Some(stat) = known(id)
             {
                 return Ok(Some(Step::Leaf(Item { dir, name, stat })));
             }

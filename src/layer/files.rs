@@ -7,9 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use crate::disk::{FileWriter, WrittenFile};
+use crate::disk::{FileWriter, Looks, WrittenFile};
 use crate::error::UnpackError;
-use crate::sys::stat::Stat;
 use crate::sys::thread::start;
 use crate::timing::{self, Stage};
 use crate::types::ContentHash;
@@ -53,7 +52,7 @@ pub(super) struct FilePool<'scope> {
 pub(super) struct Contents {
     by_ordinal: HashMap<u32, (ContentHash, u64)>,
     by_inode: HashMap<u64, ContentHash>,
-    looks: HashMap<u64, Stat>,
+    looks: Looks,
 }
 
 impl Contents {
@@ -63,8 +62,8 @@ impl Contents {
             self.by_ordinal.insert(ordinal, (file.content, file.size));
         }
         self.by_inode.insert(file.inode, file.content);
-        if let Some(look) = file.look {
-            self.looks.insert(file.inode, look);
+        if let Some(look) = &file.look {
+            self.looks.add(look);
         }
     }
 
@@ -73,8 +72,8 @@ impl Contents {
         &self.by_inode
     }
 
-    /// How the files without attributes were when everything was done to them, by inode.
-    pub(super) fn looks(&self) -> &HashMap<u64, Stat> {
+    /// How the files without attributes were when everything was done to them.
+    pub(super) fn looks(&self) -> &Looks {
         &self.looks
     }
 

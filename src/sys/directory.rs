@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{FileType, RawDir, SeekFrom, seek};
 
 use super::call::{Call, call, point};
+use super::path;
 
 /// One name of a directory. The order is the filesystem's.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub(crate) struct DirEntry {
     pub(crate) name: Vec<u8>,
     /// What stood there, if the filesystem tells.
     pub(crate) kind: FileType,
-    /// Its inode number; where something is mounted, of what is below that.
+    /// Its inode number where the filesystem [`lists_inodes`]; where something is mounted, of what is below that.
     pub(crate) inode: u64,
 }
 
@@ -32,6 +33,14 @@ pub(crate) fn tells_kinds(dir: BorrowedFd<'_>) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Whether the numbers that come with the names of a directory are those of the files, as `statx` tells them: so it is on these filesystems.
+/// Of another nobody knows. overlayfs and servers of FUSE may make up numbers for a listing, which are other files'.
+pub(crate) fn lists_inodes(dir: BorrowedFd<'_>) -> bool {
+    /// ext4 and those before it, XFS, Btrfs, F2FS, tmpfs.
+    const THESE: [u32; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
+    path::filesystem_of(dir).is_ok_and(|filesystem| THESE.contains(&filesystem))
 }
 
 /// Lists everything in the directory, which must be open for reading, from its beginning.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +61,11 @@ pub(crate) fn filesystem(path: &Path) -> io::Result<u32> {
     call(Call::FreeSpace, || rustix::fs::statfs(path)).map(|found| magic(&found))
 }
 
+/// The same of an open file.
+pub(super) fn filesystem_of(file: BorrowedFd<'_>) -> io::Result<u32> {
+    call(Call::FreeSpace, || rustix::fs::fstatfs(file)).map(|found| magic(&found))
+}
+
 fn magic(found: &StatFs) -> u32 {
     // The field's type differs between machines.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a magic number has 32 bits")]
@@ -94,7 +99,7 @@ pub(crate) fn open_ending(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = call(Call::Open, || rustix::fs::open(path, flags, Mode::empty()))?;
     let found = stat::stat(opened.as_fd())?;
-    let on = || call(Call::FreeSpace, || rustix::fs::fstatfs(&opened)).map(|found| magic(&found));
+    let on = || filesystem_of(opened.as_fd());
     if !ends(&found, on)? {
         return Ok(None);
     }

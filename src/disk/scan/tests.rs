@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::disk::Looks;
 use crate::disk::fixture::{Place, hash, metadata, namespace, path, shape, with_xattrs, write_file};
 
 /// What overlayfs itself leaves in an upper directory.
@@ -117,7 +118,7 @@ fn sockets_and_order() {
 fn files_that_were_just_written_are_not_looked_at_again() {
     let place = Place::new();
     let mut tree = place.strict_writer();
-    let (mut known, mut looks) = (HashMap::new(), HashMap::new());
+    let (mut known, mut looks) = (HashMap::new(), Looks::default());
     let noted = with_xattrs(0o644, &[("user.a", b"1")]);
     for (at, metadata) in [
         ("first", &metadata(0o644)),
@@ -128,7 +129,7 @@ fn files_that_were_just_written_are_not_looked_at_again() {
         let file = write_file(&mut tree, at, at.as_bytes(), metadata).unwrap();
         assert_eq!(file.look.is_none(), at == "noted");
         known.insert(file.inode, file.content);
-        looks.extend(file.look.map(|look| (file.inode, look)));
+        file.look.iter().for_each(|look| looks.add(look));
     }
     tree.hard_link(&path("second"), &path("first")).unwrap();
     let linked = tree.finish().unwrap().linked;
@@ -143,4 +144,27 @@ fn files_that_were_just_written_are_not_looked_at_again() {
     let (manifest, _) = scan(Some(written));
     let modes = names.map(|name| manifest.get(name.as_bytes()).unwrap().metadata.mode);
     assert_eq!(modes, [0o600, 0o600, 0o6711, 0o644]);
+}
+
+/// Where a listing makes up numbers, one may be that of another file.
+#[test]
+fn a_listed_number_is_no_file_where_it_need_not_be() {
+    let place = Place::new();
+    std::fs::write(place.path("diff").join("file"), "text").unwrap();
+    let other = Stat { size: 99, ..Stat::of_kind(FileType::RegularFile) };
+    let size_of = |trusts: bool| {
+        let mut walker = Walker::reading(place.open("diff").as_fd(), Life::Still).unwrap();
+        if trusts {
+            walker.trust_listed_inodes();
+        }
+        match walker.next_step_knowing(|_| Some(other)).unwrap() {
+            Some(Step::Leaf(item)) => item.stat.size,
+            step => panic!("{step:?}"),
+        }
+    };
+    assert_eq!(size_of(false), 4);
+    // As on overlayfs, which has none of its own to list.
+    let lists = crate::sys::directory::lists_inodes(place.open("diff").as_fd());
+    assert_eq!(size_of(true), if lists { 99 } else { 4 });
+    assert!(!crate::sys::directory::lists_inodes(std::fs::File::open("/proc").unwrap().as_fd()));
 }
