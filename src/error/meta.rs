@@ -276,7 +276,7 @@ impl MetaError {
         matches!(self, MetaError::Database { action: COMMITTED, .. })
     }
 
-    /// Whether there is no file to be opened.
+    /// Whether there is no file to be opened. Where `/proc` is missing, by which files are opened, nothing says so.
     pub(crate) fn is_missing_file(&self) -> bool {
         let is_missing = |error: &redb::Error| match error {
             redb::Error::Io(error) => {

@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatFs};
 
+use super::beneath::open_again;
 use super::call::{Call, call};
 use super::file::{File, duplicate};
 use super::stat::{self, Stat};
@@ -82,9 +84,9 @@ pub(crate) fn open_regular(path: &Path, writes: bool) -> io::Result<Result<(File
     if found.kind != FileType::RegularFile {
         return Ok(Err(found.kind));
     }
-    let pinned = super::beneath::open_path(pinned.as_fd());
-    let file = if writes { File::open_to_write(Path::new(&pinned)) } else { File::open(Path::new(&pinned)) };
-    Ok(Ok((file?, found)))
+    let access = if writes { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let file = open_again(pinned.as_fd(), access | OFlag::O_CLOEXEC)?;
+    Ok(Ok((file.into(), found)))
 }
 
 /// Opens for reading what `path` leads to, if it is something that ends: a regular file, the null device, or a pipe without a name,

@@ -237,3 +237,28 @@ fn nothing_is_written_over_when_there_is_no_number_left() {
     let txn = database.begin_read().unwrap();
     assert_eq!(read_blob(&txn, &last, BlobKind::Item).unwrap(), b"last");
 }
+
+/// Files are opened by their descriptors there, so the kernel says of each that it is missing. Who believes that makes a new one.
+#[test]
+fn without_proc_no_database_is_missing() {
+    use nix::mount::{MsFlags, mount};
+    if !crate::sys::userns::is_privileged() {
+        return eprintln!("skipped: needs root");
+    }
+    let Opened { _dir, path, .. } = opened();
+    let said = crate::sys::userns::tests::in_child(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        crate::sys::mount::make_private(Path::new("/"), true).unwrap();
+        let nothing = None::<&str>;
+        mount(nothing, "/proc", Some("tmpfs"), MsFlags::empty(), nothing).unwrap();
+        let read = |path| {
+            let error = Database::new(path, DatabaseOptions::default()).begin_read().unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            format!("{} {cause}", error.is_missing_file())
+        };
+        format!("{}\n{}", read(path.with_extension("none")), read(path.clone()))
+    });
+    let (missing, hidden) = said.split_once('\n').unwrap();
+    assert!(missing.starts_with("true "), "{missing}");
+    assert!(hidden.starts_with("false ") && hidden.contains("mount -t proc"), "{hidden}");
+}

@@ -78,8 +78,7 @@ pub(crate) fn open_parent_beneath<'p>(
 pub(crate) fn open_file_beneath(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     let pinned = in_chunks(root, path, OFlag::O_PATH)?;
     refuse_others(pinned.as_fd())?;
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    call(Call::Open, || nix::fcntl::open(open_path(pinned.as_fd()).as_str(), flags, Mode::empty()))
+    open_again(pinned.as_fd(), OFlag::O_RDONLY | OFlag::O_CLOEXEC)
 }
 
 /// The same where nobody but the store's owner writes: in a sealed tree, or among the store's own files. What else stands there
@@ -121,6 +120,22 @@ pub(super) fn open_path(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
+/// Opens what a descriptor stands for, by a path that leads to it.
+///
+/// It is there, so what is missing is `/proc`: that is another error than where there is no file, in whose place one would be made.
+pub(super) fn open_again(file: BorrowedFd<'_>, flags: OFlag) -> io::Result<OwnedFd> {
+    let path = open_path(file);
+    let opened = call(Call::Open, || nix::fcntl::open(path.as_str(), flags, Mode::empty()));
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            let reason =
+                "there is no /proc here, by which open files are found: mount it (mount -t proc proc /proc)";
+            io::Error::new(io::ErrorKind::Unsupported, reason)
+        }
+        _ => error,
+    })
+}
+
 /// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
 pub(crate) fn open_name(dir: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
     call(Call::Open, || openat(dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))
@@ -143,8 +158,7 @@ pub(crate) fn create_private_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Resul
 pub(crate) fn open_file_for_writing(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let pinned = open_name(dir, name, OFlag::O_PATH)?;
     refuse_others(pinned.as_fd())?;
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    call(Call::Open, || nix::fcntl::open(open_path(pinned.as_fd()).as_str(), flags, Mode::empty()))
+    open_again(pinned.as_fd(), OFlag::O_RDWR | OFlag::O_CLOEXEC)
 }
 
 /// Makes a file without a name in the filesystem of `dir`: it goes with its last handle. Its mode is 0600, whatever the umask.
@@ -178,8 +192,7 @@ pub(crate) fn ensure_new_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Ow
     }
 }
 
-/// How often a file may be taken away before it is opened. Others that come and go do so a few times; where there is no `/proc`, to
-/// open it for writing fails in the same way for ever.
+/// How often a file may be taken away before it is opened: others that come and go do so a few times.
 const ENSURE_TRIES: u32 = 1000;
 
 /// The mode of files that are their owner's alone.
