@@ -116,7 +116,18 @@ fn a_root_that_others_could_change_is_not_written_to() {
         dir.layerstore(["--no-write", "layers"]).assert_success();
         let checked = dir.layerstore(["--no-write", "check"]).output();
         let said = [checked.stdout, checked.stderr].concat();
-        assert!(matches!(checked.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&said));
+        let said = String::from_utf8(said).unwrap();
+        assert!(matches!(checked.status.code(), Some(0 | 3)), "{said}");
+        // What is beside it is told: nobody reads what others may have written.
+        let is_of_mounts = exposed == dir.run_root();
+        assert_eq!(said.contains("note: the notes of mounts in"), is_of_mounts, "{said}");
+        let output = dir.layerstore(["--no-write", "--json", "check"]).output();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut notes = json["notes"].as_array().unwrap().iter();
+        let noted = notes.any(|note| {
+            note["code"] == "run-root-unused" && note["message"].as_str().unwrap().contains(told[0])
+        });
+        assert_eq!(noted, is_of_mounts, "{json}");
     };
     for exposed in [dir.root(), dir.run_root()] {
         // With the sticky bit names are safe that are there, and others can still make those that are missing.

@@ -302,7 +302,7 @@ impl Store {
             let open = self.own_open_roots()?.into_iter();
             part.damages.extend(open.map(|root| Damage::RootOpen { path: root.path, mode: root.mode }));
             let unnamed = unnamed::check(self)?;
-            part.damages.extend(self.check_mount_records()?);
+            part.damages.extend(self.check_mount_records(&mut report.notes)?);
             let neighbours =
                 |path: &PathBuf| path.parent() == Some(self.layout().path()) && is_neighbour(path);
             part.damages.extend(unnamed.strays.into_iter().map(|path| match neighbours(&path) {
@@ -345,15 +345,18 @@ impl Store {
         Ok(part.damages.into_iter().map(|damage| outlook.finding(damage)).collect())
     }
 
-    fn check_mount_records(&self) -> Result<Vec<Damage>, Error> {
+    fn check_mount_records(&self, notes: &mut Vec<Note>) -> Result<Vec<Damage>, Error> {
         // A run root that is not there has no mounts, and is not made for this.
         if !path::is_directory(&self.run_root()) {
             return Ok(Vec::new());
         }
         let run = match self.run_if_usable() {
             // What others could write in is used for nothing, and is no reason not to look at the store.
-            Err(Error::Layout(error @ LayoutError::Exposed { .. })) if self.is_read_only() => {
-                tracing::warn!(%error, "what is noted of mounts is not checked");
+            Err(Error::Layout(error @ (LayoutError::Exposed { .. } | LayoutError::OtherKind { .. })))
+                if self.is_read_only() =>
+            {
+                let thing = self.run_root().display().to_string();
+                notes.push(Note::RunRootUnused { thing, reason: error.to_string() });
                 None
             }
             run => run?,

@@ -1,5 +1,5 @@
 //! What a check tells and what is no damage: layers and blobs that are not known to be on the disk, and layers that another
-//! program serves, and what is garbage but for a mount in it.
+//! program serves, what is garbage but for a mount in it, and a run root that is not looked into.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,15 @@ pub enum Note {
         /// The mount point.
         target: PathBuf,
     },
+    /// The run root is not its owner's alone, or something else stands in its place, so nothing in it is read. Who writes to the store is
+    /// refused for it.
+    #[error("the notes of mounts in {thing} are not checked: {reason}")]
+    RunRootUnused {
+        /// The run root.
+        thing: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// It was new and empty when the machine went down, and did not reach the disk.
     #[error(
         "{thing} was new when the machine went down, and {path:?} was not on the disk: it is made again, empty, when it is used"
@@ -78,6 +87,7 @@ impl Note {
             Note::MadeAgain { .. } => "made-again",
             Note::Served { .. } => "served",
             Note::Mounted { .. } => "mounted",
+            Note::RunRootUnused { .. } => "run-root-unused",
         }
     }
 
@@ -88,7 +98,8 @@ impl Note {
             | Note::Unverified { thing, .. }
             | Note::MadeAgain { thing, .. }
             | Note::Served { thing, .. }
-            | Note::Mounted { thing, .. } => thing,
+            | Note::Mounted { thing, .. }
+            | Note::RunRootUnused { thing, .. } => thing,
         }
     }
 
