@@ -72,11 +72,9 @@ impl User {
 
 #[test]
 fn what_was_written_in_a_namespace_has_its_owners_outside() {
-    if let Some(obstacle) = machine::no_other_user() {
-        skip!("{obstacle}");
-    }
-    let Some((uid, gid, first)) = machine::user_with_ranges() else {
-        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    let (uid, gid, first) = match machine::other_user_with_ranges() {
+        Ok(user) => user,
+        Err(obstacle) => skip!("{obstacle}"),
     };
     let user = User::new("owners-ranges", uid, gid);
     user.write_in_namespace(
@@ -157,11 +155,9 @@ fn without_ranges_all_that_is_written_is_roots() {
 
 #[test]
 fn an_owner_that_a_namespace_does_not_have_is_named() {
-    if let Some(obstacle) = machine::no_other_user() {
-        skip!("{obstacle}");
-    }
-    let Some((uid, gid, _)) = machine::user_with_ranges() else {
-        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    let (uid, gid, _) = match machine::other_user_with_ranges() {
+        Ok(user) => user,
+        Err(obstacle) => skip!("{obstacle}"),
     };
     let user = User::new("owners-large", uid, gid);
     let layer = archive(&[Member::file("large", "1").owner(1, 2_000_000_000)]);
@@ -262,11 +258,9 @@ fn commands_that_meet_no_owners_stay_outside() {
 /// A user who has ranges is told where they were not to be had: what is written then belongs to others than usual.
 #[test]
 fn ranges_that_cannot_be_mapped_are_told() {
-    if let Some(obstacle) = machine::no_other_user() {
-        skip!("{obstacle}");
-    }
-    let Some((uid, gid, _)) = machine::user_with_ranges() else {
-        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    let (uid, gid, _) = match machine::other_user_with_ranges() {
+        Ok(user) => user,
+        Err(obstacle) => skip!("{obstacle}"),
     };
     let user = User::new("owners-not-mapped", uid, gid);
     // The programs that map them get no rights.
@@ -289,11 +283,9 @@ fn ranges_that_cannot_be_mapped_are_told() {
 /// Only for who is not root the programs are run at all that map ids.
 #[test]
 fn no_variable_says_which_programs_map_ids() {
-    if let Some(obstacle) = machine::no_other_user() {
-        skip!("{obstacle}");
-    }
-    let Some((uid, gid, _)) = machine::user_with_ranges() else {
-        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    let (uid, gid, _) = match machine::other_user_with_ranges() {
+        Ok(user) => user,
+        Err(obstacle) => skip!("{obstacle}"),
     };
     let user = User::new("owners-path", uid, gid);
     let mark = user.dir.join("ran");

@@ -112,11 +112,9 @@ fn stores_of_users_are_in_their_homes() {
 /// All that is written belongs to others then than at other times.
 #[test]
 fn ranges_that_cannot_be_mapped_are_told() {
-    if let Some(obstacle) = machine::no_other_user() {
-        skip!("{obstacle}");
-    }
-    let Some((uid, gid, _)) = machine::user_with_ranges() else {
-        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    let (uid, gid, _) = match machine::other_user_with_ranges() {
+        Ok(user) => user,
+        Err(obstacle) => skip!("{obstacle}"),
     };
     let user = User::new("compat-not-mapped", uid, gid);
     for words in [&["create-layer"][..], &["unshare", "true"]] {
@@ -293,11 +291,9 @@ fn without_ranges_there_is_one_id() {
 
 #[test]
 fn with_ranges_files_have_their_owners() {
-    if let Some(obstacle) = machine::no_other_user() {
-        skip!("{obstacle}");
-    }
-    let Some((uid, gid, first)) = machine::user_with_ranges() else {
-        skip!("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them");
+    let (uid, gid, first) = match machine::other_user_with_ranges() {
+        Ok(user) => user,
+        Err(obstacle) => skip!("{obstacle}"),
     };
     let user = User::new("compat-ranges", uid, gid);
     let script = "echo text > f && tar -cf tar --owner=5 --group=6 f";

@@ -104,8 +104,17 @@ pub fn no_other_user() -> Option<&'static str> {
     (!probe.status.success()).then_some("this machine lets no ordinary user make namespaces")
 }
 
-/// A user with ranges of ids, by the files and by the programs that write maps: user, group, and the first id of the range.
-pub fn user_with_ranges() -> Option<(u32, u32, u32)> {
+/// An ordinary user with ranges of ids, whom this process can become: user, group, and the first id of the range. Else why there is none.
+pub fn other_user_with_ranges() -> Result<(u32, u32, u32), &'static str> {
+    match no_other_user() {
+        Some(obstacle) => Err(obstacle),
+        None => user_with_ranges()
+            .ok_or("no user has ranges in /etc/subuid and /etc/subgid, and newuidmap to use them"),
+    }
+}
+
+/// By the files and by the programs that write maps.
+fn user_with_ranges() -> Option<(u32, u32, u32)> {
     let has_programs = has_program("newuidmap") && has_program("newgidmap");
     let users = std::fs::read_to_string("/etc/passwd").ok().filter(|_| has_programs)?;
     let (uids, gids) =
