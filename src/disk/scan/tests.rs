@@ -3,9 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::fs::FileType;
+
 use super::*;
 use crate::disk::Looks;
 use crate::disk::fixture::{Place, hash, metadata, namespace, path, shape, with_xattrs, write_file};
+use crate::disk::overlay_form::OPAQUE;
+use crate::sys::{node, xattr};
 
 /// What overlayfs itself leaves in an upper directory.
 #[test]
