@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`database`] | opens the file for reading and writing, runs transactions |
+//! | [`reader`] | the handle for reading, which is kept |
 //! | [`file`] | what stands at its path, and whether it can be one |
 //! | [`create`] | makes the file, whole or not at all |
 //! | [`backup`] | copies the file while it is in use; makes it smaller |
@@ -53,6 +54,7 @@ mod journal;
 mod mend;
 mod page;
 mod private;
+mod reader;
 #[cfg(test)]
 mod recorder;
 mod rows;
