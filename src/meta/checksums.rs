@@ -4,9 +4,10 @@
 //! redb comes to a page by the one above it, so this costs no read: the header says the checksums of the first pages, and each page
 //! that was found to be right those of the pages below. What the handle has written itself is not looked at.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::page::{Commit, Flaw, HEADER, Node, PAGE, PageNumber, Root, TableRow, Widths};
 
@@ -19,17 +20,29 @@ pub(super) struct Rotten(Flaw);
 #[derive(Debug, Default)]
 pub(super) struct Checksums(Mutex<Known>);
 
+/// What is known so far. A branch has a hundred pages below it, of which a write comes to one or two, so what is kept of each is little.
 #[derive(Debug, Default)]
 struct Known {
     commit: Option<Commit>,
-    /// By where the page begins, in bytes.
-    pages: BTreeMap<u64, Expected>,
+    /// By the first of the single pages that it takes, counted from the one after the header.
+    pages: HashMap<u64, Expected>,
+    /// What is in pages, each kind once.
+    kinds: Vec<Kind>,
+    /// The largest order of them all.
+    largest: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Expected {
-    length: u64,
     checksum: u128,
+    /// It takes two to the power of this many single pages.
+    order: u32,
+    /// Where in the list its kind is.
+    kind: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
     widths: Widths,
     /// Whether its rows are tables.
     of_tables: bool,
@@ -40,13 +53,13 @@ impl Checksums {
     ///
     /// Returns [`Rotten`] inside of the error if it is a page with another checksum.
     pub(super) fn read(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match offset {
             0 if bytes.len() >= HEADER => {
-                known.header(bytes);
+                self.known().header(bytes);
                 Ok(())
             }
-            _ => known
+            _ => self
+                .known()
                 .page(offset, bytes)
                 .map_err(|flaw| io::Error::new(io::ErrorKind::InvalidData, Rotten(flaw))),
         }
@@ -54,13 +67,15 @@ impl Checksums {
 
     /// Forgets what was expected where something else is written.
     pub(super) fn written(&self, offset: u64, length: usize) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-        let over =
-            |(start, page): (&u64, &Expected)| (start.saturating_add(page.length) > offset).then_some(*start);
-        while let Some(start) = known.pages.range(..end).next_back().and_then(over) {
-            known.pages.remove(&start);
+        let end = offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX)).div_ceil(PAGE);
+        // The header is none of the pages.
+        if let (Some(first), Some(end)) = ((offset / PAGE).checked_sub(1), end.checked_sub(1)) {
+            self.known().forget(first..end);
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,30 +84,37 @@ impl Known {
     fn header(&mut self, bytes: &[u8]) {
         let commit = Commit::read(bytes).ok();
         if commit != self.commit {
-            self.pages.clear();
-            self.commit = commit;
+            *self = Known { commit, ..Known::default() };
+            let tables = self.kind(Kind { widths: Widths::TABLES, of_tables: true });
             for root in commit.iter().flat_map(|commit| [commit.user, commit.system]).flatten() {
-                self.expect(root.page, root.checksum, Widths::TABLES, true);
+                self.expect(root.page, root.checksum, tables);
             }
         }
     }
 
     fn page(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Flaw> {
-        let Some(expected) = self.pages.get(&offset).copied() else { return Ok(()) };
-        if usize::try_from(expected.length).ok() != Some(bytes.len()) {
+        let Some(first) = (offset / PAGE).checked_sub(1).filter(|_| offset.is_multiple_of(PAGE)) else {
+            return Ok(());
+        };
+        let Some(Expected { checksum, order, kind }) = self.pages.get(&first).copied() else { return Ok(()) };
+        let Some(Kind { widths, of_tables }) = self.kinds.get(kind).copied() else { return Ok(()) };
+        if PAGE.checked_shl(order) != u64::try_from(bytes.len()).ok() {
             return Ok(());
         }
-        match Node::read(bytes, expected.widths, expected.checksum)? {
-            Node::Branch { children, .. } => {
+        match Node::read(bytes, widths, checksum)? {
+            Node::Branch(branch) => {
+                let children = branch.children();
+                self.pages.reserve(children.len());
                 for (page, checksum) in children {
-                    self.expect(page, checksum, expected.widths, expected.of_tables);
+                    self.expect(page, checksum, kind);
                 }
             }
-            Node::Leaf(rows) if expected.of_tables => {
-                let tables = rows.into_iter().filter_map(|(_, row)| TableRow::read(row));
+            Node::Leaf(leaf) if of_tables => {
+                let tables = leaf.rows().filter_map(|(_, row)| TableRow::read(row));
                 for TableRow { root, widths, .. } in tables.filter(|table| table.is_plain) {
                     if let Some(Root { page, checksum, .. }) = root {
-                        self.expect(page, checksum, widths, false);
+                        let kind = self.kind(Kind { widths, of_tables: false });
+                        self.expect(page, checksum, kind);
                     }
                 }
             }
@@ -101,10 +123,62 @@ impl Known {
         Ok(())
     }
 
-    fn expect(&mut self, page: PageNumber, checksum: u128, widths: Widths, of_tables: bool) {
+    /// Where in the list a kind is.
+    fn kind(&mut self, kind: Kind) -> usize {
+        let known = self.kinds.iter().position(|known| *known == kind);
+        known.unwrap_or_else(|| {
+            self.kinds.push(kind);
+            self.kinds.len().saturating_sub(1)
+        })
+    }
+
+    fn expect(&mut self, page: PageNumber, checksum: u128, kind: usize) {
         let Ok(pages) = page.pages() else { return };
-        let length = pages.end.saturating_sub(pages.start).saturating_mul(PAGE);
-        let offset = pages.start.saturating_add(1).saturating_mul(PAGE);
-        self.pages.insert(offset, Expected { length, checksum, widths, of_tables });
+        let order = page.order();
+        self.largest = self.largest.max(order);
+        self.pages.insert(pages.start, Expected { checksum, order, kind });
+    }
+
+    /// Forgets the pages that have one of these single ones.
+    fn forget(&mut self, written: Range<u64>) {
+        for first in written.clone() {
+            self.pages.remove(&first);
+        }
+        // A larger one begins where a page of its size can begin.
+        for order in 1..=self.largest {
+            let first = written.start >> order << order;
+            if self.pages.get(&first).is_some_and(|page| page.order >= order) {
+                self.pages.remove(&first);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_makes_every_page_forgotten_that_it_reaches_into() {
+        let numbers = [3, 2 << 59 | 1, 8, 9, 3 << 59 | 2].map(PageNumber);
+        let starts = [3, 4, 8, 9, 16];
+        for (written, gone) in
+            [(0..3, &[][..]), (3..4, &[3]), (6..7, &[4]), (7..9, &[4, 8]), (10..16, &[]), (23..24, &[16])]
+        {
+            let checksums = Checksums::default();
+            for number in numbers {
+                checksums.known().expect(number, 0, 0);
+            }
+            let length = usize::try_from((written.end - written.start) * PAGE).unwrap();
+            checksums.written((written.start + 1) * PAGE, length);
+            let left: Vec<u64> = starts.into_iter().filter(|start| !gone.contains(start)).collect();
+            let mut found: Vec<u64> = checksums.known().pages.keys().copied().collect();
+            found.sort_unstable();
+            assert_eq!(found, left, "{written:?}");
+        }
+        let checksums = Checksums::default();
+        checksums.known().expect(PageNumber(0), 0, 0);
+        checksums.written(0, HEADER);
+        assert_eq!(checksums.known().pages.len(), 1, "the header is none of them");
     }
 }

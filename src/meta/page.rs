@@ -44,9 +44,14 @@ const SHORT: Flaw = "a page ends within its entries";
 pub(super) struct PageNumber(pub(super) u64);
 
 impl PageNumber {
+    /// It takes two to the power of this many single pages.
+    pub(super) fn order(self) -> u32 {
+        u32::try_from(self.0 >> 59).unwrap_or(u32::MAX)
+    }
+
     /// The single pages that it takes, counted from the first one after the header.
     pub(super) fn pages(self) -> Result<Range<u64>, Flaw> {
-        let order = u32::try_from(self.0 >> 59).unwrap_or(u32::MAX);
+        let order = self.order();
         if order > REGION_ORDER {
             return Err("a page is larger than a region");
         }
@@ -214,13 +219,13 @@ impl<'r> TableRow<'r> {
     }
 }
 
-/// What is in a page.
-#[derive(Debug, PartialEq, Eq)]
+/// What is in a page. It is looked at where it lies: a write comes to pages of hundreds of entries, and needs few of them.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Node<'p> {
-    /// Rows: their keys and values.
-    Leaf(Vec<(&'p [u8], &'p [u8])>),
-    /// The pages below with their checksums; and the keys between them, one less.
-    Branch { children: Vec<(PageNumber, u128)>, keys: Vec<&'p [u8]> },
+    /// Rows.
+    Leaf(Leaf<'p>),
+    /// Pages below.
+    Branch(Branch<'p>),
 }
 
 impl<'p> Node<'p> {
@@ -243,14 +248,49 @@ impl<'p> Node<'p> {
     }
 }
 
+/// The rows of a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaf<'p> {
+    keys: Pieces<'p>,
+    values: Pieces<'p>,
+}
+
+impl<'p> Leaf<'p> {
+    /// Their keys and values.
+    pub(super) fn rows(self) -> impl Iterator<Item = (&'p [u8], &'p [u8])> {
+        self.keys.iter().zip(self.values.iter())
+    }
+}
+
+/// The pages below a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Branch<'p> {
+    checksums: &'p [[u8; 16]],
+    numbers: &'p [[u8; 8]],
+    keys: Pieces<'p>,
+}
+
+impl<'p> Branch<'p> {
+    /// Their numbers and checksums.
+    pub(super) fn children(self) -> impl ExactSizeIterator<Item = (PageNumber, u128)> {
+        let number = |bytes: &[u8; 8]| PageNumber(u64::from_le_bytes(*bytes));
+        self.numbers.iter().map(number).zip(self.checksums.iter().copied().map(u128::from_le_bytes))
+    }
+
+    /// The keys between them, one less.
+    pub(super) fn keys(self) -> impl Iterator<Item = &'p [u8]> {
+        self.keys.iter()
+    }
+}
+
 /// A leaf, and how much of the page it uses.
 fn leaf(page: &[u8], widths: Widths, count: usize) -> Option<(Node<'_>, usize)> {
     let mut at = 4;
-    let keys_at = ends(&mut at, widths.key, count)?;
-    let values_at = ends(&mut at, widths.value, count)?;
-    let keys = pieces(page, keys_at, widths.key, count, &mut at)?;
-    let values = pieces(page, values_at, widths.value, count, &mut at)?;
-    Some((Node::Leaf(keys.into_iter().zip(values).collect()), at))
+    let key_ends = Ends::read(page, widths.key, count, &mut at)?;
+    let value_ends = Ends::read(page, widths.value, count, &mut at)?;
+    let keys = Pieces::find(page, key_ends, &mut at)?;
+    let values = Pieces::find(page, value_ends, &mut at)?;
+    Some((Node::Leaf(Leaf { keys, values }), at))
 }
 
 /// A branch, and how much of the page it uses.
@@ -258,43 +298,78 @@ fn branch(page: &[u8], width: Option<usize>, count: usize) -> Option<(Node<'_>, 
     let children = count.checked_add(1)?;
     let numbers_at = children.checked_mul(16)?.checked_add(8)?;
     let mut at = children.checked_mul(8)?.checked_add(numbers_at)?;
-    let child = |number: usize| {
-        let page_number = u64_at(page, number.checked_mul(8)?.checked_add(numbers_at)?)?;
-        Some((PageNumber(page_number), u128_at(page, number.checked_mul(16)?.checked_add(8)?)?))
-    };
-    let children = (0..children).map(child).collect::<Option<_>>()?;
-    let keys_at = ends(&mut at, width, count)?;
-    let keys = pieces(page, keys_at, width, count, &mut at)?;
-    Some((Node::Branch { children, keys }, at))
+    let checksums = page.get(8..numbers_at)?.as_chunks().0;
+    let numbers = page.get(numbers_at..at)?.as_chunks().0;
+    let key_ends = Ends::read(page, width, count, &mut at)?;
+    let keys = Pieces::find(page, key_ends, &mut at)?;
+    Some((Node::Branch(Branch { checksums, numbers, keys }), at))
 }
 
-/// Where it is written down at which offsets these pieces end; `at` goes beyond.
-fn ends(at: &mut usize, width: Option<usize>, count: usize) -> Option<usize> {
-    let start = *at;
-    if width.is_none() {
+/// Where pieces of a page end.
+#[derive(Clone, Copy, Debug)]
+enum Ends<'p> {
+    /// Each is as long as the others.
+    Even { width: usize, count: usize },
+    /// It is written down.
+    Listed(&'p [[u8; 4]]),
+}
+
+impl<'p> Ends<'p> {
+    /// Of so many pieces; `at` goes beyond what is written down of them.
+    fn read(page: &'p [u8], width: Option<usize>, count: usize, at: &mut usize) -> Option<Self> {
+        if let Some(width) = width {
+            return Some(Ends::Even { width, count });
+        }
+        let start = *at;
         *at = count.checked_mul(4)?.checked_add(start)?;
+        Some(Ends::Listed(page.get(start..*at)?.as_chunks().0))
     }
-    Some(start)
+
+    /// Where the piece with this number ends, which begins at `start`; `None` if there are not as many.
+    fn get(self, number: usize, start: usize) -> Option<usize> {
+        match self {
+            Ends::Even { width, count } if number < count => start.checked_add(width),
+            Ends::Even { .. } => None,
+            Ends::Listed(ends) => usize::try_from(u32::from_le_bytes(*ends.get(number)?)).ok(),
+        }
+    }
+
+    /// Where the last piece ends, if the first begins at `start` and each where the one before ends.
+    fn last(self, start: usize) -> Option<usize> {
+        match self {
+            Ends::Even { width, count } => width.checked_mul(count)?.checked_add(start),
+            Ends::Listed(ends) => ends.iter().try_fold(start, |before, end| {
+                usize::try_from(u32::from_le_bytes(*end)).ok().filter(|end| *end >= before)
+            }),
+        }
+    }
 }
 
-/// The pieces of a page from `at` on, which goes beyond them.
-fn pieces<'p>(
+/// Pieces of a page that follow each other: its keys, or its values.
+#[derive(Clone, Copy, Debug)]
+struct Pieces<'p> {
     page: &'p [u8],
-    ends_at: usize,
-    width: Option<usize>,
-    count: usize,
-    at: &mut usize,
-) -> Option<Vec<&'p [u8]>> {
-    let piece = |number: usize| {
-        let end = match width {
-            Some(width) => at.checked_add(width)?,
-            None => usize::try_from(u32_at(page, number.checked_mul(4)?.checked_add(ends_at)?)?).ok()?,
-        };
-        let piece = page.get(*at..end)?;
-        *at = end;
-        Some(piece)
-    };
-    (0..count).map(piece).collect()
+    start: usize,
+    ends: Ends<'p>,
+}
+
+impl<'p> Pieces<'p> {
+    /// Those from `at` on, which goes beyond them; `None` if they are not within the page.
+    fn find(page: &'p [u8], ends: Ends<'p>, at: &mut usize) -> Option<Self> {
+        let start = *at;
+        *at = ends.last(start).filter(|end| *end <= page.len())?;
+        Some(Pieces { page, start, ends })
+    }
+
+    fn iter(self) -> impl Iterator<Item = &'p [u8]> {
+        let Pieces { page, start: mut at, ends } = self;
+        (0..).map_while(move |number| {
+            let end = ends.get(number, at)?;
+            let piece = page.get(at..end)?;
+            at = end;
+            Some(piece)
+        })
+    }
 }
 
 pub(super) fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -334,7 +409,8 @@ mod tests {
         let widths = Widths { key: None, value: Some(1) };
         let sum = XxHash3_128::oneshot(&page[..17]);
         let rows: Vec<(&[u8], &[u8])> = vec![(b"a", &[1]), (b"bc", &[2])];
-        assert_eq!(Node::read(&page, widths, sum), Ok(Node::Leaf(rows)));
+        let Ok(Node::Leaf(leaf)) = Node::read(&page, widths, sum) else { panic!("no leaf") };
+        assert_eq!(leaf.rows().collect::<Vec<_>>(), rows);
         assert!(Node::read(&page, widths, sum ^ 1).is_err());
         for (at, wrong) in [(0, 3), (2, 0), (2, 9), (3, 1), (4, 11), (4, 16), (8, 12), (8, 30), (11, 1)] {
             let right = std::mem::replace(&mut page[at], wrong);

@@ -239,12 +239,13 @@ impl<'f> Walk<'f> {
         }
         let bytes = self.page(page, trail.kind.largest)?;
         match Node::read(&bytes, trail.kind.widths, checksum)? {
-            Node::Leaf(rows) => Ok(rows.into_iter().try_for_each(|(key, value)| trail.row(key, value))?),
-            Node::Branch { children, keys } => {
-                for (child, (page, checksum)) in children.into_iter().enumerate() {
+            Node::Leaf(leaf) => Ok(leaf.rows().try_for_each(|(key, value)| trail.row(key, value))?),
+            Node::Branch(branch) => {
+                let mut keys = branch.keys();
+                for (page, checksum) in branch.children() {
                     self.node(page, checksum, depth.saturating_add(1), trail)?;
                     // Between two children is a key that is not below the last one of the first.
-                    if let Some(key) = keys.get(child) {
+                    if let Some(key) = keys.next() {
                         trail.between(key)?;
                     }
                 }

@@ -110,20 +110,20 @@ fn forge_tree(
     let at = bytes_of(page);
     let bytes = file[at.clone()].to_vec();
     let used = match Node::read(&bytes, widths, checksum).unwrap() {
-        Node::Leaf(rows) => {
-            for (key, value) in &rows {
+        Node::Leaf(leaf) => {
+            for (key, value) in leaf.rows() {
                 let start = at.start + place(value, &bytes);
                 change(key, &mut file[start..start + value.len()]);
             }
-            let (_, last) = rows.last().unwrap();
+            let (_, last) = leaf.rows().last().unwrap();
             place(last, &bytes) + last.len()
         }
-        Node::Branch { children, keys } => {
-            for (number, child) in children.into_iter().enumerate() {
+        Node::Branch(branch) => {
+            for (number, child) in branch.children().enumerate() {
                 let sum = forge_tree(file, child, widths, change);
                 file[at.start + 8 + 16 * number..][..16].copy_from_slice(&sum.to_le_bytes());
             }
-            let last = keys.last().unwrap();
+            let last = branch.keys().last().unwrap();
             place(last, &bytes) + last.len()
         }
     };
@@ -135,10 +135,10 @@ fn forge(golden: &Golden, table: &str, widths: Widths, change: impl Fn(&[u8], &m
     let mut file = golden.bytes.clone();
     let root = Commit::read(&file).unwrap().system.unwrap();
     let tables = file[bytes_of(root.page)].to_vec();
-    let Node::Leaf(rows) = Node::read(&tables, Widths::TABLES, root.checksum).unwrap() else {
+    let Node::Leaf(leaf) = Node::read(&tables, Widths::TABLES, root.checksum).unwrap() else {
         panic!("a branch")
     };
-    let row = rows.iter().find(|(name, _)| *name == table.as_bytes()).unwrap().1;
+    let row = leaf.rows().find(|(name, _)| *name == table.as_bytes()).unwrap().1;
     let of_table = TableRow::read(row).unwrap().root.unwrap();
     let table_sum = forge_tree(&mut file, (of_table.page, of_table.checksum), widths, &change);
     let table_name = table.as_bytes();
