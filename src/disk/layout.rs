@@ -94,9 +94,11 @@ impl Layout {
                 kind::opening_failed((root.as_fd(), path), marker::NAME.as_bytes(), Own::File, source)
             })?,
         };
-        let mut bytes = Vec::with_capacity(256);
-        File::from(file).take(marker::LIMIT).read_to_end(&mut bytes).map_err(failed("read the marker of"))?;
-        let (uuid, xattrs) = marker::parse(&bytes).map_err(|problem| match problem {
+        // Of a regular file as much comes in one piece as there is.
+        let mut bytes = [0; marker::LIMIT];
+        let length = File::from(file).read(&mut bytes).map_err(failed("read the marker of"))?;
+        let bytes = bytes.get(..length).unwrap_or_default();
+        let (uuid, xattrs) = marker::parse(bytes).map_err(|problem| match problem {
             MarkerProblem::Newer(found) => {
                 LayoutError::NewerFormat { path: path.to_path_buf(), found, supported: marker::FORMAT }
             }

@@ -25,7 +25,7 @@ pub(crate) const NAME: &str = "LAYERSTORE";
 /// Beginning of the name under which a marker is written before it gets its own.
 pub(super) const DRAFT: &str = "LAYERSTORE.new-";
 /// No release writes a marker longer than this.
-pub(super) const LIMIT: u64 = 4096;
+pub(super) const LIMIT: usize = 4096;
 
 /// Writes the marker so that it is there whole or not at all. EEXIST if someone else was faster.
 pub(super) fn write(root: BorrowedFd<'_>, text: &str) -> io::Result<()> {

@@ -5,7 +5,7 @@ mod run;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use layerstore_schema::header::{Access, Header, incompatible};
@@ -62,7 +62,7 @@ struct Inner {
     options: StoreOptions,
     others: Others,
     database: Database,
-    counter: ChangeCounter,
+    counter: OnceLock<ChangeCounter>,
     run: OnceLock<Run>,
     transient: OnceLock<RunDatabase>,
     privileges: Privileges,
@@ -138,13 +138,12 @@ impl Store {
                 reserved => drop(reserved?),
             }
         }
-        let counter = database.change_counter()?;
         let store = Store(Arc::new(Inner {
             layout,
             options: options.clone(),
             others,
             database,
-            counter,
+            counter: OnceLock::new(),
             run: OnceLock::new(),
             transient: OnceLock::new(),
             privileges,
@@ -183,7 +182,8 @@ impl Store {
     }
 
     /// A number that is another one after every change of the store, or of another that it reads, by whatever process. Asking costs a memory read,
-    /// so a caller can keep what it has read and ask before each use whether it is still new.
+    /// but for the first time, so a caller can keep what it has read and ask before each use whether it is still new. Where the number cannot be
+    /// had, each answer is another one.
     ///
     /// # Examples
     ///
@@ -202,7 +202,22 @@ impl Store {
     pub fn change_counter(&self) -> u64 {
         let others = self.separate_images().into_iter().chain(self.image_stores());
         // Each number only grows, and so does their sum.
-        others.fold(self.0.counter.current(), |sum, store| sum.wrapping_add(store.0.counter.current()))
+        others.fold(self.last_commit(), |sum, store| sum.wrapping_add(store.last_commit()))
+    }
+
+    /// The number of this store's last commit. The file is mapped by whoever asks first, as most never do.
+    fn last_commit(&self) -> u64 {
+        let counter = match self.0.counter.get() {
+            Some(counter) => counter,
+            None => match self.0.database.change_counter() {
+                Ok(counter) => self.0.counter.get_or_init(|| counter),
+                Err(error) => {
+                    tracing::warn!(%error, "it is not known whether the store changes, and so taken for granted");
+                    return another_number();
+                }
+            },
+        };
+        counter.current()
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -323,6 +338,12 @@ impl Store {
     pub(crate) fn open_kept_blob(&self, number: u64) -> Result<File, Error> {
         Ok(File::from(self.0.layout.open_blob(number)?))
     }
+}
+
+/// A number that was not there before.
+fn another_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn open_layout(options: &StoreOptions, privileges: &Privileges) -> Result<Layout, Error> {

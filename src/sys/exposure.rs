@@ -183,7 +183,7 @@ fn of_stranger(uid: u32, unmapped: &Unmapped) -> Option<By> {
 }
 
 fn is_own_or_roots(uid: u32) -> bool {
-    [0, privileges::effective_user()].contains(&uid)
+    uid == 0 || uid == privileges::effective_user()
 }
 
 /// The owner that this user namespace shows for all who are not mapped, once the kernel was asked.

@@ -7,6 +7,9 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::call::{Call, call};
 
+/// The map of the initial namespace: every id is mapped to itself.
+const INITIAL_MAP: &str = "0 0 4294967295";
+
 /// The privileges that decide how a store stores things.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Privileges {
@@ -23,7 +26,10 @@ pub(crate) struct Privileges {
 impl Privileges {
     /// The privileges of the calling thread.
     pub(crate) fn of_this_process() -> io::Result<Self> {
-        let map = super::path::read_to_string(Path::new("/proc/self/uid_map"))?;
+        let map = match super::userns::is_first() {
+            true => INITIAL_MAP.to_owned(),
+            false => super::path::read_to_string(Path::new("/proc/self/uid_map"))?,
+        };
         let effective = call(Call::Namespace, || capabilities(None))?.effective;
         Ok(Privileges {
             user_namespace: !is_initial_map(&map),
@@ -87,9 +93,8 @@ pub(crate) fn may_give_to(uid: u32, gid: u32) -> bool {
     is_own || may() && is_mapped("/proc/self/uid_map", uid) && is_mapped("/proc/self/gid_map", gid)
 }
 
-/// Every id mapped to itself is the map of the initial namespace.
 fn is_initial_map(map: &str) -> bool {
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+    map.split_whitespace().eq(INITIAL_MAP.split(' '))
 }
 
 fn mapped_ids(map: &str) -> u64 {
@@ -99,6 +104,13 @@ fn mapped_ids(map: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_namespace_has_the_map_of_it() {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+        assert!(!super::super::userns::is_first() || is_initial_map(&map), "{map}");
+        assert_eq!(Privileges::of_this_process().unwrap().mapped_ids, mapped_ids(&map));
+    }
 
     #[test]
     fn maps_are_told_apart() {

@@ -80,8 +80,18 @@ pub fn is_privileged() -> bool {
     capable && rustix::process::geteuid().is_root()
 }
 
+/// Whether this process is in the first user namespace, by the number that the kernel gives it on every machine
+/// (`USER_NS_INIT_INO`). To read the map of its ids takes four calls in place of one.
+pub(super) fn is_first() -> bool {
+    const NUMBER: u64 = 0xefff_fffd;
+    path::stat(Path::new("/proc/self/ns/user")).is_ok_and(|found| found.id.inode == NUMBER)
+}
+
 /// Whether this process is in a user namespace other than the first, as far as its id map tells.
 pub(crate) fn in_user_namespace() -> bool {
+    if is_first() {
+        return false;
+    }
     let whole = [IdExtent { inside: 0, outside: 0, count: u32::MAX }];
     idmap::read(Path::new("/proc/self/uid_map")).is_ok_and(|map| map != whole)
 }

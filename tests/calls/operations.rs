@@ -55,17 +55,17 @@ fn small_operations_make_few_system_calls() {
         |call: &String| call.contains("O_RDWR") && call.contains("store.redb") || call.starts_with("pwrite");
     assert!(!list.iter().any(is_write), "a list writes:\n{}", list.join("\n"));
     let mut counted = vec![
-        ("open and list", list, 40),
-        ("open and look at one", calls(&dir, &["inspect", "base"]), 95),
-        ("create a container", calls(&dir, &["create-container", "--name", "web"]), 164),
-        ("remove a container", calls(&dir, &["rm", "web"]), 234),
+        ("open and list", list, 38),
+        ("open and look at one", calls(&dir, &["inspect", "base"]), 93),
+        ("create a container", calls(&dir, &["create-container", "--name", "web"]), 162),
+        ("remove a container", calls(&dir, &["rm", "web"]), 232),
     ];
     if machine::is_root() {
         // The first one tries out what the kernel can do.
         dir.layerstore(["mount", "base"]).assert_success();
         dir.layerstore(["unmount", "base"]).assert_success();
-        counted.push(("mount a container", calls(&dir, &["mount", "base"]), 214));
-        counted.push(("unmount a container", calls(&dir, &["unmount", "base"]), 158));
+        counted.push(("mount a container", calls(&dir, &["mount", "base"]), 212));
+        counted.push(("unmount a container", calls(&dir, &["unmount", "base"]), 156));
     }
     // In a namespace the map of its ids is read, too: several times.
     let of_namespace = if machine::in_user_namespace() { 20 } else { 0 };
