@@ -14,12 +14,11 @@ use layerstore_schema::header::Access;
 use redb::backends::FileBackend;
 use redb::{Builder, ConcurrencyMode, DatabaseError, StorageBackend};
 
-use super::backend::{
-    Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT, WRITER_BYTE, wait_in_queue,
-};
+use super::backend::{Backend, LockTimeout, Phase, PhaseSwitch, SHORT_LOCK_TIMEOUT, WRITER_BYTE};
 use super::file;
 use super::guard::{Guarded, Health};
 use super::holder::HolderFile;
+use super::queue::wait_in_queue;
 use super::reader::Reader;
 use super::system::{self, Fault};
 use super::{Query, StoreBeside, WriteTxn, read_header};

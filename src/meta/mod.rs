@@ -8,6 +8,7 @@
 //! | [`create`] | makes the file, whole or not at all |
 //! | [`backup`] | copies the file while it is in use; makes it smaller |
 //! | [`backend`] | redb's access to the file: waits with a limit, syncs as little as is safe |
+//! | [`queue`] | waiting for a lock, with a limit |
 //! | [`private`] | redb's access to a file that may not be written |
 //! | [`hold`] | the write lock alone |
 //! | [`holder`] | names who holds the write lock |
@@ -54,6 +55,7 @@ mod journal;
 mod mend;
 mod page;
 mod private;
+mod queue;
 mod reader;
 #[cfg(test)]
 mod recorder;
