@@ -55,18 +55,18 @@ pub fn create_and_delete(bench: &mut Bench) -> Measured {
     let mut disk = bench.standing.clone();
     let disk = disk.mount();
     let sizes = SIZES.map(|size| bench.scaled(size));
-    let mut contenders = Vec::new();
+    let own = |place: &Path, size: usize, look| {
+        let name = format!("{OURS}, {} containers", Unit::Count.show(size as f64));
+        Contender::new(&name, Sync::Included, look, |place| ours(place, 10)).at(place).repeated(10)
+    };
+    let (mut contenders, mut by_itself) = (Vec::new(), Vec::new());
     for size in sizes {
-        let [own, peer] = filled(disk.path(), size);
-        let name = |who: &str| format!("{who}, {} containers", Unit::Count.show(size as f64));
-        contenders.push(
-            Contender::new(&name(OURS), Sync::Included, Look::Closely, |place| ours(place, 10))
-                .at(&own)
-                .repeated(10),
-        );
+        let [ours, peer] = filled(disk.path(), size);
+        contenders.push(own(&ours, size, Look::Closely));
+        by_itself.push(own(&ours, size, Look::Not));
         let times = peers_times(size);
-        let contender =
-            Contender::new(&name(STORAGE), Sync::Records, Look::Briefly, move |place| peers(place, times));
+        let name = format!("{STORAGE}, {} containers", Unit::Count.show(size as f64));
+        let contender = Contender::new(&name, Sync::Records, Look::Briefly, move |place| peers(place, times));
         contenders.push(contender.at(&peer).repeated(times));
     }
     let work = "create and delete a container, whole processes";
@@ -80,10 +80,13 @@ pub fn create_and_delete(bench: &mut Bench) -> Measured {
         claim.work = format!("{work}, beside {} others", Unit::Count.show(size as f64));
         claim.against = STORAGE.to_owned();
     }
-    // The same time at all sizes, each beside the smallest.
-    for larger in [2, 4] {
-        claims.push(claim(&costs[larger], &costs[0], Target::Within(1.1)));
-        claims.last_mut().unwrap().work = format!("the same, {}", costs[larger].program);
+    // The same time at all sizes, each beside the smallest. In turns of their own: what the other program does in its largest store
+    // leaves the disk with work, and it is always the same store whose turn comes next.
+    let own_costs = take_turns(bench, &format!("{work}, by itself"), &by_itself);
+    let [smallest, larger @ ..] = &own_costs[..] else { unreachable!() };
+    for larger in larger {
+        claims.push(claim(larger, smallest, Target::Within(1.1)));
+        claims.last_mut().unwrap().work = format!("the same, {}, in turns of their own", larger.program);
     }
     measured(claims, costs)
 }
