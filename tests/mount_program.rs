@@ -282,6 +282,80 @@ fn a_containers_own_file_is_no_mark_of_a_program() {
     assert_whole(&kernel);
 }
 
+/// A layer may have a directory whose name begins as a whiteout's, and an attribute that means something to overlays of the other class.
+/// The kernel shows them as they are, and a program would hide what is below.
+#[test]
+fn a_layer_that_a_program_would_misread_is_mounted_by_the_kernel_alone() {
+    if program().is_none() {
+        skip!("no root, or no fuse-overlayfs that could use /dev/fuse");
+    }
+    let dir = Dir::new("mount-program-misread");
+    let (kernel, by_program) = both(&dir);
+    let base = base(&kernel);
+    let elsewhere = match machine::in_user_namespace() {
+        false => "user.overlay.opaque",
+        // Here only the machine's root could set the other.
+        true => "user.own",
+    };
+    let cases = [
+        (vec![Member::file(".wh.dir/file", "x")], Some(".wh.dir")),
+        (vec![Member::file("dir/.wh..wh..opq/file", "x")], Some("dir/.wh..wh..opq")),
+        (vec![Member::directory("dir").xattr(elsewhere, "y")], (elsewhere != "user.own").then_some("dir")),
+        (vec![Member::directory(".").xattr(elsewhere, "y")], (elsewhere != "user.own").then_some("")),
+        (vec![Member::file("plain", "x").xattr(elsewhere, "y"), Member::file("dir/.why", "x")], None),
+    ];
+    for (members, misread) in cases {
+        let layer = kernel.put_layer(&base.id, &LayerOptions::named("layer"), &*archive(&members)).unwrap();
+        assert!(mounted(&kernel, &layer).join("dir/below").exists(), "{misread:?}");
+        kernel.unmount(&layer, UnmountMode::Plain).unwrap();
+        let above = kernel.create_layer(&layer.id, &LayerOptions::named("above")).unwrap();
+        for layer in [&layer, &above] {
+            let refused = by_program.mount(layer, &MountOptions::default());
+            let refused = match (&refused, misread) {
+                (Ok(mount), None) => {
+                    assert!(mount.path().join("dir/below").exists());
+                    by_program.unmount(layer, UnmountMode::Plain).unwrap();
+                    continue;
+                }
+                (Err(Error::Mount(refused)), Some(_)) => refused,
+                _ => panic!("{misread:?}: {refused:?}"),
+            };
+            let (MountError::MarkerName { path, .. } | MountError::MarkerAttribute { path, .. }) = refused
+            else {
+                panic!("{refused:?}");
+            };
+            assert_eq!(path, Path::new(misread.unwrap()), "{refused}");
+        }
+        kernel.remove_layer(&above.id).unwrap();
+        kernel.remove_layer(&layer.id).unwrap();
+    }
+    assert_whole(&kernel);
+}
+
+#[test]
+fn an_attribute_that_a_container_gave_its_directory_is_no_mark_of_a_program() {
+    if program().is_none() || machine::in_user_namespace() {
+        skip!("no root of the machine, or no fuse-overlayfs that could use /dev/fuse");
+    }
+    let dir = Dir::new("mount-program-own-attribute");
+    let (kernel, by_program) = both(&dir);
+    let base = base(&kernel);
+    let layer = kernel.create_layer(&base.id, &LayerOptions::named("layer")).unwrap();
+    let at = mounted(&kernel, &layer).join("dir");
+    rustix::fs::setxattr(&at, "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).unwrap();
+    assert!(at.join("below").exists());
+    kernel.unmount(&layer, UnmountMode::Plain).unwrap();
+    let refused = by_program.mount(&layer, &MountOptions::default()).unwrap_err();
+    assert!(
+        matches!(&refused, Error::Mount(MountError::MarkerAttribute { path, .. }) if path == Path::new("dir")),
+        "{refused:?}"
+    );
+    rustix::fs::removexattr(mounted(&kernel, &layer).join("dir"), "user.overlay.opaque").unwrap();
+    kernel.unmount(&layer, UnmountMode::Plain).unwrap();
+    assert!(mounted(&by_program, &layer).join("dir/below").exists());
+    by_program.unmount(&layer, UnmountMode::Plain).unwrap();
+}
+
 #[test]
 fn marks_are_settled_after_a_death() {
     if program().is_none() {

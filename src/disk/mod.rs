@@ -106,7 +106,9 @@ pub(crate) use masked::mask_of;
 pub(crate) use names::{CONTENT, DATABASE, DiffName, Subdirectory};
 pub(crate) use neighbour::is_of_containers_storage;
 pub(crate) use overlay_form::{XattrNamespace, is_opaque};
-pub(crate) use program_marks::{admit_program, is_by_program, mark_for_program, settle_program_marks};
+pub(crate) use program_marks::{
+    Misread, admit_program, is_by_program, mark_for_program, misread_in, settle_program_marks,
+};
 pub(crate) use quota::{Limits, can_limit_at};
 pub(crate) use remove::remove_tree;
 pub(crate) use reown::{change_linked_names, change_owners};

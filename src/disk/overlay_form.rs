@@ -99,6 +99,15 @@ impl XattrNamespace {
         }
     }
 
+    /// What says the same to mounts of the other class. In this store it is an attribute like others, and the kernel reads it so; a mount
+    /// program knows both.
+    pub(super) fn opaque_elsewhere(self) -> &'static [u8] {
+        match self {
+            XattrNamespace::Trusted => XattrNamespace::User.opaque(),
+            XattrNamespace::User => XattrNamespace::Trusted.opaque(),
+        }
+    }
+
     pub(super) fn whiteout(self) -> &'static [u8] {
         match self {
             XattrNamespace::Trusted => b"trusted.overlay.whiteout",

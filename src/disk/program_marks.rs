@@ -2,10 +2,11 @@
 //!
 //! fuse-overlayfs marks an opaque directory by a file `.wh..wh..opq` in it and the attribute `user.fuseoverlayfs.opaque`, whatever else
 //! it can write, and a name that is gone by a file `.wh.NAME` where it can make no device. It makes no files of these names for
-//! those who use the mount. The kernel does, and there they are files like others.
+//! those who use the mount. The kernel does, and there they are files like others; so are they in layers, where a directory may have
+//! such a name. The attribute by which overlayfs of either class marks an opaque directory it takes for its own as well.
 //!
-//! So a diff directory says itself who writes to it. Before a program mounts it for writing, [`admit_program`] looks for such names, and
-//! [`mark_for_program`] puts a mark on its root, among the attributes that are overlayfs' own. Only below this mark does anything mean
+//! So what a program would misread it does not mount: [`misread_in`] looks for that in a layer's manifest, and [`admit_program`] in a
+//! directory that was written to. And a diff directory says itself who writes to it: before a program does, [`mark_for_program`] puts a mark on its root, among the attributes that are overlayfs' own. Only below this mark does anything mean
 //! what the program says. [`settle_program_marks`] makes of it what the kernel would have written, and takes the mark away, last
 //! of all: if it does not get that far, it is done again, and until then readers see the same layer.
 
@@ -13,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
+use layerstore_schema::manifest::{Entry, Kind, Manifest};
 use rustix::fs::FileType;
 
 use super::masked;
@@ -73,6 +75,43 @@ pub(super) fn is_opaque_by_program(directory: BorrowedFd<'_>) -> io::Result<bool
     Ok(named || xattr::get(Target::File(directory), OPAQUE_OF_PROGRAM)?.as_deref() == Some(OPAQUE))
 }
 
+/// What a mount program would take for a mark and is none: lower files would be hidden by it, or it would be lost itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Misread {
+    /// A file or directory, by its name.
+    Name(PathBuf),
+    /// A directory, by an attribute of this name.
+    Attribute(PathBuf, &'static str),
+}
+
+impl Misread {
+    fn name(path: &[u8]) -> Self {
+        Misread::Name(path_buf(path))
+    }
+
+    fn attribute(path: &[u8], namespace: XattrNamespace) -> Self {
+        let name = std::str::from_utf8(namespace.opaque_elsewhere()).unwrap_or_default();
+        Misread::Attribute(path_buf(path), name)
+    }
+}
+
+/// What a program would misread of a layer, the first in the manifest's order.
+pub(crate) fn misread_in(manifest: &Manifest, namespace: XattrNamespace) -> Option<Misread> {
+    manifest.entries().iter().find_map(|Entry { path, kind, metadata }| {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        match kind {
+            Kind::Whiteout => None,
+            _ if name.starts_with(MARK) => Some(Misread::name(path)),
+            Kind::Directory { .. }
+                if metadata.xattrs.iter().any(|(name, _)| name == namespace.opaque_elsewhere()) =>
+            {
+                Some(Misread::attribute(path, namespace))
+            }
+            _ => None,
+        }
+    })
+}
+
 /// Whether a program has mounted a diff directory for writing, and its marks have not been settled since.
 pub(crate) fn is_by_program(root: BorrowedFd<'_>, namespace: XattrNamespace) -> io::Result<bool> {
     Ok(xattr::get(Target::File(root), namespace.by_program())?.is_some())
@@ -87,14 +126,21 @@ pub(crate) fn mark_for_program(root: BorrowedFd<'_>, namespace: XattrNamespace) 
     }
 }
 
-/// Takes away what only a program would understand in a directory that none has written to. Returns the path of a file whose name
-/// one would take for a mark, if there is one.
+fn is_opaque_elsewhere(directory: Target<'_>, namespace: XattrNamespace) -> io::Result<bool> {
+    Ok(xattr::get(directory, namespace.opaque_elsewhere())?.is_some())
+}
+
+/// Takes away what only a program would understand in a directory that none has written to. Returns what one would misread in it, if
+/// there is something.
 pub(crate) fn admit_program(
     root: BorrowedFd<'_>,
     namespace: XattrNamespace,
-) -> Result<Option<PathBuf>, TreeError> {
+) -> Result<Option<Misread>, TreeError> {
     let settling = Settling::new(root, namespace)?;
     let mut walker = Walker::new(root, Access::AsIs)?;
+    if is_opaque_elsewhere(Target::File(root), namespace).map_err(failed(b".", "examine"))? {
+        return Ok(Some(Misread::attribute(b"", namespace)));
+    }
     settling.clean(Target::File(root)).map_err(failed(b".", "clean"))?;
     while let Some(step) = walker.next_step()? {
         let (Step::Enter(item) | Step::Leaf(item)) = step else { continue };
@@ -103,7 +149,12 @@ pub(crate) fn admit_program(
         if item.name.starts_with(MARK)
             && !is_whiteout(&item.stat, target, namespace).map_err(failed(path, "examine"))?
         {
-            return Ok(Some(path_buf(path)));
+            return Ok(Some(Misread::name(path)));
+        }
+        if item.stat.kind == FileType::Directory
+            && is_opaque_elsewhere(target, namespace).map_err(failed(path, "examine"))?
+        {
+            return Ok(Some(Misread::attribute(path, namespace)));
         }
         settling.clean_item(&item).map_err(failed(path, "clean"))?;
     }
@@ -157,8 +208,15 @@ impl Settling {
     /// Returns whether the directory is opaque.
     fn directory(&self, directory: BorrowedFd<'_>) -> io::Result<bool> {
         let target = Target::File(directory);
-        if self.by_program && is_opaque_by_program(directory)? {
-            xattr::set(target, self.namespace.opaque(), OPAQUE)?;
+        if self.by_program {
+            // As root a program writes it in a store of users, too. It was nobody's before.
+            let is_elsewhere = is_opaque_elsewhere(target, self.namespace)?;
+            if is_elsewhere || is_opaque_by_program(directory)? {
+                xattr::set(target, self.namespace.opaque(), OPAQUE)?;
+            }
+            if is_elsewhere {
+                xattr::remove(target, self.namespace.opaque_elsewhere())?;
+            }
         }
         self.clean(target)?;
         Ok(xattr::get(target, self.namespace.opaque())?.as_deref() == Some(OPAQUE))
@@ -278,11 +336,21 @@ mod tests {
         assert_eq!(admitted(), None);
         for name in ["b/.wh.x", "b/.wh..wh..opq", "b/.wh."] {
             std::fs::create_dir(place.path("diff").join(name)).unwrap();
-            assert_eq!(admitted(), Some(name.into()));
+            assert_eq!(admitted(), Some(Misread::Name(name.into())));
             std::fs::remove_dir(place.path("diff").join(name)).unwrap();
             std::fs::write(place.path("diff").join(name), "").unwrap();
-            assert_eq!(admitted(), Some(name.into()));
+            assert_eq!(admitted(), Some(Misread::Name(name.into())));
             std::fs::remove_file(place.path("diff").join(name)).unwrap();
         }
+        let elsewhere = std::str::from_utf8(namespace().opaque_elsewhere()).unwrap();
+        for path in ["", "b"] {
+            let directory = place.open(&format!("diff/{path}"));
+            if xattr::set(Target::File(directory.as_fd()), elsewhere.as_bytes(), OPAQUE).is_err() {
+                continue;
+            }
+            assert_eq!(admitted(), Some(Misread::Attribute(path.into(), elsewhere)));
+            xattr::remove(Target::File(directory.as_fd()), elsewhere.as_bytes()).unwrap();
+        }
+        assert_eq!(admitted(), None);
     }
 }

@@ -239,6 +239,20 @@ pub enum MountError {
         /// The file in it.
         path: PathBuf,
     },
+    /// A directory has an attribute that a mount program takes for a mark of its own.
+    #[error(
+        "a mount of a program would hide what is below /{} of the layer {layer}, as that has the attribute {attribute}, which means nothing \
+         to the kernel here: take the attribute away, or let the kernel mount",
+        path.display()
+    )]
+    MarkerAttribute {
+        /// The layer.
+        layer: String,
+        /// The directory in it; empty for its root.
+        path: PathBuf,
+        /// The name of the attribute.
+        attribute: &'static str,
+    },
     /// A directory of the mount cannot be used.
     #[error("cannot {action} {}", path.display())]
     Directory {

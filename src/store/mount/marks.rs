@@ -6,12 +6,13 @@ use std::path::Path;
 use layerstore_schema::record::{LayerContent, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, LockState, Subdirectory};
+use crate::disk::{self, LockState, Misread, Subdirectory};
 use crate::error::{Error, MountError};
 use crate::overlay;
 use crate::store::Store;
 use crate::store::part::{Directory, Part};
 use crate::store::view::View;
+use crate::types::TreeDigest;
 
 use super::plan::Planned;
 
@@ -51,8 +52,8 @@ impl Unsealed<'_> {
     fn admit(&self, for_writing: bool) -> Result<(), Error> {
         let root = self.directory.open(&self.layer)?;
         let namespace = self.directory.layout().xattrs();
-        if let Some(path) = disk::admit_program(root.as_fd(), namespace)? {
-            return Err(MountError::MarkerName { layer: self.layer.clone(), path }.into());
+        if let Some(misread) = disk::admit_program(root.as_fd(), namespace)? {
+            return Err(refused(&self.layer, misread));
         }
         match for_writing {
             true => disk::mark_for_program(root.as_fd(), namespace)
@@ -64,6 +65,30 @@ impl Unsealed<'_> {
     fn failed(&self, action: &'static str, source: std::io::Error) -> Error {
         Error::Io { action, path: self.directory.path(), source }
     }
+}
+
+fn refused(layer: &str, misread: Misread) -> Error {
+    let layer = layer.to_owned();
+    match misread {
+        Misread::Name(path) => MountError::MarkerName { layer, path },
+        Misread::Attribute(path, attribute) => MountError::MarkerAttribute { layer, path, attribute },
+    }
+    .into()
+}
+
+/// Looks through the manifests of a chain's sealed layers, topmost first, before a program mounts them.
+///
+/// Returns [`MountError::MarkerName`] or [`MountError::MarkerAttribute`] if it would take something in one for a mark of its own.
+pub(super) fn refuse_misread(txn: &View<'_>, chain: &[LayerRecord]) -> Result<(), Error> {
+    for layer in chain {
+        let LayerContent::Sealed(tree) = layer.content else { continue };
+        let manifest = txn.manifest(&TreeDigest(tree))?;
+        let namespace = txn.directory(layer)?.layout().xattrs();
+        if let Some(misread) = disk::misread_in(&manifest, namespace) {
+            return Err(refused(&layer.id, misread));
+        }
+    }
+    Ok(())
 }
 
 impl Store {

@@ -159,6 +159,9 @@ impl Store {
         }
         let plan = overlay::plan(&probe, &request);
         let plan = plan.map_err(|error| overlay::explain(error, self.root(), &probe))?;
+        if plan.is_by_program() {
+            marks::refuse_misread(&self.begin_read()?, &chain)?;
+        }
         let is_for_writing = match layer.content {
             LayerContent::Writable(_) => !plan.is_read_only(),
             // It is sealed still as it is mounted.
