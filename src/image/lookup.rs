@@ -112,8 +112,29 @@ where
     find(txn, Owner::Layer, key, |id| txn.layer(id), by_digest)
 }
 
-/// The order matters: what is exact wins over what is short, so that a new id never changes what an old name
-/// or id means.
+/// As many digits of an id as people are shown.
+const SHOWN: usize = 12;
+
+/// Another thing than `id`, which has this name: one whose id people could take the name for, as it is what they are shown of it.
+pub(crate) fn disguised_as(
+    txn: &impl Lookup,
+    owner: Owner,
+    name: &str,
+    id: &str,
+) -> Result<Option<String>, MetaError> {
+    let is_like_id =
+        name.len() >= SHOWN && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_like_id {
+        return Ok(None);
+    }
+    Ok(match txn.by_prefix(owner, name)? {
+        PrefixMatch::One(other) | PrefixMatch::Several(other, _) => Some(other).filter(|other| other != id),
+        PrefixMatch::None => None,
+    })
+}
+
+/// The order matters: what is exact wins over what is short, so that a new id never changes what an old name or id means. But for
+/// a name, which may come from a stranger's archive, that is what others see of another thing's id: it stands for neither.
 fn find<R, E>(
     txn: &impl Lookup,
     owner: Owner,
@@ -129,6 +150,10 @@ where
         return Ok(record);
     }
     let id = if let Some(id) = txn.named(owner, key)? {
+        if let Some(second) = disguised_as(txn, owner, key, &id)? {
+            let prefix = key.to_owned();
+            return Err(LookupError::Ambiguous { kind: owner.word(), prefix, first: id, second }.into());
+        }
         id
     } else if let Some(id) = by_digest()?.into_iter().next() {
         id

@@ -2,7 +2,7 @@
 //! [`Store::write`].
 
 use crate::error::{Error, LookupError};
-use crate::image::{Container, Image, Item, Kind, find_container, find_image, find_layer};
+use crate::image::{Container, Image, Item, Kind, disguised_as, find_container, find_image, find_layer};
 use crate::layer::Layer;
 use crate::types::Name;
 
@@ -68,6 +68,10 @@ impl Store {
                 // A thing of another kind may be called just this.
                 found if is_short(&found, key) => {
                     short.get_or_insert(found);
+                }
+                Ok(thing) if thing.id().as_str() != key => {
+                    refuse_disguised(&txn, &thing, key, kinds)?;
+                    return Ok(thing);
                 }
                 found => return found,
             }
@@ -226,6 +230,18 @@ impl Store {
             }
         })
     }
+}
+
+/// Returns [`LookupError::Ambiguous`] if a thing of these kinds that was found by its name is called what people are shown of another's id.
+fn refuse_disguised(txn: &View<'_>, found: &Thing, key: &str, kinds: &[Kind]) -> Result<(), Error> {
+    let id = found.id();
+    for kind in kinds {
+        if let Some(second) = disguised_as(txn, kind.owner(), key, id.as_str())? {
+            let (kind, prefix, first) = ("container, image or layer", key.to_owned(), id.as_str().to_owned());
+            return Err(LookupError::Ambiguous { kind, prefix, first, second }.into());
+        }
+    }
+    Ok(())
 }
 
 /// Whether a thing was found by the beginning of its id.

@@ -106,6 +106,46 @@ fn things_are_looked_up_in_the_order_that_is_asked_for() {
 }
 
 /// As the reference's index of shortened ids.
+/// A name may come from an archive. What lists show of an id is twelve digits.
+#[test]
+fn a_name_is_nothing_that_people_take_for_anothers_id() {
+    let dir = Dir::new("things-disguised");
+    let store = open(&dir);
+    let victim = "12cb0ed419e7aa";
+    let mut options = ContainerOptions::default();
+    options.id = Some(victim.parse().unwrap());
+    store.create_container(None, &options).unwrap();
+    let shown = &victim[..12];
+    let refused = |found: Result<layerstore::Thing, Error>| {
+        let refused = found.unwrap_err();
+        let Error::Lookup(LookupError::Ambiguous { second, .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!(second, victim);
+    };
+    // Of the same kind, and of another that is looked through after it and before it.
+    let disguised = store.create_container(None, &ContainerOptions::named(shown)).unwrap();
+    refused(store.container(shown).map(layerstore::Thing::Container));
+    refused(store.thing(shown));
+    store.remove_container(&disguised.id).unwrap();
+    let mut image = layerstore::ImageOptions::default();
+    image.names = vec![shown.to_owned()];
+    store.create_image(&image).unwrap();
+    refused(store.thing(shown));
+    refused(store.lookup(shown, &[Kind::Image, Kind::Container]));
+    assert_eq!(
+        store.lookup(shown, &[Kind::Image]).unwrap().id().kind(),
+        Kind::Image,
+        "no container is looked for"
+    );
+    for own in [&victim[..11], &victim[..13], victim] {
+        assert_eq!(store.thing(own).unwrap().id().as_str(), victim);
+    }
+    // A name that is no beginning of an id is one like others, and so is one that few digits are shown of.
+    for name in ["12cb0ed419e8", "12cb"] {
+        let made = store.create_container(None, &ContainerOptions::named(name)).unwrap();
+        assert_eq!(store.container(name).unwrap().id, made.id);
+    }
+}
+
 #[test]
 fn the_beginning_of_an_id_stands_for_it_if_it_is_alone() {
     let dir = Dir::new("things");
