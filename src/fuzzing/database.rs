@@ -63,12 +63,15 @@ fn let_redb_panic() {
     }));
 }
 
+/// More than one run has time for make no other damage.
+const MOST_EDITS: usize = 1000;
+
 /// A file with the changes that the bytes say, of these pages.
 fn edited(mut bytes: &[u8], golden: &Golden, pages: &[usize]) -> Vec<u8> {
     let mut file = golden.bytes.clone();
     let page = |number: usize| pages.get(number % pages.len().max(1)).copied().unwrap_or_default();
-    while let [kind, rest @ ..] = bytes {
-        let [a, b, c, d, rest @ ..] = rest else { break };
+    for _ in 0..MOST_EDITS {
+        let [kind, a, b, c, d, rest @ ..] = bytes else { break };
         bytes = rest;
         let low = usize::from(u16::from_le_bytes([*a, *b]));
         let high = usize::from(u16::from_le_bytes([*c, *d]));
