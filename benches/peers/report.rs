@@ -30,7 +30,7 @@ pub fn page(results: &Results, order: &[&str], method: &str, old: &str) -> Strin
             "**Nothing is here yet.** The figures come with the first run on a machine that does nothing else.\n\n",
         );
     } else {
-        page.push_str(&machine(&rows));
+        page.push_str(&machine(results, order));
         page.push_str(&claims(&rows));
         page.push_str(&growth(&rows));
         page.push_str(&costs(&rows));
@@ -51,28 +51,31 @@ fn remarks(page: &str) -> &str {
     })
 }
 
-/// Each session once, though rows were measured at several times.
-fn machine(rows: &[&Measured]) -> String {
-    let mut sessions: Vec<&Session> = Vec::new();
-    for row in rows {
-        let same = |other: &&Session| {
+/// Each session once, with its rows.
+fn machine(results: &Results, order: &[&str]) -> String {
+    let rows = || order.iter().filter_map(|name| Some((*name, results.rows.get(*name)?)));
+    let mut sessions: Vec<(&Session, Vec<&str>)> = Vec::new();
+    for (name, row) in rows() {
+        let same = |other: &Session| {
             other.date == row.session.date
                 && other.commit == row.session.commit
                 && other.machine == row.session.machine
                 && other.programs == row.session.programs
                 && other.rounds == row.session.rounds
         };
-        if !sessions.iter().any(same) {
-            sessions.push(&row.session);
+        match sessions.iter_mut().find(|(session, _)| same(session)) {
+            Some((_, names)) => names.push(name),
+            None => sessions.push((&row.session, vec![name])),
         }
     }
     let mut text = String::from("## The machine\n\n");
-    for session in sessions {
-        writeln!(text, "- {}, commit {}, {} rounds", session.date, session.commit, session.rounds).unwrap();
+    for (session, names) in sessions {
+        let Session { date, commit, rounds, .. } = session;
+        writeln!(text, "- {date}, commit {commit}, {rounds} rounds: the rows {}", names.join(", ")).unwrap();
         session.machine.iter().for_each(|line| writeln!(text, "  - {line}").unwrap());
         writeln!(text, "  - against {}", session.programs.join(", ")).unwrap();
     }
-    let busy = rows.iter().map(|row| row.session.busy).fold(0.0, f64::max) * 100.0;
+    let busy = rows().map(|(_, row)| row.session.busy).fold(0.0, f64::max) * 100.0;
     writeln!(text, "\nBefore each row, other things took at most {busy:.0} % of the processors' time.\n")
         .unwrap();
     text
