@@ -255,7 +255,6 @@ impl Shared {
         value: &[u8],
     ) -> Result<(), UnpackError> {
         let Some(stored) = self.options.xattr_namespace.stored_name(name) else { return Ok(()) };
-        let privileged_name = name.starts_with(b"trusted.") || name.starts_with(b"security.");
         let set = match target {
             Target::File(file) if self.options.mask.is_some() => masked::keep_access_list(file, name, value)
                 .and_then(|kept| match kept {
@@ -265,7 +264,8 @@ impl Shared {
             _ => xattr::set(target, &stored, value),
         };
         match set {
-            Err(error) if self.options.unprivileged && (privileged_name || is_refusal(&error)) => {
+            // Anything else, such as a full disk, is no reason to lose what gives a program its rights.
+            Err(error) if self.options.unprivileged && is_refusal(&error) => {
                 self.leave_out(path, LeftOutWhat::Xattr(name.to_vec()), &error);
                 Ok(())
             }

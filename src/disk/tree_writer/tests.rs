@@ -15,6 +15,8 @@ use crate::disk::fixture::{
     write_file,
 };
 use crate::error::{Limit, LimitError};
+use crate::sys::call::Call;
+use crate::sys::call::fault::{Fault, Strike, counted, during_here};
 use crate::sys::privileges::Privileges;
 use crate::types::{Limits, Metadata};
 
@@ -536,6 +538,34 @@ fn what_a_user_namespace_refuses_is_left_out_and_listed() {
     assert_eq!(shape(&place.manifest("diff")), ["f file"]);
     let strict = place.strict_writer().device(&path("null"), DeviceKind::Char, (1, 3), &metadata(0o666));
     assert!(matches!(strict, Err(UnpackError::DeviceRefused { .. })));
+}
+
+/// A capability that is not there since the disk was full would be missed by nobody until the program is run.
+#[test]
+fn an_attribute_that_the_disk_does_not_take_is_an_error_in_a_namespace_too() {
+    let write = |tree: &mut TreeWriter| {
+        let capable = with_xattrs(0o755, &[("security.capability", b"x")]);
+        write_file(tree, "ping", b"", &capable)
+    };
+    let unprivileged = || UnpackOptions { unprivileged: true, ..UnpackOptions::strict(namespace()) };
+    // The kernel does not take this value from anybody.
+    let place = Place::new();
+    let mut tree = place.writer(unprivileged());
+    let (refused, calls) = counted(|| write(&mut tree));
+    refused.unwrap();
+    assert_eq!(tree.finish().unwrap().left_out.len(), 1);
+
+    let at = calls.iter().position(|call| *call == Call::SetXattr).unwrap();
+    for (fault, number) in [(Fault::Full, libc::ENOSPC), (Fault::Broken, libc::EIO)] {
+        let place = Place::new();
+        let mut tree = place.writer(unprivileged());
+        let outcome = during_here(Strike { thread: 0, at, fault }, || write(&mut tree));
+        assert_eq!(outcome.struck, Some(Call::SetXattr));
+        let Err(UnpackError::XattrRefused { source, .. }) = outcome.value else {
+            panic!("{:?}", outcome.value)
+        };
+        assert_eq!(source.raw_os_error(), Some(number));
+    }
 }
 
 /// Someone who can write in the staging directory gains nothing by it: whatever a name turns into between
