@@ -82,7 +82,8 @@
 //! The library prints nothing, never exits, and starts no thread that outlives a call, save for one that waits for a
 //! lock after its call has given up. Long operations report to a [`ProgressFn`] and to `tracing`; [`measure`]
 //! tells where their time went. It changes no signals of the process: a program that may be started with `SIGCHLD` ignored calls
-//! [`hear_children`] first.
+//! [`hear_children`] first, and one that may have a limit for the size of files (`ulimit -f`) calls [`hear_file_limit`], as else a write
+//! past it ends the process.
 //!
 //! # What survives a crash
 //!
@@ -190,6 +191,7 @@ pub use store::{
     Thing, ThingId, Things, Uncollected, UnmountMode, Usage, Watch, WatchOptions, WipeOptions, WriteTxn,
 };
 pub use sys::children::hear_children;
+pub use sys::file_limit::hear_file_limit;
 pub use sys::userns::{
     IdExtent, IdMaps, MappedIds, UserNamespace, WithoutRanges, enter_user_namespace, is_privileged,
 };

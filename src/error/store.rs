@@ -421,6 +421,12 @@ impl Error {
             _ if self.is_out_of_space() => {
                 Some("remove images or containers, or drop kept blobs with `layerstore prune --blobs`")
             }
+            _ if self.is_of_system(|error| error.raw_os_error() == Some(libc::EFBIG)) => Some(
+                "a file may not become that large: raise the limit of the process (`ulimit -f`), or if there is none, take another filesystem",
+            ),
+            _ if self.is_of_system(|error| error.raw_os_error() == Some(libc::EMFILE)) => {
+                Some("raise the limit of open files (`ulimit -n`)")
+            }
             _ => None,
         }
     }
@@ -435,9 +441,13 @@ impl Error {
         if let Error::Import(ImportError::NoSpace { .. } | ImportError::NoInodes { .. }) = self {
             return true;
         }
-        let full = |error: &io::Error| {
+        self.is_of_system(|error| {
             matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        };
+        })
+    }
+
+    /// Whether the error of a system call, among this and its causes, is such.
+    fn is_of_system(&self, is_such: impl Fn(&io::Error) -> bool) -> bool {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = next {
             // The errors of redb hold their cause and do not give it away as a source.
@@ -446,7 +456,7 @@ impl Error {
                 Some(redb::Error::Io(error)) => Some(error),
                 _ => error.downcast_ref::<io::Error>(),
             };
-            if found.is_some_and(full) {
+            if found.is_some_and(&is_such) {
                 return true;
             }
             next = error.source();
@@ -467,5 +477,17 @@ mod tests {
         assert!(of(io::ErrorKind::StorageFull).is_out_of_space());
         assert!(of(io::ErrorKind::StorageFull).hint().is_some());
         assert!(!of(io::ErrorKind::PermissionDenied).is_out_of_space());
+    }
+
+    #[test]
+    fn limits_of_the_process_are_named() {
+        for (number, word) in [(libc::EFBIG, "ulimit -f"), (libc::EMFILE, "ulimit -n")] {
+            let error = Error::Io {
+                action: "write",
+                path: "file".into(),
+                source: io::Error::from_raw_os_error(number),
+            };
+            assert!(error.hint().is_some_and(|hint| hint.contains(word)), "{error:?}");
+        }
     }
 }

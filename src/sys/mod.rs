@@ -7,6 +7,7 @@
 //! | [`children`] | how children of the process ended |
 //! | [`directory`] | listing a directory |
 //! | [`file`] | open files: reading, writing, length |
+//! | [`file_limit`] | the limit for the size of files |
 //! | [`path`] | calls by an ordinary path |
 //! | [`node`] | making, renaming and removing names; owners, modes and times of open files |
 //! | [`pinned`] | the same of what cannot be opened without effect |
@@ -49,6 +50,7 @@ pub(crate) mod directory;
 pub(crate) mod exposure;
 pub(crate) mod extent;
 pub(crate) mod file;
+pub(crate) mod file_limit;
 pub(crate) mod handle;
 pub(crate) mod landlock;
 pub(crate) mod lock;

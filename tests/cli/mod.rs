@@ -17,6 +17,7 @@ mod misplaced;
 mod ordinary;
 mod output;
 mod owners;
+mod process_limits;
 mod settings;
 mod things;
 mod timings;

@@ -53,6 +53,7 @@ const REFERENCE: &str = "containers-storage";
 fn main() -> ExitCode {
     tell_of_own_panics_only();
     layerstore::hear_children();
+    layerstore::hear_file_limit();
     // Before anything is parsed: the other command line has rules of its own.
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
