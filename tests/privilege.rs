@@ -128,6 +128,11 @@ fn a_root_that_others_could_change_is_not_written_to() {
             note["code"] == "run-root-unused" && note["message"].as_str().unwrap().contains(told[0])
         });
         assert_eq!(noted, is_of_mounts, "{json}");
+        let status = dir.layerstore(["--no-write", "status"]).stdout();
+        let unknown = status.lines().find(|line| line.starts_with("mounted")).unwrap();
+        assert_eq!(unknown.contains("unknown: ") && unknown.contains(told[0]), is_of_mounts, "{status}");
+        let status = dir.layerstore(["--no-write", "status", "--json"]).json();
+        assert_eq!(status["mounts_unknown"].is_string(), is_of_mounts, "{status}");
     };
     for exposed in [dir.root(), dir.run_root()] {
         // With the sticky bit names are safe that are there, and others can still make those that are missing.
@@ -161,6 +166,30 @@ fn a_root_that_others_could_change_is_not_written_to() {
         std::os::unix::fs::chown(&exposed, Some(0), Some(0)).unwrap();
     }
     dir.layerstore(["gc"]).assert_success();
+}
+
+/// What stands there was neither opened nor followed, and the store is whole.
+#[test]
+fn a_store_is_looked_at_whatever_stands_in_the_place_of_its_run_root() {
+    let dir = Dir::new("privilege-no-run-root");
+    dir.layerstore(["create-layer", "--name", "base"]).assert_success();
+    std::fs::remove_dir_all(dir.run_root()).unwrap();
+    let fifo = |path: &Path| TestCommand::new("mkfifo").arg(path).assert_success();
+    let makes: [&dyn Fn(&Path); 2] = [&|path| std::fs::write(path, "").unwrap(), &|path| fifo(path)];
+    for make in makes {
+        make(&dir.run_root());
+        let checked = dir.layerstore(["--no-write", "--json", "check"]).json();
+        let notes = checked["notes"].as_array().unwrap();
+        assert!(notes.iter().any(|note| note["code"] == "run-root-unused"), "{checked}");
+        assert_eq!(checked["findings"], serde_json::json!([]));
+        let status = dir.layerstore(["--no-write", "status", "--json"]).json();
+        assert!(
+            status["mounts_unknown"].as_str().unwrap().contains("where a store has a directory"),
+            "{status}"
+        );
+        assert!(dir.layerstore(["gc"]).assert_exit(1).contains("where a store has a directory"));
+        std::fs::remove_file(dir.run_root()).unwrap();
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use layerstore_schema::header::Header;
 
 use crate::disk;
-use crate::error::{Error, LayoutError, LookupError, MetaError};
+use crate::error::{Error, LookupError, MetaError};
 use crate::layer::ProgressFn;
 use crate::meta::{Query, ReadTxn, Records, stored_rows};
 use crate::oci::Source;
@@ -347,21 +347,18 @@ impl Store {
 
     fn check_mount_records(&self, notes: &mut Vec<Note>) -> Result<Vec<Damage>, Error> {
         // A run root that is not there has no mounts, and is not made for this.
-        if !path::is_directory(&self.run_root()) {
+        if path::stat(&self.run_root()).is_err() {
             return Ok(Vec::new());
         }
-        let run = match self.run_if_usable() {
-            // What others could write in is used for nothing, and is no reason not to look at the store.
-            Err(Error::Layout(error @ (LayoutError::Exposed { .. } | LayoutError::OtherKind { .. })))
-                if self.is_read_only() =>
-            {
+        let run = match self.run_to_look_at()? {
+            Ok(Some(run)) => run,
+            Ok(None) => return Ok(Vec::new()),
+            Err(error) => {
                 let thing = self.run_root().display().to_string();
                 notes.push(Note::RunRootUnused { thing, reason: error.to_string() });
-                None
+                return Ok(Vec::new());
             }
-            run => run?,
         };
-        let Some(run) = run else { return Ok(Vec::new()) };
         let damaged = run.damaged_mounts()?.into_iter();
         Ok(damaged.map(|(layer, reason)| Damage::MountRecordDamaged { layer, reason }).collect())
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use crate::disk::RunLayout;
-use crate::error::Error;
+use crate::error::{Error, LayoutError};
 
 /// A root or run root that other users can enter: the programs of images that take their owner's rights (set-id) are in their reach,
 /// as is every file that an image lets everybody read.
@@ -54,7 +54,11 @@ impl Store {
         // One that is inside is shut with it.
         let run = match run_root.starts_with(root) {
             true => None,
-            false => RunLayout::look(&run_root)?.map(|run| run.reach()).transpose()?.flatten(),
+            false => match RunLayout::look(&run_root) {
+                // Nobody enters what is no directory; who uses it is told.
+                Err(LayoutError::OtherKind { .. }) => None,
+                looked => looked?.map(|run| run.reach()).transpose()?.flatten(),
+            },
         };
         let run = run.map(|mode| OpenRoot { path: run_root, mode });
         Ok(own.into_iter().chain(run).collect())

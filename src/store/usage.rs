@@ -8,7 +8,7 @@ use layerstore_schema::table::{LayerKey, usage as sums};
 
 use crate::disk::{self, LockState};
 use crate::error::Error;
-use crate::meta::Query;
+use crate::meta::{Query, RunDatabase};
 use crate::sys::path;
 use crate::types::{LayerId, TreeDigest};
 
@@ -65,6 +65,9 @@ pub struct Status {
     pub leases: Vec<Lease>,
     /// Layers that are mounted in this mount namespace, as the kernel says: id, and how many asked for it.
     pub mounts: Vec<(String, u64)>,
+    /// Why `mounts` tells of none, in a store that is open for reading only: others could have written in its run root, or it is
+    /// no directory.
+    pub mounts_unknown: Option<String>,
 }
 
 impl Store {
@@ -89,6 +92,11 @@ impl Store {
         let (in_progress, leftovers) = self.count_locks()?;
         let leases = txn.leases()?.into_iter().map(Lease::from_record).collect::<Result<_, _>>()?;
         let (unsynced, unverified) = self.count_unsynced(&txn)?;
+        let (mounts, mounts_unknown) = match self.run_to_look_at()? {
+            Ok(Some(run)) => (self.mount_counts(run)?, None),
+            Ok(None) => (Vec::new(), None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
         let own = Status {
             layers,
             images,
@@ -103,7 +111,8 @@ impl Store {
             unsynced,
             unverified,
             leases,
-            mounts: self.mount_counts()?,
+            mounts,
+            mounts_unknown,
         };
         match self.separate_images() {
             Some(images) => Ok(own.and(images.status()?)),
@@ -125,8 +134,7 @@ impl Store {
     }
 
     /// Which layers are mounted, by the kernel's word, and how many have asked for each. A count alone is none.
-    fn mount_counts(&self) -> Result<Vec<(String, u64)>, Error> {
-        let Some(run) = self.run_if_usable()? else { return Ok(Vec::new()) };
+    fn mount_counts(&self, run: &RunDatabase) -> Result<Vec<(String, u64)>, Error> {
         let layers: BTreeSet<String> = run.mounts()?.into_iter().map(|mount| mount.layer).collect();
         let mut counts = Vec::new();
         for layer in layers {
@@ -242,6 +250,7 @@ impl Status {
             unverified: self.unverified.saturating_add(other.unverified),
             leases: [self.leases, other.leases].concat(),
             mounts: [self.mounts, other.mounts].concat(),
+            mounts_unknown: self.mounts_unknown.or(other.mounts_unknown),
         }
     }
 }

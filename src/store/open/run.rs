@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use super::Store;
 use crate::disk::RunLayout;
-use crate::error::{Error, MetaError};
+use crate::error::{Error, LayoutError, MetaError};
 use crate::meta::RunDatabase;
 use crate::overlay;
 use crate::sys::{machine, path};
@@ -80,6 +80,19 @@ impl Store {
         match self.open_run() {
             Err(Error::ReadOnly { .. }) => Ok(None),
             run => Ok(Some(&run?.database)),
+        }
+    }
+
+    /// The same for who only looks at a store and makes do without: in its place why the run root is used for nothing, where others could have
+    /// written in it or something else stands at its path. Who writes to the store is refused for that when it is opened.
+    pub(crate) fn run_to_look_at(&self) -> Result<Result<Option<&RunDatabase>, LayoutError>, Error> {
+        match self.run_if_usable() {
+            Err(Error::Layout(error @ (LayoutError::Exposed { .. } | LayoutError::OtherKind { .. })))
+                if self.is_read_only() =>
+            {
+                Ok(Err(error))
+            }
+            run => run.map(Ok),
         }
     }
 

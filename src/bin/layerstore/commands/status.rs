@@ -57,6 +57,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "unverified": status.unverified,
             "leases": leases,
             "mounts": mounts,
+            "mounts_unknown": status.mounts_unknown,
             "snapshots": snapshots.json(),
             "settings": context.effective().lines.iter().filter(|line| SETTINGS.contains(&line.option)).map(setting).collect::<Map<_, _>>(),
             "capabilities": capabilities.as_ref().ok().map(|rows| rows.iter().map(capability).collect::<Vec<_>>()),
@@ -87,6 +88,10 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         (now, 0) => format!("{now}; see `layerstore sync`"),
         (now, before) => format!("{now}, and {before} since before this boot: verified when they are used"),
     };
+    let mounted = match &status.mounts_unknown {
+        Some(reason) => format!("unknown: {}", text::printable(reason)),
+        None => count(status.mounts.len(), "layer"),
+    };
     let mut lines = vec![
         ("root", path(context.root())),
         ("run root", path(context.run_root())),
@@ -100,7 +105,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
         ("leases", count(status.leases.len(), "lease")),
         ("leftovers", leftovers),
         ("not synced", not_synced),
-        ("mounted", count(status.mounts.len(), "layer")),
+        ("mounted", mounted),
         ("can mount", can_mount.to_owned()),
     ];
     let others = store.separate_images().map(|images| ("images in", path(images.root())));
