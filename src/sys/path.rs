@@ -58,6 +58,17 @@ pub(crate) fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// What to make of an error about something in `/proc` that is there whenever `/proc` is.
+pub(super) fn without_proc(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            let reason = "there is no /proc here, which this needs: mount it (mount -t proc proc /proc)";
+            io::Error::new(io::ErrorKind::Unsupported, reason)
+        }
+        _ => error,
+    }
+}
+
 /// The magic number of the filesystem that `path` lies on.
 pub(crate) fn filesystem(path: &Path) -> io::Result<u32> {
     call(Call::FreeSpace, || rustix::fs::statfs(path)).map(|found| magic(&found))

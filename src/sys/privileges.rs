@@ -28,7 +28,8 @@ impl Privileges {
     pub(crate) fn of_this_process() -> io::Result<Self> {
         let map = match super::userns::is_first() {
             true => INITIAL_MAP.to_owned(),
-            false => super::path::read_to_string(Path::new("/proc/self/uid_map"))?,
+            false => super::path::read_to_string(Path::new("/proc/self/uid_map"))
+                .map_err(super::path::without_proc)?,
         };
         let effective = call(Call::Namespace, || capabilities(None))?.effective;
         Ok(Privileges {
@@ -110,6 +111,19 @@ mod tests {
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
         assert!(!super::super::userns::is_first() || is_initial_map(&map), "{map}");
         assert_eq!(Privileges::of_this_process().unwrap().mapped_ids, mapped_ids(&map));
+    }
+
+    #[test]
+    fn without_proc_it_is_told_what_to_mount() {
+        let empty = tempfile::tempdir().unwrap();
+        let said = crate::sys::userns::tests::in_child(|| match nix::unistd::chroot(empty.path()) {
+            Ok(()) => Privileges::of_this_process().unwrap_err().to_string(),
+            Err(_) => String::new(),
+        });
+        match said.is_empty() {
+            true => eprintln!("skipped: this process may not change its root"),
+            false => assert!(said.contains("mount -t proc"), "{said}"),
+        }
     }
 
     #[test]

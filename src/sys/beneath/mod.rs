@@ -19,7 +19,7 @@ use nix::sys::stat::Mode;
 use rustix::fs::FileType;
 
 use super::call::{Call, call};
-use super::stat;
+use super::{path, stat};
 
 /// Longest path handed to the kernel in one call, well below its `PATH_MAX` of 4096.
 const CHUNK: usize = 3900;
@@ -126,14 +126,7 @@ pub(super) fn open_path(file: BorrowedFd<'_>) -> String {
 pub(super) fn open_again(file: BorrowedFd<'_>, flags: OFlag) -> io::Result<OwnedFd> {
     let path = open_path(file);
     let opened = call(Call::Open, || nix::fcntl::open(path.as_str(), flags, Mode::empty()));
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            let reason =
-                "there is no /proc here, by which open files are found: mount it (mount -t proc proc /proc)";
-            io::Error::new(io::ErrorKind::Unsupported, reason)
-        }
-        _ => error,
-    })
+    opened.map_err(path::without_proc)
 }
 
 /// Opens what stands at the one name `name` in `dir`, which may be a mount, and no link: ELOOP or ENOTDIR.
