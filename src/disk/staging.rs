@@ -2,12 +2,15 @@
 //!
 //! The number of each is locked for as long as its guard lives. A guard that is dropped removes what it guards;
 //! `keep` leaves it, and is called only when the rows that name it are committed.
+//!
+//! To remove a tree takes some descriptors. A guard closes its own before, and where a limit leaves too few, since others of the operation
+//! have them, what it guards goes with the last guard of the operation.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::copy::copy_bytes;
 use super::entry_lock::{EntryLock, NamedLock};
@@ -16,7 +19,7 @@ use super::names::{DiffName, Subdirectory};
 use super::overlay_form::{DEFAULT_ACL, XattrNamespace};
 use super::remove::remove_tree;
 use super::{masked, quota};
-use crate::error::LayoutError;
+use crate::error::{LayoutError, TreeError};
 use crate::sys::file::File;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{acl, beneath, moment, node, stat, sync};
@@ -33,6 +36,8 @@ struct Shared {
     blobs: OwnedFd,
     root: PathBuf,
     mask: Option<(XattrNamespace, u16)>,
+    /// What could not be removed yet.
+    left: Mutex<Vec<Discarded>>,
 }
 
 impl Stage {
@@ -53,17 +58,40 @@ impl Stage {
             blobs: layout.subdirectory(Subdirectory::Blobs)?,
             root: layout.path().to_owned(),
             mask: mask.map(|mask| (layout.xattrs(), mask)),
+            left: Mutex::default(),
         })))
     }
 }
 
-/// A diff directory being filled. Dropping it removes the directory.
+impl Shared {
+    /// Where an entry stands, if not in a directory of its own.
+    fn parent<'a>(&'a self, own: Option<&'a OwnedFd>, which: Subdirectory) -> BorrowedFd<'a> {
+        match (own, which) {
+            (Some(parent), _) => parent.as_fd(),
+            (None, Subdirectory::Blobs) => self.blobs.as_fd(),
+            (None, _) => self.diffs.as_fd(),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for discarded in left {
+            if let Err(error) = discarded.remove(self) {
+                discarded.tell(&error);
+            }
+        }
+    }
+}
+
+/// A diff directory being filled. Dropping it removes the directory, after its handles are closed: fields are dropped in their order.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    held: Held,
     directory: OwnedFd,
     aside: OnceLock<OwnedFd>,
     named: Named,
+    held: Held,
 }
 
 /// The name that a directory has while it is being filled.
@@ -123,7 +151,7 @@ impl Staging {
         };
         let directory = make().map_err(|source| held.failed(name, "create", source))?;
         moment::pass("staged");
-        Ok(Staging { held, directory, aside: OnceLock::new(), named })
+        Ok(Staging { directory, aside: OnceLock::new(), named, held })
     }
 
     /// Whether it was made under another name.
@@ -222,8 +250,8 @@ impl Staging {
 /// A blob file being filled. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct StagedBlob {
-    held: Held,
     file: OwnedFd,
+    held: Held,
 }
 
 impl StagedBlob {
@@ -233,7 +261,7 @@ impl StagedBlob {
         let name = DiffName::Entry(number);
         let file = beneath::create_private_file(held.parent(), name.to_string().as_bytes())
             .map_err(|source| held.failed(name, "create", source))?;
-        Ok(StagedBlob { held, file })
+        Ok(StagedBlob { file, held })
     }
 
     /// The number in the file's name.
@@ -264,8 +292,8 @@ impl StagedBlob {
 /// A caller's directory that no row names yet. Dropping it removes the directory.
 #[derive(Debug)]
 pub(crate) struct StagedData {
-    held: Held,
     directory: OwnedFd,
+    held: Held,
 }
 
 impl StagedData {
@@ -280,7 +308,7 @@ impl StagedData {
             .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
             .map_err(|source| held.failed(name, "create", source))?;
         moment::pass("staged");
-        Ok(StagedData { held, directory })
+        Ok(StagedData { directory, held })
     }
 
     /// The number in the directory's name.
@@ -304,8 +332,8 @@ impl StagedData {
 /// The files of a diff directory, being named by their hashes. Dropping it removes the names.
 #[derive(Debug)]
 pub(crate) struct StagedFiles {
-    held: Held,
     directory: OwnedFd,
+    held: Held,
 }
 
 impl StagedFiles {
@@ -319,7 +347,7 @@ impl StagedFiles {
         let directory = node::make_private_directory(held.parent(), &bytes)
             .and_then(|()| beneath::open_directory_beneath(held.parent(), &bytes))
             .map_err(|source| held.failed(name, "create", source))?;
-        Ok(StagedFiles { held, directory })
+        Ok(StagedFiles { directory, held })
     }
 
     /// The directory.
@@ -394,11 +422,7 @@ impl Held {
     }
 
     fn parent(&self) -> BorrowedFd<'_> {
-        match (&self.parent, self.which) {
-            (Some(parent), _) => parent.as_fd(),
-            (None, Subdirectory::Blobs) => self.stage.0.blobs.as_fd(),
-            (None, _) => self.stage.0.diffs.as_fd(),
-        }
+        self.stage.0.parent(self.parent.as_ref(), self.which)
     }
 
     /// Makes a directory for its owner alone, from which nothing inherits an access list.
@@ -421,25 +445,68 @@ impl Drop for Held {
     fn drop(&mut self) {
         let aside = self.has_aside.load(Ordering::Acquire).then_some(DiffName::Aside(self.number()));
         let own = (!self.keep).then_some(DiffName::Entry(self.number()));
-        for name in aside.into_iter().chain(own) {
-            if let (Subdirectory::Diffs, DiffName::Entry(_)) = (self.which, name) {
-                quota::release(self.parent(), name.to_string().as_bytes());
+        let discarded = Discarded {
+            names: aside.into_iter().chain(own).collect(),
+            lock: self.lock.clone(),
+            which: self.which,
+            parent: self.parent.take(),
+        };
+        match discarded.remove(&self.stage.0) {
+            Err(error) if is_out_of_descriptors(&error) => {
+                self.stage.0.left.lock().unwrap_or_else(PoisonError::into_inner).push(discarded);
             }
-            if let Err(error) = remove_tree(self.parent(), name.to_string().as_bytes()) {
-                // Not lost: its lock file stays, and tells the next collection.
-                tracing::warn!(directory = self.which.name(), %name, %error, "staged entry not removed");
-                return;
+            Err(error) => discarded.tell(&error),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// What a guard leaves to be removed, and then its lock file.
+#[derive(Debug)]
+struct Discarded {
+    names: Vec<DiffName>,
+    lock: NamedLock,
+    which: Subdirectory,
+    parent: Option<OwnedFd>,
+}
+
+impl Discarded {
+    fn remove(&self, stage: &Shared) -> Result<(), TreeError> {
+        let parent = stage.parent(self.parent.as_ref(), self.which);
+        for name in &self.names {
+            if let (Subdirectory::Diffs, DiffName::Entry(_)) = (self.which, name) {
+                quota::release(parent, name.to_string().as_bytes());
+            }
+            match remove_tree(parent, name.to_string().as_bytes()) {
+                // One that nothing came into need not be opened.
+                Err(error) if is_out_of_descriptors(&error) => {
+                    node::remove_directory(parent, name.to_string().as_bytes()).map_err(|_| error)?;
+                }
+                removed => removed?,
             }
         }
         moment::pass("settled");
         if let Err(error) = self.lock.remove() {
             tracing::warn!(%error, "lock file not removed");
         }
+        Ok(())
     }
+
+    /// It is not lost: its lock file stays, and tells the next collection.
+    fn tell(&self, error: &TreeError) {
+        tracing::warn!(directory = self.which.name(), number = self.lock.number(), %error, "staged entry not removed");
+    }
+}
+
+/// Whether this process or the machine may open no more files for now.
+fn is_out_of_descriptors(error: &TreeError) -> bool {
+    matches!(error, TreeError::Io { source, .. } if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)))
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
     use super::*;
     use crate::disk::{LockState, lock_state, locked_numbers};
 
@@ -463,6 +530,39 @@ mod tests {
         drop(staging);
         assert!(names(&layout, Subdirectory::Diffs).is_empty());
         assert!(names(&layout, Subdirectory::Locks).is_empty());
+    }
+
+    /// Opens as many files as this process may, which are closed with what is returned.
+    fn take_descriptors() -> Vec<std::fs::File> {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) }).unwrap();
+        std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_opened_to_be_removed_goes_with_the_operation() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("store"), XattrNamespace::User).unwrap();
+        let path = |number| layout.entry_path(Subdirectory::Diffs, DiffName::Entry(number));
+        let said = crate::sys::userns::tests::in_child(|| {
+            let stage = Stage::create(&layout).unwrap();
+            let [flat, deep, empty] = [1, 2, 3].map(|number| Staging::create(&stage, number).unwrap());
+            flat.aside().unwrap();
+            std::fs::write(path(1).join("file"), b"x").unwrap();
+            std::fs::create_dir_all(path(2).join("a/b/c/d/e")).unwrap();
+            let taken = take_descriptors();
+            // Its own two handles do for that.
+            drop(flat);
+            let first = path(1).exists();
+            let filled = [deep.filled(), empty.filled()];
+            let more = take_descriptors();
+            drop(filled);
+            let then = [2, 3].map(|number| path(number).exists());
+            drop((taken, more));
+            drop(stage);
+            format!("{first} {then:?} {}", path(2).exists())
+        });
+        assert_eq!(said, "false [true, false] false");
+        assert!(locked_numbers(&layout).unwrap().is_empty());
     }
 
     #[test]

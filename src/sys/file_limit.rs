@@ -26,6 +26,8 @@ pub fn hear_file_limit() {
 mod tests {
     use std::io::Write;
 
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
     use super::*;
     use crate::sys::process;
     use crate::sys::userns::tests::in_child;
@@ -34,9 +36,7 @@ mod tests {
     fn written() -> String {
         let dir = tempfile::tempdir().unwrap();
         let mut file = std::fs::File::create(dir.path().join("file")).unwrap();
-        let limit = libc::rlimit { rlim_cur: 512, rlim_max: libc::RLIM_INFINITY };
-        // SAFETY: the call reads the limit and keeps no pointer to it.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        setrlimit(Resource::Fsize, Rlimit { current: Some(512), ..getrlimit(Resource::Fsize) }).unwrap();
         let written = file.write_all(&[0; 4096]).unwrap_err();
         let shell = process::find("sh").unwrap();
         let ran = process::run(&shell, dir.path(), ["-c", "head -c 4096 /dev/zero > other"]).unwrap();

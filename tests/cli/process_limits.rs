@@ -16,6 +16,23 @@ fn limited(dir: &Dir, root: &Path, limit: &str, arguments: &[&str]) -> TestComma
         .args(arguments)
 }
 
+/// The first limits are too low to open a store, and the last for the files of some threads.
+#[test]
+fn a_limit_of_open_files_is_told_and_nothing_stays() {
+    let dir = Dir::new("limit-of-files");
+    load_base(&dir);
+    let before = ["diffs", "locks", "blobs"].map(|name| entries(&dir, name));
+    let tar = archive(
+        &(0..60).map(|n| Member::file(format!("d{}/e/f{n}", n % 4), vec![7; 2000])).collect::<Vec<_>>(),
+    );
+    for limit in 10..32 {
+        let limit = format!("-n {limit}");
+        let error = limited(&dir, &dir.root(), &limit, &["put-layer"]).stdin(tar.clone()).assert_exit(1);
+        assert!(error.contains("Too many open files") && error.contains("ulimit -n"), "{limit}: {error}");
+        assert_eq!(["diffs", "locks", "blobs"].map(|name| entries(&dir, name)), before, "{limit}");
+    }
+}
+
 /// The kernel ends a process that writes past it, unless that does something with the signal.
 #[test]
 fn a_limit_for_the_size_of_files_is_told_and_nothing_stays() {
