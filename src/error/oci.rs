@@ -81,6 +81,17 @@ pub enum OciError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// A document with more JSON values than are read: in memory they take many times what they take in it.
+    #[error(
+        "{what} has more than {most} JSON values, which is what a document of its length may have, and no limit grants more; \
+         make the image anew with a smaller document"
+    )]
+    Values {
+        /// The document.
+        what: String,
+        /// How many it may have.
+        most: usize,
+    },
     /// A document that two readers could take for different things.
     #[error("{what} is ambiguous: {reason}")]
     Ambiguous {

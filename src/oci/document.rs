@@ -45,7 +45,7 @@ impl Document {
 
     /// The JSON in it.
     ///
-    /// Returns [`OciError::Malformed`] if it is no JSON, or has more values than any document.
+    /// Returns [`OciError::Malformed`] if it is no JSON, and [`OciError::Values`] if it has more values than any document.
     pub fn value(&self) -> Result<Value, OciError> {
         parse_value(&self.bytes, &self.digest.to_string(), &Shape::Any)
     }
@@ -70,15 +70,18 @@ pub(super) fn check_layers(layers: usize, what: &str, limits: &Limits) -> Result
 
 /// Reads JSON strictly; `what` names the document in errors.
 ///
-/// Returns [`OciError::Ambiguous`] if a key of the `shape` is there in other letters.
+/// Returns [`OciError::Ambiguous`] if a key of the `shape` is there in other letters, and [`OciError::Values`] if there are more values
+/// than any document has.
 pub(super) fn parse_value(bytes: &[u8], what: &str, shape: &'static Shape) -> Result<Value, OciError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let left = Cell::new(MAX_VALUES.max(bytes.len() / 16));
-    let misleading = RefCell::default();
-    let strict = Strict { left: &left, misleading: &misleading, shape };
+    let most = left.get();
+    let refused = RefCell::default();
+    let strict = Strict { left: &left, refused: &refused, shape };
     let parsed = strict.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
-    match misleading.take() {
-        Some(reason) => Err(OciError::Ambiguous { what: what.to_owned(), reason }),
+    match refused.take() {
+        Some(Refused::Misleading(reason)) => Err(OciError::Ambiguous { what: what.to_owned(), reason }),
+        Some(Refused::Values) => Err(OciError::Values { what: what.to_owned(), most }),
         None => parsed.map_err(|source| malformed(what, source)),
     }
 }
@@ -96,15 +99,28 @@ pub(super) fn malformed(what: &str, source: serde_json::Error) -> OciError {
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     left: &'a Cell<usize>,
-    /// What is wrong with the key that others take for another.
-    misleading: &'a RefCell<Option<String>>,
+    /// Why the document is refused, where that is no matter of JSON.
+    refused: &'a RefCell<Option<Refused>>,
     shape: &'static Shape,
 }
 
+/// Why a document is refused that is JSON.
+enum Refused {
+    /// What is wrong with the key that others take for another.
+    Misleading(String),
+    /// There are more values than are granted.
+    Values,
+}
+
 impl Strict<'_> {
+    /// Ends the reading: what the parser is told never comes to anybody.
+    fn refuse<E: serde::de::Error>(self, reason: Refused) -> E {
+        self.refused.replace(Some(reason));
+        E::custom("it is refused")
+    }
+
     fn mislead<E: serde::de::Error>(self, key: &str) -> E {
-        self.misleading.replace(Some(mislead(key)));
-        E::custom("a key is ambiguous")
+        self.refuse(Refused::Misleading(mislead(key)))
     }
 }
 
@@ -112,7 +128,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.left.get().checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
+        let left = self.left.get().checked_sub(1).ok_or_else(|| self.refuse::<D::Error>(Refused::Values))?;
         self.left.set(left);
         deserializer.deserialize_any(self)
     }
@@ -270,7 +286,10 @@ mod tests {
     #[test]
     fn depth_width_and_size_are_bounded() {
         assert!(cause(&"[".repeat(100_000)).contains("recursion limit"));
-        assert!(cause(&format!("[{}0]", "0,".repeat(MAX_VALUES))).contains("too many values"));
+        let wide = |count| parse_value(format!("[{}0]", "0,".repeat(count)).as_bytes(), "x", &Shape::Any);
+        wide(MAX_VALUES - 2).unwrap();
+        let refused = wide(MAX_VALUES - 1).unwrap_err();
+        assert!(matches!(refused, OciError::Values { most: MAX_VALUES, .. }), "{refused}");
         assert!(cause("{} {}").contains("trailing"));
         let most = Limits::DEFAULT.manifest_bytes;
         assert!(check_size(most, "x", &Limits::DEFAULT).is_ok());
