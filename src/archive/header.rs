@@ -58,12 +58,13 @@ impl Header {
 
     /// Whether some readers see a prefix before the name, or a longer one than others:
     ///
-    /// - POSIX magic, but another version: some look at the magic alone;
+    /// - no POSIX header, but something in the place of a prefix: some look at the magic alone, and Python and BusyBox not even at that. Who
+    ///   wrote headers without a magic left zeros there;
     /// - star's mark, and a prefix that goes on where star keeps times: Go cuts it off;
     /// - GNU magic, but no times where GNU keeps them: Go takes them for the prefix that its own writer once put there.
     pub(super) fn has_doubtful_prefix(&self) -> bool {
         let block = self.0.as_bytes();
-        let [magic, prefix, mark] = [MAGIC, PREFIX, STAR].map(|at| block.get(at).unwrap_or_default());
+        let [prefix, mark] = [PREFIX, STAR].map(|at| block.get(at).unwrap_or_default());
         let prefix = prefix.split(|&byte| byte == 0).next().unwrap_or_default();
         if let Some(gnu) = self.0.as_gnu() {
             let is_no_time = |field: &[u8]| number::field(field).and_then(number::seconds).is_err();
@@ -72,8 +73,7 @@ impl Header {
                 && [&gnu.atime, &gnu.ctime].iter().any(|field| field[0] != 0 && is_no_time(*field));
         }
         let is_posix = self.0.as_ustar().is_some();
-        (!is_posix && magic == b"ustar\0" && !prefix.is_empty())
-            || (is_posix && mark == b"tar\0" && prefix.len() > STAR_PREFIX)
+        (!is_posix && !prefix.is_empty()) || (is_posix && mark == b"tar\0" && prefix.len() > STAR_PREFIX)
     }
 
     /// Whether every reader knows the extension headers of its format. In headers of the seventh edition, and of other

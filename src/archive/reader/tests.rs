@@ -172,6 +172,9 @@ fn prefixes_are_read_from_posix_headers_only() {
     assert_eq!(paths(&Blocks::new().put(header.clone()).end()).unwrap(), ["dir/name"]);
     header.as_ustar_mut().unwrap().version = [0, 0];
     assert_refused!(Blocks::new().put(header.clone()).end(), ArchiveError::Name { .. });
+    // Python and BusyBox see a prefix in a header of the seventh edition, too.
+    header.as_mut_bytes()[257..265].fill(0);
+    assert_refused!(Blocks::new().put(header.clone()).end(), ArchiveError::Name { .. });
     // Go takes what is no time for the prefix that its own writer once put there.
     header.as_mut_bytes()[257..265].copy_from_slice(b"ustar  \0");
     assert_refused!(Blocks::new().put(header.clone()).end(), ArchiveError::Name { .. });

@@ -303,6 +303,14 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("negative size", size(&[0xff; 12])),
         // Where the prefix is, there is something else in GNU's and star's headers.
         ("prefix", field(345, b"dir")()),
+        (
+            "prefix of the seventh edition",
+            changed(b'0', "a", 0, |block| {
+                block[257..265].fill(0);
+                block[345..348].copy_from_slice(b"dir");
+            })
+            .end(),
+        ),
         ("GNU header with a prefix", gnu(|block| block[345..350].copy_from_slice(b"dir/x"))),
         (
             "GNU header with times",
