@@ -92,6 +92,14 @@ pub enum OciError {
         /// How many it may have.
         most: usize,
     },
+    /// An image whose files are not given as layers.
+    #[error("{what} has a root filesystem of the type {found}; images of the type \"layers\" can be loaded")]
+    RootFsType {
+        /// The config.
+        what: String,
+        /// The type.
+        found: String,
+    },
     /// A document that two readers could take for different things.
     #[error("{what} is ambiguous: {reason}")]
     Ambiguous {

@@ -7,7 +7,7 @@ use super::document::{Document, parse_typed, parse_value};
 use super::manifest::set;
 use super::platform::Platform;
 use super::shape;
-use crate::error::OciError;
+use crate::error::{OciError, shown};
 use crate::types::DiffId;
 
 /// An image config. The JSON it came from is kept, and edits are made there.
@@ -84,6 +84,20 @@ impl ImageConfig {
             media_type: document.media_type.clone(),
             raw,
         })
+    }
+
+    /// Refuses an image whose files are not given as layers, as nobody here knows how. A type that is missing or empty says nothing.
+    ///
+    /// Returns [`OciError::RootFsType`] if it is so; `what` names the config.
+    pub(super) fn check_type(&self, what: &str) -> Result<(), OciError> {
+        let found = self.raw.get("rootfs").and_then(|rootfs| rootfs.get("type"));
+        match found {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::String(text)) if ["", "layers"].contains(&text.as_str()) => Ok(()),
+            Some(other) => {
+                Err(OciError::RootFsType { what: what.to_owned(), found: shown(other.to_string()) })
+            }
+        }
     }
 
     /// A config without layers, for an image made from nothing.

@@ -104,7 +104,9 @@ impl Store {
         let resolved = source.resolve(&selection)?;
         // The source may have been opened with other limits.
         check_layers(resolved.layers.len(), &resolved.manifest.digest.to_string(), self.options().granted())?;
-        let config = ImageConfig::parse(&resolved.config, &resolved.config.digest.to_string())?;
+        let config_name = resolved.config.digest.to_string();
+        let config = ImageConfig::parse(&resolved.config, &config_name)?;
+        config.check_type(&config_name)?;
         let import = ImageImport {
             id: resolved.config.digest.hex().parse()?,
             references: references(&resolved, &options.names),

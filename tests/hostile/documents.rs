@@ -105,6 +105,26 @@ fn sizes_that_lie_are_refused() {
     }
 }
 
+/// The specification: whoever unpacks an image of another type has to refuse it.
+#[test]
+fn files_that_are_given_otherwise_than_as_layers_are_refused() {
+    let place = Place::new();
+    let types: [(fn(&mut Value), _); 6] = [
+        (|config| config["rootfs"]["type"] = json!("base+layers"), Refused("\"base+layers\"")),
+        (|config| config["rootfs"]["type"] = json!("Layers"), Refused("\"Layers\"")),
+        (|config| config["rootfs"]["type"] = json!(1), Refused("the type 1;")),
+        (|config| config["rootfs"]["type"] = json!(["layers"]), Refused("the type [\"layers\"];")),
+        // Who reads it into a struct sees no difference to one that is missing.
+        (|config| config["rootfs"]["type"] = json!(""), Harmless),
+        (|config| config["rootfs"]["type"] = json!(null), Harmless),
+    ];
+    for (index, (change, outcome)) in types.into_iter().enumerate() {
+        std::fs::remove_dir_all(place.layout()).ok();
+        Image::new([place.base()]).config(change).write(place.layout(), TAG);
+        place.check(&format!("type {index} of a root filesystem"), outcome);
+    }
+}
+
 #[test]
 fn layers_and_diff_ids_have_to_match() {
     let place = Place::new();
