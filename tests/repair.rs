@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use layerstore::oci::{SaveOptions, Source};
+use layerstore::oci::{LoadOptions, SaveOptions, Source};
 use layerstore::{
-    CheckLevel, ContainerOptions, Error, Finding, InUseError, MountOptions, Progress, RepairError,
+    CheckLevel, ContainerOptions, Error, Finding, InUseError, MountOptions, Progress, Remedy, RepairError,
     RepairOptions, RepairReport, Store, UnmountMode,
 };
 use layerstore_schema::record::{KeptBlobRecord, LayerContent};
@@ -219,6 +219,29 @@ fn a_kept_blob_comes_back_from_outside() {
     let report = repair(&fixture.store, |options| options.sources.push(&source));
     assert!(report.is_complete() && codes(&report) == ["restore-blob"; 2], "{report:?}");
     assert_eq!(fixture.below("blobs").len(), 2);
+}
+
+/// The layer lacks nothing without it, and the image its digest: both is said before and after.
+#[test]
+fn a_kept_blob_that_is_forgotten_costs_the_digest_until_the_image_is_loaded_again() {
+    let fixture = Fixture::new();
+    let out = |name: &str| format!("oci:{}:x", fixture.dir.join(name).display()).parse().unwrap();
+    let save = |name| fixture.store.save(&fixture.image.id, &out(name), &SaveOptions::default()).unwrap();
+    assert!(save("before").unchanged);
+    for path in fixture.below("blobs") {
+        quietly(&path, |path| std::fs::write(path, "not the blob").unwrap());
+    }
+    let found = findings(&fixture.store, CheckLevel::Deep);
+    assert!(found.iter().all(|finding| finding.remedy == Remedy::ForgetBlob), "{found:?}");
+    assert!(found[0].remedy.to_string().contains("a save gives the image another digest"), "{found:?}");
+    let report = repair(&fixture.store, |_| {});
+    assert!(report.is_complete() && codes(&report) == ["forget-blob"; 2], "{report:?}");
+    assert!(report.repaired[0].what.contains("the image gets another digest"), "{report:?}");
+    let saved = save("after");
+    assert_eq!((saved.unchanged, saved.compressed_anew), (false, 2));
+    fixture.store.load(&fixture.source(), &LoadOptions::default()).unwrap();
+    let saved = save("again");
+    assert_eq!((saved.unchanged, saved.compressed_anew), (true, 0));
 }
 
 /// The image that is given holds another layer than the one that is wanted.

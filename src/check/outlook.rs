@@ -283,7 +283,7 @@ impl<'a> Outlook<'a> {
             Casualty::Name(..) | Casualty::ImageOfContainer(_) => Remedy::RebuildIndex,
             Casualty::KeptBlob(digest) => match self.supplies.outside(digest) {
                 Some(offer) => Remedy::RestoreBlob { from: offer.name() },
-                None => Remedy::Forget,
+                None => Remedy::ForgetBlob,
             },
             Casualty::Tree(tree) => self.of_tree(tree),
             Casualty::Split(layer) => match self.offer_for(layer) {

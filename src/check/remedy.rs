@@ -46,6 +46,8 @@ pub enum Remedy {
     },
     /// It is removed, and nothing is lost with it.
     Forget,
+    /// The kept blob is removed: its layer is whole without it, and its image is saved with another digest from then on.
+    ForgetBlob,
     /// It can be had again from an image outside the store. Without one it can only be removed.
     NeedsSource {
         /// What an image given by `--from` has to hold.
@@ -104,6 +106,7 @@ impl Remedy {
             Remedy::RestoreItem { .. } => "restore-item",
             Remedy::RestoreBlob { .. } => "restore-blob",
             Remedy::Forget => "forget",
+            Remedy::ForgetBlob => "forget-blob",
             Remedy::MakePrivate => "make-private",
             Remedy::RestoreMode { .. } => "restore-mode",
             Remedy::NeedsSource { .. } => "needs-source",
@@ -162,6 +165,9 @@ impl fmt::Display for Remedy {
                 write!(f, "chmod {mode:04o} {path:?} lets its owner in, and so does a repair")
             }
             Remedy::Forget => f.write_str("a repair removes it, and nothing is lost"),
+            Remedy::ForgetBlob => f.write_str(
+                "a repair takes it from the image as it came (--from oci:DIR), or removes it: then a save gives the image another digest",
+            ),
             Remedy::NeedsSource { wanted, removes } => {
                 write!(f, "a repair needs an image (--from oci:DIR) with {}", wanted.join(" or "))?;
                 if removes.is_empty() {

@@ -59,6 +59,9 @@ pub struct SavedImage {
     pub manifest: Digest,
     /// Whether it is, byte for byte, the manifest that the image came with.
     pub unchanged: bool,
+    /// How many layers went out as other blobs than they came as, though their compression was to stay: the store does not have
+    /// those blobs, or not any more.
+    pub compressed_anew: u64,
 }
 
 impl Store {
@@ -93,7 +96,7 @@ impl Store {
         let plans = saving.plan(&sink, compression)?;
         saving.write_kept(&mut sink, &plans)?;
         let written = saving.encode(&sink, &plans)?;
-        let mut unchanged = true;
+        let (mut unchanged, mut compressed_anew) = (true, 0_u64);
         for (position, EncodedLayer { writer, media_type, chunked }) in written {
             let old = &saving.manifest.layers;
             let mut annotations =
@@ -102,6 +105,8 @@ impl Store {
             annotations.extend(chunked.iter().flat_map(ChunkedBlob::annotations));
             let descriptor = sink.put_written(writer, &media_type)?.with_annotations(&annotations);
             if old.get(position).is_none_or(|old| old.digest != descriptor.digest) {
+                let keeps_form = old.get(position).map(|old| keeps_form(old, compression)).transpose()?;
+                compressed_anew = compressed_anew.saturating_add(u64::from(keeps_form == Some(true)));
                 manifest.replace_layer(position, &descriptor);
                 unchanged = false;
             }
@@ -115,7 +120,7 @@ impl Store {
             annotations: &saving.annotations,
         })?;
         sink.finish()?;
-        Ok(SavedImage { manifest: document.digest, unchanged })
+        Ok(SavedImage { manifest: document.digest, unchanged, compressed_anew })
     }
 }
 
@@ -248,10 +253,8 @@ impl<'a> Saving<'a> {
         let txn = self.store.begin_read()?;
         let mut plans = Vec::with_capacity(self.layers.len());
         for (descriptor, layer) in self.manifest.layers.iter().zip(&self.layers) {
-            let own = compression_of(descriptor)?;
-            let wanted = compression.unwrap_or(own);
-            // With a table of contents or without, it is zstd.
-            let same_form = wanted == own || (wanted, own) == (Compression::Zstd, Compression::ZstdChunked);
+            let wanted = compression.map_or_else(|| compression_of(descriptor), Ok)?;
+            let same_form = keeps_form(descriptor, compression)?;
             plans.push(if same_form && sink.has_blob(descriptor)? {
                 Plan::There
             } else if wanted == Compression::None && layer.diff_id == Some(descriptor.digest.to_string()) {
@@ -360,6 +363,13 @@ fn compression_of(descriptor: &Descriptor) -> Result<Compression, OciError> {
         Compression::Zstd if is_chunked(descriptor) => Compression::ZstdChunked,
         compression => compression,
     })
+}
+
+/// Whether a layer is to go out compressed as it came. With a table of contents or without, it is zstd.
+fn keeps_form(came: &Descriptor, wanted: Option<Compression>) -> Result<bool, OciError> {
+    let own = compression_of(came)?;
+    Ok(wanted
+        .is_none_or(|wanted| wanted == own || (wanted, own) == (Compression::Zstd, Compression::ZstdChunked)))
 }
 
 fn is_chunked(descriptor: &Descriptor) -> bool {

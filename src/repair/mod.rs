@@ -319,6 +319,7 @@ fn is_settled(finding: &Finding) -> bool {
                 | Remedy::Serve
                 | Remedy::Separate
                 | Remedy::Forget
+                | Remedy::ForgetBlob
                 | Remedy::MakePrivate
                 | Remedy::OpenOther { .. }
         )

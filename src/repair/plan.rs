@@ -169,6 +169,9 @@ fn would(remedy: &Remedy) -> Option<String> {
         Remedy::MakePrivate => "would give it mode 0700".to_owned(),
         Remedy::RestoreMode { mode, .. } => format!("would give it back mode {mode:04o}"),
         Remedy::Forget => "would forget it; nothing is lost".to_owned(),
+        Remedy::ForgetBlob => {
+            "would forget it: the layer has its files, and its image is saved with another digest".to_owned()
+        }
         Remedy::NeedsSource { .. } | Remedy::RemoveWithForce { .. } | Remedy::Leave => return None,
         Remedy::OpenOther { .. } | Remedy::Unmount { .. } => return None,
         Remedy::Allow { .. } | Remedy::Serve | Remedy::Separate => return None,

@@ -7,7 +7,7 @@ use layerstore_schema::record::{ContainerRecord, ImageRecord, KeptBlobRecord};
 use layerstore_schema::table::Owner;
 
 use super::{Mended, Repair};
-use crate::check::{self, Offer, digest_of, document_digests};
+use crate::check::{self, Offer, Remedy, digest_of, document_digests};
 use crate::disk::StagedBlob;
 use crate::error::{Error, RepairError};
 use crate::image::Image;
@@ -74,9 +74,12 @@ impl Repair<'_> {
         written?;
         Ok(Some(match from {
             Some(from) => ("restore-blob", format!("took it from {from}")),
-            None => {
-                ("forget", "forgot it; the layer has its files, and a save compresses them anew".to_owned())
-            }
+            None => (
+                Remedy::ForgetBlob.code(),
+                "forgot it: the layer has its files, and a save compresses them anew, so that the image gets another digest; \
+                 loading the image again keeps the blob again"
+                    .to_owned(),
+            ),
         }))
     }
 

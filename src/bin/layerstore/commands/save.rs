@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::args::SaveArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::text;
 
 pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
@@ -24,12 +25,21 @@ pub fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
     let saved = store.save(&image.id, to, &options);
     drop(bars);
     let saved = saved?;
+    if saved.compressed_anew > 0 && !context.quiet() && !context.out().is_json() {
+        let layers = text::count(saved.compressed_anew, "layer");
+        context.note(&format!(
+            "the manifest is not the one that was loaded: the store has no blobs as they came of {layers}, compressed anew here"
+        ));
+    }
     if is_output {
         return Ok(());
     }
     if context.out().is_json() {
-        let (manifest, unchanged) = (saved.manifest.to_string(), saved.unchanged);
-        return context.out().json(&json!({ "manifest": manifest, "unchanged": unchanged }));
+        return context.out().json(&json!({
+            "manifest": saved.manifest.to_string(),
+            "unchanged": saved.unchanged,
+            "compressed_anew": saved.compressed_anew,
+        }));
     }
     context.out().line(&saved.manifest)
 }
