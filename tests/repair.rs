@@ -542,7 +542,7 @@ fn what_something_else_has_the_number_of_stays() {
     let report = repair(&fixture.store, |_| {});
     assert!(report.is_complete(), "{report:?}");
     // The blob, and that its number was not synced.
-    assert_eq!(codes(&report), ["forget", "forget"]);
+    assert_eq!(codes(&report), ["forget-blob", "forget"]);
     assert!(base.join("etc/passwd").exists());
 }
 

@@ -208,6 +208,16 @@ pub enum ExportError {
         #[source]
         source: SplitError,
     },
+    /// The copy of a layer's blob, kept as it came, is not that blob any more.
+    #[error("the blob {digest} that the store keeps in {} is damaged: {reason}", path.display())]
+    KeptBlob {
+        /// Its digest.
+        digest: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A file has a name that means in an archive that another is deleted.
     #[error(
         "/{} cannot be written out: in a layer's archive, a name that begins with .wh. deletes another; rename or remove it",

@@ -404,6 +404,10 @@ impl Error {
                 "`layerstore check --deep` says all that is damaged, and `layerstore repair` mends what it can; with \
                  --from it takes what is lost from the image",
             ),
+            Error::Export(ExportError::KeptBlob { .. }) => Some(
+                "`layerstore repair --from` the image as it came puts it back; `layerstore repair` without removes it, and then a save \
+                 compresses the layer anew, so that the image gets another digest",
+            ),
             Error::Layout(LayoutError::Missing { .. }) => Some(
                 "check --root; `layerstore load`, `create-layer` and `put-layer` make a store, and so does `create-container` without an image",
             ),

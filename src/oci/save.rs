@@ -12,8 +12,8 @@ use super::sink::{BlobWriter, Sink, SinkImage};
 use super::{Document, ImageConfig, media_type};
 use crate::chunked::{ChunkedBlob, is_of_blob};
 use crate::compress::Compression;
-use crate::disk::parallel;
-use crate::error::{Error, ExportError, LookupError, OciError};
+use crate::disk::{DiffName, Subdirectory, parallel};
+use crate::error::{BlobError, Error, ExportError, LookupError, OciError};
 use crate::image::Image;
 use crate::layer::{self, Progress, ProgressFn};
 use crate::store::{Store, blob_as_delivered};
@@ -75,7 +75,7 @@ impl Store {
     ///
     /// Returns [`Error::Lookup`] if the image is not there or has not the manifest that is asked for, [`Error::OwnPlace`] if `to` is in
     /// the store, [`Error::Oci`] with [`ArchiveExists`](OciError::ArchiveExists) if an archive is there and is not to be replaced, or if
-    /// the target cannot be written, and [`Error::Export`] if a layer is damaged.
+    /// the target cannot be written, and [`Error::Export`] if a layer is damaged, or with [`KeptBlob`](ExportError::KeptBlob) a blob that the store keeps.
     pub fn save(
         &self,
         image: &ImageId,
@@ -282,7 +282,8 @@ impl<'a> Saving<'a> {
             match plan {
                 Plan::Kept(holder, number) => {
                     let file = holder.open_kept_blob(*number)?;
-                    sink.put_blob(descriptor, file)?;
+                    let put = sink.put_blob(descriptor, file);
+                    put.map_err(|error| of_kept(error, holder, *number))?;
                 }
                 Plan::Delivered(blob) => {
                     sink.put_blob(descriptor, blob)?;
@@ -350,6 +351,17 @@ impl<'a> Saving<'a> {
             report(progress);
         }
     }
+}
+
+/// The error for a blob that could not be put, where it is one that the store keeps: nothing from outside is wrong then.
+fn of_kept(error: OciError, holder: &Store, number: u64) -> Error {
+    let (digest, reason) = match error {
+        OciError::Blob(BlobError::Size { digest, .. }) => (digest, "it has another size"),
+        OciError::Blob(BlobError::Digest { expected, .. }) => (expected, "its content has another digest"),
+        other => return other.into(),
+    };
+    let path = holder.layout().entry_path(Subdirectory::Blobs, DiffName::Entry(number));
+    ExportError::KeptBlob { digest, path, reason }.into()
 }
 
 /// A docker manifest has no name for zstd layers.

@@ -81,6 +81,29 @@ fn a_layout_that_does_not_become_complete_is_removed() {
         .assert_success();
 }
 
+/// It is the store's copy that is damaged, and not what the image came from: the message leads to it and to what mends it.
+#[test]
+fn a_damaged_kept_blob_is_told_by_its_file() {
+    let dir = Dir::new("save-kept");
+    load_base(&dir);
+    let blobs: Vec<_> = std::fs::read_dir(dir.root().join("blobs")).unwrap().collect();
+    let file = blobs.into_iter().map(|entry| entry.unwrap().path()).find(|path| path.is_file()).unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    let other: Vec<u8> = whole.iter().map(|byte| byte ^ 1).collect();
+    let longer = [whole.as_slice(), b"x"].concat();
+    for (bytes, reason) in [(other, "its content has another digest"), (longer, "it has another size")] {
+        std::fs::write(&file, bytes).unwrap();
+        for target in ["oci:out", "oci-archive:out.tar"] {
+            let error = dir.layerstore(["save", "base", target]).assert_exit(1);
+            let told = format!("that the store keeps in {} is damaged: {reason}", file.display());
+            assert!(error.contains(&told), "{target}: {error}");
+            assert!(error.contains("hint: `layerstore repair --from` the image as it came"), "{error}");
+        }
+    }
+    dir.layerstore(["repair"]).assert_success();
+    dir.layerstore(["save", "base", "oci:out"]).assert_success();
+}
+
 #[test]
 fn a_damaged_database_is_restored_from_a_copy() {
     let dir = Dir::new("damaged-database");
