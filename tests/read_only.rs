@@ -13,6 +13,7 @@ use layerstore::{
 use rustix::mount::MountFlags;
 
 use crate::support::Dir;
+use crate::support::command::TestCommand;
 use crate::support::database;
 use crate::support::machine;
 use crate::support::oci::{self, Layer};
@@ -35,6 +36,19 @@ fn fill(dir: &Dir) -> (Image, Container) {
     let container = store.create_container(&image.id, &ContainerOptions::named("web")).unwrap();
     store.write(|txn| txn.put_item(&container, "spec", b"{}")).unwrap();
     (image, container)
+}
+
+/// Where the store is seen by way of a mount that is read-only; the error says why there is none.
+fn read_only_view(dir: &Dir) -> Result<PathBuf, String> {
+    if !machine::is_root() {
+        return Err("mounting needs root or a user namespace".to_owned());
+    }
+    let view = dir.create_dir("view");
+    rustix::mount::mount_bind(dir.root(), &view).map_err(|error| format!("cannot bind: {error}"))?;
+    let flags = MountFlags::BIND | MountFlags::RDONLY;
+    let set = rustix::mount::mount_remount(&view, flags, "");
+    set.map_err(|error| format!("cannot make a mount read-only: {error}"))?;
+    Ok(view)
 }
 
 type Stamps = BTreeMap<PathBuf, (u64, i64, i64, u32)>;
@@ -106,7 +120,7 @@ fn refuse_all(store: &Store, dir: &Dir, image: &Image, container: &Container) {
     ];
     for (what, result) in refused {
         match result {
-            Err(Error::ReadOnly { root }) => assert_eq!(root, store.root(), "{what}"),
+            Err(Error::ReadOnly { root, .. }) => assert_eq!(root, store.root(), "{what}"),
             other => panic!("{what}: {other:?}"),
         }
     }
@@ -214,18 +228,12 @@ fn readers_see_whole_stores_beside_a_busy_writer() {
 
 #[test]
 fn a_store_on_a_read_only_filesystem_opens_for_reading() {
-    if !machine::is_root() {
-        skip!("mounting needs root or a user namespace");
-    }
     let dir = Dir::new("read-only-mount");
     let (image, container) = fill(&dir);
-    let view = dir.create_dir("view");
-    if let Err(error) = rustix::mount::mount_bind(dir.root(), &view) {
-        skip!("cannot bind: {error}");
-    }
-    if let Err(error) = rustix::mount::mount_remount(&view, MountFlags::BIND | MountFlags::RDONLY, "") {
-        skip!("cannot make a mount read-only: {error}");
-    }
+    let view = match read_only_view(&dir) {
+        Ok(view) => view,
+        Err(reason) => skip!("{reason}"),
+    };
     let before = stamps(&dir.root());
     let store = Store::open(&StoreOptions::at(&view).run_root(dir.join("run-of-view"))).unwrap();
     assert!(store.is_read_only());
@@ -244,6 +252,31 @@ fn a_store_on_a_read_only_filesystem_opens_for_reading() {
     let writer = Store::open(&options(&dir)).unwrap();
     writer.write(|txn| txn.put_item(&container, "spec", b"[]")).unwrap();
     assert_eq!(store.item(&container, "spec").unwrap(), b"[]");
+}
+
+/// Nobody asked for it, so it is the disk that is told of, and what to do about that.
+#[test]
+fn the_program_names_a_filesystem_that_is_read_only() {
+    let dir = Dir::new("read-only-disk-told");
+    fill(&dir);
+    let view = match read_only_view(&dir) {
+        Ok(view) => view,
+        Err(reason) => skip!("{reason}"),
+    };
+    let run_root = view.join("run");
+    let within = |run_root: &Path, arguments: &[&str]| {
+        let command = TestCommand::layerstore().arg("--root").arg(&view).arg("--runroot").arg(run_root);
+        command.args(arguments)
+    };
+    for arguments in [&["gc"][..], &["repair"], &["create-container", "base"], &["rm", "web"]] {
+        for run_root in [&run_root, &dir.join("elsewhere")] {
+            let error = within(run_root, arguments).assert_exit(1);
+            assert!(error.contains("its filesystem is mounted read-only"), "{arguments:?}: {error}");
+            assert!(error.contains("remount,rw"), "{arguments:?}: {error}");
+        }
+    }
+    assert_eq!(within(&run_root, &["status", "--json"]).json()["can_mount"], false);
+    assert_eq!(within(&dir.join("elsewhere"), &["status", "--json"]).json()["can_mount"], true);
 }
 
 #[test]

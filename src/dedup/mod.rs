@@ -112,9 +112,7 @@ impl Store {
     /// Returns [`Error::CannotShare`] if its filesystem has no shared extents, and [`Error::ReadOnly`] if nothing can be tried, as
     /// the store is open for reading only.
     pub fn can_share(&self) -> Result<(), Error> {
-        if self.is_read_only() {
-            return Err(Error::ReadOnly { root: self.root().to_owned() });
-        }
+        self.refuse_read_only()?;
         self.require_sharing()
     }
 

@@ -150,10 +150,16 @@ pub enum Error {
         root: PathBuf,
     },
     /// The store was opened for reading only, or lies on a filesystem that is read-only.
-    #[error("the store {} is open for reading only", root.display())]
+    #[error(
+        "the store {} {}",
+        root.display(),
+        if *by_filesystem { "cannot be changed: its filesystem is mounted read-only" } else { "is open for reading only" }
+    )]
     ReadOnly {
         /// The root directory.
         root: PathBuf,
+        /// Whether that is for the filesystem, and nobody asked for it.
+        by_filesystem: bool,
     },
     /// A thing that was to be changed is in another store, which is only read.
     #[error(
@@ -415,6 +421,10 @@ impl Error {
                 Some("check --root; a new store is made in an empty or missing directory")
             }
             Error::ImageStore { .. } => Some("check --image-store: it names a store that is there already"),
+            Error::ReadOnly { by_filesystem: true, .. } => Some(
+                "make it writable (`mount -o remount,rw`; if it was once, the kernel's log says why it is not any more), or name another \
+                 store with --root; reading needs nothing, and mounting a --runroot elsewhere",
+            ),
             Error::ReadOnly { .. } => {
                 Some("name another store with --root, or give the run root a place of its own with --runroot")
             }

@@ -172,6 +172,17 @@ impl Store {
         self.0.read_only
     }
 
+    /// Returns [`Error::ReadOnly`] if nothing may be written.
+    pub(crate) fn refuse_read_only(&self) -> Result<(), Error> {
+        match self.is_read_only() {
+            true => Err(Error::ReadOnly {
+                root: self.root().to_owned(),
+                by_filesystem: !self.0.options.read_only,
+            }),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn others(&self) -> &Others {
         &self.0.others
     }

@@ -18,9 +18,7 @@ impl Store {
     ///
     /// Returns [`Error::ReadOnly`] if the store is open for reading only.
     pub(crate) fn begin_writing(&self) -> Result<(), Error> {
-        if self.is_read_only() {
-            return Err(Error::ReadOnly { root: self.root().to_owned() });
-        }
+        self.refuse_read_only()?;
         self.tidy_once();
         Ok(())
     }
@@ -75,9 +73,7 @@ impl Store {
     ///
     /// Returns [`Error::ReadOnly`] if the store is open for reading only.
     pub(crate) fn begin_collecting(&self) -> Result<(), Error> {
-        if self.is_read_only() {
-            return Err(Error::ReadOnly { root: self.root().to_owned() });
-        }
+        self.refuse_read_only()?;
         self.begin_tidying();
         Ok(())
     }

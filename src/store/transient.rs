@@ -87,9 +87,7 @@ impl Store {
     /// Returns whether there was anything to give up: not if the rows are there, and [`Error::ReadOnly`] if the store is open
     /// for reading only.
     pub fn forget_transient(&self) -> Result<bool, Error> {
-        if self.is_read_only() {
-            return Err(Error::ReadOnly { root: self.root().to_owned() });
-        }
+        self.refuse_read_only()?;
         self.database().write(|txn| {
             let unseen = matches!(self.find_transient(txn)?, Rows::Unseen(_));
             if unseen {

@@ -71,7 +71,9 @@ impl Store {
                 }
                 self.drop_run_directory(&id.into());
             }
-            Role::Other => return Err(Error::ReadOnly { root: store.root().to_owned() }),
+            Role::Other => {
+                return Err(Error::ReadOnly { root: store.root().to_owned(), by_filesystem: false });
+            }
         }
         self.drop_run_directory(&of);
         Ok(())

@@ -38,8 +38,8 @@ impl Store {
         if let Some(run) = self.0.run.get() {
             return Ok(run);
         }
-        if self.is_read_only() && self.run_root().starts_with(self.root()) {
-            return Err(Error::ReadOnly { root: self.root().to_owned() });
+        if self.run_root().starts_with(self.root()) {
+            self.refuse_read_only()?;
         }
         let layout = self.0.options.ensure_run_root()?;
         let root = path::resolve(self.root()).map_err(|source| Error::Io {

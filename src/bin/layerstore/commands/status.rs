@@ -23,6 +23,8 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
     let capabilities = store.capabilities();
     let snapshots = Snapshots::count(&store)?;
     let open_roots = store.open_roots()?;
+    // Mounts are noted in the run root.
+    let is_shut_in = store.is_read_only() && context.run_root().starts_with(context.root());
     let bytes = |path: &Path| Bytes(path.as_os_str().as_bytes().to_vec());
     if context.out().is_json() {
         let mounts: Vec<_> =
@@ -42,7 +44,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             "image_stores": store.image_stores().iter().map(|store| bytes(store.root())).collect::<Vec<_>>(),
             "image_store_root": store.separate_images().map(|store| bytes(store.root())),
             "version": layerstore::VERSION,
-            "can_mount": context.may_mount(),
+            "can_mount": context.may_mount() && !is_shut_in,
             "layers": status.layers,
             "images": status.images,
             "containers": status.containers,
@@ -70,6 +72,9 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<(), Failure> {
             rows.iter().any(|row| row.name == "mounts" && row.value != CapabilityValue::No)
         });
     let can_mount = match context.may_mount() {
+        _ if is_shut_in => {
+            "no: the store is only read, and its run root is in it: name another with --runroot"
+        }
         true => "yes",
         false if by_program => {
             "with the mount program; for all else enter a user namespace: `layerstore unshare`"
