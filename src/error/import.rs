@@ -227,6 +227,14 @@ pub enum ExportError {
         /// The file in the layer.
         path: PathBuf,
     },
+    /// A file became shorter or longer while it was written out.
+    #[error("/{} was {size} bytes long and is not any more: somebody writes to it", path.display())]
+    Changed {
+        /// The file in the layer.
+        path: PathBuf,
+        /// How long it was.
+        size: u64,
+    },
     /// A file of a container with id maps belongs to an id that is none of the container's.
     #[error(
         "/{} belongs to {uid}:{gid} on the host, which is nobody in the container; give it to one of the container's ids",

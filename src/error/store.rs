@@ -410,6 +410,9 @@ impl Error {
                 "`layerstore check --deep` says all that is damaged, and `layerstore repair` mends what it can; with \
                  --from it takes what is lost from the image",
             ),
+            Error::Export(ExportError::Changed { .. }) => {
+                Some("end or pause what writes to the container, and do it again: a frozen cgroup is enough")
+            }
             Error::Export(ExportError::KeptBlob { .. }) => Some(
                 "`layerstore repair --from` the image as it came puts it back; `layerstore repair` without removes it, and then a save \
                  compresses the layer anew, so that the image gets another digest",

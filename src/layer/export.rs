@@ -18,7 +18,7 @@ use crate::archive::split::{Source, SplitReader};
 use crate::archive::whiteout::{self, Meaning};
 use crate::archive::{Entry, EntryKind, Writer};
 use crate::disk::{self, ScannedEntry, ScannedKind};
-use crate::error::{ExportError, ScanError, SplitError, is_denied};
+use crate::error::{ArchiveError, ExportError, ScanError, SplitError, is_denied};
 use crate::sys::beneath;
 use crate::sys::file::File;
 use crate::sys::userns::IdMaps;
@@ -276,6 +276,16 @@ fn unread(path: &[u8]) -> impl FnOnce(io::Error) -> ScanError {
     move |source| ScanError::Read { path: OsStr::from_bytes(path).into(), source }
 }
 
+/// The error for a file that was not written whole. The lengths of a directory's files were listed before they are read.
+fn of_file(error: ArchiveError, path: &[u8]) -> ExportError {
+    match error {
+        ArchiveError::ContentSize { size, .. } => {
+            ExportError::Changed { path: OsStr::from_bytes(path).into(), size }
+        }
+        error => error.into(),
+    }
+}
+
 /// Writes what an archive has of an entry; false if it is a file that is gone.
 fn append<W: Write>(
     writer: &mut Writer<W>,
@@ -297,7 +307,7 @@ fn append<W: Write>(
             (entry.size, entry.stored) = (*size, *size);
             let opened = open(&scanned.path).map_err(unread(&scanned.path))?;
             let Some(mut file) = opened else { return Ok(false) };
-            writer.append(&entry, &mut file)?;
+            writer.append(&entry, &mut file).map_err(|error| of_file(error, &scanned.path))?;
             return Ok(true);
         }
         ScannedKind::Other(Kind::Symlink { target } | Kind::HardLink { target }) => {
@@ -378,6 +388,26 @@ mod tests {
         let paths =
             archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
         assert_eq!(paths.collect::<Vec<_>>(), [".wh..wh..opq", "a"]);
+    }
+
+    /// A container that goes on writing is named by the file that it writes to, and nobody takes half a file for a whole one.
+    #[test]
+    fn a_file_that_changes_its_length_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        let file = dir.path().join("log/busy");
+        for later in ["longer than before", "less"] {
+            std::fs::write(&file, "before").unwrap();
+            let root = beneath::open_directory(dir.path()).unwrap();
+            let entries = disk::list(root.as_fd(), XattrNamespace::User).unwrap();
+            std::fs::write(&file, later).unwrap();
+            let open = |path: &[u8]| Ok(Some(beneath::open_file_beneath(root.as_fd(), path)?.into()));
+            let error =
+                export_directory(entries, open, &Stack::default(), None, &mut Vec::new()).unwrap_err();
+            let told = "/log/busy was 6 bytes long and is not any more: somebody writes to it";
+            assert_eq!(error.to_string(), told);
+            assert!(crate::error::Error::from(error).hint().is_some_and(|hint| hint.contains("pause")));
+        }
     }
 
     /// A container goes on while its layer is written out.
