@@ -101,7 +101,7 @@ fn damage_is_told_by_layer() {
         assert!(text.lines().all(|line| line.len() < 160), "{text}");
         assert!(text.contains("4 findings"), "{text}");
     }
-    assert!(told(&["check"]).contains("`layerstore check --deep` tells"));
+    assert!(told(&["check"]).contains("`layerstore check --deep` verifies contents"));
 
     let (planned, done) = (told(&["repair", "--force", "--dry-run"]), told(&["repair", "--force"]));
     assert_eq!(planned.replace("would remove", "removed").replace("would do", "done"), done);
@@ -116,11 +116,15 @@ fn what_is_not_synced_is_counted() {
     dir.layerstore(["load", &written.reference(), "--sync", "records"]).assert_success();
     let text = dir.layerstore(["check"]).stdout();
     let notes: Vec<_> = text.lines().filter(|line| line.starts_with("note: ")).collect();
-    assert_eq!(notes.len(), 1, "{text}");
+    assert_eq!(notes.len(), 2, "{text}");
     assert!(
         notes[0].starts_with("note: 2 layers and 2 kept blobs are not synced; `layerstore sync`"),
         "{text}"
     );
+    // So that nobody takes "nothing found" for more than it is.
+    assert!(notes[1].starts_with("note: no file was read: `layerstore check --deep`"), "{text}");
+    assert!(!dir.layerstore(["check", "--deep"]).stdout().contains("no file was read"));
+    assert!(!dir.layerstore(["check", "--quiet"]).stdout().contains("no file was read"));
     assert_eq!(dir.layerstore(["check", "--json"]).json()["notes"].as_array().unwrap().len(), 4);
 }
 

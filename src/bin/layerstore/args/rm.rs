@@ -4,7 +4,8 @@ use clap::Args;
 
 /// Remove containers, with everything written into them, or layers
 ///
-/// What is mounted stays, unless --force is given. With --layer, layers are removed instead: those that nothing stands on, be it a
+/// What is mounted stays, unless --force is given; who is not root does not see what another `layerstore unshare` has mounted, and
+/// takes it away all the same. With --layer, layers are removed instead: those that nothing stands on, be it a
 /// layer, an image or a container. Of several in one call those above others go first, so a whole stack can be given in any
 /// order. Prints a line with the id of each one that is removed.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress, Remedy, Store};
+use layerstore::{CheckLevel, CheckOptions, CheckReport, Finding, Progress, Store};
 use serde_json::json;
 
 use crate::args::CheckArgs;
@@ -93,13 +93,10 @@ fn print(
     if context.quiet() {
         return Ok(());
     }
-    let of_metadata = |finding: &Finding| finding.remedy == Remedy::RestoreMetadata;
-    if level != CheckLevel::Deep && report.findings.iter().any(of_metadata) {
-        out.line(
-            "note: no file was read: `layerstore check --deep` tells whether contents have changed too",
-        )?;
-    }
     findings::print_notes(&report.notes, out)?;
+    if level != CheckLevel::Deep {
+        out.line("note: no file was read: `layerstore check --deep` verifies contents, and every page of the database")?;
+    }
     let checked = &report.checked;
     // Layers with equal contents are one directory, and others have none.
     let directories = match checked.directories {
