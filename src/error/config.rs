@@ -97,7 +97,7 @@ pub enum ConfigError {
     },
     /// Another storage driver is asked for.
     #[error(
-        "{origin}: the storage driver {driver:?} is not to be had: layers are kept for overlay; say overlay, or nothing"
+        "{origin}: the storage driver {driver:?} is not supported: layers are kept for overlay; say overlay, or nothing"
     )]
     Driver {
         /// The driver.

@@ -183,8 +183,7 @@ fn held_back(reserved: u64) -> String {
     match reserved / 1_000_000 {
         0 => String::new(),
         megabytes => format!(
-            "; the store's file `reserve` holds {megabytes} MB back, with which removing works on a full disk \
-             (StoreOptions::reserve)"
+            "; the store's file `reserve` holds {megabytes} MB back, with which removing works on a full disk"
         ),
     }
 }

@@ -59,7 +59,7 @@ pub enum OciError {
     NotEmpty(PathBuf),
     /// An archive that is there, and is not to be replaced. [`SaveOptions::replace`](crate::oci::SaveOptions::replace) and
     /// [`Sink::create_or_replace`](crate::oci::Sink::create_or_replace) replace it.
-    #[error("{} exists; choose another path, or have it replaced (`SaveOptions::replace`)", .0.display())]
+    #[error("{} exists; choose another path, or have it replaced", .0.display())]
     ArchiveExists(PathBuf),
     /// A version of the image layout that this program does not know.
     #[error("{} has the image layout version {version:?}; this program reads 1.x", path.display())]

@@ -203,6 +203,8 @@ fn layers_are_removed_from_the_top() {
         assert!(error.contains(text) && error.contains(hint), "{error}");
         dir.layerstore([command, key, "--ignore"]).assert_success();
     }
+    let error = dir.layerstore(["rmi", "ba"]).assert_exit(1);
+    assert!(error.contains("\"ba\" is no image, but how the id of a layer begins"), "{error}");
     // A layer with a name stays with those below it.
     dir.layerstore(["rmi", "image"]).assert_success();
     let removed = dir.layerstore(["rm", "--layer", "base", "t:1", "next", "--json"]).json();

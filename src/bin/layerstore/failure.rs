@@ -103,7 +103,13 @@ pub enum Failure {
         wanted: &'static str,
     },
     /// A thing is to be removed that is of another kind than the command removes.
-    #[error("{key:?} is {}, and no {wanted}", with_article(*found))]
+    #[error(
+        "{}",
+        match *by_id {
+            true => format!("{key:?} is no {wanted}, but how the id of {} begins", with_article(*found)),
+            false => format!("{key:?} is {}, and no {wanted}", with_article(*found)),
+        }
+    )]
     OtherKind {
         /// What was asked for.
         key: String,
@@ -111,6 +117,8 @@ pub enum Failure {
         found: Kind,
         /// What the command removes.
         wanted: Kind,
+        /// Whether nothing but the beginning of its id says so.
+        by_id: bool,
     },
     /// A mount is given back that is not there.
     #[error("{thing} is not mounted")]

@@ -123,8 +123,10 @@ fn explained(store: &Store, error: Error) -> Failure {
 pub fn other_kind(store: &Store, key: &str, wanted: Kind) -> Result<Option<Failure>, Failure> {
     match store.thing(key).map_err(Failure::from) {
         Ok(thing) => {
-            let found = thing.id().kind();
-            let failure = Failure::OtherKind { key: key.to_owned(), found, wanted };
+            let id = thing.id();
+            let by_id = id.as_str() != key && id.as_str().starts_with(key);
+            let found = id.kind();
+            let failure = Failure::OtherKind { key: key.to_owned(), found, wanted, by_id };
             Ok(Some(failure).filter(|_| found != wanted))
         }
         Err(failure) if failure.is_not_found() => Ok(None),
