@@ -47,6 +47,41 @@ fn full_output_is_a_failure() {
     }
 }
 
+/// Whoever repeats the command would have two.
+#[test]
+fn full_output_says_what_was_done_all_the_same() {
+    let dir = Dir::new("full-output-done");
+    let written = load_base(&dir);
+    let tar = dir.layerstore(["diff", "base"]).stdout_bytes();
+    let tar = dir.write("layer.tar", tar);
+    let mut told = Vec::new();
+    for arguments in [
+        &["create-container", "base", "--name", "web"][..],
+        &["create-layer"],
+        &["put-layer", "--file", tar.to_str().unwrap()],
+        &["create-image", "--name", "made"],
+        &["commit", "web", "--name", "again"],
+        &["load", &written.reference()],
+    ] {
+        for form in [&[][..], &["--json"]] {
+            let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+            let words = [arguments, form].concat();
+            if words.contains(&"--name") && !form.is_empty() {
+                continue;
+            }
+            let output = piped(&dir, &words).stdout(full).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{words:?}");
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(error.contains(", and the output cannot be written\n"), "{words:?}: {error}");
+            assert!(error.contains("No space left"), "{words:?}: {error}");
+            let id = error.split(' ').nth(3).unwrap().to_owned();
+            dir.layerstore(["inspect", &id]).assert_success();
+            told.push(id);
+        }
+    }
+    assert_eq!(told.len(), 9);
+}
+
 #[test]
 fn failed_export_leaves_the_file_that_was_there() {
     let dir = Dir::new("keep");

@@ -41,6 +41,15 @@ pub enum Failure {
     /// Standard output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+    /// A change was made, and standard output cannot be written, which was to tell of it.
+    #[error("{done}, and the output cannot be written")]
+    Untold {
+        /// What was done, with what the output would have named.
+        done: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// A file that the command line names cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     File {

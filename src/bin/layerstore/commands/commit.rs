@@ -22,11 +22,11 @@ pub fn run(args: CommitArgs, context: &Context) -> Result<(), Failure> {
     let committed = store.commit(&container.id, &options);
     drop(bars);
     let image = committed?;
-    if context.out().is_json() {
-        let size = store.usage(&image)?.total;
-        return context.out().json(&ImageJson::new(&image, size));
-    }
-    context.out().line(&image.id)
+    let printed = match context.out().is_json() {
+        true => context.out().json(&ImageJson::new(&image, store.usage(&image)?.total)),
+        false => context.out().line(&image.id),
+    };
+    context.out().told(printed, || format!("the image {} was made", image.id))
 }
 
 /// The time that builds which are to be the same every time set for whatever they make.

@@ -34,10 +34,11 @@ pub fn run(args: CreateContainerArgs, context: &Context) -> Result<(), Failure> 
     let container = store
         .create_container(image.as_ref().map(|image| &image.id), &options)
         .map_err(|error| asked_limit(error, options.quota))?;
-    if context.out().is_json() {
-        return context.out().json(&ContainerJson::new(&container, None, None));
-    }
-    context.out().line(&container.id)
+    let printed = match context.out().is_json() {
+        true => context.out().json(&ContainerJson::new(&container, None, None)),
+        false => context.out().line(&container.id),
+    };
+    context.out().told(printed, || format!("the container {} was made", container.id))
 }
 
 /// One map does for users and groups if the other is not given.

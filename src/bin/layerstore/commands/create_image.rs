@@ -27,8 +27,9 @@ pub fn run(args: CreateImageArgs, context: &Context) -> Result<(), Failure> {
     options.labels = args.labels;
     options.flags = args.flags;
     let image = store.create_image(&options)?;
-    if context.out().is_json() {
-        return context.out().json(&ImageJson::new(&image, store.usage(&image)?.total));
-    }
-    context.out().line(&image.id)
+    let printed = match context.out().is_json() {
+        true => context.out().json(&ImageJson::new(&image, store.usage(&image)?.total)),
+        false => context.out().line(&image.id),
+    };
+    context.out().told(printed, || format!("the image {} was made", image.id))
 }

@@ -69,10 +69,12 @@ pub(super) fn print(
     timings: Option<&Timings>,
     context: &Context,
 ) -> Result<(), Failure> {
-    if context.out().is_json() {
-        let layer = LayerJson::new(layer, store.layer_size(&layer.id)?);
-        return context.out().json(&Timed::new(layer, timings));
-    }
-    context.tell_timings(timings);
-    context.out().line(&layer.id)
+    let printed = if context.out().is_json() {
+        let shown = LayerJson::new(layer, store.layer_size(&layer.id)?);
+        context.out().json(&Timed::new(shown, timings))
+    } else {
+        context.tell_timings(timings);
+        context.out().line(&layer.id)
+    };
+    context.out().told(printed, || format!("the layer {} is in the store", layer.id))
 }

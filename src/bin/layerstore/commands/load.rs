@@ -22,12 +22,14 @@ pub fn run(args: LoadArgs, context: &Context) -> Result<(), Failure> {
     if dedup {
         tell_unshared(&store, context);
     }
-    if context.out().is_json() {
-        let image = ImageJson::new(&image, store.usage(&image)?.total);
-        return context.out().json(&Timed::new(image, timings.as_ref()));
-    }
-    context.tell_timings(timings.as_ref());
-    context.out().line(&image.id)
+    let printed = if context.out().is_json() {
+        let shown = ImageJson::new(&image, store.usage(&image)?.total);
+        context.out().json(&Timed::new(shown, timings.as_ref()))
+    } else {
+        context.tell_timings(timings.as_ref());
+        context.out().line(&image.id)
+    };
+    context.out().told(printed, || format!("the image {} is loaded", image.id))
 }
 
 fn load(args: LoadArgs, context: &Context) -> Result<(Store, Image), Failure> {

@@ -26,10 +26,11 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     options.options = args.options;
     options.label = args.label;
     let mount = store.mount(&thing, &options)?;
-    if context.out().is_json() {
-        return context.out().json(&MountJson::from(&mount));
-    }
-    context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat())
+    let printed = match context.out().is_json() {
+        true => context.out().json(&MountJson::from(&mount)),
+        false => context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat()),
+    };
+    context.out().told(printed, || format!("{key:?} is mounted at {}", mount.path().display()))
 }
 
 /// Every mount: what is mounted, how many use it, and where it is.

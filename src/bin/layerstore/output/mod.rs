@@ -128,6 +128,15 @@ impl Output {
         failed.map_err(Failure::Output).and(written)
     }
 
+    /// Brings out what a command has `printed` about a change that was made. Where that fails, the failure says that it was made:
+    /// whoever repeats the command for its output would make it twice.
+    pub fn told(&self, printed: Result<(), Failure>, done: impl FnOnce() -> String) -> Result<(), Failure> {
+        match printed.and_then(|()| self.flush().map_err(Failure::Output)) {
+            Err(Failure::Output(source)) => Err(Failure::Untold { done: done(), source }),
+            other => other,
+        }
+    }
+
     /// Brings everything out.
     pub fn flush(&self) -> io::Result<()> {
         let flushed = self.stream.borrow_mut().flush();
