@@ -311,9 +311,9 @@ impl Error {
                  \"Copies of the database\", say how",
             ),
             Error::Meta(error) if error.is_damaged_file() => Some(
-                "`layerstore repair` mends rows and not the file: save what is wanted and can still be read (`layerstore save`, \
-                 `layerstore backup`), and restore a copy made by `layerstore backup`; `layerstore help backup` and docs/cli.md, \
-                 \"Copies of the database\", say how",
+                "`layerstore repair` mends rows and not the file: try `layerstore backup`, whose copy has all rows if it succeeds, put that in the \
+                 place of the file, and then repair; if it fails, save what can still be read (`layerstore save`), and restore a copy made by `layerstore backup` before; \
+                 `layerstore help backup` and docs/cli.md, \"Copies of the database\", say how",
             ),
             Error::Meta(error) if error.is_misplaced_file() => Some(
                 "move that away, and put the database file itself there, or a copy made by `layerstore backup`; docs/cli.md, \"Copies of \

@@ -166,8 +166,7 @@ fn cut_at(dir: &Dir, lengths: impl Iterator<Item = usize>) -> [usize; 4] {
     let whole = std::fs::read(&database).unwrap();
     let images = dir.layerstore(["images"]).stdout();
     let copy = dir.join("copy");
-    let (nothing, some) =
-        ("nothing of it can be read", "can still be read (`layerstore save`, `layerstore backup`)");
+    let (nothing, some) = ("nothing of it can be read", "can still be read (`layerstore save`)");
     let mut told = [0; 4];
     for length in lengths {
         let cut = || std::fs::write(&database, &whole[..length]).unwrap();
