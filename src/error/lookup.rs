@@ -12,7 +12,7 @@ pub enum LookupError {
         /// What was asked for.
         key: String,
     },
-    /// Several ids begin like this; or one does, and it is the name of another thing of the kind, twelve or more hex digits long.
+    /// Several ids begin like this; or one does, and it is the name of another thing, twelve or more hex digits long.
     #[error("{prefix:?} could be {kind} {first}, {second}, or more; give more digits of the id")]
     Ambiguous {
         /// The kind of thing.

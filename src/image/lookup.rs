@@ -112,7 +112,7 @@ where
     find(txn, Owner::Layer, key, |id| txn.layer(id), by_digest)
 }
 
-/// As many digits of an id as people are shown.
+/// As many digits of an id as people are shown: the program's lists have as many.
 const SHOWN: usize = 12;
 
 /// Another thing than `id`, which has this name: one whose id people could take the name for, as it is what they are shown of it.

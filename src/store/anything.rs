@@ -235,7 +235,8 @@ impl Store {
 /// Returns [`LookupError::Ambiguous`] if a thing of these kinds that was found by its name is called what people are shown of another's id.
 fn refuse_disguised(txn: &View<'_>, found: &Thing, key: &str, kinds: &[Kind]) -> Result<(), Error> {
     let id = found.id();
-    for kind in kinds {
+    // Things of its own kind were looked through when it was found.
+    for kind in kinds.iter().filter(|kind| **kind != id.kind()) {
         if let Some(second) = disguised_as(txn, kind.owner(), key, id.as_str())? {
             let (kind, prefix, first) = ("container, image or layer", key.to_owned(), id.as_str().to_owned());
             return Err(LookupError::Ambiguous { kind, prefix, first, second }.into());

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-/// How many digits of an id are shown.
+/// How many digits of an id are shown: the library takes a name of as many for what is shown of an id.
 const SHORT: usize = 12;
 
 /// The beginning of an id, or all of it.
