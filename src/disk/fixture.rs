@@ -29,6 +29,19 @@ pub(super) fn with_xattrs(mode: u16, xattrs: &[(&str, &[u8])]) -> Metadata {
     Metadata { xattrs, ..metadata(mode) }
 }
 
+/// How many files and directories below `top` this process has open: what other tests have open does not count.
+pub(crate) fn open_below(top: &Path) -> usize {
+    let top = top.canonicalize().unwrap();
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    let is_below = |entry: std::io::Result<std::fs::DirEntry>| match std::fs::read_link(entry.unwrap().path())
+    {
+        Ok(target) => target.starts_with(&top),
+        // One that is so deep that its path cannot be told.
+        Err(error) => error.raw_os_error() == Some(libc::ENAMETOOLONG),
+    };
+    entries.map(is_below).filter(|is_below| *is_below).count()
+}
+
 pub(super) fn is_machine_root() -> bool {
     Privileges::of_this_process().unwrap().is_machine_root()
 }

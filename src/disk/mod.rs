@@ -95,6 +95,8 @@ pub(crate) use digest_lock::DigestLockFile;
 pub(crate) use entry_lock::{Claim, DeadLocks, EntryLock, LockState, NamedLock, lock_state, locked_numbers};
 pub(crate) use examine::{ExaminedEntry, examine};
 pub(crate) use file_in::{read_file, write_file};
+#[cfg(test)]
+pub(crate) use fixture::open_below;
 pub(crate) use foreign::ForeignMounts;
 pub(crate) use hash::{hash_content, hash_files};
 pub(crate) use index::{INDEX, KeptFile, list_kept};

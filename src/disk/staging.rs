@@ -331,9 +331,13 @@ mod tests {
         assert!(names(&layout, Subdirectory::Locks).is_empty());
     }
 
-    /// Opens as many files as this process may, which are closed with what is returned.
+    /// Opens as many files as this process may, which are closed with what is returned. It may have those that are open
+    /// now: one above a limit would leave room for none when it is closed, and other tests have some open too.
     fn take_descriptors() -> Vec<std::fs::File> {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) }).unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name());
+        let highest = open.map(|name| name.to_str().unwrap().parse::<u64>().unwrap()).max();
+        let current = highest.map(|highest| highest + 1);
+        setrlimit(Resource::Nofile, Rlimit { current, ..getrlimit(Resource::Nofile) }).unwrap();
         std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
     }
 

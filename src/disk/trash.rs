@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::FileType;
 
@@ -11,11 +12,12 @@ use super::foreign;
 use super::layout::Layout;
 use super::names::{CONTENT, DiffName, Subdirectory};
 use super::quota;
-use super::remove::{remove_tree_but, remove_tree_within};
-use super::usage::usage;
+use super::remove::{remove, remove_tree_by};
+use super::usage::{Tally, usage};
 use super::walk::Item;
 use crate::error::{Error, LayoutError, TreeError};
-use crate::sys::{beneath, moment, node, stat};
+use crate::sys::stat::{self, Stat};
+use crate::sys::{beneath, moment, node};
 
 /// A part of what has a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,34 +176,67 @@ impl<'l> Trash<'l> {
     /// Deletes a part in the trash, as far as `limit` goes: it counts names, and is counted down. Returns whether
     /// the part is gone. Several processes may do so at once. With the last file of a content goes its name in `content`.
     pub(crate) fn delete(&self, part: Part, limit: &mut u64) -> Result<bool, TreeError> {
+        self.delete_telling(part, limit, None)
+    }
+
+    /// The same; also returns what the part took on the disk, as [`measure`](Self::measure) does. One walk does both.
+    pub(crate) fn delete_measured(&self, part: Part, limit: &mut u64) -> Result<(bool, u64), TreeError> {
+        let tally = Mutex::default();
+        let gone = self.delete_telling(part, limit, Some(&tally))?;
+        Ok((gone, tally.into_inner().unwrap_or_else(PoisonError::into_inner).usage.allocated))
+    }
+
+    fn delete_telling(
+        &self,
+        part: Part,
+        limit: &mut u64,
+        tally: Option<&Mutex<Tally>>,
+    ) -> Result<bool, TreeError> {
         let Some(dir) = self.directory(part.which) else { return Ok(true) };
-        if let DiffName::Entry(_) = part.name {
-            quota::release(dir.as_fd(), &part.name.to_string().into_bytes());
-        }
-        let failed = |error| foreign::named(error, self.layout, &part.path(self.layout));
         let name = part.name.to_string().into_bytes();
-        let DiffName::Composefs(_) = part.name else {
-            return remove_tree_within(dir.as_fd(), &name, limit).map_err(failed);
-        };
-        // Without it there is nothing to be found by hashes.
-        match beneath::open_directory_beneath(self.layout.root(), CONTENT.as_bytes()) {
-            Ok(shared) => {
-                remove_tree_but(dir.as_fd(), &name, |file| remove_named(file, shared.as_fd()), limit)
-            }
-            Err(_) => remove_tree_within(dir.as_fd(), &name, limit),
+        if let DiffName::Entry(_) = part.name {
+            quota::release(dir.as_fd(), &name);
         }
-        .map_err(failed)
+        let count = |stat: &dyn Fn() -> io::Result<Stat>| {
+            if let Some(tally) = tally
+                && let Ok(stat) = stat()
+            {
+                tally.lock().unwrap_or_else(PoisonError::into_inner).add(&stat);
+            }
+        };
+        let shared = match part.name {
+            // Without it there is nothing to be found by hashes.
+            DiffName::Composefs(_) => {
+                beneath::open_directory_beneath(self.layout.root(), CONTENT.as_bytes()).ok()
+            }
+            _ => None,
+        };
+        let delete = |item: &Item| {
+            count(&|| match item.stat.kind {
+                // Some filesystems take less for one that is empty, as it is now.
+                FileType::Directory => Ok(item.stat),
+                _ => stat::stat_at(item.dir.as_fd(), &item.name),
+            });
+            match &shared {
+                Some(shared) => remove_named(item, shared.as_fd()),
+                None => remove(item),
+            }
+        };
+        count(&|| stat::stat_at(dir.as_fd(), &name));
+        remove_tree_by(dir.as_fd(), &name, delete, limit)
+            .map_err(|error| foreign::named(error, self.layout, &part.path(self.layout)))
     }
 }
 
-/// Removes a file that is named by its hash, and its name in `shared` if that is the only one left. Who links it just then
+/// Removes what is named by its hash, if it is a file, and its name in `shared` if that is the only one left. Who links it just then
 /// keeps it, and shares it no more. What stays for any reason is found by `gc`.
-fn remove_named(file: &Item, shared: BorrowedFd<'_>) -> io::Result<bool> {
-    node::remove_file(file.dir.as_fd(), &file.name)?;
-    if stat::stat_at(shared, &file.name).is_ok_and(|found| found.links == 1)
+fn remove_named(file: &Item, shared: BorrowedFd<'_>) -> io::Result<()> {
+    remove(file)?;
+    if file.stat.kind != FileType::Directory
+        && stat::stat_at(shared, &file.name).is_ok_and(|found| found.links == 1)
         && let Err(error) = node::remove_file(shared, &file.name)
     {
         tracing::debug!(%error, "a shared file is left for gc");
     }
-    Ok(true)
+    Ok(())
 }

@@ -45,7 +45,13 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn add(&mut self, stat: &Stat) {
-        if stat.kind != FileType::Directory && stat.links > 1 && !self.seen.insert(stat.id) {
+        let is_met_again = match (stat.kind, stat.links) {
+            (FileType::Directory, _) => false,
+            (_, 2..) => !self.seen.insert(stat.id),
+            // The last name of several is the only one left, where they are removed one by one.
+            _ => self.seen.contains(&stat.id),
+        };
+        if is_met_again {
             return;
         }
         self.usage.inodes = self.usage.inodes.saturating_add(1);
@@ -73,6 +79,23 @@ mod tests {
         let usage = usage(root.as_fd()).unwrap();
         assert_eq!((usage.inodes, usage.apparent), (3, 5000 + (1 << 30)));
         assert!(usage.allocated < 1 << 20);
+    }
+
+    /// As a removal does, which looks at each name just before it goes.
+    #[test]
+    fn links_count_once_where_they_are_removed_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a", "b", "c"].map(|name| dir.path().join(name));
+        std::fs::write(&names[0], [1; 5000]).unwrap();
+        names[1..].iter().for_each(|name| std::fs::hard_link(&names[0], name).unwrap());
+        let root = beneath::open_directory(dir.path()).unwrap();
+        let mut tally = Tally::default();
+        for name in names {
+            let base = name.file_name().unwrap().as_encoded_bytes();
+            tally.add(&stat::stat_at(root.as_fd(), base).unwrap());
+            std::fs::remove_file(&name).unwrap();
+        }
+        assert_eq!((tally.usage.inodes, tally.usage.apparent), (1, 5000));
     }
 
     #[test]

@@ -318,6 +318,15 @@ impl TreeError {
         };
         io::Error::new(kind, self)
     }
+
+    /// Whether this process or the machine may open no more files.
+    pub(crate) fn is_out_of_descriptors(&self) -> bool {
+        let number = match self {
+            TreeError::Io { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        matches!(number, Some(libc::EMFILE | libc::ENFILE))
+    }
 }
 
 /// A diff directory has no manifest.

@@ -329,17 +329,16 @@ impl<'s> Sweep<'s> {
 
     /// Removes everything of a number but what is named; returns whether all of that is gone.
     fn remove_number(&mut self, number: u64, is_named: impl Fn(Part) -> bool) -> bool {
-        let mut doomed: Vec<(Part, Part, u64)> = Vec::new();
+        let mut doomed: Vec<(Part, Part)> = Vec::new();
         let mut gone = true;
         let parts: Vec<_> = self.trash.parts(number).filter(|part| !is_named(*part)).collect();
         for part in parts {
-            let bytes = if self.report.is_some() { self.trash.measure(part) } else { 0 };
             if part.which == Subdirectory::Trash {
-                doomed.push((part, part, bytes));
+                doomed.push((part, part));
                 continue;
             }
             match self.trash.discard(part) {
-                Ok(discarded) => doomed.extend(discarded.map(|discarded| (part, discarded, bytes))),
+                Ok(discarded) => doomed.extend(discarded.map(|discarded| (part, discarded))),
                 Err(error) => {
                     gone = false;
                     self.tell(Swept::Left(part, error.into()));
@@ -347,11 +346,15 @@ impl<'s> Sweep<'s> {
             }
         }
         // When files go by their hashes, nothing else of this number keeps them.
-        doomed.sort_by_key(|(_, discarded, _)| matches!(discarded.name, DiffName::Composefs(_)));
-        for (part, discarded, bytes) in doomed {
-            match self.trash.delete(discarded, &mut self.limit) {
-                Ok(true) => self.tell(Swept::Removed(part, bytes)),
-                Ok(false) => gone = false,
+        doomed.sort_by_key(|(_, discarded)| matches!(discarded.name, DiffName::Composefs(_)));
+        for (part, discarded) in doomed {
+            let deleted = match self.report {
+                Some(_) => self.trash.delete_measured(discarded, &mut self.limit),
+                None => self.trash.delete(discarded, &mut self.limit).map(|gone| (gone, 0)),
+            };
+            match deleted {
+                Ok((true, bytes)) => self.tell(Swept::Removed(part, bytes)),
+                Ok((false, _)) => gone = false,
                 Err(error) => {
                     gone = false;
                     self.tell(Swept::Left(discarded, error.into()));

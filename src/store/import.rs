@@ -31,7 +31,6 @@ mod work;
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::thread;
 use std::time::Duration;
 
 use layerstore_schema::record::LayerRecord;
@@ -190,8 +189,7 @@ impl Store {
         self.refuse_without_space(import, &chains)?;
         self.refuse_other_content(import, &chains)?;
         let work = Work::new(self, import, &chains)?;
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let workers = processors.saturating_mul(LAYERS_OF_A_PROCESSOR).min(LAYERS_AT_A_TIME);
+        let workers = parallel::processors().saturating_mul(LAYERS_OF_A_PROCESSOR).min(LAYERS_AT_A_TIME);
         parallel::together(workers.min(import.layers.len()), || work.run());
         let (prepared, failed, writeback) = work.finish();
         if let Some(error) = failed {

@@ -321,7 +321,7 @@ impl Store {
             empty_streams: false,
             table: None,
             id_maps: None,
-            workers: std::thread::available_parallelism().map_or(1, usize::from).min(FILLERS_OF_A_LAYER),
+            workers: disk::parallel::processors().min(FILLERS_OF_A_LAYER),
         }
     }
 

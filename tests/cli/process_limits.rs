@@ -33,6 +33,20 @@ fn a_limit_of_open_files_is_told_and_nothing_stays() {
     }
 }
 
+/// A removal holds many directories open, as long as that is allowed.
+#[test]
+fn a_tree_goes_with_few_open_files_too() {
+    let dir = Dir::new("few-files");
+    let members: Vec<_> = (0..1000).map(|n| Member::file(format!("d{:03}/f{n}", n % 500), "x")).collect();
+    let put = || dir.layerstore(["put-layer"]).stdin(archive(&members)).stdout();
+    load_base(&dir);
+    let before = ["diffs", "trash", "locks"].map(|name| entries(&dir, name));
+    let layer = put();
+    limited(&dir, &dir.root(), "-n 72", &["rm", "--layer", layer.trim()]).assert_success();
+    limited(&dir, &dir.root(), "-n 72", &["gc"]).assert_success();
+    assert_eq!(["diffs", "trash", "locks"].map(|name| entries(&dir, name)), before);
+}
+
 /// The kernel ends a process that writes past it, unless that does something with the signal.
 #[test]
 fn a_limit_for_the_size_of_files_is_told_and_nothing_stays() {

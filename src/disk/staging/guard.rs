@@ -153,7 +153,7 @@ impl Drop for Held {
             parent: self.parent.take(),
         };
         match discarded.remove(&self.stage.0) {
-            Err(error) if is_out_of_descriptors(&error) => {
+            Err(error) if error.is_out_of_descriptors() => {
                 self.stage.0.left.lock().unwrap_or_else(PoisonError::into_inner).push(discarded);
             }
             Err(error) => discarded.tell(&error),
@@ -180,7 +180,7 @@ impl Discarded {
             }
             match remove_tree(parent, name.to_string().as_bytes()) {
                 // One that nothing came into need not be opened.
-                Err(error) if is_out_of_descriptors(&error) => {
+                Err(error) if error.is_out_of_descriptors() => {
                     node::remove_directory(parent, name.to_string().as_bytes()).map_err(|_| error)?;
                 }
                 removed => removed?,
@@ -197,11 +197,6 @@ impl Discarded {
     fn tell(&self, error: &TreeError) {
         tracing::warn!(directory = self.which.name(), number = self.lock.number(), %error, "staged entry not removed");
     }
-}
-
-/// Whether this process or the machine may open no more files for now.
-fn is_out_of_descriptors(error: &TreeError) -> bool {
-    matches!(error, TreeError::Io { source, .. } if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)))
 }
 
 /// Takes the access lists away that a directory has of the one that it was made in, so that nothing in it inherits any: a layer has

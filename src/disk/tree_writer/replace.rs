@@ -2,14 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FileType;
 
 use super::parents::is_at_or_below;
 use super::{TreeWriter, failed};
 use crate::disk::overlay_form::is_whiteout;
-use crate::disk::remove::empty_directory;
+use crate::disk::remove::{empty_directory, remove};
 use crate::error::{TreeError, UnpackError};
 use crate::sys::xattr::Target;
 use crate::sys::{beneath, node, stat};
@@ -65,12 +65,14 @@ impl TreeWriter {
         }
         let directory = beneath::open_directory_beneath(parent.as_fd(), name)
             .map_err(failed(path, "open the replaced directory"))?;
-        let (aside, set_aside) = (&self.aside, &mut self.set_aside);
+        let (aside, set_aside) = (&self.aside, Mutex::new(&mut self.set_aside));
         let emptied = empty_directory(directory.as_fd(), |item| {
             if item.stat.kind != FileType::RegularFile {
-                return Ok(false);
+                return remove(item);
             }
-            move_aside(aside, set_aside, item.dir.as_fd(), &item.name, item.stat.id.inode).map(|()| true)
+            // All go to one directory, where only one can come at a time.
+            let mut set_aside = set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+            move_aside(aside, &mut set_aside, item.dir.as_fd(), &item.name, item.stat.id.inode)
         });
         emptied.map_err(|error| match error {
             TreeError::Io { action, source, .. } => failed(path, action)(source),
