@@ -5,7 +5,7 @@ use layerstore_schema::record::{ContainerRecord, IdRange, ImageRecord, ItemRecor
 use super::{Container, Image, Item};
 use crate::error::MetaError;
 use crate::sys::userns::{IdExtent, IdMaps};
-use crate::types::{stored, stored_list};
+use crate::types::{stored, stored_list, stored_own};
 
 impl Image {
     /// Reads a record.
@@ -14,17 +14,18 @@ impl Image {
     pub(crate) fn from_record(record: ImageRecord) -> Result<Self, MetaError> {
         let id = &record.id;
         let known = record.known_digests();
+        let digests = known.iter().map(|digest| stored("image", id, digest)).collect::<Result<_, _>>()?;
         let manifests = record.manifests.iter();
         let manifests =
             manifests.map(|(key, digest)| Ok::<_, MetaError>((key.clone(), stored("image", id, digest)?)));
         Ok(Image {
             id: stored("image", id, id)?,
-            names: stored_list("image", id, &record.names)?,
-            names_history: stored_list("image", id, &record.names_history)?,
+            names: stored_list("image", id, record.names)?,
+            names_history: stored_list("image", id, record.names_history)?,
             created: record.created.into(),
-            top_layer: record.top_layer.as_deref().map(|layer| stored("image", id, layer)).transpose()?,
-            mapped_top_layers: stored_list("image", id, &record.mapped_top_layers)?,
-            digests: known.iter().map(|digest| stored("image", id, digest)).collect::<Result<_, _>>()?,
+            top_layer: record.top_layer.map(|layer| stored_own("image", id, layer)).transpose()?,
+            mapped_top_layers: stored_list("image", id, record.mapped_top_layers)?,
+            digests,
             manifests: manifests.collect::<Result<_, _>>()?,
             metadata: record.metadata,
             flags: record.flags,
@@ -43,9 +44,9 @@ impl Container {
         let id_maps = id_maps(&record);
         Ok(Container {
             id: stored("container", id, id)?,
-            names: stored_list("container", id, &record.names)?,
-            image: record.image.as_deref().map(|image| stored("container", id, image)).transpose()?,
-            layer: stored("container", id, &record.layer)?,
+            names: stored_list("container", id, record.names)?,
+            image: record.image.map(|image| stored_own("container", id, image)).transpose()?,
+            layer: stored_own("container", id, record.layer)?,
             metadata: record.metadata,
             created: record.created.into(),
             flags: record.flags,

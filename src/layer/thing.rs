@@ -9,7 +9,7 @@ use layerstore_schema::record::{IdRange, LayerContent, LayerRecord, RecordError}
 use crate::compress::Compression;
 use crate::error::MetaError;
 use crate::sys::userns::IdExtent;
-use crate::types::{DiffId, Digest, LayerId, Name, Timestamp, TreeDigest, stored};
+use crate::types::{DiffId, Digest, LayerId, Name, Timestamp, TreeDigest, stored, stored_list, stored_own};
 
 /// A layer: a file tree as changes to its parent.
 ///
@@ -102,8 +102,8 @@ impl Layer {
         };
         Ok(Layer {
             id: stored("layer", id, id)?,
-            parent: record.parent.as_deref().map(|parent| stored("layer", id, parent)).transpose()?,
-            names: record.names.iter().map(|name| stored("layer", id, name)).collect::<Result<_, _>>()?,
+            parent: record.parent.map(|parent| stored_own("layer", id, parent)).transpose()?,
+            names: stored_list("layer", id, record.names)?,
             created: record.created.into(),
             tree: match record.content {
                 LayerContent::Sealed(tree) => Some(TreeDigest(tree)),

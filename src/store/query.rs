@@ -176,3 +176,20 @@ fn prove_there(txn: &View<'_>, of: &ThingId) -> Result<(), Error> {
     let missing = || LookupError::NotFound { kind: of.kind().word(), key: of.as_str().to_owned() };
     txn.home(of.owner(), of.as_str())?.map(drop).ok_or_else(|| missing().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::store::{ContainerOptions, Store, StoreOptions};
+
+    #[test]
+    fn containers_are_listed_by_id_whatever_the_page_cache_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::at(dir.path().join("root")).page_cache(0);
+        assert_eq!(options.database.cache_size, 0);
+        let store = Store::open(&options).unwrap();
+        let make = |_| store.create_container(None, &ContainerOptions::default()).unwrap();
+        let mut made: Vec<_> = (0..20).map(make).collect();
+        made.sort_by(|a, b| a.id.cmp(&b.id));
+        assert_eq!(store.containers().unwrap(), made);
+    }
+}

@@ -27,6 +27,15 @@ macro_rules! id_type {
             }
         }
 
+        impl TryFrom<String> for $name {
+            type Error = ValueError;
+
+            /// Returns [`ValueError::Id`] if `text` is no id.
+            fn try_from(text: String) -> Result<Self, ValueError> {
+                check_id(&text).map(|()| $name(text.into()))
+            }
+        }
+
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
                 &self.0
@@ -82,9 +91,16 @@ impl FromStr for Name {
 
     /// Returns [`ValueError::Name`] if `text` is no name.
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let good =
-            (1..=1024).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control);
-        if good { Ok(Name(text.into())) } else { Err(ValueError::Name(shown(text))) }
+        check_name(text).map(|()| Name(text.into()))
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = ValueError;
+
+    /// Returns [`ValueError::Name`] if `text` is no name.
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        check_name(&text).map(|()| Name(text.into()))
     }
 }
 
@@ -104,6 +120,11 @@ impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Name({})", self.0)
     }
+}
+
+fn check_name(text: &str) -> Result<(), ValueError> {
+    let good = (1..=1024).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control);
+    if good { Ok(()) } else { Err(ValueError::Name(shown(text))) }
 }
 
 /// Returns [`ValueError::Id`] if `text` is no id of any kind.
@@ -136,9 +157,11 @@ mod tests {
     fn ids_cannot_leave_a_directory() {
         for bad in ["", ".", "..", "../x", "/", "a/b", "a\0b", "-x", ".x", "\u{e4}", &"a".repeat(129)] {
             assert!(bad.parse::<LayerId>().is_err(), "{bad}");
+            assert!(LayerId::try_from(bad.to_owned()).is_err(), "{bad}");
         }
         for good in ["a", "web-1", "0f", &"a".repeat(128)] {
             assert_eq!(good.parse::<ContainerId>().unwrap().as_str(), good);
+            assert_eq!(ContainerId::try_from(good.to_owned()).unwrap().as_str(), good);
         }
     }
 
@@ -155,9 +178,11 @@ mod tests {
     fn names_are_free_text_in_bounds() {
         for bad in ["", " a", "a ", "a\nb", "a\0", &"n".repeat(1025)] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+            assert!(Name::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
         for good in ["docker.io/library/debian:12", "..", "my web", "name@sha256:00"] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
+            assert_eq!(Name::try_from(good.to_owned()).unwrap().as_str(), good);
         }
     }
 }

@@ -19,4 +19,4 @@ pub(crate) use id_set::IdSet;
 pub use layerstore_schema::manifest::{ContentHash, Metadata, Timestamp, TreeDigest};
 pub use limits::Limits;
 pub use relpath::RelPath;
-pub(crate) use stored::{stored, stored_list};
+pub(crate) use stored::{stored, stored_list, stored_own};

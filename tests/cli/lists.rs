@@ -85,6 +85,42 @@ fn json_has_whole_ids_bytes_and_times() {
     assert_eq!(own["parent"], images[0]["top_layer"]);
 }
 
+#[test]
+fn json_has_one_form_whatever_is_in_it() {
+    let dir = Dir::new("form");
+    load_base(&dir);
+    let odd = [
+        "--name",
+        "a \"b\" \\",
+        "--name",
+        "\u{fc}",
+        "--metadata",
+        "1\t\u{1}",
+        "--label",
+        "k=\"v\"",
+        "--label",
+        "l=",
+    ];
+    let flags = ["--flag", "f={\"x\":[1,2.5,{\"y\":null}],\"z\":[]}", "--uidmap", "0:10000:2000"];
+    let create = ["create-container", "base", "--id", "odd"].into_iter().chain(odd).chain(flags);
+    dir.layerstore(create).assert_success();
+    dir.layerstore(["create-container", "base"]).assert_success();
+    for command in
+        [&["containers", "--json"][..], &["images", "--json"], &["layers", "--json"], &["inspect", "odd"]]
+    {
+        let text = dir.layerstore(command).stdout();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(text, serde_json::to_string_pretty(&value).unwrap() + "\n", "{command:?}");
+    }
+    let listed = dir.layerstore(["containers", "--json"]).json();
+    let listed = listed.as_array().unwrap().iter().find(|one| one["id"] == "odd").unwrap();
+    assert_eq!(listed["names"], json!(["a \"b\" \\", "\u{fc}"]));
+    assert_eq!(listed["metadata"], "1\t\u{1}");
+    assert_eq!(listed["labels"], json!({ "k": "\"v\"", "l": "" }));
+    assert_eq!(listed["flags"], json!({ "f": { "x": [1, 2.5, { "y": null }], "z": [] } }));
+    assert_eq!((&listed["uid_map"], &listed["mount"]), (&json!(["0:10000:2000"]), &json!(null)));
+}
+
 /// A file with two names is two paths, and one inode.
 #[test]
 fn what_is_counted_is_called_what_it_is() {

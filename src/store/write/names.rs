@@ -25,7 +25,7 @@ impl WriteTxn<'_> {
             AnyRecord::Image(record) => record.names,
             AnyRecord::Container(record) => record.names,
         };
-        Ok(stored_list(of.kind().word(), of.as_str(), &names)?)
+        Ok(stored_list(of.kind().word(), of.as_str(), names)?)
     }
 
     /// Gives a thing exactly these names.

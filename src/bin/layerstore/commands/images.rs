@@ -26,8 +26,7 @@ pub fn run(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     if context.out().is_json() {
-        let list: Vec<_> = sized.iter().map(|(image, size)| ImageJson::new(image, *size)).collect();
-        return context.out().json(&list);
+        return context.out().json_list(&sized, |(image, size)| ImageJson::new(image, *size));
     }
     let mut columns = vec![
         ("IMAGE", Align::Left),

@@ -26,29 +26,29 @@ pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
 /// Everything about a thing.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Inspected {
+enum Inspected<'a> {
     Image {
         #[serde(flatten)]
-        image: ImageJson,
-        layers: Vec<LayerJson>,
+        image: ImageJson<'a>,
+        layers: Vec<LayerJson<'a>>,
         config: Value,
         manifest: Value,
         items: Vec<ItemJson>,
     },
     Container {
         #[serde(flatten)]
-        container: ContainerJson,
+        container: ContainerJson<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         quota: Option<QuotaJson>,
-        layers: Vec<LayerJson>,
+        layers: Vec<LayerJson<'a>>,
         items: Vec<ItemJson>,
     },
     Layer {
         #[serde(flatten)]
-        layer: LayerJson,
+        layer: LayerJson<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         quota: Option<QuotaJson>,
-        layers: Vec<LayerJson>,
+        layers: Vec<LayerJson<'a>>,
         items: Vec<ItemJson>,
     },
 }
@@ -62,39 +62,47 @@ struct QuotaJson {
     used_inodes: u64,
 }
 
-fn inspect(store: &Store, thing: &Thing, key: &str) -> Result<Inspected, Failure> {
+/// Everything about a thing, as JSON.
+fn inspect(store: &Store, thing: &Thing, key: &str) -> Result<Value, Failure> {
     let id = thing.id();
     let items: Vec<_> = store.items(&id)?.iter().map(ItemJson::from).collect();
-    Ok(match thing {
-        Thing::Image(image) => Inspected::Image {
-            config: document(store, &id, &items, &format!("sha256:{}", image.id))?,
-            manifest: document(store, &id, &items, &manifest_key(store, image, key)?)?,
-            layers: image.top_layer.as_ref().map_or(Ok(Vec::new()), |top| chain(store, top))?,
-            image: ImageJson::new(image, store.usage(image)?.total),
-            items,
-        },
-        Thing::Container(container) => Inspected::Container {
+    match thing {
+        Thing::Image(image) => {
+            let chain = image.top_layer.as_ref().map_or(Ok(Vec::new()), |top| chain(store, top))?;
+            value(&Inspected::Image {
+                config: document(store, &id, &items, &format!("sha256:{}", image.id))?,
+                manifest: document(store, &id, &items, &manifest_key(store, image, key)?)?,
+                layers: layers(&chain),
+                image: ImageJson::new(image, store.usage(image)?.total),
+                items,
+            })
+        }
+        Thing::Container(container) => value(&Inspected::Container {
             container: ContainerJson::new(
                 container,
                 store.mounted(container)?.as_ref(),
                 Some(store.usage(container)?.unique),
             ),
             quota: quota(store, &id),
-            layers: chain(store, &container.layer)?,
+            layers: layers(&chain(store, &container.layer)?),
             items,
-        },
-        Thing::Layer(layer) => {
-            let quota = quota(store, &id);
-            Inspected::Layer { layer: sized(store, layer)?, quota, layers: chain(store, &layer.id)?, items }
-        }
-        other => {
-            return Err(Failure::WrongKind {
-                key: other.id().as_str().to_owned(),
-                found: other.id().kind().word(),
-                wanted: "a container, image or layer",
-            });
-        }
-    })
+        }),
+        Thing::Layer(layer) => value(&Inspected::Layer {
+            quota: quota(store, &id),
+            layer: LayerJson::new(layer, store.layer_size(&layer.id)?),
+            layers: layers(&chain(store, &layer.id)?),
+            items,
+        }),
+        other => Err(Failure::WrongKind {
+            key: other.id().as_str().to_owned(),
+            found: other.id().kind().word(),
+            wanted: "a container, image or layer",
+        }),
+    }
+}
+
+fn value(inspected: &Inspected<'_>) -> Result<Value, Failure> {
+    serde_json::to_value(inspected).map_err(|error| Failure::Output(error.into()))
 }
 
 /// The limits of what is written to, if there are some and this process may know them.
@@ -123,11 +131,15 @@ fn document(store: &Store, id: &ThingId, items: &[ItemJson], key: &str) -> Resul
     Ok(serde_json::from_slice(&store.item(id, key)?).unwrap_or_default())
 }
 
+/// A layer and what it takes, if it is not written to.
+type Sized = (Layer, Option<(u64, u64)>);
+
 /// A layer and those below it, the topmost first.
-fn chain(store: &Store, top: &LayerId) -> Result<Vec<LayerJson>, Failure> {
-    store.layer_chain(top)?.iter().map(|layer| sized(store, layer)).collect()
+fn chain(store: &Store, top: &LayerId) -> Result<Vec<Sized>, Failure> {
+    let sized = |layer: Layer| store.layer_size(&layer.id).map(|size| (layer, size));
+    Ok(store.layer_chain(top)?.into_iter().map(sized).collect::<Result<_, _>>()?)
 }
 
-fn sized(store: &Store, layer: &Layer) -> Result<LayerJson, Failure> {
-    Ok(LayerJson::new(layer, store.layer_size(&layer.id)?))
+fn layers(chain: &[Sized]) -> Vec<LayerJson<'_>> {
+    chain.iter().map(|(layer, size)| LayerJson::new(layer, *size)).collect()
 }

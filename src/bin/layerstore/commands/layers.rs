@@ -31,8 +31,7 @@ pub fn run(args: &LayersArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     if context.out().is_json() {
-        let list: Vec<_> = sized.iter().map(|one| LayerJson::new(&one.layer, one.size)).collect();
-        return context.out().json(&list);
+        return context.out().json_list(&sized, |one| LayerJson::new(&one.layer, one.size));
     }
     let users = Users::of(&store, whole)?;
     if args.tree {

@@ -1,55 +1,68 @@
 //! What programs read. Fields are only ever added: `docs/cli.md` lists them.
 
+use std::borrow::Cow;
+use std::fmt::Display;
+
 use jiff::Timestamp;
-use layerstore::{Change, ChangeKind, Container, Event, IdExtent, Image, Item, Layer, Mount, Name, Usage};
+use layerstore::{
+    Change, ChangeKind, Container, Digest, Event, IdExtent, Image, ImageId, Item, Layer, LayerBlob, LayerId,
+    Mount, Name, Usage,
+};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// An image.
 #[derive(Debug, Serialize)]
-pub struct ImageJson {
-    pub id: String,
-    pub names: Vec<String>,
-    pub names_history: Vec<String>,
+pub struct ImageJson<'a> {
+    pub id: &'a str,
+    #[serde(serialize_with = "texts")]
+    pub names: &'a [Name],
+    #[serde(serialize_with = "texts")]
+    pub names_history: &'a [Name],
     pub created: Timestamp,
-    pub top_layer: Option<String>,
-    pub mapped_top_layers: Vec<String>,
-    pub digests: Vec<String>,
+    pub top_layer: Option<&'a str>,
+    #[serde(serialize_with = "texts")]
+    pub mapped_top_layers: &'a [LayerId],
+    #[serde(serialize_with = "shown")]
+    pub digests: &'a [Digest],
     pub size: u64,
-    pub metadata: String,
-    pub flags: Map<String, Value>,
-    pub labels: Map<String, Value>,
+    pub metadata: &'a str,
+    #[serde(serialize_with = "flags")]
+    pub flags: &'a [(String, String)],
+    #[serde(serialize_with = "labels")]
+    pub labels: &'a [(String, String)],
     /// The root of the other store that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_store: Option<String>,
+    pub image_store: Option<Cow<'a, str>>,
 }
 
-impl ImageJson {
+impl<'a> ImageJson<'a> {
     /// The image, whose layers take `size` bytes.
-    pub fn new(image: &Image, size: u64) -> Self {
+    pub fn new(image: &'a Image, size: u64) -> Self {
         ImageJson {
-            id: image.id.to_string(),
-            names: names(&image.names),
-            names_history: names(&image.names_history),
+            id: image.id.as_str(),
+            names: &image.names,
+            names_history: &image.names_history,
             created: time(image.created),
-            top_layer: image.top_layer.as_ref().map(ToString::to_string),
-            mapped_top_layers: image.mapped_top_layers.iter().map(ToString::to_string).collect(),
-            digests: image.digests.iter().map(ToString::to_string).collect(),
+            top_layer: image.top_layer.as_ref().map(LayerId::as_str),
+            mapped_top_layers: &image.mapped_top_layers,
+            digests: &image.digests,
             size,
-            metadata: image.metadata.clone(),
-            flags: flags(&image.flags),
-            labels: labels(&image.labels),
-            image_store: image.image_store.as_ref().map(|root| root.to_string_lossy().into_owned()),
+            metadata: &image.metadata,
+            flags: &image.flags,
+            labels: &image.labels,
+            image_store: image.image_store.as_ref().map(|root| root.to_string_lossy()),
         }
     }
 }
 
 /// A layer.
 #[derive(Debug, Serialize)]
-pub struct LayerJson {
-    pub id: String,
-    pub parent: Option<String>,
-    pub names: Vec<String>,
+pub struct LayerJson<'a> {
+    pub id: &'a str,
+    pub parent: Option<&'a str>,
+    #[serde(serialize_with = "texts")]
+    pub names: &'a [Name],
     pub created: Timestamp,
     pub writable: bool,
     pub size: Option<u64>,
@@ -57,39 +70,38 @@ pub struct LayerJson {
     pub tree: Option<String>,
     pub diff_id: Option<String>,
     pub diff_size: Option<u64>,
-    pub blobs: Vec<BlobJson>,
+    pub blobs: Vec<BlobJson<'a>>,
     pub compression: Option<&'static str>,
     pub toc_digest: Option<String>,
-    pub uids: Vec<u32>,
-    pub gids: Vec<u32>,
-    pub mount_label: Option<String>,
+    pub uids: &'a [u32],
+    pub gids: &'a [u32],
+    pub mount_label: Option<&'a str>,
     pub volatile: bool,
     pub read_only: bool,
-    pub uid_map: Vec<String>,
-    pub gid_map: Vec<String>,
-    pub metadata: String,
-    pub flags: Map<String, Value>,
-    pub labels: Map<String, Value>,
+    #[serde(serialize_with = "shown")]
+    pub uid_map: &'a [IdExtent],
+    #[serde(serialize_with = "shown")]
+    pub gid_map: &'a [IdExtent],
+    pub metadata: &'a str,
+    #[serde(serialize_with = "flags")]
+    pub flags: &'a [(String, String)],
+    #[serde(serialize_with = "labels")]
+    pub labels: &'a [(String, String)],
     /// The root of the other store that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_store: Option<String>,
+    pub image_store: Option<Cow<'a, str>>,
     /// The directory of the additional layer store that has its files.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub additional: Option<String>,
+    pub additional: Option<Cow<'a, str>>,
 }
 
-impl LayerJson {
+impl<'a> LayerJson<'a> {
     /// The layer; `size` is what it takes on the disk and what its files hold, unless it is written to.
-    pub fn new(layer: &Layer, size: Option<(u64, u64)>) -> Self {
-        let blob = |blob: &layerstore::LayerBlob| BlobJson {
-            digest: blob.digest.to_string(),
-            size: blob.size,
-            media_type: blob.media_type.clone(),
-        };
+    pub fn new(layer: &'a Layer, size: Option<(u64, u64)>) -> Self {
         LayerJson {
-            id: layer.id.to_string(),
-            parent: layer.parent.as_ref().map(ToString::to_string),
-            names: names(&layer.names),
+            id: layer.id.as_str(),
+            parent: layer.parent.as_ref().map(LayerId::as_str),
+            names: &layer.names,
             created: time(layer.created),
             writable: layer.is_writable(),
             size: size.map(|(disk, _)| disk),
@@ -97,82 +109,90 @@ impl LayerJson {
             tree: layer.tree.as_ref().map(ToString::to_string),
             diff_id: layer.diff_id.as_ref().map(ToString::to_string),
             diff_size: layer.diff_size,
-            blobs: layer.blobs.iter().map(blob).collect(),
+            blobs: layer.blobs.iter().map(BlobJson::from).collect(),
             compression: layer.compression.map(layerstore::Compression::name),
             toc_digest: layer.toc_digest.as_ref().map(ToString::to_string),
-            uids: layer.uids.clone(),
-            gids: layer.gids.clone(),
-            mount_label: layer.mount_label.clone(),
+            uids: &layer.uids,
+            gids: &layer.gids,
+            mount_label: layer.mount_label.as_deref(),
             volatile: layer.volatile,
             read_only: layer.read_only,
-            uid_map: texts(&layer.uid_map),
-            gid_map: texts(&layer.gid_map),
-            metadata: layer.metadata.clone(),
-            flags: flags(&layer.flags),
-            labels: labels(&layer.labels),
-            image_store: layer.image_store.as_ref().map(|root| root.to_string_lossy().into_owned()),
-            additional: layer.additional.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            uid_map: &layer.uid_map,
+            gid_map: &layer.gid_map,
+            metadata: &layer.metadata,
+            flags: &layer.flags,
+            labels: &layer.labels,
+            image_store: layer.image_store.as_ref().map(|root| root.to_string_lossy()),
+            additional: layer.additional.as_ref().map(|path| path.to_string_lossy()),
         }
     }
 }
 
 /// A blob that carried a layer.
 #[derive(Debug, Serialize)]
-pub struct BlobJson {
+pub struct BlobJson<'a> {
     pub digest: String,
     pub size: u64,
-    pub media_type: String,
+    pub media_type: &'a str,
+}
+
+impl<'a> From<&'a LayerBlob> for BlobJson<'a> {
+    fn from(blob: &'a LayerBlob) -> Self {
+        BlobJson { digest: blob.digest.to_string(), size: blob.size, media_type: &blob.media_type }
+    }
 }
 
 /// A container.
 #[derive(Debug, Serialize)]
-pub struct ContainerJson {
-    pub id: String,
-    pub names: Vec<String>,
-    pub image: Option<String>,
-    pub layer: String,
+pub struct ContainerJson<'a> {
+    pub id: &'a str,
+    #[serde(serialize_with = "texts")]
+    pub names: &'a [Name],
+    pub image: Option<&'a str>,
+    pub layer: &'a str,
     pub created: Timestamp,
     pub mount: Option<MountJson>,
     /// Only if it was asked for: it has to be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    pub metadata: String,
-    pub flags: Map<String, Value>,
-    pub labels: Map<String, Value>,
-    pub mount_options: Vec<String>,
-    pub mount_label: Option<String>,
-    pub process_label: Option<String>,
+    pub metadata: &'a str,
+    #[serde(serialize_with = "flags")]
+    pub flags: &'a [(String, String)],
+    #[serde(serialize_with = "labels")]
+    pub labels: &'a [(String, String)],
+    pub mount_options: &'a [String],
+    pub mount_label: Option<&'a str>,
+    pub process_label: Option<&'a str>,
     pub volatile: bool,
-    pub uid_map: Vec<String>,
-    pub gid_map: Vec<String>,
+    #[serde(serialize_with = "shown")]
+    pub uid_map: &'a [IdExtent],
+    #[serde(serialize_with = "shown")]
+    pub gid_map: &'a [IdExtent],
 }
 
-impl ContainerJson {
+impl<'a> ContainerJson<'a> {
     /// The container, where it is mounted, and what was written into it.
-    pub fn new(container: &Container, mount: Option<&Mount>, size: Option<u64>) -> Self {
+    pub fn new(container: &'a Container, mount: Option<&Mount>, size: Option<u64>) -> Self {
+        let maps = container.id_maps.as_ref();
         ContainerJson {
-            id: container.id.to_string(),
-            names: names(&container.names),
-            image: container.image.as_ref().map(ToString::to_string),
-            layer: container.layer.to_string(),
+            id: container.id.as_str(),
+            names: &container.names,
+            image: container.image.as_ref().map(ImageId::as_str),
+            layer: container.layer.as_str(),
             created: time(container.created),
             mount: mount.map(MountJson::from),
             size,
-            metadata: container.metadata.clone(),
-            flags: flags(&container.flags),
-            labels: labels(&container.labels),
-            mount_options: container.mount_options.clone(),
-            mount_label: container.mount_label.clone(),
-            process_label: container.process_label.clone(),
+            metadata: &container.metadata,
+            flags: &container.flags,
+            labels: &container.labels,
+            mount_options: &container.mount_options,
+            mount_label: container.mount_label.as_deref(),
+            process_label: container.process_label.as_deref(),
             volatile: container.volatile,
-            uid_map: container.id_maps.as_ref().map_or_else(Vec::new, |maps| texts(&maps.uids)),
-            gid_map: container.id_maps.as_ref().map_or_else(Vec::new, |maps| texts(&maps.gids)),
+            uid_map: maps.map_or(&[], |maps| &maps.uids),
+            gid_map: maps.map_or(&[], |maps| &maps.gids),
         }
     }
-}
-
-fn texts(map: &[IdExtent]) -> Vec<String> {
-    map.iter().map(ToString::to_string).collect()
 }
 
 /// A mount.
@@ -307,14 +327,27 @@ pub fn names(names: &[Name]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-/// Flags: their values are JSON.
-fn flags(flags: &[(String, String)]) -> Map<String, Value> {
-    let value = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
-    flags.iter().map(|(name, text)| (name.clone(), value(text))).collect()
+/// What has a text, such as a name.
+fn texts<S: Serializer>(values: &[impl AsRef<str>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(AsRef::as_ref))
 }
 
-fn labels(labels: &[(String, String)]) -> Map<String, Value> {
-    labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect()
+/// What can be written as text, such as a digest.
+fn shown<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}
+
+/// Flags: their values are JSON.
+fn flags<S: Serializer>(flags: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    let value = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
+    let flags: Map<_, _> = flags.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+    flags.serialize(serializer)
+}
+
+fn labels<S: Serializer>(labels: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    let labels: Map<_, _> =
+        labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
+    labels.serialize(serializer)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Everything that is printed: lines, tables and JSON to standard output, the rest to standard error.
 
 pub mod findings;
+mod indented;
 pub mod json;
+mod json_list;
 pub mod log;
 mod progress;
 pub mod report;
@@ -18,11 +20,13 @@ use std::path::Path;
 
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
+use serde_json::Serializer;
 
 pub use progress::ProgressBars;
 
 use crate::args::Color;
 use crate::failure::Failure;
+use indented::Indented;
 use table::Table;
 
 /// How many bytes of JSON are written at once.
@@ -95,11 +99,21 @@ impl Output {
         // Past the stream that takes colors away, which looks at each byte: JSON has no byte that could be one.
         let written = stream.flush().and_then(|()| {
             let mut raw = BufWriter::with_capacity(JSON_BUFFER, stream.get_mut().as_inner());
-            serde_json::to_writer_pretty(&mut raw, value)?;
+            value.serialize(&mut Serializer::with_formatter(&mut raw, Indented::within(0)))?;
             raw.write_all(b"\n")?;
             raw.flush()
         });
         self.checked(written)
+    }
+
+    /// Prints as JSON, in the same form, the list of what `of` makes of each of `members`: there may be many.
+    pub fn json_list<'m, T: Sync, V: Serialize>(
+        &self,
+        members: &'m [T],
+        of: impl Fn(&'m T) -> V + Sync,
+    ) -> Result<(), Failure> {
+        self.flush().map_err(Failure::Output)?;
+        self.checked(json_list::print(raw_stdout()?, members, of))
     }
 
     /// Prints a value as JSON on one line: one of many, of which more may come.
@@ -124,8 +138,7 @@ impl Output {
         let written = stream.run(write);
         // The operation's own failure only repeats this one, and guesses why.
         let failed = stream.failed.map_or(Ok(()), Err);
-        self.note(&failed);
-        failed.map_err(Failure::Output).and(written)
+        failed.inspect_err(|error| self.note(error)).map_err(Failure::Output).and(written)
     }
 
     /// Brings out what a command has `printed` about a change that was made. Where that fails, the failure says that it was made:
@@ -139,18 +152,15 @@ impl Output {
 
     /// Brings everything out.
     pub fn flush(&self) -> io::Result<()> {
-        let flushed = self.stream.borrow_mut().flush();
-        self.note(&flushed);
-        flushed
+        self.stream.borrow_mut().flush().inspect_err(|error| self.note(error))
     }
 
     fn checked(&self, written: io::Result<()>) -> Result<(), Failure> {
-        self.note(&written);
-        written.map_err(Failure::Output)
+        written.inspect_err(|error| self.note(error)).map_err(Failure::Output)
     }
 
-    fn note<T>(&self, written: &io::Result<T>) {
-        if matches!(written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+    fn note(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
             self.closed.set(true);
         }
     }
