@@ -35,7 +35,8 @@ pub const BLOB_CHUNKS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new
 pub const KEPT_BLOBS: TableDefinition<&str, &[u8]> = TableDefinition::new("kept_blobs");
 /// Lease id to [`crate::record::LeaseRecord`].
 pub const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
-/// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept.
+/// Running number to [`crate::record::JournalRecord`]; the newest [`JOURNAL_ROWS`] are kept, and there may be older
+/// ones, fewer than [`JOURNAL_SPARE`], which are told to nobody.
 pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
 /// Number of a directory in `diffs/` or of a file in `blobs/` to the boot id in which it was filled: its bytes may not
 /// be on the disk yet. With [`MADE_EMPTY`] in the key, of a directory that was made empty, for a layer that is written to.
@@ -113,6 +114,9 @@ pub const ITEM_BYTES_MAX: u64 = 1 << 30;
 
 /// How many rows the journal keeps.
 pub const JOURNAL_ROWS: u64 = 4096;
+
+/// Rows older than those are removed when the newest number passes a multiple of this: there may be one fewer of them.
+pub const JOURNAL_SPARE: u64 = 256;
 
 /// What stands for a kept blob in the journal, in place of a kind of [`Owner`].
 pub const JOURNAL_BLOB: u8 = 4;

@@ -96,7 +96,8 @@ impl WriteTxn {
         self.1.borrow_mut().note(table::JOURNAL_BLOB, digest, effect, Some(Vec::new()));
     }
 
-    /// Writes the rows of what was noted, and removes the oldest beyond what is kept. Comes last before the commit.
+    /// Writes the rows of what was noted, and now and then removes those beyond what is kept: to remove one with each commit would
+    /// write a page more, at the other end of the table. Comes last before the commit.
     pub(super) fn write_journal(&self) -> Result<(), MetaError> {
         let touched = self.1.take().order;
         if touched.is_empty() {
@@ -105,7 +106,8 @@ impl WriteTxn {
         }
         let time = Timestamp::now().into();
         let mut journal = self.open(table::JOURNAL)?;
-        let mut last = journal.last()?.map_or(0, |(key, _)| key.value());
+        let before = journal.last()?.map_or(0, |(key, _)| key.value());
+        let mut last = before;
         for touch in touched {
             let Some((action, aspects)) = touch.outcome() else { continue };
             let mut names = match touch.names {
@@ -121,13 +123,10 @@ impl WriteTxn {
             last = last.saturating_add(1);
             journal.insert(last, record.encode().map_err(MetaError::Encode)?.as_slice())?;
         }
-        loop {
-            let first = journal.first()?.map_or(last, |(key, _)| key.value());
-            if last.saturating_sub(first) < table::JOURNAL_ROWS {
-                return Ok(());
-            }
-            journal.remove(first)?;
+        if before / table::JOURNAL_SPARE < last / table::JOURNAL_SPARE {
+            journal.retain_in(..oldest_kept(last), |_, _| false)?;
         }
+        Ok(())
     }
 
     /// The names of a thing that is there.
@@ -142,12 +141,17 @@ impl WriteTxn {
     }
 }
 
-/// The numbers of the oldest and of the newest row; `None` in a store that was never changed.
+/// The number of the oldest row that is kept, if this is the newest.
+fn oldest_kept(newest: u64) -> u64 {
+    newest.saturating_sub(table::JOURNAL_ROWS).saturating_add(1)
+}
+
+/// The numbers of the oldest and of the newest row that are kept; `None` in a store that was never changed.
 pub(crate) fn journal_bounds(txn: &impl Query) -> Result<Option<(u64, u64)>, MetaError> {
     let journal = txn.open(table::JOURNAL)?;
     let first = journal.first()?.map(|(key, _)| key.value());
     let last = journal.last()?.map(|(key, _)| key.value());
-    Ok(first.zip(last))
+    Ok(first.zip(last).map(|(first, last)| (first.max(oldest_kept(last)), last)))
 }
 
 /// The rows after `position`, the oldest first, at most `limit` of them.

@@ -65,6 +65,34 @@ fn leases_are_those_of_their_keys() {
     read_each(table::LEASES, record, get, |txn| all(txn).map(drop));
 }
 
+/// One page more in each commit would be the oldest row's.
+#[test]
+fn the_oldest_rows_of_the_journal_go_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = store(dir.path());
+    let change = |count: u64| {
+        let gone = |number: u64| RowKey::Image(format!("gone-{number}"));
+        database.write::<_, MetaError>(|txn| (0..count).try_for_each(|one| txn.erase(&gone(one)))).unwrap();
+    };
+    let rows = || {
+        let txn = database.begin_read().unwrap();
+        let journal = txn.open(table::JOURNAL).unwrap();
+        let first = journal.first().unwrap().unwrap().0.value();
+        (first, journal.len().unwrap(), journal_bounds(&txn).unwrap().unwrap())
+    };
+    let (kept, spare) = (table::JOURNAL_ROWS, table::JOURNAL_SPARE);
+    change(kept);
+    assert_eq!(rows(), (1, kept, (1, kept)));
+    change(spare - 2);
+    change(1);
+    assert_eq!(rows(), (1, kept + spare - 1, (spare, kept + spare - 1)));
+    change(1);
+    assert_eq!(rows(), (spare + 1, kept, (spare + 1, kept + spare)));
+    // However many come at once.
+    change(2 * kept);
+    assert_eq!(rows().1, kept);
+}
+
 /// Readers of the journal are told of things and blobs, whatever was removed from a damaged database.
 #[test]
 fn the_journal_is_of_things_and_blobs() {
