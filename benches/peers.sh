@@ -49,9 +49,19 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+# What is measured is linked statically, as `just static` does it. What it is beside the program with shared libraries, is a row.
+host=$(rustc --print host-tuple)
+bench() {
+    RUSTFLAGS="${RUSTFLAGS-} -C target-feature=+crt-static" \
+        cargo bench --target "$host" --package layerstore --bench peers "$@"
+}
+peers() { bench -- "$@"; }
 # The time of compiling is not to be found in the figures: all is built before anything is measured.
-peers() { cargo bench --package layerstore --bench peers -- "$@"; }
-build() { cargo bench --package layerstore --bench peers --no-run; }
+build() {
+    bench --no-run
+    cargo build --release --package layerstore
+}
+export LAYERSTORE_SHARED_PROGRAM=$target/release/layerstore
 
 if [ -z "$measures" ]; then
     peers "${arguments[@]}"

@@ -99,7 +99,8 @@ impl Settings {
     fn measure(&self, way: Way, processes: usize) {
         let place = tempfile::Builder::new().prefix("layerstore-bench-").tempdir_in(&self.dir).unwrap();
         let image = crew::prepare(way, place.path(), 0);
-        let task = Task { way, top: place.path().to_owned(), image, seconds: self.seconds };
+        let program = env!("CARGO_BIN_EXE_layerstore").into();
+        let task = Task { way, top: place.path().to_owned(), program, image, seconds: self.seconds };
         let outcome = crew::measure(&task, processes);
         println!(
             "{:<28}{processes:>5}{:>9.0}{:>11.1}{:>11.1}{:>10.2}{:>10.2}",

@@ -44,6 +44,8 @@ impl Way {
 pub struct Task {
     pub way: Way,
     pub top: PathBuf,
+    /// The program, if it is [`Way::Program`].
+    pub program: PathBuf,
     pub image: String,
     pub seconds: f64,
 }
@@ -110,10 +112,9 @@ pub fn serve() -> bool {
     true
 }
 
-fn program(top: &Path) -> Command {
-    let path = env!("CARGO_BIN_EXE_layerstore");
-    let mut program = Command::new(path);
-    program.arg("--root").arg(top.join("root")).arg("--runroot").arg(top.join("run"));
+fn program(task: &Task) -> Command {
+    let mut program = Command::new(&task.program);
+    program.arg("--root").arg(task.top.join("root")).arg("--runroot").arg(task.top.join("run"));
     program
 }
 
@@ -173,11 +174,9 @@ fn work(task: &Task) {
                 store.remove_container(&id.parse().unwrap()).unwrap();
                 None
             }
-            (Way::Program, None) => {
-                Some(first_line(program(&task.top).args(["create-container", &task.image])))
-            }
+            (Way::Program, None) => Some(first_line(program(task).args(["create-container", &task.image]))),
             (Way::Program, Some(id)) => {
-                first_line(program(&task.top).args(["rm", &id]));
+                first_line(program(task).args(["rm", &id]));
                 None
             }
             (Way::ContainersStorage, None) => {

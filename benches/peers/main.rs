@@ -1,7 +1,7 @@
 //! layerstore beside the programs that do the same work, on fresh filesystems, in turn: `benches/peers.sh` runs it, as
 //! root, on a machine that does nothing else, and `docs/performance.md` is what comes of it.
 //!
-//! What each row has brought is kept in `target/peers`, so that one can be measured again; the page is made of all.
+//! What each row has brought is kept in `peers` of the target directory, so that one can be measured again; the page is made of all.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -71,6 +71,7 @@ pub struct Bench {
 impl Bench {
     fn new(dir: &Path, settings: &Settings) -> Self {
         let [work, inputs] = filesystem::directories(dir, ["work", "inputs"]);
+        programs::install(dir);
         let bytes = if settings.quick { 3 << 30 } else { 6 << 30 };
         let disk = |name| Disk::new(dir, name, bytes, !settings.quick);
         Self {

@@ -47,19 +47,19 @@ impl Job {
 
     /// Runs it all, and stops the benchmark if anything fails. What it says is kept in the directory.
     pub fn run(&self, work: &Path) -> Run {
+        let complaints = work.join("stderr");
+        let stderr = std::fs::File::create(&complaints).unwrap();
         let (user, system) = processor_of_children();
         let begun = Instant::now();
         for pipeline in &self.steps {
-            self.run_pipeline(pipeline, work);
+            self.run_pipeline(pipeline, &stderr, &complaints);
         }
         let wall = begun.elapsed().as_secs_f64();
         let (user_after, system_after) = processor_of_children();
         Run { wall, synced: None, user: user_after - user, system: system_after - system }
     }
 
-    fn run_pipeline(&self, pipeline: &[Words], work: &Path) {
-        let complaints = work.join("stderr");
-        let stderr = std::fs::File::create(&complaints).unwrap();
+    fn run_pipeline(&self, pipeline: &[Words], stderr: &std::fs::File, complaints: &Path) {
         let mut children: Vec<Child> = Vec::new();
         let mut input = Stdio::null();
         for (at, words) in pipeline.iter().enumerate() {
@@ -78,7 +78,7 @@ impl Job {
         }
         for (child, words) in children.iter_mut().zip(pipeline) {
             let status = child.wait().unwrap();
-            let said = || std::fs::read_to_string(&complaints).unwrap_or_default();
+            let said = || std::fs::read_to_string(complaints).unwrap_or_default();
             assert!(status.success(), "{words:?}: {status}\n{}", said());
         }
     }

@@ -1,6 +1,8 @@
 //! The commands that are measured: ours, and those of the peers.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use super::measure::{Job, Words, words};
 use crate::containers_storage;
@@ -10,13 +12,34 @@ pub const OURS: &str = "layerstore";
 pub const SKOPEO: &str = "`skopeo copy`";
 pub const STORAGE: &str = "`containers-storage`";
 
+/// Where [`install`] has put the program.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Puts the program into the directory as it is put where users have it: without symbols, and copied. What a linker has just
+/// written starts slower, as it left the file to the page cache in single pages.
+pub fn install(dir: &Path) {
+    let path = dir.join("layerstore");
+    strip(Path::new(env!("CARGO_BIN_EXE_layerstore")), &path);
+    PROGRAM.set(path).expect("it is installed once");
+}
+
+/// `layerstore` as it is measured.
+pub fn program() -> &'static Path {
+    PROGRAM.get().expect("it is installed before anything is measured")
+}
+
+/// Copies a program without its symbols.
+pub fn strip(program: &Path, to: &Path) {
+    let stripped = Command::new("strip").arg("-o").arg(to).arg(program).status();
+    assert!(stripped.unwrap().success(), "strip failed");
+}
+
 /// `layerstore` with these words, for the store at this place.
 pub fn layerstore<I: Into<std::ffi::OsString>>(
     place: &Path,
     arguments: impl IntoIterator<Item = I>,
 ) -> Words {
-    let program = Path::new(env!("CARGO_BIN_EXE_layerstore"));
-    let mut words = words![program, "--root", place.join("root"), "--runroot", place.join("run")];
+    let mut words = words![program(), "--root", place.join("root"), "--runroot", place.join("run")];
     words.extend(arguments.into_iter().map(Into::into));
     words
 }

@@ -83,7 +83,7 @@ fn machine(results: &Results, order: &[&str]) -> String {
 
 fn claims(rows: &[&Measured]) -> String {
     let mut text = String::from(
-        "## The targets\n\nEach time is a median; a ratio is the median of the rounds' ratios, with the least and the greatest. *With its sync* is \
+        "## The targets\n\nThe targets are what this project asks of itself. Each time is a median; a ratio is the median of the rounds' ratios, with the least and the greatest. *With its sync* is \
          the ratio if what the other left to the kernel is brought to the disk, too, as it is on our side.\n\n\
          | work | layerstore | against | its | ratio | with its sync | target | met |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
@@ -179,11 +179,16 @@ fn cost_line(cost: &Cost) -> String {
         cost.program,
         Unit::Seconds.show(median(&cost.wall)),
         show(Unit::Seconds, Spread::of(&cost.synced).map(|spread| spread.median)),
-        Unit::Seconds.show(cost.processor()),
+        processor_time(cost.processor()),
         show(Unit::Bytes, cost.peak.map(|peak| peak as f64)),
         show(Unit::Count, cost.syncs),
         show(Unit::Count, cost.calls),
     )
+}
+
+/// What the kernel counts in hundredths of a second.
+fn processor_time(seconds: f64) -> String {
+    if seconds > 0.0 { Unit::Seconds.show(seconds) } else { format!("< {}", Unit::Seconds.show(0.01)) }
 }
 
 #[cfg(test)]

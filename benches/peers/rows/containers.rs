@@ -10,7 +10,7 @@ use crate::crew::{self, Task, Way};
 use crate::figures::Unit;
 use crate::filesystem::directories;
 use crate::measure::Job;
-use crate::programs::{OURS, STORAGE, layerstore, storage};
+use crate::programs::{OURS, STORAGE, layerstore, program, storage};
 use crate::results::{Claim, Measured, Sync, Target};
 use crate::turns::{Contender, Look, alone, claim, take_turns};
 
@@ -122,7 +122,7 @@ pub fn processes(bench: &mut Bench) -> Measured {
             let top = disk.path().join(format!("{way:?}-{size}"));
             std::fs::create_dir(&top).unwrap();
             let image = crew::prepare(way, &top, size);
-            Task { way, top, image, seconds }
+            Task { way, top, program: program().to_owned(), image, seconds }
         });
         let work =
             format!("{PROCESSES} processes, operations beside {} containers", Unit::Count.show(size as f64));

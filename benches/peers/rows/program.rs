@@ -9,8 +9,8 @@ use crate::common;
 use crate::figures::Unit;
 use crate::inputs::{self, Image};
 use crate::measure::{Job, words};
-use crate::programs::{OURS, layerstore};
-use crate::results::{Claim, Measured, Sync, Target};
+use crate::programs::{self, OURS, layerstore, program};
+use crate::results::{Claim, Cost, Measured, Sync, Target};
 use crate::turns::{Contender, Look, alone, claim, take_turns};
 
 const MIB: f64 = (1 << 20) as f64;
@@ -88,15 +88,17 @@ pub fn memory(bench: &mut Bench) -> Measured {
 
 pub fn binary(bench: &mut Bench) -> Measured {
     const TIMES: u32 = 50;
-    let program = Path::new(env!("CARGO_BIN_EXE_layerstore"));
-    let stripped = bench.work.join("stripped");
-    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(program).status();
-    assert!(strip.unwrap().success(), "strip failed");
-    let size = std::fs::metadata(&stripped).unwrap().len() as f64;
+    // The one that `cargo build --release` makes.
+    let built = std::env::var_os("LAYERSTORE_SHARED_PROGRAM").expect("benches/peers.sh says where it is");
+    let shared = bench.work.join("shared");
+    programs::strip(Path::new(&built), &shared);
     let often =
         |words: Vec<std::ffi::OsString>| (0..TIMES).fold(Job::default(), |job, _| job.then(words.clone()));
     let contenders = [
-        Contender::new(OURS, Sync::ReadOnly, Look::Closely, |_| often(words![program, "--version"])),
+        Contender::new(OURS, Sync::ReadOnly, Look::Closely, |_| often(words![program(), "--version"])),
+        Contender::new("layerstore, with shared libraries", Sync::ReadOnly, Look::Closely, |_| {
+            often(words![&shared, "--version"])
+        }),
         Contender::new("`true`", Sync::ReadOnly, Look::Not, |_| often(words!["true"])),
         Contender::new("`skopeo --version`", Sync::ReadOnly, Look::Briefly, |_| {
             often(words!["skopeo", "--version"])
@@ -108,13 +110,18 @@ pub fn binary(bench: &mut Bench) -> Measured {
         "start to `--version`",
         &contenders.map(|contender| contender.at(&place).repeated(TIMES)),
     );
-    let mut claims = vec![
-        alone("the release program, stripped", Unit::Bytes, vec![size], Target::AtMost(12.0 * MIB)),
-        alone("start to `--version`", Unit::Seconds, costs[0].wall.clone(), Target::AtMost(0.003)),
-    ];
-    let needed = Command::new("readelf").arg("-d").arg(program).output().unwrap();
+    let start =
+        |cost: &Cost, work: &str| alone(work, Unit::Seconds, cost.wall.clone(), Target::AtMost(0.003));
+    let size = |program: &Path| vec![std::fs::metadata(program).unwrap().len() as f64];
+    let needed = Command::new("readelf").arg("-d").arg(&shared).output().unwrap();
     let libraries = String::from_utf8_lossy(&needed.stdout).matches("(NEEDED)").count() as f64;
-    claims.push(alone("shared libraries that it needs", Unit::Count, vec![libraries], Target::None));
-    claims.extend(costs[1..].iter().map(|other| claim(&costs[0], other, Target::None)));
+    let mut claims = vec![
+        alone("the release program, stripped", Unit::Bytes, size(&shared), Target::AtMost(12.0 * MIB)),
+        alone("shared libraries that it needs", Unit::Count, vec![libraries], Target::None),
+        alone("the same, linked statically", Unit::Bytes, size(program()), Target::None),
+        start(&costs[0], "start to `--version`"),
+        start(&costs[1], "start to `--version`, with shared libraries"),
+    ];
+    claims.extend(costs[2..].iter().map(|other| claim(&costs[0], other, Target::None)));
     measured(claims, costs)
 }
