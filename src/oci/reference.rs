@@ -101,7 +101,7 @@ impl FromStr for Reference {
         let transport = Transport::ALL
             .into_iter()
             .find(|transport| transport.name() == name)
-            .ok_or_else(|| error(text, "its transport is unknown"))?;
+            .ok_or_else(|| error(text, unknown(name)))?;
         let (path, tag) = match rest.split_once(':') {
             Some((_, "")) => return Err(error(text, "the tag after the last colon is empty")),
             Some((path, tag)) => (path, Some(tag)),
@@ -118,6 +118,16 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.transport.name(), self.path.display())?;
         self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))
+    }
+}
+
+/// Why a transport is none. Others of the field have names that one may well expect here.
+fn unknown(transport: &str) -> &'static str {
+    match transport {
+        "docker" | "docker-daemon" | "containers-storage" | "dir" => {
+            "other places are reached by `skopeo copy`, from or to an oci:DIR:TAG"
+        }
+        _ => "its transport is unknown",
     }
 }
 
@@ -224,6 +234,8 @@ mod tests {
             "oci::tag",
             "oci:dir:",
             "docker://x",
+            "docker-daemon:x:1",
+            "containers-storage:x",
             "dir:x",
             "oci:dir:a//b",
             "oci:dir:-a",
@@ -237,6 +249,10 @@ mod tests {
             let error = bad.parse::<Reference>().unwrap_err();
             assert!(matches!(error, OciError::Reference { .. }), "{bad}");
             assert!(error.to_string().contains("docker-archive:FILE[:REPO:TAG]"), "{error}");
+            let is_elsewhere = ["docker:", "docker-daemon:", "containers-storage:", "dir:"]
+                .iter()
+                .any(|start| bad.starts_with(start));
+            assert_eq!(error.to_string().contains("`skopeo copy`"), is_elsewhere, "{error}");
         }
     }
 

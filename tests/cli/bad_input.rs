@@ -274,3 +274,19 @@ fn an_archive_that_makes_no_layer_is_named() {
     let error = dir.layerstore(["put-layer"]).stdin(vec![7; 4096]).assert_exit(1);
     assert!(error.contains("cannot make a layer of standard input"), "{error}");
 }
+
+/// `put-layer FILE` is what one types, and FILE is the layer below.
+#[test]
+fn a_file_in_the_place_of_a_layer_is_told_before_anything_is_read() {
+    let dir = Dir::new("parent");
+    dir.write("rootfs.tar", archive(&[Member::file("file", "text")]));
+    let error = || dir.layerstore(["put-layer", "rootfs.tar"]).stdin("").assert_exit(1);
+    let expected =
+        "error: there is no layer \"rootfs.tar\" to stand on, but a file\n  hint: `--file rootfs.tar`";
+    assert!(error().contains(expected), "{}", error());
+    assert!(!dir.root().exists());
+    dir.layerstore(["create-layer"]).assert_success();
+    assert!(error().contains(expected), "{}", error());
+    let error = dir.layerstore(["put-layer", "nothing"]).stdin("").assert_exit(1);
+    assert!(error.contains("no layer with the id"), "{error}");
+}

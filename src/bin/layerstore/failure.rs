@@ -38,6 +38,9 @@ pub enum Failure {
         #[source]
         source: layerstore::Error,
     },
+    /// A file stands where a layer should.
+    #[error("there is no layer {0:?} to stand on, but a file")]
+    FileAsParent(String),
     /// Standard output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -255,6 +258,7 @@ impl Failure {
                 Some(hint) => format!("{by} asks for it; {hint}"),
                 None => format!("{by} asks for it"),
             }),
+            Failure::FileAsParent(file) => Some(format!("`--file {file}` takes the tar from there")),
             Failure::Terminal { .. } => Some("use -o FILE, or send the output to a file or a program".into()),
             Failure::NotPrivileged { .. } => Some(
                 "start a shell in a user namespace with `layerstore unshare` and mount there; \
@@ -316,6 +320,9 @@ impl Failure {
             ) => ExitCode::from(2),
             #[cfg(feature = "containerd")]
             Failure::NoSocket => ExitCode::from(2),
+            // As shells and `env` say it.
+            Failure::Run { source, .. } if source.kind() == io::ErrorKind::NotFound => ExitCode::from(127),
+            Failure::Run { .. } => ExitCode::from(126),
             // Words that the library takes apart.
             Failure::Store(
                 layerstore::Error::Value(ValueError::IdMap { .. })

@@ -12,8 +12,11 @@ pub fn run(args: CreateLayerArgs, context: &Context) -> Result<(), Failure> {
     let (parent, mut options) = new_layer(args.new);
     options.quota = Quota { size: args.size, inodes: args.inodes };
     let store = store_for(&options, parent.is_some() || args.template.is_some(), context)?;
-    let parent = parent_in(&store, parent)?;
-    options.template = args.template.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id);
+    let id = |key: Option<String>| -> Result<Option<LayerId>, Failure> {
+        Ok(key.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id))
+    };
+    let parent = id(parent)?;
+    options.template = id(args.template)?;
     let layer =
         store.create_layer(parent.as_ref(), &options).map_err(|error| asked_limit(error, options.quota))?;
     print(&store, &layer, None, context)
@@ -43,11 +46,6 @@ pub(super) fn asked_limit(source: Error, asked: Quota) -> Failure {
         Error::Quota(error) if error.is_of_place() => Failure::Asked { source, by: by.to_owned() },
         _ => source.into(),
     }
-}
-
-/// The layer that a new one is to stand on.
-pub(super) fn parent_in(store: &Store, key: Option<String>) -> Result<Option<LayerId>, Failure> {
-    Ok(key.map(|key| store.layer(&key)).transpose()?.map(|layer| layer.id))
 }
 
 /// What the arguments say of a new layer: its parent, and what it is given.

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use layerstore::{ApplyOptions, Error, Layer, Store};
+use layerstore::{ApplyOptions, Error, Layer, LayerId, LayoutError, Store};
 
-use super::create_layer::{new_layer, parent_in, print, store_for};
+use super::create_layer::{new_layer, print, store_for};
 use crate::args::{ArchiveArgs, PutLayerArgs};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -19,16 +19,35 @@ pub fn run(args: PutLayerArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn put(args: PutLayerArgs, context: &Context) -> Result<(Store, Layer), Failure> {
-    // Before a store is made for it.
+    let (parent, mut options) = new_layer(args.new);
+    // Nobody waits for an archive that has no place, and no store is made for one that cannot be read.
+    let below = parent.map(|parent| store_with(&parent, context)).transpose()?;
     let (input, name) = (open(&args.archive)?, name(&args.archive));
     let input = layerstore::peek_archive_within(input, &name, context.options().granted());
     let input = input.map_err(|error| failed(&name, error.into()))?;
-    let (parent, mut options) = new_layer(args.new);
     options.apply = apply_options(args.archive);
-    let store = store_for(&options, parent.is_some(), context)?;
-    let parent = parent_in(&store, parent)?;
+    let (store, parent) = match below {
+        Some((store, parent)) => (store, Some(parent)),
+        None => (store_for(&options, false, context)?, None),
+    };
     let layer = store.put_layer(parent.as_ref(), &options, input).map_err(|error| failed(&name, error))?;
     Ok((store, layer))
+}
+
+/// The store with the layer that the archive is to be put on.
+fn store_with(parent: &str, context: &Context) -> Result<(Store, LayerId), Failure> {
+    let found = context.existing_store().and_then(|store| {
+        let layer = store.layer(parent)?.id;
+        Ok((store, layer))
+    });
+    found.map_err(|failure| {
+        let is_nowhere = failure.is_not_found()
+            || matches!(failure, Failure::Store(Error::Layout(LayoutError::Missing { .. })));
+        match is_nowhere && Path::new(parent).is_file() {
+            true => Failure::FileAsParent(parent.to_owned()),
+            false => failure,
+        }
+    })
 }
 
 /// The archive that the arguments name.
