@@ -76,10 +76,23 @@ impl Home<'_> {
             let root = store.open_diff(number)?;
             Ok::<_, Error>(disk::may_have_xattr_whiteouts(root.as_fd(), store.layout().xattrs())?)
         };
-        let in_place = alone
-            && !shared()?
-            && !has_files_for_whiteouts()?
-            && (limits.is_none() || store.layout().limits_of(number)?.is_some());
+        let can_stay = || {
+            let can_stay = alone
+                && !shared()?
+                && !has_files_for_whiteouts()?
+                && (limits.is_none() || store.layout().limits_of(number)?.is_some());
+            Ok::<_, Error>(can_stay)
+        };
+        // Nothing keeps a directory from being given up for another while it is looked at.
+        let has_moved = || {
+            let txn = store.database().begin_read()?;
+            let now = found(&txn, id)?;
+            Ok::<_, Error>(now.content != record.content || layer::directory(&txn, &now)? != Some(number))
+        };
+        let in_place = match can_stay() {
+            Err(_) if has_moved()? => return Err(changed_meanwhile(id)),
+            can_stay => can_stay?,
+        };
         let checked = |rows: &mut Rows<'_>| {
             let current = found(rows.txn, id)?;
             self.refuse_change(rows.txn, &current, change_under_others)?;
@@ -118,9 +131,7 @@ impl Home<'_> {
         }
         let point = store.layout().sync_point()?;
         let staging = match self.stage_copy(id, limits) {
-            Err(_) if found(&store.database().begin_read()?, id)?.content != record.content => {
-                return Err(changed_meanwhile(id));
-            }
+            Err(_) if has_moved()? => return Err(changed_meanwhile(id)),
             staging => staging?,
         };
         disk::make_whiteouts_devices(staging.directory(), store.layout().xattrs())?;

@@ -1,9 +1,12 @@
 //! Stores whose tests are not about the disk.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use layerstore::{
-    CheckLevel, CheckOptions, Layer, MountOptions, Store, StoreOptions, SyncMode, ThingId, UnmountMode,
+    CheckLevel, CheckOptions, Error, Layer, MountError, MountOptions, Store, StoreOptions, SyncMode, ThingId,
+    UnmountMode,
 };
 
 use super::Dir;
@@ -47,6 +50,25 @@ pub fn shown(at: &Path) -> Tree {
     tree
 }
 
+/// Unmounts what this process has read. A program that another thread has just started has what was open meanwhile until it runs, for which
+/// a busy machine takes seconds.
+fn unmount(store: &Store, what: &ThingId) {
+    let begun = Instant::now();
+    loop {
+        match store.unmount(what.clone(), UnmountMode::Plain) {
+            Err(Error::Mount(MountError::Busy { holders, .. }))
+                if holders.is_empty() && begun.elapsed() < Duration::from_secs(30) =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            unmounted => {
+                unmounted.unwrap();
+                return;
+            }
+        }
+    }
+}
+
 /// What the store's mount of a thing shows, but for the times of directories.
 pub fn shown_by_store(store: &Store, what: impl Into<ThingId>) -> Tree {
     let what = what.into();
@@ -54,6 +76,6 @@ pub fn shown_by_store(store: &Store, what: impl Into<ThingId>) -> Tree {
     options.read_only = true;
     let mount = store.mount(what.clone(), &options).unwrap();
     let tree = shown(mount.path());
-    store.unmount(what, UnmountMode::Plain).unwrap();
+    unmount(store, &what);
     tree
 }
