@@ -1,5 +1,6 @@
 //! From writable to sealed and back, and mounts of layers.
 
+use std::io::Write;
 use std::path::Path;
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
@@ -154,6 +155,27 @@ fn a_layer_that_is_needed_as_it_is_stays_sealed() {
     let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
     let error = store.seal(&web.layer).unwrap_err();
     assert!(matches!(error, Error::InUse(InUseError::LayerOfContainer { .. })), "{error:?}");
+    assert_whole(&store);
+}
+
+/// What is sealed would be changed, and a repair would take that for damage.
+#[test]
+fn what_is_still_written_to_after_its_mount_was_detached_is_not_sealed() {
+    if !machine::is_root() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("seal-detached");
+    let store = open(&dir);
+    let layer = store.create_layer(None, &named("layer")).unwrap();
+    let mount = store.mount(&layer, &MountOptions::default()).unwrap();
+    let mut file = std::fs::File::create(mount.path().join("file")).unwrap();
+    store.unmount(&layer, UnmountMode::Detach).unwrap();
+    let error = store.seal(&layer.id).unwrap_err();
+    assert!(matches!(error, Error::InUse(InUseError::MountedElsewhere { .. })), "{error:?}");
+    file.write_all(b"late").unwrap();
+    drop(file);
+    let sealed = store.seal(&layer.id).unwrap();
+    assert!(exported(&store, &sealed).windows(4).any(|bytes| bytes == b"late"));
     assert_whole(&store);
 }
 

@@ -192,6 +192,16 @@ pub enum InUseError {
         /// The mount point.
         target: String,
     },
+    /// A layer is being written to through a mount that is not seen here: one of another mount namespace, or one that was taken
+    /// away by hand while processes use it. Of what a program mounts, and of what is mounted for reading, nobody can tell.
+    #[error(
+        "{what} is in use through a mount that is not seen here, such as one of another `layerstore unshare`; unmount it \
+         there, or end the processes that use it"
+    )]
+    MountedElsewhere {
+        /// The layer or container.
+        what: String,
+    },
     /// A layer is to be mounted for writing, and is mounted for reading.
     #[error(
         "the layer {layer} is mounted for reading at {target}; unmount it there first, or ask for a mount for reading"
@@ -249,6 +259,13 @@ pub enum InUseError {
         /// Its names.
         names: String,
     },
+}
+
+impl InUseError {
+    /// Whether a mount is in the way, which [`Store::end_mounts`](crate::Store::end_mounts) takes away.
+    pub fn is_mounted(&self) -> bool {
+        matches!(self, InUseError::Mounted { .. } | InUseError::MountedElsewhere { .. })
+    }
 }
 
 /// What a user has who was given so many ids, of which so many are free.

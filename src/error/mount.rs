@@ -189,7 +189,7 @@ pub enum MountError {
         work: PathBuf,
     },
     /// Something is in use.
-    #[error("{} is in use{}: end that, or `layerstore unmount --lazy`", target.display(), held_by(holders))]
+    #[error("{} is in use{}: end that, or take it away by `layerstore unmount --lazy`", target.display(), held_by(holders))]
     Busy {
         /// The mount point.
         target: PathBuf,

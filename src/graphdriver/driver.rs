@@ -4,17 +4,14 @@ use std::path::Path;
 
 use super::options::{CreateOptions, Dialect, DriverOptions};
 use crate::dedup::{DedupOptions, DedupReport};
-use crate::error::{Error, InUseError, LookupError, MountError};
+use crate::error::{Error, LookupError, MountError};
 use crate::layer::Layer;
-use crate::store::{LayerOptions, Removal, Store, StoreOptions, SyncMode, UnmountMode, Usage};
+use crate::store::{LayerOptions, Removal, Store, StoreOptions, SyncMode, Usage};
 use crate::sys::userns::IdMaps;
 use crate::types::LayerId;
 
 /// The flag of layers that are always mounted for writing.
 const READ_WRITE: &str = "graphdriver.read-write";
-
-/// How often a layer that is to be removed is unmounted because somebody has mounted it since.
-const TRIES: usize = 8;
 
 /// A store as a graph driver. Cheap to clone, and to be shared between threads.
 ///
@@ -166,27 +163,10 @@ impl Driver {
     ///
     /// Returns what [`remove`](Self::remove) does.
     pub fn deferred_remove(&self, id: &LayerId) -> Result<Removal, Error> {
-        let mut tries = TRIES;
-        loop {
-            match self.unmount_and_remove(id) {
-                Err(error) if is_missing(&error) => return Ok(Removal::default()),
-                // Somebody has got it between the two.
-                Err(Error::InUse(InUseError::Mounted { .. })) if tries > 0 => {
-                    tries = tries.saturating_sub(1);
-                }
-                removed => return removed,
-            }
+        match self.store.end_mounts_to(id, || self.store.begin_removing_layer(id)) {
+            Err(error) if is_missing(&error) => Ok(Removal::default()),
+            removed => removed,
         }
-    }
-
-    fn unmount_and_remove(&self, id: &LayerId) -> Result<Removal, Error> {
-        // What is going to stay is not taken from those who use it.
-        self.store.check_removable(id)?;
-        match self.store.unmount_all(id, UnmountMode::Detach) {
-            Err(Error::Mount(MountError::NotMounted { .. })) => {}
-            unmounted => unmounted?,
-        }
-        self.store.begin_removing_layer(id)
     }
 
     /// Whether there is a layer with this id, here or in another store that is read.

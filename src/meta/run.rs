@@ -218,6 +218,28 @@ impl RunDatabase {
         })
     }
 
+    /// Runs `end` with the layer's records in all mount namespaces, those that can be read, and forgets all if it says so: no other process
+    /// mounts or unmounts meanwhile.
+    pub(crate) fn end_mounts<E: From<MetaError>>(
+        &self,
+        layer: &str,
+        end: impl FnOnce(&[MountRecord]) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        self.0.write_without_header(|txn| {
+            let mut mounts = txn.open(table::MOUNTS)?;
+            let rows = (layer, 0)..=(layer, u64::MAX);
+            let mut records = Vec::new();
+            for row in mounts.range(rows.clone())? {
+                let (_, value) = row?;
+                records.extend(decode(value.value(), "mount", layer).ok());
+            }
+            if end(&records)? {
+                mounts.retain_in(rows, |_, _| false)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Runs `body` while no other process mounts or unmounts.
     ///
     /// # Locking

@@ -9,6 +9,7 @@ mod backing;
 mod defaults;
 mod entry;
 mod erofs;
+mod in_use;
 mod mount;
 mod options;
 mod probe;
@@ -21,8 +22,11 @@ pub(crate) use backing::explain;
 pub use defaults::OverlayDefaults;
 pub(crate) use entry::EntryPaths;
 pub use entry::{MountEntry, MountParts};
+pub(crate) use in_use::stays_upper;
 pub use mount::UnmountMode;
-pub(crate) use mount::{clear_volatile_mark, has_volatile_mark, is_dead, is_mounted, mount, unmount};
+pub(crate) use mount::{
+    clear_volatile_mark, has_volatile_mark, is_dead, is_mounted, look_at, mount, unmount,
+};
 pub(crate) use options::{BY_PROGRAM, check, objection, plan};
 pub(crate) use probe::{ErofsSupport, IdMapSupport, Probe, probe};
 pub(crate) use program::{find as find_program, made as is_by_program, objection as against_found_program};

@@ -22,7 +22,7 @@ use crate::disk::remove_tree;
 use crate::error::{MountError, TreeError};
 #[cfg(test)]
 use crate::sys::mount::info::{self, MountPoint};
-use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal};
+use crate::sys::mount::{self as sys, FSCONFIG_VALUE_MAX, FsContext, MOUNT_DATA_MAX, Refusal, Target};
 use crate::sys::{beneath, path, stat, userns};
 
 mod holders;
@@ -355,7 +355,12 @@ pub(crate) fn unmount(target: &Path, mode: UnmountMode) -> Result<(), MountError
 
 /// Whether something is mounted at `target` itself.
 pub(crate) fn is_mounted(target: &Path) -> Result<bool, MountError> {
-    sys::is_mount_root(target).map_err(|source| MountError::Directory {
+    look_at(target).map(|found| found == Target::Mounted)
+}
+
+/// The same, and whether there is anything at all.
+pub(crate) fn look_at(target: &Path) -> Result<Target, MountError> {
+    sys::target(target).map_err(|source| MountError::Directory {
         action: "look for a mount at",
         path: target.to_owned(),
         source,

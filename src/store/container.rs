@@ -264,7 +264,8 @@ impl Store {
     /// The directory is moved away at once and deleted after the transaction; a crash in between leaves garbage
     /// that [`gc`](Store::gc) removes.
     ///
-    /// Returns [`Error::InUse`] if the container is mounted or a lease keeps it, and [`Error::Lookup`] if it is not there.
+    /// Returns [`Error::InUse`] if a lease keeps the container, or it is mounted, here or
+    /// [elsewhere](InUseError::MountedElsewhere), and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
         self.begin_removing_container(id).map(drop)
     }
@@ -286,15 +287,16 @@ impl Store {
             let record = txn
                 .container(id.as_str())?
                 .ok_or_else(|| LookupError::NotFound { kind: "container", key: id.to_string() })?;
-            self.refuse_mounted(&record.layer, || {
-                format!("the container {}", shown(&record.names, &record.id))
-            })?;
             if let Some(above) = standing_on(txn, &record.layer, &Default::default())? {
                 return Err(above.into());
             }
             if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {
                 return Err(kept.into());
             }
+            // Last: nobody ends mounts of what stays in any case.
+            self.refuse_mounted(&record.layer, || {
+                format!("the container {}", shown(&record.names, &record.id))
+            })?;
             let mut freed = txn.remove_container(id.as_str())?;
             freed.add(txn.remove_layer(&record.layer)?);
             Ok((freed, ()))

@@ -180,7 +180,7 @@ impl Event {
             time: record.time.into(),
             kind,
             subject,
-            names: stored_list("journal", &key, &record.names)?,
+            names: stored_list("journal", &key, record.names)?,
             aspects: aspects.map(|(aspect, _)| *aspect).collect(),
         })
     }

@@ -7,6 +7,7 @@ use crate::error::{Error, InUseError, LayoutError};
 
 use super::garbage::{self, Sweep};
 use super::home::Home;
+use super::mount::refuse_upper;
 
 /// How many names are deleted at the most when a dead process is found at a layer.
 const LIMIT: u64 = 1000;
@@ -28,6 +29,17 @@ impl HeldDirectory {
 }
 
 impl Home<'_> {
+    /// Refuses to go on while some overlay writes to the directory of a layer, wherever that is mounted, or after it was taken away while
+    /// processes use it.
+    ///
+    /// Returns [`Error::InUse`] if one does.
+    pub(super) fn refuse_written(&self, layer: &str, number: u64) -> Result<(), Error> {
+        self.hold_mounts(|| {
+            self.refuse_mounted(layer)?;
+            refuse_upper(layer, &self.store.diff_path(number))
+        })
+    }
+
     /// Keeps the directory of a layer from being mounted for writing, and from being given up.
     ///
     /// Returns [`Error::InUse`] if it is mounted, or someone else does the same.

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use layerstore_schema::record::MountRecord;
 use layerstore_schema::table::Owner;
 
-use crate::disk::{self, Layout, LockState, RunLayout, Subdirectory};
+use crate::disk::{self, DiffName, Layout, LockState, RunLayout, Subdirectory};
 use crate::error::{Error, InUseError, LookupError};
 use crate::overlay::{self, EntryPaths};
+use crate::sys::mount::Target;
 use crate::sys::userns::IdMaps;
 use crate::sys::{self, moment, path};
 use crate::types::LayerId;
@@ -26,6 +27,7 @@ use super::users::{Gone, standing_on};
 use super::{Store, ThingId};
 
 mod composefs;
+mod elsewhere;
 mod ended;
 mod lent;
 mod marks;
@@ -35,6 +37,7 @@ mod root;
 #[cfg(test)]
 mod tests;
 
+pub(super) use elsewhere::refuse_upper;
 pub(super) use plan::MASKED;
 use plan::{Planned, contents};
 
@@ -126,10 +129,10 @@ impl Store {
     /// Returns [`Error::ReadOnly`] if a layer is to be written to and its store is only read, or if the run root is in such
     /// a store; [`Error::Mount`] if the kernel refuses, [`Error::InUse`] if a layer would be written to that others stand on
     /// (see [`change_under_others`](MountOptions::change_under_others)), that is mounted for reading (see
-    /// [`for_writing`](MountOptions::for_writing)), or that is a [snapshot](crate::Layer::snapshot_name) of containerd's,
-    /// [`Error::LayerMissing`] if the directory of a layer
-    /// is gone, [`Error::Unsynced`] if a layer was not on the disk when the machine went down, and [`Error::Lookup`] if the
-    /// thing is not there or has no layer.
+    /// [`for_writing`](MountOptions::for_writing)), that another mount namespace writes to, or that is a
+    /// [snapshot](crate::Layer::snapshot_name) of containerd's, [`Error::LayerMissing`] if the directory of a layer is gone,
+    /// [`Error::Unsynced`] if a layer was not on the disk when the machine went down, and [`Error::Lookup`] if the thing is not
+    /// there or has no layer.
     pub fn mount(&self, what: impl Into<ThingId>, options: &MountOptions) -> Result<Mount, Error> {
         let what = what.into();
         // None if it is later than clocks go.
@@ -249,6 +252,11 @@ impl Store {
                         }
                     }
                     if let Some((layout, number)) = written {
+                        // The kernel lets both, and says that nobody knows what comes of it.
+                        if slot.elsewhere {
+                            let directory = layout.entry_path(Subdirectory::Diffs, DiffName::Entry(number));
+                            refuse_upper(&layer.id, &directory)?;
+                        }
                         // It went if the layer was sealed meanwhile, even if it is as before now.
                         layout.ensure_workdir(number)?;
                     }
@@ -380,10 +388,16 @@ impl Store {
         // What a damaged database calls a layer, and is none by its id, has no mount point.
         let Ok(id) = layer.parse() else { return Ok(()) };
         let path = absolute(&RunLayout::mount_point(&self.run_root(), &id))?;
-        if !overlay::is_mounted(&path)? {
-            return Ok(());
+        match overlay::look_at(&path)? {
+            Target::Mounted => {
+                Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
+            }
+            Target::Unmounted if self.is_written_elsewhere(layer) => {
+                Err(InUseError::MountedElsewhere { what: what() }.into())
+            }
+            // The last one to unmount has removed the mount point.
+            Target::Missing | Target::Unmounted => Ok(()),
         }
-        Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
     }
 
     /// Refuses an operation that takes the files of some layers away, if one of them or one above is mounted.

@@ -113,11 +113,16 @@ impl Store {
             return Err(self.said_where(missing.into(), &id.into()));
         };
         refuse_snapshot(&record, None)?;
-        let needed = match user_of(&txn, layer, &Gone::default())? {
-            None => user_beside(&home.rows_beside(user)?, layer)?,
-            needed => needed,
+        home.refuse_used(&txn, layer, user)
+    }
+
+    /// Refuses to remove a layer that something needs, here or in the rows beside, those of the store `user` included.
+    fn refuse_used(&self, txn: &impl Query, layer: &str, user: Option<&Store>) -> Result<(), Error> {
+        let used = match user_of(txn, layer, &Gone::default())? {
+            None => user_beside(&self.rows_beside(user)?, layer)?,
+            used => used,
         };
-        needed.map_or(Ok(()), |needed| Err(needed.into()))
+        used.map_or(Ok(()), |used| Err(used.into()))
     }
 
     /// Removes the record of a layer, if it still has a name that is given. Returns what no row names any more, and the store
@@ -127,11 +132,10 @@ impl Store {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
                 self.begin_writing()?;
                 self.hold_users(|| {
+                    images.refuse_used(&images.database().begin_read()?, id.as_str(), Some(self))?;
+                    // Last, as below.
                     self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
-                    match user_beside(&images.rows_beside(Some(self))?, id.as_str())? {
-                        Some(error) => Err(error.into()),
-                        None => images.doom_layer(id, named),
-                    }
+                    images.doom_layer(id, named)
                 })
             }
             _ => match self.doom_own_layer(id, named) {
@@ -158,15 +162,10 @@ impl Store {
                 refuse_renamed(&record, name.as_str())?;
             }
             refuse_snapshot(&record, named.map(Name::as_str))?;
+            self.refuse_used(txn, &layer, None)?;
+            // Last: nobody ends mounts of what stays in any case.
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
-            let user = match user_of(txn, &layer, &Gone::default())? {
-                None => user_beside(&self.rows_beside(None)?, &layer)?,
-                user => user,
-            };
-            match user {
-                Some(error) => Err(error.into()),
-                None => Ok((txn.remove_layer(&layer)?, ())),
-            }
+            Ok((txn.remove_layer(&layer)?, ()))
         });
         removed.map(|(doomed, ())| doomed)
     }

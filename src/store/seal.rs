@@ -57,8 +57,8 @@ impl Store {
     /// Who wants to mount the layer for writing waits meanwhile.
     ///
     /// Returns [`Error::Mount`] with [`VolatileLeft`](crate::MountError::VolatileLeft) if it was mounted without syncs when the machine
-    /// went down; [`Error::InUse`] if the layer is mounted, or a layer above it is while an equal layer has a directory that both
-    /// are to share; if someone else is sealing or filling it, it belongs to a container, or is a
+    /// went down; [`Error::InUse`] if the layer is mounted, or still written to through a mount that was detached or is in another
+    /// mount namespace, or a layer above it is mounted while an equal layer has a directory that both are to share; if someone else is sealing or filling it, it belongs to a container, or is a
     /// [snapshot](Layer::snapshot_name) of containerd's;
     /// [`Error::Import`] if its directory cannot be read, [`Error::Scan`] with [`Owner`](crate::ScanError::Owner) if something in it was written in
     /// another user namespace and has another owner here, and [`Error::Lookup`] if it is not there.
@@ -163,6 +163,10 @@ impl Home<'_> {
         };
         self.seen_from().begin_read()?.verify_layer(&record)?;
         self.seen_from().refuse_in_doubt(store, &record)?;
+        // What is sealed is not looked at again. A snapshot is mounted by containerd, which says when it is done with it.
+        if gift.is_empty() {
+            self.refuse_written(&record.id, number)?;
+        }
         let held = self.hold_directory(&record.id, number)?;
         let sealed = self.seal_held(&record, number, gift);
         if sealed.is_ok() {

@@ -243,14 +243,14 @@ impl Store {
         let removed = run.rows().write_without_header::<_, Error>(|txn| {
             let missing = || LookupError::NotFound { kind: "container", key: id.to_string() };
             let record = txn.container(id.as_str())?.ok_or_else(missing)?;
-            self.refuse_mounted(&record.layer, || {
-                format!("the container {}", shown(&record.names, &record.id))
-            })?;
             let own = self.database().begin_read()?;
             let mut children = txn.children(&record.layer)?.into_iter().chain(own.children(&record.layer)?);
             if let Some(child) = children.next().filter(|_| !regardless) {
                 return Err(InUseError::LayerHasChild { layer: record.layer, child }.into());
             }
+            self.refuse_mounted(&record.layer, || {
+                format!("the container {}", shown(&record.names, &record.id))
+            })?;
             let mut freed = txn.remove_container(id.as_str())?;
             freed.add(txn.remove_layer(&record.layer)?);
             doomed = Some(Doomed::announce(self, freed));

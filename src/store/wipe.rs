@@ -3,14 +3,15 @@
 use layerstore_schema::record::{ContainerRecord, LayerRecord};
 use layerstore_schema::table::Owner;
 
-use crate::error::{Error, LookupError, MetaError, MountError};
+use crate::disk::RunLayout;
+use crate::error::{Error, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn};
 use crate::overlay::UnmountMode;
 use crate::sys::moment;
 use crate::types::LayerId;
 
 use super::garbage::Uncollected;
-use super::part::{Part, Role};
+use super::part::Role;
 use super::remove::{EVERYTHING, Mounts};
 use super::snapshot::refuse_snapshot;
 use super::{Store, ThingId};
@@ -22,13 +23,16 @@ pub struct WipeOptions {
     /// The [snapshots](crate::Layer::snapshot_name) of containerd's, from below whatever mounts it has made of them. Its own records go on
     /// naming them.
     pub snapshots: bool,
+    /// What is mounted, even while processes use it, in whatever mount namespace.
+    pub mounts: bool,
 }
 
 impl Store {
     /// Removes a thing without looking who needs it: layers above a layer, images and containers on it, leases. They stay,
     /// and name what is not there; [`check`](Self::check) finds that, and [`repair`](Self::repair) mends it or, with force,
     /// removes them. A container goes with its layer, an image alone. What is mounted is unmounted, even while
-    /// processes use it. A [snapshot](crate::Layer::snapshot_name) of containerd's stays: that is mounted where nobody can see it.
+    /// processes use it, and in other mount namespaces too. A [snapshot](crate::Layer::snapshot_name) of containerd's stays: that
+    /// is mounted where nobody can see it.
     ///
     /// [`remove_container`](Self::remove_container), [`remove_image`](Self::remove_image) and
     /// [`remove_layer`](Self::remove_layer) remove what nobody needs.
@@ -50,7 +54,7 @@ impl Store {
             Role::Own => self.remove_own_regardless(&of)?,
             Role::Images => {
                 if let ThingId::Layer(layer) = &of {
-                    self.unmount_if_mounted(layer)?;
+                    self.end_mounts_of_layer(layer)?;
                 }
                 self.run()?.hold(|| {
                     if let ThingId::Layer(layer) = &of {
@@ -61,7 +65,7 @@ impl Store {
             }
             Role::Run => {
                 let layer = self.layer_of(&self.begin_read()?, &of)?;
-                self.unmount_if_mounted(&layer.id.parse()?)?;
+                self.end_mounts_of_layer(&layer.id.parse()?)?;
                 let id = match &of {
                     ThingId::Container(id) => id.clone(),
                     _ => self.container_by_layer(&layer.id.parse()?)?.id,
@@ -90,7 +94,7 @@ impl Store {
             }
         };
         if let Some(layer) = &layer {
-            self.unmount_if_mounted(&layer.parse()?)?;
+            self.end_mounts_of_layer(&layer.parse()?)?;
         }
         let is_done = |txn: &ReadTxn| is_gone(txn, of);
         self.write_removing(Mounts::Wait, EVERYTHING, is_done, |txn| {
@@ -115,13 +119,13 @@ impl Store {
     }
 
     /// Removes every container, image and layer, with all that was written into them, in one transaction; leases keep
-    /// nothing. What is mounted is unmounted before, unless processes use it. The store stays, empty.
+    /// nothing. What is mounted is unmounted before, unless processes use it, or it is in another mount namespace. The store stays, empty.
     ///
     /// A [separate store for images](crate::StoreOptions::image_store_root) is emptied after that, and
     /// [transient](crate::StoreOptions::transient) containers go before, in transactions of their own. Stores that are only
     /// read stay as they are.
     ///
-    /// Returns [`Error::Mount`] with [`Busy`](MountError::Busy) if a mount is in use, and [`Error::InUse`] if something is
+    /// Returns [`Error::Mount`] with [`Busy`](crate::MountError::Busy) if a mount is in use, and [`Error::InUse`] if something is
     /// mounted meanwhile, or there is a [snapshot](crate::Layer::snapshot_name) of containerd's. Nothing is removed then, but
     /// for transient containers.
     pub fn wipe(&self) -> Result<(), Error> {
@@ -142,16 +146,20 @@ impl Store {
     /// Unmounts what a wipe unmounts, and removes nothing: for who goes into a user namespace to wipe, where there are only copies of the
     /// mounts. What is mounted again meanwhile, a wipe finds.
     ///
-    /// Returns [`Error::Mount`] with [`Busy`](MountError::Busy) if a mount is in use, and what [`check_wipe`](Self::check_wipe) does; that
-    /// before anything is unmounted.
+    /// Returns [`Error::Mount`] with [`Busy`](crate::MountError::Busy) if a mount is in use, and what [`check_wipe`](Self::check_wipe) does; that
+    /// before anything is unmounted, as far as this process may ask the kernel, which an ordinary user outside of a user namespace may not.
     pub fn unmount_for_wipe(&self, options: &WipeOptions) -> Result<(), Error> {
         self.check_wipe(options)?;
+        if options.mounts {
+            let mounted = RunLayout::layers_with_mount_points(&self.run_root())?;
+            return mounted.iter().try_for_each(|layer| self.end_mounts_of_layer(layer));
+        }
         let mut mounted = self.mounted_layers()?.into_iter();
         mounted.try_for_each(|layer| self.unmount_layer(&layer, UnmountMode::Plain))
     }
 
-    /// Tells whether a snapshot keeps the store from being wiped. Nothing is changed, and what this says may be outdated when it
-    /// returns: a wipe looks for itself.
+    /// Tells whether a snapshot, or what another mount namespace writes to, keeps the store from being wiped. Nothing is changed, and what
+    /// this says may be outdated when it returns: a wipe looks for itself.
     ///
     /// Returns [`Error::InUse`] if there is one that is not to go.
     pub fn check_wipe(&self, options: &WipeOptions) -> Result<(), Error> {
@@ -159,7 +167,7 @@ impl Store {
             let layers = store.database().begin_read()?.layers()?;
             layers.iter().try_for_each(|layer| options.refuse(layer))?;
         }
-        Ok(())
+        if options.mounts { Ok(()) } else { self.refuse_written_elsewhere() }
     }
 
     /// Empties the separate store for images, if there is one; `false` if somebody has made a container since the own store
@@ -252,22 +260,6 @@ impl Store {
     fn mounted_layers(&self) -> Result<Vec<LayerId>, Error> {
         self.run_layout()?;
         Ok(self.mounts()?.into_keys().collect())
-    }
-
-    fn unmount_if_mounted(&self, layer: &LayerId) -> Result<(), Error> {
-        match self.unmount_layer(layer, UnmountMode::Detach) {
-            Err(Error::Mount(MountError::NotMounted { .. })) => Ok(()),
-            done => done,
-        }
-    }
-
-    fn unmount_layer(&self, layer: &LayerId, mode: UnmountMode) -> Result<(), Error> {
-        let txn = self.begin_read()?;
-        let record: Option<LayerRecord> = txn.layer(layer.as_str())?;
-        let home = txn.home(Owner::Layer, layer.as_str())?.map_or(self, Part::store);
-        drop(txn);
-        let record = record.as_ref().map(|record| (record, home));
-        self.unmount_counting(layer.as_str(), record, mode, |_| 0).map(drop)
     }
 }
 

@@ -259,21 +259,33 @@ pub(crate) fn unmount(target: &Path, detach: bool) -> io::Result<()> {
     call(Call::Mount, || nix::mount::umount2(target, MntFlags::UMOUNT_NOFOLLOW | detach))
 }
 
-/// Whether something is mounted at `path` itself; `false` if nothing is there at all.
+/// What there is at a path for a mount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// Nothing at all.
+    Missing,
+    /// Something on which nothing is mounted, in this mount namespace.
+    Unmounted,
+    /// A mount.
+    Mounted,
+}
+
+/// Whether something is mounted at `path` itself.
 ///
 /// Asks `statx`, which triggers no automount; kernels before 5.8 do not tell, and a FUSE mount whose server died
 /// cannot, so then the mount table decides.
-pub(crate) fn is_mount_root(path: &Path) -> io::Result<bool> {
+pub(crate) fn target(path: &Path) -> io::Result<Target> {
+    let said = |is_mount| if is_mount { Target::Mounted } else { Target::Unmounted };
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let found = call(Call::Stat, || rustix::fs::statx(CWD, path, flags, StatxFlags::empty()));
     match found.map_err(|error| (Errno::from_io_error(&error), error)) {
         Ok(status) if status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
-            Ok(status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+            Ok(said(status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
         }
-        Err((Some(Errno::NOENT | Errno::NOTDIR), _)) => Ok(false),
+        Err((Some(Errno::NOENT | Errno::NOTDIR), _)) => Ok(Target::Missing),
         Ok(_) | Err((Some(Errno::NOTCONN | Errno::NOSYS | Errno::IO), _)) => {
             let path = info::resolved(path)?;
-            Ok(info::read()?.iter().any(|mount| mount.target == path))
+            Ok(said(info::read()?.iter().any(|mount| mount.target == path)))
         }
         Err((_, error)) => Err(error),
     }

@@ -164,3 +164,32 @@ fn options_that_no_mount_takes_are_refused_at_once() {
     dir.layerstore(["create-container", "--mount-option", "volatile", "--mount-option", "ro"])
         .assert_success();
 }
+
+#[test]
+fn what_a_message_names_can_be_given_to_the_next_command() {
+    if !can_mount() {
+        skip!("this process makes no mounts");
+    }
+    let dir = Dir::new("followed-advice");
+    load_base(&dir);
+    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    let mount_point = dir.layerstore(["mount", "web"]).stdout_path();
+    let used = std::fs::File::open(mount_point.join(".")).unwrap();
+    let path = mount_point.to_str().unwrap();
+    let error = dir.layerstore(["wipe", "--force"]).assert_exit(1);
+    assert!(error.contains(path) && error.contains("`layerstore unmount --lazy`"), "{error}");
+    dir.layerstore(["unmount", "--lazy", path]).assert_success();
+    assert_eq!(dir.mounts(), Vec::<std::path::PathBuf>::new());
+    drop(used);
+    let error = dir.layerstore(["unmount", path]).assert_exit(1);
+    assert!(error.contains(path), "{error}");
+
+    dir.layerstore(["create-layer", "--name", "below"]).assert_success();
+    dir.layerstore(["create-layer", "below"]).assert_success();
+    let error = dir.layerstore(["mount", "below"]).assert_exit(1);
+    assert!(error.contains("has a layer above it") && error.contains("--change-under-others"), "{error}");
+    for option in ["--read-only", "--change-under-others"] {
+        dir.layerstore(["mount", option, "below"]).assert_success();
+        dir.layerstore(["unmount", "below"]).assert_success();
+    }
+}

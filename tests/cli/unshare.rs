@@ -1,4 +1,4 @@
-//! User namespaces.
+//! User namespaces, and mounts in other mount namespaces.
 
 use super::load_base;
 use crate::support::{Dir, TestCommand, machine};
@@ -20,7 +20,8 @@ fn command_runs_as_root_and_finds_the_store() {
     assert_eq!(roots.trim(), format!("{} {}", dir.root().display(), dir.run_root().display()));
     let status = dir.layerstore(["-q", "unshare", "sh", "-c", "exit 7"]).output().status;
     assert_eq!(status.code(), Some(7), "the command's own status");
-    let error = dir.layerstore(["-q", "unshare", "/nowhere/program"]).assert_exit(1);
+    dir.layerstore(["-q", "unshare", "/etc/passwd"]).assert_exit(126);
+    let error = dir.layerstore(["-q", "unshare", "/nowhere/program"]).assert_exit(127);
     assert!(error.contains("cannot run \"/nowhere/program\""), "{error}");
 }
 
@@ -93,4 +94,113 @@ fn mounts_of_the_outside_come_and_go_and_none_gets_out() {
     let mut seen: Vec<_> = told.lines().map(str::trim).collect();
     seen.sort_unstable();
     assert_eq!(seen, ["shared/after", "shared/inside"]);
+}
+
+/// A store with the containers `web` and `ro` and the layer `below`, which gets a child, all mounted in a mount namespace of its
+/// own, `ro` for reading, while `script` runs, with the command line as `$@`. Returns what the script prints; and after it,
+/// what is found in the mounts for writing, and whether the third is there.
+fn while_mounted_elsewhere(dir: &Dir, script: &str) -> (String, String) {
+    load_base(dir);
+    for name in ["web", "ro"] {
+        dir.layerstore(["create-container", "base", "--name", name]).assert_success();
+    }
+    dir.layerstore(["create-layer", "--name", "below"]).assert_success();
+    let whole = r#"
+        cd "$1"; script=$2; shift 2; mkfifo ready go; exec 3<> ready 4<> go
+        unshare --mount sh -uc '
+            for one in web below; do
+                "$@" mount -o volatile $one > at-$one && echo kept > "$(cat at-$one)/written"
+            done
+            "$@" mount --read-only ro > at-ro
+            echo >&3; timeout 60 sh -c "read -r _ <&4"
+            for one in web below; do cat "$(cat at-$one)/written" || true; done
+            grep -c " $(cat at-ro) " /proc/self/mountinfo || true
+        ' sh "$@" > there 2>&1 &
+        timeout 60 sh -c "read -r _ <&3"
+        "$@" create-layer below --name child > /dev/null; eval "$script"
+        echo >&4; wait $!
+    "#;
+    let told = TestCommand::new("sh")
+        .args(["-uc", whole, "sh"])
+        .arg(dir.path())
+        .arg(script)
+        .arg(crate::support::command::binary())
+        .arg("-q")
+        .arg("--root")
+        .arg(dir.root())
+        .arg("--runroot")
+        .arg(dir.run_root())
+        .stdout();
+    (told, std::fs::read_to_string(dir.join("there")).unwrap())
+}
+
+fn mounts_of_other_namespaces_are_seen() -> bool {
+    super::can_mount()
+        && machine::has_program("unshare")
+        && TestCommand::new("unshare").args(["--mount", "true"]).output().status.success()
+}
+
+/// Mount tables are of one namespace each, and nobody may lose what is being written.
+#[test]
+fn what_another_namespace_writes_to_stays() {
+    if !mounts_of_other_namespaces_are_seen() {
+        skip!("this process makes no mounts, or no mount namespaces");
+    }
+    let dir = Dir::new("written-elsewhere");
+    let script = r#"
+        for command in "rm web" "mount web" "seal below" "wipe --force" "rm --layer --force below"; do
+            "$@" $command > /dev/null 2>> refused && echo "done: $command"
+        done
+        "$@" mount --read-only web > at; "$@" unmount web
+        "$@" names web
+    "#;
+    let (told, there) = while_mounted_elsewhere(&dir, script);
+    assert_eq!((told.as_str(), there.as_str()), ("web\n", "kept\nkept\n1\n"));
+    let refused = std::fs::read_to_string(dir.join("refused")).unwrap();
+    let errors: Vec<_> = refused.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!(errors.len(), 5, "{refused}");
+    let (last, others) = errors.split_last().unwrap();
+    assert!(others.iter().all(|error| error.contains("another `layerstore unshare`")), "{refused}");
+    assert!(others[0].contains("the container web") && last.contains("has a layer above it"), "{refused}");
+    // There is nothing left of that namespace.
+    dir.layerstore(["rm", "web"]).assert_success();
+}
+
+#[test]
+fn what_another_namespace_writes_to_goes_by_force() {
+    if !mounts_of_other_namespaces_are_seen() {
+        skip!("this process makes no mounts, or no mount namespaces");
+    }
+    let dir = Dir::new("forced-elsewhere");
+    let script = r#"
+        "$@" rm --force web ro > /dev/null && "$@" rm --layer child > /dev/null
+        ls "$6/mnt" | wc -l
+        "$1" compat --graph "$4" --run "$6" wipe
+        "$@" layers; "$@" containers; ls "$6/mnt"
+    "#;
+    let (told, there) = while_mounted_elsewhere(&dir, script);
+    // That of the layer below.
+    assert_eq!(told, "1\n");
+    assert!(!there.contains("kept") && there.ends_with("\n0\n"), "{there}");
+}
+
+/// One that was killed, and a mount that was taken away by hand.
+#[test]
+fn mount_points_that_are_left_are_in_nobodys_way() {
+    if !super::can_mount() {
+        skip!("this process makes no mounts");
+    }
+    let dir = Dir::new("left-mount-points");
+    load_base(&dir);
+    for by_hand in [false, true] {
+        dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+        let mount_point = dir.layerstore(["mount", "web"]).stdout_path();
+        if by_hand {
+            machine::unmount(&mount_point);
+        } else {
+            dir.layerstore(["unmount", "web"]).assert_success();
+            std::fs::create_dir(&mount_point).unwrap();
+        }
+        dir.layerstore(["rm", "web"]).assert_success();
+    }
 }

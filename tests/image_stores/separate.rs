@@ -208,6 +208,39 @@ fn a_layer_that_is_mounted_here_stays_when_its_lease_there_ends() {
     assert!(store.gc(true).unwrap().removed.is_empty());
 }
 
+/// Whichever store has it: who unmounts to remove a thing unmounts nothing that stays.
+#[test]
+fn what_something_else_keeps_stays_mounted() {
+    if !machine::is_root() {
+        return;
+    }
+    let dir = Dir::new("split-kept");
+    let lease = "kept".parse().unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    for options in [at(&dir, "one"), at(&dir, "own").image_store_root(dir.join("images"))] {
+        let store = Store::open(&options).unwrap();
+        let base = store.create_layer(None, &LayerOptions::default()).unwrap();
+        let child = store.create_layer(&base.id, &LayerOptions::default()).unwrap();
+        let web = store.create_container(None, &ContainerOptions::named("web")).unwrap();
+        store.lease(&lease, &web, hour).unwrap();
+        let mut options = MountOptions::default();
+        options.change_under_others = true;
+        store.mount(&base, &options).unwrap();
+        store.mount(&web, &options).unwrap();
+        let refused = store.end_mounts_to(&base, || store.remove_layer(&base.id));
+        assert!(matches!(refused, Err(Error::InUse(InUseError::LayerHasChild { .. }))), "{refused:?}");
+        let refused = store.end_mounts_to(&web, || store.remove_container(&web.id));
+        assert!(matches!(refused, Err(Error::InUse(InUseError::Leased { .. }))), "{refused:?}");
+        assert_eq!(store.mounts().unwrap().len(), 2);
+        store.end_lease(&lease).unwrap();
+        store.remove_layer(&child.id).unwrap();
+        store.end_mounts_to(&base, || store.remove_layer(&base.id)).unwrap();
+        store.end_mounts_to(&web, || store.remove_container(&web.id)).unwrap();
+        assert!(store.mounts().unwrap().is_empty());
+        is_not_found(store.end_mounts_to(&web, || store.remove_container(&web.id)));
+    }
+}
+
 #[test]
 fn a_layer_that_is_mounted_here_stays_when_its_lease_there_is_over() {
     if !machine::is_root() {

@@ -287,10 +287,10 @@ impl State {
         if !self.layers.contains_key(id) {
             return Err(not_found(Kind::Layer, id).into());
         }
-        self.refuse_mounted(id, format!("the layer {id}"), place)?;
         if let Some(user) = self.user_of(id) {
             return Err(user.into());
         }
+        self.refuse_mounted(id, format!("the layer {id}"), place)?;
         self.forget_layer(id);
         Ok(Value::Nothing)
     }

@@ -5,6 +5,7 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use tempfile::TempDir;
 
 use super::*;
+use crate::overlay::in_use::{is_upper, stays_upper};
 use crate::overlay::options::plan;
 use crate::overlay::probe::{Probe, probe};
 use crate::overlay::request::{MountRequest, XattrClass};
@@ -508,4 +509,37 @@ fn a_closed_root_of_somebody_who_is_not_mapped_is_named() {
         Ok(_) => eprintln!("skipped: this kernel mounts it"),
         other => panic!("{other:?}"),
     }
+}
+
+/// As long as somebody uses it, and without a trace of the question.
+#[test]
+fn the_upper_directory_of_an_overlay_is_known_as_that() {
+    let Some(fixture) = Fixture::new() else { return };
+    let (lower, upper) = (fixture.layer("lower", &[("a", "x")]), fixture.upper("upper"));
+    let mut request = fixture.request(&[&lower]);
+    request.upper = Some(upper.clone());
+    if matches!(plan(&fixture.probe, &request).unwrap().method, Method::Program(_)) {
+        return eprintln!("skipped: the kernel knows nothing of a program's mounts");
+    }
+    let look = || {
+        let found = fs::symlink_metadata(&upper.upper).unwrap();
+        let listed = fs::read_dir(&upper.upper).unwrap().count();
+        (found.ctime(), found.ctime_nsec(), listed)
+    };
+    let before = look();
+    assert!(!is_upper(&upper.upper));
+    assert_eq!(look(), before);
+    let merged = fixture.mount(&request, "merged");
+    assert!(is_upper(&upper.upper) && stays_upper(&upper.upper) && !is_upper(&lower));
+    let used = fs::File::open(merged.join("a")).unwrap();
+    unmount(&merged, UnmountMode::Detach).unwrap();
+    assert!(is_upper(&upper.upper), "a process has a file open");
+    drop(used);
+    // What another thread has just forked has the file too, until it becomes another program.
+    let begun = Instant::now();
+    while is_upper(&upper.upper) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody uses it");
+        thread::sleep(FORK_WAIT);
+    }
+    assert!(!is_upper(&fixture.root.join("nowhere")));
 }

@@ -9,8 +9,12 @@ use crate::overlay;
 use crate::store::part::Part;
 use crate::store::{Store, SyncMode, ThingId};
 use crate::sys::moment;
+use crate::types::LayerId;
 
 use super::{UnmountMode, remove_quietly};
+
+/// How often mounts are ended that are in the way of a removal.
+const TRIES: usize = 8;
 
 impl Store {
     /// Gives one mount back, and unmounts with the last. Returns how many are left.
@@ -31,6 +35,83 @@ impl Store {
     pub fn unmount_all(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<(), Error> {
         let (layer, home) = self.layer_and_home(&what.into())?;
         self.unmount_counting(&layer.id, Some((&layer, home)), mode, |_| 0).map(drop)
+    }
+
+    /// Takes away all mounts of a thing, even while processes use them, and in whatever mount namespace: they leave the tree, and end with their
+    /// last users. Nothing happens if there is none.
+    ///
+    /// Returns [`Error::Lookup`] if the thing is not there or has no layer, and else what [`unmount`](Self::unmount) does.
+    pub fn end_mounts(&self, what: impl Into<ThingId>) -> Result<(), Error> {
+        let layer = self.layer_of(&self.begin_read()?, &what.into())?;
+        self.end_mounts_of_layer(&layer.id.parse()?)
+    }
+
+    /// Runs `remove`, and if nothing but a mount of the container or layer `what` is in its way, [ends](Self::end_mounts) the mounts and runs it
+    /// again. What stays for another reason stays mounted. Mounts that nobody sees from here end when the thing is removed. The mounts of an
+    /// image are those of its layers: they stay.
+    ///
+    /// Returns what `remove` does, and what [`end_mounts`](Self::end_mounts) does before it has removed anything.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = layerstore::Store::open(&layerstore::StoreOptions::at(dir.path().join("store")))?;
+    /// # let web = store.create_container(None, &layerstore::ContainerOptions::named("web"))?;
+    /// store.end_mounts_to(&web, || store.remove_container(&web.id))?;
+    /// # Ok::<(), layerstore::Error>(())
+    /// ```
+    pub fn end_mounts_to<T>(
+        &self,
+        what: impl Into<ThingId>,
+        mut remove: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let what = what.into();
+        let layer = match &what {
+            ThingId::Image(_) => return remove(),
+            what => self.layer_of(&self.begin_read()?, what).map(|layer| layer.id),
+        };
+        // What is not there is told by the removal.
+        let Ok(layer) = layer else { return remove() };
+        let layer: LayerId = layer.parse()?;
+        let mut tries = TRIES;
+        let removed = loop {
+            match remove() {
+                // Somebody may mount it between the two.
+                Err(Error::InUse(kept)) if kept.is_mounted() && tries > 0 => {
+                    tries = tries.saturating_sub(1);
+                    self.end_mounts_of_layer(&layer)?;
+                }
+                removed => break removed?,
+            }
+        };
+        if let Err(error) = self.detach_elsewhere(layer.as_str()) {
+            tracing::warn!(%layer, %error, "what other mount namespaces have mounted of a layer that is gone is left");
+        }
+        Ok(removed)
+    }
+
+    pub(in crate::store) fn end_mounts_of_layer(&self, layer: &LayerId) -> Result<(), Error> {
+        self.unmount_if_mounted(layer)?;
+        self.detach_elsewhere(layer.as_str())
+    }
+
+    /// Takes away the mount of a layer that may have no record any more, even while processes use it.
+    pub(in crate::store) fn unmount_if_mounted(&self, layer: &LayerId) -> Result<(), Error> {
+        match self.unmount_layer(layer, UnmountMode::Detach) {
+            Err(Error::Mount(MountError::NotMounted { .. })) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// The same; one that is not mounted is an error.
+    pub(in crate::store) fn unmount_layer(&self, layer: &LayerId, mode: UnmountMode) -> Result<(), Error> {
+        let txn = self.begin_read()?;
+        let record: Option<LayerRecord> = txn.layer(layer.as_str())?;
+        let home = txn.home(Owner::Layer, layer.as_str())?.map_or(self, Part::store);
+        drop(txn);
+        let record = record.as_ref().map(|record| (record, home));
+        self.unmount_counting(layer.as_str(), record, mode, |_| 0).map(drop)
     }
 
     fn layer_and_home(&self, what: &ThingId) -> Result<(LayerRecord, &Store), Error> {

@@ -101,6 +101,34 @@ fn every_interface_mounts_the_deepest_image() {
     assert!(matches!(entry, Err(Error::Mount(MountError::OptionsTooLong { limit: 4095, .. }))), "{what}");
 }
 
+/// Whatever became of that namespace: a mount that is ended there counts nowhere.
+#[test]
+fn what_is_ended_elsewhere_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let layer = store.create_layer(None, &LayerOptions::default()).unwrap();
+    let other = store.create_layer(None, &LayerOptions::default()).unwrap();
+    let namespace = store.mount_namespace().unwrap() + 1;
+    for mounted in [&layer, &other] {
+        let target = store.mount_point(mounted.id.as_str()).unwrap();
+        std::fs::create_dir_all(&target).unwrap();
+        let target = target.to_string_lossy().into_owned();
+        let record = MountRecord { count: 2, target, read_only: false };
+        let run = store.run().unwrap();
+        run.update_mount::<_, Error>(mounted.id.as_str(), namespace, |slot| {
+            slot.record = Some(record);
+            Ok(())
+        })
+        .unwrap();
+    }
+    store.end_mounts(&layer).unwrap();
+    store.end_mounts(&layer).unwrap();
+    let left = store.run().unwrap().mounts().unwrap();
+    assert_eq!(left.iter().map(|mount| &*mount.layer).collect::<Vec<_>>(), [other.id.as_str()]);
+    let points = RunLayout::layers_with_mount_points(&store.run_root()).unwrap();
+    assert_eq!(points, [other.id]);
+}
+
 #[test]
 fn a_kernel_that_maps_no_ids_gets_a_copy() {
     let dir = tempfile::tempdir().unwrap();

@@ -20,11 +20,11 @@ fn mount_table_lines_are_read_with_their_escapes() {
 #[test]
 fn the_live_table_agrees_with_statx() {
     assert!(info::read().unwrap().iter().any(|mount| mount.target == Path::new("/proc")));
-    assert!(is_mount_root(Path::new("/proc")).unwrap());
-    assert!(!is_mount_root(Path::new("/proc/self")).unwrap());
-    assert!(!is_mount_root(Path::new("/no/such/place")).unwrap());
+    assert_eq!(target(Path::new("/proc")).unwrap(), Target::Mounted);
+    assert_eq!(target(Path::new("/proc/self")).unwrap(), Target::Unmounted);
+    assert_eq!(target(Path::new("/no/such/place")).unwrap(), Target::Missing);
     let directory = tempfile::tempdir().unwrap();
-    assert!(!is_mount_root(directory.path()).unwrap());
+    assert_eq!(target(directory.path()).unwrap(), Target::Unmounted);
 }
 
 #[test]

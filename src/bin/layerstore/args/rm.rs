@@ -4,10 +4,10 @@ use clap::Args;
 
 /// Remove containers, with everything written into them, or layers
 ///
-/// What is mounted stays, unless --force is given; who is not root does not see what another `layerstore unshare` has mounted, and
-/// takes it away all the same. With --layer, layers are removed instead: those that nothing stands on, be it a
-/// layer, an image or a container. Of several in one call those above others go first, so a whole stack can be given in any
-/// order. Prints a line with the id of each one that is removed.
+/// What is mounted stays, unless --force is given; so does what is written to in another mount namespace, as by another
+/// `layerstore unshare`, but what a program such as fuse-overlayfs has mounted there is not seen. With --layer, layers are
+/// removed instead: those that nothing stands on, be it a layer, an image or a container. Of several in one call those above
+/// others go first, so a whole stack can be given in any order. Prints a line with the id of each one that is removed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +20,8 @@ pub struct RmArgs {
     #[arg(value_name = "CONTAINER", required = true)]
     pub things: Vec<String>,
 
-    /// Unmount first, even while processes use the mount; with --layer, remove snapshots of containerd's, too
+    /// Unmount what nothing else keeps, in every mount namespace, even while processes use the mount; with --layer, remove
+    /// snapshots of containerd's, too
     #[arg(short, long)]
     pub force: bool,
 

@@ -10,7 +10,7 @@ Examples:
   layerstore unmount --all web
   layerstore unmount --lazy web")]
 pub struct UnmountArgs {
-    /// The containers, images or layers
+    /// The containers, images or layers, or the paths that `mount` printed
     #[arg(value_name = "THING", required = true)]
     pub things: Vec<String>,
 

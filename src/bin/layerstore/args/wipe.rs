@@ -4,8 +4,9 @@ use clap::Args;
 
 /// Remove every container, image and layer
 ///
-/// What is mounted is unmounted first; if processes use it, nothing is removed. The store stays, empty. Snapshots of containerd's are
-/// mounted where the store cannot see it: if there are any, nothing is removed without --snapshots.
+/// What is mounted is unmounted first; if processes use it, or another mount namespace writes to it, nothing is removed. The
+/// store stays, empty. Snapshots of containerd's are mounted where the store cannot see it: if there are any, nothing is
+/// removed without --snapshots.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use layerstore::{MountOptions, Store};
+use layerstore::{Error, InUseError, MountOptions, Store};
 use serde_json::json;
 
 use super::layers::Users;
@@ -25,7 +25,12 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     options.trust_volatile = args.trust_volatile;
     options.options = args.options;
     options.label = args.label;
-    let mount = store.mount(&thing, &options)?;
+    let mount = store.mount(&thing, &options).inspect_err(|error| {
+        if let Error::InUse(InUseError::LayerHasChild { .. } | InUseError::LayerOfImage { .. }) = error {
+            context
+                .note("--read-only mounts it as it is, and --change-under-others for writing all the same");
+        }
+    })?;
     let printed = match context.out().is_json() {
         true => context.out().json(&MountJson::from(&mount)),
         false => context.out().bytes(&[mount.path().as_os_str().as_bytes(), b"\n"].concat()),

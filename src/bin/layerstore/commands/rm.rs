@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 use std::os::unix::ffi::OsStrExt;
 
 use layerstore::{
-    Error, InUseError, Kind, LayoutError, MountError, Removal, Store, ThingId, TreeError, Uncollected,
-    UnmountMode,
+    Error, InUseError, Kind, LayoutError, MountError, Removal, Store, TreeError, Uncollected, UnmountMode,
 };
 use serde_json::json;
 
@@ -56,22 +55,22 @@ fn remove(
 ) -> Result<(String, Vec<Bytes>), Failure> {
     if args.layer {
         let layer = store.layer(key)?;
-        if args.force && layer.image_store.is_none() {
-            unmount(store, &layer)?;
-        }
-        let removed = match layer.snapshot_name().filter(|_| args.force) {
+        let snapshot = layer.snapshot_name().filter(|_| args.force);
+        let remove = || match &snapshot {
             Some(name) => store.begin_removing_layer_named(&layer.id, name),
             None => store.begin_removing_layer(&layer.id),
+        };
+        let removed = match args.force && layer.image_store.is_none() {
+            true => store.end_mounts_to(&layer, remove),
+            false => remove(),
         };
         let left = end(removed.map_err(|error| explained(store, error))?, args.lazy, context);
         return Ok((layer.id.to_string(), left));
     }
     let container = store.container(key)?;
-    if args.force {
-        unmount(store, &container)?;
-    }
-    let left = end(store.begin_removing_container(&container.id)?, args.lazy, context);
-    Ok((container.id.to_string(), left))
+    let remove = || store.begin_removing_container(&container.id);
+    let removed = if args.force { store.end_mounts_to(&container, remove) } else { remove() };
+    Ok((container.id.to_string(), end(removed?, args.lazy, context)))
 }
 
 /// Deletes the files of what was removed, or leaves them to who comes next. Tells what could not be deleted, and returns its paths.
@@ -139,11 +138,13 @@ pub fn unmount_before(args: &RmArgs, context: &Context) -> Result<(), Failure> {
     let Some(store) = context.store_before() else { return Ok(()) };
     for key in &args.things {
         let unmounted = match args.layer {
-            true => store.layer(key).map_err(Failure::from).and_then(|layer| match layer.image_store {
+            true => store.layer(key).and_then(|layer| match layer.image_store {
                 Some(_) => Ok(()),
-                None => unmount(&store, &layer),
+                None => store
+                    .check_removable(&layer.id)
+                    .and_then(|()| store.unmount_all(&layer, UnmountMode::Detach)),
             }),
-            false => store.container(key).map_err(Failure::from).and_then(|one| unmount(&store, &one)),
+            false => store.container(key).and_then(|one| store.unmount_all(&one, UnmountMode::Detach)),
         };
         note_unmounted(unmounted);
     }
@@ -151,16 +152,9 @@ pub fn unmount_before(args: &RmArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// A mount that stays is told when what it shows is removed.
-pub fn note_unmounted(unmounted: Result<(), Failure>) {
-    if let Err(error) = unmounted {
-        tracing::info!(%error, "not unmounted beforehand");
-    }
-}
-
-/// Takes the mount away, even while processes use it.
-pub fn unmount(store: &Store, what: impl Into<ThingId>) -> Result<(), Failure> {
-    match store.unmount_all(what, UnmountMode::Detach) {
-        Err(layerstore::Error::Mount(MountError::NotMounted { .. })) => Ok(()),
-        unmounted => Ok(unmounted?),
+pub fn note_unmounted(unmounted: Result<(), Error>) {
+    match unmounted {
+        Ok(()) | Err(Error::Mount(MountError::NotMounted { .. })) => {}
+        Err(error) => tracing::info!(%error, "not unmounted beforehand"),
     }
 }

@@ -1,6 +1,6 @@
 //! `layerstore rmi`.
 
-use layerstore::{Container, Error, Image, Kind, Name, Store};
+use layerstore::{Container, Error, Image, Kind, Name, Store, UnmountMode};
 use serde_json::{Value, json};
 
 use super::rm;
@@ -49,7 +49,7 @@ pub fn unmount_before(args: &RmiArgs, context: &Context) -> Result<(), Failure> 
             continue;
         }
         for container in containers_of(&store, &image)? {
-            rm::note_unmounted(rm::unmount(&store, &container));
+            rm::note_unmounted(store.unmount_all(&container, UnmountMode::Detach));
         }
     }
     Ok(())
@@ -92,8 +92,8 @@ fn remove(
     let mut left = Vec::new();
     if args.force {
         for container in containers_of(store, image)? {
-            rm::unmount(store, &container)?;
-            left.extend(rm::end(store.begin_removing_container(&container.id)?, args.lazy, context));
+            let remove = || store.begin_removing_container(&container.id);
+            left.extend(rm::end(store.end_mounts_to(&container, remove)?, args.lazy, context));
         }
     }
     let (layers, removal) = store.begin_removing_image(&image.id)?;

@@ -14,10 +14,11 @@ pub fn run(args: &SealArgs, context: &Context) -> Result<(), Failure> {
         if !context.out().is_json() {
             return context.out().line(&layer.id);
         }
-        done.push(LayerJson::new(&layer, store.layer_size(&layer.id)?));
+        done.push((store.layer_size(&layer.id)?, layer));
         Ok(())
     });
     if context.out().is_json() {
+        let done: Vec<_> = done.iter().map(|(size, layer)| LayerJson::new(layer, *size)).collect();
         context.out().json(&done)?;
     }
     all

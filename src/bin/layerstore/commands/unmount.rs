@@ -1,6 +1,8 @@
 //! `layerstore unmount`.
 
-use layerstore::{Error, MountError, UnmountMode};
+use std::path::Path;
+
+use layerstore::{Error, LayerId, MountError, Store, UnmountMode};
 use serde_json::json;
 
 use crate::args::UnmountArgs;
@@ -13,7 +15,10 @@ pub fn run(args: &UnmountArgs, context: &Context) -> Result<(), Failure> {
     let mode = if args.lazy { UnmountMode::Detach } else { UnmountMode::Plain };
     let mut done = Vec::new();
     super::each(&args.things, context, |key| {
-        let thing = store.thing(key)?.id();
+        let thing = match mounted_at(&store, key)? {
+            Some(layer) => layer.into(),
+            None => store.thing(key)?.id(),
+        };
         let unmounted =
             if args.all { store.unmount_all(&thing, mode).map(|()| 0) } else { store.unmount(&thing, mode) };
         let left = match unmounted {
@@ -30,4 +35,14 @@ pub fn run(args: &UnmountArgs, context: &Context) -> Result<(), Failure> {
         Ok(())
     })?;
     if context.out().is_json() { context.out().json(&done) } else { Ok(()) }
+}
+
+/// The layer that is mounted at this path, as `mount` and messages give it.
+fn mounted_at(store: &Store, key: &str) -> Result<Option<LayerId>, Failure> {
+    let path = Path::new(key);
+    if !path.is_absolute() {
+        return Ok(None);
+    }
+    let mounts = store.mounts()?;
+    Ok(mounts.into_iter().find_map(|(layer, mount)| (mount.path() == path).then_some(layer)))
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use layerstore::{
-    Container, Error, Image, Layer, LayerId, MountError, Store, ThingId, UnmountMode, WipeOptions,
-};
+use layerstore::{Container, Error, Image, Layer, LayerId, Store, ThingId, WipeOptions};
 use serde_json::{Value, json};
 
 use super::super::call::Call;
@@ -27,10 +25,9 @@ pub fn anything(call: &Call<'_>) -> Result<(), Failure> {
 }
 
 pub fn wipe(call: &Call<'_>) -> Result<(), Failure> {
-    call.store.check_wipe(&WipeOptions::default())?;
-    // Also what processes use.
-    call.store.shutdown(true)?;
-    call.store.wipe()?;
+    let mut options = WipeOptions::default();
+    options.mounts = true;
+    call.store.wipe_with(&options)?;
     if call.is_json() { call.console.json(&"") } else { Ok(()) }
 }
 
@@ -44,8 +41,7 @@ pub fn containers(call: &Call<'_>) -> Result<(), Failure> {
 
 /// Removes a container, mounted or not.
 pub fn remove_container(call: &Call<'_>, container: &Container) -> Result<(), Failure> {
-    unmount(&call.store, &container.into())?;
-    Ok(call.store.remove_container(&container.id)?)
+    Ok(call.store.end_mounts_to(container, || call.store.remove_container(&container.id))?)
 }
 
 pub fn layers(call: &Call<'_>) -> Result<(), Failure> {
@@ -58,14 +54,7 @@ pub fn layers(call: &Call<'_>) -> Result<(), Failure> {
 
 /// Removes a layer that nothing stands on, mounted or not.
 pub fn remove_layer(call: &Call<'_>, layer: &Layer) -> Result<(), Failure> {
-    match call.store.remove_layer(&layer.id) {
-        Err(Error::InUse(layerstore::InUseError::Mounted { .. })) => {
-            // Those who use it are told before those who mounted it.
-            unmount(&call.store, &layer.into())?;
-            Ok(call.store.remove_layer(&layer.id)?)
-        }
-        removed => Ok(removed?),
-    }
+    Ok(call.store.end_mounts_to(layer, || call.store.remove_layer(&layer.id))?)
 }
 
 pub fn images(call: &Call<'_>) -> Result<(), Failure> {
@@ -106,10 +95,13 @@ pub fn remove_image(call: &Call<'_>, image: &Image) -> Result<Vec<LayerId>, Fail
     if call.flags.is(&TEST) {
         return Ok(going);
     }
-    for layer in &going {
-        unmount(&call.store, &layer.into())?;
-    }
-    let mut removed = call.store.remove_image(&image.id)?;
+    let mut removed = match call.store.remove_image(&image.id) {
+        Err(Error::InUse(kept)) if kept.is_mounted() => {
+            going.iter().try_for_each(|layer| call.store.end_mounts(layer))?;
+            call.store.remove_image(&image.id)?
+        }
+        removed => removed?,
+    };
     // The library keeps layers that have names, and all below them.
     for layer in going.iter().filter(|layer| !removed.contains(layer)).cloned().collect::<Vec<_>>() {
         match call.store.remove_layer(&layer) {
@@ -142,14 +134,6 @@ fn layers_of(store: &Store, image: &Image) -> Result<Vec<LayerId>, Failure> {
 
 fn is_child(layer: &Layer, of: &Layer) -> bool {
     layer.parent.as_ref() == Some(&of.id)
-}
-
-/// Ends all mounts of what is going to be removed.
-fn unmount(store: &Store, thing: &ThingId) -> Result<(), Failure> {
-    match store.unmount_all(thing, UnmountMode::Detach) {
-        Err(Error::Mount(MountError::NotMounted { .. })) => Ok(()),
-        done => Ok(done?),
-    }
 }
 
 /// Removes each thing that is named, and tells what failed.
