@@ -1,4 +1,6 @@
+use std::any::Any;
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::SigHandler;
@@ -8,13 +10,33 @@ use super::*;
 /// Runs `work` in a child with a single thread, and gives back what it says. Tests run in many threads, and
 /// `enter_user_namespace` takes one only.
 pub(crate) fn in_child(work: impl FnOnce() -> String) -> String {
+    in_child_with(|_| work())
+}
+
+/// The same in a child that has nothing open but its standard streams: what this process was given, and what other tests
+/// have open just then, counts for none of its limits.
+pub(crate) fn in_bare_child(work: impl FnOnce() -> String) -> String {
+    in_child_with(|answers| {
+        let open = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name());
+        let open: Vec<i32> = open.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+        for descriptor in open.into_iter().filter(|one| *one > 2 && *one != answers.as_raw_fd()) {
+            // SAFETY: who has it in the parent does nothing in the child. The one that listed them is closed already.
+            unsafe { libc::close(descriptor) };
+        }
+        work()
+    })
+}
+
+fn in_child_with(work: impl FnOnce(BorrowedFd<'_>) -> String) -> String {
     let (answer, answers) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     // SAFETY: the allocator of libc is made whole after fork, and the tests take no other lock in the child.
     match unsafe { nix::unistd::fork() }.unwrap() {
         ForkResult::Child => {
-            drop(answer);
+            // Not dropped: it may be closed by then.
+            std::mem::forget(answer);
+            let work = || work(answers.as_fd());
             let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            let said = said.unwrap_or_else(|_| "panicked".to_owned());
+            let said = said.unwrap_or_else(|panic| format!("panicked: {}", told(&*panic)));
             drop(fs::File::from(answers).write_all(said.as_bytes()));
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(0) }
@@ -27,6 +49,12 @@ pub(crate) fn in_child(work: impl FnOnce() -> String) -> String {
             said
         }
     }
+}
+
+/// What a panic says: what the child prints is lost with it.
+fn told(panic: &dyn Any) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default()
 }
 
 /// A user of every machine: the set-id programs map nothing for a user without a name.
