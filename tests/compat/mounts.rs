@@ -55,6 +55,34 @@ $ unmount nope
     assert!(dir.mounts().is_empty());
 }
 
+/// The library leaves layers that have names; here they go with the image.
+#[test]
+fn an_image_goes_with_layers_that_have_names_and_are_mounted() {
+    if !can_mount() {
+        skip!("mounting needs root or a user namespace");
+    }
+    let dir = Dir::new("compat-mounted-image");
+    Session::layerstore(&dir).expect(
+        r#"
+$ create-layer -i below -n one
+below
+	one
+$ create-layer -i top -n two below
+top
+	two
+$ create-image -i img top
+img
+$ mount top
+MOUNT
+$ delete-image img
+! img: top
+! img: below
+$ layers
+"#,
+    );
+    assert!(dir.mounts().is_empty());
+}
+
 #[test]
 fn what_is_written_is_listed() {
     if !can_mount() {

@@ -104,7 +104,7 @@ pub fn remove_image(call: &Call<'_>, image: &Image) -> Result<Vec<LayerId>, Fail
     };
     // The library keeps layers that have names, and all below them.
     for layer in going.iter().filter(|layer| !removed.contains(layer)).cloned().collect::<Vec<_>>() {
-        match call.store.remove_layer(&layer) {
+        match call.store.end_mounts_to(&layer, || call.store.remove_layer(&layer)) {
             Ok(()) => removed.push(layer),
             // Somebody uses it meanwhile.
             Err(Error::InUse(_)) => break,
