@@ -6,7 +6,7 @@ use std::path::Path;
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
     ApplyOptions, ContainerOptions, Error, ImportError, InUseError, Layer, LayerOptions, MetaError,
-    MountError, MountOptions, Store, UnmountMode,
+    MountError, MountOptions, SealOptions, Store, UnmountMode,
 };
 
 use crate::support::store::{assert_whole, changes, exported, open};
@@ -170,8 +170,12 @@ fn what_is_still_written_to_after_its_mount_was_detached_is_not_sealed() {
     let mount = store.mount(&layer, &MountOptions::default()).unwrap();
     let mut file = std::fs::File::create(mount.path().join("file")).unwrap();
     store.unmount(&layer, UnmountMode::Detach).unwrap();
-    let error = store.seal(&layer.id).unwrap_err();
-    assert!(matches!(error, Error::InUse(InUseError::MountedElsewhere { .. })), "{error:?}");
+    let mut renamed = SealOptions::default();
+    renamed.names = Some(vec!["new".to_owned()]);
+    for options in [SealOptions::default(), renamed] {
+        let error = store.seal_with(&layer.id, &options).unwrap_err();
+        assert!(matches!(error, Error::InUse(InUseError::MountedElsewhere { .. })), "{error:?}");
+    }
     file.write_all(b"late").unwrap();
     drop(file);
     let sealed = store.seal(&layer.id).unwrap();
@@ -313,7 +317,8 @@ fn nobody_mounts_for_writing_what_is_being_sealed() {
             for _ in 0..40 {
                 match store.seal(&layer.id) {
                     Ok(_) => sealed += 1,
-                    Err(Error::InUse(InUseError::Mounted { .. } | InUseError::Busy { .. })) => {}
+                    Err(Error::InUse(used))
+                        if used.is_mounted() || matches!(used, InUseError::Busy { .. }) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }

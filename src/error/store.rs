@@ -326,9 +326,6 @@ impl Error {
                 "get the file back from a copy of the directory; it has three lines: `layerstore 1`, `uuid UUID`, and \
                  `xattrs trusted`, or `xattrs user` for a store that root did not make",
             ),
-            Error::InUse(InUseError::MountedElsewhere { .. }) => Some(
-                "`layerstore rm --force`, with --layer for a layer, removes it from below all who have it mounted, wherever that is",
-            ),
             Error::InUse(InUseError::Snapshot { .. }) => Some(
                 "`ctr --namespace NAMESPACE snapshots --snapshotter layerstore rm NAME` removes the snapshot \
                  \"NAMESPACE/NUMBER/NAME\"; one that no containerd knows any more goes with `layerstore rm --layer --force`, \

@@ -44,7 +44,8 @@ impl Store {
         for lease in txn.leases()?.into_iter().filter(|lease| is_over(lease, now)) {
             let mut with_it = gone.clone();
             let found = self.unneeded_of(&txn, &lease, &mut with_it)?;
-            if is_unmounted(&found, [Some(self), user])? {
+            let refuse = |store: &Store, layer: &str| store.refuse_mounted_here(layer, String::new).map(drop);
+            if is_unmounted(&found, [Some(self), user], refuse)? {
                 gone = with_it;
                 layers.extend(found);
                 report.add(GarbageKind::Lease, self.database().path().to_owned(), Some(lease.id), 0);

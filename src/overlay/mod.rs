@@ -22,7 +22,7 @@ pub(crate) use backing::explain;
 pub use defaults::OverlayDefaults;
 pub(crate) use entry::EntryPaths;
 pub use entry::{MountEntry, MountParts};
-pub(crate) use in_use::stays_upper;
+pub(crate) use in_use::is_upper;
 pub use mount::UnmountMode;
 pub(crate) use mount::{
     clear_volatile_mark, has_volatile_mark, is_dead, is_mounted, look_at, mount, unmount,

@@ -75,7 +75,7 @@ impl Plan<'_> {
             let records = &self.repair.records;
             let replaced = matches!(remedy, Remedy::RestoreFile { .. } | Remedy::UnpackLayer { .. });
             let going = if replaced { doomed(records, [casualty.clone()]) } else { BTreeSet::new() };
-            match self.repair.store.refuse_mounted_of(records, &going, Loss::Directory) {
+            match self.repair.store.would_refuse(records, &going, Loss::Directory) {
                 Ok(()) => {
                     self.report.repaired.push(Repaired { code: remedy.code(), thing, what });
                     self.handled.insert(casualty);
@@ -127,7 +127,7 @@ impl Plan<'_> {
             }
             let thing = thing(records, &casualty);
             let going = doomed(records, [casualty.clone()]);
-            if let Err(error) = self.repair.store.refuse_mounted_of(records, &going, Loss::Everything) {
+            if let Err(error) = self.repair.store.would_refuse(records, &going, Loss::Everything) {
                 self.report.failed.push(Unrepaired { thing, error });
                 continue;
             }

@@ -103,20 +103,27 @@ impl Store {
         })
     }
 
-    /// Fails if one of these layers is mounted, or may be by containerd: the kernel reads its directory, and those below it.
+    /// Fails if one of these layers is mounted, or may be by containerd: the kernel reads its directory, and those below it. Called with
+    /// the lock of the run database.
     pub(super) fn refuse_mounted_of(
         &self,
         records: &Records,
         going: &BTreeSet<Casualty>,
         loss: Loss,
     ) -> Result<(), Error> {
-        for one in going {
-            if let Casualty::Layer(layer) = one {
-                records.layers.get(layer).map_or(Ok(()), |record| refuse_loss(record, loss))?;
-                self.refuse_mounted(layer, || mounted_by(records, layer))?;
-            }
-        }
-        Ok(())
+        refuse_each(records, going, loss, |layer| self.refuse_mounted(layer, || mounted_by(records, layer)))
+    }
+
+    /// The same for who only says what a repair would do: without the lock, and of mounts of this mount namespace alone.
+    pub(super) fn would_refuse(
+        &self,
+        records: &Records,
+        going: &BTreeSet<Casualty>,
+        loss: Loss,
+    ) -> Result<(), Error> {
+        refuse_each(records, going, loss, |layer| {
+            self.refuse_mounted_here(layer, || mounted_by(records, layer)).map(drop)
+        })
     }
 }
 
@@ -124,6 +131,22 @@ impl Store {
 pub(super) fn to_remove(findings: &[Finding]) -> BTreeSet<Casualty> {
     let cures = findings.iter().flat_map(|finding| &finding.cures);
     cures.filter(|cure| !cure.removes.is_empty()).map(|cure| cure.casualty.clone()).collect()
+}
+
+/// Fails at the first layer that is going and that containerd may have mounted, or that `refuse` refuses.
+fn refuse_each(
+    records: &Records,
+    going: &BTreeSet<Casualty>,
+    loss: Loss,
+    refuse: impl Fn(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for one in going {
+        if let Casualty::Layer(layer) = one {
+            records.layers.get(layer).map_or(Ok(()), |record| refuse_loss(record, loss))?;
+            refuse(layer)?;
+        }
+    }
+    Ok(())
 }
 
 /// What has to be unmounted for a layer, as `unmount` takes it.

@@ -19,6 +19,7 @@ use super::hold::HeldDirectory;
 use super::home::Home;
 use super::import::{Durability, Rows};
 use super::layer::{changed_meanwhile, found};
+use super::mount::patiently;
 use super::remove::Mounts;
 use super::snapshot::refuse_snapshot;
 use super::staged::described;
@@ -118,7 +119,7 @@ impl<'s> Target<'s> {
         refuse_snapshot(&record, None)?;
         home.refuse_used(&txn, &record.id, options.change_under_others)?;
         view.verify_chain(id)?;
-        home.refuse_mounted_above(&record.id)?;
+        patiently(|| home.hold_mounts(|| home.refuse_mounted_above(&record.id)))?;
         // The mark that says so is in the workdir, which goes with the directory.
         home.seen_from().refuse_in_doubt(home.store, &record)?;
         let number = layer::directory(&txn, &record)?;

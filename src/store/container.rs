@@ -17,6 +17,7 @@ use crate::types::{ContainerId, ImageId, LayerId, Name, Timestamp};
 use super::image::{self, NewItem, PreparedItems, check_flags, prepare};
 use super::layer::changed_meanwhile;
 use super::lease::keeper_of;
+use super::mount::patiently;
 use super::new_directory::NewDirectory;
 use super::part::Directory;
 use super::remove::{Doomed, Mounts};
@@ -273,9 +274,9 @@ impl Store {
     /// Removes the records of a container, and returns what no row names any more.
     pub(super) fn doom_container(&self, id: &ContainerId) -> Result<Doomed, Error> {
         self.begin_writing()?;
-        let doomed = match self.doom_transient(id, false)? {
+        let doomed = match patiently(|| self.doom_transient(id, false))? {
             Some(doomed) => doomed,
-            None => self.doom_kept_container(id)?,
+            None => patiently(|| self.doom_kept_container(id))?,
         };
         self.drop_run_directory(&id.into());
         Ok(doomed)

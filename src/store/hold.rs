@@ -2,12 +2,13 @@
 
 use std::io;
 
-use crate::disk::{self, EntryLock, LockState, NamedLock};
+use crate::disk::{self, DiffName, EntryLock, LockState, NamedLock, Subdirectory};
 use crate::error::{Error, InUseError, LayoutError};
+use crate::sys::path;
 
 use super::garbage::{self, Sweep};
 use super::home::Home;
-use super::mount::refuse_upper;
+use super::mount::{patiently, refuse_upper};
 
 /// How many names are deleted at the most when a dead process is found at a layer.
 const LIMIT: u64 = 1000;
@@ -34,9 +35,16 @@ impl Home<'_> {
     ///
     /// Returns [`Error::InUse`] if one does.
     pub(super) fn refuse_written(&self, layer: &str, number: u64) -> Result<(), Error> {
-        self.hold_mounts(|| {
-            self.refuse_mounted(layer)?;
-            refuse_upper(layer, &self.store.diff_path(number))
+        let work = self.store.layout().entry_path(Subdirectory::Work, DiffName::Entry(number));
+        // Nothing has ever written to one without it.
+        if !path::exists(&work).unwrap_or(true) {
+            return Ok(());
+        }
+        patiently(|| {
+            self.hold_mounts(|| {
+                self.refuse_mounted(layer)?;
+                refuse_upper(&self.store.diff_path(number), || format!("the layer {layer}"))
+            })
         })
     }
 

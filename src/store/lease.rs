@@ -168,12 +168,17 @@ impl Store {
     ) -> Result<EndedLeases, Error> {
         let txn = self.database().begin_read()?;
         let mut over = BTreeSet::new();
-        for lease in txn.leases()?.into_iter().filter(|lease| is_over(lease, now)) {
-            let layers = self.unneeded_of(&txn, &lease, &mut Gone::default())?;
-            if is_unmounted(&layers, [Some(self), user])? {
-                over.insert(lease.id);
+        self.run()?.hold::<_, Error>(|| {
+            for lease in txn.leases()?.into_iter().filter(|lease| is_over(lease, now)) {
+                let layers = self.unneeded_of(&txn, &lease, &mut Gone::default())?;
+                if is_unmounted(&layers, [Some(self), user], |store, layer| {
+                    store.refuse_mounted(layer, String::new)
+                })? {
+                    over.insert(lease.id);
+                }
             }
-        }
+            Ok(())
+        })?;
         drop(txn);
         if over.is_empty() {
             return Ok(EndedLeases::default());
@@ -217,11 +222,15 @@ impl Store {
     }
 }
 
-/// Whether none of these layers is mounted by way of one of the stores.
-pub(crate) fn is_unmounted(layers: &[LayerRecord], stores: [Option<&Store>; 2]) -> Result<bool, Error> {
+/// Whether `refuse` refuses none of these layers, with none of the stores, for a mount.
+pub(crate) fn is_unmounted(
+    layers: &[LayerRecord],
+    stores: [Option<&Store>; 2],
+    refuse: impl Fn(&Store, &str) -> Result<(), Error>,
+) -> Result<bool, Error> {
     for store in stores.into_iter().flatten() {
         for layer in layers {
-            match store.refuse_mounted(&layer.id, String::new) {
+            match refuse(store, &layer.id) {
                 Err(Error::InUse(_)) => return Ok(false),
                 found => found?,
             }

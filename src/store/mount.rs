@@ -37,7 +37,7 @@ mod root;
 #[cfg(test)]
 mod tests;
 
-pub(super) use elsewhere::refuse_upper;
+pub(super) use elsewhere::{patiently, refuse_upper, said};
 pub(super) use plan::MASKED;
 use plan::{Planned, contents};
 
@@ -151,7 +151,7 @@ impl Store {
                 refuse_snapshot(&planned.layer, None)?;
             }
             let announced = self.announce_volatile(&planned)?;
-            let attempt = self.mount_planned(&planned, options);
+            let attempt = patiently(|| self.mount_planned(&planned, options));
             if announced && !matches!(attempt, Ok(Attempt::Mounted(_))) {
                 self.forget_announced(&planned.layer.id)?;
             }
@@ -255,7 +255,8 @@ impl Store {
                         // The kernel lets both, and says that nobody knows what comes of it.
                         if slot.elsewhere {
                             let directory = layout.entry_path(Subdirectory::Diffs, DiffName::Entry(number));
-                            refuse_upper(&layer.id, &directory)?;
+                            let what = said(&txn, &layer.id)?;
+                            refuse_upper(&directory, || what)?;
                         }
                         // It went if the layer was sealed meanwhile, even if it is as before now.
                         layout.ensure_workdir(number)?;
@@ -383,24 +384,36 @@ impl Store {
         Ok(Some(Mount { path, count, read_only }))
     }
 
-    /// Refuses an operation that a mount forbids.
-    pub(crate) fn refuse_mounted(&self, layer: &str, what: impl FnOnce() -> String) -> Result<(), Error> {
+    /// Refuses an operation that a mount forbids, in whatever mount namespace. Called with the lock of the run database.
+    pub(crate) fn refuse_mounted(&self, layer: &str, what: impl Fn() -> String) -> Result<(), Error> {
+        match self.refuse_mounted_here(layer, &what)? {
+            Target::Unmounted if self.is_written_elsewhere(layer)? => {
+                Err(InUseError::MountedElsewhere { what: what() }.into())
+            }
+            // The last one to unmount has removed the mount point.
+            Target::Missing | Target::Unmounted | Target::Mounted => Ok(()),
+        }
+    }
+
+    /// The same in this mount namespace alone, without a lock: for who says what would be refused. Returns what there is for a mount.
+    pub(crate) fn refuse_mounted_here(
+        &self,
+        layer: &str,
+        what: impl Fn() -> String,
+    ) -> Result<Target, Error> {
         // What a damaged database calls a layer, and is none by its id, has no mount point.
-        let Ok(id) = layer.parse() else { return Ok(()) };
+        let Ok(id) = layer.parse() else { return Ok(Target::Missing) };
         let path = absolute(&RunLayout::mount_point(&self.run_root(), &id))?;
         match overlay::look_at(&path)? {
             Target::Mounted => {
                 Err(InUseError::Mounted { what: what(), target: path.display().to_string() }.into())
             }
-            Target::Unmounted if self.is_written_elsewhere(layer) => {
-                Err(InUseError::MountedElsewhere { what: what() }.into())
-            }
-            // The last one to unmount has removed the mount point.
-            Target::Missing | Target::Unmounted => Ok(()),
+            target => Ok(target),
         }
     }
 
-    /// Refuses an operation that takes the files of some layers away, if one of them or one above is mounted.
+    /// Refuses an operation that takes the files of some layers away, if one of them or one above is mounted. Called with the lock of the
+    /// run database.
     pub(crate) fn refuse_mounted_above(&self, layers: &[String]) -> Result<(), Error> {
         if layers.is_empty() {
             return Ok(());

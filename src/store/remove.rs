@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use layerstore_schema::record::LayerRecord;
+
 use crate::disk::{self, AdditionalDirectory, EntryLock, NamedLock};
 use crate::error::{Error, LayoutError, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn, Records, WriteTxn};
@@ -11,6 +13,7 @@ use crate::types::{Digest, ImageId, LayerId, Name};
 
 use super::garbage::{self, Sweep, Uncollected};
 use super::layer::{found, refuse_renamed};
+use super::mount::patiently;
 use super::snapshot::refuse_snapshot;
 use super::users::{Gone, unneeded, unused_image, user_beside, user_of};
 use super::{Store, ThingId};
@@ -131,14 +134,18 @@ impl Store {
         match self.separate_images() {
             Some(images) if images.database().begin_read()?.layer(id.as_str())?.is_some() => {
                 self.begin_writing()?;
-                self.hold_users(|| {
-                    images.refuse_used(&images.database().begin_read()?, id.as_str(), Some(self))?;
+                let doom = || {
+                    let txn = images.database().begin_read()?;
+                    refuse_what_stays(&found(&txn, id.as_str())?, named)?;
+                    images.refuse_used(&txn, id.as_str(), Some(self))?;
+                    drop(txn);
                     // Last, as below.
                     self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
                     images.doom_layer(id, named)
-                })
+                };
+                patiently(|| self.hold_users(doom))
             }
-            _ => match self.doom_own_layer(id, named) {
+            _ => match patiently(|| self.doom_own_layer(id, named)) {
                 Err(error) => Err(self.said_where(error, &id.into())),
                 Ok(doomed) => Ok((self.clone(), doomed)),
             },
@@ -158,10 +165,7 @@ impl Store {
         let removed = self.write_dooming(Mounts::Wait, is_done, |txn| {
             let layer = id.to_string();
             let record = found(txn, &layer)?;
-            if let Some(name) = named {
-                refuse_renamed(&record, name.as_str())?;
-            }
-            refuse_snapshot(&record, named.map(Name::as_str))?;
+            refuse_what_stays(&record, named)?;
             self.refuse_used(txn, &layer, None)?;
             // Last: nobody ends mounts of what stays in any case.
             self.refuse_mounted(&layer, || format!("the layer {layer}"))?;
@@ -302,6 +306,14 @@ impl Store {
             }
         }
     }
+}
+
+/// Refuses to remove a layer that has another name by now than the one that is given, or that is a snapshot's and given without one.
+fn refuse_what_stays(record: &LayerRecord, named: Option<&Name>) -> Result<(), Error> {
+    if let Some(name) = named {
+        refuse_renamed(record, name.as_str())?;
+    }
+    Ok(refuse_snapshot(record, named.map(Name::as_str))?)
 }
 
 impl Store {

@@ -30,7 +30,7 @@ impl Store {
         from: Option<&IdMaps>,
         to: Option<&IdMaps>,
     ) -> Result<(), Error> {
-        self.refuse_mounted(layer.as_str(), || format!("the layer {layer}"))?;
+        self.refuse_mounted_here(layer.as_str(), || format!("the layer {layer}"))?;
         let options = MountOptions { unseal: true, ..MountOptions::default() };
         let change = |path: &[u8], owner| mapped(path, owner, from, to);
         let (mut left, by_program) =

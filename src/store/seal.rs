@@ -164,7 +164,7 @@ impl Home<'_> {
         self.seen_from().begin_read()?.verify_layer(&record)?;
         self.seen_from().refuse_in_doubt(store, &record)?;
         // What is sealed is not looked at again. A snapshot is mounted by containerd, which says when it is done with it.
-        if gift.is_empty() {
+        if refuse_snapshot(&record, None).is_ok() {
             self.refuse_written(&record.id, number)?;
         }
         let held = self.hold_directory(&record.id, number)?;

@@ -1,5 +1,7 @@
 //! Taking everything away, or one thing whoever needs it; and ending all mounts.
 
+use std::collections::HashMap;
+
 use layerstore_schema::record::{ContainerRecord, LayerRecord};
 use layerstore_schema::table::Owner;
 
@@ -14,6 +16,7 @@ use super::garbage::Uncollected;
 use super::part::Role;
 use super::remove::{EVERYTHING, Mounts};
 use super::snapshot::refuse_snapshot;
+use super::users::shown;
 use super::{Store, ThingId};
 
 /// What [`Store::wipe_with`] removes besides.
@@ -210,8 +213,11 @@ impl Store {
             if !self.transient_containers()?.is_empty() {
                 return Ok((freed, None));
             }
+            let mut containers = HashMap::new();
             for container in txn.containers()? {
                 freed.add(txn.remove_container(&container.id)?);
+                let shown = shown(&container.names, &container.id);
+                containers.insert(container.layer, format!("the container {shown}"));
                 things.push((Owner::Container, container.id));
             }
             for image in txn.images()? {
@@ -220,7 +226,10 @@ impl Store {
             }
             for layer in txn.layers()? {
                 options.refuse(&layer)?;
-                self.refuse_mounted(&layer.id, || format!("the layer {}", layer.id))?;
+                let container = containers.get(&layer.id);
+                self.refuse_mounted(&layer.id, || {
+                    container.cloned().unwrap_or_else(|| format!("the layer {}", layer.id))
+                })?;
                 freed.add(txn.remove_layer(&layer.id)?);
             }
             Ok((freed, Some(things)))

@@ -98,7 +98,7 @@ fn mounts_of_the_outside_come_and_go_and_none_gets_out() {
 
 /// A store with the containers `web` and `ro` and the layer `below`, which gets a child, all mounted in a mount namespace of its
 /// own, `ro` for reading, while `script` runs, with the command line as `$@`. Returns what the script prints; and after it,
-/// what is found in the mounts for writing, and whether the third is there.
+/// what is found in the mounts for writing, whether the third is there, and whether its path unmounts it.
 fn while_mounted_elsewhere(dir: &Dir, script: &str) -> (String, String) {
     load_base(dir);
     for name in ["web", "ro"] {
@@ -115,6 +115,7 @@ fn while_mounted_elsewhere(dir: &Dir, script: &str) -> (String, String) {
             echo >&3; timeout 60 sh -c "read -r _ <&4"
             for one in web below; do cat "$(cat at-$one)/written" || true; done
             grep -c " $(cat at-ro) " /proc/self/mountinfo || true
+            "$@" unmount "$(cat at-ro)" 2> /dev/null && echo unmounted || true
         ' sh "$@" > there 2>&1 &
         timeout 60 sh -c "read -r _ <&3"
         "$@" create-layer below --name child > /dev/null; eval "$script"
@@ -155,13 +156,16 @@ fn what_another_namespace_writes_to_stays() {
         "$@" names web
     "#;
     let (told, there) = while_mounted_elsewhere(&dir, script);
-    assert_eq!((told.as_str(), there.as_str()), ("web\n", "kept\nkept\n1\n"));
+    assert_eq!((told.as_str(), there.as_str()), ("web\n", "kept\nkept\n1\nunmounted\n"));
     let refused = std::fs::read_to_string(dir.join("refused")).unwrap();
     let errors: Vec<_> = refused.lines().filter(|line| line.starts_with("error:")).collect();
     assert_eq!(errors.len(), 5, "{refused}");
     let (last, others) = errors.split_last().unwrap();
     assert!(others.iter().all(|error| error.contains("another `layerstore unshare`")), "{refused}");
-    assert!(others[0].contains("the container web") && last.contains("has a layer above it"), "{refused}");
+    assert!(others[..2].iter().all(|error| error.contains("the container web")), "{refused}");
+    assert!(last.contains("has a layer above it"), "{refused}");
+    // Who wanted to write to it is not told how to remove it.
+    assert_eq!(refused.matches("--force").count(), 1, "{refused}");
     // There is nothing left of that namespace.
     dir.layerstore(["rm", "web"]).assert_success();
 }
@@ -182,6 +186,36 @@ fn what_another_namespace_writes_to_goes_by_force() {
     // That of the layer below.
     assert_eq!(told, "1\n");
     assert!(!there.contains("kept") && there.ends_with("\n0\n"), "{there}");
+}
+
+/// Whether somebody writes there can be asked with a few files open, and who may not open them does not know.
+#[test]
+fn what_another_namespace_writes_to_stays_where_nobody_can_look() {
+    if !mounts_of_other_namespaces_are_seen() {
+        skip!("this process makes no mounts, or no mount namespaces");
+    }
+    let dir = Dir::new("few-files-elsewhere");
+    let script = r#"
+        for files in $(seq 5 40); do
+            (ulimit -n $files; "$@" rm web > /dev/null 2>> refused) && echo "done: $files"
+        done
+        "$@" names web
+    "#;
+    let (told, there) = while_mounted_elsewhere(&dir, script);
+    assert_eq!((told.as_str(), there.as_str()), ("web\n", "kept\nkept\n1\nunmounted\n"));
+    let refused = std::fs::read_to_string(dir.join("refused")).unwrap();
+    assert!(refused.contains("another `layerstore unshare`") && refused.contains("open files"), "{refused}");
+}
+
+/// Mounts for reading are not seen, and their paths tell their layers.
+#[test]
+fn a_mount_is_ended_by_its_path_when_its_layer_is_gone() {
+    if !mounts_of_other_namespaces_are_seen() {
+        skip!("this process makes no mounts, or no mount namespaces");
+    }
+    let dir = Dir::new("path-of-the-gone");
+    let (told, there) = while_mounted_elsewhere(&dir, r#""$@" rm ro > /dev/null && echo removed"#);
+    assert_eq!((told.as_str(), there.as_str()), ("removed\n", "kept\nkept\n1\nunmounted\n"));
 }
 
 /// One that was killed, and a mount that was taken away by hand.

@@ -52,7 +52,7 @@ pub fn perform(
 pub fn refusal(error: &Error) -> Option<Refusal> {
     Some(match error {
         Error::Lookup(LookupError::NotFound { .. }) => Refusal::NotFound,
-        Error::InUse(InUseError::Mounted { .. }) => Refusal::Mounted,
+        Error::InUse(used) if used.is_mounted() => Refusal::Mounted,
         Error::InUse(InUseError::Busy { .. }) => Refusal::Busy,
         Error::InUse(_) => Refusal::InUse,
         Error::Meta(MetaError::NameInUse { .. }) => Refusal::NameInUse,

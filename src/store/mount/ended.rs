@@ -4,7 +4,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{DiffName, Subdirectory};
-use crate::error::{Error, MountError};
+use crate::error::{Error, LookupError, MountError};
 use crate::overlay;
 use crate::store::part::Part;
 use crate::store::{Store, SyncMode, ThingId};
@@ -17,7 +17,8 @@ use super::{UnmountMode, remove_quietly};
 const TRIES: usize = 8;
 
 impl Store {
-    /// Gives one mount back, and unmounts with the last. Returns how many are left.
+    /// Gives one mount back, and unmounts with the last. Returns how many are left. A layer that is not there any more is unmounted by its
+    /// id, as [`mounts`](Self::mounts) tells it: what is mounted for reading can be removed in another mount namespace.
     ///
     /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it.
     ///
@@ -25,16 +26,34 @@ impl Store {
     /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then. It is
     /// [`MadeOutside`](crate::MountError::MadeOutside) if this process is in a user namespace that has only a copy of the mount.
     pub fn unmount(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<u64, Error> {
-        let (layer, home) = self.layer_and_home(&what.into())?;
-        self.unmount_counting(&layer.id, Some((&layer, home)), mode, |count| count.saturating_sub(1))
+        self.unmount_thing(&what.into(), mode, |count| count.saturating_sub(1))
     }
 
     /// Unmounts, however many have asked for the mount.
     ///
     /// Returns what [`unmount`](Self::unmount) does.
     pub fn unmount_all(&self, what: impl Into<ThingId>, mode: UnmountMode) -> Result<(), Error> {
-        let (layer, home) = self.layer_and_home(&what.into())?;
-        self.unmount_counting(&layer.id, Some((&layer, home)), mode, |_| 0).map(drop)
+        self.unmount_thing(&what.into(), mode, |_| 0).map(drop)
+    }
+
+    fn unmount_thing(
+        &self,
+        what: &ThingId,
+        mode: UnmountMode,
+        next: impl FnOnce(u64) -> u64,
+    ) -> Result<u64, Error> {
+        match (self.layer_and_home(what), what) {
+            (Err(missing @ Error::Lookup(LookupError::NotFound { .. })), ThingId::Layer(layer)) => {
+                match self.unmount_counting(layer.as_str(), None, mode, next) {
+                    Err(Error::Mount(MountError::NotMounted { .. })) => Err(missing),
+                    unmounted => unmounted,
+                }
+            }
+            (found, _) => {
+                let (layer, home) = found?;
+                self.unmount_counting(&layer.id, Some((&layer, home)), mode, next)
+            }
+        }
     }
 
     /// Takes away all mounts of a thing, even while processes use them, and in whatever mount namespace: they leave the tree, and end with their

@@ -64,13 +64,24 @@ fn remove(
             true => store.end_mounts_to(&layer, remove),
             false => remove(),
         };
+        note_force(&removed, args, context);
         let left = end(removed.map_err(|error| explained(store, error))?, args.lazy, context);
         return Ok((layer.id.to_string(), left));
     }
     let container = store.container(key)?;
     let remove = || store.begin_removing_container(&container.id);
     let removed = if args.force { store.end_mounts_to(&container, remove) } else { remove() };
+    note_force(&removed, args, context);
     Ok((container.id.to_string(), end(removed?, args.lazy, context)))
+}
+
+/// What a mount in another mount namespace keeps can be unmounted there alone.
+fn note_force<T>(removed: &Result<T, Error>, args: &RmArgs, context: &Context) {
+    if let Err(Error::InUse(InUseError::MountedElsewhere { .. })) = removed
+        && !args.force
+    {
+        context.note("--force removes it from below all who have it mounted, wherever that is");
+    }
 }
 
 /// Deletes the files of what was removed, or leaves them to who comes next. Tells what could not be deleted, and returns its paths.
