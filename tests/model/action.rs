@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use layerstore::oci::{CommitOptions, LoadOptions, SaveOptions, Source};
 use layerstore::{
-    ApplyOptions, CheckLevel, CheckOptions, ContainerOptions, Error, Finding, Garbage, ImageOptions, LayerId,
-    LayerOptions, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, ThingId, Timestamp,
-    UnmountMode, ValueError, WriteTxn,
+    ApplyOptions, CheckLevel, CheckOptions, ContainerId, ContainerOptions, Error, Finding, Garbage,
+    ImageOptions, LayerId, LayerOptions, MountOptions, Name, NewItem, Store, StoreOptions, SyncMode, ThingId,
+    Timestamp, UnmountMode, ValueError, WriteTxn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,7 @@ pub enum Action {
     CreateContainer { id: String, image: Option<String>, names: Vec<String> },
     CreateImage { id: String, layer: Option<String>, names: Vec<String>, content: Content },
     RemoveContainer(String),
+    EndMountsToRemove(Kind, String),
     RemoveImage(String),
     RemoveLayer(String),
     CreateLayer { id: String, parent: Option<String>, template: Option<String>, names: Vec<String> },
@@ -168,6 +169,14 @@ impl Action {
                 Ok(Value::Nothing)
             }
             Action::RemoveContainer(id) => nothing(store.remove_container(&id.parse()?)),
+            Action::EndMountsToRemove(Kind::Container, id) => {
+                let id: ContainerId = id.parse()?;
+                nothing(store.end_mounts_to(&id, || store.remove_container(&id)))
+            }
+            Action::EndMountsToRemove(_, id) => {
+                let id: LayerId = id.parse()?;
+                nothing(store.end_mounts_to(&id, || store.remove_layer(&id)))
+            }
             Action::RemoveImage(id) => {
                 let id = id.parse()?;
                 let known = store.layers_removed_with(&id);
@@ -264,7 +273,7 @@ impl Action {
         matches!(
             self,
             Action::Mount(_) | Action::Unmount { .. } | Action::WriteFile { .. } | Action::RemoveFile { .. }
-        ) || matches!(self, Action::Wipe | Action::RemoveRegardless(_))
+        ) || matches!(self, Action::Wipe | Action::RemoveRegardless(_) | Action::EndMountsToRemove(..))
     }
 }
 

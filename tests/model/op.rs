@@ -49,6 +49,7 @@ pub enum Op {
     CreateContainer { id: u8, image: Option<u8>, names: Vec<u8> },
     CreateImage { id: u8, layer: Option<u8>, names: Vec<u8>, content: Content },
     RemoveContainer(u8),
+    EndMountsToRemove(bool, u8),
     RemoveImage(u8),
     RemoveLayer(u8),
     CreateLayer { id: u8, parent: Option<u8>, template: Option<u8>, names: Vec<u8> },
@@ -153,6 +154,7 @@ fn op(mounts: bool) -> impl Strategy<Value = Op> {
             }
         ),
         2 => number().prop_map(Op::RemoveContainer),
+        1 => (any::<bool>(), number()).prop_map(|(layer, number)| Op::EndMountsToRemove(layer, number)),
         2 => number().prop_map(Op::RemoveImage),
         2 => number().prop_map(Op::RemoveLayer),
         3 => (any::<u8>(), proptest::option::of(number()), proptest::option::of(number()), names())
@@ -239,6 +241,10 @@ impl Op {
                 content: *content,
             },
             Op::RemoveContainer(number) => Action::RemoveContainer(of(Kind::Container, number)),
+            Op::EndMountsToRemove(layer, number) => {
+                let kind = if *layer { Kind::Layer } else { Kind::Container };
+                Action::EndMountsToRemove(kind, of(kind, number))
+            }
             Op::RemoveImage(number) => Action::RemoveImage(of(Kind::Image, number)),
             Op::RemoveLayer(number) => Action::RemoveLayer(of(Kind::Layer, number)),
             Op::CreateLayer { id, parent, template, names } => Action::CreateLayer {

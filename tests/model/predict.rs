@@ -33,6 +33,7 @@ impl State {
                 self.create_image(id, layer.as_deref(), names, *content)
             }
             Action::RemoveContainer(id) => self.remove_container(id, place),
+            Action::EndMountsToRemove(kind, id) => self.end_mounts_to_remove(*kind, id, place),
             Action::RemoveImage(id) => self.remove_image(id, place),
             Action::RemoveLayer(id) => self.remove_layer(id, place),
             Action::CreateLayer { id, parent, template, names } => {
@@ -259,6 +260,22 @@ impl State {
         self.containers.remove(id);
         self.forget_layer(&layer);
         Ok(Value::Nothing)
+    }
+
+    /// Only what nothing else keeps loses its mounts.
+    fn end_mounts_to_remove(&mut self, kind: Kind, id: &str, place: &Place) -> Result<Value, Error> {
+        let (layer, remove): (_, fn(&mut Self, &str, &Place) -> _) = match kind {
+            Kind::Container => (self.containers.get(id).map(|row| row.layer.clone()), Self::remove_container),
+            _ => (Some(id.to_owned()), Self::remove_layer),
+        };
+        match (remove(self, id, place), layer) {
+            (Err(Error::InUse(kept)), Some(layer)) if kept.is_mounted() => {
+                self.mounts.remove(&layer);
+                self.views.remove(&layer);
+                remove(self, id, place)
+            }
+            (removed, _) => removed,
+        }
     }
 
     fn remove_image(&mut self, id: &str, place: &Place) -> Result<Value, Error> {
