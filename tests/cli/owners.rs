@@ -72,7 +72,7 @@ impl User {
 
 #[test]
 fn what_was_written_in_a_namespace_has_its_owners_outside() {
-    let (uid, gid, first) = match machine::other_user_with_ranges() {
+    let (uid, gid, [first_user, first_group]) = match machine::other_user_with_ranges() {
         Ok(user) => user,
         Err(obstacle) => skip!("{obstacle}"),
     };
@@ -91,7 +91,7 @@ fn what_was_written_in_a_namespace_has_its_owners_outside() {
     );
     let on_disk =
         TestCommand::new("find").arg(user.dir.root().join("diffs")).args(["-name", "www"]).stdout_path();
-    assert_eq!(std::fs::metadata(on_disk).unwrap().uid(), 33 - 1 + first);
+    assert_eq!(std::fs::metadata(on_disk).unwrap().uid(), 33 - 1 + first_user);
     let seen =
         TestCommand::new("find").arg(user.dir.root().join("diffs")).args(["-name", "seen"]).stdout_path();
     assert_eq!(std::fs::read_to_string(seen).unwrap(), "5:6\n", "the image was loaded outside");
@@ -119,7 +119,7 @@ fn what_was_written_in_a_namespace_has_its_owners_outside() {
         &["diff", "sealed", "-o", "out.tar"],
     ] {
         let error = user.layerstore(&[&["--no-unshare"], words].concat()).assert_exit(1);
-        let owner = format!("{0}:{0}", 33 - 1 + first);
+        let owner = format!("{}:{}", 33 - 1 + first_user, 33 - 1 + first_group);
         for part in ["\"/www\" was written in another user namespace", &owner, "`layerstore unshare`"] {
             assert!(error.contains(part), "{words:?}: {error}");
         }

@@ -291,7 +291,7 @@ fn without_ranges_there_is_one_id() {
 
 #[test]
 fn with_ranges_files_have_their_owners() {
-    let (uid, gid, first) = match machine::other_user_with_ranges() {
+    let (uid, gid, [first, _]) = match machine::other_user_with_ranges() {
         Ok(user) => user,
         Err(obstacle) => skip!("{obstacle}"),
     };

@@ -104,8 +104,9 @@ pub fn no_other_user() -> Option<&'static str> {
     (!probe.status.success()).then_some("this machine lets no ordinary user make namespaces")
 }
 
-/// An ordinary user with ranges of ids, whom this process can become: user, group, and the first id of the range. Else why there is none.
-pub fn other_user_with_ranges() -> Result<(u32, u32, u32), &'static str> {
+/// An ordinary user with ranges of ids, whom this process can become: user, group, and the first user and group of the ranges. Else why
+/// there is none.
+pub fn other_user_with_ranges() -> Result<(u32, u32, [u32; 2]), &'static str> {
     match no_other_user() {
         Some(obstacle) => Err(obstacle),
         None => user_with_ranges()
@@ -114,7 +115,7 @@ pub fn other_user_with_ranges() -> Result<(u32, u32, u32), &'static str> {
 }
 
 /// By the files and by the programs that write maps.
-fn user_with_ranges() -> Option<(u32, u32, u32)> {
+fn user_with_ranges() -> Option<(u32, u32, [u32; 2])> {
     let has_programs = has_program("newuidmap") && has_program("newgidmap");
     let users = std::fs::read_to_string("/etc/passwd").ok().filter(|_| has_programs)?;
     let (uids, gids) =
@@ -125,8 +126,8 @@ fn user_with_ranges() -> Option<(u32, u32, u32)> {
     };
     users.lines().find_map(|line| {
         let fields: Vec<_> = line.split(':').collect();
-        first(&gids, fields[0])?;
-        Some((fields[2].parse().ok()?, fields[3].parse().ok()?, first(&uids, fields[0])?))
+        let ranges = [first(&uids, fields[0])?, first(&gids, fields[0])?];
+        Some((fields[2].parse().ok()?, fields[3].parse().ok()?, ranges))
     })
 }
 
