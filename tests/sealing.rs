@@ -5,8 +5,8 @@ use std::path::Path;
 
 use layerstore::oci::{CommitOptions, LoadOptions, Source};
 use layerstore::{
-    ApplyOptions, ContainerOptions, Error, ImportError, InUseError, Layer, LayerOptions, MetaError,
-    MountError, MountOptions, SealOptions, Store, UnmountMode,
+    ApplyOptions, ContainerOptions, Error, GarbageKind, ImportError, InUseError, Layer, LayerOptions,
+    MetaError, MountError, MountOptions, SealOptions, Store, UnmountMode,
 };
 
 use crate::support::store::{assert_whole, changes, exported, open};
@@ -176,6 +176,15 @@ fn what_is_still_written_to_after_its_mount_was_detached_is_not_sealed() {
         let error = store.seal_with(&layer.id, &options).unwrap_err();
         assert!(matches!(error, Error::InUse(InUseError::MountedElsewhere { .. })), "{error:?}");
     }
+    // One that is mounted beside another is not known as one that is written to.
+    let error = store.mount(&layer, &MountOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::InUse(InUseError::MountedElsewhere { .. })), "{error:?}");
+    let error = store.remove_layer(&layer.id).unwrap_err();
+    assert!(matches!(error, Error::InUse(InUseError::MountedElsewhere { .. })), "{error:?}");
+    assert!(store.gc(true).unwrap().removed.iter().all(|garbage| garbage.kind != GarbageKind::MountPoint));
+    store.gc(false).unwrap();
+    let error = store.remove_layer(&layer.id).unwrap_err();
+    assert!(matches!(error, Error::InUse(InUseError::MountedElsewhere { .. })), "{error:?}");
     file.write_all(b"late").unwrap();
     drop(file);
     let sealed = store.seal(&layer.id).unwrap();

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{GarbageKind, GcReport};
 use crate::disk::{DigestLockFile, RunDirectory, RunLayout};
 use crate::error::Error;
-use crate::meta::{CountedMount, RunDatabase};
+use crate::meta::RunDatabase;
 use crate::overlay;
 use crate::store::{Store, ThingId};
 use crate::sys::path;
@@ -24,8 +24,8 @@ impl Store {
         let namespace = self.mount_namespace()?;
         if dry_run {
             let counted = RunDatabase::exists(&run.database(), self.boot_id()?);
-            let counts = if counted { self.run()?.mounts()? } else { Vec::new() };
-            self.list_mounts(&run, counts, namespace, report)?;
+            let database = if counted { Some(self.run()?) } else { None };
+            self.list_mounts(&run, database, namespace, report)?;
         } else {
             self.collect_mount_counts(namespace, report)?;
             self.collect_mount_points(namespace, report)?;
@@ -38,12 +38,12 @@ impl Store {
     fn list_mounts(
         &self,
         run: &RunLayout,
-        counts: Vec<CountedMount>,
+        database: Option<&RunDatabase>,
         namespace: u64,
         report: &mut GcReport,
     ) -> Result<(), Error> {
         let mut elsewhere = HashSet::new();
-        for mount in counts {
+        for mount in database.map(RunDatabase::mounts).transpose()?.unwrap_or_default() {
             let path = self.mount_point(&mount.layer)?;
             if mount.namespace != namespace {
                 elsewhere.insert(mount.layer);
@@ -54,7 +54,10 @@ impl Store {
         for layer in layers(run)?.filter(|layer| !elsewhere.contains(layer.as_str())) {
             let path = self.mount_point(layer.as_str())?;
             // One with a count that is not mounted loses the count first.
-            if !overlay::is_mounted(&path)? && path::list(&path).is_ok_and(|entries| entries.is_empty()) {
+            let is_free =
+                !overlay::is_mounted(&path)? && path::list(&path).is_ok_and(|entries| entries.is_empty());
+            let written = || database.map(|run| run.hold(|| self.is_written_elsewhere(layer.as_str())));
+            if is_free && !written().transpose()?.unwrap_or(false) {
                 report.add(GarbageKind::MountPoint, path, Some(layer.to_string()), 0);
             }
         }
@@ -83,13 +86,15 @@ impl Store {
         Ok(())
     }
 
-    /// Removes mount points of layers that are not mounted and that nobody has asked to be, wherever.
+    /// Removes mount points of layers that are not mounted and that nobody has asked to be, wherever, and that nobody writes to.
     fn collect_mount_points(&self, namespace: u64, report: &mut GcReport) -> Result<(), Error> {
         for layer in layers(self.run_layout()?)? {
             let path = self.mount_point(layer.as_str())?;
             let removed = self.run()?.update_mount::<_, Error>(layer.as_str(), namespace, |slot| {
                 let free = slot.record.is_none() && !slot.elsewhere;
-                Ok(free && !overlay::is_mounted(&path)? && remove_mount_point(&path)?)
+                let is_over =
+                    free && !overlay::is_mounted(&path)? && !self.is_written_elsewhere(layer.as_str())?;
+                Ok(is_over && remove_mount_point(&path)?)
             })?;
             if removed {
                 report.add(GarbageKind::MountPoint, path, Some(layer.to_string()), 0);

@@ -62,7 +62,7 @@ impl Home<'_> {
             let Error::Layout(LayoutError::Io { source, .. }) = error else { return false };
             source.kind() == io::ErrorKind::AlreadyExists
         };
-        let mut held = hold();
+        let mut held = patiently(hold);
         if held.as_ref().is_err_and(is_taken)
             && disk::lock_state(self.store.layout(), number)? != LockState::Held
         {

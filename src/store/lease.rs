@@ -13,6 +13,7 @@ use crate::error::{Error, InUseError, LookupError, MetaError};
 use crate::meta::{Freed, Query, ReadTxn};
 use crate::types::{LayerId, LeaseId, Timestamp, stored};
 
+use super::mount::patiently;
 use super::remove::{EVERYTHING, Mounts};
 use super::users::{Gone, unneeded};
 use super::{Store, ThingId};
@@ -133,9 +134,9 @@ impl Store {
             && images.database().begin_read()?.lease(id.as_str())?.is_some()
         {
             self.begin_writing()?;
-            return self.hold_users(|| images.end_lease_used_by(id, Some(self)));
+            return patiently(|| self.hold_users(|| images.end_lease_used_by(id, Some(self))));
         }
-        self.end_lease_used_by(id, None)
+        patiently(|| self.end_lease_used_by(id, None))
     }
 
     /// Ends a lease of this store; `user` is the store whose things stand on layers here.

@@ -217,7 +217,8 @@ impl Store {
             if txn.layer(&layer.id)?.is_none() {
                 return Err(LookupError::NotFound { kind: "layer", key: layer.id.clone() }.into());
             }
-            let is_mounted = overlay::is_mounted(&target)?;
+            let there = overlay::look_at(&target)?;
+            let is_mounted = there == Target::Mounted;
             if is_mounted && overlay::is_dead(&target) {
                 // Its program was killed: nobody can use it any more, whoever has asked for it.
                 overlay::unmount(&target, UnmountMode::Detach)?;
@@ -252,8 +253,8 @@ impl Store {
                         }
                     }
                     if let Some((layout, number)) = written {
-                        // The kernel lets both, and says that nobody knows what comes of it.
-                        if slot.elsewhere {
+                        // The kernel lets both, and says that nobody knows what comes of it; and the second has no mark.
+                        if slot.elsewhere || there == Target::Unmounted {
                             let directory = layout.entry_path(Subdirectory::Diffs, DiffName::Entry(number));
                             let what = said(&txn, &layer.id)?;
                             refuse_upper(&directory, || what)?;

@@ -39,9 +39,13 @@ impl Store {
             Some(images) if images.database().begin_read()?.image(id.as_str())?.is_some() => {
                 self.begin_writing()?;
                 // Nobody makes a container on it, or mounts a layer of it, meanwhile.
-                (images, self.hold_users(|| images.doom_own_image(id, Some(self)))?)
+                let doom = || images.doom_own_image(id, Some(self));
+                (images, patiently(|| self.hold_users(doom))?)
             }
-            _ => (self, self.doom_own_image(id, None).map_err(|error| self.said_where(error, &id.into()))?),
+            _ => {
+                let doomed = patiently(|| self.doom_own_image(id, None));
+                (self, doomed.map_err(|error| self.said_where(error, &id.into()))?)
+            }
         };
         self.drop_run_directory(&id.into());
         let (doomed, layers) = doomed;
@@ -141,7 +145,7 @@ impl Store {
                     drop(txn);
                     // Last, as below.
                     self.refuse_mounted(id.as_str(), || format!("the layer {id}"))?;
-                    images.doom_layer(id, named)
+                    Ok((images.clone(), images.doom_own_layer(id, named)?))
                 };
                 patiently(|| self.hold_users(doom))
             }

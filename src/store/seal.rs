@@ -163,12 +163,13 @@ impl Home<'_> {
         };
         self.seen_from().begin_read()?.verify_layer(&record)?;
         self.seen_from().refuse_in_doubt(store, &record)?;
-        // What is sealed is not looked at again. A snapshot is mounted by containerd, which says when it is done with it.
-        if refuse_snapshot(&record, None).is_ok() {
-            self.refuse_written(&record.id, number)?;
-        }
         let held = self.hold_directory(&record.id, number)?;
-        let sealed = self.seal_held(&record, number, gift);
+        // What is sealed is not looked at again. A snapshot is mounted by containerd, which says when it is done with it.
+        let unwritten = match refuse_snapshot(&record, None) {
+            Ok(()) => self.refuse_written(&record.id, number),
+            Err(_) => Ok(()),
+        };
+        let sealed = unwritten.and_then(|()| self.seal_held(&record, number, gift));
         if sealed.is_ok() {
             // While the lock is held: nobody makes it writable again.
             if let Err(error) = store.layout().change_limits(number, Limits::default()) {
@@ -181,6 +182,9 @@ impl Home<'_> {
             }
             if let Err(error) = self.seen_from().forget_lent(id.as_str()) {
                 tracing::debug!(%error, "that others mounted a layer is kept until the next boot");
+            }
+            if let Err(error) = self.seen_from().drop_mount_point(id.as_str()) {
+                tracing::debug!(%error, "a mount point is left for the next collection");
             }
         }
         held.release_after(sealed)

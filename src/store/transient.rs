@@ -240,7 +240,7 @@ impl Store {
             return Ok(None);
         }
         let mut doomed = None;
-        let removed = run.rows().write_without_header::<_, Error>(|txn| {
+        let remove = |txn: &WriteTxn| -> Result<(), Error> {
             let missing = || LookupError::NotFound { kind: "container", key: id.to_string() };
             let record = txn.container(id.as_str())?.ok_or_else(missing)?;
             let own = self.database().begin_read()?;
@@ -255,7 +255,13 @@ impl Store {
             freed.add(txn.remove_layer(&record.layer)?);
             doomed = Some(Doomed::announce(self, freed));
             Ok(())
-        });
+        };
+        // Mounts are made with this handle's own lock.
+        let own_run = self.run()?;
+        let removed = match run.rows().is_same_file(own_run.rows())? {
+            true => run.rows().write_without_header(remove),
+            false => own_run.hold(|| run.rows().write_without_header(remove)),
+        };
         if let (Err(error), Some(doomed)) = (&removed, &doomed)
             && !error.is_outcome_unknown()
         {

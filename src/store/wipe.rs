@@ -178,6 +178,8 @@ impl Store {
     fn wipe_images(&self, options: &WipeOptions, left: &mut Vec<Uncollected>) -> Result<bool, Error> {
         let Some(images) = self.separate_images() else { return Ok(true) };
         moment::pass("own wiped");
+        // Before anybody has to wait for it.
+        images.check_wipe(options)?;
         self.hold_users(|| {
             if !self.begin_read()?.containers()?.is_empty() {
                 return Ok(false);

@@ -18,6 +18,8 @@ use crate::sys::mount::Target;
 use crate::sys::path;
 use crate::types::LayerId;
 
+use super::remove_quietly;
+
 /// How often it is looked whether a mount elsewhere has ended, and how long after the first time: each pause is twice the one before, so
 /// all together are a quarter of a second. One with much to write out may take longer.
 const LOOKS: u32 = 7;
@@ -91,7 +93,7 @@ impl Store {
     /// Whether some overlay writes to a layer that is not mounted here. `false` where its row is damaged: a repair has to go on.
     ///
     /// Called with the lock of the run database.
-    pub(super) fn is_written_elsewhere(&self, layer: &str) -> Result<bool, Error> {
+    pub(crate) fn is_written_elsewhere(&self, layer: &str) -> Result<bool, Error> {
         let directory = match self.directory_of_writable(layer) {
             Err(error) if error.is_damage() || matches!(error, MetaError::Record { .. }) => None,
             directory => directory?,
@@ -106,6 +108,20 @@ impl Store {
         };
         let LayerContent::Writable(number) = record.content else { return Ok(None) };
         Ok(Some(home.store().diff_path(number)))
+    }
+
+    /// Removes the mount point that stayed when a layer was detached while processes used it, if nobody has it mounted.
+    pub(in crate::store) fn drop_mount_point(&self, layer: &str) -> Result<(), Error> {
+        let path = self.mount_point(layer)?;
+        if overlay::look_at(&path)? != Target::Unmounted {
+            return Ok(());
+        }
+        self.run()?.update_mount(layer, self.mount_namespace()?, |slot| {
+            if slot.record.is_none() && !slot.elsewhere && !overlay::is_mounted(&path)? {
+                remove_quietly(&path);
+            }
+            Ok(())
+        })
     }
 
     /// Refuses what takes all layers away, if one of them is written to elsewhere.

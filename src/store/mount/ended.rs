@@ -4,7 +4,7 @@ use layerstore_schema::record::{LayerContent, LayerRecord, MountRecord};
 use layerstore_schema::table::Owner;
 
 use crate::disk::{DiffName, Subdirectory};
-use crate::error::{Error, LookupError, MountError};
+use crate::error::{Error, InUseError, LookupError, MountError};
 use crate::overlay;
 use crate::store::part::Part;
 use crate::store::{Store, SyncMode, ThingId};
@@ -98,7 +98,9 @@ impl Store {
             match remove() {
                 // Somebody may mount it between the two.
                 Err(Error::InUse(kept)) if kept.is_mounted() && tries > 0 => {
-                    tries = tries.saturating_sub(1);
+                    // What is still there by then was mounted by way of another store, and is not ended here.
+                    let left = if matches!(kept, InUseError::MountedElsewhere { .. }) { 1 } else { TRIES };
+                    tries = tries.saturating_sub(1).min(left);
                     self.end_mounts_of_layer(&layer)?;
                 }
                 removed => break removed?,
@@ -162,16 +164,11 @@ impl Store {
             }
             let by_program = record.is_some_and(|(layer, home)| Self::may_have_marks(home, layer, &target));
             // One that was detached may be written to still: so that is done only if processes use it.
-            let mut is_over = mode == UnmountMode::Plain;
-            let unmounted = match by_program && !is_over {
-                true => match overlay::unmount(&target, UnmountMode::Plain) {
-                    Err(MountError::Busy { .. }) => overlay::unmount(&target, mode),
-                    unmounted => {
-                        is_over = true;
-                        unmounted
-                    }
-                },
-                false => overlay::unmount(&target, mode),
+            let (unmounted, lingers) = match overlay::unmount(&target, UnmountMode::Plain) {
+                Err(MountError::Busy { .. }) if mode == UnmountMode::Detach => {
+                    (overlay::unmount(&target, mode), true)
+                }
+                unmounted => (unmounted, false),
             };
             match unmounted {
                 // A count that the kernel does not confirm goes with the error that says so.
@@ -187,11 +184,12 @@ impl Store {
             }
             moment::pass("unmounted");
             let ended = counted.take();
-            // With the directory would go what is mounted there in other mount namespaces.
-            if !slot.elsewhere {
+            // With the directory would go what is mounted there in other mount namespaces. Where one is and no mount, the kernel is
+            // asked who writes.
+            if !slot.elsewhere && !lingers {
                 remove_quietly(&target);
             }
-            if by_program && is_over && !slot.elsewhere {
+            if by_program && !lingers && !slot.elsewhere {
                 Self::settle_ended(record);
             }
             if let (Some((layer, home)), Some(ended)) = (record, ended) {

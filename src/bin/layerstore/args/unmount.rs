@@ -18,7 +18,8 @@ pub struct UnmountArgs {
     #[arg(short, long)]
     pub all: bool,
 
-    /// Take the mount away even while processes use it; they keep what they have open
+    /// Take the mount away even while processes use it; they keep what they have open, and what they may write to is not
+    /// mounted for writing, sealed or removed until they close it
     #[arg(short, long, visible_alias = "force", short_alias = 'f')]
     pub lazy: bool,
 }
