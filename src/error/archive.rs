@@ -258,7 +258,7 @@ pub enum SplitError {
         source: io::Error,
     },
     /// A file's content is not what was imported.
-    #[error("the file with content {content} has changed: restore or import the layer again")]
+    #[error("the file with content {content} has changed since it came in")]
     Mismatch {
         /// The content hash that was expected.
         content: String,

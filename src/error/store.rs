@@ -432,7 +432,9 @@ impl Error {
                 Some("name another store with --root, or give the run root a place of its own with --runroot")
             }
             // What is written there is no part of the store.
-            Error::Oci(_) | Error::Export(_) if self.is_out_of_space() => {
+            Error::Oci(_) | Error::Export(_) | Error::Meta(MetaError::Backup { .. })
+                if self.is_out_of_space() =>
+            {
                 Some("the disk of what is written to is full: make room there, or name another place")
             }
             _ if self.is_out_of_space() => {

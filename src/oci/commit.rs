@@ -11,7 +11,7 @@ use super::load::{MANIFEST_ITEM, created};
 use super::manifest::{Descriptor, Manifest};
 use super::media_type;
 use super::platform::Platform;
-use crate::error::{Error, ImportError, LookupError, OciError};
+use crate::error::{ArchiveError, Error, ExportError, ImportError, LookupError, OciError};
 use crate::image::Image;
 use crate::layer::{LayerBlob, ProgressFn};
 use crate::store::{BlobInput, ImageImport, LayerImport, Store, View};
@@ -124,7 +124,11 @@ impl Store {
         let file = self.spool().map_err(io_error)?;
         let mut hashing = Hashing::new(file, Algorithm::Sha256);
         let mut buffered = io::BufWriter::with_capacity(128 * 1024, &mut hashing);
-        self.export(txn, layer, None, &mut buffered)?;
+        self.export(txn, layer, None, &mut buffered).map_err(|error| match error {
+            // It is the store's own disk.
+            Error::Export(ExportError::Archive(ArchiveError::Write(error))) => io_error(error),
+            error => error,
+        })?;
         buffered.flush().map_err(io_error)?;
         drop(buffered);
         let (file, digest, size) = hashing.finish();

@@ -182,7 +182,7 @@ fn what_a_message_names_can_be_given_to_the_next_command() {
     assert_eq!(dir.mounts(), Vec::<std::path::PathBuf>::new());
     drop(used);
     let error = dir.layerstore(["unmount", path]).assert_exit(1);
-    assert!(error.contains(path), "{error}");
+    assert!(error.contains(path) && error.contains("is not mounted"), "{error}");
 
     dir.layerstore(["create-layer", "--name", "below"]).assert_success();
     dir.layerstore(["create-layer", "below"]).assert_success();

@@ -11,7 +11,7 @@ use rustix::mount::MountFlags;
 use super::{entries, image, lists, load_base};
 use crate::support::machine;
 use crate::support::oci::{Compression, Image, Layer};
-use crate::support::tar::Member;
+use crate::support::tar::{Member, archive};
 use crate::support::{Dir, TestCommand};
 
 #[test]
@@ -59,6 +59,15 @@ fn what_is_written_to_is_told_from_the_store() {
         assert!(error.contains("No space left"), "{error}");
         assert!(error.contains("hint: the disk of what is written to is full"), "{error}");
     }
+    fill(&target.join("fill"));
+    let error = dir.layerstore(["backup", target.join("copy").to_str().unwrap()]).assert_exit(1);
+    assert!(error.contains("hint: the disk of what is written to is full"), "{error}");
+}
+
+/// Takes what is left of a disk.
+fn fill(at: &Path) {
+    let mut file = File::create(at).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
 }
 
 #[test]
@@ -72,10 +81,15 @@ fn removal_on_a_full_disk_gets_the_reserve() {
         Err(error) => skip!("cannot mount a tmpfs: {error}"),
     };
     load_base(&dir);
-    let mut fill = File::create(beside(&root).join("fill")).unwrap();
-    while fill.write_all(&[1; 4096]).is_ok() {}
-    let error = dir.layerstore(["create-container", "base"]).assert_exit(1);
-    assert!(error.contains("hint: remove images or containers"), "{error}");
+    dir.layerstore(["create-container", "--name", "web"]).assert_success();
+    let layer = dir.layerstore(["inspect", "web"]).json()[0]["layer"].clone();
+    let written = archive(&[Member::file("file", vec![7; 1 << 20])]);
+    dir.layerstore(["apply", layer.as_str().unwrap()]).stdin(written).assert_success();
+    fill(&beside(&root).join("fill"));
+    for command in [&["create-container", "base"][..], &["commit", "web"]] {
+        let error = dir.layerstore(command).assert_exit(1);
+        assert!(error.contains("hint: remove images or containers"), "{error}");
+    }
     // The commit failed, and the database says that nothing came of it: the container's directory is gone.
     dir.layerstore(["check"]).assert_success();
     // The mount counts are where they belong: on another filesystem.

@@ -145,14 +145,15 @@ fn image_with_two_names_loses_one_then_goes() {
 fn image_goes_with_its_containers_if_forced() {
     let dir = Dir::new("rmi-force");
     load_base(&dir);
-    dir.layerstore(["create-container", "base", "--name", "web"]).assert_success();
+    let web = dir.layerstore(["create-container", "base", "--name", "web"]).stdout();
     dir.layerstore(["create-container", "--name", "other"]).assert_success();
     if can_mount() {
         mount(&dir, "web");
     }
     dir.layerstore(["rmi", "base"]).assert_exit(1);
     let removed = dir.layerstore(["rmi", "--force", "base", "--json"]).json();
-    assert_eq!(removed[0]["layers"].as_array().unwrap().len(), 2);
+    assert_eq!([&removed[0]["kind"], &removed[0]["id"]], ["container", web.trim()]);
+    assert_eq!(removed[1]["layers"].as_array().unwrap().len(), 2);
     let [_, images, containers] = lists(&dir);
     assert_eq!(images, json!([]));
     assert_eq!(containers[0]["names"], json!(["other"]));

@@ -9,7 +9,7 @@ use super::CompressionKind;
 /// Write the tar of a container's, image's or layer's changes
 ///
 /// For a layer that came from a tar these are the bytes that came in, each file verified on its way. Deleted files are
-/// whiteouts: empty files named .wh.NAME. With --since it is what turns another thing into this one.
+/// whiteouts: empty files named .wh.NAME. Sockets are left out: whoever listens makes them anew. With --since it is what turns another thing into this one.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "export",

@@ -5,7 +5,7 @@ use clap::Args;
 /// Remove images, with the layers that nothing else needs
 ///
 /// An image with several names only loses the name that was given; its id removes it whole. An image with containers
-/// stays, unless --force is given. Prints what was done, one line for each name and each id.
+/// stays, unless --force is given. Prints what was done, one line for each name and each id, those of containers included.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,7 @@
 //! `layerstore apply`.
 
+use layerstore::{Error, InUseError};
+
 use super::create_layer::print;
 use super::put_layer::{apply_options, failed, name, open};
 use crate::args::ApplyArgs;
@@ -15,6 +17,11 @@ pub fn run(args: ApplyArgs, context: &Context) -> Result<(), Failure> {
     let (input, name) = (open(&args.archive)?, name(&args.archive));
     let mut options = apply_options(args.archive);
     options.change_under_others = args.change_under_others;
-    let layer = store.apply_diff(&layer.id, input, &options).map_err(|error| failed(&name, error))?;
+    let applied = store.apply_diff(&layer.id, input, &options).inspect_err(|error| {
+        if let Error::InUse(InUseError::LayerHasChild { .. } | InUseError::LayerOfImage { .. }) = error {
+            context.note("--change-under-others changes it all the same");
+        }
+    });
+    let layer = applied.map_err(|error| failed(&name, error))?;
     print(&store, &layer, None, context)
 }

@@ -1,6 +1,8 @@
 //! `layerstore rmi`.
 
-use layerstore::{Container, Error, Image, Kind, Name, Store, UnmountMode};
+use std::fmt;
+
+use layerstore::{Container, ContainerId, Error, Image, ImageId, Kind, LayerId, Name, Store, UnmountMode};
 use serde_json::{Value, json};
 
 use super::rm;
@@ -12,27 +14,20 @@ use crate::output::json::Bytes;
 pub fn run(args: &RmiArgs, context: &Context) -> Result<(), Failure> {
     let store = context.existing_store()?;
     let mut removed: Vec<Value> = Vec::new();
-    let done = super::each(&args.images, context, |key| {
-        let done = match store.image(key).map_err(Failure::from) {
-            Ok(image) => remove(&store, &image, key, (args, context))?,
-            Err(failure) if args.ignore && failure.is_not_found() => return Ok(()),
-            Err(failure) if failure.is_not_found() => {
-                return Err(rm::other_kind(&store, key, Kind::Image)?.unwrap_or(failure));
-            }
-            Err(failure) => return Err(failure),
-        };
-        match (done, context.out().is_json()) {
-            (Removed::Name, false) => context.out().line(format_args!("untagged: {key}")),
-            (Removed::Image { id, .. }, false) => context.out().line(format_args!("removed: {id}")),
-            (Removed::Name, true) => {
-                removed.push(json!({ "untagged": key }));
-                Ok(())
-            }
-            (Removed::Image { id, layers, left }, true) => {
-                removed.push(json!({ "kind": "image", "id": id, "layers": layers, "left": left }));
-                Ok(())
-            }
+    let mut tell = |done: Removed<'_>| match context.out().is_json() {
+        true => {
+            removed.push(done.json());
+            Ok(())
         }
+        false => context.out().line(format_args!("{done}")),
+    };
+    let done = super::each(&args.images, context, |key| match store.image(key).map_err(Failure::from) {
+        Ok(image) => remove(&store, &image, key, (args, context), &mut tell),
+        Err(failure) if args.ignore && failure.is_not_found() => Ok(()),
+        Err(failure) if failure.is_not_found() => {
+            Err(rm::other_kind(&store, key, Kind::Image)?.unwrap_or(failure))
+        }
+        Err(failure) => Err(failure),
     });
     if context.out().is_json() {
         context.out().json(&removed)?;
@@ -66,12 +61,35 @@ fn containers_of(store: &Store, image: &Image) -> Result<Vec<Container>, Failure
     Ok(containers)
 }
 
-/// What became of an image.
-enum Removed {
-    /// It lost a name.
-    Name,
-    /// It is gone, with these layers, and these files could not be deleted.
-    Image { id: String, layers: Vec<String>, left: Vec<Bytes> },
+/// What was taken away, and the files of it that could not be deleted.
+enum Removed<'n> {
+    Name(&'n Name),
+    Container(&'n ContainerId, Vec<Bytes>),
+    /// With these layers.
+    Image(&'n ImageId, Vec<LayerId>, Vec<Bytes>),
+}
+
+impl Removed<'_> {
+    fn json(self) -> Value {
+        match self {
+            Removed::Name(name) => json!({ "untagged": name.as_str() }),
+            Removed::Container(id, left) => json!({ "kind": "container", "id": id.as_str(), "left": left }),
+            Removed::Image(id, layers, left) => {
+                let layers: Vec<_> = layers.iter().map(LayerId::as_str).collect();
+                json!({ "kind": "image", "id": id.as_str(), "layers": layers, "left": left })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Removed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Removed::Name(name) => write!(f, "untagged: {name}"),
+            Removed::Container(id, _) => write!(f, "removed: {id}"),
+            Removed::Image(id, ..) => write!(f, "removed: {id}"),
+        }
+    }
 }
 
 fn remove(
@@ -79,7 +97,8 @@ fn remove(
     image: &Image,
     key: &str,
     (args, context): (&RmiArgs, &Context),
-) -> Result<Removed, Failure> {
+    tell: &mut dyn FnMut(Removed<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     // Before containers go in vain.
     if let Some(root) = &image.image_store {
         let (id, root) = (image.id.to_string(), root.clone());
@@ -87,17 +106,16 @@ fn remove(
     }
     if let Some(name) = lost_name(image, key) {
         store.write(|txn| txn.remove_name(image, name))?;
-        return Ok(Removed::Name);
+        return tell(Removed::Name(name));
     }
-    let mut left = Vec::new();
     if args.force {
         for container in containers_of(store, image)? {
             let remove = || store.begin_removing_container(&container.id);
-            left.extend(rm::end(store.end_mounts_to(&container, remove)?, args.lazy, context));
+            let left = rm::end(store.end_mounts_to(&container, remove)?, args.lazy, context);
+            tell(Removed::Container(&container.id, left))?;
         }
     }
     let (layers, removal) = store.begin_removing_image(&image.id)?;
-    left.extend(rm::end(removal, args.lazy, context));
-    let layers = layers.iter().map(ToString::to_string).collect();
-    Ok(Removed::Image { id: image.id.to_string(), layers, left })
+    let left = rm::end(removal, args.lazy, context);
+    tell(Removed::Image(&image.id, layers, left))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use layerstore::{Error, LayerId, MountError, Store, UnmountMode};
+use layerstore::{Error, LayerId, LookupError, MountError, Store, UnmountMode};
 use serde_json::json;
 
 use crate::args::UnmountArgs;
@@ -17,7 +17,7 @@ pub fn run(args: &UnmountArgs, context: &Context) -> Result<(), Failure> {
     super::each(&args.things, context, |key| {
         let thing = match mounted_at(&store, key)? {
             Some(layer) => layer.into(),
-            None => store.thing(key)?.id(),
+            None => store.thing(key).map(|thing| thing.id()).map_err(|error| not_mounted(error, key))?,
         };
         let unmounted =
             if args.all { store.unmount_all(&thing, mode).map(|()| 0) } else { store.unmount(&thing, mode) };
@@ -35,6 +35,16 @@ pub fn run(args: &UnmountArgs, context: &Context) -> Result<(), Failure> {
         Ok(())
     })?;
     if context.out().is_json() { context.out().json(&done) } else { Ok(()) }
+}
+
+/// Nothing has a path for its name, as a rule: it is that of a mount which has ended.
+fn not_mounted(error: Error, key: &str) -> Failure {
+    match error {
+        Error::Lookup(LookupError::NotFound { .. }) if Path::new(key).is_absolute() => {
+            Failure::NotMounted { thing: key.to_owned() }
+        }
+        error => error.into(),
+    }
 }
 
 /// The layer that is mounted at this path, as `mount` and messages give it.
