@@ -20,7 +20,8 @@ impl Store {
     /// Gives one mount back, and unmounts with the last. Returns how many are left. A layer that is not there any more is unmounted by its
     /// id, as [`mounts`](Self::mounts) tells it: what is mounted for reading can be removed in another mount namespace.
     ///
-    /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it.
+    /// With [`UnmountMode::Detach`] the mount leaves the tree even while processes use it. Its mount point stays then: what they may write to
+    /// is not mounted for writing, sealed or removed until they end.
     ///
     /// Returns [`Error::Mount`] with [`NotMounted`](crate::MountError::NotMounted) if it is not mounted, and with
     /// [`Busy`](crate::MountError::Busy) if processes use it; the count is unchanged then. It is
