@@ -50,6 +50,10 @@ pub(super) fn unneeded(txn: &impl Query, top: &str, gone: &mut Gone) -> Result<V
 pub(super) fn unused_image(txn: &impl Query, id: &ImageId, beside: &[ReadTxn]) -> Result<ImageRecord, Error> {
     let missing = || LookupError::NotFound { kind: "image", key: id.to_string() };
     let record = txn.image(id.as_str())?.ok_or_else(missing)?;
+    // First: who removes containers that are in the way does so for nothing then.
+    if let Some(kept) = keeper_of(txn, Owner::Image, id.as_str())? {
+        return Err(kept.into());
+    }
     let mut used = container_on(txn, id)?;
     // Rows that have the image themselves need no other.
     for rows in beside {
@@ -57,12 +61,11 @@ pub(super) fn unused_image(txn: &impl Query, id: &ImageId, beside: &[ReadTxn]) -
             used = container_on(rows, id)?;
         }
     }
-    if let Some(ContainerRecord { id: container, names, .. }) = used {
-        let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
-        return Err(InUseError::ImageOfContainer { image, container }.into());
-    }
-    match keeper_of(txn, Owner::Image, id.as_str())? {
-        Some(kept) => Err(kept.into()),
+    match used {
+        Some(ContainerRecord { id: container, names, .. }) => {
+            let (image, container) = (shown(&record.names, &record.id), shown(&names, &container));
+            Err(InUseError::ImageOfContainer { image, container }.into())
+        }
         None => Ok(record),
     }
 }

@@ -1,10 +1,13 @@
 //! Images: load, commit, save, names, rmi.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{TAG, can_mount, entries, image, lists, load_base, mount};
 use crate::support::Dir;
 use crate::support::oci::{ReadImage, blob_path};
+use crate::support::store::open;
 
 #[test]
 fn loaded_image_is_saved_as_it_came() {
@@ -151,6 +154,21 @@ fn image_goes_with_its_containers_if_forced() {
         mount(&dir, "web");
     }
     dir.layerstore(["rmi", "base"]).assert_exit(1);
+    if can_mount() {
+        mount(&dir, "base");
+        let error = dir.layerstore(["rmi", "--force", "base"]).assert_exit(1);
+        assert!(error.contains("the image") && error.contains("is mounted"), "{error}");
+        dir.layerstore(["unmount", "base"]).assert_success();
+    }
+    {
+        let store = open(&dir);
+        let (lease, image) = ("kept".parse().unwrap(), store.image("base").unwrap());
+        store.lease(&lease, &image, Duration::from_secs(3600)).unwrap();
+        let error = dir.layerstore(["rmi", "--force", "base"]).assert_exit(1);
+        assert!(error.contains("is kept by the lease kept"), "{error}");
+        store.end_lease(&lease).unwrap();
+    }
+    assert_eq!(lists(&dir)[2].as_array().unwrap().len(), 2, "none goes in vain");
     let removed = dir.layerstore(["rmi", "--force", "base", "--json"]).json();
     assert_eq!([&removed[0]["kind"], &removed[0]["id"]], ["container", web.trim()]);
     assert_eq!(removed[1]["layers"].as_array().unwrap().len(), 2);

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use layerstore::{Container, ContainerId, Error, Image, ImageId, Kind, LayerId, Name, Store, UnmountMode};
+use layerstore::{
+    Container, ContainerId, Error, Image, ImageId, InUseError, Kind, LayerId, Name, Store, UnmountMode,
+};
 use serde_json::{Value, json};
 
 use super::rm;
@@ -53,6 +55,20 @@ pub fn unmount_before(args: &RmiArgs, context: &Context) -> Result<(), Failure> 
 /// The name that an image loses, and nothing else, as it has others.
 fn lost_name<'i>(image: &'i Image, key: &str) -> Option<&'i Name> {
     image.names.iter().find(|name| name.as_str() == key).filter(|_| image.names.len() > 1)
+}
+
+/// Refuses what containers would be removed for in vain.
+fn refuse_kept(store: &Store, image: &Image) -> Result<(), Failure> {
+    if let Err(error @ Error::InUse(InUseError::Leased { .. })) = store.layers_removed_with(&image.id) {
+        return Err(error.into());
+    }
+    match image.top_layer.as_ref().map(|_| store.mounted(image)).transpose()?.flatten() {
+        Some(mount) => {
+            let (what, target) = (format!("the image {}", image.id), mount.path().display().to_string());
+            Err(Error::from(InUseError::Mounted { what, target }).into())
+        }
+        None => Ok(()),
+    }
 }
 
 fn containers_of(store: &Store, image: &Image) -> Result<Vec<Container>, Failure> {
@@ -109,6 +125,7 @@ fn remove(
         return tell(Removed::Name(name));
     }
     if args.force {
+        refuse_kept(store, image)?;
         for container in containers_of(store, image)? {
             let remove = || store.begin_removing_container(&container.id);
             let left = rm::end(store.end_mounts_to(&container, remove)?, args.lazy, context);
