@@ -195,8 +195,8 @@ pub enum InUseError {
     /// A layer is being written to through a mount that is not seen here: one of another mount namespace, or one that was taken
     /// away by hand while processes use it. Of what a program mounts, and of what is mounted for reading, nobody can tell.
     #[error(
-        "{what} is in use through a mount that is not seen here, such as one of another `layerstore unshare`; unmount it \
-         there, or end the processes that use it"
+        "{what} is in use through a mount that is not seen here, such as one of another `layerstore unshare`, or one that was \
+         unmounted lazily; unmount it there, or end the processes that use it"
     )]
     MountedElsewhere {
         /// The layer or container.
