@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerstore::oci::{LoadOptions, Source};
 use layerstore::{
@@ -279,6 +279,15 @@ fn files_that_were_written_are_read_if_asked() {
 }
 
 /// Layers come, go, and are written to meanwhile, and none has another byte for it.
+/// One of those that work, whose number is lower when it is dropped: also if it fails, or who waits for it would never end.
+struct Worker<'n>(&'n AtomicUsize);
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn others_may_do_what_they_like() {
     let dir = Dir::new("dedup-beside");
@@ -288,7 +297,7 @@ fn others_may_do_what_they_like() {
     };
     let store = open(&root, &dir);
     let equal: Vec<_> = (0..8).map(|number| (format!("file-{number}"), noise(number, 20_000))).collect();
-    let end = AtomicBool::new(false);
+    let working = AtomicUsize::new(2);
     let members = |own: u64| {
         let mut members: Vec<_> = equal.iter().map(|(name, bytes)| Member::file(name, bytes)).collect();
         members.push(Member::file("own", noise(1000 + own, 6000)));
@@ -297,8 +306,9 @@ fn others_may_do_what_they_like() {
     std::thread::scope(|scope| {
         for worker in 0..2 {
             let (store, members) = (store.clone(), &members);
-            let end = &end;
+            let at_work = Worker(&working);
             scope.spawn(move || {
+                let _at_work = at_work;
                 for round in 0..12 {
                     let name = format!("layer-{worker}-{round}");
                     let tar = members(worker * 100 + round);
@@ -316,11 +326,10 @@ fn others_may_do_what_they_like() {
                         store.remove_layer(&layer.id).unwrap();
                     }
                 }
-                end.store(worker == 1, Ordering::Relaxed);
             });
         }
         scope.spawn(|| {
-            while !end.load(Ordering::Relaxed) {
+            while working.load(Ordering::Relaxed) > 0 {
                 let mut options = DedupOptions::default();
                 options.writable = true;
                 let report = store.dedup(&options).unwrap();

@@ -29,6 +29,9 @@ use crate::support::machine;
 /// The sessions take turns: each has threads and disks enough.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// How many sessions are run at the most until one has cut the power where something was not written yet: that is for chance.
+const TRIES: usize = 10;
+
 /// Why no session can run here.
 fn obstacle(filesystem: Filesystem) -> Option<String> {
     let mkfs = filesystem.mkfs();
@@ -97,7 +100,7 @@ fn losses_are_seen_when_nothing_is_synced() {
     if let Some(why) = obstacle(Filesystem::Ext4) {
         skip!("{why}");
     }
-    assert!(run(Filesystem::Ext4, Sync::Nothing).losses > 0);
+    assert!((0..TRIES).any(|_| run(Filesystem::Ext4, Sync::Nothing).losses > 0));
 }
 
 /// Each layer is whole, or its use is refused: it never has other files than those that came in.
@@ -105,10 +108,13 @@ fn what_is_lost_is_refused(filesystem: Filesystem) {
     if let Some(why) = obstacle(filesystem) {
         skip!("{why}");
     }
-    let tally = run(filesystem, Sync::Records);
-    assert_eq!(tally.losses, 0);
+    let is_refused = |_| {
+        let tally = run(filesystem, Sync::Records);
+        assert_eq!(tally.losses, 0);
+        tally.refused > 0
+    };
     // Else nothing was tried.
-    assert!(tally.refused > 0);
+    assert!((0..TRIES).any(is_refused));
 }
 
 #[test]
