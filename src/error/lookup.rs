@@ -266,6 +266,12 @@ impl InUseError {
     pub fn is_mounted(&self) -> bool {
         matches!(self, InUseError::Mounted { .. } | InUseError::MountedElsewhere { .. })
     }
+
+    /// Whether images or other layers stand on a layer, which is changed all the same with
+    /// [`change_under_others`](crate::MountOptions::change_under_others).
+    pub fn is_below_others(&self) -> bool {
+        matches!(self, InUseError::LayerHasChild { .. } | InUseError::LayerOfImage { .. })
+    }
 }
 
 /// What a user has who was given so many ids, of which so many are free.

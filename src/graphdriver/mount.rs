@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::driver::{Driver, is_missing, is_read_write};
 use super::options::{Dialect, GetOptions};
-use crate::error::{Error, InUseError, MountError};
+use crate::error::{Error, MountError};
 use crate::store::{MountOptions, UnmountMode};
 use crate::sys::userns::{IdExtent, IdMaps};
 use crate::types::LayerId;
@@ -57,7 +57,7 @@ impl Driver {
     /// see [`MountOptions::id_maps`].
     ///
     /// Returns [`Error::Lookup`] if the layer is not there, [`Error::InUse`] with
-    /// [`MountedForReading`](InUseError::MountedForReading) if it is to be written to and was mounted with `ro`, and what [`Store::mount`](crate::Store::mount) does.
+    /// [`MountedForReading`](crate::InUseError::MountedForReading) if it is to be written to and was mounted with `ro`, and what [`Store::mount`](crate::Store::mount) does.
     pub fn get(&self, id: &LayerId, options: &GetOptions) -> Result<PathBuf, Error> {
         let layer = self.layer(id)?;
         let mut mount = MountOptions {
@@ -78,7 +78,7 @@ impl Driver {
             mount.id_maps = Some(maps.clone());
         }
         let mounted = match self.store().mount(id, &mount) {
-            Err(Error::InUse(InUseError::LayerHasChild { .. } | InUseError::LayerOfImage { .. })) => {
+            Err(Error::InUse(used)) if used.is_below_others() => {
                 mount.read_only = true;
                 self.store().mount(id, &mount)
             }

@@ -1,6 +1,6 @@
 //! `layerstore apply`.
 
-use layerstore::{Error, InUseError};
+use layerstore::Error;
 
 use super::create_layer::print;
 use super::put_layer::{apply_options, failed, name, open};
@@ -18,7 +18,7 @@ pub fn run(args: ApplyArgs, context: &Context) -> Result<(), Failure> {
     let mut options = apply_options(args.archive);
     options.change_under_others = args.change_under_others;
     let applied = store.apply_diff(&layer.id, input, &options).inspect_err(|error| {
-        if let Error::InUse(InUseError::LayerHasChild { .. } | InUseError::LayerOfImage { .. }) = error {
+        if matches!(error, Error::InUse(used) if used.is_below_others()) {
             context.note("--change-under-others changes it all the same");
         }
     });

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use layerstore::{Error, InUseError, MountOptions, Store};
+use layerstore::{Error, MountOptions, Store};
 use serde_json::json;
 
 use super::layers::Users;
@@ -26,7 +26,7 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     options.options = args.options;
     options.label = args.label;
     let mount = store.mount(&thing, &options).inspect_err(|error| {
-        if let Error::InUse(InUseError::LayerHasChild { .. } | InUseError::LayerOfImage { .. }) = error {
+        if matches!(error, Error::InUse(used) if used.is_below_others()) {
             context
                 .note("--read-only mounts it as it is, and --change-under-others for writing all the same");
         }
