@@ -9,7 +9,7 @@ use crate::support::{Dir, TestCommand};
 
 /// The program with the store of `dir`, under a limit: an option of `ulimit` and its value.
 fn limited(dir: &Dir, root: &Path, limit: &str, arguments: &[&str]) -> TestCommand {
-    TestCommand::new("sh")
+    TestCommand::bare("sh")
         .args(["-euc", r#"ulimit $1; shift; exec "$@""#, "sh", limit])
         .arg(binary())
         .args(["--root".as_ref(), root.as_os_str(), "--runroot".as_ref(), dir.run_root().as_os_str()])

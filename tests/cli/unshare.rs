@@ -121,7 +121,7 @@ fn while_mounted_elsewhere(dir: &Dir, script: &str) -> (String, String) {
         "$@" create-layer below --name child > /dev/null; eval "$script"
         echo >&4; wait $!
     "#;
-    let told = TestCommand::new("sh")
+    let told = TestCommand::bare("sh")
         .args(["-uc", whole, "sh"])
         .arg(dir.path())
         .arg(script)

@@ -33,6 +33,20 @@ impl TestCommand {
         Self { command, stdin: Vec::new() }
     }
 
+    /// Any program, which has nothing open but its standard streams: what this process was given besides is taken off a limit of
+    /// open files.
+    pub fn bare(program: impl AsRef<OsStr>) -> Self {
+        // Other shells take one digit only.
+        let script = r#"
+            for descriptor in /proc/self/fd/*; do
+                descriptor=${descriptor##*/}
+                [ $descriptor -le 2 ] || eval "exec $descriptor>&-"
+            done
+            exec "$@"
+        "#;
+        Self::new("bash").args(["-c", script, "bash"]).arg(program)
+    }
+
     /// The program under test. `LAYERSTORE_BIN` names another copy than the one that cargo built.
     pub fn layerstore() -> Self {
         Self::new(binary())
