@@ -1,5 +1,6 @@
 //! Creating and removing containers.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use layerstore_schema::record::{ContainerRecord, LayerContent, LayerRecord};
@@ -349,7 +350,7 @@ impl NewContainer<'_> {
             return Err(taken("layer", &layer.id).into());
         }
         view.refuse_name(Owner::Container, &record.id)?;
-        for name in &record.names {
+        for name in record.names.iter().collect::<BTreeSet<_>>() {
             if let Some(holder) = view.named(Owner::Container, name)? {
                 return Err(MetaError::NameInUse { kind: "container", name: name.clone(), holder }.into());
             }

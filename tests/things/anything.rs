@@ -2,8 +2,9 @@
 
 use layerstore::config::{Environment, Settings};
 use layerstore::{
-    CheckLevel, CheckOptions, ContainerOptions, Digest, Error, GarbageKind, InUseError, Kind, LookupError,
-    MetaError, MountError, MountOptions, RepairOptions, Store, StoreOptions, Thing, UnmountMode, ValueError,
+    CheckLevel, CheckOptions, ContainerOptions, Digest, Error, GarbageKind, InUseError, Kind, LayerOptions,
+    LookupError, MetaError, MountError, MountOptions, RepairOptions, Store, StoreOptions, Thing, UnmountMode,
+    ValueError,
 };
 
 use super::{base, entries, on, open};
@@ -228,6 +229,28 @@ fn names_move_between_things_of_a_kind() {
     assert_eq!(store.names(&first).unwrap(), []);
     store.move_names(&first.layer, &parsed(&["web"])).unwrap();
     assert_eq!(store.container("web").unwrap().id, second.id, "a layer's name is another");
+}
+
+/// Of several names that others have, the first in the order of their bytes is told, whatever is made or given all of its names.
+#[test]
+fn of_names_that_are_taken_the_first_is_told() {
+    let dir = Dir::new("taken-names");
+    let store = open(&dir);
+    let is_one = |kind: &str, refused: Error| match refused {
+        Error::Meta(MetaError::NameInUse { name, .. }) => assert_eq!(name, "one", "{kind}"),
+        refused => panic!("{kind}: {refused:?}"),
+    };
+    let (mut layer, mut container) = (LayerOptions::default(), ContainerOptions::default());
+    for name in ["one", "two"] {
+        store.create_layer(None, &LayerOptions::named(name)).unwrap();
+        store.create_container(None, &ContainerOptions::named(name)).unwrap();
+        layer.names.insert(0, name.to_owned());
+        container.names.insert(0, name.to_owned());
+    }
+    is_one("a new layer", store.create_layer(None, &layer).unwrap_err());
+    is_one("a new container", store.create_container(None, &container).unwrap_err());
+    let free = store.create_container(None, &ContainerOptions::default()).unwrap();
+    is_one("a container", store.set_names(&free, &parsed(&["two", "one"])).unwrap_err());
 }
 
 #[test]
