@@ -140,6 +140,16 @@ impl State {
         std::iter::successors(top, next).map(str::to_owned).collect()
     }
 
+    /// Whether nobody writes to any layer that a layer or an image shows. Not so of what is not there.
+    pub fn is_sealed(&self, kind: Kind, id: &str) -> bool {
+        let top = match kind {
+            Kind::Layer => self.layers.contains_key(id).then_some(Some(id)),
+            Kind::Image => self.images.get(id).map(|image| image.top.as_deref()),
+            Kind::Container => None,
+        };
+        top.is_some_and(|top| self.chain(top).iter().all(|layer| !self.layers[layer].writable))
+    }
+
     /// The files that a mount of a layer shows.
     pub fn merged(&self, top: Option<&str>) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();

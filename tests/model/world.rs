@@ -78,14 +78,12 @@ impl World {
         let handle = if is_first { &self.first } else { &self.second }.clone();
         let removed = match action {
             Action::RemoveImage(id) => Some((Kind::Image, id)),
-            // What is written to is in no sum.
-            Action::RemoveLayer(id) if self.state.layers.get(id).is_some_and(|layer| !layer.writable) => {
-                Some((Kind::Layer, id))
-            }
+            Action::RemoveLayer(id) => Some((Kind::Layer, id)),
             _ => None,
         };
         let frees = match removed {
-            Some((kind, id)) if self.state.common(kind, id).is_some() => {
+            // What is written to is in no sum.
+            Some((kind, id)) if self.state.is_sealed(kind, id) => {
                 let of = Target { kind, id: id.clone() }.thing();
                 let bytes = handle.status().map_err(said)?.layer_bytes;
                 Some((bytes, handle.usage(of).map_err(said)?.unique))
