@@ -81,16 +81,16 @@ fn mounts_of_the_outside_come_and_go_and_none_gets_out() {
         mount -t tmpfs before "$shared/before"
         setpriv --reuid=54321 --regid=54321 --clear-groups -- "$1/layerstore" -q unshare sh -euc '
             cd "$0"; mount -t tmpfs inside inside
-            echo > ready; read -r _ < go || true
+            echo > ready; timeout 60 sh -c "read -r _ < go" || true
             grep -o "shared/[a-z]* " /proc/self/mountinfo
         ' "$shared" &
-        read -r _ < "$shared/ready" || true
+        timeout 60 sh -c 'read -r _ < "$0"' "$shared/ready" || true
         if grep "$shared/inside" /proc/self/mountinfo; then echo "a mount got out"; fi
         umount "$shared/before"; mount -t tmpfs after "$shared/after"
-        echo > "$shared/go"; wait $!
+        timeout 60 sh -c 'echo > "$0"' "$shared/go"; wait $!
     "#;
-    let told =
-        TestCommand::new("unshare").args(["--mount", "sh", "-euc", script, "sh"]).arg(dir.path()).stdout();
+    let unshare = TestCommand::new("unshare").args(["--mount", "sh", "-euc", script, "sh"]).arg(dir.path());
+    let told = unshare.env("HOME", dir.path()).stdout();
     let mut seen: Vec<_> = told.lines().map(str::trim).collect();
     seen.sort_unstable();
     assert_eq!(seen, ["shared/after", "shared/inside"]);
