@@ -278,7 +278,6 @@ fn files_that_were_written_are_read_if_asked() {
     assert_whole(&store);
 }
 
-/// Layers come, go, and are written to meanwhile, and none has another byte for it.
 /// One of those that work, whose number is lower when it is dropped: also if it fails, or who waits for it would never end.
 struct Worker<'n>(&'n AtomicUsize);
 
@@ -288,6 +287,7 @@ impl Drop for Worker<'_> {
     }
 }
 
+/// Layers come, go, and are written to meanwhile, and none has another byte for it.
 #[test]
 fn others_may_do_what_they_like() {
     let dir = Dir::new("dedup-beside");
