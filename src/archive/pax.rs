@@ -18,7 +18,7 @@ pub(super) struct Records {
     /// In byte order of their names, each name once.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub sparse: SparseRecords,
-    /// Whether a value before the size has a newline in it. Some readers end the record there and then do not find the size.
+    /// Whether a record before the size has a newline in it. Some readers end the record there and then do not find the size.
     pub size_after_newline: bool,
 }
 
@@ -55,9 +55,9 @@ impl Records {
             let (key, value) = take_record(&mut body)?;
             records.put(key, value)?;
             records.size_after_newline |= has_newline && key == b"size";
-            has_newline |= value.contains(&b'\n');
-            if has_record(value) {
-                return Err("a value has a line that reads like a record of its own");
+            has_newline |= [key, value].iter().any(|text| text.contains(&b'\n'));
+            if hides_record(key, value) {
+                return Err("a line inside a record reads like a record of its own");
             }
         }
         records.xattrs.sort_unstable();
@@ -198,9 +198,12 @@ fn take_record<'a>(body: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Reason> 
     Ok((key, value.get(1..).unwrap_or_default()))
 }
 
-/// Whether a line of the value, other than the first, is a record to those who split a header at newlines.
-fn has_record(value: &[u8]) -> bool {
-    value.split(|&byte| byte == b'\n').skip(1).any(|line| {
+/// Whether a line of the record, other than the first, is a record to those who split a header at newlines.
+fn hides_record(key: &[u8], value: &[u8]) -> bool {
+    if ![key, value].iter().any(|text| text.contains(&b'\n')) {
+        return false;
+    }
+    [key, b"=", value].concat().split(|&byte| byte == b'\n').skip(1).any(|line| {
         let mut halves = line.splitn(2, |&byte| byte == b' ');
         // The length counts the newline, too.
         let is_length =
@@ -226,10 +229,10 @@ pub(super) fn put_record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     body.push(b'\n');
 }
 
-/// Appends the record of an xattr. A name with `=` cannot stand in a key, but its encoded form can; so can a value of which
-/// some readers would take a line for a record.
+/// Appends the record of an xattr. A name with `=` cannot stand in a key, but its encoded form can; so can a name or a value of
+/// which some readers would take a line for a record.
 pub(super) fn put_xattr_record(body: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    if name.contains(&b'=') || has_record(value) {
+    if name.contains(&b'=') || hides_record(name, value) {
         let key = [b"LIBARCHIVE.xattr.", percent_encoded(name).as_slice()].concat();
         put_record(body, &key, &base64::encoded_bare(value));
     } else {
@@ -317,17 +320,26 @@ mod tests {
 
     #[test]
     fn values_with_newlines_hide_no_records() {
-        for bad in [&b"24 comment=x\n10 path=b\n\n"[..], b"24 comment=x\n10 size=0\ny\n"] {
+        for bad in [
+            &b"24 comment=x\n10 path=b\n\n"[..],
+            b"24 comment=x\n10 size=0\ny\n",
+            b"32 SCHILY.xattr.user.a\n9 path=b\n",
+        ] {
             assert!(Records::parse(bad).is_err(), "{}", bad.escape_ascii());
         }
         let size = |body: &[u8]| Records::parse(body).unwrap().size_after_newline;
         assert!(size(b"15 comment=x\ny\n9 size=1\n"));
+        assert!(size(b"15 comment\nx=y\n9 size=1\n"));
         assert!(!size(b"9 size=1\n15 comment=x\ny\n"));
         assert!(!size(b"13 comment=x\n9 size=1\n"));
         // What a file can have comes back all the same.
-        let mut body = Vec::new();
-        put_xattr_record(&mut body, b"user.a", b"x\n10 path=b\n");
-        assert_eq!(Records::parse(&body).unwrap().xattrs, [(b"user.a".to_vec(), b"x\n10 path=b\n".to_vec())]);
+        for (name, value) in
+            [("user.a", "x\n10 path=b\n"), ("user.a\n9 path", "b"), ("user.a\n10 path", "b\nc")]
+        {
+            let mut body = Vec::new();
+            put_xattr_record(&mut body, name.as_bytes(), value.as_bytes());
+            assert_eq!(Records::parse(&body).unwrap().xattrs, [(name.into(), value.into())]);
+        }
     }
 
     #[test]

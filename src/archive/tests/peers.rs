@@ -275,6 +275,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("long link on a file", file(Blocks::new().long(b'K', "b"))),
         // A reader that splits records at newlines finds one of its own in a value, or loses those after it.
         ("a record in a value", file(pax(&[("comment", "x\n10 path=b\n")]))),
+        ("a record that begins in a key", file(pax(&[("SCHILY.xattr.user.a\n9 path", "b")]))),
         ("a size in a value", file(pax(&[("comment", "x\n10 size=0\n")]))),
         (
             "a size after a newline",
@@ -406,6 +407,20 @@ fn other_readers_see_the_same_list_or_this_one_refuses() {
     // That nothing was refused out of hand, and nothing skipped.
     assert!(taken.ours >= 20 && taken.by_the_crate >= 15 && taken.begun_by_the_crate >= 1, "{taken:?}");
     assert!(taken.by_gnu_tar >= 15 || !has_gnu_tar(), "{taken:?}");
+}
+
+/// The crate stops at an empty line, and has the header's path. But archives of Go's have the xattrs before the path, and what they
+/// hold is anything.
+#[test]
+fn a_path_behind_an_empty_line_is_that_of_its_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive =
+        Blocks::new().pax(&[("SCHILY.xattr.user.a", "x\n"), ("path", "long")]).file("lo", b"").end();
+    let (line, entry) = ours(&archive).unwrap().remove(0);
+    assert_eq!(entry.path, b"long");
+    if has_gnu_tar() {
+        assert_eq!(of_gnu_tar(&archive, &directory).unwrap(), [as_gnu_tar_has_it(&line, &entry)]);
+    }
 }
 
 /// Numbers that are the same in every run (SplitMix64).
