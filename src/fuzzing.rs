@@ -70,7 +70,7 @@ const LIMITS: Limits = Limits {
 /// fuzzer finds by itself. If the archive is accepted:
 ///
 /// - the tar-split and the contents give the same bytes again;
-/// - what a [`Writer`] makes of the entries is read back as the same entries;
+/// - what a [`Writer`] makes of the entries is read back as the same entries, and by the `tar` crate as the same members;
 /// - the `tar` crate sees the same members, as far as it accepts the archive too: paths, kinds, contents, links, owners, modes, times;
 /// - a path that is a whiteout has a marker that means the same.
 ///
@@ -98,6 +98,7 @@ pub fn fuzz_tar(bytes: &[u8]) {
             entries.iter().map(|(entry, stored)| (forget(entry), whole(entry, stored))).collect()
         };
         assert!(plain(&back) == plain(&entries), "the entries changed on the way through a writer");
+        peer::check_peer(&written, &back);
     }
     peer::check_peer(archive, &entries);
 }

@@ -27,11 +27,15 @@ fn file(path: &str, content: &[u8]) -> (Entry, Vec<u8>) {
     (Entry { size, stored: size, ..Entry::new(path, EntryKind::File) }, content.to_vec())
 }
 
-/// A path of parts that a tar can hold, long ones among them.
+/// A path of parts that a tar can hold, long ones among them, and some that look like records of PAX.
 fn any_path() -> impl Strategy<Value = Vec<u8>> {
     let byte =
         prop_oneof![8 => b'a'..=b'z', 1 => 1u8..=255].prop_map(|byte| if byte == b'/' { b'_' } else { byte });
-    let part = prop::collection::vec(byte, 1..120);
+    let record = prop::sample::select(vec![&b"\n13 path=else"[..], b"\n9 size=7\n", b"\n\n"]);
+    let part = prop_oneof![
+        9 => prop::collection::vec(byte, 1..120),
+        1 => record.prop_map(<[u8]>::to_vec),
+    ];
     prop::collection::vec(part, 1..5).prop_map(|parts| parts.join(&b'/'))
 }
 
@@ -98,6 +102,49 @@ fn plain_entries_need_no_extension() {
     assert_eq!(archive.len(), 512 * 3 + 1024);
     let (entry, _) = file(&format!("{}/{}", "d".repeat(156), "n".repeat(100)), b"");
     assert_eq!(write(&[(entry, Vec::new())]).len(), 512 * 3 + 1024, "a PAX header");
+}
+
+#[test]
+fn long_names_with_newlines_come_back_from_every_reader() {
+    let name = |last| format!("{}/\n13 path=else\n{last}", "d".repeat(160));
+    let mut entries = vec![
+        file(&name("file\n"), b"content"),
+        (Entry { link: name("target").into(), ..Entry::new(name("link"), EntryKind::Symlink) }, Vec::new()),
+        (Entry { link: name("target").into(), ..Entry::new("short", EntryKind::Symlink) }, Vec::new()),
+        file("after", b"x"),
+    ];
+    // That there are records beside them.
+    for (entry, _) in &mut entries {
+        entry.mtime.nanoseconds = 5;
+    }
+    let archive = write(&entries);
+    for (at, ordinal) in [(0, 0), (3, 1)] {
+        entries[at].0.ordinal = Some(ordinal);
+    }
+    assert_eq!(read(&archive).unwrap(), entries);
+
+    let names = |entry: &Entry| (entry.path.clone(), entry.link.clone());
+    let expected: Vec<_> = entries.iter().map(|(entry, _)| names(entry)).collect();
+    let peer: Vec<_> = tar::Archive::new(archive.as_slice())
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (entry.path_bytes().into_owned(), entry.link_name_bytes().unwrap_or_default().into_owned())
+        })
+        .collect();
+    assert_eq!(peer, expected);
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a.tar"), &archive).unwrap();
+    let lines: String = expected
+        .iter()
+        .map(|(path, _)| format!("{}\n", String::from_utf8_lossy(path).replace('\n', "\\n")))
+        .collect();
+    for program in ["tar", "bsdtar"] {
+        if let Some(list) = run(directory.path(), program, &["-tf", "a.tar"]) {
+            assert_eq!(String::from_utf8(list).unwrap(), lines, "{program}");
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use crate::error::ArchiveError;
 /// Writes entries as a tar stream. The bytes depend on the entries alone: the same entries are the same archive.
 ///
 /// Headers are POSIX ustar. What ustar cannot say (a long path, nanoseconds, a large owner, xattrs) stands in a PAX
-/// header before the member. Sparse files are written in full, since not every reader knows a sparse form.
+/// header before the member; a long name with a newline in a GNU long name before that, since some readers end a PAX
+/// record at a newline. Sparse files are written in full, since not every reader knows a sparse form.
 ///
 /// # Close semantics
 ///
@@ -44,9 +45,16 @@ impl<W: Write> Writer<W> {
             path.extend_from_slice(if path.is_empty() { b"./" } else { b"/" });
         }
         let mut header = tar::Header::new_ustar();
-        let records = fill(&mut header, entry, &path)?;
+        let Extensions { long_link, long_path, records } = fill(&mut header, entry, &path)?;
+        // The records come last: some readers take a size in them for that of the extension behind them.
+        if let Some(link) = long_link {
+            self.write_long_name(tar::EntryType::GNULongLink, link)?;
+        }
+        if let Some(path) = long_path {
+            self.write_long_name(tar::EntryType::GNULongName, path)?;
+        }
         if !records.is_empty() {
-            self.write_extension(&records)?;
+            self.write_records(&records)?;
         }
         self.write(header.as_bytes())?;
         if entry.kind == EntryKind::File { self.write_content(entry, content) } else { Ok(()) }
@@ -59,19 +67,30 @@ impl<W: Write> Writer<W> {
         Ok(self.inner)
     }
 
-    fn write_extension(&mut self, records: &[u8]) -> Result<(), ArchiveError> {
+    fn write_records(&mut self, records: &[u8]) -> Result<(), ArchiveError> {
         let mut header = tar::Header::new_ustar();
         put(&mut header.as_old_mut().name, b"././@PaxHeader");
         header.set_entry_type(tar::EntryType::XHeader);
+        self.write_extension(header, records)
+    }
+
+    fn write_long_name(&mut self, kind: tar::EntryType, name: &[u8]) -> Result<(), ArchiveError> {
+        let mut header = tar::Header::new_gnu();
+        put(&mut header.as_old_mut().name, b"././@LongLink");
+        header.set_entry_type(kind);
+        self.write_extension(header, &[name, b"\0"].concat())
+    }
+
+    fn write_extension(&mut self, mut header: tar::Header, body: &[u8]) -> Result<(), ArchiveError> {
         header.set_mode(0o644);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
-        header.set_size(records.len() as u64);
+        header.set_size(body.len() as u64);
         header.set_cksum();
         self.write(header.as_bytes())?;
-        self.write(records)?;
-        self.write_padding(records.len() as u64)
+        self.write(body)?;
+        self.write_padding(body.len() as u64)
     }
 
     fn write_content(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), ArchiveError> {
@@ -128,28 +147,44 @@ fn check(entry: &Entry) -> Result<(), ArchiveError> {
     Err(ArchiveError::Unrepresentable { member: entry.shown(), reason })
 }
 
-/// Fills the header, and returns the records for what does not fit. A field whose value stands in a record is zero.
-fn fill(header: &mut tar::Header, entry: &Entry, path: &[u8]) -> Result<Vec<u8>, ArchiveError> {
+/// What does not fit a header, and stands before it.
+struct Extensions<'e> {
+    long_link: Option<&'e [u8]>,
+    long_path: Option<&'e [u8]>,
+    records: Vec<u8>,
+}
+
+/// Fills the header, and returns what does not fit. A field whose value stands in a record is zero.
+fn fill<'e>(
+    header: &mut tar::Header,
+    entry: &'e Entry,
+    path: &'e [u8],
+) -> Result<Extensions<'e>, ArchiveError> {
     // The order of the keys is part of the promise that the same entries are the same bytes.
     let mut records = Vec::new();
-    let text = [path, &entry.link].map(std::str::from_utf8);
-    let path_fits = put_path(header, path);
-    let link_fits = put(&mut header.as_old_mut().linkname, &entry.link);
-    if (!path_fits || !link_fits) && text.iter().any(Result::is_err) {
+    let path_too_long = (!put_path(header, path)).then_some(path);
+    let link_too_long =
+        (!put(&mut header.as_old_mut().linkname, &entry.link)).then_some(entry.link.as_slice());
+    // A record would end there for some readers, and what follows would be another.
+    let has_newline = |name: &&[u8]| name.contains(&b'\n');
+    let (long_path, long_link) = (path_too_long.filter(has_newline), link_too_long.filter(has_newline));
+    let (path_record, link_record) = (path_too_long.xor(long_path), link_too_long.xor(long_link));
+    let is_binary = [path, &entry.link].iter().any(|text| std::str::from_utf8(text).is_err());
+    if is_binary && (path_record.is_some() || link_record.is_some()) {
         // POSIX wants UTF-8 in records, or to be told.
         pax::put_record(&mut records, b"hdrcharset", b"BINARY");
     }
     if entry.gid > ID_MAX {
         pax::put_record(&mut records, b"gid", entry.gid.to_string().as_bytes());
     }
-    if !link_fits {
-        pax::put_record(&mut records, b"linkpath", &entry.link);
+    if let Some(link) = link_record {
+        pax::put_record(&mut records, b"linkpath", link);
     }
     let seconds = u64::try_from(entry.mtime.seconds).ok().filter(|&seconds| seconds <= LONG_MAX);
     if seconds.is_none() || entry.mtime.nanoseconds != 0 {
         pax::put_record(&mut records, b"mtime", number::time_text(entry.mtime).as_bytes());
     }
-    if !path_fits {
+    if let Some(path) = path_record {
         pax::put_record(&mut records, b"path", path);
     }
     let size = if entry.kind == EntryKind::File { entry.size } else { 0 };
@@ -176,7 +211,7 @@ fn fill(header: &mut tar::Header, entry: &Entry, path: &[u8]) -> Result<Vec<u8>,
     let devices = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
     devices.map_err(ArchiveError::Write)?;
     header.set_cksum();
-    Ok(records)
+    Ok(Extensions { long_link, long_path, records })
 }
 
 fn typeflag(kind: EntryKind) -> tar::EntryType {
