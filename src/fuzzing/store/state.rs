@@ -311,10 +311,11 @@ impl State {
     fn set_names(&mut self, of: &Target, change: impl FnOnce(&mut BTreeSet<String>)) -> Option<()> {
         let mut names = self.common(of)?.names.clone();
         change(&mut names);
-        let makes_snapshot = |name: &String| of.kind == Kind::Layer && *name == of.id;
-        let was_snapshot = self.common(of)?.names.iter().any(makes_snapshot);
         let is_others = |name: &String| self.holder(of.kind, name).is_some_and(|holder| holder != of.id);
-        if names.iter().any(is_others) || was_snapshot && !names.iter().any(makes_snapshot) {
+        let is_snapshot =
+            of.kind == Kind::Layer && self.layers.get(&of.id).is_some_and(|layer| layer.snapshot.is_some());
+        // What a snapshot is known by is the name that makes it one.
+        if names.iter().any(is_others) || is_snapshot && !names.contains(&of.id) {
             return None;
         }
         self.common(of)?.names = names;
