@@ -266,7 +266,7 @@ impl Store {
     /// The directory is moved away at once and deleted after the transaction; a crash in between leaves garbage
     /// that [`gc`](Store::gc) removes.
     ///
-    /// Returns [`Error::InUse`] if a lease keeps the container, or it is mounted, here or
+    /// Returns [`Error::InUse`] if a lease keeps the container or its layer, or it is mounted, here or
     /// [elsewhere](InUseError::MountedElsewhere), and [`Error::Lookup`] if it is not there.
     pub fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
         self.begin_removing_container(id).map(drop)
@@ -292,7 +292,8 @@ impl Store {
             if let Some(above) = standing_on(txn, &record.layer, &Default::default())? {
                 return Err(above.into());
             }
-            if let Some(kept) = keeper_of(txn, Owner::Container, id.as_str())? {
+            let things = [(Owner::Container, id.as_str()), (Owner::Layer, record.layer.as_str())];
+            if let Some(kept) = keeper_of(txn, &things)? {
                 return Err(kept.into());
             }
             // Last: nobody ends mounts of what stays in any case.

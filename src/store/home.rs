@@ -115,7 +115,7 @@ impl<'s> Home<'s> {
         {
             return Err(above.into());
         }
-        match keeper_of(txn, Owner::Layer, layer)? {
+        match keeper_of(txn, &[(Owner::Layer, layer)])? {
             Some(kept) => Err(kept.into()),
             None => Ok(()),
         }

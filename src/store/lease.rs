@@ -63,7 +63,8 @@ impl Lease {
 
 impl Store {
     /// Keeps a thing from being removed for a while: until then, removing it fails, and removing an image leaves a layer
-    /// of it that is leased, with all below. Useful for a long export beside others that remove.
+    /// of it that is leased, with all below. A container stays while its layer is leased. Useful for a long export beside
+    /// others that remove.
     ///
     /// A lease of this id that is there already gets the thing too, and ends `duration` from now: so this also renews.
     ///
@@ -264,15 +265,18 @@ pub(super) fn new_record(id: &str, things: Vec<(u8, String)>, duration: Duration
     LeaseRecord { id: id.to_owned(), things, created: now.into(), expires: expires.into() }
 }
 
-/// Why a thing cannot be removed, if a lease keeps it.
-pub(super) fn keeper_of(txn: &impl Query, owner: Owner, id: &str) -> Result<Option<InUseError>, MetaError> {
+/// Why things cannot be removed, if a lease keeps one of them.
+pub(super) fn keeper_of(txn: &impl Query, things: &[(Owner, &str)]) -> Result<Option<InUseError>, MetaError> {
     let now = Timestamp::now();
-    let keeps = |lease: &LeaseRecord| {
-        let named = lease.things.iter().any(|(code, thing)| (*code, thing.as_str()) == (owner.code(), id));
-        named && !is_over(lease, now)
+    let kept = |lease: LeaseRecord| {
+        let is_named = |(owner, id): &&(Owner, &str)| {
+            lease.things.iter().any(|(code, thing)| (*code, thing.as_str()) == (owner.code(), *id))
+        };
+        let thing = things.iter().find(is_named).filter(|_| !is_over(&lease, now))?;
+        Some((*thing, lease))
     };
-    let keeper = txn.leases()?.into_iter().find(keeps);
-    Ok(keeper.map(|lease| {
+    let kept = txn.leases()?.into_iter().find_map(kept);
+    Ok(kept.map(|((owner, id), lease)| {
         let nanoseconds = i32::try_from(lease.expires.nanoseconds).unwrap_or_default();
         let time = jiff::Timestamp::new(lease.expires.seconds, nanoseconds).unwrap_or(jiff::Timestamp::MAX);
         let what = format!("the {} {id}", owner.word());

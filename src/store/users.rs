@@ -51,7 +51,7 @@ pub(super) fn unused_image(txn: &impl Query, id: &ImageId, beside: &[ReadTxn]) -
     let missing = || LookupError::NotFound { kind: "image", key: id.to_string() };
     let record = txn.image(id.as_str())?.ok_or_else(missing)?;
     // First: who removes containers that are in the way does so for nothing then.
-    if let Some(kept) = keeper_of(txn, Owner::Image, id.as_str())? {
+    if let Some(kept) = keeper_of(txn, &[(Owner::Image, id.as_str())])? {
         return Err(kept.into());
     }
     let mut used = container_on(txn, id)?;
@@ -98,7 +98,7 @@ pub(super) fn user_of(txn: &impl Query, layer: &str, gone: &Gone) -> Result<Opti
     if let Some(container) = txn.container_of_layer(layer)? {
         return Ok(Some(InUseError::LayerOfContainer { layer: name(), container }));
     }
-    Ok(keeper_of(txn, Owner::Layer, layer)?)
+    Ok(keeper_of(txn, &[(Owner::Layer, layer)])?)
 }
 
 /// What shows the content of a layer as a part of its own: another layer, or an image; but for what is `gone`.

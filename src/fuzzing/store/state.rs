@@ -87,6 +87,7 @@ impl State {
             Op::RemoveContainer(id) => {
                 self.refuse_leased(Kind::Container, id)?;
                 let removed = self.containers.remove(id)?;
+                self.refuse_leased(Kind::Layer, &removed.layer)?;
                 self.layers.remove(&removed.layer).map(drop)
             }
             Op::CreateLayer { id, parent, names } => {
@@ -314,7 +315,7 @@ impl State {
         let is_others = |name: &String| self.holder(of.kind, name).is_some_and(|holder| holder != of.id);
         let is_snapshot =
             of.kind == Kind::Layer && self.layers.get(&of.id).is_some_and(|layer| layer.snapshot.is_some());
-        // What a snapshot is known by is the name that makes it one.
+        // A snapshot may not lose the name that makes it one.
         if names.iter().any(is_others) || is_snapshot && !names.contains(&of.id) {
             return None;
         }

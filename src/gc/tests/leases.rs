@@ -142,3 +142,21 @@ fn a_lease_that_is_over_names_only_what_there_is() {
     assert!(matches!(gone, Err(Error::Lookup(LookupError::NotFound { .. }))), "{gone:?}");
     is_clean(&store);
 }
+
+#[test]
+fn a_container_stays_while_its_layer_is_leased() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let container = store.create_container(None, &ContainerOptions::default()).unwrap();
+    let lease = store.lease(&"copy".parse().unwrap(), &container.layer, HOUR).unwrap();
+    let refused = store.remove_container(&container.id);
+    assert!(
+        matches!(&refused, Err(Error::InUse(InUseError::Leased { what, .. })) if what.contains(container.layer.as_str())),
+        "{refused:?}"
+    );
+    assert_eq!(store.layer(container.layer.as_str()).unwrap().id, container.layer);
+    assert_eq!(store.end_lease(&lease.id).unwrap(), [] as [LayerId; 0], "the container needs it");
+    store.remove_container(&container.id).unwrap();
+    assert!(store.layers().unwrap().is_empty());
+    is_clean(&store);
+}
