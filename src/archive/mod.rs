@@ -12,7 +12,8 @@
 //!
 //! An archive is attacker input. Where two common readers (GNU tar, Go's `archive/tar`, libarchive, the `tar`
 //! crate) would see different members in the same bytes, this one refuses them: nobody who scanned a layer with
-//! another program has then scanned something else than what is unpacked here.
+//! another program has then scanned something else than what is unpacked here. But what the `tar` crate does not find
+//! behind a newline in a record is read: archives of Go's are like that.
 
 pub(crate) mod base64;
 mod entry;

@@ -31,7 +31,8 @@ fn file(path: &str, content: &[u8]) -> (Entry, Vec<u8>) {
 fn any_path() -> impl Strategy<Value = Vec<u8>> {
     let byte =
         prop_oneof![8 => b'a'..=b'z', 1 => 1u8..=255].prop_map(|byte| if byte == b'/' { b'_' } else { byte });
-    let record = prop::sample::select(vec![&b"\n13 path=else"[..], b"\n9 size=7\n", b"\n\n"]);
+    let record =
+        prop::sample::select(vec![&b"\n13 path=else"[..], b"\n9 size=7\n", b"\n+11 size=7\n", b"\n\n"]);
     let part = prop_oneof![
         9 => prop::collection::vec(byte, 1..120),
         1 => record.prop_map(<[u8]>::to_vec),
@@ -100,17 +101,22 @@ fn plain_entries_need_no_extension() {
     let long = format!("{}/{}", "d".repeat(155), "n".repeat(100));
     let archive = write(&[file(&long, b"x"), file("a", b"")]);
     assert_eq!(archive.len(), 512 * 3 + 1024);
+    assert_eq!(write(&[file("a\n11 path=b\n", b"")]).len(), 512 + 1024, "a newline");
     let (entry, _) = file(&format!("{}/{}", "d".repeat(156), "n".repeat(100)), b"");
     assert_eq!(write(&[(entry, Vec::new())]).len(), 512 * 3 + 1024, "a PAX header");
 }
 
 #[test]
-fn long_names_with_newlines_come_back_from_every_reader() {
+fn long_names_with_newlines_come_back_from_other_readers() {
     let name = |last| format!("{}/\n13 path=else\n{last}", "d".repeat(160));
+    let linked =
+        |path: &str, kind| (Entry { link: name("file\n").into(), ..Entry::new(path, kind) }, Vec::new());
     let mut entries = vec![
+        (Entry::new(name("dir"), EntryKind::Directory), Vec::new()),
         file(&name("file\n"), b"content"),
-        (Entry { link: name("target").into(), ..Entry::new(name("link"), EntryKind::Symlink) }, Vec::new()),
-        (Entry { link: name("target").into(), ..Entry::new("short", EntryKind::Symlink) }, Vec::new()),
+        linked(&name("link"), EntryKind::Symlink),
+        linked("short", EntryKind::Symlink),
+        linked("hard", EntryKind::HardLink),
         file("after", b"x"),
     ];
     // That there are records beside them.
@@ -118,12 +124,18 @@ fn long_names_with_newlines_come_back_from_every_reader() {
         entry.mtime.nanoseconds = 5;
     }
     let archive = write(&entries);
-    for (at, ordinal) in [(0, 0), (3, 1)] {
+    for (at, ordinal) in [(1, 0), (5, 1)] {
         entries[at].0.ordinal = Some(ordinal);
     }
     assert_eq!(read(&archive).unwrap(), entries);
+    let headers = archive.chunks(512).filter(|block| block[257..].starts_with(b"ustar"));
+    let types: String = headers.map(|header| char::from(header[156])).collect();
+    assert_eq!(types, "Lx5Lx0KLx2Kx2Kx1x0");
 
-    let names = |entry: &Entry| (entry.path.clone(), entry.link.clone());
+    let names = |entry: &Entry| {
+        let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
+        ([&entry.path, slash.as_bytes()].concat(), entry.link.clone())
+    };
     let expected: Vec<_> = entries.iter().map(|(entry, _)| names(entry)).collect();
     let peer: Vec<_> = tar::Archive::new(archive.as_slice())
         .entries()
@@ -134,15 +146,22 @@ fn long_names_with_newlines_come_back_from_every_reader() {
         })
         .collect();
     assert_eq!(peer, expected);
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("a.tar"), &archive).unwrap();
-    let lines: String = expected
-        .iter()
-        .map(|(path, _)| format!("{}\n", String::from_utf8_lossy(path).replace('\n', "\\n")))
-        .collect();
+    let ends = entries.iter().map(|(entry, _)| {
+        let (path, link) = names(entry);
+        let arrow = match entry.kind {
+            EntryKind::Symlink => " -> ",
+            EntryKind::HardLink => " link to ",
+            _ => "",
+        };
+        let end = [b" ".as_slice(), &path, arrow.as_bytes(), &link].concat();
+        String::from_utf8(end).unwrap().replace('\n', "\\n")
+    });
+    let ends: Vec<_> = ends.collect();
     for program in ["tar", "bsdtar"] {
-        if let Some(list) = run(directory.path(), program, &["-tf", "a.tar"]) {
-            assert_eq!(String::from_utf8(list).unwrap(), lines, "{program}");
+        let Some(list) = listed(program, "-tvf", &archive) else { continue };
+        assert_eq!(list.lines().count(), ends.len(), "{program}: {list}");
+        for (line, end) in list.lines().zip(&ends) {
+            assert!(line.ends_with(end), "{program}: {line:?} and {end:?}");
         }
     }
 }
@@ -201,6 +220,20 @@ fn run(directory: &Path, program: &str, arguments: &[&str]) -> Option<Vec<u8>> {
         return None;
     }
     Some(output.stdout)
+}
+
+/// What a program shows of an archive that was written here; `None` if it is not installed.
+fn listed(program: &str, option: &str, archive: &[u8]) -> Option<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.tar");
+    fs::write(&file, archive).unwrap();
+    let Ok(output) = Command::new(program).arg(option).arg(&file).output() else {
+        eprintln!("skipped: {program} is not installed");
+        return None;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{program}: {said}");
+    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 /// A tree with something of everything that needs no privilege.
@@ -322,12 +355,10 @@ fn other_programs_read_what_is_written() {
     let entries =
         [(Entry::new("dir", EntryKind::Directory), Vec::new()), file(&long, b"x"), odd, (link, Vec::new())];
     let archive = write(&entries);
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("a.tar"), &archive).unwrap();
     let expected = format!("dir/\n{long}\nodd\nlink\n");
     for program in ["tar", "bsdtar"] {
-        if let Some(list) = run(directory.path(), program, &["-tf", "a.tar"]) {
-            assert_eq!(String::from_utf8(list).unwrap(), expected, "{program}");
+        if let Some(list) = listed(program, "-tf", &archive) {
+            assert_eq!(list, expected, "{program}");
         }
     }
     let peer: Vec<_> = tar::Archive::new(archive.as_slice())

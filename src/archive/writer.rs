@@ -45,7 +45,7 @@ impl<W: Write> Writer<W> {
             path.extend_from_slice(if path.is_empty() { b"./" } else { b"/" });
         }
         let mut header = tar::Header::new_ustar();
-        let Extensions { long_link, long_path, records } = fill(&mut header, entry, &path)?;
+        let Overflow { long_link, long_path, records } = fill(&mut header, entry, &path)?;
         // The records come last: some readers take a size in them for that of the extension behind them.
         if let Some(link) = long_link {
             self.write_long_name(tar::EntryType::GNULongLink, link)?;
@@ -148,7 +148,7 @@ fn check(entry: &Entry) -> Result<(), ArchiveError> {
 }
 
 /// What does not fit a header, and stands before it.
-struct Extensions<'e> {
+struct Overflow<'e> {
     long_link: Option<&'e [u8]>,
     long_path: Option<&'e [u8]>,
     records: Vec<u8>,
@@ -159,16 +159,15 @@ fn fill<'e>(
     header: &mut tar::Header,
     entry: &'e Entry,
     path: &'e [u8],
-) -> Result<Extensions<'e>, ArchiveError> {
+) -> Result<Overflow<'e>, ArchiveError> {
     // The order of the keys is part of the promise that the same entries are the same bytes.
     let mut records = Vec::new();
     let path_too_long = (!put_path(header, path)).then_some(path);
     let link_too_long =
         (!put(&mut header.as_old_mut().linkname, &entry.link)).then_some(entry.link.as_slice());
-    // A record would end there for some readers, and what follows would be another.
-    let has_newline = |name: &&[u8]| name.contains(&b'\n');
-    let (long_path, long_link) = (path_too_long.filter(has_newline), link_too_long.filter(has_newline));
-    let (path_record, link_record) = (path_too_long.xor(long_path), link_too_long.xor(long_link));
+    let (long_path, path_record) = long_name_or_record(path_too_long);
+    let (long_link, link_record) = long_name_or_record(link_too_long);
+    // Of both names, whichever of them stands in a record: archives keep the bytes that they have had.
     let is_binary = [path, &entry.link].iter().any(|text| std::str::from_utf8(text).is_err());
     if is_binary && (path_record.is_some() || link_record.is_some()) {
         // POSIX wants UTF-8 in records, or to be told.
@@ -211,7 +210,15 @@ fn fill<'e>(
     let devices = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
     devices.map_err(ArchiveError::Write)?;
     header.set_cksum();
-    Ok(Extensions { long_link, long_path, records })
+    Ok(Overflow { long_link, long_path, records })
+}
+
+/// Which way a name goes that does not fit its field. Some readers end a record at a newline, and take what follows for another.
+fn long_name_or_record(name: Option<&[u8]>) -> (Option<&[u8]>, Option<&[u8]>) {
+    match name {
+        Some(name) if name.contains(&b'\n') => (Some(name), None),
+        _ => (None, name),
+    }
 }
 
 fn typeflag(kind: EntryKind) -> tar::EntryType {
@@ -227,7 +234,7 @@ fn typeflag(kind: EntryKind) -> tar::EntryType {
 }
 
 /// Puts a path into the name field, or split at a slash into prefix and name; `false` if it fits neither way. Then
-/// the name field holds its beginning, for readers that know no PAX.
+/// the name field holds its beginning, for readers that know neither PAX nor GNU's long names.
 fn put_path(header: &mut tar::Header, path: &[u8]) -> bool {
     let Some(ustar) = header.as_ustar_mut() else { return false };
     if put(&mut ustar.name, path) {
