@@ -3,7 +3,7 @@
 use std::sync::Once;
 
 use super::place::{Place, place};
-use crate::meta::exercise::{Edit, Golden, exercise, is_writable, put};
+use crate::meta::exercise::{Edit, Golden, exercise, is_writable, names_a_larger_page, put};
 
 /// No file that is tried is longer.
 const LONGEST: usize = 1 << 23;
@@ -17,6 +17,9 @@ const PAGE: usize = 4096;
 /// - Every call ends with an answer or an error; redb's panics are kept in, and nothing else panics.
 /// - What verifies, and can be read, is what was written.
 /// - No lock is left: the file, whole again, can be written at once.
+///
+/// Files that name a page larger than they are themselves are left out: redb takes memory for a page before it reads it, up to
+/// 4 GiB for a damaged number.
 ///
 /// # Panics
 ///
@@ -34,6 +37,9 @@ pub fn fuzz_database(bytes: &[u8]) {
             4 => edited(bytes, golden, &golden.own.iter().map(|offset| offset / PAGE).collect::<Vec<_>>()),
             _ => bytes.to_vec(),
         };
+        if names_a_larger_page(&file) {
+            return;
+        }
         let outcome = exercise(dir, &file, mode & 1 == 1);
         assert!(outcome.is_ok(), "{outcome:?}");
         let Ok(outcome) = outcome else { return };
@@ -49,7 +55,7 @@ pub fn fuzz_database(bytes: &[u8]) {
 
 fn bench() -> Option<(Place, Golden)> {
     let dir = place().ok()?;
-    let golden = Golden::make(&dir).ok()?;
+    let golden = Golden::make(&dir).ok().filter(|golden| !names_a_larger_page(&golden.bytes))?;
     Some((dir, golden))
 }
 

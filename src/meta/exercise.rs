@@ -16,6 +16,7 @@ use layerstore_schema::record::{
 use layerstore_schema::table::{LayerKey, Owner, TableVisitor, visit_all};
 use redb::{Key, TableDefinition, Value};
 
+use super::page::{Node, PageNumber, TableRow, Widths};
 use super::{
     BlobKind, Database, DatabaseOptions, PreparedBlob, Query, ReadTxn, Records, Tables, Unused, WriteTxn,
     chain, journal_after, journal_bounds, made_empty, made_empty_in, read_blob, stored_rows, stores_beside,
@@ -27,6 +28,35 @@ use crate::sys::file::File;
 use crate::types::TreeDigest;
 
 const PAGE: usize = 4096;
+
+/// Whether a page of the file says the number of one that is larger than the file. No such page is there; redb takes memory for it
+/// all the same, before it reads it. Bytes that are no page, or no longer one, may look so, too.
+pub(crate) fn names_a_larger_page(file: &[u8]) -> bool {
+    let length = u64::try_from(file.len()).unwrap_or(u64::MAX);
+    let is_larger =
+        |number: PageNumber| page::PAGE.checked_shl(number.order()).is_none_or(|size| size > length);
+    (0..file.len())
+        .step_by(PAGE)
+        .filter_map(|at| file.get(at..))
+        .any(|page| below(page).into_iter().any(is_larger))
+}
+
+/// The numbers of pages in a page, if it is a branch or has tables. They are read as redb reads them, which looks at little else.
+fn below(bytes: &[u8]) -> Vec<PageNumber> {
+    match *bytes {
+        [page::BRANCH, _, low, high, ..] => {
+            let children = usize::from(u16::from_le_bytes([low, high])) + 1;
+            let numbers = bytes.get(8 + 16 * children..).unwrap_or_default().as_chunks().0;
+            numbers.iter().take(children).map(|number| PageNumber(u64::from_le_bytes(*number))).collect()
+        }
+        [page::LEAF, ..] => {
+            let Ok((Node::Leaf(leaf), _)) = Node::unchecked(bytes, Widths::TABLES) else { return Vec::new() };
+            let tables = leaf.rows().filter_map(|(_, row)| TableRow::read(row));
+            tables.filter(|table| table.is_plain).filter_map(|table| Some(table.root?.page)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
 
 /// The bytes of every row, by table.
 pub(crate) type Rows = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;

@@ -31,8 +31,8 @@ const SECOND: u8 = 1;
 const UNSETTLED: u8 = 2;
 const TWO_PHASES: u8 = 4;
 
-const LEAF: u8 = 1;
-const BRANCH: u8 = 2;
+pub(super) const LEAF: u8 = 1;
+pub(super) const BRANCH: u8 = 2;
 
 /// What cannot be in a file that redb wrote.
 pub(super) type Flaw = &'static str;
@@ -231,20 +231,25 @@ pub(super) enum Node<'p> {
 impl<'p> Node<'p> {
     /// Takes a page apart that has this checksum.
     pub(super) fn read(page: &'p [u8], widths: Widths, checksum: u128) -> Result<Self, Flaw> {
-        let count = usize::from(u16::from_le_bytes(chunk(page, 2).ok_or(SHORT)?));
-        if count == 0 {
-            return Err("a page has no entries");
-        }
-        let (node, used) = match page.first() {
-            Some(&LEAF) => leaf(page, widths, count),
-            Some(&BRANCH) => branch(page, widths.key, count),
-            _ => return Err("a page is neither a leaf nor a branch"),
-        }
-        .ok_or(SHORT)?;
+        let (node, used) = Node::unchecked(page, widths)?;
         match page.get(..used).map(XxHash3_128::oneshot) {
             Some(found) if found == checksum => Ok(node),
             _ => Err("a page is not as it was written"),
         }
+    }
+
+    /// Takes a page apart, whatever its checksum, and says how much of it is used.
+    pub(super) fn unchecked(page: &'p [u8], widths: Widths) -> Result<(Self, usize), Flaw> {
+        let count = usize::from(u16::from_le_bytes(chunk(page, 2).ok_or(SHORT)?));
+        if count == 0 {
+            return Err("a page has no entries");
+        }
+        match page.first() {
+            Some(&LEAF) => leaf(page, widths, count),
+            Some(&BRANCH) => branch(page, widths.key, count),
+            _ => return Err("a page is neither a leaf nor a branch"),
+        }
+        .ok_or(SHORT)
     }
 }
 
