@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::exercise::{Edit, Golden, Outcome, exercise, is_writable, put};
+use super::exercise::{Edit, Golden, Outcome, exercise, is_writable, names_a_larger_page, put};
 use super::power::{from_environment, without_message};
 use super::*;
 
@@ -152,4 +152,16 @@ fn no_random_damage_is_more_than_an_error() {
             .collect();
         bench.run(&edits, numbers.below(4) == 0);
     }
+}
+
+#[test]
+fn a_number_of_a_page_larger_than_the_file_is_found() {
+    let mut file = Bench::new().golden.bytes;
+    assert!(!names_a_larger_page(&file));
+    let branch = (0..file.len()).step_by(PAGE).find(|&at| file[at] == 2).unwrap();
+    let children = usize::from(u16::from_le_bytes([file[branch + 2], file[branch + 3]])) + 1;
+    // The last byte of the first number, with its order.
+    let order = branch + 8 + 16 * children + 7;
+    file[order] = 19 << 3;
+    assert!(names_a_larger_page(&file));
 }
